@@ -1,0 +1,21 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check reference clean
+demo: .venv/ready ## one talking video through the whole farm
+	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
+test: .venv/ready ## every test
+	$(BIN)/python -m pytest
+check: .venv/ready ## style, types and who may import whom
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+reference: .venv/ready ## the model's numbers against the original's
+	$(BIN)/python -m tests.reference tests/reference/cases/*
+clean:
+	rm -rf .venv .farm
+
+.venv/ready: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""What to try the farm with: a face, a voice, and the jobs that use them."""

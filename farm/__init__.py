@@ -1,0 +1,31 @@
+"""A queue-based GPU farm that turns a face and a voice into a talking video.
+
+from farm import Farm
+job = Farm().submit(prompt="...", cond_video="portrait.png", cond_audio={"person1": "speech.wav"})
+for event in job.events():
+    print(event.stage, event.pct)
+print(job.result().video.url)
+"""
+
+from typing import Any
+
+__all__ = ["Event", "Farm", "FarmError", "Job", "JobRequest", "JobStatus", "Result"]
+
+_HOMES = {
+    "Event": "farm.job",
+    "Farm": "farm.client",
+    "FarmError": "farm.errors",
+    "Job": "farm.client",
+    "JobRequest": "farm.job",
+    "JobStatus": "farm.job",
+    "Result": "farm.job",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when they are asked for: a worker that needs only farm.model pays for nothing else."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'farm' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,47 @@
+"""A job's progress in a terminal: one live bar, or a line for each event where there is no terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from farm.client import Job
+from farm.job import Event, JobStatus
+
+
+def follow(job: Job, console: Console) -> JobStatus:
+    """Shows a job until it ends, and returns where it then stands."""
+    if console.is_terminal:
+        _draw(job, console)
+    else:
+        for event in job.events():
+            console.out(f"{event.pct:5.1f} %  {event.stage:24} {detail(event)}".rstrip(), highlight=False)
+    return job.status()
+
+
+def detail(event: Event) -> str:
+    """The chunk and the step, counted from 1 as people do, and the time that is left."""
+    told = event.details
+    parts = []
+    if "chunk" in told:
+        parts.append(f"chunk {told['chunk'] + 1} of {told['chunks']}")
+    if "step" in told:
+        parts.append(f"step {told['step']} of {told['steps']}")
+    if "eta_s" in told:
+        parts.append(f"{told['eta_s']:.0f} s left")
+    return ", ".join(parts)
+
+
+def _draw(job: Job, console: Console) -> None:
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("queued", total=100, detail="")
+        for event in job.events():
+            name = event.stage.replace("_", " ") if "chunk" not in event.details else event.stage.split("_")[2]
+            progress.update(bar, description=f"{name:20}", completed=event.pct, detail=detail(event))

@@ -1,0 +1,249 @@
+"""The `farm` command: words in, one call, words out.
+
+Exit status: 0 all is well, 1 the job ended without a video, 2 the input is wrong, 3 no farm answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from farm.bar import follow
+from farm.client import INLINE, Farm, Job
+from farm.errors import FarmError, FarmUnreachable, InvalidInput
+from farm.job import JobRequest, JobStatus
+from farm.settings import Settings
+
+EXIT_STATUS: dict[type[FarmError], int] = {InvalidInput: 2, FarmUnreachable: 3}
+
+
+class Door(click.Group):
+    """Shows the farm's errors as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FarmError as error:
+            click.echo(f"{error.code}: {error.message}", err=True)
+            ctx.exit(EXIT_STATUS.get(type(error), 1))
+
+
+@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="infinitetalk-farm")
+def cli() -> None:
+    """Turn a face and a voice into a talking video.
+
+    The farm is found by FARM_BROKER_URL, or by FARM_HOME if `farm up` runs on this machine.
+    """
+
+
+@cli.command()
+def up() -> None:
+    """Run a whole farm on this machine: broker and workers, until Ctrl-C.
+
+    Ctrl-C lets the workers finish the step in hand; a second one ends them at once.
+    """
+    from farm.embedded.house import open_house
+
+    _end_on_signals()
+    settings = Settings.load(os.environ)
+    click.echo("starting broker and workers ...")
+    try:
+        with open_house(settings) as house:
+            click.echo(f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it")
+            house.look_after(click.echo)
+    except KeyboardInterrupt:
+        click.echo("the farm is down")
+
+
+@cli.command()
+@click.argument("queue", type=click.Choice(["cpu", "gpu"]))
+def worker(queue: Any) -> None:
+    """Run one worker in this process's place. Example: farm worker gpu"""
+    from farm.embedded.worker import worker_command
+
+    command = worker_command(queue, Settings.load(os.environ))
+    os.execv(command[0], command)  # noqa: S606
+
+
+def request_options(command: click.Command) -> click.Command:
+    """Gives a command an option for every field of the contract."""
+    for name, field in JobRequest.model_fields.items():
+        option = click.Option([f"--{name.replace('_', '-')}"], metavar="VALUE", help=field.description)
+        command.params.append(option)
+    return command
+
+
+@request_options
+@cli.command()
+@click.option("--image", "visual", metavar="FILE|URL", help="the face: a picture (short for --cond-video)")
+@click.option("--video", "visual", metavar="FILE|URL", help="the face: a video (short for --cond-video)")
+@click.option("--audio", metavar="FILE|URL", help="the voice (short for --cond-audio '{\"person1\": ...}')")
+@click.option("--text", metavar="WORDS", help="words to speak (short for --tts-audio '{\"text\": ...}')")
+@click.option("--voice", metavar="NAME", help="the voice that speaks them, for example en-us+f3")
+@click.option(
+    "--request", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON of all fields"
+)
+@click.option("--wait", is_flag=True, help="show the progress until the job ends")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="write the video here (implies --wait)"
+)
+@click.option("--here", is_flag=True, help="run the job in this process, without a farm")
+def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **words: str | None) -> None:
+    """Hand in a job and print its id.
+
+    Example: farm submit --image portrait.png --audio speech.wav --prompt "a woman talks" -o talking.mp4
+    """
+    fields = {**(read_request(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
+    job = Farm(INLINE if here else None).submit(fields)
+    click.echo(job.id)
+    if wait or output or here:
+        _see_through(job, output)
+
+
+@cli.command()
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="print the whole status as JSON")
+def status(job_id: str, as_json: bool) -> None:
+    """Say where a job stands."""
+    _show(Farm().job(job_id).status(), as_json)
+
+
+@cli.command()
+@click.argument("job_id")
+def watch(job_id: str) -> None:
+    """Show a job's progress until it ends."""
+    _see_through(Farm().job(job_id), None)
+
+
+@cli.command()
+@click.argument("job_id")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="write the video here")
+@click.option("--json", "as_json", is_flag=True, help="print the whole result as JSON")
+def result(job_id: str, output: Path | None, as_json: bool) -> None:
+    """Print where the video of a finished job lies, or write it to a file."""
+    job = Farm().job(job_id)
+    now = job.status()
+    if not now.ended:
+        raise InvalidInput(f"job_id: got {job_id!r}; it has not ended, it is at {now.stage} ({now.pct:.0f} %)")
+    made = job.result()
+    if as_json:
+        click.echo(made.model_dump_json(indent=2))
+    elif made.video and not output:
+        click.echo(made.video.url)
+    if output:
+        click.echo(job.save(output))
+
+
+@cli.command()
+@click.argument("job_id")
+def cancel(job_id: str) -> None:
+    """End a job; a running step stops at its next denoise step."""
+    job = Farm().job(job_id)
+    click.echo("cancelled" if job.cancel(by="farm cancel") else f"it had ended already: {job.status().state}")
+
+
+@cli.command()
+@click.option("--limit", default=20, show_default=True, help="how many")
+@click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
+def jobs(limit: int, as_json: bool) -> None:
+    """List the newest jobs."""
+    for each in Farm().jobs(limit):
+        line = f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}"
+        click.echo(each.model_dump_json() if as_json else line)
+
+
+@cli.command()
+@click.argument("request", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def demo(request: Path) -> None:
+    """Start a farm, run one request through it, show its progress, and stop the farm again.
+
+    Example: farm demo examples/single_image.json
+    """
+    from farm.embedded.house import open_house
+
+    _end_on_signals()
+    settings = Settings.load(os.environ)
+    click.echo("starting broker and workers ...")
+    with open_house(settings) as house:
+        job = Farm(settings=house.settings).submit(read_request(request))
+        click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
+        _see_through(job, settings.folder / "demo.mp4")
+
+
+def read_request(file: Path) -> dict[str, Any]:
+    """The object of a request file; relative paths in it start at the file's folder."""
+    try:
+        fields = json.loads(file.read_text())
+    except ValueError as error:
+        raise InvalidInput(f"{file}: it is not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise InvalidInput(f"{file}: got {type(fields).__name__}; allowed: one JSON object with the contract's fields")
+    if isinstance(fields.get("cond_audio"), dict):
+        fields["cond_audio"] = {who: _beside(file, source) for who, source in fields["cond_audio"].items()}
+    return {**fields, "cond_video": _beside(file, fields["cond_video"])} if "cond_video" in fields else fields
+
+
+def _beside(file: Path, source: Any) -> Any:
+    path = file.parent / source if isinstance(source, str) and len(source) < 4096 else None
+    return str(path) if path and path.is_file() else source
+
+
+def _end_on_signals() -> None:
+    """SIGTERM ends a farm like Ctrl-C; and Ctrl-C works also where a script started us in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
+def _fields(words: dict[str, str]) -> dict[str, Any]:
+    """The contract's fields that the options name, the short ones included."""
+    short = {name: words.pop(name, None) for name in ("visual", "audio", "text", "voice")}
+    fields = JobRequest.values(words)
+    if short["visual"]:
+        fields["cond_video"] = short["visual"]
+    if short["audio"]:
+        fields["cond_audio"] = {"person1": short["audio"]}
+    if short["text"] or short["voice"]:
+        fields["tts_audio"] = {"text": short["text"] or "", "human1_voice": short["voice"]}
+    return fields
+
+
+def _see_through(job: Job, output: Path | None) -> None:
+    """Follows a job to its end, then says where the video is, or why there is none."""
+    try:
+        ended = follow(job, Console(stderr=True))
+    except KeyboardInterrupt:
+        click.echo(f"job {job.id} goes on; `farm watch {job.id}` follows it, `farm cancel {job.id}` ends it", err=True)
+        raise
+    if output and ended.state == "success":
+        job.save(output)
+        click.echo(output)
+    else:
+        _show(ended, as_json=False)
+    if ended.state != "success":
+        raise SystemExit(1)
+
+
+def _show(status: JobStatus, as_json: bool) -> None:
+    if as_json:
+        click.echo(status.model_dump_json(indent=2))
+        return
+    click.echo(f"{status.state} at {status.stage} ({status.pct:.0f} %)")
+    made = status.result
+    if made and made.error:
+        click.echo(f"{made.error.code}: {made.error.message}")
+    if made and made.video:
+        click.echo(made.video.url)
+        for warning in made.warnings:
+            click.echo(f"note: {warning}")
+
+
+def main() -> None:
+    """The console script's entry."""
+    cli()

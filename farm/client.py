@@ -1,0 +1,167 @@
+"""The front door: hand in a job, follow it, take its result."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from farm.errors import InvalidInput, TimedOut, error_of
+from farm.job import Event, JobRequest, JobStatus, Result
+from farm.registry import open_registry
+from farm.settings import Settings
+from farm.steps.place import Place, open_place
+from farm.steps.route import FIRST
+from farm.store import keys, open_store
+from farm.transports import Transport
+
+INLINE = "inline://"
+SHORTEST_BASE64 = 200
+"""A shorter text that names no file is a misspelt path, not media."""
+
+
+class Farm:
+    """A farm behind a broker's URL, or in this process for `inline://`; without a URL the one that the settings name."""
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        settings = settings or Settings.load(os.environ)
+        if url == INLINE:
+            place = Place(settings, open_store(settings.store_address), open_registry("memory://"))
+        else:
+            place = open_place(settings.model_copy(update={"broker_url": url}) if url else settings)
+        self.place = place
+        self.transport = _transport(place, inline=url == INLINE)
+
+    def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
+        """Enters a job and sends it on its way; the same idempotency key returns the first job.
+
+        Takes a request, or the contract's fields by name. Local files are uploaded. Raises InvalidInput before anything
+        is queued, FarmUnreachable when no broker answers.
+        """
+        given = request.model_dump(mode="json") if isinstance(request, JobRequest) else {**(request or {}), **fields}
+        job_id = secrets.token_hex(6)
+        entered = JobRequest.parse(given)
+        if entered.idempotency_key:
+            job_id = self.place.registry.claim(entered.idempotency_key, job_id)
+        entered = self._without_files(_with_seed(entered))
+        self.place.store.put(keys.request(job_id), entered.model_dump_json().encode())
+        if self.place.registry.add(job_id, entered) and self._may_send(job_id):
+            self.transport.send(job_id, FIRST)
+        return self.job(job_id)
+
+    def job(self, job_id: str) -> Job:
+        """A job by its id; InvalidInput if there is none."""
+        self.place.registry.job(job_id)
+        return Job(self.place, job_id)
+
+    def jobs(self, limit: int = 20) -> list[JobStatus]:
+        """The newest jobs first."""
+        return self.place.registry.jobs(limit)
+
+    def _may_send(self, job_id: str) -> bool:
+        return self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s)
+
+    def _without_files(self, request: JobRequest) -> JobRequest:
+        """The request with what the caller holds (a path, a data URI, base64) replaced by where the store has it."""
+        sources = {"cond_video": self._uploaded(request.cond_video, "cond_video")}
+        if request.cond_audio is None:
+            return request.model_copy(update=sources)
+        voices = request.cond_audio.model_dump(exclude_none=True)
+        uploaded = {person: self._uploaded(voice, f"cond_audio.{person}") for person, voice in voices.items()}
+        return request.model_copy(update={**sources, "cond_audio": request.cond_audio.model_copy(update=uploaded)})
+
+    def _uploaded(self, source: str, field: str) -> str:
+        if source.lower().startswith(("http://", "https://", keys.SCHEME)):
+            return source
+        content = _content(source, field)
+        key = keys.upload(content)
+        if self.place.store.size(key) is None:
+            self.place.store.put(key, content)
+        return keys.SCHEME + key
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a farm."""
+
+    place: Place
+    id: str
+
+    def status(self) -> JobStatus:
+        """Where it stands now."""
+        return self.place.registry.job(self.id)
+
+    def events(self) -> Iterator[Event]:
+        """Everything that happens to it, from its first stage to its end; waits for what is still to come."""
+        return self.place.registry.events(self.id)
+
+    def wait(self, timeout_s: float | None = None) -> JobStatus:
+        """Its last status; TimedOut if it has not ended by then (it goes on)."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not (status := self.status()).ended:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimedOut(f"job {self.id} has not ended within {timeout_s:g} s; it is at {status.stage}")
+            time.sleep(0.2)
+        return status
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """Its result, waited for; raises the error that it ended with."""
+        result = self.wait(timeout_s).result
+        if result is None or result.error is not None:
+            failure = result and result.error
+            raise (
+                error_of(failure.code, failure.message, retryable=failure.retryable)
+                if failure
+                else LookupError(self.id)
+            )
+        return result
+
+    def save(self, path: Path) -> Path:
+        """Writes the finished video to `path`."""
+        self.result()
+        goods = self.place.registry.product(self.id, "mux") or {}
+        partial = path.with_name(f".{path.name}.part")
+        self.place.store.fetch(goods["video"], partial)
+        return partial.replace(path)
+
+    def cancel(self, by: str = "the caller") -> bool:
+        """Ends it; False when it had ended already. A step that runs stops at its next report."""
+        return self.place.registry.cancel(self.id, by=by)
+
+
+def _transport(place: Place, *, inline: bool) -> Transport:
+    if inline:
+        from farm.transports.inline import InlineTransport
+
+        return InlineTransport(place)
+    from farm.transports.queued import QueuedTransport
+
+    return QueuedTransport(place)
+
+
+def _with_seed(request: JobRequest) -> JobRequest:
+    """-1 asks for a seed to be drawn: once and here, so that every attempt at the job uses the same."""
+    return request if request.base_seed >= 0 else request.model_copy(update={"base_seed": secrets.randbelow(2**32)})
+
+
+def _content(source: str, field: str) -> Path | bytes:
+    """What the caller holds, as a file or as bytes."""
+    from farm.media.fetch import inline
+
+    if source.startswith("data:"):
+        return inline(source, field=field, max_bytes=2**31)
+    try:
+        path = Path(source).expanduser()
+        if path.is_file():
+            return path
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a zero byte, no such user
+        pass
+    if len(source) >= SHORTEST_BASE64:
+        return inline(source, field=field, max_bytes=2**31)
+    raise InvalidInput(
+        f"{field}: got {source!r}; there is no such file; allowed: a file, an http(s) URL, a data URI, base64"
+    )

@@ -1,0 +1,113 @@
+"""Broker, workers and the reaper's beat under one roof, in one foreground process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+from celery import Celery
+from celery.beat import EmbeddedService
+
+from farm.app import make_app
+from farm.embedded.broker import start_broker, stop_broker
+from farm.embedded.child import spawn, stop, tail
+from farm.embedded.worker import QueueName, worker_command
+from farm.errors import FarmUnreachable
+from farm.settings import PREFIX, Settings
+
+QUEUES: tuple[QueueName, ...] = get_args(QueueName)
+START_S = 120.0
+GRACE_S = 60.0
+"""How long workers may go on with what they have in hand after Ctrl-C."""
+
+
+class House:
+    """The children of a farm that is up; made by `open_house`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.app: Celery = make_app(settings)
+        self.beat = EmbeddedService(self.app, thread=True, scheduler_cls="celery.beat:Scheduler")
+        self.children: dict[QueueName, subprocess.Popen[bytes]] = {}
+
+    def start(self) -> None:
+        for queue in QUEUES:
+            self._start(queue)
+        self.beat.start()
+
+    def wait_until_ready(self) -> None:
+        """Returns once every worker answers; FarmUnreachable with its last lines if one died instead."""
+        deadline = time.monotonic() + START_S
+        while len(self.app.control.ping(timeout=0.5)) < len(QUEUES):
+            for queue, child in self.children.items():
+                if child.poll() is not None or time.monotonic() > deadline:
+                    log = self.log(queue)
+                    raise FarmUnreachable(f"the {queue} worker did not start; the last lines of {log}:\n{tail(log)}")
+
+    def look_after(self, tell: Callable[[str], None]) -> None:
+        """Starts a worker again that has died, for ever."""
+        while True:
+            for queue, child in list(self.children.items()):
+                if child.poll() is not None:
+                    tell(f"the {queue} worker ended with status {child.returncode}; starting it again")
+                    stop([child], grace_s=0)
+                    self._start(queue)
+            time.sleep(1)
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """Lets the workers finish what they have in hand for at most `grace_s` seconds, then ends them."""
+        if self.beat.is_alive():
+            self.beat.stop()
+        stop(list(self.children.values()), grace_s=grace_s)
+
+    def log(self, queue: QueueName) -> Path:
+        return self.settings.folder / "logs" / f"{queue}.log"
+
+    def _start(self, queue: QueueName) -> None:
+        command = worker_command(queue, self.settings)
+        self.children[queue] = spawn(command, log=self.log(queue), environ=_environ(self.settings))
+
+
+@contextmanager
+def open_house(settings: Settings) -> Iterator[House]:
+    """A farm that is up while the block runs; FarmUnreachable if one is up in this home already."""
+    with _alone(settings):
+        url = settings.broker_url or start_broker(settings)
+        house = House(settings.model_copy(update={"broker_url": url}))
+        try:
+            house.start()
+            house.wait_until_ready()
+            yield house
+        finally:
+            try:
+                house.stop()
+            finally:
+                if settings.broker_url is None:
+                    stop_broker(settings, url)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Holds the lock of this home; the system lets go of it however the process ends."""
+    path = settings.folder / "run" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FarmUnreachable(
+                f"a farm is up in {settings.folder} already; stop it, or set FARM_HOME to another"
+            ) from None
+        yield
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    """What a worker needs to see the same settings, whatever its working folder."""
+    ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
+    return {**os.environ, **ours}

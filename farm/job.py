@@ -1,0 +1,316 @@
+"""The contract: what a job is on every door, and what comes back.
+
+Every door hands its object to `JobRequest.parse` and gets a frozen value, or an InvalidInput that names the field, the
+value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from farm.errors import InvalidInput
+from farm.mistake import first_mistake
+
+SCHEMES = ("http", "https", "store")
+
+
+class Contract(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _source(value: str) -> str:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", value)
+    if scheme and scheme[1].lower() not in SCHEMES:
+        raise PydanticCustomError("source", "URLs may start with http://, https:// or store://")
+    return value
+
+
+def _speakable(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("blank", "it holds no words")
+    return value
+
+
+def _one_over_four(value: int) -> int:
+    if value % 4 != 1:
+        below, above = (value - 1) // 4 * 4 + 1, (value - 1) // 4 * 4 + 5
+        raise PydanticCustomError(
+            "4n+1", f"it must be 4n+1 (the video model packs four frames in one): {below} or {above}"
+        )
+    return value
+
+
+Source = Annotated[str, Field(min_length=1), AfterValidator(_source)]
+Words = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_speakable)]
+FrameCount = Annotated[int, AfterValidator(_one_over_four)]
+
+
+class CondAudio(Contract):
+    """One sound file for each speaker."""
+
+    person1: Source
+    person2: Source | None = None
+
+
+class TtsAudio(Contract):
+    """Words to be spoken, with a voice for each speaker."""
+
+    text: Words
+    human1_voice: str | None = None
+    human2_voice: str | None = None
+
+
+class Lora(Contract):
+    """An adapter that the farm's operator has configured under this name."""
+
+    name: str
+    scale: float = 1.0
+
+
+Box = tuple[float, float, float, float]
+
+
+class Boxes(Contract):
+    """x_min, y_min, x_max, y_max of each speaker, in pixels of the source."""
+
+    person1: Box
+    person2: Box | None = None
+
+
+class OutputConfig(Contract):
+    """Where the results go."""
+
+    store: Literal["s3", "volume", "inline"]
+    bucket: str | None = None
+    region: str | None = None
+    prefix: str | None = None
+
+
+class JobRequest(Contract):
+    """One talking video. Field descriptions say what is allowed; they are shown in errors and in `--help`."""
+
+    prompt: Words = Field(description="what the video shows, in words; at least 1 character")
+    negative_prompt: str | None = Field(None, description="what it must not show; null = the model's standard one")
+    cond_video: Source = Field(description="the face: an image or a video, as URL, data URI, base64, store key or path")
+    cond_audio: CondAudio | None = Field(
+        None, description='the voice: {"person1": sound}, in the same forms as cond_video'
+    )
+    tts_audio: TtsAudio | None = Field(None, description='words to speak instead of a sound: {"text", "human1_voice"}')
+    audio_type: Literal["para", "add"] | None = Field(
+        None, description="two speakers: para together, add one after the other"
+    )
+    bbox: Boxes | Box | None = Field(
+        None, description='where each speaker is: {"person1": [x_min, y_min, x_max, y_max], ...}'
+    )
+    size: Literal["infinitetalk-480", "infinitetalk-720"] = Field(
+        "infinitetalk-480", description="infinitetalk-480 or infinitetalk-720; the aspect ratio follows the source"
+    )
+    mode: Literal["clip", "streaming"] = Field(
+        "clip", description="clip: one chunk; streaming: as many as the audio needs"
+    )
+    frame_num: FrameCount = Field(81, ge=5, le=1001, description="frames of one chunk, 4n+1, 5 to 1001")
+    max_frame_num: int = Field(
+        1000, ge=1, le=2_250_000, description="streaming: the most frames, at 25 a second; 1 to 2250000"
+    )
+    motion_frame: FrameCount = Field(
+        9, ge=1, description="frames that a chunk shares with the one before, 4n+1, below frame_num"
+    )
+    sample_steps: int = Field(40, ge=1, le=1000, description="denoise steps, 1 to 1000 (4 to 40 in practice)")
+    sample_shift: float | None = Field(None, gt=0, le=100, description="above 0 to 100; null = 7 at 480, 11 at 720")
+    sample_text_guide_scale: float = Field(5.0, ge=0, le=20, description="text guidance, 0 to 20")
+    sample_audio_guide_scale: float = Field(4.0, ge=0, le=20, description="audio guidance, 0 to 20")
+    color_correction_strength: float = Field(1.0, ge=0, le=1, description="0 to 1")
+    use_teacache: bool = Field(False, description="true or false")
+    teacache_thresh: float = Field(0.2, ge=0, le=1, description="0 to 1")
+    use_apg: bool = Field(False, description="true or false")
+    apg_momentum: float = Field(-0.75, ge=-1, le=1, description="-1 to 1")
+    apg_norm_threshold: float = Field(55, ge=0, description="0 or more")
+    base_seed: int = Field(
+        42, ge=-1, lt=2**63, description="0 or more; -1 = drawn at submission and told in the result"
+    )
+    lora: tuple[Lora, ...] = Field((), description='adapters by the operator\'s names: [{"name", "scale"}]')
+    quant: Literal["int8", "fp8"] | None = Field(None, description="int8, fp8 or null")
+    num_persistent_param_in_dit: int | None = Field(None, ge=0, description="0 or more, or null")
+    offload_model: bool | None = Field(None, description="true, false or null")
+    quant_dir: str | None = Field(None, description="a folder that the operator has configured, or null")
+    scene_seg: bool = Field(False, description="true: cut a source video at its scene changes")
+    output_config: OutputConfig | None = Field(None, description='{"store": "s3", "volume" or "inline", ...} or null')
+    webhook: str | None = Field(None, description="an https URL that is called at the end, or null")
+    priority: Literal["low", "normal", "high"] = Field("normal", description="low, normal or high")
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=200, description="same key, same job; 1 to 200 characters"
+    )
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if (self.cond_audio is None) == (self.tts_audio is None):
+            raise _disagreement("cond_audio", "give exactly one of cond_audio (a sound) and tts_audio (words to speak)")
+        if self.motion_frame >= self.frame_num:
+            raise _disagreement("motion_frame", f"it must be smaller than frame_num, which is {self.frame_num}")
+        return self
+
+    @model_validator(mode="after")
+    def _farm_can_do_it(self) -> Self:
+        for field, allowed in NOT_YET.items():
+            if _look_up(self, field) != allowed:
+                raise _disagreement(
+                    field, f"this version of the farm cannot do that yet; allowed is {json.dumps(allowed)}"
+                )
+        return self
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Self:
+        """The request that a plain object describes; raises InvalidInput."""
+        try:
+            return cls.model_validate_json(json.dumps(fields))
+        except ValidationError as error:
+            raise first_mistake(error, cls) from error
+        except TypeError as error:
+            raise InvalidInput(f"request: {error}; allowed are values that JSON knows") from error
+
+    @classmethod
+    def values(cls, words: Mapping[str, str]) -> dict[str, Any]:
+        """What the texts of a command line or a table mean: anything but a plain text is JSON, for `parse` to judge."""
+        return {field: _value(cls, field, word) for field, word in words.items()}
+
+
+NOT_YET: dict[str, Any] = {
+    "cond_audio.person2": None,
+    "tts_audio.human2_voice": None,
+    "audio_type": None,
+    "bbox": None,
+    "use_teacache": False,
+    "use_apg": False,
+    "lora": (),
+    "quant": None,
+    "num_persistent_param_in_dit": None,
+    "offload_model": None,
+    "quant_dir": None,
+    "scene_seg": False,
+    "output_config": None,
+    "webhook": None,
+}
+"""Fields of the contract that are checked but not served yet, with the one value that is: refused, never ignored."""
+
+
+class Event(Contract):
+    """One step forward of a job; `pct` runs from 0 to 100 and never falls."""
+
+    stage: str
+    pct: float
+    job_id: str
+    details: dict[str, Any] = {}
+
+
+STAGES = {
+    "validation_started": 0,
+    "validation_ok": 2,
+    "downloads_started": 3,
+    "downloads_ok": 8,
+    "embeddings_started": 9,
+    "embeddings_ok": 15,
+    "pipeline_warm_started": 15,
+    "pipeline_warm_ok": 18,
+    "generation_started": 20,
+    "muxing_started": 85,
+    "muxing_ok": 90,
+    "upload_started": 92,
+    "upload_ok": 98,
+    "completed": 100,
+}
+"""Percent of the job that is done when a stage is reported; the chunks share what lies between 20 and 85."""
+
+
+class Artifact(Contract):
+    """One file that a job made."""
+
+    type: Literal["video", "thumbnail", "manifest"]
+    url: str
+    mime: str
+    bytes: int
+
+
+class Video(Contract):
+    """The talking video: H.264 and AAC in MP4."""
+
+    url: str
+    mime: Literal["video/mp4"] = "video/mp4"
+    bytes: int
+    thumbnail_url: str
+
+
+class Failure(Contract):
+    """Why a job ended without a video; `code` is one of farm.errors."""
+
+    code: str
+    message: str
+    retryable: bool
+    at_stage: str
+    cause_class: str
+    cause_message: str
+
+
+class Result(Contract):
+    """What a finished job hands back; `timings` are milliseconds."""
+
+    job_id: str
+    status: Literal["success", "error"]
+    video: Video | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    timings: dict[str, int] = {}
+    params: dict[str, Any] = {}
+    warnings: tuple[str, ...] = ()
+    error: Failure | None = None
+
+
+State = Literal["queued", "running", "success", "error", "cancelled"]
+
+
+class JobStatus(Contract):
+    """Where a job is; times are seconds since 1970."""
+
+    job_id: str
+    state: State
+    stage: str
+    pct: float
+    details: dict[str, Any]
+    created_at: float
+    updated_at: float
+    result: Result | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("success", "error", "cancelled")
+
+
+def _disagreement(field: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError("disagreement", "{message}", {"field": field, "message": message})
+
+
+def _look_up(request: BaseModel, field: str) -> Any:
+    value: Any = request
+    for part in field.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def _value(cls: type[BaseModel], field: str, word: str) -> Any:
+    if field in cls.model_fields and not _is_text(cls, field):
+        try:
+            return json.loads(word)
+        except json.JSONDecodeError:
+            return word
+    return word
+
+
+@cache
+def _is_text(cls: type[BaseModel], field: str) -> bool:
+    schema = cls.model_json_schema()["properties"][field]
+    return any(kind.get("type") == "string" for kind in (schema, *schema.get("anyOf", ())))

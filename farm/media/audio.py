@@ -1,0 +1,104 @@
+"""Sound: decoded from any format, turned into what the model hears, written as WAV."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterator
+from itertools import chain, groupby
+from math import ceil
+from pathlib import Path
+
+import av
+import numpy as np
+from av import AudioFrame, AudioResampler
+from numpy.typing import NDArray
+
+from farm.errors import InvalidInput
+from farm.media.container import frames_of, open_media, sound_stream
+from farm.plan import SPEECH_RATE
+
+LOUDNESS_LUFS = -23.0
+"""How loud the encoder hears everybody: the level of European broadcasting (EBU R 128), as InfiniteTalk sets it."""
+
+LOUDNESS_BLOCK_S = 0.4
+"""The shortest sound that has a loudness (ITU-R BS.1770-4, the gating block)."""
+
+LOUDNESS_MEANT = 100.0
+"""Beyond this many LUFS a measurement says nothing (silence measures minus infinity)."""
+
+Samples = NDArray[np.float32]
+
+
+def decode(path: Path) -> tuple[Samples, int]:
+    """All the sound of a file as float32 [C, n] in [-1, 1], and its rate in samples a second.
+
+    A truncated file is read as far as it goes. Raises InvalidInput if nothing in it is sound.
+    """
+    pieces, rates = zip(*_pieces(path), strict=True)
+    return np.concatenate(pieces, axis=1), rates[0]
+
+
+def speech(path: Path) -> Samples:
+    """What the audio encoder hears: float32 [n], mono, 16 kHz, as loud as LOUDNESS_LUFS."""
+    # Mixed down piece by piece: four hours of stereo need not lie in memory at their own rate twice.
+    pieces, rates = zip(*((piece.mean(axis=0), rate) for piece, rate in _pieces(path)), strict=True)
+    return levelled(resampled(np.concatenate(pieces), rates[0], SPEECH_RATE))
+
+
+def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
+    """[n] at `rate` as [ceil(n * wanted / rate)] at `wanted`: the numbers of librosa.resample, without its import."""
+    import soxr
+
+    heard = soxr.resample(samples, rate, wanted, quality="HQ")
+    length = ceil(len(samples) * (wanted / rate))
+    return np.pad(heard[:length], (0, max(0, length - len(heard))))
+
+
+def levelled(samples: Samples) -> Samples:
+    """16 kHz `samples` at LOUDNESS_LUFS; unchanged where they are too short or too quiet to be measured."""
+    import pyloudnorm
+
+    if len(samples) < LOUDNESS_BLOCK_S * SPEECH_RATE:
+        return samples
+    loudness = pyloudnorm.Meter(SPEECH_RATE, block_size=LOUDNESS_BLOCK_S).integrated_loudness(samples)
+    if not abs(loudness) <= LOUDNESS_MEANT:
+        return samples
+    return samples * np.float32(10 ** ((LOUDNESS_LUFS - loudness) / 20))
+
+
+def write_wav(path: Path, samples: Samples, rate: int) -> None:
+    """`samples`, float32 [C, n] or [n] in [-1, 1], as a 16 bit WAV; what is louder is clipped."""
+    whole = np.clip(np.round(np.atleast_2d(samples) * 32768), -32768, 32767).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(whole.shape[0])
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(np.ascontiguousarray(whole.T).tobytes())
+
+
+def _pieces(path: Path) -> Iterator[tuple[Samples, int]]:
+    """The sound in the order of the file, as ([C, k], rate); InvalidInput before the end if there was none."""
+    count = 0
+    try:
+        with open_media(path) as container:
+            if stream := sound_stream(container):
+                for piece in _as_floats(frames_of(container, stream)):
+                    # Packed, not planar: PyAV 18 reads beyond its pointers to planes where there are more than eight.
+                    channels = piece.to_ndarray().reshape(piece.samples, -1).T
+                    count += piece.samples
+                    yield channels.astype(np.float32, copy=False), piece.sample_rate
+    except av.FFmpegError as error:
+        raise InvalidInput(f"{path.name}: this sound cannot be read ({error})") from error
+    if not count:
+        raise InvalidInput(f"{path.name}: holds no sound")
+
+
+def _as_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+    """Packed floats, all with the first frame's rate and channels: in MP3s that were glued together both change."""
+    layout, rate = None, None
+    for _, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+        resampler = AudioResampler(format="flt", layout=layout, rate=rate)
+        for frame in chain(alike, [None]):
+            if frame and rate is None:
+                layout, rate = frame.layout, frame.sample_rate
+            yield from resampler.resample(frame)

@@ -1,0 +1,141 @@
+"""The finished video: the segments joined as they are, with one unbroken track of the original sound."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from os import SEEK_CUR
+from pathlib import Path
+from typing import Any
+
+import av
+import ffmpeg
+import imageio_ffmpeg
+from av import AudioStream, VideoStream
+
+from farm.errors import FFmpegFailed
+from farm.media.container import DEMUXERS, open_media, picture_stream, sound_stream
+from farm.plan import FPS
+
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AAC_CHANNELS = (1, 2, 3, 4, 5, 6, 8)
+"""How many channels AAC has a standard arrangement for; any other number becomes stereo."""
+
+KBPS_PER_CHANNEL = 96
+
+
+def mux(segments: Sequence[Path], sound: Path, out: Path, *, frames: int) -> None:
+    """The MP4 at `out`: H.264 pictures copied packet by packet, AAC of the original sound, `frames` / 25 s long.
+
+    The sound keeps its rate and channels as far as AAC has them; silence fills what it lacks at the end. Raises
+    FFmpegFailed with ffmpeg's last lines, or if the result is not what `check` wants.
+    """
+    listing = out.with_suffix(".segments")
+    listing.write_text("".join(f"file '{_quoted(segment)}'\n" for segment in segments), "utf-8")
+    try:
+        _run(_command(listing, sound, out, frames / FPS))
+    finally:
+        listing.unlink()
+    check(out, frames=frames)
+
+
+def check(out: Path, *, frames: int) -> None:
+    """Nothing, if the MP4 is what was promised; otherwise FFmpegFailed, which says what differs.
+
+    Promised are H.264 at 25 fps with exactly `frames` frames, AAC, both `frames` / 25 s long give or take a frame, and
+    the index before the data, so that playing starts before the download ends.
+    """
+    wanted = {"pictures": "h264", "sound": "aac", "fps": FPS, "frames": frames, "index before data": True}
+    found = _facts(out)
+    faults = [f"{name}: {found[name]}, wanted {value}" for name, value in wanted.items() if found[name] != value]
+    for name in ("picture seconds", "sound seconds"):
+        if abs(found[name] - frames / FPS) > 1 / FPS:
+            faults.append(f"{name}: {found[name]:.3f}, wanted {frames / FPS:.3f}")
+    if faults:
+        raise FFmpegFailed(f"{out.name} is not what was asked for: {'; '.join(faults)}")
+
+
+def _quoted(segment: Path) -> str:
+    # The concat demuxer reads its list as a shell would.
+    return str(segment.resolve()).replace("'", "'\\''")
+
+
+def _command(listing: Path, sound: Path, out: Path, seconds: float) -> Any:
+    rate, channels = _aac_like(sound)
+    pictures = ffmpeg.input(str(listing.resolve()), format="concat", safe=0, protocol_whitelist="file")
+    source = ffmpeg.input(str(sound.resolve()), format_whitelist=DEMUXERS, protocol_whitelist="file")
+    # One sample after the other from time zero, exactly as audio.decode counts them: gaps in a recording's clock would
+    # otherwise move the voice away from the lips.
+    track = source["a:0"].filter("asetpts", "N/SR/TB").filter("apad", whole_dur=f"{seconds:.6f}")
+    options = {
+        "c:v": "copy",
+        # Segments have no frames out of order, so a frame's number is its time, whatever their own clocks say.
+        "bsf:v": f"setts=ts=N/({FPS}*TB):duration=1/({FPS}*TB)",
+        "c:a": "aac",
+        "b:a": f"{KBPS_PER_CHANNEL * channels}k",
+        "ar": rate,
+        "ac": channels,
+        "t": f"{seconds:.6f}",
+        "movflags": "+faststart",
+        # The recording's tags (names, places) are nobody's business, and dates would make every run's bytes differ.
+        "map_metadata": -1,
+        "fflags": "+bitexact",
+        "flags:a": "+bitexact",
+    }
+    joined = ffmpeg.output(pictures["v:0"], track, str(out.resolve()), **options)
+    # Without -y and -nostdin ffmpeg may wait for an answer that nobody gives.
+    return joined.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
+
+
+def _aac_like(sound: Path) -> tuple[int, int]:
+    """The rate and the channels that AAC keeps of a recording: its own, or the next rate above, at most 96 kHz."""
+    with open_media(sound) as container:
+        stream = sound_stream(container)
+        if stream is None:
+            raise FFmpegFailed(f"{sound.name} holds no sound to lay under the video", retryable=False)
+        rate = next((rate for rate in AAC_RATES if rate >= stream.rate), AAC_RATES[-1])
+        return rate, stream.channels if stream.channels in AAC_CHANNELS else 2
+
+
+def _run(command: Any) -> None:
+    try:
+        # Always the bundled program, so that every machine makes the same file.
+        ffmpeg.run(command, cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
+    except ffmpeg.Error as error:
+        last = "\n".join(error.stderr.decode("utf-8", "replace").strip().splitlines()[-5:])
+        raise FFmpegFailed(f"ffmpeg could not join the video: {last}") from error
+
+
+def _facts(out: Path) -> dict[str, Any]:
+    try:
+        with open_media(out) as container:
+            pictures, sound = picture_stream(container), sound_stream(container)
+            return {
+                "pictures": pictures and pictures.codec_context.name,
+                "sound": sound and sound.codec_context.name,
+                "fps": pictures and pictures.average_rate,
+                "picture seconds": _seconds(pictures),
+                "sound seconds": _seconds(sound),
+                "frames": sum(packet.size > 0 for packet in container.demux(pictures)) if pictures else 0,
+                "index before data": _index_first(out),
+            }
+    except av.FFmpegError as error:
+        raise FFmpegFailed(f"{out.name} cannot be read back ({error})") from error
+
+
+def _seconds(stream: VideoStream | AudioStream | None) -> float:
+    if stream is None or stream.duration is None or stream.time_base is None:
+        return 0.0
+    return float(stream.duration * stream.time_base)
+
+
+def _index_first(out: Path) -> bool:
+    """Whether the box with the index (moov) comes before the one with the data (mdat); ISO 14496-12, 4.2."""
+    with out.open("rb") as file:
+        while len(header := file.read(8)) == 8:
+            size, kind = struct.unpack(">I4s", header)
+            if kind in (b"moov", b"mdat"):
+                return bool(kind == b"moov")
+            # Size 1 announces a 64 bit size, behind the kind.
+            file.seek(struct.unpack(">Q", file.read(8))[0] - 16 if size == 1 else size - 8, SEEK_CUR)
+    return False

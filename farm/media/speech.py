@@ -1,0 +1,96 @@
+"""Speech from text, without a model: espeak-ng, which its wheel brings along with its voices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+import espeakng_loader
+import numpy as np
+
+from farm.errors import FarmError, InvalidInput
+from farm.media import espeak
+from farm.media.audio import Samples, write_wav
+
+VOICE = "en-us"
+
+MAX_CHARACTERS = 100_000
+"""About two hours of speech."""
+
+_SHORTEST_S = 0.05
+"""For a text without a single sound the synthesiser still writes 7 ms of noise."""
+
+
+def speak(
+    text: str,
+    path: Path,
+    *,
+    voice: str | None = None,
+    field: str = "tts_audio.text",
+    voice_field: str = "tts_audio.human1_voice",
+) -> None:
+    """`text` spoken, as a mono WAV at the synthesiser's own rate; the same words make the same samples.
+
+    `voice` is a language of `voices()`, optionally with a timbre of `timbres()` (`en-us+f2`); None is `en-us`. Raises
+    InvalidInput for an unknown voice, naming near ones, and for a text that is too long or cannot be pronounced.
+    """
+    name = _file_of(VOICE if voice is None else voice, voice_field)
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidInput(f"{field}: {len(text):,} characters; allowed: {MAX_CHARACTERS:,}")
+    samples, rate = _synthesised(text, name)
+    if len(samples) < _SHORTEST_S * rate:
+        raise InvalidInput(f"{field}: nothing in {text[:40]!r} can be pronounced; wanted at least one word")
+    write_wav(path, samples, rate)
+
+
+@cache
+def voices() -> dict[str, str]:
+    """The languages that can be spoken, such as `en-us`, sorted, each with the name of its file."""
+    root = Path(espeakng_loader.get_data_path(), "lang")
+    found: dict[str, tuple[int, str]] = {}
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        for line in file.read_text("utf-8").splitlines():
+            if line.startswith("language"):
+                _, language, *priority = line.split()
+                # Several accents answer to `en`; the lowest number is the one that the library itself prefers.
+                rank = (int(priority[0]) if priority else 5, str(file.relative_to(root)))
+                found[language.lower()] = min(found.get(language.lower(), rank), rank)
+    return {language: name for language, (_, name) in sorted(found.items())}
+
+
+@cache
+def timbres() -> tuple[str, ...]:
+    """What may follow a language and a plus sign, such as `f2`, sorted."""
+    return tuple(sorted(file.name for file in Path(espeakng_loader.get_data_path(), "voices", "!v").iterdir()))
+
+
+def _file_of(voice: str, field: str) -> str:
+    """The library's name for a voice. It is checked here, because the library would speak on in some other voice."""
+    language, plus, timbre = voice.partition("+")
+    _check(language.lower(), list(voices()), f"language, such as {VOICE}", field)
+    if plus:
+        _check(timbre, timbres(), "timbre, such as f2", field)
+    return voices()[language.lower()] + plus + timbre
+
+
+def _check(name: str, known: Sequence[str], what: str, field: str) -> None:
+    if name not in known:
+        near = ", ".join(get_close_matches(name, known, n=3))
+        raise InvalidInput(
+            f"{field}: {name!r} names no voice; wanted a {what}" + (f"; near to it: {near}" if near else "")
+        )
+
+
+def _synthesised(text: str, voice: str) -> tuple[Samples, int]:
+    """Float32 [n] in [-1, 1] and its rate."""
+    program = [sys.executable, "-I", espeak.__file__, voice]
+    # A zero would end the text for the library, which is written in C.
+    done = subprocess.run(program, input=text.replace("\0", " ").encode(), capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise FarmError(done.stderr.decode("utf-8", "replace").strip() or f"espeak-ng died ({done.returncode})")
+    samples = np.frombuffer(done.stdout, np.int16, offset=4).astype(np.float32) / np.float32(32768)
+    return samples, int.from_bytes(done.stdout[:4], sys.byteorder)

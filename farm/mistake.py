@@ -1,0 +1,69 @@
+"""What is wrong with an object that did not validate, as one sentence: the field, the value, what is allowed."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from farm.errors import InvalidInput
+
+LONGEST_SHOWN = 80
+"""Characters of a wrong value that an error repeats: enough to recognise it, too few to leak a file through a log."""
+
+
+def first_mistake(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> InvalidInput:
+    """The first mistake in what `model` was asked to hold; with a `prefix`, names are shown as of the environment."""
+    mistakes = error.errors(include_url=False)
+    mistake = min(
+        mistakes, key=lambda each: each["type"] != "extra_forbidden"
+    )  # a misspelt name explains a missing one
+    context = mistake.get("ctx", {})
+    path = (
+        context["field"].split(".") if "field" in context else [str(part) for part in mistake["loc"] if _is_name(part)]
+    )
+    name = ".".join(path) or "request"
+    shown = prefix + name.upper() if prefix else name
+    if mistake["type"] == "extra_forbidden":
+        return InvalidInput(f"{shown}: there is no such field{_nearest(model, path, prefix)}")
+    if mistake["type"] == "missing":
+        return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
+    value = _walk(mistake["input"], path) if "field" in context else mistake["input"]
+    said = mistake["msg"].removeprefix("Input ")
+    return InvalidInput(f"{shown}: got {_short(value)}; {said}{_allowed(model, path)}")
+
+
+def _is_name(part: str | int) -> bool:
+    """Whether a step of an error's path is a field or an index, and not the branch of a union."""
+    return isinstance(part, int) or (part.isidentifier() and part.islower())
+
+
+def _walk(value: Any, path: list[str]) -> Any:
+    for part in path:
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({len(text)} characters)"
+
+
+def _allowed(model: type[BaseModel], path: list[str]) -> str:
+    field = model.model_fields.get(path[0]) if path else None
+    return f"; allowed: {field.description}" if field and field.description else ""
+
+
+def _nearest(model: type[BaseModel], path: list[str], prefix: str) -> str:
+    for part in path[:-1]:
+        field = model.model_fields.get(part)
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)] if field else []
+        model = inner[0] if inner else model
+    near = get_close_matches(path[-1], model.model_fields, n=1, cutoff=0.5)
+    name = ".".join([*path[:-1], *near])
+    return f"; did you mean {prefix + name.upper() if prefix else name}?" if near else ""
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,191 @@
+"""The models there are: sizes, defaults and configurations as data.
+
+A preset says everything in which the miniature differs from the 14 billion parameters; the code has no other switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from farm.errors import InvalidInput
+
+Buckets = Mapping[float, tuple[int, int]]
+"""Height / width ratio to (height, width) in pixels; both are multiples of 16."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One model: what it can draw and how its parts are built."""
+
+    name: str
+    sizes: Mapping[str, Buckets]
+    shifts: Mapping[str, float]
+    """The schedule's shift for each size where the job names none."""
+    dtype: str
+    """Of the transformer, the text and the image encoder; autoencoder and audio encoder are always float32."""
+    latents_in_a_call: int
+    """Of the autoencoder: more are faster and take more memory (4 at 640x640: some 3 GB for each feature map)."""
+    parts: Mapping[str, Mapping[str, Any]]
+    """Each part's configuration, by the name of its folder."""
+    seed: int | None = None
+    """The weights are drawn from this seed on first use; without one they must be pulled."""
+
+
+SHIFTS = {"infinitetalk-480": 7.0, "infinitetalk-720": 11.0}
+
+MINIATURE = Preset(
+    name="miniature",
+    sizes={
+        "infinitetalk-480": {
+            0.55: (96, 176),
+            0.78: (112, 144),
+            1.00: (128, 128),
+            1.29: (144, 112),
+            1.83: (176, 96),
+        },
+        "infinitetalk-720": {
+            0.56: (144, 256),
+            0.77: (160, 208),
+            1.00: (192, 192),
+            1.30: (208, 160),
+            1.78: (256, 144),
+        },
+    },
+    shifts=SHIFTS,
+    dtype="float32",
+    latents_in_a_call=10,
+    seed=20_250_819,
+    parts={
+        "transformer": {
+            "num_attention_heads": 4,
+            "attention_head_dim": 32,
+            "num_layers": 2,
+            "ffn_dim": 256,
+            "freq_dim": 64,
+            "text_dim": 64,
+            "text_len": 512,
+            "image_dim": 64,
+            "audio_layers": 3,
+            "audio_dim": 64,
+            "audio_hidden_dim": 64,
+            "audio_tokens": 8,
+            "audio_token_dim": 64,
+        },
+        "vae": {"base_dim": 8, "z_dim": 16, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1},
+        "text_encoder": {
+            "vocab_size": 259,
+            "d_model": 64,
+            "d_kv": 16,
+            "d_ff": 128,
+            "num_layers": 2,
+            "num_heads": 4,
+            "feed_forward_proj": "gated-gelu",
+        },
+        "image_encoder": {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 224,
+            "patch_size": 14,
+            "hidden_act": "gelu",
+        },
+        "audio_encoder": {
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "conv_dim": [64] * 7,
+            "conv_bias": True,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 4,
+            "apply_spec_augment": False,
+        },
+    },
+)
+
+INFINITETALK = Preset(
+    name="infinitetalk-480",
+    sizes={
+        "infinitetalk-480": {
+            0.26: (320, 1216),
+            0.38: (384, 1024),
+            0.50: (448, 896),
+            0.67: (512, 768),
+            0.82: (576, 704),
+            1.00: (640, 640),
+            1.22: (704, 576),
+            1.50: (768, 512),
+            1.86: (832, 448),
+            2.00: (896, 448),
+            2.50: (960, 384),
+            2.83: (1088, 384),
+            3.60: (1152, 320),
+            3.80: (1216, 320),
+            4.00: (1280, 320),
+        },
+        "infinitetalk-720": {
+            0.22: (448, 2048),
+            0.29: (512, 1792),
+            0.36: (576, 1600),
+            0.45: (640, 1408),
+            0.55: (704, 1280),
+            0.63: (768, 1216),
+            0.76: (832, 1088),
+            0.88: (896, 1024),
+            1.00: (960, 960),
+            1.14: (1024, 896),
+            1.31: (1088, 832),
+            1.50: (1152, 768),
+            1.58: (1216, 768),
+            1.82: (1280, 704),
+            1.91: (1344, 704),
+            2.20: (1408, 640),
+            2.30: (1472, 640),
+            2.67: (1536, 576),
+            2.89: (1664, 576),
+            3.62: (1856, 512),
+            3.75: (1920, 512),
+        },
+    },
+    shifts=SHIFTS,
+    dtype="bfloat16",
+    latents_in_a_call=4,
+    parts={
+        "transformer": {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824},
+        "vae": {"base_dim": 96, "z_dim": 16},
+        "text_encoder": {
+            "vocab_size": 256_384,
+            "d_model": 4096,
+            "d_kv": 64,
+            "d_ff": 10_240,
+            "num_layers": 24,
+            "num_heads": 64,
+            "feed_forward_proj": "gated-gelu",
+        },
+        "image_encoder": {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "image_size": 224,
+            "patch_size": 14,
+            "hidden_act": "gelu",
+        },
+        "audio_encoder": {"hidden_size": 768, "num_hidden_layers": 12, "apply_spec_augment": False},
+    },
+)
+
+PRESETS = {each.name: each for each in (MINIATURE, INFINITETALK)}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name, or InvalidInput with the names that there are."""
+    if name in PRESETS:
+        return PRESETS[name]
+    near = get_close_matches(name, PRESETS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InvalidInput(f"there is no model {name!r}, there are {', '.join(sorted(PRESETS))}{hint}")

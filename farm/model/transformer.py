@@ -1,0 +1,316 @@
+"""The video transformer: Wan's, with ears.
+
+Diffusers' Wan 2.1 image-to-video transformer, to which InfiniteTalk adds a projector (wav2vec2 embeddings become audio
+tokens for each latent frame) and, in every block, one attention in which a latent frame's pixels listen to that
+frame's tokens only. What stays in float32 whatever the model's dtype: the time path, all norms and modulations, and
+the head, because guidance multiplies the rounding of the prediction by 4 or 5.
+
+Shapes: B batch, T latent frames, L tokens, C width, S speakers, H W latent height and width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.normalization import FP32LayerNorm
+from diffusers.models.transformers.transformer_wan import (
+    WanTimeTextImageEmbedding,
+    WanTransformer3DModel,
+    WanTransformerBlock,
+)
+from torch import Tensor, nn
+
+from farm.errors import InvalidInput
+from farm.model.speakers import placed, positions, turned, voices
+
+IMAGE_TOKENS = 257
+"""CLIP's class token and 16 x 16 patches; they come before the text in the context."""
+
+TEMPORAL_STRIDE = 4
+"""Video frames that one latent frame stands for, the first excepted."""
+
+
+class AudioProjector(nn.Module):
+    """Audio tokens for each latent frame, from the windows of embeddings that the frame hears.
+
+    Latent frame 0 hears `window` entries, every later one `window + 3`, so each kind has its own first layer.
+    """
+
+    def __init__(self, *, window: int, entry: int, hidden: int, tokens: int, token_dim: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.proj1 = nn.Linear(window * entry, hidden)
+        self.proj1_vf = nn.Linear((window + TEMPORAL_STRIDE - 1) * entry, hidden)
+        self.proj2 = nn.Linear(hidden, hidden)
+        self.proj3 = nn.Linear(hidden, tokens * token_dim)
+        self.norm = FP32LayerNorm(token_dim, eps=1e-5)
+
+    def forward(self, first: Tensor, later: Tensor) -> Tensor:
+        """[S, 5, layers, dim] and [S, T-1, 8, layers, dim] in, [1, T, S x tokens, token_dim] out."""
+        hidden = torch.cat([self.proj1(first.flatten(1))[:, None], self.proj1_vf(later.flatten(2))], dim=1)
+        hidden = F.relu(self.proj2(F.relu(hidden)))
+        tokens = self.norm(self.proj3(hidden).unflatten(-1, (self.tokens, -1)))
+        return tokens.transpose(0, 1).flatten(1, 2)[None]
+
+
+class VideoAttnProcessor:
+    """Self-attention that also hands back its queries and keys, which tell two speakers' pixels apart."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, _text: None, _mask: None, rotary_emb: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        cos, sin = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
+        query = turned(attn.norm_q(attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1)), cos, sin)
+        key = turned(attn.norm_k(attn.to_k(hidden_states)).unflatten(-1, (attn.heads, -1)), cos, sin)
+        value = attn.to_v(hidden_states).unflatten(-1, (attn.heads, -1))
+        answer = dispatch_attention_fn(
+            query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
+        )
+        return attn.to_out[1](attn.to_out[0](answer.flatten(2))), query, key
+
+
+class ContextAttnProcessor:
+    """Attention to the image and to the text with the same queries; the two answers are added.
+
+    The stock processor finds the border at `length - 512` and so splits any other text length wrongly, without a word.
+    """
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: None) -> Tensor:
+        image, text = encoder_hidden_states[:, :IMAGE_TOKENS], encoder_hidden_states[:, IMAGE_TOKENS:]
+        query = attn.norm_q(attn.to_q(hidden_states))
+        answer = self._attend(attn, query, attn.norm_k(attn.to_k(text)), attn.to_v(text))
+        answer = answer + self._attend(attn, query, attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image))
+        return attn.to_out[1](attn.to_out[0](answer))
+
+    def _attend(self, attn: Any, *query_key_value: Tensor) -> Tensor:
+        heads = [each.unflatten(-1, (attn.heads, -1)) for each in query_key_value]
+        return dispatch_attention_fn(*heads, backend=self._attention_backend).flatten(2)
+
+
+class AudioAttnProcessor:
+    """Attention inside each latent frame: its pixels ask, its audio tokens answer.
+
+    With two speakers, pixels and voices have places on a line (`farm.model.speakers`).
+    """
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(self, attn: Any, hidden_states: Tensor, audio: Tensor, places: Tensor | None) -> Tensor:
+        batch, frames = audio.shape[:2]
+        query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1))
+        key, value = attn.to_kv(audio).unflatten(-1, (2, attn.heads, -1)).flatten(0, 1).unbind(2)
+        if places is not None:
+            query, key = placed(query, places), placed(key, voices(key.shape[1], key.device))
+        query = query.unflatten(1, (frames, -1)).flatten(0, 1)
+        answer = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+        return attn.to_out[0](answer.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2))
+
+
+class AudioAttention(nn.Module, AttentionModuleMixin):
+    """[B, L, C] asks [B, T, tokens, audio_dim]; no norm on queries and keys, unlike Wan's own attentions."""
+
+    _default_processor_cls = AudioAttnProcessor
+    _available_processors: ClassVar = [AudioAttnProcessor]
+
+    def __init__(self, dim: int, heads: int, audio_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim)
+        self.to_kv = nn.Linear(audio_dim, 2 * dim)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        self.processor: Any = AudioAttnProcessor()
+
+    def forward(self, hidden_states: Tensor, audio: Tensor, places: Tensor | None = None) -> Tensor:
+        return self.processor(self, hidden_states, audio, places)
+
+
+class InfiniteTalkBlock(WanTransformerBlock):
+    """Self-attention, attention to text and image, attention to the audio, feed-forward."""
+
+    def __init__(self, *, dim: int, ffn_dim: int, heads: int, eps: float, audio_dim: int) -> None:
+        super().__init__(dim, ffn_dim, heads, cross_attn_norm=True, eps=eps, added_kv_proj_dim=dim)
+        self.attn1.set_processor(VideoAttnProcessor())
+        self.attn2.set_processor(ContextAttnProcessor())
+        self.norm_audio = FP32LayerNorm(dim, eps)
+        self.attn_audio = AudioAttention(dim, heads, audio_dim)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        temb: Tensor,
+        rotary_emb: tuple[Tensor, Tensor],
+        audio: Tensor,
+        regions: Tensor | None = None,
+    ) -> Tensor:
+        """[B, L, C] in and out; `temb` [B, 6, C] is float32, and so are the modulations and the gated sums.
+
+        `regions` [3, tokens of a latent frame] says who is where if two speakers are heard.
+        """
+        x = hidden_states
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + temb).chunk(6, dim=1)
+
+        # 1. Self-attention
+        h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
+        answer, query, key = self.attn1(h, None, None, rotary_emb)
+        x = (x.float() + answer * gate1).type_as(x)
+        places = None if regions is None else positions(query, key[:, : regions.shape[1]], regions)
+
+        # 2. Text and image
+        x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)
+
+        # 3. Audio
+        x = x + self.attn_audio(self.norm_audio(x.float()).type_as(x), audio, places)
+
+        # 4. Feed-forward
+        h = (self.norm3(x.float()) * (1 + scale2) + shift2).type_as(x)
+        return (x.float() + self.ffn(h).float() * gate2).type_as(x)
+
+
+class ConditionEmbedder(WanTimeTextImageEmbedding):
+    """Wan's embeddings of time, text and image, with the time in float32 from end to end.
+
+    A timestep in bfloat16 (731.25 becomes 732) changes the prediction by 0.5 %.
+    """
+
+    def time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """[B] in 0..1000 in; the embedding [B, C] and the modulations of all blocks [B, 6, C] out, both float32."""
+        embedding = self.time_embedder(self.timesteps_proj(timestep.float()))
+        return embedding, self.time_proj(self.act_fn(embedding)).unflatten(1, (6, -1))
+
+    def context(self, text: Tensor, image: Tensor) -> Tensor:
+        """[B, text_len, text_dim] and [B, 257, image_dim] in, [B, 257 + text_len, C] out."""
+        return torch.cat([self.image_embedder(image), self.text_embedder(text)], dim=1)
+
+
+class InfiniteTalkTransformer(WanTransformer3DModel):
+    """Predicts noise minus video for one chunk, given text, image, sound and time."""
+
+    _no_split_modules: ClassVar = ["InfiniteTalkBlock"]
+    _repeated_blocks: ClassVar = ["InfiniteTalkBlock"]
+    _keep_in_fp32_modules: ClassVar = [
+        *WanTransformer3DModel._keep_in_fp32_modules,
+        "norm_audio",
+        "time_proj",
+        "proj_out",
+    ]
+    _skip_layerwise_casting_patterns: ClassVar = [*WanTransformer3DModel._skip_layerwise_casting_patterns, "audio_proj"]
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        num_attention_heads: int = 40,
+        attention_head_dim: int = 128,
+        in_channels: int = 36,
+        out_channels: int = 16,
+        text_dim: int = 4096,
+        text_len: int = 512,
+        freq_dim: int = 256,
+        ffn_dim: int = 13824,
+        num_layers: int = 40,
+        eps: float = 1e-6,
+        image_dim: int = 1280,
+        rope_max_seq_len: int = 1024,
+        audio_window: int = 5,
+        audio_layers: int = 12,
+        audio_dim: int = 768,
+        audio_hidden_dim: int = 512,
+        audio_tokens: int = 32,
+        audio_token_dim: int = 768,
+    ) -> None:
+        width = num_attention_heads * attention_head_dim
+        # The undecorated constructor: the decorated one would register Wan's arguments as our configuration.
+        WanTransformer3DModel.__init__.__wrapped__(
+            self,
+            patch_size=patch_size,
+            num_attention_heads=num_attention_heads,
+            attention_head_dim=attention_head_dim,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            text_dim=text_dim,
+            freq_dim=freq_dim,
+            ffn_dim=ffn_dim,
+            num_layers=0,  # the blocks are our own, below
+            eps=eps,
+            image_dim=image_dim,
+            added_kv_proj_dim=width,
+            rope_max_seq_len=rope_max_seq_len,
+        )
+        self.condition_embedder = ConditionEmbedder(width, freq_dim, 6 * width, text_dim, image_dim)
+        self.audio_proj = AudioProjector(
+            window=audio_window,
+            entry=audio_layers * audio_dim,
+            hidden=audio_hidden_dim,
+            tokens=audio_tokens,
+            token_dim=audio_token_dim,
+        )
+        self.blocks = nn.ModuleList(
+            InfiniteTalkBlock(dim=width, ffn_dim=ffn_dim, heads=num_attention_heads, eps=eps, audio_dim=audio_token_dim)
+            for _ in range(num_layers)
+        )
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        *,
+        text: Tensor,
+        image: Tensor,
+        audio: tuple[Tensor, Tensor],
+        regions: Tensor | None = None,
+    ) -> Tensor:
+        """The prediction [B, 16, T, H, W] in float32.
+
+        `hidden_states` [B, 36, T, H, W]: noisy latents (16), mask (4), condition latents (16). `timestep` [B], float32.
+        `text` [B, up to text_len, text_dim]. `image` [B, 257, image_dim]. `audio`: the windows that `farm.model.audio`
+        cuts for latent frame 0 and for the later ones. `regions` [3, (H/2)(W/2)] from `farm.model.speakers`, where two
+        speakers are heard. Everything is cast here to the dtype of the weights, but not the time.
+        """
+        dtype = self.patch_embedding.weight.dtype
+
+        # 1. Everything becomes tokens
+        rotary_emb = self.rope(hidden_states)
+        x = self.patch_embedding(hidden_states.to(dtype))
+        grid = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2).contiguous()
+        embedding, modulation = self.condition_embedder.time(timestep)
+        context = self.condition_embedder.context(self._padded(text).to(dtype), image.to(dtype))
+        heard = self.audio_proj(*(windows.to(dtype) for windows in audio))
+        regions = None if len(audio[0]) == 1 else regions
+
+        # 2. Blocks
+        for block in self.blocks:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                x = self._gradient_checkpointing_func(block, x, context, modulation, rotary_emb, heard, regions)
+            else:
+                x = block(x, context, modulation, rotary_emb, heard, regions)
+
+        # 3. Head, in float32
+        shift, scale = (self.scale_shift_table + embedding[:, None]).chunk(2, dim=1)
+        patches = self.proj_out(self.norm_out(x.float()) * (1 + scale) + shift)
+        return self._unpatched(patches, grid)
+
+    def _padded(self, text: Tensor) -> Tensor:
+        """Zeros up to text_len, before the text's layers: the padding is seen, as a constant token that is not zero."""
+        missing = self.config.text_len - text.shape[1]
+        if missing < 0:
+            raise InvalidInput(f"the text has {text.shape[1]} tokens, the model reads {self.config.text_len}")
+        return F.pad(text, (0, 0, 0, missing))
+
+    def _unpatched(self, patches: Tensor, grid: torch.Size) -> Tensor:
+        """[B, L, pt x ph x pw x 16] in, [B, 16, T, H, W] out."""
+        x = patches.unflatten(2, (*self.config.patch_size, -1)).unflatten(1, grid)
+        return x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)

@@ -1,0 +1,66 @@
+"""A ledger in Redis or Valkey, shared by every client and worker of a farm."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import redis
+
+from farm.errors import FarmUnreachable
+
+PREFIX = "farm:"
+
+SWAP = """
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+class RedisLedger:
+    def __init__(self, url: str) -> None:
+        # A silent peer is noticed after 30 s instead of never; the check finds a connection that NAT has dropped.
+        self.redis = _Redis.from_url(
+            url, decode_responses=True, socket_timeout=30, socket_keepalive=True, health_check_interval=25
+        )
+        self._swap = self.redis.register_script(SWAP)
+
+    def get(self, key: str) -> str | None:
+        text: Any = self.redis.get(PREFIX + key)
+        return cast(str | None, text)
+
+    def swap(self, key: str, old: str | None, new: str) -> bool:
+        return bool(self._swap(keys=[PREFIX + key], args=[old or "", new]))
+
+    def append(self, key: str, text: str) -> None:
+        self.redis.xadd(PREFIX + key, {"event": text})
+
+    def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]:
+        streams: Any = self.redis.xread({PREFIX + key: position}, block=max(1, int(wait_s * 1000)))
+        return [(place, fields["event"]) for _, entries in streams for place, fields in entries]
+
+    def index(self, name: str, member: str, score: float) -> None:
+        self.redis.zadd(PREFIX + name, {member: score}, nx=True)
+
+    def unindex(self, name: str, member: str) -> None:
+        self.redis.zrem(PREFIX + name, member)
+
+    def newest(self, name: str, limit: int) -> list[str]:
+        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1 if limit >= 0 else -1)
+        return list(members)
+
+    def now(self) -> float:
+        seconds, microseconds = self.redis.time()
+        return float(seconds + microseconds / 1e6)
+
+
+class _Redis(redis.Redis):
+    """redis-py's client, with a sentence for the user when nobody answers."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*args, **options)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            where = self.connection_pool.connection_kwargs
+            address = f"{where.get('host')}:{where.get('port')}"
+            raise FarmUnreachable(f"no broker answers at {address}; is the farm up? (`farm up` starts one)") from error

@@ -1,0 +1,93 @@
+"""The farm's settings: one frozen table, read once from the environment and passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from farm.errors import FarmUnreachable
+from farm.mistake import first_mistake
+
+PREFIX = "FARM_"
+
+
+class Settings(BaseModel):
+    """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(
+        Path("~/.infinitetalk-farm"), description="folder of the embedded broker, store, weights and logs"
+    )
+    broker_url: str | None = Field(
+        None,
+        repr=False,
+        description="redis:// or rediss:// URL of the broker; unset = the broker that `farm up` started",
+    )
+    store_url: str | None = Field(None, description="where goods are kept: file:///folder; unset = {home}/store")
+    weights: Path | None = Field(
+        None, description="folder that holds one folder of weights per preset; unset = {home}/weights"
+    )
+    preset: str = Field("miniature", description="the model that gpu workers load")
+    device: str = Field("auto", description="torch device of gpu workers; auto = cuda if there is one, else cpu")
+    cpu_concurrency: int = Field(2, ge=1, description="processes of one cpu worker")
+    lease_s: float = Field(
+        15, gt=0, description="seconds after which a step whose worker fell silent may be taken over"
+    )
+    reap_every_s: float = Field(5, gt=0, description="seconds between two looks for steps that nobody works on")
+    ring_s: float = Field(
+        3600, gt=0, description="seconds that a sent message may wait in its queue before it is sent again"
+    )
+    max_attempts: int = Field(3, ge=1, description="attempts at one step before its job is given up")
+    step_timeout_s: float = Field(3600, gt=0, description="seconds that one step (one chunk, for generate) may take")
+    max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video, in bytes")
+    max_sound_bytes: int = Field(50_000_000, ge=1, description="largest sound, in bytes")
+    fetch_timeout_s: float = Field(300, gt=0, description="seconds that one download may take in all")
+    fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (), description="private networks that URLs may point into, with commas between, for example 10.1.0.0/16"
+    )
+
+    @field_validator("fetch_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @property
+    def folder(self) -> Path:
+        """`home` with ~ expanded."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.weights.expanduser().resolve() if self.weights else self.folder / "weights"
+
+    @property
+    def store_address(self) -> str:
+        return self.store_url or (self.folder / "store").as_uri()
+
+    @property
+    def broker_note(self) -> Path:
+        """The file in which `farm up` leaves the URL of its broker."""
+        return self.folder / "run" / "broker"
+
+    @property
+    def broker_address(self) -> str:
+        """The broker's URL; FarmUnreachable when none is set and none was started."""
+        if self.broker_url:
+            return self.broker_url
+        if self.broker_note.is_file():
+            return self.broker_note.read_text().strip()
+        raise FarmUnreachable(f"no farm is up in {self.folder}; start one with `farm up`, or set FARM_BROKER_URL")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong or unknown."""
+        given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            raise first_mistake(error, cls, prefix=PREFIX) from error

@@ -1,0 +1,169 @@
+"""How every step is done, so that twice is the same as once.
+
+Is the product current? Then go on. Else take its lease, make it under keys of this attempt, make it current if the
+fence still holds, and claim the right to send what comes next. Messages may be lost or come twice: `due` finds what to
+send again.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from farm.errors import (
+    Cancelled,
+    DownloadFailed,
+    EmbeddingFailed,
+    FarmError,
+    FarmUnreachable,
+    FFmpegFailed,
+    GenerationFailed,
+    TimedOut,
+    WorkerLost,
+)
+from farm.job import Result
+from farm.registry import Lease
+from farm.steps.place import Place
+from farm.steps.route import FIRST, Step, following
+from farm.steps.work import Work
+from farm.telemetry import log
+
+FAILURES: dict[str, type[FarmError]] = {
+    "download": DownloadFailed,
+    "embed": EmbeddingFailed,
+    "generate": GenerationFailed,
+    "mux": FFmpegFailed,
+}
+"""What an unforeseen exception at a station is called."""
+
+RETRY_AFTER_S = 2.0
+"""Pause before the first retry; each further one takes twice as long."""
+
+
+def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception] = TimeoutError) -> Step | None:
+    """Sees to it that a step is done, and returns the step whose message is now the caller's to send, if any.
+
+    None also when the job has ended or another works on the step. Raises the FarmError that ended the job.
+    """
+    if place.registry.job(job_id).ended:
+        return None
+    if place.registry.product(job_id, step.product) is None and not _attempt(place, job_id, step, time_is_up):
+        return None
+    after = following(step, chunks=_chunks(place, job_id))
+    if after is None:
+        _finish(place, job_id, step)
+        return None
+    return after if place.registry.ring(job_id, after.product, window_s=place.settings.ring_s) else None
+
+
+def due(place: Place, job_id: str) -> Step | None:
+    """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
+    at = place.registry.at(job_id)
+    step = Step.making(at) if at else FIRST
+    while place.registry.product(job_id, step.product) is not None:
+        after = following(step, chunks=_chunks(place, job_id))
+        if after is None:
+            _finish(place, job_id, step)
+            return None
+        step = after
+    return step if place.registry.ring(job_id, step.product, window_s=place.settings.ring_s) else None
+
+
+def _attempt(place: Place, job_id: str, step: Step, time_is_up: type[Exception]) -> bool:
+    """Whether this attempt made the product; False when another works on it, took it over or shall try again."""
+    lease = _lease(place, job_id, step)
+    if lease is None:
+        return False
+    log("step_started", job_id=job_id, product=step.product, attempt=lease.attempts)
+    try:
+        goods = _make(place, step, lease)
+    except Cancelled as stopped:
+        log("step_stopped", job_id=job_id, product=step.product, reason=stopped.message)
+        return False
+    except Exception as error:
+        _settle(place, lease, step, _named(error, step, time_is_up))
+        return False
+    except BaseException:  # the worker is being shut down: whoever comes next need not wait for the lease to run out
+        place.registry.give_back(lease, after_s=0)
+        raise
+    made = place.registry.commit(lease, goods)
+    log("step_made" if made else "step_outrun", job_id=job_id, product=step.product, **goods["timings"])
+    return made
+
+
+def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
+    settings = place.settings
+    try:
+        return place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
+    except WorkerLost as error:
+        place.registry.fail(job_id, error, at_stage=step.product)
+        raise
+
+
+def _make(place: Place, step: Step, lease: Lease) -> dict[str, Any]:
+    bench: Callable[[Work], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.station}"), step.station)
+    request = place.registry.request(lease.job_id)
+    with _renewed(place, lease) as lost, tempfile.TemporaryDirectory(prefix=f"farm-{lease.job_id}-") as scratch:
+        work = Work(place, step, lease, request, Path(scratch), lost)
+        return {**bench(work), "timings": work.timings}
+
+
+@contextmanager
+def _renewed(place: Place, lease: Lease) -> Iterator[threading.Event]:
+    """Keeps a lease while the block runs; the event that it yields is set once the lease is another's."""
+    over, lost = threading.Event(), threading.Event()
+
+    def renew() -> None:
+        while not over.wait(place.settings.lease_s / 4):
+            try:
+                if not place.registry.renew(lease, lease_s=place.settings.lease_s):
+                    lost.set()
+                    return
+            except FarmUnreachable as error:  # the fence decides at the end; meanwhile keep trying
+                log("lease_not_renewed", job_id=lease.job_id, product=lease.product, reason=error.message)
+
+    thread = threading.Thread(target=renew, name=f"lease-{lease.product}", daemon=True)
+    thread.start()
+    try:
+        yield lost
+    finally:
+        over.set()
+        thread.join()
+
+
+def _named(error: Exception, step: Step, time_is_up: type[Exception]) -> FarmError:
+    """The error as one of the farm's own, with its cause kept."""
+    if isinstance(error, FarmError):
+        return error
+    named: FarmError
+    if isinstance(error, time_is_up):
+        named = TimedOut(f"{step.product} took longer than FARM_STEP_TIMEOUT_S allows")
+    else:
+        named = FAILURES[step.station](f"{step.product}: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named
+
+
+def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
+    """Leaves a failed attempt to a later one, or ends the job with its error and raises it."""
+    log("step_failed", job_id=lease.job_id, product=step.product, code=error.code, reason=error.message)
+    if error.retryable and lease.attempts <= error.retries:
+        place.registry.give_back(lease, after_s=RETRY_AFTER_S * 2 ** (lease.attempts - 1))
+        return
+    place.registry.fail(lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage)
+    raise error
+
+
+def _chunks(place: Place, job_id: str) -> int:
+    return int((place.registry.product(job_id, "embed") or {}).get("chunks", 1))
+
+
+def _finish(place: Place, job_id: str, step: Step) -> None:
+    goods = place.registry.product(job_id, step.product) or {}
+    place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))

@@ -1,0 +1,182 @@
+"""Station `generate`: one chunk of video from the conditions, the voice and the tail of the chunk before."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from farm.media.image import read_picture
+from farm.media.video import read_frame, write_segment
+from farm.model.presets import preset
+from farm.plan import FPS, Chunk, Plan, audio_rows
+from farm.settings import Settings
+from farm.steps.features import remembered
+from farm.steps.progress import Progress
+from farm.steps.route import Step
+from farm.steps.work import Work
+from farm.telemetry import log
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+
+
+def generate(work: Work) -> dict[str, Any]:
+    """`segment` (a playable piece of the video), `tail` and `condition`, as store keys."""
+    pipeline = _warm(work)
+    facts = work.goods(Step("embed"))
+    plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame)
+    chunk = plan.chunk(work.step.chunk)
+    progress = Progress(work, plan.chunks)
+    with work.timed("preprocess"):
+        condition, condition_key = _condition(work, pipeline, chunk)
+        texts = [_text(work, pipeline, prompt) for prompt in _prompts(work)]
+        audio = _audio(work, facts, chunk)
+    frames, tail = pipeline.chunk(
+        chunk,
+        condition=condition,
+        text=texts[0],
+        negative_text=texts[1],
+        audio=audio,
+        tail=_tail_before(work),
+        sampling=sampling(work, pipeline),
+        report=progress.report,
+    )
+    work.timings.update(progress.timings())
+    segment = work.scratch / "segment.mp4"
+    with work.timed("encode"):
+        write_segment(segment, _pixels(frames))
+    goods = {"segment": work.put(segment, segment.name), "condition": condition_key}
+    return {**goods, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
+
+
+@cache
+def warm_pipeline(settings: Settings) -> Pipeline:
+    """The model of this worker, loaded once in the life of its process."""
+    from farm.model.checkpoints import ready
+    from farm.model.pipeline import load_pipeline
+
+    began = time.monotonic()
+    model = preset(settings.preset)
+    pipeline = load_pipeline(ready(model, settings.weights_folder), model, _device(settings))
+    log("pipeline_loaded", lat_ms=round(1000 * (time.monotonic() - began)), preset=model.name, device=pipeline.device)
+    return pipeline
+
+
+def sampling(work: Work, pipeline: Pipeline) -> Sampling:
+    """How the request wants to be drawn, with the model's own value where it leaves one open."""
+    from farm.model.pipeline import Sampling
+
+    request = work.request
+    return Sampling(
+        steps=request.sample_steps,
+        shift=pipeline.preset.shifts[request.size] if request.sample_shift is None else request.sample_shift,
+        text_scale=request.sample_text_guide_scale,
+        audio_scale=request.sample_audio_guide_scale,
+        colour_strength=request.color_correction_strength,
+        motion_frame=request.motion_frame,
+        seed=request.base_seed,
+    )
+
+
+def _warm(work: Work) -> Pipeline:
+    """The loaded model; the first chunk of a job tells about the loading."""
+    tell = work.report if work.step.chunk == 0 else _silence
+    tell("pipeline_warm_started")
+    with work.timed("cold_start"):
+        import farm.model.pipeline  # noqa: F401
+    with work.timed("load"):
+        pipeline = warm_pipeline(work.settings)
+    tell("pipeline_warm_ok")
+    tell("generation_started")
+    return pipeline
+
+
+def _silence(stage: str) -> None:
+    """Tells nothing."""
+
+
+def _device(settings: Settings) -> str:
+    if settings.device != "auto":
+        return settings.device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _prompts(work: Work) -> tuple[str, str]:
+    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
+
+    negative = work.request.negative_prompt
+    return work.request.prompt, DEFAULT_NEGATIVE_PROMPT if negative is None else negative
+
+
+def _text(work: Work, pipeline: Pipeline, prompt: str) -> Tensor:
+    """Features [tokens, text_dim] of a prompt, encoded once for all jobs."""
+    folder = work.settings.weights_folder / pipeline.preset.name / "text_encoder"
+    key = remembered(work, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
+    return _load(work, key)["features"]
+
+
+def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str]:
+    """What the model sees of the source: of a picture always the same, of a video the frame where the chunk begins."""
+    from farm.model.pipeline import Condition
+
+    source = work.goods(Step("download"))
+    if source["kind"] == "image" and chunk.index > 0:
+        key = work.goods(Step("generate", 0))["condition"]
+        return Condition.from_tensors(_load(work, key)), key
+    frame = _frame(work.fetch(source["visual"], "visual"), source["kind"], chunk)
+    condition = pipeline.condition(frame, size=work.request.size, frame_num=work.request.frame_num)
+    return condition, _save(work, condition, "condition.safetensors")
+
+
+def _frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
+    return read_picture(path) if kind == "image" else read_frame(path, chunk.start / FPS)
+
+
+def _audio(work: Work, facts: dict[str, Any], chunk: Chunk) -> Tensor:
+    """The rows [S, frame_num + 4, layers, dim] that the chunk hears; no more of the embeddings is read."""
+    import torch
+    from safetensors import safe_open
+
+    rows = torch.tensor(audio_rows(chunk, facts["rows"]))
+    first, last = int(rows.min()), int(rows.max())
+    heard = []
+    for speaker, key in enumerate(facts["embeddings"]):
+        with safe_open(work.fetch(key, f"speech-{speaker}"), framework="pt") as file:
+            heard.append(file.get_slice("features")[first : last + 1][rows - first])
+    return torch.stack(heard)
+
+
+def _tail_before(work: Work) -> Tail | None:
+    from farm.model.pipeline import Tail
+
+    if work.step.chunk == 0:
+        return None
+    return Tail.from_tensors(_load(work, work.goods(Step("generate", work.step.chunk - 1))["tail"]))
+
+
+def _pixels(frames: Tensor) -> NDArray[np.uint8]:
+    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], cut off and not rounded, as the original writes them."""
+    import torch
+
+    pixels: NDArray[np.uint8] = ((frames + 1) * 127.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()
+    return pixels
+
+
+def _save(work: Work, tensors: Condition | Tail, name: str) -> str:
+    from safetensors.torch import save
+
+    return work.put(save(tensors.to_tensors()), name)
+
+
+def _load(work: Work, key: str) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(work.store.get(key))

@@ -1,0 +1,97 @@
+"""Station `mux`: the finished video with its original sound, a thumbnail and a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from farm.job import Artifact, Result, Video
+from farm.media.mux import mux as join
+from farm.media.video import read_frame, thumbnail
+from farm.model.presets import preset
+from farm.steps.route import FIRST, Step, following
+from farm.steps.work import Work
+
+ArtifactType = Literal["video", "thumbnail", "manifest"]
+MIMES: dict[ArtifactType, str] = {"video": "video/mp4", "thumbnail": "image/jpeg", "manifest": "application/json"}
+
+
+def mux(work: Work) -> dict[str, Any]:
+    """`result`, as the contract describes it, and the store key of the `video`."""
+    work.report("muxing_started")
+    with work.timed("mux"):
+        files = _files(work)
+    work.report("muxing_ok")
+    work.report("upload_started")
+    with work.timed("upload"):
+        stored = {kind: work.put(path, path.name) for kind, path in files.items()}
+        artifacts = [_artifact(work, kind, stored[kind], path) for kind, path in files.items()]
+    result = _result(work, artifacts)
+    manifest = work.scratch / "manifest.json"
+    manifest.write_text(result.model_dump_json(indent=2))
+    listed = _artifact(work, "manifest", work.put(manifest, manifest.name), manifest)
+    work.report("upload_ok")
+    result = result.model_copy(update={"artifacts": (*artifacts, listed)})
+    return {"result": result.model_dump(mode="json"), "video": stored["video"]}
+
+
+def file_name(work: Work) -> str:
+    """infitalk_{size}_{steps}_seed{seed}_{job_id}.mp4"""
+    request = work.request
+    return f"infitalk_{request.size}_{request.sample_steps}_seed{request.base_seed}_{work.job_id}.mp4"
+
+
+def _files(work: Work) -> dict[ArtifactType, Path]:
+    facts = work.goods(Step("embed"))
+    chunks = [work.goods(Step("generate", chunk)) for chunk in range(facts["chunks"])]
+    segments = [work.fetch(goods["segment"], f"{index:04d}.mp4") for index, goods in enumerate(chunks)]
+    sound = work.fetch(work.goods(Step("download"))["sound"], "sound")
+    video, picture = work.scratch / file_name(work), work.scratch / "thumbnail.jpg"
+    join(segments, sound, video, frames=facts["frames"])
+    thumbnail(picture, read_frame(video, 0))
+    return {"video": video, "thumbnail": picture}
+
+
+def _artifact(work: Work, kind: ArtifactType, key: str, path: Path) -> Artifact:
+    return Artifact(type=kind, url=work.store.url(key), mime=MIMES[kind], bytes=path.stat().st_size)
+
+
+def _result(work: Work, artifacts: list[Artifact]) -> Result:
+    video, picture = artifacts
+    return Result(
+        job_id=work.job_id,
+        status="success",
+        video=Video(url=video.url, bytes=video.bytes, thumbnail_url=picture.url),
+        artifacts=tuple(artifacts),
+        timings=_timings(work),
+        params=_params(work),
+        warnings=tuple(work.goods(Step("embed"))["warnings"]),
+    )
+
+
+def _timings(work: Work) -> dict[str, int]:
+    """The sums over all steps, how long their messages waited, and the whole since submission."""
+    registry, total = work.place.registry, dict.fromkeys(("queue_ms",), 0)
+    step: Step | None = FIRST
+    while step is not None:
+        made = work.timings if step == work.step else work.goods(step)["timings"]
+        for name, took in made.items():
+            total[name] = total.get(name, 0) + took
+        total["queue_ms"] += round(1000 * registry.waited_s(work.job_id, step.product))
+        step = following(step, chunks=work.goods(Step("embed"))["chunks"])
+    created = registry.job(work.job_id).created_at
+    return {**total, "total_ms": round(1000 * (registry.ledger.now() - created))}
+
+
+def _params(work: Work) -> dict[str, Any]:
+    """Every parameter as it was used, with the model's own values where the request left them open."""
+    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
+
+    model, given = preset(work.settings.preset), work.request.model_dump(mode="json")
+    facts = work.goods(Step("embed"))
+    used = {"model": model.name, "frames": facts["frames"], "chunks": facts["chunks"]}
+    if given["negative_prompt"] is None:
+        used["negative_prompt"] = DEFAULT_NEGATIVE_PROMPT
+    if given["sample_shift"] is None:
+        used["sample_shift"] = model.shifts[work.request.size]
+    return {**given, **used}

@@ -1,0 +1,49 @@
+"""Goods by key: everything heavier than a ticket (pixels, sound, tensors) goes through a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from farm.errors import InvalidInput
+
+
+class Store(Protocol):
+    """Whole objects under keys like `jobs/4f2a/mux/0001/video.mp4`; a reader sees an object complete or not at all."""
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        """Stores a file or bytes, in one atomic act; raises UploadFailed."""
+
+    def get(self, key: str) -> bytes:
+        """A small object; raises KeyError."""
+
+    def fetch(self, key: str, path: Path) -> Path:
+        """A large object as a file at `path`, to be read and not written; raises KeyError."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys that begin with `prefix`, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Removes an object, or does nothing where there is none."""
+
+    def url(self, key: str) -> str:
+        """Where a person can take the object from."""
+
+
+def open_store(url: str) -> Store:
+    """The store at an address: `file:///folder`, or `memory://` for this process alone."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
+        from farm.store.local import LocalStore
+
+        return LocalStore(Path(unquote(parts.path)))
+    if url == "memory://":
+        from farm.store.memory import MemoryStore
+
+        return MemoryStore()
+    raise InvalidInput(f"FARM_STORE_URL: got {url!r}; allowed: file:///folder or memory://")

@@ -1,0 +1,80 @@
+"""A store in a folder: for one machine, or for many that mount the same volume."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from farm.errors import InvalidInput, UploadFailed
+
+
+class LocalStore:
+    """Objects are files under `root`; each is written beside its place and renamed into it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().resolve()
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
+                self._write(source, Path(part.name))
+                os.replace(part.name, path)
+        except OSError as error:
+            raise UploadFailed(f"the store could not take {key}: {error.strerror} ({path.parent})") from error
+
+    def get(self, key: str) -> bytes:
+        return self._existing(key).read_bytes()
+
+    def fetch(self, key: str, path: Path) -> Path:
+        path.unlink(missing_ok=True)
+        try:
+            os.link(self._existing(key), path)
+        except OSError:  # another file system, or one without hard links
+            shutil.copyfile(self._existing(key), path)
+        return path
+
+    def size(self, key: str) -> int | None:
+        path = self._path(key)
+        return path.stat().st_size if path.is_file() else None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
+        files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".part-"))
+        names = sorted(file.relative_to(self.root).as_posix() for file in files)
+        return (name for name in names if name.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def url(self, key: str) -> str:
+        return self._path(key).as_uri()
+
+    def _path(self, key: str) -> Path:
+        if any(part in ("", ".", "..") for part in key.split("/")) or "\0" in key or "\\" in key:
+            raise InvalidInput(
+                f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'"
+            )
+        return self.root / key
+
+    def _existing(self, key: str) -> Path:
+        path = self._path(key)
+        if not path.is_file():
+            raise KeyError(key)
+        return path
+
+    @staticmethod
+    def _write(source: Path | bytes, part: Path) -> None:
+        try:
+            if isinstance(source, bytes):
+                part.write_bytes(source)
+            else:
+                shutil.copyfile(source, part)
+            part.chmod(0o644)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,33 @@
+"""A store in this process's memory, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class MemoryStore:
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        self.objects[key] = source if isinstance(source, bytes) else source.read_bytes()
+
+    def get(self, key: str) -> bytes:
+        return self.objects[key]
+
+    def fetch(self, key: str, path: Path) -> Path:
+        path.write_bytes(self.objects[key])
+        return path
+
+    def size(self, key: str) -> int | None:
+        return len(self.objects[key]) if key in self.objects else None
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def delete(self, key: str) -> None:
+        self.objects.pop(key, None)
+
+    def url(self, key: str) -> str:
+        return f"memory:///{key}"

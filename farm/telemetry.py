@@ -1,0 +1,45 @@
+"""What the farm says about itself: one JSON object a line, one action a line, always with the job it belongs to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+LOGGER = logging.getLogger("farm")
+LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+
+
+def log(
+    event: str, *, job_id: str | None = None, level: int = logging.INFO, lat_ms: int | None = None, **details: Any
+) -> None:
+    """Writes one event; numbers in `details` carry their unit in their name."""
+    LOGGER.log(level, event, extra={"farm": {"job_id": job_id, "details": details, "lat_ms": lat_ms}})
+
+
+def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
+    """Sends every log record of this process to `stream` as JSON Lines."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+class JsonLines(logging.Formatter):
+    """{"ts", "level", "job_id", "event", "details", "lat_ms"}; another library's record is an event of its name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        ours = getattr(record, "farm", None)
+        fields = ours or {"job_id": None, "details": {"message": record.getMessage()}, "lat_ms": None}
+        if record.exc_info:
+            fields["details"]["traceback"] = self.formatException(record.exc_info)
+        line = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": LEVELS.get(record.levelname, record.levelname),
+            "job_id": fields["job_id"],
+            "event": record.msg if ours else record.name,
+            "details": fields["details"],
+            "lat_ms": fields["lat_ms"],
+        }
+        return json.dumps(line, default=str)

@@ -1,0 +1,27 @@
+"""The farm's steps as Celery tasks. `celery -A tasks` finds its application here.
+
+This is the one module that reads the environment when it is imported, because Celery looks for a finished application.
+"""
+
+import os
+
+from celery.signals import worker_process_init
+
+from farm.app import DESKS, make_app
+from farm.settings import Settings
+
+settings = Settings.load(os.environ)
+app = make_app(settings)
+
+
+@worker_process_init.connect
+def _warm_up(**_: object) -> None:
+    """Loads the model into a gpu worker's child before its first ticket; a failure shows in the job that needs it."""
+    if DESKS["generate"].queue in app.amqp.queues.consume_from:
+        from farm.steps.generate import warm_pipeline
+        from farm.telemetry import log
+
+        try:
+            warm_pipeline(settings)
+        except Exception as error:
+            log("pipeline_not_warm", reason=f"{type(error).__name__}: {error}")

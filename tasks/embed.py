@@ -1,0 +1,13 @@
+"""The ticket of `embed`."""
+
+from celery import Task
+
+from farm.app import DESKS
+from farm.steps.route import Step
+from tasks import app
+from tasks.delivery import deliver
+
+
+@app.task(bind=True, name=DESKS["embed"].task)
+def embed(self: Task, job_id: str) -> str:
+    return deliver(self, job_id, Step("embed"))

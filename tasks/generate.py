@@ -1,0 +1,13 @@
+"""The ticket of `generate`, one for each chunk."""
+
+from celery import Task
+
+from farm.app import DESKS
+from farm.steps.route import Step
+from tasks import app
+from tasks.delivery import deliver
+
+
+@app.task(bind=True, name=DESKS["generate"].task)
+def generate(self: Task, job_id: str, chunk: int) -> str:
+    return deliver(self, job_id, Step("generate", chunk))

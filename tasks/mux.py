@@ -1,0 +1,13 @@
+"""The ticket of `mux`."""
+
+from celery import Task
+
+from farm.app import DESKS
+from farm.steps.route import Step
+from tasks import app
+from tasks.delivery import deliver
+
+
+@app.task(bind=True, name=DESKS["mux"].task)
+def mux(self: Task, job_id: str) -> str:
+    return deliver(self, job_id, Step("mux"))

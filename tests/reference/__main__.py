@@ -1,0 +1,36 @@
+"""`python -m tests.reference FOLDER...`: one line a case, exit status 1 if one of them fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.reference.cases import Unsupported, run
+
+
+def verdict(folder: Path) -> tuple[bool, str]:
+    """Whether the case passed, and a line that says by how much."""
+    try:
+        comparisons = run(folder)
+    except Unsupported as reason:
+        return False, f"FAIL  {folder.name}: {reason}"
+    worst = max(comparisons, key=lambda each: each.error / each.tolerance)
+    passed = all(each.passed for each in comparisons)
+    figures = f"largest relative error {worst.error:.1e} ({worst.tensor}; tolerance {worst.tolerance:.0e})"
+    return passed, f"{'ok  ' if passed else 'FAIL'}  {folder.name}: {figures}"
+
+
+def main(folders: list[str]) -> int:
+    if not folders:
+        print("usage: python -m tests.reference FOLDER...", file=sys.stderr)
+        return 2
+    passed = True
+    for folder in folders:
+        good, line = verdict(Path(folder))
+        print(line, flush=True)
+        passed = passed and good
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

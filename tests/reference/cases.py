@@ -1,0 +1,242 @@
+"""Runs one reference case through the farm's own model code and compares the numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from farm.model.audio import AudioEncoder
+from farm.model.guidance import Apg
+from farm.model.pipeline import Pipeline, Sampling
+from farm.model.presets import preset
+from farm.model.speakers import Box, on_tokens
+from farm.model.transformer import InfiniteTalkTransformer
+from farm.model.vae import VideoAutoencoder
+from farm.plan import Plan, audio_rows
+from tests.reference.drawing import draw, filled, filled_autoencoder, filled_transformer
+
+AUDIO_LAYERS, AUDIO_DIM, IMAGE_DIM = 12, 768, 1280
+
+
+class Unsupported(Exception):
+    """The case asks for something that the farm's model cannot do yet."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far one tensor of a case is from what the original computed."""
+
+    tensor: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance
+
+
+def run(folder: Path) -> list[Comparison]:
+    """Every tensor of the case compared; Unsupported when the case needs a feature that there is not."""
+    case = json.loads((folder / "case.json").read_text())
+    expected = load_file(folder / "expected.safetensors")
+    kinds: dict[str, Callable[[str, dict[str, Any]], dict[str, Tensor]]] = {
+        "transformer": _transformer,
+        "wav2vec": _wav2vec,
+        "loop": _loop,
+    }
+    if case["kind"] not in kinds:
+        raise Unsupported(f"cases of kind {case['kind']!r} are unknown; there are {', '.join(kinds)}")
+    got = kinds[case["kind"]](folder.resolve().name, case)
+    if missing := expected.keys() - got.keys():
+        raise Unsupported(f"nothing here computes {', '.join(sorted(missing))}")
+    return [
+        Comparison(name, _relative_error(got[name], wanted), _tolerance(case["kind"], name))
+        for name, wanted in expected.items()
+    ]
+
+
+def _tolerance(kind: str, tensor: str) -> float:
+    if kind == "loop":
+        return 2e-3 if tensor == "video" else 2e-4
+    return {"transformer": 2e-5, "wav2vec": 1e-5}[kind]
+
+
+def _relative_error(got: Tensor, wanted: Tensor) -> float:
+    """The difference's norm over the expected norm; infinite for another shape or for numbers that are not finite."""
+    if got.shape != wanted.shape or not got.isfinite().all():
+        return float("inf")
+    return float((got.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+def _built_transformer(config: dict[str, Any]) -> InfiniteTalkTransformer:
+    model = InfiniteTalkTransformer(
+        in_channels=config["in_dim"],
+        out_channels=config["out_dim"],
+        num_attention_heads=config["num_heads"],
+        attention_head_dim=config["dim"] // config["num_heads"],
+        num_layers=config["num_layers"],
+        ffn_dim=config["ffn_dim"],
+        freq_dim=config["freq_dim"],
+        text_dim=config["text_dim"],
+        text_len=config["text_len"],
+        image_dim=IMAGE_DIM,
+        audio_window=config["audio_window"],
+        audio_layers=AUDIO_LAYERS,
+        audio_dim=AUDIO_DIM,
+        audio_hidden_dim=config["intermediate_dim"],
+        audio_tokens=config["context_tokens"],
+        audio_token_dim=config["output_dim"],
+    )
+    filled_transformer(model)
+    return model
+
+
+@torch.inference_mode()
+def _transformer(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
+    channels, frames, height, width = case["latent_shape"]
+    latents = draw(f"{name}.latents", (channels, frames, height, width))
+    condition = draw(f"{name}.y", (1, 20, frames, height, width))
+    heard = (case["humans"], 4 * (frames - 1) + 1, 5, AUDIO_LAYERS, AUDIO_DIM)
+    output = _built_transformer(case["model"])(
+        torch.cat([latents[None], condition], dim=1),
+        torch.tensor([case["timestep"]]),
+        text=draw(f"{name}.context", (case["context_tokens"], case["model"]["text_dim"]))[None],
+        image=draw(f"{name}.clip_fea", (1, 257, IMAGE_DIM)),
+        audio=_regrouped(case["audio_scale"] * draw(f"{name}.audio", heard)),
+        regions=on_tokens(_masks(case["masks"], height, width)),
+    )
+    return {"output": output[0]}
+
+
+def _masks(kind: str, height: int, width: int) -> Tensor:
+    """Who is where on the latent grid, [3, height, width]."""
+    if kind == "ones":
+        return torch.ones(3, height, width)
+    if kind != "halves":
+        raise Unsupported(f"masks are {kind!r}; ones and halves are known")
+    masks = torch.zeros(3, height, width)
+    masks[0, 1 : height - 1, 1 : width // 2 - 1] = 1
+    masks[1, 1 : height - 1, width // 2 + 1 : width - 1] = 1
+    masks[2] = 1 - masks[0] - masks[1]
+    return masks
+
+
+def _regrouped(heard: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows of 5 around each video frame [S, F, 5, ...] as the model takes them, for each latent frame.
+
+    Of a latent frame's four windows the first gives its first 3 entries, the middle ones their centre, the last its
+    last 3.
+    """
+    groups = heard[:, 1:].unflatten(1, (-1, 4))
+    later = torch.cat([groups[:, :, 0, :3], groups[:, :, 1:3, 2], groups[:, :, 3, 2:]], dim=2)
+    return heard[:, 0], later
+
+
+def _wav2vec(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
+    model = Wav2Vec2Model(Wav2Vec2Config(**case["config"]))
+    torch.nn.utils.parametrize.remove_parametrizations(model.encoder.pos_conv_embed.conv, "weight")
+    waveform = case["waveform_scale"] * draw(f"{name}.waveform", (case["samples"],))
+    return {"embedding": AudioEncoder(filled(model)).embed(waveform.numpy())}
+
+
+class _Recorder(VideoAutoencoder):
+    """The autoencoder, keeping what it was asked to decode."""
+
+    def __init__(self, model: AutoencoderKLWan) -> None:
+        super().__init__(model)
+        self.decoded: list[Tensor] = []
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.decoded.append(latents)
+        return super().decode(latents)
+
+
+def _loop(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
+    _refuse_unsupported(case)
+    vae = _Recorder(filled_autoencoder(AutoencoderKLWan(**case["vae"])))
+    video = torch.cat(list(_chunks(name, case, _pipeline(name, case, vae))), dim=1)
+    return {"video": video, **{f"latents_{index}": latents for index, latents in enumerate(vae.decoded)}}
+
+
+def _refuse_unsupported(case: dict[str, Any]) -> None:
+    if case["humans"] not in (1, 2):
+        raise Unsupported(f"the pipeline is driven by one or two speakers, the case has {case['humans']}")
+    if case["use_teacache"]:
+        raise Unsupported("the pipeline has no TeaCache yet, the case uses it")
+
+
+def _pipeline(name: str, case: dict[str, Any], vae: VideoAutoencoder) -> Pipeline:
+    buckets = {float(ratio): (height, width) for ratio, (height, width) in case["buckets"].items()}
+    tokens = draw(f"{name}.clip_fea", (1, 257, IMAGE_DIM))
+    return Pipeline(
+        preset=replace(preset("miniature"), sizes={case["size"]: buckets}),
+        device="cpu",
+        transformer=_built_transformer(case["model"]),
+        vae=vae,
+        encode_text=lambda prompt: draw(*_text(name, case, prompt)),
+        encode_image=lambda picture: tokens,
+    )
+
+
+def _text(name: str, case: dict[str, Any], which: str) -> tuple[str, tuple[int, int]]:
+    return f"{name}.{which}", (case[f"{which}_tokens"], case["model"]["text_dim"])
+
+
+def _sampling(case: dict[str, Any]) -> Sampling:
+    return Sampling(
+        steps=case["sample_steps"],
+        shift=case["sample_shift"],
+        text_scale=case["sample_text_guide_scale"],
+        audio_scale=case["sample_audio_guide_scale"],
+        colour_strength=case["color_correction_strength"],
+        motion_frame=case["motion_frame"],
+        seed=case["base_seed"],
+        apg=Apg(case["apg_momentum"], case["apg_norm_threshold"]) if case["use_apg"] else None,
+    )
+
+
+def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Tensor]:
+    """The job as the farm's generate step runs it, chunk by chunk."""
+    length = case["audio_frames"]
+    plan = Plan(min(length, case["max_frame_num"]), case["frame_num"], case["motion_frame"])
+    voices = [
+        draw(f"{name}.audio{speaker + 1}", (length, AUDIO_LAYERS, AUDIO_DIM)) for speaker in range(case["humans"])
+    ]
+    audio = case["audio_scale"] * torch.stack(voices)
+    boxes = _boxes(case)
+    tail = None
+    for chunk in map(plan.chunk, range(plan.chunks)):
+        picture = _source_frame(name, case, min(chunk.start, case["source_frames"] - 1))
+        frames, tail = pipeline.chunk(
+            chunk,
+            condition=pipeline.condition(picture, size=case["size"], frame_num=case["frame_num"], boxes=boxes),
+            text=pipeline.encode_text("context"),
+            negative_text=pipeline.encode_text("context_null"),
+            audio=audio[:, audio_rows(chunk, length)],
+            tail=tail,
+            sampling=_sampling(case),
+            report=lambda stage, done, total: None,
+        )
+        yield frames
+
+
+def _boxes(case: dict[str, Any]) -> list[Box]:
+    """Where two speakers are; one speaker's box plays no part."""
+    boxes = case["bbox"] if case["humans"] == 2 and case["bbox"] else []
+    return [tuple(box) for box in (boxes.values() if isinstance(boxes, dict) else boxes)]
+
+
+def _source_frame(name: str, case: dict[str, Any], index: int) -> np.ndarray:
+    width, height = case["source_size"]
+    noise = draw(f"{name}.frame{index}", (height, width, 3)).clip(-2, 2)
+    return (noise / 4 * 255 + 127.5).round().to(torch.uint8).numpy()

@@ -1,0 +1,115 @@
+"""Any sound becomes what the model hears: mono, 16 kHz, one loudness."""
+
+from __future__ import annotations
+
+import wave
+
+import numpy as np
+import pyloudnorm
+import pytest
+import soundfile
+
+from farm.errors import InvalidInput
+from farm.media.audio import decode, levelled, resampled, speech, write_wav
+
+
+def loudness(samples):
+    return pyloudnorm.Meter(16_000).integrated_loudness(samples)
+
+
+def pitch(samples, rate):
+    """The strongest frequency, in Hz."""
+    return np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 63])
+def test_a_wav_comes_back_as_it_was_written(tmp_path, channels):
+    samples = np.random.default_rng(0).uniform(-1, 1, (channels, 1000)).astype(np.float32)
+    write_wav(tmp_path / "x.wav", samples, 44_100)
+    again, rate = decode(tmp_path / "x.wav")
+    assert rate == 44_100
+    assert again.dtype == np.float32
+    np.testing.assert_allclose(again, samples, atol=1 / 32768)
+
+
+def test_what_is_too_loud_for_a_wav_is_clipped_not_wrapped_around(tmp_path):
+    write_wav(tmp_path / "x.wav", np.array([2.0, -2.0], np.float32), 16_000)
+    assert decode(tmp_path / "x.wav")[0].tolist() == [[32767 / 32768, -1.0]]
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+def test_every_way_to_write_a_sample_decodes_to_the_same_number(tmp_path, subtype):
+    soundfile.write(tmp_path / "x.wav", np.full((100, 2), (0.5, -0.25)), 22_050, subtype=subtype)
+    samples, rate = decode(tmp_path / "x.wav")
+    assert samples.shape == (2, 100)
+    assert rate == 22_050
+    np.testing.assert_allclose(samples, np.full((100, 2), (0.5, -0.25)).T, atol=0.02)
+
+
+def test_a_truncated_file_is_read_as_far_as_it_goes(make_wav):
+    path = make_wav(1.0, 16_000)
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 4000])
+    assert decode(path)[0].shape == (1, 4000)
+
+
+def test_mp3s_glued_together_are_one_sound_at_one_rate(tmp_path):
+    # Given a stereo song at 44.1 kHz and a mono one at 22.05 kHz in one file, each a second of 440 Hz
+    beat = 2 * np.pi * 440 * np.arange(44_100) / 44_100
+    soundfile.write(tmp_path / "first.mp3", np.stack([np.sin(beat)] * 2, axis=1) / 2, 44_100)
+    soundfile.write(tmp_path / "second.mp3", np.sin(2 * beat[:22_050]) / 2, 22_050)
+    both = (tmp_path / "first.mp3").read_bytes() + (tmp_path / "second.mp3").read_bytes()
+    (tmp_path / "both.mp3").write_bytes(both)
+    # When it is decoded, then both seconds have their pitch
+    samples, rate = decode(tmp_path / "both.mp3")
+    assert samples.shape[1] / rate == pytest.approx(2, abs=0.15)
+    for second in np.split(samples[0, : 2 * rate], 2):
+        assert pitch(second, rate) == pytest.approx(440, abs=3)
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"RIFF\0\0\0\0WAVE"])
+def test_a_file_without_sound_is_invalid(tmp_path, content):
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"^x\.wav"):
+        decode(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 44_100, 48_000, 192_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_speech_is_mono_at_16_khz_with_its_pitch_and_length_kept(make_wav, rate, channels):
+    heard = speech(make_wav(1.0, rate, channels))
+    assert heard.shape == (16_000,)
+    assert heard.dtype == np.float32
+    assert pitch(heard, 16_000) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.05, 0.001])
+def test_everybody_is_heard_equally_loud(make_wav, level):
+    assert loudness(speech(make_wav(2.0, 16_000, level=level))) == pytest.approx(-23, abs=0.1)
+
+
+def test_opposite_channels_cancel_as_a_mean_does(tmp_path):
+    wave_form = np.sin(np.arange(16_000) / 10).astype(np.float32)
+    write_wav(tmp_path / "x.wav", np.stack([wave_form, -wave_form]) * 0.5, 16_000)
+    assert np.abs(speech(tmp_path / "x.wav")).max() < 1e-4
+
+
+def test_silence_stays_silence(make_wav):
+    assert not speech(make_wav(1.0, 16_000, level=0.0)).any()
+
+
+@pytest.mark.parametrize("count", [1, 6399])
+def test_what_is_too_short_to_have_a_loudness_stays_as_it_is(count):
+    samples = np.full(count, 0.5, np.float32)
+    np.testing.assert_array_equal(levelled(samples), samples)
+
+
+@pytest.mark.parametrize(("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)])
+def test_resampling_rounds_the_length_up(count, rate, expected):
+    assert resampled(np.zeros(count, np.float32), rate, 16_000).shape == (expected,)
+
+
+def test_a_wav_is_sixteen_bits_interleaved(tmp_path):
+    write_wav(tmp_path / "x.wav", np.array([[0.5, 0.25], [-0.5, -0.25]], np.float32), 8000)
+    with wave.open(str(tmp_path / "x.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 8000)
+        assert np.frombuffer(file.readframes(9), "<i2").tolist() == [16384, -16384, 8192, -8192]

@@ -1,0 +1,108 @@
+"""Every kind of picture comes out as the same eight bits of red, green and blue."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from farm.errors import InvalidInput
+from farm.media.image import read_picture
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "picture"
+
+
+def corner(path):
+    """The upper left pixel as read."""
+    return tuple(int(value) for value in read_picture(path)[0, 0])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "GIF"])
+def test_a_plain_picture_is_read_whatever_its_kind(path, kind):
+    Image.new("RGB", (40, 30), (204, 102, 51)).save(path, kind)
+    pixels = read_picture(path)
+    assert pixels.shape == (30, 40, 3)
+    assert pixels.dtype == np.uint8
+    assert np.abs(pixels.astype(int) - (204, 102, 51)).max() <= 3
+
+
+def test_transparent_parts_show_white_paper(path):
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(path, "PNG")
+    assert corner(path) == (255, 255, 255)
+
+
+def test_half_transparent_parts_let_half_the_paper_through(path):
+    Image.new("RGBA", (20, 20), (255, 0, 0, 128)).save(path, "PNG")
+    assert corner(path) == (255, 127, 127)
+
+
+def test_grey_with_alpha_is_laid_over_paper_too(path):
+    Image.new("LA", (20, 20), (0, 128)).save(path, "PNG")
+    assert corner(path) == (127, 127, 127)
+
+
+def test_a_palette_with_a_transparent_colour_is_laid_over_paper(path):
+    picture = Image.new("P", (20, 20), 0)
+    picture.putpalette([10, 20, 30, 200, 100, 50])
+    picture.putpixel((1, 0), 1)
+    picture.save(path, "PNG", transparency=0)
+    assert corner(path) == (255, 255, 255)
+    assert tuple(read_picture(path)[0, 1]) == (200, 100, 50)
+
+
+@pytest.mark.parametrize(("grey", "shown"), [(0, 0), (65535, 255), (32896, 128), (257, 1)])
+def test_sixteen_bits_of_grey_are_scaled_not_clipped(path, grey, shown):
+    Image.fromarray(np.full((20, 20), grey, np.uint16)).save(path, "PNG")
+    assert corner(path) == (shown, shown, shown)
+
+
+@pytest.mark.parametrize(("mode", "colour", "shown"), [("L", 77, 77), ("1", 1, 255)])
+def test_grey_and_black_and_white_become_colours(path, mode, colour, shown):
+    Image.new(mode, (20, 20), colour).save(path, "PNG")
+    assert corner(path) == (shown, shown, shown)
+
+
+def test_printers_colours_become_screen_colours(path):
+    Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(path, "JPEG")
+    red, green, blue = corner(path)
+    assert red > 250
+    assert green < 5
+    assert blue < 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_stands_upright_however_the_camera_was_held(path, orientation):
+    # Given a picture whose upper left quarter is red, stored as a camera in this orientation would
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:16, :24] = (255, 0, 0)
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(turned)).save(path, "PNG", exif=exif)
+    # When it is read, then it is as it was seen
+    np.testing.assert_array_equal(read_picture(path), upright)
+
+
+def test_an_animation_is_its_first_frame(path):
+    first, second = Image.new("RGB", (20, 20), (255, 0, 0)), Image.new("RGB", (20, 20), (0, 0, 255))
+    first.save(path, "GIF", save_all=True, append_images=[second])
+    assert corner(path) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(20)])
+def test_what_is_no_picture_is_invalid(path, content):
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"^picture: this picture cannot be read"):
+        read_picture(path)

@@ -1,0 +1,101 @@
+"""Words become sound, the same words the same sound."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from farm.errors import InvalidInput
+from farm.media.audio import decode
+from farm.media.speech import MAX_CHARACTERS, speak, timbres, voices
+
+WORDS = "Hello, this is the farm."
+
+
+@pytest.fixture
+def said(tmp_path):
+    """What is heard, and its rate."""
+
+    def run(text, voice=None):
+        speak(text, tmp_path / "said.wav", voice=voice)
+        return decode(tmp_path / "said.wav")
+
+    return run
+
+
+def test_a_sentence_becomes_about_as_much_sound_as_a_person_would_need(said):
+    samples, rate = said(WORDS)
+    assert samples.shape[0] == 1
+    assert rate == 22_050
+    assert 1 < samples.shape[1] / rate < 3
+    assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.5
+
+
+def test_a_longer_text_takes_longer(said):
+    assert said(WORDS * 3)[0].size > 2 * said(WORDS)[0].size
+
+
+def test_the_same_words_make_the_same_sound_whatever_was_said_before(said):
+    first = said(WORDS)[0]
+    said("Etwas anderes.", "de+f3")
+    np.testing.assert_array_equal(said(WORDS)[0], first)
+
+
+def test_several_may_speak_at_once(tmp_path):
+    paths = [tmp_path / f"{index}.wav" for index in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda path: speak(WORDS, path), paths))
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
+@pytest.mark.parametrize("voice", ["en-us", "en-gb", "EN-GB", "de", "fr-fr", "cmn", "en-us+f2", "en-gb+m3"])
+def test_known_voices_speak(said, voice):
+    assert said("Hallo 1 2 3", voice)[0].size > 5000
+
+
+def test_another_voice_sounds_different(said):
+    assert not np.array_equal(said(WORDS, "en-us+f2")[0], said(WORDS, "en-us")[0])
+
+
+def test_no_voice_is_american_english(said):
+    np.testing.assert_array_equal(said(WORDS, None)[0], said(WORDS, "en-us")[0])
+
+
+@pytest.mark.parametrize(
+    ("voice", "near"),
+    [
+        ("en-uss", "en-us, "),
+        ("en-us+f99", "such as f2"),
+        ("af_heart", "such as en-us"),
+        ("", "such as en-us"),
+        ("../etc", "such as"),
+    ],
+)
+def test_an_unknown_voice_is_refused_with_near_names(said, voice, near):
+    with pytest.raises(InvalidInput, match=r"^tts_audio.human1_voice: ") as caught:
+        said(WORDS, voice)
+    assert near in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "...", "   \n", "?!", "\0"])
+def test_nothing_to_pronounce_is_invalid(said, text):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.text: nothing in "):
+        said(text)
+
+
+def test_a_text_without_end_is_refused(said):
+    with pytest.raises(InvalidInput, match=r"^tts_audio.text: 100,001 characters; allowed: 100,000"):
+        said("a" * (MAX_CHARACTERS + 1))
+
+
+@pytest.mark.parametrize("text", ["Grüße aus Köln", "你好", "one\0two", "<speak>tag</speak>", "-h", "😀"])
+def test_any_text_may_be_spoken(said, text):
+    assert said(text)[0].size > 3000
+
+
+def test_the_voices_can_be_listed():
+    assert {"en-us", "de", "cmn"} <= set(voices())
+    assert list(voices()) == sorted(voices())
+    assert "f2" in timbres()

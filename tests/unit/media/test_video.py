@@ -1,0 +1,178 @@
+"""The right frame at the right time, and segments that can be joined."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from farm.errors import FFmpegFailed, InvalidInput
+from farm.media.video import read_frame, thumbnail, write_segment
+
+
+def number(pixels):
+    """Which of the counting frames this is."""
+    return int(np.packbits(pixels[24, 4::8, 0] > 127)[0])
+
+
+@pytest.fixture
+def uneven(tmp_path, counting):
+    """A video whose five frames are shown at 0, 0.1, 0.2, 1.0 and 3.0 s."""
+    with av.open(tmp_path / "uneven.mkv", "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for pixels, milliseconds in zip(counting(5), (0, 100, 200, 1000, 3000), strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return tmp_path / "uneven.mkv"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("index", [0, 1, 24, 25, 26, 60, 80])
+def test_every_frame_is_found_by_its_time(tmp_path, counting, suffix, index):
+    write_segment(tmp_path / f"x.{suffix}", counting(81))
+    assert number(read_frame(tmp_path / f"x.{suffix}", index / 25)) == index
+
+
+@pytest.mark.parametrize(("seconds", "index"), [(0.039, 0), (0.041, 1), (0.999, 24), (3.3, 80), (1e6, 80), (-1, 0)])
+def test_between_two_frames_the_earlier_one_shows_and_past_the_end_the_last(tmp_path, counting, seconds, index):
+    write_segment(tmp_path / "x.mp4", counting(81))
+    assert number(read_frame(tmp_path / "x.mp4", seconds)) == index
+
+
+@pytest.mark.parametrize(("seconds", "index"), [(0, 0), (0.15, 1), (0.9, 2), (1.0, 3), (2.99, 3), (3.0, 4), (9, 4)])
+def test_an_uneven_frame_rate_goes_by_the_frames_own_times(uneven, seconds, index):
+    assert number(read_frame(uneven, seconds)) == index
+
+
+def test_frames_that_refer_to_later_ones_are_found_too(tmp_path, counting):
+    # Given a video with B-frames and open groups of pictures
+    with av.open(tmp_path / "x.mp4", "w") as out:
+        stream = out.add_stream("libx264", rate=25, options={"x264-params": "bframes=3:open-gop=1:keyint=12:crf=10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for pixels in counting(60):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        out.mux(stream.encode(None))
+    # When each frame is read by its time, then each is itself
+    assert [number(read_frame(tmp_path / "x.mp4", index / 25)) for index in range(60)] == list(range(60))
+
+
+def test_a_frame_far_behind_is_not_reached_by_decoding_from_the_start(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
+    write_segment(tmp_path / "x.mp4", (np.roll(noise, index, 1) for index in range(250)), crf=40)
+    begun = time.process_time()
+    with av.open(tmp_path / "x.mp4") as container:
+        for _ in container.decode(video=0):
+            pass
+    whole = time.process_time() - begun
+    begun = time.process_time()
+    read_frame(tmp_path / "x.mp4", 9.0)
+    assert time.process_time() - begun < whole / 2
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_video_from_a_phone_stands_upright(tmp_path, turns):
+    # Given a video, red in its upper left quarter, whose container says how far it is to be turned
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:24, :32] = (255, 0, 0)
+    stored = np.ascontiguousarray(np.rot90(upright, -turns))
+    with av.open(tmp_path / "x.mp4", "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width = stored.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_rotation(turns * 90)
+        out.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
+        out.mux(stream.encode(None))
+    # When a frame is read, then the red is where it was seen
+    seen = read_frame(tmp_path / "x.mp4", 0)
+    assert seen.shape == upright.shape
+    assert seen[12, 16, 0] > 200
+    assert seen[36, 48, 0] < 50
+    assert seen[12, 48, 0] < 50
+    assert seen[36, 16, 0] < 50
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"\0\0\0\x20ftypisom" + bytes(100)])
+def test_what_is_no_video_is_invalid(tmp_path, content):
+    (tmp_path / "x.mp4").write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"^x\.mp4"):
+        read_frame(tmp_path / "x.mp4", 0)
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120), (255, 255, 255), (0, 0, 0)])
+def test_colours_survive_being_written_and_read(tmp_path, colour):
+    write_segment(tmp_path / "x.mp4", [np.full((64, 64, 3), colour, np.uint8)])
+    error = read_frame(tmp_path / "x.mp4", 0)[8:-8, 8:-8].astype(int) - colour
+    assert np.abs(error).max() <= 2
+
+
+def test_a_segment_says_what_it_is(tmp_path, counting):
+    assert write_segment(tmp_path / "x.mp4", counting(60)) == 60
+    with av.open(tmp_path / "x.mp4") as container:
+        (stream,) = container.streams
+        context = stream.codec_context
+        assert (context.name, context.pix_fmt, stream.average_rate, stream.frames) == ("h264", "yuv420p", 25, 60)
+        assert (context.colorspace, context.color_range, context.color_primaries) == (1, 1, 1)
+        packets = [packet for packet in container.demux(stream) if packet.size]
+    assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 25, 50]
+    assert all(packet.pts == packet.dts for packet in packets)
+    assert packets[0].pts == 0
+
+
+def test_the_same_frames_make_the_same_bytes(tmp_path):
+    frames = list(np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8))
+    for name in "ab":
+        write_segment(tmp_path / f"{name}.mp4", frames)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_frames_are_taken_one_by_one(tmp_path, counting):
+    # Given a source that notes how many of its frames are alive
+    alive, most = set(), 0
+
+    class Pixels(np.ndarray):
+        def __del__(self):
+            alive.discard(id(self))
+
+    def source():
+        nonlocal most
+        for pixels in counting(200):
+            fresh = pixels.copy().view(Pixels)
+            alive.add(id(fresh))
+            most = max(most, len(alive))
+            yield fresh
+            del fresh
+
+    # When they are written, then only a few of them were alive at any time
+    write_segment(tmp_path / "x.mp4", source())
+    assert most < 10
+
+
+@pytest.mark.parametrize(
+    ("frames", "says"),
+    [
+        ([], "at least one frame"),
+        ([np.zeros((48, 63, 3), np.uint8)], "63x48; yuv420p needs even sides"),
+        ([np.zeros((48, 64), np.uint8)], r"uint8 \[48, 64\]; wanted uint8 \[48, 64, 3\]"),
+        ([np.zeros((48, 64, 3), np.float32)], "float32"),
+        ([np.zeros((48, 64, 3), np.uint8), np.zeros((48, 32, 3), np.uint8)], r"frame 1 is uint8 \[48, 32, 3\]"),
+    ],
+)
+def test_frames_that_make_no_video_are_refused_in_words(tmp_path, frames, says):
+    with pytest.raises(FFmpegFailed, match=says) as caught:
+        write_segment(tmp_path / "x.mp4", frames)
+    assert not caught.value.retryable
+
+
+def test_a_thumbnail_is_a_jpeg_of_the_frame(tmp_path):
+    thumbnail(tmp_path / "x.jpg", np.full((48, 64, 3), (200, 100, 50), np.uint8))
+    with Image.open(tmp_path / "x.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (64, 48))
+        assert np.abs(np.asarray(picture).astype(int) - (200, 100, 50)).max() <= 3

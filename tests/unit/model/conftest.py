@@ -1,0 +1,84 @@
+"""A miniature that is smaller still: one bucket of 32 x 32 pixels, chunks of nine frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from farm.model.checkpoints import ready
+from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, load_pipeline
+from farm.model.presets import Preset, preset
+from farm.plan import Plan, audio_rows
+
+Make = Callable[..., tuple[torch.Tensor, Tail]]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Preset:
+    return replace(preset("miniature"), sizes={"infinitetalk-480": {1.0: (32, 32)}})
+
+
+@pytest.fixture(scope="session")
+def weights(tiny: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ready(tiny, tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def pipeline(tiny: Preset, weights: Path) -> Pipeline:
+    return load_pipeline(weights, tiny, "cpu")
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def voice() -> torch.Tensor:
+    """One speaker's embedding of 17 frames, [1, 17, layers, dim]."""
+    return torch.randn(1, 17, 3, 64, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    return Plan(frames=16, frame_num=9, motion_frame=5)
+
+
+@pytest.fixture(scope="session")
+def sampling() -> Sampling:
+    return Sampling(steps=2, motion_frame=5, colour_strength=0.5)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="session")
+def condition(pipeline: Pipeline, picture: np.ndarray) -> Condition:
+    return pipeline.condition(picture, size="infinitetalk-480", frame_num=9)
+
+
+@pytest.fixture(scope="session")
+def make(pipeline: Pipeline, plan: Plan, sampling: Sampling, condition: Condition, voice: torch.Tensor) -> Make:
+    """Makes chunk `index` of the plan; any argument of `Pipeline.chunk` can be given instead."""
+
+    def chunk(index: int, tail: Tail | None = None, **changes: Any) -> tuple[torch.Tensor, Tail]:
+        wanted = plan.chunk(index)
+        arguments = {
+            "condition": condition,
+            "text": pipeline.encode_text("a man talks"),
+            "negative_text": pipeline.encode_text("blurred"),
+            "audio": voice[:, audio_rows(wanted, voice.shape[1])],
+            "tail": tail,
+            "sampling": sampling,
+            "report": quiet,
+        }
+        return pipeline.chunk(wanted, **arguments | changes)
+
+    return chunk

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from farm.errors import PipelineLoadFailed
+from farm.model.checkpoints import load_part, ready
+from farm.model.presets import Preset, preset
+
+FILES = {"transformer": "diffusion_pytorch_model.safetensors", "audio_encoder": "model.safetensors"}
+TENSORS = {
+    "transformer": "blocks.1.attn_audio.to_kv.weight",
+    "audio_encoder": "encoder.layers.1.attention.k_proj.weight",
+}
+
+
+@pytest.fixture(params=FILES)
+def part(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def damaged(part: str, weights: Path, tmp_path: Path) -> Path:
+    """A folder with a copy of the part, for a test to damage."""
+    shutil.copytree(weights / part, tmp_path / part)
+    return tmp_path
+
+
+def rewrite(folder: Path, part: str, tensors: dict[str, torch.Tensor]) -> None:
+    save_file(tensors, folder / part / FILES[part], metadata={"format": "pt"})
+
+
+def test_a_missing_tensor_is_named(part: str, damaged: Path) -> None:
+    tensors = load_file(damaged / part / FILES[part])
+    del tensors[TENSORS[part]]
+    rewrite(damaged, part, tensors)
+    with pytest.raises(PipelineLoadFailed, match=f"1 missing .*{TENSORS[part]}"):
+        load_part(damaged, part, dtype="float32")
+
+
+def test_an_unexpected_tensor_is_named(part: str, damaged: Path) -> None:
+    rewrite(damaged, part, load_file(damaged / part / FILES[part]) | {"blocks.9.surprise": torch.ones(1)})
+    with pytest.raises(PipelineLoadFailed, match=r"1 unexpected .*blocks\.9\.surprise"):
+        load_part(damaged, part, dtype="float32")
+
+
+def test_a_renamed_tensor_is_named(part: str, damaged: Path) -> None:
+    tensors = load_file(damaged / part / FILES[part])
+    tensors["blocks.0.old_name"] = tensors.pop(TENSORS[part])
+    rewrite(damaged, part, tensors)
+    with pytest.raises(PipelineLoadFailed, match=TENSORS[part]):
+        load_part(damaged, part, dtype="float32")
+
+
+def test_a_tensor_of_another_shape_is_named(part: str, damaged: Path) -> None:
+    tensors = load_file(damaged / part / FILES[part])
+    tensors[TENSORS[part]] = torch.zeros(3, 5)
+    rewrite(damaged, part, tensors)
+    with pytest.raises(PipelineLoadFailed, match=rf"1 mismatched .*{TENSORS[part]}.*\[3, 5\]"):
+        load_part(damaged, part, dtype="float32")
+
+
+def test_a_file_cut_short_is_refused(part: str, damaged: Path) -> None:
+    file = damaged / part / FILES[part]
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(PipelineLoadFailed, match=f"{part} cannot be loaded"):
+        load_part(damaged, part, dtype="float32")
+
+
+def test_weights_that_must_be_pulled_are_missed_by_path(tmp_path: Path) -> None:
+    with pytest.raises(PipelineLoadFailed, match=f"{tmp_path}/infinitetalk-480/transformer is missing"):
+        ready(preset("infinitetalk-480"), tmp_path)
+
+
+def test_a_missing_part_is_named(tiny: Preset, weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights, tmp_path / tiny.name, ignore=shutil.ignore_patterns("vae"))
+    with pytest.raises(PipelineLoadFailed, match="miniature/vae is missing"):
+        ready(tiny, tmp_path)
+
+
+def test_drawn_weights_are_the_same_on_every_machine(tiny: Preset, weights: Path, tmp_path: Path) -> None:
+    again = ready(tiny, tmp_path)
+    for file in weights.rglob("*.safetensors"):
+        assert file.read_bytes() == (again / file.relative_to(weights)).read_bytes()
+
+
+def test_two_workers_that_draw_at_once_both_end_with_one_folder(tiny: Preset, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: ready(tiny, tmp_path), range(2)))
+    assert folders[0] == folders[1]
+    assert [each.name for each in tmp_path.iterdir()] == [tiny.name]

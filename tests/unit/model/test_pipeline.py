@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farm.errors import Cancelled, GenerationFailed, InvalidInput, OutOfMemory
+from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+from farm.plan import Plan, audio_rows
+
+
+def test_chunks_add_up_to_the_video(make, plan: Plan) -> None:
+    pieces, tail = [], None
+    for index in range(plan.chunks):
+        frames, tail = make(index, tail)
+        pieces.append(frames)
+    video = torch.cat(pieces, dim=1)
+    assert video.shape == (3, 16, 32, 32)
+    assert video.dtype == torch.float32
+    assert [each.shape[1] for each in pieces] == [9, 4, 3]
+    assert video.isfinite().all()
+    assert video.abs().max() <= 1
+    assert video.std() > 0.05  # a picture, not one colour
+
+
+def test_a_chunk_made_again_from_the_stored_tail_is_the_same_bit_for_bit(make, tmp_path: Path) -> None:
+    # given the second chunk of an unbroken run
+    _, tail = make(0)
+    unbroken, after = make(1, tail)
+    # when its tail went through a file
+    save_file(tail.to_tensors(), tmp_path / "tail.safetensors")
+    again, after_again = make(1, Tail.from_tensors(load_file(tmp_path / "tail.safetensors")))
+    # then frames and the next tail are the same
+    assert torch.equal(again, unbroken)
+    assert all(torch.equal(a, b) for a, b in zip(vars(after).values(), vars(after_again).values(), strict=True))
+
+
+def test_a_condition_survives_a_file(condition: Condition, make, tmp_path: Path) -> None:
+    save_file(condition.to_tensors(), tmp_path / "condition.safetensors")
+    stored = Condition.from_tensors(load_file(tmp_path / "condition.safetensors"))
+    assert torch.equal(make(0, condition=stored)[0], make(0)[0])
+
+
+def test_the_tail_is_the_end_of_the_chunk_as_it_is_shown(make) -> None:
+    frames, tail = make(0)
+    assert torch.equal(tail.motion_frames, frames[:, -5:])
+
+
+def test_another_random_state_gives_another_chunk(make) -> None:
+    _, tail = make(0)
+    other = torch.Generator().manual_seed(1).get_state()
+    assert not torch.equal(make(1, replace(tail, generator_state=other))[0], make(1, tail)[0])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 43}, {"text_scale": 4.0}, {"audio_scale": 2.0}, {"shift": 3.0}, {"colour_strength": 0.0}]
+)
+def test_every_setting_counts(make, sampling: Sampling, changes: dict[str, float]) -> None:
+    assert not torch.equal(make(0, sampling=replace(sampling, **changes))[0], make(0)[0])
+
+
+def test_sound_one_frame_late_gives_another_video(make, plan: Plan, voice: Tensor) -> None:
+    late = voice[:, [row + 1 for row in audio_rows(plan.chunk(0), 12)]]
+    assert not torch.equal(make(0, audio=late)[0], make(0)[0])
+
+
+def test_progress_is_told_when_it_happens(make) -> None:
+    told: list[tuple[str, int, int]] = []
+    make(0, report=lambda *event: told.append(event))
+    steps = [("sampling", done, 2) for done in (0, 1, 2)]
+    assert told == [("pre", 0, 1), *steps, ("decode", 0, 1), ("decode", 1, 1)]
+
+
+def test_cancelling_stops_at_that_step(make) -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def report(*event) -> None:
+        told.append(event)
+        if event == ("sampling", 1, 2):
+            raise Cancelled("asked for by its owner")
+
+    with pytest.raises(Cancelled, match="asked for by its owner"):
+        make(0, report=report)
+    assert told[-1] == ("sampling", 1, 2)
+
+
+def test_a_full_device_is_told_with_what_to_change(make) -> None:
+    def report(stage: str, done: int, total: int) -> None:
+        if stage == "sampling":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of ...")
+
+    with pytest.raises(OutOfMemory, match=r"32x32 does not fit on cpu: 2\.50 GiB .*infinitetalk-480.*frame_num"):
+        make(0, report=report)
+
+
+def test_numbers_that_are_not_finite_are_a_failure_not_a_video(make, voice: Tensor) -> None:
+    with pytest.raises(GenerationFailed, match="chunk 0"):
+        make(0, audio=voice[:, :13] * float("nan"))
+
+
+def test_a_later_chunk_needs_its_tail(make) -> None:
+    with pytest.raises(InvalidInput, match="chunk 1 overlaps by 5 frames, its tail has 0"):
+        make(1, None)
+
+
+def test_the_first_chunk_takes_no_tail(make) -> None:
+    with pytest.raises(InvalidInput, match="chunk 0 overlaps by 0 frames, its tail has 5"):
+        make(0, make(0)[1])
+
+
+def test_audio_of_another_length_is_refused(make, voice: Tensor) -> None:
+    with pytest.raises(InvalidInput, match=r"\[1, 12, 3, 64\].*\[speakers, 13, layers, dim\]"):
+        make(0, audio=voice[:, :12])
+
+
+def test_a_condition_of_another_length_is_refused(make, pipeline: Pipeline, picture: np.ndarray) -> None:
+    with pytest.raises(InvalidInput, match="2 latent frames; 9 frames need 3"):
+        make(0, condition=pipeline.condition(picture, size="infinitetalk-480", frame_num=5))
+
+
+@pytest.mark.parametrize("motion_frame", [0, 4, 13])
+def test_a_motion_frame_that_does_not_fit_is_refused(make, sampling: Sampling, motion_frame: int) -> None:
+    with pytest.raises(InvalidInput, match=f"motion_frame is {motion_frame}"):
+        make(0, sampling=replace(sampling, motion_frame=motion_frame))
+
+
+def test_a_picture_that_is_not_rgb_bytes_is_refused(pipeline: Pipeline) -> None:
+    with pytest.raises(InvalidInput, match=r"float64 \[8, 8, 3\]"):
+        pipeline.condition(np.zeros((8, 8, 3)), size="infinitetalk-480", frame_num=9)
+
+
+def test_an_unknown_size_is_refused(pipeline: Pipeline, picture: np.ndarray) -> None:
+    with pytest.raises(InvalidInput, match="'4k'; miniature draws infinitetalk-480"):
+        pipeline.condition(picture, size="4k", frame_num=9)
+
+
+def test_three_speakers_are_refused(make, voice: Tensor) -> None:
+    with pytest.raises(InvalidInput, match="3 speakers; 1 or 2"):
+        make(0, audio=voice[:, :13].expand(3, -1, -1, -1))

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from farm.errors import InvalidInput
+from farm.model.presets import PRESETS, Preset, preset
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidInput, match=r"no model 'minature', there are .*miniature; did you mean 'miniature'\?"):
+        preset("minature")
+
+
+@pytest.mark.parametrize("each", PRESETS.values(), ids=lambda each: each.name)
+def test_sizes_fit_the_patches_and_say_their_ratio(each: Preset) -> None:
+    for size, buckets in each.sizes.items():
+        assert size in each.shifts
+        for ratio, (height, width) in buckets.items():
+            assert height % 16 == width % 16 == 0
+            assert height / width == pytest.approx(ratio, abs=0.006)
+
+
+def test_presets_are_read_without_torch() -> None:
+    code = "import sys, farm.model.presets; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

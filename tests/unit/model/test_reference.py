@@ -1,0 +1,58 @@
+"""The original's numbers, reached by the code that the farm runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.reference import __main__ as runner
+from tests.reference.cases import run
+
+CASES = sorted((Path(runner.__file__).parent / "cases").iterdir())
+
+
+def copied(case: str, folder: Path, **changes: object) -> Path:
+    """The case under its own name (inputs are drawn from it), some of its settings changed."""
+    source = next(each for each in CASES if each.name == case)
+    target = Path(shutil.copytree(source, folder / case))
+    settings = json.loads((target / "case.json").read_text()) | changes
+    (target / "case.json").write_text(json.dumps(settings))
+    return target
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
+def test_a_public_case_is_reproduced(folder: Path) -> None:
+    assert [each for each in run(folder) if not each.passed] == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"timestep": 637.5}, {"context_tokens": 12}, {"audio_scale": 0.303}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_tolerance_notices_a_small_change(changes: dict[str, object], tmp_path: Path) -> None:
+    (output,) = run(copied("transformer_one_speaker", tmp_path, **changes))
+    assert not output.passed
+
+
+def test_a_numerical_fault_exits_with_one_and_says_where(tmp_path: Path) -> None:
+    folder = copied("wav2vec_short", tmp_path)
+    expected = load_file(folder / "expected.safetensors")
+    save_file({"embedding": expected["embedding"] * 1.0001}, folder / "expected.safetensors")
+    done = subprocess.run(  # the command line itself is what is tested
+        [sys.executable, "-m", "tests.reference", str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAIL  wav2vec_short: largest relative error 1.0e-04 (embedding; tolerance 1e-05)")
+
+
+def test_a_case_that_needs_more_than_there_is_fails_with_the_reason(tmp_path: Path) -> None:
+    passed, line = runner.verdict(copied("clip_image_one_speaker_two_passes", tmp_path, use_teacache=True))
+    assert not passed
+    assert "no TeaCache" in line

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from farm.errors import InvalidInput
+from farm.model.checkpoints import built, load_part
+from farm.model.presets import preset
+from farm.model.transformer import InfiniteTalkTransformer
+
+Predict = Callable[..., Tensor]
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+
+
+def predictor(model: InfiniteTalkTransformer) -> Predict:
+    @torch.inference_mode()
+    def predict(*, timestep: float = 500.0, text: Tensor | None = None, audio: Tensor | None = None) -> Tensor:
+        rows = noise(1, 9, 3, 64) if audio is None else audio
+        return model(
+            noise(1, 36, 2, 4, 4),
+            torch.tensor([timestep]),
+            text=noise(1, 7, 64) if text is None else text,
+            image=noise(1, 257, 64),
+            audio=(rows[:, :5], rows[:, None, 1:9]),
+        )
+
+    return predict
+
+
+@pytest.fixture(scope="module")
+def predict(weights: Path) -> Predict:
+    return predictor(load_part(weights, "transformer", dtype="float32"))
+
+
+@pytest.fixture(scope="module")
+def half(weights: Path) -> InfiniteTalkTransformer:
+    return load_part(weights, "transformer", dtype="bfloat16")
+
+
+def test_the_14b_configuration_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        model = built("transformer", preset("infinitetalk-480").parts["transformer"])
+    count = sum(each.numel() for each in model.parameters())
+    assert count == pytest.approx(18.88e9, rel=5e-4)
+    assert sum(each.numel() for each in model.blocks[0].parameters()) == pytest.approx(464.2e6, rel=5e-4)
+    assert sum(each.numel() for each in model.audio_proj.parameters()) == pytest.approx(74.2e6, rel=5e-4)
+
+
+def test_padding_of_the_text_is_seen(predict: Predict) -> None:
+    # given the same text with more of its zero padding already there
+    text = noise(1, 7, 64)
+    longer = torch.cat([text, torch.zeros(1, 30, 64)], dim=1)
+    # then nothing changes, because padding never was hidden; fewer paddings would change it
+    torch.testing.assert_close(predict(text=text), predict(text=longer), rtol=0, atol=1e-5)
+
+
+def test_text_longer_than_the_model_reads_is_refused(predict: Predict) -> None:
+    with pytest.raises(InvalidInput, match="513 tokens, the model reads 512"):
+        predict(text=noise(1, 513, 64))
+
+
+def test_every_latent_frame_hears_its_own_sound(predict: Predict) -> None:
+    # given sound that differs only in what the second latent frame hears
+    audio, other = noise(1, 9, 3, 64), noise(1, 9, 3, 64)
+    other[:, 8] += 1
+    difference = (predict(audio=audio) - predict(audio=other)).abs().amax(dim=(0, 1, 3, 4))
+    assert difference[1] > 10 * difference[0] > 0  # frame 0 notices through self-attention only
+
+
+def test_time_norms_and_head_stay_in_float32(half: InfiniteTalkTransformer) -> None:
+    block = half.blocks[0]
+    exact = [half.condition_embedder.time_proj, half.condition_embedder.time_embedder.linear_1, half.proj_out]
+    assert {each.weight.dtype for each in (*exact, block.norm2, block.norm_audio)} == {torch.float32}
+    assert {block.scale_shift_table.dtype, half.scale_shift_table.dtype} == {torch.float32}
+    assert {each.weight.dtype for each in (block.attn1.to_q, block.attn_audio.to_kv, half.audio_proj.proj1)} == {
+        torch.bfloat16
+    }
+
+
+def test_a_timestep_is_never_rounded_to_the_weights_dtype(half: InfiniteTalkTransformer) -> None:
+    # given two times that are one number in bfloat16
+    assert torch.tensor(731.25).bfloat16() == torch.tensor(732.0).bfloat16()
+    embedding, modulation = half.condition_embedder.time(torch.tensor([731.25, 732.0]))
+    assert embedding.dtype == modulation.dtype == torch.float32
+    assert (modulation[0] - modulation[1]).abs().max() > 1e-3
+
+
+def test_the_prediction_leaves_in_float32_and_close_to_the_exact_one(
+    half: InfiniteTalkTransformer, predict: Predict
+) -> None:
+    rounded, exact = predictor(half)(), predict()
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, rounded.bfloat16().float())
+    assert (rounded - exact).norm() / exact.norm() < 0.02
+
+
+def test_saving_and_loading_gives_the_same_prediction(predict: Predict, weights: Path, tmp_path: Path) -> None:
+    load_part(weights, "transformer", dtype="float32").save_pretrained(tmp_path / "transformer")
+    again = load_part(tmp_path, "transformer", dtype="float32")
+    assert torch.equal(predictor(again)(), predict())
+
+
+def test_attention_kernels_can_be_chosen_for_every_attention(weights: Path, predict: Predict) -> None:
+    model = load_part(weights, "transformer", dtype="float32")
+    model.set_attention_backend("_native_math")
+    assert {each._attention_backend.value for each in model.attn_processors.values()} == {"_native_math"}
+    torch.testing.assert_close(predictor(model)(), predict(), rtol=0, atol=1e-4)
