@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from farm import telemetry
 from farm.settings import Settings
@@ -73,7 +73,9 @@ def reliability(settings: Settings) -> dict[str, Any]:
         # Three tries (the default) are over before a broker has restarted, and a chunk would be made again.
         "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.5, "interval_step": 1, "interval_max": 5},
         # Every task has its queue by name; a misspelt one fails here and not in an unread queue.
-        "task_queues": [Queue(name) for name in sorted({desk.queue for desk in DESKS.values()})],
+        "task_queues": [
+            Queue(name, Exchange(name), routing_key=name) for name in sorted({desk.queue for desk in DESKS.values()})
+        ],
         "task_routes": {desk.task: {"queue": desk.queue} for desk in DESKS.values()},
         "task_default_queue": "cpu",
         "task_create_missing_queues": False,

@@ -25,7 +25,7 @@ SHORTEST_BASE64 = 200
 
 
 class Farm:
-    """A farm behind a broker's URL, or in this process for `inline://`; without a URL the one that the settings name."""
+    """A farm behind a broker's URL, or in this process for `inline://`; without a URL the one of the settings."""
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load(os.environ)

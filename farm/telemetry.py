@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("farm")
+CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
+"""Loggers that repeat what our own events say, and every round of the reaper."""
 LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 
 
@@ -24,6 +26,8 @@ def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class JsonLines(logging.Formatter):

@@ -10,6 +10,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
 from farm.steps.route import Step
+from farm.telemetry import log
 from farm.workflow import ticket
 from tasks import app, settings
 
@@ -23,6 +24,7 @@ def place() -> Place:
 def deliver(task: Task, job_id: str, step: Step) -> str:
     """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, a copy ends it."""
     after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded)
+    log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
     rest = task.request.chain or []
     if after is None:
         rest.clear()

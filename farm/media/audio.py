@@ -34,15 +34,15 @@ def decode(path: Path) -> tuple[Samples, int]:
 
     A truncated file is read as far as it goes. Raises InvalidInput if nothing in it is sound.
     """
-    pieces, rates = zip(*_pieces(path), strict=True)
-    return np.concatenate(pieces, axis=1), rates[0]
+    parts, rates = zip(*pieces(path), strict=True)
+    return np.concatenate(parts, axis=1), rates[0]
 
 
 def speech(path: Path) -> Samples:
     """What the audio encoder hears: float32 [n], mono, 16 kHz, as loud as LOUDNESS_LUFS."""
     # Mixed down piece by piece: four hours of stereo need not lie in memory at their own rate twice.
-    pieces, rates = zip(*((piece.mean(axis=0), rate) for piece, rate in _pieces(path)), strict=True)
-    return levelled(resampled(np.concatenate(pieces), rates[0], SPEECH_RATE))
+    parts, rates = zip(*((piece.mean(axis=0), rate) for piece, rate in pieces(path)), strict=True)
+    return levelled(resampled(np.concatenate(parts), rates[0], SPEECH_RATE))
 
 
 def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
@@ -52,6 +52,26 @@ def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
     heard = soxr.resample(samples, rate, wanted, quality="HQ")
     length = ceil(len(samples) * (wanted / rate))
     return np.pad(heard[:length], (0, max(0, length - len(heard))))
+
+
+def pieces(path: Path) -> Iterator[tuple[Samples, int]]:
+    """The sound bit by bit, as (float32 [C, k], rate), where neither C nor rate changes.
+
+    Raises InvalidInput at its end if there was none.
+    """
+    count = 0
+    try:
+        with open_media(path) as container:
+            if stream := sound_stream(container):
+                for piece in _as_floats(frames_of(container, stream)):
+                    # Packed, not planar: PyAV 18 reads beyond its pointers to planes where there are more than eight.
+                    channels = piece.to_ndarray().reshape(piece.samples, -1).T
+                    count += piece.samples
+                    yield channels.astype(np.float32, copy=False), piece.sample_rate
+    except av.FFmpegError as error:
+        raise InvalidInput(f"{path.name}: this sound cannot be read ({error})") from error
+    if not count:
+        raise InvalidInput(f"{path.name}: holds no sound")
 
 
 def levelled(samples: Samples) -> Samples:
@@ -74,23 +94,6 @@ def write_wav(path: Path, samples: Samples, rate: int) -> None:
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(np.ascontiguousarray(whole.T).tobytes())
-
-
-def _pieces(path: Path) -> Iterator[tuple[Samples, int]]:
-    """The sound in the order of the file, as ([C, k], rate); InvalidInput before the end if there was none."""
-    count = 0
-    try:
-        with open_media(path) as container:
-            if stream := sound_stream(container):
-                for piece in _as_floats(frames_of(container, stream)):
-                    # Packed, not planar: PyAV 18 reads beyond its pointers to planes where there are more than eight.
-                    channels = piece.to_ndarray().reshape(piece.samples, -1).T
-                    count += piece.samples
-                    yield channels.astype(np.float32, copy=False), piece.sample_rate
-    except av.FFmpegError as error:
-        raise InvalidInput(f"{path.name}: this sound cannot be read ({error})") from error
-    if not count:
-        raise InvalidInput(f"{path.name}: holds no sound")
 
 
 def _as_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:

@@ -67,7 +67,7 @@ def fetch(
         if failure is None:
             raise
         message = f"{field}: {_shown(url)}: {failure}"
-        raise DownloadFailed(message, retryable=failure.retryable) from (error.__cause__ or error)
+        raise DownloadFailed(message, retryable=failure.retryable) from (None if error is failure else error)
 
 
 def inline(text: str, *, field: str, max_bytes: int) -> bytes:
@@ -256,7 +256,8 @@ def _failure(error: BaseException, timeout_s: float) -> _Failure | None:
     if isinstance(error, socket.gaierror):
         return _Failure("no such host", retryable=error.errno != socket.EAI_NONAME)
     if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
-        untrusted = isinstance(error.__cause__, ssl.SSLCertVerificationError)
+        # httpcore drops the cause of its errors, but keeps it among their arguments.
+        untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args)
         return _Failure(f"the connection failed ({error})", retryable=not untrusted)
     if isinstance(error, httpcore.LocalProtocolError):
         return _Failure(f"not an address that HTTP can ask for ({error})")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
 from os import SEEK_CUR
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import av
 import ffmpeg
 import imageio_ffmpeg
+import numpy as np
 from av import AudioStream, VideoStream
 
 from farm.errors import FFmpegFailed
-from farm.media.container import DEMUXERS, open_media, picture_stream, sound_stream
+from farm.media.audio import Samples, pieces
+from farm.media.container import open_media, picture_stream, sound_stream
 from farm.plan import FPS
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -28,12 +32,14 @@ def mux(segments: Sequence[Path], sound: Path, out: Path, *, frames: int) -> Non
     """The MP4 at `out`: H.264 pictures copied packet by packet, AAC of the original sound, `frames` / 25 s long.
 
     The sound keeps its rate and channels as far as AAC has them; silence fills what it lacks at the end. Raises
-    FFmpegFailed with ffmpeg's last lines, or if the result is not what `check` wants.
+    FFmpegFailed with ffmpeg's last lines, or if the result is not what `check` wants; InvalidInput without any sound.
     """
+    track = pieces(sound)
+    first = next(track)
     listing = out.with_suffix(".segments")
     listing.write_text("".join(f"file '{_quoted(segment)}'\n" for segment in segments), "utf-8")
     try:
-        _run(_command(listing, sound, out, frames / FPS))
+        _run(_command(listing, len(first[0]), first[1], out, frames / FPS), chain([first], track))
     finally:
         listing.unlink()
     check(out, frames=frames)
@@ -60,21 +66,18 @@ def _quoted(segment: Path) -> str:
     return str(segment.resolve()).replace("'", "'\\''")
 
 
-def _command(listing: Path, sound: Path, out: Path, seconds: float) -> Any:
-    rate, channels = _aac_like(sound)
+def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float) -> Any:
     pictures = ffmpeg.input(str(listing.resolve()), format="concat", safe=0, protocol_whitelist="file")
-    source = ffmpeg.input(str(sound.resolve()), format_whitelist=DEMUXERS, protocol_whitelist="file")
-    # One sample after the other from time zero, exactly as audio.decode counts them: gaps in a recording's clock would
-    # otherwise move the voice away from the lips.
-    track = source["a:0"].filter("asetpts", "N/SR/TB").filter("apad", whole_dur=f"{seconds:.6f}")
+    sound = ffmpeg.input("pipe:0", format="f32le", ar=rate, ac=channels)
+    kept = channels if channels in AAC_CHANNELS else 2
     options = {
         "c:v": "copy",
         # Segments have no frames out of order, so a frame's number is its time, whatever their own clocks say.
         "bsf:v": f"setts=ts=N/({FPS}*TB):duration=1/({FPS}*TB)",
         "c:a": "aac",
-        "b:a": f"{KBPS_PER_CHANNEL * channels}k",
-        "ar": rate,
-        "ac": channels,
+        "b:a": f"{KBPS_PER_CHANNEL * kept}k",
+        "ar": next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1]),
+        "ac": kept,
         "t": f"{seconds:.6f}",
         "movflags": "+faststart",
         # The recording's tags (names, places) are nobody's business, and dates would make every run's bytes differ.
@@ -82,28 +85,27 @@ def _command(listing: Path, sound: Path, out: Path, seconds: float) -> Any:
         "fflags": "+bitexact",
         "flags:a": "+bitexact",
     }
-    joined = ffmpeg.output(pictures["v:0"], track, str(out.resolve()), **options)
+    filled = sound["a:0"].filter("apad", whole_dur=f"{seconds:.6f}")
+    joined = ffmpeg.output(pictures["v:0"], filled, str(out.resolve()), **options)
     # Without -y and -nostdin ffmpeg may wait for an answer that nobody gives.
     return joined.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
 
 
-def _aac_like(sound: Path) -> tuple[int, int]:
-    """The rate and the channels that AAC keeps of a recording: its own, or the next rate above, at most 96 kHz."""
-    with open_media(sound) as container:
-        stream = sound_stream(container)
-        if stream is None:
-            raise FFmpegFailed(f"{sound.name} holds no sound to lay under the video", retryable=False)
-        rate = next((rate for rate in AAC_RATES if rate >= stream.rate), AAC_RATES[-1])
-        return rate, stream.channels if stream.channels in AAC_CHANNELS else 2
+def _run(command: Any, track: Iterable[tuple[Samples, int]]) -> None:
+    """Runs ffmpeg and feeds it the sound as the encoder of the audio heard it, sample by sample.
 
-
-def _run(command: Any) -> None:
-    try:
-        # Always the bundled program, so that every machine makes the same file.
-        ffmpeg.run(command, cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True)
-    except ffmpeg.Error as error:
-        last = "\n".join(error.stderr.decode("utf-8", "replace").strip().splitlines()[-5:])
-        raise FFmpegFailed(f"ffmpeg could not join the video: {last}") from error
+    So it cannot drift from the lips by gaps in a recording's clock, and ffmpeg opens no file from outside.
+    """
+    # Always the bundled program, so that every machine makes the same file.
+    with ffmpeg.run_async(command, cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True) as process:
+        # A pipe breaks when ffmpeg has heard enough, or has failed; its exit status tells which.
+        with suppress(BrokenPipeError):
+            for samples, _ in track:
+                process.stdin.write(np.ascontiguousarray(samples.T, "<f4").tobytes())
+        _, said = process.communicate()
+    if process.returncode:
+        last = "\n".join(said.decode("utf-8", "replace").strip().splitlines()[-5:])
+        raise FFmpegFailed(f"ffmpeg could not join the video: {last}")
 
 
 def _facts(out: Path) -> dict[str, Any]:

@@ -125,6 +125,7 @@ def _draw(preset: Preset, folder: Path, seed: int) -> None:
     _quiet()
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{preset.name}-", dir=folder.parent))
+    temporary.chmod(0o755)  # mkdtemp's is for its owner alone, and workers may be others
     try:
         for part, config in preset.parts.items():
             model = built(part, config)

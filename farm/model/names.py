@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from torch import Tensor
 
 Anything = TypeVar("Anything")
 
@@ -52,6 +53,25 @@ TRANSFORMER = {
     "head.modulation": "scale_shift_table",
 }
 
+TEXT_BLOCK = {
+    "norm1": "layer.0.layer_norm",
+    **{f"attn.{part}": f"layer.0.SelfAttention.{part}" for part in "qkvo"},
+    "pos_embedding.embedding": "layer.0.SelfAttention.relative_attention_bias",
+    "norm2": "layer.1.layer_norm",
+    "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
+    "ffn.fc1": "layer.1.DenseReluDense.wi_1",
+    "ffn.fc2": "layer.1.DenseReluDense.wo",
+}
+
+IMAGE_BLOCK = {
+    "norm1": "layer_norm1",
+    "norm2": "layer_norm2",
+    **{f"attn.{part}": f"self_attn.{part}_proj" for part in "qkv"},
+    "attn.proj": "self_attn.out_proj",
+    "mlp.0": "mlp.fc1",
+    "mlp.2": "mlp.fc2",
+}
+
 
 def native_transformer(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
     """An original InfiniteTalk state dict under our names; an unknown name stays, for the loader to refuse."""
@@ -68,6 +88,37 @@ def native_autoencoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
     """An original Wan 2.1 VAE state dict under diffusers' names."""
     renamed: dict[str, Any] = convert_wan_vae_to_diffusers(dict(tensors))
     return renamed
+
+
+def native_text_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
+    """An original UMT5 state dict under transformers' names; the shared embedding is named once for each user of it."""
+    top = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
+    renamed = {
+        _renamed(name, TEXT_BLOCK, top).replace("blocks.", "encoder.block."): tensor for name, tensor in tensors.items()
+    }
+    return renamed | {"encoder.embed_tokens.weight": renamed["shared.weight"]}
+
+
+def native_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The picture half of an original CLIP state dict under transformers' names.
+
+    Its queries, keys and values lie in one matrix, its single embeddings have leading axes of one, and its head is not
+    used.
+    """
+    top = {"patch_embedding": "embeddings.patch_embedding", "pre_norm": "pre_layrnorm", "post_norm": "post_layernorm"}
+    native = {
+        "embeddings.class_embedding": tensors["visual.cls_embedding"][0, 0],
+        "embeddings.position_embedding.weight": tensors["visual.pos_embedding"][0],
+    }
+    for name, tensor in tensors.items():
+        side, _, rest = name.partition(".")
+        if side != "visual" or rest in ("cls_embedding", "pos_embedding", "head"):
+            continue
+        parts = zip("qkv", tensor.chunk(3), strict=True) if "to_qkv" in rest else [("qkv", tensor)]
+        for part, rows in parts:
+            block = rest.replace("transformer.", "blocks.").replace("to_qkv", part)
+            native[_renamed(block, IMAGE_BLOCK, top).replace("blocks.", "encoder.layers.")] = rows
+    return native
 
 
 def _renamed(name: str, block: Mapping[str, str], top: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -49,8 +50,21 @@ class Sampling:
     apg: Apg | None = None
 
 
+class Tensors:
+    """A value that is made of tensors alone, so that a step can keep it in a file."""
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Every field by its name, on the CPU."""
+        return {name: tensor.contiguous().cpu() for name, tensor in vars(self).items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The value that `to_tensors` took apart."""
+        return cls(**tensors)
+
+
 @dataclass(frozen=True)
-class Condition:
+class Condition(Tensors):
     """What the model sees of the source picture; an image job needs one, a video job one for each chunk."""
 
     image_tokens: Tensor
@@ -62,16 +76,9 @@ class Condition:
     regions: Tensor
     """[3, (h/2)(w/2)]: where person 1, person 2 and the background are; looked at if two speakers are heard."""
 
-    def to_tensors(self) -> dict[str, Tensor]:
-        return {name: tensor.contiguous().cpu() for name, tensor in vars(self).items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Condition:
-        return cls(**tensors)
-
 
 @dataclass(frozen=True)
-class Tail:
+class Tail(Tensors):
     """What a chunk leaves to the next; with it, the next one comes out the same bit for bit whoever makes it."""
 
     motion_frames: Tensor
@@ -80,13 +87,6 @@ class Tail:
     """uint8, of the job's random generator."""
     colours: Tensor
     """[2, 3]: Lab mean and deviation of the job's first picture."""
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        return {name: tensor.contiguous().cpu() for name, tensor in vars(self).items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Tail:
-        return cls(**tensors)
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from farm.errors import FarmError
 from tests.reference.cases import Unsupported, run
 
 
 def verdict(folder: Path) -> tuple[bool, str]:
     """Whether the case passed, and a line that says by how much."""
+    name = folder.resolve().name
     try:
         comparisons = run(folder)
-    except Unsupported as reason:
-        return False, f"FAIL  {folder.name}: {reason}"
+    except (Unsupported, FarmError, OSError) as reason:
+        return False, f"FAIL  {name}: {reason}"
     worst = max(comparisons, key=lambda each: each.error / each.tolerance)
     passed = all(each.passed for each in comparisons)
     figures = f"largest relative error {worst.error:.1e} ({worst.tensor}; tolerance {worst.tolerance:.0e})"
-    return passed, f"{'ok  ' if passed else 'FAIL'}  {folder.name}: {figures}"
+    return passed, f"{'ok  ' if passed else 'FAIL'}  {name}: {figures}"
 
 
 def main(folders: list[str]) -> int:

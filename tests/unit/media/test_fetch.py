@@ -47,6 +47,7 @@ def refused(get: Callable[..., Path], tmp_path: Path, url: str, **options: Any) 
         get(url, **options)
     assert list(tmp_path.iterdir()) == []
     assert caught.value.message.startswith("cond_video: ")
+    assert not caught.value.describe(at_stage="download")["cause_class"].startswith("_")
     return caught.value
 
 

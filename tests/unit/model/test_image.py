@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,3 +64,34 @@ def test_the_tokens_are_those_of_the_last_layer_but_one(weights: Path) -> None:
     assert torch.equal(ImageEncoder(model)(torch.zeros(3, 224, 224)), last)
     model.encoder.layers[-2].mlp.fc2.weight.data.zero_()
     assert not torch.equal(ImageEncoder(model)(torch.zeros(3, 224, 224)), last)
+
+
+class Retina:
+    """Stands where CLIP stands and keeps what it was shown."""
+
+    config = SimpleNamespace(image_size=224)
+    dtype = torch.float32
+
+    def eval(self) -> Retina:
+        return self
+
+    def __call__(self, *, pixel_values: torch.Tensor, output_hidden_states: bool) -> SimpleNamespace:
+        self.seen = pixel_values
+        return SimpleNamespace(hidden_states=[torch.zeros(1, 257, 4)] * 3)
+
+
+def test_clip_is_shown_a_square_in_its_own_normalisation() -> None:
+    retina = Retina()
+    ImageEncoder(retina)(torch.zeros(3, 96, 176))
+    assert retina.seen.shape == (1, 3, 224, 224)
+    assert retina.seen[0, :, 0, 0].tolist() == pytest.approx(
+        [(0.5 - 0.48145466) / 0.26862954, (0.5 - 0.4578275) / 0.26130258, (0.5 - 0.40821073) / 0.27577711], rel=1e-5
+    )
+
+
+def test_clip_is_shown_the_overshoot_of_bicubic_edges() -> None:
+    edge = torch.ones(3, 32, 32)
+    edge[:, :, :16] = -1
+    retina = Retina()
+    ImageEncoder(retina)(edge)
+    assert retina.seen[0, 0].max() > (1 - 0.48145466) / 0.26862954 + 0.05

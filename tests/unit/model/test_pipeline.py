@@ -142,3 +142,12 @@ def test_an_unknown_size_is_refused(pipeline: Pipeline, picture: np.ndarray) -> 
 def test_three_speakers_are_refused(make, voice: Tensor) -> None:
     with pytest.raises(InvalidInput, match="3 speakers; 1 or 2"):
         make(0, audio=voice[:, :13].expand(3, -1, -1, -1))
+
+
+def test_a_video_keeps_the_colours_of_its_first_picture(make, pipeline: Pipeline, picture: np.ndarray) -> None:
+    # given a second chunk whose source frame is much darker
+    _, tail = make(0)
+    dark = pipeline.condition(picture // 8, size="infinitetalk-480", frame_num=9)
+    # then the reference for its colours, and for those after it, is still the first picture's
+    _, after = make(1, tail, condition=dark)
+    assert torch.equal(after.colours, tail.colours)

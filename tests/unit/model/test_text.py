@@ -11,7 +11,7 @@ from farm.model.text import DEFAULT_NEGATIVE_PROMPT, cleaned
     ("prompt", "wanted"),
     [
         ("  a   man\n\ttalks ", "a man talks"),
-        ("he &amp;amp; she", "he & she"),
+        ("1 < 2 &amp;amp; 3", "1 < 2 & 3"),  # where there is a "<", ftfy leaves entities alone
         ("schÃ¶n", "schön"),
         ("說話的人", "說話的人"),
     ],

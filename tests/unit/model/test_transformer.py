@@ -112,3 +112,11 @@ def test_attention_kernels_can_be_chosen_for_every_attention(weights: Path, pred
     model.set_attention_backend("_native_math")
     assert {each._attention_backend.value for each in model.attn_processors.values()} == {"_native_math"}
     torch.testing.assert_close(predictor(model)(), predict(), rtol=0, atol=1e-4)
+
+
+def test_norms_have_the_published_epsilons(half: InfiniteTalkTransformer) -> None:
+    block, embedder = half.blocks[0], half.condition_embedder.image_embedder
+    norms = [block.norm1, block.norm2, block.norm3, block.norm_audio, half.norm_out, block.attn1.norm_q]
+    norms += [block.attn1.norm_k, block.attn2.norm_q, block.attn2.norm_k, block.attn2.norm_added_k]
+    assert {each.eps for each in norms} == {1e-6}
+    assert {each.eps for each in (embedder.norm1, embedder.norm2, half.audio_proj.norm)} == {1e-5}
