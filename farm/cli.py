@@ -100,6 +100,7 @@ def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **wor
 
     Example: farm submit --image portrait.png --audio speech.wav --prompt "a woman talks" -o talking.mp4
     """
+    _check_folder(output)
     fields = {**(read_request(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
     job = Farm(INLINE if here else None).submit(fields)
     click.echo(job.id)
@@ -128,6 +129,7 @@ def watch(job_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print the whole result as JSON")
 def result(job_id: str, output: Path | None, as_json: bool) -> None:
     """Print where the video of a finished job lies, or write it to a file."""
+    _check_folder(output)
     job = Farm().job(job_id)
     now = job.status()
     if not now.ended:
@@ -201,6 +203,11 @@ def _end_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+def _check_folder(output: Path | None) -> None:
+    if output and not output.absolute().parent.is_dir():
+        raise InvalidInput(f"--output: got {str(output)!r}; allowed: a file in a folder that exists")
+
+
 def _fields(words: dict[str, str]) -> dict[str, Any]:
     """The contract's fields that the options name, the short ones included."""
     short = {name: words.pop(name, None) for name in ("visual", "audio", "text", "voice")}
@@ -234,8 +241,9 @@ def _show(status: JobStatus, as_json: bool) -> None:
     if as_json:
         click.echo(status.model_dump_json(indent=2))
         return
-    click.echo(f"{status.state} at {status.stage} ({status.pct:.0f} %)")
     made = status.result
+    stage = made.error.at_stage if made and made.error else status.stage
+    click.echo(f"{status.state} at {stage} ({status.pct:.0f} %)")
     if made and made.error:
         click.echo(f"{made.error.code}: {made.error.message}")
     if made and made.video:

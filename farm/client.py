@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -121,12 +123,15 @@ class Job:
         return result
 
     def save(self, path: Path) -> Path:
-        """Writes the finished video to `path`."""
+        """Writes the finished video to `path`, complete or not at all."""
         self.result()
         goods = self.place.registry.product(self.id, "mux") or {}
-        partial = path.with_name(f".{path.name}.part")
-        self.place.store.fetch(goods["video"], partial)
-        return partial.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
+            fetched = self.place.store.fetch(goods["video"], Path(scratch, "fetched"))
+            own = shutil.copyfile(
+                fetched, Path(scratch, "own")
+            )  # what the store handed out may be the store's own file
+            return own.replace(path)
 
     def cancel(self, by: str = "the caller") -> bool:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""
