@@ -64,6 +64,8 @@ def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception
 
 def due(place: Place, job_id: str) -> Step | None:
     """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
+    if place.registry.job(job_id).ended:
+        return None
     at = place.registry.at(job_id)
     step = Step.making(at) if at else FIRST
     while place.registry.product(job_id, step.product) is not None:

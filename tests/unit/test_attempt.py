@@ -371,7 +371,6 @@ def test_nothing_is_due_while_somebody_works(entered):
     assert due(entered.place, "a") is None
 
 
-@pytest.mark.xfail(strict=True, reason="due never looks whether the job has ended")
 def test_nothing_is_due_of_a_job_that_has_ended(entered):
     entered.place.registry.cancel("a", by="the caller")
     assert due(entered.place, "a") is None

@@ -129,7 +129,6 @@ def test_no_jobs_come_if_none_were_asked_for_from_memory():
     assert registry.jobs(0) == []
 
 
-@pytest.mark.xfail(strict=True, reason="RedisLedger.newest(limit=0) asks for 0 to -1, which is everything")
 def test_no_jobs_come_if_none_were_asked_for_from_a_broker(broker):
     registry = open_registry(broker)
     registry.add("a", REQUEST)
@@ -197,7 +196,6 @@ def test_two_listeners_hear_the_same(entered):
     assert told(entered) == told(entered) == [("validation_started", 0), ("completed", 100)]
 
 
-@pytest.mark.xfail(strict=True, reason="Registry.events stops between the end's record and its event")
 def test_a_listener_hears_of_the_end_however_slowly_it_is_told(entered):
     """The end is written before it is told; whoever looks in between must still hear it."""
     ledger, tell = entered.ledger, entered.ledger.append

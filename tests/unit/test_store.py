@@ -114,7 +114,6 @@ def test_deleting_what_is_not_there_does_nothing(store):
     store.delete("jobs/1/goods")
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="LocalStore.delete unlinks folders and paths below files")
 @pytest.mark.parametrize("key", ["jobs", "jobs/1/below"])
 def test_deleting_what_is_no_object_does_nothing(local, key):
     local.put("jobs/1", b"goods")
@@ -144,7 +143,6 @@ def test_many_writers_of_one_key_leave_one_whole_object(store):
     assert list(store.keys("")) == ["goods"]
 
 
-@pytest.mark.xfail(strict=True, reason="MemoryStore takes any key")
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_store_in_memory_refuses_the_keys_that_a_folder_would(key):
     with pytest.raises(InvalidInput, match="store key: got"):
@@ -180,7 +178,6 @@ def test_a_put_that_fails_keeps_the_object_before_it(local, tmp_path):
     assert (local.get("goods"), files(local)) == (b"first", ["goods"])
 
 
-@pytest.mark.xfail(strict=True, reason="LocalStore.put leaves its part where the rename fails")
 def test_a_put_onto_a_folder_fails_and_leaves_nothing(local):
     local.put("jobs/1", b"goods")
     with pytest.raises(UploadFailed):
