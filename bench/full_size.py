@@ -2,9 +2,9 @@
 
     python -m bench.full_size FOLDER [--steps 2]
 
-Draws a checkpoint of the `infinitetalk-480` preset into FOLDER (about 55 GB), loads it as a worker does, makes one chunk
-for one and for two speakers at 480 and one at 720, and compares the first block in the preset's dtype with the same block
-in float32.
+Draws a checkpoint of the `infinitetalk-480` preset into FOLDER (about 55 GB) and loads it as a worker does. Makes one
+chunk for one and for two speakers at 480 and one at 720, and compares the first block in the preset's dtype with the
+same block in float32.
 """
 
 from __future__ import annotations
