@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """`segment` (a playable piece of the video), `tail` and `condition`, as store keys."""
+    """`segment` (a playable piece of video), `tail`, `condition` (store keys), and `used`: what the request left open."""
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame)
@@ -35,23 +35,26 @@ def generate(work: Work) -> dict[str, Any]:
     progress = Progress(work, plan.chunks)
     with work.timed("preprocess"):
         condition, condition_key = _condition(work, pipeline, chunk)
-        texts = [_text(work, pipeline, prompt) for prompt in _prompts(work)]
+        used = _used(work, pipeline)
+        text, negative_text = (
+            _text(work, pipeline, prompt) for prompt in (work.request.prompt, used["negative_prompt"])
+        )
         audio = _audio(work, facts, chunk)
     frames, tail = pipeline.chunk(
         chunk,
         condition=condition,
-        text=texts[0],
-        negative_text=texts[1],
+        text=text,
+        negative_text=negative_text,
         audio=audio,
         tail=_tail_before(work),
-        sampling=sampling(work, pipeline),
+        sampling=_sampling(work, used["sample_shift"]),
         report=progress.report,
     )
     work.timings.update(progress.timings())
     segment = work.scratch / "segment.mp4"
     with work.timed("encode"):
         write_segment(segment, _pixels(frames))
-    goods = {"segment": work.put(segment, segment.name), "condition": condition_key}
+    goods = {"segment": work.put(segment, segment.name), "condition": condition_key, "used": used}
     return {**goods, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
 
 
@@ -68,14 +71,23 @@ def warm_pipeline(settings: Settings) -> Pipeline:
     return pipeline
 
 
-def sampling(work: Work, pipeline: Pipeline) -> Sampling:
-    """How the request wants to be drawn, with the model's own value where it leaves one open."""
+def _used(work: Work, pipeline: Pipeline) -> dict[str, Any]:
+    """The parameters that a request may leave open, as they are used."""
+    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
+
+    request = work.request
+    shift = pipeline.preset.shifts[request.size] if request.sample_shift is None else request.sample_shift
+    negative = DEFAULT_NEGATIVE_PROMPT if request.negative_prompt is None else request.negative_prompt
+    return {"sample_shift": shift, "negative_prompt": negative}
+
+
+def _sampling(work: Work, shift: float) -> Sampling:
     from farm.model.pipeline import Sampling
 
     request = work.request
     return Sampling(
         steps=request.sample_steps,
-        shift=pipeline.preset.shifts[request.size] if request.sample_shift is None else request.sample_shift,
+        shift=shift,
         text_scale=request.sample_text_guide_scale,
         audio_scale=request.sample_audio_guide_scale,
         colour_strength=request.color_correction_strength,
@@ -107,13 +119,6 @@ def _device(settings: Settings) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _prompts(work: Work) -> tuple[str, str]:
-    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
-
-    negative = work.request.negative_prompt
-    return work.request.prompt, DEFAULT_NEGATIVE_PROMPT if negative is None else negative
 
 
 def _text(work: Work, pipeline: Pipeline, prompt: str) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from farm.job import Artifact, Result, Video
 from farm.media.mux import mux as join
 from farm.media.video import read_frame, thumbnail
-from farm.model.presets import preset
 from farm.steps.route import FIRST, Step, following
 from farm.steps.work import Work
 
@@ -85,13 +84,6 @@ def _timings(work: Work) -> dict[str, int]:
 
 def _params(work: Work) -> dict[str, Any]:
     """Every parameter as it was used, with the model's own values where the request left them open."""
-    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
-
-    model, given = preset(work.settings.preset), work.request.model_dump(mode="json")
-    facts = work.goods(Step("embed"))
-    used = {"model": model.name, "frames": facts["frames"], "chunks": facts["chunks"]}
-    if given["negative_prompt"] is None:
-        used["negative_prompt"] = DEFAULT_NEGATIVE_PROMPT
-    if given["sample_shift"] is None:
-        used["sample_shift"] = model.shifts[work.request.size]
-    return {**given, **used}
+    facts, used = work.goods(Step("embed")), work.goods(Step("generate"))["used"]
+    plan = {"model": work.settings.preset, "frames": facts["frames"], "chunks": facts["chunks"]}
+    return {**work.request.model_dump(mode="json"), **used, **plan}
