@@ -186,8 +186,6 @@ NOT_YET: dict[str, Any] = {
     "tts_audio.human2_voice": None,
     "audio_type": None,
     "bbox": None,
-    "use_teacache": False,
-    "use_apg": False,
     "lora": (),
     "quant": None,
     "num_persistent_param_in_dit": None,

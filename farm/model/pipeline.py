@@ -20,6 +20,7 @@ from torch import Tensor
 
 from farm.errors import GenerationFailed, InvalidInput, OutOfMemory
 from farm.model.audio import windows
+from farm.model.caching import Shortcut, TeaCache
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.colour import statistics, transfer
 from farm.model.guidance import Apg, Branch, Guidance, branches
@@ -48,6 +49,7 @@ class Sampling:
     motion_frame: int = 9
     seed: int = 42
     apg: Apg | None = None
+    teacache: TeaCache | None = None
 
 
 class Tensors:
@@ -178,6 +180,8 @@ class Pipeline:
         """From noise [16, T, h, w] to latents, in float32; the first latents are held to `motion` all the way."""
         wanted, scales = branches(sampling.text_scale, sampling.audio_scale)
         guidance = Guidance(scales, sampling.apg)
+        times = timesteps(sampling.steps, sampling.shift).to(self.device)
+        shortcuts = self._shortcuts(wanted, times[:-1], sampling.teacache)
         known = motion.shape[1]
         context, places = condition.latents.to(self.device), condition.regions.to(self.device)
         image = condition.image_tokens.to(self.device)
@@ -186,18 +190,28 @@ class Pipeline:
 
         def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
             seen = torch.cat([x, context])[None]
-            heard, read = voices[branch.sound], texts[branch.prompt]
-            return self.transformer(seen, time[None], text=read, image=image, audio=heard, regions=places)[0]
+            heard, read, shortcut = voices[branch.sound], texts[branch.prompt], shortcuts.get(branch)
+            return self.transformer(
+                seen, time[None], text=read, image=image, audio=heard, regions=places, shortcut=shortcut
+            )[0]
 
         x = noise.to(self.device)
         x[:, :known] = motion
         report("sampling", 0, sampling.steps)
-        for step, (time, next_time) in enumerate(pairwise(timesteps(sampling.steps, sampling.shift).to(self.device))):
+        for step, (time, next_time) in enumerate(pairwise(times)):
             velocity = guidance([predict(x, time, branch) for branch in wanted])
             x = x + velocity * (next_time - time) / 1000
             x[:, :known] = motion
             report("sampling", step + 1, sampling.steps)
         return x
+
+    def _shortcuts(self, wanted: Sequence[Branch], times: Tensor, teacache: TeaCache | None) -> dict[Branch, Shortcut]:
+        """Each branch's way round the blocks, if the job wants one."""
+        if teacache is None:
+            return {}
+        _, modulations = self.transformer.condition_embedder.time(times)
+        plan = teacache.plan(modulations)
+        return {branch: Shortcut(plan) for branch in wanted}
 
 
 def load_pipeline(folder: Path, preset: Preset, device: str) -> Pipeline:

@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farm.job import JobRequest
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
-from farm.model.presets import preset
+from farm.model.presets import Preset, preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
 from farm.steps.features import remembered
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """`segment` (a playable piece of video), `tail`, `condition` (store keys), and `used`: what the request left open."""
+    """`segment` (a playable piece), `tail` and `condition` as store keys; `used`: what the request left open."""
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame)
     chunk = plan.chunk(work.step.chunk)
     progress = Progress(work, plan.chunks)
+    drawn = sampling(work.request, pipeline.preset)
+    used = _used(work.request, drawn)
     with work.timed("preprocess"):
         condition, condition_key = _condition(work, pipeline, chunk)
-        used = _used(work, pipeline)
         text, negative_text = (
             _text(work, pipeline, prompt) for prompt in (work.request.prompt, used["negative_prompt"])
         )
@@ -47,7 +49,7 @@ def generate(work: Work) -> dict[str, Any]:
         negative_text=negative_text,
         audio=audio,
         tail=_tail_before(work),
-        sampling=_sampling(work, used["sample_shift"]),
+        sampling=drawn,
         report=progress.report,
     )
     work.timings.update(progress.timings())
@@ -71,29 +73,32 @@ def warm_pipeline(settings: Settings) -> Pipeline:
     return pipeline
 
 
-def _used(work: Work, pipeline: Pipeline) -> dict[str, Any]:
-    """The parameters that a request may leave open, as they are used."""
-    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
-
-    request = work.request
-    shift = pipeline.preset.shifts[request.size] if request.sample_shift is None else request.sample_shift
-    negative = DEFAULT_NEGATIVE_PROMPT if request.negative_prompt is None else request.negative_prompt
-    return {"sample_shift": shift, "negative_prompt": negative}
-
-
-def _sampling(work: Work, shift: float) -> Sampling:
+def sampling(request: JobRequest, model: Preset) -> Sampling:
+    """How the request wants to be drawn, with the model's own value where it leaves one open."""
+    from farm.model.caching import TeaCache
+    from farm.model.guidance import Apg
     from farm.model.pipeline import Sampling
 
-    request = work.request
+    polynomial = model.teacache[request.size]
     return Sampling(
         steps=request.sample_steps,
-        shift=shift,
+        shift=model.shifts[request.size] if request.sample_shift is None else request.sample_shift,
         text_scale=request.sample_text_guide_scale,
         audio_scale=request.sample_audio_guide_scale,
         colour_strength=request.color_correction_strength,
         motion_frame=request.motion_frame,
         seed=request.base_seed,
+        apg=Apg(request.apg_momentum, request.apg_norm_threshold) if request.use_apg else None,
+        teacache=TeaCache(request.teacache_thresh, polynomial) if request.use_teacache else None,
     )
+
+
+def _used(request: JobRequest, drawn: Sampling) -> dict[str, Any]:
+    """The parameters that a request may leave open, as they are used."""
+    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
+
+    negative = DEFAULT_NEGATIVE_PROMPT if request.negative_prompt is None else request.negative_prompt
+    return {"sample_shift": drawn.shift, "negative_prompt": negative}
 
 
 def _warm(work: Work) -> Pipeline:
