@@ -17,5 +17,5 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,quant,local,dev]'
 	touch $@

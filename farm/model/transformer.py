@@ -167,7 +167,8 @@ class InfiniteTalkBlock(WanTransformerBlock):
         h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
         answer, query, key = self.attn1(h, None, None, rotary_emb)
         x = (x.float() + answer * gate1).type_as(x)
-        places = None if regions is None else positions(query, key[:, : regions.shape[1]], regions)
+        kernel = self.attn1.processor._attention_backend
+        places = None if regions is None else positions(query, key[:, : regions.shape[1]], regions, kernel)
 
         # 2. Text and image
         x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)

@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farm.job import JobRequest
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
-from farm.model.presets import Preset, preset
+from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
 from farm.steps.features import remembered
 from farm.steps.progress import Progress
 from farm.steps.route import Step
+from farm.steps.wishes import as_used, sampling, usual_variant, variant
 from farm.steps.work import Work
 from farm.telemetry import log
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+    from farm.model.pipeline import Condition, Pipeline, Tail
 
 
 def generate(work: Work) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def generate(work: Work) -> dict[str, Any]:
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame)
     chunk = plan.chunk(work.step.chunk)
     progress = Progress(work, plan.chunks)
-    drawn = sampling(work.request, pipeline.preset)
-    used = _used(work.request, drawn)
+    drawn = sampling(work.request, pipeline.preset, work.settings)
+    used = as_used(work.request, drawn, work.settings, pipeline.attention)
     with work.timed("preprocess"):
         condition, condition_key = _condition(work, pipeline, chunk)
         text, negative_text = (
@@ -68,47 +68,34 @@ def warm_pipeline(settings: Settings) -> Pipeline:
 
     began = time.monotonic()
     model = preset(settings.preset)
-    pipeline = load_pipeline(ready(model, settings.weights_folder), model, _device(settings))
-    log("pipeline_loaded", lat_ms=round(1000 * (time.monotonic() - began)), preset=model.name, device=pipeline.device)
+    pipeline = load_pipeline(
+        ready(model, settings.weights_folder),
+        model,
+        _device(settings),
+        attention=settings.attention,
+        variant=usual_variant(settings),
+    )
+    log(
+        "pipeline_loaded",
+        lat_ms=round(1000 * (time.monotonic() - began)),
+        preset=model.name,
+        device=pipeline.device,
+        attention=pipeline.attention,
+    )
     return pipeline
 
 
-def sampling(request: JobRequest, model: Preset) -> Sampling:
-    """How the request wants to be drawn, with the model's own value where it leaves one open."""
-    from farm.model.caching import TeaCache
-    from farm.model.guidance import Apg
-    from farm.model.pipeline import Sampling
-
-    polynomial = model.teacache[request.size]
-    return Sampling(
-        steps=request.sample_steps,
-        shift=model.shifts[request.size] if request.sample_shift is None else request.sample_shift,
-        text_scale=request.sample_text_guide_scale,
-        audio_scale=request.sample_audio_guide_scale,
-        colour_strength=request.color_correction_strength,
-        motion_frame=request.motion_frame,
-        seed=request.base_seed,
-        apg=Apg(request.apg_momentum, request.apg_norm_threshold) if request.use_apg else None,
-        teacache=TeaCache(request.teacache_thresh, polynomial) if request.use_teacache else None,
-    )
-
-
-def _used(request: JobRequest, drawn: Sampling) -> dict[str, Any]:
-    """The parameters that a request may leave open, as they are used."""
-    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
-
-    negative = DEFAULT_NEGATIVE_PROMPT if request.negative_prompt is None else request.negative_prompt
-    return {"sample_shift": drawn.shift, "negative_prompt": negative}
-
-
 def _warm(work: Work) -> Pipeline:
-    """The loaded model; the first chunk of a job tells about the loading."""
+    """The loaded model as the job wants it; the first chunk of a job tells about the loading."""
     tell = work.report if work.step.chunk == 0 else _silence
     tell("pipeline_warm_started")
     with work.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
+    wanted = variant(work.request, work.settings)
     with work.timed("load"):
         pipeline = warm_pipeline(work.settings)
+        if pipeline.become(wanted):
+            log("model_switched", job_id=work.job_id, variant=str(wanted))
     tell("pipeline_warm_ok")
     tell("generation_started")
     return pipeline

@@ -23,6 +23,7 @@ from farm.model.presets import preset
 from farm.model.speakers import Box, on_tokens
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
+from farm.model.variant import Variants
 from farm.plan import Plan, audio_rows
 from tests.reference.drawing import draw, filled, filled_autoencoder, filled_transformer
 
@@ -194,10 +195,12 @@ def _passes(transformer: InfiniteTalkTransformer) -> list[int]:
 def _pipeline(name: str, case: dict[str, Any], vae: VideoAutoencoder) -> Pipeline:
     buckets = {float(ratio): (height, width) for ratio, (height, width) in case["buckets"].items()}
     tokens = draw(f"{name}.clip_fea", (1, 257, IMAGE_DIM))
+    transformer = _built_transformer(case["model"])
     return Pipeline(
         preset=replace(preset("miniature"), sizes={case["size"]: buckets}),
         device="cpu",
-        transformer=_built_transformer(case["model"]),
+        transformer=transformer,
+        variants=Variants(transformer, transformer.state_dict(), "cpu"),
         vae=vae,
         encode_text=lambda prompt: draw(*_text(name, case, prompt)),
         encode_image=lambda picture: tokens,
