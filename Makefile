@@ -18,5 +18,5 @@ clean:
 	@echo "installing into .venv: a few minutes, this once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,quant,local,dev]'
 	touch $@

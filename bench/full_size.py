@@ -4,7 +4,7 @@
 
 Draws a checkpoint of the `infinitetalk-480` preset into FOLDER (about 55 GB) and loads it as a worker does. Makes one
 chunk for one and for two speakers at 480 and one at 720, and compares the first block in the preset's dtype with the
-same block in float32.
+same block in float32, and one pass of each variant (eight bits, streamed) with the plain one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from farm.model.audio import windows
 from farm.model.checkpoints import _byte_tokenizer, built
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.presets import INFINITETALK, Preset
+from farm.model.quantise import SCHEMES
+from farm.model.variant import Variant
 from farm.plan import Plan
 
 FRAMES, MOTION_FRAMES = 81, 9
+VARIANTS = {
+    "bfloat16": Variant(),
+    **{scheme: Variant(quant=scheme) for scheme in SCHEMES},
+    "streamed from the host": Variant(resident=0),
+    "fp8-dynamic and streamed": Variant(quant="fp8-dynamic", resident=0),
+}
 
 
 def draw(preset: Preset, folder: Path) -> None:
@@ -92,6 +101,27 @@ def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
 
 
 @torch.inference_mode()
+def compare_variants(pipeline: Pipeline) -> None:
+    """One pass at 480 as each variant: seconds, peak memory, and how far its prediction is from the plain one's."""
+    model, config, device = pipeline.transformer, pipeline.transformer.config, pipeline.device
+    generator = torch.Generator(device).manual_seed(0)
+    draw_ = lambda *shape: torch.randn(*shape, device=device, generator=generator)  # noqa: E731
+    seen, text, image = draw_(1, 36, 21, 80, 80), draw_(1, 40, config.text_dim), draw_(1, 257, config.image_dim)
+    heard = windows(0.3 * draw_(1, FRAMES + 4, config.audio_layers, config.audio_dim))
+    time_ = torch.tensor([731.25], device=device)
+    plain = None
+    for name, variant in VARIANTS.items():
+        with told(f"becoming {name}"):
+            pipeline.become(variant)
+        model(seen, time_, text=text, image=image, audio=heard)
+        with told(f"one pass, {name}"):
+            answer = model(seen, time_, text=text, image=image, audio=heard)
+        plain = answer if plain is None else plain
+        print(f"{'':6}relative L2 to the first: {(answer - plain).norm() / plain.norm():.2e}", flush=True)
+    pipeline.become(Variant())
+
+
+@torch.inference_mode()
 def compare_block(pipeline: Pipeline) -> None:
     """The first block's output in the preset's dtype against float32, relative L2, at 480's token count."""
     model = pipeline.transformer
@@ -120,11 +150,13 @@ def main() -> None:
         draw(INFINITETALK, given.folder)
     with told("loading"):
         pipeline = load_pipeline(given.folder, INFINITETALK, "cuda")
+    print(f"attention: {pipeline.attention}")
     with told("a prompt"):
         pipeline.encode_text("a person talks to the camera")
     one_chunk(pipeline, "infinitetalk-480", 1, given.steps)
     one_chunk(pipeline, "infinitetalk-480", 2, given.steps)
     one_chunk(pipeline, "infinitetalk-720", 1, given.steps)
+    compare_variants(pipeline)
     compare_block(pipeline)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -34,6 +34,23 @@ class Settings(BaseModel):
     )
     preset: str = Field("miniature", description="the model that gpu workers load")
     device: str = Field("auto", description="torch device of gpu workers; auto = cuda if there is one, else cpu")
+    attention: str = Field(
+        "auto", description="attention kernel by diffusers' name; auto = the fastest exact one that the device runs"
+    )
+    loras: tuple[tuple[str, Path], ...] = Field(
+        (), description="adapters that jobs may name: NAME=FILE, with commas between"
+    )
+    quant: Literal["int8", "fp8"] | None = Field(
+        None,
+        description="how the model's weights are rounded for jobs that do not say: int8 or fp8; unset = not at all",
+    )
+    quant_activations: bool = Field(
+        False, description="true: activations are rounded too where weights are; faster, a little less exact"
+    )
+    offload: Literal["off", "allowed", "on"] = Field(
+        "off", description="streaming the model from host memory: off, allowed = if a job asks, on = for every job"
+    )
+    skip_last_step: bool = Field(False, description="true: the nearly empty last denoise step of every job is left out")
     cpu_concurrency: int = Field(2, ge=1, description="processes of one cpu worker")
     lease_s: float = Field(
         15, gt=0, description="seconds after which a step whose worker fell silent may be taken over"
@@ -55,6 +72,16 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return value.replace(",", " ").split() if isinstance(value, str) else value
+
+    @field_validator("loras", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(name.strip() and file.strip() for name, _, file in pairs):
+            raise ValueError("every adapter is NAME=FILE")
+        return [(name.strip(), Path(file.strip()).expanduser()) for name, _, file in pairs]
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from farm.errors import GenerationFailed, InvalidInput, OutOfMemory
+from farm.model.attention import attend_with
 from farm.model.audio import windows
+from farm.model.caching import Shortcut, TeaCache
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.colour import statistics, transfer
 from farm.model.guidance import Apg, Branch, Guidance, branches
@@ -27,9 +29,11 @@ from farm.model.image import ImageEncoder, bucket, fitted
 from farm.model.presets import Preset
 from farm.model.schedule import timesteps
 from farm.model.speakers import Box, regions
+from farm.model.stored import stored_part
 from farm.model.text import TextEncoder
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
+from farm.model.variant import Variant, Variants
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND, Chunk
 
 Report = Callable[[str, int, int], None]
@@ -47,7 +51,10 @@ class Sampling:
     colour_strength: float = 1.0
     motion_frame: int = 9
     seed: int = 42
+    skip_last_step: bool = False
+    """The schedule's last look at the noise moves the video by about 1 %; without it one pass in `steps` is saved."""
     apg: Apg | None = None
+    teacache: TeaCache | None = None
 
 
 class Tensors:
@@ -96,11 +103,19 @@ class Pipeline:
     preset: Preset
     device: str
     transformer: InfiniteTalkTransformer
+    variants: Variants
     vae: VideoAutoencoder
     encode_text: Callable[[str], Tensor]
     """A prompt to its features [tokens, text_dim]."""
     encode_image: Callable[[Tensor], Tensor]
     """A picture [3, H, W] in [-1, 1] to its tokens [1, 257, image_dim]."""
+    attention: str = "native"
+    """The kernel of the transformer's attentions, by diffusers' name."""
+
+    def become(self, variant: Variant) -> bool:
+        """Whether the transformer had to change for the variant; InvalidInput or PipelineLoadFailed say why not."""
+        with _memory(self.device, f"{self.preset.name} as {variant}"):
+            return self.variants.switch(variant)
 
     @torch.inference_mode()
     def condition(self, frame: NDArray[np.uint8], *, size: str, frame_num: int, boxes: Sequence[Box] = ()) -> Condition:
@@ -178,6 +193,9 @@ class Pipeline:
         """From noise [16, T, h, w] to latents, in float32; the first latents are held to `motion` all the way."""
         wanted, scales = branches(sampling.text_scale, sampling.audio_scale)
         guidance = Guidance(scales, sampling.apg)
+        times = timesteps(sampling.steps, sampling.shift, skip_last=sampling.skip_last_step).to(self.device)
+        steps = len(times) - 1
+        shortcuts = self._shortcuts(wanted, times[:-1], sampling.teacache)
         known = motion.shape[1]
         context, places = condition.latents.to(self.device), condition.regions.to(self.device)
         image = condition.image_tokens.to(self.device)
@@ -186,33 +204,55 @@ class Pipeline:
 
         def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
             seen = torch.cat([x, context])[None]
-            heard, read = voices[branch.sound], texts[branch.prompt]
-            return self.transformer(seen, time[None], text=read, image=image, audio=heard, regions=places)[0]
+            heard, read, shortcut = voices[branch.sound], texts[branch.prompt], shortcuts.get(branch)
+            return self.transformer(
+                seen, time[None], text=read, image=image, audio=heard, regions=places, shortcut=shortcut
+            )[0]
 
         x = noise.to(self.device)
         x[:, :known] = motion
-        report("sampling", 0, sampling.steps)
-        for step, (time, next_time) in enumerate(pairwise(timesteps(sampling.steps, sampling.shift).to(self.device))):
+        report("sampling", 0, steps)
+        for step, (time, next_time) in enumerate(pairwise(times)):
             velocity = guidance([predict(x, time, branch) for branch in wanted])
             x = x + velocity * (next_time - time) / 1000
             x[:, :known] = motion
-            report("sampling", step + 1, sampling.steps)
+            report("sampling", step + 1, steps)
         return x
 
+    def _shortcuts(self, wanted: Sequence[Branch], times: Tensor, teacache: TeaCache | None) -> dict[Branch, Shortcut]:
+        """Each branch's way round the blocks, if the job wants one."""
+        if teacache is None:
+            return {}
+        _, modulations = self.transformer.condition_embedder.time(times)
+        plan = teacache.plan(modulations)
+        return {branch: Shortcut(plan) for branch in wanted}
 
-def load_pipeline(folder: Path, preset: Preset, device: str) -> Pipeline:
-    """Everything that a chunk needs, from a checkpoint folder onto a device; PipelineLoadFailed names what is wrong."""
+
+def load_pipeline(
+    folder: Path, preset: Preset, device: str, *, attention: str = "auto", variant: Variant | None = None
+) -> Pipeline:
+    """Everything that a chunk needs, from a checkpoint folder onto a device; PipelineLoadFailed names what is wrong.
+
+    `attention` is a backend of `farm.model.attention`; the transformer starts as `variant`, so that one which fits
+    only rounded or streamed is never on the device as a whole.
+    """
     with _memory(device, preset.name):
-        transformer = load_part(folder, "transformer", dtype=preset.dtype).to(device)
-        text_encoder = load_part(folder, "text_encoder", dtype=preset.dtype).to(device)
+        transformer = load_part(folder, "transformer", dtype=preset.dtype)
+        variants = Variants(transformer, stored_part(folder, "transformer"), device)
+        variants.switch(variant or Variant())
+        kernel = attend_with(transformer, attention, device)
+        text_encoder = load_part(folder, "text_encoder", dtype=preset.dtype)
+        tokenizer, max_tokens = load_tokenizer(folder), transformer.config.text_len
         return Pipeline(
             preset=preset,
             device=device,
             transformer=transformer,
+            variants=variants,
+            attention=kernel,
             vae=VideoAutoencoder(
                 load_part(folder, "vae", dtype="float32").to(device), latents_in_a_call=preset.latents_in_a_call
             ),
-            encode_text=TextEncoder(text_encoder, load_tokenizer(folder), max_tokens=transformer.config.text_len),
+            encode_text=TextEncoder(text_encoder, tokenizer, max_tokens=max_tokens, device=device),
             encode_image=ImageEncoder(load_part(folder, "image_encoder", dtype=preset.dtype).to(device)),
         )
 

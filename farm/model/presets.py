@@ -24,6 +24,8 @@ class Preset:
     sizes: Mapping[str, Buckets]
     shifts: Mapping[str, float]
     """The schedule's shift for each size where the job names none."""
+    teacache: Mapping[str, tuple[float, ...]]
+    """For each size, the polynomial that `farm.model.caching` expects the blocks' change by; highest power first."""
     dtype: str
     """Of the transformer, the text and the image encoder; autoencoder and audio encoder are always float32."""
     latents_in_a_call: int
@@ -55,6 +57,7 @@ MINIATURE = Preset(
         },
     },
     shifts=SHIFTS,
+    teacache=dict.fromkeys(SHIFTS, (1.0, 0.0)),  # its random blocks change as their modulation does
     dtype="float32",
     latents_in_a_call=10,
     seed=20_250_819,
@@ -152,8 +155,12 @@ INFINITETALK = Preset(
         },
     },
     shifts=SHIFTS,
+    teacache={  # fitted by TeaCache's authors to Wan 2.1 image-to-video 14B, for the signal after the projection
+        "infinitetalk-480": (2.57151496e5, -3.54229917e4, 1.40286849e3, -1.35890334e1, 1.32517977e-1),
+        "infinitetalk-720": (8.10705460e3, 2.13393892e3, -3.72934672e2, 1.66203073e1, -4.17769401e-2),
+    },
     dtype="bfloat16",
-    latents_in_a_call=4,
+    latents_in_a_call=1,  # a GPU is busy with one, and four at 720 take 20 GB
     parts={
         "transformer": {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824},
         "vae": {"base_dim": 96, "z_dim": 16},

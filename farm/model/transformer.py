@@ -26,6 +26,7 @@ from diffusers.models.transformers.transformer_wan import (
 from torch import Tensor, nn
 
 from farm.errors import InvalidInput
+from farm.model.caching import Shortcut
 from farm.model.speakers import placed, positions, turned, voices
 
 IMAGE_TOKENS = 257
@@ -166,7 +167,8 @@ class InfiniteTalkBlock(WanTransformerBlock):
         h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
         answer, query, key = self.attn1(h, None, None, rotary_emb)
         x = (x.float() + answer * gate1).type_as(x)
-        places = None if regions is None else positions(query, key[:, : regions.shape[1]], regions)
+        kernel = self.attn1.processor._attention_backend
+        places = None if regions is None else positions(query, key[:, : regions.shape[1]], regions, kernel)
 
         # 2. Text and image
         x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)
@@ -271,13 +273,15 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         image: Tensor,
         audio: tuple[Tensor, Tensor],
         regions: Tensor | None = None,
+        shortcut: Shortcut | None = None,
     ) -> Tensor:
         """The prediction [B, 16, T, H, W] in float32.
 
         `hidden_states` [B, 36, T, H, W]: noisy latents (16), mask (4), condition latents (16). `timestep` [B], float32.
         `text` [B, up to text_len, text_dim]. `image` [B, 257, image_dim]. `audio`: the windows that `farm.model.audio`
         cuts for latent frame 0 and for the later ones. `regions` [3, (H/2)(W/2)] from `farm.model.speakers`, where two
-        speakers are heard. Everything is cast here to the dtype of the weights, but not the time.
+        speakers are heard. `shortcut` says whether this pass goes through the blocks. Everything is cast here to the
+        dtype of the weights, but not the time.
         """
         dtype = self.patch_embedding.weight.dtype
 
@@ -292,11 +296,15 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         regions = None if len(audio[0]) == 1 else regions
 
         # 2. Blocks
-        for block in self.blocks:
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                x = self._gradient_checkpointing_func(block, x, context, modulation, rotary_emb, heard, regions)
-            else:
-                x = block(x, context, modulation, rotary_emb, heard, regions)
+        def blocks(x: Tensor) -> Tensor:
+            for block in self.blocks:
+                if torch.is_grad_enabled() and self.gradient_checkpointing:
+                    x = self._gradient_checkpointing_func(block, x, context, modulation, rotary_emb, heard, regions)
+                else:
+                    x = block(x, context, modulation, rotary_emb, heard, regions)
+            return x
+
+        x = shortcut(x, blocks) if shortcut else blocks(x)
 
         # 3. Head, in float32
         shift, scale = (self.scale_shift_table + embedding[:, None]).chunk(2, dim=1)

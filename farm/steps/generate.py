@@ -15,6 +15,7 @@ from farm.settings import Settings
 from farm.steps.features import remembered
 from farm.steps.progress import Progress
 from farm.steps.route import Step
+from farm.steps.wishes import as_used, sampling, usual_variant, variant
 from farm.steps.work import Work
 from farm.telemetry import log
 
@@ -23,19 +24,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+    from farm.model.pipeline import Condition, Pipeline, Tail
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """`segment` (a playable piece), `tail` and `condition` as store keys; `used`, what the request left open."""
+    """`segment` (a playable piece), `tail` and `condition` as store keys; `used`: what the request left open."""
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame)
     chunk = plan.chunk(work.step.chunk)
     progress = Progress(work, plan.chunks)
+    drawn = sampling(work.request, pipeline.preset, work.settings)
+    used = as_used(work.request, drawn, work.settings, pipeline.attention)
     with work.timed("preprocess"):
         condition, condition_key = _condition(work, pipeline, chunk)
-        used = _used(work, pipeline)
         text, negative_text = (
             _text(work, pipeline, prompt) for prompt in (work.request.prompt, used["negative_prompt"])
         )
@@ -47,7 +49,7 @@ def generate(work: Work) -> dict[str, Any]:
         negative_text=negative_text,
         audio=audio,
         tail=_tail_before(work),
-        sampling=_sampling(work, used["sample_shift"]),
+        sampling=drawn,
         report=progress.report,
     )
     work.timings.update(progress.timings())
@@ -66,44 +68,34 @@ def warm_pipeline(settings: Settings) -> Pipeline:
 
     began = time.monotonic()
     model = preset(settings.preset)
-    pipeline = load_pipeline(ready(model, settings.weights_folder), model, _device(settings))
-    log("pipeline_loaded", lat_ms=round(1000 * (time.monotonic() - began)), preset=model.name, device=pipeline.device)
+    pipeline = load_pipeline(
+        ready(model, settings.weights_folder),
+        model,
+        _device(settings),
+        attention=settings.attention,
+        variant=usual_variant(settings),
+    )
+    log(
+        "pipeline_loaded",
+        lat_ms=round(1000 * (time.monotonic() - began)),
+        preset=model.name,
+        device=pipeline.device,
+        attention=pipeline.attention,
+    )
     return pipeline
 
 
-def _used(work: Work, pipeline: Pipeline) -> dict[str, Any]:
-    """The parameters that a request may leave open, as they are used."""
-    from farm.model.text import DEFAULT_NEGATIVE_PROMPT
-
-    request = work.request
-    shift = pipeline.preset.shifts[request.size] if request.sample_shift is None else request.sample_shift
-    negative = DEFAULT_NEGATIVE_PROMPT if request.negative_prompt is None else request.negative_prompt
-    return {"sample_shift": shift, "negative_prompt": negative}
-
-
-def _sampling(work: Work, shift: float) -> Sampling:
-    from farm.model.pipeline import Sampling
-
-    request = work.request
-    return Sampling(
-        steps=request.sample_steps,
-        shift=shift,
-        text_scale=request.sample_text_guide_scale,
-        audio_scale=request.sample_audio_guide_scale,
-        colour_strength=request.color_correction_strength,
-        motion_frame=request.motion_frame,
-        seed=request.base_seed,
-    )
-
-
 def _warm(work: Work) -> Pipeline:
-    """The loaded model; the first chunk of a job tells about the loading."""
+    """The loaded model as the job wants it; the first chunk of a job tells about the loading."""
     tell = work.report if work.step.chunk == 0 else _silence
     tell("pipeline_warm_started")
     with work.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
+    wanted = variant(work.request, work.settings)
     with work.timed("load"):
         pipeline = warm_pipeline(work.settings)
+        if pipeline.become(wanted):
+            log("model_switched", job_id=work.job_id, variant=str(wanted))
     tell("pipeline_warm_ok")
     tell("generation_started")
     return pipeline

@@ -16,12 +16,14 @@ from torch import Tensor
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from farm.model.audio import AudioEncoder
+from farm.model.caching import TeaCache
 from farm.model.guidance import Apg
 from farm.model.pipeline import Pipeline, Sampling
 from farm.model.presets import preset
 from farm.model.speakers import Box, on_tokens
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
+from farm.model.variant import Variants
 from farm.plan import Plan, audio_rows
 from tests.reference.drawing import draw, filled, filled_autoencoder, filled_transformer
 
@@ -48,7 +50,7 @@ class Comparison:
 def run(folder: Path) -> list[Comparison]:
     """Every tensor of the case compared; Unsupported when the case needs a feature that there is not."""
     case = json.loads((folder / "case.json").read_text())
-    expected = load_file(folder / "expected.safetensors")
+    expected = _expected(folder, case)
     kinds: dict[str, Callable[[str, dict[str, Any]], dict[str, Tensor]]] = {
         "transformer": _transformer,
         "wav2vec": _wav2vec,
@@ -65,7 +67,17 @@ def run(folder: Path) -> list[Comparison]:
     ]
 
 
+def _expected(folder: Path, case: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors that came out and, of a case with TeaCache, which passes went through the blocks."""
+    expected = load_file(folder / "expected.safetensors")
+    if "computed_passes" in case:
+        expected["computed_passes"] = torch.tensor(case["computed_passes"])
+    return expected
+
+
 def _tolerance(kind: str, tensor: str) -> float:
+    if tensor == "computed_passes":
+        return 1e-9
     if kind == "loop":
         return 2e-3 if tensor == "video" else 2e-4
     return {"transformer": 2e-5, "wav2vec": 1e-5}[kind]
@@ -162,26 +174,33 @@ class _Recorder(VideoAutoencoder):
 
 
 def _loop(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
-    _refuse_unsupported(case)
-    vae = _Recorder(filled_autoencoder(AutoencoderKLWan(**case["vae"])))
-    video = torch.cat(list(_chunks(name, case, _pipeline(name, case, vae))), dim=1)
-    return {"video": video, **{f"latents_{index}": latents for index, latents in enumerate(vae.decoded)}}
-
-
-def _refuse_unsupported(case: dict[str, Any]) -> None:
     if case["humans"] not in (1, 2):
         raise Unsupported(f"the pipeline is driven by one or two speakers, the case has {case['humans']}")
-    if case["use_teacache"]:
-        raise Unsupported("the pipeline has no TeaCache yet, the case uses it")
+    vae = _Recorder(filled_autoencoder(AutoencoderKLWan(**case["vae"])))
+    pipeline = _pipeline(name, case, vae)
+    computed = _passes(pipeline.transformer)
+    video = torch.cat(list(_chunks(name, case, pipeline)), dim=1)
+    latents = {f"latents_{index}": latents for index, latents in enumerate(vae.decoded)}
+    return {"video": video, **latents, "computed_passes": torch.tensor(computed)}
+
+
+def _passes(transformer: InfiniteTalkTransformer) -> list[int]:
+    """A list that grows with every pass: 1 if it went through the blocks, else 0."""
+    computed: list[int] = []
+    transformer.register_forward_pre_hook(lambda *_: computed.append(0))
+    transformer.blocks[0].register_forward_pre_hook(lambda *_: computed.append(computed.pop() + 1))
+    return computed
 
 
 def _pipeline(name: str, case: dict[str, Any], vae: VideoAutoencoder) -> Pipeline:
     buckets = {float(ratio): (height, width) for ratio, (height, width) in case["buckets"].items()}
     tokens = draw(f"{name}.clip_fea", (1, 257, IMAGE_DIM))
+    transformer = _built_transformer(case["model"])
     return Pipeline(
         preset=replace(preset("miniature"), sizes={case["size"]: buckets}),
         device="cpu",
-        transformer=_built_transformer(case["model"]),
+        transformer=transformer,
+        variants=Variants(transformer, transformer.state_dict(), "cpu"),
         vae=vae,
         encode_text=lambda prompt: draw(*_text(name, case, prompt)),
         encode_image=lambda picture: tokens,
@@ -202,7 +221,12 @@ def _sampling(case: dict[str, Any]) -> Sampling:
         motion_frame=case["motion_frame"],
         seed=case["base_seed"],
         apg=Apg(case["apg_momentum"], case["apg_norm_threshold"]) if case["use_apg"] else None,
+        teacache=_teacache(case) if case["use_teacache"] else None,
     )
+
+
+def _teacache(case: dict[str, Any]) -> TeaCache:
+    return TeaCache(case["teacache_thresh"], preset("infinitetalk-480").teacache[case["size"]])
 
 
 def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Tensor]:

@@ -151,3 +151,14 @@ def test_a_video_keeps_the_colours_of_its_first_picture(make, pipeline: Pipeline
     # then the reference for its colours, and for those after it, is still the first picture's
     _, after = make(1, tail, condition=dark)
     assert torch.equal(after.colours, tail.colours)
+
+
+def test_a_skipped_last_step_saves_its_passes_and_hardly_moves_the_video(make, sampling: Sampling) -> None:
+    told: list[tuple[str, int, int]] = []
+    whole, after = make(0, sampling=replace(sampling, steps=8))
+    shorter, after_shorter = make(
+        0, sampling=replace(sampling, steps=8, skip_last_step=True), report=lambda *event: told.append(event)
+    )
+    assert [event for event in told if event[0] == "sampling"][-1] == ("sampling", 7, 7)
+    assert 0 < (shorter - whole).norm() / whole.norm() < 0.05
+    assert torch.equal(after.generator_state, after_shorter.generator_state)  # later chunks draw the same noise

@@ -53,6 +53,19 @@ def test_a_numerical_fault_exits_with_one_and_says_where(tmp_path: Path) -> None
 
 
 def test_a_case_that_needs_more_than_there_is_fails_with_the_reason(tmp_path: Path) -> None:
-    passed, line = runner.verdict(copied("clip_image_one_speaker_two_passes", tmp_path, use_teacache=True))
+    passed, line = runner.verdict(copied("clip_image_one_speaker_two_passes", tmp_path, humans=3))
     assert not passed
-    assert "no TeaCache" in line
+    assert "one or two speakers, the case has 3" in line
+
+
+def test_a_shortcut_taken_at_another_step_is_noticed(tmp_path: Path) -> None:
+    passes = json.loads((CASES[0].parent / "clip_teacache" / "case.json").read_text())["computed_passes"]
+    compared = run(copied("clip_teacache", tmp_path, computed_passes=[*passes[:-3], 1, 1, 1]))
+    assert [each.tensor for each in compared if not each.passed] == ["computed_passes"]
+
+
+def test_a_file_beside_the_cases_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").touch()
+    assert runner.main([str(tmp_path / "README.md")]) == 0
+    assert capsys.readouterr().out == "skip  README.md: not a case's folder\n"
+    assert runner.main([str(tmp_path / "none")]) == 1
