@@ -14,10 +14,8 @@ A large part lies in shards of a few gigabytes, with an index beside them.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import zlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
-from farm.model.parts import built, model_class
+from farm.model.parts import built, library, model_class
 from farm.model.presets import Preset
 from farm.model.weights.check import check_part
+from farm.model.weights.folder import appearing
 
 
 def ready(preset: Preset, root: Path) -> Path:
@@ -55,7 +54,7 @@ def load_part(folder: Path, part: str, *, dtype: str) -> Any:
     of another shape or cut short.
     """
     check_part(folder, part)
-    _quiet()
+    _quiet(part)
     try:
         model = model_class(part).from_pretrained(
             folder / part, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
@@ -88,32 +87,25 @@ def drawn(name: str, shape: torch.Size, *, seed: int = 0) -> Tensor:
     return noise * (0.02 if len(shape) == 1 else (noise.numel() / shape[0]) ** -0.5)
 
 
-def _quiet() -> None:
+def _quiet(part: str) -> None:
     """No progress bars: a worker's output is log lines, and loading is told as an event."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
+    import_module(f"{library(part)}.utils.logging").disable_progress_bar()
 
 
 def _draw(preset: Preset, folder: Path, seed: int) -> None:
-    """Under a temporary name, then one rename; of two processes at once the first wins and both are right."""
-    _quiet()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{preset.name}-", dir=folder.parent))
-    temporary.chmod(0o755)  # mkdtemp's is for its owner alone, and workers may be others
+    """Of two processes at once the first wins and both are right."""
     try:
-        for part, config in preset.parts.items():
-            model = built(part, config)
-            weights = {name: drawn(name, each.shape, seed=seed) for name, each in model.named_parameters()}
-            model.load_state_dict(weights, strict=False)
-            model.save_pretrained(temporary / part)
-        _byte_tokenizer().save_pretrained(temporary / "tokenizer")
-        os.replace(temporary, folder)
+        with appearing(folder) as temporary:
+            for part, config in preset.parts.items():
+                _quiet(part)
+                model = built(part, config)
+                weights = {name: drawn(name, each.shape, seed=seed) for name, each in model.named_parameters()}
+                model.load_state_dict(weights, strict=False)
+                model.save_pretrained(temporary / part)
+            _byte_tokenizer().save_pretrained(temporary / "tokenizer")
     except OSError:
         if not folder.exists():
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _byte_tokenizer() -> Any:

@@ -25,6 +25,11 @@ def model_class(part: str) -> Any:
     return _named(PARTS[part][0])
 
 
+def library(part: str) -> str:
+    """Whose ways of loading and storing the part keeps to: diffusers' or transformers'."""
+    return "diffusers" if PARTS[part][1] is None else "transformers"
+
+
 def built(part: str, config: Mapping[str, Any]) -> Any:
     """A part by its configuration, its weights not yet those of any checkpoint."""
     configuration = PARTS[part][1]
@@ -43,17 +48,20 @@ def shapes(model: Any) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in model.state_dict().items() if name not in tied}
 
 
+def kept_in_float32(part: str) -> list[str]:
+    """Modules of a part that loading in bfloat16 leaves in float32."""
+    rule = {"diffusers": "_keep_in_fp32_modules", "transformers": "_keep_in_fp32_modules_strict"}[library(part)]
+    return list(getattr(model_class(part), rule, None) or [])
+
+
 def stem(part: str) -> str:
-    """What a part's weight files are called, before `.safetensors`: diffusers and transformers each have a word."""
-    return "diffusion_pytorch_model" if PARTS[part][1] is None else "model"
+    """What a part's weight files are called, before `.safetensors`."""
+    return {"diffusers": "diffusion_pytorch_model", "transformers": "model"}[library(part)]
 
 
-def save_config(model: Any, folder: Path) -> None:
-    """Writes the model's config.json."""
-    if hasattr(model, "save_config"):
-        model.save_config(folder)
-    else:
-        model.config.save_pretrained(folder)
+def save_config(part: str, model: Any, folder: Path) -> None:
+    """Writes the part's config.json."""
+    (model.save_config if library(part) == "diffusers" else model.config.save_pretrained)(folder)
 
 
 def _named(place: str) -> Any:

@@ -59,6 +59,10 @@ class Listed:
         """In bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
+    def hollow(self) -> Tensor:
+        """A tensor of that shape and dtype that has no memory."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
 
 class TensorFile(Protocol):
     """A file of tensors."""
@@ -129,23 +133,32 @@ def shards(folder: Path, stem: str) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def write_shards(folder: Path, stem: str, entries: Sequence[Entry], *, shard_bytes: int) -> None:
-    """Writes one file, or shards of up to `shard_bytes` with an index, as `from_pretrained` reads them."""
+def write_shards(
+    folder: Path, stem: str, entries: Sequence[Entry], *, shard_bytes: int, wrote: Callable[[Entry], None]
+) -> None:
+    """Writes one file, or shards of up to `shard_bytes` with an index, as `from_pretrained` reads them.
+
+    `wrote` is called after each tensor.
+    """
+    folder.mkdir(exist_ok=True)
     groups = _grouped(entries, shard_bytes)
     names = [f"{stem}-{number:05}-of-{len(groups):05}.safetensors" for number in range(1, len(groups) + 1)]
     if len(groups) == 1:
         names = [f"{stem}.safetensors"]
     for name, group in zip(names, groups, strict=True):
-        write(folder / name, group)
+        write(folder / name, group, wrote)
     if len(groups) > 1:
         places = {entry.name: name for name, group in zip(names, groups, strict=True) for entry in group}
         index = {"metadata": {"total_size": sum(entry.listed.size for entry in entries)}, "weight_map": places}
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
-def write(path: Path, entries: Sequence[Entry]) -> None:
-    """Writes a safetensors file, one tensor after the other; the widest dtypes first, so that all are aligned."""
-    entries = sorted(entries, key=lambda entry: -entry.listed.dtype.itemsize)
+def write(path: Path, entries: Sequence[Entry], wrote: Callable[[Entry], None]) -> None:
+    """Writes a safetensors file, one tensor after the other, byte for byte as the library writes them all at once.
+
+    The widest dtypes come first, so that all tensors are aligned when the file is mapped.
+    """
+    entries = sorted(entries, key=lambda entry: (-entry.listed.dtype.itemsize, entry.name))
     words = {dtype: word for word, dtype in DTYPES.items()}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -153,12 +166,13 @@ def write(path: Path, entries: Sequence[Entry]) -> None:
         begin, end = end, end + entry.listed.size
         shape = list(entry.listed.shape)
         header[entry.name] = {"dtype": words[entry.listed.dtype], "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for entry in entries:
             file.write(entry.make().contiguous().flatten().view(torch.uint8).numpy().data)
+            wrote(entry)
 
 
 def _grouped(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
@@ -200,7 +214,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     """A state dict; only torch's own reader of tensors ever looks at the pickle."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PipelineLoadFailed(f"{path} is refused: it is damaged, or holds more than tensors ({reason})") from error
     if not isinstance(tensors, dict) or not all(isinstance(each, Tensor) for each in tensors.values()):
