@@ -93,3 +93,13 @@ def read_note(file: Path) -> dict[str, Source]:
 def pull_note(root: Path, preset: Preset) -> Path:
     """Where `pull` notes, for `convert`, what it has pulled."""
     return root / f"{preset.name}.pulled.json"
+
+
+def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dict[str, Source]:
+    """What to convert: the given paths, and what was pulled for the rest; InvalidInput if one is neither."""
+    sources = read_note(pull_note(root, preset)) | {role: Source(path) for role, path in paths.items()}
+    for role, variable in (("wan", "CKPT_DIR"), ("infinitetalk", "INFINITETALK_DIR"), ("wav2vec", "WAV2VEC_DIR")):
+        if role not in sources:
+            given = f"name it by --{role} or {variable}, or run `farm weights pull {preset.name}` first"
+            raise InvalidInput(f"{role}: it was neither given nor pulled; {given}")
+    return sources

@@ -41,7 +41,7 @@ DTYPES = {
 LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
 
-STAYS_MAPPED = 512 * 2**20
+STAYS_MAPPED = 64 * 2**20
 """Bytes that may be read of a mapped file before it is mapped anew, which gives the pages read so far back."""
 
 
@@ -71,7 +71,7 @@ class TensorFile(Protocol):
     listed: dict[str, Listed]
 
     def read(self, name: str) -> Tensor:
-        """One tensor; the next call may make its memory invalid for good, so copy what is to stay."""
+        """One tensor, mapped from the file."""
 
 
 class Safetensors:
