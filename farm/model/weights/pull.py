@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,19 @@ class Remote:
     size: int
     blob: Path
 
+    @property
+    def unfinished(self) -> Path:
+        """What has arrived of it so far."""
+        return self.blob.with_name(f"{self.etag}.incomplete")
+
+    @property
+    def cached(self) -> bool:
+        """Whether all of it is here; where there are no symbolic links, the library keeps no blobs."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.repository, self.file, revision=self.commit)
+        return self.blob.exists() or isinstance(found, str)
+
 
 def pull(
     preset: Preset, root: Path, *, speakers: str = "single", revisions: Mapping[str, str] | None = None, tell: Tell
@@ -51,7 +65,7 @@ def pull(
         allowed = ", ".join(each.name for each in wanted.values())
         raise InvalidInput(f"revision: got one of {unknown[0]!r}; allowed: {allowed}")
     remotes = {role: _remotes(each, chosen[each.name]) for role, each in wanted.items()}
-    coming = [remote for each in remotes.values() for remote in each if not remote.blob.exists()]
+    coming = [remote for each in remotes.values() for remote in each if not remote.cached]
     _check_room(coming)
     tell(f"{sum(remote.size for remote in coming) / 1e9:.2f} GB in {len(coming)} files are to come")
     sources = {}
@@ -92,7 +106,7 @@ def _fetched(remote: Remote, tell: Tell) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _asking(f"{remote.file} of {remote.repository}"):
-        if not remote.blob.exists():
+        if not remote.cached:
             tell(f"{remote.repository} {remote.file} ({remote.size / 1e9:.2f} GB)")
             _transfer(remote)
         return Path(hf_hub_download(remote.repository, remote.file, revision=remote.commit))
@@ -106,44 +120,46 @@ def _transfer(remote: Remote) -> None:
     token = get_token()
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
     remote.blob.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = remote.blob.with_name(f"{remote.etag}.incomplete")
-    with unfinished.open("ab") as file:
+    with remote.unfinished.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if remote.blob.exists():
-            unfinished.unlink(missing_ok=True)
+            remote.unfinished.unlink(missing_ok=True)
             return
-        if file.tell() > remote.size:
-            file.truncate(0)
+        arrived = file.seek(0, os.SEEK_END)
+        if arrived > remote.size:
+            arrived = file.truncate(0)
         http_get(
             remote.url,
             file,
-            resume_size=file.tell(),
+            resume_size=arrived,
             headers=headers,
             expected_size=remote.size,
             displayed_filename=remote.file,
         )
         file.flush()
-        _check_content(unfinished, remote)
-        unfinished.replace(remote.blob)
+        _check_content(remote)
+        remote.unfinished.replace(remote.blob)
 
 
-def _check_content(path: Path, remote: Remote) -> None:
+def _check_content(remote: Remote) -> None:
     """Of large files the ETag is the SHA-256; a damaged one is thrown away."""
     if not re.fullmatch("[0-9a-f]{64}", remote.etag):
         return
-    with path.open("rb") as file:
+    with remote.unfinished.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != remote.etag:
-        path.unlink()
+        remote.unfinished.unlink()
         raise DownloadFailed(f"{remote.file} of {remote.repository} arrived damaged and was thrown away; pull it again")
 
 
 def _check_room(coming: list[Remote]) -> None:
-    """Of what is to come, whatever has arrived of it before."""
-    if not coming:
-        return
-    folder = next(each for each in coming[0].blob.parents if each.is_dir())
-    size, free = sum(remote.size for remote in coming), shutil.disk_usage(folder).free
+    """Refuses to begin what the disk cannot hold; what has arrived of a file needs no new room."""
+    from huggingface_hub import constants
+
+    cache = Path(constants.HF_HUB_CACHE)
+    folder = next(each for each in (cache, *cache.parents) if each.is_dir())
+    arrived = sum(remote.unfinished.stat().st_size for remote in coming if remote.unfinished.exists())
+    size, free = sum(remote.size for remote in coming) - arrived, shutil.disk_usage(folder).free
     if free < size:
         needs = f"{size / 1e9:.1f} GB are to come, {free / 1e9:.1f} are free in {folder}"
         raise DownloadFailed(f"{needs}; choose another place by HF_HOME", retryable=False)

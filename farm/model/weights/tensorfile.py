@@ -23,20 +23,20 @@ from torch import Tensor
 from farm.errors import PipelineLoadFailed
 
 DTYPES = {
+    "I64": torch.int64,
     "F64": torch.float64,
     "F32": torch.float32,
-    "F16": torch.float16,
+    "I32": torch.int32,
     "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "I16": torch.int16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
     "I8": torch.int8,
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""What a header calls a dtype."""
+"""What a header calls a dtype; tensors lie in this order, the widest first, so that all are aligned when mapped."""
 
 LONGEST_HEADER = 100_000_000
 """Bytes; the format's own limit."""
@@ -154,12 +154,9 @@ def write_shards(
 
 
 def write(path: Path, entries: Sequence[Entry], wrote: Callable[[Entry], None]) -> None:
-    """Writes a safetensors file, one tensor after the other, byte for byte as the library writes them all at once.
-
-    The widest dtypes come first, so that all tensors are aligned when the file is mapped.
-    """
-    entries = sorted(entries, key=lambda entry: (-entry.listed.dtype.itemsize, entry.name))
+    """Writes a safetensors file, one tensor after the other, byte for byte as the library writes them all at once."""
     words = {dtype: word for word, dtype in DTYPES.items()}
+    entries = sorted(entries, key=lambda entry: ([*words].index(entry.listed.dtype), entry.name))
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for entry in entries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -121,6 +122,24 @@ def test_a_pull_that_was_killed_goes_on_where_it_stopped(hub: Hub, machine: Mach
     assert hub.transfers(WAN.name) == [f"bytes={2 * CHUNK}-"]
     assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
     assert list(machine.cache.rglob("*.incomplete")) == []
+
+
+def test_two_pulls_at_once_share_the_work(hub: Hub, machine: Machine) -> None:
+    pulls = [machine.start() for _ in range(2)]
+    assert [each.wait(60) for each in pulls] == [0, 0]
+    for each in pulls:
+        each.communicate()
+    assert len(hub.transfers(WAN.name)) == 1
+    assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
+
+
+def test_an_unfinished_file_that_is_too_long_is_begun_anew(hub: Hub, machine: Machine) -> None:
+    content = hub.files[WAN.name][SHARD]
+    blobs = machine.cache / "hub" / f"models--{WAN.name.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hashlib.sha256(content).hexdigest()}.incomplete").write_bytes(content + b"more")
+    assert machine.pull().returncode == 0
+    assert machine.has(WAN.name, SHARD) == content
 
 
 def test_a_large_file_that_arrives_damaged_is_not_kept(hub: Hub, machine: Machine) -> None:
