@@ -50,7 +50,7 @@ def check_part(folder: Path, part: str) -> dict[str, Listed]:
         wanted = shapes(skeleton(part, config))
         if wrong := differences(wanted, listed):
             raise PipelineLoadFailed(wrong)
-    except (PipelineLoadFailed, TypeError, ValueError) as error:
+    except (PipelineLoadFailed, OSError, TypeError, ValueError) as error:
         raise PipelineLoadFailed(f"{folder / part} cannot be loaded: {error}") from error
     return listed
 

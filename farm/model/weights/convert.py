@@ -94,14 +94,17 @@ def convert(
     skeletons = {part: skeleton(part, config) for part, config in preset.parts.items()}
     plan = {part: _entries(part, origins[part], skeletons[part], preset.dtype) for part in preset.parts}
     total = sum(entry.listed.size for entries in plan.values() for entry in entries)
-    with appearing(folder) as temporary:
-        _check_room(temporary, total)
-        shutil.copytree(tokenizer, temporary / "tokenizer")
-        write_note(temporary / "sources.json", sources)
-        meter = Meter(report, total)
-        for part, entries in plan.items():
-            save_config(part, skeletons[part], temporary / part)
-            write_shards(temporary / part, stem(part), entries, shard_bytes=shard_bytes, wrote=partial(meter, part))
+    try:
+        with appearing(folder) as temporary:
+            _check_room(temporary, total)
+            shutil.copytree(tokenizer, temporary / "tokenizer")
+            write_note(temporary / "sources.json", sources)
+            meter = Meter(report, total)
+            for part, entries in plan.items():
+                save_config(part, skeletons[part], temporary / part)
+                write_shards(temporary / part, stem(part), entries, shard_bytes=shard_bytes, wrote=partial(meter, part))
+    except OSError as error:
+        raise PipelineLoadFailed(f"{folder} cannot be written: {error}") from error
     return folder
 
 

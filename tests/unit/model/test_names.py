@@ -51,20 +51,21 @@ def test_every_name_of_the_14b_reads_in_both_directions() -> None:
 
 
 def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
-    leaves = [
-        "norm1",
-        "norm2",
-        "ffn.gate.0",
-        "ffn.fc1",
-        "ffn.fc2",
-        "pos_embedding.embedding",
-        *map("attn.{}".format, "qkvo"),
-    ]
-    originals = ["token_embedding.weight", "norm.weight"]
-    originals += [f"blocks.{block}.{leaf}.weight" for block in range(2) for leaf in leaves]
-    native = native_text_encoder(dict.fromkeys(originals, 0))
-    assert native.keys() == set(names_of(preset("miniature"), "text_encoder"))
-    assert {TEXT_NAMING.original(name) for name in native} == set(originals)
+    expected = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
+    for block in range(2):
+        there, here = f"blocks.{block}", f"encoder.block.{block}"
+        expected |= {f"{there}.attn.{part}.weight": f"{here}.layer.0.SelfAttention.{part}.weight" for part in "qkvo"}
+        expected |= {
+            f"{there}.norm1.weight": f"{here}.layer.0.layer_norm.weight",
+            f"{there}.pos_embedding.embedding.weight": f"{here}.layer.0.SelfAttention.relative_attention_bias.weight",
+            f"{there}.norm2.weight": f"{here}.layer.1.layer_norm.weight",
+            f"{there}.ffn.gate.0.weight": f"{here}.layer.1.DenseReluDense.wi_0.weight",
+            f"{there}.ffn.fc1.weight": f"{here}.layer.1.DenseReluDense.wi_1.weight",
+            f"{there}.ffn.fc2.weight": f"{here}.layer.1.DenseReluDense.wo.weight",
+        }
+    assert native_text_encoder({name: name for name in expected}) == {ours: name for name, ours in expected.items()}
+    assert set(expected.values()) == set(names_of(preset("miniature"), "text_encoder"))
+    assert {TEXT_NAMING.original(name) for name in expected.values()} == set(expected)
 
 
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:

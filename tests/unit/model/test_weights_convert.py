@@ -146,6 +146,12 @@ def test_an_existing_folder_is_not_overwritten(tiny: Preset, published: Sources,
         convert(tiny, tmp_path, published, report=quiet)
 
 
+def test_a_place_that_cannot_be_written_is_named(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("a file where a folder should be")
+    with pytest.raises(PipelineLoadFailed, match=r"weights/miniature cannot be written"):
+        convert(tiny, tmp_path / "weights", published, report=quiet)
+
+
 def drop(tensors: dict[str, Tensor], name: str) -> None:
     del tensors[name]
 
