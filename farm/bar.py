@@ -1,9 +1,12 @@
-"""A job's progress in a terminal: one live bar, or a line for each event where there is no terminal."""
+"""Progress in a terminal: one live bar, or a line for each event where there is no terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from farm.client import Job
 from farm.job import Event, JobStatus
@@ -45,3 +48,21 @@ def _draw(job: Job, console: Console) -> None:
         for event in job.events():
             name = event.stage.replace("_", " ") if "chunk" not in event.details else event.stage.split("_")[2]
             progress.update(bar, description=f"{name:20}", completed=event.pct, detail=detail(event))
+
+
+@contextmanager
+def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A `report(what, done, total)` in bytes that draws itself; without a terminal, a line when `what` changes."""
+    columns = [TextColumn("{task.description:16}"), BarColumn(), DownloadColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+        said = ""
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal said
+            if what != said and not console.is_terminal:
+                console.out(f"{what} (of {total / 1e9:.1f} GB in all)", highlight=False)
+            said = what
+            progress.update(bar, description=what, completed=done, total=total)
+
+        yield report

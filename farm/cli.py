@@ -1,6 +1,7 @@
 """The `farm` command: words in, one call, words out.
 
-Exit status: 0 all is well, 1 the job ended without a video, 2 the input is wrong, 3 no farm answers.
+Exit status: 0 all is well, 1 the job ended without a video, or the weights are not what they should be, 2 the input is
+wrong, 3 no farm answers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from farm.bar import follow
+from farm.bar import follow, metered
 from farm.client import INLINE, Farm, Job, check_target
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus
@@ -179,6 +180,77 @@ def demo(request: Path) -> None:
         job = Farm(settings=house.settings).submit(read_request(request))
         click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
         _see_through(job, settings.folder / "demo.mp4")
+
+
+PRESET = click.argument("name", metavar="[PRESET]", envvar="FARM_PRESET", default="infinitetalk-480")
+
+
+@cli.group()
+def weights() -> None:
+    """Fetch the model's weights: pull, then convert, then check.
+
+    They end in the folder FARM_WEIGHTS, or in FARM_HOME. The miniature's are drawn on first use and need none of this.
+    """
+
+
+@weights.command()
+@PRESET
+@click.option(
+    "--speakers", type=click.Choice(["single", "multi"]), default="single", show_default=True, help="which InfiniteTalk"
+)
+@click.option(
+    "--revision", "revisions", multiple=True, metavar="REPOSITORY=REVISION", help="branch, tag or commit; else main"
+)
+def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
+    """Download the published weights of PRESET from the hub; started again, it goes on where it stopped.
+
+    HF_HOME says where they are kept, HF_ENDPOINT names a mirror, HF_TOKEN signs in.
+    """
+    from farm.model.presets import preset
+    from farm.model.weights.pull import pull
+
+    chosen = dict(_pair(each, "revision") for each in revisions)
+    folder = Settings.load(os.environ).weights_folder
+    for source in pull(preset(name), folder, speakers=speakers, revisions=chosen, tell=click.echo).values():
+        click.echo(f"{source.repository} at {source.commit}: {source.path}")
+    click.echo(f"next: farm weights convert {name}")
+
+
+@weights.command()
+@PRESET
+@click.option("--wan", envvar="CKPT_DIR", metavar="FOLDER", help="Wan2.1-I2V-14B-480P, original or Diffusers layout")
+@click.option("--infinitetalk", envvar="INFINITETALK_DIR", metavar="FILE", help="infinitetalk.safetensors")
+@click.option("--wav2vec", envvar="WAV2VEC_DIR", metavar="FOLDER", help="chinese-wav2vec2-base")
+def convert(name: str, **paths: str | None) -> None:
+    """Make the folder that PRESET is loaded from out of published weights; by default those that were pulled."""
+    from farm.model.presets import preset
+    from farm.model.weights.convert import convert
+    from farm.model.weights.sources import chosen_sources
+
+    model, root = preset(name), Settings.load(os.environ).weights_folder
+    sources = chosen_sources(model, root, {role: Path(path) for role, path in paths.items() if path})
+    with metered(Console(stderr=True)) as report:
+        folder = convert(model, root, sources, report=report)
+    click.echo(folder)
+
+
+@weights.command()
+@PRESET
+def check(name: str) -> None:
+    """Compare every tensor of PRESET's folder with the model, by name and shape, without loading it."""
+    from farm.model.presets import preset
+    from farm.model.weights.check import check
+
+    model = preset(name)
+    for part, (tensors, size) in check(Settings.load(os.environ).weights_folder / model.name, model).items():
+        click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InvalidInput(f"{option}: got {text!r}; allowed: NAME=VALUE")
+    return name, value
 
 
 def read_request(file: Path) -> dict[str, Any]:

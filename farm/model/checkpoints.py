@@ -6,16 +6,15 @@ miniature/
 ├── text_encoder/     config.json, model.safetensors
 ├── image_encoder/    the same
 ├── audio_encoder/    the same
-└── tokenizer/        tokenizer.json, tokenizer_config.json
+├── tokenizer/        tokenizer.json, tokenizer_config.json
+└── sources.json      what it was converted from; drawn weights have none
+
+A large part lies in shards of a few gigabytes, with an index beside them.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import zlib
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
+from farm.model.parts import built, library, model_class
 from farm.model.presets import Preset
-
-# Where each part's class and, for transformers' models, its configuration live: a worker that only embeds sound never
-# imports the others.
-PARTS = {
-    "transformer": ("farm.model.transformer:InfiniteTalkTransformer", None),
-    "vae": ("diffusers:AutoencoderKLWan", None),
-    "text_encoder": ("transformers:UMT5EncoderModel", "transformers:UMT5Config"),
-    "image_encoder": ("transformers:CLIPVisionModel", "transformers:CLIPVisionConfig"),
-    "audio_encoder": ("transformers:Wav2Vec2Model", "transformers:Wav2Vec2Config"),
-}
+from farm.model.weights.check import check_part
+from farm.model.weights.folder import appearing
 
 
 def ready(preset: Preset, root: Path) -> Path:
@@ -49,7 +41,8 @@ def ready(preset: Preset, root: Path) -> Path:
     for part in (*preset.parts, "tokenizer"):
         if not (folder / part).is_dir():
             raise PipelineLoadFailed(
-                f"{folder / part} is missing: the model {preset.name!r} has no {part}; run `farm weights pull`"
+                f"{folder / part} is missing: the model {preset.name!r} has no {part}; "
+                "run `farm weights pull`, then `farm weights convert`"
             )
     return folder
 
@@ -57,23 +50,17 @@ def ready(preset: Preset, root: Path) -> Path:
 def load_part(folder: Path, part: str, *, dtype: str) -> Any:
     """One model of a folder, for inference, on the CPU; modules that must stay in float32 do.
 
-    Raises PipelineLoadFailed that names the first tensor which is missing, unexpected or of another shape.
+    Raises PipelineLoadFailed, before anything is read but the files' headers, that names what is missing, unexpected,
+    of another shape or cut short.
     """
-    _quiet()
+    check_part(folder, part)
+    _quiet(part)
     try:
-        model, report = _named(PARTS[part][0]).from_pretrained(
-            folder / part,
-            dtype=getattr(torch, dtype),
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # so that the report names them; refused below
-            local_files_only=True,
-            use_safetensors=True,
+        model = model_class(part).from_pretrained(
+            folder / part, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PipelineLoadFailed(f"{folder / part} cannot be loaded: {error}") from error
-    for wrong in ("missing", "unexpected", "mismatched"):
-        if names := sorted(map(str, report[f"{wrong}_keys"])):
-            raise PipelineLoadFailed(f"{folder / part}: {len(names)} {wrong} tensors, the first is {names[0]}")
     return model.eval().requires_grad_(False)
 
 
@@ -85,14 +72,6 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError) as error:
         raise PipelineLoadFailed(f"{folder / 'tokenizer'} cannot be loaded: {error}") from error
-
-
-def built(part: str, config: Mapping[str, Any]) -> Any:
-    """A part by its configuration, its weights not yet those of any checkpoint."""
-    model, configuration = PARTS[part]
-    if configuration is None:
-        return _named(model)(**config)
-    return _named(model)(_named(configuration)(**config))
 
 
 def drawn(name: str, shape: torch.Size, *, seed: int = 0) -> Tensor:
@@ -108,37 +87,25 @@ def drawn(name: str, shape: torch.Size, *, seed: int = 0) -> Tensor:
     return noise * (0.02 if len(shape) == 1 else (noise.numel() / shape[0]) ** -0.5)
 
 
-def _quiet() -> None:
+def _quiet(part: str) -> None:
     """No progress bars: a worker's output is log lines, and loading is told as an event."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-
-
-def _named(place: str) -> Any:
-    module, name = place.split(":")
-    return getattr(import_module(module), name)
+    import_module(f"{library(part)}.utils.logging").disable_progress_bar()
 
 
 def _draw(preset: Preset, folder: Path, seed: int) -> None:
-    """Under a temporary name, then one rename; of two processes at once the first wins and both are right."""
-    _quiet()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{preset.name}-", dir=folder.parent))
-    temporary.chmod(0o755)  # mkdtemp's is for its owner alone, and workers may be others
+    """Of two processes at once the first wins and both are right."""
     try:
-        for part, config in preset.parts.items():
-            model = built(part, config)
-            weights = {name: drawn(name, each.shape, seed=seed) for name, each in model.named_parameters()}
-            model.load_state_dict(weights, strict=False)
-            model.save_pretrained(temporary / part)
-        _byte_tokenizer().save_pretrained(temporary / "tokenizer")
-        os.replace(temporary, folder)
+        with appearing(folder) as temporary:
+            for part, config in preset.parts.items():
+                _quiet(part)
+                model = built(part, config)
+                weights = {name: drawn(name, each.shape, seed=seed) for name, each in model.named_parameters()}
+                model.load_state_dict(weights, strict=False)
+                model.save_pretrained(temporary / part)
+            _byte_tokenizer().save_pretrained(temporary / "tokenizer")
     except OSError:
         if not folder.exists():
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _byte_tokenizer() -> Any:

@@ -1,16 +1,17 @@
 """What the published checkpoints call a tensor, and what we call it.
 
-Source of the left sides: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder, autoencoder). Each
-table maps module names; `weight` and `bias` stay. Every table is one to one, so it reads in both directions.
+Source of the left sides: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder, autoencoder), and
+transformers' wav2vec2. Each table maps module names; `weight` and `bias` stay. Every table is one to one, so it reads
+in both directions. All functions work on any part of a state dict, down to a single tensor; a name that they don't
+know stays, for `farm.model.weights.check` to refuse.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from torch import Tensor
 
 Anything = TypeVar("Anything")
@@ -53,6 +54,8 @@ TRANSFORMER = {
     "head.modulation": "scale_shift_table",
 }
 
+TEXT = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
+
 TEXT_BLOCK = {
     "norm1": "layer.0.layer_norm",
     **{f"attn.{part}": f"layer.0.SelfAttention.{part}" for part in "qkvo"},
@@ -61,6 +64,14 @@ TEXT_BLOCK = {
     "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
     "ffn.fc1": "layer.1.DenseReluDense.wi_1",
     "ffn.fc2": "layer.1.DenseReluDense.wo",
+}
+
+IMAGE = {
+    "visual.cls_embedding": "embeddings.class_embedding",
+    "visual.pos_embedding": "embeddings.position_embedding.weight",
+    "visual.patch_embedding": "embeddings.patch_embedding",
+    "visual.pre_norm": "pre_layrnorm",
+    "visual.post_norm": "post_layernorm",
 }
 
 IMAGE_BLOCK = {
@@ -73,30 +84,109 @@ IMAGE_BLOCK = {
 }
 
 
+AUTOENCODER_SIDE = {"conv1": "conv_in", "head.0.gamma": "norm_out.gamma", "head.2": "conv_out"}
+
+AUTOENCODER_BLOCK = {
+    "residual.0.gamma": "norm1.gamma",
+    "residual.2": "conv1",
+    "residual.3.gamma": "norm2.gamma",
+    "residual.6": "conv2",
+    "shortcut": "conv_shortcut",
+    **{same: same for same in ("resample.1", "time_conv", "norm.gamma", "to_qkv", "proj")},
+}
+
+AUDIO = {
+    f"encoder.pos_conv_embed.conv.weight_{theirs}": f"encoder.pos_conv_embed.conv.parametrizations.weight.{ours}"
+    for theirs, ours in (("g", "original0"), ("v", "original1"))
+}
+
+AUDIO_TRAINING = ("quantizer.", "project_hid.", "project_q.", "lm_head.", "masked_spec_embed")
+"""What only training needs: the contrastive head, a recogniser's head, the vector of masked frames."""
+
+
+class Naming:
+    """One published naming, read in both directions: modules at the top, and modules of a numbered block."""
+
+    def __init__(
+        self, top: Mapping[str, str], block: Mapping[str, str] | None = None, *, theirs: str = "blocks", ours: str = ""
+    ) -> None:
+        self._blocks = theirs, ours or theirs
+        self._native = dict(top), dict(block or {})
+        self._original = tuple({here: there for there, here in table.items()} for table in self._native)
+
+    def native(self, name: str) -> str:
+        """Our name of an original tensor."""
+        return self._renamed(name, self._native, self._blocks)
+
+    def original(self, name: str) -> str:
+        """The original name of our tensor."""
+        return self._renamed(name, self._original, self._blocks[::-1])
+
+    @staticmethod
+    def _renamed(name: str, tables: tuple[dict[str, str], ...], blocks: tuple[str, ...]) -> str:
+        top, block = tables
+        if numbered := re.fullmatch(rf"{re.escape(blocks[0])}\.(\d+)\.(.+)", name):
+            return f"{blocks[1]}.{numbered[1]}.{_looked_up(numbered[2], block)}"
+        return _looked_up(name, top)
+
+
+def _looked_up(name: str, table: Mapping[str, str]) -> str:
+    """Some tables name a tensor, most a module whose `weight` and `bias` keep their names."""
+    if name in table:
+        return table[name]
+    stem, dot, leaf = name.rpartition(".")
+    return table.get(stem, stem) + dot + leaf
+
+
+def autoencoder_naming(res_blocks: int) -> Naming:
+    """Of a Wan 2.1 autoencoder of four stages with `res_blocks` residual blocks in each: 2 in the published one.
+
+    The original counts residual blocks and resamplers of all stages in one row. Our encoder does so too; our decoder
+    counts them by stage, where each has one residual block more than the encoder's.
+    """
+    top = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
+    for side in ("encoder", "decoder"):
+        top |= {f"{side}.{theirs}": f"{side}.{ours}" for theirs, ours in AUTOENCODER_SIDE.items()}
+        for there, here in (("middle.0", "resnets.0"), ("middle.1", "attentions.0"), ("middle.2", "resnets.1")):
+            top |= _moved(f"{side}.{there}", f"{side}.mid_block.{here}")
+    for place in range(4 * (res_blocks + 1) - 1):
+        top |= _moved(f"encoder.downsamples.{place}", f"encoder.down_blocks.{place}")
+    for place in range(4 * (res_blocks + 2) - 1):
+        stage, within = divmod(place, res_blocks + 2)
+        here = f"resnets.{within}" if within <= res_blocks else "upsamplers.0"
+        top |= _moved(f"decoder.upsamples.{place}", f"decoder.up_blocks.{stage}.{here}")
+    return Naming(top)
+
+
+def _moved(theirs: str, ours: str) -> dict[str, str]:
+    return {f"{theirs}.{there}": f"{ours}.{here}" for there, here in AUTOENCODER_BLOCK.items()}
+
+
+TRANSFORMER_NAMING = Naming(TRANSFORMER, TRANSFORMER_BLOCK)
+TEXT_NAMING = Naming(TEXT, TEXT_BLOCK, ours="encoder.block")
+IMAGE_NAMING = Naming(IMAGE, IMAGE_BLOCK, theirs="visual.transformer", ours="encoder.layers")
+AUDIO_NAMING = Naming(AUDIO)
+
+
 def native_transformer(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
-    """An original InfiniteTalk state dict under our names; an unknown name stays, for the loader to refuse."""
-    return {_renamed(name, TRANSFORMER_BLOCK, TRANSFORMER): tensor for name, tensor in tensors.items()}
+    """An original InfiniteTalk state dict under our names."""
+    return {TRANSFORMER_NAMING.native(name): tensor for name, tensor in tensors.items()}
 
 
 def original_transformer(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
     """The other way round."""
-    block, top = ({ours: theirs for theirs, ours in table.items()} for table in (TRANSFORMER_BLOCK, TRANSFORMER))
-    return {_renamed(name, block, top): tensor for name, tensor in tensors.items()}
+    return {TRANSFORMER_NAMING.original(name): tensor for name, tensor in tensors.items()}
 
 
-def native_autoencoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
+def native_autoencoder(tensors: Mapping[str, Anything], *, res_blocks: int = 2) -> dict[str, Anything]:
     """An original Wan 2.1 VAE state dict under diffusers' names."""
-    renamed: dict[str, Any] = convert_wan_vae_to_diffusers(dict(tensors))
-    return renamed
+    naming = autoencoder_naming(res_blocks)
+    return {naming.native(name): tensor for name, tensor in tensors.items()}
 
 
 def native_text_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
-    """An original UMT5 state dict under transformers' names; the shared embedding is named once for each user of it."""
-    top = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
-    renamed = {
-        _renamed(name, TEXT_BLOCK, top).replace("blocks.", "encoder.block."): tensor for name, tensor in tensors.items()
-    }
-    return renamed | {"encoder.embed_tokens.weight": renamed["shared.weight"]}
+    """An original UMT5 state dict under transformers' names."""
+    return {TEXT_NAMING.native(name): tensor for name, tensor in tensors.items()}
 
 
 def native_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -105,25 +195,28 @@ def native_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Its queries, keys and values lie in one matrix, its single embeddings have leading axes of one, and its head is not
     used.
     """
-    top = {"patch_embedding": "embeddings.patch_embedding", "pre_norm": "pre_layrnorm", "post_norm": "post_layernorm"}
-    native = {
-        "embeddings.class_embedding": tensors["visual.cls_embedding"][0, 0],
-        "embeddings.position_embedding.weight": tensors["visual.pos_embedding"][0],
-    }
+    native = {}
     for name, tensor in tensors.items():
-        side, _, rest = name.partition(".")
-        if side != "visual" or rest in ("cls_embedding", "pos_embedding", "head"):
+        if not name.startswith("visual.") or name == "visual.head":
             continue
-        parts = zip("qkv", tensor.chunk(3), strict=True) if "to_qkv" in rest else [("qkv", tensor)]
+        parts = zip("qkv", tensor.tensor_split(3), strict=True) if ".to_qkv." in name else [("qkv", tensor)]
         for part, rows in parts:
-            block = rest.replace("transformer.", "blocks.").replace("to_qkv", part)
-            native[_renamed(block, IMAGE_BLOCK, top).replace("blocks.", "encoder.layers.")] = rows
+            ours = IMAGE_NAMING.native(name.replace(".to_qkv.", f".{part}."))
+            native[ours] = rows.squeeze() if name in ("visual.cls_embedding", "visual.pos_embedding") else rows
     return native
 
 
-def _renamed(name: str, block: Mapping[str, str], top: Mapping[str, str]) -> str:
-    def ours(match: re.Match[str]) -> str:
-        prefix, stem, leaf = (part or "" for part in match.groups())
-        return prefix + (block if prefix else top).get(stem, stem) + leaf
+def bare_image_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
+    """A CLIP state dict of transformers, as Diffusers' Wan has it, under the names of the bare picture model."""
+    bare = {name.removeprefix("vision_model."): tensor for name, tensor in tensors.items()}
+    unused = ("visual_projection.", "embeddings.position_ids")
+    return {name: tensor for name, tensor in bare.items() if not name.startswith(unused)}
 
-    return re.sub(r"^(blocks\.\d+\.)?(.+?)(\.weight|\.bias)?$", ours, name)
+
+def native_audio_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
+    """A wav2vec2 state dict, with or without the heads of its training, under the names of the bare model.
+
+    Older files keep the two factors of the normalised positional convolution as `weight_g` and `weight_v`.
+    """
+    bare = {name.removeprefix("wav2vec2."): tensor for name, tensor in tensors.items()}
+    return {AUDIO_NAMING.native(name): tensor for name, tensor in bare.items() if not name.startswith(AUDIO_TRAINING)}

@@ -105,7 +105,7 @@ MINIATURE = Preset(
             "conv_bias": True,
             "num_conv_pos_embeddings": 16,
             "num_conv_pos_embedding_groups": 4,
-            "apply_spec_augment": False,
+            "mask_time_prob": 0.0,
         },
     },
 )
@@ -182,7 +182,7 @@ INFINITETALK = Preset(
             "patch_size": 14,
             "hidden_act": "gelu",
         },
-        "audio_encoder": {"hidden_size": 768, "num_hidden_layers": 12, "apply_spec_augment": False},
+        "audio_encoder": {"hidden_size": 768, "num_hidden_layers": 12, "mask_time_prob": 0.0},
     },
 )
 

@@ -2,10 +2,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-from farm.model.checkpoints import built
-from farm.model.names import native_image_encoder, native_text_encoder, native_transformer, original_transformer
-from farm.model.presets import preset
+from farm.model.names import (
+    TEXT_NAMING,
+    autoencoder_naming,
+    bare_image_encoder,
+    native_audio_encoder,
+    native_autoencoder,
+    native_image_encoder,
+    native_text_encoder,
+    native_transformer,
+    original_transformer,
+)
+from farm.model.parts import built, shapes, skeleton
+from farm.model.presets import PRESETS, Preset, preset
+
+
+def names_of(model: Preset, part: str) -> list[str]:
+    return list(shapes(skeleton(part, model.parts[part])))
 
 
 @pytest.mark.parametrize(
@@ -28,8 +43,7 @@ def test_original_names_become_ours(original: str, native: str) -> None:
 
 
 def test_every_name_of_the_14b_reads_in_both_directions() -> None:
-    with torch.device("meta"):
-        names = dict.fromkeys(built("transformer", preset("infinitetalk-480").parts["transformer"]).state_dict(), 0)
+    names = dict.fromkeys(names_of(preset("infinitetalk-480"), "transformer"), 0)
     originals = original_transformer(names)
     assert len(originals) == len(names)
     assert native_transformer(originals) == names
@@ -37,19 +51,21 @@ def test_every_name_of_the_14b_reads_in_both_directions() -> None:
 
 
 def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
-    model = built("text_encoder", preset("miniature").parts["text_encoder"])
-    leaves = [
-        "norm1",
-        "norm2",
-        "ffn.gate.0",
-        "ffn.fc1",
-        "ffn.fc2",
-        "pos_embedding.embedding",
-        *map("attn.{}".format, "qkvo"),
-    ]
-    originals = ["token_embedding.weight", "norm.weight"]
-    originals += [f"blocks.{block}.{leaf}.weight" for block in range(2) for leaf in leaves]
-    assert native_text_encoder(dict.fromkeys(originals, 0)).keys() == model.state_dict().keys()
+    expected = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
+    for block in range(2):
+        there, here = f"blocks.{block}", f"encoder.block.{block}"
+        expected |= {f"{there}.attn.{part}.weight": f"{here}.layer.0.SelfAttention.{part}.weight" for part in "qkvo"}
+        expected |= {
+            f"{there}.norm1.weight": f"{here}.layer.0.layer_norm.weight",
+            f"{there}.pos_embedding.embedding.weight": f"{here}.layer.0.SelfAttention.relative_attention_bias.weight",
+            f"{there}.norm2.weight": f"{here}.layer.1.layer_norm.weight",
+            f"{there}.ffn.gate.0.weight": f"{here}.layer.1.DenseReluDense.wi_0.weight",
+            f"{there}.ffn.fc1.weight": f"{here}.layer.1.DenseReluDense.wi_1.weight",
+            f"{there}.ffn.fc2.weight": f"{here}.layer.1.DenseReluDense.wo.weight",
+        }
+    assert native_text_encoder({name: name for name in expected}) == {ours: name for name, ours in expected.items()}
+    assert set(expected.values()) == set(names_of(preset("miniature"), "text_encoder"))
+    assert {TEXT_NAMING.original(name) for name in expected.values()} == set(expected)
 
 
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
@@ -77,3 +93,38 @@ def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
     native = native_image_encoder(original)
     assert native.keys() == ours.keys()
     assert all(torch.equal(native[name], ours[name]) for name in ours)
+
+
+def test_an_image_encoder_of_diffusers_layout_is_the_bare_model_after_its_prefix_goes() -> None:
+    names = ["vision_model.pre_layrnorm.bias", "vision_model.embeddings.position_ids", "visual_projection.weight"]
+    assert bare_image_encoder(dict.fromkeys(names, 0)) == {"pre_layrnorm.bias": 0}
+
+
+@pytest.mark.parametrize("each", PRESETS.values(), ids=lambda each: each.name)
+def test_every_name_of_an_autoencoder_reads_in_both_directions(each: Preset) -> None:
+    # given a decoder whose stages are as long as its configuration says
+    res_blocks = each.parts["vae"].get("num_res_blocks", 2)
+    naming = autoencoder_naming(res_blocks)
+    ours = names_of(each, "vae")
+    # then every name has an original, and that is one of the published layout
+    originals = [naming.original(name) for name in ours]
+    assert len(set(originals)) == len(ours)
+    assert list(native_autoencoder(dict.fromkeys(originals, 0), res_blocks=res_blocks)) == ours
+    assert not [name for name in originals if "block" in name or "resnets" in name or "norm1" in name]
+
+
+def test_the_published_autoencoders_names_are_those_of_diffusers_own_converter() -> None:
+    originals = [autoencoder_naming(2).original(name) for name in names_of(preset("infinitetalk-480"), "vae")]
+    tensors = {name: name for name in originals}
+    assert native_autoencoder(tensors) == convert_wan_vae_to_diffusers(dict(tensors))
+
+
+@pytest.mark.parametrize("prefix", ["", "wav2vec2."])
+@pytest.mark.parametrize("factor", ["weight_g", "parametrizations.weight.original0"])
+def test_an_audio_encoder_keeps_what_hearing_needs_under_todays_names(prefix: str, factor: str) -> None:
+    originals = [f"{prefix}encoder.pos_conv_embed.conv.{factor}", f"{prefix}encoder.layer_norm.bias"]
+    training = ["quantizer.codevectors", "project_q.bias", "lm_head.weight", f"{prefix}masked_spec_embed"]
+    assert list(native_audio_encoder(dict.fromkeys(originals + training, 0))) == [
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
+        "encoder.layer_norm.bias",
+    ]

@@ -1,0 +1,103 @@
+"""A checkpoint of our own layout, written as the authors publish theirs: files, containers and names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farm.model.names import IMAGE_NAMING, TEXT_NAMING, autoencoder_naming, original_transformer
+from farm.model.presets import Preset
+from farm.model.weights.sources import Source
+
+Tensors = dict[str, Tensor]
+
+T5 = "models_t5_umt5-xxl-enc-bf16.pth"
+CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
+VAE = "Wan2.1_VAE.pth"
+HEARING = re.compile(r"audio_proj\.|.*\.audio_cross_attn\.|.*\.norm_x\.")
+"""What stands in InfiniteTalk's file; the rest is Wan's."""
+
+
+def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
+    """The sources that `convert` takes, in `folder`: Wan in its original layout, InfiniteTalk and wav2vec2."""
+    wan, infinitetalk, wav2vec = sources = [folder / name for name in ("wan", "single", "wav2vec")]
+    for each in sources:
+        each.mkdir(parents=True)
+    transformer = original_transformer(load_part(native, "transformer"))
+    heard = {name: tensor for name, tensor in transformer.items() if HEARING.match(name)}
+    write_shards(wan, {name: tensor for name, tensor in transformer.items() if name not in heard}, count=7)
+    save_file(heard, infinitetalk / "infinitetalk.safetensors")
+    res_blocks = preset.parts["vae"]["num_res_blocks"]
+    torch.save(renamed(load_part(native, "vae"), autoencoder_naming(res_blocks).original), wan / VAE)
+    torch.save(renamed(load_part(native, "text_encoder"), TEXT_NAMING.original), wan / T5)
+    torch.save(published_clip(load_part(native, "image_encoder")), wan / CLIP)
+    torch.save(published_wav2vec(load_part(native, "audio_encoder")), wav2vec / "pytorch_model.bin")
+    shutil.copytree(native / "tokenizer", wan / "google" / "umt5-xxl")
+    return {
+        "wan": Source(wan),
+        "infinitetalk": Source(infinitetalk / "infinitetalk.safetensors"),
+        "wav2vec": Source(wav2vec),
+    }
+
+
+def publish_diffusers(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
+    """The same with Wan in Diffusers' layout."""
+    sources = publish(native, folder, preset)
+    wan = folder / "diffusers"
+    for part in ("transformer", "vae", "text_encoder", "image_encoder", "tokenizer"):
+        shutil.copytree(native / part, wan / part)
+    file = wan / "transformer" / "diffusion_pytorch_model.safetensors"
+    heard = ("audio_proj.", "attn_audio.", "norm_audio.")
+    save_file({name: t for name, t in load_file(file).items() if not any(part in name for part in heard)}, file)
+    file = wan / "image_encoder" / "model.safetensors"
+    save_file(renamed(load_file(file), "vision_model.{}".format), file)
+    file = wan / "text_encoder" / "model.safetensors"
+    text = load_file(file)
+    save_file(text | {"encoder.embed_tokens.weight": text["shared.weight"].clone()}, file)
+    return {**sources, "wan": Source(wan)}
+
+
+def load_part(native: Path, part: str) -> Tensors:
+    (file,) = (native / part).glob("*.safetensors")
+    return load_file(file)
+
+
+def renamed(tensors: Tensors, original: Callable[[str], str]) -> Tensors:
+    return {original(name): tensor for name, tensor in tensors.items()}
+
+
+def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
+    files = [f"diffusion_pytorch_model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    places = dict(zip(tensors, itertools.cycle(files), strict=False))
+    for file in files:
+        save_file({name: tensors[name] for name in tensors if places[name] == file}, folder / file)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def published_clip(tensors: Tensors) -> Tensors:
+    """Queries, keys and values in one matrix, leading axes of one, a head, and a text half."""
+    names = renamed(tensors, IMAGE_NAMING.original)
+    clip = {name: tensor for name, tensor in names.items() if not any(f".attn.{part}." in name for part in "qkv")}
+    clip["visual.cls_embedding"] = clip["visual.cls_embedding"][None, None]
+    clip["visual.pos_embedding"] = clip["visual.pos_embedding"][None]
+    for name in [name for name in names if ".attn.q." in name]:
+        rows = [names[name.replace(".attn.q.", f".attn.{part}.")] for part in "qkv"]
+        clip[name.replace(".attn.q.", ".attn.to_qkv.")] = torch.cat(rows)
+    return clip | {"visual.head": torch.zeros(4, 4), "textual.token_embedding.weight": torch.zeros(9, 4)}
+
+
+def published_wav2vec(tensors: Tensors) -> Tensors:
+    """As it was saved after training, by a torch whose weight norm had other names."""
+    conv = "encoder.pos_conv_embed.conv"
+    old = {f"{conv}.parametrizations.weight.original{i}": f"{conv}.weight_{leaf}" for i, leaf in enumerate("gv")}
+    bare = renamed(tensors, lambda name: "wav2vec2." + old.get(name, name))
+    return bare | {"wav2vec2.masked_spec_embed": torch.zeros(4), "quantizer.codevectors": torch.zeros(1, 2, 3)}

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from farm.cli import cli
+from farm.errors import PipelineLoadFailed
+from farm.model.presets import Preset
+from farm.model.weights.check import check, check_part, differences
+from farm.model.weights.sources import Source
+from farm.model.weights.tensorfile import Listed
+from tests.unit.model import official
+
+
+@pytest.fixture
+def folder(weights: Path, tmp_path: Path) -> Path:
+    """A copy of good weights, for a test to damage."""
+    return Path(shutil.copytree(weights, tmp_path / weights.name))
+
+
+def test_good_weights_are_counted_by_part(tiny: Preset, weights: Path) -> None:
+    found = check(weights, tiny)
+    assert list(found) == list(tiny.parts)
+    tensors = load_file(weights / "vae" / "diffusion_pytorch_model.safetensors")
+    assert found["vae"] == (len(tensors), sum(each.nbytes for each in tensors.values()))
+
+
+def test_every_faulty_part_is_named_at_once(tiny: Preset, folder: Path) -> None:
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "vae" / "config.json").unlink()
+    file = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(file)
+    tensors["shared.weight"] = torch.zeros(3, 5)
+    save_file(tensors, file)
+    with pytest.raises(PipelineLoadFailed) as failure:
+        check(folder, tiny)
+    assert "vae/config.json is missing" in failure.value.message
+    assert "1 mismatched tensor: shared.weight is [3, 5], [259, 64] is wanted" in failure.value.message
+    assert "tokenizer is missing" in failure.value.message
+
+
+def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(tiny: Preset, weights: Path) -> None:
+    longer = {**tiny.parts, "transformer": {**tiny.parts["transformer"], "num_layers": 3}}
+    with pytest.raises(PipelineLoadFailed, match=r"config\.json says num_layers 2; the model has 3"):
+        check(weights, replace(tiny, parts=longer))
+
+
+def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(tiny: Preset, folder: Path) -> None:
+    file = folder / "audio_encoder" / "model.safetensors"
+    os.truncate(file, file.stat().st_size - 1)
+    last = sorted(load_names(folder))[-1]
+    with pytest.raises(PipelineLoadFailed, match=f"audio_encoder cannot be loaded: 1 truncated tensor: {last}"):
+        check(folder, tiny)
+
+
+def load_names(folder: Path) -> list[str]:
+    content = (folder / "audio_encoder" / "model.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return [name for name in header if name != "__metadata__"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "cut short or no safetensors file"),
+        (b"\xff" * 100, "cut short or no safetensors file"),
+        ((9).to_bytes(8, "little") + b"not json!", "no header of a safetensors file"),
+        ((13).to_bytes(8, "little") + b'{"a": {"b":1}', "no header of a safetensors file"),
+    ],
+)
+def test_a_file_that_is_none_of_tensors_is_refused(content: bytes, said: str, folder: Path) -> None:
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(content)
+    with pytest.raises(PipelineLoadFailed, match=f"vae cannot be loaded: .*{said}"):
+        check_part(folder, "vae")
+
+
+def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
+    index = folder / "vae" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"quant_conv.bias": "../../elsewhere.safetensors"}}))
+    with pytest.raises(PipelineLoadFailed, match="names a file outside its folder"):
+        check_part(folder, "vae")
+
+
+def test_many_differences_are_counted_and_the_first_ones_named() -> None:
+    wanted = {f"blocks.{number}.weight": torch.Size([2]) for number in range(9)}
+    found = {"blocks.0.weight": Listed(torch.Size([2]), torch.float32)}
+    said = "8 missing tensors: blocks.1.weight, blocks.2.weight, blocks.3.weight and 5 more"
+    assert differences(wanted, found) == said
+    assert differences(wanted, {name: Listed(shape, torch.float32) for name, shape in wanted.items()}) == ""
+
+
+@pytest.fixture
+def published(tiny: Preset, weights: Path, tmp_path: Path) -> dict[str, Source]:
+    return official.publish(weights, tmp_path / "published", tiny)
+
+
+@pytest.mark.parametrize("given", ["options", "environment"])
+def test_the_command_converts_then_checks_then_finds_the_fault(
+    given: str, published: dict[str, Source], tmp_path: Path
+) -> None:
+    # given published weights, named by options or by the names that other systems use
+    environment = {"FARM_WEIGHTS": str(tmp_path / "weights")}
+    names = {"wan": "CKPT_DIR", "infinitetalk": "INFINITETALK_DIR", "wav2vec": "WAV2VEC_DIR"}
+    options = [word for role, each in published.items() for word in (f"--{role}", str(each.path))]
+    if given == "environment":
+        environment |= {names[role]: str(each.path) for role, each in published.items()}
+        options = []
+    run = CliRunner()
+    # when they are converted and checked
+    converted = run.invoke(cli, ["weights", "convert", "miniature", *options], env=environment)
+    checked = run.invoke(cli, ["weights", "check", "miniature"], env=environment)
+    # then both say what there is
+    assert (converted.exit_code, checked.exit_code) == (0, 0), converted.output + checked.output
+    assert str(tmp_path / "weights" / "miniature") in converted.output
+    assert [line.split()[:2] for line in checked.output.splitlines()][:2] == [["transformer", "113"], ["vae", "146"]]
+    # and a fault is an exit status and a sentence
+    (tmp_path / "weights" / "miniature" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    checked = run.invoke(cli, ["weights", "check", "miniature"], env=environment)
+    assert checked.exit_code == 1
+    assert "E_PIPELINE_LOAD" in checked.output
+    assert "diffusion_pytorch_model.safetensors is missing" in checked.output
+
+
+def test_what_was_neither_given_nor_pulled_is_asked_for(tmp_path: Path) -> None:
+    environment = {"FARM_WEIGHTS": str(tmp_path), "CKPT_DIR": None}
+    done = CliRunner().invoke(cli, ["weights", "convert"], env=environment)
+    assert done.exit_code == 2
+    assert "wan: it was neither given nor pulled; name it by --wan or CKPT_DIR" in done.output

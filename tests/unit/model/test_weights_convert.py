@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.model.audio import load_audio_encoder
+from farm.model.checkpoints import load_part
+from farm.model.pipeline import Sampling, load_pipeline
+from farm.model.presets import Preset
+from farm.model.weights.check import check
+from farm.model.weights.convert import convert
+from farm.model.weights.sources import Source, read_note
+from farm.plan import Plan, audio_rows
+from tests.unit.model import official
+from tests.unit.model.conftest import quiet
+
+Sources = dict[str, Source]
+
+
+@pytest.fixture(scope="module")
+def published(tiny: Preset, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return official.publish(weights, tmp_path_factory.mktemp("published"), tiny)
+
+
+@pytest.fixture(scope="module")
+def converted(tiny: Preset, published: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convert(tiny, tmp_path_factory.mktemp("converted"), published, report=quiet)
+
+
+@pytest.fixture
+def damaged(published: Sources, tmp_path: Path) -> Sources:
+    """A copy of the published weights, for a test to damage."""
+    shutil.copytree(published["wan"].path.parent, tmp_path / "published")
+    base = published["wan"].path.parent
+    return {role: Source(tmp_path / "published" / source.path.relative_to(base)) for role, source in published.items()}
+
+
+@torch.inference_mode()
+def film(preset: Preset, folder: Path, plan: Plan, sampling: Sampling, picture: np.ndarray, voice: Tensor) -> Tensor:
+    """One chunk of video, by the weights of a folder alone."""
+    pipeline = load_pipeline(folder, preset, "cpu")
+    chunk = plan.chunk(0)
+    frames, _ = pipeline.chunk(
+        chunk,
+        condition=pipeline.condition(picture, size="infinitetalk-480", frame_num=9),
+        text=pipeline.encode_text("a man talks"),
+        negative_text=pipeline.encode_text("blurred"),
+        audio=voice[:, audio_rows(chunk, voice.shape[1])],
+        tail=None,
+        sampling=sampling,
+        report=quiet,
+    )
+    return frames
+
+
+@pytest.mark.parametrize("layout", [official.publish, official.publish_diffusers])
+def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
+    layout: Callable[[Path, Path, Preset], Sources],
+    tiny: Preset,
+    weights: Path,
+    plan: Plan,
+    sampling: Sampling,
+    picture: np.ndarray,
+    voice: Tensor,
+    tmp_path: Path,
+) -> None:
+    # given the native weights in a published layout
+    sources = layout(weights, tmp_path / "published", tiny)
+    # when they are converted
+    folder = convert(tiny, tmp_path / "weights", sources, report=quiet)
+    # then they are found good, and the video is the same
+    check(folder, tiny)
+    native, ours = (film(tiny, each, plan, sampling, picture, voice) for each in (weights, folder))
+    assert torch.equal(native, ours)
+
+
+def test_a_converted_ear_hears_the_same_bit_for_bit(weights: Path, converted: Path) -> None:
+    speech = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    assert torch.equal(load_audio_encoder(weights).embed(speech), load_audio_encoder(converted).embed(speech))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_shards_hold_what_native_weights_are_loaded_as(
+    dtype: str, tiny: Preset, weights: Path, published: Sources, tmp_path: Path
+) -> None:
+    # given a model whose autoencoder, ear, time path, norms and head stay in float32
+    preset = replace(tiny, dtype=dtype)
+    folder = convert(preset, tmp_path, published, report=quiet, shard_bytes=500_000)
+    check(folder, preset)
+    assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
+    # then what is stored, what is loaded of it, and what is loaded of the native weights are the same
+    for part in preset.parts:
+        wanted = "float32" if part in ("vae", "audio_encoder") else dtype
+        stored = {
+            name: tensor for file in (folder / part).glob("*.safetensors") for name, tensor in load_file(file).items()
+        }
+        loaded, native = (load_part(each, part, dtype=wanted).state_dict() for each in (folder, weights))
+        for name, tensor in stored.items():
+            torch.testing.assert_close(tensor, loaded[name], rtol=0, atol=0)
+            torch.testing.assert_close(tensor, native[name], rtol=0, atol=0)
+
+
+def test_where_two_files_have_a_tensor_infinitetalks_counts(tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+    file = damaged["infinitetalk"].path
+    save_file(load_file(file) | {"head.head.bias": torch.full((64,), 7.0)}, file)
+    folder = convert(tiny, tmp_path, damaged, report=quiet)
+    assert (official.load_part(folder, "transformer")["proj_out.bias"] == 7).all()
+
+
+def test_a_folder_of_safetensors_is_a_wav2vec2_too(tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+    ear = damaged["wav2vec"].path
+    save_file(torch.load(ear / "pytorch_model.bin"), ear / "model.safetensors")
+    (ear / "pytorch_model.bin").unlink()
+    check(convert(tiny, tmp_path, damaged, report=quiet), tiny)
+
+
+def test_progress_is_told_in_bytes_up_to_the_whole(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    folder = convert(tiny, tmp_path, published, report=lambda *event: told.append(event))
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert told[-1][1] == told[-1][2] == sum(size for _, size in check(folder, tiny).values())
+    assert list(dict.fromkeys(part for part, _, _ in told)) == list(tiny.parts)
+
+
+def test_the_folder_says_what_it_was_made_of(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+    known = Source(published["wan"].path, "Wan-AI/Wan2.1-I2V-14B-480P", "main", "0" * 40)
+    folder = convert(tiny, tmp_path, {**published, "wan": known}, report=quiet)
+    assert read_note(folder / "sources.json")["wan"] == known
+
+
+def test_an_existing_folder_is_not_overwritten(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+    (tmp_path / tiny.name).mkdir()
+    with pytest.raises(InvalidInput, match=r"miniature exists; remove it, .*FARM_WEIGHTS"):
+        convert(tiny, tmp_path, published, report=quiet)
+
+
+def test_a_place_that_cannot_be_written_is_named(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("a file where a folder should be")
+    with pytest.raises(PipelineLoadFailed, match=r"weights/miniature cannot be written"):
+        convert(tiny, tmp_path / "weights", published, report=quiet)
+
+
+def drop(tensors: dict[str, Tensor], name: str) -> None:
+    del tensors[name]
+
+
+def reshape(tensors: dict[str, Tensor], name: str) -> None:
+    tensors[name] = torch.zeros(3, 5)
+
+
+def rename(tensors: dict[str, Tensor], name: str) -> None:
+    tensors[f"{name}.old"] = tensors.pop(name)
+
+
+FAULTS = {drop: "1 missing tensor: {name}", reshape: r"\b1 mismatched .*{name}.*\[3, 5\]", rename: "{name}.old"}
+
+PLACES = {
+    "blocks.1.ffn.0.weight": ("wan", "diffusion_pytorch_model-0000?-of-00007.safetensors"),
+    "blocks.0.audio_cross_attn.kv_linear.weight": ("infinitetalk", ""),
+    "decoder.upsamples.3.residual.2.weight": ("wan", official.VAE),
+    "blocks.1.ffn.gate.0.weight": ("wan", official.T5),
+    "visual.transformer.2.mlp.0.weight": ("wan", official.CLIP),
+    "wav2vec2.encoder.layers.1.attention.k_proj.weight": ("wav2vec", "pytorch_model.bin"),
+}
+
+
+def rewrite(path: Path, name: str, damage: Callable[[dict[str, Tensor], str], None]) -> None:
+    files = [path] if path.is_file() else list(path.parent.glob(path.name))
+    for file in files:
+        tensors = load_file(file) if file.suffix == ".safetensors" else torch.load(file)
+        if name in tensors:
+            damage(tensors, name)
+            save = save_file if file.suffix == ".safetensors" else torch.save
+            save(tensors, file)
+
+
+@pytest.mark.parametrize("damage", FAULTS, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", PLACES)
+def test_a_faulty_tensor_is_refused_by_its_published_name(
+    name: str, damage: Callable[[dict[str, Tensor], str], None], tiny: Preset, damaged: Sources, tmp_path: Path
+) -> None:
+    role, file = PLACES[name]
+    rewrite(damaged[role].path / file, name, damage)
+    said = FAULTS[damage].format(name=name.removeprefix("wav2vec2.") if damage is drop else name)
+    with pytest.raises(PipelineLoadFailed, match=said):
+        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_shard_cut_short_is_refused_by_the_tensors_that_it_lost(
+    tiny: Preset, damaged: Sources, tmp_path: Path
+) -> None:
+    shard = damaged["wan"].path / "diffusion_pytorch_model-00003-of-00007.safetensors"
+    last = max(json.loads(header(shard)).items(), key=lambda each: each[1]["data_offsets"][1])[0]
+    os.truncate(shard, shard.stat().st_size - 1)
+    with pytest.raises(PipelineLoadFailed, match=f"1 truncated tensor: {last} in {shard.name}"):
+        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+
+
+def header(path: Path) -> bytes:
+    content = path.read_bytes()
+    return content[8 : 8 + int.from_bytes(content[:8], "little")]
+
+
+@pytest.mark.parametrize("file", [official.VAE, official.T5, official.CLIP])
+def test_a_pickle_cut_short_is_refused_by_its_path(file: str, tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+    os.truncate(damaged["wan"].path / file, 5000)
+    with pytest.raises(PipelineLoadFailed, match=f"{file} is refused: it is damaged"):
+        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+
+
+@pytest.mark.parametrize("file", ["diffusion_pytorch_model-00004-of-00007.safetensors", official.T5, "google/umt5-xxl"])
+def test_a_missing_file_is_named(file: str, tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+    lost = damaged["wan"].path / file
+    shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+    with pytest.raises(PipelineLoadFailed, match=f"{file} is missing"):
+        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("container", ["torch.save", "pickle"])
+@pytest.mark.parametrize("place", [("wan", official.VAE), ("wan", official.CLIP), ("wav2vec", "pytorch_model.bin")])
+def test_a_pickle_that_runs_code_is_refused_and_runs_none(
+    container: str, place: tuple[str, str], tiny: Preset, damaged: Sources, tmp_path: Path
+) -> None:
+    # given a file that makes a folder when it is unpickled
+    mark, file = tmp_path / "mark", damaged[place[0]].path / place[1]
+    harm = {"conv1.weight": torch.zeros(1), "harm": Trap(mark)}
+    if container == "pickle":
+        file.write_bytes(pickle.dumps(harm, protocol=2))
+    else:
+        torch.save(harm, file)
+    # when it is converted, then it is refused, and there is no such folder
+    with pytest.raises(PipelineLoadFailed, match=f"{file.name} is refused: .*holds more than tensors"):
+        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+    assert not mark.exists()
+
+
+def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(
+    tiny: Preset, damaged: Sources, tmp_path: Path
+) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, damaged["wan"].path / official.VAE)
+    with pytest.raises(PipelineLoadFailed, match="a table of tensors is wanted"):
+        convert(tiny, tmp_path / "weights", damaged, report=quiet)

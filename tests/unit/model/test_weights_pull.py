@@ -1,0 +1,194 @@
+"""`farm weights pull`, as its own process, against a hub on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.model.weights.sources import INFINITETALK, WAN, WAV2VEC, read_note
+from tests.unit.model.hub import COMMIT, Hub, opened
+
+SHARD = "diffusion_pytorch_model-00002-of-00007.safetensors"
+CHUNK = 10 * 2**20
+"""Bytes in which the hub's library writes what arrives."""
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub with everything that is needed, one large file, and a file that is not needed."""
+    drawn = random.Random(0)
+    repositories = (WAN, INFINITETALK["single"], INFINITETALK["multi"], WAV2VEC)
+    files: dict[str, dict[str, bytes]] = {each.name: {} for each in repositories}
+    for each in repositories:
+        files[each.name] |= {file: drawn.randbytes(2000) for file in each.files}
+    files[WAN.name] |= {SHARD: drawn.randbytes(3 * CHUNK), "assets/logo.png": b"not needed"}
+    with opened(files) as running:
+        yield running
+
+
+class Machine:
+    """Where `pull` runs: its environment, and what lies there afterwards."""
+
+    def __init__(self, hub: Hub, folder: Path) -> None:
+        self.weights, self.cache = folder / "weights", folder / "hf"
+        mine = {
+            "FARM_WEIGHTS": str(self.weights),
+            "HF_HOME": str(self.cache),
+            "HF_ENDPOINT": hub.url,
+            "HF_TOKEN": "ours",
+        }
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("FARM_", "HF_"))}
+        self.environment = clean | mine
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "farm", "weights", "pull", *arguments]
+        return subprocess.Popen(command, env=self.environment, stdout=-1, stderr=-1, text=True)
+
+    def pull(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        running = self.start(*arguments)
+        out, err = running.communicate(timeout=60)
+        return subprocess.CompletedProcess(running.args, running.returncode, out, err)
+
+    def has(self, repository: str, file: str) -> bytes:
+        name = repository.replace("/", "--")
+        return (self.cache / "hub" / f"models--{name}" / "snapshots" / COMMIT / file).read_bytes()
+
+
+@pytest.fixture
+def machine(hub: Hub, tmp_path: Path) -> Machine:
+    return Machine(hub, tmp_path)
+
+
+def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(hub: Hub, machine: Machine) -> None:
+    done = machine.pull()
+    assert done.returncode == 0, done.stderr
+    for repository in (WAN, INFINITETALK["single"], WAV2VEC):
+        for file in repository.files:
+            assert machine.has(repository.name, file) == hub.files[repository.name][file]
+    assert not any("assets" in path or "multi" in path for _, path, _ in hub.asked)
+    # and convert is told where they lie, and which commit `main` was
+    noted = read_note(machine.weights / "infinitetalk-480.pulled.json")
+    assert {(each.repository, each.revision, each.commit) for each in noted.values()} == {
+        (each.name, "main", COMMIT) for each in (WAN, INFINITETALK["single"], WAV2VEC)
+    }
+    assert (noted["infinitetalk"].path / "infinitetalk.safetensors").is_file()
+    assert (noted["wan"].path / SHARD).is_file()
+
+
+def test_progress_names_what_is_to_come_and_each_file(machine: Machine) -> None:
+    lines = machine.pull("--speakers", "multi").stdout.splitlines()
+    assert lines[0] == "0.03 GB in 17 files are to come"
+    assert f"{WAN.name} {SHARD} (0.03 GB)" in lines
+    assert any("multi/infinitetalk.safetensors" in line for line in lines)
+    assert lines[-1] == "next: farm weights convert infinitetalk-480"
+
+
+def test_a_second_pull_transfers_nothing(hub: Hub, machine: Machine) -> None:
+    assert machine.pull().returncode == 0
+    hub.asked.clear()
+    assert "0.00 GB in 0 files" in machine.pull().stdout
+    assert [path for method, path, _ in hub.asked if method == "GET" and "/api/" not in path] == []
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, machine: Machine) -> None:
+    hub.cuts = [CHUNK + 5, CHUNK + 5]
+    assert machine.pull().returncode == 0
+    assert hub.transfers(WAN.name) == [None, f"bytes={CHUNK}-", f"bytes={2 * CHUNK}-"]
+    assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
+
+
+def test_a_pull_that_was_killed_goes_on_where_it_stopped(hub: Hub, machine: Machine) -> None:
+    # given a pull that is killed in the middle of a file
+    hub.hold = 2 * CHUNK + 5
+    first = machine.start()
+    assert hub.held.wait(60)
+    while not any(each.stat().st_size == 2 * CHUNK for each in machine.cache.rglob("*.incomplete")):
+        time.sleep(0.01)
+    first.kill()
+    first.communicate()
+    # when it is started again
+    hub.hold = None
+    hub.asked.clear()
+    assert machine.pull().returncode == 0
+    # then only the rest is asked for, and the file is whole
+    assert hub.transfers(WAN.name) == [f"bytes={2 * CHUNK}-"]
+    assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
+    assert list(machine.cache.rglob("*.incomplete")) == []
+
+
+def test_two_pulls_at_once_share_the_work(hub: Hub, machine: Machine) -> None:
+    pulls = [machine.start() for _ in range(2)]
+    assert [each.wait(60) for each in pulls] == [0, 0]
+    for each in pulls:
+        each.communicate()
+    assert len(hub.transfers(WAN.name)) == 1
+    assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
+
+
+def test_an_unfinished_file_that_is_too_long_is_begun_anew(hub: Hub, machine: Machine) -> None:
+    content = hub.files[WAN.name][SHARD]
+    blobs = machine.cache / "hub" / f"models--{WAN.name.replace('/', '--')}" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{hashlib.sha256(content).hexdigest()}.incomplete").write_bytes(content + b"more")
+    assert machine.pull().returncode == 0
+    assert machine.has(WAN.name, SHARD) == content
+
+
+def test_a_large_file_that_arrives_damaged_is_not_kept(hub: Hub, machine: Machine) -> None:
+    hub.damage = True
+    done = machine.pull()
+    assert done.returncode == 1
+    assert f"E_DOWNLOAD_FAILED: {SHARD} of {WAN.name} arrived damaged" in done.stderr
+    hub.damage = False
+    assert machine.pull().returncode == 0
+
+
+def test_the_token_goes_to_the_hub_and_not_to_the_content_network(hub: Hub, machine: Machine) -> None:
+    assert machine.pull().returncode == 0
+    sent = {path.startswith("/cdn/"): headers.get("authorization") for _, path, headers in hub.asked}
+    assert sent == {False: "Bearer ours", True: None}
+
+
+def test_a_pinned_revision_is_taken(machine: Machine) -> None:
+    done = machine.pull("--revision", f"{WAV2VEC.name}={COMMIT}")
+    assert done.returncode == 0
+    assert read_note(machine.weights / "infinitetalk-480.pulled.json")["wav2vec"].revision == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--revision", f"{WAN.name}=v9"], 1, f"E_DOWNLOAD_FAILED: {WAN.name} at v9: there is no such revision"),
+        (["--revision", "somebody/else=main"], 2, f"'somebody/else'; allowed: {WAN.name}, "),
+        (["--revision", "main"], 2, "revision: got 'main'; allowed: NAME=VALUE"),
+        (["miniature"], 2, "its weights are drawn on first use"),
+        (["infinitetalk-48O"], 2, "did you mean 'infinitetalk-480'?"),
+    ],
+)
+def test_nonsense_is_refused(arguments: list[str], status: int, said: str, machine: Machine) -> None:
+    done = machine.pull(*arguments)
+    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+
+
+def test_a_missing_file_and_a_closed_repository_are_named(hub: Hub, machine: Machine) -> None:
+    del hub.files[WAN.name]["Wan2.1_VAE.pth"]
+    assert f"Wan2.1_VAE.pth of {WAN.name}: there is no such file" in machine.pull().stderr
+    del hub.files[WAN.name]
+    assert f"{WAN.name} at main: there is no such repository, or it may be read with a token" in machine.pull().stderr
+
+
+def test_no_hub_at_all_is_a_failure_that_can_be_tried_again(machine: Machine) -> None:
+    machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
+    done = machine.pull()
+    assert done.returncode == 1
+    assert "E_DOWNLOAD_FAILED" in done.stderr
+    assert "pull again, and it goes on where it stopped" in done.stderr
+    assert "Traceback" not in done.stderr

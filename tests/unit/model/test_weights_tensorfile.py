@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from farm.model.weights.tensorfile import DTYPES, Entry, Listed, opened, shards, write, write_shards
+
+TENSORS = {
+    "a.half": torch.arange(7, dtype=torch.float16),
+    "b.brain": torch.randn(3, 5).bfloat16(),
+    "c.single": torch.randn(2, 3, 4),
+    "d.scalar": torch.tensor(2.5),
+    "e.whole": torch.arange(3),
+    "f.empty": torch.zeros(0, 4),
+    "g.größe": torch.ones(1),
+}
+
+
+def entries(tensors: dict[str, Tensor]) -> list[Entry]:
+    return [Entry(name, Listed(t.shape, t.dtype), lambda t=t: t) for name, t in tensors.items()]
+
+
+def ignore(entry: Entry) -> None:
+    pass
+
+
+def test_a_file_is_written_byte_for_byte_as_the_library_writes_it(tmp_path: Path) -> None:
+    tensors = TENSORS | {f"of {word}": torch.ones(3).to(dtype) for word, dtype in reversed(DTYPES.items())}
+    write(tmp_path / "ours.safetensors", entries(tensors), ignore)
+    save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
+    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
+
+
+def test_a_header_tells_shape_and_dtype_of_every_tensor(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    listed = opened(tmp_path / "model.safetensors").listed
+    assert listed == {name: Listed(tensor.shape, tensor.dtype) for name, tensor in TENSORS.items()}
+
+
+def test_tensors_read_are_those_that_were_written(tmp_path: Path) -> None:
+    write(tmp_path / "model.safetensors", entries(TENSORS), ignore)
+    torch.save(TENSORS, tmp_path / "model.pth")
+    for file in (opened(tmp_path / "model.safetensors"), opened(tmp_path / "model.pth")):
+        for name, tensor in TENSORS.items():
+            torch.testing.assert_close(file.read(name), tensor, rtol=0, atol=0)
+
+
+def test_shards_stay_under_their_size_and_make_up_the_whole(tmp_path: Path) -> None:
+    tensors = {f"blocks.{number}": torch.full((100,), float(number)) for number in range(7)}
+    write_shards(tmp_path / "part", "model", entries(tensors), shard_bytes=800, wrote=ignore)
+    files = shards(tmp_path / "part", "model")
+    assert [each.name for each in files] == [f"model-{number:05}-of-00004.safetensors" for number in range(1, 5)]
+    read = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_what_fits_into_one_file_is_one_file(tmp_path: Path) -> None:
+    write_shards(tmp_path / "part", "model", entries(TENSORS), shard_bytes=10**6, wrote=ignore)
+    assert [each.name for each in (tmp_path / "part").iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(ending: str, tmp_path: Path) -> None:
+    # given 64 tensors of 4 MB
+    tensors = {f"blocks.{number}": torch.full((1024, 1024), float(number)) for number in range(64)}
+    source = tmp_path / f"model.{ending}"
+    save_file(tensors, source) if ending == "safetensors" else torch.save(tensors, source)
+    # when another process reads, casts and writes them
+    done = subprocess.run([sys.executable, "-c", COPY, source, tmp_path / "copy"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # then it never held more than the tensor in hand and the pages that were read last
+    assert int(done.stdout) < 100
+    assert load_file(tmp_path / "copy")["blocks.63"].dtype == torch.bfloat16
+
+
+COPY = """
+import sys, torch
+from pathlib import Path
+from farm.model.weights.tensorfile import Entry, Listed, opened, write
+
+def peak_mb():
+    status = dict(line.split(":") for line in open("/proc/self/status"))
+    return int(status["VmHWM"].split()[0]) // 1024
+
+source = opened(Path(sys.argv[1]))
+make = lambda name: lambda: source.read(name).to(torch.bfloat16)
+entries = [Entry(name, Listed(each.shape, torch.bfloat16), make(name)) for name, each in source.listed.items()]
+open("/proc/self/clear_refs", "w").write("5")
+before = peak_mb()
+write(Path(sys.argv[2]), entries, lambda entry: None)
+print(peak_mb() - before)
+"""
