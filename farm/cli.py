@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from farm.bar import follow
-from farm.client import INLINE, Farm, Job
+from farm.client import INLINE, Farm, Job, check_target
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus
 from farm.settings import Settings
@@ -82,8 +82,8 @@ def request_options(command: click.Command) -> click.Command:
 
 @request_options
 @cli.command()
-@click.option("--image", "visual", metavar="FILE|URL", help="the face: a picture (short for --cond-video)")
-@click.option("--video", "visual", metavar="FILE|URL", help="the face: a video (short for --cond-video)")
+@click.option("--image", metavar="FILE|URL", help="the face: a picture (short for --cond-video)")
+@click.option("--video", metavar="FILE|URL", help="the face: a video (short for --cond-video)")
 @click.option("--audio", metavar="FILE|URL", help="the voice (short for --cond-audio '{\"person1\": ...}')")
 @click.option("--text", metavar="WORDS", help="words to speak (short for --tts-audio '{\"text\": ...}')")
 @click.option("--voice", metavar="NAME", help="the voice that speaks them, for example en-us+f3")
@@ -100,6 +100,8 @@ def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **wor
 
     Example: farm submit --image portrait.png --audio speech.wav --prompt "a woman talks" -o talking.mp4
     """
+    if output:
+        check_target(output)
     fields = {**(read_request(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
     job = Farm(INLINE if here else None).submit(fields)
     click.echo(job.id)
@@ -128,6 +130,8 @@ def watch(job_id: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print the whole result as JSON")
 def result(job_id: str, output: Path | None, as_json: bool) -> None:
     """Print where the video of a finished job lies, or write it to a file."""
+    if output:
+        check_target(output)
     job = Farm().job(job_id)
     now = job.status()
     if not now.ended:
@@ -191,8 +195,11 @@ def read_request(file: Path) -> dict[str, Any]:
 
 
 def _beside(file: Path, source: Any) -> Any:
-    path = file.parent / source if isinstance(source, str) and len(source) < 4096 else None
-    return str(path) if path and path.is_file() else source
+    try:
+        path = file.parent / source
+        return str(path) if path.is_file() else source
+    except (OSError, TypeError):  # base64 is too long for a name, and only texts are paths
+        return source
 
 
 def _end_on_signals() -> None:
@@ -202,15 +209,20 @@ def _end_on_signals() -> None:
 
 
 def _fields(words: dict[str, str]) -> dict[str, Any]:
-    """The contract's fields that the options name, the short ones included."""
-    short = {name: words.pop(name, None) for name in ("visual", "audio", "text", "voice")}
+    """The contract's fields that the options name, the short ones included; InvalidInput if one is named twice."""
+    short = {name: words.pop(name) for name in ("image", "video", "audio", "text", "voice") if name in words}
     fields = JobRequest.values(words)
-    if short["visual"]:
-        fields["cond_video"] = short["visual"]
-    if short["audio"]:
-        fields["cond_audio"] = {"person1": short["audio"]}
-    if short["text"] or short["voice"]:
-        fields["tts_audio"] = {"text": short["text"] or "", "human1_voice": short["voice"]}
+    meant: list[tuple[str, str, Any]] = [
+        ("cond_video", name, short[name]) for name in ("image", "video") if name in short
+    ]
+    if "audio" in short:
+        meant.append(("cond_audio", "audio", {"person1": short["audio"]}))
+    if "text" in short or "voice" in short:
+        meant.append(("tts_audio", "text", {"text": short.get("text", ""), "human1_voice": short.get("voice")}))
+    for field, option, value in meant:
+        if field in fields:
+            raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")
+        fields[field] = value
     return fields
 
 
@@ -234,8 +246,9 @@ def _show(status: JobStatus, as_json: bool) -> None:
     if as_json:
         click.echo(status.model_dump_json(indent=2))
         return
-    click.echo(f"{status.state} at {status.stage} ({status.pct:.0f} %)")
     made = status.result
+    stage = made.error.at_stage if made and made.error else status.stage
+    click.echo(f"{status.state} at {stage} ({status.pct:.0f} %)")
     if made and made.error:
         click.echo(f"{made.error.code}: {made.error.message}")
     if made and made.video:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.errors import InvalidInput, TimedOut, error_of
+from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Result
 from farm.registry import open_registry
 from farm.settings import Settings
@@ -42,15 +44,16 @@ class Farm:
         Takes a request, or the contract's fields by name. Local files are uploaded. Raises InvalidInput before anything
         is queued, FarmUnreachable when no broker answers.
         """
-        given = request.model_dump(mode="json") if isinstance(request, JobRequest) else {**(request or {}), **fields}
+        given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request or {}
         job_id = secrets.token_hex(6)
-        entered = JobRequest.parse(given)
+        entered = JobRequest.parse({**given, **fields})
         if entered.idempotency_key:
             job_id = self.place.registry.claim(entered.idempotency_key, job_id)
         entered = self._without_files(_with_seed(entered))
-        self.place.store.put(keys.request(job_id), entered.model_dump_json().encode())
-        if self.place.registry.add(job_id, entered) and self._may_send(job_id):
-            self.transport.send(job_id, FIRST)
+        if self.place.store.size(keys.request(job_id)) is None:
+            self.place.store.put(keys.request(job_id), entered.model_dump_json().encode())
+        self.place.registry.add(job_id, entered)
+        self._send(job_id)
         return self.job(job_id)
 
     def job(self, job_id: str) -> Job:
@@ -62,8 +65,14 @@ class Farm:
         """The newest jobs first."""
         return self.place.registry.jobs(limit)
 
-    def _may_send(self, job_id: str) -> bool:
-        return self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s)
+    def _send(self, job_id: str) -> None:
+        """Sends a job on its way, unless that was done before."""
+        if self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s):
+            try:
+                self.transport.send(job_id, FIRST)
+            except FarmUnreachable:
+                self.place.registry.unring(job_id, FIRST.product)
+                raise
 
     def _without_files(self, request: JobRequest) -> JobRequest:
         """The request with what the caller holds (a path, a data URI, base64) replaced by where the store has it."""
@@ -78,7 +87,10 @@ class Farm:
         if source.lower().startswith(("http://", "https://", keys.SCHEME)):
             return source
         content = _content(source, field)
-        key = keys.upload(content)
+        try:
+            key = keys.upload(content)
+        except OSError as error:
+            raise InvalidInput(f"{field}: got {source!r}; it cannot be read ({error.strerror})") from error
         if self.place.store.size(key) is None:
             self.place.store.put(key, content)
         return keys.SCHEME + key
@@ -121,16 +133,26 @@ class Job:
         return result
 
     def save(self, path: Path) -> Path:
-        """Writes the finished video to `path`."""
+        """Writes the finished video to `path`, complete or not at all."""
+        check_target(path)
         self.result()
         goods = self.place.registry.product(self.id, "mux") or {}
-        partial = path.with_name(f".{path.name}.part")
-        self.place.store.fetch(goods["video"], partial)
-        return partial.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
+            fetched = self.place.store.fetch(goods["video"], Path(scratch, "fetched"))
+            own = shutil.copyfile(
+                fetched, Path(scratch, "own")
+            )  # what the store handed out may be the store's own file
+            return own.replace(path)
 
     def cancel(self, by: str = "the caller") -> bool:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""
         return self.place.registry.cancel(self.id, by=by)
+
+
+def check_target(path: Path) -> None:
+    """Refuses a file that could not be written, before anything is waited for."""
+    if not path.absolute().parent.is_dir():
+        raise InvalidInput(f"output: got {str(path)!r}; allowed: a file in a folder that exists")
 
 
 def _transport(place: Place, *, inline: bool) -> Transport:
@@ -152,7 +174,7 @@ def _content(source: str, field: str) -> Path | bytes:
     """What the caller holds, as a file or as bytes."""
     from farm.media.fetch import inline
 
-    if source.startswith("data:"):
+    if source[:5].lower() == "data:":
         return inline(source, field=field, max_bytes=2**31)
     try:
         path = Path(source).expanduser()

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from farm.errors import InvalidInput
@@ -97,7 +97,11 @@ class JobRequest(Contract):
     """One talking video. Field descriptions say what is allowed; they are shown in errors and in `--help`."""
 
     prompt: Words = Field(description="what the video shows, in words; at least 1 character")
-    negative_prompt: str | None = Field(None, description="what it must not show; null = the model's standard one")
+    negative_prompt: str | None = Field(
+        None,
+        validation_alias=AliasChoices("negative_prompt", "n_prompt"),
+        description="what it must not show; null = the model's standard one",
+    )
     cond_video: Source = Field(description="the face: an image or a video, as URL, data URI, base64, store key or path")
     cond_audio: CondAudio | None = Field(
         None, description='the voice: {"person1": sound}, in the same forms as cond_video'
@@ -169,10 +173,10 @@ class JobRequest(Contract):
     def parse(cls, fields: Mapping[str, Any]) -> Self:
         """The request that a plain object describes; raises InvalidInput."""
         try:
-            return cls.model_validate_json(json.dumps(fields))
+            return cls.model_validate_json(json.dumps(fields, ensure_ascii=False).encode())
         except ValidationError as error:
             raise first_mistake(error, cls) from error
-        except TypeError as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"request: {error}; allowed are values that JSON knows") from error
 
     @classmethod

@@ -20,10 +20,12 @@ def first_mistake(error: ValidationError, model: type[BaseModel], *, prefix: str
         mistakes, key=lambda each: each["type"] != "extra_forbidden"
     )  # a misspelt name explains a missing one
     context = mistake.get("ctx", {})
-    path = (
-        context["field"].split(".") if "field" in context else [str(part) for part in mistake["loc"] if _is_name(part)]
-    )
-    name = ".".join(path) or "request"
+    *steps, last = mistake["loc"] or ("",)
+    named = [str(part) for part in steps if _is_name(part)]
+    if mistake["type"] == "extra_forbidden" or _is_name(last):  # a caller's own name may be any text
+        named.append(str(last))
+    path = context["field"].split(".") if "field" in context else named
+    name = ".".join(path) if path else "request"
     shown = prefix + name.upper() if prefix else name
     if mistake["type"] == "extra_forbidden":
         return InvalidInput(f"{shown}: there is no such field{_nearest(model, path, prefix)}")

@@ -49,7 +49,7 @@ class Plan:
 
 
 def frames_of(samples: int) -> int:
-    """Video frames that `samples` of 16 kHz speech cover."""
+    """Video frames that `samples` of 16 kHz speech cover, rounded down in floating point as the original does."""
     return int(samples / SPEECH_RATE * FPS)
 
 

@@ -18,7 +18,7 @@ PREFIX = "FARM_"
 class Settings(BaseModel):
     """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     home: Path = Field(
         Path("~/.infinitetalk-farm"), description="folder of the embedded broker, store, weights and logs"

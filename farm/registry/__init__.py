@@ -20,6 +20,12 @@ from farm.job import STAGES, Event, JobRequest, JobStatus, Result, State
 
 Record = dict[str, Any]
 
+LAST_STAGES = ("completed", "error", "cancelled")
+"""A job's last event has one of these stages."""
+
+LAST_WORD_S = 1.0
+"""A job ends before its last event is told; if none comes for so long, whoever ended it died in between."""
+
 
 class Ledger(Protocol):
     """Texts changed by compare-and-set, append-only streams, indices sorted by a number, and one clock for all."""
@@ -108,11 +114,15 @@ class Registry:
         """Every event of a job from its first to its end, waiting for those to come."""
         position = "0"
         while True:
-            news = self.ledger.read_after(f"events:{job_id}", position, wait_s)
+            ended = self.job(job_id).ended
+            news = self.ledger.read_after(f"events:{job_id}", position, LAST_WORD_S if ended else wait_s)
             for place, text in news:
                 position = place
-                yield Event.model_validate_json(text)
-            if not news and self.job(job_id).ended:
+                event = Event.model_validate_json(text)
+                yield event
+                if event.stage in LAST_STAGES:
+                    return
+            if ended and not news:
                 return
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
@@ -180,6 +190,10 @@ class Registry:
         self._change(f"job:{job_id}", lambda job: {**job, "at": product})
         return Lease(job_id, product, record["fence"], record["attempts"])
 
+    def unring(self, job_id: str, product: str) -> None:
+        """Lets the next one ring who comes: the message for a product could not be sent."""
+        self._change(_key(job_id, product), lambda record: {**record, "rung_until": 0})
+
     def renew(self, lease: Lease, *, lease_s: float) -> bool:
         """Holds a lease for longer; False when somebody else has the fence."""
         return self._if_mine(lease, {"lease_until": self.ledger.now() + lease_s})
@@ -197,7 +211,7 @@ class Registry:
         return self._read(_key(job_id, product)).get("goods")
 
     def waited_s(self, job_id: str, product: str) -> float:
-        """Seconds between the message for a product and its first lease."""
+        """Seconds between the last message for a product and its lease."""
         record = self._read(_key(job_id, product))
         return float(max(0, record.get("taken_at", 0) - record.get("rung_at", record.get("taken_at", 0))))
 
@@ -237,7 +251,10 @@ def open_registry(url: str) -> Registry:
     if url.startswith(("redis://", "rediss://")):
         from farm.registry.redis import RedisLedger
 
-        return Registry(RedisLedger(url))
+        try:
+            return Registry(RedisLedger(url))
+        except ValueError as error:
+            raise InvalidInput(f"FARM_BROKER_URL: {error}; allowed: redis://:password@host:port/number") from error
     raise InvalidInput(
         f"FARM_BROKER_URL: got a URL of another kind; allowed: redis://, rediss:// or memory:// ({url[:9]}...)"
     )

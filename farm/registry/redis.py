@@ -46,8 +46,8 @@ class RedisLedger:
         self.redis.zrem(PREFIX + name, member)
 
     def newest(self, name: str, limit: int) -> list[str]:
-        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1 if limit >= 0 else -1)
-        return list(members)
+        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1 if limit > 0 else -1)
+        return list(members) if limit else []
 
     def now(self) -> float:
         seconds, microseconds = self.redis.time()
@@ -63,4 +63,5 @@ class _Redis(redis.Redis):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             where = self.connection_pool.connection_kwargs
             address = f"{where.get('host')}:{where.get('port')}"
-            raise FarmUnreachable(f"no broker answers at {address}; is the farm up? (`farm up` starts one)") from error
+            hint = "is the farm up? (`farm up` starts one)"
+            raise FarmUnreachable(f"no broker answers at {address}; {hint} ({error})") from error

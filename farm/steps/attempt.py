@@ -64,6 +64,8 @@ def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception
 
 def due(place: Place, job_id: str) -> Step | None:
     """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
+    if place.registry.job(job_id).ended:
+        return None
     at = place.registry.at(job_id)
     step = Step.making(at) if at else FIRST
     while place.registry.product(job_id, step.product) is not None:
@@ -151,10 +153,12 @@ def _named(error: Exception, step: Step, time_is_up: type[Exception]) -> FarmErr
 
 
 def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
-    """Leaves a failed attempt to a later one, or ends the job with its error and raises it."""
+    """Leaves a failed attempt to a later one, or ends the job with its error and raises it; unless it was overtaken."""
     log("step_failed", job_id=lease.job_id, product=step.product, code=error.code, reason=error.message)
-    if error.retryable and lease.attempts <= error.retries:
-        place.registry.give_back(lease, after_s=RETRY_AFTER_S * 2 ** (lease.attempts - 1))
+    again = error.retryable and lease.attempts <= min(error.retries, place.settings.max_attempts - 1)
+    pause_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1) if again else place.settings.ring_s
+    mine = place.registry.give_back(lease, after_s=pause_s)
+    if again or not mine:
         return
     place.registry.fail(lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage)
     raise error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def _bring(work: Work, source: str, field: str, max_bytes: int) -> tuple[str, Pa
         fetch(source, path, field=field, max_bytes=max_bytes, timeout_s=timeout_s, allow=allow)
         return work.put(path, field), path
     key = source.removeprefix(keys.SCHEME)
-    if not key.startswith(keys.UPLOADS):
+    if not re.fullmatch(keys.UPLOADS + "[0-9a-f]{64}", key):
         raise InvalidInput(
             f"{field}: got {source!r}; allowed: store://{keys.UPLOADS}... as the client's upload returned it"
         )

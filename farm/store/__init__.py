@@ -35,6 +35,13 @@ class Store(Protocol):
         """Where a person can take the object from."""
 
 
+def checked(key: str) -> str:
+    """A key that any make of store can hold; InvalidInput for one that could lead out of a folder."""
+    if any(part in ("", ".", "..") for part in key.split("/")) or "\0" in key or "\\" in key:
+        raise InvalidInput(f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'")
+    return key
+
+
 def open_store(url: str) -> Store:
     """The store at an address: `file:///folder`, or `memory://` for this process alone."""
     parts = urlsplit(url)

@@ -6,9 +6,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from farm.errors import InvalidInput, UploadFailed
+from farm.errors import UploadFailed
+from farm.store import checked
 
 
 class LocalStore:
@@ -22,8 +24,7 @@ class LocalStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
-                self._write(source, Path(part.name))
-                os.replace(part.name, path)
+                self._write(source, Path(part.name), path)
         except OSError as error:
             raise UploadFailed(f"the store could not take {key}: {error.strerror} ({path.parent})") from error
 
@@ -49,17 +50,14 @@ class LocalStore:
         return (name for name in names if name.startswith(prefix))
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._path(key).unlink()
 
     def url(self, key: str) -> str:
         return self._path(key).as_uri()
 
     def _path(self, key: str) -> Path:
-        if any(part in ("", ".", "..") for part in key.split("/")) or "\0" in key or "\\" in key:
-            raise InvalidInput(
-                f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'"
-            )
-        return self.root / key
+        return self.root / checked(key)
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)
@@ -68,13 +66,14 @@ class LocalStore:
         return path
 
     @staticmethod
-    def _write(source: Path | bytes, part: Path) -> None:
+    def _write(source: Path | bytes, part: Path, path: Path) -> None:
         try:
             if isinstance(source, bytes):
                 part.write_bytes(source)
             else:
                 shutil.copyfile(source, part)
             part.chmod(0o644)
+            part.replace(path)
         except OSError:
             part.unlink(missing_ok=True)
             raise

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from farm.store import checked
+
 
 class MemoryStore:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
     def put(self, key: str, source: Path | bytes) -> None:
-        self.objects[key] = source if isinstance(source, bytes) else source.read_bytes()
+        self.objects[checked(key)] = source if isinstance(source, bytes) else source.read_bytes()
 
     def get(self, key: str) -> bytes:
         return self.objects[key]

@@ -48,6 +48,6 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def small(voice: Path) -> dict[str, Any]:
     return {**SMALL, "cond_audio": {"person1": str(voice)}}

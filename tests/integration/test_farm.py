@@ -89,7 +89,12 @@ def test_each_chunk_is_a_message_of_its_own_with_an_id_that_says_which(house: Ho
 
 def test_words_are_spoken_and_a_video_is_a_source_too(farm: Farm, small: dict[str, Any], tmp_path: Path) -> None:
     source = farm.submit({**small, "max_frame_num": 25}).result(timeout_s=240).video.url
-    spoken = {**small, "cond_audio": None, "tts_audio": {"text": "hello there, how are you"}, "cond_video": str(local(source))}
+    spoken = {
+        **small,
+        "cond_audio": None,
+        "tts_audio": {"text": "hello there, how are you"},
+        "cond_video": str(local(source)),
+    }
 
     result = farm.submit(spoken).result(timeout_s=240)
 

@@ -1,0 +1,454 @@
+"""Twice is the same as once: what becomes of a step that fails, stalls, is shut down, cancelled or sent again."""
+
+from __future__ import annotations
+
+import time
+import wave
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.errors import DownloadFailed, EmbeddingFailed, FarmError, TimedOut, UploadFailed, WorkerLost
+from farm.job import JobRequest, Result
+from farm.registry import Registry
+from farm.registry.memory import MemoryLedger
+from farm.settings import Settings
+from farm.steps.attempt import RETRY_AFTER_S, due, perform
+from farm.steps.place import Place
+from farm.steps.route import FIRST, Step
+from farm.store import keys
+from farm.store.memory import MemoryStore
+
+EMBED, MUX = Step("embed"), Step("mux")
+RESULT = Result(job_id="a", status="success").model_dump(mode="json")
+
+
+class Clock(MemoryLedger):
+    """A ledger whose clock a test can put forward."""
+
+    ahead_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
+
+
+class Eventful(MemoryStore):
+    """A store to which things happen, one each time it is written to, and which remembers from where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Any] = []
+        self.sources: list[Path | bytes] = []
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        self.sources.append(source)
+        if self.events:
+            self.events.pop(0)()
+        super().put(key, source)
+
+
+@dataclass
+class Bench:
+    """One job, its place, and what its steps see of the world."""
+
+    place: Place
+    clock: Clock
+    store: Eventful
+    request: dict[str, Any] = field(default_factory=dict)
+
+    def enter(self, **fields: Any) -> None:
+        self.place.registry.add("a", JobRequest.parse({**self.request, **fields}))
+
+    def another_makes(self, step: Step, job_id: str = "a", **goods: Any) -> None:
+        """Makes a product as another worker would."""
+        lease = self.place.registry.take(job_id, step.product, lease_s=60, max_attempts=9)
+        assert lease
+        assert self.place.registry.commit(lease, {"timings": {}, **goods})
+
+    def another_takes(self, step: Step, *, lease_s: float = 60) -> Any:
+        return self.place.registry.take("a", step.product, lease_s=lease_s, max_attempts=9)
+
+    def product(self, step: Step) -> Any:
+        return self.place.registry.product("a", step.product)
+
+    def state(self) -> str:
+        return self.place.registry.job("a").state
+
+    def failure(self) -> Any:
+        result = self.place.registry.job("a").result
+        return result and result.error
+
+
+@pytest.fixture(scope="session")
+def word(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first half second of the voice."""
+    path = tmp_path_factory.mktemp("word") / "word.wav"
+    with wave.open(str(voice)) as whole, wave.open(str(path), "wb") as part:
+        part.setparams(whole.getparams())
+        part.writeframes(whole.readframes(whole.getframerate() // 2))
+    return path
+
+
+def open_bench(folder: Path, weights: Path, portrait: Path, word: Path) -> Bench:
+    clock, store = Clock(), Eventful()
+    face, sound = keys.upload(portrait), keys.upload(word)
+    store.put(face, portrait)
+    store.put(sound, word)
+    sources = {"cond_video": keys.SCHEME + face, "cond_audio": {"person1": keys.SCHEME + sound}}
+    request = {"prompt": "a face talks", **sources}
+    return Bench(Place(Settings(home=folder, weights=weights), store, Registry(clock)), clock, store, request)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, weights: Path, portrait: Path, word: Path) -> Bench:
+    return open_bench(tmp_path, weights, portrait, word)
+
+
+@pytest.fixture
+def entered(bench: Bench) -> Bench:
+    bench.enter()
+    return bench
+
+
+@pytest.fixture
+def writing(bench: Bench) -> Bench:
+    """A job whose download writes to the store, because its words have to be spoken."""
+    bench.enter(cond_audio=None, tts_audio={"text": "hello"})
+    return bench
+
+
+# The way
+
+
+def test_a_step_makes_its_product_and_names_the_next(entered):
+    assert perform(entered.place, "a", FIRST) == EMBED
+    goods = entered.product(FIRST)
+    assert goods["kind"] == "image"
+    assert entered.store.size(goods["visual"]) is not None
+    assert entered.store.size(goods["sound"]) is not None
+    assert goods["timings"]["preprocess_ms"] >= 0
+
+
+def test_a_step_reports_on_the_way(entered):
+    perform(entered.place, "a", FIRST)
+    status = entered.place.registry.job("a")
+    assert (status.state, status.stage, status.pct) == ("running", "downloads_ok", 8)
+
+
+def test_a_second_message_for_a_made_product_changes_nothing_and_sends_nothing(writing):
+    perform(writing.place, "a", FIRST)
+    goods, stored = writing.product(FIRST), sorted(writing.store.keys(""))
+    assert perform(writing.place, "a", FIRST) is None
+    assert (writing.product(FIRST), sorted(writing.store.keys(""))) == (goods, stored)
+
+
+def test_a_made_product_whose_next_message_was_never_sent_sends_it(entered):
+    entered.another_makes(FIRST)
+    assert perform(entered.place, "a", FIRST) == EMBED
+    assert perform(entered.place, "a", FIRST) is None
+
+
+@pytest.mark.parametrize(
+    ("made", "after"),
+    [
+        (Step("generate", 0), Step("generate", 1)),
+        (Step("generate", 1), Step("generate", 2)),
+        (Step("generate", 2), MUX),
+    ],
+    ids=lambda step: step.product,
+)
+def test_chunks_follow_each_other_to_the_end_of_the_plan(entered, made, after):
+    entered.another_makes(EMBED, chunks=3)
+    entered.another_makes(made)
+    assert perform(entered.place, "a", made) == after
+
+
+def test_the_last_product_ends_the_job(entered):
+    entered.another_makes(EMBED, chunks=1)
+    entered.another_makes(MUX, result=RESULT)
+    assert perform(entered.place, "a", MUX) is None
+    assert entered.state() == "success"
+
+
+def test_a_message_for_an_ended_job_does_nothing(entered):
+    entered.place.registry.cancel("a", by="the caller")
+    assert perform(entered.place, "a", FIRST) is None
+    assert entered.product(FIRST) is None
+    assert entered.place.registry.at("a") is None
+
+
+def test_a_step_that_another_works_on_ends_quietly(entered):
+    lease = entered.another_takes(FIRST)
+    assert perform(entered.place, "a", FIRST) is None
+    assert (entered.product(FIRST), entered.state()) == (None, "queued")
+    assert entered.place.registry.commit(lease, {"timings": {}})
+
+
+# Failures
+
+
+def test_a_missing_upload_ends_the_job_with_code_stage_and_sentence(bench):
+    bench.enter(cond_video="store://uploads/" + "0" * 64)
+    with pytest.raises(DownloadFailed, match="cond_video: the store holds no uploads/0000"):
+        perform(bench.place, "a", FIRST)
+    assert bench.state() == "error"
+    failure = bench.failure()
+    assert (failure.code, failure.at_stage, failure.retryable) == ("E_DOWNLOAD_FAILED", "downloads_started", False)
+
+
+def test_a_store_key_that_is_no_upload_is_refused(bench):
+    bench.enter(cond_video="store://jobs/b/request.json")
+    with pytest.raises(Exception, match="allowed: store://uploads/"):
+        perform(bench.place, "a", FIRST)
+    assert bench.failure().code == "E_INPUT_VALIDATION"
+
+
+def test_an_upload_beyond_the_operators_limit_is_refused(bench):
+    bench.enter()
+    settings = bench.place.settings.model_copy(update={"max_visual_bytes": 10})
+    with pytest.raises(DownloadFailed, match=r"cond_video: it is \d+ bytes; allowed: at most 10"):
+        perform(Place(settings, bench.store, bench.place.registry), "a", FIRST)
+
+
+def test_text_instead_of_a_sound_ends_the_job_as_its_field(bench):
+    key = keys.upload(b"just words")
+    bench.store.put(key, b"just words")
+    bench.enter(cond_audio={"person1": keys.SCHEME + key})
+    with pytest.raises(Exception, match=r"cond_audio\.person1"):
+        perform(bench.place, "a", FIRST)
+    assert bench.state() == "error"
+    assert bench.failure().message.startswith("cond_audio.person1: ")
+
+
+def test_an_unforeseen_exception_has_its_stations_code_and_keeps_its_cause(entered):
+    with pytest.raises(EmbeddingFailed, match="embed: LookupError: embed came before download was made"):
+        perform(entered.place, "a", EMBED)
+    failure = entered.failure()
+    assert (failure.code, failure.cause_class, failure.retryable) == ("E_AUDIO_EMBEDDING", "LookupError", False)
+
+
+def test_the_time_limits_exception_becomes_a_timeout(entered):
+    with pytest.raises(TimedOut, match="embed took longer than FARM_STEP_TIMEOUT_S allows"):
+        perform(entered.place, "a", EMBED, time_is_up=LookupError)
+    assert entered.failure().code == "E_TIMEOUT"
+
+
+def refuse() -> None:
+    raise UploadFailed("the store could not take it: disk full")
+
+
+def test_a_failure_that_may_pass_is_tried_again_after_its_pause(writing):
+    writing.store.events = [refuse]
+    assert perform(writing.place, "a", FIRST) is None
+    assert (writing.state(), due(writing.place, "a")) == ("running", None)
+    writing.clock.ahead_s += RETRY_AFTER_S
+    assert due(writing.place, "a") == FIRST
+    assert perform(writing.place, "a", FIRST) == EMBED
+
+
+def test_each_pause_is_twice_as_long_as_the_one_before(writing):
+    writing.store.events = [refuse, refuse]
+    perform(writing.place, "a", FIRST)
+    writing.clock.ahead_s += RETRY_AFTER_S
+    perform(writing.place, "a", FIRST)
+    writing.clock.ahead_s += 1.5 * RETRY_AFTER_S
+    assert due(writing.place, "a") is None
+    writing.clock.ahead_s += 0.6 * RETRY_AFTER_S
+    assert due(writing.place, "a") == FIRST
+
+
+def test_a_failure_that_does_not_pass_ends_the_job_with_its_own_code(writing):
+    writing.store.events = [refuse, refuse, refuse]
+    for _ in range(UploadFailed.retries):
+        assert perform(writing.place, "a", FIRST) is None
+        writing.clock.ahead_s += 10 * RETRY_AFTER_S
+    with pytest.raises(UploadFailed, match="disk full"):
+        perform(writing.place, "a", FIRST)
+    assert (writing.state(), writing.failure().code) == ("error", "E_UPLOAD")
+
+
+def test_a_failure_keeps_its_own_code_where_the_operator_allows_one_attempt(writing):
+    settings = writing.place.settings.model_copy(update={"max_attempts": 1})
+    place = Place(settings, writing.store, writing.place.registry)
+    writing.store.events = [refuse, refuse]
+    with suppress(UploadFailed):
+        perform(place, "a", FIRST)
+    writing.clock.ahead_s += 10 * RETRY_AFTER_S
+    with suppress(FarmError):
+        perform(place, "a", FIRST)
+    assert writing.failure().code == "E_UPLOAD"
+
+
+def test_a_step_that_loses_worker_after_worker_parks_the_job(entered):
+    for _ in range(entered.place.settings.max_attempts):
+        entered.another_takes(FIRST)
+        entered.clock.ahead_s += 61
+    with pytest.raises(WorkerLost, match="download: 3 workers died on it"):
+        perform(entered.place, "a", FIRST)
+    assert (entered.state(), entered.failure().code) == ("error", "E_WORKER_LOST")
+    assert entered.failure().at_stage == "download"
+
+
+def test_a_worker_that_is_shut_down_gives_its_step_back_at_once(writing):
+    def shut_down() -> None:
+        raise SystemExit
+
+    writing.store.events = [shut_down]
+    with pytest.raises(SystemExit):
+        perform(writing.place, "a", FIRST)
+    assert (writing.state(), due(writing.place, "a")) == ("running", FIRST)
+
+
+def test_a_job_that_is_cancelled_under_way_stops_and_stays_cancelled(writing):
+    writing.store.events = [lambda: writing.place.registry.cancel("a", by="the caller")]
+    assert perform(writing.place, "a", FIRST) is None
+    assert (writing.state(), writing.product(FIRST)) == ("cancelled", None)
+    assert writing.failure().message == "cancelled by the caller at downloads_started"
+
+
+def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
+    def overtake() -> None:
+        writing.clock.ahead_s += 60
+        writing.another_makes(FIRST, visual="the other's", sound="the other's", kind="image")
+
+    writing.store.events = [overtake]
+    assert perform(writing.place, "a", FIRST) is None
+    assert writing.product(FIRST)["visual"] == "the other's"
+    assert writing.state() == "running"
+
+
+def test_a_failure_of_an_overtaken_attempt_does_not_end_the_job(writing):
+    def overtaken_and_then_broken() -> None:
+        writing.clock.ahead_s += 60
+        writing.another_makes(FIRST, visual="the other's", sound="the other's", kind="image")
+        raise UploadFailed("the slow worker's own disk is full", retryable=False)
+
+    writing.store.events = [overtaken_and_then_broken]
+    with suppress(UploadFailed):
+        perform(writing.place, "a", FIRST)
+    assert writing.state() == "running"
+
+
+def test_a_lease_is_renewed_while_its_step_is_slow(writing):
+    settings = writing.place.settings.model_copy(update={"lease_s": 0.2})
+    taken = []
+
+    def be_slow() -> None:
+        time.sleep(0.6)
+        taken.append(writing.another_takes(FIRST))
+
+    writing.store.events = [be_slow]
+    assert perform(Place(settings, writing.store, writing.place.registry), "a", FIRST) == EMBED
+    assert taken == [None]
+
+
+def test_an_attempt_leaves_no_scratch_folder(writing):
+    perform(writing.place, "a", FIRST)
+    scratch = writing.store.sources[-1].parent
+    assert scratch.name.startswith("farm-a-")
+    assert not scratch.exists()
+
+
+# What is due
+
+
+def test_a_job_that_was_never_sent_is_due_once(entered):
+    assert due(entered.place, "a") == FIRST
+    assert due(entered.place, "a") is None
+
+
+def test_a_message_that_was_lost_is_due_again_when_its_time_is_over(entered):
+    due(entered.place, "a")
+    entered.clock.ahead_s += entered.place.settings.ring_s + 1
+    assert due(entered.place, "a") == FIRST
+
+
+def test_nothing_is_due_while_somebody_works(entered):
+    entered.another_takes(FIRST)
+    assert due(entered.place, "a") is None
+
+
+def test_nothing_is_due_of_a_job_that_has_ended(entered):
+    entered.place.registry.cancel("a", by="the caller")
+    assert due(entered.place, "a") is None
+
+
+def test_a_step_whose_worker_fell_silent_is_due(entered):
+    entered.another_takes(FIRST, lease_s=15)
+    entered.clock.ahead_s += 16
+    assert due(entered.place, "a") == FIRST
+
+
+def test_what_comes_after_the_last_made_product_is_due(entered):
+    entered.another_makes(FIRST)
+    entered.another_makes(EMBED, chunks=2)
+    assert due(entered.place, "a") == Step("generate", 0)
+    entered.another_makes(Step("generate", 0))
+    assert due(entered.place, "a") == Step("generate", 1)
+
+
+def test_a_job_whose_video_is_made_is_ended_by_whoever_looks(entered):
+    entered.another_makes(EMBED, chunks=1)
+    entered.another_makes(MUX, result=RESULT)
+    assert due(entered.place, "a") is None
+    assert entered.state() == "success"
+    assert entered.place.registry.live() == []
+
+
+# The whole way, through the real steps and the miniature model
+
+
+WAY = [FIRST, EMBED, Step("generate", 0), Step("generate", 1), MUX]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, weights: Path, portrait: Path, word: Path) -> Bench:
+    """A job of two chunks of five frames that has gone the whole way."""
+    bench = open_bench(tmp_path_factory.mktemp("home"), weights, portrait, word)
+    bench.enter(mode="streaming", frame_num=5, motion_frame=1, max_frame_num=8, sample_steps=1)
+    assert [perform(bench.place, "a", step) for step in WAY] == [*WAY[1:], None]
+    return bench
+
+
+def test_every_step_done_a_second_time_changes_nothing(finished):
+    texts, streams, objects = dict(finished.clock.texts), dict(finished.clock.streams), dict(finished.store.objects)
+    assert [perform(finished.place, "a", step) for step in WAY] == [None] * 5
+    assert due(finished.place, "a") is None
+    assert (finished.clock.texts, finished.clock.streams, finished.store.objects) == (texts, streams, objects)
+
+
+def test_events_lead_from_the_first_stage_to_the_last_and_never_back(finished):
+    events = list(finished.place.registry.events("a", wait_s=0))
+    assert [event.pct for event in events] == sorted(event.pct for event in events)
+    assert (events[0].stage, events[-1].stage, events[-1].pct) == ("validation_started", "completed", 100)
+
+
+def test_the_result_tells_every_parameter_as_it_was_used(finished):
+    result = finished.place.registry.job("a").result
+    used = {"frames": 8, "chunks": 2, "base_seed": 42, "sample_shift": 7.0, "model": "miniature", "sample_steps": 1}
+    assert {name: result.params[name] for name in used} == used
+    assert result.params["negative_prompt"]
+    assert "max_frame_num is the cap" in result.warnings[0]
+    assert result.timings["total_ms"] >= result.timings["sampling_ms"] > 0
+
+
+def test_the_result_lists_what_the_store_holds(finished):
+    result = finished.place.registry.job("a").result
+    assert [artifact.type for artifact in result.artifacts] == ["video", "thumbnail", "manifest"]
+    assert finished.store.size(finished.product(MUX)["video"]) == result.video.bytes
+    assert finished.product(MUX)["video"].endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
+
+
+def test_a_chunk_made_again_after_a_crash_is_the_same_bit_for_bit(finished):
+    finished.place.registry.add("b", finished.place.registry.request("a"))
+    *before, crashed = WAY[:4]
+    for step in before:
+        finished.another_makes(step, "b", **finished.product(step))
+    finished.place.registry.take("b", crashed.product, lease_s=15, max_attempts=3)  # ... and that worker dies
+    finished.clock.ahead_s += 16
+    assert perform(finished.place, "b", crashed) == MUX
+    again = finished.place.registry.product("b", crashed.product)
+    assert finished.store.get(again["segment"]) == finished.store.get(finished.product(crashed)["segment"])

@@ -1,0 +1,323 @@
+"""The `farm` command: words in, words out, and an exit status that a script can trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from farm.cli import cli
+from farm.client import Farm
+from farm.errors import DownloadFailed
+from farm.job import JobRequest
+from farm.job import Result as Made
+from farm.settings import Settings
+from farm.store import keys
+
+Run = Callable[..., Result]
+GIVEN: dict[str, Any] = {
+    "prompt": "a woman talks",
+    "cond_video": "https://example.org/face.png",
+    "cond_audio": {"person1": "https://example.org/voice.wav"},
+}
+WORDS = ["--prompt", "a woman talks", "--image", GIVEN["cond_video"], "--audio", GIVEN["cond_audio"]["person1"]]
+
+
+@pytest.fixture
+def farm(broker: str, tmp_path: Path) -> Farm:
+    """The farm that the commands talk to; nobody works in it."""
+    return Farm(settings=Settings(home=tmp_path / "home", broker_url=broker))
+
+
+@pytest.fixture
+def run(farm: Farm) -> Run:
+    settings = farm.place.settings
+    environ = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": settings.broker_url, "COLUMNS": "200"}
+
+    def call(*words: str, **more: str) -> Result:
+        return CliRunner().invoke(cli, words, env={**environ, **more})
+
+    return call
+
+
+def request_of(farm: Farm, result: Result) -> JobRequest:
+    assert (result.exit_code, result.stderr) == (0, "")
+    return farm.place.registry.request(result.stdout.strip())
+
+
+def refused(result: Result, status: int = 2) -> str:
+    """The one line that a refused command says."""
+    assert (result.exit_code, result.stdout) == (status, "")
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def failed(farm: Farm) -> str:
+    job = farm.submit(GIVEN)
+    farm.place.registry.fail(job.id, DownloadFailed("cond_video: 404", retryable=False), at_stage="downloads_started")
+    return job.id
+
+
+def finished(farm: Farm) -> str:
+    job, registry, store = farm.submit(GIVEN), farm.place.registry, farm.place.store
+    store.put("jobs/video.mp4", b"the video")
+    lease = registry.take(job.id, "mux", lease_s=60, max_attempts=3)
+    assert lease
+    registry.commit(lease, {"video": "jobs/video.mp4"})
+    video = {"url": store.url("jobs/video.mp4"), "bytes": 9, "thumbnail_url": "file:///thumbnail.jpg"}
+    made = {"job_id": job.id, "status": "success", "video": video, "warnings": ("the voice is longer",)}
+    registry.end(job.id, "success", Made.model_validate(made))
+    return job.id
+
+
+# Handing in
+
+
+def test_submit_prints_the_jobs_id_and_nothing_else(run, farm):
+    result = run("submit", *WORDS)
+    assert result.stdout == f"{farm.jobs()[0].job_id}\n"
+    assert request_of(farm, result) == JobRequest.parse(GIVEN)
+
+
+@pytest.mark.parametrize("name", ["--image", "--video", "--cond-video"])
+def test_the_face_may_be_named_as_what_it_is(run, farm, name):
+    words = ["--prompt", "x", name, "https://example.org/a", "--text", "hello"]
+    assert request_of(farm, run("submit", *words)).cond_video == "https://example.org/a"
+
+
+def test_words_may_be_spoken_by_a_voice(run, farm):
+    words = ["--prompt", "x", "--image", "https://example.org/a", "--text", "hello", "--voice", "en-us+f3"]
+    spoken = request_of(farm, run("submit", *words)).tts_audio
+    assert (spoken.text, spoken.human1_voice) == ("hello", "en-us+f3")
+
+
+def test_every_field_of_the_contract_is_an_option_with_its_help(run):
+    said = " ".join(run("submit", "--help").stdout.split())
+    for name, field in JobRequest.model_fields.items():
+        assert f"--{name.replace('_', '-')} VALUE" in said
+        assert " ".join(field.description.split()) in said
+
+
+def test_options_mean_what_the_contract_means(run, farm):
+    words = ["--mode", "streaming", "--frame-num", "5", "--motion-frame", "1", "--sample-shift", "3.5"]
+    request = request_of(farm, run("submit", *WORDS, *words, "--base-seed", "-1", "--negative-prompt", "5"))
+    assert (request.mode, request.frame_num, request.motion_frame) == ("streaming", 5, 1)
+    assert (request.sample_shift, request.negative_prompt) == (3.5, "5")
+    assert request.base_seed >= 0
+
+
+def test_a_wrong_value_is_one_line_and_status_2(run):
+    line = refused(run("submit", *WORDS, "--sample-steps", "0"))
+    assert line.startswith("E_INPUT_VALIDATION: sample_steps: got 0; ")
+
+
+def test_a_value_that_is_no_number_is_named(run):
+    assert "sample_steps: got 'many'" in refused(run("submit", *WORDS, "--sample-steps", "many"))
+
+
+def test_a_missing_file_is_one_line_and_status_2(run):
+    line = refused(run("submit", "--prompt", "x", "--image", "missing.png", "--text", "hello"))
+    assert line.startswith("E_INPUT_VALIDATION: cond_video: got 'missing.png'; there is no such file")
+
+
+def test_nothing_at_all_is_refused(run):
+    assert refused(run("submit")).startswith("E_INPUT_VALIDATION: prompt: it is missing")
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [(["submit", "--sample-step", "3"], "--sample-steps"), (["submit", "--promt", "x"], "--prompt")],
+    ids=["--sample-step", "--promt"],
+)
+def test_an_unknown_option_is_answered_with_the_nearest(run, words, near):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert near in result.stderr
+
+
+def test_an_unknown_command_is_status_2(run):
+    assert run("submitt").exit_code == 2
+
+
+# Request files
+
+
+def write(folder: Path, fields: Any) -> str:
+    (folder / "request.json").write_text(fields if isinstance(fields, str) else json.dumps(fields))
+    return str(folder / "request.json")
+
+
+def test_a_request_file_is_a_request(run, farm, tmp_path):
+    assert request_of(farm, run("submit", "--request", write(tmp_path, GIVEN))) == JobRequest.parse(GIVEN)
+
+
+def test_options_go_before_the_file(run, farm, tmp_path):
+    result = run("submit", "--request", write(tmp_path, GIVEN), "--prompt", "another")
+    assert request_of(farm, result).prompt == "another"
+
+
+def test_paths_in_a_file_start_at_its_folder(run, farm, tmp_path, portrait, voice):
+    (tmp_path / "face.png").write_bytes(portrait.read_bytes())
+    (tmp_path / "voice.wav").write_bytes(voice.read_bytes())
+    file = write(tmp_path, {"prompt": "x", "cond_video": "face.png", "cond_audio": {"person1": "./voice.wav"}})
+    request = request_of(farm, run("submit", "--request", file))
+    assert request.cond_video == keys.SCHEME + keys.upload(portrait)
+    assert request.cond_audio.person1 == keys.SCHEME + keys.upload(voice)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", "it is not JSON"),
+        ("", "it is not JSON"),
+        ("[]", "got list; allowed: one JSON object"),
+        ('"x"', "got str; allowed"),
+        ("{}", "prompt: it is missing"),
+        ('{"prompt": "x", "cond_video": 5, "cond_audio": 7}', "cond_video: got 5"),
+        ('{"prompt": "x", "cond_video": "face\\u0000.png", "tts_audio": {"text": "y"}}', "cond_video: got"),
+    ],
+)
+def test_a_file_that_is_no_request_is_one_line_and_status_2(run, tmp_path, text, why):
+    assert why in refused(run("submit", "--request", write(tmp_path, text)))
+
+
+def test_a_file_that_is_no_text_is_one_line_and_status_2(run, portrait):
+    assert "it is not JSON" in refused(run("submit", "--request", str(portrait)))
+
+
+def test_a_request_file_that_is_missing_is_status_2(run):
+    assert run("submit", "--request", "missing.json").exit_code == 2
+
+
+def test_a_file_may_hold_a_short_base64(run, farm, tmp_path):
+    file = write(tmp_path, {**GIVEN, "cond_video": "A" * 300})
+    assert request_of(farm, run("submit", "--request", file)).cond_video.startswith("store://uploads/")
+
+
+# Following
+
+
+def test_status_says_where_a_job_stands(run, farm):
+    job = farm.submit(GIVEN)
+    assert run("status", job.id).stdout == "queued at queued (0 %)\n"
+
+
+def test_status_of_a_failed_job_says_why_and_is_status_0(run, farm):
+    result = run("status", failed(farm))
+    assert result.exit_code == 0
+    assert "E_DOWNLOAD_FAILED: cond_video: 404" in result.stdout
+
+
+def test_status_as_json_is_the_whole_of_it(run, farm):
+    job_id = failed(farm)
+    assert json.loads(run("status", job_id, "--json").stdout) == farm.job(job_id).status().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "result", "cancel"])
+def test_an_unknown_job_is_one_line_and_status_2(run, command):
+    assert refused(run(command, "nobody")).startswith("E_INPUT_VALIDATION: job_id: got 'nobody'")
+
+
+def test_watch_shows_events_and_ends_with_the_job(run, farm):
+    result = run("watch", finished(farm))
+    assert result.exit_code == 0
+    assert "100.0 %  completed" in result.stderr
+    assert "file:///" in result.stdout
+    assert "note: the voice is longer" in result.stdout
+
+
+def test_watch_of_a_failed_job_is_status_1(run, farm):
+    result = run("watch", failed(farm))
+    assert result.exit_code == 1
+    assert "E_DOWNLOAD_FAILED: cond_video: 404" in result.stdout
+
+
+def test_result_prints_where_the_video_lies(run, farm):
+    job_id = finished(farm)
+    result = run("result", job_id)
+    assert (result.exit_code, result.stdout) == (0, farm.place.store.url("jobs/video.mp4") + "\n")
+
+
+def test_result_writes_the_video(run, farm, tmp_path):
+    result = run("result", finished(farm), "-o", str(tmp_path / "out.mp4"))
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out.mp4'}\n")
+    assert (tmp_path / "out.mp4").read_bytes() == b"the video"
+
+
+def test_result_into_a_folder_that_is_missing_is_one_line(run, farm, tmp_path):
+    refused(run("result", finished(farm), "-o", str(tmp_path / "missing" / "out.mp4")), status=2)
+
+
+def test_result_as_json_is_the_contracts_object(run, farm):
+    job_id = finished(farm)
+    assert json.loads(run("result", job_id, "--json").stdout) == farm.job(job_id).result().model_dump(mode="json")
+
+
+def test_result_of_a_failed_job_is_its_error_and_status_1(run, farm):
+    assert refused(run("result", failed(farm)), status=1) == "E_DOWNLOAD_FAILED: cond_video: 404"
+
+
+def test_result_of_a_job_that_goes_on_is_status_2(run, farm):
+    assert "it has not ended, it is at queued (0 %)" in refused(run("result", farm.submit(GIVEN).id))
+
+
+def test_cancel_ends_a_job_once(run, farm):
+    job = farm.submit(GIVEN)
+    assert run("cancel", job.id).stdout == "cancelled\n"
+    assert run("cancel", job.id).stdout == "it had ended already: cancelled\n"
+
+
+def test_jobs_are_listed_newest_first(run, farm):
+    ids = [farm.submit(GIVEN).id for _ in range(3)]
+    assert [line.split()[0] for line in run("jobs").stdout.splitlines()] == ids[::-1]
+    assert [line.split()[0] for line in run("jobs", "--limit", "1").stdout.splitlines()] == ids[2:]
+    assert [json.loads(line)["job_id"] for line in run("jobs", "--json").stdout.splitlines()] == ids[::-1]
+
+
+# No farm
+
+
+@pytest.mark.parametrize("words", [["jobs"], ["status", "a"], ["submit", *WORDS]], ids=lambda words: words[0])
+def test_a_broker_that_does_not_answer_is_one_line_and_status_3(run, words):
+    line = refused(run(*words, FARM_BROKER_URL="redis://:secret@127.0.0.1:1/0"), status=3)
+    assert line.startswith("E_UNREACHABLE: no broker answers at 127.0.0.1:1; is the farm up?")
+
+
+def test_a_home_without_a_farm_is_one_line_and_status_3(tmp_path):
+    result = CliRunner().invoke(cli, ["jobs"], env={"FARM_HOME": str(tmp_path), "FARM_BROKER_URL": None})
+    assert "no farm is up in" in refused(result, status=3)
+
+
+def test_a_misspelt_variable_is_one_line_and_status_2(run):
+    assert "did you mean FARM_LEASE_S?" in refused(run("jobs", FARM_LEASES_S="3"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://host",
+        "redis://host:port/0",
+    ],
+)
+def test_a_wrong_address_is_one_line_and_status_2(run, url):
+    assert "FARM_BROKER_URL" in refused(run("jobs", FARM_BROKER_URL=url))
+
+
+def test_help_and_version_need_no_farm():
+    for words in (["--help"], ["-h"], ["--version"], ["submit", "-h"]):
+        assert CliRunner().invoke(cli, words, env={"FARM_BROKER_URL": None}).exit_code == 0
+
+
+# In this process
+
+
+def test_a_job_that_fails_here_is_status_1_and_says_why(run, farm):
+    result = run("submit", "--here", "--prompt", "x", "--image", "store://uploads/" + "0" * 64, "--text", "hello")
+    assert result.exit_code == 1
+    assert "downloads_started" in result.stderr
+    assert "E_DOWNLOAD_FAILED: cond_video: the store holds no uploads/0000" in result.stdout
+    assert farm.jobs() == []

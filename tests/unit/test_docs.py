@@ -1,0 +1,70 @@
+"""What the documents say is what the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from farm.errors import FarmError
+from farm.job import NOT_YET, STAGES, JobRequest
+from farm.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_the_readme_tree_is_the_tree_on_disk() -> None:
+    block = read("README.md").split("## What is where")[1].split("```")[1]
+    listed = re.findall(r"^(  )?([\w.-]+/?) ", block, flags=re.MULTILINE)
+    paths = {("farm/" if indent else "") + name.rstrip("/") for indent, name in listed}
+
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    rooms = {f"farm/{path.name}" for path in (ROOT / "farm").iterdir() if not path.name.startswith("__")}
+
+    assert missing == []
+    assert rooms - paths == set()
+
+
+@pytest.mark.parametrize("field", JobRequest.model_fields)
+def test_the_api_lists_every_field_with_its_default(field: str) -> None:
+    info = JobRequest.model_fields[field]
+    default = info.default if not isinstance(info.default, tuple) else list(info.default)
+    shown = "required" if info.is_required() else json.dumps(default)
+    refused = " *Refused for now.*" if field in NOT_YET else ""
+
+    assert f"| {field} | {shown} | {info.description}{refused} |" in read("docs/api.md")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_operations_lists_every_setting_with_its_default(name: str) -> None:
+    info = Settings.model_fields[name]
+    default = "" if info.default in (None, ()) else info.default
+
+    assert f"| FARM_{name.upper()} | {default} | {info.description} |" in read("docs/operations.md")
+
+
+@pytest.mark.parametrize("kind", FarmError.__subclasses__())
+def test_the_api_lists_every_error(kind: type[FarmError]) -> None:
+    assert f"| {kind.code} |" in read("docs/api.md")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_api_lists_every_stage(stage: str) -> None:
+    assert f"| {stage} | {STAGES[stage]} |" in read("docs/api.md")
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "make test " in read("README.md")
+    assert "make test\n" in read(".ci/run")
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} points to {target}"

@@ -1,0 +1,120 @@
+"""A broker and children of our own, which leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm.embedded.broker import Broker
+from farm.embedded.child import spawn, stop, tail
+from farm.embedded.worker import worker_command
+from farm.settings import Settings
+
+PYTHON = [sys.executable, "-c"]
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and no corpse."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_for(truth: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_broker_is_found_by_its_note_and_gone_when_it_is_stopped(tmp_path):
+    settings = Settings(home=tmp_path)
+    broker = Broker(settings)
+    assert settings.broker_address == broker.url
+    broker.stop()
+    assert not settings.broker_note.exists()
+    with redis.Redis.from_url(broker.url) as client, pytest.raises(redis.ConnectionError):
+        client.ping()
+
+
+def test_a_broker_that_still_runs_is_used_again(running_broker):
+    assert Broker(running_broker.settings).url == running_broker.url
+
+
+def test_what_was_queued_is_there_after_a_restart(tmp_path):
+    settings = Settings(home=tmp_path)
+    first = Broker(settings)
+    with redis.Redis.from_url(first.url) as client:
+        client.rpush("cpu", "a message")
+    first.stop()
+    second = Broker(settings)
+    with redis.Redis.from_url(second.url) as client:
+        kept = client.lrange("cpu", 0, -1)
+    second.stop()
+    assert kept == [b"a message"]
+
+
+def test_nobody_else_reads_the_brokers_password(running_broker):
+    folder = running_broker.settings.folder / "run"
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("broker", "broker.conf")} == {0o600}
+
+
+def test_a_broker_asks_for_its_password(running_broker):
+    address = running_broker.url.rpartition("@")[2]
+    with redis.Redis.from_url(f"redis://{address}") as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+
+
+def test_a_child_writes_to_its_log(tmp_path):
+    child = spawn([*PYTHON, "print('one'); print('two')"], log=tmp_path / "logs" / "child.log", environ=os.environ)
+    child.wait()
+    assert tail(tmp_path / "logs" / "child.log", lines=1) == "two"
+
+
+def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):
+    assert tail(tmp_path / "child.log") == ""
+
+
+def test_a_child_that_will_not_stop_is_ended_with_its_own_children(tmp_path):
+    program = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "child = os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    log = tmp_path / "child.log"
+    child = spawn([*PYTHON, program], log=log, environ=os.environ)
+    wait_for(lambda: len(log.read_text().split()) == 2 if log.is_file() else False)
+    stop([child], grace_s=0.1)
+    pids = [int(word) for word in log.read_text().split()]
+    wait_for(lambda: not any(runs(pid) for pid in pids))
+
+
+def test_a_child_ends_with_its_parent_however_the_parent_dies(tmp_path):
+    log = tmp_path / "child.log"
+    program = (
+        "import os, sys, time; from pathlib import Path; from farm.embedded.child import spawn; "
+        f"child = spawn([sys.executable, '-c', 'import time; time.sleep(60)'], log=Path({str(log)!r}), "
+        "environ=os.environ); print(child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([*PYTHON, program], stdout=subprocess.PIPE, text=True) as parent:
+        grandchild = int(parent.stdout.readline())
+        assert runs(grandchild)
+        parent.send_signal(signal.SIGKILL)
+    wait_for(lambda: not runs(grandchild))
+
+
+def test_a_gpu_worker_is_one_process_and_a_cpu_worker_as_many_as_were_set():
+    settings = Settings(cpu_concurrency=7)
+    gpu, cpu = worker_command("gpu", settings), worker_command("cpu", settings)
+    assert gpu[gpu.index("--concurrency") + 1] == "1"
+    assert cpu[cpu.index("--concurrency") + 1] == "7"
+    assert (gpu[gpu.index("--queues") + 1], cpu[cpu.index("--queues") + 1]) == ("gpu", "cpu")

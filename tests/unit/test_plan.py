@@ -1,0 +1,109 @@
+"""Seconds, frames and chunks."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.plan import LOOK_AHEAD, LOOK_BEHIND, Plan, audio_rows, frames_of
+
+SHAPES = [(81, 9), (81, 1), (81, 77), (5, 1), (9, 5), (1001, 9)]
+LENGTHS = [*range(1, 330), 1000, 2_250_000]
+
+
+def as_a_loop(frames: int, frame_num: int, motion_frame: int) -> list[int]:
+    """Starts of the chunks, found the slow way: go on until the video is covered."""
+    starts, covered = [0], frame_num
+    while covered < frames:
+        starts.append(covered - motion_frame)
+        covered = starts[-1] + frame_num
+    return starts
+
+
+@pytest.mark.parametrize(("frames", "chunks"), [(1, 1), (81, 1), (82, 2), (153, 2), (154, 3), (225, 3), (1000, 14)])
+def test_after_the_first_81_frames_each_chunk_brings_72_new_ones(frames, chunks):
+    assert Plan(frames, 81, 9).chunks == chunks
+
+
+@pytest.mark.parametrize(("frame_num", "motion_frame"), SHAPES)
+def test_chunks_stand_where_the_loop_puts_them(frame_num, motion_frame):
+    for frames in LENGTHS[:-1]:
+        plan = Plan(frames, frame_num, motion_frame)
+        starts = [plan.chunk(index).start for index in range(plan.chunks)]
+        assert starts == as_a_loop(frames, frame_num, motion_frame)
+
+
+@pytest.mark.parametrize(("frame_num", "motion_frame"), SHAPES)
+def test_the_frames_that_chunks_keep_are_the_video(frame_num, motion_frame):
+    for frames in LENGTHS[:-1]:
+        plan = Plan(frames, frame_num, motion_frame)
+        kept = [plan.chunk(index).keep for index in range(plan.chunks)]
+        assert sum(kept) == frames
+        assert min(kept) >= 1
+
+
+@pytest.mark.parametrize(("frame_num", "motion_frame"), SHAPES)
+def test_a_chunk_begins_with_frames_that_the_one_before_made(frame_num, motion_frame):
+    plan = Plan(1000, frame_num, motion_frame)
+    shown = 0
+    for index in range(plan.chunks):
+        chunk = plan.chunk(index)
+        assert chunk.overlap == (motion_frame if index else 0)
+        assert chunk.start + chunk.overlap == shown
+        assert chunk.last is (index == plan.chunks - 1)
+        shown += chunk.keep
+
+
+def test_a_day_of_video_is_planned_at_once():
+    plan = Plan(2_250_000, 81, 9)
+    assert plan.chunk(plan.chunks - 1).last
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_there_is_no_chunk_outside_the_plan(index):
+    with pytest.raises(IndexError, match=f"chunk {index} of a plan of 3"):
+        Plan(225, 81, 9).chunk(index)
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"), [(0, 0), (639, 0), (640, 1), (1279, 1), (16_000, 25), (51_840, 81), (51_839, 80)]
+)
+def test_a_frame_is_640_samples(samples, frames):
+    assert frames_of(samples) == frames
+
+
+def test_whole_frames_are_rounded_down_in_floating_point_as_the_original_rounds_them():
+    off = [count for count in range(2_000) if frames_of(640 * count) != count]
+
+    assert off[0] == 29
+    assert {count - frames_of(640 * count) for count in off} == {1}
+
+
+@pytest.mark.parametrize(("frame_num", "motion_frame"), SHAPES)
+def test_a_chunk_hears_a_little_more_than_it_shows(frame_num, motion_frame):
+    for frames in (1, 50, 81, 82, 153, 200, 1000):
+        plan = Plan(frames, frame_num, motion_frame)
+        for index in {0, plan.chunks // 2, plan.chunks - 1}:
+            rows = audio_rows(plan.chunk(index), frames)
+            assert len(rows) == LOOK_BEHIND + frame_num + LOOK_AHEAD
+            assert 0 <= min(rows) <= max(rows) < frames
+
+
+def test_the_first_row_stands_for_what_came_before_it():
+    assert audio_rows(Plan(200, 81, 9).chunk(0), 200) == [0, 0, *range(83)]
+
+
+def test_a_chunk_in_the_middle_hears_its_own_rows():
+    assert audio_rows(Plan(300, 81, 9).chunk(1), 300) == list(range(70, 155))
+
+
+def test_the_last_row_stands_for_what_comes_after_the_only_chunk():
+    assert audio_rows(Plan(81, 81, 9).chunk(0), 81) == [0, 0, *range(81), 80, 80]
+
+
+def test_the_last_of_several_chunks_hears_the_end_backwards():
+    rows = audio_rows(Plan(100, 81, 9).chunk(1), 100)
+    assert rows == [*range(70, 100), *range(99, 44, -1)]
+
+
+def test_a_chunk_that_ends_with_the_sound_reflects_what_it_hears_beyond():
+    assert audio_rows(Plan(153, 81, 9).chunk(1), 153)[-4:] == [151, 152, 152, 151]

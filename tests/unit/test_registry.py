@@ -1,0 +1,432 @@
+"""The book: one body of tests over a ledger in memory and one in a real broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
+from farm.job import Event, JobRequest, Result
+from farm.registry import Lease, Registry, open_registry
+
+REQUEST = JobRequest(
+    prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
+)
+SUCCESS = Result(job_id="a", status="success")
+SHORT_S = 0.05
+
+
+@pytest.fixture(params=["memory", "broker"])
+def registry(request: pytest.FixtureRequest) -> Registry:
+    url = "memory://" if request.param == "memory" else request.getfixturevalue("broker")
+    return open_registry(url)
+
+
+@pytest.fixture
+def entered(registry: Registry) -> Registry:
+    """A registry with the job `a`."""
+    registry.add("a", REQUEST)
+    return registry
+
+
+def take(registry: Registry, product: str = "mux", *, lease_s: float = 60, max_attempts: int = 3) -> Lease:
+    lease = registry.take("a", product, lease_s=lease_s, max_attempts=max_attempts)
+    assert lease is not None
+    return lease
+
+
+def lose(registry: Registry, product: str = "mux", *, max_attempts: int = 3) -> Lease:
+    """A lease whose worker fell silent."""
+    lease = take(registry, product, lease_s=SHORT_S, max_attempts=max_attempts)
+    time.sleep(2 * SHORT_S)
+    return lease
+
+
+def told(registry: Registry, job_id: str = "a") -> list[tuple[str, float]]:
+    return [(event.stage, event.pct) for event in registry.events(job_id, wait_s=0.05)]
+
+
+def report(registry: Registry, stage: str, pct: float, **details: Any) -> None:
+    registry.report(Event(job_id="a", stage=stage, pct=pct, details=details))
+
+
+def race(call: Callable[[], Any], runners: int = 8) -> list[Any]:
+    """What a call gives to each of many threads that start it in the same moment."""
+    start, answers = threading.Barrier(runners), []
+
+    def run() -> None:
+        start.wait()
+        answers.append(call())
+
+    threads = [threading.Thread(target=run) for _ in range(runners)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+# Jobs
+
+
+def test_a_new_job_is_queued_and_live(registry):
+    assert registry.add("a", REQUEST)
+    status = registry.job("a")
+    assert (status.state, status.stage, status.pct, status.ended) == ("queued", "queued", 0, False)
+    assert abs(status.created_at - time.time()) < 5
+    assert registry.live() == ["a"]
+
+
+def test_the_request_comes_back_as_it_was_entered(entered):
+    assert entered.request("a") == REQUEST
+
+
+def test_a_job_is_entered_once(entered):
+    report(entered, "downloads_ok", 8)
+    assert not entered.add("a", REQUEST.model_copy(update={"prompt": "another"}))
+    assert entered.request("a").prompt == "x"
+    assert entered.job("a").stage == "downloads_ok"
+
+
+@pytest.mark.parametrize("call", ["job", "request"])
+def test_an_unknown_job_is_named(registry, call):
+    with pytest.raises(InvalidInput, match="job_id: got 'nobody'; there is no such job"):
+        getattr(registry, call)("nobody")
+
+
+def test_an_idempotency_key_belongs_to_the_first_job(registry):
+    assert registry.claim("key", "a") == "a"
+    assert registry.claim("key", "b") == "a"
+    assert registry.claim("other key", "b") == "b"
+
+
+def test_many_claims_at_once_agree_on_one_job(registry):
+    ids = iter("abcdefgh")
+    assert len(set(race(lambda: registry.claim("key", next(ids))))) == 1
+
+
+def test_jobs_come_newest_first(registry):
+    for job_id in ("c", "a", "b"):
+        registry.add(job_id, REQUEST)
+        time.sleep(0.002)
+    assert [status.job_id for status in registry.jobs(10)] == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (10, 3)])
+def test_no_more_jobs_come_than_were_asked_for(registry, limit, count):
+    for job_id in ("a", "b", "c"):
+        registry.add(job_id, REQUEST)
+    assert len(registry.jobs(limit)) == count
+
+
+def test_no_jobs_come_if_none_were_asked_for_from_memory():
+    registry = open_registry("memory://")
+    registry.add("a", REQUEST)
+    assert registry.jobs(0) == []
+
+
+def test_no_jobs_come_if_none_were_asked_for_from_a_broker(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    assert registry.jobs(0) == []
+
+
+def test_an_ended_job_is_listed_but_no_longer_live(entered):
+    entered.add("b", REQUEST)
+    entered.end("a", "success", SUCCESS)
+    assert entered.live() == ["b"]
+    assert len(entered.jobs(10)) == 2
+
+
+# Progress
+
+
+def test_a_report_moves_the_job(entered):
+    report(entered, "embeddings_ok", 15, frames=81)
+    status = entered.job("a")
+    assert (status.state, status.stage, status.pct, status.details) == ("running", "embeddings_ok", 15, {"frames": 81})
+    assert status.updated_at >= status.created_at
+
+
+def test_percent_never_falls_not_even_when_a_step_is_done_again(entered):
+    for stage, pct in (("embeddings_ok", 15), ("downloads_started", 3), ("generation_started", 20)):
+        report(entered, stage, pct)
+    entered.end("a", "success", SUCCESS)
+    assert told(entered) == [
+        ("embeddings_ok", 15),
+        ("downloads_started", 15),
+        ("generation_started", 20),
+        ("completed", 100),
+    ]
+
+
+def test_a_report_after_the_end_stops_the_step(entered):
+    entered.end("a", "success", SUCCESS)
+    with pytest.raises(Cancelled, match="job a has ended"):
+        report(entered, "muxing_ok", 90)
+    assert told(entered) == [("completed", 100)]
+
+
+def test_a_late_listener_hears_everything_from_the_beginning(entered):
+    report(entered, "validation_started", 0)
+    report(entered, "validation_ok", 2, size="x")
+    entered.end("a", "success", SUCCESS)
+    events = list(entered.events("a"))
+    assert [event.stage for event in events] == ["validation_started", "validation_ok", "completed"]
+    assert events[1].details == {"size": "x"}
+
+
+def test_a_listener_hears_an_event_when_it_happens(entered):
+    events = entered.events("a", wait_s=5)
+    speaker = threading.Timer(0.1, report, (entered, "validation_started", 0))
+    began = time.monotonic()
+    speaker.start()
+    assert next(events).stage == "validation_started"
+    assert 0.05 < time.monotonic() - began < 2
+    speaker.join()
+
+
+def test_two_listeners_hear_the_same(entered):
+    report(entered, "validation_started", 0)
+    entered.end("a", "success", SUCCESS)
+    assert told(entered) == told(entered) == [("validation_started", 0), ("completed", 100)]
+
+
+def test_a_listener_hears_of_the_end_however_slowly_it_is_told(entered):
+    """The end is written before it is told; whoever looks in between must still hear it."""
+    ledger, tell = entered.ledger, entered.ledger.append
+
+    class Hesitant:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ledger, name)
+
+        def append(self, key: str, text: str) -> None:
+            time.sleep(0.3)
+            tell(key, text)
+
+    end = threading.Thread(target=Registry(Hesitant()).end, args=("a", "success", SUCCESS))
+    end.start()
+    while not entered.job("a").ended:
+        time.sleep(0.001)
+    heard = told(entered)
+    end.join()
+    assert heard == [("completed", 100)]
+
+
+def test_a_job_ends_once(entered):
+    assert entered.end("a", "success", SUCCESS)
+    assert not entered.fail("a", DownloadFailed("too late"), at_stage="mux")
+    status = entered.job("a")
+    assert (status.state, status.stage, status.pct) == ("success", "completed", 100)
+    assert status.result == SUCCESS
+    assert told(entered) == [("completed", 100)]
+
+
+def test_a_job_ends_once_even_if_many_end_it(entered):
+    answers = race(lambda: entered.end("a", "success", SUCCESS))
+    assert sorted(answers) == [False] * 7 + [True]
+    assert told(entered) == [("completed", 100)]
+
+
+def test_a_failed_job_keeps_its_error_and_its_percent(entered):
+    report(entered, "downloads_started", 3)
+    assert entered.fail("a", DownloadFailed("404"), at_stage="downloads_started")
+    status = entered.job("a")
+    assert (status.state, status.pct, status.details) == ("error", 3, {"code": "E_DOWNLOAD_FAILED", "message": "404"})
+    error = status.result.error
+    assert (error.code, error.message, error.at_stage) == ("E_DOWNLOAD_FAILED", "404", "downloads_started")
+    assert told(entered)[-1] == ("error", 3)
+
+
+def test_a_queued_job_can_be_cancelled(entered):
+    assert entered.cancel("a", by="the caller")
+    status = entered.job("a")
+    assert status.state == "cancelled"
+    assert status.result.error.code == "E_CANCELLED"
+    assert status.result.error.message == "cancelled by the caller at queued"
+    assert entered.live() == []
+
+
+def test_a_running_job_is_stopped_at_its_next_report(entered):
+    report(entered, "generation_started", 20)
+    entered.cancel("a", by="farm cancel")
+    with pytest.raises(Cancelled):
+        report(entered, "chunk_0_pre", 20)
+    assert entered.job("a").result.error.at_stage == "generation_started"
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled(entered):
+    entered.end("a", "success", SUCCESS)
+    assert not entered.cancel("a", by="the caller")
+    assert entered.job("a").state == "success"
+
+
+def test_an_unknown_job_cannot_be_cancelled(registry):
+    with pytest.raises(InvalidInput, match="nobody"):
+        registry.cancel("nobody", by="the caller")
+
+
+# Steps
+
+
+def test_the_message_for_a_product_is_one_callers_to_send(entered):
+    assert sorted(race(lambda: entered.ring("a", "mux", window_s=60))) == [False] * 7 + [True]
+    assert entered.rings("a", "mux") == 1
+
+
+def test_a_message_may_be_sent_again_when_its_window_is_over(entered):
+    assert entered.ring("a", "mux", window_s=SHORT_S)
+    time.sleep(2 * SHORT_S)
+    assert entered.ring("a", "mux", window_s=60)
+    assert entered.rings("a", "mux") == 2
+
+
+def test_each_product_has_a_message_of_its_own(entered):
+    assert entered.ring("a", "generate-0000", window_s=60)
+    assert entered.ring("a", "generate-0001", window_s=60)
+    assert entered.rings("a", "mux") == 0
+
+
+def test_no_message_is_sent_for_a_product_somebody_works_on(entered):
+    take(entered)
+    assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_no_message_is_sent_for_a_product_that_is_made(entered):
+    entered.commit(take(entered), {"video": "key"})
+    assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_a_lease_is_one_workers(entered):
+    answers = race(lambda: entered.take("a", "mux", lease_s=60, max_attempts=3))
+    leases = [lease for lease in answers if lease]
+    assert [(lease.fence, lease.attempts) for lease in leases] == [(1, 1)]
+    assert entered.at("a") == "mux"
+
+
+def test_a_lease_that_ran_out_is_the_next_ones_under_a_higher_fence(entered):
+    first = lose(entered)
+    second = take(entered)
+    assert (first.fence, second.fence, second.attempts) == (1, 2, 2)
+
+
+def test_a_renewed_lease_does_not_run_out(entered):
+    lease = take(entered, lease_s=SHORT_S)
+    assert entered.renew(lease, lease_s=60)
+    time.sleep(2 * SHORT_S)
+    assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
+
+
+def test_a_lease_that_is_anothers_cannot_be_renewed(entered):
+    first = lose(entered)
+    take(entered)
+    assert not entered.renew(first, lease_s=60)
+
+
+def test_what_was_made_is_current(entered):
+    assert entered.commit(take(entered), {"video": "key"})
+    assert entered.product("a", "mux") == {"video": "key"}
+
+
+def test_nothing_is_current_before_it_is_made(entered):
+    take(entered)
+    assert entered.product("a", "mux") is None
+
+
+def test_a_slow_worker_may_still_hand_in_if_nobody_took_over(entered):
+    assert entered.commit(lose(entered), {"video": "late"})
+
+
+def test_the_loser_of_a_lease_cannot_hand_in(entered):
+    slow = lose(entered)
+    quick = take(entered)
+    assert not entered.commit(slow, {"video": "slow"})
+    assert entered.product("a", "mux") is None
+    assert entered.commit(quick, {"video": "quick"})
+    assert entered.product("a", "mux") == {"video": "quick"}
+
+
+def test_what_is_made_is_not_made_again(entered):
+    lease = take(entered)
+    entered.commit(lease, {"video": "first"})
+    assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
+    assert not entered.commit(lease, {"video": "second"})
+    assert entered.product("a", "mux") == {"video": "first"}
+
+
+def test_a_lease_given_back_can_be_taken_at_once_but_is_rung_for_after_its_pause(entered):
+    lease = take(entered)
+    assert entered.give_back(lease, after_s=SHORT_S)
+    assert not entered.ring("a", "mux", window_s=60)
+    time.sleep(2 * SHORT_S)
+    assert entered.ring("a", "mux", window_s=60)
+    assert take(entered).attempts == 2
+
+
+def test_the_loser_of_a_lease_cannot_give_it_back(entered):
+    slow = lose(entered)
+    take(entered)
+    assert not entered.give_back(slow, after_s=0)
+    assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
+
+
+def test_a_product_that_ends_worker_after_worker_is_given_up(entered):
+    for _ in range(2):
+        lose(entered, max_attempts=2)
+    with pytest.raises(WorkerLost, match="mux: 2 workers died on it"):
+        entered.take("a", "mux", lease_s=60, max_attempts=2)
+
+
+def test_the_attempts_at_one_product_do_not_count_for_another(entered):
+    lose(entered, "download")
+    assert take(entered, "embed").attempts == 1
+
+
+def test_the_wait_for_a_worker_is_measured(entered):
+    entered.ring("a", "mux", window_s=60)
+    time.sleep(0.1)
+    take(entered)
+    assert 0.09 < entered.waited_s("a", "mux") < 2
+
+
+def test_nobody_waited_for_a_product_that_was_never_rung_for(entered):
+    take(entered)
+    assert entered.waited_s("a", "mux") == 0
+
+
+def test_many_changes_at_once_are_all_kept(entered):
+    numbers = iter(range(8))
+    race(lambda: report(entered, f"stage {next(numbers)}", 1))
+    entered.end("a", "success", SUCCESS)
+    assert len(told(entered)) == 9
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("url", ["", "amqp://guest:secret@host", "http://host", "memory"])
+def test_an_address_of_another_kind_is_refused_without_its_secrets(url):
+    with pytest.raises(InvalidInput, match="FARM_BROKER_URL") as caught:
+        open_registry(url)
+    assert "secret" not in caught.value.message
+
+
+def test_a_broker_that_does_not_answer_is_named_without_its_password():
+    registry = open_registry("redis://:secret@127.0.0.1:1/0")
+    with pytest.raises(FarmUnreachable, match=r"no broker answers at 127\.0\.0\.1:1") as caught:
+        registry.job("a")
+    assert "secret" not in caught.value.message
+
+
+def test_two_clients_of_one_broker_see_the_same_book(broker):
+    open_registry(broker).add("a", REQUEST)
+    assert open_registry(broker).job("a").state == "queued"
+
+
+def test_two_registries_in_memory_share_nothing():
+    open_registry("memory://").add("a", REQUEST)
+    assert open_registry("memory://").jobs(10) == []

@@ -1,0 +1,153 @@
+"""The environment, read once."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from farm.errors import FarmUnreachable, InvalidInput
+from farm.settings import Settings
+
+DEFAULTS = {
+    "broker_url": None,
+    "store_url": None,
+    "weights": None,
+    "preset": "miniature",
+    "device": "auto",
+    "cpu_concurrency": 2,
+    "lease_s": 15,
+    "reap_every_s": 5,
+    "ring_s": 3600,
+    "max_attempts": 3,
+    "step_timeout_s": 3600,
+    "max_visual_bytes": 200_000_000,
+    "max_sound_bytes": 50_000_000,
+    "fetch_timeout_s": 300,
+    "fetch_allow": (),
+}
+
+WRONG = [
+    ("FARM_CPU_CONCURRENCY", "0"),
+    ("FARM_CPU_CONCURRENCY", "many"),
+    ("FARM_CPU_CONCURRENCY", "1.5"),
+    ("FARM_LEASE_S", "0"),
+    ("FARM_LEASE_S", "-1"),
+    ("FARM_LEASE_S", "soon"),
+    ("FARM_REAP_EVERY_S", "0"),
+    ("FARM_RING_S", "0"),
+    ("FARM_MAX_ATTEMPTS", "0"),
+    ("FARM_STEP_TIMEOUT_S", "0"),
+    ("FARM_MAX_VISUAL_BYTES", "0"),
+    ("FARM_MAX_SOUND_BYTES", "200 MB"),
+    ("FARM_FETCH_TIMEOUT_S", ""),
+]
+
+
+def test_an_empty_environment_gives_the_defaults():
+    settings = Settings.load({})
+    assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
+
+
+def test_every_setting_has_a_sentence():
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_variable_sets_its_field():
+    settings = Settings.load({"FARM_LEASE_S": "2.5", "FARM_PRESET": "large", "FARM_MAX_ATTEMPTS": "7"})
+    assert (settings.lease_s, settings.preset, settings.max_attempts) == (2.5, "large", 7)
+
+
+def test_variables_of_others_are_not_looked_at():
+    assert Settings.load({"PATH": "/bin", "FARMER": "x", "MY_FARM_LEASE_S": "0"}) == Settings()
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_value_is_refused_by_the_variables_name(name, value):
+    with pytest.raises(InvalidInput) as caught:
+        Settings.load({name: value})
+    described = Settings.model_fields[name.removeprefix("FARM_").lower()].description
+    assert caught.value.message.startswith(f"{name}: got {value!r}; ")
+    assert caught.value.message.endswith(f"; allowed: {described}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("FARM_LEASES_S", "FARM_LEASE_S"),
+        ("FARM_BROKER", "FARM_BROKER_URL"),
+        ("FARM_MAX_ATTEMPT", "FARM_MAX_ATTEMPTS"),
+        ("FARM_STORE", "FARM_STORE_URL"),
+    ],
+)
+def test_an_unknown_variable_is_answered_with_the_nearest(wrong, right):
+    with pytest.raises(InvalidInput) as caught:
+        Settings.load({wrong: "secret"})
+    assert caught.value.message == f"{wrong}: there is no such field; did you mean {right}?"
+
+
+def test_networks_stand_with_commas_between():
+    settings = Settings.load({"FARM_FETCH_ALLOW": "10.1.0.0/16, 192.168.7.1,fd00::/8"})
+    assert settings.fetch_allow == (ip_network("10.1.0.0/16"), ip_network("192.168.7.1/32"), ip_network("fd00::/8"))
+
+
+def test_no_networks_may_stand():
+    assert Settings.load({"FARM_FETCH_ALLOW": ""}).fetch_allow == ()
+
+
+@pytest.mark.parametrize("value", ["everything", "10.0.0.1/8"])
+def test_what_is_no_network_is_refused(value):
+    with pytest.raises(InvalidInput, match="FARM_FETCH_ALLOW"):
+        Settings.load({"FARM_FETCH_ALLOW": value})
+
+
+def test_folders_follow_from_the_home(tmp_path):
+    settings = Settings.load({"FARM_HOME": str(tmp_path)})
+    assert settings.weights_folder == tmp_path / "weights"
+    assert settings.store_address == (tmp_path / "store").as_uri()
+    assert settings.broker_note == tmp_path / "run" / "broker"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_home_may_begin_with_a_tilde():
+    assert Settings(home=Path("~/farm")).folder == Path.home().resolve() / "farm"
+
+
+def test_store_and_weights_may_lie_elsewhere(tmp_path):
+    settings = Settings.load({"FARM_STORE_URL": "memory://", "FARM_WEIGHTS": str(tmp_path)})
+    assert (settings.store_address, settings.weights_folder) == ("memory://", tmp_path)
+
+
+def test_the_broker_of_the_home_is_found_by_its_note(tmp_path):
+    settings = Settings(home=tmp_path)
+    settings.broker_note.parent.mkdir()
+    settings.broker_note.write_text("redis://:pass@127.0.0.1:1234/0\n")
+    assert settings.broker_address == "redis://:pass@127.0.0.1:1234/0"
+
+
+def test_a_broker_that_was_set_goes_before_the_note(tmp_path):
+    settings = Settings(home=tmp_path, broker_url="redis://far/0")
+    settings.broker_note.parent.mkdir()
+    settings.broker_note.write_text("redis://near/0")
+    assert settings.broker_address == "redis://far/0"
+
+
+def test_without_a_broker_the_sentence_says_what_to_do(tmp_path):
+    with pytest.raises(FarmUnreachable, match=r"no farm is up in .*; start one with `farm up`, or set FARM_BROKER_URL"):
+        _ = Settings(home=tmp_path).broker_address
+
+
+def test_the_brokers_password_is_in_no_repr():
+    settings = Settings.load({"FARM_BROKER_URL": "redis://:hunter2@host/0"})
+    assert "hunter2" not in f"{settings!r} {settings}"
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().lease_s = 1  # type: ignore[misc]
+
+
+def test_equal_settings_are_one_key():
+    assert hash(Settings(lease_s=3)) == hash(Settings(lease_s=3))
