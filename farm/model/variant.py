@@ -62,7 +62,8 @@ class Variants:
         self._resident = None
         for name in changed:
             self._make(name, recipes.get(name, PLAIN))
-        place(self._model, self._device, resident=variant.resident)
+        # Prefetching copies from pinned memory, and torchao's tensors cannot be pinned.
+        place(self._model, self._device, resident=variant.resident, prefetch=variant.quant is None)
         self._resident = (variant.resident,)
         return True
 

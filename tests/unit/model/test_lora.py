@@ -144,3 +144,23 @@ def test_a_file_that_is_no_safetensors_is_refused(parameters: dict[str, Size], t
         Adapter(tmp_path / "adapter.safetensors", parameters)
     with pytest.raises(PipelineLoadFailed, match=r"none\.safetensors cannot be read"):
         Adapter(tmp_path / "none.safetensors", parameters)
+
+
+def test_a_file_of_the_text_to_video_model_changes_what_that_model_has(
+    write: Write, parameters: dict[str, Size]
+) -> None:
+    # given rank-one pairs for every linear of a block that text-to-video has, under original names
+    modules = [f"blocks.1.{kind}.{part}" for kind in ("self_attn", "cross_attn") for part in "qkvo"]
+    modules += ["blocks.1.ffn.0", "blocks.1.ffn.2"]
+    native = dict(zip(modules, attention_and_feed_forward(), strict=True))
+    tensors = {}
+    for module, weight in native.items():
+        out, wide = parameters[weight]
+        tensors |= {f"{module}.lora_A.weight": noise(1, wide), f"{module}.lora_B.weight": noise(out, 1)}
+    # then exactly those change, and the image and the sound keep their weights
+    assert {*write(tensors).shapes} == {*native.values()}
+
+
+def attention_and_feed_forward() -> list[str]:
+    parts = [f"{kind}.{part}" for kind in ("attn1", "attn2") for part in ("to_q", "to_k", "to_v", "to_out.0")]
+    return [f"blocks.1.{part}.weight" for part in (*parts, "ffn.net.0.proj", "ffn.net.2")]

@@ -1,0 +1,89 @@
+"""What only a GPU can show: kernels, streams and eight-bit products that a CPU does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from farm.model.attention import AUTO, EXACT, chosen
+from farm.model.caching import TeaCache
+from farm.model.pipeline import Pipeline, Sampling, load_pipeline
+from farm.model.presets import Preset
+from farm.model.quantise import SCHEMES
+from farm.model.variant import Variant
+from farm.plan import Plan, audio_rows
+from tests.unit.model.conftest import quiet
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+
+@pytest.fixture(scope="module")
+def fast(tiny: Preset, weights: Path) -> Pipeline:
+    return load_pipeline(weights, replace(tiny, dtype="bfloat16"), "cuda")
+
+
+@pytest.fixture
+def draw(fast: Pipeline, plan: Plan, sampling: Sampling, voice: Tensor, picture: np.ndarray) -> Callable[..., Tensor]:
+    """The first chunk by a variant, after which the plain model is back."""
+    chunk, condition = plan.chunk(0), fast.condition(picture, size="infinitetalk-480", frame_num=9)
+
+    def drawn(variant: Variant, **changes: Any) -> Tensor:
+        fast.become(variant)
+        frames, _ = fast.chunk(
+            chunk,
+            condition=condition,
+            text=fast.encode_text("a man talks"),
+            negative_text=fast.encode_text("blurred"),
+            audio=voice[:, audio_rows(chunk, voice.shape[1])],
+            tail=None,
+            sampling=replace(sampling, **changes),
+            report=quiet,
+        )
+        fast.become(Variant())
+        return frames
+
+    return drawn
+
+
+def test_auto_takes_an_exact_kernel_that_works() -> None:
+    assert chosen(AUTO, "cuda", torch.bfloat16, heads=40, head_dim=128) in EXACT
+
+
+@pytest.mark.parametrize("resident", [0, 300_000])
+def test_streamed_blocks_change_no_bit(draw: Callable[..., Tensor], resident: int) -> None:
+    plain = draw(Variant())
+    assert torch.equal(draw(Variant(resident=resident)), plain)
+    assert torch.equal(draw(Variant()), plain)
+
+
+def test_streamed_blocks_may_be_skipped(draw: Callable[..., Tensor]) -> None:
+    changes = {"steps": 8, "teacache": TeaCache(1e9, (1.0, 0.0))}
+    assert torch.equal(draw(Variant(resident=0), **changes), draw(Variant(), **changes))
+
+
+@pytest.mark.parametrize("resident", [None, 0])
+@pytest.mark.parametrize("quant", SCHEMES)
+def test_every_scheme_works_resident_and_streamed(
+    draw: Callable[..., Tensor], quant: str, resident: int | None
+) -> None:
+    plain = draw(Variant())
+    rounded = draw(Variant(quant=quant, resident=resident))
+    assert 0 < (rounded - plain).norm() / plain.norm() < 0.2
+    assert torch.equal(draw(Variant()), plain)
+
+
+def test_an_adapter_is_merged_streamed_and_gone_again(draw: Callable[..., Tensor], tmp_path: Path) -> None:
+    save_file({"blocks.0.norm3.diff": torch.ones(128)}, tmp_path / "adapter.safetensors")
+    adapters = ((tmp_path / "adapter.safetensors", 0.5),)
+    plain, adapted = draw(Variant()), draw(Variant(adapters=adapters))
+    assert not torch.equal(adapted, plain)
+    assert torch.equal(draw(Variant(adapters=adapters, resident=0)), adapted)
+    assert torch.equal(draw(Variant()), plain)
