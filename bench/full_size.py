@@ -33,7 +33,6 @@ VARIANTS = {
     "bfloat16": Variant(),
     **{scheme: Variant(quant=scheme) for scheme in SCHEMES},
     "streamed from the host": Variant(resident=0),
-    "fp8-dynamic and streamed": Variant(quant="fp8-dynamic", resident=0),
 }
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 
-def place(model: Any, device: str, *, resident: int | None, prefetch: bool) -> None:
+def place(model: Any, device: str, *, resident: int | None) -> None:
     """Puts the model on the device, but of its blocks only the first ones with at most `resident` parameters in all.
 
-    None keeps all of them there. On CUDA, `prefetch` copies a block while the one before it computes.
+    None keeps all of them there. On CUDA, a block is copied while the one before it computes.
     """
     blocks, stay = model.blocks, _fitting(model.blocks, resident)
     if stay == len(blocks):
@@ -28,7 +28,7 @@ def place(model: Any, device: str, *, resident: int | None, prefetch: bool) -> N
         model.enable_group_offload(
             torch.device(device),
             num_blocks_per_group=1,
-            use_stream=prefetch and torch.device(device).type == "cuda",
+            use_stream=torch.device(device).type == "cuda",
         )
     finally:
         model._modules = modules

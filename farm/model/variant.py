@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from farm.errors import InvalidInput
 from farm.model.lora import Adapter
 from farm.model.offload import place, release
 from farm.model.quantise import check_scheme, quantisable, quantised
@@ -29,6 +30,10 @@ class Variant:
     """One of `farm.model.quantise.SCHEMES`, or the model's own dtype."""
     resident: int | None = None
     """How many of the blocks' parameters stay on the device while the others stream in; None = all stay."""
+
+    def __post_init__(self) -> None:
+        if self.quant and self.resident is not None:  # torchao's tensors refuse to change their device under torch 2.11
+            raise InvalidInput("quant: rounded weights cannot be streamed; allowed: quant or offload_model, not both")
 
 
 Recipe = tuple[tuple[tuple[Path, float], ...], str | None]
@@ -63,7 +68,7 @@ class Variants:
         for name in changed:
             self._make(name, recipes.get(name, PLAIN))
         # Prefetching copies from pinned memory, and torchao's tensors cannot be pinned.
-        place(self._model, self._device, resident=variant.resident, prefetch=variant.quant is None)
+        place(self._model, self._device, resident=variant.resident)
         self._resident = (variant.resident,)
         return True
 

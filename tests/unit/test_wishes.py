@@ -119,12 +119,12 @@ def test_streaming_is_refused_elsewhere_with_the_reason(asked: dict[str, Any], o
 
 
 def test_the_result_tells_what_was_used_of_what_was_left_open() -> None:
-    farm = settings(QUANT="int8", OFFLOAD="on", SKIP_LAST_STEP="true")
+    farm = settings(OFFLOAD="on", SKIP_LAST_STEP="true")
     used = as_used(request(), sampling(request(), LARGE, farm), farm, "native")
     assert used.pop("negative_prompt").startswith("bright tones")
     assert used == {
         "sample_shift": 7.0,
-        "quant": "int8",
+        "quant": None,
         "offload_model": True,
         "num_persistent_param_in_dit": 0,
         "skip_last_step": True,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from farm.errors import PipelineLoadFailed
+from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.checkpoints import load_part
 from farm.model.quantise import check_scheme
 from farm.model.stored import stored_part
@@ -39,13 +39,9 @@ def test_the_prediction_stays_near_the_exact_one(
     assert 1e-4 < error < bound
 
 
-def test_rounded_blocks_can_be_streamed(weights: Path) -> None:
-    model = load_part(weights, "transformer", dtype="float32")
-    variants = Variants(model, stored_part(weights, "transformer"), "cpu")
-    variants.switch(Variant(quant="int8"))
-    resident = predicted(model)
-    variants.switch(Variant(quant="int8", resident=0))
-    assert torch.equal(predicted(model), resident)
+def test_rounded_blocks_are_not_streamed() -> None:
+    with pytest.raises(InvalidInput, match="quant or offload_model, not both"):
+        Variant(quant="int8", resident=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may be able to")

@@ -92,7 +92,8 @@ def test_the_plain_model_comes_back_bit_for_bit(changing: Pipeline, first: Path,
         Variant(adapters=((first, 0.7),)),
         Variant(adapters=((second, 1.2), (first, 0.1))),
         Variant(adapters=((first, 0.3),), quant="int8"),
-        Variant(quant="fp8", resident=0),
+        Variant(quant="fp8"),
+        Variant(adapters=((first, 0.3),), resident=0),
     ):
         assert changing.become(variant)
         assert not same(bits(changing.transformer), plain)
