@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farm.job import JobRequest
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
 from farm.model.presets import preset
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+    from farm.model.speakers import Box
 
 
 def generate(work: Work) -> dict[str, Any]:
@@ -137,8 +140,17 @@ def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition,
         key = work.goods(Step("generate", 0))["condition"]
         return Condition.from_tensors(_load(work, key)), key
     frame = _frame(work.fetch(source["visual"], "visual"), source["kind"], chunk)
-    condition = pipeline.condition(frame, size=work.request.size, frame_num=work.request.frame_num)
+    request = work.request
+    condition = pipeline.condition(frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request))
     return condition, _save(work, condition, "condition.safetensors")
+
+
+def boxes(request: JobRequest) -> list[Box]:
+    """Two speakers' boxes in the model's order, out to whole pixels; the place of a single one plays no part."""
+    if request.bbox is None or request.bbox.person2 is None:
+        return []
+    corners = (request.bbox.person1, request.bbox.person2)
+    return [(floor(top), floor(left), ceil(bottom), ceil(right)) for left, top, right, bottom in corners]
 
 
 def _frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
