@@ -172,7 +172,9 @@ class JobRequest(Contract):
     num_persistent_param_in_dit: int | None = Field(None, ge=0, description="0 or more, or null")
     offload_model: bool | None = Field(None, description="true, false or null")
     quant_dir: str | None = Field(None, description="a folder that the operator has configured, or null")
-    scene_seg: bool = Field(False, description="true: cut a source video at its scene changes")
+    scene_seg: bool = Field(
+        False, description="true: a source video's scenes are made apart, so that none begins with another's picture"
+    )
     output_config: OutputConfig | None = Field(None, description='{"store": "s3", "volume" or "inline", ...} or null')
     webhook: str | None = Field(None, description="an https URL that is called at the end, or null")
     priority: Literal["low", "normal", "high"] = Field("normal", description="low, normal or high")
@@ -253,7 +255,6 @@ NOT_YET: dict[str, Any] = {
     "num_persistent_param_in_dit": None,
     "offload_model": None,
     "quant_dir": None,
-    "scene_seg": False,
     "output_config": None,
     "webhook": None,
 }

@@ -40,6 +40,8 @@ def _visual(work: Work) -> tuple[str, str]:
     key, path = _bring(work, work.request.cond_video, "cond_video", work.settings.max_visual_bytes)
     found = expect_visual(path, field="cond_video")
     _check_boxes(work, found)
+    if work.request.scene_seg and isinstance(found, Picture):
+        raise InvalidInput("scene_seg: got True, but cond_video is a picture; allowed: true with a video")
     return key, "image" if isinstance(found, Picture) else "video"
 
 

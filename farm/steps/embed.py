@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farm.errors import InvalidInput
+from farm.media import scenes
 from farm.media.audio import speech
 from farm.media.mix import mix, tracks
 from farm.model.presets import preset
-from farm.plan import FPS, SPEECH_RATE, Plan, frames_of
+from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
 from farm.steps.features import remembered
 from farm.steps.route import Step
 from farm.steps.work import Work
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def embed(work: Work) -> dict[str, Any]:
-    """A key of `embeddings` for each speaker, their `rows`; the video's `sound`, `frames` and `chunks`; `warnings`."""
+    """Keys of the speakers' `embeddings`, their `rows`; the video's `sound`, `frames`, `chunks`, `cuts`; `warnings`."""
     work.report("embeddings_started")
     with work.timed("embedding"):
         sounds = work.goods(Step("download"))["sounds"]
@@ -35,9 +36,11 @@ def embed(work: Work) -> dict[str, Any]:
         padded = [_padded(voice, work.request.frame_num) for voice in voices]
         embeddings = [_embedding(work, voice) for voice in padded]
         sound = _mixed(work, paths, frames) if len(paths) > 1 else sounds[0]
-    work.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2))
-    chunks = Plan(frames, work.request.frame_num, work.request.motion_frame).chunks
-    facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": chunks}
+    with work.timed("preprocess"):
+        cuts = _cuts(work, frames)
+    work.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
+    chunks = Plan(frames, work.request.frame_num, work.request.motion_frame, cuts).chunks
+    facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": chunks, "cuts": cuts}
     return {"embeddings": embeddings, "sound": sound, **facts, "warnings": _warnings(work, heard, frames)}
 
 
@@ -69,6 +72,14 @@ def _mixed(work: Work, paths: list[Path], frames: int) -> str:
 def _in_turn(work: Work) -> bool:
     """Whether one recording follows the other; spoken turns wait for each other already."""
     return work.request.tts_audio is None and work.request.audio_type == "add"
+
+
+def _cuts(work: Work, frames: int) -> tuple[int, ...]:
+    """The frames with which new scenes of the source begin, if the request wants them apart."""
+    if not work.request.scene_seg:
+        return ()
+    source = work.fetch(work.goods(Step("download"))["visual"], "visual")
+    return joined(scenes.cuts(source, frames=frames), frames)
 
 
 def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]:

@@ -85,5 +85,5 @@ def _timings(work: Work) -> dict[str, int]:
 def _params(work: Work) -> dict[str, Any]:
     """Every parameter as it was used, with the model's own values where the request left them open."""
     facts, used = work.goods(Step("embed")), work.goods(Step("generate"))["used"]
-    plan = {"model": work.settings.preset, "frames": facts["frames"], "chunks": facts["chunks"]}
+    plan = {"model": work.settings.preset, **{name: facts[name] for name in ("frames", "chunks", "cuts")}}
     return {**work.request.model_dump(mode="json"), **used, **plan}

@@ -155,7 +155,6 @@ SERVED_LATER: list[tuple[str, dict[str, Any]]] = [
     ("num_persistent_param_in_dit", {"num_persistent_param_in_dit": 0}),
     ("offload_model", {"offload_model": False}),
     ("quant_dir", {"quant_dir": "quant"}),
-    ("scene_seg", {"scene_seg": True}),
     ("output_config", {"output_config": {"store": "s3"}}),
     ("webhook", {"webhook": "https://example.org/done"}),
 ]
