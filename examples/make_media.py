@@ -1,16 +1,16 @@
-"""Makes the examples' media, always the same: a drawn face and a spoken sentence.
+"""Makes the examples' media, always the same: drawn faces and spoken sentences.
 
 python -m examples.make_media
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 from farm.media.speech import speak
 
@@ -20,6 +20,9 @@ SENTENCE = (
     "Hello! Give this farm a face and a voice, and it makes a talking video of them. "
     "A long speech is cut into chunks, and each chunk goes on from the last."
 )
+
+QUESTION, ANSWER = "Who are you, and who drew the two of us?", "I am the second voice. A program drew us both."
+"""What the first and the second of a couple say."""
 
 SIDE, FINER = 512, 4
 """Pixels of the finished picture, and how many times finer it is drawn: shrinking makes the edges smooth."""
@@ -34,21 +37,35 @@ EYE, IRIS, IRIS_LIGHT, PUPIL = (253, 251, 248), (66, 108, 104), (118, 160, 148),
 LIPS, LIPS_DARK, TEETH = (196, 92, 88), (122, 46, 52), (255, 252, 247)
 WOOL, WOOL_DARK, WOOL_LIGHT = (225, 139, 84), (199, 113, 66), (239, 164, 110)
 
+OTHER_DYES = {
+    HAIR: (188, 132, 66),
+    HAIR_LIGHT: (224, 178, 104),
+    WOOL: (84, 112, 168),
+    WOOL_DARK: (62, 86, 138),
+    WOOL_LIGHT: (122, 148, 196),
+    IRIS: (92, 70, 50),
+    IRIS_LIGHT: (146, 112, 78),
+}
+"""What tells the second of a couple from the first."""
+
 
 @dataclass(frozen=True)
 class Sheet:
-    """A sheet of paper, drawn upon in the coordinates of the finished picture."""
+    """A sheet of paper, drawn upon in the coordinates of the finished picture; `dyes` take the place of colours."""
 
     paper: Image.Image
+    dyes: Mapping[Colour, Colour] = field(default_factory=dict)
 
     def oval(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
         box = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-        ImageDraw.Draw(self.paper).ellipse([edge * FINER for edge in box], fill=colour)
+        ImageDraw.Draw(self.paper).ellipse([edge * FINER for edge in box], fill=self.dyes.get(colour, colour))
 
     def shape(self, points: Sequence[Point], colour: Colour) -> None:
         """A closed shape whose outline runs smoothly through the points."""
         outline = smooth([points[-1], *points, *points[:2]])
-        ImageDraw.Draw(self.paper).polygon([(x * FINER, y * FINER) for x, y in outline], fill=colour)
+        ImageDraw.Draw(self.paper).polygon(
+            [(x * FINER, y * FINER) for x, y in outline], fill=self.dyes.get(colour, colour)
+        )
 
     def stroke(self, points: Sequence[Point], width: float, colour: Colour) -> None:
         """A smooth line through the points, thin at both ends."""
@@ -84,9 +101,18 @@ def both(points: Sequence[Point]) -> list[Point]:
     return [*points, *left]
 
 
-def portrait() -> Image.Image:
+def couple() -> Image.Image:
+    """Two friendly faces side by side, 640 x 320."""
+    side = 320
+    together = Image.new("RGB", (2 * side, side))
+    for place, one in enumerate((portrait(), ImageOps.mirror(portrait(OTHER_DYES)))):
+        together.paste(one.resize((side, side), Image.Resampling.LANCZOS), (place * side, 0))
+    return together
+
+
+def portrait(dyes: Mapping[Colour, Colour] | None = None) -> Image.Image:
     """A friendly face, 512 x 512, looking at us."""
-    sheet = Sheet(Image.new("RGB", (SIDE * FINER,) * 2, WALL))
+    sheet = Sheet(Image.new("RGB", (SIDE * FINER,) * 2, WALL), dyes or {})
     for draw in (wall, hair_behind, shoulders, neck, ears, face, cheeks, eyes, brows, nose, mouth, fringe):
         draw(sheet)
     return sheet.paper.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -173,7 +199,10 @@ def fringe(sheet: Sheet) -> None:
 
 def main() -> None:
     portrait().save(FOLDER / "portrait.png", optimize=True)
+    couple().save(FOLDER / "couple.png", optimize=True)
     speak(SENTENCE, FOLDER / "speech.wav")
+    speak(QUESTION, FOLDER / "question.wav")
+    speak(ANSWER, FOLDER / "answer.wav", voice="en-gb+f3")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,21 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from farm.errors import InvalidInput
 from farm.mistake import first_mistake
+from farm.turns import has_turns, turns
 
 SCHEMES = ("http", "https", "store")
 
@@ -47,6 +57,18 @@ def _one_over_four(value: int) -> int:
     return value
 
 
+def _corners(value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x_min, y_min, x_max, y_max = value
+    if not (0 <= x_min < x_max and 0 <= y_min < y_max):
+        raise PydanticCustomError("corners", "it must hold 0 <= x_min < x_max and 0 <= y_min < y_max")
+    return value
+
+
+def _of_person1(value: Any) -> Any:
+    """One box alone is the first speaker's."""
+    return {"person1": value} if isinstance(value, list | tuple) else value
+
+
 Source = Annotated[str, Field(min_length=1), AfterValidator(_source)]
 Words = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_speakable)]
 FrameCount = Annotated[int, AfterValidator(_one_over_four)]
@@ -60,7 +82,7 @@ class CondAudio(Contract):
 
 
 class TtsAudio(Contract):
-    """Words to be spoken, with a voice for each speaker."""
+    """Words to be spoken, with a voice for each speaker; a second voice means `(s1) ... (s2) ...` turns in the text."""
 
     text: Words
     human1_voice: str | None = None
@@ -74,7 +96,11 @@ class Lora(Contract):
     scale: float = 1.0
 
 
-Box = tuple[float, float, float, float]
+Box = Annotated[
+    tuple[float, float, float, float],
+    Field(strict=False),  # a list, which is what JSON's array is once `_of_person1` has seen it
+    AfterValidator(_corners),
+]
 
 
 class Boxes(Contract):
@@ -104,14 +130,16 @@ class JobRequest(Contract):
     )
     cond_video: Source = Field(description="the face: an image or a video, as URL, data URI, base64, store key or path")
     cond_audio: CondAudio | None = Field(
-        None, description='the voice: {"person1": sound}, in the same forms as cond_video'
+        None, description='the voices: {"person1": sound, "person2": sound or null}, in the same forms as cond_video'
     )
-    tts_audio: TtsAudio | None = Field(None, description='words to speak instead of a sound: {"text", "human1_voice"}')
+    tts_audio: TtsAudio | None = Field(
+        None, description='words to speak instead: {"text", "human1_voice"}; with "human2_voice" too, (s1) (s2) turns'
+    )
     audio_type: Literal["para", "add"] | None = Field(
-        None, description="two speakers: para together, add one after the other"
+        None, description="two sounds: para = together, add = one after the other; null for one, add or null for words"
     )
-    bbox: Boxes | Box | None = Field(
-        None, description='where each speaker is: {"person1": [x_min, y_min, x_max, y_max], ...}'
+    bbox: Annotated[Boxes, BeforeValidator(_of_person1)] | None = Field(
+        None, description='where both speakers are: {"person1": [x_min, y_min, x_max, y_max], "person2": [...]} or null'
     )
     size: Literal["infinitetalk-480", "infinitetalk-720"] = Field(
         "infinitetalk-480", description="infinitetalk-480 or infinitetalk-720; the aspect ratio follows the source"
@@ -144,7 +172,9 @@ class JobRequest(Contract):
     num_persistent_param_in_dit: int | None = Field(None, ge=0, description="0 or more, or null")
     offload_model: bool | None = Field(None, description="true, false or null")
     quant_dir: str | None = Field(None, description="a folder that the operator has configured, or null")
-    scene_seg: bool = Field(False, description="true: cut a source video at its scene changes")
+    scene_seg: bool = Field(
+        False, description="true: a source video's scenes are made apart, so that none begins with another's picture"
+    )
     output_config: OutputConfig | None = Field(None, description='{"store": "s3", "volume" or "inline", ...} or null')
     webhook: str | None = Field(None, description="an https URL that is called at the end, or null")
     priority: Literal["low", "normal", "high"] = Field("normal", description="low, normal or high")
@@ -161,6 +191,32 @@ class JobRequest(Contract):
         return self
 
     @model_validator(mode="after")
+    def _speakers_agree(self) -> Self:
+        if self.cond_audio and self.cond_audio.person2 and not self.audio_type:
+            raise _disagreement("audio_type", "two sounds need it")
+        if self.speakers == 1 and self.audio_type:
+            raise _disagreement("audio_type", "there is only one speaker")
+        if self.tts_audio and self.audio_type == "para":
+            raise _disagreement("audio_type", "spoken turns come one after the other")
+        if self.bbox and (self.bbox.person2 is None) is (self.speakers == 2):
+            why = "two speakers need a box each" if self.speakers == 2 else "there is only one speaker"
+            raise _disagreement("bbox.person2", why)
+        return self
+
+    @model_validator(mode="after")
+    def _words_agree(self) -> Self:
+        if self.tts_audio is None:
+            return self
+        if self.speakers == 2:
+            try:
+                turns(self.tts_audio.text)
+            except ValueError as error:
+                raise _disagreement("tts_audio.text", str(error)) from error
+        elif has_turns(self.tts_audio.text):
+            raise _disagreement("tts_audio.text", "it marks turns of two speakers, but there is no human2_voice")
+        return self
+
+    @model_validator(mode="after")
     def _farm_can_do_it(self) -> Self:
         for field, allowed in NOT_YET.items():
             if _look_up(self, field) != allowed:
@@ -168,6 +224,12 @@ class JobRequest(Contract):
                     field, f"this version of the farm cannot do that yet; allowed is {json.dumps(allowed)}"
                 )
         return self
+
+    @property
+    def speakers(self) -> int:
+        """1 or 2: a second speaker has a sound or a voice of his own."""
+        second = (self.cond_audio and self.cond_audio.person2, self.tts_audio and self.tts_audio.human2_voice)
+        return 2 if any(voice is not None for voice in second) else 1
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Self:
@@ -186,12 +248,7 @@ class JobRequest(Contract):
 
 
 NOT_YET: dict[str, Any] = {
-    "cond_audio.person2": None,
-    "tts_audio.human2_voice": None,
-    "audio_type": None,
-    "bbox": None,
     "quant_dir": None,
-    "scene_seg": False,
     "output_config": None,
     "webhook": None,
 }

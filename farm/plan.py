@@ -1,8 +1,10 @@
-"""Pure arithmetic: seconds of speech become video frames, and frames become overlapping chunks."""
+"""Pure arithmetic: seconds of speech become video frames, and frames become scenes of overlapping chunks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 FPS = 25
@@ -13,9 +15,16 @@ LOOK_BEHIND, LOOK_AHEAD = 2, 2
 """How many audio frames the model hears before a chunk's first and after its last video frame."""
 
 
+SHORTEST_SCENE = FPS
+"""Frames below which a scene is not worth a chunk of its own."""
+
+
 @dataclass(frozen=True)
 class Chunk:
-    """One call of the model: `frame_num` frames from `start`, of which the first `overlap` were already shown."""
+    """One call of the model: `frame_num` frames from `start`, of which the first `overlap` were already shown.
+
+    A chunk without overlap begins a scene.
+    """
 
     index: int
     start: int
@@ -28,24 +37,55 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a video of `frames` frames at 25 fps is cut into chunks."""
+    """How a video of `frames` frames at 25 fps is cut into chunks, none of which reaches back into another scene."""
 
     frames: int
     frame_num: int
     motion_frame: int
+    cuts: tuple[int, ...] = ()
+    """The first frame of every scene but the first, rising."""
+
+    def __post_init__(self) -> None:
+        if self.cuts and any(begin >= end for begin, end in self.scenes):
+            raise ValueError(f"cuts are {self.cuts}; they must rise, above 0 and below {self.frames}")
+
+    @property
+    def scenes(self) -> list[tuple[int, int]]:
+        """First frame of each scene, and the frame after its last."""
+        return list(pairwise((0, *self.cuts, self.frames)))
 
     @property
     def chunks(self) -> int:
-        stride = self.frame_num - self.motion_frame
-        return 1 + max(0, ceil((self.frames - self.frame_num) / stride))
+        return sum(self._chunks_of(begin, end) for begin, end in self.scenes)
 
     def chunk(self, index: int) -> Chunk:
-        if not 0 <= index < self.chunks:
-            raise IndexError(f"chunk {index} of a plan of {self.chunks}")
-        start = index * (self.frame_num - self.motion_frame)
-        overlap = self.motion_frame if index else 0
-        keep = min(self.frame_num, self.frames - start) - overlap
-        return Chunk(index, start, self.frame_num, overlap, keep, index == self.chunks - 1)
+        chunks = self.chunks
+        if not 0 <= index < chunks:
+            raise IndexError(f"chunk {index} of a plan of {chunks}")
+        place, scenes = index, iter(self.scenes)
+        begin, end = next(scenes)
+        while place >= self._chunks_of(begin, end):
+            place -= self._chunks_of(begin, end)
+            begin, end = next(scenes)
+        start = begin + place * (self.frame_num - self.motion_frame)
+        overlap = self.motion_frame if place else 0
+        keep = min(self.frame_num, end - start) - overlap
+        return Chunk(index, start, self.frame_num, overlap, keep, index == chunks - 1)
+
+    def _chunks_of(self, begin: int, end: int) -> int:
+        stride = self.frame_num - self.motion_frame
+        return 1 + max(0, ceil((end - begin - self.frame_num) / stride))
+
+
+def joined(cuts: Sequence[int], frames: int) -> tuple[int, ...]:
+    """Those of the rising cuts that leave no scene of a video shorter than SHORTEST_SCENE.
+
+    A shorter scene belongs to the one before it, whose picture then stays; a first one to the one after it.
+    """
+    ends = (*cuts[1:], frames)
+    return tuple(
+        cut for cut, end in zip(cuts, ends, strict=False) if cut >= SHORTEST_SCENE and end - cut >= SHORTEST_SCENE
+    )
 
 
 def frames_of(samples: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from math import ceil
 from pathlib import Path
@@ -88,12 +88,20 @@ def levelled(samples: Samples) -> Samples:
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
     """`samples`, float32 [C, n] or [n] in [-1, 1], as a 16 bit WAV; what is louder is clipped."""
-    whole = np.clip(np.round(np.atleast_2d(samples) * 32768), -32768, 32767).astype("<i2")
+    write_pieces(path, [np.atleast_2d(samples)], rate)
+
+
+def write_pieces(path: Path, track: Iterable[Samples], rate: int) -> None:
+    """Like `write_wav`, of one or more pieces [C, k], which are taken one by one."""
+    rest = iter(track)
+    first = next(rest)
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(whole.shape[0])
+        file.setnchannels(len(first))
         file.setsampwidth(2)
         file.setframerate(rate)
-        file.writeframes(np.ascontiguousarray(whole.T).tobytes())
+        for piece in chain([first], rest):
+            whole = np.clip(np.round(piece * 32768), -32768, 32767).astype("<i2")
+            file.writeframes(np.ascontiguousarray(whole.T).tobytes())
 
 
 def _as_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from farm.errors import FarmError, InvalidInput
 from farm.media import espeak
-from farm.media.audio import Samples, write_wav
+from farm.media.audio import Samples, resampled, write_pieces, write_wav
+from farm.turns import Turn
 
 VOICE = "en-us"
 
@@ -38,13 +39,38 @@ def speak(
     `voice` is a language of `voices()`, optionally with a timbre of `timbres()` (`en-us+f2`); None is `en-us`. Raises
     InvalidInput for an unknown voice, naming near ones, and for a text that is too long or cannot be pronounced.
     """
+    write_wav(path, *_spoken(text, voice, field, voice_field))
+
+
+def converse(
+    said: Sequence[Turn],
+    paths: tuple[Path, Path],
+    *,
+    voices: tuple[str | None, str | None],
+    field: str = "tts_audio.text",
+) -> None:
+    """What two speakers say in turn, as a mono WAV each; both are of one rate and length, one silent at a time.
+
+    Raises as `speak` does.
+    """
+    spoken = [
+        (turn.speaker, *_spoken(turn.words, voices[turn.speaker - 1], field, f"tts_audio.human{turn.speaker}_voice"))
+        for turn in said
+    ]
+    rate = max(own for _, _, own in spoken)
+    for speaker, path in enumerate(paths, start=1):
+        track = (resampled(samples, own, rate) * (who == speaker) for who, samples, own in spoken)
+        write_pieces(path, (np.atleast_2d(samples) for samples in track), rate)
+
+
+def _spoken(text: str, voice: str | None, field: str, voice_field: str) -> tuple[Samples, int]:
     name = _file_of(VOICE if voice is None else voice, voice_field)
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(f"{field}: {len(text):,} characters; allowed: {MAX_CHARACTERS:,}")
     samples, rate = _synthesised(text, name)
     if len(samples) < _SHORTEST_S * rate:
         raise InvalidInput(f"{field}: nothing in {text[:40]!r} can be pronounced; wanted at least one word")
-    write_wav(path, samples, rate)
+    return samples, rate
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -89,11 +89,20 @@ class Tail(Tensors):
     """What a chunk leaves to the next; with it, the next one comes out the same bit for bit whoever makes it."""
 
     motion_frames: Tensor
-    """[3, motion_frame, H, W] float32 in [-1, 1]: the last frames, colours already corrected."""
+    """[3, motion_frame, H, W] float32 in [-1, 1]: the last frames, colours already corrected; none after a cut."""
     generator_state: Tensor
     """uint8, of the job's random generator."""
     colours: Tensor
-    """[2, 3]: Lab mean and deviation of the job's first picture."""
+    """[2, 3]: Lab mean and deviation of the scene's first picture."""
+
+    def cut(self) -> Self:
+        """What a new scene takes from it: the random generator goes on, no frame does."""
+        return replace(self, motion_frames=self.motion_frames[:, :0])
+
+    @property
+    def shown(self) -> bool:
+        """Whether the next chunk goes on from frames."""
+        return self.motion_frames.shape[1] > 0
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ class Pipeline:
         """The chunk's new frames [3, keep, H, W] in [-1, 1] on the CPU, and the tail for the next chunk.
 
         `text` and `negative_text` are [tokens, text_dim]; `audio` [S, frame_num + 4, layers, dim] holds the rows that
-        `farm.plan.audio_rows` chooses; `tail` is that of the chunk before, None for the first.
+        `farm.plan.audio_rows` chooses; `tail` is that of the chunk before, cut if a scene begins, None for the first.
         Raises InvalidInput for parts that do not fit together, OutOfMemory, GenerationFailed, and what `report` raises.
         """
         _check(chunk, condition, audio, tail, sampling)
@@ -161,7 +170,7 @@ class Pipeline:
         with _memory(self.device, f"{condition.frame.shape[1]}x{condition.frame.shape[2]}"):
             noise, generator_state = draw_noise(condition.latents, tail, sampling)
             motion = self._motion(condition, tail)
-            colours = tail.colours if tail else statistics(condition.frame)
+            colours = tail.colours if tail and tail.shown else statistics(condition.frame)
 
             latents = self._denoise(noise, motion, condition, text, negative_text, audio, sampling, report)
             if not latents.isfinite().all():
@@ -175,7 +184,7 @@ class Pipeline:
 
     def _motion(self, condition: Condition, tail: Tail | None) -> Tensor:
         """The clean latents [16, g, h, w] that the chunk begins with: the picture, or the frames shown last."""
-        if tail is None:
+        if tail is None or not tail.shown:
             return condition.latents[4:, :1].to(self.device)
         return self.vae.encode(tail.motion_frames.to(self.device))
 
@@ -261,7 +270,7 @@ def draw_noise(like: Tensor, tail: Tail | None, sampling: Sampling) -> tuple[Ten
     """The chunk's noise [16, T, h, w] and the state in which it leaves the generator, always drawn on the CPU.
 
     A later chunk draws on, for every step and once more, and throws that away: the original noised its motion latents
-    and overwrote them before use, and its seeds are reproduced only so.
+    and overwrote them before use, and its seeds are reproduced only so. After a cut there are none to draw for.
     """
     generator = torch.Generator().manual_seed(sampling.seed)
     if tail:

@@ -1,4 +1,4 @@
-"""Station `download`: the picture or video and the voice, fetched or spoken, checked, and in the store."""
+"""Station `download`: the picture or video and the voices, fetched or spoken, checked, and in the store."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import DownloadFailed, InvalidInput
+from farm.job import TtsAudio
 from farm.media.fetch import fetch
-from farm.media.probe import Picture, expect_sound, expect_visual
-from farm.media.speech import speak
+from farm.media.probe import Clip, Picture, expect_sound, expect_visual
+from farm.media.speech import converse, speak
 from farm.model.presets import preset
 from farm.steps.work import Work
 from farm.store import keys
+from farm.turns import turns
 
 
 def download(work: Work) -> dict[str, Any]:
-    """`visual` and `sound` (store keys) and `kind` of the visual, `image` or `video`."""
+    """`visual` (a store key) and its `kind`, `image` or `video`; `sounds`, a store key for each speaker."""
     work.report("validation_started")
     _check_size(work)
     work.report("validation_ok")
     work.report("downloads_started")
     with work.timed("preprocess"):
         visual, kind = _visual(work)
-        sound = _sound(work)
+        sounds = _sounds(work)
     work.report("downloads_ok")
-    return {"visual": visual, "kind": kind, "sound": sound}
+    return {"visual": visual, "kind": kind, "sounds": sounds}
 
 
 def _check_size(work: Work) -> None:
@@ -37,19 +39,44 @@ def _check_size(work: Work) -> None:
 def _visual(work: Work) -> tuple[str, str]:
     key, path = _bring(work, work.request.cond_video, "cond_video", work.settings.max_visual_bytes)
     found = expect_visual(path, field="cond_video")
+    _check_boxes(work, found)
+    if work.request.scene_seg and isinstance(found, Picture):
+        raise InvalidInput("scene_seg: got True, but cond_video is a picture; allowed: true with a video")
     return key, "image" if isinstance(found, Picture) else "video"
 
 
-def _sound(work: Work) -> str:
+def _check_boxes(work: Work, found: Picture | Clip) -> None:
+    boxes = work.request.bbox.model_dump(exclude_none=True) if work.request.bbox else {}
+    for person, (left, top, right, bottom) in boxes.items():
+        if right > found.width or bottom > found.height:
+            raise InvalidInput(
+                f"bbox.{person}: got [{left:g}, {top:g}, {right:g}, {bottom:g}]; "
+                f"allowed: x up to {found.width}, y up to {found.height}, the size of cond_video"
+            )
+
+
+def _sounds(work: Work) -> list[str]:
     request = work.request
     if request.tts_audio:
-        path = work.scratch / "speech.wav"
-        speak(request.tts_audio.text, path, voice=request.tts_audio.human1_voice)
-        return work.put(path, path.name)
+        return _spoken(work, request.tts_audio)
     if request.cond_audio is None:
         raise InvalidInput("cond_audio: got None; give exactly one of cond_audio and tts_audio")
-    key, path = _bring(work, request.cond_audio.person1, "cond_audio.person1", work.settings.max_sound_bytes)
-    expect_sound(path, field="cond_audio.person1")
+    voices = request.cond_audio.model_dump(exclude_none=True)
+    return [_sound(work, source, f"cond_audio.{person}") for person, source in voices.items()]
+
+
+def _spoken(work: Work, words: TtsAudio) -> list[str]:
+    first, second = work.scratch / "speech1.wav", work.scratch / "speech2.wav"
+    if words.human2_voice is None:
+        speak(words.text, first, voice=words.human1_voice)
+        return [work.put(first, first.name)]
+    converse(turns(words.text), (first, second), voices=(words.human1_voice, words.human2_voice))
+    return [work.put(path, path.name) for path in (first, second)]
+
+
+def _sound(work: Work, source: str, field: str) -> str:
+    key, path = _bring(work, source, field, work.settings.max_sound_bytes)
+    expect_sound(path, field=field)
     return key
 
 

@@ -1,7 +1,8 @@
-"""Station `embed`: what the model hears of the voice, and the plan of chunks that follows from its length."""
+"""Station `embed`: what the model hears of the voices, what the video sounds like, and the plan of its chunks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farm.errors import InvalidInput
+from farm.media import scenes
 from farm.media.audio import speech
+from farm.media.mix import mix, tracks
 from farm.model.presets import preset
-from farm.plan import FPS, SPEECH_RATE, Plan, frames_of
+from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
 from farm.steps.features import remembered
 from farm.steps.route import Step
 from farm.steps.work import Work
@@ -22,27 +25,61 @@ if TYPE_CHECKING:
 
 
 def embed(work: Work) -> dict[str, Any]:
-    """`embeddings` (one store key for each speaker), `rows` of each, `frames` and `chunks` of the video, `warnings`."""
+    """Keys of the speakers' `embeddings`, their `rows`; the video's `sound`, `frames`, `chunks`, `cuts`; `warnings`."""
     work.report("embeddings_started")
     with work.timed("embedding"):
-        samples = speech(work.fetch(work.goods(Step("download"))["sound"], "sound"))
-        heard = frames_of(len(samples))
-        if heard < 1:
-            raise InvalidInput(
-                f"cond_audio.person1: it lasts {len(samples) / SPEECH_RATE:.3f} s; allowed: 0.04 s or more"
-            )
+        sounds = work.goods(Step("download"))["sounds"]
+        paths = [work.fetch(key, f"sound-{speaker}") for speaker, key in enumerate(sounds)]
+        voices = _voices(work, paths)
+        heard = frames_of(len(voices[0]))
         frames = min(heard, longest(work))
-        padded = _padded(samples, work.request.frame_num)
-        key = _embedding(work, padded)
-    work.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2))
-    chunks = Plan(frames, work.request.frame_num, work.request.motion_frame).chunks
-    facts = {"frames": frames, "rows": frames_of(len(padded)), "chunks": chunks}
-    return {"embeddings": [key], **facts, "warnings": _warnings(work, heard, frames)}
+        padded = [_padded(voice, work.request.frame_num) for voice in voices]
+        embeddings = [_embedding(work, voice) for voice in padded]
+        sound = _mixed(work, paths, frames) if len(paths) > 1 else sounds[0]
+    with work.timed("preprocess"):
+        cuts = _cuts(work, frames)
+    work.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
+    chunks = Plan(frames, work.request.frame_num, work.request.motion_frame, cuts).chunks
+    facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": chunks, "cuts": cuts}
+    return {"embeddings": embeddings, "sound": sound, **facts, "warnings": _warnings(work, heard, frames)}
 
 
 def longest(work: Work) -> int:
     """The most frames that the request allows."""
     return work.request.frame_num if work.request.mode == "clip" else work.request.max_frame_num
+
+
+def _voices(work: Work, paths: list[Path]) -> Sequence[NDArray[np.float32]]:
+    """What each speaker says, each as loud as the other, as tracks of one length."""
+    voices = [_voice(path, f"cond_audio.person{person}") for person, path in enumerate(paths, start=1)]
+    return tracks(voices[0], voices[1], in_turn=_in_turn(work)) if len(voices) > 1 else voices
+
+
+def _voice(path: Path, field: str) -> NDArray[np.float32]:
+    samples = speech(path)
+    if frames_of(len(samples)) < 1:
+        raise InvalidInput(f"{field}: it lasts {len(samples) / SPEECH_RATE:.3f} s; allowed: 0.04 s or more")
+    return samples
+
+
+def _mixed(work: Work, paths: list[Path], frames: int) -> str:
+    """The store key of what two speakers' recordings sound like in a video of so many frames."""
+    out = work.scratch / "sound.wav"
+    mix(paths[0], paths[1], out, in_turn=_in_turn(work), seconds=frames / FPS)
+    return work.put(out, out.name)
+
+
+def _in_turn(work: Work) -> bool:
+    """Whether one recording follows the other; spoken turns wait for each other already."""
+    return work.request.tts_audio is None and work.request.audio_type == "add"
+
+
+def _cuts(work: Work, frames: int) -> tuple[int, ...]:
+    """The frames with which new scenes of the source begin, if the request wants them apart."""
+    if not work.request.scene_seg:
+        return ()
+    source = work.fetch(work.goods(Step("download"))["visual"], "visual")
+    return joined(scenes.cuts(source, frames=frames), frames)
 
 
 def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]:
@@ -67,7 +104,10 @@ def _encoder(folder: Path) -> AudioEncoder:
 
 
 def _warnings(work: Work, heard: int, frames: int) -> list[str]:
-    if frames == heard:
-        return []
-    cap = "mode streaming makes all of it" if work.request.mode == "clip" else "max_frame_num is the cap"
-    return [f"the voice lasts {heard / FPS:.2f} s, the video ends after {frames / FPS:.2f} s ({cap})"]
+    said = []
+    if frames < heard:
+        cap = "mode streaming makes all of it" if work.request.mode == "clip" else "max_frame_num is the cap"
+        said.append(f"the voice lasts {heard / FPS:.2f} s, the video ends after {frames / FPS:.2f} s ({cap})")
+    if work.request.bbox and work.request.speakers == 1:
+        said.append("bbox changes nothing: the model asks for places only where two people speak")
+    return said

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farm.job import JobRequest
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
 from farm.model.presets import preset
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from farm.model.pipeline import Condition, Pipeline, Tail
+    from farm.model.speakers import Box
 
 
 def generate(work: Work) -> dict[str, Any]:
     """`segment` (a playable piece), `tail` and `condition` as store keys; `used`: what the request left open."""
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
-    plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame)
+    plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame, tuple(facts["cuts"]))
     chunk = plan.chunk(work.step.chunk)
     progress = Progress(work, plan.chunks)
     drawn = sampling(work.request, pipeline.preset, work.settings)
@@ -48,7 +51,7 @@ def generate(work: Work) -> dict[str, Any]:
         text=text,
         negative_text=negative_text,
         audio=audio,
-        tail=_tail_before(work),
+        tail=_tail_before(work, chunk),
         sampling=drawn,
         report=progress.report,
     )
@@ -128,12 +131,22 @@ def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition,
     if source["kind"] == "image" and chunk.index > 0:
         key = work.goods(Step("generate", 0))["condition"]
         return Condition.from_tensors(_load(work, key)), key
-    frame = _frame(work.fetch(source["visual"], "visual"), source["kind"], chunk)
-    condition = pipeline.condition(frame, size=work.request.size, frame_num=work.request.frame_num)
+    frame = source_frame(work.fetch(source["visual"], "visual"), source["kind"], chunk)
+    request = work.request
+    condition = pipeline.condition(frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request))
     return condition, _save(work, condition, "condition.safetensors")
 
 
-def _frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
+def boxes(request: JobRequest) -> list[Box]:
+    """Two speakers' boxes in the model's order, out to whole pixels; the place of a single one plays no part."""
+    if request.bbox is None or request.bbox.person2 is None:
+        return []
+    corners = (request.bbox.person1, request.bbox.person2)
+    return [(floor(top), floor(left), ceil(bottom), ceil(right)) for left, top, right, bottom in corners]
+
+
+def source_frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
+    """What a chunk is drawn from: the picture, or what the video shows when the chunk begins, whatever its fps."""
     return read_picture(path) if kind == "image" else read_frame(path, chunk.start / FPS)
 
 
@@ -151,12 +164,13 @@ def _audio(work: Work, facts: dict[str, Any], chunk: Chunk) -> Tensor:
     return torch.stack(heard)
 
 
-def _tail_before(work: Work) -> Tail | None:
+def _tail_before(work: Work, chunk: Chunk) -> Tail | None:
     from farm.model.pipeline import Tail
 
-    if work.step.chunk == 0:
+    if chunk.index == 0:
         return None
-    return Tail.from_tensors(_load(work, work.goods(Step("generate", work.step.chunk - 1))["tail"]))
+    tail = Tail.from_tensors(_load(work, work.goods(Step("generate", chunk.index - 1))["tail"]))
+    return tail if chunk.overlap else tail.cut()
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:

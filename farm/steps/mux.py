@@ -44,7 +44,7 @@ def _files(work: Work) -> dict[ArtifactType, Path]:
     facts = work.goods(Step("embed"))
     chunks = [work.goods(Step("generate", chunk)) for chunk in range(facts["chunks"])]
     segments = [work.fetch(goods["segment"], f"{index:04d}.mp4") for index, goods in enumerate(chunks)]
-    sound = work.fetch(work.goods(Step("download"))["sound"], "sound")
+    sound = work.fetch(facts["sound"], "sound")
     video, picture = work.scratch / file_name(work), work.scratch / "thumbnail.jpg"
     join(segments, sound, video, frames=facts["frames"])
     thumbnail(picture, read_frame(video, 0))
@@ -85,5 +85,5 @@ def _timings(work: Work) -> dict[str, int]:
 def _params(work: Work) -> dict[str, Any]:
     """Every parameter as it was used, with the model's own values where the request left them open."""
     facts, used = work.goods(Step("embed")), work.goods(Step("generate"))["used"]
-    plan = {"model": work.settings.preset, "frames": facts["frames"], "chunks": facts["chunks"]}
+    plan = {"model": work.settings.preset, **{name: facts[name] for name in ("frames", "chunks", "cuts")}}
     return {**work.request.model_dump(mode="json"), **used, **plan}

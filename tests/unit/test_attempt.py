@@ -128,7 +128,7 @@ def test_a_step_makes_its_product_and_names_the_next(entered):
     goods = entered.product(FIRST)
     assert goods["kind"] == "image"
     assert entered.store.size(goods["visual"]) is not None
-    assert entered.store.size(goods["sound"]) is not None
+    assert entered.store.size(goods["sounds"][0]) is not None
     assert goods["timings"]["preprocess_ms"] >= 0
 
 
@@ -312,7 +312,7 @@ def test_a_job_that_is_cancelled_under_way_stops_and_stays_cancelled(writing):
 def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
     def overtake() -> None:
         writing.clock.ahead_s += 60
-        writing.another_makes(FIRST, visual="the other's", sound="the other's", kind="image")
+        writing.another_makes(FIRST, visual="the other's", sounds=["the other's"], kind="image")
 
     writing.store.events = [overtake]
     assert perform(writing.place, "a", FIRST) is None
@@ -323,7 +323,7 @@ def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
 def test_a_failure_of_an_overtaken_attempt_does_not_end_the_job(writing):
     def overtaken_and_then_broken() -> None:
         writing.clock.ahead_s += 60
-        writing.another_makes(FIRST, visual="the other's", sound="the other's", kind="image")
+        writing.another_makes(FIRST, visual="the other's", sounds=["the other's"], kind="image")
         raise UploadFailed("the slow worker's own disk is full", retryable=False)
 
     writing.store.events = [overtaken_and_then_broken]

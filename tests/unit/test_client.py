@@ -108,6 +108,11 @@ def test_a_voice_is_uploaded_too(farm, voice):
     assert submitted(farm, cond_audio={"person1": str(voice)}).cond_audio.person1 == keys.SCHEME + keys.upload(voice)
 
 
+def test_both_voices_are_uploaded(farm, voice, portrait):
+    sounds = submitted(farm, cond_audio={"person1": str(voice), "person2": str(portrait)}, audio_type="add").cond_audio
+    assert (sounds.person1, sounds.person2) == tuple(keys.SCHEME + keys.upload(path) for path in (voice, portrait))
+
+
 def test_words_to_speak_need_no_upload(farm):
     request = submitted(farm, cond_audio=None, tts_audio={"text": "hello"})
     assert request.tts_audio.text == "hello"

@@ -148,13 +148,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 ]
 
 SERVED_LATER: list[tuple[str, dict[str, Any]]] = [
-    ("cond_audio.person2", {"cond_audio": {**VOICE, "person2": "b.wav"}}),
-    ("tts_audio.human2_voice", {"cond_audio": None, "tts_audio": {"text": "hello", "human2_voice": "en-us"}}),
-    ("audio_type", {"audio_type": "para"}),
-    ("bbox", {"bbox": [0, 0, 10, 10]}),
-    ("bbox", {"bbox": {"person1": [0, 0, 10, 10]}}),
     ("quant_dir", {"quant_dir": "quant"}),
-    ("scene_seg", {"scene_seg": True}),
     ("output_config", {"output_config": {"store": "s3"}}),
     ("webhook", {"webhook": "https://example.org/done"}),
 ]
@@ -235,6 +229,64 @@ def test_exactly_one_of_sound_and_words_must_be_given(voices):
     message = refusal({"prompt": "x", "cond_video": FACE, **voices})
     assert message.startswith("cond_audio: got ")
     assert "exactly one of cond_audio (a sound) and tts_audio (words to speak)" in message
+
+
+TWO: dict[str, Any] = {"cond_audio": {**VOICE, "person2": "b.wav"}, "audio_type": "para"}
+LEFT, RIGHT = [0, 0, 10, 20], [10.5, 0, 20, 20]
+
+
+def talk(text: str, voice: str | None = "en-us") -> dict[str, Any]:
+    return {"cond_audio": None, "tts_audio": {"text": text, "human2_voice": voice}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "speakers"),
+    [
+        ({}, 1),
+        ({"bbox": LEFT}, 1),
+        (talk("hello", None), 1),
+        (TWO, 2),
+        (TWO | {"audio_type": "add"}, 2),
+        (TWO | {"bbox": {"person1": LEFT, "person2": RIGHT}}, 2),
+        (talk("(s1) hello (s2) you too"), 2),
+        (talk("(s2) hello (S1) you too") | {"audio_type": "add"}, 2),
+    ],
+    ids=str,
+)
+def test_a_second_sound_or_voice_makes_two_speakers(fields, speakers):
+    assert JobRequest.parse(GIVEN | fields).speakers == speakers
+
+
+def test_one_box_alone_is_the_first_speakers():
+    request = JobRequest.parse(GIVEN | {"bbox": LEFT})
+    assert request.bbox is not None
+    assert (request.bbox.person1, request.bbox.person2) == ((0, 0, 10, 20), None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (TWO | {"audio_type": None}, "audio_type: got None; two sounds need it"),
+        ({"audio_type": "para"}, "audio_type: got 'para'; there is only one speaker"),
+        (talk("hello", None) | {"audio_type": "add"}, "audio_type: got 'add'; there is only one speaker"),
+        (talk("(s1) a (s2) b") | {"audio_type": "para"}, "audio_type: got 'para'; spoken turns come one after the"),
+        (TWO | {"bbox": LEFT}, "bbox.person2: got None; two speakers need a box each"),
+        ({"bbox": {"person1": LEFT, "person2": RIGHT}}, "bbox.person2: got [10.5, 0, 20, 20]; there is only one"),
+        ({"bbox": [10, 0, 10, 20]}, "bbox.person1: got [10, 0, 10, 20]; it must hold 0 <= x_min < x_max"),
+        ({"bbox": [0, 20, 10, 10]}, "bbox.person1: got [0, 20, 10, 10]; it must hold"),
+        ({"bbox": [-1, 0, 10, 10]}, "bbox.person1: got [-1, 0, 10, 10]; it must hold"),
+        ({"bbox": [0, 0, 10]}, "bbox.person1.3: it is missing"),
+        ({"bbox": [0, 0, 10, "20"]}, "bbox.person1.3: got '20'; should be a valid number"),
+        ({"bbox": {"person2": LEFT}}, "bbox.person1: it is missing"),
+        ({"bbox": "left"}, "bbox: got 'left'; should be an object"),
+        (talk("hello"), "tts_audio.text: got 'hello'; 'hello' stands before the first mark"),
+        (talk("(s1) a (s3) b"), "tts_audio.text: got '(s1) a (s3) b'; the mark (s3) is unknown"),
+        (talk("(s1) hello", None), "tts_audio.text: got '(s1) hello'; it marks turns of two speakers"),
+    ],
+    ids=str,
+)
+def test_speakers_that_do_not_agree_are_refused(fields, says):
+    assert refusal(GIVEN | fields).startswith(says)
 
 
 @pytest.mark.parametrize("motion", [5, 9])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from farm.plan import LOOK_AHEAD, LOOK_BEHIND, Plan, audio_rows, frames_of
+from farm.plan import LOOK_AHEAD, LOOK_BEHIND, SHORTEST_SCENE, Plan, audio_rows, frames_of, joined
 
 SHAPES = [(81, 9), (81, 1), (81, 77), (5, 1), (9, 5), (1001, 9)]
 LENGTHS = [*range(1, 330), 1000, 2_250_000]
@@ -107,3 +109,82 @@ def test_the_last_of_several_chunks_hears_the_end_backwards():
 
 def test_a_chunk_that_ends_with_the_sound_reflects_what_it_hears_beyond():
     assert audio_rows(Plan(153, 81, 9).chunk(1), 153)[-4:] == [151, 152, 152, 151]
+
+
+def drawn_cuts(seed: int, frames: int) -> list[int]:
+    return sorted(random.Random(seed).sample(range(1, frames), min(frames - 1, seed % 9)))
+
+
+@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize(("frame_num", "motion_frame"), SHAPES)
+def test_scenes_are_planned_each_by_itself_and_make_the_whole_video(frame_num, motion_frame, seed):
+    frames = 300 + 7 * seed
+    plan = Plan(frames, frame_num, motion_frame, tuple(drawn_cuts(seed, frames)))
+    chunks = [plan.chunk(index) for index in range(plan.chunks)]
+    # every scene's chunks are those of a video of its length, moved to where the scene is
+    alone = [
+        (begin + chunk.start, chunk.overlap, chunk.keep)
+        for begin, end in plan.scenes
+        for scene in [Plan(end - begin, frame_num, motion_frame)]
+        for chunk in map(scene.chunk, range(scene.chunks))
+    ]
+    assert [(chunk.start, chunk.overlap, chunk.keep) for chunk in chunks] == alone
+    # and together they are counted, and show every frame once
+    assert [chunk.index for chunk in chunks] == list(range(plan.chunks))
+    assert [chunk.last for chunk in chunks] == [False] * (plan.chunks - 1) + [True]
+    assert [frame for c in chunks for frame in range(c.start + c.overlap, c.start + c.overlap + c.keep)] == list(
+        range(frames)
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_chunk_goes_on_from_frames_of_another_scene(seed):
+    plan = Plan(500, 21, 5, tuple(drawn_cuts(seed, 500)))
+    for chunk in map(plan.chunk, range(plan.chunks)):
+        assert not any(chunk.start < cut <= chunk.start + chunk.overlap for cut in plan.cuts)
+        assert (chunk.start in (0, *plan.cuts)) is (chunk.overlap == 0)
+
+
+@pytest.mark.parametrize("cuts", [(0,), (100,), (50, 50), (60, 50), (-1,), (101,)])
+def test_cuts_that_are_none_are_refused(cuts):
+    with pytest.raises(ValueError, match="must rise, above 0 and below 100"):
+        Plan(100, 21, 5, cuts)
+
+
+def test_there_is_no_chunk_after_the_last_scene():
+    plan = Plan(100, 21, 5, (30,))
+    with pytest.raises(IndexError, match=f"chunk {plan.chunks} of a plan of {plan.chunks}"):
+        plan.chunk(plan.chunks)
+
+
+def test_a_chunk_hears_across_a_cut():
+    plan = Plan(200, 81, 9, (100,))
+    assert [plan.chunk(index).start for index in range(plan.chunks)] == [0, 72, 100, 172]
+    assert audio_rows(plan.chunk(1), 200) == list(range(70, 155))
+    assert audio_rows(plan.chunk(2), 200)[:3] == [98, 99, 100]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "kept"),
+    [
+        ([], ()),
+        ([100, 200], (100, 200)),
+        ([100, 124, 200], (124, 200)),  # a flash keeps showing what came before it
+        ([100, 125, 200], (100, 125, 200)),
+        ([24, 100], (100,)),  # a short beginning is what the next scene begins with
+        ([25, 100], (25, 100)),
+        ([100, 276], (100,)),
+        ([100, 275], (100, 275)),
+        ([100, 110, 120, 130, 200], (130, 200)),
+    ],
+)
+def test_a_scene_below_a_second_is_joined_to_its_neighbour(cuts, kept):
+    assert joined(cuts, 300) == kept
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_is_joined_no_scene_is_short(seed):
+    frames = 30 + 9 * seed
+    kept = joined(drawn_cuts(seed, frames), frames)
+    lengths = [end - begin for begin, end in Plan(frames, 21, 5, kept).scenes]
+    assert min(lengths) >= SHORTEST_SCENE

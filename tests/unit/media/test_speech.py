@@ -9,7 +9,8 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.media.audio import decode
-from farm.media.speech import MAX_CHARACTERS, speak, timbres, voices
+from farm.media.speech import MAX_CHARACTERS, converse, speak, timbres, voices
+from farm.turns import turns
 
 WORDS = "Hello, this is the farm."
 
@@ -99,3 +100,39 @@ def test_the_voices_can_be_listed():
     assert {"en-us", "de", "cmn"} <= set(voices())
     assert list(voices()) == sorted(voices())
     assert "f2" in timbres()
+
+
+@pytest.fixture
+def conversation(tmp_path):
+    """What two people are heard to say, as float32 [2, n]."""
+
+    def run(text, voices=("en-us", "en-gb")):
+        paths = tmp_path / "first.wav", tmp_path / "second.wav"
+        converse(turns(text), paths, voices=voices)
+        (first, rate), (second, other_rate) = map(decode, paths)
+        assert rate == other_rate == 22_050
+        return np.concatenate([first, second])
+
+    return run
+
+
+def test_of_two_who_talk_one_is_silent_at_a_time(conversation, said):
+    both = conversation("(s1) hello there (s2) good morning to you (s1) how are you")
+    # then every turn is what its speaker says alone, in its place, while the other's track holds zeros
+    spoken = [said("hello there"), said("good morning to you", "en-gb"), said("how are you")]
+    ends = np.cumsum([0, *(samples.shape[1] for samples, _ in spoken)])
+    assert both.shape[1] == ends[-1]
+    for index, (samples, _) in enumerate(spoken):
+        part = both[:, ends[index] : ends[index + 1]]
+        np.testing.assert_array_equal(part[index % 2], samples[0])
+        assert not part[1 - index % 2].any()
+
+
+def test_an_unknown_second_voice_is_named_as_such(conversation):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.human2_voice: 'robot' names no voice"):
+        conversation("(s1) hello (s2) good morning", (None, "robot"))
+
+
+def test_a_turn_that_nobody_can_pronounce_is_invalid(conversation):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.text: nothing in '\.\.\.' can be pronounced"):
+        conversation("(s1) hello (s2) ...")

@@ -162,3 +162,30 @@ def test_a_skipped_last_step_saves_its_passes_and_hardly_moves_the_video(make, s
     assert [event for event in told if event[0] == "sampling"][-1] == ("sampling", 7, 7)
     assert 0 < (shorter - whole).norm() / whole.norm() < 0.05
     assert torch.equal(after.generator_state, after_shorter.generator_state)  # later chunks draw the same noise
+
+
+def test_after_a_cut_a_chunk_begins_from_its_own_picture_alone(make, pipeline: Pipeline, plan: Plan, picture) -> None:
+    # given two tails that differ in everything but the random generator
+    _, tail = make(0)
+    other = replace(tail, motion_frames=-tail.motion_frames, colours=tail.colours + 1)
+    other_picture = pipeline.condition(picture[::-1].copy(), size="infinitetalk-480", frame_num=9)
+
+    def scene(before: Tail, condition: Condition) -> tuple[Tensor, Tail]:
+        return make(0, before.cut(), condition=condition)
+
+    # then the first chunk of a scene is the same after both, and another picture's is another
+    frames, after = scene(tail, other_picture)
+    assert torch.equal(frames, scene(other, other_picture)[0])
+    assert not torch.equal(frames, make(0, tail.cut())[0])
+    # and its colours are its own picture's
+    assert torch.equal(after.colours, make(0, condition=other_picture)[1].colours)
+
+
+def test_the_random_stream_goes_on_over_a_cut(make) -> None:
+    first, tail = make(0)
+    assert not torch.equal(make(0, tail.cut())[0], first)
+    # an unbroken stream: the noise after the cut is the next that the generator draws, nothing is thrown away
+    generator = torch.Generator()
+    generator.set_state(tail.generator_state)
+    torch.randn(16, 3, 4, 4, generator=generator)
+    assert torch.equal(make(0, tail.cut())[1].generator_state, generator.get_state())
