@@ -49,15 +49,22 @@ def video(farm: Farm, **fields: Any) -> tuple[bytes, dict[str, Any]]:
 
 
 def test_a_jobs_adapter_is_gone_with_the_job(farm: Farm) -> None:
-    # given a plain job, then one with an adapter, then one in eight bits that streams its blocks
+    # given a plain job, then one with an adapter, one in eight bits, and one that streams its blocks
     plain, _ = video(farm)
     adapted, told = video(farm, lora=[{"name": "fast", "scale": 0.5}])
-    rounded, told_rounded = video(farm, quant="int8", offload_model=True)
+    rounded, told_rounded = video(farm, quant="int8")
+    streamed, told_streamed = video(farm, offload_model=True)
     # then each is told as it was made, and the next plain one is what the first was
     assert told["lora"] == [{"name": "fast", "scale": 0.5}]
-    assert (told_rounded["quant"], told_rounded["offload_model"]) == ("int8", True)
+    assert (told_rounded["quant"], told_streamed["offload_model"]) == ("int8", True)
     assert len({plain, adapted, rounded}) == 3
+    assert streamed == plain
     assert video(farm)[0] == plain
+
+
+def test_weights_that_are_rounded_and_streamed_are_refused(farm: Farm) -> None:
+    with pytest.raises(InvalidInput, match="quant or offload_model, not both"):
+        farm.submit({**SMALL, "quant": "int8", "offload_model": True}).result(timeout_s=120)
 
 
 def test_an_unknown_adapter_ends_its_job_with_the_known_names(farm: Farm) -> None:
