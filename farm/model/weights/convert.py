@@ -33,6 +33,7 @@ from farm.model.parts import kept_in_float32, save_config, shapes, skeleton, ste
 from farm.model.presets import Preset
 from farm.model.weights.check import differences
 from farm.model.weights.folder import appearing
+from farm.model.weights.rounded import plain
 from farm.model.weights.sources import Source, write_note
 from farm.model.weights.tensorfile import Entry, Listed, TensorFile, opened, shards, write_shards
 
@@ -173,7 +174,7 @@ def _entries(part: str, origin: Origin, model: Any, dtype: str) -> list[Entry]:
 def _places(origin: Origin) -> dict[str, Place]:
     """Where each of our tensors comes from; where two files have one, the later counts, as in the original."""
     places = {}
-    for file in map(opened, origin.files):
+    for file in (plain(opened(path)) for path in origin.files):
         for name, listed in file.listed.items():
             for ours, like in origin.native({name: listed.hollow()}).items():
                 places[ours] = Place(file, name, Listed(like.shape, like.dtype, listed.whole))
