@@ -4,11 +4,11 @@ BIN := .venv/bin
 .PHONY: demo test check reference clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
-test: .venv/ready ## every test
+test: .venv/tools ## every test
 	$(BIN)/python -m pytest
-check: .venv/ready ## style, types and who may import whom
+check: .venv/tools ## style, types and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
-reference: .venv/ready ## the model's numbers against the original's
+reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
 clean:
 	rm -rf .venv .farm
@@ -18,5 +18,10 @@ clean:
 	@echo "installing into .venv: a few minutes, this once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,quant,local,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local]'
+	touch $@
+
+.venv/tools: .venv/ready
+	@echo "installing what tests and checks need besides, this once"
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,quant,kokoro,dev]'
 	touch $@

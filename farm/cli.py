@@ -219,9 +219,7 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
 @weights.command()
 @PRESET
 @click.option("--wan", envvar="CKPT_DIR", metavar="FOLDER", help="Wan2.1-I2V-14B-480P, original or Diffusers layout")
-@click.option(
-    "--infinitetalk", envvar="INFINITETALK_DIR", metavar="FILE", help="InfiniteTalk's, or an eight-bit file"
-)
+@click.option("--infinitetalk", envvar="INFINITETALK_DIR", metavar="FILE", help="InfiniteTalk's, or an eight-bit file")
 @click.option("--wav2vec", envvar="WAV2VEC_DIR", metavar="FOLDER", help="chinese-wav2vec2-base")
 def convert(name: str, **paths: str | None) -> None:
     """Make the folder that PRESET is loaded from out of published weights; by default those that were pulled."""

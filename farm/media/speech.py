@@ -1,4 +1,4 @@
-"""Speech from text, without a model: espeak-ng, which its wheel brings along with its voices."""
+"""Speech from text: by espeak-ng, which its wheel brings along with its voices, or by Kokoro where it is installed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import espeakng_loader
 import numpy as np
 
 from farm.errors import FarmError, InvalidInput
-from farm.media import espeak
+from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resampled, write_pieces, write_wav
 from farm.turns import Turn
 
 VOICE = "en-us"
+KOKORO = "kokoro:"
+"""What a voice of Kokoro's begins with."""
 
 MAX_CHARACTERS = 100_000
 """About two hours of speech."""
@@ -31,15 +33,17 @@ def speak(
     path: Path,
     *,
     voice: str | None = None,
+    weights: Path | None = None,
     field: str = "tts_audio.text",
     voice_field: str = "tts_audio.human1_voice",
 ) -> None:
     """`text` spoken, as a mono WAV at the synthesiser's own rate; the same words make the same samples.
 
-    `voice` is a language of `voices()`, optionally with a timbre of `timbres()` (`en-us+f2`); None is `en-us`. Raises
-    InvalidInput for an unknown voice, naming near ones, and for a text that is too long or cannot be pronounced.
+    `voice` is a language of `voices()`, optionally with a timbre of `timbres()` (`en-us+f2`), or one of Kokoro's in the
+    folder `weights` (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput for an unknown voice, naming near ones,
+    and for a text that is too long or cannot be pronounced; PipelineLoadFailed if Kokoro's files are broken.
     """
-    write_wav(path, *_spoken(text, voice, field, voice_field))
+    write_wav(path, *_spoken(text, voice, weights, field, voice_field))
 
 
 def converse(
@@ -47,30 +51,40 @@ def converse(
     paths: tuple[Path, Path],
     *,
     voices: tuple[str | None, str | None],
+    weights: Path | None = None,
     field: str = "tts_audio.text",
 ) -> None:
     """What two speakers say in turn, as a mono WAV each; both are of one rate and length, one silent at a time.
 
     Raises as `speak` does.
     """
-    spoken = [
-        (turn.speaker, *_spoken(turn.words, voices[turn.speaker - 1], field, f"tts_audio.human{turn.speaker}_voice"))
-        for turn in said
-    ]
+    voice_fields = ("tts_audio.human1_voice", "tts_audio.human2_voice")
+    spoken = [(who, *_spoken(words, voices[who - 1], weights, field, voice_fields[who - 1])) for who, words in said]
     rate = max(own for _, _, own in spoken)
     for speaker, path in enumerate(paths, start=1):
         track = (resampled(samples, own, rate) * (who == speaker) for who, samples, own in spoken)
         write_pieces(path, (np.atleast_2d(samples) for samples in track), rate)
 
 
-def _spoken(text: str, voice: str | None, field: str, voice_field: str) -> tuple[Samples, int]:
-    name = _file_of(VOICE if voice is None else voice, voice_field)
+def _spoken(text: str, voice: str | None, weights: Path | None, field: str, voice_field: str) -> tuple[Samples, int]:
+    """Float32 [n] in [-1, 1] and its rate."""
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(f"{field}: {len(text):,} characters; allowed: {MAX_CHARACTERS:,}")
-    samples, rate = _synthesised(text, name)
+    if voice is not None and voice.startswith(KOKORO):
+        samples, rate = _by_kokoro(text, voice.removeprefix(KOKORO), weights, voice_field), kokoro.RATE
+    else:
+        samples, rate = _synthesised(text, _file_of(VOICE if voice is None else voice, voice_field))
     if len(samples) < _SHORTEST_S * rate:
         raise InvalidInput(f"{field}: nothing in {text[:40]!r} can be pronounced; wanted at least one word")
     return samples, rate
+
+
+def _by_kokoro(text: str, name: str, weights: Path | None, field: str) -> Samples:
+    known = kokoro.voices(weights) if weights else []
+    if weights is None or not known:
+        raise InvalidInput(f"{field}: got '{KOKORO}{name}'; this farm has no voice of Kokoro's, see docs/operations.md")
+    _check(name, known, "voice of Kokoro's after 'kokoro:'", field)
+    return kokoro.synthesised(text, name, weights)
 
 
 @cache

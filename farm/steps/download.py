@@ -67,10 +67,11 @@ def _sounds(work: Work) -> list[str]:
 
 def _spoken(work: Work, words: TtsAudio) -> list[str]:
     first, second = work.scratch / "speech1.wav", work.scratch / "speech2.wav"
+    voices, kokoro = (words.human1_voice, words.human2_voice), work.settings.weights_folder / "kokoro"
     if words.human2_voice is None:
-        speak(words.text, first, voice=words.human1_voice)
+        speak(words.text, first, voice=words.human1_voice, weights=kokoro)
         return [work.put(first, first.name)]
-    converse(turns(words.text), (first, second), voices=(words.human1_voice, words.human2_voice))
+    converse(turns(words.text), (first, second), voices=voices, weights=kokoro)
     return [work.put(path, path.name) for path in (first, second)]
 
 

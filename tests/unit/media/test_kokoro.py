@@ -1,0 +1,191 @@
+"""Kokoro speaks by its own code: with weights drawn at random here, of the published configuration."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.media.audio import decode
+from farm.media.kokoro import LONGEST_PHRASE, WEIGHTS, phrases, synthesised, voices
+from farm.media.speech import converse, speak
+from farm.turns import turns
+
+LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
+CONFIG: dict[str, Any] = {
+    "vocab": {letter: index for index, letter in enumerate(LETTERS, start=1)},
+    "n_token": 178,
+    "hidden_dim": 512,
+    "style_dim": 128,
+    "n_layer": 3,
+    "n_mels": 80,
+    "max_dur": 50,
+    "dropout": 0.2,
+    "text_encoder_kernel_size": 5,
+    "plbert": {
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 2048,
+        "max_position_embeddings": 512,
+        "num_hidden_layers": 12,
+        "dropout": 0.1,
+    },
+    "istftnet": {
+        "upsample_rates": [10, 6],
+        "upsample_kernel_sizes": [20, 12],
+        "upsample_initial_channel": 512,
+        "resblock_kernel_sizes": [3, 7, 11],
+        "resblock_dilation_sizes": [[1, 3, 5]] * 3,
+        "gen_istft_n_fft": 20,
+        "gen_istft_hop_size": 5,
+    },
+}
+
+
+def parts_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return torch.load(folder / WEIGHTS, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def kokoro(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as it is published, 82 million parameters; its weights are noise and its sounds are short."""
+    from kokoro.model import KModel
+
+    folder = tmp_path_factory.mktemp("kokoro")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "voices").mkdir()
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(7)
+        torch.save({}, folder / WEIGHTS)
+        model = KModel("hexgrad/Kokoro-82M", config=str(folder / "config.json"), model=str(folder / WEIGHTS))
+        model.predictor.duration_proj.linear_layer.bias.data.fill_(-3)
+        for name in ("af_heart", "bm_george", "jf_alpha"):
+            torch.save(torch.randn(LONGEST_PHRASE, 1, 256), folder / "voices" / f"{name}.pt")
+    parts = {
+        name: {f"module.{key}": tensor for key, tensor in part.state_dict().items()}
+        for name, part in model.named_children()
+    }
+    torch.save(parts, folder / WEIGHTS)
+    return folder
+
+
+def test_the_voices_are_those_whose_language_can_be_read(kokoro):
+    assert voices(kokoro) == ["af_heart", "bm_george"]
+
+
+def test_without_weights_there_are_no_voices(tmp_path):
+    assert voices(tmp_path) == []
+
+
+def test_words_become_sound(kokoro):
+    samples = synthesised("Hello there.", "af_heart", kokoro)
+    assert samples.dtype == np.float32
+    assert samples.ndim == 1
+    assert 0 < np.abs(samples).max() <= 1
+    assert 0.2 < len(samples) / 24_000 < 5
+
+
+def test_the_same_words_make_the_same_sound_whatever_was_said_before(kokoro):
+    first = synthesised("Hello.", "af_heart", kokoro)
+    assert not np.array_equal(synthesised("Hello.", "bm_george", kokoro), first)
+    torch.rand(1)
+    np.testing.assert_array_equal(synthesised("Hello.", "af_heart", kokoro), first)
+
+
+def test_every_weight_comes_from_the_file(kokoro, tmp_path):
+    # given the same folder with one tensor changed
+    other = shutil.copytree(kokoro, tmp_path / "other")
+    parts = parts_of(kokoro)
+    parts["text_encoder"]["module.embedding.weight"] += 1
+    torch.save(parts, other / WEIGHTS)
+    said = [synthesised("Hello.", "af_heart", folder) for folder in (kokoro, other)]
+    assert said[0].shape != said[1].shape or not np.array_equal(*said)
+
+
+@pytest.mark.parametrize(("part", "tensor"), [("bert", "embeddings.word_embeddings.weight"), ("decoder", "")])
+def test_a_missing_tensor_is_named(kokoro, tmp_path, part, tensor):
+    parts = parts_of(kokoro)
+    parts[part] = {name: value for name, value in parts[part].items() if tensor not in name}
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    torch.save(parts, tmp_path / WEIGHTS)
+    shutil.copytree(kokoro / "voices", tmp_path / "voices")
+    with pytest.raises(PipelineLoadFailed, match=rf"kokoro-v1_0\.pth: {part}\.{tensor}.* are missing"):
+        synthesised("Hello.", "af_heart", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"words", b"PK\3\4 half a file"])
+def test_a_broken_file_is_named(kokoro, tmp_path, content):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    (tmp_path / WEIGHTS).write_bytes(content)
+    with pytest.raises(PipelineLoadFailed, match=r"kokoro-v1_0\.pth: it cannot be read"):
+        synthesised("Hello.", "af_heart", tmp_path)
+
+
+def test_a_pickle_that_runs_code_is_refused(kokoro, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    torch.save({"bert": Trap()}, tmp_path / WEIGHTS)
+    with pytest.raises(PipelineLoadFailed, match="it cannot be read"):
+        synthesised("Hello.", "af_heart", tmp_path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_text_is_cut_where_sentences_end():
+    (short,) = phrases("Hello there. How are you?", "en-us")
+    assert short == "həlˈO ðˈɛɹ. hˈW ɑɹ ju?"
+    long = phrases("The farm talks on and on without a pause. " * 40, "en-us")
+    assert len(long) > 1
+    assert max(map(len, long)) <= LONGEST_PHRASE
+    assert all(phrase.endswith(".") for phrase in long)
+
+
+def test_a_sentence_without_end_is_cut_between_words():
+    pieces = phrases("on and on " * 200, "en-us")
+    assert max(map(len, pieces)) <= LONGEST_PHRASE
+    assert " ".join(pieces).count("ænd") == 200
+
+
+@pytest.mark.parametrize("text", ["", "...", "\n"])
+def test_nothing_to_pronounce_is_no_phrase(text):
+    assert phrases(text, "en-us") == []
+
+
+def test_a_job_names_a_voice_of_kokoros_by_its_prefix(kokoro, tmp_path):
+    speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=kokoro)
+    samples, rate = decode(tmp_path / "said.wav")
+    assert rate == 24_000
+    np.testing.assert_allclose(samples[0], synthesised("Hello.", "af_heart", kokoro), atol=1e-4)
+
+
+def test_both_kinds_of_voice_can_talk_with_each_other(kokoro, tmp_path):
+    paths = tmp_path / "first.wav", tmp_path / "second.wav"
+    converse(turns("(s1) hello (s2) hello"), paths, voices=(None, "kokoro:af_heart"), weights=kokoro)
+    (first, rate), (second, other) = map(decode, paths)
+    assert (rate, other) == (24_000, 24_000)
+    assert first.shape == second.shape
+    assert first.any()
+    assert second.any()
+    assert not ((first != 0) & (second != 0)).any()
+
+
+@pytest.mark.parametrize("name", ["af_hart", "jf_alpha", "../af_heart", ""])
+def test_an_unknown_voice_of_kokoros_is_refused(kokoro, tmp_path, name):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.human1_voice: .* names no voice"):
+        speak("Hello.", tmp_path / "said.wav", voice=f"kokoro:{name}", weights=kokoro)
+
+
+@pytest.mark.parametrize("weights", [None, Path("nowhere")])
+def test_a_farm_without_kokoro_says_so(tmp_path, weights):
+    with pytest.raises(InvalidInput, match="this farm has no voice of Kokoro's"):
+        speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=weights)
