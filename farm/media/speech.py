@@ -37,7 +37,7 @@ def speak(
     field: str = "tts_audio.text",
     voice_field: str = "tts_audio.human1_voice",
 ) -> None:
-    """`text` spoken, as a mono WAV at the synthesiser's own rate; the same words make the same samples.
+    """`text` spoken, as a mono WAV at the synthesiser's own rate; but for a timbre, the same words sound the same.
 
     `voice` is a language of `voices()`, optionally with a timbre of `timbres()` (`en-us+f2`), or one of Kokoro's in the
     folder `weights` (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput for an unknown voice, naming near ones,
