@@ -97,6 +97,7 @@ def reliability(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
+        # A round of the reaper that came too late is not worth making up for.
         "beat_schedule": {
             "reap": {"task": DESKS["reap"].task, "schedule": settings.reap_every_s, "options": {"expires": 30}}
         },

@@ -123,13 +123,10 @@ class Job:
     def result(self, timeout_s: float | None = None) -> Result:
         """Its result, waited for; raises the error that it ended with."""
         result = self.wait(timeout_s).result
-        if result is None or result.error is not None:
-            failure = result and result.error
-            raise (
-                error_of(failure.code, failure.message, retryable=failure.retryable)
-                if failure
-                else LookupError(self.id)
-            )
+        if result is None:
+            raise LookupError(f"job {self.id} has ended without a result")
+        if failure := result.error:
+            raise error_of(failure.code, failure.message, retryable=failure.retryable)
         return result
 
     def save(self, path: Path) -> Path:
@@ -139,10 +136,8 @@ class Job:
         goods = self.place.registry.product(self.id, "mux") or {}
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
             fetched = self.place.store.fetch(goods["video"], Path(scratch, "fetched"))
-            own = shutil.copyfile(
-                fetched, Path(scratch, "own")
-            )  # what the store handed out may be the store's own file
-            return own.replace(path)
+            # A copy, because what the store handed out may be the store's own file.
+            return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
 
     def cancel(self, by: str = "the caller") -> bool:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """`segment` (a playable piece), `tail` and `condition` as store keys; `used`: what the request left open."""
+    """Store keys of `segment` (a playable piece), `tail`, a picture's `condition`; `used`: what was left open."""
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame, tuple(facts["cuts"]))
@@ -56,10 +56,7 @@ def generate(work: Work) -> dict[str, Any]:
         report=progress.report,
     )
     work.timings.update(progress.timings())
-    segment = work.scratch / "segment.mp4"
-    with work.timed("encode"):
-        write_segment(segment, _pixels(frames))
-    goods = {"segment": work.put(segment, segment.name), "condition": condition_key, "used": used}
+    goods = {"segment": _segment(work, frames), "condition": condition_key, "used": used}
     return {**goods, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
 
 
@@ -123,8 +120,11 @@ def _text(work: Work, pipeline: Pipeline, prompt: str) -> Tensor:
     return _load(work, key)["features"]
 
 
-def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str]:
-    """What the model sees of the source: of a picture always the same, of a video the frame where the chunk begins."""
+def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
+    """What the model sees of the source, and its store key if later chunks need it.
+
+    Of a picture it is always the same; of a video it is the frame where the chunk begins.
+    """
     from farm.model.pipeline import Condition
 
     source = work.goods(Step("download"))
@@ -134,7 +134,7 @@ def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition,
     frame = source_frame(work.fetch(source["visual"], "visual"), source["kind"], chunk)
     request = work.request
     condition = pipeline.condition(frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request))
-    return condition, _save(work, condition, "condition.safetensors")
+    return condition, _save(work, condition, "condition.safetensors") if source["kind"] == "image" else None
 
 
 def boxes(request: JobRequest) -> list[Box]:
@@ -171,6 +171,14 @@ def _tail_before(work: Work, chunk: Chunk) -> Tail | None:
         return None
     tail = Tail.from_tensors(_load(work, work.goods(Step("generate", chunk.index - 1))["tail"]))
     return tail if chunk.overlap else tail.cut()
+
+
+def _segment(work: Work, frames: Tensor) -> str:
+    """The store key of the frames as a playable piece of video."""
+    path = work.scratch / "segment.mp4"
+    with work.timed("encode"):
+        write_segment(path, _pixels(frames))
+    return work.put(path, path.name)
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:

@@ -70,7 +70,7 @@ def _result(work: Work, artifacts: list[Artifact]) -> Result:
 
 def _timings(work: Work) -> dict[str, int]:
     """The sums over all steps, how long their messages waited, and the whole since submission."""
-    registry, total = work.place.registry, dict.fromkeys(("queue_ms",), 0)
+    registry, total = work.place.registry, {"queue_ms": 0}
     step: Step | None = FIRST
     while step is not None:
         made = work.timings if step == work.step else work.goods(step)["timings"]
