@@ -108,7 +108,7 @@ def compare_variants(pipeline: Pipeline) -> None:
     generator = torch.Generator(device).manual_seed(0)
     draw_ = lambda *shape: torch.randn(*shape, device=device, generator=generator)  # noqa: E731
     seen, text, image = draw_(1, 36, 21, 80, 80), draw_(1, 40, config.text_dim), draw_(1, 257, config.image_dim)
-    heard = windows(0.3 * draw_(1, FRAMES + 4, config.audio_layers, config.audio_dim))
+    heard = windows(0.3 * draw_(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim))
     time_ = torch.tensor([731.25], device=device)
     plain = None
     for name, variant in VARIANTS.items():

@@ -49,12 +49,12 @@ def load_audio_encoder(folder: Path, device: str = "cpu") -> AudioEncoder:
 
 
 def windows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """What each latent frame of a chunk hears, from its rows [S, F + 4, layers, dim], two before and two after.
+    """What each latent frame of a chunk hears, from its rows [..., S, F + 4, layers, dim], two before, two after.
 
-    Latent frame 0 stands for one video frame and hears the 5 rows around it: [S, 5, layers, dim]. Each later one
-    stands for four and hears the 8 around them, contiguous: [S, T-1, 8, layers, dim].
+    Latent frame 0 stands for one video frame and hears the 5 rows around it: [..., S, 5, layers, dim]. Each later
+    one stands for four and hears the 8 around them, contiguous: [..., S, T-1, 8, layers, dim].
     """
-    return rows[:, :5], rows[:, 1:].unfold(1, 8, 4).movedim(-1, 2)
+    return rows[..., :5, :, :], rows[..., 1:, :, :].unfold(-3, 8, 4).movedim(-1, -3)
 
 
 def _at_video_rate(_: nn.Module, inputs: Any, features: Tensor) -> Tensor:

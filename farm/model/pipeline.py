@@ -206,10 +206,11 @@ class Pipeline:
         steps = len(times) - 1
         shortcuts = self._shortcuts(wanted, times[:-1], sampling.teacache)
         known = motion.shape[1]
-        context, places = condition.latents.to(self.device), condition.regions.to(self.device)
+        context, places = condition.latents.to(self.device), condition.regions.to(self.device)[None]
         image = condition.image_tokens.to(self.device)
         texts = {True: text.to(self.device)[None], False: negative_text.to(self.device)[None]}
-        voices = {True: windows(audio.to(self.device)), False: windows(torch.zeros_like(audio[:1]).to(self.device))}
+        sounds = {True: audio.to(self.device)[None], False: torch.zeros_like(audio[None, :1]).to(self.device)}
+        voices = {sound: windows(rows) for sound, rows in sounds.items()}
 
         def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
             seen = torch.cat([x, context])[None]

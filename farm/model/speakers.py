@@ -50,13 +50,13 @@ def on_tokens(masks: Tensor) -> Tensor:
 def positions(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
     """Where each token stands on the line of voices, [B, L] float32.
 
-    `query` [B, L, heads, D] and `key`, that of the first latent frame's tokens, [B, S, heads, D], both of the video's
-    self-attention. One attention whose values are the regions gives every token's share of looks at each of them, and
-    no matrix of looks is ever stored.
+    `query` [B, L, heads, D] and `key`, that of the first latent frame's tokens, [B, tokens, heads, D], both of the
+    video's self-attention; `regions` [B, 3, tokens]. One attention whose values are the regions gives every token's
+    share of looks at each of them, and no matrix of looks is ever stored.
     """
-    values = F.pad(regions.T, (0, key.shape[-1] - len(regions)))[None, :, None].expand_as(key).type_as(key)
-    looks = dispatch_attention_fn(query, key, values, backend=backend)[..., : len(regions)].float().mean(2)
-    share = looks / regions.sum(1).clamp(min=1)  # an empty region gets no looks
+    values = F.pad(regions.mT, (0, key.shape[-1] - regions.shape[1]))[:, :, None].expand_as(key).type_as(key)
+    looks = dispatch_attention_fn(query, key, values, backend=backend)[..., : regions.shape[1]].float().mean(2)
+    share = looks / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no looks
     low, high = share.amin(1, keepdim=True), share.amax(1, keepdim=True)
     line = _LINE_LENGTH * (share - low) / (high - low + 1e-8)
     places = torch.stack([line[..., 0] + _LINE_STARTS[0], line[..., 1] + _LINE_STARTS[1]], -1)

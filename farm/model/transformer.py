@@ -52,11 +52,11 @@ class AudioProjector(nn.Module):
         self.norm = FP32LayerNorm(token_dim, eps=1e-5)
 
     def forward(self, first: Tensor, later: Tensor) -> Tensor:
-        """[S, 5, layers, dim] and [S, T-1, 8, layers, dim] in, [1, T, S x tokens, token_dim] out."""
-        hidden = torch.cat([self.proj1(first.flatten(1))[:, None], self.proj1_vf(later.flatten(2))], dim=1)
+        """[B, S, 5, layers, dim] and [B, S, T-1, 8, layers, dim] in, [B, T, S x tokens, token_dim] out."""
+        hidden = torch.cat([self.proj1(first.flatten(2))[:, :, None], self.proj1_vf(later.flatten(3))], dim=2)
         hidden = F.relu(self.proj2(F.relu(hidden)))
         tokens = self.norm(self.proj3(hidden).unflatten(-1, (self.tokens, -1)))
-        return tokens.transpose(0, 1).flatten(1, 2)[None]
+        return tokens.transpose(1, 2).flatten(2, 3)
 
 
 class VideoAttnProcessor:
@@ -158,7 +158,7 @@ class InfiniteTalkBlock(WanTransformerBlock):
     ) -> Tensor:
         """[B, L, C] in and out; `temb` [B, 6, C] is float32, and so are the modulations and the gated sums.
 
-        `regions` [3, tokens of a latent frame] says who is where if two speakers are heard.
+        `regions` [B, 3, tokens of a latent frame] says who is where if two speakers are heard.
         """
         x = hidden_states
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + temb).chunk(6, dim=1)
@@ -168,7 +168,7 @@ class InfiniteTalkBlock(WanTransformerBlock):
         answer, query, key = self.attn1(h, None, None, rotary_emb)
         x = (x.float() + answer * gate1).type_as(x)
         kernel = self.attn1.processor._attention_backend
-        places = None if regions is None else positions(query, key[:, : regions.shape[1]], regions, kernel)
+        places = None if regions is None else positions(query, key[:, : regions.shape[2]], regions, kernel)
 
         # 2. Text and image
         x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)
@@ -279,9 +279,9 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
 
         `hidden_states` [B, 36, T, H, W]: noisy latents (16), mask (4), condition latents (16). `timestep` [B], float32.
         `text` [B, up to text_len, text_dim]. `image` [B, 257, image_dim]. `audio`: the windows that `farm.model.audio`
-        cuts for latent frame 0 and for the later ones. `regions` [3, (H/2)(W/2)] from `farm.model.speakers`, where two
-        speakers are heard. `shortcut` says whether this pass goes through the blocks. Everything is cast here to the
-        dtype of the weights, but not the time.
+        cuts for latent frame 0 and for the later ones, [B, S, ...] each; all of a batch have as many speakers.
+        `regions` [B, 3, (H/2)(W/2)] from `farm.model.speakers`, where two speakers are heard. `shortcut` says whether
+        this pass goes through the blocks. Everything is cast here to the dtype of the weights, but not the time.
         """
         dtype = self.patch_embedding.weight.dtype
 
@@ -293,7 +293,7 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         embedding, modulation = self.condition_embedder.time(timestep)
         context = self.condition_embedder.context(self._padded(text).to(dtype), image.to(dtype))
         heard = self.audio_proj(*(windows.to(dtype) for windows in audio))
-        regions = None if len(audio[0]) == 1 else regions
+        regions = None if audio[0].shape[1] == 1 else regions
 
         # 2. Blocks
         def blocks(x: Tensor) -> Tensor:

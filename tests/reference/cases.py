@@ -124,8 +124,8 @@ def _transformer(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
         torch.tensor([case["timestep"]]),
         text=draw(f"{name}.context", (case["context_tokens"], case["model"]["text_dim"]))[None],
         image=draw(f"{name}.clip_fea", (1, 257, IMAGE_DIM)),
-        audio=_regrouped(case["audio_scale"] * draw(f"{name}.audio", heard)),
-        regions=on_tokens(_masks(case["masks"], height, width)),
+        audio=_regrouped(case["audio_scale"] * draw(f"{name}.audio", heard)[None]),
+        regions=on_tokens(_masks(case["masks"], height, width))[None],
     )
     return {"output": output[0]}
 
@@ -144,14 +144,14 @@ def _masks(kind: str, height: int, width: int) -> Tensor:
 
 
 def _regrouped(heard: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows of 5 around each video frame [S, F, 5, ...] as the model takes them, for each latent frame.
+    """Windows of 5 around each video frame [B, S, F, 5, ...] as the model takes them, for each latent frame.
 
     Of a latent frame's four windows the first gives its first 3 entries, the middle ones their centre, the last its
     last 3.
     """
-    groups = heard[:, 1:].unflatten(1, (-1, 4))
-    later = torch.cat([groups[:, :, 0, :3], groups[:, :, 1:3, 2], groups[:, :, 3, 2:]], dim=2)
-    return heard[:, 0], later
+    groups = heard[:, :, 1:].unflatten(2, (-1, 4))
+    later = torch.cat([groups[:, :, :, 0, :3], groups[:, :, :, 1:3, 2], groups[:, :, :, 3, 2:]], dim=3)
+    return heard[:, :, 0], later
 
 
 def _wav2vec(name: str, case: dict[str, Any]) -> dict[str, Tensor]:

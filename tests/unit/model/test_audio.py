@@ -56,6 +56,15 @@ def test_the_first_latent_frame_hears_two_frames_to_each_side_and_the_later_ones
     assert later[0].flatten(1).tolist() == [list(range(19, 27)), list(range(23, 31))]
 
 
+def test_a_batch_of_chunks_hears_what_each_hears_alone() -> None:
+    rows = torch.arange(2 * 3 * 13 * 2 * 4).view(2, 3, 13, 2, 4)
+    first, later = windows(rows)
+    for index in range(2):
+        alone = windows(rows[index])
+        assert torch.equal(first[index], alone[0])
+        assert torch.equal(later[index], alone[1])
+
+
 def test_windows_keep_entry_layer_channel_in_that_order() -> None:
     rows = torch.arange(13 * 2 * 3).view(1, 13, 2, 3)
     first, later = windows(rows)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from farm.model.audio import windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.presets import Preset
@@ -67,7 +68,7 @@ def predicted(model: InfiniteTalkTransformer, timestep: float = 500.0) -> Tensor
         torch.tensor([timestep]),
         text=noise(1, 7, 64),
         image=noise(1, 257, 64),
-        audio=(rows[:, :5], rows[:, None, 1:9]),
+        audio=windows(rows[None]),
     )
 
 
@@ -174,7 +175,7 @@ def test_every_token_of_the_context_is_looked_at_the_padding_too(exact: Infinite
 
 def test_where_a_token_stands_is_told_finer_than_bfloat16_can() -> None:
     query, key = noise(1, 24, 3, 8).bfloat16(), noise(1, 6, 3, 8).bfloat16()
-    who = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
+    who = torch.tensor([[[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]])
     places = positions(query, key, who)
     assert places.dtype == torch.float32
     assert not is_rounded(places)  # near 22, bfloat16 has steps of 0.125

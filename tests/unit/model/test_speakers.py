@@ -56,7 +56,7 @@ def test_a_token_belongs_to_the_speaker_that_it_looks_at() -> None:
     tokens = 30 * torch.eye(4)[None, :, None]
     who = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]])
     # then the first stands at person 1's far end, the second at person 2's, the others nowhere
-    assert positions(tokens, tokens, who)[0].tolist() == pytest.approx([4, 24, NOBODY, NOBODY])
+    assert positions(tokens, tokens, who[None])[0].tolist() == pytest.approx([4, 24, NOBODY, NOBODY])
 
 
 def test_positions_equal_those_of_the_written_out_definition() -> None:
@@ -68,12 +68,12 @@ def test_positions_equal_those_of_the_written_out_definition() -> None:
     wanted = [
         (each[0], 20 + each[1], torch.tensor(NOBODY))[int(s.argmax())] for each, s in zip(line, share, strict=True)
     ]
-    torch.testing.assert_close(positions(query, key, who)[0], torch.stack(wanted), rtol=0, atol=1e-4)
+    torch.testing.assert_close(positions(query, key, who[None])[0], torch.stack(wanted), rtol=0, atol=1e-4)
 
 
 def test_a_speaker_outside_the_picture_leaves_finite_numbers() -> None:
-    who = torch.zeros(3, 6)
-    who[2] = 1
+    who = torch.zeros(1, 3, 6)
+    who[:, 2] = 1
     assert positions(drawn(1, 1, 24, 3, 8), drawn(2, 1, 6, 3, 8), who).isfinite().all()
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput
+from farm.model.audio import windows
 from farm.model.checkpoints import built, load_part
 from farm.model.presets import preset
 from farm.model.transformer import InfiniteTalkTransformer
@@ -28,7 +29,7 @@ def predictor(model: InfiniteTalkTransformer) -> Predict:
             torch.tensor([timestep]),
             text=noise(1, 7, 64) if text is None else text,
             image=noise(1, 257, 64),
-            audio=(rows[:, :5], rows[:, None, 1:9]),
+            audio=windows(rows[None]),
         )
 
     return predict
@@ -72,6 +73,29 @@ def test_every_latent_frame_hears_its_own_sound(predict: Predict) -> None:
     other[:, 8] += 1
     difference = (predict(audio=audio) - predict(audio=other)).abs().amax(dim=(0, 1, 3, 4))
     assert difference[1] > 10 * difference[0] > 0  # frame 0 notices through self-attention only
+
+
+@pytest.mark.parametrize("speakers", [1, 2])
+@torch.inference_mode()
+def test_a_batch_is_predicted_like_each_of_it_alone(weights: Path, speakers: int) -> None:
+    # given two chunks that differ in everything, also in who is where
+    model = load_part(weights, "transformer", dtype="float32")
+    latents, times = noise(2, 36, 2, 4, 4), torch.tensor([500.0, 900.0])
+    conditions = {"text": noise(2, 7, 64), "image": noise(2, 257, 64)}
+    rows = noise(2, speakers, 9, 3, 64)
+    who = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], [[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]]])
+    together = model(latents, times, **conditions, audio=windows(rows), regions=who)
+    # then each comes out as it does without the other
+    for each in range(2):
+        one = slice(each, each + 1)
+        alone = model(
+            latents[one],
+            times[one],
+            **{name: tensor[one] for name, tensor in conditions.items()},
+            audio=windows(rows[one]),
+            regions=who[one],
+        )
+        torch.testing.assert_close(together[one], alone, rtol=0, atol=1e-5)
 
 
 def test_time_norms_and_head_stay_in_float32(half: InfiniteTalkTransformer) -> None:
