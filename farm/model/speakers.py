@@ -48,20 +48,25 @@ def on_tokens(masks: Tensor) -> Tensor:
 
 
 def positions(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
-    """Where each token stands on the line of voices, [B, L] float32.
+    """Where each token stands on the line of voices, [B, L] float32; arguments as of `looks`."""
+    share = looks(query, key, regions, backend)
+    low, high = share.amin(1, keepdim=True), share.amax(1, keepdim=True)
+    line = _LINE_LENGTH * (share - low) / (high - low + 1e-8)
+    places = torch.stack([line[..., 0] + _LINE_STARTS[0], line[..., 1] + _LINE_STARTS[1]], -1)
+    places = F.pad(places, (0, 1), value=NOBODY)
+    return places.gather(2, share.argmax(2, keepdim=True))[..., 0]
+
+
+def looks(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
+    """How much each token looks at each region, by the region's size: [B, L, 3] float32.
 
     `query` [B, L, heads, D] and `key`, that of the first latent frame's tokens, [B, tokens, heads, D], both of the
     video's self-attention; `regions` [B, 3, tokens]. One attention whose values are the regions gives every token's
     share of looks at each of them, and no matrix of looks is ever stored.
     """
     values = F.pad(regions.mT, (0, key.shape[-1] - regions.shape[1]))[:, :, None].expand_as(key).type_as(key)
-    looks = dispatch_attention_fn(query, key, values, backend=backend)[..., : regions.shape[1]].float().mean(2)
-    share = looks / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no looks
-    low, high = share.amin(1, keepdim=True), share.amax(1, keepdim=True)
-    line = _LINE_LENGTH * (share - low) / (high - low + 1e-8)
-    places = torch.stack([line[..., 0] + _LINE_STARTS[0], line[..., 1] + _LINE_STARTS[1]], -1)
-    places = F.pad(places, (0, 1), value=NOBODY)
-    return places.gather(2, share.argmax(2, keepdim=True))[..., 0]
+    shares = dispatch_attention_fn(query, key, values, backend=backend)[..., : regions.shape[1]].float().mean(2)
+    return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no looks
 
 
 def placed(tokens: Tensor, positions: Tensor) -> Tensor:
