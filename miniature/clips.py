@@ -1,0 +1,160 @@
+"""Clips: batches of short videos of talking people, with everything that the model is told about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from farm.model.speakers import regions
+from miniature.acting import Pose, acted, still
+from miniature.face import Dice, Face, Place, people, places
+from miniature.painting import Canvas, Where, person
+
+MOUTH, EYES = 5.0, 2.5
+"""How much more a pixel of the mouth or of the eyes counts than one of the wall."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Who is in the pictures: S people in each of B places."""
+
+    place: Place
+    faces: tuple[Face, ...]
+    heads: tuple[Where, ...]
+    tint: Tensor
+    """[B, 3, 3]: how all colours are mixed anew, as another hand or camera would have them."""
+    lift: Tensor
+    """[B, 3]: what is added to them."""
+
+    def painted(self, poses: tuple[Pose, ...], height: int, width: int) -> Tensor:
+        """Their video [B, 3, F, H, W] in [-1, 1]."""
+        canvas = Canvas(self.place, height, width)
+        for face, head, pose in zip(self.faces, self.heads, poses, strict=True):
+            person(canvas, face, head, pose)
+        pixels = torch.einsum("bij,bjfhw->bifhw", self.tint, canvas.pixels) + self.lift.view(-1, 3, 1, 1, 1)
+        return pixels.clamp(0, 1) * 2 - 1
+
+
+@dataclass(frozen=True)
+class Clips:
+    """B clips of S speakers."""
+
+    video: Tensor
+    """[B, 3, F, H, W] in [-1, 1]."""
+    picture: Tensor
+    """[B, 3, H, W]: what the model is given to see; equal to frame 0 of a clip that begins a video."""
+    weight: Tensor
+    """[B, 1, 1, H, W]: how much each pixel counts."""
+    regions: Tensor
+    """[B, 3, tokens of a latent frame]: person 1, person 2, background."""
+
+
+def cast(dice: Dice, speakers: int, height: int, width: int) -> Cast:
+    """One person somewhere in the middle, or two side by side."""
+    half_width = width / min(height, width)
+    heads = [_head(dice, index, speakers, half_width) for index in range(speakers)]
+    return Cast(places(dice), tuple(people(dice) for _ in heads), tuple(heads), *_restyled(dice))
+
+
+def first(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[int, int]) -> Clips:
+    """Clips that begin with their picture: a mouth in any position, which then joins the voice. Both are [B, S, F]."""
+    fade = opening.new_tensor([1.0, 0.6, 0.25])
+    shown = dice.between(-0.6, 0.9).clamp(min=0)[:, None, None]
+    opening, spread = opening.clone(), spread.clone()
+    opening[..., :3] = torch.lerp(opening[..., :3], shown.expand_as(opening[..., :3]), fade)
+    spread[..., :3] *= 1 - fade
+    poses = tuple(_awake(acted(dice, opening[:, s], spread[:, s])) for s in range(opening.shape[1]))
+    video = who.painted(poses, *size)
+    return Clips(video, video[:, :, 0], weights(who, *size), _regions(dice, who, *size))
+
+
+def later(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[int, int]) -> Clips:
+    """Clips from the middle of a video, whose picture shows the same people in another pose."""
+    poses = tuple(acted(dice, opening[:, s], spread[:, s]) for s in range(opening.shape[1]))
+    posed = tuple(still(dice, dice.between(-0.6, 0.9).clamp(min=0)) for _ in poses)
+    picture = who.painted(posed, *size)[:, :, 0]
+    return Clips(who.painted(poses, *size), picture, weights(who, *size), _regions(dice, who, *size))
+
+
+def weights(who: Cast, height: int, width: int) -> Tensor:
+    """[B, 1, 1, H, W]: what to look at when a clip is compared with another."""
+    weight = torch.ones(len(who.tint), 1, 1, height, width, device=who.tint.device)
+    for face, head in zip(who.faces, who.heads, strict=True):
+        weight = weight + (MOUTH - 1) * mouth_box(face, head, height, width)[:, None, None]
+        weight = weight + (EYES - 1) * eyes_box(face, head, height, width)[:, None, None]
+    return weight
+
+
+def mouth_box(face: Face, head: Where, height: int, width: int) -> Tensor:
+    """[B, H, W] of 0 and 1: where the lips go when they open and the head nods."""
+    low, high = face.mouth_height - 0.6 * face.mouth_gape - 0.1, face.mouth_height + 1.6 * face.mouth_gape + 0.1
+    return _box(head, -face.mouth_width - 0.14, face.mouth_width + 0.14, low, high, height, width)
+
+
+def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
+    """[B, H, W] of 0 and 1: eyes and brows."""
+    wide = face.eye_apart + face.eye_size + 0.06
+    return _box(head, -wide, wide, face.eye_height - face.brow_height - 0.08, face.eye_height + 0.22, height, width)
+
+
+def _box(
+    head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, height: int, width: int
+) -> Tensor:
+    half = min(height, width) / 2
+    x = ((torch.arange(width, device=head.x.device) + 0.5 - width / 2) / half)[None, None, :]
+    y = ((torch.arange(height, device=head.x.device) + 0.5 - height / 2) / half)[None, :, None]
+    x, y = ((each - middle[:, None, None]) / head.size[:, None, None] for each, middle in ((x, head.x), (y, head.y)))
+    left, right, top, bottom = (each[:, None, None] for each in (left, right, top, bottom))
+    return ((x > left) & (x < right) & (y > top) & (y < bottom)).float()
+
+
+def _head(dice: Dice, index: int, speakers: int, half_width: float) -> Where:
+    if speakers == 1:
+        return Where(0.25 * dice.between(-1, 1), dice.between(-0.2, 0.06), dice.between(0.42, 0.72))
+    middle = half_width / 2 * (2 * index - 1)
+    size = dice.between(0.36, 0.52) * min(1.0, half_width / 1.35)
+    return Where(middle + 0.08 * half_width * dice.between(-1, 1), dice.between(-0.16, 0.06), size)
+
+
+def _restyled(dice: Dice) -> tuple[Tensor, Tensor]:
+    """For two pictures in three nothing; else another contrast, saturation, hue and brightness."""
+    batch, device = dice.batch, dice.generator.device
+    changed = dice.often(0.35)[:, None, None]
+    grey = torch.full((3, 3), 1 / 3, device=device)
+    one = torch.eye(3, device=device)
+    mixed = torch.randn(batch, 3, 3, generator=dice.generator, device=device) * 0.08
+    wanted = torch.lerp(grey, one, dice.between(0.3, 1.25)[:, None, None]) * dice.between(0.75, 1.15)[:, None, None]
+    tint = torch.lerp(one.expand(batch, 3, 3), wanted + mixed, changed)
+    lift = changed[:, :, 0] * (0.07 * torch.randn(batch, 3, generator=dice.generator, device=device))
+    return tint, lift
+
+
+def _awake(pose: Pose) -> Pose:
+    """Nobody is photographed in a blink."""
+    lids = pose.lids.clone()
+    lids[:, :2] = 1
+    return replace(pose, lids=lids)
+
+
+def _regions(dice: Dice, who: Cast, height: int, width: int) -> Tensor:
+    """Boxes round the heads for half of the clips, halves of the picture for the others, as for jobs."""
+    if len(who.heads) == 1:
+        return torch.zeros(dice.batch, 3, (height // 16) * (width // 16), device=who.tint.device)
+    boxed = dice.often(0.5).tolist()
+    boxes = [_head_box(head, height, width) for head in who.heads]
+    rows = [
+        regions((height, width), (height, width), [box[row] for box in boxes] if boxed[row] else ())
+        for row in range(dice.batch)
+    ]
+    return torch.stack(rows).to(who.tint.device)
+
+
+def _head_box(head: Where, height: int, width: int) -> list[tuple[int, int, int, int]]:
+    half = min(height, width) / 2
+    middle = torch.stack([head.y * half + height / 2, head.x * half + width / 2], 1).cpu()
+    reach = (head.size * half)[:, None].cpu() * torch.tensor([1.1, 0.9])
+    low, high = (middle - reach).floor().clamp(min=0), (middle + reach).ceil()
+    high = torch.minimum(high, torch.tensor([height, width]))
+    return [(int(t), int(l), int(b), int(r)) for (t, l), (b, r) in zip(low.tolist(), high.tolist(), strict=True)]

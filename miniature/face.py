@@ -1,0 +1,185 @@
+"""What a face is: the numbers that tell one drawn person from another.
+
+Lengths are in units of half a head's height, measured from the middle of the head, x to the right and y down. Colours
+are sRGB in [0, 1]. Every number is a tensor [B] and every colour [B, 3], so that a batch of people is one `Face`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from miniature.palette import BACKDROPS, DYED, HAIRS, IRISES, LIPS, SKINS, WOOLS
+
+
+@dataclass(frozen=True)
+class Face:
+    """Whatever does not change while somebody talks."""
+
+    skin: Tensor
+    shade: Tensor
+    """Of the neck, the nose and the lids: a darker skin."""
+    blush: Tensor
+    hair: Tensor
+    iris: Tensor
+    lips: Tensor
+    shirt: Tensor
+    collar: Tensor
+    frame: Tensor
+    """Of the glasses."""
+
+    breadth: Tensor
+    """Half the head's width."""
+    jaw: Tensor
+    """How much narrower the head is at the chin than at the brow, 0..0.3."""
+    neck: Tensor
+    shoulders: Tensor
+
+    eye_apart: Tensor
+    eye_height: Tensor
+    eye_size: Tensor
+    eye_round: Tensor
+    """Height over width of an open eye."""
+    lashes: Tensor
+    brow_height: Tensor
+    brow_tilt: Tensor
+    brow_thick: Tensor
+    nose: Tensor
+    ears: Tensor
+
+    mouth_height: Tensor
+    mouth_width: Tensor
+    mouth_gape: Tensor
+    """Half the height of a mouth that is wide open."""
+    lip_thick: Tensor
+    smile: Tensor
+    teeth: Tensor
+
+    crown: Tensor
+    """How far the hair stands above the head; 0 is bald."""
+    fringe: Tensor
+    """How low the hair reaches over the forehead."""
+    temples: Tensor
+    """How wide the forehead is between the hair, as a share of the head."""
+    sides: Tensor
+    """How low the hair reaches beside the eyes."""
+    parting: Tensor
+    locks: Tensor
+    """How far hair hangs down beside the head; 0 is short hair."""
+    beard: Tensor
+    """How much of the chin is covered; 0 is none."""
+    moustache: Tensor
+    glasses: Tensor
+    """Size of the lenses; 0 is none."""
+    outline: Tensor
+    """Thickness of an ink line round the head; 0 is none."""
+    light: Tensor
+    """From where the light comes: -1 left, 1 right."""
+
+    def __getitem__(self, rows: slice | Tensor) -> Face:
+        """The people at these rows of the batch."""
+        return Face(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class Dice:
+    """Random numbers for a batch, all from one generator: the same seed draws the same people."""
+
+    batch: int
+    generator: torch.Generator
+
+    def between(self, low: float, high: float) -> Tensor:
+        """[B], even."""
+        return low + (high - low) * torch.rand(self.batch, generator=self.generator, device=self.generator.device)
+
+    def often(self, share: float) -> Tensor:
+        """[B] of 0 and 1."""
+        return (self.between(0, 1) < share).float()
+
+    def among(self, colours: list[tuple[int, int, int]], jitter: float = 0.03) -> Tensor:
+        """[B, 3]: one of the colours, in 0..255, a little changed."""
+        table = torch.tensor(colours, device=self.generator.device) / 255
+        chosen = torch.randint(len(table), (self.batch,), generator=self.generator, device=table.device)
+        noise = torch.randn(self.batch, 3, generator=self.generator, device=table.device)
+        return (table[chosen] + jitter * noise).clamp(0, 1)
+
+
+def people(dice: Dice) -> Face:
+    """A batch of people of every kind."""
+    some: Callable[[float, float], Tensor] = dice.between
+    skin, hair, shirt = dice.among(SKINS), dice.among(HAIRS), dice.among(WOOLS, 0.06)
+    dyed = dice.often(0.12)[:, None]
+    hair = torch.lerp(hair, dice.among(DYED, 0.06), dyed)
+    bearded, long_hair = dice.often(0.25), dice.often(0.45)
+    return Face(
+        skin=skin,
+        shade=skin * torch.tensor([0.84, 0.76, 0.72], device=skin.device),
+        blush=torch.lerp(skin, skin.new_tensor([0.86, 0.36, 0.32]), 0.45 * some(0, 1)[:, None]),
+        hair=hair,
+        iris=dice.among(IRISES),
+        lips=torch.lerp(dice.among(LIPS), skin, some(0, 0.45)[:, None]),
+        shirt=shirt,
+        collar=(shirt + (0.12 * torch.sign(some(-1, 1)))[:, None]).clamp(0, 1),
+        frame=dice.among([(40, 36, 44), (96, 60, 44), (150, 120, 70), (60, 70, 110)]),
+        breadth=some(0.68, 0.88),
+        jaw=some(0.04, 0.26),
+        neck=some(0.30, 0.42),
+        shoulders=some(1.0, 1.6),
+        eye_apart=some(0.27, 0.37),
+        eye_height=some(-0.16, 0.0),
+        eye_size=some(0.10, 0.17),
+        eye_round=some(0.6, 1.05),
+        lashes=some(0.018, 0.045),
+        brow_height=some(0.21, 0.30),
+        brow_tilt=some(-0.18, 0.18),
+        brow_thick=some(0.018, 0.05),
+        nose=some(0.05, 0.11),
+        ears=some(0.0, 0.16),
+        mouth_height=some(0.46, 0.58),
+        mouth_width=some(0.19, 0.32),
+        mouth_gape=some(0.13, 0.24),
+        lip_thick=some(0.02, 0.065),
+        smile=some(-0.2, 0.9),
+        teeth=some(0.0, 0.32) * dice.often(0.75),
+        crown=some(0.06, 0.26) * dice.often(0.93),
+        fringe=some(-0.8, -0.38),
+        temples=some(0.82, 1.02),
+        sides=some(-0.3, 0.2),
+        parting=some(-0.6, 0.6),
+        locks=some(0.6, 1.4) * long_hair,
+        beard=some(0.02, 0.3) * bearded,
+        moustache=some(0.03, 0.06) * bearded * dice.often(0.7),
+        glasses=some(0.19, 0.25) * dice.often(0.22),
+        outline=some(0.012, 0.035) * dice.often(0.3),
+        light=some(-1, 1),
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the batch's pictures are taken and where the heads are in them, in halves of the picture's shorter side."""
+
+    colours: Tensor
+    """[B, 4, 3]: two of the wall, two of what is on it."""
+    direction: Tensor
+    """In which the wall's two colours change into each other, in radians."""
+    things: Tensor
+    """[B, 3, 4]: x, y and half sides of soft rectangles and ovals on the wall."""
+    roundness: Tensor
+
+
+def places(dice: Dice) -> Place:
+    """Rooms and skies that are quieter than the people."""
+    wall = dice.among(BACKDROPS, 0.05)
+    colours = [wall, (wall + 0.1 * dice.between(-1, 1)[:, None]).clamp(0, 1)]
+    colours += [torch.lerp(wall, dice.among(BACKDROPS, 0.05), 0.7 * dice.between(0, 1)[:, None]) for _ in range(2)]
+    things = [dice.between(*limits) for _ in range(3) for limits in ((-1.6, 1.6), (-1.2, 1.0), (0.1, 0.7), (0.1, 0.7))]
+    return Place(
+        colours=torch.stack(colours, 1),
+        direction=dice.between(0, 6.3),
+        things=torch.stack(things, 1).view(-1, 3, 4),
+        roundness=dice.often(0.5),
+    )

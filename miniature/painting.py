@@ -1,0 +1,218 @@
+"""People as pixels: layers of soft-edged shapes, painted in batches on any device.
+
+Shapes: B pictures, F frames, H W pixels. A shape is a signed distance [B, F, H, W], negative inside; its edge is as
+soft as one pixel, so nothing has to be drawn finer and shrunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from miniature.acting import Pose
+from miniature.face import Face, Place
+
+INSIDE, TOOTH, TONGUE, WHITE, PUPIL, INK = (
+    (0.33, 0.10, 0.13),
+    (0.97, 0.95, 0.92),
+    (0.80, 0.36, 0.36),
+    (0.985, 0.98, 0.97),
+    (0.10, 0.09, 0.10),
+    (0.17, 0.13, 0.14),
+)
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a head is: its middle and half its height, [B], in halves of the picture's shorter side."""
+
+    x: Tensor
+    y: Tensor
+    size: Tensor
+
+
+def grid(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """x [1, 1, 1, W] and y [1, 1, H, 1] of the pixels' middles, in halves of the shorter side from the centre."""
+    half = min(height, width) / 2
+    x = (torch.arange(width, device=device) + 0.5 - width / 2) / half
+    y = (torch.arange(height, device=device) + 0.5 - height / 2) / half
+    return x.view(1, 1, 1, -1), y.view(1, 1, -1, 1)
+
+
+class Canvas:
+    """Pictures in the making; `pixels` is [B, 3, F, H, W] in [0, 1]."""
+
+    def __init__(self, place: Place, height: int, width: int) -> None:
+        self.x, self.y = grid(height, width, place.colours.device)
+        self.pixel = 2 / min(height, width)
+        wall, wall_end, thing, other = (each.view(-1, 3, 1, 1, 1) for each in place.colours.unbind(1))
+        angle = _over(place.direction)
+        slope = (0.5 + 0.35 * (self.x * angle.cos() + self.y * angle.sin())).clamp(0, 1)
+        self.pixels = torch.lerp(wall, wall_end, slope[:, None])
+        for index, colour in ((0, thing), (1, other), (2, thing)):
+            x, y, wide, high = (_over(each) for each in place.things[:, index].unbind(1))
+            dx, dy = self.x - x, self.y - y
+            shape = torch.where(_over(place.roundness) > 0, oval(dx, dy, wide, high), block(dx, dy, wide, high))
+            self.paint(colour.view(-1, 3), shape, strength=0.8)
+
+    def paint(self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1) -> None:
+        """Covers the inside of a shape; `soft` widens its edge, in the picture's units."""
+        paint = torch.as_tensor(colour, device=shape.device).view(-1, 3, 1, 1, 1)
+        self.pixels = torch.lerp(self.pixels, paint, (self.cover(shape, soft) * strength)[:, None])
+
+    def cover(self, shape: Tensor, soft: float = 0) -> Tensor:
+        """How much of each pixel lies inside, 0..1."""
+        return (0.5 - shape / (self.pixel + soft)).clamp(0, 1)
+
+
+def oval(x: Tensor, y: Tensor, wide: Tensor | float, high: Tensor | float) -> Tensor:
+    """An ellipse of these half axes; exact at the edge, to first order near it."""
+    u, v = x / wide, y / high
+    value = u * u + v * v - 1
+    return value / (2 * torch.sqrt((u / wide) ** 2 + (v / high) ** 2) + 1e-6)
+
+
+def block(x: Tensor, y: Tensor, wide: Tensor | float, high: Tensor | float) -> Tensor:
+    """A rectangle of these half sides."""
+    return torch.maximum(x.abs() - wide, y.abs() - high)
+
+
+def band(x: Tensor, y: Tensor, wide: Tensor | float, thick: Tensor | float) -> Tensor:
+    """A horizontal stroke with round ends."""
+    return torch.hypot((x.abs() - wide).clamp(min=0), y) - thick
+
+
+def person(canvas: Canvas, face: Face, where: Where, pose: Pose) -> None:
+    """Paints one person a picture. What is above the collar moves with the head, the shoulders stay."""
+    size = _over(where.size)
+    f = {name: _over(each) for name, each in vars(face).items() if each.ndim == 1}
+    sx, sy = (canvas.x - _over(where.x)) / size, (canvas.y - _over(where.y)) / size
+    angle = pose.tilt[..., None, None]
+    dx, dy = sx - pose.x[..., None, None], sy - pose.y[..., None, None] - 0.8
+    # The head turns about the throat, 0.8 below its middle.
+    x, y = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin() + 0.8
+    brush = _Brush(canvas, size)
+    _hair_behind(brush, face, f, x, y)
+    _body(brush, face, f, sx, sy)
+    _head(brush, face, f, x, y)
+    _eyes(brush, face, f, x, y, pose)
+    _mouth(brush, face, f, x, y, pose)
+    _hair(brush, face, f, x, y)
+    _glasses(brush, face, f, x, y)
+
+
+@dataclass(frozen=True)
+class _Brush:
+    """Paints shapes whose distances are in units of a head."""
+
+    canvas: Canvas
+    size: Tensor
+
+    def __call__(self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1) -> None:
+        self.canvas.paint(colour, shape * self.size, soft=soft, strength=strength)
+
+    def cover(self, shape: Tensor) -> Tensor:
+        return self.canvas.cover(shape * self.size)
+
+
+Numbers = dict[str, Tensor]
+
+
+def _outline(f: Numbers, x: Tensor, y: Tensor) -> Tensor:
+    """A head: an egg that narrows towards the chin."""
+    return oval(x / (1 - f["jaw"] * y.clamp(-0.2, 1.2)), y, f["breadth"], 1.0)
+
+
+def _hair_behind(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+    long = f["locks"]
+    curtain = oval(x, y - 0.35 * long + 0.1, f["breadth"] + 0.16, 0.95 + 0.42 * long)
+    brush(face.hair * 0.9, curtain, strength=(long > 0).float())
+
+
+def _body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+    brush(face.shade, block(x, y - 1.0, f["neck"], 0.45))
+    brush(face.shirt, oval(x, y - 2.35, f["shoulders"], 1.2))
+    brush(face.collar, oval(x, y - 1.22, f["neck"] + 0.12, 0.14))
+    brush(face.shade, oval(x, y - 1.16, f["neck"] - 0.01, 0.12))
+
+
+def _head(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+    for side in (-1, 1):
+        ear = oval(x - side * f["breadth"], y - 0.05, 0.06 + 0.5 * f["ears"], 0.17)
+        brush(face.skin, ear)
+        brush(face.shade, ear + 0.06)
+    head = _outline(f, x, y)
+    brush(INK, head - f["outline"], strength=(f["outline"] > 0).float())
+    brush(face.skin, head)
+    within = brush.cover(head)
+    brush(face.shade, 0.55 - f["light"] * x, soft=0.25, strength=0.5 * within)
+    for side in (-1, 1):
+        brush(face.blush, oval(x - side * 0.42, y - 0.3, 0.16, 0.12), soft=0.1, strength=0.8 * within)
+    jaw = torch.maximum(head, f["mouth_height"] + 0.16 - f["beard"] - y - 0.6 * (x / f["breadth"]) ** 4)
+    brush(face.hair, jaw, soft=0.03, strength=(f["beard"] > 0).float())
+    brush(face.shade, oval(x, y - 0.22, f["nose"], 0.055))
+    brush(face.skin, oval(x, y - 0.195, f["nose"] * 0.8, 0.045))
+
+
+def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
+    lids, lift = pose.lids[..., None, None], pose.brows[..., None, None]
+    wide, high = f["eye_size"], f["eye_size"] * f["eye_round"]
+    for side in (-1, 1):
+        ex, ey = x - side * f["eye_apart"], y - f["eye_height"]
+        # A lid that falls takes the upper edge of the eye down to two thirds of its height.
+        open_high = high * (0.06 + 0.94 * lids)
+        low = ey - 0.35 * high * (1 - lids)
+        ball = oval(ex, low, wide, open_high)
+        brush(WHITE, ball)
+        iris = torch.hypot(ex, ey + 0.06 * high) - 0.74 * high
+        brush(face.iris, torch.maximum(iris, ball))
+        brush(PUPIL, torch.maximum(iris + 0.3 * high, ball))
+        shine = torch.hypot(ex - 0.2 * high, ey + 0.25 * high) - 0.17 * high
+        brush(WHITE, torch.maximum(shine, ball))
+        lash = torch.maximum(ball.abs() - f["lashes"], low - 0.25 * open_high)
+        brush(INK, lash, strength=0.9)
+        by = ey + f["brow_height"] + lift + side * f["brow_tilt"] * ex - 1.4 * ex * ex
+        brush(face.hair * 0.8, band(ex, by, wide * 0.95, f["brow_thick"]))
+
+
+def _mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
+    """Lips round a dark inside with teeth above and a tongue below; closed, it is a line that may smile."""
+    opening, spread = pose.opening[..., None, None], pose.spread[..., None, None]
+    wide = f["mouth_width"] * (1 + 0.22 * spread) * (1 - 0.12 * opening)
+    gape = f["mouth_gape"] * opening
+    bend = y - f["mouth_height"] + f["smile"] * 0.22 * (x * x / f["mouth_width"] - 0.4 * f["mouth_width"])
+    my = bend - 0.55 * gape  # the jaw falls more than the lip rises
+    brush(face.hair, band(x, bend + 0.11, f["mouth_width"] * 0.9, f["moustache"]), strength=(f["moustache"] > 0).float())
+    brush(face.lips, oval(x, my, wide + 0.4 * f["lip_thick"], gape + f["lip_thick"]))
+    inside = oval(x, my, wide * 0.88, gape + 0.004)
+    brush(INSIDE, inside, strength=(opening > 0.02).float())
+    brush(TONGUE, torch.maximum(inside, oval(x, my - gape * 0.95, wide * 0.6, 0.55 * gape + 0.001)), strength=(opening > 0.15).float())
+    brush(TOOTH, torch.maximum(inside, my + gape * (1 - 2 * f["teeth"])), strength=((f["teeth"] > 0.05) & (opening > 0.1)).float())
+    brush(INSIDE, band(x, bend, wide * 0.9, 0.012), strength=0.75 * (1 - 8 * opening).clamp(0, 1))
+
+
+def _hair(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+    """A cap above the forehead, parted somewhere."""
+    crown = f["crown"]
+    cap = oval(x, y + 0.12, f["breadth"] + 0.35 * crown + 0.02, 0.9 + crown)
+    forehead = oval(x - 0.3 * f["parting"], y - 0.42, f["breadth"] * f["temples"], 0.42 - f["fringe"])
+    brush(face.hair, torch.maximum(torch.maximum(cap, -forehead), y - f["sides"]), strength=(crown > 0).float())
+    shine = torch.maximum(oval(x - 0.3 * f["light"], y + 0.78, 0.3, 0.1), cap + 0.05)
+    brush((face.hair * 1.25 + 0.06).clamp(0, 1), shine, soft=0.12, strength=0.5 * (crown > 0).float())
+
+
+def _glasses(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+    worn = (f["glasses"] > 0).float()
+    ey = y - f["eye_height"]
+    for side in (-1, 1):
+        lens = oval(x - side * f["eye_apart"], ey, f["glasses"] + 1e-3, f["glasses"] * 0.85 + 1e-3)
+        brush(face.frame, lens.abs() - 0.022, strength=worn)
+    bridge = band(x, ey + 0.03, (f["eye_apart"] - f["glasses"]).clamp(min=0), 0.02)
+    brush(face.frame, bridge, strength=worn)
+
+
+def _over(numbers: Tensor) -> Tensor:
+    """[B] as [B, 1, 1, 1]."""
+    return numbers.view(-1, 1, 1, 1)

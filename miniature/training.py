@@ -1,0 +1,118 @@
+"""One way to train everything here: AdamW, a warm-up, a cosine, a moving average of the weights, and a state on disk.
+
+A step's random numbers depend on its number alone, so a training that was stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Losses = Mapping[str, Tensor]
+"""Named numbers of a step; the model descends `loss`, the others are for the log."""
+
+LOG_EVERY, WARM_UP, CLIP, AVERAGE = 50, 100, 1.0, 0.999
+
+
+class Stopped(Exception):
+    """The time is up; what was reached lies on disk."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where trainings happen: on which device, in which folder, and until which moment."""
+
+    home: Path
+    device: torch.device
+    deadline: float = math.inf
+    """As time.monotonic() counts."""
+
+    def log(self, **facts: object) -> None:
+        """A line on the screen and in the log."""
+        line = json.dumps({name: round(f, 5) if isinstance(f, float) else f for name, f in facts.items()})
+        print(line, flush=True)
+        with (self.home / "log.jsonl").open("a") as log:
+            log.write(line + "\n")
+
+
+def trained(
+    bench: Bench, name: str, model: nn.Module, losses: Callable[[nn.Module, int], Losses], *, steps: int, peak: float
+) -> Any:
+    """The moving average of `model` after so many steps, on the bench's device. Raises Stopped at the deadline."""
+    state = _State(bench, name, model.to(bench.device).train(), steps, peak)
+    while state.step < steps:
+        if time.monotonic() > bench.deadline:
+            state.save()
+            raise Stopped(f"{name}: {state.step} of {steps} steps are done; run the same command again")
+        state.descend(losses)
+    state.save()
+    return state.average.eval().requires_grad_(False)
+
+
+def generator(bench: Bench, step: int, stream: int = 0) -> torch.Generator:
+    """The random numbers of one step; streams are independent of each other."""
+    return torch.Generator(bench.device).manual_seed(1_000_003 * stream + step)
+
+
+class _State:
+    """A model, its average, its optimiser and where they are."""
+
+    def __init__(self, bench: Bench, name: str, model: nn.Module, steps: int, peak: float) -> None:
+        self.bench, self.name, self.model, self.steps, self.peak = bench, name, model, steps, peak
+        self.average = copy.deepcopy(model)
+        fused = bench.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
+        self.path = bench.home / f"{name}.state.pt"
+        self.step, self.seconds = 0, 0.0
+        if self.path.exists():
+            self._load()
+
+    def descend(self, losses: Callable[[nn.Module, int], Losses]) -> None:
+        """One step."""
+        began = time.monotonic()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.peak * self._share()
+        with torch.autocast(self.bench.device.type, torch.bfloat16, enabled=self.bench.device.type == "cuda"):
+            found = losses(self.model, self.step)
+        found["loss"].backward()
+        length = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._average()
+        self.step += 1
+        if self.step % LOG_EVERY == 0 or self.step == self.steps:
+            said = {name: each.item() for name, each in found.items()}  # waits for the device
+            self.bench.log(
+                stage=self.name, step=self.step, **said, gradient=length.item(), seconds=round(self.seconds, 1)
+            )
+        self.seconds += time.monotonic() - began
+
+    def save(self) -> None:
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        torch.save({**parts, "step": self.step, "seconds": self.seconds}, self.path)
+
+    def _load(self) -> None:
+        state = torch.load(self.path, map_location=self.bench.device, weights_only=True)
+        for name in ("model", "average", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def _share(self) -> float:
+        """Of the peak: up in a line, down in half a cosine."""
+        rising = (self.step + 1) / WARM_UP
+        return min(rising, 0.5 + 0.5 * math.cos(math.pi * self.step / self.steps))
+
+    def _average(self) -> None:
+        keep = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        mine, theirs = zip(*((a.data, b.data) for a, b in pairs), strict=True)
+        torch._foreach_lerp_(list(mine), list(theirs), 1 - keep)

@@ -1,0 +1,158 @@
+"""The video transformer: trained by flow matching to make a face say what it hears."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from farm.model.parts import built
+from farm.model.presets import MINIATURE
+from farm.model.speakers import looks
+from miniature.lessons import Lessons, Teacher, joined
+from miniature.training import Bench, Losses, generator, trained
+
+STEPS, PEAK, BATCH = 12_000, 8e-4, 32
+SHIFT = 3.0
+"""Times are drawn near the noise, where a face and its lips are decided."""
+
+DEAF = 0.1
+"""How often nothing is heard, for guidance."""
+
+GAZE = 0.1
+"""How much it counts that each speaker's pixels look at that speaker."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Clips of one size and number of speakers: how many batches of lessons, and so how often they come."""
+
+    height: int
+    width: int
+    speakers: int
+    batches: int
+
+
+KINDS = (
+    Kind(128, 128, 1, 80),
+    Kind(96, 176, 1, 16),
+    Kind(112, 144, 1, 16),
+    Kind(144, 112, 1, 16),
+    Kind(176, 96, 1, 16),
+    Kind(96, 176, 2, 44),
+    Kind(112, 144, 2, 24),
+    Kind(128, 128, 2, 12),
+    Kind(192, 192, 1, 8),
+    Kind(144, 256, 1, 2),
+    Kind(160, 208, 1, 2),
+    Kind(208, 160, 1, 2),
+    Kind(256, 144, 1, 2),
+    Kind(144, 256, 2, 8),
+    Kind(160, 208, 2, 4),
+)
+
+
+def train(bench: Bench, teacher: Teacher, prompts: Tensor, steps: int = STEPS, scale: float = 1.0) -> nn.Module:
+    """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
+    pools = _pools(bench, teacher, scale)
+    torch.manual_seed(0)
+    model = _begun(built("transformer", MINIATURE.parts["transformer"]))
+    gaze = _Gaze()
+
+    def losses(model: nn.Module, step: int) -> Losses:
+        dice = generator(bench, step, 4)
+        kind = random.Random(step).choices(KINDS, [each.batches for each in KINDS])[0]
+        pool = pools[kind]
+        lessons = pool.some(torch.randint(len(pool.known), (BATCH,), generator=dice, device=dice.device))
+        text = prompts[torch.randint(len(prompts), (BATCH,), generator=dice, device=dice.device)]
+        if kind.speakers == 2 and random.Random(-step).random() < DEAF:
+            lessons = lessons.unheard()
+        gaze.watch(model, lessons.regions if lessons.rows.shape[1] == 2 else None)
+        return _losses(model, lessons, text, dice, gaze)
+
+    return trained(bench, "transformer", model, losses, steps=steps, peak=PEAK)
+
+
+def _pools(bench: Bench, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
+    """Lessons of every kind, made once and gone through many times."""
+    pools = {}
+    for number, kind in enumerate(KINDS):
+        made = [
+            teacher.lessons(generator(bench, 1000 * number + batch, 3), BATCH, kind.speakers, (kind.height, kind.width))
+            for batch in range(max(2, round(scale * kind.batches)))
+        ]
+        pools[kind] = joined(made)
+        bench.log(stage="lessons", kind=str(kind), clips=len(pools[kind].known))
+    return pools
+
+
+def _begun(model: nn.Module) -> nn.Module:
+    """A start from which training is quick: what is gated and what is last begins at nothing."""
+    nn.init.zeros_(model.proj_out.weight)
+    nn.init.zeros_(model.proj_out.bias)
+    for block in model.blocks:
+        nn.init.zeros_(block.attn_audio.to_out[0].weight)
+    return model
+
+
+def _losses(model: nn.Module, lessons: Lessons, text: Tensor, dice: torch.Generator, gaze: _Gaze) -> Losses:
+    latents = lessons.latents.float()
+    noise = torch.randn(latents.shape, generator=dice, device=dice.device)
+    even = torch.rand(len(latents), generator=dice, device=dice.device)
+    time = SHIFT * even / (1 + (SHIFT - 1) * even)
+    x = torch.lerp(latents, noise, time.view(-1, 1, 1, 1, 1))
+    count = lessons.motion.shape[2]
+    fixed = torch.arange(count, device=time.device).view(1, 1, -1, 1, 1) < lessons.known.view(-1, 1, 1, 1, 1)
+    x[:, :, :count] = torch.where(fixed, lessons.motion.float(), x[:, :, :count])
+    heard = torch.rand(len(latents), generator=dice, device=dice.device) >= DEAF * (lessons.rows.shape[1] == 1)
+    predicted = model(
+        torch.cat([x, lessons.condition.float()], dim=1),
+        1000 * time,
+        text=text,
+        image=lessons.image.float(),
+        audio=lessons.audio(heard),
+        regions=lessons.regions,
+    )
+    square = (predicted - (noise - latents)).square()
+    free = lessons.weight.expand(-1, -1, latents.shape[2], -1, -1).clone()
+    free[:, :, :count] *= ~fixed
+    flow = (square * free).sum() / (free.sum() * latents.shape[1])
+    seen = gaze.loss()
+    return {"loss": flow + GAZE * seen, "flow": flow, "gaze": seen, "plain": square.mean()}
+
+
+class _Gaze:
+    """Watches where a model's pixels look in the first frame, which tells it whose voice they hear.
+
+    That choice is an argmax, through which nothing is learnt; here it is taught.
+    """
+
+    def __init__(self) -> None:
+        self._regions: Tensor | None = None
+        self._seen: list[Tensor] = []
+        self._watched: nn.Module | None = None
+
+    def watch(self, model: nn.Module, regions: Tensor | None) -> None:
+        """From now on, with these regions [B, 3, tokens] as what is right; None watches nothing."""
+        self._regions, self._seen = regions, []
+        if self._watched is not model:
+            self._watched = model
+            for block in model.blocks:
+                block.attn1.register_forward_hook(self._note)
+
+    def loss(self) -> Tensor:
+        """The mean cross entropy of each pixel's looks with its own region."""
+        return torch.stack(self._seen).mean() if self._seen else torch.zeros((), device=next(self._watched.parameters()).device)
+
+    def _note(self, _: nn.Module, __: object, out: tuple[Tensor, Tensor, Tensor]) -> None:
+        if self._regions is None:
+            return
+        _, query, key = out
+        tokens = self._regions.shape[2]
+        share = looks(query, key[:, :tokens], self._regions).float()
+        odds = share / share.sum(-1, keepdim=True).clamp(min=1e-6)
+        own = self._regions.transpose(1, 2).repeat(1, query.shape[1] // tokens, 1)
+        right = (odds * own).sum(-1) / own.sum(-1).clamp(min=1)
+        self._seen.append(-torch.log(right.clamp(min=1e-4)).mean())
