@@ -18,6 +18,9 @@ from farm.media.audio import Samples, resampled, write_pieces, write_wav
 from farm.turns import Turn
 
 VOICE = "en-us"
+SPEED_WPM, PITCH = 175, 50
+"""espeak-ng's own: words a minute, and the middle of 0 to 100."""
+
 KOKORO = "kokoro:"
 """What a voice of Kokoro's begins with."""
 
@@ -73,7 +76,7 @@ def _spoken(text: str, voice: str | None, weights: Path | None, field: str, voic
     if voice is not None and voice.startswith(KOKORO):
         samples, rate = _by_kokoro(text, voice.removeprefix(KOKORO), weights, voice_field), kokoro.RATE
     else:
-        samples, rate = _synthesised(text, _file_of(VOICE if voice is None else voice, voice_field))
+        samples, rate = synthesised(text, VOICE if voice is None else voice, field=voice_field)
     if len(samples) < _SHORTEST_S * rate:
         raise InvalidInput(f"{field}: nothing in {text[:40]!r} can be pronounced; wanted at least one word")
     return samples, rate
@@ -85,6 +88,19 @@ def _by_kokoro(text: str, name: str, weights: Path | None, field: str) -> Sample
         raise InvalidInput(f"{field}: got '{KOKORO}{name}'; this farm has no voice of Kokoro's, see docs/operations.md")
     _check(name, known, "voice of Kokoro's after 'kokoro:'", field)
     return kokoro.synthesised(text, name, weights)
+
+
+def synthesised(
+    text: str, voice: str, *, speed_wpm: int = SPEED_WPM, pitch: int = PITCH, field: str = "voice"
+) -> tuple[Samples, int]:
+    """`text` spoken by espeak-ng: float32 [n] in [-1, 1] and its rate. Raises InvalidInput for an unknown voice."""
+    program = [sys.executable, "-I", espeak.__file__, _file_of(voice, field), str(speed_wpm), str(pitch)]
+    # A zero would end the text for the library, which is written in C.
+    done = subprocess.run(program, input=text.replace("\0", " ").encode(), capture_output=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise FarmError(done.stderr.decode("utf-8", "replace").strip() or f"espeak-ng died ({done.returncode})")
+    samples = np.frombuffer(done.stdout, np.int16, offset=4).astype(np.float32) / np.float32(32768)
+    return samples, int.from_bytes(done.stdout[:4], sys.byteorder)
 
 
 @cache
@@ -123,14 +139,3 @@ def _check(name: str, known: Sequence[str], what: str, field: str) -> None:
         raise InvalidInput(
             f"{field}: {name!r} names no voice; wanted a {what}" + (f"; near to it: {near}" if near else "")
         )
-
-
-def _synthesised(text: str, voice: str) -> tuple[Samples, int]:
-    """Float32 [n] in [-1, 1] and its rate."""
-    program = [sys.executable, "-I", espeak.__file__, voice]
-    # A zero would end the text for the library, which is written in C.
-    done = subprocess.run(program, input=text.replace("\0", " ").encode(), capture_output=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise FarmError(done.stderr.decode("utf-8", "replace").strip() or f"espeak-ng died ({done.returncode})")
-    samples = np.frombuffer(done.stdout, np.int16, offset=4).astype(np.float32) / np.float32(32768)
-    return samples, int.from_bytes(done.stdout[:4], sys.byteorder)
