@@ -140,7 +140,7 @@ def people(dice: Dice) -> Face:
         ears=some(0.0, 0.16),
         mouth_height=some(0.46, 0.58),
         mouth_width=some(0.19, 0.32),
-        mouth_gape=some(0.13, 0.24),
+        mouth_gape=some(0.15, 0.26),
         lip_thick=some(0.02, 0.065),
         smile=some(-0.2, 0.9),
         teeth=some(0.0, 0.32) * dice.often(0.75),

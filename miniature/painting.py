@@ -133,7 +133,7 @@ def _hair_behind(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) ->
 
 def _body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     brush(face.shade, block(x, y - 1.0, f["neck"], 0.45))
-    brush(face.shirt, oval(x, y - 2.35, f["shoulders"], 1.2))
+    brush(face.shirt, torch.minimum(oval(x, y - 2.35, f["shoulders"], 1.2), block(x, y - 5.35, f["shoulders"], 3.0)))
     brush(face.collar, oval(x, y - 1.22, f["neck"] + 0.12, 0.14))
     brush(face.shade, oval(x, y - 1.16, f["neck"] - 0.01, 0.12))
 
@@ -171,7 +171,7 @@ def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pos
         brush(PUPIL, torch.maximum(iris + 0.3 * high, ball))
         shine = torch.hypot(ex - 0.2 * high, ey + 0.25 * high) - 0.17 * high
         brush(WHITE, torch.maximum(shine, ball))
-        lash = torch.maximum(ball.abs() - f["lashes"], low - 0.25 * open_high)
+        lash = torch.maximum(torch.maximum(ball.abs() - f["lashes"], low - 0.25 * open_high), ex.abs() - wide)
         brush(INK, lash, strength=0.9)
         by = ey + f["brow_height"] + lift + side * f["brow_tilt"] * ex - 1.4 * ex * ex
         brush(face.hair * 0.8, band(ex, by, wide * 0.95, f["brow_thick"]))
