@@ -34,7 +34,7 @@ def train(bench: Bench, studio: Studio, steps: int = STEPS) -> nn.Module:
     """The autoencoder with the statistics of its latents in its configuration."""
     config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
     torch.manual_seed(0)
-    model = built("vae", config).to(memory_format=torch.channels_last_3d)
+    model = built("vae", config)
 
     def losses(model: nn.Module, step: int) -> Losses:
         menu = EARLY if step < EARLY_SHARE * steps else MAIN
@@ -54,7 +54,7 @@ def train(bench: Bench, studio: Studio, steps: int = STEPS) -> nn.Module:
 def _losses(vae: VideoAutoencoder, clips: Clips) -> Losses:
     latents = vae.encode(clips.video)
     noisy = latents + NOISE * torch.randn_like(latents)
-    drawn, wanted = vae.decode(noisy, clamp=False).float(), clips.video
+    drawn, wanted = vae.unclamped(noisy).float(), clips.video
     weight = clips.weight.expand(-1, -1, wanted.shape[2], -1, -1).clone()
     weight[:, :, 0] *= FIRST_FRAME
     weight = weight / weight.mean()

@@ -60,11 +60,11 @@ def cast(dice: Dice, speakers: int, height: int, width: int) -> Cast:
 
 def first(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[int, int]) -> Clips:
     """Clips that begin with their picture: a mouth in any position, which then joins the voice. Both are [B, S, F]."""
-    fade = opening.new_tensor([1.0, 0.6, 0.25])
+    fade = opening.new_zeros(max(3, opening.shape[2]))
+    fade[:3] = opening.new_tensor([1.0, 0.6, 0.25])
+    fade = fade[: opening.shape[2]]
     shown = dice.between(-0.6, 0.9).clamp(min=0)[:, None, None]
-    opening, spread = opening.clone(), spread.clone()
-    opening[..., :3] = torch.lerp(opening[..., :3], shown.expand_as(opening[..., :3]), fade)
-    spread[..., :3] *= 1 - fade
+    opening, spread = torch.lerp(opening, shown, fade), spread * (1 - fade)
     poses = tuple(_awake(acted(dice, opening[:, s], spread[:, s])) for s in range(opening.shape[1]))
     video = who.painted(poses, *size)
     return Clips(video, video[:, :, 0], weights(who, *size), _regions(dice, who, *size))

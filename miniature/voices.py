@@ -76,7 +76,7 @@ def opening(spoken: Tensor) -> Tensor:
     The loudness under a 120 ms Hann window around each frame's centre, as a multiple of the recording's own: how loud
     the recording is makes no difference. Ordinary speech opens it half, and silence closes it wholly.
     """
-    power = _windows(spoken).square().mean(dim=2)
+    power = windows(spoken).square().mean(dim=2)
     return ((_loudness(power) - CLOSED) / (WIDE_OPEN - CLOSED)).clamp(0, 1) ** 0.8
 
 
@@ -85,13 +85,13 @@ def width(spoken: Tensor) -> Tensor:
 
     The balance of sounds above 1,800 Hz and between 150 and 600, in the windows of `opening`.
     """
-    power = torch.fft.rfft(_windows(spoken)).abs().square()
+    power = torch.fft.rfft(windows(spoken)).abs().square()
     low, high = (power[..., begin:end].sum(dim=2) for begin, end in ((18, 72), (216, 900)))
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
     return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(power.mean(dim=2))).clamp(max=1)
 
 
-def _windows(spoken: Tensor) -> Tensor:
+def windows(spoken: Tensor) -> Tensor:
     """The sound around each frame's centre, faded out to both sides, [B, frames, WINDOW]."""
     around = torch.nn.functional.pad(spoken, ((WINDOW - FRAME) // 2, (WINDOW - FRAME) // 2))
     return around.unfold(1, WINDOW, FRAME) * torch.hann_window(WINDOW, device=spoken.device)

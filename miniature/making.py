@@ -1,0 +1,99 @@
+"""The way from sentences to weights, station by station; each leaves a folder that the next ones load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from farm.model.checkpoints import _byte_tokenizer, drawn, load_part, load_tokenizer
+from farm.model.audio import AudioEncoder
+from farm.model.image import ImageEncoder
+from farm.model.parts import built
+from farm.model.presets import MINIATURE
+from farm.model.text import DEFAULT_NEGATIVE_PROMPT, TextEncoder
+from farm.model.vae import VideoAutoencoder
+from miniature import audio_encoder, autoencoder, transformer
+from miniature.lessons import Teacher
+from miniature.studio import Studio
+from miniature.training import Bench
+from miniature.voices import Voices, corpus
+
+PROMPTS = (
+    "",
+    DEFAULT_NEGATIVE_PROMPT,
+    "a person talks",
+    "a woman talks to the camera",
+    "a man is speaking",
+    "a friendly person looks into the camera and talks",
+    "two people talk to each other",
+    "someone tells a story, studio light, high quality",
+)
+"""The words make no difference yet to so small a model; it only gets used to being told something."""
+
+SHARD = "15MB"
+PARTS = ("text_encoder", "image_encoder", "audio_encoder", "vae")
+TEXT_LEN = MINIATURE.parts["transformer"]["text_len"]
+
+
+def make(bench: Bench, scale: float = 1.0) -> Path:
+    """The finished checkpoint folder."""
+    weights = bench.home / "weights"
+    voices = Voices(_voices(bench), bench.device)
+    studio = Studio(voices)
+    _drawn_parts(weights)
+    _part(bench, "audio_encoder", lambda: audio_encoder.train(voices, bench.device, 30 * scale, print))
+    _part(bench, "vae", lambda: autoencoder.train(bench, studio, round(scale * autoencoder.STEPS)))
+    _part(bench, "transformer", lambda: _transformer(bench, studio, scale))
+    return weights
+
+
+def _voices(bench: Bench) -> Path:
+    """The file of everything that is spoken, made once."""
+    path = bench.home / "voices.safetensors"
+    if not path.exists():
+        from safetensors.numpy import save_file
+
+        save_file(corpus(), path)
+    return path
+
+
+def _drawn_parts(weights: Path) -> None:
+    """Text and image encoders of random weights and a tokenizer of bytes: the model needs to be told something."""
+    for part in ("text_encoder", "image_encoder"):
+        if not (weights / part).exists():
+            model = built(part, MINIATURE.parts[part])
+            model.load_state_dict({name: drawn(name, each.shape, seed=1) for name, each in model.named_parameters()}, strict=False)
+            model.half().save_pretrained(weights / part)
+    if not (weights / "tokenizer").exists():
+        _byte_tokenizer().save_pretrained(weights / "tokenizer")
+
+
+def _part(bench: Bench, part: str, train: Callable[[], Any]) -> None:
+    """Trains a part unless its folder is there, and stores it in 16 bits."""
+    folder = bench.home / "weights" / part
+    if not folder.exists():
+        train().half().save_pretrained(folder, max_shard_size=SHARD)
+        bench.log(stage=part, stored=str(folder))
+
+
+def _transformer(bench: Bench, studio: Studio, scale: float) -> nn.Module:
+    weights, device = bench.home / "weights", bench.device
+    parts = {part: load_part(weights, part, dtype="float32").to(device) for part in PARTS}
+    text = TextEncoder(parts["text_encoder"], load_tokenizer(weights), max_tokens=TEXT_LEN, device=str(device))
+    teacher = Teacher(
+        studio,
+        AudioEncoder(parts["audio_encoder"]).model,
+        ImageEncoder(parts["image_encoder"]),
+        VideoAutoencoder(parts["vae"], latents_in_a_call=20),
+    )
+    prompts = torch.stack([_padded(text(prompt)) for prompt in PROMPTS]).to(device)
+    return transformer.train(bench, teacher, prompts, round(scale * transformer.STEPS), scale)
+
+
+def _padded(text: Tensor) -> Tensor:
+    return F.pad(text, (0, 0, 0, TEXT_LEN - len(text)))
