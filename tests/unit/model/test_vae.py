@@ -4,45 +4,96 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
 
 from farm.model.checkpoints import load_part
 from farm.model.vae import VideoAutoencoder
+from tests.reference.drawing import filled
+
+PATCHED = {
+    "base_dim": 8,
+    "dim_mult": [1, 2, 2],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True, True],
+    "patch_size": 2,
+    "in_channels": 12,
+    "out_channels": 12,
+}
+"""Squares of 2 x 2 pixels go through two halvings instead of pixels through three."""
+
+
+@pytest.fixture(scope="module", params=["pixels", "patches"])
+def model(weights: Path, request: pytest.FixtureRequest) -> AutoencoderKLWan:
+    if request.param == "patches":
+        return filled(AutoencoderKLWan(**PATCHED))
+    return load_part(weights, "vae", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def vae(weights: Path) -> VideoAutoencoder:
-    return VideoAutoencoder(load_part(weights, "vae", dtype="float32"), latents_in_a_call=2)
+def vae(model: AutoencoderKLWan) -> VideoAutoencoder:
+    return VideoAutoencoder(model, latents_in_a_call=2)
 
 
-def constants(vae: VideoAutoencoder) -> tuple[torch.Tensor, torch.Tensor]:
+def constants(vae: VideoAutoencoder) -> tuple[Tensor, Tensor]:
     config = vae.model.config
     mean, std = (torch.tensor(each).view(1, 16, 1, 1, 1) for each in (config.latents_mean, config.latents_std))
     return mean, std
 
 
-@pytest.mark.parametrize("frames", [1, 5, 9, 25])
+def pixels(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape))) * 2 - 1
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("in_a_call", [1, 2, 10])
+@pytest.mark.parametrize("frames", [1, 9, 25])
 @torch.inference_mode()
-def test_encoding_in_long_pieces_equals_the_stock_walk(vae: VideoAutoencoder, frames: int) -> None:
-    video = torch.rand(3, frames, 32, 48, generator=torch.Generator().manual_seed(frames)) * 2 - 1
+def test_encoding_in_long_pieces_equals_the_stock_walk(model: AutoencoderKLWan, frames: int, in_a_call: int) -> None:
+    vae, video = VideoAutoencoder(model, latents_in_a_call=in_a_call), pixels(3, frames, 32, 48)
     mean, std = constants(vae)
-    stock = (vae.model.encode(video[None]).latent_dist.mean - mean) / std
+    stock = (model.encode(video[None]).latent_dist.mode() - mean) / std
     torch.testing.assert_close(vae.encode(video), stock[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("latents", [1, 2, 3, 6])
+@pytest.mark.parametrize("in_a_call", [1, 2, 10])
+@pytest.mark.parametrize("latents", [1, 3, 6])
 @torch.inference_mode()
-def test_decoding_in_long_pieces_equals_the_stock_walk(vae: VideoAutoencoder, latents: int) -> None:
-    z = torch.randn(16, latents, 4, 6, generator=torch.Generator().manual_seed(latents))
+def test_decoding_in_long_pieces_equals_the_stock_walk(model: AutoencoderKLWan, latents: int, in_a_call: int) -> None:
+    vae, z = VideoAutoencoder(model, latents_in_a_call=in_a_call), noise(16, latents, 4, 6)
     mean, std = constants(vae)
-    stock = vae.model.decode(z[None] * std + mean).sample
+    stock = model.decode(z[None] * std + mean).sample
     video = vae.decode(z)
     assert video.shape == (3, 4 * latents - 3, 32, 48)
     torch.testing.assert_close(video, stock[0], rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
+def test_a_batch_is_encoded_decoded_and_conditioned_like_each_of_it_alone(vae: VideoAutoencoder) -> None:
+    videos, latents, images = pixels(2, 3, 9, 32, 48), noise(2, 16, 3, 4, 6), pixels(2, 3, 32, 48)
+    together = vae.encode(videos), vae.decode(latents), vae.condition(images, 9)
+    for index in range(2):
+        alone = vae.encode(videos[index]), vae.decode(latents[index]), vae.condition(images[index], 9)
+        for one, batch in zip(alone, together, strict=True):
+            torch.testing.assert_close(batch[index], one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_a_loss_reaches_every_weight_from_every_frame(vae: VideoAutoencoder, side: str) -> None:
+    given = (pixels(2, 3, 13, 32, 48) if side == "encoder" else noise(2, 16, 4, 4, 6)).requires_grad_()
+    vae.model.requires_grad_(True)
+    made = (vae.encode if side == "encoder" else vae.decode)(given)
+    made.square().mean().backward()
+    assert (given.grad.abs().amax(dim=(1, 3, 4)) > 0).all()
+    assert [name for name, each in getattr(vae.model, side).named_parameters() if each.grad is None] == []
+
+
+@torch.inference_mode()
 def test_the_condition_is_a_mask_then_the_picture_followed_by_grey(vae: VideoAutoencoder) -> None:
-    image = torch.rand(3, 32, 48) * 2 - 1
+    image = pixels(3, 32, 48)
     condition = vae.condition(image, 9)
     assert condition.shape == (20, 3, 4, 6)
     assert (condition[:4, 0] == 1).all()
@@ -53,5 +104,5 @@ def test_the_condition_is_a_mask_then_the_picture_followed_by_grey(vae: VideoAut
 
 @torch.inference_mode()
 def test_the_conditions_first_latent_is_that_of_the_picture_alone(vae: VideoAutoencoder) -> None:
-    image = torch.rand(3, 32, 48) * 2 - 1
+    image = pixels(3, 32, 48)
     torch.testing.assert_close(vae.condition(image, 9)[4:, :1], vae.encode(image[:, None]), rtol=0, atol=1e-6)
