@@ -2,14 +2,15 @@
 
     python -m miniature.voices OUT.safetensors
 
-speaks the sentences once, with espeak-ng. What is read from that file needs torch, numpy and safetensors alone.
+speaks the sentences with espeak-ng, which takes a quarter of a minute. To draw recordings from that file, torch, numpy
+and safetensors are enough.
 """
 
 from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -24,8 +25,11 @@ from torch import Generator, Tensor
 from miniature.noises import RATE, between, colours, crowd, hum, music
 from miniature.sentences import HELD_OUT, TRAINED
 
-TIMBRES = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+f5", "+Andy", "+Annie", "+klatt2", "+steph", "+grandma", "+grandpa")
-"""None of them is a held-out voice's."""
+TIMBRES = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+belinda", "+steph", "+Andy", "+Annie", "+klatt2", "+grandma")
+"""All without breath, which is another noise each time; none but the plain one is a held-out voice's."""
+
+Said = Mapping[str, Sequence[str]]
+"""Sentences by the voice that says them."""
 
 FRAME, WINDOW = 640, 1920
 """Samples from one video frame to the next at 25 a second, and in the 120 ms around a frame's centre that its lips
@@ -37,25 +41,25 @@ CLOSED, WIDE_OPEN = 0.08, 2.0
 # ---- the corpus, made once
 
 
-def corpus(*, seed: int = 0, sayings: int = 2) -> dict[str, NDArray[np.generic]]:
+def corpus(
+    trained: Said = TRAINED, held_out: Said = HELD_OUT, *, seed: int = 0, sayings: int = 2
+) -> dict[str, NDArray[np.generic]]:
     """Every sentence spoken, always the same for one seed.
 
     `samples` int16 [n] at 16 kHz, every clip at -23 LUFS; `ends` int64 [clips], where each clip ends; `held_out` bool
     [clips]. Each trained sentence is said `sayings` times, by another voice, slower or faster, higher or lower.
     """
     dice = random.Random(seed)
-    clips = [clip for _ in range(sayings) for clip in _spoken(TRAINED, TIMBRES, dice)]
-    held_out = list(_spoken(HELD_OUT, ("",), dice))
+    clips = [(clip, False) for _ in range(sayings) for clip in _spoken(trained, TIMBRES, dice)]
+    clips += [(clip, True) for clip in _spoken(held_out, ("",), dice)]
     return {
-        "samples": np.concatenate(clips + held_out),
-        "ends": np.cumsum([len(clip) for clip in clips + held_out]),
-        "held_out": np.arange(len(clips) + len(held_out)) >= len(clips),
+        "samples": np.concatenate([clip for clip, _ in clips]),
+        "ends": np.cumsum([len(clip) for clip, _ in clips]),
+        "held_out": np.array([unheard for _, unheard in clips]),
     }
 
 
-def _spoken(
-    said: dict[str, tuple[str, ...]], timbres: tuple[str, ...], dice: random.Random
-) -> Iterator[NDArray[np.int16]]:
+def _spoken(said: Said, timbres: tuple[str, ...], dice: random.Random) -> Iterator[NDArray[np.int16]]:
     """Each sentence as int16 [n] at 16 kHz."""
     from farm.media.audio import levelled, resampled
     from farm.media.speech import synthesised
@@ -76,7 +80,7 @@ def opening(spoken: Tensor) -> Tensor:
     The loudness under a 120 ms Hann window around each frame's centre, as a multiple of the recording's own: how loud
     the recording is makes no difference. Ordinary speech opens it half, and silence closes it wholly.
     """
-    power = _windows(spoken).square().mean(dim=2)
+    power = windows(spoken).square().mean(dim=2)
     return ((_loudness(power) - CLOSED) / (WIDE_OPEN - CLOSED)).clamp(0, 1) ** 0.8
 
 
@@ -85,13 +89,13 @@ def width(spoken: Tensor) -> Tensor:
 
     The balance of sounds above 1,800 Hz and between 150 and 600, in the windows of `opening`.
     """
-    power = torch.fft.rfft(_windows(spoken)).abs().square()
+    power = torch.fft.rfft(windows(spoken)).abs().square()
     low, high = (power[..., begin:end].sum(dim=2) for begin, end in ((18, 72), (216, 900)))
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
     return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(power.mean(dim=2))).clamp(max=1)
 
 
-def _windows(spoken: Tensor) -> Tensor:
+def windows(spoken: Tensor) -> Tensor:
     """The sound around each frame's centre, faded out to both sides, [B, frames, WINDOW]."""
     around = torch.nn.functional.pad(spoken, ((WINDOW - FRAME) // 2, (WINDOW - FRAME) // 2))
     return around.unfold(1, WINDOW, FRAME) * torch.hann_window(WINDOW, device=spoken.device)
