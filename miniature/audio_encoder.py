@@ -8,7 +8,7 @@ leaves the folder of the part in 16 bits, and tells how well it hears voices tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from math import cos, pi
 from pathlib import Path
@@ -117,13 +117,20 @@ def mel(device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def report(model: nn.Module, trained: Voices, held_out: Voices, *, items: int = 12) -> Iterator[str]:
+def report(
+    model: nn.Module,
+    trained: Voices,
+    held_out: Voices,
+    *,
+    lengths_s: Sequence[float] = (3, 10, 30, 60),
+    items: int = 12,
+) -> Iterator[str]:
     """For each length, a line about the opening that can be read from the embeddings of voices never trained on.
 
     It is read by a linear map, fitted on the trained voices, and correlated with the true opening.
     """
     reading = _reading(model, trained)
-    for seconds in (3, 10, 30, 60):
+    for seconds in lengths_s:
         lines = []
         for kind, noisy in (("clean", False), ("noisy", True)):
             spoken = islice(_talks(held_out, seconds, noisy), items)
@@ -134,7 +141,7 @@ def report(model: nn.Module, trained: Voices, held_out: Voices, *, items: int = 
 
 def _reading(model: nn.Module, voices: Voices) -> Tensor:
     """The linear map [features, 1] from embeddings to the opening that errs least over trained voices."""
-    talks = [talk for noisy in (False, True) for talk in islice(_talks(voices, 10, noisy), 24)]
+    talks = [talk for noisy in (False, True) for talk in islice(_talks(voices, 10, noisy), 12)]
     features = torch.cat([_features(model, heard) for heard, _ in talks])
     openings = torch.cat([said for _, said in talks])[:, None].double()
     # Ridge: layers repeat one another, and an exact solution would balance huge numbers.

@@ -58,8 +58,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(stored: Path) -> tuple[Tensor, Tensor]:
-    """Heard and spoken, 400 recordings of 3 s."""
-    return Voices(stored).recordings(400, 3, dice())
+    """Heard and spoken, 300 recordings of 2 s."""
+    return Voices(stored).recordings(300, 2, dice())
 
 
 # ---- sentences
@@ -212,7 +212,7 @@ def test_the_same_dice_make_the_same_recordings(stored: Path) -> None:
 
 def test_recordings_are_as_long_as_was_wanted(drawn: tuple[Tensor, Tensor]) -> None:
     heard, spoken = drawn
-    assert heard.shape == spoken.shape == (400, 48_000)
+    assert heard.shape == spoken.shape == (300, 32_000)
     assert heard.isfinite().all()
 
 
@@ -235,14 +235,14 @@ def test_a_clip_is_what_was_stored(stored: Path) -> None:
 
 def test_voices_are_higher_and_lower_than_they_were_spoken(stored: Path) -> None:
     spoken = Voices(stored).sentences(200, 1, dice())
-    peaks = torch.fft.rfft(spoken).abs()[:, 100:1000].argmax(dim=1) + 100
-    low = peaks[peaks < 500].float()
+    peaks = torch.fft.rfft(spoken * torch.hann_window(16_000)).abs().argmax(dim=1)
+    low = peaks[(peaks > 50) & (peaks < 500)].float()
     assert 160 < low.quantile(0.05) < 180
     assert 225 < low.quantile(0.95) < 250
 
 
 def test_there_are_pauses_between_sentences_and_sound_without_clicks(stored: Path) -> None:
-    spoken = Voices(stored).sentences(100, 10, dice())
+    spoken = Voices(stored).sentences(40, 8, dice())
     pauses = (spoken.unfold(1, 800, 800).abs().amax(dim=2) == 0).float().mean(dim=1)
     assert pauses.min() > 0
     assert 0.05 < pauses.mean() < 0.4
@@ -260,8 +260,9 @@ def test_one_recording_in_ten_holds_no_speech(drawn: tuple[Tensor, Tensor]) -> N
 def test_two_recordings_in_five_are_noisy_5_to_30_db_below_the_voice(drawn: tuple[Tensor, Tensor]) -> None:
     heard, spoken = drawn
     noise = (heard - spoken).square().mean(dim=1)
-    noisy = (noise > 1e-12) & (spoken != 0).any(dim=1)
+    noisy = noise > 1e-12
     assert 0.33 < noisy.float().mean() < 0.47
+    noisy &= (spoken != 0).any(dim=1)
     # given that a clip's loudness is 0.071, and that a recording is louder or quieter as a whole
     loudest = spoken[noisy].abs().amax(dim=1) / 2**0.5
     below = 20 * torch.log10(loudest / noise[noisy].sqrt())
@@ -277,13 +278,13 @@ def test_recordings_are_of_different_loudness(drawn: tuple[Tensor, Tensor]) -> N
 
 @pytest.fixture(scope="module")
 def talk(stored: Path) -> tuple[Tensor, Tensor]:
-    """Heard and spoken by two, 300 conversations of 3.24 s."""
-    return Voices(stored).conversations(300, 3.24, dice())
+    """Heard and spoken by two, 200 conversations of 2 s."""
+    return Voices(stored).conversations(200, 2, dice())
 
 
 def test_most_conversations_go_in_turns_and_the_listener_is_wholly_silent(talk: tuple[Tensor, Tensor]) -> None:
     heard, spoken = talk
-    assert heard.shape == spoken.shape == (300, 2, 51_840)
+    assert heard.shape == spoken.shape == (200, 2, 32_000)
     at_once = (heard != 0).all(dim=1).any(dim=1)
     assert 0.7 < (~at_once).float().mean() < 0.95
 
