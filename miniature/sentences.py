@@ -1,7 +1,7 @@
 """What the voices say: everyday sentences, written for this project.
 
-Each takes 2 to 8 s at an ordinary speed. Nothing is said twice: a held-out language shares neither its sentences nor
-its voice with the languages that are trained on, and none of them is one that the demo speaks.
+Each takes 2 to 8 s. Nothing is trained on English, which the demo speaks, nor on any other language that is held out
+to measure by.
 """
 
 from __future__ import annotations
@@ -227,13 +227,13 @@ HELD_OUT = {
         "Could you tell me where the nearest post office is?",
         "It snowed all night, and this morning the whole street was quiet.",
     ),
-    "en-gb+f3": (
+    "en-gb+linda": (
         "I left my umbrella on the bus, and of course it began to rain.",
         "Would you like a cup of tea before we start?",
         "The old clock in the hall is always seven minutes slow.",
         "We painted the kitchen yellow, and now even Mondays look cheerful.",
     ),
-    "pl+f2": (
+    "pl+f4": (
         "Dzisiaj rano kupiłam świeże bułki i dżem malinowy.",
         "Mój brat gra na gitarze, a ja śpiewam trochę fałszywie.",
         "Przepraszam, gdzie jest najbliższy przystanek?",
@@ -251,7 +251,7 @@ HELD_OUT = {
         "Ursäkta, vet du var biblioteket ligger?",
         "På kvällen tände vi ljus och lyssnade på regnet.",
     ),
-    "pt-br+f4": (
+    "pt-br+anika": (
         "Hoje de manhã tomei café com pão de queijo na varanda.",
         "Minha irmã toca violão e canta muito bem.",
         "Por favor, onde fica a estação de metrô?",

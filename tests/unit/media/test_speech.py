@@ -9,7 +9,7 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.media.audio import decode
-from farm.media.speech import MAX_CHARACTERS, converse, speak, timbres, voices
+from farm.media.speech import MAX_CHARACTERS, converse, speak, synthesised, timbres, voices
 from farm.turns import turns
 
 WORDS = "Hello, this is the farm."
@@ -58,6 +58,17 @@ def test_known_voices_speak(said, voice):
 
 def test_another_voice_sounds_different(said):
     assert not np.array_equal(said(WORDS, "en-us+f2")[0], said(WORDS, "en-us")[0])
+
+
+def test_words_can_be_said_faster_and_higher():
+    def pitch(samples, rate):
+        """Hz: the lag at which a vowel is most like itself."""
+        lags = np.arange(rate // 400, rate // 60)
+        return rate / lags[np.argmax([np.dot(samples[lag:], samples[:-lag]) for lag in lags])]
+
+    plain, fast, high = (synthesised("aaaa", "en-us", **how) for how in ({}, {"speed_wpm": 220}, {"pitch": 90}))
+    assert len(fast[0]) < 0.9 * len(plain[0])
+    assert pitch(*high) > 1.1 * pitch(*plain)
 
 
 def test_no_voice_is_american_english(said):

@@ -1,0 +1,103 @@
+"""The miniature's ears."""
+
+from __future__ import annotations
+
+from math import tau
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from torch import Generator, Tensor, nn
+
+from farm.model.audio import AudioEncoder, load_audio_encoder
+from farm.model.parts import built
+from farm.model.presets import MINIATURE
+from miniature.audio_encoder import BANDS, embeddings, mel, report, train, truth
+from miniature.voices import Voices, corpus, opening, width
+
+
+@pytest.fixture(scope="module")
+def encoder() -> AudioEncoder:
+    torch.manual_seed(0)
+    return AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"]))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of four sentences, one of them held out."""
+    path = tmp_path_factory.mktemp("voices") / "voices.safetensors"
+    said = {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit seit gestern Abend, und alles ist still."]}
+    save_file(corpus(said, {"en-us": ["Good morning, how are you doing?"]}), path)
+    return path
+
+
+@pytest.mark.parametrize("seconds", [1.31, 5.0])
+def test_a_batch_is_embedded_as_the_farm_embeds_each_recording(encoder: AudioEncoder, seconds: float) -> None:
+    # given recordings of different loudness, off centre, one of them silent
+    heard = torch.randn(3, int(16_000 * seconds), generator=Generator().manual_seed(0))
+    heard *= torch.tensor([[0.1], [3.0], [0.0]])
+    heard += torch.tensor([[0.0], [0.5], [0.0]])
+    batched = embeddings(encoder.model, heard)
+    for row, alone in zip(batched, heard, strict=True):
+        torch.testing.assert_close(row, encoder.embed(alone.numpy()), atol=2e-5, rtol=0)
+
+
+def test_a_batch_can_be_learned_from(encoder: AudioEncoder) -> None:
+    embeddings(encoder.model, torch.randn(1, 16_000)).sum().backward()
+    assert encoder.model.feature_extractor.conv_layers[0].conv.weight.grad.abs().sum() > 0
+
+
+def test_the_truth_is_opening_and_width_and_the_bands(stored: Path) -> None:
+    spoken = Voices(stored).clip(0)[None, :16_000]
+    told = truth(spoken)
+    assert told.shape == (1, 25, 2 + BANDS)
+    torch.testing.assert_close(told[..., 0], opening(spoken))
+    torch.testing.assert_close(told[..., 1], width(spoken))
+
+
+def test_bands_are_beside_the_mean_so_that_loudness_makes_no_difference(stored: Path) -> None:
+    spoken = Voices(stored).clip(0)[None, :16_000]
+    torch.testing.assert_close(truth(0.2 * spoken), truth(spoken), atol=1e-3, rtol=0)
+
+
+def test_silence_is_the_lowest_in_all_bands() -> None:
+    assert truth(torch.zeros(1, 16_000))[..., 2:].eq(-3).all()
+
+
+@pytest.mark.parametrize(("hertz", "band"), [(220, 1), (1100, 8), (5000, 20)])
+def test_a_tone_is_in_the_band_of_its_height(hertz: float, band: int) -> None:
+    sound = torch.sin(tau * hertz * torch.arange(16_000) / 16_000)[None]
+    assert truth(sound)[0, 12, 2:].argmax() == band
+
+
+def test_bands_cover_speech_without_gaps() -> None:
+    covered = mel(torch.device("cpu")).sum(dim=1)
+    inside = torch.linspace(0, 8000, 961)
+    inside = (inside > 130) & (inside < 7000)
+    assert covered[inside].min() > 0.5
+
+
+def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(stored: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    model = train(Voices(stored), "cpu", 4, lines.append)
+    model.half().save_pretrained(tmp_path / "audio_encoder")
+    embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
+    assert embedded.shape == (25, 3, 64)
+    assert embedded.square().mean(dim=(0, 2)).sqrt().min() > 0.5
+    assert embedded.square().mean(dim=(0, 2)).sqrt().max() < 2
+
+
+class Perfect(nn.Module):
+    """Hears the opening of whatever it hears, in one layer of one number, of which it adds a constant."""
+
+    def forward(self, heard: Tensor, *, output_hidden_states: bool) -> SimpleNamespace:
+        return SimpleNamespace(hidden_states=[None, 3 - 2 * opening(heard)[..., None]])
+
+
+def test_a_report_says_one_for_a_perfect_ear_and_less_where_it_takes_noise_for_speech(stored: Path) -> None:
+    lines = list(report(Perfect(), Voices(stored), Voices(stored, held_out=True), lengths_s=(2, 5), items=6))
+    assert lines[0].startswith("opening of held-out voices, 6 recordings of 2 s: clean 1.000, worst 1.000; noisy 0.")
+    assert lines[1].startswith("opening of held-out voices, 6 recordings of 5 s: clean 1.000, worst 1.000; noisy 0.")

@@ -1,0 +1,326 @@
+"""The voices that the miniature learns from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from math import tau
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from torch import Generator, Tensor
+
+from examples import make_media
+from farm.media.audio import levelled, resampled, speech
+from farm.media.speech import synthesised, timbres, voices
+from farm.plan import frames_of
+from miniature.noises import colours, crowd, hum, music
+from miniature.sentences import HELD_OUT, TRAINED
+from miniature.voices import FRAME, TIMBRES, Voices, corpus, opening, width
+
+EXAMPLES = Path(make_media.__file__).parent
+
+
+def tone(hertz: float, seconds: float, loudness: float = 0.1) -> Tensor:
+    """[1, n]."""
+    return loudness * torch.sin(tau * hertz * torch.arange(int(16_000 * seconds)) / 16_000)[None]
+
+
+def dice(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def said() -> Tensor:
+    """The demo's sentence as the encoder hears it, [1, n]."""
+    return torch.from_numpy(speech(EXAMPLES / "speech.wav"))[None]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of two trained clips, one low and one high tone, and a held-out one of noise."""
+    clips = [tone(200, 2)[0], tone(3000, 3)[0], 0.1 * torch.randn(32_000, generator=dice())]
+    path = tmp_path_factory.mktemp("voices") / "voices.safetensors"
+    save_file(
+        {
+            "samples": np.concatenate([(32768 * clip.numpy()).astype(np.int16) for clip in clips]),
+            "ends": np.cumsum([len(clip) for clip in clips]),
+            "held_out": np.array([False, False, True]),
+        },
+        path,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def drawn(stored: Path) -> tuple[Tensor, Tensor]:
+    """Heard and spoken, 300 recordings of 2 s."""
+    return Voices(stored).recordings(300, 2, dice())
+
+
+# ---- sentences
+
+
+def test_no_language_of_the_demo_and_no_held_out_one_is_trained_on() -> None:
+    held_out = {voice.partition("+")[0].partition("-")[0] for voice in HELD_OUT}
+    assert len(TRAINED) >= 24
+    assert len(HELD_OUT) >= 8
+    assert held_out >= {"en"}
+    assert held_out & set(TRAINED) == set()
+
+
+def test_every_voice_can_be_spoken() -> None:
+    assert {voice.partition("+")[0] for voice in (*TRAINED, *HELD_OUT)} <= set(voices())
+    assert {timbre.removeprefix("+") for timbre in TIMBRES if timbre} <= set(timbres())
+
+
+def test_no_timbre_of_a_held_out_voice_is_trained_on() -> None:
+    assert {"+" + voice.partition("+")[2] for voice in HELD_OUT if "+" in voice} & set(TIMBRES) == set()
+
+
+def test_nothing_is_said_twice_and_nothing_of_the_demo_at_all() -> None:
+    all_said = [sentence for said in (*TRAINED.values(), *HELD_OUT.values()) for sentence in said]
+    demo = f"{make_media.SENTENCE} {make_media.QUESTION} {make_media.ANSWER}"
+    assert len(set(all_said)) == len(all_said)
+    assert not [sentence for sentence in all_said if sentence in demo]
+
+
+# ---- the corpus
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, np.ndarray]:
+    """Two sentences said twice, and a held-out one."""
+    return corpus({"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]}, {"en-us": ["Good morning."]})
+
+
+def test_a_corpus_holds_every_sentence_as_often_as_it_is_said(small: dict[str, np.ndarray]) -> None:
+    assert small["samples"].dtype == np.int16
+    assert small["held_out"].tolist() == [False] * 4 + [True]
+    assert small["ends"][-1] == len(small["samples"])
+    assert (np.diff(small["ends"], prepend=0) > 8000).all()
+
+
+def test_a_sentence_is_said_in_another_way_each_time(small: dict[str, np.ndarray]) -> None:
+    first, _, again, *_ = np.split(small["samples"], small["ends"])
+    assert len(first) != len(again)
+
+
+def test_all_voices_are_equally_loud(small: dict[str, np.ndarray]) -> None:
+    for clip in np.split(small["samples"], small["ends"])[:-1]:
+        heard = clip / np.float32(32768)
+        np.testing.assert_allclose(levelled(heard), heard, atol=1e-3)
+
+
+def test_the_same_seed_makes_the_same_corpus_and_another_one_another(small: dict[str, np.ndarray]) -> None:
+    said = {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]}, {"en-us": ["Good morning."]}
+    assert np.array_equal(corpus(*said)["samples"], small["samples"])
+    assert not np.array_equal(corpus(*said, seed=1)["samples"], small["samples"])
+
+
+def test_training_needs_no_sound_library() -> None:
+    program = (
+        "import sys, miniature.voices, miniature.audio_encoder;"
+        "print({'av', 'pydantic', 'pyloudnorm', 'soxr', 'espeakng_loader', 'diffusers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=EXAMPLES.parent)
+    assert done.stdout == "set()\n", done.stderr
+
+
+# ---- what lips do
+
+
+def test_ordinary_speech_opens_the_mouth_half_and_its_loudest_vowels_almost_wholly(said: Tensor) -> None:
+    voiced = opening(said)[opening(said) > 0.15]
+    assert 0.4 < voiced.mean() < 0.7
+    assert voiced.max() > 0.9
+
+
+def test_silence_closes_it(said: Tensor) -> None:
+    assert opening(torch.zeros(1, 16_000)).eq(0).all()
+    assert width(torch.zeros(1, 16_000)).eq(0).all()
+
+
+def test_a_pause_closes_it_even_over_a_faint_hiss(said: Tensor) -> None:
+    hiss = 0.001 * torch.randn(said.shape, generator=dice())
+    pause = torch.zeros(1, 16_000) + hiss[:, :16_000]
+    assert opening(torch.cat([said + hiss, pause], dim=1))[0, -22:].eq(0).all()
+
+
+def test_how_loud_a_recording_is_makes_no_difference(said: Tensor) -> None:
+    for turned in (0.2, 5.0):
+        torch.testing.assert_close(opening(turned * said), opening(said), atol=1e-4, rtol=0)
+        torch.testing.assert_close(width(turned * said), width(said), atol=1e-3, rtol=0)
+
+
+def test_a_long_pause_beside_speech_makes_no_difference(said: Tensor) -> None:
+    longer = torch.nn.functional.pad(said, (0, 320_000))
+    frames = opening(said).shape[1] - 2
+    torch.testing.assert_close(opening(longer)[:, :frames], opening(said)[:, :frames], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [640, 1279, 1280, 20_960, 51_840, 51_841])
+def test_there_is_one_opening_for_each_video_frame(samples: int) -> None:
+    sound = torch.randn(2, samples, generator=dice())
+    assert opening(sound).shape == width(sound).shape == (2, frames_of(samples))
+
+
+@pytest.mark.parametrize("frame", [0, 10, 24])
+def test_the_mouth_is_widest_open_where_the_sound_is(frame: int) -> None:
+    # given 40 ms of sound, just as long as a frame is shown
+    sound = torch.zeros(1, 16_000)
+    sound[:, frame * FRAME : (frame + 1) * FRAME] = tone(300, 0.04)
+    # then that frame's mouth is open, its neighbours' a little, equally, and nobody else's
+    opened = opening(sound)[0]
+    assert opened.argmax() == frame
+    assert opened[[index for index in range(25) if abs(index - frame) > 1]].eq(0).all()
+    if frame == 10:
+        assert opened[9].item() == pytest.approx(opened[11].item(), abs=0.02)
+
+
+@pytest.mark.parametrize(("hertz", "low", "high"), [(300, -1, -0.8), (3000, 0.8, 1)])
+def test_dark_sounds_round_the_lips_and_bright_ones_draw_them_wide(hertz: float, low: float, high: float) -> None:
+    middle = width(tone(hertz, 1))[0, 2:-2]
+    assert (middle >= low).all()
+    assert (middle <= high).all()
+
+
+def test_wide_lips_are_those_of_see_and_round_ones_those_of_you() -> None:
+    see, you = (
+        torch.from_numpy(levelled(resampled(*synthesised(words, "it"), 16_000)))[None]
+        for words in ("si, mi, vi, di", "su, tu, uno, tutù")
+    )
+    assert width(see).mean() > 0.05
+    assert width(you).mean() < -0.3
+
+
+# ---- what is heard
+
+
+def test_the_same_dice_make_the_same_recordings(stored: Path) -> None:
+    voices = Voices(stored)
+    for make in (voices.recordings, voices.conversations):
+        (heard, spoken), (again, _), (other, _) = (make(6, 2, dice(seed)) for seed in (3, 3, 4))
+        assert torch.equal(heard, again)
+        assert not torch.equal(heard, other)
+        assert heard.dtype == spoken.dtype == torch.float32
+
+
+def test_recordings_are_as_long_as_was_wanted(drawn: tuple[Tensor, Tensor]) -> None:
+    heard, spoken = drawn
+    assert heard.shape == spoken.shape == (300, 32_000)
+    assert heard.isfinite().all()
+
+
+def test_trained_recordings_hold_no_held_out_voice(stored: Path) -> None:
+    # given a corpus whose trained clips are tones of 200 and 3000 Hz, and the held-out one noise
+    def between_the_tones(held_out: bool) -> float:
+        spoken = Voices(stored, held_out=held_out).recordings(50, 3, dice())[1]
+        power = torch.fft.rfft(spoken * torch.hann_window(48_000)).abs().square()
+        return float(power[:, 1200:6000].sum() / power.sum())
+
+    assert between_the_tones(held_out=False) < 0.01
+    assert between_the_tones(held_out=True) > 0.2
+
+
+def test_a_clip_is_what_was_stored(stored: Path) -> None:
+    assert len(Voices(stored)) == 2
+    assert len(Voices(stored, held_out=True)) == 1
+    torch.testing.assert_close(Voices(stored).clip(1), tone(3000, 3)[0], atol=1e-4, rtol=0)
+
+
+def test_voices_are_higher_and_lower_than_they_were_spoken(stored: Path) -> None:
+    spoken = Voices(stored).sentences(200, 1, dice())
+    peaks = torch.fft.rfft(spoken * torch.hann_window(16_000)).abs().argmax(dim=1)
+    low = peaks[(peaks > 50) & (peaks < 500)].float()
+    assert 160 < low.quantile(0.05) < 180
+    assert 225 < low.quantile(0.95) < 250
+
+
+def test_there_are_pauses_between_sentences_and_sound_without_clicks(stored: Path) -> None:
+    spoken = Voices(stored).sentences(40, 8, dice())
+    pauses = (spoken.unfold(1, 800, 800).abs().amax(dim=2) == 0).float().mean(dim=1)
+    assert pauses.min() > 0
+    assert 0.05 < pauses.mean() < 0.4
+    assert spoken.abs().max() < 0.101
+
+
+def test_one_recording_in_ten_holds_no_speech(drawn: tuple[Tensor, Tensor]) -> None:
+    heard, spoken = drawn
+    silent = (spoken == 0).all(dim=1)
+    assert 0.05 < silent.float().mean() < 0.15
+    # and in some of those there is nothing but noise
+    assert 0 < (heard[silent] != 0).any(dim=1).float().mean() < 1
+
+
+def test_two_recordings_in_five_are_noisy_5_to_30_db_below_the_voice(drawn: tuple[Tensor, Tensor]) -> None:
+    heard, spoken = drawn
+    noise = (heard - spoken).square().mean(dim=1)
+    noisy = noise > 1e-12
+    assert 0.33 < noisy.float().mean() < 0.47
+    noisy &= (spoken != 0).any(dim=1)
+    # given that a clip's loudness is 0.071, and that a recording is louder or quieter as a whole
+    loudest = spoken[noisy].abs().amax(dim=1) / 2**0.5
+    below = 20 * torch.log10(loudest / noise[noisy].sqrt())
+    assert below.quantile(0.02) > 4
+    assert below.quantile(0.98) < 31
+
+
+def test_recordings_are_of_different_loudness(drawn: tuple[Tensor, Tensor]) -> None:
+    peaks = drawn[1].abs().amax(dim=1)
+    peaks = peaks[peaks > 0]
+    assert peaks.max() > 4 * peaks.min()
+
+
+@pytest.fixture(scope="module")
+def talk(stored: Path) -> tuple[Tensor, Tensor]:
+    """Heard and spoken by two, 200 conversations of 2 s."""
+    return Voices(stored).conversations(200, 2, dice())
+
+
+def test_most_conversations_go_in_turns_and_the_listener_is_wholly_silent(talk: tuple[Tensor, Tensor]) -> None:
+    heard, spoken = talk
+    assert heard.shape == spoken.shape == (200, 2, 32_000)
+    at_once = (heard != 0).all(dim=1).any(dim=1)
+    assert 0.7 < (~at_once).float().mean() < 0.95
+
+
+def test_in_most_conversations_both_speak(talk: tuple[Tensor, Tensor]) -> None:
+    speaks = (talk[1] != 0).any(dim=2)
+    assert 0.55 < speaks.all(dim=1).float().mean() < 0.8
+    # and each of the two is the silent one as often
+    assert speaks.float().mean(dim=0).diff().abs() < 0.1
+
+
+def test_nothing_is_spoken_that_is_not_heard(talk: tuple[Tensor, Tensor]) -> None:
+    heard, spoken = talk
+    assert not ((spoken != 0) & (heard == 0)).any()
+
+
+# ---- noises
+
+
+@pytest.mark.parametrize("make", [colours, hum, music])
+def test_noises_have_a_power_of_one_and_follow_the_dice(make: Callable[[int, int, Generator], Tensor]) -> None:
+    noise = make(3, 16_001, dice())
+    torch.testing.assert_close(noise.square().mean(dim=1), torch.ones(3))
+    assert torch.equal(noise, make(3, 16_001, dice()))
+    assert not torch.equal(noise[0], noise[1])
+
+
+def test_a_crowd_is_many_mouths_at_once() -> None:
+    # given somebody who speaks for a tenth of the time
+    speech = torch.zeros(8, 32_000)
+    speech[:, :3200] = torch.randn(8, 3200, generator=dice())
+    # then twelve such speak for most of it
+    noise = crowd(speech, dice())
+    torch.testing.assert_close(noise.square().mean(dim=1), torch.ones(8))
+    assert (noise.abs() > 0.1).float().mean() > 0.5
+
+
+def test_a_crowd_of_nobody_is_silent() -> None:
+    assert crowd(torch.zeros(2, 1000), dice()).eq(0).all()
