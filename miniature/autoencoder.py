@@ -14,7 +14,7 @@ from miniature.clips import Clips
 from miniature.studio import Studio
 from miniature.training import Bench, Losses, generator, trained
 
-STEPS, PEAK = 9_000, 1.5e-3
+SECONDS, PEAK = 480, 1.5e-3
 
 # (height, width, frames, clips in a batch, chances): single pictures first, because the first frame is the hardest and
 # everything else is drawn from it; then whole chunks, because a shorter clip never shows what 81 frames do to a causal
@@ -30,21 +30,21 @@ NOISE, CALM = 0.06, 1e-3
 """What the decoder must bear in its latents, and what keeps those from growing until they no longer feel it."""
 
 
-def train(bench: Bench, studio: Studio, steps: int = STEPS) -> nn.Module:
+def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> nn.Module:
     """The autoencoder with the statistics of its latents in its configuration."""
     config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
     torch.manual_seed(0)
     model = built("vae", config)
 
-    def losses(model: nn.Module, step: int) -> Losses:
-        menu = EARLY if step < EARLY_SHARE * steps else MAIN
+    def lesson(model: nn.Module, step: int, passed: float) -> Losses:
+        menu = EARLY if passed < EARLY_SHARE else MAIN
         chosen = random.Random(step)
         height, width, frames, batch, _ = chosen.choices(menu, [each[-1] for each in menu])[0]
         speakers = 2 if width > height and chosen.random() < 0.6 else 1
         clips = studio.clips(generator(bench, step, 1), batch, speakers, frames, (height, width))
-        return _losses(VideoAutoencoder(model.train(), latents_in_a_call=20), clips)
+        return _losses(VideoAutoencoder(model, latents_in_a_call=20), clips)
 
-    model = trained(bench, "vae", model, losses, steps=steps, peak=PEAK)
+    model = trained(bench, "vae", model, lesson, seconds=seconds, peak=PEAK)
     mean, std = _statistics(bench, studio, VideoAutoencoder(model, latents_in_a_call=20))
     bench.log(stage="vae", latents_mean=mean, latents_std=std)
     model.register_to_config(latents_mean=mean, latents_std=std)

@@ -46,8 +46,8 @@ def make(bench: Bench, scale: float = 1.0) -> Path:
     voices = Voices(_voices(bench), bench.device)
     studio = Studio(voices)
     _drawn_parts(weights)
-    _part(bench, "audio_encoder", lambda: audio_encoder.train(voices, bench.device, 30 * scale, print))
-    _part(bench, "vae", lambda: autoencoder.train(bench, studio, round(scale * autoencoder.STEPS)))
+    _part(bench, "audio_encoder", lambda: audio_encoder.train(bench, voices, scale * audio_encoder.SECONDS))
+    _part(bench, "vae", lambda: autoencoder.train(bench, studio, scale * autoencoder.SECONDS))
     _part(bench, "transformer", lambda: _transformer(bench, studio, scale))
     return weights
 
@@ -92,7 +92,7 @@ def _transformer(bench: Bench, studio: Studio, scale: float) -> nn.Module:
         VideoAutoencoder(parts["vae"], latents_in_a_call=20),
     )
     prompts = torch.stack([_padded(text(prompt)) for prompt in PROMPTS]).to(device)
-    return transformer.train(bench, teacher, prompts, round(scale * transformer.STEPS), scale)
+    return transformer.train(bench, teacher, prompts, scale * transformer.SECONDS, scale)
 
 
 def _padded(text: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 Losses = Mapping[str, Tensor]
 """Named numbers of a step; the model descends `loss`, the others are for the log."""
 
+Lesson = Callable[[nn.Module, int, float], Losses]
+"""The losses of a model at a step, of whose training so much has passed, 0..1."""
+
 LOG_EVERY, WARM_UP, CLIP, AVERAGE = 50, 100, 1.0, 0.999
 
 
@@ -44,16 +47,14 @@ class Bench:
             log.write(line + "\n")
 
 
-def trained(
-    bench: Bench, name: str, model: nn.Module, losses: Callable[[nn.Module, int], Losses], *, steps: int, peak: float
-) -> Any:
-    """The moving average of `model` after so many steps, on the bench's device. Raises Stopped at the deadline."""
-    state = _State(bench, name, model.to(bench.device).train(), steps, peak)
-    while state.step < steps:
+def trained(bench: Bench, name: str, model: nn.Module, lesson: Lesson, *, seconds: float, peak: float) -> Any:
+    """The moving average of `model` after so many seconds of training. Raises Stopped at the bench's deadline."""
+    state = _State(bench, name, model.to(bench.device).train(), seconds, peak)
+    while state.passed < 1:
         if time.monotonic() > bench.deadline:
             state.save()
-            raise Stopped(f"{name}: {state.step} of {steps} steps are done; run the same command again")
-        state.descend(losses)
+            raise Stopped(f"{name}: {state.passed:.0%} are done; run the same command again")
+        state.descend(lesson)
     state.save()
     return state.average.eval().requires_grad_(False)
 
@@ -66,8 +67,8 @@ def generator(bench: Bench, step: int, stream: int = 0) -> torch.Generator:
 class _State:
     """A model, its average, its optimiser and where they are."""
 
-    def __init__(self, bench: Bench, name: str, model: nn.Module, steps: int, peak: float) -> None:
-        self.bench, self.name, self.model, self.steps, self.peak = bench, name, model, steps, peak
+    def __init__(self, bench: Bench, name: str, model: nn.Module, budget: float, peak: float) -> None:
+        self.bench, self.name, self.model, self.budget, self.peak = bench, name, model, budget, peak
         self.average = copy.deepcopy(model)
         fused = bench.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
@@ -76,24 +77,30 @@ class _State:
         if self.path.exists():
             self._load()
 
-    def descend(self, losses: Callable[[nn.Module, int], Losses]) -> None:
+    @property
+    def passed(self) -> float:
+        """The share of the training that is over; a step may take it a little beyond 1."""
+        return self.seconds / self.budget
+
+    def descend(self, lesson: Lesson) -> None:
         """One step."""
         began = time.monotonic()
         for group in self.optimiser.param_groups:
             group["lr"] = self.peak * self._share()
         with torch.autocast(self.bench.device.type, torch.bfloat16, enabled=self.bench.device.type == "cuda"):
-            found = losses(self.model, self.step)
+            found = lesson(self.model, self.step, self.passed)
         found["loss"].backward()
         length = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._average()
         self.step += 1
-        if self.step % LOG_EVERY == 0 or self.step == self.steps:
-            said = {name: each.item() for name, each in found.items()}  # waits for the device
+        if self.step % LOG_EVERY == 0:
+            said = {name: each.item() for name, each in found.items()}
             self.bench.log(
                 stage=self.name, step=self.step, **said, gradient=length.item(), seconds=round(self.seconds, 1)
             )
+        length.item()  # waits for the device, so that the clock is right
         self.seconds += time.monotonic() - began
 
     def save(self) -> None:
@@ -109,7 +116,7 @@ class _State:
     def _share(self) -> float:
         """Of the peak: up in a line, down in half a cosine."""
         rising = (self.step + 1) / WARM_UP
-        return min(rising, 0.5 + 0.5 * math.cos(math.pi * self.step / self.steps))
+        return min(rising, 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.passed)))
 
     def _average(self) -> None:
         keep = min(AVERAGE, (1 + self.step) / (10 + self.step))

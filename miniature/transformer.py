@@ -14,7 +14,7 @@ from farm.model.speakers import looks
 from miniature.lessons import Lessons, Teacher, joined
 from miniature.training import Bench, Losses, generator, trained
 
-STEPS, PEAK, BATCH = 12_000, 8e-4, 32
+SECONDS, PEAK, BATCH = 420, 8e-4, 32
 SHIFT = 3.0
 """Times are drawn near the noise, where a face and its lips are decided."""
 
@@ -54,14 +54,14 @@ KINDS = (
 )
 
 
-def train(bench: Bench, teacher: Teacher, prompts: Tensor, steps: int = STEPS, scale: float = 1.0) -> nn.Module:
+def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS, scale: float = 1.0) -> nn.Module:
     """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
     pools = _pools(bench, teacher, scale)
     torch.manual_seed(0)
     model = _begun(built("transformer", MINIATURE.parts["transformer"]))
     gaze = _Gaze()
 
-    def losses(model: nn.Module, step: int) -> Losses:
+    def lesson(model: nn.Module, step: int, _: float) -> Losses:
         dice = generator(bench, step, 4)
         kind = random.Random(step).choices(KINDS, [each.batches for each in KINDS])[0]
         pool = pools[kind]
@@ -72,7 +72,7 @@ def train(bench: Bench, teacher: Teacher, prompts: Tensor, steps: int = STEPS, s
         gaze.watch(model, lessons.regions if lessons.rows.shape[1] == 2 else None)
         return _losses(model, lessons, text, dice, gaze)
 
-    return trained(bench, "transformer", model, losses, steps=steps, peak=PEAK)
+    return trained(bench, "transformer", model, lesson, seconds=seconds, peak=PEAK)
 
 
 def _pools(bench: Bench, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
