@@ -1,19 +1,11 @@
-"""The miniature's ears: wav2vec2, trained to tell what lips do and what was said, however long a recording is.
-
-    python -m miniature.audio_encoder VOICES.safetensors OUT [SECONDS]
-
-leaves the folder of the part in 16 bits, and tells how well it hears voices that it was not trained on.
-"""
+"""The miniature's ears: wav2vec2, trained to tell what lips do and what was said, however long a recording is."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from math import cos, pi
-from pathlib import Path
-from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -22,6 +14,7 @@ from farm.model.audio import AudioEncoder
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from miniature.noises import RATE
+from miniature.training import Bench, Losses, generator, trained
 from miniature.voices import WINDOW, Voices, opening, width, windows
 
 LENGTHS_S = (2, 3, 5, 8, 13, 20, 30)
@@ -36,19 +29,26 @@ BANDS = 24
 WEIGHTS = (10.0, 2.0, *[0.5 / BANDS] * BANDS)
 """Of opening, width and each band in the loss: their variances are about 0.08, 0.2 and 1.7."""
 
-LEARNING_RATE, WARM_UP = 2e-3, 20
-"""The highest rate, and the steps in which it is reached."""
+SECONDS, PEAK = 30, 2e-3
 
 
-class Heads(nn.Module):
-    """What each layer of [B, frames, layers, dim] tells of the speech, [B, frames, layers, 2 + BANDS], as `truth`."""
+class Listener(nn.Module):
+    """Recordings [B, n] to what each layer tells of them, [B, frames, layers, 2 + BANDS], as `truth`."""
 
-    def __init__(self, layers: int, dim: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(dim, 2 + BANDS) for _ in range(layers))
+        # An AudioEncoder has no dropout: the model never hears the same twice and is too small to learn by heart.
+        self.model = AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"])).model
+        size = self.model.config
+        self.heads = nn.ModuleList(nn.Linear(size.hidden_size, 2 + BANDS) for _ in range(size.num_hidden_layers))
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        return torch.stack([head(row) for head, row in zip(self.layers, embedded.unbind(2), strict=True)], dim=2)
+    def train(self, mode: bool = True) -> Self:
+        """Is always at work, never in training."""
+        return super().train(False)
+
+    def forward(self, heard: Tensor) -> Tensor:
+        layers = embeddings(self.model, heard).unbind(2)
+        return torch.stack([head(layer) for head, layer in zip(self.heads, layers, strict=True)], dim=2)
 
 
 def embeddings(model: nn.Module, heard: Tensor) -> Tensor:
@@ -61,34 +61,19 @@ def embeddings(model: nn.Module, heard: Tensor) -> Tensor:
     return torch.stack(hidden[1:], dim=2)
 
 
-def train(
-    voices: Voices, device: str | torch.device, seconds_budget: float, log: Callable[[str], object], *, seed: int = 0
-) -> Any:
-    """A Wav2Vec2Model that has learned for so long, float32, on the device that the voices are on."""
-    torch.manual_seed(seed)
-    kind = torch.device(device).type
-    # An AudioEncoder has no dropout: the model never hears the same twice and is too small to learn by heart.
-    model = AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"]).to(device)).model
-    heads = Heads(model.config.num_hidden_layers, model.config.hidden_size).to(device)
-    parameters, weights = [*model.parameters(), *heads.parameters()], torch.tensor(WEIGHTS, device=device)
-    optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, betas=(0.9, 0.98))
-    dice, generator = Generator().manual_seed(seed), Generator(device).manual_seed(seed)
-    begun, step = monotonic(), 0
-    while (spent := (monotonic() - begun) / seconds_budget) < 1:
-        optimiser.param_groups[0]["lr"] = LEARNING_RATE * min(1, (step + 1) / WARM_UP) * (1 + cos(pi * spent)) / 2
-        seconds = LENGTHS_S[torch.randint(len(LENGTHS_S), (), generator=dice)]
-        heard, spoken = voices.recordings(max(1, BATCH_S[kind] // seconds), seconds, generator)
-        with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
-            told = heads(embeddings(model, heard))
-        loss = (weights * (told.float() - truth(spoken)[:, :, None]).square()).sum(dim=3).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1)
-        optimiser.step()
-        step += 1
-        if step % 50 == 0:
-            log(f"audio encoder: step {step}, {spent:.0%} of {seconds_budget:g} s, loss {loss.item():.3f}")
-    return model
+def train(bench: Bench, voices: Voices, seconds: float = SECONDS) -> Any:
+    """A Wav2Vec2Model that tells what was said, float32."""
+    torch.manual_seed(0)
+    weights = torch.tensor(WEIGHTS, device=bench.device)
+
+    def lesson(listener: nn.Module, step: int, _: float) -> Losses:
+        length = random.Random(step).choice(LENGTHS_S)
+        batch = max(1, BATCH_S[bench.device.type] // length)
+        heard, spoken = voices.recordings(batch, length, generator(bench, step, 5))
+        errors = listener(heard).float() - truth(spoken)[:, :, None]
+        return {"loss": (weights * errors.square()).sum(dim=3).mean()}
+
+    return trained(bench, "audio_encoder", Listener(), lesson, seconds=seconds, peak=PEAK).model
 
 
 def truth(spoken: Tensor) -> Tensor:
@@ -167,16 +152,3 @@ def _features(model: nn.Module, heard: Tensor) -> Tensor:
 
 def _correlation(read: Tensor, said: Tensor) -> Tensor:
     return torch.corrcoef(torch.stack([read[:, 0], said.double()]))[0, 1]
-
-
-def main(voices: str, folder: str, seconds: str = "90") -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    trained, held_out = Voices(Path(voices), device), Voices(Path(voices), device, held_out=True)
-    model = train(trained, device, float(seconds), print)
-    for line in report(model, trained, held_out):
-        print(line)
-    model.half().save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

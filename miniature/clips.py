@@ -99,9 +99,7 @@ def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
     return _box(head, -wide, wide, face.eye_height - face.brow_height - 0.08, face.eye_height + 0.22, height, width)
 
 
-def _box(
-    head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, height: int, width: int
-) -> Tensor:
+def _box(head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, height: int, width: int) -> Tensor:
     half = min(height, width) / 2
     x = ((torch.arange(width, device=head.x.device) + 0.5 - width / 2) / half)[None, None, :]
     y = ((torch.arange(height, device=head.x.device) + 0.5 - height / 2) / half)[None, :, None]

@@ -1,6 +1,6 @@
 """The miniature's examination: faces and voices that it never met, through the pipeline that workers run.
 
-    python -m miniature.evaluation VOICES.safetensors WEIGHTS_FOLDER [DEVICE]
+python -m miniature.evaluation VOICES.safetensors WEIGHTS_FOLDER [DEVICE]
 """
 
 from __future__ import annotations

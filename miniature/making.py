@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farm.model.checkpoints import _byte_tokenizer, drawn, load_part, load_tokenizer
 from farm.model.audio import AudioEncoder
+from farm.model.checkpoints import _byte_tokenizer, drawn, load_part, load_tokenizer
 from farm.model.image import ImageEncoder
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
@@ -67,7 +67,9 @@ def _drawn_parts(weights: Path) -> None:
     for part in ("text_encoder", "image_encoder"):
         if not (weights / part).exists():
             model = built(part, MINIATURE.parts[part])
-            model.load_state_dict({name: drawn(name, each.shape, seed=1) for name, each in model.named_parameters()}, strict=False)
+            model.load_state_dict(
+                {name: drawn(name, each.shape, seed=1) for name, each in model.named_parameters()}, strict=False
+            )
             model.half().save_pretrained(weights / part)
     if not (weights / "tokenizer").exists():
         _byte_tokenizer().save_pretrained(weights / "tokenizer")

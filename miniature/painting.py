@@ -57,7 +57,9 @@ class Canvas:
             shape = torch.where(_over(place.roundness) > 0, oval(dx, dy, wide, high), block(dx, dy, wide, high))
             self.paint(colour.view(-1, 3), shape, strength=0.8)
 
-    def paint(self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1) -> None:
+    def paint(
+        self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1
+    ) -> None:
         """Covers the inside of a shape; `soft` widens its edge, in the picture's units."""
         paint = torch.as_tensor(colour, device=shape.device).view(-1, 3, 1, 1, 1)
         self.pixels = torch.lerp(self.pixels, paint, (self.cover(shape, soft) * strength)[:, None])
@@ -110,7 +112,9 @@ class _Brush:
     canvas: Canvas
     size: Tensor
 
-    def __call__(self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1) -> None:
+    def __call__(
+        self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1
+    ) -> None:
         self.canvas.paint(colour, shape * self.size, soft=soft, strength=strength)
 
     def cover(self, shape: Tensor) -> Tensor:
@@ -184,12 +188,22 @@ def _mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Po
     gape = f["mouth_gape"] * opening
     bend = y - f["mouth_height"] + f["smile"] * 0.22 * (x * x / f["mouth_width"] - 0.4 * f["mouth_width"])
     my = bend - 0.55 * gape  # the jaw falls more than the lip rises
-    brush(face.hair, band(x, bend + 0.11, f["mouth_width"] * 0.9, f["moustache"]), strength=(f["moustache"] > 0).float())
+    brush(
+        face.hair, band(x, bend + 0.11, f["mouth_width"] * 0.9, f["moustache"]), strength=(f["moustache"] > 0).float()
+    )
     brush(face.lips, oval(x, my, wide + 0.4 * f["lip_thick"], gape + f["lip_thick"]))
     inside = oval(x, my, wide * 0.88, gape + 0.004)
     brush(INSIDE, inside, strength=(opening > 0.02).float())
-    brush(TONGUE, torch.maximum(inside, oval(x, my - gape * 0.95, wide * 0.6, 0.55 * gape + 0.001)), strength=(opening > 0.15).float())
-    brush(TOOTH, torch.maximum(inside, my + gape * (1 - 2 * f["teeth"])), strength=((f["teeth"] > 0.05) & (opening > 0.1)).float())
+    brush(
+        TONGUE,
+        torch.maximum(inside, oval(x, my - gape * 0.95, wide * 0.6, 0.55 * gape + 0.001)),
+        strength=(opening > 0.15).float(),
+    )
+    brush(
+        TOOTH,
+        torch.maximum(inside, my + gape * (1 - 2 * f["teeth"])),
+        strength=((f["teeth"] > 0.05) & (opening > 0.1)).float(),
+    )
     brush(INSIDE, band(x, bend, wide * 0.9, 0.012), strength=0.75 * (1 - 8 * opening).clamp(0, 1))
 
 

@@ -18,12 +18,17 @@ class Studio:
     def __init__(self, voices: Voices) -> None:
         self.voices = voices
 
-    def clips(
-        self, dice_of: torch.Generator, batch: int, speakers: int, frames: int, size: tuple[int, int]
-    ) -> Clips:
+    def clips(self, dice_of: torch.Generator, batch: int, speakers: int, frames: int, size: tuple[int, int]) -> Clips:
         """Clips that begin a video and clips from the middle of one, half and half; size is (height, width)."""
         spoken = self.spoken(dice_of, batch, speakers, (frames + 1) / FPS)[1]
-        return self.filmed(dice_of, spoken, 0, frames, size, begins=bool(torch.rand((), generator=dice_of, device=dice_of.device) < 0.5))
+        return self.filmed(
+            dice_of,
+            spoken,
+            0,
+            frames,
+            size,
+            begins=bool(torch.rand((), generator=dice_of, device=dice_of.device) < 0.5),
+        )
 
     def spoken(self, dice_of: torch.Generator, batch: int, speakers: int, seconds: float) -> tuple[Tensor, Tensor]:
         """What a microphone hears and what was said, both [B, S, n]."""
@@ -37,6 +42,9 @@ class Studio:
     ) -> Clips:
         """The speakers of `said` [B, S, n] from frame `start` on."""
         batch, speakers = said.shape[:2]
-        lips = [of(said.flatten(0, 1)).unflatten(0, (batch, speakers))[..., start : start + frames] for of in (opening, width)]
+        lips = [
+            of(said.flatten(0, 1)).unflatten(0, (batch, speakers))[..., start : start + frames]
+            for of in (opening, width)
+        ]
         dice = Dice(batch, dice_of)
         return (first if begins else later)(dice, cast(dice, speakers, *size), *lips, size)

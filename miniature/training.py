@@ -71,7 +71,9 @@ class _State:
         self.bench, self.name, self.model, self.budget, self.peak = bench, name, model, budget, peak
         self.average = copy.deepcopy(model)
         fused = bench.device.type == "cuda"
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
+        )
         self.path = bench.home / f"{name}.state.pt"
         self.step, self.seconds = 0, 0.0
         if self.path.exists():

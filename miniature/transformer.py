@@ -144,7 +144,11 @@ class _Gaze:
 
     def loss(self) -> Tensor:
         """The mean cross entropy of each pixel's looks with its own region."""
-        return torch.stack(self._seen).mean() if self._seen else torch.zeros((), device=next(self._watched.parameters()).device)
+        return (
+            torch.stack(self._seen).mean()
+            if self._seen
+            else torch.zeros((), device=next(self._watched.parameters()).device)
+        )
 
     def _note(self, _: nn.Module, __: object, out: tuple[Tensor, Tensor, Tensor]) -> None:
         if self._regions is None:
