@@ -50,6 +50,11 @@ class Clips:
     regions: Tensor
     """[B, 3, tokens of a latent frame]: person 1, person 2, background."""
 
+    def mirrored(self) -> Clips:
+        """Left and right exchanged; who is where is not."""
+        turned = (each.flip(-1) for each in (self.video, self.picture, self.weight))
+        return Clips(*turned, self.regions)
+
 
 def cast(dice: Dice, speakers: int, height: int, width: int) -> Cast:
     """One person somewhere in the middle, or two side by side."""

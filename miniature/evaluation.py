@@ -14,7 +14,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from farm.model.checkpoints import load_part
+from farm.model.audio import load_audio_encoder
 from farm.model.pipeline import Condition, Pipeline, Sampling, load_pipeline
 from farm.model.presets import MINIATURE
 from farm.plan import Plan, audio_rows
@@ -83,7 +83,7 @@ class Studio:
     @classmethod
     def of(cls, folder: Path, device: str) -> Studio:
         pipeline = load_pipeline(folder, MINIATURE, device)
-        ears = load_part(folder, "audio_encoder", dtype="float32").to(device)
+        ears = load_audio_encoder(folder, device).model
         text, negative = (pipeline.encode_text(prompt) for prompt in ("a person talks", "static"))
         return cls(pipeline, ears, text, negative)
 

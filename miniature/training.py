@@ -23,7 +23,7 @@ Losses = Mapping[str, Tensor]
 Lesson = Callable[[nn.Module, int, float], Losses]
 """The losses of a model at a step, of whose training so much has passed, 0..1."""
 
-LOG_EVERY, WARM_UP, CLIP, AVERAGE = 50, 100, 1.0, 0.999
+LOG_EVERY, WARM_UP, CLIP, AVERAGE = 100, 100, 1.0, 0.999
 
 
 class Stopped(Exception):
