@@ -140,9 +140,11 @@ def test_ordinary_speech_opens_the_mouth_half_and_its_loudest_vowels_almost_whol
     assert voiced.max() > 0.9
 
 
-def test_silence_closes_it(said: Tensor) -> None:
-    assert opening(torch.zeros(1, 16_000)).eq(0).all()
-    assert width(torch.zeros(1, 16_000)).eq(0).all()
+@pytest.mark.parametrize("hiss", [0, 0.0003])
+def test_where_nobody_speaks_it_is_closed(hiss: float) -> None:
+    sound = hiss * torch.randn(1, 16_000, generator=dice())
+    assert opening(sound).eq(0).all()
+    assert width(sound).eq(0).all()
 
 
 def test_a_pause_closes_it_even_over_a_faint_hiss(said: Tensor) -> None:
