@@ -89,10 +89,11 @@ def width(spoken: Tensor) -> Tensor:
 
     The balance of sounds above 1,800 Hz and between 150 and 600, in the windows of `opening`.
     """
-    power = torch.fft.rfft(windows(spoken)).abs().square()
+    around = windows(spoken)
+    power = torch.fft.rfft(around).abs().square()
     low, high = (power[..., begin:end].sum(dim=2) for begin, end in ((18, 72), (216, 900)))
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
-    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(power.mean(dim=2))).clamp(max=1)
+    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(around.square().mean(dim=2))).clamp(max=1)
 
 
 def windows(spoken: Tensor) -> Tensor:
