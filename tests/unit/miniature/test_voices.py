@@ -251,6 +251,18 @@ def test_there_are_pauses_between_sentences_and_sound_without_clicks(stored: Pat
     assert spoken.abs().max() < 0.101
 
 
+def test_some_recordings_have_a_silence_that_is_longer_than_any_pause(stored: Path) -> None:
+    def longest_s(spoken: Tensor) -> float:
+        """Of the silences that are whole tenths of a second."""
+        silent = (spoken.unfold(1, 1600, 1600) == 0).all(dim=2)
+        return max(run for run in range(1, 100) if silent.unfold(1, run, 1).all(dim=2).any()) / 10
+
+    voices = Voices(stored)
+    assert longest_s(voices.sentences(20, 10, dice())) <= 1.5
+    spoken = voices.recordings(20, 10, dice())[1]
+    assert longest_s(spoken[spoken.any(dim=1)]) > 2
+
+
 def test_one_recording_in_ten_holds_no_speech(drawn: tuple[Tensor, Tensor]) -> None:
     heard, spoken = drawn
     silent = (spoken == 0).all(dim=1)
