@@ -89,10 +89,11 @@ def width(spoken: Tensor) -> Tensor:
 
     The balance of sounds above 1,800 Hz and between 150 and 600, in the windows of `opening`.
     """
-    power = torch.fft.rfft(windows(spoken)).abs().square()
+    around = windows(spoken)
+    power = torch.fft.rfft(around).abs().square()
     low, high = (power[..., begin:end].sum(dim=2) for begin, end in ((18, 72), (216, 900)))
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
-    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(power.mean(dim=2))).clamp(max=1)
+    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(around.square().mean(dim=2))).clamp(max=1)
 
 
 def windows(spoken: Tensor) -> Tensor:
@@ -107,7 +108,8 @@ def _loudness(power: Tensor) -> Tensor:
     Speech is what lies above -70 dB and no more than 10 dB below the mean of that: the gates of ITU-R BS.1770.
     """
     present = _mean(power, power > 1e-7)
-    return (power / _mean(power, power > torch.maximum(present / 10, present.new_tensor(1e-7))).clamp(min=1e-7)).sqrt()
+    speech = _mean(power, (power > 1e-7) & (power > present / 10))
+    return torch.where(speech > 0, power / speech, 0).sqrt()
 
 
 def _mean(power: Tensor, where: Tensor) -> Tensor:
@@ -141,14 +143,15 @@ class Voices:
     def recordings(self, batch: int, seconds: float, generator: Generator) -> tuple[Tensor, Tensor]:
         """What is heard and, of that, what is spoken: float32 [B, n] each, at 16 kHz.
 
-        Sentences by voices and at speeds of all sorts, with pauses. Some stretches are cut out, and in one recording of
-        ten nobody speaks. In two of five there is a noise, 5 to 30 dB below the voice, whether anybody speaks or not.
+        Sentences by voices and at speeds of all sorts, with pauses. In three of ten recordings a stretch is silenced,
+        most often a short one, and in one of ten nobody speaks. In two of five there is a noise, 5 to 30 dB below the
+        voice, whether anybody speaks or not.
         """
         draw = partial(self._draw, batch, generator)
         spoken = self.sentences(batch, seconds, generator)
         samples = spoken.shape[1]
         clock = torch.arange(samples, device=self.device)
-        begin, length = draw(0, samples), draw(0.2, 1.2) * RATE
+        begin, length = draw(0, samples), draw(0.05, 0.95) ** 2 * samples
         spoken[(draw(0, 1) < 0.3) & (clock >= begin) & (clock < begin + length)] = 0
         spoken *= draw(0, 1) >= 0.1
         noise = self._noises(batch, seconds, generator) * self.amplitude * 10 ** (-draw(5, 30) / 20)

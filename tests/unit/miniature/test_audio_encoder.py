@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import tau
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +84,9 @@ def test_bands_cover_speech_without_gaps() -> None:
 def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(stored: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     model = train(Voices(stored), "cpu", 4, lines.append)
+    torch.manual_seed(0)
+    untaught = built("audio_encoder", MINIATURE.parts["audio_encoder"])
+    assert all(not torch.equal(*pair) for pair in zip(model.parameters(), untaught.parameters(), strict=True))
     model.half().save_pretrained(tmp_path / "audio_encoder")
     embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
     assert embedded.shape == (25, 3, 64)
@@ -98,6 +102,8 @@ class Perfect(nn.Module):
 
 
 def test_a_report_says_one_for_a_perfect_ear_and_less_where_it_takes_noise_for_speech(stored: Path) -> None:
-    lines = list(report(Perfect(), Voices(stored), Voices(stored, held_out=True), lengths_s=(2, 5), items=6))
-    assert lines[0].startswith("opening of held-out voices, 6 recordings of 2 s: clean 1.000, worst 1.000; noisy 0.")
-    assert lines[1].startswith("opening of held-out voices, 6 recordings of 5 s: clean 1.000, worst 1.000; noisy 0.")
+    lines = list(report(Perfect(), Voices(stored), Voices(stored, held_out=True), lengths_s=(3, 5), items=12))
+    for line, seconds in zip(lines, (3, 5), strict=True):
+        assert line.startswith(f"opening of held-out voices, 12 recordings of {seconds} s: clean 1.000, worst 1.000; ")
+        noisy, worst = (float(number) for number in re.findall(r"\d\.\d+", line)[2:])
+        assert worst < noisy
