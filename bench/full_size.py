@@ -10,6 +10,7 @@ same block in float32, and one pass of each variant (eight bits, streamed) with 
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,10 +21,9 @@ import numpy as np
 import torch
 
 from farm.model.audio import windows
-from farm.model.checkpoints import _byte_tokenizer
 from farm.model.parts import built
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
-from farm.model.presets import INFINITETALK, Preset
+from farm.model.presets import INFINITETALK, MINIATURE, Preset
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan
@@ -51,7 +51,7 @@ def draw(preset: Preset, folder: Path) -> None:
         model.save_pretrained(folder / part, max_shard_size="5GB")
         del model
         torch.cuda.empty_cache()
-    _byte_tokenizer().save_pretrained(folder / "tokenizer")
+    shutil.copytree(MINIATURE.folder(folder) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
 
 
 @contextmanager

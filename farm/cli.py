@@ -189,7 +189,7 @@ PRESET = click.argument("name", metavar="[PRESET]", envvar="FARM_PRESET", defaul
 def weights() -> None:
     """Fetch the model's weights: pull, then convert, then check.
 
-    They end in the folder FARM_WEIGHTS, or in FARM_HOME. The miniature's are drawn on first use and need none of this.
+    They end in the folder FARM_WEIGHTS, or in FARM_HOME. The miniature's come with the package and need none of this.
     """
 
 
@@ -242,7 +242,8 @@ def check(name: str) -> None:
     from farm.model.weights.check import check
 
     model = preset(name)
-    for part, (tensors, size) in check(Settings.load(os.environ).weights_folder / model.name, model).items():
+    folder = model.folder(Settings.load(os.environ).weights_folder)
+    for part, (tensors, size) in check(folder, model).items():
         click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
 
 

@@ -1,4 +1,4 @@
-"""What all tests may use: a real broker, weights drawn once, a face and a voice."""
+"""What all tests may use: a real broker, a face and a voice."""
 
 from __future__ import annotations
 
@@ -27,12 +27,6 @@ def broker(running_broker: Broker) -> str:
     with redis.Redis.from_url(running_broker.url) as client:
         client.flushall()
     return running_broker.url
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for weights: the miniature's are drawn by the first test that needs them."""
-    return tmp_path_factory.mktemp("weights")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from farm.errors import InvalidInput
@@ -32,8 +33,17 @@ class Preset:
     """Of the autoencoder: more are faster and take more memory (4 at 640x640: some 3 GB for each feature map)."""
     parts: Mapping[str, Mapping[str, Any]]
     """Each part's configuration, by the name of its folder."""
-    seed: int | None = None
-    """The weights are drawn from this seed on first use; without one they must be pulled."""
+    shipped: bool = False
+    """The weights come with this package; those of other presets are pulled and converted."""
+
+    def folder(self, root: Path) -> Path:
+        """Where the weights lie: beside this file if they are shipped, else under `root`."""
+        return (Path(__file__).parent if self.shipped else root) / self.name
+
+    @property
+    def remedy(self) -> str:
+        """What brings weights that are missing."""
+        return "install the package again" if self.shipped else "run `farm weights pull`, then `farm weights convert`"
 
 
 SHIFTS = {"infinitetalk-480": 7.0, "infinitetalk-720": 11.0}
@@ -60,7 +70,7 @@ MINIATURE = Preset(
     teacache=dict.fromkeys(SHIFTS, (1.0, 0.0)),  # its random blocks change as their modulation does
     dtype="float32",
     latents_in_a_call=10,
-    seed=20_250_819,
+    shipped=True,
     parts={
         "transformer": {
             "num_attention_heads": 4,

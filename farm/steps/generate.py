@@ -115,7 +115,7 @@ def _device(settings: Settings) -> str:
 
 def _text(work: Work, pipeline: Pipeline, prompt: str) -> Tensor:
     """Features [tokens, text_dim] of a prompt, encoded once for all jobs."""
-    folder = work.settings.weights_folder / pipeline.preset.name / "text_encoder"
+    folder = pipeline.preset.folder(work.settings.weights_folder) / "text_encoder"
     key = remembered(work, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
     return _load(work, key)["features"]
 

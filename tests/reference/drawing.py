@@ -19,7 +19,7 @@ def draw(name: str, shape: Sequence[int]) -> Tensor:
 def weight(name: str, shape: Sequence[int]) -> Tensor:
     """A parameter by its original name, scaled as its kind asks."""
     noise = draw(name, shape)
-    if name.endswith("modulation"):
+    if name.endswith(("modulation", "scale_shift_table")):
         return noise * shape[-1] ** -0.5
     if name.endswith((".gamma", "_g")) or (len(shape) == 1 and name.endswith(".weight")):
         return 1 + 0.1 * noise

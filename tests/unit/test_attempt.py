@@ -92,19 +92,19 @@ def word(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def open_bench(folder: Path, weights: Path, portrait: Path, word: Path) -> Bench:
+def open_bench(folder: Path, portrait: Path, word: Path) -> Bench:
     clock, store = Clock(), Eventful()
     face, sound = keys.upload(portrait), keys.upload(word)
     store.put(face, portrait)
     store.put(sound, word)
     sources = {"cond_video": keys.SCHEME + face, "cond_audio": {"person1": keys.SCHEME + sound}}
     request = {"prompt": "a face talks", **sources}
-    return Bench(Place(Settings(home=folder, weights=weights), store, Registry(clock)), clock, store, request)
+    return Bench(Place(Settings(home=folder), store, Registry(clock)), clock, store, request)
 
 
 @pytest.fixture
-def bench(tmp_path: Path, weights: Path, portrait: Path, word: Path) -> Bench:
-    return open_bench(tmp_path, weights, portrait, word)
+def bench(tmp_path: Path, portrait: Path, word: Path) -> Bench:
+    return open_bench(tmp_path, portrait, word)
 
 
 @pytest.fixture
@@ -405,9 +405,9 @@ WAY = [FIRST, EMBED, Step("generate", 0), Step("generate", 1), MUX]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, weights: Path, portrait: Path, word: Path) -> Bench:
+def finished(tmp_path_factory: pytest.TempPathFactory, portrait: Path, word: Path) -> Bench:
     """A job of two chunks of five frames that has gone the whole way."""
-    bench = open_bench(tmp_path_factory.mktemp("home"), weights, portrait, word)
+    bench = open_bench(tmp_path_factory.mktemp("home"), portrait, word)
     bench.enter(mode="streaming", frame_num=5, motion_frame=1, max_frame_num=8, sample_steps=1)
     assert [perform(bench.place, "a", step) for step in WAY] == [*WAY[1:], None]
     return bench

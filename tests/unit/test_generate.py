@@ -14,6 +14,7 @@ from farm import Farm
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.settings import Settings
 from farm.steps.generate import warm_pipeline
+from tests.sketch import chosen
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,7 +37,8 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     save_file({"blocks.9.norm3.diff": torch.ones(128)}, home / "wrong.safetensors")
     loras = f"fast={home}/fast.safetensors,wrong={home}/wrong.safetensors"
     variables = {"FARM_HOME": str(home), "FARM_LORAS": loras, "FARM_OFFLOAD": "allowed"}
-    yield Farm("inline://", settings=Settings.load(variables))
+    with chosen(home / "weights") as model:
+        yield Farm("inline://", settings=Settings.load(variables).model_copy(update=model))
     warm_pipeline.cache_clear()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from farm.steps.generate import boxes
 from farm.steps.place import Place
 from farm.steps.route import FIRST, Step
 from farm.store import keys, open_store
+from tests.sketch import chosen
 
 EMBED = Step("embed")
 LEFT, RIGHT = [0, 0, 250, 512], [260, 0, 512, 512]
@@ -31,9 +33,9 @@ def voiced(seconds: float, rate: int, pitch: float) -> np.ndarray:
 class House:
     """A place in memory with a face, and a job that goes as far as its embeddings."""
 
-    def __init__(self, folder: Path, weights: Path, portrait: Path) -> None:
+    def __init__(self, folder: Path, model: dict[str, Any], portrait: Path) -> None:
         self.folder, self.jobs = folder, 0
-        settings = Settings(home=folder, weights=weights)
+        settings = Settings(home=folder, **model)
         self.place = Place(settings, open_store("memory://"), open_registry("memory://"))
         self.face = self.upload(portrait)
 
@@ -66,9 +68,15 @@ class House:
         return load(self.place.store.get(key))["features"]
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    with chosen(tmp_path_factory.mktemp("weights")) as model:
+        yield model
+
+
 @pytest.fixture
-def house(tmp_path: Path, weights: Path, portrait: Path) -> House:
-    return House(tmp_path, weights, portrait)
+def house(tmp_path: Path, model: dict[str, Any], portrait: Path) -> House:
+    return House(tmp_path, model, portrait)
 
 
 @pytest.fixture

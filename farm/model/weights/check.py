@@ -24,7 +24,7 @@ def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
     Raises PipelineLoadFailed that names every faulty part, with what its tensors and its configuration differ in.
     """
     if not folder.is_dir():
-        raise PipelineLoadFailed(f"{folder} is missing; run `farm weights pull`, then `farm weights convert`")
+        raise PipelineLoadFailed(f"{folder} is missing; {preset.remedy}")
     found, faults = {}, []
     for part, config in preset.parts.items():
         try:

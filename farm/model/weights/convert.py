@@ -88,7 +88,7 @@ def convert(
     Wan may be in its original or in Diffusers' layout. Raises InvalidInput if the folder exists, and
     PipelineLoadFailed, before anything is written, that names the file or the tensors that do not fit the model.
     """
-    folder = root / preset.name
+    folder = preset.folder(root)
     if folder.exists():
         raise InvalidInput(f"{folder} exists; remove it, or choose another folder of weights by FARM_WEIGHTS")
     origins, tokenizer = _origins(preset, {role: source.path for role, source in sources.items()})

@@ -51,10 +51,9 @@ WAV2VEC = Repository("TencentGameMate/chinese-wav2vec2-base", ("pytorch_model.bi
 def repositories(preset: Preset, speakers: str) -> dict[str, Repository]:
     """What a preset is converted from: `wan`, `infinitetalk` (trained for `single` or `multi` speakers) and `wav2vec`.
 
-    InvalidInput for a preset whose weights are drawn from a seed.
+    InvalidInput for a preset whose weights are shipped.
     """
-    if preset.seed is not None:
-        raise InvalidInput(f"preset: got {preset.name!r}; its weights are drawn on first use, there is nothing to pull")
+    _check_published(preset)
     return {"wan": WAN, "infinitetalk": INFINITETALK[speakers], "wav2vec": WAV2VEC}
 
 
@@ -96,10 +95,21 @@ def pull_note(root: Path, preset: Preset) -> Path:
 
 
 def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dict[str, Source]:
-    """What to convert: the given paths, and what was pulled for the rest; InvalidInput if one is neither."""
+    """What to convert: the given paths, and what was pulled for the rest.
+
+    InvalidInput if one is neither, and for a preset whose weights are shipped.
+    """
+    _check_published(preset)
     sources = read_note(pull_note(root, preset)) | {role: Source(path) for role, path in paths.items()}
     for role, variable in (("wan", "CKPT_DIR"), ("infinitetalk", "INFINITETALK_DIR"), ("wav2vec", "WAV2VEC_DIR")):
         if role not in sources:
             given = f"name it by --{role} or {variable}, or run `farm weights pull {preset.name}` first"
             raise InvalidInput(f"{role}: it was neither given nor pulled; {given}")
     return sources
+
+
+def _check_published(preset: Preset) -> None:
+    if preset.shipped:
+        raise InvalidInput(
+            f"preset: got {preset.name!r}; its weights come with the package, there is nothing to pull or convert"
+        )

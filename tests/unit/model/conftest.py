@@ -1,9 +1,8 @@
-"""A miniature that is smaller still: one bucket of 32 x 32 pixels, chunks of nine frames."""
+"""The sketch of a model, loaded, and chunks of nine frames for it to draw."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from farm.model.checkpoints import ready
 from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, load_pipeline
-from farm.model.presets import Preset, preset
 from farm.plan import Plan, audio_rows
+from tests.sketch import SKETCH, sketched
 
 Make = Callable[..., tuple[torch.Tensor, Tail]]
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Preset:
-    return replace(preset("miniature"), sizes={"infinitetalk-480": {1.0: (32, 32)}})
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the sketch's weights."""
+    return sketched(tmp_path_factory.mktemp("weights") / SKETCH.name)
 
 
 @pytest.fixture(scope="session")
-def weights(tiny: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ready(tiny, tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(scope="session")
-def pipeline(tiny: Preset, weights: Path) -> Pipeline:
-    return load_pipeline(weights, tiny, "cpu")
+def pipeline(weights: Path) -> Pipeline:
+    return load_pipeline(weights, SKETCH, "cpu")
 
 
 @pytest.fixture(scope="session")

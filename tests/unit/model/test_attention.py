@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.attention import AUTO, chosen, fault
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import load_pipeline
-from farm.model.presets import Preset
+from tests.sketch import SKETCH
 
 
 def choose(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:
@@ -43,15 +42,15 @@ def test_a_backend_that_works_is_taken_by_name() -> None:
     assert choose("_native_math") == "_native_math"
 
 
-def test_the_pipeline_says_which_kernel_every_attention_uses(tiny: Preset, weights: Path) -> None:
-    pipeline = load_pipeline(weights, tiny, "cpu", attention="_native_math")
+def test_the_pipeline_says_which_kernel_every_attention_uses(weights: Path) -> None:
+    pipeline = load_pipeline(weights, SKETCH, "cpu", attention="_native_math")
     processors = pipeline.transformer.attn_processors.values()
     assert pipeline.attention == "_native_math"
     assert len(processors) == 3 * len(pipeline.transformer.blocks)
     assert {each._attention_backend.value for each in processors} == {"_native_math"}
 
 
-def test_choosing_for_one_model_leaves_the_others_alone(tiny: Preset, weights: Path) -> None:
+def test_choosing_for_one_model_leaves_the_others_alone(weights: Path) -> None:
     other = load_part(weights, "transformer", dtype="float32")
-    load_pipeline(weights, dataclasses.replace(tiny), "cpu", attention="_native_math")
+    load_pipeline(weights, SKETCH, "cpu", attention="_native_math")
     assert {each._attention_backend for each in other.attn_processors.values()} == {None}

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import farm.model
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import load_part, ready
-from farm.model.presets import Preset, preset
+from farm.model.presets import MINIATURE, preset
+from tests.sketch import SKETCH
 
 FILES = {"transformer": "diffusion_pytorch_model.safetensors", "audio_encoder": "model.safetensors"}
 TENSORS = {
@@ -77,20 +79,18 @@ def test_weights_that_must_be_pulled_are_missed_by_path(tmp_path: Path) -> None:
         ready(preset("infinitetalk-480"), tmp_path)
 
 
-def test_a_missing_part_is_named(tiny: Preset, weights: Path, tmp_path: Path) -> None:
-    shutil.copytree(weights, tmp_path / tiny.name, ignore=shutil.ignore_patterns("vae"))
-    with pytest.raises(PipelineLoadFailed, match="miniature/vae is missing"):
-        ready(tiny, tmp_path)
+def test_a_missing_part_is_named(weights: Path, tmp_path: Path) -> None:
+    shutil.copytree(weights, tmp_path / "sketch", ignore=shutil.ignore_patterns("vae"))
+    with pytest.raises(PipelineLoadFailed, match=r"sketch/vae is missing: .*run `farm weights pull`"):
+        ready(SKETCH, tmp_path)
 
 
-def test_drawn_weights_are_the_same_on_every_machine(tiny: Preset, weights: Path, tmp_path: Path) -> None:
-    again = ready(tiny, tmp_path)
-    for file in weights.rglob("*.safetensors"):
-        assert file.read_bytes() == (again / file.relative_to(weights)).read_bytes()
+def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(tmp_path: Path) -> None:
+    # given a folder that an earlier version drew
+    (tmp_path / "miniature").mkdir()
+    assert ready(MINIATURE, tmp_path) == Path(farm.model.__file__).parent / "miniature"
 
 
-def test_two_workers_that_draw_at_once_both_end_with_one_folder(tiny: Preset, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(2) as pool:
-        folders = list(pool.map(lambda _: ready(tiny, tmp_path), range(2)))
-    assert folders[0] == folders[1]
-    assert [each.name for each in tmp_path.iterdir()] == [tiny.name]
+def test_a_package_without_its_weights_is_to_be_installed_again(tmp_path: Path) -> None:
+    with pytest.raises(PipelineLoadFailed, match=r"lost/transformer is missing: .*install the package again"):
+        ready(replace(MINIATURE, name="lost"), tmp_path)

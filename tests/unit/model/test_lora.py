@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from torch import Size, Tensor
 
 from farm.errors import PipelineLoadFailed
-from farm.model.checkpoints import built
 from farm.model.lora import Adapter
-from farm.model.presets import preset
+from farm.model.parts import built
+from tests.sketch import SKETCH
 
 Write = Callable[[Mapping[str, Tensor]], Adapter]
 
@@ -19,7 +19,7 @@ Write = Callable[[Mapping[str, Tensor]], Adapter]
 @pytest.fixture(scope="module")
 def parameters() -> dict[str, Size]:
     with torch.device("meta"):
-        model = built("transformer", preset("miniature").parts["transformer"])
+        model = built("transformer", SKETCH.parts["transformer"])
     return {name: each.shape for name, each in model.named_parameters()}
 
 

@@ -17,6 +17,7 @@ from farm.model.names import (
 )
 from farm.model.parts import built, shapes, skeleton
 from farm.model.presets import PRESETS, Preset, preset
+from tests.sketch import SKETCH
 
 
 def names_of(model: Preset, part: str) -> list[str]:
@@ -64,12 +65,12 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
             f"{there}.ffn.fc2.weight": f"{here}.layer.1.DenseReluDense.wo.weight",
         }
     assert native_text_encoder({name: name for name in expected}) == {ours: name for name, ours in expected.items()}
-    assert set(expected.values()) == set(names_of(preset("miniature"), "text_encoder"))
+    assert set(expected.values()) == set(names_of(SKETCH, "text_encoder"))
     assert {TEXT_NAMING.original(name) for name in expected.values()} == set(expected)
 
 
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
-    model = built("image_encoder", preset("miniature").parts["image_encoder"])
+    model = built("image_encoder", SKETCH.parts["image_encoder"])
     ours = model.state_dict()
     # given the model's own tensors as the original file holds them, with a text half that is not wanted
     original = {

@@ -16,18 +16,18 @@ from torch import Tensor
 from farm.model.attention import AUTO, EXACT, chosen
 from farm.model.caching import TeaCache
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
-from farm.model.presets import Preset
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
+from tests.sketch import SKETCH
 from tests.unit.model.conftest import quiet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
 
 @pytest.fixture(scope="module")
-def fast(tiny: Preset, weights: Path) -> Pipeline:
-    return load_pipeline(weights, replace(tiny, dtype="bfloat16"), "cuda")
+def fast(weights: Path) -> Pipeline:
+    return load_pipeline(weights, replace(SKETCH, dtype="bfloat16"), "cuda")
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def test_a_picture_that_is_not_rgb_bytes_is_refused(pipeline: Pipeline) -> None:
 
 
 def test_an_unknown_size_is_refused(pipeline: Pipeline, picture: np.ndarray) -> None:
-    with pytest.raises(InvalidInput, match="'4k'; miniature draws infinitetalk-480"):
+    with pytest.raises(InvalidInput, match="'4k'; sketch draws infinitetalk-480"):
         pipeline.condition(picture, size="4k", frame_num=9)
 
 

@@ -20,19 +20,19 @@ from torch import Tensor, nn
 from farm.model.audio import windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
-from farm.model.presets import Preset
 from farm.model.schedule import timesteps
 from farm.model.speakers import positions, turned
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
+from tests.sketch import SKETCH
 from tests.unit.model.conftest import quiet
 
 Calls = list[tuple[Any, dict[str, Any], Any]]
 
 
 @pytest.fixture(scope="module")
-def half(tiny: Preset, weights: Path) -> Pipeline:
-    return load_pipeline(weights, replace(tiny, dtype="bfloat16"), "cpu")
+def half(weights: Path) -> Pipeline:
+    return load_pipeline(weights, replace(SKETCH, dtype="bfloat16"), "cpu")
 
 
 @pytest.fixture(scope="module")

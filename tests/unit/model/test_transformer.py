@@ -9,7 +9,8 @@ from torch import Tensor
 
 from farm.errors import InvalidInput
 from farm.model.audio import windows
-from farm.model.checkpoints import built, load_part
+from farm.model.checkpoints import load_part
+from farm.model.parts import built
 from farm.model.presets import preset
 from farm.model.transformer import InfiniteTalkTransformer
 

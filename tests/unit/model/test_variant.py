@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, load_pipeline
-from farm.model.presets import Preset
 from farm.model.quantise import quantisable
 from farm.model.variant import Variant, Variants
+from tests.sketch import SKETCH
 
 QUERY = "blocks.1.attn1.to_q.weight"
 
 
 @pytest.fixture(params=["float32", "bfloat16"])
-def changing(request: pytest.FixtureRequest, tiny: Preset, weights: Path) -> Pipeline:
+def changing(request: pytest.FixtureRequest, weights: Path) -> Pipeline:
     """A pipeline of a test's own, whose checkpoint is in float32 and whose model may be in bfloat16."""
-    return load_pipeline(weights, replace(tiny, dtype=request.param), "cpu")
+    return load_pipeline(weights, replace(SKETCH, dtype=request.param), "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from farm.cli import cli
 from farm.errors import PipelineLoadFailed
-from farm.model.presets import Preset
+from farm.model.presets import PRESETS
 from farm.model.weights.check import check, check_part, differences
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import Listed
+from tests.sketch import SKETCH
 from tests.unit.model import official
 
 
@@ -26,14 +27,14 @@ def folder(weights: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(weights, tmp_path / weights.name))
 
 
-def test_good_weights_are_counted_by_part(tiny: Preset, weights: Path) -> None:
-    found = check(weights, tiny)
-    assert list(found) == list(tiny.parts)
+def test_good_weights_are_counted_by_part(weights: Path) -> None:
+    found = check(weights, SKETCH)
+    assert list(found) == list(SKETCH.parts)
     tensors = load_file(weights / "vae" / "diffusion_pytorch_model.safetensors")
     assert found["vae"] == (len(tensors), sum(each.nbytes for each in tensors.values()))
 
 
-def test_every_faulty_part_is_named_at_once(tiny: Preset, folder: Path) -> None:
+def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
     shutil.rmtree(folder / "tokenizer")
     (folder / "vae" / "config.json").unlink()
     file = folder / "text_encoder" / "model.safetensors"
@@ -41,24 +42,24 @@ def test_every_faulty_part_is_named_at_once(tiny: Preset, folder: Path) -> None:
     tensors["shared.weight"] = torch.zeros(3, 5)
     save_file(tensors, file)
     with pytest.raises(PipelineLoadFailed) as failure:
-        check(folder, tiny)
+        check(folder, SKETCH)
     assert "vae/config.json is missing" in failure.value.message
     assert "1 mismatched tensor: shared.weight is [3, 5], [259, 64] is wanted" in failure.value.message
     assert "tokenizer is missing" in failure.value.message
 
 
-def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(tiny: Preset, weights: Path) -> None:
-    longer = {**tiny.parts, "transformer": {**tiny.parts["transformer"], "num_layers": 3}}
+def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(weights: Path) -> None:
+    longer = {**SKETCH.parts, "transformer": {**SKETCH.parts["transformer"], "num_layers": 3}}
     with pytest.raises(PipelineLoadFailed, match=r"config\.json says num_layers 2; the model has 3"):
-        check(weights, replace(tiny, parts=longer))
+        check(weights, replace(SKETCH, parts=longer))
 
 
-def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(tiny: Preset, folder: Path) -> None:
+def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(folder: Path) -> None:
     file = folder / "audio_encoder" / "model.safetensors"
     os.truncate(file, file.stat().st_size - 1)
     last = sorted(load_names(folder))[-1]
     with pytest.raises(PipelineLoadFailed, match=f"audio_encoder cannot be loaded: 1 truncated tensor: {last}"):
-        check(folder, tiny)
+        check(folder, SKETCH)
 
 
 def load_names(folder: Path) -> list[str]:
@@ -98,14 +99,15 @@ def test_many_differences_are_counted_and_the_first_ones_named() -> None:
 
 
 @pytest.fixture
-def published(tiny: Preset, weights: Path, tmp_path: Path) -> dict[str, Source]:
-    return official.publish(weights, tmp_path / "published", tiny)
+def published(weights: Path, tmp_path: Path) -> dict[str, Source]:
+    return official.publish(weights, tmp_path / "published", SKETCH)
 
 
 @pytest.mark.parametrize("given", ["options", "environment"])
 def test_the_command_converts_then_checks_then_finds_the_fault(
-    given: str, published: dict[str, Source], tmp_path: Path
+    given: str, published: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(PRESETS, SKETCH.name, SKETCH)
     # given published weights, named by options or by the names that other systems use
     environment = {"FARM_WEIGHTS": str(tmp_path / "weights")}
     names = {"wan": "CKPT_DIR", "infinitetalk": "INFINITETALK_DIR", "wav2vec": "WAV2VEC_DIR"}
@@ -115,15 +117,15 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
         options = []
     run = CliRunner()
     # when they are converted and checked
-    converted = run.invoke(cli, ["weights", "convert", "miniature", *options], env=environment)
-    checked = run.invoke(cli, ["weights", "check", "miniature"], env=environment)
+    converted = run.invoke(cli, ["weights", "convert", SKETCH.name, *options], env=environment)
+    checked = run.invoke(cli, ["weights", "check", SKETCH.name], env=environment)
     # then both say what there is
     assert (converted.exit_code, checked.exit_code) == (0, 0), converted.output + checked.output
-    assert str(tmp_path / "weights" / "miniature") in converted.output
+    assert str(tmp_path / "weights" / SKETCH.name) in converted.output
     assert [line.split()[:2] for line in checked.output.splitlines()][:2] == [["transformer", "113"], ["vae", "146"]]
     # and a fault is an exit status and a sentence
-    (tmp_path / "weights" / "miniature" / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    checked = run.invoke(cli, ["weights", "check", "miniature"], env=environment)
+    (tmp_path / "weights" / SKETCH.name / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    checked = run.invoke(cli, ["weights", "check", SKETCH.name], env=environment)
     assert checked.exit_code == 1
     assert "E_PIPELINE_LOAD" in checked.output
     assert "diffusion_pytorch_model.safetensors is missing" in checked.output

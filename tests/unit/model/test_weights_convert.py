@@ -23,6 +23,7 @@ from farm.model.weights.check import check
 from farm.model.weights.convert import convert
 from farm.model.weights.sources import Source, read_note
 from farm.plan import Plan, audio_rows
+from tests.sketch import SKETCH
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
 
@@ -30,13 +31,13 @@ Sources = dict[str, Source]
 
 
 @pytest.fixture(scope="module")
-def published(tiny: Preset, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return official.publish(weights, tmp_path_factory.mktemp("published"), tiny)
+def published(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return official.publish(weights, tmp_path_factory.mktemp("published"), SKETCH)
 
 
 @pytest.fixture(scope="module")
-def converted(tiny: Preset, published: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(tiny, tmp_path_factory.mktemp("converted"), published, report=quiet)
+def converted(published: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return convert(SKETCH, tmp_path_factory.mktemp("converted"), published, report=quiet)
 
 
 @pytest.fixture
@@ -68,7 +69,6 @@ def film(preset: Preset, folder: Path, plan: Plan, sampling: Sampling, picture: 
 @pytest.mark.parametrize("layout", [official.publish, official.publish_diffusers])
 def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
     layout: Callable[[Path, Path, Preset], Sources],
-    tiny: Preset,
     weights: Path,
     plan: Plan,
     sampling: Sampling,
@@ -77,12 +77,12 @@ def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
     tmp_path: Path,
 ) -> None:
     # given the native weights in a published layout
-    sources = layout(weights, tmp_path / "published", tiny)
+    sources = layout(weights, tmp_path / "published", SKETCH)
     # when they are converted
-    folder = convert(tiny, tmp_path / "weights", sources, report=quiet)
+    folder = convert(SKETCH, tmp_path / "weights", sources, report=quiet)
     # then they are found good, and the video is the same
-    check(folder, tiny)
-    native, ours = (film(tiny, each, plan, sampling, picture, voice) for each in (weights, folder))
+    check(folder, SKETCH)
+    native, ours = (film(SKETCH, each, plan, sampling, picture, voice) for each in (weights, folder))
     assert torch.equal(native, ours)
 
 
@@ -93,10 +93,10 @@ def test_a_converted_ear_hears_the_same_bit_for_bit(weights: Path, converted: Pa
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_shards_hold_what_native_weights_are_loaded_as(
-    dtype: str, tiny: Preset, weights: Path, published: Sources, tmp_path: Path
+    dtype: str, weights: Path, published: Sources, tmp_path: Path
 ) -> None:
     # given a model whose autoencoder, ear, time path, norms and head stay in float32
-    preset = replace(tiny, dtype=dtype)
+    preset = replace(SKETCH, dtype=dtype)
     folder = convert(preset, tmp_path, published, report=quiet, shard_bytes=500_000)
     check(folder, preset)
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
@@ -112,44 +112,44 @@ def test_shards_hold_what_native_weights_are_loaded_as(
             torch.testing.assert_close(tensor, native[name], rtol=0, atol=0)
 
 
-def test_where_two_files_have_a_tensor_infinitetalks_counts(tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+def test_where_two_files_have_a_tensor_infinitetalks_counts(damaged: Sources, tmp_path: Path) -> None:
     file = damaged["infinitetalk"].path
     save_file(load_file(file) | {"head.head.bias": torch.full((64,), 7.0)}, file)
-    folder = convert(tiny, tmp_path, damaged, report=quiet)
+    folder = convert(SKETCH, tmp_path, damaged, report=quiet)
     assert (official.load_part(folder, "transformer")["proj_out.bias"] == 7).all()
 
 
-def test_a_folder_of_safetensors_is_a_wav2vec2_too(tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+def test_a_folder_of_safetensors_is_a_wav2vec2_too(damaged: Sources, tmp_path: Path) -> None:
     ear = damaged["wav2vec"].path
     save_file(torch.load(ear / "pytorch_model.bin"), ear / "model.safetensors")
     (ear / "pytorch_model.bin").unlink()
-    check(convert(tiny, tmp_path, damaged, report=quiet), tiny)
+    check(convert(SKETCH, tmp_path, damaged, report=quiet), SKETCH)
 
 
-def test_progress_is_told_in_bytes_up_to_the_whole(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+def test_progress_is_told_in_bytes_up_to_the_whole(published: Sources, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    folder = convert(tiny, tmp_path, published, report=lambda *event: told.append(event))
+    folder = convert(SKETCH, tmp_path, published, report=lambda *event: told.append(event))
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert told[-1][1] == told[-1][2] == sum(size for _, size in check(folder, tiny).values())
-    assert list(dict.fromkeys(part for part, _, _ in told)) == list(tiny.parts)
+    assert told[-1][1] == told[-1][2] == sum(size for _, size in check(folder, SKETCH).values())
+    assert list(dict.fromkeys(part for part, _, _ in told)) == list(SKETCH.parts)
 
 
-def test_the_folder_says_what_it_was_made_of(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+def test_the_folder_says_what_it_was_made_of(published: Sources, tmp_path: Path) -> None:
     known = Source(published["wan"].path, "Wan-AI/Wan2.1-I2V-14B-480P", "main", "0" * 40)
-    folder = convert(tiny, tmp_path, {**published, "wan": known}, report=quiet)
+    folder = convert(SKETCH, tmp_path, {**published, "wan": known}, report=quiet)
     assert read_note(folder / "sources.json")["wan"] == known
 
 
-def test_an_existing_folder_is_not_overwritten(tiny: Preset, published: Sources, tmp_path: Path) -> None:
-    (tmp_path / tiny.name).mkdir()
-    with pytest.raises(InvalidInput, match=r"miniature exists; remove it, .*FARM_WEIGHTS"):
-        convert(tiny, tmp_path, published, report=quiet)
+def test_an_existing_folder_is_not_overwritten(published: Sources, tmp_path: Path) -> None:
+    (tmp_path / SKETCH.name).mkdir()
+    with pytest.raises(InvalidInput, match=r"sketch exists; remove it, .*FARM_WEIGHTS"):
+        convert(SKETCH, tmp_path, published, report=quiet)
 
 
-def test_a_place_that_cannot_be_written_is_named(tiny: Preset, published: Sources, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_named(published: Sources, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("a file where a folder should be")
-    with pytest.raises(PipelineLoadFailed, match=r"weights/miniature cannot be written"):
-        convert(tiny, tmp_path / "weights", published, report=quiet)
+    with pytest.raises(PipelineLoadFailed, match=r"weights/sketch cannot be written"):
+        convert(SKETCH, tmp_path / "weights", published, report=quiet)
 
 
 def drop(tensors: dict[str, Tensor], name: str) -> None:
@@ -189,24 +189,22 @@ def rewrite(path: Path, name: str, damage: Callable[[dict[str, Tensor], str], No
 @pytest.mark.parametrize("damage", FAULTS, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", PLACES)
 def test_a_faulty_tensor_is_refused_by_its_published_name(
-    name: str, damage: Callable[[dict[str, Tensor], str], None], tiny: Preset, damaged: Sources, tmp_path: Path
+    name: str, damage: Callable[[dict[str, Tensor], str], None], damaged: Sources, tmp_path: Path
 ) -> None:
     role, file = PLACES[name]
     rewrite(damaged[role].path / file, name, damage)
     said = FAULTS[damage].format(name=name.removeprefix("wav2vec2.") if damage is drop else name)
     with pytest.raises(PipelineLoadFailed, match=said):
-        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
     assert not (tmp_path / "weights").exists()
 
 
-def test_a_shard_cut_short_is_refused_by_the_tensors_that_it_lost(
-    tiny: Preset, damaged: Sources, tmp_path: Path
-) -> None:
+def test_a_shard_cut_short_is_refused_by_the_tensors_that_it_lost(damaged: Sources, tmp_path: Path) -> None:
     shard = damaged["wan"].path / "diffusion_pytorch_model-00003-of-00007.safetensors"
     last = max(json.loads(header(shard)).items(), key=lambda each: each[1]["data_offsets"][1])[0]
     os.truncate(shard, shard.stat().st_size - 1)
     with pytest.raises(PipelineLoadFailed, match=f"1 truncated tensor: {last} in {shard.name}"):
-        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
 
 
 def header(path: Path) -> bytes:
@@ -215,18 +213,18 @@ def header(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("file", [official.VAE, official.T5, official.CLIP])
-def test_a_pickle_cut_short_is_refused_by_its_path(file: str, tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+def test_a_pickle_cut_short_is_refused_by_its_path(file: str, damaged: Sources, tmp_path: Path) -> None:
     os.truncate(damaged["wan"].path / file, 5000)
     with pytest.raises(PipelineLoadFailed, match=f"{file} is refused: it is damaged"):
-        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
 
 
 @pytest.mark.parametrize("file", ["diffusion_pytorch_model-00004-of-00007.safetensors", official.T5, "google/umt5-xxl"])
-def test_a_missing_file_is_named(file: str, tiny: Preset, damaged: Sources, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(file: str, damaged: Sources, tmp_path: Path) -> None:
     lost = damaged["wan"].path / file
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     with pytest.raises(PipelineLoadFailed, match=f"{file} is missing"):
-        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
 
 
 class Trap:
@@ -242,7 +240,7 @@ class Trap:
 @pytest.mark.parametrize("container", ["torch.save", "pickle"])
 @pytest.mark.parametrize("place", [("wan", official.VAE), ("wan", official.CLIP), ("wav2vec", "pytorch_model.bin")])
 def test_a_pickle_that_runs_code_is_refused_and_runs_none(
-    container: str, place: tuple[str, str], tiny: Preset, damaged: Sources, tmp_path: Path
+    container: str, place: tuple[str, str], damaged: Sources, tmp_path: Path
 ) -> None:
     # given a file that makes a folder when it is unpickled
     mark, file = tmp_path / "mark", damaged[place[0]].path / place[1]
@@ -253,13 +251,11 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_none(
         torch.save(harm, file)
     # when it is converted, then it is refused, and there is no such folder
     with pytest.raises(PipelineLoadFailed, match=f"{file.name} is refused: .*holds more than tensors"):
-        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
     assert not mark.exists()
 
 
-def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(
-    tiny: Preset, damaged: Sources, tmp_path: Path
-) -> None:
+def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(damaged: Sources, tmp_path: Path) -> None:
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, damaged["wan"].path / official.VAE)
     with pytest.raises(PipelineLoadFailed, match="a table of tensors is wanted"):
-        convert(tiny, tmp_path / "weights", damaged, report=quiet)
+        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)

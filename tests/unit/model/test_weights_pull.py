@@ -169,7 +169,7 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
         (["--revision", f"{WAN.name}=v9"], 1, f"E_DOWNLOAD_FAILED: {WAN.name} at v9: there is no such revision"),
         (["--revision", "somebody/else=main"], 2, f"'somebody/else'; allowed: {WAN.name}, "),
         (["--revision", "main"], 2, "revision: got 'main'; allowed: NAME=VALUE"),
-        (["miniature"], 2, "its weights are drawn on first use"),
+        (["miniature"], 2, "its weights come with the package"),
         (["infinitetalk-48O"], 2, "did you mean 'infinitetalk-480'?"),
     ],
 )

@@ -8,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
-from farm.model.presets import Preset
 from farm.model.weights.convert import convert
 from farm.model.weights.rounded import Rounded, plain
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import opened
+from tests.sketch import SKETCH
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
 
@@ -75,9 +75,9 @@ def test_what_no_plain_weight_can_hold_is_refused_by_name(
         Rounded(file)
 
 
-def test_a_published_eight_bit_file_is_converted_like_a_plain_one(tiny: Preset, weights: Path, tmp_path: Path) -> None:
+def test_a_published_eight_bit_file_is_converted_like_a_plain_one(weights: Path, tmp_path: Path) -> None:
     # given the whole transformer in one file, its blocks' linears rounded, as the authors publish it beside Wan
-    sources = official.publish(weights, tmp_path / "published", tiny)
+    sources = official.publish(weights, tmp_path / "published", SKETCH)
     tensors = official.original_transformer(official.load_part(weights, "transformer"))
     linears = [name for name, each in tensors.items() if name.startswith("blocks.") and each.ndim == 2]
     eight_bits = {name: each for name, each in tensors.items() if name not in linears}
@@ -85,7 +85,7 @@ def test_a_published_eight_bit_file_is_converted_like_a_plain_one(tiny: Preset, 
         eight_bits |= rounded(name.removesuffix(".weight"), tensors[name], torch.int8, largest=127)
     # when it is converted in place of InfiniteTalk's own file
     sources["infinitetalk"] = Source(stored(tmp_path, eight_bits))
-    folder = convert(tiny, tmp_path / "converted", sources, report=quiet)
+    folder = convert(SKETCH, tmp_path / "converted", sources, report=quiet)
     # then every weight is near what it was, and those that were not rounded are the same
     native = load_file(weights / "transformer" / "diffusion_pytorch_model.safetensors")
     made = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")

@@ -1,0 +1,102 @@
+"""The model as a sketch: every part as small as it can be, its weights drawn by name, so that a test waits for nothing.
+
+It is complete and the same on every machine; what it draws is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from farm.model.parts import built
+from farm.model.presets import PRESETS, Preset
+from tests.reference.drawing import filled
+
+SKETCH = Preset(
+    name="sketch",
+    sizes={"infinitetalk-480": {1.0: (32, 32)}},
+    shifts={"infinitetalk-480": 7.0},
+    teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
+    dtype="float32",
+    latents_in_a_call=10,
+    parts={
+        "transformer": {
+            "num_attention_heads": 4,
+            "attention_head_dim": 32,
+            "num_layers": 2,
+            "ffn_dim": 256,
+            "freq_dim": 64,
+            "text_dim": 64,
+            "text_len": 512,
+            "image_dim": 64,
+            "audio_layers": 3,
+            "audio_dim": 64,
+            "audio_hidden_dim": 64,
+            "audio_tokens": 8,
+            "audio_token_dim": 64,
+        },
+        "vae": {"base_dim": 8, "z_dim": 16, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1},
+        "text_encoder": {
+            "vocab_size": 259,
+            "d_model": 64,
+            "d_kv": 16,
+            "d_ff": 128,
+            "num_layers": 2,
+            "num_heads": 4,
+            "feed_forward_proj": "gated-gelu",
+        },
+        "image_encoder": {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 224,
+            "patch_size": 14,
+            "hidden_act": "gelu",
+        },
+        "audio_encoder": {
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "intermediate_size": 128,
+            "conv_dim": [64] * 7,
+            "conv_bias": True,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 4,
+            "mask_time_prob": 0.0,
+        },
+    },
+)
+
+
+def sketched(folder: Path) -> Path:
+    """The folder, now with everything that a checkpoint of the sketch has."""
+    for part, config in SKETCH.parts.items():
+        filled(built(part, config)).save_pretrained(folder / part)
+    byte_tokenizer().save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@contextmanager
+def chosen(root: Path) -> Iterator[dict[str, Any]]:
+    """Settings by which jobs of this process are drawn by a sketch under `root`, for as long as the block lasts."""
+    with patch.dict(PRESETS, {SKETCH.name: SKETCH}):
+        yield {"preset": SKETCH.name, "weights": sketched(root / SKETCH.name).parent}
+
+
+def byte_tokenizer() -> Any:
+    """One token a byte and an end mark: needs no training and no download."""
+    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    letters = [*marks.values(), *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {letter: index for index, letter in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks)

@@ -1,0 +1,72 @@
+"""The weights that come with the package."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import farm.model
+from farm.cli import cli
+from farm.model.checkpoints import load_part, load_tokenizer
+from farm.model.presets import PRESETS, Preset
+from farm.model.weights.check import check_part
+from farm.model.weights.tensorfile import opened
+
+PACKAGE = Path(farm.model.__file__).parent
+SHIPPED = [each for each in PRESETS.values() if each.shipped]
+PARTS = [pytest.param(PACKAGE / each.name, part, id=f"{each.name}-{part}") for each in SHIPPED for part in each.parts]
+
+
+@pytest.fixture(params=SHIPPED, ids=lambda each: each.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return PACKAGE / request.param.name
+
+
+def test_files_are_small_enough_for_a_repository(folder: Path) -> None:
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    assert max(sizes) < 16_000_000
+    assert sum(sizes) < 45_000_000
+
+
+def test_a_wheel_takes_every_file(folder: Path) -> None:
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["farm.model"]
+    taken = {file for pattern in patterns for file in PACKAGE.glob(pattern)}
+    assert {file for file in folder.rglob("*") if file.is_file()} - taken == set()
+
+
+@pytest.mark.parametrize(("folder", "part"), PARTS)
+def test_weights_lie_in_16_bits_and_are_loaded_in_32(folder: Path, part: str) -> None:
+    stored = check_part(folder, part)
+    loaded = load_part(folder, part, dtype="float32").state_dict()
+    assert {each.dtype.itemsize for each in stored.values() if each.dtype.is_floating_point} == {2}
+    for file in (folder / part).glob("*.safetensors"):
+        for name in opened(file).listed:
+            assert loaded[name].dtype == torch.float32
+            assert torch.equal(loaded[name], opened(file).read(name).float())
+
+
+def test_the_tokenizer_reads_whatever_there_is_to_read(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    words = "a woman talks, 说话, 🙂"
+    assert tokenizer.decode(tokenizer(words)["input_ids"], skip_special_tokens=True) == words
+
+
+@pytest.mark.parametrize("each", SHIPPED, ids=lambda each: each.name)
+def test_the_command_checks_the_packages_own(each: Preset, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["weights", "check", each.name], env={"FARM_WEIGHTS": str(tmp_path)})
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.output.splitlines()] == list(each.parts)
+
+
+@pytest.mark.parametrize("act", ["pull", "convert"])
+@pytest.mark.parametrize("each", SHIPPED, ids=lambda each: each.name)
+def test_there_is_nothing_to_pull_or_convert(each: Preset, act: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["weights", act, each.name], env={"FARM_WEIGHTS": str(tmp_path / "weights")})
+    assert done.exit_code == 2
+    assert f"got '{each.name}'; its weights come with the package" in done.output
+    assert not (tmp_path / "weights").exists()
