@@ -28,7 +28,31 @@ class Settings(BaseModel):
         repr=False,
         description="redis:// or rediss:// URL of the broker; unset = the broker that `farm up` started",
     )
-    store_url: str | None = Field(None, description="where goods are kept: file:///folder; unset = {home}/store")
+    store_url: str | None = Field(
+        None, description="where goods are kept: file:///folder or s3://bucket/prefix; unset = {home}/store"
+    )
+    s3_endpoint: str = Field("https://s3.amazonaws.com", description="URL of the S3 service of an s3:// store")
+    s3_region: str = Field(
+        "us-east-1", pattern="^[A-Za-z0-9_-]{1,63}$", description="region of the bucket; many services have only this"
+    )
+    s3_access_key: str | None = Field(None, repr=False, description="who the farm is to the S3 service")
+    s3_secret_key: str | None = Field(None, repr=False, description="what proves it; never sent, never shown")
+    s3_path_style: bool | None = Field(
+        None,
+        description="true: URLs name the bucket in the path, false: in the host; unset = host at Amazon, else path",
+    )
+    s3_public_base: str | None = Field(
+        None, description="URL by which callers reach the S3 service, put into results; unset = FARM_S3_ENDPOINT"
+    )
+    s3_link_s: int = Field(
+        604_800, ge=1, le=604_800, description="seconds that a result's URL is good for; 1 to 604800, a week"
+    )
+    s3_ca: Path | None = Field(
+        None, description="PEM file of who vouches for the S3 service's TLS; unset = the usual authorities"
+    )
+    s3_retry_s: float = Field(
+        30, ge=0, description="seconds that a silent S3 service is asked again before a step fails"
+    )
     weights: Path | None = Field(
         None, description="folder that holds one folder of weights per preset; unset = {home}/weights"
     )
