@@ -14,11 +14,13 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from minio import Minio
 
 from farm.embedded.child import spawn, stop, tail
 from farm.settings import Settings
+from farm.store import Store, open_store
 
 BIN = Path(sys.executable).parent
 ROOMS = ("account", "container", "object")
@@ -169,6 +171,14 @@ class Swift:
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         command = [str(BIN / f"swift-{name}-server"), str(self.root / f"{name}.conf"), "-v"]
         return spawn(command, log=self.root / f"{name}.log", environ=os.environ)
+
+
+def opened(settings: Settings) -> Store:
+    return open_store(settings.store_address, settings)
+
+
+def bucket_of(settings: Settings) -> str:
+    return urlsplit(settings.store_address).netloc
 
 
 def free_ports(count: int) -> list[int]:

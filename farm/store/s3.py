@@ -83,7 +83,7 @@ class S3Store:
             found = self._service.client.list_objects(self.bucket, prefix=self.prefix + prefix, recursive=True)
             return [str(each.object_name) for each in found if not each.is_dir]  # consoles leave empty folders
 
-        return (name.removeprefix(self.prefix) for name in sorted(self._asked(f"{prefix}*", listed)))
+        return (name.removeprefix(self.prefix) for name in sorted(self._asked(f"the keys under {prefix!r}", listed)))
 
     def delete(self, key: str) -> None:
         name = self._name(key)
@@ -129,14 +129,14 @@ class S3Store:
 
         return self._asked(key, read)
 
-    def _asked(self, key: str, call: Callable[[], Answer]) -> Answer:
+    def _asked(self, what: str, call: Callable[[], Answer]) -> Answer:
         """What the service answers; KeyError if it has no such object, FarmUnreachable if it does not answer."""
         try:
             return self._service.ask(call)
         except Refusal as refusal:
             if isinstance(refusal.__cause__, S3Error) and refusal.__cause__.code == "NoSuchKey":
-                raise KeyError(key) from None
-            message = f"the store {self} did not answer for {key}: {refusal}"
+                raise KeyError(what) from None
+            message = f"the store {self} did not answer for {what}: {refusal}"
             raise FarmUnreachable(message, retryable=refusal.passing) from refusal
 
 

@@ -75,8 +75,8 @@ def refusal_of(error: Exception) -> Refusal:
         return Refusal(reason, passing=_is_down(status) or error.code in PASSING)
     if isinstance(error, ServerError):
         return Refusal(str(error), passing=_is_down(error.status_code))
-    untrusted = isinstance(getattr(error, "reason", None), SSLError)
-    return Refusal(f"{type(error).__name__}: {error}", passing=not untrusted)
+    cause = getattr(error, "reason", None) or error  # what the last of several tries ended with
+    return Refusal(f"{type(cause).__name__}: {cause}", passing=not isinstance(cause, SSLError))
 
 
 def _is_down(status: int) -> bool:
