@@ -14,6 +14,11 @@ from farm.mistake import first_mistake
 
 PREFIX = "FARM_"
 
+OLDER = {
+    f"S3_{name}": f"s3_{name.lower()}" for name in ("ENDPOINT", "REGION", "ACCESS_KEY", "SECRET_KEY", "PUBLIC_BASE")
+}
+"""Names that farms before this one used; a FARM_ variable goes before them."""
+
 
 class Settings(BaseModel):
     """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
@@ -139,6 +144,14 @@ class Settings(BaseModel):
         """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong or unknown."""
         given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
         try:
-            return cls.model_validate(given)
+            return cls.model_validate({**_older(environ), **given})
         except ValidationError as error:
             raise first_mistake(error, cls, prefix=PREFIX) from error
+
+
+def _older(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the environment says by its older names; a bucket without its keys is another program's."""
+    given = {field: environ[name] for name, field in OLDER.items() if name in environ}
+    if "S3_BUCKET" in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
+        given["store_url"] = f"s3://{environ['S3_BUCKET']}"
+    return given
