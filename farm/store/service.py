@@ -21,8 +21,11 @@ from farm.settings import Settings
 from farm.store import without_password
 from farm.telemetry import log
 
-CONNECT_S, READ_S = 5.0, 60.0
-"""Limits for a connection, and between two bytes of an answer; a service joins a long upload's parts in silence."""
+CONNECT_S, READ_S = 5.0, 30.0
+"""Limits for a connection, and between two bytes of an answer."""
+
+THREADS = 10
+"""Connections that are kept for threads that ask at the same time."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 LONGEST_REASON = 300
@@ -46,9 +49,8 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         """InvalidInput names the setting that is missing or wrong; nothing is contacted yet."""
-        public = "s3_public_base" if settings.s3_public_base else "s3_endpoint"
         self.client = _client(settings, "s3_endpoint")
-        self.signer = _client(settings, public)
+        self.signer = _client(settings, "s3_public_base") if settings.s3_public_base else self.client
         self._retry_s = settings.s3_retry_s
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
@@ -60,7 +62,7 @@ class Service:
             except (Refusal, MinioException, HTTPError, ParseError) as error:
                 refusal = refusal_of(error)
                 if not refusal.passing or time.monotonic() + pause_s > deadline:
-                    raise refusal from error
+                    raise refusal from (None if refusal is error else error)
             log("store_asked_again", reason=str(refusal), pause_s=pause_s)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -122,6 +124,7 @@ def _pool(authority: Path | None, *, secure: bool) -> PoolManager:
     """Connections whose single requests are repeated at once, so that a hiccup costs a part and not the whole."""
     retry = Retry(
         total=3,
+        read=1,  # each may be READ_S of silence
         backoff_factor=0.2,
         status_forcelist=(429, 500, 502, 503, 504),
         raise_on_status=False,  # the answer says why
@@ -129,9 +132,9 @@ def _pool(authority: Path | None, *, secure: bool) -> PoolManager:
     )
     timeout = Timeout(connect=CONNECT_S, read=READ_S)
     if not secure:
-        return PoolManager(retries=retry, timeout=timeout)
+        return PoolManager(maxsize=THREADS, retries=retry, timeout=timeout)
     try:
         context = ssl.create_default_context(cafile=authority or certifi.where())
     except OSError as error:
         raise InvalidInput(f"FARM_S3_CA: got {str(authority)!r}; it holds no certificates ({error})") from error
-    return PoolManager(retries=retry, timeout=timeout, ssl_context=context)
+    return PoolManager(maxsize=THREADS, retries=retry, timeout=timeout, ssl_context=context)
