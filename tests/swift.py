@@ -29,7 +29,7 @@ START_S = 60.0
 ACCESS_KEY, SECRET_KEY = "farm:worker", "the-secret-of-the-farm"
 STRANGERS_KEY, STRANGERS_SECRET = "other:person", "the-secret-of-another"
 
-PAGE = 20
+PAGE = 5
 """Keys in one answer to a listing, a thousand elsewhere: so that a test meets a second page."""
 
 COMMON = """

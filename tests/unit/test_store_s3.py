@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from farm import Farm
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.settings import Settings
 from farm.store import Store
@@ -89,7 +90,7 @@ def test_a_large_file_does_not_go_through_memory_as_a_whole(swift, tmp_path):
 
 
 def test_a_listing_of_many_pages_is_whole(store):
-    names = [f"jobs/1/{index:03d}" for index in range(50)]
+    names = [f"jobs/1/{index:03d}" for index in range(12)]
     for name in names:
         store.put(name, b"")
     assert list(store.keys("jobs/")) == names
@@ -182,10 +183,13 @@ def test_an_address_holds_no_more_than_bucket_and_prefix(url):
     assert "pass" not in caught.value.message
 
 
-def test_the_keys_are_in_no_repr():
-    settings = Settings.load(KEYS)
-    assert "the-secret" not in f"{settings!r} {settings} {opened(Settings(store_url='s3://goods', **_ours())).__dict__}"
+@pytest.mark.parametrize("url", ["inline://", "redis://127.0.0.1:1/0"])
+def test_a_farm_keeps_its_goods_in_the_bucket_of_its_settings(swift, tmp_path, url):
+    settings = swift.settings(home=tmp_path)
+    Farm(url, settings=settings).place.store.put("goods", b"goods")
+    assert opened(settings).get("goods") == b"goods"
 
 
-def _ours() -> dict[str, Any]:
-    return {name.removeprefix("FARM_").lower(): value for name, value in KEYS.items()}
+def test_the_secret_is_in_no_repr_of_the_store():
+    store = opened(Settings.load({"FARM_STORE_URL": "s3://goods", **KEYS}))
+    assert "the-secret" not in f"{store} {store!r} {vars(store)}"
