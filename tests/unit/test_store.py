@@ -147,9 +147,9 @@ def test_many_writers_of_one_key_leave_one_whole_object(store):
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_a_store_in_memory_refuses_the_keys_that_a_folder_would(key):
+def test_every_make_of_store_refuses_the_keys_that_a_folder_would(store, key):
     with pytest.raises(InvalidInput, match="store key: got"):
-        MemoryStore().put(key, b"goods")
+        store.put(key, b"goods")
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)

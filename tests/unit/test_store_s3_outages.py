@@ -75,6 +75,8 @@ def test_a_bucket_that_is_not_there_is_said_by_name(swift):
     with pytest.raises(UploadFailed, match=r"s3://no-such-bucket/ could not take goods: NoSuchBucket") as caught:
         store.put("goods", b"goods")
     assert not caught.value.retryable
+    with pytest.raises(FarmUnreachable, match=r"s3://no-such-bucket/ did not answer for goods: NoSuchBucket"):
+        store.get("goods")
 
 
 def test_a_put_whose_source_is_missing_fails_and_leaves_nothing(store, tmp_path):
