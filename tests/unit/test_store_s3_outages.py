@@ -160,6 +160,8 @@ class Scripted:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/xml")
                 self.send_header("Content-Length", str(len(body)))
+                if status == 503:
+                    self.send_header("Retry-After", "3600")
                 if status == 200 and not body:
                     self.send_header("ETag", '"etag"')
                 self.end_headers()
@@ -196,8 +198,8 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
         service.close()
 
 
-def failure(code: str) -> str:
-    return f"<Error><Code>{code}</Code><Message>so it is</Message></Error>"
+def failure(code: str, message: str = "so it is") -> str:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +211,23 @@ def test_a_service_that_asks_for_patience_is_asked_again(scripted, status, code,
     assert service.asked == times + 1
 
 
+STARTED = (200, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+JOINED = (200, '<CompleteMultipartUploadResult><ETag>"etag-3"</ETag></CompleteMultipartUploadResult>')
+
+
+def test_a_hiccup_in_a_large_upload_costs_a_part_and_not_the_whole(scripted, large):
+    service = scripted(STARTED, (200, ""), (503, failure("SlowDown")), (200, ""), (200, ""), JOINED)
+    opened(service.settings(s3_retry_s=0)).put("goods", large)
+    assert service.asked == 6
+
+
+def test_the_services_own_words_are_said_in_the_end_but_not_without_end(scripted):
+    service = scripted((500, failure("InternalError", "no " * 1000)))
+    with pytest.raises(UploadFailed, match="InternalError: no no no") as caught:
+        opened(service.settings(s3_retry_s=0)).put("goods", b"goods")
+    assert len(caught.value.message) < 500
+
+
 @pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented"), (400, "EntityTooLarge")])
 def test_a_refusal_for_good_is_not_asked_about_again(scripted, status, code):
     service = scripted((status, failure(code)))
@@ -218,8 +237,7 @@ def test_a_refusal_for_good_is_not_asked_about_again(scripted, status, code):
 
 
 def test_parts_that_were_not_joined_are_no_object(scripted, large):
-    started = (200, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
-    service = scripted(started, (200, ""), (200, ""), (200, ""), (200, failure("InternalError")))
+    service = scripted(STARTED, (200, ""), (200, ""), (200, ""), (200, failure("InternalError")))
     with pytest.raises(UploadFailed, match="it did not say that it joined the parts") as caught:
         opened(service.settings(s3_retry_s=0)).put("goods", large)
     assert (service.asked, caught.value.retryable) == (5, True)
