@@ -32,7 +32,7 @@ class Farm:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load(os.environ)
         if url == INLINE:
-            place = Place(settings, open_store(settings.store_address), open_registry("memory://"))
+            place = Place(settings, open_store(settings.store_address, settings), open_registry("memory://"))
         else:
             place = open_place(settings.model_copy(update={"broker_url": url}) if url else settings)
         self.place = place

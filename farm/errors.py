@@ -122,7 +122,7 @@ class WorkerLost(FarmError):
 
 
 class FarmUnreachable(FarmError):
-    """No farm answers at the address that this client was given."""
+    """The farm's broker or store does not answer, or not as it should."""
 
     code = "E_UNREACHABLE"
     retries = 2

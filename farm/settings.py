@@ -14,6 +14,11 @@ from farm.mistake import first_mistake
 
 PREFIX = "FARM_"
 
+OLDER = {
+    f"S3_{name}": f"s3_{name.lower()}" for name in ("ENDPOINT", "REGION", "ACCESS_KEY", "SECRET_KEY", "PUBLIC_BASE")
+}
+"""Names that farms before this one used; a FARM_ variable goes before them."""
+
 
 class Settings(BaseModel):
     """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
@@ -28,7 +33,31 @@ class Settings(BaseModel):
         repr=False,
         description="redis:// or rediss:// URL of the broker; unset = the broker that `farm up` started",
     )
-    store_url: str | None = Field(None, description="where goods are kept: file:///folder; unset = {home}/store")
+    store_url: str | None = Field(
+        None, description="where goods are kept: file:///folder or s3://bucket/prefix; unset = {home}/store"
+    )
+    s3_endpoint: str = Field("https://s3.amazonaws.com", description="URL of the S3 service of an s3:// store")
+    s3_region: str = Field(
+        "us-east-1", pattern="^[A-Za-z0-9_-]{1,63}$", description="region of the bucket; many services have only this"
+    )
+    s3_access_key: str | None = Field(None, repr=False, description="who the farm is to the S3 service")
+    s3_secret_key: str | None = Field(None, repr=False, description="what proves it; never sent, never shown")
+    s3_path_style: bool | None = Field(
+        None,
+        description="true: URLs name the bucket in the path, false: in the host; unset = host at Amazon, else path",
+    )
+    s3_public_base: str | None = Field(
+        None, description="URL by which callers reach the S3 service, put into results; unset = FARM_S3_ENDPOINT"
+    )
+    s3_link_s: int = Field(
+        604_800, ge=1, le=604_800, description="seconds that a result's URL is good for; 1 to 604800, a week"
+    )
+    s3_ca: Path | None = Field(
+        None, description="PEM file of who vouches for the S3 service's TLS; unset = the usual authorities"
+    )
+    s3_retry_s: float = Field(
+        30, ge=0, description="seconds that a silent S3 service is asked again before a step fails"
+    )
     weights: Path | None = Field(
         None, description="folder that holds one folder of weights per preset; unset = {home}/weights"
     )
@@ -115,6 +144,14 @@ class Settings(BaseModel):
         """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong or unknown."""
         given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
         try:
-            return cls.model_validate(given)
+            return cls.model_validate({**_older(environ), **given})
         except ValidationError as error:
             raise first_mistake(error, cls, prefix=PREFIX) from error
+
+
+def _older(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the environment says by its older names; a bucket without its keys is another program's."""
+    given = {field: environ[name] for name, field in OLDER.items() if name in environ}
+    if "S3_BUCKET" in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
+        given["store_url"] = f"s3://{environ['S3_BUCKET']}"
+    return given

@@ -10,6 +10,7 @@ import redis
 
 from farm.embedded.broker import Broker
 from farm.settings import Settings
+from tests.swift import Swift
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -27,6 +28,14 @@ def broker(running_broker: Broker) -> str:
     with redis.Redis.from_url(running_broker.url) as client:
         client.flushall()
     return running_broker.url
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
+    """A real S3 service."""
+    service = Swift(tmp_path_factory.mktemp("swift"))
+    yield service
+    service.stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,4 +18,4 @@ class Place:
 
 def open_place(settings: Settings) -> Place:
     """The place that the settings name; nothing is contacted yet."""
-    return Place(settings, open_store(settings.store_address), open_registry(settings.broker_address))
+    return Place(settings, open_store(settings.store_address, settings), open_registry(settings.broker_address))

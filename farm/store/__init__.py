@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from farm.errors import InvalidInput
+from farm.settings import Settings
 
 
 class Store(Protocol):
@@ -35,22 +37,40 @@ class Store(Protocol):
         """Where a person can take the object from."""
 
 
+def is_key(text: str) -> bool:
+    """Whether any make of store can hold something under this name."""
+    return all(part not in ("", ".", "..") for part in text.split("/")) and "\0" not in text and "\\" not in text
+
+
 def checked(key: str) -> str:
     """A key that any make of store can hold; InvalidInput for one that could lead out of a folder."""
-    if any(part in ("", ".", "..") for part in key.split("/")) or "\0" in key or "\\" in key:
+    if not is_key(key):
         raise InvalidInput(f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'")
     return key
 
 
-def open_store(url: str) -> Store:
-    """The store at an address: `file:///folder`, or `memory://` for this process alone."""
+def open_store(url: str, settings: Settings | None = None) -> Store:
+    """The store at an address: `file:///folder`, `s3://bucket/prefix` of the settings' service, or `memory://`.
+
+    `memory://` is for this process alone. Nothing is contacted yet.
+    """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         from farm.store.local import LocalStore
 
         return LocalStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3" and not parts.query and not parts.fragment and "@" not in parts.netloc:
+        from farm.store.s3 import S3Store
+
+        return S3Store(parts.netloc, parts.path.strip("/"), settings or Settings.load({}))
     if url == "memory://":
         from farm.store.memory import MemoryStore
 
         return MemoryStore()
-    raise InvalidInput(f"FARM_STORE_URL: got {url!r}; allowed: file:///folder or memory://")
+    allowed = "file:///folder, s3://bucket/prefix or memory://"
+    raise InvalidInput(f"FARM_STORE_URL: got {without_password(url)!r}; allowed: {allowed}")
+
+
+def without_password(url: str) -> str:
+    """An address as a message may show it."""
+    return re.sub("//.*@", "//", url)

@@ -14,6 +14,15 @@ from farm.settings import Settings
 DEFAULTS = {
     "broker_url": None,
     "store_url": None,
+    "s3_endpoint": "https://s3.amazonaws.com",
+    "s3_region": "us-east-1",
+    "s3_access_key": None,
+    "s3_secret_key": None,
+    "s3_path_style": None,
+    "s3_public_base": None,
+    "s3_link_s": 604_800,
+    "s3_ca": None,
+    "s3_retry_s": 30,
     "weights": None,
     "preset": "miniature",
     "device": "auto",
@@ -43,6 +52,11 @@ WRONG = [
     ("FARM_MAX_VISUAL_BYTES", "0"),
     ("FARM_MAX_SOUND_BYTES", "200 MB"),
     ("FARM_FETCH_TIMEOUT_S", ""),
+    ("FARM_S3_REGION", "us east"),
+    ("FARM_S3_PATH_STYLE", "host"),
+    ("FARM_S3_LINK_S", "0"),
+    ("FARM_S3_LINK_S", "604801"),
+    ("FARM_S3_RETRY_S", "-1"),
 ]
 
 
@@ -142,6 +156,40 @@ def test_without_a_broker_the_sentence_says_what_to_do(tmp_path):
 def test_the_brokers_password_is_in_no_repr():
     settings = Settings.load({"FARM_BROKER_URL": "redis://:hunter2@host/0"})
     assert "hunter2" not in f"{settings!r} {settings}"
+
+
+def test_the_secret_of_the_store_is_in_no_repr():
+    settings = Settings.load({"FARM_S3_ACCESS_KEY": "somebody", "FARM_S3_SECRET_KEY": "hunter2"})
+    assert "hunter2" not in f"{settings!r} {settings}"
+    assert "somebody" not in f"{settings!r} {settings}"
+
+
+OLDER = {
+    "S3_ENDPOINT": "http://minio:9000",
+    "S3_REGION": "eu-west-3",
+    "S3_ACCESS_KEY": "somebody",
+    "S3_SECRET_KEY": "hunter2",
+    "S3_PUBLIC_BASE": "https://media.example.com",
+}
+
+
+def test_the_store_can_be_named_by_the_older_variables():
+    settings = Settings.load({**OLDER, "S3_BUCKET": "goods"})
+    assert settings.store_address == "s3://goods"
+    assert {name: getattr(settings, name.lower()) for name in OLDER} == OLDER
+
+
+def test_a_farm_variable_goes_before_an_older_one():
+    settings = Settings.load(
+        {**OLDER, "S3_BUCKET": "goods", "FARM_STORE_URL": "s3://ours", "FARM_S3_REGION": "eu-west-1"}
+    )
+    assert (settings.store_address, settings.s3_region) == ("s3://ours", "eu-west-1")
+
+
+@pytest.mark.parametrize("missing", ["S3_ACCESS_KEY", "S3_SECRET_KEY"])
+def test_a_bucket_without_its_keys_is_another_programs(missing):
+    older = {name: value for name, value in OLDER.items() if name != missing}
+    assert Settings.load({**older, "S3_BUCKET": "goods"}).store_url is None
 
 
 def test_settings_cannot_be_changed():

@@ -15,8 +15,11 @@ from farm.store.memory import MemoryStore
 BAD_KEYS = ["", "/", "/etc/passwd", "..", "../up", "a/../../b", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "a\\b"]
 
 
-@pytest.fixture(params=["memory", "local"])
+@pytest.fixture(params=["memory", "local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "s3":
+        settings = request.getfixturevalue("swift").settings()
+        return open_store(settings.store_address, settings)
     return open_store("memory://" if request.param == "memory" else (tmp_path / "goods").as_uri())
 
 
@@ -144,9 +147,9 @@ def test_many_writers_of_one_key_leave_one_whole_object(store):
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
-def test_a_store_in_memory_refuses_the_keys_that_a_folder_would(key):
+def test_every_make_of_store_refuses_the_keys_that_a_folder_would(store, key):
     with pytest.raises(InvalidInput, match="store key: got"):
-        MemoryStore().put(key, b"goods")
+        store.put(key, b"goods")
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
@@ -215,9 +218,9 @@ def test_a_folder_with_a_space_can_be_a_store(tmp_path):
     assert (tmp_path / "my goods" / "a").read_bytes() == b"goods"
 
 
-@pytest.mark.parametrize("url", ["", "s3://bucket", "ftp://host/folder", "file://host/folder", "/folder", "memory:"])
+@pytest.mark.parametrize("url", ["", "s4://bucket", "ftp://host/folder", "file://host/folder", "/folder", "memory:"])
 def test_an_address_of_another_kind_is_refused(url):
-    with pytest.raises(InvalidInput, match=r"FARM_STORE_URL: got .*; allowed: file:///folder or memory://"):
+    with pytest.raises(InvalidInput, match=r"FARM_STORE_URL: got .*; allowed: file:///folder, s3://bucket/prefix or"):
         open_store(url)
 
 
