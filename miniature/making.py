@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from farm.model.audio import AudioEncoder
-from farm.model.checkpoints import _byte_tokenizer, drawn, load_part, load_tokenizer
+from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.image import ImageEncoder
-from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from farm.model.text import DEFAULT_NEGATIVE_PROMPT, TextEncoder
 from farm.model.vae import VideoAutoencoder
@@ -36,6 +36,7 @@ PROMPTS = (
 """The words make no difference yet to so small a model; it only gets used to being told something."""
 
 SHARD = "15MB"
+KEPT = ("text_encoder", "image_encoder", "tokenizer")
 PARTS = ("text_encoder", "image_encoder", "audio_encoder", "vae")
 TEXT_LEN = MINIATURE.parts["transformer"]["text_len"]
 
@@ -45,7 +46,7 @@ def make(bench: Bench, scale: float = 1.0) -> Path:
     weights = bench.home / "weights"
     voices = Voices(_voices(bench), bench.device)
     studio = Studio(voices)
-    _drawn_parts(weights)
+    _kept_parts(weights)
     _part(bench, "audio_encoder", lambda: audio_encoder.train(bench, voices, scale * audio_encoder.SECONDS))
     _part(bench, "vae", lambda: autoencoder.train(bench, studio, scale * autoencoder.SECONDS))
     _part(bench, "transformer", lambda: _transformer(bench, studio, scale))
@@ -62,17 +63,10 @@ def _voices(bench: Bench) -> Path:
     return path
 
 
-def _drawn_parts(weights: Path) -> None:
-    """Text and image encoders of random weights and a tokenizer of bytes: the model needs to be told something."""
-    for part in ("text_encoder", "image_encoder"):
-        if not (weights / part).exists():
-            model = built(part, MINIATURE.parts[part])
-            model.load_state_dict(
-                {name: drawn(name, each.shape, seed=1) for name, each in model.named_parameters()}, strict=False
-            )
-            model.half().save_pretrained(weights / part)
-    if not (weights / "tokenizer").exists():
-        _byte_tokenizer().save_pretrained(weights / "tokenizer")
+def _kept_parts(weights: Path) -> None:
+    """The text and image encoders and the tokenizer as they are shipped: drawn at random once, and never trained."""
+    for part in KEPT:
+        shutil.copytree(MINIATURE.folder(weights) / part, weights / part, dirs_exist_ok=True)
 
 
 def _part(bench: Bench, part: str, train: Callable[[], Any]) -> None:

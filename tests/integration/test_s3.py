@@ -25,12 +25,12 @@ def bucket(swift: Swift) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def farm(bucket: Settings, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+def farm(bucket: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """A farm whose workers find their store by the environment, as workers do."""
     given = {name: getattr(bucket, name) for name in bucket.model_fields_set}
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**given, "weights": weights, "home": home}.items():
+        for name, value in {**given, "home": home}.items():
             patch.setenv(f"FARM_{name.upper()}", str(value))
         with open_house(Settings.load(os.environ)) as house:
             yield Farm(settings=house.settings)
