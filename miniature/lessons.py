@@ -72,6 +72,10 @@ class Teacher:
     @torch.no_grad()
     def lessons(self, dice: torch.Generator, batch: int, speakers: int, size: tuple[int, int]) -> Lessons:
         """A batch of clips that all begin a video, or all are from the middle of one."""
+        with torch.autocast(dice.device.type, torch.bfloat16, enabled=dice.device.type == "cuda"):
+            return self._made(dice, batch, speakers, size)
+
+    def _made(self, dice: torch.Generator, batch: int, speakers: int, size: tuple[int, int]) -> Lessons:
         heard, said = self.studio.spoken(dice, batch, speakers, RECORDING_S)
         start, begins, rounds = (int(each) for each in torch.randint(0, 200, (3,), generator=dice, device=dice.device))
         begins, rounds = begins % 2 == 0, rounds % 3

@@ -14,7 +14,7 @@ from farm.model.speakers import looks
 from miniature.lessons import Lessons, Teacher, joined
 from miniature.training import Bench, Losses, generator, trained
 
-SECONDS, PEAK, BATCH = 420, 8e-4, 32
+SECONDS, PEAK, BATCH = 360, 8e-4, 24
 SHIFT = 3.0
 """Times are drawn near the noise, where a face and its lips are decided."""
 
@@ -36,21 +36,15 @@ class Kind:
 
 
 KINDS = (
-    Kind(128, 128, 1, 80),
-    Kind(96, 176, 1, 16),
-    Kind(112, 144, 1, 16),
-    Kind(144, 112, 1, 16),
-    Kind(176, 96, 1, 16),
-    Kind(96, 176, 2, 44),
-    Kind(112, 144, 2, 24),
-    Kind(128, 128, 2, 12),
-    Kind(192, 192, 1, 8),
-    Kind(144, 256, 1, 2),
-    Kind(160, 208, 1, 2),
-    Kind(208, 160, 1, 2),
-    Kind(256, 144, 1, 2),
-    Kind(144, 256, 2, 8),
-    Kind(160, 208, 2, 4),
+    Kind(128, 128, 1, 44),
+    Kind(96, 176, 1, 10),
+    Kind(112, 144, 1, 10),
+    Kind(144, 112, 1, 10),
+    Kind(176, 96, 1, 10),
+    Kind(96, 176, 2, 28),
+    Kind(112, 144, 2, 16),
+    Kind(128, 128, 2, 6),
+    Kind(192, 192, 1, 4),
 )
 
 
