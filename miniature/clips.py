@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from farm.model.speakers import regions
+from farm.model.speakers import Box, regions
 from miniature.acting import Pose, acted, still
 from miniature.face import Dice, Face, Place, people, places
 from miniature.painting import Canvas, Where, person
@@ -155,10 +155,10 @@ def _regions(dice: Dice, who: Cast, height: int, width: int) -> Tensor:
     return torch.stack(rows).to(who.tint.device)
 
 
-def _head_box(head: Where, height: int, width: int) -> list[tuple[int, int, int, int]]:
+def _head_box(head: Where, height: int, width: int) -> list[Box]:
     half = min(height, width) / 2
     middle = torch.stack([head.y * half + height / 2, head.x * half + width / 2], 1).cpu()
     reach = (head.size * half)[:, None].cpu() * torch.tensor([1.1, 0.9])
     low, high = (middle - reach).floor().clamp(min=0), (middle + reach).ceil()
     high = torch.minimum(high, torch.tensor([height, width]))
-    return [(int(t), int(l), int(b), int(r)) for (t, l), (b, r) in zip(low.tolist(), high.tolist(), strict=True)]
+    return [tuple(map(int, box)) for box in torch.cat([low, high], 1).tolist()]

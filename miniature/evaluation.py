@@ -1,106 +1,76 @@
 """The miniature's examination: faces and voices that it never met, through the pipeline that workers run.
 
-python -m miniature.evaluation VOICES.safetensors WEIGHTS_FOLDER [DEVICE]
+    python -m miniature.evaluation VOICES.safetensors [WEIGHTS_FOLDER]
+
+prints a line for each item and one for each examination; a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from farm.model.audio import load_audio_encoder
 from farm.model.pipeline import Condition, Pipeline, Sampling, load_pipeline
 from farm.model.presets import MINIATURE
 from farm.plan import Plan, audio_rows
-from miniature.acting import still
 from miniature.audio_encoder import embeddings
-from miniature.clips import Cast, cast, mouth_box
-from miniature.face import Dice
-from miniature.measure import correlation, drift, lag, likeness, mouth
-from miniature.voices import Voices, opening
+from miniature.measure import correlation, drift, lag, likeness
+from miniature.noises import RATE
+from miniature.sitter import Sitter
+from miniature.voices import FRAME, Voices, opening
 
-SEED, FRAMES = 77_000_077, 81
-FACES = 4
+FRAMES, MOTION_FRAMES = 81, 9
+SHOWN = slice(3, None)
+"""A clip begins with its picture, whose mouth says nothing."""
+
 QUICK = Sampling(steps=4, text_scale=1.0, audio_scale=1.0)
 USUAL = Sampling(steps=8)
-"""With the contract's guidance."""
+"""With the contract's guidance, three passes a step."""
+
+Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Sitter:
-    """Somebody to be filmed: a picture, and how it would look with each mouth closed and wide open."""
-
-    who: Cast
-    size: tuple[int, int]
-    picture: Tensor
-
-    @classmethod
-    def number(cls, index: int, speakers: int = 1, size: tuple[int, int] = (128, 128)) -> Sitter:
-        """Always the same one for a number."""
-        dice = Dice(1, torch.Generator().manual_seed(SEED + index))
-        who = cast(dice, speakers, *size)
-        poses = tuple(still(dice, dice.between(-0.6, 0.9).clamp(min=0)) for _ in range(speakers))
-        return cls(who, size, who.painted(poses, *size)[0, :, 0])
-
-    def mouths(self, frames: Tensor) -> list[Tensor]:
-        """How far each speaker's mouth is open in the frames."""
-        return [self._mouth(frames, index) for index in range(len(self.who.faces))]
-
-    def outside(self) -> Tensor:
-        """[H, W]: everything but the mouths."""
-        return 1 - torch.stack([self._box(index) for index in range(len(self.who.faces))]).amax(0)
-
-    def _box(self, index: int) -> Tensor:
-        return mouth_box(self.who.faces[index], self.who.heads[index], *self.size)[0]
-
-    def _mouth(self, frames: Tensor, index: int) -> Tensor:
-        closed, wide = (self._posed(amount)[0, :, 0] for amount in (0.0, 1.0))
-        return mouth(frames, closed, wide, self._box(index))
-
-    def _posed(self, amount: float) -> Tensor:
-        rest = replace(still(Dice(1, torch.Generator()), torch.tensor([amount])), x=ZERO, y=ZERO, tilt=ZERO)
-        return self.who.painted((rest,) * len(self.who.faces), *self.size)
-
-
-ZERO = torch.zeros(1, 1)
-
-
-@dataclass(frozen=True)
-class Studio:
+class Camera:
     """The pipeline and the ears of a checkpoint folder."""
 
     pipeline: Pipeline
-    ears: torch.nn.Module
-    text: Tensor
-    negative: Tensor
+    ears: nn.Module
+    sampling: Sampling = QUICK
 
     @classmethod
-    def of(cls, folder: Path, device: str) -> Studio:
-        pipeline = load_pipeline(folder, MINIATURE, device)
+    def of(cls, folder: Path, sampling: Sampling = QUICK) -> Camera:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         ears = load_audio_encoder(folder, device).model
-        text, negative = (pipeline.encode_text(prompt) for prompt in ("a person talks", "static"))
-        return cls(pipeline, ears, text, negative)
+        return cls(load_pipeline(folder, MINIATURE, device), ears, sampling)
 
-    def film(self, sitter: Sitter, speech: Tensor, sampling: Sampling = QUICK, frames: int = FRAMES) -> Tensor:
-        """[3, frames, H, W] of the sitter saying `speech` [S, n]."""
-        with torch.no_grad():
-            rows = embeddings(self.ears, speech.to(self.pipeline.device)).float().cpu()
-        condition = self._condition(sitter)
-        plan, tail, shown = Plan(frames, FRAMES, 9, ()), None, []
-        for index in range(plan.chunks):
-            chunk = plan.chunk(index)
-            heard = rows[:, audio_rows(chunk, rows.shape[1])]
-            made, tail = self.pipeline.chunk(
-                chunk, condition=condition, text=self.text, negative_text=self.negative, audio=heard, tail=tail,
-                sampling=sampling, report=lambda *_: None,
-            )  # fmt: skip
-            shown.append(made)
+    @torch.no_grad()
+    def film(self, sitter: Sitter, said: Tensor) -> Tensor:
+        """[3, F, H, W] of the sitter saying `said` [S, n], chunk after chunk."""
+        rows = embeddings(self.ears, said.to(self.pipeline.device)).float().cpu()
+        text, negative = (self.pipeline.encode_text(prompt) for prompt in ("a person talks", "static"))
+        condition, tail, shown = self._condition(sitter), None, []
+        plan = Plan(rows.shape[1], FRAMES, MOTION_FRAMES, ())
+        for chunk in map(plan.chunk, range(plan.chunks)):
+            frames, tail = self.pipeline.chunk(
+                chunk,
+                condition=condition,
+                text=text,
+                negative_text=negative,
+                audio=rows[:, audio_rows(chunk, rows.shape[1])],
+                tail=tail,
+                sampling=self.sampling,
+                report=lambda *_: None,
+            )
+            shown.append(frames)
         return torch.cat(shown, 1)
 
     def _condition(self, sitter: Sitter) -> Condition:
@@ -109,83 +79,81 @@ class Studio:
 
 
 def speech(voices: Voices, index: int, frames: int) -> Tensor:
-    """[n]: what a held-out voice says for so many frames, sentence after sentence."""
-    samples, clips = frames * 640, []
-    while sum(map(len, clips)) < samples:
-        clips += [voices.clip((index + 3 * len(clips)) % len(voices)), torch.zeros(4000)]
-    return torch.cat(clips)[:samples]
+    """[n]: so many frames of sentences, the first of them the clip of that number."""
+    said, samples = torch.zeros(0), frames * FRAME
+    while len(said) < samples:
+        said = torch.cat([said, voices.clip(index % len(voices)), torch.zeros(RATE // 4)])
+        index += 3
+    return said[:samples]
 
 
-def one_speaker(studio: Studio, voices: Voices, sampling: Sampling = QUICK) -> dict[str, float]:
-    """Every voice with FACES faces, a chunk each."""
-    found = []
+def one_speaker(camera: Camera, voices: Voices) -> Iterator[Figures]:
+    """A chunk of each held-out sentence, each said by somebody else."""
     for index in range(len(voices)):
-        sitter, said = Sitter.number(index), speech(voices, index, FRAMES)
-        frames = studio.film(sitter, said[None], sampling)
-        seen, wanted = sitter.mouths(frames)[0], opening(said[None])[0]
-        other = opening(speech(voices, (index + 7) % len(voices), FRAMES)[None])[0]
-        quiet = studio.film(sitter, torch.zeros_like(said)[None], sampling) if index % FACES == 0 else None
+        sitter, said = Sitter.number(index), speech(voices, index, FRAMES)[None]
+        frames = camera.film(sitter, said)
+        seen, wanted = sitter.mouths(frames)[0], opening(said)[0]
+        other = opening(speech(voices, index + 7, FRAMES)[None])[0]
+        silent = sitter.mouths(camera.film(sitter, torch.zeros_like(said)))[0]
         same = likeness(frames, sitter.picture, sitter.outside())
-        found.append(
-            {
-                "correlation": correlation(seen[2:], wanted[2:]),
-                "lag": lag(seen[2:], wanted[2:]),
-                "wrong": correlation(seen[2:], other[2:]),
-                "silent": float(sitter.mouths(quiet)[0][4:].std() / seen[4:].std()) if quiet is not None else None,
-                "identity": float(same.mean()),
-                "first": float(same[0] - same.mean()),
-            }
-        )
-        print(json.dumps(found[-1]), flush=True)
-    return {
-        "items": len(found),
-        "correlation": mean(each["correlation"] for each in found),
-        "worst_correlation": min(each["correlation"] for each in found),
-        "worst_lag": max(abs(each["lag"]) for each in found),
-        "wrong_audio": mean(abs(each["wrong"]) for each in found),
-        "silent_share": mean(each["silent"] for each in found if each["silent"] is not None),
-        "identity_db": mean(each["identity"] for each in found),
-        "worst_identity_db": min(each["identity"] for each in found),
-        "first_frame_db": mean(each["first"] for each in found),
-        "worst_first_frame_db": min(each["first"] for each in found),
-    }
+        yield {
+            "correlation": correlation(seen[SHOWN], wanted[SHOWN]),
+            "lag": abs(lag(seen[SHOWN], wanted[SHOWN])),
+            "wrong_audio": correlation(seen[SHOWN], other[SHOWN]),
+            "silent_movement": float(silent[SHOWN].std() / seen[SHOWN].std()),
+            "identity_db": float(same.mean()),
+            "first_frame_db": float(same[0] - same.mean()),
+        }
 
 
-def chains(studio: Studio, voices: Voices, chunks: int = 10, items: int = 4) -> dict[str, float]:
-    """Ten chunks in a row: what the last has lost against the first."""
-    frames, lost, gone, last = FRAMES + 72 * (chunks - 1), [], [], []
-    for index in range(items):
-        sitter, said = Sitter.number(100 + index), speech(voices, index, frames)
-        film = studio.film(sitter, said[None], frames=frames)
-        same = likeness(film, sitter.picture, sitter.outside())
-        lost.append(float(same[:FRAMES].mean() - same[-72:].mean()))
-        gone.append(drift(film[:, -72:], sitter.picture, sitter.outside()))
-        last.append(correlation(sitter.mouths(film)[0][-72:], opening(said[None])[0][-72:]))
-    return {"chunks": chunks, "identity_lost_db": max(lost), "colour_drift": max(gone), "last_correlation": min(last)}
+def ten_chunks(camera: Camera, voices: Voices) -> Iterator[Figures]:
+    """A long video: what the last chunk has lost against the first."""
+    length = FRAMES - MOTION_FRAMES
+    for index in range(4):
+        sitter, said = Sitter.number(100 + index), speech(voices, index, FRAMES + 9 * length)[None]
+        frames = camera.film(sitter, said)
+        same = likeness(frames, sitter.picture, sitter.outside())
+        yield {
+            "identity_lost_db": float(same[:FRAMES].mean() - same[-length:].mean()),
+            "colour_drift": drift(frames[:, -length:], sitter.picture, sitter.outside()),
+            "correlation_of_the_last": correlation(sitter.mouths(frames)[0][-length:], opening(said)[0][-length:]),
+        }
 
 
-def two_speakers(studio: Studio, voices: Voices, items: int = 8) -> dict[str, float]:
-    """Two people in turns: each mouth against its own voice, and against the other's."""
-    own, other = [], []
-    for index in range(items):
+def two_speakers(camera: Camera, voices: Voices) -> Iterator[Figures]:
+    """Two people, of whom one talks in the first half and the other in the second."""
+    first_half = torch.arange(FRAMES * FRAME) < FRAMES * FRAME / 2
+    for index in range(8):
         sitter = Sitter.number(200 + index, 2, (96, 176) if index % 2 else (112, 144))
-        half = torch.arange(FRAMES * 640) < FRAMES * 320
-        said = torch.stack([speech(voices, index, FRAMES) * half, speech(voices, index + 9, FRAMES) * ~half])
-        mouths, wanted = sitter.mouths(studio.film(sitter, said)), opening(said)
-        own += [correlation(mouths[s][2:], wanted[s][2:]) for s in (0, 1)]
-        other += [correlation(mouths[s][2:], wanted[1 - s][2:]) for s in (0, 1)]
-    return {"own": mean(own), "worst_own": min(own), "other": mean(other), "worst_other": max(other)}
+        one, other = speech(voices, index, FRAMES), speech(voices, index + 9, FRAMES)
+        said = torch.stack([one * first_half, other * ~first_half])
+        mouths, wanted = sitter.mouths(camera.film(sitter, said)), opening(said)
+        for speaker in (0, 1):
+            seen = mouths[speaker][SHOWN]
+            yield {
+                "own_track": correlation(seen, wanted[speaker][SHOWN]),
+                "others_track": correlation(seen, wanted[1 - speaker][SHOWN]),
+            }
 
 
-def main(voices_path: str, folder: str, device: str = "cpu") -> None:
-    voices, studio = Voices(Path(voices_path), held_out=True), Studio.of(Path(folder), device)
-    for name, found in (
-        ("quick", one_speaker(studio, voices)),
-        ("usual", one_speaker(studio, voices, USUAL)),
-        ("chains", chains(studio, voices)),
-        ("two", two_speakers(studio, voices)),
-    ):
-        print(json.dumps({"examination": name, **{key: round(value, 4) for key, value in found.items()}}), flush=True)
+def examined(name: str, items: Iterator[Figures]) -> None:
+    """Prints every item's figures, then their means and extremes."""
+    rows = []
+    for figures in items:
+        rows.append(figures)
+        print(json.dumps({"item": f"{name} {len(rows)}", **{key: round(each, 3) for key, each in figures.items()}}))
+    columns = {key: [row[key] for row in rows] for key in rows[0]}
+    reductions: dict[str, Callable[[list[float]], float]] = {"mean": mean, "least": min, "most": max}
+    said = {key: {how: round(of(column), 4) for how, of in reductions.items()} for key, column in columns.items()}
+    print(json.dumps({"examination": name, "items": len(rows), **said}), flush=True)
+
+
+def main(voices_path: str, folder: str = str(MINIATURE.folder(Path()))) -> None:
+    voices, quick = Voices(Path(voices_path), held_out=True), Camera.of(Path(folder))
+    examined("one speaker, 4 steps", one_speaker(quick, voices))
+    examined("one speaker, 8 steps with guidance", one_speaker(Camera(quick.pipeline, quick.ears, USUAL), voices))
+    examined("ten chunks", ten_chunks(quick, voices))
+    examined("two speakers", two_speakers(quick, voices))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from miniature.acting import FPS
 from miniature.clips import Clips, cast, first, later
 from miniature.face import Dice
 from miniature.voices import Voices, opening, width
-
-FPS = 25
 
 
 class Studio:
@@ -20,15 +19,9 @@ class Studio:
 
     def clips(self, dice_of: torch.Generator, batch: int, speakers: int, frames: int, size: tuple[int, int]) -> Clips:
         """Clips that begin a video and clips from the middle of one, half and half; size is (height, width)."""
-        spoken = self.spoken(dice_of, batch, speakers, (frames + 1) / FPS)[1]
-        return self.filmed(
-            dice_of,
-            spoken,
-            0,
-            frames,
-            size,
-            begins=bool(torch.rand((), generator=dice_of, device=dice_of.device) < 0.5),
-        )
+        said = self.spoken(dice_of, batch, speakers, (frames + 1) / FPS)[1]
+        begins = bool(Dice(1, dice_of).often(0.5))
+        return self.filmed(dice_of, said, 0, frames, size, begins=begins)
 
     def spoken(self, dice_of: torch.Generator, batch: int, speakers: int, seconds: float) -> tuple[Tensor, Tensor]:
         """What a microphone hears and what was said, both [B, S, n]."""
@@ -42,9 +35,8 @@ class Studio:
     ) -> Clips:
         """The speakers of `said` [B, S, n] from frame `start` on."""
         batch, speakers = said.shape[:2]
-        lips = [
-            of(said.flatten(0, 1)).unflatten(0, (batch, speakers))[..., start : start + frames]
-            for of in (opening, width)
-        ]
-        dice = Dice(batch, dice_of)
-        return (first if begins else later)(dice, cast(dice, speakers, *size), *lips, size)
+        dice, shown = Dice(batch, dice_of), slice(start, start + frames)
+        opened, spread = (
+            lips(said.flatten(0, 1)).unflatten(0, said.shape[:2])[..., shown] for lips in (opening, width)
+        )
+        return (first if begins else later)(dice, cast(dice, speakers, *size), opened, spread, size)
