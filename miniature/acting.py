@@ -51,8 +51,8 @@ def acted(dice: Dice, opening: Tensor, spread: Tensor) -> Pose:
 def still(dice: Dice, opening: Tensor) -> Pose:
     """A pose to be photographed in, [B, 1]: eyes open, the mouth as wide as `opening` [B]."""
     zero = torch.zeros_like(opening)[:, None]
-    moved = [dice.between(-amount, amount)[:, None] for amount in (0.01, 0.01, 0.01)]
-    return Pose(*moved, lids=zero + 1, brows=zero, opening=opening[:, None], spread=zero)
+    x, y, tilt = (dice.between(-0.01, 0.01)[:, None] for _ in range(3))
+    return Pose(x=x, y=y, tilt=tilt, lids=zero + 1, brows=zero, opening=opening[:, None], spread=zero)
 
 
 def _smoothed(signal: Tensor) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from functools import lru_cache
+from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
-from torch import Tensor, nn
+from torch import Tensor
 
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
@@ -33,7 +34,7 @@ NOISE, CALM = 0.06, 1e-3
 """What the decoder must bear in its latents, and what keeps those from growing until they no longer feel it."""
 
 
-def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> nn.Module:
+def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> Any:
     """The autoencoder with the statistics of its latents in its configuration."""
     config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
     torch.manual_seed(0)
@@ -47,7 +48,7 @@ def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> nn.Module:
             return studio.clips(dice, CLIPS, speakers, frames, CLIP_SIZE)
         return studio.clips(dice, PICTURES, speakers, frames, chosen.choice(PICTURE_SIZES))
 
-    def lesson(model: nn.Module, step: int, passed: float) -> Losses:
+    def lesson(model: Any, step: int, passed: float) -> Losses:
         frames = 1 if passed < PICTURES_SHARE else FRAMES
         if frames > 1 and bench.device.type == "cuda":
             _compile(model)
@@ -62,7 +63,7 @@ def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> nn.Module:
     return model
 
 
-def _forgetful(model: nn.Module) -> nn.Module:
+def _forgetful(model: Any) -> Any:
     """Begins without looking at earlier frames: what it learns from pictures then holds for every frame of a video."""
     for module in model.modules():
         if isinstance(module, WanCausalConv3d) and module.kernel_size[0] > 1:
@@ -70,14 +71,14 @@ def _forgetful(model: nn.Module) -> nn.Module:
     return model
 
 
-def _compile(model: nn.Module) -> None:
+def _compile(model: Any) -> None:
     """Once; by then every call has the same shape."""
     for part in (model.encoder, model.decoder):
         if part._compiled_call_impl is None:
             part.compile(dynamic=False)
 
 
-def _losses(model: nn.Module, clips: Clips) -> Losses:
+def _losses(model: Any, clips: Clips) -> Losses:
     vae = VideoAutoencoder(model, latents_in_a_call=FRAMES // 4)
     latents = vae.encode(clips.video)
     drawn = vae.unclamped(latents + NOISE * torch.randn_like(latents)).float()

@@ -52,8 +52,7 @@ class Clips:
 
     def mirrored(self) -> Clips:
         """Left and right exchanged; who is where is not."""
-        turned = (each.flip(-1) for each in (self.video, self.picture, self.weight))
-        return Clips(*turned, self.regions)
+        return Clips(self.video.flip(-1), self.picture.flip(-1), self.weight.flip(-1), self.regions)
 
 
 def cast(dice: Dice, speakers: int, height: int, width: int) -> Cast:
@@ -101,7 +100,8 @@ def mouth_box(face: Face, head: Where, height: int, width: int) -> Tensor:
 def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
     """[B, H, W] of 0 and 1: eyes and brows."""
     wide = face.eye_apart + face.eye_size + 0.06
-    return _box(head, -wide, wide, face.eye_height - face.brow_height - 0.08, face.eye_height + 0.22, height, width)
+    top, bottom = face.brow_height + 0.08, face.eye_size * face.eye_round + 0.06
+    return _box(head, -wide, wide, face.eye_height - top, face.eye_height + bottom, height, width)
 
 
 def _box(head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, height: int, width: int) -> Tensor:
@@ -161,4 +161,5 @@ def _head_box(head: Where, height: int, width: int) -> list[Box]:
     reach = (head.size * half)[:, None].cpu() * torch.tensor([1.1, 0.9])
     low, high = (middle - reach).floor().clamp(min=0), (middle + reach).ceil()
     high = torch.minimum(high, torch.tensor([height, width]))
-    return [tuple(map(int, box)) for box in torch.cat([low, high], 1).tolist()]
+    boxes = torch.cat([low, high], 1).int().tolist()
+    return [(top, left, bottom, right) for top, left, bottom, right in boxes]

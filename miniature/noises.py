@@ -31,7 +31,8 @@ def hum(batch: int, samples: int, generator: Generator) -> Tensor:
     base = 50 + 10 * between(0, 1, (batch, 1), generator).round()
     strength = between(0, 1, (batch, 8), generator)
     phase = tau * base / RATE * torch.arange(samples, device=generator.device)
-    return level(sum(strength[:, [overtone - 1]] * torch.sin(overtone * phase) for overtone in range(1, 9)))
+    tones = [strength[:, [overtone - 1]] * torch.sin(overtone * phase) for overtone in range(1, 9)]
+    return level(torch.stack(tones).sum(0))
 
 
 def music(batch: int, samples: int, generator: Generator) -> Tensor:

@@ -70,10 +70,14 @@ class Canvas:
 
 
 def oval(x: Tensor, y: Tensor, wide: Tensor | float, high: Tensor | float) -> Tensor:
-    """An ellipse of these half axes; exact at the edge, to first order near it."""
+    """An ellipse of these half axes; exact at the edge, to first order near it.
+
+    Far beside a flat one the first order says that it is near; the rectangle round it knows better.
+    """
     u, v = x / wide, y / high
     value = u * u + v * v - 1
-    return value / (2 * torch.sqrt((u / wide) ** 2 + (v / high) ** 2) + 1e-6)
+    near = value / (2 * torch.sqrt((u / wide) ** 2 + (v / high) ** 2) + 1e-6)
+    return torch.maximum(near, block(x, y, wide, high))
 
 
 def block(x: Tensor, y: Tensor, wide: Tensor | float, high: Tensor | float) -> Tensor:

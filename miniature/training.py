@@ -20,7 +20,7 @@ from torch import Tensor, nn
 Losses = Mapping[str, Tensor]
 """Named numbers of a step; the model descends `loss`, the others are for the log."""
 
-Lesson = Callable[[nn.Module, int, float], Losses]
+Lesson = Callable[[Any, int, float], Losses]
 """The losses of a model at a step, of whose training so much has passed, 0..1."""
 
 LOG_EVERY, WARM_UP, CLIP, AVERAGE = 100, 100, 1.0, 0.999

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,14 +49,14 @@ KINDS = (
 )
 
 
-def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS, scale: float = 1.0) -> nn.Module:
+def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS, scale: float = 1.0) -> Any:
     """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
     pools = _pools(bench, teacher, scale)
     torch.manual_seed(0)
     model = _begun(built("transformer", MINIATURE.parts["transformer"]))
-    gaze = _Gaze()
+    gaze = _Gaze(model)
 
-    def lesson(model: nn.Module, step: int, _: float) -> Losses:
+    def lesson(model: Any, step: int, _: float) -> Losses:
         dice = generator(bench, step, 4)
         kind = random.Random(step).choices(KINDS, [each.batches for each in KINDS])[0]
         pool = pools[kind]
@@ -63,7 +64,7 @@ def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECO
         text = prompts[torch.randint(len(prompts), (BATCH,), generator=dice, device=dice.device)]
         if kind.speakers == 2 and random.Random(-step).random() < DEAF:
             lessons = lessons.unheard()
-        gaze.watch(model, lessons.regions if lessons.rows.shape[1] == 2 else None)
+        gaze.watch(lessons)
         return _losses(model, lessons, text, dice, gaze)
 
     return trained(bench, "transformer", model, lesson, seconds=seconds, peak=PEAK)
@@ -82,7 +83,7 @@ def _pools(bench: Bench, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
     return pools
 
 
-def _begun(model: nn.Module) -> nn.Module:
+def _begun(model: Any) -> Any:
     """A start from which training is quick: what is gated and what is last begins at nothing."""
     nn.init.zeros_(model.proj_out.weight)
     nn.init.zeros_(model.proj_out.bias)
@@ -91,7 +92,7 @@ def _begun(model: nn.Module) -> nn.Module:
     return model
 
 
-def _losses(model: nn.Module, lessons: Lessons, text: Tensor, dice: torch.Generator, gaze: _Gaze) -> Losses:
+def _losses(model: Any, lessons: Lessons, text: Tensor, dice: torch.Generator, gaze: _Gaze) -> Losses:
     latents = lessons.latents.float()
     noise = torch.randn(latents.shape, generator=dice, device=dice.device)
     even = torch.rand(len(latents), generator=dice, device=dice.device)
@@ -113,7 +114,7 @@ def _losses(model: nn.Module, lessons: Lessons, text: Tensor, dice: torch.Genera
     free = lessons.weight.expand(-1, -1, latents.shape[2], -1, -1).clone()
     free[:, :, :count] *= ~fixed
     flow = (square * free).sum() / (free.sum() * latents.shape[1])
-    seen = gaze.loss()
+    seen = gaze.loss(flow)
     return {"loss": flow + GAZE * seen, "flow": flow, "gaze": seen, "plain": square.mean()}
 
 
@@ -123,34 +124,27 @@ class _Gaze:
     That choice is an argmax, through which nothing is learnt; here it is taught.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any) -> None:
         self._regions: Tensor | None = None
         self._seen: list[Tensor] = []
-        self._watched: nn.Module | None = None
+        for block in model.blocks:
+            block.attn1.register_forward_hook(self._note)
 
-    def watch(self, model: nn.Module, regions: Tensor | None) -> None:
-        """From now on, with these regions [B, 3, tokens] as what is right; None watches nothing."""
-        self._regions, self._seen = regions, []
-        if self._watched is not model:
-            self._watched = model
-            for block in model.blocks:
-                block.attn1.register_forward_hook(self._note)
+    def watch(self, lessons: Lessons) -> None:
+        """From now on, with the lessons' regions as what is right; one speaker needs none."""
+        self._regions, self._seen = lessons.regions if lessons.rows.shape[1] == 2 else None, []
 
-    def loss(self) -> Tensor:
+    def loss(self, like: Tensor) -> Tensor:
         """The mean cross entropy of each pixel's looks with its own region."""
-        return (
-            torch.stack(self._seen).mean()
-            if self._seen
-            else torch.zeros((), device=next(self._watched.parameters()).device)
-        )
+        return torch.stack(self._seen).mean() if self._seen else like.new_zeros(())
 
-    def _note(self, _: nn.Module, __: object, out: tuple[Tensor, Tensor, Tensor]) -> None:
+    def _note(self, _: object, __: object, out: tuple[Tensor, Tensor, Tensor]) -> None:
         if self._regions is None:
             return
-        _, query, key = out
+        _answer, query, key = out
         tokens = self._regions.shape[2]
         share = looks(query, key[:, :tokens], self._regions).float()
         odds = share / share.sum(-1, keepdim=True).clamp(min=1e-6)
-        own = self._regions.transpose(1, 2).repeat(1, query.shape[1] // tokens, 1)
+        own = self._regions.mT.repeat(1, query.shape[1] // tokens, 1)
         right = (odds * own).sum(-1) / own.sum(-1).clamp(min=1)
         self._seen.append(-torch.log(right.clamp(min=1e-4)).mean())

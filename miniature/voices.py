@@ -66,8 +66,9 @@ def _spoken(said: Said, timbres: tuple[str, ...], dice: random.Random) -> Iterat
 
     for voice, sentences in said.items():
         for sentence in sentences:
-            manner = {"speed_wpm": dice.randint(110, 220), "pitch": dice.randint(10, 90)}
-            clip = levelled(resampled(*synthesised(sentence, voice + dice.choice(timbres), **manner), RATE))
+            speed_wpm, pitch = dice.randint(110, 220), dice.randint(10, 90)
+            sound = synthesised(sentence, voice + dice.choice(timbres), speed_wpm=speed_wpm, pitch=pitch)
+            clip = levelled(resampled(*sound, RATE))
             yield np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
 
 

@@ -10,29 +10,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 from torch import Generator, Tensor, nn
 
 from farm.model.audio import AudioEncoder, load_audio_encoder
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from miniature.audio_encoder import BANDS, embeddings, mel, report, train, truth
-from miniature.voices import Voices, corpus, opening, width
+from miniature.training import Bench
+from miniature.voices import Voices, opening, width
 
 
 @pytest.fixture(scope="module")
 def encoder() -> AudioEncoder:
     torch.manual_seed(0)
     return AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"]))
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of four sentences, one of them held out."""
-    path = tmp_path_factory.mktemp("voices") / "voices.safetensors"
-    said = {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit seit gestern Abend, und alles ist still."]}
-    save_file(corpus(said, {"en-us": ["Good morning, how are you doing?"]}), path)
-    return path
 
 
 @pytest.mark.parametrize("seconds", [1.31, 5.0])
@@ -82,11 +73,7 @@ def test_bands_cover_speech_without_gaps() -> None:
 
 
 def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(stored: Path, tmp_path: Path) -> None:
-    lines: list[str] = []
-    model = train(Voices(stored), "cpu", 4, lines.append)
-    torch.manual_seed(0)
-    untaught = built("audio_encoder", MINIATURE.parts["audio_encoder"])
-    assert all(not torch.equal(*pair) for pair in zip(model.parameters(), untaught.parameters(), strict=True))
+    model = train(Bench(tmp_path, torch.device("cpu")), Voices(stored), seconds=4)
     model.half().save_pretrained(tmp_path / "audio_encoder")
     embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
     assert embedded.shape == (25, 3, 64)

@@ -1,0 +1,59 @@
+"""The measures say what they should of signals and pictures of which that is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from miniature.measure import correlation, drift, lag, likeness, mouth
+from miniature.sitter import Sitter
+
+SIGNAL = torch.rand(81, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_signal_agrees_with_itself_however_loud_and_not_with_another() -> None:
+    other = torch.rand(81, generator=torch.Generator().manual_seed(1))
+    assert correlation(SIGNAL, 3 * SIGNAL + 2) == pytest.approx(1)
+    assert correlation(SIGNAL, -SIGNAL) == pytest.approx(-1)
+    assert abs(correlation(SIGNAL, other)) < 0.3
+    assert correlation(torch.ones(81), SIGNAL) == 0
+
+
+@pytest.mark.parametrize("by", [-4, -1, 0, 3])
+def test_a_late_signal_has_a_positive_lag(by: int) -> None:
+    assert lag(SIGNAL.roll(by), SIGNAL) == by
+
+
+def test_likeness_is_the_signal_to_noise_ratio_where_one_looks() -> None:
+    picture, where = torch.zeros(3, 4, 4), torch.zeros(4, 4)
+    where[:, :2] = 1
+    frames = torch.zeros(3, 2, 4, 4)
+    frames[:, 1, :, :2] = 0.2  # a tenth of the full scale of 2
+    frames[..., 2:] = 1
+    assert likeness(frames, picture, where).tolist() == pytest.approx([90, 20], abs=0.01)  # 90 is where it ends
+
+
+def test_drift_is_the_worst_channels_share_of_full_scale() -> None:
+    picture = torch.zeros(3, 4, 4)
+    frames = picture[:, None].repeat(1, 5, 1, 1)
+    frames[1] += 0.1
+    assert drift(frames, picture, torch.ones(4, 4)) == pytest.approx(0.05)
+
+
+def test_a_mouth_is_read_in_units_of_closed_and_wide_open() -> None:
+    closed, wide = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
+    wide[:, 1:3] = -0.8
+    frames = torch.stack([closed, 0.25 * wide, wide], 1)
+    frames[:, :, 0] = 1  # not in the mouth
+    box = torch.zeros(4, 4)
+    box[1:3] = 1
+    assert mouth(frames, closed, wide, box).tolist() == pytest.approx([0, 0.25, 1])
+
+
+def test_the_mouths_of_a_sitter_are_read_as_they_were_drawn() -> None:
+    for speakers, size in ((1, (128, 128)), (2, (96, 176))):
+        sitter = Sitter.number(3, speakers, size)
+        closed, wide = sitter._posed(0.0), sitter._posed(1.0)
+        assert [float(each[0]) for each in sitter.mouths(closed[:, None])] == pytest.approx([0.0] * speakers)
+        assert [float(each[0]) for each in sitter.mouths(wide[:, None])] == pytest.approx([1.0] * speakers)
+        assert sitter.outside().mean() > 0.85

@@ -1,0 +1,71 @@
+"""Training stops when it must, and goes on as if it had not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from miniature.training import Bench, Losses, Stopped, generator, trained
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by a second whenever it is read."""
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
+
+
+def fitted(home: Path, *, deadline: float = float("inf"), seconds: float = 300) -> Any:
+    """A line fitted to noisy points, of which every step draws its own."""
+    bench = Bench(home, torch.device("cpu"), deadline)
+    torch.manual_seed(0)
+
+    def lesson(model: Any, step: int, passed: float) -> Losses:
+        x = torch.randn(8, 1, generator=generator(bench, step))
+        return {"loss": (model(x) - 3 * x).square().mean(), "passed": torch.tensor(passed)}
+
+    return trained(bench, "line", nn.Linear(1, 1), lesson, seconds=seconds, peak=0.05)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_stopped_training_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    expected = fitted(whole).state_dict()
+    with pytest.raises(Stopped, match=r"line: \d+% are done; run the same command again"):
+        fitted(parts, deadline=time.monotonic() + 400)
+    resumed = fitted(parts).state_dict()
+    assert all(resumed[name].equal(expected[name]) for name in expected)
+
+
+@pytest.mark.usefixtures("clock")
+def test_it_learns_and_returns_the_average_ready_for_use(tmp_path: Path) -> None:
+    model = fitted(tmp_path)
+    assert model.weight.item() == pytest.approx(3, abs=0.2)
+    assert not model.training
+    assert not model.weight.requires_grad
+
+
+@pytest.mark.usefixtures("clock")
+def test_losses_are_logged_with_their_step(tmp_path: Path) -> None:
+    fitted(tmp_path, seconds=250)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [100, 200]
+    assert lines[0]["stage"] == "line"
+    assert lines[1]["loss"] < lines[0]["loss"]
+    assert 0 < lines[0]["passed"] < lines[1]["passed"] < 1
+
+
+def test_streams_and_steps_have_random_numbers_of_their_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, torch.device("cpu"))
+    drawn = [torch.rand(4, generator=generator(bench, step, stream)) for step, stream in ((1, 0), (2, 0), (1, 1))]
+    assert len({tuple(each.tolist()) for each in drawn}) == 3
+    assert drawn[0].equal(torch.rand(4, generator=generator(bench, 1, 0)))
