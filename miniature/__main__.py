@@ -1,4 +1,4 @@
-"""Makes the miniature: python -m miniature [--home FOLDER] [--minutes M] [--steps-scale S]
+"""Makes the miniature: python -m miniature [--home FOLDER] [--minutes M] [--scale S]
 
 Voices are spoken, then the ears, the autoencoder and the video transformer are trained, one after the other, and all
 is packed as a checkpoint folder. What is done already is not done again, and a training that was stopped goes on.
@@ -22,7 +22,7 @@ def main() -> None:
     reading = argparse.ArgumentParser(prog="python -m miniature", description=__doc__)
     reading.add_argument("--home", type=Path, default=Path(".miniature"), help="where everything is kept")
     reading.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the next run goes on")
-    reading.add_argument("--scale", type=float, default=1.0, help="a share of the usual number of steps, to try things")
+    reading.add_argument("--scale", type=float, default=1.0, help="a share of the usual time, to try things")
     wanted = reading.parse_args()
     wanted.home.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
