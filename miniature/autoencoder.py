@@ -22,7 +22,7 @@ SECONDS, PEAK = 900, 1.5e-3
 PICTURES_SHARE = 0.12
 """Of the time, for single pictures: they are cheap, and a video is drawn from its first frame."""
 
-PICTURES, PICTURE_SIZES = 64, ((128, 128), (96, 176), (176, 96), (112, 144), (144, 112), (160, 160))
+PICTURES, PICTURE_SIZES = 64, ((128, 128), (96, 176), (176, 96))
 CLIPS, FRAMES, CLIP_SIZE = 5, 81, (128, 128)
 """Whole chunks, because a shorter clip never shows what 81 frames do to a causal decoder; of one size, because a
 compiled step takes half the time, and compiling it two minutes."""
