@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from miniature.acting import Pose, acted, still
-from miniature.clips import cast, eyes_box, first, later, mouth_box
+from miniature.clips import _awake, cast, eyes_box, first, later, mouth_box
 from miniature.face import Dice
 
 SIZE = (64, 64)
@@ -81,6 +81,30 @@ def test_a_first_clip_begins_with_its_picture_and_then_joins_the_voice() -> None
     assert clips.video[:, :, 0].equal(clips.picture)
     wide = change(clips.video[:, :, 8:], clips.video[:, :, 3:4]).mean()
     assert wide < change(clips.video[:, :, 8:], clips.video[:, :, :1]).mean()
+
+
+def test_a_picture_may_show_any_mouth_whatever_is_said() -> None:
+    throw = dice(16)
+    who = cast(throw, 1, *SIZE)
+    clips = first(throw, who, torch.zeros(16, 1, 9), torch.zeros(16, 1, 9), SIZE)
+    closing = [change(clips.video[:, :, frame : frame + 1], clips.video[:, :, 8:]) for frame in (0, 4)]
+    lips = mouth_box(who.faces[0], who.heads[0], *SIZE)
+    mouths, nods = ((each * lips).amax((1, 2)) for each in closing)
+    assert (mouths > 3 * nods + 0.1).float().mean() > 0.3
+
+
+def test_nobody_is_photographed_in_a_blink() -> None:
+    asleep = replace(upright(), lids=torch.zeros(4, 5))
+    assert _awake(asleep).lids.tolist() == [[1, 1, 0, 0, 0]] * 4
+
+
+def test_a_mirror_turns_all_of_a_clip() -> None:
+    throw = dice()
+    clips = first(throw, cast(throw, 1, *SIZE), torch.zeros(4, 1, 3), torch.zeros(4, 1, 3), SIZE)
+    mirrored = clips.mirrored()
+    assert mirrored.video[..., 5].equal(clips.video[..., -6])
+    assert mirrored.picture.equal(mirrored.video[:, :, 0])
+    assert mirrored.weight[..., 5].equal(clips.weight[..., -6])
 
 
 def test_a_later_clip_has_a_picture_of_the_same_people_in_another_pose() -> None:

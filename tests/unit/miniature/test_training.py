@@ -50,6 +50,9 @@ def test_a_stopped_training_ends_as_one_that_was_never_stopped(tmp_path: Path) -
 def test_it_learns_and_returns_the_average_ready_for_use(tmp_path: Path) -> None:
     model = fitted(tmp_path)
     assert model.weight.item() == pytest.approx(3, abs=0.2)
+    state = torch.load(tmp_path / "line.state.pt", weights_only=True)
+    assert model.weight.equal(state["average"]["weight"])
+    assert not model.weight.equal(state["model"]["weight"])
     assert not model.training
     assert not model.weight.requires_grad
 
