@@ -10,7 +10,7 @@ from torch import Tensor
 from farm.model.speakers import Box, regions
 from miniature.acting import Pose, acted, still
 from miniature.face import Dice, Face, Place, people, places
-from miniature.painting import Canvas, Where, person
+from miniature.painting import Canvas, Where, grid, person
 
 MOUTH, EYES = 8.0, 3.0
 """How much more a pixel of the mouth or of the eyes counts than one of the wall."""
@@ -105,9 +105,7 @@ def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
 
 
 def _box(head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, height: int, width: int) -> Tensor:
-    half = min(height, width) / 2
-    x = ((torch.arange(width, device=head.x.device) + 0.5 - width / 2) / half)[None, None, :]
-    y = ((torch.arange(height, device=head.x.device) + 0.5 - height / 2) / half)[None, :, None]
+    x, y = (each[0] for each in grid(height, width, head.x.device))
     x, y = ((each - middle[:, None, None]) / head.size[:, None, None] for each, middle in ((x, head.x), (y, head.y)))
     left, right, top, bottom = (each[:, None, None] for each in (left, right, top, bottom))
     return ((x > left) & (x < right) & (y > top) & (y < bottom)).float()

@@ -7,7 +7,7 @@ are sRGB in [0, 1]. Every number is a tensor [B] and every colour [B, 3], so tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -78,10 +78,6 @@ class Face:
     """Thickness of an ink line round the head; 0 is none."""
     light: Tensor
     """From where the light comes: -1 left, 1 right."""
-
-    def __getitem__(self, rows: slice | Tensor) -> Face:
-        """The people at these rows of the batch."""
-        return Face(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
 
 
 @dataclass(frozen=True)
