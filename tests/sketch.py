@@ -1,4 +1,4 @@
-"""The model as a sketch: every part as small as it can be, its weights drawn by name, so that a test waits for nothing.
+"""The model as a sketch: every trained part as small as it can be, its weights drawn by name, so that a test waits for nothing.
 
 It is complete and the same on every machine; what it draws is noise.
 """
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from farm.model.parts import built
-from farm.model.presets import PRESETS, Preset
+from farm.model.presets import MINIATURE, PRESETS, Preset
 from tests.reference.drawing import filled
 
 SKETCH = Preset(
@@ -26,6 +26,7 @@ SKETCH = Preset(
     dtype="float32",
     latents_in_a_call=10,
     parts={
+        **MINIATURE.parts,
         "transformer": {
             "num_attention_heads": 4,
             "attention_head_dim": 32,
@@ -42,35 +43,6 @@ SKETCH = Preset(
             "audio_token_dim": 64,
         },
         "vae": {"base_dim": 8, "z_dim": 16, "dim_mult": [1, 2, 2, 2], "num_res_blocks": 1},
-        "text_encoder": {
-            "vocab_size": 259,
-            "d_model": 64,
-            "d_kv": 16,
-            "d_ff": 128,
-            "num_layers": 2,
-            "num_heads": 4,
-            "feed_forward_proj": "gated-gelu",
-        },
-        "image_encoder": {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "image_size": 224,
-            "patch_size": 14,
-            "hidden_act": "gelu",
-        },
-        "audio_encoder": {
-            "hidden_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "intermediate_size": 128,
-            "conv_dim": [64] * 7,
-            "conv_bias": True,
-            "num_conv_pos_embeddings": 16,
-            "num_conv_pos_embedding_groups": 4,
-            "mask_time_prob": 0.0,
-        },
     },
 )
 
