@@ -1,4 +1,4 @@
-"""The model as a sketch: every trained part as small as it can be, its weights drawn by name, so that a test waits for nothing.
+"""The model as a sketch: the trained parts as small as they can be, weights drawn by name, so that no test waits.
 
 It is complete and the same on every machine; what it draws is noise.
 """
