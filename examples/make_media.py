@@ -7,6 +7,7 @@ The miniature has met none of them: its lessons draw from other seeds, and in no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -53,10 +54,11 @@ def couple() -> Cast:
     return Cast(first.place, first.faces + second.faces, (_at(-0.95), _at(0.95)), first.tint, first.lift)
 
 
-def picture(who: Cast, size: tuple[int, int]) -> Image.Image:
-    """How they look before they speak: eyes open, mouth closed."""
-    pose = still(Dice(1, torch.Generator().manual_seed(0)), torch.zeros(1))
-    drawn = who.painted((pose,) * len(who.faces), *size)[0, :, 0]
+def picture(who: Cast, size: tuple[int, int], *, openings: Sequence[float] = (0, 0)) -> Image.Image:
+    """How they look before they speak: eyes open, each mouth closed at 0 and wide open at 1."""
+    dice = Dice(1, torch.Generator().manual_seed(0))
+    poses = [still(dice, torch.tensor([float(opening)])) for opening in openings]
+    drawn = who.painted(tuple(poses[: len(who.faces)]), *size)[0, :, 0]
     return Image.fromarray(((drawn + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
 
 
