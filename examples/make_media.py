@@ -34,7 +34,7 @@ QUESTION, ANSWER = "Who are you, and who drew the two of us?", "I am the second 
 ANSWERS_VOICE = "en-gb+linda"
 
 STRANGERS = 90_000_000
-"""Where the numbers of people begin whom nobody learns from: far above what `miniature.training.generator` counts to."""
+"""Where the numbers of people begin whom nobody learns from: far above those of `miniature.training.generator`."""
 
 SITTER, COUPLE = 1732, (3080, 1868)
 """Who sits for the portrait and for the couple's picture: chosen because they smile."""
