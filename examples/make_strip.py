@@ -19,10 +19,10 @@ PAPER, INK = "#ffffff", "#d9743f"
 
 
 def strip(video: Path) -> Image.Image:
-    """FRAMES pictures spread evenly over the video, and the loudness of its sound underneath."""
+    """FRAMES pictures spread evenly over the video, each over its moment of the sound."""
     with av.open(str(video)) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
-    chosen = [frames[round(index)] for index in np.linspace(0, len(frames) - 1, FRAMES)]
+    chosen = [frames[(2 * place + 1) * len(frames) // (2 * FRAMES)] for place in range(FRAMES)]
     width = round(HEIGHT * chosen[0].width / chosen[0].height)
     sheet = Image.new("RGB", (width * FRAMES, HEIGHT + WAVE_HEIGHT), PAPER)
     for place, frame in enumerate(chosen):

@@ -46,3 +46,8 @@ def drift(frames: Tensor, picture: Tensor, where: Tensor) -> float:
     mean = (frames.mean(1) * where).sum((1, 2)) / where.sum()
     wanted = (picture * where).sum((1, 2)) / where.sum()
     return float((mean - wanted).abs().max() / 2)
+
+
+def darkness(frames: Tensor, box: Tensor) -> Tensor:
+    """How dark it is in `box` [H, W], [F] from -1 to 1: an open mouth is, however it is drawn."""
+    return -(frames.mean(0) * box).sum((1, 2)) / box.sum()

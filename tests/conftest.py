@@ -1,4 +1,4 @@
-"""What all tests may use: a real broker, a face and a voice."""
+"""What all tests may use: a real broker, a real farm, a face and a voice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from farm import Farm
 from farm.embedded.broker import Broker
+from farm.embedded.house import House, open_house
 from farm.settings import Settings
 from tests.swift import Swift
 
@@ -36,6 +38,19 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
     service = Swift(tmp_path_factory.mktemp("swift"))
     yield service
     service.stop()
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A farm that is up: a broker process, two worker processes, the miniature on the CPU."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), lease_s=3, reap_every_s=1)
+    with open_house(settings) as house:
+        yield house
+
+
+@pytest.fixture(scope="session")
+def farm(house: House) -> Farm:
+    return Farm(settings=house.settings)
 
 
 @pytest.fixture(scope="session")

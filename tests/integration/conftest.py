@@ -1,17 +1,13 @@
-"""A real farm for the tests that need one: a broker process, two worker processes, the miniature on the CPU."""
+"""What jobs through the real farm are made of: small ones, whose chunks take about a second each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farm import Farm
-from farm.embedded.house import House, open_house
 from farm.media.speech import speak
-from farm.settings import Settings
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
 
@@ -26,18 +22,6 @@ SMALL = {
     "sample_audio_guide_scale": 1.0,
 }
 """A job whose chunks take about a second each."""
-
-
-@pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    settings = Settings(home=tmp_path_factory.mktemp("home"), lease_s=3, reap_every_s=1)
-    with open_house(settings) as house:
-        yield house
-
-
-@pytest.fixture(scope="session")
-def farm(house: House) -> Farm:
-    return Farm(settings=house.settings)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from tests.integration.conftest import SMALL
 from tests.integration.test_farm import local
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-QUESTION_S, ANSWER_S = 1.925, 2.758
+QUESTION_S, ANSWER_S = 1.92, 2.88
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_demo_ends_with_a_video_and_leaves_no_process(tmp_path: Path) -> Non
     video = Path(said.splitlines()[-1])
     assert video == tmp_path / "demo.mp4"
     assert video.stat().st_size > 10_000
-    assert "chunk 1 of 3, step 8 of 8" in said
+    assert "chunk 1 of 3, step 4 of 4" in said
     assert left_behind(tmp_path) == []
 
 

@@ -1,0 +1,103 @@
+"""A few jobs through the real farm, each looked at by many tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from examples.make_media import COUPLE_SIZE, PORTRAIT_SIZE, SITTER, couple, picture, stranger
+from farm import Farm
+from farm.media.audio import write_wav
+from farm.media.video import write_segment
+from miniature.clips import Cast
+from tests.lipsync import other_hand
+from tests.lipsync.sitter import Drawing, Sitter
+from tests.lipsync.take import Take, take
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+WORDS = (
+    "The train was late again, so we walked home along the river. "
+    "It snowed all night, and this morning the whole street was quiet. Could you open the window?"
+)
+TURNS = {
+    "text": "(s1) Who are you, and where do you live? (s2) I am the second voice. A program drew us both.",
+    "human1_voice": "en-us",
+    "human2_voice": "en-gb+linda",
+}
+
+Taken = Callable[..., Take]
+
+
+@pytest.fixture(scope="session")
+def taken(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Taken:
+    """What a job with these fields makes of a sitter."""
+    return lambda sitter, **fields: take(farm, sitter, tmp_path_factory.mktemp("take"), **fields)
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for sources."""
+    return tmp_path_factory.mktemp("studio")
+
+
+@pytest.fixture(scope="session")
+def sitter(studio: Path) -> Sitter:
+    """The examples' portrait: somebody whom the miniature never met."""
+    return Sitter.drawn(drawing(stranger(SITTER), PORTRAIT_SIZE), studio / "one.png", speakers=1, size=(128, 128))
+
+
+@pytest.fixture(scope="session")
+def talk(taken: Taken, sitter: Sitter) -> Take:
+    """Three chunks of words that the farm speaks, in a language that the miniature never heard."""
+    return taken(sitter, tts_audio={"text": WORDS})
+
+
+@pytest.fixture(scope="session")
+def hush(taken: Taken, sitter: Sitter, studio: Path) -> Take:
+    """A chunk of silence."""
+    write_wav(studio / "silence.wav", np.zeros(52_000, np.float32), 16_000)
+    return taken(sitter, cond_audio={"person1": str(studio / "silence.wav")}, mode="clip")
+
+
+@pytest.fixture(scope="session")
+def pair(taken: Taken, studio: Path) -> Take:
+    """Two people in turns, two chunks."""
+    two = Sitter.drawn(drawing(couple(), COUPLE_SIZE), studio / "two.png", speakers=2, size=(96, 176))
+    return taken(two, tts_audio=TURNS)
+
+
+@pytest.fixture(scope="session")
+def foreign(taken: Taken, studio: Path) -> Take:
+    """A chunk of a portrait that another hand drew."""
+    draw = lambda openings: other_hand.portrait(openings[0])  # noqa: E731
+    sitter = Sitter.drawn(draw, studio / "foreign.png", speakers=1, size=(128, 128))
+    return taken(sitter, cond_audio={"person1": str(EXAMPLES / "speech.wav")}, mode="clip")
+
+
+@pytest.fixture(scope="session")
+def walk(taken: Taken, sitter: Sitter, studio: Path) -> tuple[Take, Sitter]:
+    """Two short chunks from a film whose sitter jumps aside when the second one begins, and where to."""
+    who, ways = stranger(SITTER), []
+    for x in (-0.05, 0.05):
+        moved = replace(who, heads=(replace(who.heads[0], x=who.heads[0].x + x),))
+        path = studio / f"at{x}.png"
+        ways.append(Sitter.drawn(drawing(moved, PORTRAIT_SIZE), path, speakers=1, size=(128, 128)))
+    here, there = ways
+    stills = [np.asarray(Image.open(each.source)) for each in ways]
+    write_segment(studio / "walk.mp4", chain(repeat(stills[0], 32), repeat(stills[1], 40)))
+    filmed = replace(here, source=studio / "walk.mp4")
+    return taken(filmed, cond_audio={"person1": str(EXAMPLES / "question.wav")}, frame_num=41), there
+
+
+def drawing(who: Cast, size: tuple[int, int]) -> Drawing:
+    def draw(openings: Sequence[float]) -> Image.Image:
+        return picture(who, size, openings=openings)
+
+    return draw

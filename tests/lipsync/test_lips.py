@@ -1,0 +1,144 @@
+"""Whether lips follow a voice and a face stays itself, from a request to the MP4.
+
+The first frames are left out of correlations: there the mouth comes from where it is in the picture.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from examples.make_media import FOLDER
+from farm.media.audio import speech
+from miniature.measure import correlation, darkness, drift, lag, likeness, mouth
+from miniature.voices import opening
+from tests.lipsync import bounds
+from tests.lipsync.sitter import Sitter
+from tests.lipsync.take import MINUTES, Take
+
+pytestmark = pytest.mark.timeout(2 * 60 * MINUTES)
+
+BEGUN = slice(2, None)
+
+
+@pytest.fixture
+def seen(talk: Take) -> Tensor:
+    """How far the mouth is open, from the third frame on."""
+    return talk.mouths[0][BEGUN]
+
+
+@pytest.fixture
+def said(talk: Take) -> Tensor:
+    """How far it should be."""
+    return talk.said[0][BEGUN]
+
+
+@pytest.fixture
+def same(talk: Take) -> Tensor:
+    """How much each frame is like the picture outside the mouth, in dB."""
+    return likeness(talk.frames, talk.sitter.closed, talk.sitter.outside)
+
+
+# ---- the mouth
+
+
+def test_the_mouth_follows_the_voice(talk: Take, seen: Tensor, said: Tensor) -> None:
+    assert len(talk.borders) >= 2
+    assert correlation(seen, said) >= bounds.CORRELATION.held
+
+
+def test_the_mouth_follows_the_voice_to_the_last_chunk(talk: Take) -> None:
+    last = slice(talk.borders[-1], None)
+    assert correlation(talk.mouths[0][last], talk.said[0][last]) >= bounds.LAST_CORRELATION.held
+
+
+def test_the_mouth_is_neither_early_nor_late(seen: Tensor, said: Tensor) -> None:
+    assert abs(lag(seen, said)) <= bounds.LAG.held
+
+
+def test_the_mouth_does_not_say_what_somebody_else_says(seen: Tensor) -> None:
+    other = opening(torch.from_numpy(speech(FOLDER / "speech.wav"))[None])[0]
+    frames = min(len(seen), len(other))
+    assert abs(correlation(seen[:frames], other[:frames])) <= bounds.WRONG_VOICE.held
+
+
+def test_silence_leaves_the_mouth_closed(hush: Take, seen: Tensor) -> None:
+    assert hush.mouths[0][4:].std() <= bounds.SILENCE.held * seen.std()
+
+
+def test_the_mp4_shows_what_the_model_made(talk: Take) -> None:
+    made, shown, said = [], [], []
+    for first, raw in talk.raw.items():
+        frames = slice(first, first + raw.shape[1])
+        made.append(talk.sitter.mouths(raw)[0])
+        shown.append(talk.mouths[0][frames])
+        said.append(talk.said[0][frames])
+    voice = torch.cat(said)
+    cost = correlation(torch.cat(made), voice) - correlation(torch.cat(shown), voice)
+    assert abs(cost) <= bounds.CODEC.held
+
+
+# ---- the rest of the picture
+
+
+def test_the_face_stays_itself(same: Tensor) -> None:
+    assert same.mean() >= bounds.IDENTITY_DB.held
+    assert same.min() >= bounds.WORST_DB.held
+
+
+def test_the_first_frame_is_as_good_as_the_others(same: Tensor) -> None:
+    assert abs(same[0] - same.mean()) <= bounds.FIRST_DB.held
+
+
+def test_little_is_lost_from_chunk_to_chunk(talk: Take, same: Tensor) -> None:
+    assert same[: talk.borders[0]].mean() - same[talk.borders[-1] :].mean() <= bounds.LOST_DB.held
+
+
+def test_colours_do_not_drift(talk: Take) -> None:
+    last = talk.frames[:, talk.borders[-1] :]
+    assert drift(last, talk.sitter.closed, talk.sitter.outside) <= bounds.DRIFT.held
+
+
+def test_no_border_of_chunks_can_be_seen(talk: Take) -> None:
+    across = torch.tensor([border - 1 for border in talk.borders])
+    within = torch.ones(len(talk.changes), dtype=torch.bool).index_fill(0, across, False)
+    assert talk.changes[across].max() <= bounds.SEAM.held * talk.changes[within].quantile(0.99)
+
+
+def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(walk: tuple[Take, Sitter]) -> None:
+    take, there = walk
+    way = mouth(take.frames, take.sitter.closed, there.closed, take.sitter.outside)
+    (border,) = take.borders
+    assert way[border] - way[border - 1] <= bounds.JUMP.held
+
+
+# ---- two speakers
+
+
+@pytest.mark.parametrize("speaker", [0, 1])
+def test_each_of_two_mouths_follows_its_own_speaker(pair: Take, speaker: int) -> None:
+    mouth, said = pair.mouths[speaker][BEGUN], pair.said[speaker][BEGUN]
+    assert correlation(mouth, said) >= bounds.OWN_VOICE.held
+
+
+@pytest.mark.parametrize("speaker", [0, 1])
+def test_neither_of_two_mouths_follows_the_other_speaker(pair: Take, speaker: int) -> None:
+    mouth, said = pair.mouths[speaker][BEGUN], pair.said[1 - speaker][BEGUN]
+    assert correlation(mouth, said) <= bounds.OTHER_VOICE.held
+
+
+@pytest.mark.parametrize("speaker", [0, 1])
+def test_a_mouth_rests_in_the_other_ones_turn(pair: Take, speaker: int) -> None:
+    mouth = pair.mouths[speaker]
+    mine, others = mouth[pair.said[speaker] > 0], mouth[pair.said[1 - speaker] > 0]
+    assert others.std() <= bounds.LISTENING.held * mine.std()
+
+
+# ---- a portrait of another kind
+
+
+def test_a_drawing_by_another_hand_talks_too(foreign: Take) -> None:
+    # Dark, and not like the open mouth that this hand would draw: the miniature opens a mouth in its own way.
+    seen = darkness(foreign.frames, foreign.sitter.boxes[0])
+    assert correlation(seen[BEGUN], foreign.said[0][BEGUN]) >= bounds.OTHER_HAND.held
