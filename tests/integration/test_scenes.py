@@ -19,15 +19,15 @@ from tests.integration.test_farm import local
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """The portrait for 1.2 s, then the same in blue, at 50 frames a second."""
-    warm = np.ascontiguousarray(read_picture(PORTRAIT)[::4, ::4])
-    cold = np.ascontiguousarray(warm[..., ::-1])
+    """The portrait for 1.2 s, then the same with red for blue, at 50 frames a second."""
+    cold = np.ascontiguousarray(read_picture(PORTRAIT)[::4, ::4])
+    warm = np.ascontiguousarray(cold[..., ::-1])
     path = tmp_path / "film.mp4"
     with av.open(path, "w") as out:
         stream = out.add_stream("libx264", rate=50)
         stream.width, stream.height, stream.pix_fmt = 128, 128, "yuv420p"
         for index in range(150):
-            frame = av.VideoFrame.from_ndarray(warm if index < 60 else cold, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(cold if index < 60 else warm, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, 50)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
@@ -43,9 +43,9 @@ def test_each_scene_is_drawn_from_its_own_picture_and_no_frame_is_lost(farm: Far
     with av.open(str(local(result.video.url))) as video:
         frames = [frame.to_ndarray(format="rgb24").astype(float) for frame in video.decode(video=0)]
     assert len(frames) == 55
-    # red outweighs blue in the first scene, up to its last frame, and blue outweighs red from the second's first on
+    # blue outweighs red in the first scene, up to its last frame, and red outweighs blue from the second's first on
     balance = [frame[..., 0].mean() - frame[..., 2].mean() for frame in frames]
-    assert min(balance[:30]) > 0 > max(balance[30:])
+    assert max(balance[:30]) < 0 < min(balance[30:])
 
 
 def test_a_picture_has_no_scenes(farm: Farm, small: dict[str, Any]) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from examples.make_media import COUPLE_SIZE, PORTRAIT_SIZE, SITTER, couple, picture, stranger
+from examples.make_media import COUPLE_SIZE, FOLDER, PORTRAIT_SIZE, SITTER, couple, picture, stranger
 from farm import Farm
 from farm.media.audio import write_wav
 from farm.media.video import write_segment
@@ -19,8 +18,6 @@ from miniature.clips import Cast
 from tests.lipsync import other_hand
 from tests.lipsync.sitter import Drawing, Sitter
 from tests.lipsync.take import Take, take
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
 
 WORDS = (
     "The train was late again, so we walked home along the river. "
@@ -78,25 +75,29 @@ def foreign(taken: Taken, studio: Path) -> Take:
     """A chunk of a portrait that another hand drew."""
     draw = lambda openings: other_hand.portrait(openings[0])  # noqa: E731
     sitter = Sitter.drawn(draw, studio / "foreign.png", speakers=1, size=(128, 128))
-    return taken(sitter, cond_audio={"person1": str(EXAMPLES / "speech.wav")}, mode="clip")
+    return taken(sitter, cond_audio={"person1": str(FOLDER / "speech.wav")}, mode="clip")
 
 
 @pytest.fixture(scope="session")
-def walk(taken: Taken, sitter: Sitter, studio: Path) -> tuple[Take, Sitter]:
+def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
     """Two short chunks from a film whose sitter jumps aside when the second one begins, and where to."""
-    who, ways = stranger(SITTER), []
-    for x in (-0.05, 0.05):
-        moved = replace(who, heads=(replace(who.heads[0], x=who.heads[0].x + x),))
-        path = studio / f"at{x}.png"
-        ways.append(Sitter.drawn(drawing(moved, PORTRAIT_SIZE), path, speakers=1, size=(128, 128)))
-    here, there = ways
-    stills = [np.asarray(Image.open(each.source)) for each in ways]
-    write_segment(studio / "walk.mp4", chain(repeat(stills[0], 32), repeat(stills[1], 40)))
+    here, there = _aside(studio, -0.05), _aside(studio, 0.05)
+    before, after = (np.asarray(Image.open(each.source)) for each in (here, there))
+    write_segment(studio / "walk.mp4", [before] * 32 + [after] * 40)
     filmed = replace(here, source=studio / "walk.mp4")
-    return taken(filmed, cond_audio={"person1": str(EXAMPLES / "question.wav")}, frame_num=41), there
+    return taken(filmed, cond_audio={"person1": str(FOLDER / "question.wav")}, frame_num=41), there
+
+
+def _aside(studio: Path, x: float) -> Sitter:
+    """The examples' sitter, so far to the right."""
+    who = stranger(SITTER)
+    moved = replace(who, heads=(replace(who.heads[0], x=who.heads[0].x + x),))
+    return Sitter.drawn(drawing(moved, PORTRAIT_SIZE), studio / f"aside{x}.png", speakers=1, size=(128, 128))
 
 
 def drawing(who: Cast, size: tuple[int, int]) -> Drawing:
+    """How `who` are drawn, height and width in pixels."""
+
     def draw(openings: Sequence[float]) -> Image.Image:
         return picture(who, size, openings=openings)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from farm import Farm
 from farm.media.audio import speech
 from farm.media.container import frames_of, open_media, picture_stream
 from farm.media.video import upright
-from farm.store import Store
 from miniature.voices import opening
 from tests.lipsync.sitter import Sitter
 
@@ -43,7 +41,7 @@ class Take:
     borders: list[int]
     """The first frame of each chunk but the first."""
     raw: dict[int, Tensor]
-    """Frames [3, 9, H, W] as the model made them, by the first one's number: the tails of the chunks."""
+    """Frames [3, motion_frame, H, W] as the model made them, before H.264, by the first one's number."""
 
     @property
     def mouths(self) -> list[Tensor]:
@@ -61,24 +59,17 @@ class Take:
 def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
     """The take of a job with these fields of the contract."""
     job = farm.submit({**JOB, "cond_video": str(sitter.source), **fields})
-    result = job.result(timeout_s=60 * MINUTES)
-    frames = decoded(Path(unquote(urlsplit(result.video.url).path)))
+    used = job.result(timeout_s=60 * MINUTES).params
+    frames = decoded(job.save(scratch / "talk.mp4"))
     sounds = farm.place.registry.product(job.id, "download")["sounds"]
-    made = [farm.place.registry.product(job.id, f"generate-{chunk:04d}") for chunk in range(result.params["chunks"])]
-    stride = result.params["frame_num"] - result.params["motion_frame"]
-    borders = [result.params["frame_num"] + stride * chunk for chunk in range(len(made) - 1)]
+    paths = [farm.place.store.fetch(key, scratch / f"sound-{who}") for who, key in enumerate(sounds)]
+    borders = range(used["frame_num"], used["frames"], used["frame_num"] - used["motion_frame"])
     return Take(
         sitter,
         frames,
-        [
-            _opening(farm.place.store.fetch(key, scratch / f"sound-{who}"), len(frames[0]))
-            for who, key in enumerate(sounds)
-        ],
-        borders,
-        {
-            border - result.params["motion_frame"]: _tail(farm.place.store, goods["tail"])
-            for border, goods in zip(borders, made, strict=False)
-        },
+        said=[opening(torch.from_numpy(speech(path))[None])[0, : used["frames"]] for path in paths],
+        borders=list(borders),
+        raw={border - used["motion_frame"]: _tail(farm, job.id, chunk) for chunk, border in enumerate(borders)},
     )
 
 
@@ -89,9 +80,7 @@ def decoded(video: Path) -> Tensor:
     return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2) / 127.5 - 1
 
 
-def _opening(sound: Path, frames: int) -> Tensor:
-    return opening(torch.from_numpy(speech(sound))[None])[0, :frames]
-
-
-def _tail(store: Store, key: str) -> Tensor:
-    return load(store.get(key))["motion_frames"]
+def _tail(farm: Farm, job_id: str, chunk: int) -> Tensor:
+    """[3, motion_frame, H, W]: the frames that the chunk leaves to the next one."""
+    goods = farm.place.registry.product(job_id, f"generate-{chunk:04d}")
+    return load(farm.place.store.get(goods["tail"]))["motion_frames"]
