@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from farm.media.track import first_packet
 
 OPTIONS = {"prefer_x_start": "1", "fpsprobesize": "0", "analyzeduration": "1"}
-"""From where the list says; and without the wait for 20 frames to look at, which the tests' first chunks do not have."""
+"""From where the list says; and without the wait for 20 frames to look at, which a test's first chunk does not have."""
 
 
 class Quiet(SimpleHTTPRequestHandler):

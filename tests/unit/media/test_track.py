@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import av
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_packets_together_are_the_whole_track(make_wav, tmp_path):
 def test_every_frame_has_a_packet_of_its_own_and_none_begins_before_its_frame():
     firsts = [first_packet(frame) for frame in range(10_000)]
     assert firsts[0] == 0
-    assert all(later > earlier for earlier, later in zip(firsts, firsts[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(firsts))
     # A packet is heard 1024 samples before its place in the stream, because the first one only primes.
     late = [(number - 1) * 1024 - frame * 1920 for frame, number in enumerate(firsts) if frame]
     assert (min(late), max(late)) == (0, 896)
@@ -70,4 +72,4 @@ def test_a_track_is_cut_where_frames_begin(make_wav, tmp_path):
     whole = list(packets(tmp_path / "track.aac"))
     pieces = list(cut(tmp_path / "track.aac", [0, 17, 18, 40]))
     firsts = [0, first_packet(17), first_packet(18), first_packet(40), len(whole)]
-    assert pieces == [b"".join(whole[start:end]) for start, end in zip(firsts, firsts[1:], strict=False)]
+    assert pieces == [b"".join(whole[start:end]) for start, end in pairwise(firsts)]
