@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from farm.job import JobRequest, JobStatus
 from farm.settings import Settings
 
 EXIT_STATUS: dict[type[FarmError], int] = {InvalidInput: 2, FarmUnreachable: 3}
+
+LOOK_EVERY_S = 0.5
+"""Pause between two looks whether a video has begun to grow."""
 
 
 class Door(click.Group):
@@ -120,9 +124,16 @@ def status(job_id: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("job_id")
-def watch(job_id: str) -> None:
-    """Show a job's progress until it ends."""
-    _see_through(Farm().job(job_id), None)
+@click.option("--play", is_flag=True, help="first print where a player finds what is made so far")
+def watch(job_id: str, play: bool) -> None:
+    """Show a job's progress until it ends.
+
+    Example: farm watch ID --play
+    """
+    job = Farm().job(job_id)
+    if play:
+        _tell_playlist(job)
+    _see_through(job, None)
 
 
 @cli.command()
@@ -297,6 +308,14 @@ def _fields(words: dict[str, str]) -> dict[str, Any]:
             raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")
         fields[field] = value
     return fields
+
+
+def _tell_playlist(job: Job) -> None:
+    """Prints where a job's video grows, as soon as there is something to watch."""
+    while (address := job.playlist()) is None and not job.status().ended:
+        time.sleep(LOOK_EVERY_S)
+    if address:
+        click.echo(address)
 
 
 def _see_through(job: Job, output: Path | None) -> None:

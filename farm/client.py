@@ -17,6 +17,7 @@ from farm.job import Event, JobRequest, JobStatus, Result
 from farm.registry import open_registry
 from farm.settings import Settings
 from farm.steps.place import Place, open_place
+from farm.steps.playlist import publish
 from farm.steps.route import FIRST
 from farm.store import keys, open_store
 from farm.transports import Transport
@@ -139,9 +140,17 @@ class Job:
             # A copy, because what the store handed out may be the store's own file.
             return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
 
+    def playlist(self) -> str | None:
+        """Where a player finds what is made so far, an HLS playlist that grows; None before the first chunk."""
+        key = keys.playlist(self.id)
+        return None if self.place.store.size(key) is None else self.place.store.url(key)
+
     def cancel(self, by: str = "the caller") -> bool:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""
-        return self.place.registry.cancel(self.id, by=by)
+        cancelled = self.place.registry.cancel(self.id, by=by)
+        if cancelled:
+            publish(self.place, self.id)
+        return cancelled
 
 
 def check_target(path: Path) -> None:

@@ -34,6 +34,11 @@ class Chunk:
     """New frames that this chunk adds to the video, after the overlap."""
     last: bool
 
+    @property
+    def first(self) -> int:
+        """The frame of the video with which its new ones begin."""
+        return self.start + self.overlap
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from itertools import chain
+from collections.abc import Sequence
 from os import SEEK_CUR
 from pathlib import Path
 from typing import Any
 
 import av
 import ffmpeg
-import imageio_ffmpeg
-import numpy as np
 from av import AudioStream, VideoStream
 
 from farm.errors import FFmpegFailed
-from farm.media.audio import Samples, pieces
 from farm.media.container import open_media, picture_stream, sound_stream
+from farm.media.feed import AAC_KBPS_PER_CHANNEL, SAME_BYTES, heard, opened, run
 from farm.plan import FPS
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AAC_CHANNELS = (1, 2, 3, 4, 5, 6, 8)
 """How many channels AAC has a standard arrangement for; any other number becomes stereo."""
-
-KBPS_PER_CHANNEL = 96
 
 
 def mux(segments: Sequence[Path], sound: Path, out: Path, *, frames: int) -> None:
@@ -34,12 +28,11 @@ def mux(segments: Sequence[Path], sound: Path, out: Path, *, frames: int) -> Non
     The sound keeps its rate and channels as far as AAC has them; silence fills what it lacks at the end. Raises
     FFmpegFailed with ffmpeg's last lines, or if the result is not what `check` wants; InvalidInput without any sound.
     """
-    track = pieces(sound)
-    first = next(track)
+    channels, rate, track = opened(sound)
     listing = out.with_suffix(".segments")
     listing.write_text("".join(f"file '{_quoted(segment)}'\n" for segment in segments), "utf-8")
     try:
-        _run(_command(listing, len(first[0]), first[1], out, frames / FPS), chain([first], track))
+        run(_command(listing, channels, rate, out, frames / FPS), track, task="join the video")
     finally:
         listing.unlink()
     check(out, frames=frames)
@@ -68,44 +61,20 @@ def _quoted(segment: Path) -> str:
 
 def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float) -> Any:
     pictures = ffmpeg.input(str(listing.resolve()), format="concat", safe=0, protocol_whitelist="file")
-    sound = ffmpeg.input("pipe:0", format="f32le", ar=rate, ac=channels)
     kept = channels if channels in AAC_CHANNELS else 2
     options = {
         "c:v": "copy",
-        # Segments have no frames out of order, so a frame's number is its time, whatever their own clocks say.
+        # Segments have no frames out of order, so a frame's number is its time, whatever their own clocks say: those
+        # with a sound of their own are a little longer than their pictures.
         "bsf:v": f"setts=ts=N/({FPS}*TB):duration=1/({FPS}*TB)",
         "c:a": "aac",
-        "b:a": f"{KBPS_PER_CHANNEL * kept}k",
+        "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k",
         "ar": next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1]),
         "ac": kept,
-        "t": f"{seconds:.6f}",
         "movflags": "+faststart",
-        # The recording's tags (names, places) are nobody's business, and dates would make every run's bytes differ.
-        "map_metadata": -1,
-        "fflags": "+bitexact",
-        "flags:a": "+bitexact",
+        **SAME_BYTES,
     }
-    filled = sound["a:0"].filter("apad", whole_dur=f"{seconds:.6f}")
-    joined = ffmpeg.output(pictures["v:0"], filled, str(out.resolve()), **options)
-    # Without -y and -nostdin ffmpeg may wait for an answer that nobody gives.
-    return joined.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
-
-
-def _run(command: Any, track: Iterable[tuple[Samples, int]]) -> None:
-    """Runs ffmpeg and feeds it the sound as the encoder of the audio heard it, sample by sample.
-
-    So it cannot drift from the lips by gaps in a recording's clock, and ffmpeg opens no file from outside.
-    """
-    # Always the bundled program, so that every machine makes the same file.
-    with ffmpeg.run_async(command, cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True) as process:
-        # A pipe breaks when ffmpeg has heard enough, or has failed; its exit status tells which.
-        with suppress(BrokenPipeError):
-            for samples, _ in track:
-                process.stdin.write(np.ascontiguousarray(samples.T, "<f4").tobytes())
-        _, said = process.communicate()
-    if process.returncode:
-        last = "\n".join(said.decode("utf-8", "replace").strip().splitlines()[-5:])
-        raise FFmpegFailed(f"ffmpeg could not join the video: {last}")
+    return ffmpeg.output(pictures["v:0"], heard(channels, rate, seconds), str(out.resolve()), **options)
 
 
 def _facts(out: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from farm.errors import (
 from farm.job import Result
 from farm.registry import Lease
 from farm.steps.place import Place
+from farm.steps.playlist import publish
 from farm.steps.route import FIRST, Step, following
 from farm.steps.work import Work
 from farm.telemetry import log
@@ -55,6 +56,8 @@ def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception
         return None
     if place.registry.product(job_id, step.product) is None and not _attempt(place, job_id, step, time_is_up):
         return None
+    if step.station == "generate":
+        publish(place, job_id)
     after = following(step, chunks=_chunks(place, job_id))
     if after is None:
         _finish(place, job_id, step)
@@ -104,7 +107,7 @@ def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
     try:
         return place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
     except WorkerLost as error:
-        place.registry.fail(job_id, error, at_stage=step.product)
+        _fail(place, job_id, error, at_stage=step.product)
         raise
 
 
@@ -160,8 +163,13 @@ def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
     mine = place.registry.give_back(lease, after_s=pause_s)
     if again or not mine:
         return
-    place.registry.fail(lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage)
+    _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage)
     raise error
+
+
+def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> None:
+    place.registry.fail(job_id, error, at_stage=at_stage)
+    publish(place, job_id)
 
 
 def _chunks(place: Place, job_id: str) -> int:
@@ -171,3 +179,4 @@ def _chunks(place: Place, job_id: str) -> int:
 def _finish(place: Place, job_id: str, step: Step) -> None:
     goods = place.registry.product(job_id, step.product) or {}
     place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
+    publish(place, job_id)

@@ -16,6 +16,7 @@ from farm.media.audio import speech
 from farm.media.mix import mix, tracks
 from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
+from farm.steps import soundtrack
 from farm.steps.features import remembered
 from farm.steps.route import Step
 from farm.steps.work import Work
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 
 def embed(work: Work) -> dict[str, Any]:
-    """Keys of the speakers' `embeddings`, their `rows`; the video's `sound`, `frames`, `chunks`, `cuts`; `warnings`."""
+    """Keys of the speakers' `embeddings`, their `rows`; of the video the `sound`, whole, and its `track`, in pieces for
+    the chunks, `frames`, `chunks`, `cuts`; `warnings`.
+    """
     work.report("embeddings_started")
     with work.timed("embedding"):
         sounds = work.goods(Step("download"))["sounds"]
@@ -38,10 +41,12 @@ def embed(work: Work) -> dict[str, Any]:
         sound = _mixed(work, paths, frames) if len(paths) > 1 else sounds[0]
     with work.timed("preprocess"):
         cuts = _cuts(work, frames)
+        plan = Plan(frames, work.request.frame_num, work.request.motion_frame, cuts)
+        track = soundtrack.lay(work, work.fetch(sound, "sound"), plan)
     work.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
-    chunks = Plan(frames, work.request.frame_num, work.request.motion_frame, cuts).chunks
-    facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": chunks, "cuts": cuts}
-    return {"embeddings": embeddings, "sound": sound, **facts, "warnings": _warnings(work, heard, frames)}
+    facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": plan.chunks, "cuts": cuts}
+    warnings = _warnings(work, heard, frames)
+    return {"embeddings": embeddings, "sound": sound, "track": track, **facts, "warnings": warnings}
 
 
 def longest(work: Work) -> int:

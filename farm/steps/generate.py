@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm.job import JobRequest
+from farm.media.fragment import fragment
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
 from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
+from farm.steps import soundtrack
 from farm.steps.features import remembered
+from farm.steps.playlist import watchable
 from farm.steps.progress import Progress
 from farm.steps.route import Step
 from farm.steps.wishes import as_used, sampling, usual_variant, variant
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """Store keys of `segment` (a playable piece), `tail`, a picture's `condition`; `used`: what was left open."""
+    """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`; `used`: what was left open."""
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame, tuple(facts["cuts"]))
@@ -56,7 +59,7 @@ def generate(work: Work) -> dict[str, Any]:
         report=progress.report,
     )
     work.timings.update(progress.timings())
-    goods = {"segment": _segment(work, frames), "condition": condition_key, "used": used}
+    goods = {**_segment(work, plan, chunk, frames), "condition": condition_key, "used": used}
     return {**goods, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
 
 
@@ -173,12 +176,14 @@ def _tail_before(work: Work, chunk: Chunk) -> Tail | None:
     return tail if chunk.overlap else tail.cut()
 
 
-def _segment(work: Work, frames: Tensor) -> str:
-    """The store key of the frames as a playable piece of video."""
-    path = work.scratch / "segment.mp4"
+def _segment(work: Work, plan: Plan, chunk: Chunk, frames: Tensor) -> dict[str, Any]:
+    """The frames with their sound as a player takes them."""
+    pictures = work.scratch / "pictures.mp4"
     with work.timed("encode"):
-        write_segment(path, _pixels(frames))
-    return work.put(path, path.name)
+        write_segment(pictures, _pixels(frames))
+        sound = soundtrack.heard(work, plan, chunk)
+        init, segment = fragment(pictures, sound, index=chunk.index, first=chunk.first)
+    return watchable(work, init, segment, frames=chunk.keep)
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:

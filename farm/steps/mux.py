@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copyfileobj
 from typing import Any, Literal
 
 from farm.job import Artifact, Result, Video
@@ -43,12 +44,24 @@ def file_name(work: Work) -> str:
 def _files(work: Work) -> dict[ArtifactType, Path]:
     facts = work.goods(Step("embed"))
     chunks = [work.goods(Step("generate", chunk)) for chunk in range(facts["chunks"])]
-    segments = [work.fetch(goods["segment"], f"{index:04d}.mp4") for index, goods in enumerate(chunks)]
+    segments = [_playable(work, goods, f"{index:04d}") for index, goods in enumerate(chunks)]
     sound = work.fetch(facts["sound"], "sound")
     video, picture = work.scratch / file_name(work), work.scratch / "thumbnail.jpg"
     join(segments, sound, video, frames=facts["frames"])
     thumbnail(picture, read_frame(video, 0))
     return {"video": video, "thumbnail": picture}
+
+
+def _playable(work: Work, goods: dict[str, Any], name: str) -> Path:
+    """A chunk as a file of its own: a segment plays only behind what tells a player how."""
+    path = work.scratch / f"{name}.mp4"
+    with path.open("wb") as whole:
+        for part in ("init", "segment"):
+            fetched = work.fetch(goods[part], f"{name}.{part}")
+            with fetched.open("rb") as file:
+                copyfileobj(file, whole)
+            fetched.unlink()
+    return path
 
 
 def _artifact(work: Work, kind: ArtifactType, key: str, path: Path) -> Artifact:

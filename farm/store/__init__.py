@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from posixpath import dirname, relpath
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from farm.errors import InvalidInput
 from farm.settings import Settings
@@ -36,6 +37,9 @@ class Store(Protocol):
     def url(self, key: str) -> str:
         """Where a person can take the object from."""
 
+    def link(self, key: str, *, page: str) -> str:
+        """How a text stored as `page` names the object, so that whoever can read the one can read the other."""
+
 
 def is_key(text: str) -> bool:
     """Whether any make of store can hold something under this name."""
@@ -47,6 +51,11 @@ def checked(key: str) -> str:
     if not is_key(key):
         raise InvalidInput(f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'")
     return key
+
+
+def relative(key: str, page: str) -> str:
+    """A key as a name that starts from the folder of another key, written as in a URL."""
+    return quote(relpath(checked(key), dirname(checked(page))))
 
 
 def open_store(url: str, settings: Settings | None = None) -> Store:

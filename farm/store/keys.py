@@ -3,6 +3,7 @@
 uploads/{sha256}                              what callers handed in
 shared/{kind}/{sha256}                        embeddings and text features, by the hash of input and encoder
 jobs/{job_id}/request.json                    the request as accepted, written before anything else
+jobs/{job_id}/playlist.m3u8                   what can be watched of it so far; written anew with each chunk
 jobs/{job_id}/{product}/{attempt}/{name}      what one attempt at a step made; the registry says which attempt counts
 """
 
@@ -31,6 +32,10 @@ def shared(kind: str, *parts: str | bytes) -> str:
 
 def request(job_id: str) -> str:
     return f"jobs/{job_id}/request.json"
+
+
+def playlist(job_id: str) -> str:
+    return f"jobs/{job_id}/playlist.m3u8"
 
 
 def attempt(job_id: str, product: str, fence: int, name: str) -> str:

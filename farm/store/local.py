@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from farm.errors import UploadFailed
-from farm.store import checked
+from farm.store import checked, relative
 
 
 class LocalStore:
@@ -55,6 +55,9 @@ class LocalStore:
 
     def url(self, key: str) -> str:
         return self._path(key).as_uri()
+
+    def link(self, key: str, *, page: str) -> str:
+        return relative(key, page)
 
     def _path(self, key: str) -> Path:
         return self.root / checked(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from farm.store import checked
+from farm.store import checked, relative
 
 
 class MemoryStore:
@@ -33,3 +33,6 @@ class MemoryStore:
 
     def url(self, key: str) -> str:
         return f"memory:///{key}"
+
+    def link(self, key: str, *, page: str) -> str:
+        return relative(key, page)

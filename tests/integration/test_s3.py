@@ -16,6 +16,7 @@ from farm.job import Result
 from farm.settings import Settings
 from farm.store.s3 import S3Store
 from tests.integration.conftest import SMALL
+from tests.player import play
 from tests.swift import SECRET_KEY, Swift
 
 
@@ -61,8 +62,17 @@ def test_all_goods_of_a_job_on_s3_are_in_the_bucket_and_none_on_the_disk(done: t
     kept = list(farm.place.store.keys(f"jobs/{job_id}/"))
 
     assert isinstance(farm.place.store, S3Store)
-    assert sum(key.endswith("segment.mp4") for key in kept) == result.params["chunks"] > 1
+    assert sum(key.endswith("segment.m4s") for key in kept) == result.params["chunks"] > 1
     assert not (farm.place.settings.folder / "store").exists()
+
+
+def test_a_job_on_s3_is_watched_by_signed_addresses_alone(done: tuple[Farm, str, Result]) -> None:
+    farm, job_id, result = done
+
+    played = play(farm.job(job_id).playlist())
+
+    assert played.times == list(range(result.params["frames"]))
+    assert abs(played.sound.shape[1] - 1920 * result.params["frames"]) < 1024
 
 
 def test_a_job_on_s3_can_be_saved(done: tuple[Farm, str, Result], tmp_path: Path) -> None:

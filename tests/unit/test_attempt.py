@@ -162,7 +162,7 @@ def test_a_made_product_whose_next_message_was_never_sent_sends_it(entered):
 )
 def test_chunks_follow_each_other_to_the_end_of_the_plan(entered, made, after):
     entered.another_makes(EMBED, chunks=3)
-    entered.another_makes(made)
+    entered.another_makes(made, links={"init": "init.mp4", "segment": "segment.m4s"}, frames=5)
     assert perform(entered.place, "a", made) == after
 
 

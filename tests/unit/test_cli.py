@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,32 @@ def test_watch_of_a_failed_job_is_status_1(run, farm):
     result = run("watch", failed(farm))
     assert result.exit_code == 1
     assert "E_DOWNLOAD_FAILED: cond_video: 404" in result.stdout
+
+
+def test_watch_first_says_where_the_video_grows(run, farm):
+    job_id = finished(farm)
+    farm.place.store.put(keys.playlist(job_id), b"#EXTM3U")
+    assert run("watch", job_id, "--play").stdout.splitlines()[0] == farm.place.store.url(keys.playlist(job_id))
+
+
+def test_watch_waits_for_the_first_chunk(run, farm):
+    job_id = farm.submit(GIVEN).id
+
+    def grow() -> None:
+        farm.place.store.put(keys.playlist(job_id), b"#EXTM3U")
+        time.sleep(0.2)
+        farm.job(job_id).cancel()
+
+    with ThreadPoolExecutor() as pool:
+        growing = pool.submit(lambda: (time.sleep(0.3), grow()))
+        result = run("watch", job_id, "--play")
+        growing.result()
+    assert result.stdout.splitlines()[0] == farm.place.store.url(keys.playlist(job_id))
+
+
+def test_watch_of_a_job_that_ended_before_its_first_chunk_waits_for_none(run, farm):
+    result = run("watch", failed(farm), "--play")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (1, "error at downloads_started (0 %)")
 
 
 def test_result_prints_where_the_video_lies(run, farm):

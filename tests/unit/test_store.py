@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,6 +12,7 @@ from farm.errors import InvalidInput, UploadFailed
 from farm.store import Store, keys, open_store
 from farm.store.local import LocalStore
 from farm.store.memory import MemoryStore
+from farm.store.s3 import S3Store
 
 BAD_KEYS = ["", "/", "/etc/passwd", "..", "../up", "a/../../b", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "a\\b"]
 
@@ -129,6 +131,19 @@ def test_every_object_has_a_url_of_its_own(store):
     store.put("b c", b"")
     assert store.url("a") != store.url("b c")
     assert "://" in store.url("a")
+
+
+def test_a_page_in_the_store_leads_to_what_lies_near_it(store):
+    link = store.link("jobs/1/generate/a b.m4s", page="jobs/1/list.m3u8")
+    if isinstance(store, S3Store):  # a name alone would carry no signature
+        assert urlsplit(link).scheme == "http"
+        assert "X-Amz-Signature" in link
+    else:
+        assert link == "generate/a%20b.m4s"
+
+
+def test_a_page_in_the_store_leads_out_of_its_folder(local):
+    assert local.link("jobs/2/b.m4s", page="jobs/1/list.m3u8") == "../2/b.m4s"
 
 
 def test_many_writers_of_one_key_leave_one_whole_object(store):

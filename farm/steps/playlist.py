@@ -1,0 +1,88 @@
+"""A job's playlist (HLS, RFC 8216): what can be watched of it so far, and whether more will come."""
+
+from __future__ import annotations
+
+from itertools import count, takewhile
+from math import ceil
+from typing import Any
+
+from farm.errors import FarmError
+from farm.plan import FPS
+from farm.steps.place import Place
+from farm.steps.route import Step
+from farm.steps.work import Work
+from farm.store import keys
+from farm.telemetry import log
+
+HEAD = """#EXTM3U
+#EXT-X-VERSION:7
+#EXT-X-TARGETDURATION:{longest_s}
+#EXT-X-MEDIA-SEQUENCE:0
+#EXT-X-PLAYLIST-TYPE:EVENT
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-START:TIME-OFFSET=0
+"""
+"""Who opens it while it grows starts at the beginning, not near its end as with a live broadcast."""
+
+END = "#EXT-X-ENDLIST\n"
+
+
+def watchable(work: Work, init: bytes, segment: bytes, *, frames: int) -> dict[str, Any]:
+    """Store keys of a chunk's `segment` and of the `init` that a player needs before it, their `links`, its `frames`.
+
+    Links are made once, because a line of a growing playlist must not change, and a signed one would.
+    """
+    stored = {"init": _init(work, init), "segment": work.put(segment, "segment.m4s")}
+    links = {name: work.store.link(key, page=keys.playlist(work.job_id)) for name, key in stored.items()}
+    return {**stored, "links": links, "frames": frames}
+
+
+def publish(place: Place, job_id: str) -> None:
+    """Lays the playlist into the store as the registry has the job now; a failure is logged, for the job goes on.
+
+    It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
+    two who write at the same time, the last one has seen what the other saw.
+    """
+    try:
+        written = None
+        while (text := playlist(place, job_id)) not in (None, written):
+            place.store.put(keys.playlist(job_id), text.encode())
+            written = text
+    except FarmError as error:
+        log("playlist_not_written", job_id=job_id, code=error.code, reason=error.message)
+
+
+def playlist(place: Place, job_id: str) -> str | None:
+    """The text; None as long as there is nothing to watch."""
+    made = _made(place, job_id)
+    if not made:
+        return None
+    chunks = (place.registry.product(job_id, Step("embed").product) or {})["chunks"]
+    closed = len(made) == chunks or place.registry.job(job_id).ended
+    head = HEAD.format(longest_s=ceil(place.registry.request(job_id).frame_num / FPS))
+    return head + "".join(_lines(made)) + (END if closed else "")
+
+
+def _init(work: Work, init: bytes) -> str:
+    """The key of what a player reads before the segments: that of the chunk before, if its is the same."""
+    if work.step.chunk:
+        before: str = work.goods(Step("generate", work.step.chunk - 1))["init"]
+        if work.store.get(before) == init:
+            return before
+    return work.put(init, "init.mp4")
+
+
+def _made(place: Place, job_id: str) -> list[dict[str, Any]]:
+    chunks = (place.registry.product(job_id, Step("generate", chunk).product) for chunk in count())
+    return list(takewhile(lambda goods: goods is not None, chunks))  # type: ignore[arg-type]
+
+
+def _lines(made: list[dict[str, Any]]) -> list[str]:
+    lines, init = [], None
+    for goods in made:
+        links = goods["links"]
+        if links["init"] != init:  # another machine's encoder may describe its pictures in another way
+            init = links["init"]
+            lines.append(f'#EXT-X-MAP:URI="{init}"\n')
+        lines.append(f"#EXTINF:{goods['frames'] / FPS:.3f},\n{links['segment']}\n")
+    return lines

@@ -1,0 +1,31 @@
+"""The sound for those who watch the video grow: in the store in pieces, of which each chunk takes its packets."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from farm.media.track import cut, first_packet, packets, write_track
+from farm.plan import Chunk, Plan
+from farm.steps.route import Step
+from farm.steps.work import Work
+
+CHUNKS = 20
+"""How many chunks share a piece, a minute or so: an hour is then neither read for each chunk nor a thousand objects."""
+
+
+def lay(work: Work, sound: Path, plan: Plan) -> list[str]:
+    """The store keys of the sound's pieces."""
+    track = work.scratch / "track.aac"
+    write_track(sound, track, frames=plan.frames)
+    starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS)]
+    return [work.put(piece, f"track-{index:04d}.aac") for index, piece in enumerate(cut(track, starts))]
+
+
+def heard(work: Work, plan: Plan, chunk: Chunk) -> list[bytes]:
+    """The packets that begin while a chunk is shown; the last chunk's are all that are left."""
+    piece = chunk.index // CHUNKS
+    path = work.fetch(work.goods(Step("embed"))["track"][piece], "track.aac")
+    before = first_packet(plan.chunk(piece * CHUNKS).first)
+    end = None if chunk.last else first_packet(chunk.first + chunk.keep) - before
+    return list(islice(packets(path), first_packet(chunk.first) - before, end))

@@ -1,0 +1,130 @@
+"""Chunks that a player plays as one video, however many there are."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+import pytest
+
+from farm.errors import FFmpegFailed
+from farm.media.audio import decode, write_wav
+from farm.media.fragment import fragment
+from farm.media.mux import mux
+from farm.media.probe import probe
+from farm.media.track import PRIMING, first_packet, packets, write_track
+from farm.media.video import write_segment
+from tests.player import play, served
+
+HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n"
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A voice's band of noise, in which every seam would be heard, at a rate that has to be converted."""
+    samples = np.random.default_rng(7).standard_normal(22_050 * 20)
+    spectrum = np.fft.rfft(samples)
+    spectrum[np.fft.rfftfreq(len(samples), 1 / 22_050) > 4000] = 0
+    path = tmp_path / "noise.wav"
+    write_wav(path, (0.1 * np.fft.irfft(spectrum)).astype(np.float32), 22_050)
+    return path
+
+
+@pytest.fixture
+def chunks(tmp_path, counting, noise):
+    """What chunks of so many frames each become, and their pictures as files; the whole sound lies in track.aac."""
+
+    def make(*counts):
+        write_track(noise, tmp_path / "track.aac", frames=sum(counts))
+        track, shown = list(packets(tmp_path / "track.aac")), iter(counting(sum(counts)))
+        made, first = [], 0
+        for index, count in enumerate(counts):
+            pictures = tmp_path / f"pictures-{index}.mp4"
+            write_segment(pictures, [next(shown) for _ in range(count)])
+            last = index == len(counts) - 1
+            sound = track[first_packet(first) : None if last else first_packet(first + count)]
+            made.append((*fragment(pictures, sound, index=index, first=first), pictures))
+            first += count
+        return made
+
+    return make
+
+
+def listed(folder, made):
+    """The name of a closed playlist of all fragments, which lies with them in the folder."""
+    lines = [HEAD, '#EXT-X-MAP:URI="init.mp4"\n']
+    (folder / "init.mp4").write_bytes(made[0][0])
+    for index, (_, segment, _) in enumerate(made):
+        (folder / f"{index}.m4s").write_bytes(segment)
+        lines.append(f"#EXTINF:0.2,\n{index}.m4s\n")
+    (folder / "all.m3u8").write_text("".join([*lines, "#EXT-X-ENDLIST\n"]))
+    return "all.m3u8"
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]
+
+
+def test_fifty_chunks_play_as_one_video(chunks, tmp_path):
+    made = chunks(*[5, 4, 7, 1, 3] * 10)
+    with served(tmp_path) as address:
+        played = play(f"{address}/{listed(tmp_path, made)}")
+    assert played.times == list(range(200))
+    assert played.pictures == [frame for *_, pictures in made for frame in frames_of(pictures)]
+
+
+def test_the_sound_of_fifty_chunks_is_that_of_one_unbroken_track(chunks, tmp_path):
+    made = chunks(*[5, 4, 7, 1, 3] * 10)
+    with served(tmp_path) as address:
+        sound = play(f"{address}/{listed(tmp_path, made)}").sound
+    whole, _ = decode(tmp_path / "track.aac")
+    np.testing.assert_array_equal(sound, whole[:, PRIMING:])
+    assert 0 <= sound.shape[1] - 200 * 1920 < 1024
+
+
+def test_the_sound_runs_with_the_finished_videos_to_the_end(chunks, tmp_path, noise):
+    # Given what a player heard of fifty chunks, and the finished video's sound
+    made = chunks(*[4] * 50)
+    with served(tmp_path) as address:
+        sound = play(f"{address}/{listed(tmp_path, made)}").sound[0]
+    mux([pictures for *_, pictures in made], noise, tmp_path / "out.mp4", frames=200)
+    finished, rate = decode(tmp_path / "out.mp4")
+    # Then they are the same at the beginning and at the end, to a fraction of a millisecond
+    for second in (0.5, 7.0):
+        ours = sound[round(second * 48_000) :][:24_000]
+        theirs = np.interp(np.arange(24_000) / 48_000 + second, np.arange(finished.shape[1]) / rate, finished[0])
+        lags = np.correlate(ours, theirs[100:-100], mode="valid")
+        assert lags.argmax() == pytest.approx(100, abs=6)
+
+
+def test_a_player_is_told_the_same_by_every_chunk(chunks):
+    assert len({init for init, *_ in chunks(5, 4, 7, 1, 3)}) == 1
+
+
+def test_the_same_chunk_has_the_same_bytes(chunks):
+    assert [made[:2] for made in chunks(5, 4)] == [made[:2] for made in chunks(5, 4)]
+
+
+def test_the_finished_video_has_the_pictures_of_its_segments_and_all_of_them(chunks, tmp_path, noise):
+    # Given fifty segments, each a little longer than its pictures by its own sound
+    made, parts = chunks(*[4] * 50), []
+    for index, (init, segment, _) in enumerate(made):
+        parts.append(tmp_path / f"{index}.mp4")
+        parts[-1].write_bytes(init + segment)
+    # When they are joined, then no picture is missing, and the bytes are those that silent segments make
+    mux(parts, noise, tmp_path / "out.mp4", frames=200)
+    mux([pictures for *_, pictures in made], noise, tmp_path / "silent.mp4", frames=200)
+    assert probe(tmp_path / "out.mp4", field="out").frames == 200
+    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "silent.mp4").read_bytes()
+
+
+def test_what_is_no_video_cannot_become_a_segment(tmp_path, noise):
+    write_track(noise, tmp_path / "track.aac", frames=5)
+    with pytest.raises(FFmpegFailed, match=r"noise\.wav: it could not become a segment \(pictures or sound"):
+        fragment(noise, list(packets(tmp_path / "track.aac")), index=0, first=0)
+
+
+def test_a_chunk_without_sound_cannot_become_a_segment(tmp_path, counting):
+    write_segment(tmp_path / "pictures.mp4", counting(5))
+    with pytest.raises(FFmpegFailed, match=r"pictures\.mp4: it could not become a segment"):
+        fragment(tmp_path / "pictures.mp4", [], index=0, first=0)
