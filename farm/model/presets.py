@@ -67,7 +67,7 @@ MINIATURE = Preset(
         },
     },
     shifts=SHIFTS,
-    teacache=dict.fromkeys(SHIFTS, (1.0, 0.0)),  # its random blocks change as their modulation does
+    teacache=dict.fromkeys(SHIFTS, (1.0, 0.0)),  # not fitted: blocks change as their modulation does
     dtype="float32",
     latents_in_a_call=10,
     shipped=True,
