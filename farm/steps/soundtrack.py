@@ -23,9 +23,9 @@ def lay(work: Work, sound: Path, plan: Plan) -> list[str]:
 
 
 def heard(work: Work, plan: Plan, chunk: Chunk) -> list[bytes]:
-    """The packets that begin while a chunk is shown; the last chunk's are all that are left."""
+    """The packets that begin while a chunk is shown."""
     piece = chunk.index // CHUNKS
     path = work.fetch(work.goods(Step("embed"))["track"][piece], "track.aac")
     before = first_packet(plan.chunk(piece * CHUNKS).first)
-    end = None if chunk.last else first_packet(chunk.first + chunk.keep) - before
-    return list(islice(packets(path), first_packet(chunk.first) - before, end))
+    begin, end = (first_packet(frame) - before for frame in (chunk.first, chunk.first + chunk.keep))
+    return list(islice(packets(path), begin, end))

@@ -101,6 +101,12 @@ def test_a_player_is_told_the_same_by_every_chunk(chunks):
     assert len({init for init, *_ in chunks(5, 4, 7, 1, 3)}) == 1
 
 
+def test_chunks_are_numbered_from_one_on(chunks):
+    # ISO 14496-12, 8.8.5: the number follows the box's name, its version and flags
+    numbers = [segment[segment.index(b"mfhd") + 8 :][:4] for _, segment, _ in chunks(5, 4, 7)]
+    assert numbers == [bytes([0, 0, 0, number]) for number in (1, 2, 3)]
+
+
 def test_the_same_chunk_has_the_same_bytes(chunks):
     assert [made[:2] for made in chunks(5, 4)] == [made[:2] for made in chunks(5, 4)]
 

@@ -67,6 +67,12 @@ def test_every_frame_has_a_packet_of_its_own_and_none_begins_before_its_frame():
     assert (min(late), max(late)) == (0, 896)
 
 
+@pytest.mark.parametrize("frames", [1, 7, 8, 50])
+def test_a_track_ends_with_the_last_frames_packets(make_wav, tmp_path, frames):
+    write_track(make_wav(3.0), tmp_path / "track.aac", frames=frames)
+    assert len(list(packets(tmp_path / "track.aac"))) == first_packet(frames)
+
+
 def test_a_track_is_cut_where_frames_begin(make_wav, tmp_path):
     write_track(make_wav(2.0), tmp_path / "track.aac", frames=50)
     whole = list(packets(tmp_path / "track.aac"))
