@@ -179,7 +179,7 @@ def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pos
         brush(PUPIL, torch.maximum(iris + 0.3 * high, ball))
         shine = torch.hypot(ex - 0.2 * high, ey + 0.25 * high) - 0.17 * high
         brush(WHITE, torch.maximum(shine, ball))
-        lash = torch.maximum(torch.maximum(ball.abs() - f["lashes"], low - 0.25 * open_high), ex.abs() - wide)
+        lash = torch.maximum(ball.abs() - f["lashes"], low - 0.25 * open_high)
         brush(INK, lash, strength=0.9)
         by = ey + f["brow_height"] + lift + side * f["brow_tilt"] * ex - 1.4 * ex * ex
         brush(face.hair * 0.8, band(ex, by, wide * 0.95, f["brow_thick"]))
