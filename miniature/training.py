@@ -37,7 +37,8 @@ class Bench:
     home: Path
     device: torch.device
     deadline: float = math.inf
-    """As time.monotonic() counts."""
+    """As `clock` counts."""
+    clock: Callable[[], float] = time.monotonic
 
     def log(self, **facts: object) -> None:
         """A line on the screen and in the log."""
@@ -51,7 +52,7 @@ def trained(bench: Bench, name: str, model: nn.Module, lesson: Lesson, *, second
     """The moving average of `model` after so many seconds of training. Raises Stopped at the bench's deadline."""
     state = _State(bench, name, model.to(bench.device).train(), seconds, peak)
     while state.passed < 1:
-        if time.monotonic() > bench.deadline:
+        if bench.clock() > bench.deadline:
             state.save()
             raise Stopped(f"{name}: {state.passed:.0%} are done; run the same command again")
         state.descend(lesson)
@@ -86,7 +87,7 @@ class _State:
 
     def descend(self, lesson: Lesson) -> None:
         """One step."""
-        began = time.monotonic()
+        began = self.bench.clock()
         for group in self.optimiser.param_groups:
             group["lr"] = self.peak * self._share()
         with torch.autocast(self.bench.device.type, torch.bfloat16, enabled=self.bench.device.type == "cuda"):
@@ -103,7 +104,7 @@ class _State:
                 stage=self.name, step=self.step, **said, gradient=length.item(), seconds=round(self.seconds, 1)
             )
         length.item()  # waits for the device, so that the clock is right
-        self.seconds += time.monotonic() - began
+        self.seconds += self.bench.clock() - began
 
     def save(self) -> None:
         parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}

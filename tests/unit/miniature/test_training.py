@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,10 @@ from torch import nn
 from miniature.training import Bench, Losses, Stopped, generator, trained
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes on by a second whenever it is read."""
-    ticks = itertools.count()
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(ticks)))
-
-
 def fitted(home: Path, *, deadline: float = float("inf"), seconds: float = 300) -> Any:
-    """A line fitted to noisy points, of which every step draws its own."""
-    bench = Bench(home, torch.device("cpu"), deadline)
+    """A line fitted to noisy points, of which every step draws its own, by a clock that ticks when it is read."""
+    ticks = itertools.count()
+    bench = Bench(home, torch.device("cpu"), deadline, lambda: float(next(ticks)))
     torch.manual_seed(0)
 
     def lesson(model: Any, step: int, passed: float) -> Losses:
@@ -34,19 +27,17 @@ def fitted(home: Path, *, deadline: float = float("inf"), seconds: float = 300) 
     return trained(bench, "line", nn.Linear(1, 1), lesson, seconds=seconds, peak=0.05)
 
 
-@pytest.mark.usefixtures("clock")
 def test_a_stopped_training_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
     expected = fitted(whole).state_dict()
     with pytest.raises(Stopped, match=r"line: \d+% are done; run the same command again"):
-        fitted(parts, deadline=time.monotonic() + 400)
+        fitted(parts, deadline=400)
     resumed = fitted(parts).state_dict()
     assert all(resumed[name].equal(expected[name]) for name in expected)
 
 
-@pytest.mark.usefixtures("clock")
 def test_it_learns_and_returns_the_average_ready_for_use(tmp_path: Path) -> None:
     model = fitted(tmp_path)
     assert model.weight.item() == pytest.approx(3, abs=0.2)
@@ -57,7 +48,6 @@ def test_it_learns_and_returns_the_average_ready_for_use(tmp_path: Path) -> None
     assert not model.weight.requires_grad
 
 
-@pytest.mark.usefixtures("clock")
 def test_losses_are_logged_with_their_step(tmp_path: Path) -> None:
     fitted(tmp_path, seconds=250)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
