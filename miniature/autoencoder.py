@@ -54,7 +54,7 @@ def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> Any:
             _compile(model)
         # Drawing takes a third of a step, and a face in a mirror is another face.
         clips = filmed(step // 2, frames)
-        return _losses(model, clips.mirrored() if step % 2 else clips)
+        return _losses(model, clips.mirrored() if step % 2 else clips, generator(bench, step, 6))
 
     model = trained(bench, "vae", model, lesson, seconds=seconds, peak=PEAK)
     mean, std = _statistics(bench, studio, VideoAutoencoder(model, latents_in_a_call=20))
@@ -78,10 +78,11 @@ def _compile(model: Any) -> None:
             part.compile(dynamic=False)
 
 
-def _losses(model: Any, clips: Clips) -> Losses:
+def _losses(model: Any, clips: Clips, dice: torch.Generator) -> Losses:
     vae = VideoAutoencoder(model, latents_in_a_call=FRAMES // 4)
     latents = vae.encode(clips.video)
-    drawn = vae.unclamped(latents + NOISE * torch.randn_like(latents)).float()
+    noise = torch.randn(latents.shape, generator=dice, device=dice.device)
+    drawn = vae.unclamped(latents + NOISE * noise).float()
     weight = clips.weight.expand(-1, -1, drawn.shape[2], -1, -1).clone()
     weight[:, :, 0] *= FIRST_FRAME
     error = drawn - clips.video

@@ -16,7 +16,7 @@ from miniature.audio_encoder import embeddings
 from miniature.clips import Clips
 from miniature.studio import Studio
 
-FRAMES, MOTION_FRAMES, MOTION_LATENTS = 81, 9, 3
+FRAMES, MOTION_LATENTS = 81, 3
 RECORDING_S = 12.0
 """A clip hears a piece of a recording that was encoded as a whole, as it will be."""
 

@@ -60,11 +60,12 @@ def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECO
 
     def lesson(model: Any, step: int, _: float) -> Losses:
         dice = generator(bench, step, 4)
-        kind = random.Random(step).choices(KINDS, [each.batches for each in KINDS])[0]
+        chosen = random.Random(step)
+        kind = chosen.choices(KINDS, [each.batches for each in KINDS])[0]
         pool = pools[kind]
         lessons = pool.some(torch.randint(len(pool.known), (BATCH,), generator=dice, device=dice.device))
         text = prompts[torch.randint(len(prompts), (BATCH,), generator=dice, device=dice.device)]
-        if kind.speakers == 2 and random.Random(-step).random() < DEAF:
+        if kind.speakers == 2 and chosen.random() < DEAF:
             lessons = lessons.unheard()
         gaze.watch(lessons)
         return _losses(model, lessons, text, dice, gaze)
