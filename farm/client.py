@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Result
-from farm.registry import open_registry
+from farm.registry import SENDING_S, open_registry
 from farm.settings import Settings
 from farm.steps.place import Place, open_place
 from farm.steps.playlist import publish
@@ -68,7 +68,7 @@ class Farm:
 
     def _send(self, job_id: str) -> None:
         """Sends a job on its way, unless that was done before."""
-        if self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s):
+        if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
             try:
                 self.transport.send(job_id, FIRST)
             except FarmUnreachable:
