@@ -55,8 +55,8 @@ class Settings(BaseModel):
     s3_ca: Path | None = Field(
         None, description="PEM file of who vouches for the S3 service's TLS; unset = the usual authorities"
     )
-    s3_retry_s: float = Field(
-        30, ge=0, description="seconds that a silent S3 service is asked again before a step fails"
+    store_retry_s: float = Field(
+        30, ge=0, description="seconds that a store which is silent or takes nothing is asked again before a step fails"
     )
     weights: Path | None = Field(
         None, description="folder that holds one folder of weights per preset; unset = {home}/weights"

@@ -129,7 +129,7 @@ class Swift:
             "s3_endpoint": self.endpoint,
             "s3_access_key": ACCESS_KEY,
             "s3_secret_key": SECRET_KEY,
-            "s3_retry_s": 10,
+            "store_retry_s": 10,
         }
         return Settings.model_validate({**ours, **changes})
 

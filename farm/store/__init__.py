@@ -67,7 +67,7 @@ def open_store(url: str, settings: Settings | None = None) -> Store:
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         from farm.store.local import LocalStore
 
-        return LocalStore(Path(unquote(parts.path)))
+        return LocalStore(Path(unquote(parts.path)), retry_s=settings.store_retry_s if settings else 0)
     if parts.scheme == "s3" and not parts.query and not parts.fragment and "@" not in parts.netloc:
         from farm.store.s3 import S3Store
 

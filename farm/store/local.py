@@ -5,28 +5,36 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from farm.errors import UploadFailed
 from farm.store import checked, relative
+from farm.telemetry import log
+
+PAUSE_S = 0.5
 
 
 class LocalStore:
     """Objects are files under `root`; each is written beside its place and renamed into it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, retry_s: float = 0) -> None:
+        """A disk that is full or not there just now is tried again for `retry_s` seconds."""
         self.root = root.expanduser().resolve()
+        self.retry_s = retry_s
 
     def put(self, key: str, source: Path | bytes) -> None:
-        path = self._path(key)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
-                self._write(source, Path(part.name), path)
-        except OSError as error:
-            raise UploadFailed(f"the store could not take {key}: {error.strerror} ({path.parent})") from error
+        path, deadline = self._path(key), time.monotonic() + self.retry_s
+        while True:
+            try:
+                return self._put(source, path)
+            except OSError as error:
+                if time.monotonic() + PAUSE_S > deadline:
+                    raise UploadFailed(f"the store could not take {key}: {error.strerror} ({path.parent})") from error
+                log("store_asked_again", reason=str(error.strerror), pause_s=PAUSE_S)
+            time.sleep(PAUSE_S)
 
     def get(self, key: str) -> bytes:
         return self._existing(key).read_bytes()
@@ -67,6 +75,11 @@ class LocalStore:
         if not path.is_file():
             raise KeyError(key)
         return path
+
+    def _put(self, source: Path | bytes, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
+            self._write(source, Path(part.name), path)
 
     @staticmethod
     def _write(source: Path | bytes, part: Path, path: Path) -> None:

@@ -51,7 +51,7 @@ class Service:
         """InvalidInput names the setting that is missing or wrong; nothing is contacted yet."""
         self.client = _client(settings, "s3_endpoint")
         self.signer = _client(settings, "s3_public_base") if settings.s3_public_base else self.client
-        self._retry_s = settings.s3_retry_s
+        self._retry_s = settings.store_retry_s
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
         """What `call` returns, which is called again for a while as long as the service is down; raises Refusal."""

@@ -5,30 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from tests.chaos.run import reference, run
 from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.tally import Tally
 
-COLUMNS = (
-    "submitted",
-    "finished",
-    "ended_otherwise",
-    "lost",
-    "different",
-    "made_twice",
-    "redone",
-    "recovered_s",
-    "left",
-)
+COLUMNS = [each.name for each in fields(Tally)][1:]
 
 
 def main() -> int:
     reading = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    reading.add_argument(
-        "--long", action="store_true", help="more jobs and more faults: half an hour instead of six minutes"
-    )
+    reading.add_argument("--long", action="store_true", help="more jobs and more faults")
     reading.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], default=list(SCENARIOS), metavar="SCENARIO")
     wanted = reading.parse_args()
     good = True

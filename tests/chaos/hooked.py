@@ -1,4 +1,4 @@
-"""The farm's Celery application with a fault built in, which CHAOS in the environment names. Workers are started with it."""
+"""The farm's Celery application with a fault built in, which CHAOS in the environment names."""
 
 from __future__ import annotations
 

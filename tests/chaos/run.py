@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,8 @@ def run(scenario: Scenario, home: Path, expected: str, *, long: bool) -> Tally:
 
 
 def _unended(up: Stand, jobs: list[Job]) -> list[Job]:
-    try:
+    with suppress(TimeoutError):
         up.until(lambda: all(job.status().ended for job in jobs))
-    except TimeoutError:
-        pass
     return [job for job in jobs if not job.status().ended]
 
 

@@ -22,7 +22,7 @@ DEFAULTS = {
     "s3_public_base": None,
     "s3_link_s": 604_800,
     "s3_ca": None,
-    "s3_retry_s": 30,
+    "store_retry_s": 30,
     "weights": None,
     "preset": "miniature",
     "device": "auto",
@@ -56,7 +56,7 @@ WRONG = [
     ("FARM_S3_PATH_STYLE", "host"),
     ("FARM_S3_LINK_S", "0"),
     ("FARM_S3_LINK_S", "604801"),
-    ("FARM_S3_RETRY_S", "-1"),
+    ("FARM_STORE_RETRY_S", "-1"),
 ]
 
 

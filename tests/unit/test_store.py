@@ -183,6 +183,14 @@ def test_a_folder_of_objects_is_not_an_object(local):
         local.get("jobs")
 
 
+def test_a_disk_that_is_away_for_a_moment_is_waited_for(tmp_path):
+    root = tmp_path / "store"
+    root.write_text("no folder")
+    threading.Timer(0.3, lambda: root.unlink()).start()
+    LocalStore(root, retry_s=10).put("jobs/1/goods", b"goods")
+    assert (root / "jobs/1/goods").read_bytes() == b"goods"
+
+
 def test_a_put_whose_source_is_missing_fails_and_leaves_nothing(local, tmp_path):
     with pytest.raises(UploadFailed, match="the store could not take jobs/1/goods: No such file"):
         local.put("jobs/1/goods", tmp_path / "missing")

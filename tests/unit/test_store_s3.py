@@ -126,7 +126,7 @@ def lay(swift: Swift, settings: Settings, goods: bytes, **metadata: Any) -> None
 
 @pytest.mark.parametrize("call", ["get", "fetch"])
 def test_bytes_that_are_not_those_that_were_put_are_refused(swift, tmp_path, call):
-    settings = swift.settings(s3_retry_s=0)
+    settings = swift.settings(store_retry_s=0)
     lay(swift, settings, b"spoilt", sha256="0" * 64)
     store = opened(settings)
     with pytest.raises(FarmUnreachable, match="goods: what came has another SHA-256 than what was put"):

@@ -60,7 +60,7 @@ def large(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("call", ["put", "get", "keys"])
 def test_a_wrong_secret_is_refused_at_once_by_name(swift, call):
-    store = opened(swift.settings(s3_secret_key="wrong", s3_retry_s=60))
+    store = opened(swift.settings(s3_secret_key="wrong", store_retry_s=60))
     arguments = {"put": ("goods", b"goods"), "get": ("goods",), "keys": ("",)}[call]
     began = time.monotonic()
     with pytest.raises((UploadFailed, FarmUnreachable), match="SignatureDoesNotMatch") as caught:
@@ -100,7 +100,7 @@ def test_an_upload_that_breaks_off_is_begun_anew(wired, wire, large, tmp_path):
 
 
 def test_an_upload_that_never_ends_keeps_the_object_before_it(swift, wire, large):
-    settings = swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", s3_retry_s=0)
+    settings = swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=0)
     opened(settings).put("large", b"the first")
     wire.cut(1000, up=PART_BYTES // 2)
     with pytest.raises(UploadFailed):
@@ -110,7 +110,7 @@ def test_an_upload_that_never_ends_keeps_the_object_before_it(swift, wire, large
 
 
 def test_a_service_that_comes_back_is_waited_for(swift):
-    store = opened(swift.settings(s3_retry_s=60))
+    store = opened(swift.settings(store_retry_s=60))
     store.put("first", b"goods")
     with ThreadPoolExecutor() as pool:
         swift.kill()
@@ -134,7 +134,7 @@ def test_a_service_that_comes_back_is_waited_for(swift):
     ],
 )
 def test_a_service_that_stays_away_is_an_error_that_may_pass(swift, wire, call, arguments, error):
-    store = opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", s3_retry_s=1))
+    store = opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=1))
     wire.close()
     began = time.monotonic()
     with pytest.raises(error, match=f"the store s3://.* {arguments[0]}.*refused") as caught:
@@ -207,7 +207,7 @@ def failure(code: str, message: str = "so it is") -> str:
 )
 def test_a_service_that_asks_for_patience_is_asked_again(scripted, status, code, times):
     service = scripted(*[(status, failure(code))] * times, (200, ""))
-    opened(service.settings(s3_retry_s=30)).put("goods", b"goods")
+    opened(service.settings(store_retry_s=30)).put("goods", b"goods")
     assert service.asked == times + 1
 
 
@@ -217,14 +217,14 @@ JOINED = (200, '<CompleteMultipartUploadResult><ETag>"etag-3"</ETag></CompleteMu
 
 def test_a_hiccup_in_a_large_upload_costs_a_part_and_not_the_whole(scripted, large):
     service = scripted(STARTED, (200, ""), (503, failure("SlowDown")), (200, ""), (200, ""), JOINED)
-    opened(service.settings(s3_retry_s=0)).put("goods", large)
+    opened(service.settings(store_retry_s=0)).put("goods", large)
     assert service.asked == 6
 
 
 def test_the_services_own_words_are_said_in_the_end_but_not_without_end(scripted):
     service = scripted((500, failure("InternalError", "no " * 1000)))
     with pytest.raises(UploadFailed, match="InternalError: no no no") as caught:
-        opened(service.settings(s3_retry_s=0)).put("goods", b"goods")
+        opened(service.settings(store_retry_s=0)).put("goods", b"goods")
     assert len(caught.value.message) < 500
 
 
@@ -232,21 +232,21 @@ def test_the_services_own_words_are_said_in_the_end_but_not_without_end(scripted
 def test_a_refusal_for_good_is_not_asked_about_again(scripted, status, code):
     service = scripted((status, failure(code)))
     with pytest.raises(UploadFailed, match=f"{code}: so it is") as caught:
-        opened(service.settings(s3_retry_s=30)).put("goods", b"goods")
+        opened(service.settings(store_retry_s=30)).put("goods", b"goods")
     assert (service.asked, caught.value.retryable) == (1, False)
 
 
 def test_parts_that_were_not_joined_are_no_object(scripted, large):
     service = scripted(STARTED, (200, ""), (200, ""), (200, ""), (200, failure("InternalError")))
     with pytest.raises(UploadFailed, match="it did not say that it joined the parts") as caught:
-        opened(service.settings(s3_retry_s=0)).put("goods", large)
+        opened(service.settings(store_retry_s=0)).put("goods", large)
     assert (service.asked, caught.value.retryable) == (5, True)
 
 
 def test_something_that_is_no_s3_service_is_an_error_of_the_farm(scripted):
     service = scripted((200, "<html><p>Welcome!</html>"))
     with pytest.raises(FarmUnreachable, match="did not answer for the keys under '': ParseError"):
-        opened(service.settings(s3_retry_s=0)).keys("")
+        opened(service.settings(store_retry_s=0)).keys("")
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +287,7 @@ def test_a_service_behind_tls_is_spoken_to_once_its_authority_is_known(swift, sa
 
 
 def test_a_service_that_nobody_vouches_for_is_not_spoken_to(swift, safe):
-    store = opened(swift.settings(s3_endpoint=safe, s3_retry_s=60))
+    store = opened(swift.settings(s3_endpoint=safe, store_retry_s=60))
     began = time.monotonic()
     with pytest.raises(UploadFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
         store.put("goods", b"goods")
