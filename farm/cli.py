@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,25 @@ def jobs(limit: int, as_json: bool) -> None:
     for each in Farm().jobs(limit):
         line = f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}"
         click.echo(each.model_dump_json() if as_json else line)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
+def recover(as_json: bool) -> None:
+    """Enter jobs again that the broker has lost, and let them go on from their last finished chunk.
+
+    Does nothing to jobs that the broker knows, so it may be run at any time and more than once.
+    """
+    outcomes: Counter[str] = Counter()
+    for each in Farm().recover():
+        outcomes[each.outcome] += 1
+        if as_json:
+            click.echo(json.dumps({field: getattr(each, field) for field in ("job_id", "outcome", "reason", "kept")}))
+        else:
+            click.echo(f"{each.job_id}  {each.outcome:10}  {each.reason or ''}".rstrip())
+    if not as_json:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        click.echo(f"jobs in the store: {counts or 'none'}")
 
 
 @cli.command()

@@ -29,10 +29,12 @@ from farm.errors import (
 )
 from farm.job import Result
 from farm.registry import Lease
+from farm.steps.archive import close
 from farm.steps.place import Place
 from farm.steps.playlist import publish
 from farm.steps.route import FIRST, Step, following
 from farm.steps.work import Work
+from farm.store import keys
 from farm.telemetry import log
 
 FAILURES: dict[str, type[FarmError]] = {
@@ -67,7 +69,8 @@ def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception
 
 def due(place: Place, job_id: str) -> Step | None:
     """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
-    if place.registry.job(job_id).ended:
+    if place.registry.job(job_id).ended:  # whoever ended it died before it was closed
+        close(place, job_id)
         return None
     at = place.registry.at(job_id)
     step = Step.making(at) if at else FIRST
@@ -116,7 +119,9 @@ def _make(place: Place, step: Step, lease: Lease) -> dict[str, Any]:
     request = place.registry.request(lease.job_id)
     with _renewed(place, lease) as lost, tempfile.TemporaryDirectory(prefix=f"farm-{lease.job_id}-") as scratch:
         work = Work(place, step, lease, request, Path(scratch), lost)
-        return {**bench(work), "timings": work.timings}
+        goods = {**bench(work), "timings": work.timings, "attempt": lease.fence, "made_of": work.made_of}
+        work.put(json.dumps(goods).encode(), keys.GOODS)
+        return goods
 
 
 @contextmanager
@@ -169,7 +174,7 @@ def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
 
 def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> None:
     place.registry.fail(job_id, error, at_stage=at_stage)
-    publish(place, job_id)
+    close(place, job_id)
 
 
 def _chunks(place: Place, job_id: str) -> int:
@@ -179,4 +184,4 @@ def _chunks(place: Place, job_id: str) -> int:
 def _finish(place: Place, job_id: str, step: Step) -> None:
     goods = place.registry.product(job_id, step.product) or {}
     place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
-    publish(place, job_id)
+    close(place, job_id)
