@@ -196,6 +196,25 @@ def recover(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--dry-run", is_flag=True, help="only say what would be removed")
+@click.option("--json", "as_json", is_flag=True, help="print it as JSON Lines")
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Remove what nobody needs any more, from the store, the broker and this machine's temporary folder.
+
+    Attempts that were overtaken; of jobs that ended FARM_KEEP_INTERMEDIATES_S ago all but the video; jobs that ended
+    FARM_KEEP_JOBS_S ago; folders of workers that died. Never what is current, and no job that the broker does not know.
+    """
+    objects = size = 0
+    for each in Farm().gc(dry_run=dry_run):
+        objects, size = objects + each.objects, size + each.bytes
+        told = {field: getattr(each, field) for field in ("reason", "name", "objects", "bytes")}
+        line = f"{each.reason:12}  {each.objects:5}  {each.bytes / 1e6:10.3f} MB  {each.name}"
+        click.echo(json.dumps(told) if as_json else line)
+    if not as_json:
+        click.echo(f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB")
+
+
+@cli.command()
 @click.argument("request", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def demo(request: Path) -> None:
     """Start a farm, run one request through it, show its progress, and stop the farm again.

@@ -21,6 +21,7 @@ from farm.steps.archive import close
 from farm.steps.place import Place, open_place
 from farm.steps.recover import Recovered, recover
 from farm.steps.route import FIRST, Step
+from farm.steps.sweep import Waste, waste
 from farm.store import keys, open_store
 from farm.transports import Transport
 
@@ -74,6 +75,13 @@ class Farm:
             found = recover(self.place, job_id, names)
             if found.step:
                 self._send(job_id, found.step)
+            yield found
+
+    def gc(self, *, dry_run: bool = False) -> Iterator[Waste]:
+        """Everything that nobody needs any more, after it was removed; with `dry_run` nothing is."""
+        for found in waste(self.place):
+            if not dry_run:
+                found.remove()
             yield found
 
     def _send(self, job_id: str, step: Step) -> None:

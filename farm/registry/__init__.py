@@ -11,7 +11,7 @@ step's record decides who may work on it:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ class Ledger(Protocol):
 
     def get(self, key: str) -> str | None: ...
     def swap(self, key: str, old: str | None, new: str) -> bool: ...
+    def delete(self, key: str) -> None: ...
     def append(self, key: str, text: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
     def index(self, name: str, member: str, score: float) -> None: ...
@@ -173,6 +174,17 @@ class Registry:
         status = self.job(job_id)
         return self.fail(job_id, Cancelled(f"cancelled by {by} at {status.stage}"), at_stage=status.stage)
 
+    def forget(self, job_id: str, products: Iterable[str]) -> None:
+        """Removes every record of a job that has ended, the job itself last; who is interrupted may begin again."""
+        request = self.ledger.get(f"request:{job_id}")
+        key = request and f"idempotency:{JobRequest.model_validate_json(request).idempotency_key}"
+        if key and self.ledger.get(key) == job_id:
+            self.ledger.delete(key)
+        for index in ("live", "jobs"):
+            self.ledger.unindex(index, job_id)
+        for name in (*(_key(job_id, product) for product in products), *_records(job_id)):
+            self.ledger.delete(name)
+
     # Steps
 
     def ring(self, job_id: str, product: str, *, window_s: float) -> bool:
@@ -236,6 +248,12 @@ class Registry:
     def product(self, job_id: str, product: str) -> Record | None:
         """The goods of a product that is current."""
         return self._read(_key(job_id, product)).get("goods")
+
+    def overtaken(self, job_id: str, product: str, attempt: int) -> bool:
+        """Whether an attempt is not current and cannot become it any more."""
+        record = self._read(_key(job_id, product))
+        fence = record.get("fence", 0)
+        return bool(attempt != fence if "goods" in record else attempt < fence)
 
     def waited_s(self, job_id: str, product: str) -> float:
         """Seconds between the last message for a product and its lease."""
@@ -301,6 +319,10 @@ def queued(job_id: str, entered_at: float) -> JobStatus:
         created_at=entered_at,
         updated_at=entered_at,
     )
+
+
+def _records(job_id: str) -> tuple[str, ...]:
+    return f"events:{job_id}", f"request:{job_id}", f"job:{job_id}"
 
 
 def _key(job_id: str, product: str) -> str:

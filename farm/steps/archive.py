@@ -39,7 +39,7 @@ def entry(store: Store, job_id: str) -> tuple[JobRequest, float]:
 
 
 def close(place: Place, job_id: str) -> None:
-    """Closes the playlist of a job that has ended and writes the end down; the reaper calls again until that is done."""
+    """Closes the playlist of a job that has ended, and writes the end down; until that is done the reaper calls it."""
     try:
         if publish(place, job_id):
             place.store.put(keys.end(job_id), place.registry.job(job_id).model_dump_json().encode())

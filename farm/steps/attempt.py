@@ -8,12 +8,10 @@ send again.
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from farm.errors import (
@@ -33,6 +31,7 @@ from farm.steps.archive import close
 from farm.steps.place import Place
 from farm.steps.playlist import publish
 from farm.steps.route import FIRST, Step, following
+from farm.steps.scratch import scratch_folder
 from farm.steps.work import Work
 from farm.store import keys
 from farm.telemetry import log
@@ -117,8 +116,8 @@ def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
 def _make(place: Place, step: Step, lease: Lease) -> dict[str, Any]:
     bench: Callable[[Work], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.station}"), step.station)
     request = place.registry.request(lease.job_id)
-    with _renewed(place, lease) as lost, tempfile.TemporaryDirectory(prefix=f"farm-{lease.job_id}-") as scratch:
-        work = Work(place, step, lease, request, Path(scratch), lost)
+    with _renewed(place, lease) as lost, scratch_folder(lease.job_id) as scratch:
+        work = Work(place, step, lease, request, scratch, lost)
         goods = {**bench(work), "timings": work.timings, "attempt": lease.fence, "made_of": work.made_of}
         work.put(json.dumps(goods).encode(), keys.GOODS)
         return goods

@@ -37,6 +37,11 @@ def shared(kind: str, *parts: str | bytes) -> str:
     return f"shared/{kind}/{hashed.hexdigest()}"
 
 
+def job(job_id: str) -> str:
+    """What all keys of a job begin with."""
+    return f"{JOBS}{job_id}/"
+
+
 def request(job_id: str) -> str:
     return f"jobs/{job_id}/request.json"
 

@@ -31,14 +31,6 @@ REQUEST = JobRequest(
 RESULT = {"job_id": "a", "status": "success"}
 
 
-@pytest.fixture(params=["memory", "local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        settings = request.getfixturevalue("swift").settings()
-        return open_store(settings.store_address, settings)
-    return open_store("memory://" if request.param == "memory" else (tmp_path / "goods").as_uri())
-
-
 @pytest.fixture
 def place(store: Store, tmp_path: Path) -> Place:
     return Place(Settings(home=tmp_path), store, open_registry("memory://"))
@@ -143,6 +135,15 @@ def test_a_cancelled_job_stays_cancelled(entered):
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "cancelled")
     assert (lost.registry.job("a"), lost.registry.live(), due(lost, "a")) == (before, [], None)
+
+
+def test_a_job_that_was_cancelled_while_its_video_was_laid_down_has_none(entered):
+    leave_chunks(entered, 2)
+    entered.store.put(keys.attempt("a", "mux", 1, "video.mp4"), b"the video")
+    Job(entered, "a").cancel()
+    lost = lose(entered)
+    assert one(lost) == Recovered("a", "had ended", "cancelled")
+    assert lost.registry.product("a", "mux") is None
 
 
 def test_a_failed_job_stays_failed(entered):
