@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from farm.job import JobRequest, Result
 from farm.registry import Registry, open_registry
 from farm.registry.memory import MemoryLedger
 from farm.settings import Settings
-from farm.steps import archive
+from farm.steps import archive, scratch
 from farm.steps.place import Place
 from farm.steps.recover import recover
 from farm.steps.route import FIRST
@@ -82,11 +83,16 @@ class Bench:
             each.remove()
 
 
-@pytest.fixture
-def bench(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """The machine's temporary folder is empty."""
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's temporary folder, empty."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+@pytest.fixture
+def bench(store: Store, tmp_path: Path) -> Bench:
     return Bench(store, tmp_path)
 
 
@@ -285,8 +291,7 @@ class Dying:
 
 
 @pytest.mark.parametrize("deletions", range(30))
-def test_who_is_interrupted_may_begin_again_and_no_job_comes_back(tmp_path, monkeypatch, deletions):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_who_is_interrupted_may_begin_again_and_no_job_comes_back(tmp_path, deletions):
     bench = Bench(open_store("memory://"), tmp_path)
     bench.finish()
     bench.clock.ahead_s = 7 * DAY_S
@@ -301,6 +306,21 @@ def test_who_is_interrupted_may_begin_again_and_no_job_comes_back(tmp_path, monk
         bench.sweep()
     assert (bench.stored(), bench.clock.texts) == ([], {})
     assert bench.found() == []
+
+
+# This machine
+
+
+def test_the_folder_of_a_dead_worker_goes(bench, temporary):
+    folder = temporary / "farm-a-0123"
+    folder.mkdir()
+    (folder / scratch.LOCK).write_bytes(b"")
+    (folder / "picture").write_bytes(b"pixels")
+    os.utime(folder / scratch.LOCK, (0, 0))
+    (found,) = bench.found()
+    assert (found.reason, found.name, found.objects, found.bytes) == ("abandoned", str(folder), 1, 6)
+    bench.sweep()
+    assert not folder.exists()
 
 
 # The client
