@@ -187,6 +187,27 @@ def test_a_job_that_is_known_is_not_entered_again(entered):
     assert (entered.job("a").stage, entered.at("a")) == ("downloads_ok", None)
 
 
+def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
+    request = REQUEST.model_copy(update={"idempotency_key": "key"})
+    registry.claim("key", "a")
+    registry.add("a", request)
+    registry.commit(take(registry), {"video": "key"})
+    registry.end("a", "success", SUCCESS)
+    registry.forget("a", ["mux"])
+    assert not registry.knows("a")
+    assert (registry.jobs(10), registry.live(), registry.product("a", "mux")) == ([], [], None)
+    assert registry.claim("key", "b") == "b"
+    registry.add("a", REQUEST)
+    assert (told(registry), registry.request("a")) == ([], REQUEST)
+
+
+@pytest.mark.parametrize("job_id", ["a", "b"])
+def test_forgetting_twice_or_what_never_was_does_nothing(entered, job_id):
+    entered.forget("a", ["mux"])
+    entered.forget(job_id, ["mux"])
+    assert entered.jobs(10) == []
+
+
 # Progress
 
 

@@ -193,6 +193,16 @@ def test_what_a_video_was_made_of_goes_after_its_time_and_the_video_stays(bench)
     assert bench.found() == []
 
 
+def test_an_attempt_at_the_video_that_was_overtaken_goes_too(bench):
+    bench.take("mux", lease_s=0)
+    slow = bench.write("mux", 1)
+    bench.finish()
+    bench.clock.ahead_s = DAY_S
+    bench.sweep()
+    assert slow not in bench.stored()
+    assert "jobs/a/mux/0002/goods" in bench.stored()
+
+
 def test_a_playlist_goes_before_what_it_lists(bench, monkeypatch):
     bench.finish()
     bench.clock.ahead_s = DAY_S
@@ -245,6 +255,13 @@ def test_a_job_never_expires_unless_the_operator_says_so(bench):
         each.remove()
     assert bench.place.registry.job("a").state == "success"
     assert any(key.startswith("jobs/a/mux/") for key in bench.stored())
+
+
+def test_a_job_that_need_not_be_kept_expires_with_its_end(bench):
+    bench.finish()
+    settings = bench.place.settings.model_copy(update={"keep_jobs_s": 0})
+    place = Place(settings, bench.place.store, bench.place.registry)
+    assert [each.reason for each in waste(place)] == ["expired"]
 
 
 def test_an_idempotency_key_that_another_job_has_meanwhile_stays_its_own(bench):
