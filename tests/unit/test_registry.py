@@ -198,7 +198,8 @@ def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
     assert (registry.jobs(10), registry.live(), registry.product("a", "mux")) == ([], [], None)
     assert registry.claim("key", "b") == "b"
     registry.add("a", REQUEST)
-    assert (told(registry), registry.request("a")) == ([], REQUEST)
+    registry.cancel("a", by="the caller")
+    assert (told(registry), registry.request("a")) == ([("cancelled", 0)], REQUEST)
 
 
 @pytest.mark.parametrize("job_id", ["a", "b"])
