@@ -52,12 +52,17 @@ def recover(place: Place, job_id: str, names: Iterable[str]) -> Recovered:
 
 
 def _restore_ended(place: Place, ended: JobStatus, request: JobRequest, names: Iterable[str]) -> Recovered:
-    """Enters a job that had ended; of its products only the video is asked for any more."""
-    videos = [attempt for attempt in archive.complete(names) if attempt.product == LAST.product]
-    made = {attempt: archive.goods(place.store, ended.job_id, attempt) for attempt in videos[:1]}
+    """Enters a job that had ended, with its video and with what is left of its other products."""
+    names = list(names)
+    made = {**_video(place, ended.job_id, names), **archive.made(place.store, ended.job_id, names)}
     _remember(place, ended.job_id, made)
     place.registry.restore(ended, request)
     return Recovered(ended.job_id, "had ended", reason=ended.state, kept=len(made))
+
+
+def _video(place: Place, job_id: str, names: Iterable[str]) -> Made:
+    last = [attempt for attempt in archive.complete(names) if attempt.product == LAST.product][:1]
+    return {attempt: archive.goods(place.store, job_id, attempt) for attempt in last}
 
 
 def _restore_live(place: Place, job_id: str, entered_at: float, request: JobRequest, names: Iterable[str]) -> Recovered:

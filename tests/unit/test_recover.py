@@ -133,7 +133,7 @@ def test_a_cancelled_job_stays_cancelled(entered):
     Job(entered, "a").cancel()
     before = entered.registry.job("a")
     lost = lose(entered)
-    assert one(lost) == Recovered("a", "had ended", "cancelled")
+    assert one(lost) == Recovered("a", "had ended", "cancelled", kept=4)
     assert (lost.registry.job("a"), lost.registry.live(), due(lost, "a")) == (before, [], None)
 
 
@@ -142,7 +142,7 @@ def test_a_job_that_was_cancelled_while_its_video_was_laid_down_has_none(entered
     entered.store.put(keys.attempt("a", "mux", 1, "video.mp4"), b"the video")
     Job(entered, "a").cancel()
     lost = lose(entered)
-    assert one(lost) == Recovered("a", "had ended", "cancelled")
+    assert one(lost) == Recovered("a", "had ended", "cancelled", kept=5)
     assert lost.registry.product("a", "mux") is None
 
 
@@ -163,6 +163,26 @@ def test_a_finished_job_hands_out_its_video(entered, tmp_path):
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "success", kept=1)
     assert Job(lost, "a").save(tmp_path / "saved.mp4").read_bytes() == b"the video"
+
+
+def test_a_finished_job_whose_video_alone_is_left_hands_it_out(entered):
+    leave_chunks(entered, 0, chunks=1)
+    leave(entered, "mux", 1, {"embed": 1, "generate-0000": 1}, result=RESULT, video="jobs/a/video.mp4")
+    one(lose(entered))
+    entered.store.delete(keys.attempt("a", "generate-0000", 1, keys.GOODS))
+    lost = lose(entered)
+    assert one(lost) == Recovered("a", "had ended", "success", kept=3)
+    assert lost.registry.product("a", "mux")["video"] == "jobs/a/video.mp4"
+
+
+def test_overtaken_attempts_at_a_finished_job_are_known_as_such(entered):
+    leave_chunks(entered, 0, chunks=1)
+    leave(entered, "generate-0000", 2, {"embed": 1}, links={"init": "i", "segment": "s"}, frames=81)
+    leave(entered, "mux", 1, {"embed": 1, "generate-0000": 2}, result=RESULT, video="jobs/a/video.mp4")
+    one(lose(entered))
+    lost = lose(entered)
+    assert one(lost).outcome == "had ended"
+    assert [number for number in (1, 2) if lost.registry.overtaken("a", "generate-0000", number)] == [1]
 
 
 def test_an_idempotency_key_leads_to_its_job_again(place):
