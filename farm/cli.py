@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,44 @@ def jobs(limit: int, as_json: bool) -> None:
     for each in Farm().jobs(limit):
         line = f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}"
         click.echo(each.model_dump_json() if as_json else line)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
+def recover(as_json: bool) -> None:
+    """Enter jobs again that the broker has lost, and let them go on from their last finished chunk.
+
+    Does nothing to jobs that the broker knows, so it may be run at any time and more than once.
+    """
+    outcomes: Counter[str] = Counter()
+    for each in Farm().recover():
+        outcomes[each.outcome] += 1
+        if as_json:
+            click.echo(json.dumps({field: getattr(each, field) for field in ("job_id", "outcome", "reason", "kept")}))
+        else:
+            click.echo(f"{each.job_id}  {each.outcome:10}  {each.reason or ''}".rstrip())
+    if not as_json:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
+        click.echo(f"jobs in the store: {counts or 'none'}")
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="only say what would be removed")
+@click.option("--json", "as_json", is_flag=True, help="print it as JSON Lines")
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Remove what nobody needs any more, from the store, the broker and this machine's temporary folder.
+
+    Attempts that were overtaken; of jobs that ended FARM_KEEP_INTERMEDIATES_S ago all but the video; jobs that ended
+    FARM_KEEP_JOBS_S ago; folders of workers that died. Never what is current, and no job that the broker does not know.
+    """
+    objects = size = 0
+    for each in Farm().gc(dry_run=dry_run):
+        objects, size = objects + each.objects, size + each.bytes
+        told = {field: getattr(each, field) for field in ("reason", "name", "objects", "bytes")}
+        line = f"{each.reason:12}  {each.objects:5}  {each.bytes / 1e6:10.3f} MB  {each.name}"
+        click.echo(json.dumps(told) if as_json else line)
+    if not as_json:
+        click.echo(f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB")
 
 
 @cli.command()

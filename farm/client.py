@@ -16,9 +16,12 @@ from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Result
 from farm.registry import SENDING_S, open_registry
 from farm.settings import Settings
+from farm.steps import archive
+from farm.steps.archive import close
 from farm.steps.place import Place, open_place
-from farm.steps.playlist import publish
-from farm.steps.route import FIRST
+from farm.steps.recover import Recovered, recover
+from farm.steps.route import FIRST, Step
+from farm.steps.sweep import Waste, waste
 from farm.store import keys, open_store
 from farm.transports import Transport
 
@@ -51,10 +54,10 @@ class Farm:
         if entered.idempotency_key:
             job_id = self.place.registry.claim(entered.idempotency_key, job_id)
         entered = self._without_files(_with_seed(entered))
-        if self.place.store.size(keys.request(job_id)) is None:
-            self.place.store.put(keys.request(job_id), entered.model_dump_json().encode())
+        archive.enter(self.place, job_id, entered)
         self.place.registry.add(job_id, entered)
-        self._send(job_id)
+        if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
+            self._send(job_id, FIRST)
         return self.job(job_id)
 
     def job(self, job_id: str) -> Job:
@@ -66,14 +69,28 @@ class Farm:
         """The newest jobs first."""
         return self.place.registry.jobs(limit)
 
-    def _send(self, job_id: str) -> None:
-        """Sends a job on its way, unless that was done before."""
-        if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
-            try:
-                self.transport.send(job_id, FIRST)
-            except FarmUnreachable:
-                self.place.registry.unring(job_id, FIRST.product)
-                raise
+    def recover(self) -> Iterator[Recovered]:
+        """Each job that the store holds, after it was entered again if the broker has lost it, and sent on its way."""
+        for job_id, names in archive.jobs(self.place.store):
+            found = recover(self.place, job_id, names)
+            if found.step:
+                self._send(job_id, found.step)
+            yield found
+
+    def gc(self, *, dry_run: bool = False) -> Iterator[Waste]:
+        """Everything that nobody needs any more, after it was removed; with `dry_run` nothing is."""
+        for found in waste(self.place):
+            if not dry_run:
+                found.remove()
+            yield found
+
+    def _send(self, job_id: str, step: Step) -> None:
+        """Sends a job on its way at a step that was rung for."""
+        try:
+            self.transport.send(job_id, step)
+        except FarmUnreachable:
+            self.place.registry.unring(job_id, step.product)
+            raise
 
     def _without_files(self, request: JobRequest) -> JobRequest:
         """The request with what the caller holds (a path, a data URI, base64) replaced by where the store has it."""
@@ -149,7 +166,7 @@ class Job:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""
         cancelled = self.place.registry.cancel(self.id, by=by)
         if cancelled:
-            publish(self.place, self.id)
+            close(self.place, self.id)
         return cancelled
 
 

@@ -12,6 +12,7 @@ from farm import Farm
 from farm.embedded.broker import Broker
 from farm.embedded.house import House, open_house
 from farm.settings import Settings
+from farm.store import Store, open_store
 from tests.swift import Swift
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -38,6 +39,15 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
     service = Swift(tmp_path_factory.mktemp("swift"))
     yield service
     service.stop()
+
+
+@pytest.fixture(params=["memory", "local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """A store of each make that holds nothing yet."""
+    if request.param == "s3":
+        settings = request.getfixturevalue("swift").settings()
+        return open_store(settings.store_address, settings)
+    return open_store("memory://" if request.param == "memory" else (tmp_path / "goods").as_uri())
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ step's record decides who may work on it:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ class Ledger(Protocol):
 
     def get(self, key: str) -> str | None: ...
     def swap(self, key: str, old: str | None, new: str) -> bool: ...
+    def delete(self, key: str) -> None: ...
     def append(self, key: str, text: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
     def index(self, name: str, member: str, score: float) -> None: ...
@@ -67,13 +68,29 @@ class Registry:
 
     def add(self, job_id: str, request: JobRequest) -> bool:
         """Enters a job; False when it was there before."""
+        return self.restore(queued(job_id, self.ledger.now()), request)
+
+    def restore(self, status: JobStatus, request: JobRequest, *, at: str | None = None) -> bool:
+        """Enters a job where it stands, with the product that was made last; False when it was there before."""
+        job_id = status.job_id
         self.ledger.swap(f"request:{job_id}", None, request.model_dump_json())
-        now = self.ledger.now()
-        record = {"state": "queued", "stage": "queued", "pct": 0, "details": {}, "created_at": now, "updated_at": now}
-        added = self.ledger.swap(f"job:{job_id}", None, _text({**record, "at": None, "result": None}))
-        self.ledger.index("jobs", job_id, now)
-        self.ledger.index("live", job_id, now)
+        record = {**status.model_dump(mode="json", exclude={"job_id"}), "at": at}
+        added = self.ledger.swap(f"job:{job_id}", None, _text(record))
+        if added and status.ended:
+            self._tell_end(job_id, record)
+        self.relist(job_id)
         return added
+
+    def relist(self, job_id: str) -> None:
+        """Lists a job that is known; whoever entered it may have died before that."""
+        status = self.job(job_id)
+        self.ledger.index("jobs", job_id, status.created_at)
+        if not status.ended:
+            self.ledger.index("live", job_id, status.created_at)
+
+    def knows(self, job_id: str) -> bool:
+        """Whether there is such a job."""
+        return bool(self._read(f"job:{job_id}"))
 
     def request(self, job_id: str) -> JobRequest:
         text = self.ledger.get(f"request:{job_id}")
@@ -95,15 +112,19 @@ class Registry:
         return [self.job(job_id) for job_id in self.ledger.newest("jobs", limit)]
 
     def live(self) -> list[str]:
-        """Ids of all jobs that have not ended."""
+        """Ids of all jobs that have not ended, and of those that have not been closed."""
         return self.ledger.newest("live", -1)
 
+    def close(self, job_id: str) -> None:
+        """Takes a job off the list of the live ones, once its end has been told to all who must know."""
+        self.ledger.unindex("live", job_id)
+
     def report(self, event: Event) -> None:
-        """Tells a step forward; raises Cancelled when the job has ended meanwhile, by whomever."""
+        """Tells a step forward; raises Cancelled when the job has ended or is known no more."""
         now = self.ledger.now()
 
         def move(record: Record) -> Record | None:
-            if record.get("result"):
+            if not record or record.get("result"):
                 return None
             pct = max(record["pct"], event.pct)
             told = {"stage": event.stage, "pct": pct, "details": event.details}
@@ -111,7 +132,7 @@ class Registry:
 
         record = self._change(f"job:{event.job_id}", move)
         if record is None:
-            raise Cancelled(f"job {event.job_id} has ended; {event.stage} stops here")
+            raise Cancelled(f"job {event.job_id} has ended, or the broker has lost it; {event.stage} stops here")
         self._tell(event.model_copy(update={"pct": record["pct"]}))
 
     def events(self, job_id: str, *, wait_s: float = 1.0) -> Iterator[Event]:
@@ -130,11 +151,11 @@ class Registry:
                 return
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
-        """Ends a job; the first end stands, and False says that it was another."""
+        """Ends a job; the first end stands, and False says that it was another. It stays live until it is closed."""
         now = self.ledger.now()
 
         def close(record: Record) -> Record | None:
-            if record.get("result"):
+            if not record or record.get("result"):
                 return None
             last = {"stage": "completed", "pct": STAGES["completed"]} if state == "success" else {"stage": state}
             details = {} if result.error is None else {"code": result.error.code, "message": result.error.message}
@@ -143,8 +164,7 @@ class Registry:
 
         record = self._change(f"job:{job_id}", close)
         if record is not None:
-            self._tell(Event(job_id=job_id, stage=record["stage"], pct=record["pct"], details=record["details"]))
-        self.ledger.unindex("live", job_id)
+            self._tell_end(job_id, record)
         return record is not None
 
     def fail(self, job_id: str, error: FarmError, *, at_stage: str) -> bool:
@@ -157,6 +177,17 @@ class Registry:
         """Ends a job that has not ended; the step in hand notices at its next report."""
         status = self.job(job_id)
         return self.fail(job_id, Cancelled(f"cancelled by {by} at {status.stage}"), at_stage=status.stage)
+
+    def forget(self, job_id: str, products: Iterable[str]) -> None:
+        """Removes every record of a job that has ended, the job itself last; who is interrupted may begin again."""
+        request = self.ledger.get(f"request:{job_id}")
+        key = request and f"idempotency:{JobRequest.model_validate_json(request).idempotency_key}"
+        if key and self.ledger.get(key) == job_id:
+            self.ledger.delete(key)
+        for index in ("live", "jobs"):
+            self.ledger.unindex(index, job_id)
+        for name in (*(_key(job_id, product) for product in products), *_records(job_id)):
+            self.ledger.delete(name)
 
     # Steps
 
@@ -207,7 +238,7 @@ class Registry:
         record = self._change(_key(job_id, product), leased)
         if record is None:
             return None
-        self._change(f"job:{job_id}", lambda job: {**job, "at": product})
+        self._change(f"job:{job_id}", lambda job: {**job, "at": product} if job else None)
         return Lease(job_id, product, record["fence"], record["attempts"])
 
     def unring(self, job_id: str, product: str) -> None:
@@ -226,9 +257,23 @@ class Registry:
         """Makes an attempt's goods the product; False when its fence is no longer the highest."""
         return self._if_mine(lease, {"goods": goods, "lease_until": 0, "made_at": self.ledger.now()})
 
+    def remember(self, job_id: str, product: str, *, fence: int, goods: Record | None = None) -> None:
+        """Enters what is known of a lost product: its goods, or a fence that no attempt has had; never over goods."""
+
+        def remembered(record: Record) -> Record | None:
+            return None if "goods" in record else {"fence": fence, **({"goods": goods} if goods else {})}
+
+        self._change(_key(job_id, product), remembered)
+
     def product(self, job_id: str, product: str) -> Record | None:
         """The goods of a product that is current."""
         return self._read(_key(job_id, product)).get("goods")
+
+    def overtaken(self, job_id: str, product: str, attempt: int) -> bool:
+        """Whether an attempt is not current and cannot become it any more."""
+        record = self._read(_key(job_id, product))
+        fence = record.get("fence", 0)
+        return bool(attempt != fence if "goods" in record else attempt < fence)
 
     def waited_s(self, job_id: str, product: str) -> float:
         """Seconds between the last message for a product and its lease."""
@@ -245,6 +290,9 @@ class Registry:
             return {**record, **change} if mine else None
 
         return self._change(_key(lease.job_id, lease.product), changed) is not None
+
+    def _tell_end(self, job_id: str, record: Record) -> None:
+        self._tell(Event(job_id=job_id, stage=record["stage"], pct=record["pct"], details=record["details"]))
 
     def _tell(self, event: Event) -> None:
         self.ledger.append(f"events:{event.job_id}", event.model_dump_json())
@@ -278,6 +326,23 @@ def open_registry(url: str) -> Registry:
     raise InvalidInput(
         f"FARM_BROKER_URL: got a URL of another kind; allowed: redis://, rediss:// or memory:// ({url[:9]}...)"
     )
+
+
+def queued(job_id: str, entered_at: float) -> JobStatus:
+    """Where a job stands that nobody has begun."""
+    return JobStatus(
+        job_id=job_id,
+        state="queued",
+        stage="queued",
+        pct=0,
+        details={},
+        created_at=entered_at,
+        updated_at=entered_at,
+    )
+
+
+def _records(job_id: str) -> tuple[str, ...]:
+    return f"events:{job_id}", f"request:{job_id}", f"job:{job_id}"
 
 
 def _key(job_id: str, product: str) -> str:

@@ -24,6 +24,11 @@ class MemoryLedger:
             self.texts[key] = new
             return True
 
+    def delete(self, key: str) -> None:
+        with self.changed:
+            self.texts.pop(key, None)
+            self.streams.pop(key, None)
+
     def append(self, key: str, text: str) -> None:
         with self.changed:
             self.streams[key].append(text)

@@ -32,6 +32,9 @@ class RedisLedger:
     def swap(self, key: str, old: str | None, new: str) -> bool:
         return bool(self._swap(keys=[PREFIX + key], args=[old or "", new]))
 
+    def delete(self, key: str) -> None:
+        self.redis.delete(PREFIX + key)
+
     def append(self, key: str, text: str) -> None:
         self.redis.xadd(PREFIX + key, {"event": text})
 

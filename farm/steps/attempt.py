@@ -8,12 +8,10 @@ send again.
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from farm.errors import (
@@ -29,10 +27,13 @@ from farm.errors import (
 )
 from farm.job import Result
 from farm.registry import SENDING_S, Lease
+from farm.steps.archive import close
 from farm.steps.place import Place
 from farm.steps.playlist import publish
 from farm.steps.route import FIRST, Step, following
+from farm.steps.scratch import scratch_folder
 from farm.steps.work import Work
+from farm.store import keys
 from farm.telemetry import log
 
 FAILURES: dict[str, type[FarmError]] = {
@@ -67,7 +68,8 @@ def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception
 
 def due(place: Place, job_id: str) -> Step | None:
     """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
-    if place.registry.job(job_id).ended:
+    if place.registry.job(job_id).ended:  # whoever ended it died before it was closed
+        close(place, job_id)
         return None
     at = place.registry.at(job_id)
     step = Step.making(at) if at else FIRST
@@ -114,9 +116,11 @@ def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
 def _make(place: Place, step: Step, lease: Lease) -> dict[str, Any]:
     bench: Callable[[Work], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.station}"), step.station)
     request = place.registry.request(lease.job_id)
-    with _renewed(place, lease) as lost, tempfile.TemporaryDirectory(prefix=f"farm-{lease.job_id}-") as scratch:
-        work = Work(place, step, lease, request, Path(scratch), lost)
-        return {**bench(work), "timings": work.timings}
+    with _renewed(place, lease) as lost, scratch_folder(lease.job_id) as scratch:
+        work = Work(place, step, lease, request, scratch, lost)
+        goods = {**bench(work), "timings": work.timings, "attempt": lease.fence, "made_of": work.made_of}
+        work.put(json.dumps(goods).encode(), keys.GOODS)
+        return goods
 
 
 @contextmanager
@@ -169,7 +173,7 @@ def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
 
 def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> None:
     place.registry.fail(job_id, error, at_stage=at_stage)
-    publish(place, job_id)
+    close(place, job_id)
 
 
 def _chunks(place: Place, job_id: str) -> int:
@@ -179,4 +183,4 @@ def _chunks(place: Place, job_id: str) -> int:
 def _finish(place: Place, job_id: str, step: Step) -> None:
     goods = place.registry.product(job_id, step.product) or {}
     place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
-    publish(place, job_id)
+    close(place, job_id)

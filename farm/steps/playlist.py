@@ -37,8 +37,8 @@ def watchable(work: Work, init: bytes, segment: bytes, *, frames: int) -> dict[s
     return {**stored, "links": links, "frames": frames}
 
 
-def publish(place: Place, job_id: str) -> None:
-    """Lays the playlist into the store as the registry has the job now; a failure is logged, for the job goes on.
+def publish(place: Place, job_id: str) -> bool:
+    """Lays the playlist into the store as the registry has the job now; False if it cannot, for the job goes on.
 
     It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
     two who write at the same time, the last one has seen what the other saw.
@@ -50,6 +50,8 @@ def publish(place: Place, job_id: str) -> None:
             written = text
     except FarmError as error:
         log("playlist_not_written", job_id=job_id, code=error.code, reason=error.message)
+        return False
+    return True
 
 
 def playlist(place: Place, job_id: str) -> str | None:

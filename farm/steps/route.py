@@ -27,7 +27,7 @@ class Step:
         return cls(station, int(chunk or 0))  # type: ignore[arg-type]  # products are named by `product` alone
 
 
-FIRST = Step("download")
+FIRST, LAST = Step("download"), Step("mux")
 
 
 def following(step: Step, *, chunks: int) -> Step | None:
@@ -40,5 +40,5 @@ def following(step: Step, *, chunks: int) -> Step | None:
         case Step("generate", chunk) if chunk + 1 < chunks:
             return Step("generate", chunk + 1)
         case Step("generate"):
-            return Step("mux")
+            return LAST
     return None

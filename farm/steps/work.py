@@ -30,6 +30,8 @@ class Work:
     scratch: Path
     lost: threading.Event
     timings: dict[str, int] = field(default_factory=dict)
+    made_of: dict[str, int] = field(default_factory=dict)
+    """Of each product that was read the attempt that made it."""
 
     @property
     def job_id(self) -> str:
@@ -55,6 +57,7 @@ class Work:
         goods = self.place.registry.product(self.job_id, step.product)
         if goods is None:
             raise LookupError(f"{self.step.product} came before {step.product} was made")
+        self.made_of[step.product] = goods["attempt"]
         return goods
 
     def fetch(self, key: str, name: str) -> Path:

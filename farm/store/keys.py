@@ -2,16 +2,23 @@
 
 uploads/{sha256}                              what callers handed in
 shared/{kind}/{sha256}                        embeddings and text features, by the hash of input and encoder
-jobs/{job_id}/request.json                    the request as accepted, written before anything else
+jobs/{job_id}/request.json                    the request as accepted and when, written before anything else
+jobs/{job_id}/end.json                        the job's last status, once it has ended
 jobs/{job_id}/playlist.m3u8                   what can be watched of it so far; written anew with each chunk
 jobs/{job_id}/{product}/{attempt}/{name}      what one attempt at a step made; the registry says which attempt counts
+jobs/{job_id}/{product}/{attempt}/goods.json  all that it hands in, written last, and which attempts that is made of
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
+from typing import NamedTuple
 
+JOBS = "jobs/"
+GOODS = "goods.json"
+ATTEMPT = re.compile(r"jobs/[^/]+/(download|embed|generate-\d{4,}|mux)/(\d{4,})/([^/]+)")
 UPLOADS = "uploads/"
 SCHEME = "store://"
 
@@ -30,8 +37,17 @@ def shared(kind: str, *parts: str | bytes) -> str:
     return f"shared/{kind}/{hashed.hexdigest()}"
 
 
+def job(job_id: str) -> str:
+    """What all keys of a job begin with."""
+    return f"{JOBS}{job_id}/"
+
+
 def request(job_id: str) -> str:
     return f"jobs/{job_id}/request.json"
+
+
+def end(job_id: str) -> str:
+    return f"jobs/{job_id}/end.json"
 
 
 def playlist(job_id: str) -> str:
@@ -40,6 +56,19 @@ def playlist(job_id: str) -> str:
 
 def attempt(job_id: str, product: str, fence: int, name: str) -> str:
     return f"jobs/{job_id}/{product}/{fence:04d}/{name}"
+
+
+class Attempt(NamedTuple):
+    """One attempt at a product, by its number."""
+
+    product: str
+    number: int
+
+
+def attempt_of(key: str) -> Attempt | None:
+    """The attempt that wrote a key; None for a key of the job itself."""
+    found = ATTEMPT.fullmatch(key)
+    return Attempt(found[1], int(found[2])) if found else None
 
 
 def digest(source: Path | bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import wave
 from contextlib import suppress
@@ -16,6 +17,7 @@ from farm.job import JobRequest, Result
 from farm.registry import Registry
 from farm.registry.memory import MemoryLedger
 from farm.settings import Settings
+from farm.steps import archive
 from farm.steps.attempt import RETRY_AFTER_S, due, perform
 from farm.steps.place import Place
 from farm.steps.route import FIRST, Step
@@ -66,7 +68,7 @@ class Bench:
         """Makes a product as another worker would."""
         lease = self.place.registry.take(job_id, step.product, lease_s=60, max_attempts=9)
         assert lease
-        assert self.place.registry.commit(lease, {"timings": {}, **goods})
+        assert self.place.registry.commit(lease, {"timings": {}, "attempt": lease.fence, **goods})
 
     def another_takes(self, step: Step, *, lease_s: float = 60) -> Any:
         return self.place.registry.take("a", step.product, lease_s=lease_s, max_attempts=9)
@@ -130,6 +132,20 @@ def test_a_step_makes_its_product_and_names_the_next(entered):
     assert entered.store.size(goods["visual"]) is not None
     assert entered.store.size(goods["sounds"][0]) is not None
     assert goods["timings"]["preprocess_ms"] >= 0
+
+
+def test_an_attempt_writes_its_goods_down_last(writing):
+    perform(writing.place, "a", FIRST)
+    written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
+    assert written[-1] == "jobs/a/download/0001/goods.json"
+    assert len(written) == 2
+    assert json.loads(writing.store.get(written[-1])) == writing.product(FIRST)
+
+
+def test_goods_that_cannot_be_written_down_do_not_become_current(entered):
+    entered.store.events = [refuse]
+    assert perform(entered.place, "a", FIRST) is None
+    assert entered.product(FIRST) is None
 
 
 def test_a_step_reports_on_the_way(entered):
@@ -347,7 +363,7 @@ def test_a_lease_is_renewed_while_its_step_is_slow(writing):
 
 def test_an_attempt_leaves_no_scratch_folder(writing):
     perform(writing.place, "a", FIRST)
-    scratch = writing.store.sources[-1].parent
+    scratch = next(source.parent for source in reversed(writing.store.sources) if isinstance(source, Path))
     assert scratch.name.startswith("farm-a-")
     assert not scratch.exists()
 
@@ -374,6 +390,23 @@ def test_nothing_is_due_while_somebody_works(entered):
 def test_nothing_is_due_of_a_job_that_has_ended(entered):
     entered.place.registry.cancel("a", by="the caller")
     assert due(entered.place, "a") is None
+
+
+def test_the_end_of_a_job_is_settled_by_whoever_looks_if_who_ended_it_died(entered):
+    entered.place.registry.cancel("a", by="the caller")
+    assert entered.place.registry.live() == ["a"]
+    due(entered.place, "a")
+    assert entered.place.registry.live() == []
+    assert archive.end(entered.store, "a") == entered.place.registry.job("a")
+
+
+def test_an_end_that_the_store_does_not_take_is_settled_later(entered):
+    entered.place.registry.cancel("a", by="the caller")
+    entered.store.events = [refuse]
+    due(entered.place, "a")
+    assert (entered.place.registry.live(), archive.end(entered.store, "a")) == (["a"], None)
+    due(entered.place, "a")
+    assert entered.place.registry.live() == []
 
 
 def test_a_step_whose_worker_fell_silent_is_due(entered):
@@ -433,6 +466,20 @@ def test_the_result_tells_every_parameter_as_it_was_used(finished):
     assert result.params["negative_prompt"]
     assert "max_frame_num is the cap" in result.warnings[0]
     assert result.timings["total_ms"] >= result.timings["sampling_ms"] > 0
+
+
+def test_each_product_tells_of_which_attempts_it_is_made(finished):
+    made_of = {step.product: finished.product(step)["made_of"] for step in WAY}
+    first, second = "generate-0000", "generate-0001"
+    assert made_of["download"] == {}
+    assert made_of["embed"] == {"download": 1}
+    assert made_of[first] == {"download": 1, "embed": 1}
+    assert made_of[second] == {"download": 1, "embed": 1, first: 1}
+    assert made_of["mux"] == {"download": 1, "embed": 1, first: 1, second: 1}
+
+
+def test_a_finished_job_has_its_end_in_the_store(finished):
+    assert archive.end(finished.store, "a") == finished.place.registry.job("a")
 
 
 def test_the_result_lists_what_the_store_holds(finished):

@@ -306,6 +306,65 @@ def test_jobs_are_listed_newest_first(run, farm):
     assert [json.loads(line)["job_id"] for line in run("jobs", "--json").stdout.splitlines()] == ids[::-1]
 
 
+def test_recover_says_what_became_of_each_job(run, farm):
+    # given a job that goes on and one that was cancelled, of which the broker then knows nothing
+    first, second = sorted(farm.submit(GIVEN).id for _ in range(2))
+    run("cancel", second)
+    with farm.place.registry.ledger.redis as client:
+        client.flushall()
+    # then both are entered again, once
+    lines = [f"{first}  goes on     download", f"{second}  had ended   cancelled"]
+    result = run("recover")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [*lines, "jobs in the store: 1 goes on, 1 had ended"]
+    assert run("recover").stdout.splitlines() == [
+        f"{first}  known",
+        f"{second}  known",
+        "jobs in the store: 2 known",
+    ]
+    assert run("cancel", first).stdout == "cancelled\n"
+
+
+def test_recover_as_json_is_a_line_for_each_job(run, farm):
+    job = farm.submit(GIVEN)
+    (line,) = run("recover", "--json").stdout.splitlines()
+    assert json.loads(line) == {"job_id": job.id, "outcome": "known", "reason": None, "kept": 0}
+
+
+def test_recover_of_an_empty_store_says_so(run):
+    assert run("recover").stdout == "jobs in the store: none\n"
+
+
+@pytest.fixture
+def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's temporary folder holds no other farm's leavings."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("empty_machine")
+def test_gc_says_what_it_would_remove_and_then_removes_it(run, farm):
+    job = farm.submit(GIVEN)
+    farm.place.store.put(keys.attempt(job.id, "download", 1, "goods"), bytes(2_000_000))
+    job.cancel()
+    at_once = {"FARM_KEEP_INTERMEDIATES_S": "0"}
+    line = f"intermediate      1       2.000 MB  jobs/{job.id}/"
+    told = [run("gc", *words, **at_once).stdout.splitlines() for words in (["--dry-run"], [], [])]
+    assert told == [
+        [line, "would remove      1       2.000 MB"],
+        [line, "removed           1       2.000 MB"],
+        ["removed           0       0.000 MB"],
+    ]
+
+
+@pytest.mark.usefixtures("empty_machine")
+def test_gc_as_json_is_a_line_for_each_thing(run, farm):
+    job = farm.submit(GIVEN)
+    farm.place.store.put(keys.attempt(job.id, "download", 1, "goods"), b"goods")
+    job.cancel()
+    (line,) = run("gc", "--json", FARM_KEEP_INTERMEDIATES_S="0").stdout.splitlines()
+    assert json.loads(line) == {"reason": "intermediate", "name": f"jobs/{job.id}/", "objects": 1, "bytes": 5}
+
+
 # No farm
 
 

@@ -14,6 +14,7 @@ from farm.client import Farm, Job
 from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput, TimedOut
 from farm.job import JobRequest, Result
 from farm.settings import Settings
+from farm.steps import archive
 from farm.steps.route import Step
 from farm.store import keys
 
@@ -80,8 +81,10 @@ def test_a_request_that_is_refused_leaves_no_trace(farm, broker, tmp_path):
 
 def test_the_request_is_in_the_store_as_it_was_accepted(farm):
     job = farm.submit(GIVEN)
-    stored = farm.place.store.get(keys.request(job.id))
-    assert JobRequest.model_validate_json(stored) == farm.place.registry.request(job.id)
+    status = job.status()
+    request, entered_at = archive.entry(farm.place.store, job.id)
+    assert request == farm.place.registry.request(job.id)
+    assert status.created_at - 5 < entered_at <= status.created_at
 
 
 @pytest.mark.parametrize(
@@ -206,8 +209,7 @@ def test_a_job_that_could_not_be_sent_is_sent_when_it_is_submitted_again(farm, b
 def test_the_stored_request_stays_the_first_ones(farm):
     job = farm.submit({**GIVEN, "idempotency_key": "order 66"})
     farm.submit({**GIVEN, "idempotency_key": "order 66", "prompt": "another"})
-    stored = farm.place.store.get(keys.request(job.id))
-    assert JobRequest.model_validate_json(stored) == farm.place.registry.request(job.id)
+    assert archive.entry(farm.place.store, job.id)[0] == farm.place.registry.request(job.id)
 
 
 def test_two_jobs_have_two_ids(farm):

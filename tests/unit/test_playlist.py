@@ -13,7 +13,7 @@ from farm.errors import DownloadFailed, FarmUnreachable, UploadFailed
 from farm.job import JobRequest
 from farm.registry import open_registry
 from farm.settings import Settings
-from farm.steps.attempt import perform
+from farm.steps.attempt import due, perform
 from farm.steps.place import Place
 from farm.steps.playlist import publish
 from farm.steps.route import Step
@@ -160,6 +160,20 @@ def test_a_job_that_is_cancelled_closes_it(place):
     assert END not in lines(place)
     Job(place, "a").cancel()
     assert (listed(place), lines(place)[-1]) == (["0.m4s"], END)
+
+
+def test_one_that_could_not_be_closed_is_closed_by_whoever_looks(place):
+    def refuse() -> None:
+        raise UploadFailed("the store could not take it: disk full")
+
+    chunk(place, 0)
+    perform(place, "a", Step("generate", 0))
+    place.store.events = [refuse]
+    Job(place, "a").cancel()
+    assert END not in lines(place)
+    due(place, "a")
+    assert lines(place)[-1] == END
+    assert place.registry.live() == []
 
 
 def test_a_job_that_ends_with_a_video_closes_it(place):

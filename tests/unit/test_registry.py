@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
-from farm.job import Event, JobRequest, Result
-from farm.registry import Lease, Registry, open_registry
+from farm.job import Event, JobRequest, JobStatus, Result
+from farm.registry import Lease, Registry, open_registry, queued
 
 REQUEST = JobRequest(
     prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
@@ -135,11 +135,78 @@ def test_no_jobs_come_if_none_were_asked_for_from_a_broker(broker):
     assert registry.jobs(0) == []
 
 
-def test_an_ended_job_is_listed_but_no_longer_live(entered):
+def test_a_job_that_has_ended_is_live_until_that_is_settled(entered):
     entered.add("b", REQUEST)
     entered.end("a", "success", SUCCESS)
+    assert entered.live() == ["b", "a"]
+    entered.close("a")
     assert entered.live() == ["b"]
     assert len(entered.jobs(10)) == 2
+
+
+def test_a_settled_job_that_is_entered_again_is_not_live(entered):
+    entered.end("a", "success", SUCCESS)
+    entered.close("a")
+    assert not entered.add("a", REQUEST)
+    assert entered.live() == []
+
+
+def test_a_job_is_known_once_it_is_entered(registry):
+    assert not registry.knows("a")
+    registry.add("a", REQUEST)
+    assert registry.knows("a")
+
+
+def test_a_job_that_was_entered_but_never_listed_is_listed_by_whoever_looks(entered):
+    for name in ("jobs", "live"):
+        entered.ledger.unindex(name, "a")
+    entered.relist("a")
+    assert ([status.job_id for status in entered.jobs(10)], entered.live()) == (["a"], ["a"])
+
+
+def test_a_job_is_entered_again_as_it_had_ended(registry):
+    ended = JobStatus(
+        job_id="a",
+        state="success",
+        stage="completed",
+        pct=100,
+        details={},
+        created_at=1000,
+        updated_at=2000,
+        result=SUCCESS,
+    )
+    assert registry.restore(ended, REQUEST)
+    assert (registry.job("a"), registry.request("a"), registry.live()) == (ended, REQUEST, [])
+    assert [status.job_id for status in registry.jobs(10)] == ["a"]
+    assert told(registry) == [("completed", 100)]
+
+
+def test_a_job_that_is_known_is_not_entered_again(entered):
+    report(entered, "downloads_ok", 8)
+    assert not entered.restore(queued("a", 1000), REQUEST, at="mux")
+    assert (entered.job("a").stage, entered.at("a")) == ("downloads_ok", None)
+
+
+def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
+    request = REQUEST.model_copy(update={"idempotency_key": "key"})
+    registry.claim("key", "a")
+    registry.add("a", request)
+    registry.commit(take(registry), {"video": "key"})
+    registry.end("a", "success", SUCCESS)
+    registry.forget("a", ["mux"])
+    assert not registry.knows("a")
+    assert (registry.jobs(10), registry.live(), registry.product("a", "mux")) == ([], [], None)
+    assert registry.claim("key", "b") == "b"
+    registry.add("a", REQUEST)
+    registry.cancel("a", by="the caller")
+    assert (told(registry), registry.request("a")) == ([("cancelled", 0)], REQUEST)
+
+
+@pytest.mark.parametrize("job_id", ["a", "b"])
+def test_forgetting_twice_or_what_never_was_does_nothing(entered, job_id):
+    entered.forget("a", ["mux"])
+    entered.forget(job_id, ["mux"])
+    assert entered.jobs(10) == []
 
 
 # Progress
@@ -169,6 +236,17 @@ def test_a_report_after_the_end_stops_the_step(entered):
     with pytest.raises(Cancelled, match="job a has ended"):
         report(entered, "muxing_ok", 90)
     assert told(entered) == [("completed", 100)]
+
+
+def test_a_step_of_a_job_that_the_broker_has_lost_stops(registry):
+    with pytest.raises(Cancelled, match="the broker has lost it"):
+        report(registry, "muxing_ok", 90)
+    assert not registry.knows("a")
+
+
+def test_a_job_that_the_broker_has_lost_does_not_end(registry):
+    assert not registry.end("a", "success", SUCCESS)
+    assert not registry.knows("a")
 
 
 def test_a_late_listener_hears_everything_from_the_beginning(entered):
@@ -248,7 +326,6 @@ def test_a_queued_job_can_be_cancelled(entered):
     assert status.state == "cancelled"
     assert status.result.error.code == "E_CANCELLED"
     assert status.result.error.message == "cancelled by the caller at queued"
-    assert entered.live() == []
 
 
 def test_a_running_job_is_stopped_at_its_next_report(entered):
@@ -371,6 +448,33 @@ def test_what_is_made_is_not_made_again(entered):
     assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
     assert not entered.commit(lease, {"video": "second"})
     assert entered.product("a", "mux") == {"video": "first"}
+
+
+def test_a_lease_does_not_bring_back_a_job_that_the_broker_has_lost(registry):
+    take(registry)
+    assert not registry.knows("a")
+
+
+def test_a_product_that_is_remembered_is_current(entered):
+    entered.remember("a", "mux", fence=2, goods={"video": "key"})
+    assert entered.product("a", "mux") == {"video": "key"}
+    assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
+
+
+def test_remembering_takes_no_goods_away(entered):
+    entered.commit(take(entered), {"video": "first"})
+    entered.remember("a", "mux", fence=2, goods={"video": "second"})
+    entered.remember("a", "mux", fence=3)
+    assert entered.product("a", "mux") == {"video": "first"}
+
+
+def test_a_worker_of_before_cannot_hand_in_once_its_product_is_fenced_off(entered):
+    before = take(entered)
+    entered.remember("a", "mux", fence=1000)
+    after = take(entered)
+    assert (after.fence, after.attempts) == (1001, 1)
+    assert not entered.commit(before, {"video": "late"})
+    assert entered.commit(after, {"video": "key"})
 
 
 def test_a_lease_given_back_can_be_taken_at_once_but_is_rung_for_after_its_pause(entered):

@@ -9,20 +9,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from farm.errors import InvalidInput, UploadFailed
-from farm.store import Store, keys, open_store
+from farm.store import keys, open_store
 from farm.store.local import LocalStore
 from farm.store.memory import MemoryStore
 from farm.store.s3 import S3Store
 
 BAD_KEYS = ["", "/", "/etc/passwd", "..", "../up", "a/../../b", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "a\\b"]
-
-
-@pytest.fixture(params=["memory", "local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "s3":
-        settings = request.getfixturevalue("swift").settings()
-        return open_store(settings.store_address, settings)
-    return open_store("memory://" if request.param == "memory" else (tmp_path / "goods").as_uri())
 
 
 @pytest.fixture

@@ -1,0 +1,102 @@
+"""The registry made again from the store, job by job, when the broker has lost everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from farm.job import JobRequest, JobStatus
+from farm.registry import queued
+from farm.steps import archive
+from farm.steps.attempt import due
+from farm.steps.place import Place
+from farm.steps.route import FIRST, LAST, Step, following
+from farm.store.keys import Attempt
+
+Made = dict[Attempt, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What became of one job: it `goes on` at a product, it `had ended`, it was `known`, or it is `unreadable`."""
+
+    job_id: str
+    outcome: Literal["goes on", "had ended", "known", "unreadable"]
+    reason: str | None = None
+    """The product that it goes on at, how it had ended, or why it cannot be read."""
+    kept: int = 0
+    """How many products need not be made again."""
+    step: Step | None = None
+    """What is the caller's to send now."""
+
+
+def recover(place: Place, job_id: str, names: Iterable[str]) -> Recovered:
+    """Enters a job of which the store holds these keys, unless the registry knows it.
+
+    The job itself is entered after all that belongs to it, so whoever is interrupted may begin again.
+    """
+    if place.registry.knows(job_id):
+        place.registry.relist(job_id)
+        return Recovered(job_id, "known")
+    try:
+        request, entered_at = archive.entry(place.store, job_id)
+        ended = archive.end(place.store, job_id)
+    except (KeyError, TypeError, ValueError) as error:
+        return Recovered(job_id, "unreadable", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+    if request.idempotency_key:
+        place.registry.claim(request.idempotency_key, job_id)
+    if ended:
+        return _restore_ended(place, ended, request, names)
+    return _restore_live(place, job_id, entered_at, request, names)
+
+
+def _restore_ended(place: Place, ended: JobStatus, request: JobRequest, names: Iterable[str]) -> Recovered:
+    """Enters a job that had ended, with its video and with what is left of its other products."""
+    names = list(names)
+    made = {**_video(place, ended.job_id, names), **archive.made(place.store, ended.job_id, names)}
+    _remember(place, ended.job_id, made)
+    place.registry.restore(ended, request)
+    return Recovered(ended.job_id, "had ended", reason=ended.state, kept=len(made))
+
+
+def _video(place: Place, job_id: str, names: Iterable[str]) -> Made:
+    last = [attempt for attempt in archive.complete(names) if attempt.product == LAST.product][:1]
+    return {attempt: archive.goods(place.store, job_id, attempt) for attempt in last}
+
+
+def _restore_live(place: Place, job_id: str, entered_at: float, request: JobRequest, names: Iterable[str]) -> Recovered:
+    """Enters a job that goes on behind its furthest product."""
+    names = list(names)
+    made = archive.made(place.store, job_id, names)
+    furthest, after = next(iter(made), None), _after(made)
+    _remember(place, job_id, made)
+    begun = {attempt.product for attempt in archive.attempts(names)} | ({after.product} if after else set())
+    _fence_off(place, job_id, begun - {attempt.product for attempt in made})
+    place.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.product)
+    step = due(place, job_id)
+    if after is None:
+        return Recovered(job_id, "had ended", reason=place.registry.job(job_id).state, kept=len(made))
+    return Recovered(job_id, "goes on", reason=after.product, kept=len(made), step=step)
+
+
+def _after(made: Made) -> Step | None:
+    """What comes after the furthest product; None if that is the last."""
+    if not made:
+        return FIRST
+    chunks = next((goods["chunks"] for attempt, goods in made.items() if attempt.product == "embed"), 1)
+    return following(Step.making(next(iter(made)).product), chunks=chunks)
+
+
+def _remember(place: Place, job_id: str, made: Made) -> None:
+    for attempt, goods in made.items():
+        place.registry.remember(job_id, attempt.product, fence=attempt.number, goods=goods)
+
+
+def _fence_off(place: Place, job_id: str, products: set[str]) -> None:
+    """Gives products a fence that no attempt has had, for workers of before may still be at them.
+
+    The milliseconds since 1970 are one: attempts are counted up from 1, or from the milliseconds of an earlier time.
+    """
+    for product in products:
+        place.registry.remember(job_id, product, fence=round(1000 * place.registry.ledger.now()))

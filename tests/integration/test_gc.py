@@ -1,0 +1,77 @@
+"""What is left on disk after jobs, a killed worker and `farm gc`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm import Farm
+from farm.embedded.house import House, open_house
+from farm.settings import Settings
+from farm.steps.scratch import LOCK, YOUNG_S
+from farm.store import keys
+from tests.integration.test_farm import children_of, eventually
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A farm whose workers have a temporary folder of their own."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "tmp").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(home / "tmp"))
+        with open_house(Settings(home=home, lease_s=3, reap_every_s=1)) as house:
+            yield house
+
+
+def gc(house: House, *words: str) -> list[dict[str, Any]]:
+    settings = house.settings
+    ours = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
+    environ = {**os.environ, **ours, "FARM_KEEP_INTERMEDIATES_S": "0"}
+    command = [sys.executable, "-m", "farm", "gc", "--json", *words]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def scratch_folders(house: House) -> list[Path]:
+    return list((house.settings.home / "tmp").glob("farm-*"))
+
+
+def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
+    house: House, small: dict[str, Any], tmp_path: Path
+) -> None:
+    # Given a job whose worker was killed under way
+    farm = Farm(settings=house.settings)
+    job = farm.submit(small)
+    eventually(lambda: job.status().stage.startswith("chunk_1_sampling"))
+    assert gc(house) == [], "nothing of a job that goes on"
+    for child in children_of(house.children["gpu"].pid):
+        os.kill(child, signal.SIGKILL)
+    result = job.result(timeout_s=60)
+    eventually(lambda: farm.place.registry.live() == [])
+    (left,) = scratch_folders(house)
+    old = (left / LOCK).stat().st_mtime - YOUNG_S - 1
+    os.utime(left / LOCK, (old, old))
+
+    # When it is swept
+    stored = list(farm.place.store.keys(""))
+    told = gc(house, "--dry-run")
+    assert list(farm.place.store.keys("")) == stored
+    swept = gc(house)
+
+    # Then the video is left
+    assert told == swept
+    assert [each["reason"] for each in swept] == ["intermediate", "abandoned"]
+    kept = {artifact.url.rpartition("/")[2] for artifact in result.artifacts} | {keys.GOODS, "end.json", "request.json"}
+    assert {key.rpartition("/")[2] for key in farm.place.store.keys(f"jobs/{job.id}/")} == kept
+    assert job.save(tmp_path / "video.mp4").stat().st_size == result.video.bytes
+    assert scratch_folders(house) == []
+    assert gc(house) == []
