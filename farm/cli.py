@@ -52,7 +52,7 @@ def cli() -> None:
 def up() -> None:
     """Run a whole farm on this machine: broker and workers, until Ctrl-C.
 
-    Ctrl-C lets the workers finish the step in hand; a second one ends them at once.
+    Ctrl-C lets the workers hand back what they have in hand; a second one ends them at once.
     """
     from farm.embedded.house import open_house
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from functools import cache
 
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
 from farm.steps.route import Step
+from farm.steps.work import Drained
 from farm.telemetry import log
 from farm.workflow import ticket
 from tasks import app, settings
+from tasks.drain import leaving
 
 
 @cache
@@ -23,7 +25,10 @@ def place() -> Place:
 
 def deliver(task: Task, job_id: str, step: Step) -> str:
     """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, a copy ends it."""
-    after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded)
+    try:
+        after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
+    except Drained as stopped:
+        raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
     rest = task.request.chain or []
     if after is None:

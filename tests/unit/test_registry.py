@@ -367,6 +367,13 @@ def test_a_lease_given_back_can_be_taken_at_once_but_is_rung_for_after_its_pause
     assert take(entered).attempts == 2
 
 
+def test_an_attempt_that_was_broken_off_does_not_count_but_has_a_fence_of_its_own(entered):
+    broken_off = take(entered)
+    entered.give_back(broken_off, after_s=0, counted=False)
+    again = take(entered)
+    assert (again.attempts, again.fence) == (1, broken_off.fence + 1)
+
+
 def test_the_loser_of_a_lease_cannot_give_it_back(entered):
     slow = lose(entered)
     take(entered)
