@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,14 @@ class Farm:
     def jobs(self, limit: int = 20) -> list[JobStatus]:
         """The newest jobs first."""
         return self.place.registry.jobs(limit)
+
+    def cancel(self, job_ids: Iterable[str], by: str = "the caller") -> dict[str, bool]:
+        """Ends many jobs, for instance a batch; False for those that had ended already.
+
+        Raises InvalidInput, before any is ended, if there is no such job.
+        """
+        jobs = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
+        return {job.id: job.cancel(by) for job in jobs}
 
     def _send(self, job_id: str) -> None:
         """Sends a job on its way, unless that was done before."""

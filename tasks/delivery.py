@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NoReturn
 
 from celery import Task
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
@@ -23,6 +24,15 @@ def place() -> Place:
     return open_place(settings)
 
 
+def revoke(task: Task) -> NoReturn:
+    """Ends a message of a cancelled job as Celery's monitors call it: REVOKED, and nothing after it is sent.
+
+    Celery's own revoking lives in the memory of workers that are up; the registry reaches those that come later too.
+    """
+    task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+    raise Ignore("its job was cancelled")
+
+
 def deliver(task: Task, job_id: str, step: Step) -> str:
     """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, a copy ends it."""
     try:
@@ -30,6 +40,8 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
+    if place().registry.job(job_id).state == "cancelled":
+        revoke(task)
     rest = task.request.chain or []
     if after is None:
         rest.clear()

@@ -14,7 +14,7 @@ from celery.signals import worker_shutting_down
 from tasks import settings
 
 LAST_S = 3
-"""How long a child may take to let go once it is broken off; one that hangs in the device's driver never does."""
+"""How long a child may take to let go once it is broken off, and then its worker to say goodbye."""
 
 _asked = mmap.mmap(-1, 1)
 """A byte that the worker shares with the children that it forks: Celery tells only the worker that it shall go."""
@@ -44,7 +44,15 @@ def _break_off(number: int, frame: Any) -> None:
         cold(number, frame)
 
 
-def _kill_children(number: int, frame: Any) -> None:
+def _kill_children(*_: Any) -> None:
+    """Ends children that did not let go, for instance because they hang in the device's driver."""
+    signal.signal(signal.SIGALRM, _vanish)
+    signal.setitimer(signal.ITIMER_REAL, LAST_S)
     for child in active_children():
         with suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
+
+
+def _vanish(*_: Any) -> None:
+    """Ends a worker that cannot say goodbye, for instance because its broker is away and Celery waits for it."""
+    os._exit(1)

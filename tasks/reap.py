@@ -1,7 +1,8 @@
-"""The reaper's round, sent by beat: jobs that nobody works on go on."""
+"""The reaper's round, sent by beat: jobs that nobody works on go on, and playlists of ended ones are closed."""
 
 from farm.app import DESKS
 from farm.steps.attempt import due
+from farm.steps.playlist import publish
 from farm.telemetry import log
 from farm.workflow import send
 from tasks import app
@@ -11,6 +12,9 @@ from tasks.delivery import place
 @app.task(name=DESKS["reap"].task)
 def reap() -> int:
     """How many jobs had to be rung for."""
+    for job_id in place().registry.closing():
+        log("closing_for_another", job_id=job_id)
+        publish(place(), job_id)
     rung = 0
     for job_id in place().registry.live():
         if step := due(place(), job_id):

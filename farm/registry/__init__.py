@@ -94,6 +94,15 @@ class Registry:
         """Ids of all jobs that have not ended."""
         return self.ledger.newest("live", -1)
 
+    def closing(self) -> list[str]:
+        """Ids of jobs that have ended, but of which nobody has said that all was done that follows from it."""
+        return [job_id for job_id in self.ledger.newest("closing", -1) if self.job(job_id).ended]
+
+    def closed(self, job_id: str) -> None:
+        """Says that all was done that follows from a job's end."""
+        self.ledger.unindex("live", job_id)
+        self.ledger.unindex("closing", job_id)
+
     def report(self, event: Event) -> None:
         """Tells a step forward; raises Cancelled when the job has ended meanwhile, by whomever."""
         now = self.ledger.now()
@@ -126,7 +135,10 @@ class Registry:
                 return
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
-        """Ends a job; the first end stands, and False says that it was another."""
+        """Ends a job; the first end stands, and False says that it was another.
+
+        The caller does what follows from it, and then calls `closed`; should it die first, the job is among `closing`.
+        """
         now = self.ledger.now()
 
         def close(record: Record) -> Record | None:
@@ -137,6 +149,7 @@ class Registry:
             outcome = {"details": details, "updated_at": now, "result": result.model_dump(mode="json")}
             return {**record, "state": state, **last, **outcome}
 
+        self.ledger.index("closing", job_id, now)
         record = self._change(f"job:{job_id}", close)
         if record is not None:
             self._tell(Event(job_id=job_id, stage=record["stage"], pct=record["pct"], details=record["details"]))

@@ -172,8 +172,8 @@ def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
     mine = place.registry.give_back(lease, after_s=pause_s)
     if again or not mine:
         return
-    _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage)
-    raise error
+    if _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage):
+        raise error
 
 
 def _hand_back(place: Place, lease: Lease, step: Step, stopped: BaseException) -> None:
@@ -186,9 +186,11 @@ def _hand_back(place: Place, lease: Lease, step: Step, stopped: BaseException) -
     log("step_handed_back", job_id=lease.job_id, product=step.product, reason=type(stopped).__name__)
 
 
-def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> None:
-    place.registry.fail(job_id, error, at_stage=at_stage)
+def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> bool:
+    """Whether the job ends with this error; it may have ended already."""
+    failed = place.registry.fail(job_id, error, at_stage=at_stage)
     publish(place, job_id)
+    return failed
 
 
 def _chunks(place: Place, job_id: str) -> int:

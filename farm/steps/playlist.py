@@ -41,13 +41,15 @@ def publish(place: Place, job_id: str) -> None:
     """Lays the playlist into the store as the registry has the job now; a failure is logged, for the job goes on.
 
     It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
-    two who write at the same time, the last one has seen what the other saw.
+    two who write at the same time, the last one has seen what the other saw. That of an ended job is closed by it.
     """
     try:
-        written = None
+        ended, written = place.registry.job(job_id).ended, None
         while (text := playlist(place, job_id)) not in (None, written):
             place.store.put(keys.playlist(job_id), text.encode())
             written = text
+        if ended:
+            place.registry.closed(job_id)
     except FarmError as error:
         log("playlist_not_written", job_id=job_id, code=error.code, reason=error.message)
 

@@ -20,7 +20,7 @@ from farm.store import Store, keys
 
 
 class Drained(BaseException):
-    """This worker is asked to go, and another does the step. No failure, like SystemExit, so nobody handles it as one."""
+    """This worker is asked to go, and another does the step. Like SystemExit no failure, so nobody takes it for one."""
 
 
 def stays() -> bool:

@@ -14,7 +14,10 @@ import av
 import pytest
 
 from farm import Farm, Job
+from farm.embedded.broker import Broker
+from farm.embedded.child import spawn
 from farm.embedded.house import House, open_house
+from farm.embedded.worker import worker_command
 from farm.settings import Settings
 from tests.integration.test_farm import children_of, eventually, local
 
@@ -152,3 +155,17 @@ def test_a_worker_that_still_loads_its_model_is_gone_soon_after_its_grace(house:
     house.children["gpu"].terminate()
 
     gone_within(house.children["gpu"], BROKEN_OFF_S)
+
+
+def test_a_worker_whose_broker_is_gone_goes_too(tmp_path: Path) -> None:
+    settings, log = Settings(home=tmp_path), tmp_path / "worker.log"
+    broker = Broker(settings)
+    environ = {**os.environ, "FARM_HOME": str(tmp_path), "FARM_GRACE_S": "1"}
+    worker = spawn(worker_command("cpu", settings), log=log, environ=environ)
+    eventually(lambda: log.is_file() and "ready." in log.read_text())
+    broker.stop()
+    time.sleep(3)  # until the worker's heart has begun to call for it
+
+    worker.terminate()
+
+    gone_within(worker, 10)

@@ -362,6 +362,16 @@ def test_a_job_that_is_cancelled_under_way_stops_and_stays_cancelled(writing):
     assert writing.failure().message == "cancelled by the caller at downloads_started"
 
 
+def test_a_failure_of_a_job_that_was_cancelled_meanwhile_is_nobodys(writing):
+    def cancelled_and_then_broken() -> None:
+        writing.place.registry.cancel("a", by="the caller")
+        raise UploadFailed("the disk is full", retryable=False)
+
+    writing.store.events = [cancelled_and_then_broken]
+    assert perform(writing.place, "a", FIRST) is None
+    assert (writing.state(), writing.failure().code) == ("cancelled", "E_CANCELLED")
+
+
 def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
     def overtake() -> None:
         writing.clock.ahead_s += 60

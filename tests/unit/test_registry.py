@@ -20,6 +20,16 @@ SUCCESS = Result(job_id="a", status="success")
 SHORT_S = 0.05
 
 
+class Mute:
+    """What a process has in place of a call when it dies there."""
+
+    asked = False
+
+    def __call__(self, *_: object) -> None:
+        self.asked = True
+        raise SystemExit
+
+
 @pytest.fixture(params=["memory", "broker"])
 def registry(request: pytest.FixtureRequest) -> Registry:
     url = "memory://" if request.param == "memory" else request.getfixturevalue("broker")
@@ -263,6 +273,25 @@ def test_a_job_that_has_ended_cannot_be_cancelled(entered):
     entered.end("a", "success", SUCCESS)
     assert not entered.cancel("a", by="the caller")
     assert entered.job("a").state == "success"
+
+
+def test_an_ended_job_is_closing_until_somebody_says_that_all_is_done(entered):
+    assert entered.closing() == []
+    entered.cancel("a", by="the caller")
+    assert entered.closing() == ["a"]
+    entered.closed("a")
+    assert entered.closing() == []
+
+
+def test_a_job_is_closing_though_whoever_ended_it_died_at_once(entered):
+    # Given someone who dies as soon as the job has ended, before anything else is written
+    entered.ledger.append = stopped = Mute()
+    with pytest.raises(SystemExit):
+        entered.cancel("a", by="the caller")
+    assert stopped.asked
+    assert (entered.job("a").state, entered.closing()) == ("cancelled", ["a"])
+    entered.closed("a")
+    assert (entered.closing(), entered.live()) == ([], [])
 
 
 def test_an_unknown_job_cannot_be_cancelled(registry):
