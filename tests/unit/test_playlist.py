@@ -101,6 +101,12 @@ def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(place):
     assert Job(place, "a").playlist() == place.store.url(keys.playlist("a"))
 
 
+def test_a_job_whose_playlist_grows_is_still_live(place):
+    chunk(place, 0)
+    publish(place, "a")
+    assert place.registry.live() == ["a"]
+
+
 def test_each_chunk_appends_and_changes_no_line(place):
     chunk(place, 0)
     publish(place, "a")

@@ -20,16 +20,6 @@ SUCCESS = Result(job_id="a", status="success")
 SHORT_S = 0.05
 
 
-class Mute:
-    """What a process has in place of a call when it dies there."""
-
-    asked = False
-
-    def __call__(self, *_: object) -> None:
-        self.asked = True
-        raise SystemExit
-
-
 @pytest.fixture(params=["memory", "broker"])
 def registry(request: pytest.FixtureRequest) -> Registry:
     url = "memory://" if request.param == "memory" else request.getfixturevalue("broker")
@@ -283,15 +273,37 @@ def test_an_ended_job_is_closing_until_somebody_says_that_all_is_done(entered):
     assert entered.closing() == []
 
 
-def test_a_job_is_closing_though_whoever_ended_it_died_at_once(entered):
-    # Given someone who dies as soon as the job has ended, before anything else is written
-    entered.ledger.append = stopped = Mute()
-    with pytest.raises(SystemExit):
-        entered.cancel("a", by="the caller")
-    assert stopped.asked
+@pytest.fixture
+def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Cancels the job `a` by somebody who dies when it is ended: just before, or right after."""
+
+    def cancel(after: bool) -> None:
+        swap = registry.ledger.swap
+
+        def last(*words: Any) -> bool:
+            if after:
+                swap(*words)
+            raise SystemExit
+
+        with monkeypatch.context() as dying, pytest.raises(SystemExit):
+            dying.setattr(registry.ledger, "swap", last)
+            registry.cancel("a", by="the caller")
+
+    return cancel
+
+
+def test_a_job_is_closing_though_whoever_ended_it_died_at_once(entered, dies_at):
+    dies_at(after=True)
     assert (entered.job("a").state, entered.closing()) == ("cancelled", ["a"])
     entered.closed("a")
     assert (entered.closing(), entered.live()) == ([], [])
+
+
+def test_a_job_is_not_closing_if_whoever_would_end_it_died_before(entered, dies_at):
+    dies_at(after=False)
+    assert (entered.job("a").state, entered.closing(), entered.live()) == ("queued", [], ["a"])
+    entered.cancel("a", by="another")
+    assert entered.closing() == ["a"]
 
 
 def test_an_unknown_job_cannot_be_cancelled(registry):
