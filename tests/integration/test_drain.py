@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,15 +158,29 @@ def test_a_worker_that_still_loads_its_model_is_gone_soon_after_its_grace(house:
     gone_within(house.children["gpu"], BROKEN_OFF_S)
 
 
-def test_a_worker_whose_broker_is_gone_goes_too(tmp_path: Path) -> None:
+def test_a_worker_whose_broker_goes_away_meanwhile_is_gone_all_the_same(tmp_path: Path) -> None:
     settings, log = Settings(home=tmp_path), tmp_path / "worker.log"
     broker = Broker(settings)
-    environ = {**os.environ, "FARM_HOME": str(tmp_path), "FARM_GRACE_S": "1"}
+    environ = {**os.environ, "FARM_HOME": str(tmp_path), "FARM_GRACE_S": "4"}
     worker = spawn(worker_command("cpu", settings), log=log, environ=environ)
     eventually(lambda: log.is_file() and "ready." in log.read_text())
-    broker.stop()
-    time.sleep(3)  # until the worker's heart has begun to call for it
+    for child in children_of(worker.pid):
+        os.kill(child, signal.SIGSTOP)
 
     worker.terminate()
+    broker.stop()  # so that the worker's heart, which beats every 2 s, calls for it for ever
 
-    gone_within(worker, 10)
+    gone_within(worker, 4 + 8)
+
+
+def test_a_worker_that_cannot_say_goodbye_is_gone_all_the_same(tmp_path: Path) -> None:
+    # Given a process whose cold shutdown waits for a lock that nobody lets go of, as Celery's did once in trials
+    program = (
+        "import signal, threading; from celery.signals import worker_shutting_down; import tasks.drain; "
+        "lock = threading.Lock(); lock.acquire(); signal.signal(signal.SIGQUIT, lambda *_: lock.acquire()); "
+        "worker_shutting_down.send('a worker', sig='SIGTERM', how='Warm', exitcode=0); lock.acquire()"
+    )
+    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0", "FARM_GRACE_S": "1"}
+    worker = spawn([sys.executable, "-c", program], log=tmp_path / "worker.log", environ=environ)
+
+    assert gone_within(worker, 1 + 8 + 5) == 1, (tmp_path / "worker.log").read_text()
