@@ -53,7 +53,7 @@ def cli() -> None:
 def up() -> None:
     """Run a whole farm on this machine: broker and workers, until Ctrl-C.
 
-    Ctrl-C lets the workers finish the step in hand; a second one ends them at once.
+    Ctrl-C lets the workers hand back what they have in hand; a second one ends them at once.
     """
     from farm.embedded.house import open_house
 
@@ -159,11 +159,16 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("job_id")
-def cancel(job_id: str) -> None:
-    """End a job; a running step stops at its next denoise step."""
-    job = Farm().job(job_id)
-    click.echo("cancelled" if job.cancel(by="farm cancel") else f"it had ended already: {job.status().state}")
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+def cancel(job_ids: tuple[str, ...]) -> None:
+    """End jobs; a running step stops at its next denoise step.
+
+    Example: farm cancel ID, or a whole batch: farm cancel $(cat ids)
+    """
+    farm = Farm()
+    for job_id, cancelled in farm.cancel(job_ids, by="farm cancel").items():
+        said = "cancelled" if cancelled else f"it had ended already: {farm.job(job_id).status().state}"
+        click.echo(said if len(job_ids) == 1 else f"{job_id}  {said}")
 
 
 @cli.command()

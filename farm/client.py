@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,14 @@ class Farm:
             if not dry_run:
                 found.remove()
             yield found
+
+    def cancel(self, job_ids: Iterable[str], by: str = "the caller") -> dict[str, bool]:
+        """Ends many jobs, for instance a batch; False for those that had ended already.
+
+        Raises InvalidInput, before any is ended, if there is no such job.
+        """
+        jobs = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
+        return {job.id: job.cancel(by) for job in jobs}
 
     def _send(self, job_id: str, step: Step) -> None:
         """Sends a job on its way at a step that was rung for."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
 from farm.steps.route import Step
+from farm.steps.work import Drained
 from farm.telemetry import log
 from farm.workflow import ticket
 from tasks import app, settings
+from tasks.drain import leaving
 
 
 @cache
@@ -30,10 +32,24 @@ class Ticket(Task):
             place().registry.sent(args[0], product, window_s=settings.ring_s)
 
 
+def revoke(task: Task) -> NoReturn:
+    """Ends a message of a cancelled job as Celery's monitors call it: REVOKED, and nothing after it is sent.
+
+    Celery's own revoking lives in the memory of workers that are up; the registry reaches those that come later too.
+    """
+    task.send_event("task-revoked", terminated=False, signum=None, expired=False)
+    raise Ignore("its job was cancelled")
+
+
 def deliver(task: Task, job_id: str, step: Step) -> str:
     """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, a copy ends it."""
-    after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded)
+    try:
+        after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
+    except Drained as stopped:
+        raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
+    if place().registry.job(job_id).state == "cancelled":
+        revoke(task)
     rest = task.request.chain or []
     if after is None:
         rest.clear()

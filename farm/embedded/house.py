@@ -23,8 +23,8 @@ from farm.settings import PREFIX, Settings
 
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
 START_S = 120.0
-GRACE_S = 60.0
-"""How long workers may go on with what they have in hand after Ctrl-C."""
+LAST_S = 10.0
+"""How much longer than their grace workers may take to be gone: what hangs is broken off, and Celery says goodbye."""
 
 
 class House:
@@ -64,11 +64,11 @@ class House:
                 stop([child], grace_s=0)
                 self._start(queue)
 
-    def stop(self, grace_s: float = GRACE_S) -> None:
-        """Lets the workers finish what they have in hand for at most `grace_s` seconds, then ends them."""
+    def stop(self) -> None:
+        """Lets the workers hand back what they have in hand, and ends those that are not gone after their grace."""
         if self.beat.is_alive():
             self.beat.stop()
-        stop(list(self.children.values()), grace_s=grace_s)
+        stop(list(self.children.values()), grace_s=self.settings.grace_s + LAST_S)
 
     def log(self, queue: QueueName) -> Path:
         return self.settings.folder / "logs" / f"{queue}.log"

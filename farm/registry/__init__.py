@@ -249,9 +249,14 @@ class Registry:
         """Holds a lease for longer; False when somebody else has the fence."""
         return self._if_mine(lease, {"lease_until": self.ledger.now() + lease_s})
 
-    def give_back(self, lease: Lease, *, after_s: float) -> bool:
-        """Ends an attempt without a product; the next may begin in `after_s` seconds."""
-        return self._if_mine(lease, {"lease_until": 0, "rung_until": self.ledger.now() + after_s})
+    def give_back(self, lease: Lease, *, after_s: float, counted: bool = True) -> bool:
+        """Ends an attempt without a product; nobody rings for another before `after_s` seconds are over.
+
+        One that is not counted was broken off through no fault of the step.
+        """
+        attempts = lease.attempts if counted else lease.attempts - 1
+        change = {"attempts": attempts, "lease_until": 0, "rung_until": self.ledger.now() + after_s}
+        return self._if_mine(lease, change)
 
     def commit(self, lease: Lease, goods: Record) -> bool:
         """Makes an attempt's goods the product; False when its fence is no longer the highest."""

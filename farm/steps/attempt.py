@@ -32,7 +32,7 @@ from farm.steps.place import Place
 from farm.steps.playlist import publish
 from farm.steps.route import FIRST, Step, following
 from farm.steps.scratch import scratch_folder
-from farm.steps.work import Work
+from farm.steps.work import Drained, Work, stays
 from farm.store import keys
 from farm.telemetry import log
 
@@ -48,14 +48,22 @@ RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
 
 
-def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception] = TimeoutError) -> Step | None:
+def perform(
+    place: Place,
+    job_id: str,
+    step: Step,
+    *,
+    time_is_up: type[Exception] = TimeoutError,
+    leaving: Callable[[], bool] = stays,
+) -> Step | None:
     """Sees to it that a step is done, and returns the step whose message is now the caller's to send, if any.
 
-    None also when the job has ended or another works on the step. Raises the FarmError that ended the job.
+    None also when the job has ended or another works on the step. Raises the FarmError that ended the job, and Drained
+    once `leaving` says that this worker is asked to go: then the message of this step is for another.
     """
     if place.registry.job(job_id).ended:
         return None
-    if place.registry.product(job_id, step.product) is None and not _attempt(place, job_id, step, time_is_up):
+    if place.registry.product(job_id, step.product) is None and not _attempt(place, job_id, step, time_is_up, leaving):
         return None
     if step.station == "generate":
         publish(place, job_id)
@@ -82,22 +90,22 @@ def due(place: Place, job_id: str) -> Step | None:
     return step if place.registry.ring(job_id, step.product, window_s=SENDING_S) else None
 
 
-def _attempt(place: Place, job_id: str, step: Step, time_is_up: type[Exception]) -> bool:
+def _attempt(place: Place, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]) -> bool:
     """Whether this attempt made the product; False when another works on it, took it over or shall try again."""
     lease = _lease(place, job_id, step)
     if lease is None:
         return False
     log("step_started", job_id=job_id, product=step.product, attempt=lease.attempts)
     try:
-        goods = _make(place, step, lease)
+        goods = _make(place, step, lease, leaving)
     except Cancelled as stopped:
         log("step_stopped", job_id=job_id, product=step.product, reason=stopped.message)
         return False
     except Exception as error:
         _settle(place, lease, step, _named(error, step, time_is_up))
         return False
-    except BaseException:  # the worker is being shut down: whoever comes next need not wait for the lease to run out
-        place.registry.give_back(lease, after_s=0)
+    except BaseException as stopped:  # the worker is being shut down; whoever comes next need not wait for the lease
+        _hand_back(place, lease, step, stopped)
         raise
     made = place.registry.commit(lease, goods)
     log("step_made" if made else "step_outrun", job_id=job_id, product=step.product, **goods["timings"])
@@ -113,11 +121,12 @@ def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
         raise
 
 
-def _make(place: Place, step: Step, lease: Lease) -> dict[str, Any]:
+def _make(place: Place, step: Step, lease: Lease, leaving: Callable[[], bool]) -> dict[str, Any]:
     bench: Callable[[Work], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.station}"), step.station)
     request = place.registry.request(lease.job_id)
     with _renewed(place, lease) as lost, scratch_folder(lease.job_id) as scratch:
-        work = Work(place, step, lease, request, scratch, lost)
+        work = Work(place, step, lease, request, scratch, lost, leaving)
+        work.make_way()
         goods = {**bench(work), "timings": work.timings, "attempt": lease.fence, "made_of": work.made_of}
         work.put(json.dumps(goods).encode(), keys.GOODS)
         return goods
@@ -167,13 +176,25 @@ def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
     mine = place.registry.give_back(lease, after_s=pause_s)
     if again or not mine:
         return
-    _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage)
-    raise error
+    if _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage):
+        raise error
 
 
-def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> None:
-    place.registry.fail(job_id, error, at_stage=at_stage)
+def _hand_back(place: Place, lease: Lease, step: Step, stopped: BaseException) -> None:
+    """Leaves a step that is not to blame to the next worker, uncounted.
+
+    A drained worker's message is back in its queue in a moment, so nobody rings for it meanwhile.
+    """
+    back_s = place.settings.lease_s if isinstance(stopped, Drained) else 0
+    place.registry.give_back(lease, after_s=back_s, counted=False)
+    log("step_handed_back", job_id=lease.job_id, product=step.product, reason=type(stopped).__name__)
+
+
+def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> bool:
+    """Whether the job ends with this error; it may have ended already."""
+    failed = place.registry.fail(job_id, error, at_stage=at_stage)
     close(place, job_id)
+    return failed
 
 
 def _chunks(place: Place, job_id: str) -> int:

@@ -83,6 +83,7 @@ def _sound(work: Work, source: str, field: str) -> str:
 
 def _bring(work: Work, source: str, field: str, max_bytes: int) -> tuple[str, Path]:
     """A source as a store key and as a local file."""
+    work.make_way()
     if not source.startswith(keys.SCHEME):
         path = work.scratch / field
         timeout_s, allow = work.settings.fetch_timeout_s, work.settings.fetch_allow

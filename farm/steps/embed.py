@@ -96,6 +96,7 @@ def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]
 def _embedding(work: Work, samples: NDArray[np.float32]) -> str:
     from farm.model.checkpoints import ready
 
+    work.make_way()
     folder = ready(preset(work.settings.preset), work.settings.weights_folder)
     make = lambda: _encoder(folder).embed(samples)  # noqa: E731
     return remembered(work, "speech", folder / "audio_encoder", samples.tobytes(), make)

@@ -22,6 +22,7 @@ def mux(work: Work) -> dict[str, Any]:
     with work.timed("mux"):
         files = _files(work)
     work.report("muxing_ok")
+    work.make_way()
     work.report("upload_started")
     with work.timed("upload"):
         stored = {kind: work.put(path, path.name) for kind, path in files.items()}

@@ -22,7 +22,12 @@ class Progress:
         self.last: dict[str, float] = {}
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """One of `pre`, `sampling` (before the first and after each step) and `decode`; raises Cancelled."""
+        """One of `pre`, `sampling` (before the first and after each step) and `decode`; raises Cancelled or Drained.
+
+        A worker that is asked to go still decodes what it has sampled: that takes less time than sampling it again.
+        """
+        if stage == "pre" or (stage == "sampling" and done < total):
+            self.work.make_way()
         now = time.monotonic()
         self.first.setdefault(stage, now)
         self.last[stage] = now

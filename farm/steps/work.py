@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,21 @@ from farm.steps.route import Step
 from farm.store import Store, keys
 
 
+class Drained(BaseException):
+    """This worker is asked to go, and another does the step. Like SystemExit no failure, so nobody takes it for one."""
+
+
+def stays() -> bool:
+    """What `leaving` says of a worker that nobody asks to go: False."""
+    return False
+
+
 @dataclass(frozen=True)
 class Work:
-    """One attempt: `scratch` is a folder of its own that goes when it ends, `lost` is set when another took over."""
+    """One attempt: `scratch` is a folder of its own that goes when it ends, `lost` is set when another took over.
+
+    `leaving` says whether this worker is asked to go.
+    """
 
     place: Place
     step: Step
@@ -29,6 +41,7 @@ class Work:
     request: JobRequest
     scratch: Path
     lost: threading.Event
+    leaving: Callable[[], bool] = stays
     timings: dict[str, int] = field(default_factory=dict)
     made_of: dict[str, int] = field(default_factory=dict)
     """Of each product that was read the attempt that made it."""
@@ -51,6 +64,11 @@ class Work:
             raise Cancelled(f"another worker took {self.step.product} over; this attempt stops at {stage}")
         pct = STAGES[stage] if pct is None else pct
         self.place.registry.report(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
+
+    def make_way(self) -> None:
+        """Raises Drained if this worker is asked to go; called wherever stopping loses less than going on takes."""
+        if self.leaving():
+            raise Drained(f"this worker is asked to go; {self.step.product} is another's now")
 
     def goods(self, step: Step) -> dict[str, Any]:
         """What an earlier step made."""

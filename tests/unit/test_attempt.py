@@ -21,6 +21,7 @@ from farm.steps import archive
 from farm.steps.attempt import RETRY_AFTER_S, due, perform
 from farm.steps.place import Place
 from farm.steps.route import FIRST, Step
+from farm.steps.work import Drained
 from farm.store import keys
 from farm.store.memory import MemoryStore
 
@@ -318,11 +319,73 @@ def test_a_worker_that_is_shut_down_gives_its_step_back_at_once(writing):
     assert (writing.state(), due(writing.place, "a")) == ("running", FIRST)
 
 
+def test_a_worker_that_is_shut_down_again_and_again_does_not_use_up_the_attempts(writing):
+    def shut_down() -> None:
+        raise SystemExit
+
+    for _ in range(writing.place.settings.max_attempts + 1):
+        writing.store.events = [shut_down]
+        with pytest.raises(SystemExit):
+            perform(writing.place, "a", FIRST)
+    assert perform(writing.place, "a", FIRST) == EMBED
+
+
+def test_a_worker_that_is_asked_to_go_begins_nothing(writing):
+    stored = sorted(writing.store.keys(""))
+    with pytest.raises(Drained, match="this worker is asked to go; download is another's now"):
+        perform(writing.place, "a", FIRST, leaving=lambda: True)
+    assert (writing.state(), sorted(writing.store.keys(""))) == ("queued", stored)
+
+
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_worker_that_is_asked_to_go_stops_before_the_next_file(entered, asked):
+    answers = iter([*[False] * asked, True])
+    with pytest.raises(Drained):
+        perform(entered.place, "a", FIRST, leaving=lambda: next(answers))
+    assert entered.product(FIRST) is None
+
+
+def test_the_step_of_a_worker_that_went_is_for_whoever_has_its_message(entered):
+    with pytest.raises(Drained):
+        perform(entered.place, "a", FIRST, leaving=lambda: True)
+    assert perform(entered.place, "a", FIRST) == EMBED
+
+
+def test_the_message_of_a_worker_that_went_has_a_lease_long_to_be_taken(entered):
+    with pytest.raises(Drained):
+        perform(entered.place, "a", FIRST, leaving=lambda: True)
+    assert due(entered.place, "a") is None
+    entered.clock.ahead_s += entered.place.settings.lease_s
+    assert due(entered.place, "a") == FIRST
+
+
+def test_workers_that_are_asked_to_go_do_not_use_up_the_attempts(entered):
+    for _ in range(entered.place.settings.max_attempts + 1):
+        with pytest.raises(Drained):
+            perform(entered.place, "a", FIRST, leaving=lambda: True)
+    assert perform(entered.place, "a", FIRST) == EMBED
+
+
+def test_what_is_made_already_goes_on_though_its_worker_is_asked_to_go(entered):
+    entered.another_makes(FIRST)
+    assert perform(entered.place, "a", FIRST, leaving=lambda: True) == EMBED
+
+
 def test_a_job_that_is_cancelled_under_way_stops_and_stays_cancelled(writing):
     writing.store.events = [lambda: writing.place.registry.cancel("a", by="the caller")]
     assert perform(writing.place, "a", FIRST) is None
     assert (writing.state(), writing.product(FIRST)) == ("cancelled", None)
     assert writing.failure().message == "cancelled by the caller at downloads_started"
+
+
+def test_a_failure_of_a_job_that_was_cancelled_meanwhile_is_nobodys(writing):
+    def cancelled_and_then_broken() -> None:
+        writing.place.registry.cancel("a", by="the caller")
+        raise UploadFailed("the disk is full", retryable=False)
+
+    writing.store.events = [cancelled_and_then_broken]
+    assert perform(writing.place, "a", FIRST) is None
+    assert (writing.state(), writing.failure().code) == ("cancelled", "E_CANCELLED")
 
 
 def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
@@ -487,6 +550,18 @@ def test_the_result_lists_what_the_store_holds(finished):
     assert [artifact.type for artifact in result.artifacts] == ["video", "thumbnail", "manifest"]
     assert finished.store.size(finished.product(MUX)["video"]) == result.video.bytes
     assert finished.product(MUX)["video"].endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
+
+
+@pytest.mark.parametrize("step", [EMBED, MUX], ids=lambda step: step.product)
+def test_a_worker_that_is_asked_to_go_in_the_middle_stops_there(finished, step):
+    job_id = f"asked-{step.product}"
+    finished.place.registry.add(job_id, finished.place.registry.request("a"))
+    for before in WAY[: WAY.index(step)]:
+        finished.another_makes(before, job_id, **finished.product(before))
+    answers = iter([False, True])
+    with pytest.raises(Drained):
+        perform(finished.place, job_id, step, leaving=lambda: next(answers))
+    assert finished.place.registry.product(job_id, step.product) is None
 
 
 def test_a_chunk_made_again_after_a_crash_is_the_same_bit_for_bit(finished):

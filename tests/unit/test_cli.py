@@ -299,6 +299,13 @@ def test_cancel_ends_a_job_once(run, farm):
     assert run("cancel", job.id).stdout == "it had ended already: cancelled\n"
 
 
+def test_cancel_ends_many_jobs_and_says_which(run, farm):
+    first, second = farm.submit(GIVEN), farm.submit(GIVEN)
+    second.cancel()
+    said = run("cancel", first.id, second.id).stdout.splitlines()
+    assert said == [f"{first.id}  cancelled", f"{second.id}  it had ended already: cancelled"]
+
+
 def test_jobs_are_listed_newest_first(run, farm):
     ids = [farm.submit(GIVEN).id for _ in range(3)]
     assert [line.split()[0] for line in run("jobs").stdout.splitlines()] == ids[::-1]

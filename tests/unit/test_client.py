@@ -281,6 +281,23 @@ def test_a_cancelled_job_says_by_whom(farm):
         job.result(timeout_s=1)
 
 
+def test_many_jobs_are_cancelled_at_once(farm):
+    jobs = [farm.submit(GIVEN) for _ in range(3)]
+    jobs[1].cancel()
+    ids = [job.id for job in jobs]
+    assert farm.cancel([*ids, ids[0]], by="the operator") == dict(zip(ids, [True, False, True], strict=True))
+    assert [job.status().state for job in jobs] == ["cancelled"] * 3
+    with pytest.raises(Cancelled, match="cancelled by the operator"):
+        jobs[2].result(timeout_s=1)
+
+
+def test_no_job_is_cancelled_if_one_is_unknown(farm):
+    job = farm.submit(GIVEN)
+    with pytest.raises(InvalidInput, match="job_id: got 'nobody'"):
+        farm.cancel([job.id, "nobody"])
+    assert job.status().state == "queued"
+
+
 def test_the_video_can_be_saved(farm, tmp_path):
     path = finished(farm).save(tmp_path / "out.mp4")
     assert (path, path.read_bytes()) == (tmp_path / "out.mp4", b"the video")

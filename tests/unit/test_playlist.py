@@ -101,6 +101,12 @@ def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(place):
     assert Job(place, "a").playlist() == place.store.url(keys.playlist("a"))
 
 
+def test_a_job_whose_playlist_grows_is_still_live(place):
+    chunk(place, 0)
+    publish(place, "a")
+    assert place.registry.live() == ["a"]
+
+
 def test_each_chunk_appends_and_changes_no_line(place):
     chunk(place, 0)
     publish(place, "a")
@@ -183,6 +189,29 @@ def test_a_job_that_ends_with_a_video_closes_it(place):
     commit(place, Step("mux"), result={"job_id": "a", "status": "success"})
     perform(place, "a", Step("mux"))
     assert (listed(place), lines(place)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
+
+
+def test_who_closes_it_leaves_nothing_to_the_reaper(place):
+    chunk(place, 0)
+    Job(place, "a").cancel()
+    assert place.registry.closing() == []
+
+
+def test_what_the_canceller_left_open_is_closed_by_whoever_looks(place):
+    # Given a canceller that died before it wrote the playlist
+    chunk(place, 0)
+    publish(place, "a")
+    place.registry.cancel("a", by="somebody")
+    assert place.registry.closing() == ["a"]
+    publish(place, "a")
+    assert (lines(place)[-1], place.registry.closing()) == (END, [])
+
+
+def test_one_that_could_not_be_closed_is_left_to_the_reaper(place):
+    chunk(place, 0)
+    place.store.events = [fails(UploadFailed("the disk is full"))]
+    Job(place, "a").cancel()
+    assert place.registry.closing() == ["a"]
 
 
 def test_a_cancel_that_comes_while_it_is_written_closes_it_all_the_same(place):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from farm.settings import Settings
 from farm.steps.place import Place
 from farm.steps.progress import Progress
 from farm.steps.route import Step
-from farm.steps.work import Work
+from farm.steps.work import Drained, Work, stays
 from farm.store import open_store
 
 REQUEST = JobRequest(
@@ -23,13 +24,13 @@ REQUEST = JobRequest(
 )
 
 
-def working(tmp_path: Path, step: Step) -> Work:
+def working(tmp_path: Path, step: Step, leaving: Callable[[], bool] = stays) -> Work:
     """An attempt at a step of the job `a`."""
     place = Place(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
     place.registry.add("a", REQUEST)
     lease = place.registry.take("a", step.product, lease_s=60, max_attempts=3)
     assert lease
-    return Work(place, step, lease, REQUEST, tmp_path, threading.Event())
+    return Work(place, step, lease, REQUEST, tmp_path, threading.Event(), leaving)
 
 
 def make_chunk(progress: Progress, steps: int) -> None:
@@ -50,6 +51,25 @@ def test_a_chunk_passes_through_the_contracts_stages(tmp_path):
     make_chunk(Progress(work, 1), steps=2)
     stages = ["pre", "sampling_0", "sampling_50", "sampling_100", "decode", "decode"]
     assert [event.stage for event in events(work)] == [f"chunk_0_{stage}" for stage in stages]
+
+
+@pytest.mark.parametrize("reached", [("pre", 0, 1), ("sampling", 0, 4), ("sampling", 3, 4)], ids=str)
+def test_a_worker_that_is_asked_to_go_stops_at_the_next_denoise_step(tmp_path, reached):
+    asked = threading.Event()
+    progress = Progress(working(tmp_path, Step("generate", 0), asked.is_set), 1)
+    progress.report("pre", 0, 1)
+    asked.set()
+    with pytest.raises(Drained):
+        progress.report(*reached)
+
+
+@pytest.mark.parametrize("reached", [("sampling", 4, 4), ("decode", 0, 1)], ids=str)
+def test_a_worker_that_is_asked_to_go_finishes_a_chunk_that_is_sampled(tmp_path, reached):
+    asked = threading.Event()
+    progress = Progress(working(tmp_path, Step("generate", 0), asked.is_set), 1)
+    progress.report("pre", 0, 1)
+    asked.set()
+    progress.report(*reached)
 
 
 def test_one_chunk_fills_the_room_between_20_and_85_percent(tmp_path):

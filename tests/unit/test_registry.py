@@ -342,6 +342,48 @@ def test_a_job_that_has_ended_cannot_be_cancelled(entered):
     assert entered.job("a").state == "success"
 
 
+def test_an_ended_job_is_closing_until_somebody_says_that_all_is_done(entered):
+    assert entered.closing() == []
+    entered.cancel("a", by="the caller")
+    assert entered.closing() == ["a"]
+    entered.closed("a")
+    assert entered.closing() == []
+
+
+@pytest.fixture
+def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Cancels the job `a` by somebody who dies when it is ended: just before, or right after."""
+
+    def cancel(after: bool) -> None:
+        swap = registry.ledger.swap
+
+        def last(*words: Any) -> bool:
+            if after:
+                swap(*words)
+            raise SystemExit
+
+        with monkeypatch.context() as dying:
+            dying.setattr(registry.ledger, "swap", last)
+            with pytest.raises(SystemExit):
+                registry.cancel("a", by="the caller")
+
+    return cancel
+
+
+def test_a_job_is_closing_though_whoever_ended_it_died_at_once(entered, dies_at):
+    dies_at(after=True)
+    assert (entered.job("a").state, entered.closing()) == ("cancelled", ["a"])
+    entered.closed("a")
+    assert (entered.closing(), entered.live()) == ([], [])
+
+
+def test_a_job_is_not_closing_if_whoever_would_end_it_died_before(entered, dies_at):
+    dies_at(after=False)
+    assert (entered.job("a").state, entered.closing(), entered.live()) == ("queued", [], ["a"])
+    entered.cancel("a", by="another")
+    assert entered.closing() == ["a"]
+
+
 def test_an_unknown_job_cannot_be_cancelled(registry):
     with pytest.raises(InvalidInput, match="nobody"):
         registry.cancel("nobody", by="the caller")
@@ -484,6 +526,13 @@ def test_a_lease_given_back_can_be_taken_at_once_but_is_rung_for_after_its_pause
     time.sleep(2 * SHORT_S)
     assert entered.ring("a", "mux", window_s=60)
     assert take(entered).attempts == 2
+
+
+def test_an_attempt_that_was_broken_off_does_not_count_but_has_a_fence_of_its_own(entered):
+    broken_off = take(entered)
+    entered.give_back(broken_off, after_s=0, counted=False)
+    again = take(entered)
+    assert (again.attempts, again.fence) == (1, broken_off.fence + 1)
 
 
 def test_the_loser_of_a_lease_cannot_give_it_back(entered):
