@@ -141,6 +141,6 @@ def test_a_playlist_that_the_canceller_left_open_is_closed_by_the_reaper(farm: F
     farm.place.registry.cancel(job.id, by="somebody who dies right after")
 
     eventually(lambda: farm.place.store.get(key).endswith(b"#EXT-X-ENDLIST\n"), 10)
-    eventually(lambda: job.id not in farm.place.registry.closing(), 10)
+    eventually(lambda: job.id not in farm.place.registry.live(), 10)
     time.sleep(0.5)
     assert farm.place.store.get(key).count(b"ENDLIST") == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farm.client import Job
-from farm.errors import DownloadFailed, FarmUnreachable, UploadFailed
+from farm.errors import UploadFailed
 from farm.job import JobRequest
 from farm.registry import open_registry
 from farm.settings import Settings
@@ -194,7 +194,7 @@ def test_a_job_that_ends_with_a_video_closes_it(place):
 def test_who_closes_it_leaves_nothing_to_the_reaper(place):
     chunk(place, 0)
     Job(place, "a").cancel()
-    assert place.registry.closing() == []
+    assert place.registry.live() == []
 
 
 def test_what_the_canceller_left_open_is_closed_by_whoever_looks(place):
@@ -202,50 +202,6 @@ def test_what_the_canceller_left_open_is_closed_by_whoever_looks(place):
     chunk(place, 0)
     publish(place, "a")
     place.registry.cancel("a", by="somebody")
-    assert place.registry.closing() == ["a"]
-    publish(place, "a")
-    assert (lines(place)[-1], place.registry.closing()) == (END, [])
-
-
-def test_one_that_could_not_be_closed_is_left_to_the_reaper(place):
-    chunk(place, 0)
-    place.store.events = [fails(UploadFailed("the disk is full"))]
-    Job(place, "a").cancel()
-    assert place.registry.closing() == ["a"]
-
-
-def test_a_cancel_that_comes_while_it_is_written_closes_it_all_the_same(place):
-    chunk(place, 0)
-    place.store.events = [lambda: Job(place, "a").cancel()]
-    publish(place, "a")
-    assert lines(place)[-1] == END
-
-
-def test_who_writes_late_takes_no_chunk_away(place):
-    # Given a worker that stalls as it writes, until another has made and listed the next chunk
-    chunk(place, 0)
-
-    def meanwhile() -> None:
-        chunk(place, 1)
-        publish(place, "a")
-
-    place.store.events = [meanwhile]
-    publish(place, "a")
-    assert listed(place) == ["0.m4s", "1.m4s"]
-
-
-@pytest.mark.parametrize("error", [UploadFailed("the disk is full"), FarmUnreachable("no store")])
-def test_a_store_that_does_not_take_it_stops_no_job(place, error):
-    chunk(place, 0)
-    place.store.events = [fails(error)]
-    assert perform(place, "a", Step("generate", 0)) == Step("generate", 1)
-    # and the next chunk lists both
-    chunk(place, 1)
-    perform(place, "a", Step("generate", 1))
-    assert listed(place) == ["0.m4s", "1.m4s"]
-
-
-def test_a_failure_before_any_chunk_leaves_none(place):
-    place.registry.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
-    publish(place, "a")
-    assert place.store.size(keys.playlist("a")) is None
+    assert place.registry.live() == ["a"]
+    due(place, "a")
+    assert (lines(place)[-1], place.registry.live()) == (END, [])

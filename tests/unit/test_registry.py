@@ -342,14 +342,6 @@ def test_a_job_that_has_ended_cannot_be_cancelled(entered):
     assert entered.job("a").state == "success"
 
 
-def test_an_ended_job_is_closing_until_somebody_says_that_all_is_done(entered):
-    assert entered.closing() == []
-    entered.cancel("a", by="the caller")
-    assert entered.closing() == ["a"]
-    entered.closed("a")
-    assert entered.closing() == []
-
-
 @pytest.fixture
 def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Cancels the job `a` by somebody who dies when it is ended: just before, or right after."""
@@ -370,18 +362,16 @@ def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bo
     return cancel
 
 
-def test_a_job_is_closing_though_whoever_ended_it_died_at_once(entered, dies_at):
+def test_a_job_stays_live_though_whoever_ended_it_died_at_once(entered, dies_at):
     dies_at(after=True)
-    assert (entered.job("a").state, entered.closing()) == ("cancelled", ["a"])
-    entered.closed("a")
-    assert (entered.closing(), entered.live()) == ([], [])
+    assert (entered.job("a").state, entered.live()) == ("cancelled", ["a"])
+    entered.close("a")
+    assert entered.live() == []
 
 
-def test_a_job_is_not_closing_if_whoever_would_end_it_died_before(entered, dies_at):
+def test_a_job_has_not_ended_if_whoever_would_end_it_died_before(entered, dies_at):
     dies_at(after=False)
-    assert (entered.job("a").state, entered.closing(), entered.live()) == ("queued", [], ["a"])
-    entered.cancel("a", by="another")
-    assert entered.closing() == ["a"]
+    assert (entered.job("a").state, entered.live()) == ("queued", ["a"])
 
 
 def test_an_unknown_job_cannot_be_cancelled(registry):
