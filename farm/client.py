@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Result
-from farm.registry import open_registry
+from farm.registry import SENDING_S, open_registry
 from farm.settings import Settings
 from farm.steps import archive
 from farm.steps.archive import close
@@ -56,7 +56,7 @@ class Farm:
         entered = self._without_files(_with_seed(entered))
         archive.enter(self.place, job_id, entered)
         self.place.registry.add(job_id, entered)
-        if self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s):
+        if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
             self._send(job_id, FIRST)
         return self.job(job_id)
 

@@ -25,7 +25,8 @@ def ticket(app: Celery, place: Place, job_id: str, step: Step) -> Signature:
 
 def send(app: Celery, place: Place, job_id: str, step: Step) -> None:
     """Sends the chain from a step to the end; there is one `generate` in it, and each chunk puts the next one in."""
-    tickets = [ticket(app, place, job_id, step)]
-    while (after := following(step, chunks=step.chunk + 1)) is not None:
-        tickets.append(ticket(app, place, job_id, step := after))
-    chain(*tickets).apply_async()
+    way = [step]
+    while (after := following(way[-1], chunks=way[-1].chunk + 1)) is not None:
+        way.append(after)
+    chain(*(ticket(app, place, job_id, each) for each in way)).apply_async()
+    place.registry.sent(job_id, step.product, window_s=place.settings.ring_s)

@@ -12,7 +12,7 @@ from miniature.acting import Pose, acted, still
 from miniature.face import Dice, Face, Place, people, places
 from miniature.painting import Canvas, Where, grid, person
 
-MOUTH, EYES = 8.0, 3.0
+MOUTH, EYES = 20.0, 3.0
 """How much more a pixel of the mouth or of the eyes counts than one of the wall."""
 
 

@@ -31,6 +31,9 @@ FRAMES, MOTION_FRAMES = 81, 9
 SHOWN = slice(3, None)
 """A clip begins with its picture, whose mouth says nothing."""
 
+QUIET = slice(9, None)
+"""By then, a mouth that was open in the picture and has nothing to say has closed."""
+
 QUICK = Sampling(steps=4, text_scale=1.0, audio_scale=1.0)
 USUAL = Sampling(steps=8)
 """With the contract's guidance, three passes a step."""
@@ -100,7 +103,7 @@ def one_speaker(camera: Camera, voices: Voices) -> Iterator[Figures]:
             "correlation": correlation(seen[SHOWN], wanted[SHOWN]),
             "lag": abs(lag(seen[SHOWN], wanted[SHOWN])),
             "wrong_audio": correlation(seen[SHOWN], other[SHOWN]),
-            "silent_movement": float(silent[SHOWN].std() / seen[SHOWN].std()),
+            "silent_movement": float(silent[QUIET].std() / seen[QUIET].std()),
             "identity_db": float(same.mean()),
             "first_frame_db": float(same[0] - same.mean()),
         }

@@ -17,6 +17,11 @@ from miniature.clips import Clips
 from miniature.studio import Studio
 
 FRAMES, MOTION_LATENTS = 81, 3
+
+MOST_WORN = 4
+"""Times at most that what a clip goes on from was decoded and encoded again. A model that learns to take the face from
+the picture instead does not lose it over a long video."""
+
 RECORDING_S = 12.0
 """A clip hears a piece of a recording that was encoded as a whole, as it will be."""
 
@@ -78,7 +83,7 @@ class Teacher:
     def _made(self, dice: torch.Generator, batch: int, speakers: int, size: tuple[int, int]) -> Lessons:
         heard, said = self.studio.spoken(dice, batch, speakers, RECORDING_S)
         start, begins, rounds = (int(each) for each in torch.randint(0, 200, (3,), generator=dice, device=dice.device))
-        begins, rounds = begins % 2 == 0, rounds % 3
+        begins, rounds = begins % 2 == 0, rounds % (MOST_WORN + 1)
         start = max(LOOK_BEHIND, start)
         clips = self.studio.filmed(dice, said, start, FRAMES, size, begins=begins)
         rows = embeddings(self.hear, heard.flatten(0, 1)).unflatten(0, (batch, speakers))
@@ -103,7 +108,7 @@ class Teacher:
         motion = latents[:, :, :MOTION_LATENTS]
         for _ in range(rounds):
             motion = self.vae.encode(self.vae.decode(motion))
-        amount = 0.1 * rounds * torch.rand(len(motion), 1, 1, 1, 1, generator=dice, device=dice.device)
+        amount = 0.05 * rounds * torch.rand(len(motion), 1, 1, 1, 1, generator=dice, device=dice.device)
         return motion + amount * torch.randn(motion.shape, generator=dice, device=dice.device)
 
 

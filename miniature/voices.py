@@ -145,8 +145,8 @@ class Voices:
         """What is heard and, of that, what is spoken: float32 [B, n] each, at 16 kHz.
 
         Sentences by voices and at speeds of all sorts, with pauses. In three of ten recordings a stretch is silenced,
-        most often a short one, and in one of ten nobody speaks. In two of five there is a noise, 5 to 30 dB below the
-        voice, whether anybody speaks or not.
+        most often a short one, and in one of eight nobody speaks. In half of them there is a noise, 5 to 30 dB below
+        the voice, whether anybody speaks or not.
         """
         draw = partial(self._draw, batch, generator)
         spoken = self.sentences(batch, seconds, generator)
@@ -154,7 +154,7 @@ class Voices:
         clock = torch.arange(samples, device=self.device)
         begin, length = draw(0, samples), draw(0.05, 0.95) ** 2 * samples
         spoken[(draw(0, 1) < 0.3) & (clock >= begin) & (clock < begin + length)] = 0
-        spoken *= draw(0, 1) >= 0.1
+        spoken *= draw(0, 1) >= 0.12
         noise = self._noises(batch, seconds, generator) * self.amplitude * 10 ** (-draw(5, 30) / 20)
         gain = 10 ** draw(-0.5, 0.3)
         return gain * (spoken + noise), gain * spoken
@@ -195,9 +195,9 @@ class Voices:
         return sound * inside / 32768
 
     def _noises(self, batch: int, seconds: float, generator: Generator) -> Tensor:
-        """[B, n]: two rows of five at a mean power of 1, of all sorts, the others silent."""
+        """[B, n]: every other row at a mean power of 1, of all sorts, the others silent."""
         makes = (colours, hum, music, lambda rows, _, dice: crowd(self.sentences(rows, seconds, dice), dice))
-        sort = self._draw(batch, generator, 0, len(makes) / 0.4).squeeze(1).long()
+        sort = self._draw(batch, generator, 0, len(makes) / 0.5).squeeze(1).long()
         noises = torch.zeros(batch, round(seconds * RATE), device=self.device)
         for index, make in enumerate(makes):
             if rows := int((sort == index).sum()):

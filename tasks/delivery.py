@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
@@ -21,6 +22,14 @@ def place() -> Place:
     return open_place(settings)
 
 
+class Ticket(Task):
+    """A message of the chain; when one has succeeded, Celery has sent the next."""
+
+    def on_success(self, retval: str, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if product := getattr(self.request, "sends", None):
+            place().registry.sent(args[0], product, window_s=settings.ring_s)
+
+
 def deliver(task: Task, job_id: str, step: Step) -> str:
     """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, a copy ends it."""
     after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded)
@@ -31,4 +40,5 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
         return f"{step.product}: nothing to send"
     if after.station == step.station:
         rest.append(ticket(app, place(), job_id, after))
+    task.request.sends = after.product
     return f"{step.product}: on to {after.product}"

@@ -27,6 +27,10 @@ LAST_WORD_S = 1.0
 """A job ends before its last event is told; if none comes for so long, whoever ended it died in between."""
 
 
+SENDING_S = 15.0
+"""Between the right to send a message and the word that it was sent; whoever needs longer is thought to have died."""
+
+
 class Ledger(Protocol):
     """Texts changed by compare-and-set, append-only streams, indices sorted by a number, and one clock for all."""
 
@@ -188,7 +192,10 @@ class Registry:
     # Steps
 
     def ring(self, job_id: str, product: str, *, window_s: float) -> bool:
-        """Whether the caller may send the message for a product now; True to one caller alone."""
+        """Whether the caller may send the message for a product now; True to one caller alone.
+
+        Who does not say `sent` within the window is taken for dead, and the next one may send it.
+        """
         now = self.ledger.now()
 
         def rung(record: Record) -> Record | None:
@@ -197,6 +204,19 @@ class Registry:
             return {**record, "rings": record.get("rings", 0) + 1, "rung_at": now, "rung_until": now + window_s}
 
         return self._change(_key(job_id, product), rung) is not None
+
+    def sent(self, job_id: str, product: str, *, window_s: float) -> None:
+        """Notes that the message which was rung for is on its way: nobody rings again within the window.
+
+        Not if it has arrived already: whoever took it has the say.
+        """
+        now = self.ledger.now()
+
+        def waiting(record: Record) -> Record | None:
+            arrived = record.get("taken_at", 0) >= record.get("rung_at", 0)
+            return None if arrived or "goods" in record else {**record, "rung_until": now + window_s}
+
+        self._change(_key(job_id, product), waiting)
 
     def rings(self, job_id: str, product: str) -> int:
         """How often the message for a product was sent."""

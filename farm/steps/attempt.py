@@ -26,7 +26,7 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.job import Result
-from farm.registry import Lease
+from farm.registry import SENDING_S, Lease
 from farm.steps.archive import close
 from farm.steps.place import Place
 from farm.steps.playlist import publish
@@ -63,7 +63,7 @@ def perform(place: Place, job_id: str, step: Step, *, time_is_up: type[Exception
     if after is None:
         _finish(place, job_id, step)
         return None
-    return after if place.registry.ring(job_id, after.product, window_s=place.settings.ring_s) else None
+    return after if place.registry.ring(job_id, after.product, window_s=SENDING_S) else None
 
 
 def due(place: Place, job_id: str) -> Step | None:
@@ -79,7 +79,7 @@ def due(place: Place, job_id: str) -> Step | None:
             _finish(place, job_id, step)
             return None
         step = after
-    return step if place.registry.ring(job_id, step.product, window_s=place.settings.ring_s) else None
+    return step if place.registry.ring(job_id, step.product, window_s=SENDING_S) else None
 
 
 def _attempt(place: Place, job_id: str, step: Step, time_is_up: type[Exception]) -> bool:

@@ -362,6 +362,21 @@ def test_a_message_may_be_sent_again_when_its_window_is_over(entered):
     assert entered.rings("a", "mux") == 2
 
 
+def test_a_message_that_was_sent_may_wait_in_its_queue(entered):
+    entered.ring("a", "mux", window_s=SHORT_S)
+    entered.sent("a", "mux", window_s=60)
+    time.sleep(2 * SHORT_S)
+    assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_that_has_arrived_is_not_waited_for(entered):
+    entered.ring("a", "mux", window_s=60)
+    lease = take(entered)
+    entered.give_back(lease, after_s=0)
+    entered.sent("a", "mux", window_s=60)
+    assert entered.ring("a", "mux", window_s=60)
+
+
 def test_each_product_has_a_message_of_its_own(entered):
     assert entered.ring("a", "generate-0000", window_s=60)
     assert entered.ring("a", "generate-0001", window_s=60)

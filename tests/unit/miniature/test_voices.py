@@ -264,19 +264,19 @@ def test_some_recordings_have_a_silence_that_is_longer_than_any_pause(stored: Pa
     assert longest_s(spoken[spoken.any(dim=1)]) > 2
 
 
-def test_one_recording_in_ten_holds_no_speech(drawn: tuple[Tensor, Tensor]) -> None:
+def test_one_recording_in_eight_holds_no_speech(drawn: tuple[Tensor, Tensor]) -> None:
     heard, spoken = drawn
     silent = (spoken == 0).all(dim=1)
-    assert 0.05 < silent.float().mean() < 0.15
+    assert 0.08 < silent.float().mean() < 0.17
     # and in some of those there is nothing but noise
     assert 0 < (heard[silent] != 0).any(dim=1).float().mean() < 1
 
 
-def test_two_recordings_in_five_are_noisy_5_to_30_db_below_the_voice(drawn: tuple[Tensor, Tensor]) -> None:
+def test_every_other_recording_is_noisy_5_to_30_db_below_the_voice(drawn: tuple[Tensor, Tensor]) -> None:
     heard, spoken = drawn
     noise = (heard - spoken).square().mean(dim=1)
     noisy = noise > 1e-12
-    assert 0.33 < noisy.float().mean() < 0.47
+    assert 0.43 < noisy.float().mean() < 0.57
     noisy &= (spoken != 0).any(dim=1)
     # given that a clip's loudness is 0.071, and that a recording is louder or quieter as a whole
     loudest = spoken[noisy].abs().amax(dim=1) / 2**0.5
@@ -304,9 +304,9 @@ def test_most_conversations_go_in_turns_and_the_listener_is_wholly_silent(talk: 
     assert 0.7 < (~at_once).float().mean() < 0.95
 
 
-def test_in_most_conversations_both_speak(talk: tuple[Tensor, Tensor]) -> None:
+def test_both_speak_in_about_half_of_the_short_conversations(talk: tuple[Tensor, Tensor]) -> None:
     speaks = (talk[1] != 0).any(dim=2)
-    assert 0.55 < speaks.all(dim=1).float().mean() < 0.8
+    assert 0.35 < speaks.all(dim=1).float().mean() < 0.65
     # and each of the two is the silent one as often
     assert speaks.float().mean(dim=0).diff().abs() < 0.1
 

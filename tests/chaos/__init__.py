@@ -1,0 +1,1 @@
+"""Everything that can break a farm, broken on purpose: `python -m tests.chaos`."""

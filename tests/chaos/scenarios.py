@@ -1,0 +1,203 @@
+"""What is done to a farm while it works, and what must be true afterwards.
+
+A scenario gets a stand that is up and the jobs that it has just been given, and returns when its faults happened, in
+seconds since 1970. `short` and `long` are how many jobs, and how many faults where it can have many.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from farm import Job
+from farm.embedded.worker import QueueName
+from tests.chaos.stand import Stand
+
+Faults = list[float]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`environ` names the workers' settings and their fault; `jobs` are (short, long)."""
+
+    title: str
+    happens: Callable[[Stand, Sequence[Job], int], Faults]
+    jobs: tuple[int, int] = (1, 4)
+    faults: tuple[int, int] = (1, 1)
+    environ: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Of the job contract, for the first job alone."""
+    ends: str | None = None
+    """The error code with which the first job must end."""
+    two_gpu_workers: bool = False
+    """The second one takes no messages until it is told to."""
+
+
+def kills(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
+    """The gpu worker's child, the gpu worker and the cpu worker in turn, at random moments of a chunk."""
+    dice, faults = random.Random(0), []
+    for number in range(times):
+        stand.until(lambda: any("sampling" in job.status().stage for job in jobs) or _all_ended(jobs))
+        time.sleep(dice.uniform(0, 0.5))
+        made = _made(jobs)
+        queue: QueueName = "cpu" if number % 3 == 2 else "gpu"
+        os.kill(stand.children[queue].pid if number % 3 else stand.child(queue), signal.SIGKILL)
+        faults.append(time.time())
+        stand.until(lambda made=made: _made(jobs) > made or _all_ended(jobs))
+    return faults
+
+
+def as_they_are_built(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
+    """The workers carry their fault with them, and note when it strikes."""
+    stand.until(lambda: _all_ended(jobs))
+    return [note.stat().st_mtime for note in (stand.settings.folder / "chaos").glob("*")]
+
+
+def broker_restarts(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
+    faults = []
+    for number in range(times):
+        _while_it_samples(stand, jobs, number)
+        stand.kill_broker()
+        faults.append(time.time())
+        time.sleep(2)
+        stand.start_broker()
+    return faults
+
+
+def connections_drop(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
+    faults = []
+    for number in range(times):
+        _while_it_samples(stand, jobs, number)
+        with redis.Redis.from_url(stand.broker.url) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        faults.append(time.time())
+    return faults
+
+
+def broker_is_away(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
+    """From just before a chunk ends."""
+    _while_it_samples(stand, jobs, 1)
+    stand.kill_broker()
+    time.sleep(seconds)
+    stand.start_broker()
+    return [time.time()]
+
+
+def paused_past_its_lease(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
+    """Two workers believe that a chunk is theirs: one sleeps until the other has made it, and then goes on."""
+    paused = [stand.child("gpu"), stand.children["gpu"].pid]
+    _while_it_samples(stand, jobs, 1)
+    stand.second_gpu_worker(listens=True)
+    made = _made(jobs)
+    for pid in paused:
+        os.kill(pid, signal.SIGSTOP)
+    faults = [time.time()]
+    stand.until(lambda: _made(jobs) > made + 1)
+    for pid in paused:
+        os.kill(pid, signal.SIGCONT)
+    return faults
+
+
+def store_is_read_only(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
+    _while_it_samples(stand, jobs, 1)
+    note = stand.settings.folder / "chaos" / "read_only"
+    note.parent.mkdir(exist_ok=True)
+    note.touch()
+    time.sleep(seconds)
+    note.unlink()
+    return [time.time()]
+
+
+def asked_to_go(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
+    """SIGTERM to the worker of each stage, and a new one."""
+    faults = []
+    for stage in ("downloading", "audio_embedding_started", "chunk_1_", "muxing_started"):
+        stand.until(lambda stage=stage: _reached(jobs[0], stage))
+        queue = "gpu" if stage.startswith("chunk") else "cpu"
+        stand.children[queue].send_signal(signal.SIGTERM)  # type: ignore[index]
+        faults.append(time.time())
+    return faults
+
+
+def _all_ended(jobs: Sequence[Job]) -> bool:
+    return all(job.status().ended for job in jobs)
+
+
+def _made(jobs: Sequence[Job]) -> int:
+    """Products that are there."""
+    registry = jobs[0].place.registry
+    return sum(registry.product(job.id, name) is not None for job in jobs for name in _products(job))
+
+
+def _products(job: Job) -> list[str]:
+    embedded = job.place.registry.product(job.id, "embed") or {"chunks": 0}
+    return ["download", "embed", *(f"generate-{chunk:04d}" for chunk in range(embedded["chunks"])), "mux"]
+
+
+def _while_it_samples(stand: Stand, jobs: Sequence[Job], chunk: int) -> None:
+    """Returns in the middle of a chunk of the first job, if it has not ended."""
+    stand.until(lambda: f"chunk_{chunk}_sampling" in (at := jobs[0].status()).stage or at.ended or at.pct > 90)
+
+
+def _reached(job: Job, stage: str) -> bool:
+    status = job.status()
+    return status.stage.startswith(stage) or status.ended
+
+
+QUICK = {"FARM_LEASE_S": "3", "FARM_REAP_EVERY_S": "1"}
+"""Most scenarios are not about how long a lease is."""
+
+SCENARIOS = {
+    "kills": Scenario(
+        "kill -9 of gpu child, gpu worker, cpu worker in turn",
+        kills,
+        jobs=(2, 10),
+        faults=(3, 30),
+        environ={"FARM_MAX_ATTEMPTS": "20"},
+    ),
+    "made": Scenario(
+        "kill -9 between 'made current' and 'sent next'", as_they_are_built, environ={**QUICK, "CHAOS": "die_when_made"}
+    ),
+    "sent": Scenario(
+        "kill -9 between 'sent next' and the message's end",
+        as_they_are_built,
+        environ={**QUICK, "CHAOS": "die_when_sent"},
+    ),
+    "broker": Scenario("broker killed and started again", broker_restarts, faults=(1, 4), environ=QUICK),
+    "connections": Scenario("connections dropped", connections_drop, faults=(2, 5), environ=QUICK),
+    "away": Scenario("broker gone as a chunk ends", broker_is_away, faults=(8, 60), environ=QUICK),
+    "sight": Scenario(
+        "visibility timeout shorter than a chunk", as_they_are_built, environ={**QUICK, "CHAOS": "short_sight"}
+    ),
+    "paused": Scenario(
+        "two workers hold a chunk: one paused past its lease",
+        paused_past_its_lease,
+        environ=QUICK,
+        two_gpu_workers=True,
+    ),
+    "poison": Scenario(
+        "a job that kills its worker",
+        as_they_are_built,
+        jobs=(2, 4),
+        environ={**QUICK, "CHAOS": "poison"},
+        fields={"prompt": "poison"},
+        ends="E_WORKER_LOST",
+    ),
+    "writes": Scenario(
+        "every third write to the store fails",
+        as_they_are_built,
+        environ={**QUICK, "CHAOS": "refuse_every_third_write"},
+    ),
+    "store": Scenario(
+        "store read-only for 20 s", store_is_read_only, faults=(20, 20), environ={**QUICK, "CHAOS": "read_only"}
+    ),
+    "term": Scenario("SIGTERM in every stage", asked_to_go, environ=QUICK),
+}

@@ -1,0 +1,87 @@
+"""What became of the jobs of a scenario, counted from the workers' logs and the videos."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from farm import Job
+from farm.media.container import frames_of, open_media, picture_stream
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One line of the table."""
+
+    scenario: str
+    submitted: int
+    finished: int
+    ended_otherwise: int
+    lost: int
+    """Jobs that never ended."""
+    different: int
+    """Videos whose frames are not those of an unbroken run."""
+    made_twice: int
+    """Products that were made current more than once."""
+    redone: int
+    """Chunks begun again."""
+    recovered_s: float
+    """The longest time from a fault to the next product."""
+    left: int
+    """Processes that outlived the farm."""
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.different or self.made_twice or self.left)
+
+
+class Logbook:
+    """What the workers of a home wrote, by time."""
+
+    def __init__(self, home: Path) -> None:
+        lines = [
+            line for log in (home / "logs").glob("?pu.log") for line in log.read_text(errors="replace").splitlines()
+        ]
+        entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        self.entries: list[dict[str, Any]] = sorted(entries, key=lambda entry: str(entry["ts"]))
+
+    def times(self, event: str) -> list[float]:
+        """When something happened, in seconds since 1970."""
+        return [_seconds(entry) for entry in self.entries if entry["event"] == event]
+
+    def products(self, event: str) -> Counter[tuple[str, str]]:
+        """How often it happened to each product of each job."""
+        ours = (entry for entry in self.entries if entry["event"] == event)
+        return Counter((entry["job_id"], entry["details"]["product"]) for entry in ours)
+
+    def made_twice(self) -> int:
+        return sum(times > 1 for times in self.products("step_made").values())
+
+    def redone(self) -> int:
+        chunks = {what: times for what, times in self.products("step_started").items() if "generate" in what[1]}
+        return sum(chunks.values()) - len(chunks)
+
+    def recovered_s(self, faults: list[float]) -> float:
+        made = self.times("step_made")
+        waits = [min((at for at in made if at > fault), default=fault) - fault for fault in faults]
+        return max(waits, default=0.0)
+
+
+def pictures(job: Job) -> str:
+    """A digest of every decoded frame of a finished job's video."""
+    url = job.result(timeout_s=1).video.url  # type: ignore[union-attr]  # a finished job has one
+    seen = hashlib.sha256()
+    with open_media(Path(unquote(urlsplit(url).path))) as media:
+        for frame in frames_of(media, picture_stream(media)):
+            seen.update(frame.to_ndarray(format="rgb24").tobytes())
+    return seen.hexdigest()
+
+
+def _seconds(entry: dict[str, Any]) -> float:
+    return datetime.fromisoformat(entry["ts"]).timestamp()

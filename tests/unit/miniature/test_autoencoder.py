@@ -1,0 +1,56 @@
+"""The autoencoder begins with pictures, and what it learns of them is true of videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator
+
+from farm.model.parts import built
+from farm.model.presets import MINIATURE
+from farm.model.vae import VideoAutoencoder
+from miniature.autoencoder import _forgetful, _losses
+from miniature.clips import Clips
+from miniature.studio import Studio
+from miniature.voices import Voices
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    torch.manual_seed(0)
+    statistics = {"latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
+    return _forgetful(built("vae", {**MINIATURE.parts["vae"], **statistics}))
+
+
+def filmed(stored: Path, frames: int) -> Clips:
+    return Studio(Voices(stored)).clips(Generator().manual_seed(0), 2, 1, frames, (32, 48))
+
+
+@torch.no_grad()
+def test_a_video_of_one_picture_is_drawn_as_that_picture_is(model: Any, stored: Path) -> None:
+    vae = VideoAutoencoder(model, latents_in_a_call=20)
+    picture = filmed(stored, 1).video
+    drawn = vae.decode(vae.encode(picture))
+    still = vae.decode(vae.encode(picture.expand(-1, -1, 13, -1, -1)))
+    assert drawn.std() > 0.01
+    torch.testing.assert_close(still, drawn.expand_as(still))
+
+
+@torch.no_grad()
+def test_a_step_has_its_own_noise(model: Any, stored: Path) -> None:
+    clips = filmed(stored, 5)
+    one, same, other = (_losses(model, clips, Generator().manual_seed(seed))["loss"] for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+@torch.no_grad()
+def test_lips_that_are_not_drawn_are_told_from_those_that_are(model: Any, stored: Path) -> None:
+    # given an autoencoder that has learnt nothing yet, mouths that move are missed
+    dice = Generator().manual_seed(0)
+    assert _losses(model, filmed(stored, 41), dice)["lips"] < 0.2
+    # and a picture has none that move
+    assert _losses(model, filmed(stored, 1), dice)["lips"] == 1
