@@ -155,6 +155,16 @@ def test_a_failed_job_stays_failed(entered):
     assert lost.registry.job("a") == before
 
 
+def test_a_job_that_goes_on_is_not_closed(entered):
+    archive.close(entered, "a")
+    assert (archive.end(entered.store, "a"), entered.registry.live()) == (None, ["a"])
+
+
+def test_the_end_of_a_job_that_the_broker_has_lost_is_nothing_to_write_down(place):
+    archive.close(place, "a")
+    assert list(place.store.keys("")) == []
+
+
 def test_a_finished_job_hands_out_its_video(entered, tmp_path):
     entered.store.put("jobs/a/mux/0001/video.mp4", b"the video")
     leave(entered, "mux", 1, {"generate-0000": 1}, result=RESULT, video="jobs/a/mux/0001/video.mp4")
