@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check reference miniature clean
+.PHONY: demo test check reference bench-farm miniature clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test
@@ -10,6 +10,8 @@ check: .venv/tools ## style, types and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
+bench-farm: .venv/tools ## what the farm itself costs, against bare Celery chains
+	$(BIN)/python -m bench.chain
 miniature: .venv/tools ## train the model that comes with the package
 	$(BIN)/python -m miniature
 clean:
