@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
 from farm.job import Event, JobRequest, Result
@@ -430,3 +431,36 @@ def test_two_clients_of_one_broker_see_the_same_book(broker):
 def test_two_registries_in_memory_share_nothing():
     open_registry("memory://").add("a", REQUEST)
     assert open_registry("memory://").jobs(10) == []
+
+
+# The clock
+
+
+def times_asked(broker: str) -> int:
+    """How often a broker was asked what time it is."""
+    with redis.Redis.from_url(broker) as client:
+        return client.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"]
+
+
+def test_the_clock_is_the_brokers(broker):
+    ledger = open_registry(broker).ledger
+    ledger.now()
+    time.sleep(0.4)
+    with redis.Redis.from_url(broker) as client:
+        seconds, microseconds = client.time()
+    assert ledger.now() == pytest.approx(seconds + microseconds / 1e6, abs=0.2)
+
+
+def test_the_broker_is_not_asked_for_the_time_at_every_look(broker):
+    ledger, before = open_registry(broker).ledger, times_asked(broker)
+    assert ledger.now() < ledger.now() < ledger.now()
+    assert times_asked(broker) == before + 1
+
+
+def test_the_broker_is_asked_again_lest_the_clocks_part(broker, monkeypatch):
+    monkeypatch.setattr("farm.registry.redis.CLOCK_S", SHORT_S)
+    ledger, before = open_registry(broker).ledger, times_asked(broker)
+    ledger.now()
+    time.sleep(2 * SHORT_S)
+    ledger.now()
+    assert times_asked(broker) == before + 2
