@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from farm.errors import Cancelled, FarmError, InvalidInput, WorkerLost
@@ -22,6 +23,9 @@ Record = dict[str, Any]
 
 LAST_STAGES = ("completed", "error", "cancelled")
 """A job's last event has one of these stages."""
+
+REMEMBERED = 64
+"""Requests that a process keeps in mind; they never change, and each step of a job asks for its own several times."""
 
 LAST_WORD_S = 1.0
 """A job ends before its last event is told; if none comes for so long, whoever ended it died in between."""
@@ -53,6 +57,7 @@ class Lease:
 class Registry:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self._request = lru_cache(REMEMBERED)(self._read_request)
 
     # Jobs
 
@@ -72,6 +77,10 @@ class Registry:
         return added
 
     def request(self, job_id: str) -> JobRequest:
+        """What a job asks for; InvalidInput if there is no such job."""
+        return self._request(job_id)
+
+    def _read_request(self, job_id: str) -> JobRequest:
         text = self.ledger.get(f"request:{job_id}")
         if text is None:
             raise _unknown(job_id)

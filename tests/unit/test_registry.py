@@ -86,6 +86,17 @@ def test_the_request_comes_back_as_it_was_entered(entered):
     assert entered.request("a") == REQUEST
 
 
+def test_a_request_is_read_once(entered):
+    assert entered.request("a") is entered.request("a")
+
+
+def test_a_request_that_was_asked_for_too_early_is_found_later(registry):
+    with pytest.raises(InvalidInput):
+        registry.request("a")
+    registry.add("a", REQUEST)
+    assert registry.request("a") == REQUEST
+
+
 def test_a_job_is_entered_once(entered):
     report(entered, "downloads_ok", 8)
     assert not entered.add("a", REQUEST.model_copy(update={"prompt": "another"}))
