@@ -11,7 +11,7 @@ step's record decides who may work on it:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -35,6 +35,7 @@ class Ledger(Protocol):
     """Texts changed by compare-and-set, append-only streams, indices sorted by a number, and one clock for all."""
 
     def get(self, key: str) -> str | None: ...
+    def get_all(self, keys: Sequence[str]) -> list[str | None]: ...
     def swap(self, key: str, old: str | None, new: str) -> bool: ...
     def append(self, key: str, text: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
@@ -217,7 +218,12 @@ class Registry:
 
     def product(self, job_id: str, product: str) -> Record | None:
         """The goods of a product that is current."""
-        return self._read(_key(job_id, product)).get("goods")
+        return self.products(job_id, [product])[0]
+
+    def products(self, job_id: str, products: Sequence[str]) -> list[Record | None]:
+        """The goods of each product, None for one that is not current, in one look however many they are."""
+        texts = self.ledger.get_all([_key(job_id, product) for product in products])
+        return [json.loads(text).get("goods") if text else None for text in texts]
 
     def waited_s(self, job_id: str, product: str) -> float:
         """Seconds between the last message for a product and its lease."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import redis
@@ -33,6 +34,10 @@ class RedisLedger:
     def get(self, key: str) -> str | None:
         text: Any = self.redis.get(PREFIX + key)
         return cast(str | None, text)
+
+    def get_all(self, keys: Sequence[str]) -> list[str | None]:
+        texts: Any = self.redis.mget([PREFIX + key for key in keys])
+        return cast(list[str | None], texts)
 
     def swap(self, key: str, old: str | None, new: str) -> bool:
         return bool(self._swap(keys=[PREFIX + key], args=[old or "", new]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from farm.client import Job
 from farm.errors import DownloadFailed, FarmUnreachable, UploadFailed
@@ -133,6 +134,13 @@ def test_a_chunk_that_is_not_current_is_not_listed(place):
     assert listed(place) == ["0.m4s"]
 
 
+def test_what_comes_after_a_gap_waits_for_it(place):
+    chunk(place, 0)
+    chunk(place, 2)
+    publish(place, "a")
+    assert listed(place) == ["0.m4s"]
+
+
 def test_a_job_that_fails_closes_it(place):
     chunk(place, 0)
     perform(place, "a", Step("generate", 0))
@@ -206,3 +214,23 @@ def test_a_failure_before_any_chunk_leaves_none(place):
     place.registry.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
     publish(place, "a")
     assert place.store.size(keys.playlist("a")) is None
+
+
+def looks(broker: str, place: Place, *, chunks: int) -> int:
+    """How many requests a broker gets when the playlist of a job of so many chunks is written, all of them made."""
+    with redis.Redis.from_url(broker) as client:
+        client.flushall()
+        place.registry.add("a", JobRequest.parse(GIVEN))
+        commit(place, Step("embed"), chunks=chunks)
+        for number in range(chunks):
+            chunk(place, number)
+        before = client.info("stats")["total_reads_processed"]
+        publish(place, "a")
+        assert len(listed(place)) == chunks
+        return int(client.info("stats")["total_reads_processed"] - before)
+
+
+def test_a_long_videos_asks_no_more_of_the_registry_than_a_short_ones(tmp_path, broker):
+    place = Place(Settings(home=tmp_path), MemoryStore(), open_registry(broker))
+    few = looks(broker, place, chunks=3)
+    assert looks(broker, place, chunks=30) <= few

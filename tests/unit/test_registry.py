@@ -339,6 +339,18 @@ def test_a_lease_that_is_anothers_cannot_be_renewed(entered):
     assert not entered.renew(first, lease_s=60)
 
 
+def test_goods_of_many_products_come_in_their_order(entered):
+    entered.commit(take(entered, "generate-0001"), {"video": "second"})
+    entered.commit(take(entered, "generate-0000"), {"video": "first"})
+    take(entered, "generate-0002")
+    names = [f"generate-000{chunk}" for chunk in range(4)]
+    assert entered.products("a", names) == [{"video": "first"}, {"video": "second"}, None, None]
+
+
+def test_there_are_no_goods_of_no_products(entered):
+    assert entered.products("a", []) == []
+
+
 def test_what_was_made_is_current(entered):
     assert entered.commit(take(entered), {"video": "key"})
     assert entered.product("a", "mux") == {"video": "key"}
