@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check reference chaos miniature clean
+.PHONY: demo test check reference chaos bench-farm miniature clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test
@@ -12,6 +12,8 @@ reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
 chaos: .venv/tools ## break a farm in every way we know, and count; ARGS=--long for more of it
 	$(BIN)/python -m tests.chaos $(ARGS)
+bench-farm: .venv/tools ## what the farm itself costs, against bare Celery chains
+	$(BIN)/python -m bench.chain
 miniature: .venv/tools ## train the model that comes with the package
 	$(BIN)/python -m miniature
 clean:

@@ -30,8 +30,9 @@ LAST_S = 10.0
 class House:
     """The children of a farm that is up; made by `open_house`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, application: str = "tasks") -> None:
         self.settings = settings
+        self.application = application
         self.app: Celery = make_app(settings)
         self.beat = EmbeddedService(self.app, thread=True, scheduler_cls="celery.beat:Scheduler")
         self.children: dict[QueueName, subprocess.Popen[bytes]] = {}
@@ -74,20 +75,23 @@ class House:
         return self.settings.folder / "logs" / f"{queue}.log"
 
     def _start(self, queue: QueueName) -> None:
-        command = worker_command(queue, self.settings)
+        command = worker_command(queue, self.settings, application=self.application)
         self.children[queue] = spawn(command, log=self.log(queue), environ=_environ(self.settings))
 
 
 @contextmanager
-def open_house(settings: Settings) -> Iterator[House]:
-    """A farm that is up while the block runs; FarmUnreachable if one is up in this home already."""
+def open_house(settings: Settings, *, application: str = "tasks") -> Iterator[House]:
+    """A farm that is up while the block runs, its workers those of the Celery application in a module.
+
+    FarmUnreachable if one is up in this home already.
+    """
     with _alone(settings), ExitStack() as on_the_way_out:
         url = settings.broker_url
         if url is None:
             broker = Broker(settings)
             on_the_way_out.callback(broker.stop)
             url = broker.url
-        house = House(settings.model_copy(update={"broker_url": url}))
+        house = House(settings.model_copy(update={"broker_url": url}), application=application)
         on_the_way_out.callback(house.stop)
         house.start()
         house.wait_until_ready()

@@ -10,11 +10,11 @@ from farm.settings import Settings
 QueueName = Literal["cpu", "gpu"]
 
 
-def worker_command(queue: QueueName, settings: Settings) -> list[str]:
-    """Celery's worker for a queue. A gpu worker is one process, because one model fills a GPU."""
+def worker_command(queue: QueueName, settings: Settings, *, application: str = "tasks") -> list[str]:
+    """Celery's worker for a queue and a module's application. A gpu worker is one process: one model fills a GPU."""
     processes = 1 if queue == "gpu" else settings.cpu_concurrency
     return [
-        *(sys.executable, "-m", "celery", "-A", "tasks", "worker"),
+        *(sys.executable, "-m", "celery", "-A", application, "worker"),
         *("--queues", queue, "--hostname", f"{queue}@%h"),
         # prefork alone knows time limits and survives a child's crash; CUDA is touched in the child only.
         *("--pool", "prefork", "--concurrency", str(processes)),

@@ -11,8 +11,9 @@ step's record decides who may work on it:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from farm.errors import Cancelled, FarmError, InvalidInput, WorkerLost
@@ -22,6 +23,9 @@ Record = dict[str, Any]
 
 LAST_STAGES = ("completed", "error", "cancelled")
 """A job's last event has one of these stages."""
+
+REMEMBERED = 64
+"""Requests that a process keeps in mind; they never change, and each step of a job asks for its own several times."""
 
 LAST_WORD_S = 1.0
 """A job ends before its last event is told; if none comes for so long, whoever ended it died in between."""
@@ -35,6 +39,7 @@ class Ledger(Protocol):
     """Texts changed by compare-and-set, append-only streams, indices sorted by a number, and one clock for all."""
 
     def get(self, key: str) -> str | None: ...
+    def get_all(self, keys: Sequence[str]) -> list[str | None]: ...
     def swap(self, key: str, old: str | None, new: str) -> bool: ...
     def delete(self, key: str) -> None: ...
     def append(self, key: str, text: str) -> None: ...
@@ -58,6 +63,7 @@ class Lease:
 class Registry:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self._request = lru_cache(REMEMBERED)(self._read_request)
 
     # Jobs
 
@@ -93,6 +99,10 @@ class Registry:
         return bool(self._read(f"job:{job_id}"))
 
     def request(self, job_id: str) -> JobRequest:
+        """What a job asks for; InvalidInput if there is no such job."""
+        return self._request(job_id)
+
+    def _read_request(self, job_id: str) -> JobRequest:
         text = self.ledger.get(f"request:{job_id}")
         if text is None:
             raise _unknown(job_id)
@@ -272,7 +282,12 @@ class Registry:
 
     def product(self, job_id: str, product: str) -> Record | None:
         """The goods of a product that is current."""
-        return self._read(_key(job_id, product)).get("goods")
+        return self.products(job_id, [product])[0]
+
+    def products(self, job_id: str, products: Sequence[str]) -> list[Record | None]:
+        """The goods of each product, None for one that is not current, in one look however many they are."""
+        texts = self.ledger.get_all([_key(job_id, product) for product in products])
+        return [json.loads(text).get("goods") if text else None for text in texts]
 
     def overtaken(self, job_id: str, product: str, attempt: int) -> bool:
         """Whether an attempt is not current and cannot become it any more."""

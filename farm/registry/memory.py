@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 
 class MemoryLedger:
@@ -16,6 +17,9 @@ class MemoryLedger:
 
     def get(self, key: str) -> str | None:
         return self.texts.get(key)
+
+    def get_all(self, keys: Sequence[str]) -> list[str | None]:
+        return [self.texts.get(key) for key in keys]
 
     def swap(self, key: str, old: str | None, new: str) -> bool:
         with self.changed:

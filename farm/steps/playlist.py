@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count, takewhile
+from itertools import takewhile
 from math import ceil
 from typing import Any
 
@@ -56,11 +56,11 @@ def publish(place: Place, job_id: str) -> bool:
 
 def playlist(place: Place, job_id: str) -> str | None:
     """The text; None as long as there is nothing to watch."""
-    made = _made(place, job_id)
-    if not made:
+    facts = place.registry.product(job_id, Step("embed").product)
+    made = _made(place, job_id, facts["chunks"]) if facts else []
+    if not facts or not made:
         return None
-    chunks = (place.registry.product(job_id, Step("embed").product) or {})["chunks"]
-    closed = len(made) == chunks or place.registry.job(job_id).ended
+    closed = len(made) == facts["chunks"] or place.registry.job(job_id).ended
     head = HEAD.format(longest_s=ceil(place.registry.request(job_id).frame_num / FPS))
     return head + "".join(_lines(made)) + (END if closed else "")
 
@@ -74,9 +74,10 @@ def _init(work: Work, init: bytes) -> str:
     return work.put(init, "init.mp4")
 
 
-def _made(place: Place, job_id: str) -> list[dict[str, Any]]:
-    chunks = (place.registry.product(job_id, Step("generate", chunk).product) for chunk in count())
-    return list(takewhile(lambda goods: goods is not None, chunks))  # type: ignore[arg-type]
+def _made(place: Place, job_id: str, chunks: int) -> list[dict[str, Any]]:
+    """The goods of the chunks up to the first that is not made."""
+    products = [Step("generate", chunk).product for chunk in range(chunks)]
+    return list(takewhile(lambda goods: goods is not None, place.registry.products(job_id, products)))  # type: ignore[arg-type]
 
 
 def _lines(made: list[dict[str, Any]]) -> list[str]:

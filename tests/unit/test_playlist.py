@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from farm.client import Job
-from farm.errors import UploadFailed
+from farm.errors import DownloadFailed, FarmUnreachable, UploadFailed
 from farm.job import JobRequest
 from farm.registry import open_registry
 from farm.settings import Settings
@@ -139,6 +140,13 @@ def test_a_chunk_that_is_not_current_is_not_listed(place):
     assert listed(place) == ["0.m4s"]
 
 
+def test_what_comes_after_a_gap_waits_for_it(place):
+    chunk(place, 0)
+    chunk(place, 2)
+    publish(place, "a")
+    assert listed(place) == ["0.m4s"]
+
+
 def test_a_job_that_fails_closes_it(place):
     chunk(place, 0)
     perform(place, "a", Step("generate", 0))
@@ -205,3 +213,60 @@ def test_what_the_canceller_left_open_is_closed_by_whoever_looks(place):
     assert place.registry.live() == ["a"]
     due(place, "a")
     assert (lines(place)[-1], place.registry.live()) == (END, [])
+
+
+def test_a_cancel_that_comes_while_it_is_written_closes_it_all_the_same(place):
+    chunk(place, 0)
+    place.store.events = [lambda: Job(place, "a").cancel()]
+    publish(place, "a")
+    assert lines(place)[-1] == END
+
+
+def test_who_writes_late_takes_no_chunk_away(place):
+    # Given a worker that stalls as it writes, until another has made and listed the next chunk
+    chunk(place, 0)
+
+    def meanwhile() -> None:
+        chunk(place, 1)
+        publish(place, "a")
+
+    place.store.events = [meanwhile]
+    publish(place, "a")
+    assert listed(place) == ["0.m4s", "1.m4s"]
+
+
+@pytest.mark.parametrize("error", [UploadFailed("the disk is full"), FarmUnreachable("no store")])
+def test_a_store_that_does_not_take_it_stops_no_job(place, error):
+    chunk(place, 0)
+    place.store.events = [fails(error)]
+    assert perform(place, "a", Step("generate", 0)) == Step("generate", 1)
+    # and the next chunk lists both
+    chunk(place, 1)
+    perform(place, "a", Step("generate", 1))
+    assert listed(place) == ["0.m4s", "1.m4s"]
+
+
+def test_a_failure_before_any_chunk_leaves_none(place):
+    place.registry.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
+    publish(place, "a")
+    assert place.store.size(keys.playlist("a")) is None
+
+
+def looks(broker: str, place: Place, *, chunks: int) -> int:
+    """How many requests a broker gets when the playlist of a job of so many chunks is written, all of them made."""
+    with redis.Redis.from_url(broker) as client:
+        client.flushall()
+        place.registry.add("a", JobRequest.parse(GIVEN))
+        commit(place, Step("embed"), chunks=chunks)
+        for number in range(chunks):
+            chunk(place, number)
+        before = client.info("stats")["total_reads_processed"]
+        publish(place, "a")
+        assert len(listed(place)) == chunks
+        return int(client.info("stats")["total_reads_processed"] - before)
+
+
+def test_a_long_videos_asks_no_more_of_the_registry_than_a_short_ones(tmp_path, broker):
+    place = Place(Settings(home=tmp_path), MemoryStore(), open_registry(broker))
+    few = looks(broker, place, chunks=3)
+    assert looks(broker, place, chunks=30) <= few

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
 from farm.job import Event, JobRequest, JobStatus, Result
@@ -83,6 +84,17 @@ def test_a_new_job_is_queued_and_live(registry):
 
 def test_the_request_comes_back_as_it_was_entered(entered):
     assert entered.request("a") == REQUEST
+
+
+def test_a_request_is_read_once(entered):
+    assert entered.request("a") is entered.request("a")
+
+
+def test_a_request_that_was_asked_for_too_early_is_found_later(registry):
+    with pytest.raises(InvalidInput):
+        registry.request("a")
+    registry.add("a", REQUEST)
+    assert registry.request("a") == REQUEST
 
 
 def test_a_job_is_entered_once(entered):
@@ -451,6 +463,18 @@ def test_a_lease_that_is_anothers_cannot_be_renewed(entered):
     assert not entered.renew(first, lease_s=60)
 
 
+def test_goods_of_many_products_come_in_their_order(entered):
+    entered.commit(take(entered, "generate-0001"), {"video": "second"})
+    entered.commit(take(entered, "generate-0000"), {"video": "first"})
+    take(entered, "generate-0002")
+    names = [f"generate-000{chunk}" for chunk in range(4)]
+    assert entered.products("a", names) == [{"video": "first"}, {"video": "second"}, None, None]
+
+
+def test_there_are_no_goods_of_no_products(entered):
+    assert entered.products("a", []) == []
+
+
 def test_what_was_made_is_current(entered):
     assert entered.commit(take(entered), {"video": "key"})
     assert entered.product("a", "mux") == {"video": "key"}
@@ -588,3 +612,36 @@ def test_two_clients_of_one_broker_see_the_same_book(broker):
 def test_two_registries_in_memory_share_nothing():
     open_registry("memory://").add("a", REQUEST)
     assert open_registry("memory://").jobs(10) == []
+
+
+# The clock
+
+
+def times_asked(broker: str) -> int:
+    """How often a broker was asked what time it is."""
+    with redis.Redis.from_url(broker) as client:
+        return client.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"]
+
+
+def test_the_clock_is_the_brokers(broker):
+    ledger = open_registry(broker).ledger
+    ledger.now()
+    time.sleep(0.4)
+    with redis.Redis.from_url(broker) as client:
+        seconds, microseconds = client.time()
+    assert ledger.now() == pytest.approx(seconds + microseconds / 1e6, abs=0.2)
+
+
+def test_the_broker_is_not_asked_for_the_time_at_every_look(broker):
+    ledger, before = open_registry(broker).ledger, times_asked(broker)
+    assert ledger.now() < ledger.now() < ledger.now()
+    assert times_asked(broker) == before + 1
+
+
+def test_the_broker_is_asked_again_lest_the_clocks_part(broker, monkeypatch):
+    monkeypatch.setattr("farm.registry.redis.CLOCK_S", SHORT_S)
+    ledger, before = open_registry(broker).ledger, times_asked(broker)
+    ledger.now()
+    time.sleep(2 * SHORT_S)
+    ledger.now()
+    assert times_asked(broker) == before + 2
