@@ -57,6 +57,8 @@ def run(scenario: Scenario, home: Path, expected: str, *, long: bool) -> Tally:
         wrong = [job for job in others if _code(job) != scenario.ends]
         finished = [job for job in jobs if job.status().state == "success"]
         different = sum(pictures(job) != expected for job in finished)
+        list(up.farm.gc())
+        orphans = len(list(up.farm.gc(dry_run=True)))
     book = Logbook(home)
     return Tally(
         scenario=scenario.title,
@@ -68,6 +70,7 @@ def run(scenario: Scenario, home: Path, expected: str, *, long: bool) -> Tally:
         made_twice=book.made_twice(),
         redone=book.redone(),
         recovered_s=book.recovered_s(faults),
+        orphans=orphans,
         left=left_behind(home),
     )
 

@@ -116,6 +116,16 @@ def store_is_read_only(stand: Stand, jobs: Sequence[Job], seconds: int) -> Fault
     return [time.time()]
 
 
+def forgets_everything(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
+    """FLUSHALL, then `farm recover`."""
+    _while_it_samples(stand, jobs, 2)
+    with redis.Redis.from_url(stand.broker.url) as client:
+        client.flushall()
+    at = time.time()
+    list(stand.farm.recover())
+    return [at]
+
+
 def asked_to_go(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     """SIGTERM to the worker of each stage, and a new one."""
     faults = []
@@ -174,6 +184,7 @@ SCENARIOS = {
     "broker": Scenario("broker killed and started again", broker_restarts, faults=(1, 4), environ=QUICK),
     "connections": Scenario("connections dropped", connections_drop, faults=(2, 5), environ=QUICK),
     "away": Scenario("broker gone as a chunk ends", broker_is_away, faults=(8, 60), environ=QUICK),
+    "flushed": Scenario("FLUSHALL, then farm recover", forgets_everything, environ=QUICK),
     "sight": Scenario(
         "visibility timeout shorter than a chunk", as_they_are_built, environ={**QUICK, "CHAOS": "short_sight"}
     ),

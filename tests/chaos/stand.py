@@ -44,8 +44,8 @@ class Stand(House):
 
     def worker(self, queue: QueueName, name: str) -> subprocess.Popen[bytes]:
         """Starts one worker."""
-        command = [word.replace(f"{queue}@", f"{name}@") for word in worker_command(queue, self.settings)]
-        command[command.index("tasks")] = "tests.chaos.hooked"
+        command = worker_command(queue, self.settings, application="tests.chaos.hooked")
+        command = [word.replace(f"{queue}@", f"{name}@") for word in command]
         return spawn(command, log=self.log(queue), environ=self.environ)
 
     def second_gpu_worker(self, *, listens: bool) -> None:
@@ -94,7 +94,7 @@ class Stand(House):
         for child in self.extra:
             child.send_signal(signal.SIGCONT)
         stop(self.extra, grace_s=10)
-        self.stop(grace_s=20)
+        self.stop()
         self.broker.stop()
 
     def _start(self, queue: QueueName) -> None:

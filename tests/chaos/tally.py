@@ -33,12 +33,14 @@ class Tally:
     """Chunks begun again."""
     recovered_s: float
     """The longest time from a fault to the next product."""
+    orphans: int
+    """What `farm gc` would still remove after it has run."""
     left: int
     """Processes that outlived the farm."""
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.different or self.made_twice or self.left)
+        return not (self.lost or self.different or self.made_twice or self.orphans or self.left)
 
 
 class Logbook:
