@@ -21,6 +21,10 @@ from farm.embedded.worker import QueueName
 from tests.chaos.stand import Stand
 
 Faults = list[float]
+WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_", "upload_")
+"""How a job's stages begin."""
+CHUNKS = 6
+"""Of a job, if its voice is as long as that of `tests.chaos.run`."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,12 @@ def forgets_everything(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
 
 
 def asked_to_go(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
-    """SIGTERM to the worker of each stage, and a new one."""
+    """SIGTERM to the worker of each stage, which is replaced; a stage that was over too soon counts with the next."""
     faults = []
-    for stage in ("downloading", "audio_embedding_started", "chunk_1_", "muxing_started"):
-        stand.until(lambda stage=stage: _reached(jobs[0], stage))
-        queue = "gpu" if stage.startswith("chunk") else "cpu"
-        stand.children[queue].send_signal(signal.SIGTERM)  # type: ignore[index]
+    for index, stage in enumerate(WAY):
+        stand.until(lambda index=index: _is_at(jobs[0], WAY[index:]))
+        queue: QueueName = "gpu" if stage.startswith("chunk") else "cpu"
+        stand.children[queue].send_signal(signal.SIGTERM)
         faults.append(time.time())
     return faults
 
@@ -153,13 +157,15 @@ def _products(job: Job) -> list[str]:
 
 
 def _while_it_samples(stand: Stand, jobs: Sequence[Job], chunk: int) -> None:
-    """Returns in the middle of a chunk of the first job, if it has not ended."""
-    stand.until(lambda: f"chunk_{chunk}_sampling" in (at := jobs[0].status()).stage or at.ended or at.pct > 90)
+    """Returns in the middle of a chunk of the first job, or of a later one."""
+    stand.until(lambda: _is_at(jobs[0], [f"chunk_{later}_sampling" for later in range(chunk, CHUNKS)]))
 
 
-def _reached(job: Job, stage: str) -> bool:
+def _is_at(job: Job, stages: Sequence[str]) -> bool:
+    """Whether a job is at one of these; AssertionError if it has ended, for then there is nothing left to break."""
     status = job.status()
-    return status.stage.startswith(stage) or status.ended
+    assert not status.ended, f"the job ended before it came to {stages[0]}"
+    return any(status.stage.startswith(stage) for stage in stages)
 
 
 QUICK = {"FARM_LEASE_S": "3", "FARM_REAP_EVERY_S": "1"}
