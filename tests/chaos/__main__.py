@@ -18,13 +18,15 @@ COLUMNS = [each.name for each in fields(Tally)][1:]
 def main() -> int:
     reading = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     reading.add_argument("--long", action="store_true", help="more jobs and more faults")
-    reading.add_argument("scenarios", nargs="*", choices=[[], *SCENARIOS], default=list(SCENARIOS), metavar="SCENARIO")
+    reading.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"any of {', '.join(SCENARIOS)}; else all")
     wanted = reading.parse_args()
+    if unknown := set(wanted.scenarios) - SCENARIOS.keys():
+        reading.error(f"SCENARIO: got {', '.join(sorted(unknown))}; allowed: {', '.join(SCENARIOS)}")
     good = True
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         expected = reference(Path(scratch))
         print(f"{'':52}", *(f"{name.replace('_', ' '):>15}" for name in COLUMNS))
-        for name in wanted.scenarios:
+        for name in wanted.scenarios or SCENARIOS:
             tally = run(SCENARIOS[name], Path(scratch, name), expected, long=wanted.long)
             good &= tally.good
             row = asdict(tally)

@@ -21,7 +21,7 @@ from farm.embedded.worker import QueueName
 from tests.chaos.stand import Stand
 
 Faults = list[float]
-WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_", "upload_")
+WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_")
 """How a job's stages begin."""
 CHUNKS = 6
 """Of a job, if its voice is as long as that of `tests.chaos.run`."""
