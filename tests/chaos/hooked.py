@@ -68,6 +68,7 @@ def poison() -> None:
 
         def deadly(work: Any) -> Any:
             if "poison" in work.request.prompt:
+                once("poison")
                 die()
             return generate(work)
 
@@ -94,6 +95,7 @@ def read_only() -> None:
 
 def short_sight() -> None:
     """Messages are handed out again while their tasks run."""
+    once("sight")
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "visibility_timeout": 1}
 
 
@@ -102,6 +104,7 @@ def _break_writes(broken: Callable[[Path], bool]) -> None:
 
     def fragile(source: Path | bytes, part: Path, path: Path) -> None:
         if broken(part):
+            once("write")
             part.unlink(missing_ok=True)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         write(source, part, path)

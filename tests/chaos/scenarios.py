@@ -61,7 +61,9 @@ def kills(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
 def as_they_are_built(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     """The workers carry their fault with them, and note when it strikes."""
     stand.until(lambda: _all_ended(jobs))
-    return [note.stat().st_mtime for note in (stand.settings.folder / "chaos").glob("*")]
+    faults = [note.stat().st_mtime for note in (stand.settings.folder / "chaos").glob("*")]
+    assert faults, "the fault never struck"
+    return faults
 
 
 def broker_restarts(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:

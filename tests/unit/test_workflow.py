@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,13 @@ def test_a_message_that_is_sent_again_has_a_new_id(place):
     place.registry.ring("a", "mux", window_s=0)
     app = make_app(place.settings)
     assert ticket(app, place, "a", Step("mux")).options["task_id"] == "a-mux-a2"
+
+
+def test_a_message_that_was_sent_may_wait_for_longer_than_sending_takes(place):
+    place.registry.ring("a", FIRST.product, window_s=0.05)
+    QueuedTransport(place).send("a", FIRST)
+    time.sleep(0.1)
+    assert not place.registry.ring("a", FIRST.product, window_s=60)
 
 
 def test_no_broker_is_a_sentence(tmp_path):
