@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from farm.errors import FFmpegFailed, InvalidInput
-from farm.media.video import read_frame, thumbnail, write_segment
+from farm.media.video import ENCODER, read_frame, thumbnail, write_segment
 
 
 def number(pixels):
@@ -130,6 +130,16 @@ def test_the_same_frames_make_the_same_bytes(tmp_path):
     frames = list(np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8))
     for name in "ab":
         write_segment(tmp_path / f"{name}.mp4", frames)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+
+def test_a_lesser_processor_makes_the_same_bytes(tmp_path, monkeypatch):
+    # Given a picture that moves, so that the encoder weighs what later frames take from earlier ones
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    frames = [np.roll(noise, shift, axis=1) for shift in range(9)]
+    write_segment(tmp_path / "a.mp4", frames)
+    monkeypatch.setitem(ENCODER, "x264-params", ENCODER["x264-params"] + ":asm=SSE2")
+    write_segment(tmp_path / "b.mp4", frames)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
