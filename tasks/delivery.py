@@ -13,7 +13,7 @@ from farm.steps.place import Place, open_place
 from farm.steps.route import Step
 from farm.steps.work import Drained
 from farm.telemetry import log
-from farm.workflow import ticket
+from farm.workflow import tickets
 from tasks import app, settings
 from tasks.drain import leaving
 
@@ -48,13 +48,13 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
-    if place().registry.job(job_id).state == "cancelled":
-        revoke(task)
     rest = task.request.chain or []
     if after is None:
+        if place().registry.job(job_id).state == "cancelled":
+            revoke(task)
         rest.clear()
         return f"{step.product}: nothing to send"
     if after.station == step.station:
-        rest.append(ticket(app, place(), job_id, after))
+        rest += tickets(app, place(), job_id, [after])
     task.request.sends = after.product
     return f"{step.product}: on to {after.product}"

@@ -7,6 +7,8 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
+from farm.registry import ALONE, Also
+
 
 class MemoryLedger:
     def __init__(self) -> None:
@@ -15,38 +17,32 @@ class MemoryLedger:
         self.indices: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self.changed = threading.Condition()
 
-    def get(self, key: str) -> str | None:
-        return self.texts.get(key)
-
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
-        return [self.texts.get(key) for key in keys]
-
-    def swap(self, key: str, old: str | None, new: str) -> bool:
         with self.changed:
-            if self.texts.get(key) != old:
-                return False
-            self.texts[key] = new
-            return True
+            return [self.texts.get(key) for key in keys]
+
+    def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
+        with self.changed:
+            found = self.texts.get(key)
+            if found == old:
+                self.texts |= {key: new, **also.texts}
+                for stream, event in also.events.items():
+                    self.streams[stream].append(event)
+                for name, (member, score) in also.indices.items():
+                    self.indices[name].setdefault(member, score)
+                self.changed.notify_all()
+            return found
 
     def delete(self, key: str) -> None:
         with self.changed:
             self.texts.pop(key, None)
             self.streams.pop(key, None)
 
-    def append(self, key: str, text: str) -> None:
-        with self.changed:
-            self.streams[key].append(text)
-            self.changed.notify_all()
-
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         start = int(position)
         with self.changed:
             self.changed.wait_for(lambda: len(self.streams[key]) > start, timeout=wait_s)
             return [(str(place), text) for place, text in enumerate(self.streams[key][start:], start + 1)]
-
-    def index(self, name: str, member: str, score: float) -> None:
-        with self.changed:
-            self.indices[name].setdefault(member, score)
 
     def unindex(self, name: str, member: str) -> None:
         with self.changed:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import redis
 
 from farm.errors import FarmUnreachable
+from farm.registry import ALONE, Also
 
 PREFIX = "farm:"
 
@@ -16,10 +18,17 @@ CLOCK_S = 10.0
 """How long the broker's clock is counted on here before it is asked again: two clocks part by far less than 1 ms."""
 
 SWAP = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
+local found = redis.call('GET', KEYS[1])
+if (found or '') ~= ARGV[1] then return found end
+for place, key in ipairs(KEYS) do
+  local verb, text, score = unpack(ARGV, 3 * place - 1, 3 * place + 1)
+  if verb == 'SET' then redis.call('SET', key, text)
+  elseif verb == 'XADD' then redis.call('XADD', key, '*', 'event', text)
+  else redis.call('ZADD', key, 'NX', score, text) end
+end
+return found
 """
+"""Redis keeps all or nothing of what a script writes, on disk too."""
 
 
 class RedisLedger:
@@ -31,29 +40,26 @@ class RedisLedger:
         self._swap = self.redis.register_script(SWAP)
         self._clock: tuple[float, float] | None = None
 
-    def get(self, key: str) -> str | None:
-        text: Any = self.redis.get(PREFIX + key)
-        return cast(str | None, text)
-
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
         texts: Any = self.redis.mget([PREFIX + key for key in keys])
         return cast(list[str | None], texts)
 
-    def swap(self, key: str, old: str | None, new: str) -> bool:
-        return bool(self._swap(keys=[PREFIX + key], args=[old or "", new]))
+    def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
+        acts: dict[str, tuple[str, str, float]] = {
+            **{name: ("SET", text, 0.0) for name, text in {key: new, **also.texts}.items()},
+            **{name: ("XADD", text, 0.0) for name, text in also.events.items()},
+            **{name: ("ZADD", member, score) for name, (member, score) in also.indices.items()},
+        }
+        words: Iterator[Any] = chain.from_iterable(acts.values())
+        found: Any = self._swap(keys=[PREFIX + name for name in acts], args=[old or "", *words])
+        return cast(str | None, found)
 
     def delete(self, key: str) -> None:
         self.redis.delete(PREFIX + key)
 
-    def append(self, key: str, text: str) -> None:
-        self.redis.xadd(PREFIX + key, {"event": text})
-
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         streams: Any = self.redis.xread({PREFIX + key: position}, block=max(1, int(wait_s * 1000)))
         return [(place, fields["event"]) for _, entries in streams for place, fields in entries]
-
-    def index(self, name: str, member: str, score: float) -> None:
-        self.redis.zadd(PREFIX + name, {member: score}, nx=True)
 
     def unindex(self, name: str, member: str) -> None:
         self.redis.zrem(PREFIX + name, member)

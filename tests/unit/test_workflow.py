@@ -23,7 +23,7 @@ from farm.steps.place import Place
 from farm.steps.route import FIRST, Step
 from farm.store import open_store
 from farm.transports.queued import QueuedTransport
-from farm.workflow import ticket
+from farm.workflow import tickets
 
 GIVEN: dict[str, Any] = {
     "prompt": "a woman talks",
@@ -117,7 +117,8 @@ def test_a_message_that_is_sent_again_has_a_new_id(place):
     place.registry.ring("a", "mux", window_s=0)
     place.registry.ring("a", "mux", window_s=0)
     app = make_app(place.settings)
-    assert ticket(app, place, "a", Step("mux")).options["task_id"] == "a-mux-a2"
+    (again,) = tickets(app, place, "a", [Step("mux")])
+    assert again.options["task_id"] == "a-mux-a2"
 
 
 def test_a_message_that_was_sent_may_wait_for_longer_than_sending_takes(place):
