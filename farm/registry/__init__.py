@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import inf
 from typing import Any, Protocol
 
 from farm.errors import Cancelled, FarmError, InvalidInput, WorkerLost
@@ -35,11 +36,14 @@ SENDING_S = 15.0
 
 @dataclass(frozen=True)
 class Also:
-    """What comes to be at the moment of a swap: texts, events behind those of their stream, new members of indices."""
+    """What comes to be at the moment of a swap: texts, events behind those of their stream, members of indices, and
+    new scores of members that an index has.
+    """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     events: Mapping[str, str] = field(default_factory=dict)
-    indices: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    scores: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 ALONE = Also()
@@ -55,7 +59,8 @@ class Ledger(Protocol):
     def delete(self, key: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
     def unindex(self, name: str, member: str) -> None: ...
-    def newest(self, name: str, limit: int) -> list[str]: ...
+    def highest(self, name: str, limit: int) -> list[str]: ...
+    def up_to(self, name: str, score: float) -> list[str]: ...
     def now(self) -> float: ...
 
 
@@ -91,7 +96,7 @@ class Registry:
         also = Also(
             texts={f"request:{job_id}": request.model_dump_json(), **({f"at:{job_id}": at} if at else {})},
             events=_told(status.model_dump()) if status.ended else {},
-            indices=dict.fromkeys(["jobs"] if status.ended else ["jobs", "live"], (job_id, status.created_at)),
+            members={"jobs": (job_id, status.created_at), **({} if status.ended else {"live": (job_id, 0)})},
         )
         return self.ledger.swap(f"job:{job_id}", None, status.model_dump_json(), also) is None
 
@@ -122,11 +127,15 @@ class Registry:
 
     def jobs(self, limit: int) -> list[JobStatus]:
         """The newest jobs first."""
-        return [self.job(job_id) for job_id in self.ledger.newest("jobs", limit)]
+        return [self.job(job_id) for job_id in self.ledger.highest("jobs", limit)]
 
     def live(self) -> list[str]:
         """Ids of all jobs that have not ended, and of those that have not been closed."""
-        return self.ledger.newest("live", -1)
+        return self.ledger.up_to("live", inf)
+
+    def idle(self) -> list[str]:
+        """Ids of those live jobs that nobody works on, and no message is on its way for."""
+        return self.ledger.up_to("live", self.ledger.now())
 
     def close(self, job_id: str) -> None:
         """Takes a job off the list of the live ones, once its end has been told to all who must know."""
@@ -200,11 +209,11 @@ class Registry:
         now = self.ledger.now()
 
         def rung(record: Record) -> Record | None:
-            if "goods" in record or max(record.get("lease_until", 0), record.get("rung_until", 0)) > now:
+            if "goods" in record or _cared_for_until(record) > now:
                 return None
             return {**record, "rings": record.get("rings", 0) + 1, "rung_at": now, "rung_until": now + window_s}
 
-        return self._change(_key(job_id, product), rung) is not None
+        return self._change_product(job_id, product, rung) is not None
 
     def sent(self, job_id: str, product: str, *, window_s: float) -> None:
         """Notes that the message which was rung for is on its way: nobody rings again within the window.
@@ -217,7 +226,7 @@ class Registry:
             arrived = record.get("taken_at", 0) >= record.get("rung_at", 0)
             return None if arrived or "goods" in record else {**record, "rung_until": now + window_s}
 
-        self._change(_key(job_id, product), waiting)
+        self._change_product(job_id, product, waiting)
 
     def rings(self, job_id: str, products: Sequence[str]) -> list[int]:
         """How often the message for each product was sent."""
@@ -233,7 +242,7 @@ class Registry:
             fence = {"fence": record.get("fence", 0) + 1, "attempts": record.get("attempts", 0) + 1}
             return {**record, **fence, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
 
-        record = self._change(_key(job_id, product), leased, lambda _: Also(texts={f"at:{job_id}": product}))
+        record = self._change_product(job_id, product, leased, {f"at:{job_id}": product})
         if record is None:
             return None
         if record["attempts"] > max_attempts:
@@ -242,7 +251,7 @@ class Registry:
 
     def unring(self, job_id: str, product: str) -> None:
         """Lets the next one ring who comes: the message for a product could not be sent."""
-        self._change(_key(job_id, product), lambda record: {**record, "rung_until": 0})
+        self._change_product(job_id, product, lambda record: {**record, "rung_until": 0})
 
     def renew(self, lease: Lease, *, lease_s: float) -> bool:
         """Holds a lease for longer; False when somebody else has the fence."""
@@ -267,7 +276,7 @@ class Registry:
         def remembered(record: Record) -> Record | None:
             return None if "goods" in record else {"fence": fence, **({"goods": goods} if goods else {})}
 
-        self._change(_key(job_id, product), remembered)
+        self._change_product(job_id, product, remembered)
 
     def product(self, job_id: str, product: str) -> Record | None:
         """The goods of a product that is current."""
@@ -293,10 +302,20 @@ class Registry:
             mine = record.get("fence") == lease.fence and "goods" not in record
             return {**record, **change} if mine else None
 
-        return self._change(_key(lease.job_id, lease.product), changed) is not None
+        return self._change_product(lease.job_id, lease.product, changed) is not None
 
     def _product(self, job_id: str, product: str) -> Record:
         return _record(*self._read(_key(job_id, product)))
+
+    def _change_product(
+        self, job_id: str, product: str, rule: Rule, texts: Mapping[str, str] = ALONE.texts
+    ) -> Record | None:
+        """Changes a product's record, and with it until when nobody need look after its job."""
+
+        def scored(record: Record) -> Also:
+            return Also(texts, scores={"live": (job_id, _cared_for_until(record))})
+
+        return self._change(_key(job_id, product), rule, scored)
 
     def _move(self, job_id: str, moved: Callable[[Record], Record]) -> bool:
         """Changes a job that has not ended, and tells it; False if it has, or if there is no such job."""
@@ -305,7 +324,10 @@ class Registry:
         def rule(job: Record) -> Record | None:
             return None if not job or job.get("result") else {**job, **moved(job), "updated_at": now}
 
-        return self._change(f"job:{job_id}", rule, lambda job: Also(events=_told(job))) is not None
+        def told(job: Record) -> Also:
+            return Also(events=_told(job), scores={"live": (job_id, 0)} if job["result"] else {})
+
+        return self._change(f"job:{job_id}", rule, told) is not None
 
     def _change(self, key: str, rule: Rule, also: Callable[[Record], Also] = lambda _: ALONE) -> Record | None:
         """What a rule has made of a record, with what goes with it; None when the rule refuses.
@@ -391,6 +413,11 @@ def _status(job_id: str, text: str | None) -> JobStatus:
     if text is None:
         raise _unknown(job_id)
     return JobStatus.model_validate_json(text)
+
+
+def _cared_for_until(record: Record) -> float:
+    """When a step is nobody's any more; at once if it is made, for then the next one is to be sent."""
+    return 0.0 if "goods" in record else max(record.get("lease_until", 0), record.get("rung_until", 0))
 
 
 def _told(job: Record) -> dict[str, str]:

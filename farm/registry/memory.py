@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from math import inf
 
 from farm.registry import ALONE, Also
 
@@ -28,8 +29,11 @@ class MemoryLedger:
                 self.texts |= {key: new, **also.texts}
                 for stream, event in also.events.items():
                     self.streams[stream].append(event)
-                for name, (member, score) in also.indices.items():
+                for name, (member, score) in also.members.items():
                     self.indices[name].setdefault(member, score)
+                for name, (member, score) in also.scores.items():
+                    if member in self.indices[name]:
+                        self.indices[name][member] = score
                 self.changed.notify_all()
             return found
 
@@ -48,10 +52,20 @@ class MemoryLedger:
         with self.changed:
             self.indices[name].pop(member, None)
 
-    def newest(self, name: str, limit: int) -> list[str]:
-        with self.changed:
-            ranked = sorted(self.indices[name].items(), key=lambda entry: (entry[1], entry[0]), reverse=True)
-        return [member for member, _ in ranked[: None if limit < 0 else limit]]
+    def highest(self, name: str, limit: int) -> list[str]:
+        return self._ranked(name, inf)[::-1][:limit]
+
+    def up_to(self, name: str, score: float) -> list[str]:
+        return self._ranked(name, score)
 
     def now(self) -> float:
         return time.time()
+
+    def _ranked(self, name: str, highest: float) -> list[str]:
+        with self.changed:
+            return [
+                member
+                for score, member in sorted(
+                    (score, member) for member, score in self.indices[name].items() if score <= highest
+                )
+            ]

@@ -24,7 +24,7 @@ for place, key in ipairs(KEYS) do
   local verb, text, score = unpack(ARGV, 3 * place - 1, 3 * place + 1)
   if verb == 'SET' then redis.call('SET', key, text)
   elseif verb == 'XADD' then redis.call('XADD', key, '*', 'event', text)
-  else redis.call('ZADD', key, 'NX', score, text) end
+  else redis.call('ZADD', key, verb, score, text) end
 end
 return found
 """
@@ -48,7 +48,8 @@ class RedisLedger:
         acts: dict[str, tuple[str, str, float]] = {
             **{name: ("SET", text, 0.0) for name, text in {key: new, **also.texts}.items()},
             **{name: ("XADD", text, 0.0) for name, text in also.events.items()},
-            **{name: ("ZADD", member, score) for name, (member, score) in also.indices.items()},
+            **{name: ("NX", member, score) for name, (member, score) in also.members.items()},
+            **{name: ("XX", member, score) for name, (member, score) in also.scores.items()},
         }
         words: Iterator[Any] = chain.from_iterable(acts.values())
         found: Any = self._swap(keys=[PREFIX + name for name in acts], args=[old or "", *words])
@@ -64,9 +65,13 @@ class RedisLedger:
     def unindex(self, name: str, member: str) -> None:
         self.redis.zrem(PREFIX + name, member)
 
-    def newest(self, name: str, limit: int) -> list[str]:
-        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1 if limit > 0 else -1)
-        return list(members) if limit else []
+    def highest(self, name: str, limit: int) -> list[str]:
+        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1) if limit else []
+        return list(members)
+
+    def up_to(self, name: str, score: float) -> list[str]:
+        members: Any = self.redis.zrangebyscore(PREFIX + name, "-inf", score)
+        return list(members)
 
     def now(self) -> float:
         """The broker's clock. It is not asked each time: that would be every fifth request of a job."""

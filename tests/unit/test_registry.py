@@ -150,10 +150,78 @@ def test_no_jobs_come_if_none_were_asked_for_from_a_broker(broker):
 def test_a_job_that_has_ended_is_live_until_that_is_settled(entered):
     entered.add("b", REQUEST)
     entered.end("a", "success", SUCCESS)
-    assert entered.live() == ["b", "a"]
+    assert sorted(entered.live()) == ["a", "b"]
     entered.close("a")
     assert entered.live() == ["b"]
     assert len(entered.jobs(10)) == 2
+
+
+def test_a_new_job_is_idle(entered):
+    assert entered.idle() == ["a"]
+
+
+CARE: dict[str, Callable[[Registry, float], Any]] = {
+    "rung for": lambda registry, window_s: registry.ring("a", "mux", window_s=window_s),
+    "sent": lambda registry, window_s: (
+        registry.ring("a", "mux", window_s=0),
+        registry.sent("a", "mux", window_s=window_s),
+    ),
+    "taken": lambda registry, lease_s: take(registry, lease_s=lease_s),
+    "renewed": lambda registry, lease_s: registry.renew(take(registry, lease_s=0), lease_s=lease_s),
+    "given back": lambda registry, after_s: registry.give_back(take(registry), after_s=after_s),
+}
+"""Ways to be busy with the job `a` for so many seconds."""
+
+
+@pytest.mark.parametrize("care", CARE.values(), ids=CARE)
+def test_a_job_is_not_idle_while_somebody_cares_for_its_step(entered, care):
+    care(entered, 60)
+    assert (entered.idle(), entered.live()) == ([], ["a"])
+
+
+@pytest.mark.parametrize("care", CARE.values(), ids=CARE)
+def test_a_job_is_idle_when_nobody_cares_for_its_step_any_more(entered, care):
+    care(entered, SHORT_S)
+    time.sleep(2 * SHORT_S)
+    assert entered.idle() == ["a"]
+
+
+def test_a_job_is_idle_between_a_product_and_the_message_for_the_next(entered):
+    entered.commit(take(entered, "embed"), {})
+    assert entered.idle() == ["a"]
+    entered.ring("a", "mux", window_s=60)
+    assert entered.idle() == []
+
+
+def test_a_message_that_could_not_be_sent_leaves_its_job_idle(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.unring("a", "mux")
+    assert entered.idle() == ["a"]
+
+
+def test_a_job_that_has_ended_is_idle_until_that_is_settled_whoever_was_at_it(entered):
+    take(entered)
+    entered.cancel("a", by="the caller")
+    assert entered.idle() == ["a"]
+    entered.close("a")
+    assert entered.idle() == []
+
+
+def test_a_worker_that_is_late_brings_no_settled_job_back(entered):
+    lease = take(entered)
+    entered.cancel("a", by="the caller")
+    entered.close("a")
+    entered.commit(lease, {})
+    entered.ring("a", "mux", window_s=0)
+    assert (entered.idle(), entered.live()) == ([], [])
+
+
+def test_jobs_come_newest_first_whatever_becomes_of_them(entered):
+    time.sleep(0.002)
+    entered.add("b", REQUEST)
+    entered.cancel("b", by="the caller")
+    take(entered)
+    assert [status.job_id for status in entered.jobs(10)] == ["b", "a"]
 
 
 def test_a_settled_job_that_is_entered_again_is_not_live(entered):
