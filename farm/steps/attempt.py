@@ -68,9 +68,10 @@ def perform(
         goods = _attempt(place, job_id, step, time_is_up, leaving)
     if goods is None:
         return None
+    chunks = (facts or {}).get("chunks", 0)
     if step.station == "generate":
-        publish(place, job_id)
-    after = following(step, chunks=(facts or {}).get("chunks", 1))
+        publish(place, job_id, chunks)
+    after = following(step, chunks=chunks)
     if after is None:
         _finish(place, job_id, goods)
         return None

@@ -37,14 +37,13 @@ def watchable(work: Work, init: bytes, segment: bytes, *, frames: int) -> dict[s
     return {**stored, "links": links, "frames": frames}
 
 
-def publish(place: Place, job_id: str) -> bool:
+def publish(place: Place, job_id: str, chunks: int) -> bool:
     """Lays the playlist into the store as the registry has the job now; False if it cannot, for the job goes on.
 
     It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
     two who write at the same time, the last one has seen what the other saw.
     """
     try:
-        chunks = (place.registry.product(job_id, Step("embed").product) or {}).get("chunks", 0)
         written = None
         while (text := playlist(place, job_id, chunks)) not in (None, written):
             place.store.put(keys.playlist(job_id), text.encode())
