@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.signals import task_received
+from celery.worker.request import Request
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
@@ -30,6 +32,17 @@ class Ticket(Task):
     def on_success(self, retval: str, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if product := getattr(self.request, "sends", None):
             place().registry.sent(args[0], product, window_s=settings.ring_s)
+
+
+@task_received.connect
+def _note_arrival(request: Request, **_: Any) -> None:
+    """Said by the worker, not by its child, which may load the model before it begins: else nobody would know for an
+    hour that a message went with a worker that died in between.
+    """
+    if isinstance(request.task, Ticket):
+        job_id, *chunk = request.args
+        step = Step(request.name.removeprefix("farm."), *chunk)
+        place().registry.arrived(job_id, step.product, window_s=settings.lease_s)
 
 
 def revoke(task: Task) -> NoReturn:

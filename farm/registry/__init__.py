@@ -223,10 +223,21 @@ class Registry:
         now = self.ledger.now()
 
         def waiting(record: Record) -> Record | None:
-            arrived = record.get("taken_at", 0) >= record.get("rung_at", 0)
+            arrived = max(record.get("arrived_at", 0), record.get("taken_at", 0)) >= record.get("rung_at", 0)
             return None if arrived or "goods" in record else {**record, "rung_until": now + window_s}
 
         self._change_product(job_id, product, waiting)
+
+    def arrived(self, job_id: str, product: str, *, window_s: float) -> None:
+        """Notes that a worker has the message in its hand; if it does not begin within the window, anybody may ring."""
+        now = self.ledger.now()
+
+        def in_hand(record: Record) -> Record | None:
+            if not record or "goods" in record or record.get("lease_until", 0) > now:
+                return None
+            return {**record, "arrived_at": now, "rung_until": now + window_s}
+
+        self._change_product(job_id, product, in_hand)
 
     def rings(self, job_id: str, products: Sequence[str]) -> list[int]:
         """How often the message for each product was sent."""

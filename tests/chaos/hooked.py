@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from celery.signals import task_success, worker_process_init
+from celery.signals import task_received, task_success, worker_process_init
 
 import tasks.delivery
 from farm.store.local import LocalStore
@@ -38,6 +38,16 @@ def once(name: str) -> bool:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_hand() -> None:
+    """The worker that was handed the message of a chunk, before its child begins; once a job."""
+
+    def received(request: Any, **_: Any) -> None:
+        if request.name == "farm.generate" and request.args[1] == 1 and once(request.args[0]):
+            die()
+
+    task_received.connect(received, weak=False)
 
 
 def die_when_made() -> None:
@@ -140,7 +150,16 @@ def _break_writes(broken: Callable[[], bool]) -> None:
 
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
-    for fault in (die_when_made, die_when_sent, poison, refuse_every_third_write, read_only, short_sight, clock_ahead)
+    for fault in (
+        die_in_hand,
+        die_when_made,
+        die_when_sent,
+        poison,
+        refuse_every_third_write,
+        read_only,
+        short_sight,
+        clock_ahead,
+    )
 }
 
 if wanted := os.environ.get("CHAOS"):
