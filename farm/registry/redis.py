@@ -11,7 +11,9 @@ from itertools import chain
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.retry import Retry
 
 from farm.errors import FarmUnreachable
 from farm.registry import ALONE, Also
@@ -40,9 +42,15 @@ return found
 
 class RedisLedger:
     def __init__(self, url: str) -> None:
-        # A silent peer is noticed after 30 s instead of never; the check finds a connection that NAT has dropped.
+        # A silent peer is noticed after 30 s instead of never; the check finds a connection that NAT has dropped, and a
+        # second try one that the broker has.
         self.redis = _Redis.from_url(
-            url, decode_responses=True, socket_timeout=30, socket_keepalive=True, health_check_interval=25
+            url,
+            decode_responses=True,
+            socket_timeout=30,
+            socket_keepalive=True,
+            health_check_interval=25,
+            retry=Retry(NoBackoff(), 1),
         )
         self._swap = self.redis.register_script(SWAP)
         self._thread = threading.local()

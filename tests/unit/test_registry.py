@@ -665,6 +665,14 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password():
     assert "secret" not in caught.value.message
 
 
+def test_a_connection_that_was_dropped_is_made_again(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert registry.job("a").state == "queued"
+
+
 @pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
 def test_a_broker_that_takes_nothing_is_named(broker, setting):
     registry = open_registry(broker)
