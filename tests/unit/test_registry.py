@@ -468,6 +468,39 @@ def test_a_message_that_was_sent_may_wait_in_its_queue(entered):
     assert not entered.ring("a", "mux", window_s=60)
 
 
+def test_a_message_in_a_hand_that_does_not_begin_is_rung_for_again(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.arrived("a", "mux", window_s=SHORT_S)
+    entered.sent("a", "mux", window_s=60)  # its sender is slower than its way
+    assert not entered.ring("a", "mux", window_s=60)
+    time.sleep(2 * SHORT_S)
+    assert entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_that_is_rung_for_again_may_wait_in_its_queue_again(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.arrived("a", "mux", window_s=0)
+    entered.ring("a", "mux", window_s=SHORT_S)
+    entered.sent("a", "mux", window_s=60)
+    time.sleep(2 * SHORT_S)
+    assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_that_comes_twice_shortens_no_lease(entered):
+    lease = take(entered)
+    entered.arrived("a", "mux", window_s=0)
+    assert not entered.ring("a", "mux", window_s=60)
+    assert entered.commit(lease, {})
+    entered.arrived("a", "mux", window_s=0)
+    assert entered.product("a", "mux") == {}
+
+
+def test_a_message_of_a_job_that_nobody_knows_leaves_nothing(registry):
+    registry.arrived("a", "mux", window_s=60)
+    assert registry.ring("a", "mux", window_s=60)
+    assert registry.rings("a", ["mux"]) == [1]
+
+
 def test_a_message_that_has_arrived_is_not_waited_for(entered):
     entered.ring("a", "mux", window_s=60)
     lease = take(entered)
