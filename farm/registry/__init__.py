@@ -417,7 +417,7 @@ def _status(job_id: str, text: str | None) -> JobStatus:
 
 def _cared_for_until(record: Record) -> float:
     """When a step is nobody's any more. One that is made is not: then the next one is to be sent."""
-    return max(record.get("lease_until", 0), record.get("rung_until", 0))
+    return float(max(record.get("lease_until", 0), record.get("rung_until", 0)))
 
 
 def _told(job: Record) -> dict[str, str]:
