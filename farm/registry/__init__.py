@@ -427,8 +427,8 @@ def _status(job_id: str, text: str | None) -> JobStatus:
 
 
 def _cared_for_until(record: Record) -> float:
-    """When a step is nobody's any more; at once if it is made, for then the next one is to be sent."""
-    return 0.0 if "goods" in record else max(record.get("lease_until", 0), record.get("rung_until", 0))
+    """When a step is nobody's any more. One that is made is not: then the next one is to be sent."""
+    return float(max(record.get("lease_until", 0), record.get("rung_until", 0)))
 
 
 def _told(job: Record) -> dict[str, str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any, cast
 
@@ -53,19 +50,10 @@ class RedisLedger:
             retry=Retry(NoBackoff(), 1),
         )
         self._swap = self.redis.register_script(SWAP)
-        self._thread = threading.local()
         self._clock: tuple[float, float] | None = None
 
-    @property
-    def _own(self) -> redis.Redis:
-        """A connection of this thread's own: to fetch one and try it for each request is a seventh of a step's work."""
-        if getattr(self._thread, "process", None) != os.getpid():
-            self._thread.redis, self._thread.process = self.redis.client(), os.getpid()
-        own: redis.Redis = self._thread.redis
-        return own
-
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
-        texts: Any = self._own.mget([PREFIX + key for key in keys])
+        texts: Any = self.redis.mget([PREFIX + key for key in keys])
         return cast(list[str | None], texts)
 
     def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
@@ -76,7 +64,7 @@ class RedisLedger:
             **{name: ("XX", member, score) for name, (member, score) in also.scores.items()},
         }
         words: Iterator[Any] = chain.from_iterable(acts.values())
-        found: Any = self._swap(keys=[PREFIX + name for name in acts], args=[old or "", *words], client=self._own)
+        found: Any = self._swap(keys=[PREFIX + name for name in acts], args=[old or "", *words])
         return cast(str | None, found)
 
     def delete(self, key: str) -> None:
@@ -111,17 +99,8 @@ class _Redis(redis.Redis):
     """redis-py's client, with a sentence for the user when nobody answers or nothing is taken."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        with self._named():
-            return super().execute_command(*args, **options)
-
-    def client(self) -> redis.Redis:
-        with self._named():
-            return super().client()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
         try:
-            yield
+            return super().execute_command(*args, **options)
         except (redis.ConnectionError, redis.TimeoutError) as error:
             hint = "is the farm up? (`farm up` starts one)"
             raise FarmUnreachable(f"no broker answers at {self._address}; {hint} ({error})") from error

@@ -12,7 +12,7 @@ import redis
 
 from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
 from farm.job import Event, JobRequest, JobStatus, Result
-from farm.registry import Lease, Registry, open_registry, queued
+from farm.registry import REMEMBERED, Lease, Registry, open_registry, queued
 
 REQUEST = JobRequest(
     prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
@@ -727,6 +727,59 @@ def test_two_clients_of_one_broker_see_the_same_book(broker):
 def test_two_registries_in_memory_share_nothing():
     open_registry("memory://").add("a", REQUEST)
     assert open_registry("memory://").jobs(10) == []
+
+
+def count(registry: Registry, call: Callable[[], Any]) -> int:
+    """How many requests a broker gets in a call."""
+    with registry.ledger.redis as client:
+        before = client.info("stats")["total_reads_processed"]
+        call()
+        return client.info("stats")["total_reads_processed"] - before - 1
+
+
+def test_what_a_process_did_last_it_changes_in_one_request(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    report(registry, "validation_started", 0)
+    lease = take(registry)
+    assert count(registry, lambda: report(registry, "validation_ok", 2)) == 1
+    assert count(registry, lambda: registry.commit(lease, {})) == 1
+    assert count(registry, lambda: registry.end("a", "success", SUCCESS)) == 1
+
+
+def test_who_was_mistaken_about_what_another_did_is_put_right(broker):
+    ours, theirs = open_registry(broker), open_registry(broker)
+    ours.add("a", REQUEST)
+    report(ours, "validation_started", 0)
+    report(theirs, "embeddings_ok", 15)
+    report(ours, "validation_ok", 2)
+    ours.end("a", "success", SUCCESS)
+    assert [pct for _, pct in told(theirs)] == [0, 15, 15, 100]
+
+
+def test_nothing_is_refused_for_what_was_seen_before(broker):
+    ours, theirs = open_registry(broker), open_registry(broker)
+    ours.add("a", REQUEST)
+    lease = take(ours, max_attempts=1)
+    theirs.give_back(lease, after_s=0, counted=False)
+    again = take(ours, max_attempts=1)
+    assert (again.fence, again.attempts) == (2, 1)
+
+
+def test_a_process_keeps_no_more_than_it_needs_in_mind(registry):
+    for number in range(3 * REMEMBERED):
+        registry.add(f"job {number}", REQUEST)
+        registry.ring(f"job {number}", "mux", window_s=60)
+        registry.look(f"job {number}", ["mux"])
+    assert len(registry._seen) < 2 * REMEMBERED
+
+
+def test_a_broker_that_comes_back_is_found_again(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert registry.job("a").state == "queued"
 
 
 # The clock
