@@ -129,23 +129,22 @@ def clock_ahead() -> None:
 
 
 def _break_writes(broken: Callable[[], bool]) -> None:
-    write, send = LocalStore._write, S3Store._send
+    put, send = LocalStore._put, S3Store._send
 
-    def fragile(source: Path | bytes, part: Path, path: Path) -> None:
+    def refused_by_disk(store: LocalStore, *what: Any) -> None:
         if broken():
             once("write")
-            part.unlink(missing_ok=True)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        write(source, part, path)
+        put(store, *what)
 
-    def refused(store: S3Store, *what: Any) -> None:
+    def refused_by_service(store: S3Store, *what: Any) -> None:
         if broken():
             once("write")
             raise Refusal("InternalError", passing=True)
         send(store, *what)
 
-    LocalStore._write = staticmethod(fragile)
-    S3Store._send = refused  # type: ignore[method-assign]
+    LocalStore._put = refused_by_disk  # type: ignore[method-assign]
+    S3Store._send = refused_by_service  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[], None]] = {
