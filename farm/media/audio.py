@@ -40,18 +40,30 @@ def decode(path: Path) -> tuple[Samples, int]:
 
 def speech(path: Path) -> Samples:
     """What the audio encoder hears: float32 [n], mono, 16 kHz, as loud as LOUDNESS_LUFS."""
-    # Mixed down piece by piece: four hours of stereo need not lie in memory at their own rate twice.
-    parts, rates = zip(*((piece.mean(axis=0), rate) for piece, rate in pieces(path)), strict=True)
-    return levelled(resampled(np.concatenate(parts), rates[0], SPEECH_RATE))
+    # Bit by bit: hours at 48 kHz never lie in memory at their own rate.
+    stereo = pieces(path)
+    first, rate = next(stereo)
+    mono = (piece.mean(axis=0) for piece in chain([first], (piece for piece, _ in stereo)))
+    return levelled(_joined(mono, rate, SPEECH_RATE))
 
 
 def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
     """[n] at `rate` as [ceil(n * wanted / rate)] at `wanted`: the numbers of librosa.resample, without its import."""
+    return _joined([samples], rate, wanted)
+
+
+def _joined(track: Iterable[Samples], rate: int, wanted: int) -> Samples:
+    """Like `resampled`, of pieces that are taken one by one; where they are cut makes no difference."""
     import soxr
 
-    heard = soxr.resample(samples, rate, wanted, quality="HQ")
-    length = ceil(len(samples) * (wanted / rate))
-    return np.pad(heard[:length], (0, max(0, length - len(heard))))
+    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
+    count, heard = 0, []
+    for piece in track:
+        count += len(piece)
+        heard.append(stream.resample_chunk(piece))
+    heard.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    length = ceil(count * (wanted / rate))
+    return _exactly(np.concatenate(heard), length)
 
 
 def pieces(path: Path) -> Iterator[tuple[Samples, int]]:
@@ -102,6 +114,11 @@ def write_pieces(path: Path, track: Iterable[Samples], rate: int) -> None:
         for piece in chain([first], rest):
             whole = np.clip(np.round(piece * 32768), -32768, 32767).astype("<i2")
             file.writeframes(np.ascontiguousarray(whole.T).tobytes())
+
+
+def _exactly(samples: Samples, length: int) -> Samples:
+    missing = length - len(samples)
+    return np.pad(samples, (0, missing)) if missing > 0 else samples[:length]
 
 
 def _as_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:

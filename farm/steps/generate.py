@@ -16,7 +16,7 @@ from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
 from farm.steps import soundtrack
-from farm.steps.features import remembered
+from farm.steps.features import remembered, rows_of
 from farm.steps.playlist import watchable
 from farm.steps.progress import Progress
 from farm.steps.route import Step
@@ -154,17 +154,11 @@ def source_frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
 
 
 def _audio(work: Work, facts: dict[str, Any], chunk: Chunk) -> Tensor:
-    """The rows [S, frame_num + 4, layers, dim] that the chunk hears; no more of the embeddings is read."""
+    """The rows [S, frame_num + 4, layers, dim] that the chunk hears."""
     import torch
-    from safetensors import safe_open
 
-    rows = torch.tensor(audio_rows(chunk, facts["rows"]))
-    first, last = int(rows.min()), int(rows.max())
-    heard = []
-    for speaker, key in enumerate(facts["embeddings"]):
-        with safe_open(work.fetch(key, f"speech-{speaker}"), framework="pt") as file:
-            heard.append(file.get_slice("features")[first : last + 1][rows - first])
-    return torch.stack(heard)
+    rows = audio_rows(chunk, facts["rows"])
+    return torch.stack([rows_of(work, folder, rows) for folder in facts["embeddings"]])
 
 
 def _tail_before(work: Work, chunk: Chunk) -> Tail | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load
 
 from farm.errors import InvalidInput
@@ -64,8 +65,9 @@ class House:
         path.write_bytes(self.place.store.get(key))
         return decode(path)
 
-    def embedding(self, key: str) -> Any:
-        return load(self.place.store.get(key))["features"]
+    def embedding(self, folder: str) -> Any:
+        pieces = self.place.store.keys(f"{folder}/")
+        return torch.cat([load(self.place.store.get(key))["features"] for key in pieces])
 
 
 @pytest.fixture(scope="module")
