@@ -112,8 +112,10 @@ class AudioEncoder:
         if voice.norm is None:
             return self._encoded(voice.samples)
         begin, end = max(0, stretch.start - CONTEXT), min(voice.rows, stretch.stop + CONTEXT)
+        # One sample more, which no feature hears: so many rows exactly could be rounded down to one less.
+        samples = F.pad(voice.samples[begin * ROW : end * ROW], (0, 1))
         with _instead(self.model.feature_extractor.conv_layers[0], voice.norm):
-            rows = self._encoded(voice.samples[begin * ROW : end * ROW])
+            rows = self._encoded(samples)
         return rows[stretch.start - begin : stretch.stop - begin]
 
     def _encoded(self, samples: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import wave
+from math import ceil
 
 import numpy as np
 import pyloudnorm
 import pytest
 import soundfile
+import soxr
 
 from farm.errors import InvalidInput
 from farm.media.audio import decode, levelled, resampled, speech, write_wav
@@ -80,6 +82,14 @@ def test_speech_is_mono_at_16_khz_with_its_pitch_and_length_kept(make_wav, rate,
     assert heard.shape == (16_000,)
     assert heard.dtype == np.float32
     assert pitch(heard, 16_000) == pytest.approx(440, abs=2)
+
+
+@pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000])
+def test_speech_that_is_taken_bit_by_bit_has_the_numbers_of_the_whole(tmp_path, rate):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3 * rate + 77)).astype(np.float32)
+    write_wav(tmp_path / "x.wav", noise, rate)
+    whole = soxr.resample(decode(tmp_path / "x.wav")[0].mean(axis=0), rate, 16_000, quality="HQ")
+    np.testing.assert_array_equal(speech(tmp_path / "x.wav"), levelled(whole[: ceil((3 * rate + 77) * 16_000 / rate)]))
 
 
 @pytest.mark.parametrize("level", [0.9, 0.05, 0.001])
