@@ -1,9 +1,10 @@
 """What a long video takes of each process's memory: until its first chunk is made, and from then on.
 
-    python -m bench.hour [--minutes 60]
+    python -m bench.hour [--minutes 60] [--large]
 
 One job goes through a real farm with the miniature, at one denoise step; its voice is the example's, said again and
-again. Only Linux tells such peaks, and forgets them when it is told to.
+again. It is drawn as a thumbnail, for an hour at the miniature's own size (--large) takes two cores an hour and more.
+Only Linux tells such peaks, and forgets them when it is told to.
 """
 
 from __future__ import annotations
@@ -135,12 +136,14 @@ def chunk_seconds(job: Job) -> list[float]:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words.add_argument("--minutes", type=float, default=60)
-    minutes = words.parse_args().minutes
+    words.add_argument("--large", action="store_true", help="at the miniature's own size")
+    given = words.parse_args()
     with tempfile.TemporaryDirectory(prefix="farm-bench-") as home:
-        sound = voice(Path(home), minutes=minutes)
+        sound = voice(Path(home), minutes=given.minutes)
         os.environ["FARM_MAX_SOUND_BYTES"] = str(sound.stat().st_size)  # workers have it from here; an hour is 150 MB
-        with open_house(Settings(home=Path(home), cpu_concurrency=1)) as house:
-            report(house, sound, frames=round(60 * minutes * FPS))
+        application = "tasks" if given.large else "bench.thumbnail"
+        with open_house(Settings(home=Path(home), cpu_concurrency=1), application=application) as house:
+            report(house, sound, frames=round(60 * given.minutes * FPS))
 
 
 def report(house: House, sound: Path, *, frames: int) -> None:

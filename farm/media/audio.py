@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain, groupby
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -25,6 +27,9 @@ LOUDNESS_BLOCK_S = 0.4
 
 LOUDNESS_MEANT = 100.0
 """Beyond this many LUFS a measurement says nothing (silence measures minus infinity)."""
+
+FILTERED = 60 * SPEECH_RATE
+"""Samples that are weighted at a time to measure how loud they are."""
 
 Samples = NDArray[np.float32]
 
@@ -92,10 +97,28 @@ def levelled(samples: Samples) -> Samples:
 
     if len(samples) < LOUDNESS_BLOCK_S * SPEECH_RATE:
         return samples
-    loudness = pyloudnorm.Meter(SPEECH_RATE, block_size=LOUDNESS_BLOCK_S).integrated_loudness(samples)
+    meter = pyloudnorm.Meter(SPEECH_RATE, block_size=LOUDNESS_BLOCK_S)
+    for stage in meter._filters.values():
+        stage.apply_filter = partial(_filtered, stage)
+    loudness = meter.integrated_loudness(samples)
     if not abs(loudness) <= LOUDNESS_MEANT:
         return samples
     return samples * np.float32(10 ** ((LOUDNESS_LUFS - loudness) / 20))
+
+
+def _filtered(stage: Any, samples: Samples) -> Samples:
+    """What a filter of pyloudnorm's makes of samples [n], in their place.
+
+    Its own way, all at once in float64, gives the same numbers and takes 24 bytes a sample: 1.4 GB for an hour.
+    """
+    from scipy.signal import lfilter
+
+    state = np.zeros(max(len(stage.a), len(stage.b)) - 1)
+    for first in range(0, len(samples), FILTERED):
+        piece = samples[first : first + FILTERED]
+        heard, state = lfilter(stage.b, stage.a, piece, zi=state)
+        piece[:] = stage.passband_gain * heard
+    return samples
 
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:

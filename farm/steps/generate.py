@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`; `used`: what was left open."""
+    """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`.
+
+    The first chunk's goods tell what was left open as it was `used`, for all of them.
+    """
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame, tuple(facts["cuts"]))
@@ -59,8 +62,9 @@ def generate(work: Work) -> dict[str, Any]:
         report=progress.report,
     )
     work.timings.update(progress.timings())
-    goods = {**_segment(work, plan, chunk, frames), "condition": condition_key, "used": used}
-    return {**goods, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
+    goods = {**_segment(work, plan, chunk, frames), "condition": condition_key}
+    told = {} if chunk.index else {"used": used}
+    return {**goods, **told, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
 
 
 @cache

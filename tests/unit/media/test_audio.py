@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from farm.errors import InvalidInput
-from farm.media.audio import decode, levelled, resampled, speech, write_wav
+from farm.media.audio import FILTERED, decode, levelled, resampled, speech, write_wav
 
 
 def loudness(samples):
@@ -111,6 +111,14 @@ def test_silence_stays_silence(make_wav):
 def test_what_is_too_short_to_have_a_loudness_stays_as_it_is(count):
     samples = np.full(count, 0.5, np.float32)
     np.testing.assert_array_equal(levelled(samples), samples)
+
+
+def test_a_long_recording_is_as_loud_as_pyloudnorm_says(tmp_path):
+    # Given more than is weighted at a time, the last part of it louder
+    samples = np.random.default_rng(0).uniform(-0.1, 0.1, FILTERED + 16_000 * 5).astype(np.float32)
+    samples[FILTERED - 8_000 :] *= 4
+    meant = 10 ** ((-23 - pyloudnorm.Meter(16_000, block_size=0.4).integrated_loudness(samples)) / 20)
+    np.testing.assert_array_equal(levelled(samples), samples * np.float32(meant))
 
 
 @pytest.mark.parametrize(("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)])

@@ -89,11 +89,11 @@ def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(trained: AudioEncode
 
 
 def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(trained: AudioEncoder, talk: np.ndarray) -> None:
-    # Given a minute of almost nothing between two minutes of talk
+    # Given one that is almost nothing, with all that is heard around it
     with_a_pause = talk.copy()
-    with_a_pause[60 * 16_000 : 120 * 16_000] *= 1e-3
+    with_a_pause[45 * 16_000 : 135 * 16_000] *= 1e-3
     distance = apart(trained.embed(with_a_pause), in_one_pass(trained, with_a_pause))
-    assert distance.mean() < 0.05
+    assert distance.max() < 0.05
 
 
 def test_the_encoder_never_hears_more_at_once_than_the_limit(encoder: AudioEncoder) -> None:
