@@ -31,6 +31,9 @@ DESKS = {
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 """Message priority on Redis, where 0 goes first."""
 
+SKEW_S = 3600
+"""How far the clocks of a farm's machines may part."""
+
 
 def make_app(settings: Settings) -> Celery:
     """The application of a client, a worker or beat; all of them share these settings."""
@@ -97,9 +100,9 @@ def reliability(settings: Settings) -> dict[str, Any]:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
-        # A round of the reaper that came too late is not worth making up for.
+        # Rounds of the reaper that came too late are not worth making up for. What is late says the worker's clock.
         "beat_schedule": {
-            "reap": {"task": DESKS["reap"].task, "schedule": settings.reap_every_s, "options": {"expires": 30}}
+            "reap": {"task": DESKS["reap"].task, "schedule": settings.reap_every_s, "options": {"expires": SKEW_S}}
         },
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import redis
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from farm.errors import FarmUnreachable
 
@@ -14,6 +15,9 @@ PREFIX = "farm:"
 
 CLOCK_S = 10.0
 """How long the broker's clock is counted on here before it is asked again: two clocks part by far less than 1 ms."""
+
+PASSING = "MISCONF", "NOREPLICAS"
+"""How refusals begin that are over once the disk has room, or a replica is there."""
 
 SWAP = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
@@ -73,13 +77,20 @@ class RedisLedger:
 
 
 class _Redis(redis.Redis):
-    """redis-py's client, with a sentence for the user when nobody answers."""
+    """redis-py's client, with a sentence for the user when nobody answers or nothing is taken."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         try:
             return super().execute_command(*args, **options)
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            where = self.connection_pool.connection_kwargs
-            address = f"{where.get('host')}:{where.get('port')}"
             hint = "is the farm up? (`farm up` starts one)"
-            raise FarmUnreachable(f"no broker answers at {address}; {hint} ({error})") from error
+            raise FarmUnreachable(f"no broker answers at {self._address}; {hint} ({error})") from error
+        except redis.ResponseError as error:
+            if not (isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(PASSING)):
+                raise
+            raise FarmUnreachable(f"the broker at {self._address} takes nothing just now ({error})") from error
+
+    @property
+    def _address(self) -> str:
+        where = self.connection_pool.connection_kwargs
+        return f"{where.get('host')}:{where.get('port')}"

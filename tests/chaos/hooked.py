@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from celery.signals import task_success, worker_process_init
 
 import tasks.delivery
 from farm.store.local import LocalStore
+from farm.store.s3 import S3Store
+from farm.store.service import Refusal
 from tasks import app, settings
 
 __all__ = ["app"]
@@ -80,7 +85,7 @@ def poison() -> None:
 def refuse_every_third_write() -> None:
     count = 0
 
-    def broken(_part: Path) -> bool:
+    def broken() -> bool:
         nonlocal count
         count += 1
         return count % 3 == 0
@@ -89,8 +94,8 @@ def refuse_every_third_write() -> None:
 
 
 def read_only() -> None:
-    """As long as there is a note of that name."""
-    _break_writes(lambda _part: (NOTES / "read_only").exists())
+    """As long as there is a note of that name; a service of S3 is simply ended."""
+    _break_writes((NOTES / "read_only").exists)
 
 
 def short_sight() -> None:
@@ -99,22 +104,43 @@ def short_sight() -> None:
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "visibility_timeout": 1}
 
 
-def _break_writes(broken: Callable[[Path], bool]) -> None:
-    write = LocalStore._write
+def clock_ahead() -> None:
+    """The clock of the cpu worker and of its children is ten minutes ahead, of which beat sends its messages."""
+    if "cpu" not in sys.argv:
+        return
+    if "FAKETIME" not in os.environ:
+        library = Path(
+            *(find_spec("libfaketime").submodule_search_locations), "vendor/libfaketime/src/libfaketime.so.1"
+        )
+        faked = {"LD_PRELOAD": str(library), "FAKETIME": "+10m", "NO_FAKE_STAT": "1", "DONT_FAKE_MONOTONIC": "1"}
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **faked})
+    once("clock")
+    assert time.time() - (NOTES / "clock").stat().st_mtime > 500, "the clock is not ahead"
+
+
+def _break_writes(broken: Callable[[], bool]) -> None:
+    write, send = LocalStore._write, S3Store._send
 
     def fragile(source: Path | bytes, part: Path, path: Path) -> None:
-        if broken(part):
+        if broken():
             once("write")
             part.unlink(missing_ok=True)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         write(source, part, path)
 
+    def refused(store: S3Store, *what: Any) -> None:
+        if broken():
+            once("write")
+            raise Refusal("InternalError", passing=True)
+        send(store, *what)
+
     LocalStore._write = staticmethod(fragile)
+    S3Store._send = refused  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
-    for fault in (die_when_made, die_when_sent, poison, refuse_every_third_write, read_only, short_sight)
+    for fault in (die_when_made, die_when_sent, poison, refuse_every_third_write, read_only, short_sight, clock_ahead)
 }
 
 if wanted := os.environ.get("CHAOS"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from farm.media.speech import speak
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stand import PATIENCE_S, Stand, left_behind, stand
 from tests.chaos.tally import Logbook, Tally, pictures
+from tests.disk import small_disk
+from tests.swift import Swift
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
 
@@ -43,10 +45,11 @@ def reference(folder: Path) -> str:
         return pictures(job)
 
 
-def run(scenario: Scenario, home: Path, expected: str, *, long: bool) -> Tally:
-    """Breaks a new farm at `home` as the scenario says."""
+def run(scenario: Scenario, home: Path, expected: str, *, long: bool, service: Swift | None = None) -> Tally:
+    """Breaks a new farm at `home` as the scenario says; its goods lie in a folder, or with a service of S3."""
     given = request(home.parent)
-    with stand(home, dict(scenario.environ)) as up:
+    disk = small_disk(home, megabytes=256) if scenario.small_disk else nullcontext()
+    with disk, stand(home, scenario.environ, service) as up:
         if scenario.two_gpu_workers:
             up.second_gpu_worker(listens=False)
         first = [up.farm.submit({**given, **scenario.fields})]
@@ -59,7 +62,7 @@ def run(scenario: Scenario, home: Path, expected: str, *, long: bool) -> Tally:
         different = sum(pictures(job) != expected for job in finished)
         list(up.farm.gc())
         orphans = len(list(up.farm.gc(dry_run=True)))
-    book = Logbook(home)
+        book = Logbook(home)
     return Tally(
         scenario=scenario.title,
         submitted=len(jobs),

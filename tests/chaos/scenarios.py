@@ -19,6 +19,7 @@ import redis
 from farm import Job
 from farm.embedded.worker import QueueName
 from tests.chaos.stand import Stand
+from tests.disk import fill
 
 Faults = list[float]
 WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_")
@@ -42,6 +43,8 @@ class Scenario:
     """The error code with which the first job must end."""
     two_gpu_workers: bool = False
     """The second one takes no messages until it is told to."""
+    small_disk: bool = False
+    """All that the farm keeps lies on a disk of 256 MB, which takes the rights of root to mount."""
 
 
 def kills(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
@@ -112,13 +115,27 @@ def paused_past_its_lease(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     return faults
 
 
-def store_is_read_only(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
+def store_takes_nothing(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
     _while_it_samples(stand, jobs, 1)
-    note = stand.settings.folder / "chaos" / "read_only"
-    note.parent.mkdir(exist_ok=True)
-    note.touch()
+    with stand.broken_store():
+        time.sleep(seconds)
+    return [time.time()]
+
+
+def kills_under_a_wrong_clock(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
+    """Everything that keeps time has work: the reaper's messages, a lease that runs out, another attempt."""
+    assert (stand.settings.folder / "chaos" / "clock").exists(), "the clock is right"
+    _while_it_samples(stand, jobs, 1)
+    os.kill(stand.children["gpu"].pid, signal.SIGKILL)
+    return [time.time()]
+
+
+def disk_is_full(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
+    """For so long neither goods nor the broker's append-only file nor logs find room."""
+    _while_it_samples(stand, jobs, 1)
+    filler = fill(stand.settings.folder / "filler")
     time.sleep(seconds)
-    note.unlink()
+    filler.unlink()
     return [time.time()]
 
 
@@ -216,7 +233,16 @@ SCENARIOS = {
         environ={**QUICK, "CHAOS": "refuse_every_third_write"},
     ),
     "store": Scenario(
-        "store read-only for 20 s", store_is_read_only, faults=(20, 20), environ={**QUICK, "CHAOS": "read_only"}
+        "the store takes nothing for 20 s",
+        store_takes_nothing,
+        faults=(20, 20),
+        environ={**QUICK, "CHAOS": "read_only"},
+    ),
+    "full": Scenario("the farm's disk is full for 20 s", disk_is_full, faults=(20, 20), environ=QUICK, small_disk=True),
+    "clock": Scenario(
+        "the cpu worker's clock ten minutes ahead, gpu worker killed",
+        kills_under_a_wrong_clock,
+        environ={**QUICK, "CHAOS": "clock_ahead"},
     ),
     "term": Scenario("SIGTERM in every stage", asked_to_go, environ=QUICK),
 }

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from socket import gethostname
@@ -20,6 +20,7 @@ from farm.embedded.child import spawn, stop
 from farm.embedded.house import House
 from farm.embedded.worker import QueueName, worker_command
 from farm.settings import Settings
+from tests.swift import Swift
 
 PATIENCE_S = 300
 SECOND = "gpu2"
@@ -27,12 +28,14 @@ SECOND = "gpu2"
 
 
 class Stand(House):
-    """`environ` is what workers see besides the stand's own."""
+    """`environ` is what workers see besides the stand's own; goods lie in a folder, or in a bucket of the service."""
 
-    def __init__(self, home: Path, environ: dict[str, str]) -> None:
+    def __init__(self, home: Path, environ: Mapping[str, str], service: Swift | None) -> None:
         self.broker = Broker(Settings(home=home))
+        self.service = service
         self.environ = {
             **os.environ,
+            **(bucket(service) if service else {}),
             "FARM_HOME": str(home),
             "FARM_BROKER_URL": self.broker.url,
             "OMP_NUM_THREADS": "1",
@@ -60,6 +63,21 @@ class Stand(House):
         """The process in which a worker's tasks run."""
         found: list[str] = self.until(lambda: _children(self.children[queue].pid))
         return int(found[0])
+
+    @contextmanager
+    def broken_store(self) -> Iterator[None]:
+        """A store that takes nothing while the block runs; a folder needs the fault `read_only` in its workers."""
+        note = self.settings.folder / "chaos" / "read_only"
+        if self.service:
+            self.service.kill()
+        else:
+            note.parent.mkdir(exist_ok=True)
+            note.touch()
+        yield
+        if self.service:
+            self.service.start()
+        else:
+            note.unlink()
 
     def kill_broker(self) -> None:
         assert self.broker.process is not None
@@ -101,10 +119,16 @@ class Stand(House):
         self.children[queue] = self.worker(queue, queue)
 
 
+def bucket(service: Swift) -> dict[str, str]:
+    """The environment of workers whose goods lie in a new bucket of the service."""
+    given = service.settings(store_retry_s=Settings().store_retry_s).model_dump(exclude_unset=True)
+    return {f"FARM_{name.upper()}": str(value) for name, value in given.items()}
+
+
 @contextmanager
-def stand(home: Path, environ: dict[str, str]) -> Iterator[Stand]:
+def stand(home: Path, environ: Mapping[str, str], service: Swift | None = None) -> Iterator[Stand]:
     """A stand that is up while the block runs."""
-    up = Stand(home, environ)
+    up = Stand(home, environ, service)
     try:
         up.start()
         up.wait_until_ready()

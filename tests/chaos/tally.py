@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from farm import Job
 from farm.media.container import frames_of, open_media, picture_stream
@@ -50,7 +50,7 @@ class Logbook:
         lines = [
             line for log in (home / "logs").glob("?pu.log") for line in log.read_text(errors="replace").splitlines()
         ]
-        entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        entries = [entry for line in lines if (entry := _whole(line))]
         self.entries: list[dict[str, Any]] = sorted(entries, key=lambda entry: str(entry["ts"]))
 
     def times(self, event: str) -> list[float]:
@@ -77,12 +77,19 @@ class Logbook:
 
 def pictures(job: Job) -> str:
     """A digest of every decoded frame of a finished job's video."""
-    url = job.result(timeout_s=1).video.url  # type: ignore[union-attr]  # a finished job has one
     seen = hashlib.sha256()
-    with open_media(Path(unquote(urlsplit(url).path))) as media:
+    with TemporaryDirectory() as folder, open_media(job.save(Path(folder, "video.mp4"))) as media:
         for frame in frames_of(media, picture_stream(media)):
             seen.update(frame.to_ndarray(format="rgb24").tobytes())
     return seen.hexdigest()
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    """An entry; None where a full disk, or who died, has cut it off."""
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 def _seconds(entry: dict[str, Any]) -> float:

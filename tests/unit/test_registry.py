@@ -604,6 +604,19 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password():
     assert "secret" not in caught.value.message
 
 
+@pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
+def test_a_broker_that_takes_nothing_is_named(broker, setting):
+    registry = open_registry(broker)
+    with redis.Redis.from_url(broker) as client:
+        client.config_set(setting, 1)
+        try:
+            with pytest.raises(FarmUnreachable, match=r"the broker at 127\.0\.0\.1:\d+ takes nothing just now"):
+                registry.add("a", REQUEST)
+        finally:
+            client.config_set(setting, 0)
+    assert registry.add("a", REQUEST)
+
+
 def test_two_clients_of_one_broker_see_the_same_book(broker):
     open_registry(broker).add("a", REQUEST)
     assert open_registry(broker).job("a").state == "queued"

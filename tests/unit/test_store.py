@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from farm.store import keys, open_store
 from farm.store.local import LocalStore
 from farm.store.memory import MemoryStore
 from farm.store.s3 import S3Store
+from tests.disk import fill, small_disk
 
 BAD_KEYS = ["", "/", "/etc/passwd", "..", "../up", "a/../../b", "a//b", "a/", ".", "./a", "a/./b", "a\0b", "a\\b"]
 
@@ -208,6 +210,32 @@ def test_a_disk_that_refuses_is_an_upload_failure_that_may_be_tried_again(tmp_pa
     with pytest.raises(UploadFailed, match="could not take goods") as caught:
         LocalStore(tmp_path / "full").put("goods", b"goods")
     assert caught.value.retryable
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    try:
+        with small_disk(tmp_path / "small", megabytes=1):
+            yield tmp_path / "small"
+    except PermissionError as error:
+        pytest.skip(str(error))
+
+
+def test_what_a_full_disk_did_not_take_leaves_nothing(small):
+    store = LocalStore(small)
+    with pytest.raises(UploadFailed, match=r"could not take jobs/1/goods: No space left on device"):
+        store.put("jobs/1/goods", bytes(2 << 20))
+    assert files(store) == []
+    store.put("jobs/1/goods", bytes(1 << 19))
+    assert store.size("jobs/1/goods") == 1 << 19
+
+
+def test_a_full_disk_is_waited_for(small):
+    filler = fill(small / "filler")
+    threading.Timer(0.3, filler.unlink).start()
+    LocalStore(small, retry_s=10).put("goods", bytes(1 << 19))
+    assert files(LocalStore(small)) == ["goods"]
 
 
 def test_unfinished_parts_are_no_keys(local):
