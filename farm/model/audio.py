@@ -25,14 +25,14 @@ ROW = SPEECH_RATE // FPS
 """Samples for each row."""
 
 ONE_PASS = 120 * FPS
-"""Rows up to which a recording is encoded at once, as the original does with any: 16 MB a second at full size."""
+"""Rows up to which a recording is encoded at once, as the original does with all: 16 MB a second at full size."""
 
 STRETCH = 60 * FPS
 """Rows that a pass over a longer recording makes."""
 
 CONTEXT = 10 * FPS
-"""Rows that such a pass hears on both sides besides. 5 s make all the difference to 60 of the miniature's encoder; the
-real one has four times as many layers.
+"""Rows that such a pass hears on both sides besides. For the miniature 5 s would do; the real encoder has four times as
+many layers.
 """
 
 

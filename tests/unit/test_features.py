@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from farm.job import JobRequest
+from farm.model.audio import STRETCH
 from farm.registry import Lease, open_registry
 from farm.settings import Settings
 from farm.steps.features import PIECE, laid, rows_of
@@ -98,6 +99,10 @@ def test_a_piece_holds_its_own_rows_and_no_more(bench: Bench) -> None:
     sizes = [bench.place.store.size(key) or 0 for key in bench.place.store.keys(f"{folder}/")]
     assert len(sizes) == 5
     assert max(sizes) < 4 * ROWS[:PIECE].numel() + 200
+
+
+def test_no_piece_belongs_to_two_stretches() -> None:
+    assert STRETCH % PIECE == 0
 
 
 def test_jobs_with_one_voice_encode_it_once(bench: Bench) -> None:
