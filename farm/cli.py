@@ -72,10 +72,10 @@ def up() -> None:
 @click.argument("queue", type=click.Choice(["cpu", "gpu"]))
 def worker(queue: Any) -> None:
     """Run one worker in this process's place. Example: farm worker gpu"""
-    from farm.embedded.worker import worker_command
+    from farm.embedded.worker import worker_command, worker_environ
 
     command = worker_command(queue, Settings.load(os.environ))
-    os.execv(command[0], command)  # noqa: S606
+    os.execve(command[0], command, worker_environ(os.environ))  # noqa: S606
 
 
 def request_options(command: click.Command) -> click.Command:

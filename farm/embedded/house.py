@@ -17,7 +17,7 @@ from celery.beat import EmbeddedService
 from farm.app import make_app
 from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
-from farm.embedded.worker import QueueName, worker_command
+from farm.embedded.worker import QueueName, worker_command, worker_environ
 from farm.errors import FarmUnreachable
 from farm.settings import PREFIX, Settings
 
@@ -116,4 +116,4 @@ def _alone(settings: Settings) -> Iterator[None]:
 def _environ(settings: Settings) -> dict[str, str]:
     """What a worker needs to see the same settings, whatever its working folder."""
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
-    return {**os.environ, **ours}
+    return worker_environ({**os.environ, **ours})

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Literal
 
 from farm.settings import Settings
 
 QueueName = Literal["cpu", "gpu"]
+
+ALLOCATION = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.hugetlb=1"
+"""What a worker lets go of goes back to the system. With glibc's own threshold, which grows, tensors leave holes: on a
+CPU a chunk's peak is a third higher, and wanders. Huge pages win back most of the time that this takes.
+"""
 
 
 def worker_command(queue: QueueName, settings: Settings, *, application: str = "tasks") -> list[str]:
@@ -21,3 +27,8 @@ def worker_command(queue: QueueName, settings: Settings, *, application: str = "
         # Chatter between workers that nothing here needs; without it a worker starts in half the time.
         *("--without-gossip", "--without-mingle"),
     ]
+
+
+def worker_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a worker; what it says of glibc's allocation stands."""
+    return {"GLIBC_TUNABLES": ALLOCATION, **environ}

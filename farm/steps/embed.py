@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from farm.media.mix import mix, tracks
 from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
 from farm.steps import soundtrack
-from farm.steps.features import remembered
+from farm.steps.features import laid
 from farm.steps.route import Step
 from farm.steps.work import Work
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 def embed(work: Work) -> dict[str, Any]:
-    """Keys of the speakers' `embeddings`, their `rows`; of the video the `sound`, whole, and its `track`, in pieces for
-    the chunks, `frames`, `chunks`, `cuts`; `warnings`.
+    """What the keys of each speaker's `embeddings` begin with, their `rows`; of the video the `sound`, whole, and its
+    `track`, in pieces for the chunks, `frames`, `chunks`, `cuts`; `warnings`.
     """
     work.report("embeddings_started")
     with work.timed("embedding"):
@@ -90,7 +90,7 @@ def _cuts(work: Work, frames: int) -> tuple[int, ...]:
 def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]:
     """Speech shorter than a chunk is followed by silence; the video is cut to the speech."""
     missing = -(-frame_num * SPEECH_RATE // FPS) - len(samples)
-    return np.pad(samples, (0, max(0, missing)))
+    return np.pad(samples, (0, missing)) if missing > 0 else samples
 
 
 def _embedding(work: Work, samples: NDArray[np.float32]) -> str:
@@ -98,8 +98,11 @@ def _embedding(work: Work, samples: NDArray[np.float32]) -> str:
 
     work.make_way()
     folder = ready(preset(work.settings.preset), work.settings.weights_folder)
-    make = lambda: _encoder(folder).embed(samples)  # noqa: E731
-    return remembered(work, "speech", folder / "audio_encoder", samples.tobytes(), make)
+    encoder = _encoder(folder)
+    voice = encoder.listen(samples)
+    make = partial(encoder.rows, voice)
+    content = samples.data.cast("B")
+    return laid(work, "voice", folder / "audio_encoder", content, stretches=voice.stretches(), make=make)
 
 
 @cache

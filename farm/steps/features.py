@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 1 << 20
 """How much of each end of a weights file tells it from another; hashing all of a text encoder would take a minute."""
 
+PIECE = 250
+"""Rows of an object, ten seconds of video: an hour is neither read for each chunk nor ten thousand objects."""
+
 
 def remembered(work: Work, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]) -> str:
     """The key of a safetensors file with the tensor `features`, which is made only if no job made it before."""
@@ -26,6 +29,45 @@ def remembered(work: Work, kind: str, encoder: Path, content: str | bytes, make:
     if work.store.size(key) is None:
         work.store.put(key, save({"features": make().contiguous()}))
     return key
+
+
+def laid(
+    work: Work,
+    kind: str,
+    encoder: Path,
+    content: bytes | memoryview,
+    *,
+    stretches: Iterable[range],
+    make: Callable[[range], Tensor],
+) -> str:
+    """What the keys of a recording's rows begin with, now all in the store, PIECE of them in each object.
+
+    They are made stretch by stretch, each a multiple of PIECE but the last; those whose objects are all there are not
+    made, be it by another job or by a worker that did not come to the end.
+    """
+    import torch
+    from safetensors.torch import save
+
+    folder = keys.shared(kind, fingerprint(encoder), content)
+    there = set(work.store.keys(f"{folder}/"))
+    for stretch in stretches:
+        names = [keys.piece(folder, first // PIECE) for first in stretch[::PIECE]]
+        if there.issuperset(names):
+            continue
+        work.make_way()
+        for name, rows in zip(names, torch.split(make(stretch).contiguous(), PIECE), strict=True):
+            work.store.put(name, save({"features": rows}))
+    return folder
+
+
+def rows_of(work: Work, folder: str, rows: Sequence[int]) -> Tensor:
+    """Some rows of a recording, in their order; no more is read than the pieces that hold them."""
+    import torch
+    from safetensors.torch import load
+
+    pieces = range(min(rows) // PIECE, max(rows) // PIECE + 1)
+    held = torch.cat([load(work.store.get(keys.piece(folder, piece)))["features"] for piece in pieces])
+    return held[torch.tensor(rows) - pieces.start * PIECE]
 
 
 @cache

@@ -16,7 +16,7 @@ from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
 from farm.steps import soundtrack
-from farm.steps.features import remembered
+from farm.steps.features import remembered, rows_of
 from farm.steps.playlist import watchable
 from farm.steps.progress import Progress
 from farm.steps.route import Step
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 
 def generate(work: Work) -> dict[str, Any]:
-    """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`; `used`: what was left open."""
+    """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`.
+
+    The first chunk's goods tell what was left open as it was `used`, for all of them.
+    """
     pipeline = _warm(work)
     facts = work.goods(Step("embed"))
     plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame, tuple(facts["cuts"]))
@@ -59,8 +62,9 @@ def generate(work: Work) -> dict[str, Any]:
         report=progress.report,
     )
     work.timings.update(progress.timings())
-    goods = {**_segment(work, plan, chunk, frames), "condition": condition_key, "used": used}
-    return {**goods, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
+    goods = {**_segment(work, plan, chunk, frames), "condition": condition_key}
+    told = {} if chunk.index else {"used": used}
+    return {**goods, **told, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
 
 
 @cache
@@ -154,17 +158,11 @@ def source_frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
 
 
 def _audio(work: Work, facts: dict[str, Any], chunk: Chunk) -> Tensor:
-    """The rows [S, frame_num + 4, layers, dim] that the chunk hears; no more of the embeddings is read."""
+    """The rows [S, frame_num + 4, layers, dim] that the chunk hears."""
     import torch
-    from safetensors import safe_open
 
-    rows = torch.tensor(audio_rows(chunk, facts["rows"]))
-    first, last = int(rows.min()), int(rows.max())
-    heard = []
-    for speaker, key in enumerate(facts["embeddings"]):
-        with safe_open(work.fetch(key, f"speech-{speaker}"), framework="pt") as file:
-            heard.append(file.get_slice("features")[first : last + 1][rows - first])
-    return torch.stack(heard)
+    rows = audio_rows(chunk, facts["rows"])
+    return torch.stack([rows_of(work, folder, rows) for folder in facts["embeddings"]])
 
 
 def _tail_before(work: Work, chunk: Chunk) -> Tail | None:

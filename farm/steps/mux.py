@@ -84,14 +84,14 @@ def _result(work: Work, artifacts: list[Artifact]) -> Result:
 
 def _timings(work: Work) -> dict[str, int]:
     """The sums over all steps, how long their messages waited, and the whole since submission."""
-    registry, total = work.place.registry, {"queue_ms": 0}
+    registry, total, chunks = work.place.registry, {"queue_ms": 0}, work.goods(Step("embed"))["chunks"]
     step: Step | None = FIRST
     while step is not None:
         made = work.timings if step == work.step else work.goods(step)["timings"]
         for name, took in made.items():
             total[name] = total.get(name, 0) + took
         total["queue_ms"] += round(1000 * registry.waited_s(work.job_id, step.product))
-        step = following(step, chunks=work.goods(Step("embed"))["chunks"])
+        step = following(step, chunks=chunks)
     created = registry.job(work.job_id).created_at
     return {**total, "total_ms": round(1000 * (registry.ledger.now() - created))}
 

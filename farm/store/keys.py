@@ -1,7 +1,8 @@
 """The key layout, in one place.
 
 uploads/{sha256}                              what callers handed in
-shared/{kind}/{sha256}                        embeddings and text features, by the hash of input and encoder
+shared/{kind}/{sha256}                        text features, by the hash of input and encoder
+shared/{kind}/{sha256}/{piece}                embeddings of speech, by the same hash, ten seconds each
 jobs/{job_id}/request.json                    the request as accepted and when, written before anything else
 jobs/{job_id}/end.json                        the job's last status, once it has ended
 jobs/{job_id}/playlist.m3u8                   what can be watched of it so far; written anew with each chunk
@@ -28,13 +29,19 @@ def upload(source: Path | bytes) -> str:
     return UPLOADS + digest(source)
 
 
-def shared(kind: str, *parts: str | bytes) -> str:
+def shared(kind: str, *parts: str | bytes | memoryview) -> str:
     """The key of something that only depends on `parts`, so that jobs and machines share it."""
     hashed = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        hashed.update(len(data).to_bytes(8, "big") + data)
+        hashed.update(len(data).to_bytes(8, "big"))
+        hashed.update(data)
     return f"shared/{kind}/{hashed.hexdigest()}"
+
+
+def piece(folder: str, number: int) -> str:
+    """The key of a part of something that is shared."""
+    return f"{folder}/{number:05d}"
 
 
 def job(job_id: str) -> str:

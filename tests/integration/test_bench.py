@@ -1,8 +1,14 @@
-"""The bench of the farm's own cost runs; its figures are for people to read."""
+"""The benches of the farm run; their figures are for people to read."""
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from bench.chain import measured, table
+from bench.hour import REQUEST, chunk_seconds, kept, voice, watched
+from farm import Farm
 from farm.embedded.house import open_house
 from farm.settings import Settings
 
@@ -18,3 +24,18 @@ def test_a_few_jobs_of_each_kind_have_their_figures(tmp_path):
     trips = "a job's round trips to the broker"
     assert figures["the farm"][trips] > figures["bare chain"][trips] > 0
     assert trips in table(costs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell peaks")
+def test_a_video_of_three_chunks_has_a_peak_for_each_process_before_and_after_the_first(tmp_path):
+    # Given a farm that draws thumbnails, and nine seconds of speech
+    with open_house(Settings(home=tmp_path), application="bench.thumbnail") as house:
+        sound = {"person1": str(voice(tmp_path, minutes=0.1))}
+        job = Farm(settings=house.settings).submit(REQUEST, cond_audio=sound, max_frame_num=200)
+        peaks = watched(house, job)
+        assert len(chunk_seconds(job)) == 3
+        assert kept(house)["in all"] > kept(house)["events"] > 0
+    # Then every process that lives as long as the farm is in the table
+    lasting = {"broker", "farm up, with beat", "cpu worker", "cpu worker: python", "gpu worker", "gpu worker: python"}
+    assert lasting <= peaks.before.keys() & peaks.after.keys()
+    assert peaks.table().count("\n") >= len(lasting)

@@ -16,7 +16,7 @@ import redis
 
 from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
-from farm.embedded.worker import worker_command
+from farm.embedded.worker import worker_command, worker_environ
 from farm.settings import Settings
 
 PYTHON = [sys.executable, "-c"]
@@ -118,3 +118,20 @@ def test_a_gpu_worker_is_one_process_and_a_cpu_worker_as_many_as_were_set():
     assert gpu[gpu.index("--concurrency") + 1] == "1"
     assert cpu[cpu.index("--concurrency") + 1] == "7"
     assert (gpu[gpu.index("--queues") + 1], cpu[cpu.index("--queues") + 1]) == ("gpu", "cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another allocator")
+def test_what_a_worker_lets_go_of_goes_back_to_the_system():
+    # Given 200 MB in pieces of which the last one is kept, after a larger one that had raised glibc's own threshold
+    program = (
+        "from pathlib import Path; large = bytearray(20 << 20); del large; "
+        "parts = [bytearray(4 << 20) for _ in range(50)]; del parts[:-1]; "
+        "print(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 >> 20)"
+    )
+    left_mb = subprocess.run([*PYTHON, program], env=worker_environ(os.environ), capture_output=True, check=True).stdout
+    assert int(left_mb) < 50
+
+
+def test_an_operators_word_on_allocation_stands():
+    environ = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
+    assert worker_environ(environ) == environ

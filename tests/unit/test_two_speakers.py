@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load
 
 from farm.errors import InvalidInput
@@ -15,6 +16,7 @@ from farm.job import JobRequest
 from farm.media.audio import decode, write_wav
 from farm.registry import open_registry
 from farm.settings import Settings
+from farm.steps import features
 from farm.steps.attempt import perform
 from farm.steps.generate import boxes
 from farm.steps.place import Place
@@ -64,8 +66,13 @@ class House:
         path.write_bytes(self.place.store.get(key))
         return decode(path)
 
-    def embedding(self, key: str) -> Any:
-        return load(self.place.store.get(key))["features"]
+    def forget_what_is_shared(self) -> None:
+        for key in [*self.place.store.keys("shared/")]:
+            self.place.store.delete(key)
+
+    def embedding(self, folder: str) -> Any:
+        pieces = self.place.store.keys(f"{folder}/")
+        return torch.cat([load(self.place.store.get(key))["features"] for key in pieces])
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +197,14 @@ def test_the_model_is_told_whose_voice_is_whose_and_where_both_are(house, talk):
     # then each makes another video
     segments = [house.made(FIRST, EMBED, CHUNK, **job)["segment"] for job in jobs]
     assert len({house.place.store.get(key) for key in segments}) == 4
+
+
+def test_where_the_rows_are_cut_makes_no_difference_to_the_video(house, talk, monkeypatch):
+    # Given a video of chunks of which each hears several pieces of a few rows
+    several = {**talk, **TINY, "mode": "streaming"}
+    steps = FIRST, EMBED, CHUNK, Step("generate", 1)
+    whole = house.made(*steps, **several)["segment"]
+    house.forget_what_is_shared()
+    monkeypatch.setattr(features, "PIECE", 4)
+    assert house.place.store.get(house.made(*steps, **several)["segment"]) == house.place.store.get(whole)
+    assert len([*house.place.store.keys("shared/voice/")]) == 2 * 8

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import wave
+from math import ceil
 
 import numpy as np
 import pyloudnorm
 import pytest
 import soundfile
+import soxr
 
 from farm.errors import InvalidInput
-from farm.media.audio import decode, levelled, resampled, speech, write_wav
+from farm.media.audio import FILTERED, decode, levelled, resampled, speech, write_wav
 
 
 def loudness(samples):
@@ -82,6 +84,14 @@ def test_speech_is_mono_at_16_khz_with_its_pitch_and_length_kept(make_wav, rate,
     assert pitch(heard, 16_000) == pytest.approx(440, abs=2)
 
 
+@pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000])
+def test_speech_that_is_taken_bit_by_bit_has_the_numbers_of_the_whole(tmp_path, rate):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3 * rate + 77)).astype(np.float32)
+    write_wav(tmp_path / "x.wav", noise, rate)
+    whole = soxr.resample(decode(tmp_path / "x.wav")[0].mean(axis=0), rate, 16_000, quality="HQ")
+    np.testing.assert_array_equal(speech(tmp_path / "x.wav"), levelled(whole[: ceil((3 * rate + 77) * 16_000 / rate)]))
+
+
 @pytest.mark.parametrize("level", [0.9, 0.05, 0.001])
 def test_everybody_is_heard_equally_loud(make_wav, level):
     assert loudness(speech(make_wav(2.0, 16_000, level=level))) == pytest.approx(-23, abs=0.1)
@@ -101,6 +111,14 @@ def test_silence_stays_silence(make_wav):
 def test_what_is_too_short_to_have_a_loudness_stays_as_it_is(count):
     samples = np.full(count, 0.5, np.float32)
     np.testing.assert_array_equal(levelled(samples), samples)
+
+
+def test_a_long_recording_is_as_loud_as_pyloudnorm_says(tmp_path):
+    # Given more than is weighted at a time, the last part of it louder
+    samples = np.random.default_rng(0).uniform(-0.1, 0.1, FILTERED + 16_000 * 5).astype(np.float32)
+    samples[FILTERED - 8_000 :] *= 4
+    meant = 10 ** ((-23 - pyloudnorm.Meter(16_000, block_size=0.4).integrated_loudness(samples)) / 20)
+    np.testing.assert_array_equal(levelled(samples), samples * np.float32(meant))
 
 
 @pytest.mark.parametrize(("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)])

@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from farm.errors import EmbeddingFailed
-from farm.model.audio import AudioEncoder, load_audio_encoder, windows
+from farm.media import audio as sound
+from farm.model.audio import ONE_PASS, ROW, AudioEncoder, load_audio_encoder, windows
+from farm.model.presets import MINIATURE
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,76 @@ def test_sound_that_is_not_a_number_is_refused(encoder: AudioEncoder) -> None:
     broken[7] = np.nan
     with pytest.raises(EmbeddingFailed, match="not finite"):
         encoder.embed(broken)
+
+
+def in_one_pass(encoder: AudioEncoder, speech: np.ndarray) -> torch.Tensor:
+    """What the original makes of a recording, however long it is."""
+    samples = torch.from_numpy(speech)
+    samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
+    with torch.inference_mode():
+        hidden = encoder.model(samples[None], output_hidden_states=True).hidden_states
+    return torch.stack(hidden[1:])[:, 0].transpose(0, 1)
+
+
+def apart(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """How far each row is from its other, as a part of that."""
+    return (rows - others).flatten(1).norm(dim=1) / others.flatten(1).norm(dim=1)
+
+
+@pytest.fixture(scope="module")
+def trained() -> AudioEncoder:
+    return load_audio_encoder(MINIATURE.folder(Path()))
+
+
+@pytest.fixture(scope="module")
+def talk() -> np.ndarray:
+    """Three minutes of three voices, a whole number of rows."""
+    voices = [sound.speech(EXAMPLES / f"{name}.wav") for name in ("speech", "question", "answer")]
+    return np.concatenate(voices * 14)[: 180 * 16_000]
+
+
+@pytest.mark.parametrize("rows", [50, ONE_PASS])
+def test_up_to_the_limit_a_recording_is_encoded_as_the_original_does_it(encoder: AudioEncoder, rows: int) -> None:
+    samples = speech(rows / 25)
+    assert torch.equal(encoder.embed(samples), in_one_pass(encoder, samples))
+
+
+def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(trained: AudioEncoder, talk: np.ndarray) -> None:
+    distance = apart(trained.embed(talk), in_one_pass(trained, talk))
+    assert distance.max() < 2e-3
+
+
+def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(trained: AudioEncoder, talk: np.ndarray) -> None:
+    # Given one that is almost nothing, with all that is heard around it
+    with_a_pause = talk.copy()
+    with_a_pause[45 * 16_000 : 135 * 16_000] *= 1e-3
+    distance = apart(trained.embed(with_a_pause), in_one_pass(trained, with_a_pause))
+    assert distance.max() < 0.05
+
+
+def test_the_encoder_never_hears_more_at_once_than_the_limit(encoder: AudioEncoder) -> None:
+    heard: list[int] = []
+    hook = encoder.model.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[-1]))
+    try:
+        encoder.embed(speech(200))
+    finally:
+        hook.remove()
+    assert len(heard) == 4
+    assert max(heard) <= ONE_PASS * ROW
+
+
+@pytest.mark.parametrize("seconds", [120.04, 121.3, 180.0, 199.99])
+def test_a_long_recording_has_a_row_for_every_video_frame_too(encoder: AudioEncoder, seconds: float) -> None:
+    voice = encoder.listen(speech(seconds))
+    assert [row for stretch in voice.stretches() for row in stretch] == list(range(int(seconds * 25)))
+    last = voice.stretches()[-1]
+    assert encoder.rows(voice, last).shape == (len(last), 3, 64)
+
+
+def test_a_long_recording_leaves_the_encoder_as_it_was(encoder: AudioEncoder) -> None:
+    before = encoder.embed(speech(1))
+    encoder.embed(speech(121))
+    assert torch.equal(encoder.embed(speech(1)), before)
 
 
 def test_the_first_latent_frame_hears_two_frames_to_each_side_and_the_later_ones_eight() -> None:
