@@ -17,10 +17,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from farm.bar import follow, metered
+from farm.bar import counted, follow, metered
+from farm.batch.forecast import forecast
+from farm.batch.results import open_results
+from farm.batch.rows import rows
+from farm.batch.run import Batch, Order, remember, remembered, summary
 from farm.client import INLINE, Farm, Job, check_target
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus
+from farm.payload import read_payload
 from farm.settings import Settings
 
 EXIT_STATUS: dict[type[FarmError], int] = {InvalidInput: 2, FarmUnreachable: 3}
@@ -108,7 +113,7 @@ def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **wor
     """
     if output:
         check_target(output)
-    fields = {**(read_request(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
+    fields = {**(read_payload(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
     job = Farm(INLINE if here else None).submit(fields)
     click.echo(job.id)
     if wait or output or here:
@@ -219,6 +224,92 @@ def gc(dry_run: bool, as_json: bool) -> None:
         click.echo(f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB")
 
 
+@cli.group()
+def batch() -> None:
+    """Make many videos from one file: a CSV, or JSON Lines."""
+
+
+@batch.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", default=Path("results.csv"), show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="only check every row and say what it will take")
+@click.option(
+    "--priority", type=click.Choice(["low", "normal", "high"]), default="low", show_default=True, help="of all its jobs"
+)
+@click.option("--in-flight", default=20, show_default=True, type=click.IntRange(1), help="jobs at once, at most")
+def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int) -> None:
+    """Make a video of every row of FILE, and write a line into the results as each ends.
+
+    Columns are the contract's fields, with parts as in cond_audio.person1, and id. Relative paths start at FILE's
+    folder. The same command again goes on: rows that have their video are left alone, the others are tried again.
+
+    Example: farm batch run jobs.csv --out results.csv
+    """
+    if dry_run:
+        _tell_forecast(file)
+    else:
+        check_target(out)
+        order = Order(file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight)
+        _run_batch(Farm(), order)
+
+
+@batch.command("watch")
+@click.argument("batch_id")
+def watch_batch(batch_id: str) -> None:
+    """Go on with a batch that was broken off, on the machine that has its file.
+
+    Example: farm batch watch ID
+    """
+    farm = Farm()
+    _run_batch(farm, remembered(farm, batch_id))
+
+
+def _run_batch(farm: Farm, order: Order) -> None:
+    """Sees a batch through; exit status 1 unless every row has its video."""
+    console, counts = Console(stderr=True), Counter[str]()
+    total = sum(1 for _ in rows(order.file))
+    with open_results(order.out) as results:
+        remember(farm, order)
+        click.echo(order.id)
+        counts["success"] = len(results.done)
+        with counted(console, total, done=len(results.done)) as report:
+            try:
+                for outcome in Batch(farm, order, results).run():
+                    counts[outcome.status] += 1
+                    report(outcome.id, outcome.status, summary(counts))
+            except KeyboardInterrupt:
+                console.print(f"the farm goes on with what was submitted; `farm batch watch {order.id}` with the rest")
+                raise
+    click.echo(f"{total} rows: {summary(counts)}; {order.out}")
+    if counts["success"] < total:
+        raise SystemExit(1)
+
+
+def _tell_forecast(file: Path) -> None:
+    """A line for each row, then their sums; exit status 2 if a row cannot become a job."""
+    counts, gpu_s, unheard = Counter[str](), 0.0, 0
+    for row in rows(file):
+        try:
+            ahead = forecast(row)
+        except FarmError as error:
+            counts["invalid"] += 1
+            click.echo(f"{row.line:6}  {row.name:20}  {error.code}: {error.message}")
+            continue
+        counts["good"] += 1
+        gpu_s += ahead.gpu_s or 0
+        unheard += ahead.gpu_s is None
+        told = "not known before its sound is here"
+        if ahead.gpu_s is not None:
+            told = f"{ahead.frames:7} frames  {ahead.chunks:5} chunks  {ahead.gpu_s:8.0f} s"
+        click.echo(f"{row.line:6}  {row.name:20}  {told}")
+    click.echo(
+        f"{counts.total()} rows: {counts['good']} good, {counts['invalid']} invalid; "
+        f"about {gpu_s / 3600:.1f} hours of one H100{f' without {unheard} that are not known' * (unheard > 0)}"
+    )
+    if counts["invalid"]:
+        raise SystemExit(2)
+
+
 @cli.command()
 @click.argument("request", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def demo(request: Path) -> None:
@@ -232,7 +323,7 @@ def demo(request: Path) -> None:
     settings = Settings.load(os.environ)
     click.echo("starting broker and workers ...")
     with open_house(settings) as house:
-        job = Farm(settings=house.settings).submit(read_request(request))
+        job = Farm(settings=house.settings).submit(read_payload(request))
         click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
         _see_through(job, settings.folder / "demo.mp4")
 
@@ -307,27 +398,6 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise InvalidInput(f"{option}: got {text!r}; allowed: NAME=VALUE")
     return name, value
-
-
-def read_request(file: Path) -> dict[str, Any]:
-    """The object of a request file; relative paths in it start at the file's folder."""
-    try:
-        fields = json.loads(file.read_text())
-    except ValueError as error:
-        raise InvalidInput(f"{file}: it is not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise InvalidInput(f"{file}: got {type(fields).__name__}; allowed: one JSON object with the contract's fields")
-    if isinstance(fields.get("cond_audio"), dict):
-        fields["cond_audio"] = {who: _beside(file, source) for who, source in fields["cond_audio"].items()}
-    return {**fields, "cond_video": _beside(file, fields["cond_video"])} if "cond_video" in fields else fields
-
-
-def _beside(file: Path, source: Any) -> Any:
-    try:
-        path = file.parent / source
-        return str(path) if path.is_file() else source
-    except (OSError, TypeError):  # base64 is too long for a name, and only texts are paths
-        return source
 
 
 def _end_on_signals() -> None:

@@ -110,9 +110,9 @@ class Farm:
         return request.model_copy(update={**sources, "cond_audio": request.cond_audio.model_copy(update=uploaded)})
 
     def _uploaded(self, source: str, field: str) -> str:
-        if source.lower().startswith(("http://", "https://", keys.SCHEME)):
+        content = local(source, field)
+        if content is None:
             return source
-        content = _content(source, field)
         try:
             key = keys.upload(content)
         except OSError as error:
@@ -199,10 +199,12 @@ def _with_seed(request: JobRequest) -> JobRequest:
     return request if request.base_seed >= 0 else request.model_copy(update={"base_seed": secrets.randbelow(2**32)})
 
 
-def _content(source: str, field: str) -> Path | bytes:
-    """What the caller holds, as a file or as bytes."""
+def local(source: str, field: str) -> Path | bytes | None:
+    """What the caller holds, as a file or as bytes; None for what lies elsewhere, InvalidInput for nothing at all."""
     from farm.media.fetch import inline
 
+    if source.lower().startswith(("http://", "https://", keys.SCHEME)):
+        return None
     if source[:5].lower() == "data:":
         return inline(source, field=field, max_bytes=2**31)
     try:
