@@ -240,7 +240,7 @@ SCENARIOS = {
     ),
     "full": Scenario("the farm's disk is full for 20 s", disk_is_full, faults=(20, 20), environ=QUICK, small_disk=True),
     "clock": Scenario(
-        "the cpu worker's clock 20 minutes ahead, gpu worker killed",
+        "the cpu worker's clock ten minutes ahead, gpu worker killed",
         kills_under_a_wrong_clock,
         environ={**QUICK, "CHAOS": "clock_ahead"},
     ),
