@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,30 @@ def gc(dry_run: bool, as_json: bool) -> None:
         click.echo(json.dumps(told) if as_json else line)
     if not as_json:
         click.echo(f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
+def doctor(as_json: bool) -> None:
+    """Look at all that a farm needs from here: broker, clock, store, workers, weights, GPU, ffmpeg, disk.
+
+    Says what to do about each. Exit status 1 if something is broken. Example: farm doctor
+    """
+    from farm.doctor import findings
+
+    states = set()
+    for each in findings(Settings.load(os.environ)):
+        states.add(each.state)
+        line = f"{each.state:6}  {each.what:8}  {each.said}" + (f"\n{'':18}-> {each.remedy}" if each.remedy else "")
+        click.echo(json.dumps(asdict(each)) if as_json else line)
+    if "broken" in states:
+        raise SystemExit(1)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the job contract as JSON Schema. Example: farm schema > job.schema.json"""
+    click.echo(json.dumps(JobRequest.model_json_schema(), indent=2))
 
 
 @cli.group()
