@@ -58,7 +58,7 @@ class Farm:
         self.place.registry.add(job_id, entered)
         if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
             self._send(job_id, FIRST)
-        return self.job(job_id)
+        return Job(self.place, job_id)
 
     def job(self, job_id: str) -> Job:
         """A job by its id; InvalidInput if there is none."""
