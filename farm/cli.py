@@ -12,8 +12,9 @@ import signal
 import time
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -25,7 +26,7 @@ from farm.batch.rows import rows
 from farm.batch.run import Batch, Order, remember, remembered, summary
 from farm.client import INLINE, Farm, Job, check_target
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
-from farm.job import JobRequest, JobStatus
+from farm.job import JobRequest, JobStatus, State
 from farm.payload import read_payload
 from farm.settings import Settings
 
@@ -178,11 +179,17 @@ def cancel(job_ids: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.option("--limit", default=20, show_default=True, help="how many")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="how many")
+@click.option("--state", type=click.Choice(get_args(State)), help="only those in this state")
+@click.option("--since", type=click.DateTime(), help="only those entered at this time (UTC) or later")
 @click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
-def jobs(limit: int, as_json: bool) -> None:
-    """List the newest jobs."""
-    for each in Farm().jobs(limit):
+def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
+    """List the newest jobs.
+
+    Example: farm jobs --state error --since 2026-11-22
+    """
+    begin = since.replace(tzinfo=UTC) if since else 0
+    for each in Farm().jobs(limit, state=state, since=begin):
         line = f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}"
         click.echo(each.model_dump_json() if as_json else line)
 
