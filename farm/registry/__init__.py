@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from math import inf
 from typing import Any, Protocol
 
@@ -29,6 +30,9 @@ LAST_STAGES = ("completed", "error", "cancelled")
 
 REMEMBERED = 64
 """Texts, and requests, that a process keeps in mind."""
+
+PAGE = 100
+"""Jobs that are listed in one look."""
 
 SENDING_S = 15.0
 """Between the right to send a message and the word that it was sent; whoever needs longer is thought to have died."""
@@ -59,7 +63,7 @@ class Ledger(Protocol):
     def delete(self, key: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
     def unindex(self, name: str, member: str) -> None: ...
-    def highest(self, name: str, limit: int) -> list[str]: ...
+    def highest(self, name: str, start: int, limit: int) -> list[str]: ...
     def up_to(self, name: str, score: float) -> list[str]: ...
     def now(self) -> float: ...
 
@@ -125,9 +129,14 @@ class Registry:
         job, _, *made = self._read(f"job:{job_id}", f"request:{job_id}", *(_key(job_id, name) for name in products))
         return _status(job_id, job), [_record(text).get("goods") for text in made]
 
-    def jobs(self, limit: int) -> list[JobStatus]:
-        """The newest jobs first."""
-        return [self.job(job_id) for job_id in self.ledger.highest("jobs", limit)]
+    def jobs(self) -> Iterator[JobStatus]:
+        """All jobs, the newest first, asked for as they are wanted: `PAGE` of them at a time."""
+        for start in count(0, PAGE):
+            job_ids = self.ledger.highest("jobs", start, PAGE)
+            texts = self.ledger.get_all([f"job:{job_id}" for job_id in job_ids]) if job_ids else []
+            yield from (_status(job_id, text) for job_id, text in zip(job_ids, texts, strict=True) if text)
+            if len(job_ids) < PAGE:
+                return
 
     def live(self) -> list[str]:
         """Ids of all jobs that have not ended, and of those that have not been closed."""

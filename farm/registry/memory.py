@@ -52,8 +52,8 @@ class MemoryLedger:
         with self.changed:
             self.indices[name].pop(member, None)
 
-    def highest(self, name: str, limit: int) -> list[str]:
-        return self._ranked(name, inf)[::-1][:limit]
+    def highest(self, name: str, start: int, limit: int) -> list[str]:
+        return self._ranked(name, inf)[::-1][start : start + limit]
 
     def up_to(self, name: str, score: float) -> list[str]:
         return self._ranked(name, score)

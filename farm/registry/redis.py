@@ -77,8 +77,8 @@ class RedisLedger:
     def unindex(self, name: str, member: str) -> None:
         self.redis.zrem(PREFIX + name, member)
 
-    def highest(self, name: str, limit: int) -> list[str]:
-        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1) if limit else []
+    def highest(self, name: str, start: int, limit: int) -> list[str]:
+        members: Any = self.redis.zrevrange(PREFIX + name, start, start + limit - 1)
         return list(members)
 
     def up_to(self, name: str, score: float) -> list[str]:

@@ -125,26 +125,14 @@ def test_jobs_come_newest_first(registry):
     for job_id in ("c", "a", "b"):
         registry.add(job_id, REQUEST)
         time.sleep(0.002)
-    assert [status.job_id for status in registry.jobs(10)] == ["b", "a", "c"]
+    assert [status.job_id for status in registry.jobs()] == ["b", "a", "c"]
 
 
-@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (10, 3)])
-def test_no_more_jobs_come_than_were_asked_for(registry, limit, count):
-    for job_id in ("a", "b", "c"):
+def test_jobs_are_listed_page_by_page(registry, monkeypatch):
+    monkeypatch.setattr("farm.registry.PAGE", 2)
+    for job_id in "abcde":
         registry.add(job_id, REQUEST)
-    assert len(registry.jobs(limit)) == count
-
-
-def test_no_jobs_come_if_none_were_asked_for_from_memory():
-    registry = open_registry("memory://")
-    registry.add("a", REQUEST)
-    assert registry.jobs(0) == []
-
-
-def test_no_jobs_come_if_none_were_asked_for_from_a_broker(broker):
-    registry = open_registry(broker)
-    registry.add("a", REQUEST)
-    assert registry.jobs(0) == []
+    assert sorted(status.job_id for status in registry.jobs()) == list("abcde")
 
 
 def test_a_job_that_has_ended_is_live_until_that_is_settled(entered):
@@ -153,7 +141,7 @@ def test_a_job_that_has_ended_is_live_until_that_is_settled(entered):
     assert sorted(entered.live()) == ["a", "b"]
     entered.close("a")
     assert entered.live() == ["b"]
-    assert len(entered.jobs(10)) == 2
+    assert len(list(entered.jobs())) == 2
 
 
 def test_a_new_job_is_idle(entered):
@@ -221,7 +209,7 @@ def test_jobs_come_newest_first_whatever_becomes_of_them(entered):
     entered.add("b", REQUEST)
     entered.cancel("b", by="the caller")
     take(entered)
-    assert [status.job_id for status in entered.jobs(10)] == ["b", "a"]
+    assert [status.job_id for status in entered.jobs()] == ["b", "a"]
 
 
 def test_a_settled_job_that_is_entered_again_is_not_live(entered):
@@ -250,7 +238,7 @@ def test_a_job_is_entered_again_as_it_had_ended(registry):
     )
     assert registry.restore(ended, REQUEST)
     assert (registry.job("a"), registry.request("a"), registry.live()) == (ended, REQUEST, [])
-    assert [status.job_id for status in registry.jobs(10)] == ["a"]
+    assert [status.job_id for status in registry.jobs()] == ["a"]
     assert told(registry) == [("completed", 100)]
 
 
@@ -268,7 +256,7 @@ def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
     registry.end("a", "success", SUCCESS)
     registry.forget("a", ["mux"])
     assert not registry.knows("a")
-    assert (registry.jobs(10), registry.live(), registry.product("a", "mux")) == ([], [], None)
+    assert (list(registry.jobs()), registry.live(), registry.product("a", "mux")) == ([], [], None)
     assert registry.claim("key", "b") == "b"
     registry.add("a", REQUEST)
     registry.cancel("a", by="the caller")
@@ -279,7 +267,7 @@ def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
 def test_forgetting_twice_or_what_never_was_does_nothing(entered, job_id):
     entered.forget("a", ["mux"])
     entered.forget(job_id, ["mux"])
-    assert entered.jobs(10) == []
+    assert list(entered.jobs()) == []
 
 
 # Progress
@@ -726,7 +714,7 @@ def test_two_clients_of_one_broker_see_the_same_book(broker):
 
 def test_two_registries_in_memory_share_nothing():
     open_registry("memory://").add("a", REQUEST)
-    assert open_registry("memory://").jobs(10) == []
+    assert list(open_registry("memory://").jobs()) == []
 
 
 def count(registry: Registry, call: Callable[[], Any]) -> int:
