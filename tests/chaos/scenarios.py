@@ -19,6 +19,7 @@ import redis
 from farm import Job
 from farm.embedded.worker import QueueName
 from tests.chaos.stand import Stand
+from tests.chaos.tally import Logbook
 from tests.disk import fill
 
 Faults = list[float]
@@ -107,7 +108,7 @@ def paused_past_its_lease(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     for pid in paused:
         os.kill(pid, signal.SIGSTOP)
     faults = [time.time()]
-    stand.until(lambda: _made(jobs) > made + 1)
+    stand.until(lambda: Logbook(stand.settings.folder).redone() and _made(jobs) > made + 1)
     for pid in paused:
         os.kill(pid, signal.SIGCONT)
     return faults
