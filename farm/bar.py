@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from farm.client import Job
 from farm.job import Event, JobStatus
@@ -64,5 +73,21 @@ def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
                 console.out(f"{what} (of {total / 1e9:.1f} GB in all)", highlight=False)
             said = what
             progress.update(bar, description=what, completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def counted(console: Console, total: int, *, done: int) -> Iterator[Callable[[str, str, str], None]]:
+    """A `report(name, status, so_far)` of each thing of many as it ends; without a terminal a line for each."""
+    columns = [MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
+    times = [TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True)]
+    with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=total, completed=done)
+
+        def report(name: str, status: str, so_far: str) -> None:
+            if not console.is_terminal:
+                console.out(f"{status:9}  {name}", highlight=False)
+            progress.update(bar, description=so_far, advance=1)
 
         yield report

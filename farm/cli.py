@@ -11,16 +11,23 @@ import os
 import signal
 import time
 from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 
-from farm.bar import follow, metered
+from farm.bar import counted, follow, metered
+from farm.batch.forecast import forecast
+from farm.batch.results import open_results
+from farm.batch.rows import rows
+from farm.batch.run import Batch, Order, remember, remembered, summary
 from farm.client import INLINE, Farm, Job, check_target
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
-from farm.job import JobRequest, JobStatus
+from farm.job import JobRequest, JobStatus, State
+from farm.payload import read_payload
 from farm.settings import Settings
 
 EXIT_STATUS: dict[type[FarmError], int] = {InvalidInput: 2, FarmUnreachable: 3}
@@ -108,7 +115,7 @@ def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **wor
     """
     if output:
         check_target(output)
-    fields = {**(read_request(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
+    fields = {**(read_payload(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
     job = Farm(INLINE if here else None).submit(fields)
     click.echo(job.id)
     if wait or output or here:
@@ -172,11 +179,17 @@ def cancel(job_ids: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.option("--limit", default=20, show_default=True, help="how many")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="how many")
+@click.option("--state", type=click.Choice(get_args(State)), help="only those in this state")
+@click.option("--since", type=click.DateTime(), help="only those entered at this time (UTC) or later")
 @click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
-def jobs(limit: int, as_json: bool) -> None:
-    """List the newest jobs."""
-    for each in Farm().jobs(limit):
+def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
+    """List the newest jobs.
+
+    Example: farm jobs --state error --since 2026-11-22
+    """
+    begin = since.replace(tzinfo=UTC) if since else 0
+    for each in Farm().jobs(limit, state=state, since=begin):
         line = f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}"
         click.echo(each.model_dump_json() if as_json else line)
 
@@ -220,6 +233,116 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
+def doctor(as_json: bool) -> None:
+    """Look at all that a farm needs from here: broker, clock, store, workers, weights, GPU, ffmpeg, disk.
+
+    Says what to do about each. Exit status 1 if something is broken. Example: farm doctor
+    """
+    from farm.doctor import findings
+
+    states = set()
+    for each in findings(Settings.load(os.environ)):
+        states.add(each.state)
+        line = f"{each.state:6}  {each.what:8}  {each.said}" + (f"\n{'':18}-> {each.remedy}" if each.remedy else "")
+        click.echo(json.dumps(asdict(each)) if as_json else line)
+    if "broken" in states:
+        raise SystemExit(1)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the job contract as JSON Schema. Example: farm schema > job.schema.json"""
+    click.echo(json.dumps(JobRequest.model_json_schema(), indent=2))
+
+
+@cli.group()
+def batch() -> None:
+    """Make many videos from one file: a CSV, or JSON Lines."""
+
+
+@batch.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", default=Path("results.csv"), show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="only check every row and say what it will take")
+@click.option(
+    "--priority", type=click.Choice(["low", "normal", "high"]), default="low", show_default=True, help="of all its jobs"
+)
+@click.option("--in-flight", default=20, show_default=True, type=click.IntRange(1), help="jobs at once, at most")
+def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int) -> None:
+    """Make a video of every row of FILE, and write a line into the results as each ends.
+
+    Columns are the contract's fields, with parts as in cond_audio.person1, and id. Relative paths start at FILE's
+    folder. The same command again goes on: rows that have their video are left alone, the others are tried again.
+
+    Example: farm batch run jobs.csv --out results.csv
+    """
+    if dry_run:
+        _tell_forecast(file)
+    else:
+        check_target(out)
+        order = Order(file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight)
+        _run_batch(Farm(), order)
+
+
+@batch.command("watch")
+@click.argument("batch_id")
+def watch_batch(batch_id: str) -> None:
+    """Go on with a batch that was broken off, on the machine that has its file.
+
+    Example: farm batch watch ID
+    """
+    farm = Farm()
+    _run_batch(farm, remembered(farm, batch_id))
+
+
+def _run_batch(farm: Farm, order: Order) -> None:
+    """Sees a batch through; exit status 1 unless every row has its video."""
+    console, counts = Console(stderr=True), Counter[str]()
+    total = sum(1 for _ in rows(order.file))
+    with open_results(order.out) as results:
+        remember(farm, order)
+        click.echo(order.id)
+        counts["success"] = len(results.done)
+        with counted(console, total, done=len(results.done)) as report:
+            try:
+                for outcome in Batch(farm, order, results).run():
+                    counts[outcome.status] += 1
+                    report(outcome.id, outcome.status, summary(counts))
+            except KeyboardInterrupt:
+                console.print(f"the farm goes on with what was submitted; `farm batch watch {order.id}` with the rest")
+                raise
+    click.echo(f"{total} rows: {summary(counts)}; {order.out}")
+    if counts["success"] < total:
+        raise SystemExit(1)
+
+
+def _tell_forecast(file: Path) -> None:
+    """A line for each row, then their sums; exit status 2 if a row cannot become a job."""
+    counts, gpu_s, unheard = Counter[str](), 0.0, 0
+    for row in rows(file):
+        try:
+            ahead = forecast(row)
+        except FarmError as error:
+            counts["invalid"] += 1
+            click.echo(f"{row.line:6}  {row.name:20}  {error.code}: {error.message}")
+            continue
+        counts["good"] += 1
+        gpu_s += ahead.gpu_s or 0
+        unheard += ahead.gpu_s is None
+        told = "not known before its sound is here"
+        if ahead.gpu_s is not None:
+            told = f"{ahead.frames:7} frames  {ahead.chunks:5} chunks  {ahead.gpu_s:8.0f} s"
+        click.echo(f"{row.line:6}  {row.name:20}  {told}")
+    click.echo(
+        f"{counts.total()} rows: {counts['good']} good, {counts['invalid']} invalid; "
+        f"about {gpu_s / 3600:.1f} hours of one H100{f' without {unheard} that are not known' * (unheard > 0)}"
+    )
+    if counts["invalid"]:
+        raise SystemExit(2)
+
+
+@cli.command()
 @click.argument("request", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def demo(request: Path) -> None:
     """Start a farm, run one request through it, show its progress, and stop the farm again.
@@ -232,7 +355,7 @@ def demo(request: Path) -> None:
     settings = Settings.load(os.environ)
     click.echo("starting broker and workers ...")
     with open_house(settings) as house:
-        job = Farm(settings=house.settings).submit(read_request(request))
+        job = Farm(settings=house.settings).submit(read_payload(request))
         click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
         _see_through(job, settings.folder / "demo.mp4")
 
@@ -307,27 +430,6 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise InvalidInput(f"{option}: got {text!r}; allowed: NAME=VALUE")
     return name, value
-
-
-def read_request(file: Path) -> dict[str, Any]:
-    """The object of a request file; relative paths in it start at the file's folder."""
-    try:
-        fields = json.loads(file.read_text())
-    except ValueError as error:
-        raise InvalidInput(f"{file}: it is not JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise InvalidInput(f"{file}: got {type(fields).__name__}; allowed: one JSON object with the contract's fields")
-    if isinstance(fields.get("cond_audio"), dict):
-        fields["cond_audio"] = {who: _beside(file, source) for who, source in fields["cond_audio"].items()}
-    return {**fields, "cond_video": _beside(file, fields["cond_video"])} if "cond_video" in fields else fields
-
-
-def _beside(file: Path, source: Any) -> Any:
-    try:
-        path = file.parent / source
-        return str(path) if path.is_file() else source
-    except (OSError, TypeError):  # base64 is too long for a name, and only texts are paths
-        return source
 
 
 def _end_on_signals() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
-from farm.job import Event, JobRequest, JobStatus, Result
+from farm.job import Event, JobRequest, JobStatus, Result, State
 from farm.registry import SENDING_S, open_registry
 from farm.settings import Settings
 from farm.steps import archive
@@ -58,16 +61,22 @@ class Farm:
         self.place.registry.add(job_id, entered)
         if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
             self._send(job_id, FIRST)
-        return self.job(job_id)
+        return Job(self.place, job_id)
 
     def job(self, job_id: str) -> Job:
         """A job by its id; InvalidInput if there is none."""
         self.place.registry.job(job_id)
         return Job(self.place, job_id)
 
-    def jobs(self, limit: int = 20) -> list[JobStatus]:
-        """The newest jobs first."""
-        return self.place.registry.jobs(limit)
+    def submit_batch(self, requests: Iterable[JobRequest | Mapping[str, Any]]) -> Iterator[Job]:
+        """Each request's job, once it is entered; a wrong one raises when its turn comes. `farm.batch` does files."""
+        return (self.submit(request) for request in requests)
+
+    def jobs(self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0) -> list[JobStatus]:
+        """The newest jobs first: those in one state, and those entered at `since` (seconds since 1970) or later."""
+        begin = since.timestamp() if isinstance(since, datetime) else since
+        recent = takewhile(lambda job: job.created_at >= begin, self.place.registry.jobs())
+        return list(islice((job for job in recent if state in (None, job.state)), limit))
 
     def recover(self) -> Iterator[Recovered]:
         """Each job that the store holds, after it was entered again if the broker has lost it, and sent on its way."""
@@ -110,9 +119,9 @@ class Farm:
         return request.model_copy(update={**sources, "cond_audio": request.cond_audio.model_copy(update=uploaded)})
 
     def _uploaded(self, source: str, field: str) -> str:
-        if source.lower().startswith(("http://", "https://", keys.SCHEME)):
+        content = local(source, field)
+        if content is None:
             return source
-        content = _content(source, field)
         try:
             key = keys.upload(content)
         except OSError as error:
@@ -136,6 +145,12 @@ class Job:
     def events(self) -> Iterator[Event]:
         """Everything that happens to it, from its first stage to its end; waits for what is still to come."""
         return self.place.registry.events(self.id)
+
+    async def aevents(self) -> AsyncIterator[Event]:
+        """The same for `async for`, without holding up the loop."""
+        events = self.events()
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
 
     def wait(self, timeout_s: float | None = None) -> JobStatus:
         """Its last status; TimedOut if it has not ended by then (it goes on)."""
@@ -199,10 +214,12 @@ def _with_seed(request: JobRequest) -> JobRequest:
     return request if request.base_seed >= 0 else request.model_copy(update={"base_seed": secrets.randbelow(2**32)})
 
 
-def _content(source: str, field: str) -> Path | bytes:
-    """What the caller holds, as a file or as bytes."""
+def local(source: str, field: str) -> Path | bytes | None:
+    """What the caller holds, as a file or as bytes; None for what lies elsewhere, InvalidInput for nothing at all."""
     from farm.media.fetch import inline
 
+    if source.lower().startswith(("http://", "https://", keys.SCHEME)):
+        return None
     if source[:5].lower() == "data:":
         return inline(source, field=field, max_bytes=2**31)
     try:

@@ -243,9 +243,27 @@ class JobRequest(Contract):
 
     @classmethod
     def values(cls, words: Mapping[str, str]) -> dict[str, Any]:
-        """What the texts of a command line or a table mean: anything but a plain text is JSON, for `parse` to judge."""
-        return {field: _value(cls, field, word) for field, word in words.items()}
+        """What the texts of a command line or a table mean: anything but a plain text is JSON, for `parse` to judge.
 
+        A part of a field is named as in `cond_audio.person1`.
+        """
+        fields: dict[str, Any] = {}
+        for name, word in words.items():
+            field, dot, part = name.partition(".")
+            if dot:
+                fields.setdefault(field, {})[part] = _value(PARTS[field], part, word)
+            else:
+                fields[field] = _value(cls, field, word)
+        return fields
+
+
+PARTS: dict[str, type[Contract]] = {
+    "cond_audio": CondAudio,
+    "tts_audio": TtsAudio,
+    "bbox": Boxes,
+    "output_config": OutputConfig,
+}
+"""Fields that have parts, which may be named by themselves."""
 
 NOT_YET: dict[str, Any] = {
     "quant_dir": None,

@@ -31,7 +31,10 @@ def first_mistake(error: ValidationError, model: type[BaseModel], *, prefix: str
         return InvalidInput(f"{shown}: there is no such field{_nearest(model, path, prefix)}")
     if mistake["type"] == "missing":
         return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
-    value = _walk(mistake["input"], path) if "field" in context else mistake["input"]
+    given = mistake["input"]
+    value = given
+    if "field" in context:
+        value = _walk(given, path) if path[0] in given else model.model_fields[path[0]].default
     said = mistake["msg"].removeprefix("Input ")
     return InvalidInput(f"{shown}: got {_short(value)}; {said}{_allowed(model, path)}")
 

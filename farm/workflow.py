@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from celery import Celery, Signature, chain
 
 from farm.app import DESKS, PRIORITIES
@@ -9,17 +11,19 @@ from farm.steps.place import Place
 from farm.steps.route import Step, following
 
 
-def ticket(app: Celery, place: Place, job_id: str, step: Step) -> Signature:
+def tickets(app: Celery, place: Place, job_id: str, way: Sequence[Step]) -> list[Signature]:
+    """A message for each step."""
+    rings = place.registry.rings(job_id, [step.product for step in way])
+    priority = PRIORITIES[place.registry.request(job_id).priority]
+    return [_ticket(app, job_id, step, priority, max(1, times)) for step, times in zip(way, rings, strict=True)]
+
+
+def _ticket(app: Celery, job_id: str, step: Step, priority: int, attempt: int) -> Signature:
     """The message for one step: ids and numbers only, with a task id that a person can read in Flower."""
     desk = DESKS[step.station]
     chunk = (step.chunk,) if step.station == "generate" else ()
     name = f"c{step.chunk:04d}" if chunk else step.station
-    attempt = max(1, place.registry.rings(job_id, step.product))
-    options = {
-        "queue": desk.queue,
-        "priority": PRIORITIES[place.registry.request(job_id).priority],
-        "task_id": f"{job_id}-{name}-a{attempt}",
-    }
+    options = {"queue": desk.queue, "priority": priority, "task_id": f"{job_id}-{name}-a{attempt}"}
     return app.signature(desk.task, args=(job_id, *chunk), immutable=True, options=options)
 
 
@@ -28,5 +32,5 @@ def send(app: Celery, place: Place, job_id: str, step: Step) -> None:
     way = [step]
     while (after := following(way[-1], chunks=way[-1].chunk + 1)) is not None:
         way.append(after)
-    chain(*(ticket(app, place, job_id, each) for each in way)).apply_async()
+    chain(*tickets(app, place, job_id, way)).apply_async()
     place.registry.sent(job_id, step.product, window_s=place.settings.ring_s)

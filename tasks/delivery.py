@@ -7,13 +7,15 @@ from typing import Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.signals import task_received
+from celery.worker.request import Request
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
 from farm.steps.route import Step
 from farm.steps.work import Drained
 from farm.telemetry import log
-from farm.workflow import ticket
+from farm.workflow import tickets
 from tasks import app, settings
 from tasks.drain import leaving
 
@@ -32,6 +34,17 @@ class Ticket(Task):
             place().registry.sent(args[0], product, window_s=settings.ring_s)
 
 
+@task_received.connect
+def _note_arrival(request: Request, **_: Any) -> None:
+    """Said by the worker, not by its child, which may load the model before it begins: else nobody would know for an
+    hour that a message went with a worker that died in between.
+    """
+    if isinstance(request.task, Ticket):
+        job_id, *chunk = request.args
+        step = Step(request.name.removeprefix("farm."), *chunk)
+        place().registry.arrived(job_id, step.product, window_s=settings.lease_s)
+
+
 def revoke(task: Task) -> NoReturn:
     """Ends a message of a cancelled job as Celery's monitors call it: REVOKED, and nothing after it is sent.
 
@@ -48,13 +61,13 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
-    if place().registry.job(job_id).state == "cancelled":
-        revoke(task)
     rest = task.request.chain or []
     if after is None:
+        if place().registry.job(job_id).state == "cancelled":
+            revoke(task)
         rest.clear()
         return f"{step.product}: nothing to send"
     if after.station == step.station:
-        rest.append(ticket(app, place(), job_id, after))
+        rest += tickets(app, place(), job_id, [after])
     task.request.sends = after.product
     return f"{step.product}: on to {after.product}"

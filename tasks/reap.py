@@ -12,7 +12,7 @@ from tasks.delivery import place
 def reap() -> int:
     """How many jobs had to be rung for."""
     rung = 0
-    for job_id in place().registry.live():
+    for job_id in place().registry.idle():
         if step := due(place(), job_id):
             log("rung_again", job_id=job_id, product=step.product)
             send(app, place(), job_id, step)

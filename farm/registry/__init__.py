@@ -1,7 +1,7 @@
 """The book: where every job stands, which step is whose, and what has been told about it.
 
-All rules stand here once; a ledger (Redis, or this process's memory) only keeps texts and swaps them atomically. A
-step's record decides who may work on it:
+All rules stand here once; a ledger (Redis, or this process's memory) only keeps texts and swaps them, in one act with
+all that goes with it. A step's record decides who may work on it:
 
     rung      a message for it is on its way; nobody rings again before `rung_until`
     leased    somebody works on it; `fence` tells this attempt from every other, `lease_until` when it counts as lost
@@ -11,42 +11,60 @@ step's record decides who may work on it:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
+from math import inf
 from typing import Any, Protocol
 
 from farm.errors import Cancelled, FarmError, InvalidInput, WorkerLost
 from farm.job import STAGES, Event, JobRequest, JobStatus, Result, State
 
 Record = dict[str, Any]
+Rule = Callable[[Record], Record | None]
+"""What becomes of a record ({} if there is none); None leaves it as it is."""
 
 LAST_STAGES = ("completed", "error", "cancelled")
 """A job's last event has one of these stages."""
 
 REMEMBERED = 64
-"""Requests that a process keeps in mind; they never change, and each step of a job asks for its own several times."""
+"""Texts, and requests, that a process keeps in mind."""
 
-LAST_WORD_S = 1.0
-"""A job ends before its last event is told; if none comes for so long, whoever ended it died in between."""
-
+PAGE = 100
+"""Jobs that are listed in one look."""
 
 SENDING_S = 15.0
 """Between the right to send a message and the word that it was sent; whoever needs longer is thought to have died."""
 
 
+@dataclass(frozen=True)
+class Also:
+    """What comes to be at the moment of a swap: texts, events behind those of their stream, members of indices, and
+    new scores of members that an index has.
+    """
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    events: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    scores: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+
+
+ALONE = Also()
+
+
 class Ledger(Protocol):
     """Texts changed by compare-and-set, append-only streams, indices sorted by a number, and one clock for all."""
 
-    def get(self, key: str) -> str | None: ...
     def get_all(self, keys: Sequence[str]) -> list[str | None]: ...
-    def swap(self, key: str, old: str | None, new: str) -> bool: ...
+    def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
+        """The text as it was found; if that is `old`, `new` stands there now, and all that goes with it."""
+
     def delete(self, key: str) -> None: ...
-    def append(self, key: str, text: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
-    def index(self, name: str, member: str, score: float) -> None: ...
     def unindex(self, name: str, member: str) -> None: ...
-    def newest(self, name: str, limit: int) -> list[str]: ...
+    def highest(self, name: str, start: int, limit: int) -> list[str]: ...
+    def up_to(self, name: str, score: float) -> list[str]: ...
     def now(self) -> float: ...
 
 
@@ -63,14 +81,14 @@ class Lease:
 class Registry:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self._seen: dict[str, str | None] = {}
         self._request = lru_cache(REMEMBERED)(self._read_request)
 
     # Jobs
 
     def claim(self, idempotency_key: str, job_id: str) -> str:
         """The job that this key belongs to: `job_id` if the key is new."""
-        key = f"idempotency:{idempotency_key}"
-        return job_id if self.ledger.swap(key, None, job_id) else str(self.ledger.get(key))
+        return self.ledger.swap(f"idempotency:{idempotency_key}", None, job_id) or job_id
 
     def add(self, job_id: str, request: JobRequest) -> bool:
         """Enters a job; False when it was there before."""
@@ -79,51 +97,54 @@ class Registry:
     def restore(self, status: JobStatus, request: JobRequest, *, at: str | None = None) -> bool:
         """Enters a job where it stands, with the product that was made last; False when it was there before."""
         job_id = status.job_id
-        self.ledger.swap(f"request:{job_id}", None, request.model_dump_json())
-        record = {**status.model_dump(mode="json", exclude={"job_id"}), "at": at}
-        added = self.ledger.swap(f"job:{job_id}", None, _text(record))
-        if added and status.ended:
-            self._tell_end(job_id, record)
-        self.relist(job_id)
-        return added
-
-    def relist(self, job_id: str) -> None:
-        """Lists a job that is known; whoever entered it may have died before that."""
-        status = self.job(job_id)
-        self.ledger.index("jobs", job_id, status.created_at)
-        if not status.ended:
-            self.ledger.index("live", job_id, status.created_at)
+        also = Also(
+            texts={f"request:{job_id}": request.model_dump_json(), **({f"at:{job_id}": at} if at else {})},
+            events=_told(status.model_dump()) if status.ended else {},
+            members={"jobs": (job_id, status.created_at), **({} if status.ended else {"live": (job_id, 0)})},
+        )
+        return self.ledger.swap(f"job:{job_id}", None, status.model_dump_json(), also) is None
 
     def knows(self, job_id: str) -> bool:
         """Whether there is such a job."""
-        return bool(self._read(f"job:{job_id}"))
+        return self._read(f"job:{job_id}") != [None]
 
     def request(self, job_id: str) -> JobRequest:
         """What a job asks for; InvalidInput if there is no such job."""
         return self._request(job_id)
 
     def _read_request(self, job_id: str) -> JobRequest:
-        text = self.ledger.get(f"request:{job_id}")
+        key = f"request:{job_id}"
+        text = self._seen.get(key) or self._read(key)[0]
         if text is None:
             raise _unknown(job_id)
         return JobRequest.model_validate_json(text)
 
     def job(self, job_id: str) -> JobStatus:
         """Where a job stands; InvalidInput if there is no such job."""
-        record = self._read(f"job:{job_id}")
-        if not record:
-            raise _unknown(job_id)
-        result = record["result"] and Result.model_validate_json(json.dumps(record["result"]))
-        fields = {name: record[name] for name in ("state", "stage", "pct", "details", "created_at", "updated_at")}
-        return JobStatus(job_id=job_id, **fields, result=result)
+        return _status(job_id, *self._read(f"job:{job_id}"))
 
-    def jobs(self, limit: int) -> list[JobStatus]:
-        """The newest jobs first."""
-        return [self.job(job_id) for job_id in self.ledger.newest("jobs", limit)]
+    def look(self, job_id: str, products: Sequence[str]) -> tuple[JobStatus, list[Record | None]]:
+        """Where a job stands, and the goods of each product, at one moment; InvalidInput if there is no such job."""
+        # What it asks for is wanted next; to read it along costs less than to ask.
+        job, _, *made = self._read(f"job:{job_id}", f"request:{job_id}", *(_key(job_id, name) for name in products))
+        return _status(job_id, job), [_record(text).get("goods") for text in made]
+
+    def jobs(self) -> Iterator[JobStatus]:
+        """All jobs, the newest first, asked for as they are wanted: `PAGE` of them at a time."""
+        for start in count(0, PAGE):
+            job_ids = self.ledger.highest("jobs", start, PAGE)
+            texts = self.ledger.get_all([f"job:{job_id}" for job_id in job_ids]) if job_ids else []
+            yield from (_status(job_id, text) for job_id, text in zip(job_ids, texts, strict=True) if text)
+            if len(job_ids) < PAGE:
+                return
 
     def live(self) -> list[str]:
         """Ids of all jobs that have not ended, and of those that have not been closed."""
-        return self.ledger.newest("live", -1)
+        return self.ledger.up_to("live", inf)
+
+    def idle(self) -> list[str]:
+        """Ids of those live jobs that nobody works on, and no message is on its way for."""
+        return self.ledger.up_to("live", self.ledger.now())
 
     def close(self, job_id: str) -> None:
         """Takes a job off the list of the live ones, once its end has been told to all who must know."""
@@ -131,26 +152,20 @@ class Registry:
 
     def report(self, event: Event) -> None:
         """Tells a step forward; raises Cancelled when the job has ended or is known no more."""
-        now = self.ledger.now()
 
-        def move(record: Record) -> Record | None:
-            if not record or record.get("result"):
-                return None
+        def moved(record: Record) -> Record:
             pct = max(record["pct"], event.pct)
-            told = {"stage": event.stage, "pct": pct, "details": event.details}
-            return {**record, "state": "running", **told, "updated_at": now}
+            return {"state": "running", "stage": event.stage, "pct": pct, "details": event.details}
 
-        record = self._change(f"job:{event.job_id}", move)
-        if record is None:
+        if not self._move(event.job_id, moved):
             raise Cancelled(f"job {event.job_id} has ended, or the broker has lost it; {event.stage} stops here")
-        self._tell(event.model_copy(update={"pct": record["pct"]}))
 
     def events(self, job_id: str, *, wait_s: float = 1.0) -> Iterator[Event]:
         """Every event of a job from its first to its end, waiting for those to come."""
         position = "0"
         while True:
             ended = self.job(job_id).ended
-            news = self.ledger.read_after(f"events:{job_id}", position, LAST_WORD_S if ended else wait_s)
+            news = self.ledger.read_after(f"events:{job_id}", position, 0 if ended else wait_s)
             for place, text in news:
                 position = place
                 event = Event.model_validate_json(text)
@@ -162,20 +177,13 @@ class Registry:
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
         """Ends a job; the first end stands, and False says that it was another. It stays live until it is closed."""
-        now = self.ledger.now()
 
-        def close(record: Record) -> Record | None:
-            if not record or record.get("result"):
-                return None
+        def closed(_: Record) -> Record:
             last = {"stage": "completed", "pct": STAGES["completed"]} if state == "success" else {"stage": state}
             details = {} if result.error is None else {"code": result.error.code, "message": result.error.message}
-            outcome = {"details": details, "updated_at": now, "result": result.model_dump(mode="json")}
-            return {**record, "state": state, **last, **outcome}
+            return {"state": state, **last, "details": details, "result": result.model_dump(mode="json")}
 
-        record = self._change(f"job:{job_id}", close)
-        if record is not None:
-            self._tell_end(job_id, record)
-        return record is not None
+        return self._move(job_id, closed)
 
     def fail(self, job_id: str, error: FarmError, *, at_stage: str) -> bool:
         """Ends a job with an error, or as cancelled."""
@@ -190,14 +198,15 @@ class Registry:
 
     def forget(self, job_id: str, products: Iterable[str]) -> None:
         """Removes every record of a job that has ended, the job itself last; who is interrupted may begin again."""
-        request = self.ledger.get(f"request:{job_id}")
+        (request,) = self._read(f"request:{job_id}")
         key = request and f"idempotency:{JobRequest.model_validate_json(request).idempotency_key}"
-        if key and self.ledger.get(key) == job_id:
+        if key and self._read(key) == [job_id]:
             self.ledger.delete(key)
         for index in ("live", "jobs"):
             self.ledger.unindex(index, job_id)
         for name in (*(_key(job_id, product) for product in products), *_records(job_id)):
             self.ledger.delete(name)
+        self._seen.clear()
 
     # Steps
 
@@ -209,11 +218,11 @@ class Registry:
         now = self.ledger.now()
 
         def rung(record: Record) -> Record | None:
-            if "goods" in record or max(record.get("lease_until", 0), record.get("rung_until", 0)) > now:
+            if "goods" in record or _cared_for_until(record) > now:
                 return None
             return {**record, "rings": record.get("rings", 0) + 1, "rung_at": now, "rung_until": now + window_s}
 
-        return self._change(_key(job_id, product), rung) is not None
+        return self._change_product(job_id, product, rung) is not None
 
     def sent(self, job_id: str, product: str, *, window_s: float) -> None:
         """Notes that the message which was rung for is on its way: nobody rings again within the window.
@@ -223,14 +232,25 @@ class Registry:
         now = self.ledger.now()
 
         def waiting(record: Record) -> Record | None:
-            arrived = record.get("taken_at", 0) >= record.get("rung_at", 0)
+            arrived = max(record.get("arrived_at", 0), record.get("taken_at", 0)) >= record.get("rung_at", 0)
             return None if arrived or "goods" in record else {**record, "rung_until": now + window_s}
 
-        self._change(_key(job_id, product), waiting)
+        self._change_product(job_id, product, waiting)
 
-    def rings(self, job_id: str, product: str) -> int:
-        """How often the message for a product was sent."""
-        return int(self._read(_key(job_id, product)).get("rings", 0))
+    def arrived(self, job_id: str, product: str, *, window_s: float) -> None:
+        """Notes that a worker has the message in its hand; if it does not begin within the window, anybody may ring."""
+        now = self.ledger.now()
+
+        def in_hand(record: Record) -> Record | None:
+            if not record or "goods" in record or record.get("lease_until", 0) > now:
+                return None
+            return {**record, "arrived_at": now, "rung_until": now + window_s}
+
+        self._change_product(job_id, product, in_hand)
+
+    def rings(self, job_id: str, products: Sequence[str]) -> list[int]:
+        """How often the message for each product was sent."""
+        return [_record(text).get("rings", 0) for text in self._read(*(_key(job_id, name) for name in products))]
 
     def take(self, job_id: str, product: str, *, lease_s: float, max_attempts: int) -> Lease | None:
         """The lease on a product, or None while another holds it; WorkerLost when every attempt was lost."""
@@ -239,21 +259,19 @@ class Registry:
         def leased(record: Record) -> Record | None:
             if "goods" in record or record.get("lease_until", 0) > now:
                 return None
-            attempts = record.get("attempts", 0)
-            if attempts >= max_attempts:
-                raise WorkerLost(f"{product}: {attempts} workers died on it one after the other; it is not tried again")
-            fence = {"fence": record.get("fence", 0) + 1, "attempts": attempts + 1}
+            fence = {"fence": record.get("fence", 0) + 1, "attempts": record.get("attempts", 0) + 1}
             return {**record, **fence, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
 
-        record = self._change(_key(job_id, product), leased)
+        record = self._change_product(job_id, product, leased, {f"at:{job_id}": product})
         if record is None:
             return None
-        self._change(f"job:{job_id}", lambda job: {**job, "at": product} if job else None)
+        if record["attempts"] > max_attempts:
+            raise WorkerLost(f"{product}: {max_attempts} workers died on it one after the other; it is not tried again")
         return Lease(job_id, product, record["fence"], record["attempts"])
 
     def unring(self, job_id: str, product: str) -> None:
         """Lets the next one ring who comes: the message for a product could not be sent."""
-        self._change(_key(job_id, product), lambda record: {**record, "rung_until": 0})
+        self._change_product(job_id, product, lambda record: {**record, "rung_until": 0})
 
     def renew(self, lease: Lease, *, lease_s: float) -> bool:
         """Holds a lease for longer; False when somebody else has the fence."""
@@ -278,56 +296,90 @@ class Registry:
         def remembered(record: Record) -> Record | None:
             return None if "goods" in record else {"fence": fence, **({"goods": goods} if goods else {})}
 
-        self._change(_key(job_id, product), remembered)
+        self._change_product(job_id, product, remembered)
 
     def product(self, job_id: str, product: str) -> Record | None:
         """The goods of a product that is current."""
-        return self.products(job_id, [product])[0]
-
-    def products(self, job_id: str, products: Sequence[str]) -> list[Record | None]:
-        """The goods of each product, None for one that is not current, in one look however many they are."""
-        texts = self.ledger.get_all([_key(job_id, product) for product in products])
-        return [json.loads(text).get("goods") if text else None for text in texts]
+        return self._product(job_id, product).get("goods")
 
     def overtaken(self, job_id: str, product: str, attempt: int) -> bool:
         """Whether an attempt is not current and cannot become it any more."""
-        record = self._read(_key(job_id, product))
+        record = self._product(job_id, product)
         fence = record.get("fence", 0)
         return bool(attempt != fence if "goods" in record else attempt < fence)
 
     def waited_s(self, job_id: str, product: str) -> float:
         """Seconds between the last message for a product and its lease."""
-        record = self._read(_key(job_id, product))
+        record = self._product(job_id, product)
         return float(max(0, record.get("taken_at", 0) - record.get("rung_at", record.get("taken_at", 0))))
 
     def at(self, job_id: str) -> str | None:
         """The product that was taken last."""
-        return self._read(f"job:{job_id}").get("at")
+        return self._read(f"at:{job_id}")[0]
 
     def _if_mine(self, lease: Lease, change: Record) -> bool:
         def changed(record: Record) -> Record | None:
             mine = record.get("fence") == lease.fence and "goods" not in record
             return {**record, **change} if mine else None
 
-        return self._change(_key(lease.job_id, lease.product), changed) is not None
+        return self._change_product(lease.job_id, lease.product, changed) is not None
 
-    def _tell_end(self, job_id: str, record: Record) -> None:
-        self._tell(Event(job_id=job_id, stage=record["stage"], pct=record["pct"], details=record["details"]))
+    def _product(self, job_id: str, product: str) -> Record:
+        return _record(*self._read(_key(job_id, product)))
 
-    def _tell(self, event: Event) -> None:
-        self.ledger.append(f"events:{event.job_id}", event.model_dump_json())
+    def _change_product(
+        self, job_id: str, product: str, rule: Rule, texts: Mapping[str, str] = ALONE.texts
+    ) -> Record | None:
+        """Changes a product's record, and with it until when nobody need look after its job."""
 
-    def _read(self, key: str) -> Record:
-        text = self.ledger.get(key)
-        return json.loads(text) if text else {}
+        def scored(record: Record) -> Also:
+            return Also(texts, scores={"live": (job_id, _cared_for_until(record))})
 
-    def _change(self, key: str, change: Callable[[Record], Record | None]) -> Record | None:
-        """Applies `change` to a record until nobody came between; None when `change` refuses."""
+        return self._change(_key(job_id, product), rule, scored)
+
+    def _move(self, job_id: str, moved: Callable[[Record], Record]) -> bool:
+        """Changes a job that has not ended, and tells it; False if it has, or if there is no such job."""
+        now = self.ledger.now()
+
+        def rule(job: Record) -> Record | None:
+            return None if not job or job.get("result") else {**job, **moved(job), "updated_at": now}
+
+        def told(job: Record) -> Also:
+            return Also(events=_told(job), scores={"live": (job_id, 0)} if job["result"] else {})
+
+        return self._change(f"job:{job_id}", rule, told) is not None
+
+    def _change(self, key: str, rule: Rule, also: Callable[[Record], Also] = lambda _: ALONE) -> Record | None:
+        """What a rule has made of a record, with what goes with it; None when the rule refuses.
+
+        It begins with the record as it was seen last: a swap that fails costs no more than a look, and is one. Only
+        what is there now may be refused.
+        """
+        old, certain = self._seen.get(key), False
         while True:
-            old = self.ledger.get(key)
-            new = change(json.loads(old) if old else {})
-            if new is None or self.ledger.swap(key, old, _text(new)):
-                return new
+            new = rule(_record(old))
+            if new is not None:
+                text = _text(new)
+                found = self.ledger.swap(key, old, text, also(new))
+                if found == old:
+                    self._remember({key: text})
+                    return new
+            elif certain:
+                return None
+            else:
+                (found,) = self._read(key)
+            old, certain = found, True
+
+    def _read(self, *keys: str) -> list[str | None]:
+        texts = self.ledger.get_all(keys)
+        self._remember(dict(zip(keys, texts, strict=True)))
+        return texts
+
+    def _remember(self, texts: Mapping[str, str | None]) -> None:
+        """Keeps texts for `_change`, not for long: forgetting all of them costs a look each, if they are needed."""
+        if len(self._seen) > REMEMBERED:
+            self._seen.clear()
+        self._seen.update(texts)
 
 
 def open_registry(url: str) -> Registry:
@@ -362,15 +414,35 @@ def queued(job_id: str, entered_at: float) -> JobStatus:
 
 
 def _records(job_id: str) -> tuple[str, ...]:
-    return f"events:{job_id}", f"request:{job_id}", f"job:{job_id}"
+    return tuple(f"{kind}:{job_id}" for kind in ("events", "request", "at", "job"))
 
 
 def _key(job_id: str, product: str) -> str:
     return f"product:{job_id}:{product}"
 
 
+def _record(text: str | None) -> Record:
+    return json.loads(text) if text else {}
+
+
 def _text(record: Record) -> str:
     return json.dumps(record, separators=(",", ":"))
+
+
+def _status(job_id: str, text: str | None) -> JobStatus:
+    if text is None:
+        raise _unknown(job_id)
+    return JobStatus.model_validate_json(text)
+
+
+def _cared_for_until(record: Record) -> float:
+    """When a step is nobody's any more. One that is made is not: then the next one is to be sent."""
+    return float(max(record.get("lease_until", 0), record.get("rung_until", 0)))
+
+
+def _told(job: Record) -> dict[str, str]:
+    """What is told of a job: where it stands now."""
+    return {f"events:{job['job_id']}": _text({name: job[name] for name in Event.model_fields})}
 
 
 def _unknown(job_id: str) -> InvalidInput:

@@ -6,6 +6,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from math import inf
+
+from farm.registry import ALONE, Also
 
 
 class MemoryLedger:
@@ -15,28 +18,29 @@ class MemoryLedger:
         self.indices: defaultdict[str, dict[str, float]] = defaultdict(dict)
         self.changed = threading.Condition()
 
-    def get(self, key: str) -> str | None:
-        return self.texts.get(key)
-
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
-        return [self.texts.get(key) for key in keys]
-
-    def swap(self, key: str, old: str | None, new: str) -> bool:
         with self.changed:
-            if self.texts.get(key) != old:
-                return False
-            self.texts[key] = new
-            return True
+            return [self.texts.get(key) for key in keys]
+
+    def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
+        with self.changed:
+            found = self.texts.get(key)
+            if found == old:
+                self.texts |= {key: new, **also.texts}
+                for stream, event in also.events.items():
+                    self.streams[stream].append(event)
+                for name, (member, score) in also.members.items():
+                    self.indices[name].setdefault(member, score)
+                for name, (member, score) in also.scores.items():
+                    if member in self.indices[name]:
+                        self.indices[name][member] = score
+                self.changed.notify_all()
+            return found
 
     def delete(self, key: str) -> None:
         with self.changed:
             self.texts.pop(key, None)
             self.streams.pop(key, None)
-
-    def append(self, key: str, text: str) -> None:
-        with self.changed:
-            self.streams[key].append(text)
-            self.changed.notify_all()
 
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         start = int(position)
@@ -44,18 +48,24 @@ class MemoryLedger:
             self.changed.wait_for(lambda: len(self.streams[key]) > start, timeout=wait_s)
             return [(str(place), text) for place, text in enumerate(self.streams[key][start:], start + 1)]
 
-    def index(self, name: str, member: str, score: float) -> None:
-        with self.changed:
-            self.indices[name].setdefault(member, score)
-
     def unindex(self, name: str, member: str) -> None:
         with self.changed:
             self.indices[name].pop(member, None)
 
-    def newest(self, name: str, limit: int) -> list[str]:
-        with self.changed:
-            ranked = sorted(self.indices[name].items(), key=lambda entry: (entry[1], entry[0]), reverse=True)
-        return [member for member, _ in ranked[: None if limit < 0 else limit]]
+    def highest(self, name: str, start: int, limit: int) -> list[str]:
+        return self._ranked(name, inf)[::-1][start : start + limit]
+
+    def up_to(self, name: str, score: float) -> list[str]:
+        return self._ranked(name, score)
 
     def now(self) -> float:
         return time.time()
+
+    def _ranked(self, name: str, highest: float) -> list[str]:
+        with self.changed:
+            return [
+                member
+                for score, member in sorted(
+                    (score, member) for member, score in self.indices[name].items() if score <= highest
+                )
+            ]

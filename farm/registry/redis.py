@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.retry import Retry
 
 from farm.errors import FarmUnreachable
+from farm.registry import ALONE, Also
 
 PREFIX = "farm:"
 
@@ -20,51 +24,66 @@ PASSING = "MISCONF", "NOREPLICAS"
 """How refusals begin that are over once the disk has room, or a replica is there."""
 
 SWAP = """
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
+local found = redis.call('GET', KEYS[1])
+if (found or '') ~= ARGV[1] then return found end
+for place, key in ipairs(KEYS) do
+  local verb, text, score = unpack(ARGV, 3 * place - 1, 3 * place + 1)
+  if verb == 'SET' then redis.call('SET', key, text)
+  elseif verb == 'XADD' then redis.call('XADD', key, '*', 'event', text)
+  else redis.call('ZADD', key, verb, score, text) end
+end
+return found
 """
+"""Redis keeps all or nothing of what a script writes, on disk too."""
 
 
 class RedisLedger:
     def __init__(self, url: str) -> None:
-        # A silent peer is noticed after 30 s instead of never; the check finds a connection that NAT has dropped.
+        # A silent peer is noticed after 30 s instead of never; the check finds a connection that NAT has dropped, and a
+        # second try one that the broker has.
         self.redis = _Redis.from_url(
-            url, decode_responses=True, socket_timeout=30, socket_keepalive=True, health_check_interval=25
+            url,
+            decode_responses=True,
+            socket_timeout=30,
+            socket_keepalive=True,
+            health_check_interval=25,
+            retry=Retry(NoBackoff(), 1),
         )
         self._swap = self.redis.register_script(SWAP)
         self._clock: tuple[float, float] | None = None
-
-    def get(self, key: str) -> str | None:
-        text: Any = self.redis.get(PREFIX + key)
-        return cast(str | None, text)
 
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
         texts: Any = self.redis.mget([PREFIX + key for key in keys])
         return cast(list[str | None], texts)
 
-    def swap(self, key: str, old: str | None, new: str) -> bool:
-        return bool(self._swap(keys=[PREFIX + key], args=[old or "", new]))
+    def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
+        acts: dict[str, tuple[str, str, float]] = {
+            **{name: ("SET", text, 0.0) for name, text in {key: new, **also.texts}.items()},
+            **{name: ("XADD", text, 0.0) for name, text in also.events.items()},
+            **{name: ("NX", member, score) for name, (member, score) in also.members.items()},
+            **{name: ("XX", member, score) for name, (member, score) in also.scores.items()},
+        }
+        words: Iterator[Any] = chain.from_iterable(acts.values())
+        found: Any = self._swap(keys=[PREFIX + name for name in acts], args=[old or "", *words])
+        return cast(str | None, found)
 
     def delete(self, key: str) -> None:
         self.redis.delete(PREFIX + key)
-
-    def append(self, key: str, text: str) -> None:
-        self.redis.xadd(PREFIX + key, {"event": text})
 
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         streams: Any = self.redis.xread({PREFIX + key: position}, block=max(1, int(wait_s * 1000)))
         return [(place, fields["event"]) for _, entries in streams for place, fields in entries]
 
-    def index(self, name: str, member: str, score: float) -> None:
-        self.redis.zadd(PREFIX + name, {member: score}, nx=True)
-
     def unindex(self, name: str, member: str) -> None:
         self.redis.zrem(PREFIX + name, member)
 
-    def newest(self, name: str, limit: int) -> list[str]:
-        members: Any = self.redis.zrevrange(PREFIX + name, 0, limit - 1 if limit > 0 else -1)
-        return list(members) if limit else []
+    def highest(self, name: str, start: int, limit: int) -> list[str]:
+        members: Any = self.redis.zrevrange(PREFIX + name, start, start + limit - 1)
+        return list(members)
+
+    def up_to(self, name: str, score: float) -> list[str]:
+        members: Any = self.redis.zrangebyscore(PREFIX + name, "-inf", score)
+        return list(members)
 
     def now(self) -> float:
         """The broker's clock. It is not asked each time: that would be every fifth request of a job."""

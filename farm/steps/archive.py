@@ -41,8 +41,8 @@ def entry(store: Store, job_id: str) -> tuple[JobRequest, float]:
 def close(place: Place, job_id: str) -> None:
     """Closes the playlist of a job that has ended, and writes the end down; until that is done the reaper calls it."""
     try:
-        status = place.registry.job(job_id)
-        if publish(place, job_id) and status.ended:
+        status, (facts,) = place.registry.look(job_id, ["embed"])
+        if publish(place, job_id, (facts or {}).get("chunks", 0)) and status.ended:
             place.store.put(keys.end(job_id), status.model_dump_json().encode())
             place.registry.close(job_id)
     except FarmError as error:

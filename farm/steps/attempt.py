@@ -61,15 +61,19 @@ def perform(
     None also when the job has ended or another works on the step. Raises the FarmError that ended the job, and Drained
     once `leaving` says that this worker is asked to go: then the message of this step is for another.
     """
-    if place.registry.job(job_id).ended:
+    status, (goods, facts) = place.registry.look(job_id, [step.product, "embed"])
+    if status.ended:
         return None
-    if place.registry.product(job_id, step.product) is None and not _attempt(place, job_id, step, time_is_up, leaving):
+    if goods is None:
+        goods = _attempt(place, job_id, step, time_is_up, leaving)
+    if goods is None:
         return None
+    chunks = (facts or {}).get("chunks", 0)
     if step.station == "generate":
-        publish(place, job_id)
-    after = following(step, chunks=_chunks(place, job_id))
+        publish(place, job_id, chunks)
+    after = following(step, chunks=chunks)
     if after is None:
-        _finish(place, job_id, step)
+        _finish(place, job_id, goods)
         return None
     return after if place.registry.ring(job_id, after.product, window_s=SENDING_S) else None
 
@@ -81,35 +85,37 @@ def due(place: Place, job_id: str) -> Step | None:
         return None
     at = place.registry.at(job_id)
     step = Step.making(at) if at else FIRST
-    while place.registry.product(job_id, step.product) is not None:
+    while (goods := place.registry.product(job_id, step.product)) is not None:
         after = following(step, chunks=_chunks(place, job_id))
         if after is None:
-            _finish(place, job_id, step)
+            _finish(place, job_id, goods)
             return None
         step = after
     return step if place.registry.ring(job_id, step.product, window_s=SENDING_S) else None
 
 
-def _attempt(place: Place, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]) -> bool:
-    """Whether this attempt made the product; False when another works on it, took it over or shall try again."""
+def _attempt(
+    place: Place, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
+) -> dict[str, Any] | None:
+    """The product, if this attempt made it; None when another works on it, took it over or shall try again."""
     lease = _lease(place, job_id, step)
     if lease is None:
-        return False
+        return None
     log("step_started", job_id=job_id, product=step.product, attempt=lease.attempts)
     try:
         goods = _make(place, step, lease, leaving)
     except Cancelled as stopped:
         log("step_stopped", job_id=job_id, product=step.product, reason=stopped.message)
-        return False
+        return None
     except Exception as error:
         _settle(place, lease, step, _named(error, step, time_is_up))
-        return False
+        return None
     except BaseException as stopped:  # the worker is being shut down; whoever comes next need not wait for the lease
         _hand_back(place, lease, step, stopped)
         raise
     made = place.registry.commit(lease, goods)
     log("step_made" if made else "step_outrun", job_id=job_id, product=step.product, **goods["timings"])
-    return made
+    return goods if made else None
 
 
 def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
@@ -201,7 +207,6 @@ def _chunks(place: Place, job_id: str) -> int:
     return int((place.registry.product(job_id, "embed") or {}).get("chunks", 1))
 
 
-def _finish(place: Place, job_id: str, step: Step) -> None:
-    goods = place.registry.product(job_id, step.product) or {}
+def _finish(place: Place, job_id: str, goods: dict[str, Any]) -> None:
     place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
     close(place, job_id)

@@ -37,7 +37,7 @@ def watchable(work: Work, init: bytes, segment: bytes, *, frames: int) -> dict[s
     return {**stored, "links": links, "frames": frames}
 
 
-def publish(place: Place, job_id: str) -> bool:
+def publish(place: Place, job_id: str, chunks: int) -> bool:
     """Lays the playlist into the store as the registry has the job now; False if it cannot, for the job goes on.
 
     It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
@@ -45,7 +45,7 @@ def publish(place: Place, job_id: str) -> bool:
     """
     try:
         written = None
-        while (text := playlist(place, job_id)) not in (None, written):
+        while (text := playlist(place, job_id, chunks)) not in (None, written):
             place.store.put(keys.playlist(job_id), text.encode())
             written = text
     except FarmError as error:
@@ -54,13 +54,13 @@ def publish(place: Place, job_id: str) -> bool:
     return True
 
 
-def playlist(place: Place, job_id: str) -> str | None:
+def playlist(place: Place, job_id: str, chunks: int) -> str | None:
     """The text; None as long as there is nothing to watch."""
-    facts = place.registry.product(job_id, Step("embed").product)
-    made = _made(place, job_id, facts["chunks"]) if facts else []
-    if not facts or not made:
+    status, products = place.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
+    made = [goods for goods in takewhile(lambda goods: goods is not None, products) if goods]
+    if not made:
         return None
-    closed = len(made) == facts["chunks"] or place.registry.job(job_id).ended
+    closed = len(made) == chunks or status.ended
     head = HEAD.format(longest_s=ceil(place.registry.request(job_id).frame_num / FPS))
     return head + "".join(_lines(made)) + (END if closed else "")
 
@@ -72,12 +72,6 @@ def _init(work: Work, init: bytes) -> str:
         if work.store.get(before) == init:
             return before
     return work.put(init, "init.mp4")
-
-
-def _made(place: Place, job_id: str, chunks: int) -> list[dict[str, Any]]:
-    """The goods of the chunks up to the first that is not made."""
-    products = [Step("generate", chunk).product for chunk in range(chunks)]
-    return list(takewhile(lambda goods: goods is not None, place.registry.products(job_id, products)))  # type: ignore[arg-type]
 
 
 def _lines(made: list[dict[str, Any]]) -> list[str]:

@@ -37,7 +37,6 @@ def recover(place: Place, job_id: str, names: Iterable[str]) -> Recovered:
     The job itself is entered after all that belongs to it, so whoever is interrupted may begin again.
     """
     if place.registry.knows(job_id):
-        place.registry.relist(job_id)
         return Recovered(job_id, "known")
     try:
         request, entered_at = archive.entry(place.store, job_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -77,18 +77,13 @@ class LocalStore:
         return path
 
     def _put(self, source: Path | bytes, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as part:
-            self._write(source, Path(part.name), path)
-
-    @staticmethod
-    def _write(source: Path | bytes, part: Path, path: Path) -> None:
+        os.makedirs(path.parent, exist_ok=True)
+        part = path.with_name(f".part-{secrets.token_hex(8)}")
         try:
             if isinstance(source, bytes):
                 part.write_bytes(source)
             else:
                 shutil.copyfile(source, part)
-            part.chmod(0o644)
             part.replace(path)
         except OSError:
             part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from celery.signals import task_success, worker_process_init
+from celery.signals import task_received, task_success, worker_process_init
 
 import tasks.delivery
 from farm.store.local import LocalStore
@@ -38,6 +38,16 @@ def once(name: str) -> bool:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_hand() -> None:
+    """The worker that was handed the message of a chunk, before its child begins; once a job."""
+
+    def received(request: Any, **_: Any) -> None:
+        if request.name == "farm.generate" and request.args[1] == 1 and once(request.args[0]):
+            die()
+
+    task_received.connect(received, weak=False)
 
 
 def die_when_made() -> None:
@@ -119,28 +129,36 @@ def clock_ahead() -> None:
 
 
 def _break_writes(broken: Callable[[], bool]) -> None:
-    write, send = LocalStore._write, S3Store._send
+    put, send = LocalStore._put, S3Store._send
 
-    def fragile(source: Path | bytes, part: Path, path: Path) -> None:
+    def refused_by_disk(store: LocalStore, *what: Any) -> None:
         if broken():
             once("write")
-            part.unlink(missing_ok=True)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        write(source, part, path)
+        put(store, *what)
 
-    def refused(store: S3Store, *what: Any) -> None:
+    def refused_by_service(store: S3Store, *what: Any) -> None:
         if broken():
             once("write")
             raise Refusal("InternalError", passing=True)
         send(store, *what)
 
-    LocalStore._write = staticmethod(fragile)
-    S3Store._send = refused  # type: ignore[method-assign]
+    LocalStore._put = refused_by_disk  # type: ignore[method-assign]
+    S3Store._send = refused_by_service  # type: ignore[method-assign]
 
 
 FAULTS: dict[str, Callable[[], None]] = {
     fault.__name__: fault
-    for fault in (die_when_made, die_when_sent, poison, refuse_every_third_write, read_only, short_sight, clock_ahead)
+    for fault in (
+        die_in_hand,
+        die_when_made,
+        die_when_sent,
+        poison,
+        refuse_every_third_write,
+        read_only,
+        short_sight,
+        clock_ahead,
+    )
 }
 
 if wanted := os.environ.get("CHAOS"):

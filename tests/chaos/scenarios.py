@@ -24,8 +24,6 @@ from tests.disk import fill
 Faults = list[float]
 WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_")
 """How a job's stages begin."""
-CHUNKS = 6
-"""Of a job, if its voice is as long as that of `tests.chaos.run`."""
 
 
 @dataclass(frozen=True)
@@ -164,10 +162,11 @@ def _all_ended(jobs: Sequence[Job]) -> bool:
     return all(job.status().ended for job in jobs)
 
 
-def _made(jobs: Sequence[Job]) -> int:
-    """Products that are there."""
+def _made(jobs: Sequence[Job], kind: str = "") -> int:
+    """Products that are there, of all kinds or of one."""
     registry = jobs[0].place.registry
-    return sum(registry.product(job.id, name) is not None for job in jobs for name in _products(job))
+    names = [(job.id, name) for job in jobs for name in _products(job) if name.startswith(kind)]
+    return sum(registry.product(*name) is not None for name in names)
 
 
 def _products(job: Job) -> list[str]:
@@ -175,9 +174,14 @@ def _products(job: Job) -> list[str]:
     return ["download", "embed", *(f"generate-{chunk:04d}" for chunk in range(embedded["chunks"])), "mux"]
 
 
-def _while_it_samples(stand: Stand, jobs: Sequence[Job], chunk: int) -> None:
-    """Returns in the middle of a chunk of the first job, or of a later one."""
-    stand.until(lambda: _is_at(jobs[0], [f"chunk_{later}_sampling" for later in range(chunk, CHUNKS)]))
+def _while_it_samples(stand: Stand, jobs: Sequence[Job], chunks: int) -> None:
+    """Returns in the middle of a chunk, once so many are made; AssertionError if there is nothing left to break."""
+
+    def samples() -> bool:
+        assert not _all_ended(jobs), f"the jobs ended before {chunks} chunks were made and another was under way"
+        return _made(jobs, "generate") >= chunks and any("_sampling_" in job.status().stage for job in jobs)
+
+    stand.until(samples)
 
 
 def _is_at(job: Job, stages: Sequence[str]) -> bool:
@@ -197,6 +201,11 @@ SCENARIOS = {
         jobs=(2, 10),
         faults=(3, 30),
         environ={"FARM_MAX_ATTEMPTS": "20"},
+    ),
+    "hand": Scenario(
+        "kill -9 of a worker with a message it has not begun",
+        as_they_are_built,
+        environ={**QUICK, "CHAOS": "die_in_hand"},
     ),
     "made": Scenario(
         "kill -9 between 'made current' and 'sent next'", as_they_are_built, environ={**QUICK, "CHAOS": "die_when_made"}

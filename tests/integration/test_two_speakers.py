@@ -9,7 +9,7 @@ import av
 import pytest
 
 from farm import Farm
-from farm.cli import read_request
+from farm.payload import read_payload
 from tests.integration.conftest import SMALL
 from tests.integration.test_farm import local
 
@@ -22,7 +22,7 @@ QUESTION_S, ANSWER_S = 1.92, 2.88
 )
 def test_two_who_talk_become_one_video_with_both_voices(farm: Farm, example: str, seconds: float) -> None:
     small: dict[str, Any] = {**SMALL, "frame_num": 73}
-    job = farm.submit({**small, **read_request(EXAMPLES / f"{example}.json"), "sample_steps": 1})
+    job = farm.submit({**small, **read_payload(EXAMPLES / f"{example}.json"), "sample_steps": 1})
 
     result = job.result(timeout_s=120)
 

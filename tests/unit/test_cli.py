@@ -375,6 +375,59 @@ def test_gc_as_json_is_a_line_for_each_thing(run, farm):
 # No farm
 
 
+# Batches
+
+
+@pytest.fixture
+def table(tmp_path: Path, portrait: Path, voice: Path) -> Path:
+    """A good row of files, one of URLs, and one that asks for too much."""
+    rows = [
+        ("id", "prompt", "cond_video", "cond_audio.person1", "mode", "sample_steps"),
+        ("files", "a woman talks", str(portrait), str(voice), "streaming", "40"),
+        ("urls", "a woman talks", GIVEN["cond_video"], GIVEN["cond_audio"]["person1"], "", ""),
+        ("wrong", "a woman talks", str(portrait), str(voice), "", "5000"),
+    ]
+    (tmp_path / "jobs.csv").write_text("\n".join(",".join(row) for row in rows))
+    return tmp_path / "jobs.csv"
+
+
+def test_a_dry_run_checks_every_row_and_says_what_it_takes(run, farm, table):
+    said = run("batch", "run", str(table), "--dry-run")
+    files, urls, wrong, total = said.stdout.splitlines()
+    assert said.exit_code == 2
+    assert files.split() == ["2", "files", "224", "frames", "3", "chunks", "1426", "s"]
+    assert urls.endswith("not known before its sound is here")
+    assert "wrong  " in wrong
+    assert "sample_steps: got 5000" in wrong
+    assert total == "3 rows: 2 good, 1 invalid; about 0.4 hours of one H100 without 1 that are not known"
+    assert farm.jobs() == []
+
+
+def test_a_dry_run_of_good_rows_is_status_0(run, table):
+    table.write_text("\n".join(table.read_text().splitlines()[:3]))
+    assert run("batch", "run", str(table), "--dry-run").exit_code == 0
+
+
+def test_a_batch_is_run_and_gone_on_with(run, farm, table, tmp_path):
+    table.write_text("\n".join(table.read_text().splitlines()[::3]))
+    out = tmp_path / "results.csv"
+    first = run("batch", "run", str(table), "--out", str(out))
+    batch_id, total = first.stdout.splitlines()
+    assert (first.exit_code, total) == (1, f"1 rows: 1 invalid rows; {out}")
+    assert first.stderr.split() == ["invalid", "wrong"]
+    assert run("batch", "watch", batch_id).stdout == first.stdout
+
+
+def test_a_batch_that_nobody_knows_is_one_line_and_status_2(run):
+    assert "there is no such batch" in refused(run("batch", "watch", "1234"))
+
+
+def test_a_misspelt_column_is_one_line_and_status_2(run, table, farm):
+    table.write_text(table.read_text().replace("prompt", "promt"))
+    assert "did you mean prompt?" in refused(run("batch", "run", str(table)))
+    assert farm.jobs() == []
+
+
 @pytest.mark.parametrize("words", [["jobs"], ["status", "a"], ["submit", *WORDS]], ids=lambda words: words[0])
 def test_a_broker_that_does_not_answer_is_one_line_and_status_3(run, words):
     line = refused(run(*words, FARM_BROKER_URL="redis://:secret@127.0.0.1:1/0"), status=3)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
+import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +247,39 @@ def test_jobs_are_listed_newest_first(farm):
     ids = [farm.submit(GIVEN).id for _ in range(3)]
     assert [status.job_id for status in farm.jobs()] == ids[::-1]
     assert [status.job_id for status in farm.jobs(limit=1)] == ids[2:]
+
+
+def test_jobs_of_one_state_are_listed(farm):
+    jobs = [farm.submit(GIVEN) for _ in range(3)]
+    jobs[1].cancel()
+    assert [status.job_id for status in farm.jobs(state="cancelled")] == [jobs[1].id]
+    assert [status.job_id for status in farm.jobs(1, state="queued")] == [jobs[2].id]
+
+
+def test_jobs_since_a_moment_are_listed(farm):
+    first, second = farm.submit(GIVEN), farm.submit(GIVEN)
+    moment = second.status().created_at
+    assert first.status().created_at < moment
+    assert [status.job_id for status in farm.jobs(since=moment)] == [second.id]
+    assert farm.jobs(since=datetime.fromtimestamp(moment, UTC)) == farm.jobs(since=moment)
+    assert farm.jobs(since=moment + 60) == []
+
+
+def test_a_batch_is_entered_one_by_one(farm):
+    jobs = farm.submit_batch([GIVEN, JobRequest.parse(GIVEN), {"prompt": "no face"}])
+    assert next(jobs).id != next(jobs).id
+    with pytest.raises(InvalidInput, match="cond_video: it is missing"):
+        next(jobs)
+
+
+def test_events_come_to_an_async_loop_too(farm):
+    job = farm.submit(GIVEN)
+
+    async def stages() -> list[str]:
+        threading.Timer(0.2, job.cancel).start()
+        return [event.stage async for event in job.aevents()]
+
+    assert asyncio.run(stages()) == ["cancelled"]
 
 
 def test_events_end_with_the_job(farm):

@@ -79,7 +79,7 @@ def fails(error: Exception) -> Callable[[], None]:
 
 
 def test_before_the_first_chunk_there_is_nothing_to_watch(place):
-    publish(place, "a")
+    publish(place, "a", 3)
     assert place.store.size(keys.playlist("a")) is None
     assert Job(place, "a").playlist() is None
 
@@ -104,16 +104,16 @@ def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(place):
 
 def test_a_job_whose_playlist_grows_is_still_live(place):
     chunk(place, 0)
-    publish(place, "a")
+    publish(place, "a", 3)
     assert place.registry.live() == ["a"]
 
 
 def test_each_chunk_appends_and_changes_no_line(place):
     chunk(place, 0)
-    publish(place, "a")
+    publish(place, "a", 3)
     before = lines(place)
     chunk(place, 1, frames=72)
-    publish(place, "a")
+    publish(place, "a", 3)
     assert lines(place) == [*before, "#EXTINF:2.880,", "1.m4s"]
 
 
@@ -127,7 +127,7 @@ def test_the_last_chunk_closes_it_before_the_video_is_joined(place):
 def test_another_encoders_chunk_tells_players_anew(place):
     for number, init in enumerate(["init.mp4", "other.mp4", "other.mp4"]):
         chunk(place, number, init=init)
-    publish(place, "a")
+    publish(place, "a", 3)
     told = [line for line in lines(place) if "MAP" in line or line.endswith("m4s")]
     assert told == ['#EXT-X-MAP:URI="init.mp4"', "0.m4s", '#EXT-X-MAP:URI="other.mp4"', "1.m4s", "2.m4s"]
 
@@ -136,14 +136,14 @@ def test_a_chunk_that_is_not_current_is_not_listed(place):
     # Given a chunk whose worker died, and one that is being made
     chunk(place, 0)
     place.registry.take("a", "generate-0001", lease_s=60, max_attempts=9)
-    publish(place, "a")
+    publish(place, "a", 3)
     assert listed(place) == ["0.m4s"]
 
 
 def test_what_comes_after_a_gap_waits_for_it(place):
     chunk(place, 0)
     chunk(place, 2)
-    publish(place, "a")
+    publish(place, "a", 3)
     assert listed(place) == ["0.m4s"]
 
 
@@ -208,7 +208,7 @@ def test_who_closes_it_leaves_nothing_to_the_reaper(place):
 def test_what_the_canceller_left_open_is_closed_by_whoever_looks(place):
     # Given a canceller that died before it wrote the playlist
     chunk(place, 0)
-    publish(place, "a")
+    publish(place, "a", 3)
     place.registry.cancel("a", by="somebody")
     assert place.registry.live() == ["a"]
     due(place, "a")
@@ -218,7 +218,7 @@ def test_what_the_canceller_left_open_is_closed_by_whoever_looks(place):
 def test_a_cancel_that_comes_while_it_is_written_closes_it_all_the_same(place):
     chunk(place, 0)
     place.store.events = [lambda: Job(place, "a").cancel()]
-    publish(place, "a")
+    publish(place, "a", 3)
     assert lines(place)[-1] == END
 
 
@@ -228,10 +228,10 @@ def test_who_writes_late_takes_no_chunk_away(place):
 
     def meanwhile() -> None:
         chunk(place, 1)
-        publish(place, "a")
+        publish(place, "a", 3)
 
     place.store.events = [meanwhile]
-    publish(place, "a")
+    publish(place, "a", 3)
     assert listed(place) == ["0.m4s", "1.m4s"]
 
 
@@ -248,7 +248,7 @@ def test_a_store_that_does_not_take_it_stops_no_job(place, error):
 
 def test_a_failure_before_any_chunk_leaves_none(place):
     place.registry.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
-    publish(place, "a")
+    publish(place, "a", 3)
     assert place.store.size(keys.playlist("a")) is None
 
 
@@ -261,7 +261,7 @@ def looks(broker: str, place: Place, *, chunks: int) -> int:
         for number in range(chunks):
             chunk(place, number)
         before = client.info("stats")["total_reads_processed"]
-        publish(place, "a")
+        publish(place, "a", chunks)
         assert len(listed(place)) == chunks
         return int(client.info("stats")["total_reads_processed"] - before)
 

@@ -321,7 +321,7 @@ class Dying:
         self._ledger, self._changes = ledger, changes
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("swap", "index", "append"):
+        if name == "swap":
             self._changes -= 1
             if self._changes < 0:
                 raise KeyboardInterrupt
@@ -361,7 +361,7 @@ def test_the_farm_sends_what_it_recovers(tmp_path, broker):
         client.flushall()
     (found,) = farm.recover()
     assert (found.job_id, found.reason) == (job.id, "download")
-    assert farm.place.registry.rings(job.id, "download") == 1
+    assert farm.place.registry.rings(job.id, ["download"]) == [1]
     with farm.place.registry.ledger.redis as client:
         assert sum(client.llen(name) for name in client.scan_iter("cpu*", _type="list")) == 1
 

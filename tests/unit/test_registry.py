@@ -12,7 +12,7 @@ import redis
 
 from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
 from farm.job import Event, JobRequest, JobStatus, Result
-from farm.registry import Lease, Registry, open_registry, queued
+from farm.registry import REMEMBERED, Lease, Registry, open_registry, queued
 
 REQUEST = JobRequest(
     prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
@@ -125,35 +125,91 @@ def test_jobs_come_newest_first(registry):
     for job_id in ("c", "a", "b"):
         registry.add(job_id, REQUEST)
         time.sleep(0.002)
-    assert [status.job_id for status in registry.jobs(10)] == ["b", "a", "c"]
+    assert [status.job_id for status in registry.jobs()] == ["b", "a", "c"]
 
 
-@pytest.mark.parametrize(("limit", "count"), [(1, 1), (3, 3), (10, 3)])
-def test_no_more_jobs_come_than_were_asked_for(registry, limit, count):
-    for job_id in ("a", "b", "c"):
+def test_jobs_are_listed_page_by_page(registry, monkeypatch):
+    monkeypatch.setattr("farm.registry.PAGE", 2)
+    for job_id in "abcde":
         registry.add(job_id, REQUEST)
-    assert len(registry.jobs(limit)) == count
-
-
-def test_no_jobs_come_if_none_were_asked_for_from_memory():
-    registry = open_registry("memory://")
-    registry.add("a", REQUEST)
-    assert registry.jobs(0) == []
-
-
-def test_no_jobs_come_if_none_were_asked_for_from_a_broker(broker):
-    registry = open_registry(broker)
-    registry.add("a", REQUEST)
-    assert registry.jobs(0) == []
+    assert sorted(status.job_id for status in registry.jobs()) == list("abcde")
 
 
 def test_a_job_that_has_ended_is_live_until_that_is_settled(entered):
     entered.add("b", REQUEST)
     entered.end("a", "success", SUCCESS)
-    assert entered.live() == ["b", "a"]
+    assert sorted(entered.live()) == ["a", "b"]
     entered.close("a")
     assert entered.live() == ["b"]
-    assert len(entered.jobs(10)) == 2
+    assert len(list(entered.jobs())) == 2
+
+
+def test_a_new_job_is_idle(entered):
+    assert entered.idle() == ["a"]
+
+
+CARE: dict[str, Callable[[Registry, float], Any]] = {
+    "rung for": lambda registry, window_s: registry.ring("a", "mux", window_s=window_s),
+    "sent": lambda registry, window_s: (
+        registry.ring("a", "mux", window_s=0),
+        registry.sent("a", "mux", window_s=window_s),
+    ),
+    "taken": lambda registry, lease_s: take(registry, lease_s=lease_s),
+    "renewed": lambda registry, lease_s: registry.renew(take(registry, lease_s=0), lease_s=lease_s),
+    "given back": lambda registry, after_s: registry.give_back(take(registry), after_s=after_s),
+}
+"""Ways to be busy with the job `a` for so many seconds."""
+
+
+@pytest.mark.parametrize("care", CARE.values(), ids=CARE)
+def test_a_job_is_not_idle_while_somebody_cares_for_its_step(entered, care):
+    care(entered, 60)
+    assert (entered.idle(), entered.live()) == ([], ["a"])
+
+
+@pytest.mark.parametrize("care", CARE.values(), ids=CARE)
+def test_a_job_is_idle_when_nobody_cares_for_its_step_any_more(entered, care):
+    care(entered, SHORT_S)
+    time.sleep(2 * SHORT_S)
+    assert entered.idle() == ["a"]
+
+
+def test_a_job_is_idle_between_a_product_and_the_message_for_the_next(entered):
+    entered.commit(take(entered, "embed"), {})
+    assert entered.idle() == ["a"]
+    entered.ring("a", "mux", window_s=60)
+    assert entered.idle() == []
+
+
+def test_a_message_that_could_not_be_sent_leaves_its_job_idle(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.unring("a", "mux")
+    assert entered.idle() == ["a"]
+
+
+def test_a_job_that_has_ended_is_idle_until_that_is_settled_whoever_was_at_it(entered):
+    take(entered)
+    entered.cancel("a", by="the caller")
+    assert entered.idle() == ["a"]
+    entered.close("a")
+    assert entered.idle() == []
+
+
+def test_a_worker_that_is_late_brings_no_settled_job_back(entered):
+    lease = take(entered)
+    entered.cancel("a", by="the caller")
+    entered.close("a")
+    entered.commit(lease, {})
+    entered.ring("a", "mux", window_s=0)
+    assert (entered.idle(), entered.live()) == ([], [])
+
+
+def test_jobs_come_newest_first_whatever_becomes_of_them(entered):
+    time.sleep(0.002)
+    entered.add("b", REQUEST)
+    entered.cancel("b", by="the caller")
+    take(entered)
+    assert [status.job_id for status in entered.jobs()] == ["b", "a"]
 
 
 def test_a_settled_job_that_is_entered_again_is_not_live(entered):
@@ -169,13 +225,6 @@ def test_a_job_is_known_once_it_is_entered(registry):
     assert registry.knows("a")
 
 
-def test_a_job_that_was_entered_but_never_listed_is_listed_by_whoever_looks(entered):
-    for name in ("jobs", "live"):
-        entered.ledger.unindex(name, "a")
-    entered.relist("a")
-    assert ([status.job_id for status in entered.jobs(10)], entered.live()) == (["a"], ["a"])
-
-
 def test_a_job_is_entered_again_as_it_had_ended(registry):
     ended = JobStatus(
         job_id="a",
@@ -189,7 +238,7 @@ def test_a_job_is_entered_again_as_it_had_ended(registry):
     )
     assert registry.restore(ended, REQUEST)
     assert (registry.job("a"), registry.request("a"), registry.live()) == (ended, REQUEST, [])
-    assert [status.job_id for status in registry.jobs(10)] == ["a"]
+    assert [status.job_id for status in registry.jobs()] == ["a"]
     assert told(registry) == [("completed", 100)]
 
 
@@ -207,7 +256,7 @@ def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
     registry.end("a", "success", SUCCESS)
     registry.forget("a", ["mux"])
     assert not registry.knows("a")
-    assert (registry.jobs(10), registry.live(), registry.product("a", "mux")) == ([], [], None)
+    assert (list(registry.jobs()), registry.live(), registry.product("a", "mux")) == ([], [], None)
     assert registry.claim("key", "b") == "b"
     registry.add("a", REQUEST)
     registry.cancel("a", by="the caller")
@@ -218,7 +267,7 @@ def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
 def test_forgetting_twice_or_what_never_was_does_nothing(entered, job_id):
     entered.forget("a", ["mux"])
     entered.forget(job_id, ["mux"])
-    assert entered.jobs(10) == []
+    assert list(entered.jobs()) == []
 
 
 # Progress
@@ -286,25 +335,19 @@ def test_two_listeners_hear_the_same(entered):
     assert told(entered) == told(entered) == [("validation_started", 0), ("completed", 100)]
 
 
-def test_a_listener_hears_of_the_end_however_slowly_it_is_told(entered):
-    """The end is written before it is told; whoever looks in between must still hear it."""
-    ledger, tell = entered.ledger, entered.ledger.append
+def test_a_listener_need_not_wait_for_the_end_of_a_job_that_has_ended(entered):
+    entered.end("a", "success", SUCCESS)
+    began = time.monotonic()
+    assert [event.stage for event in entered.events("a", wait_s=60)] == ["completed"]
+    assert time.monotonic() - began < 30
 
-    class Hesitant:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(ledger, name)
 
-        def append(self, key: str, text: str) -> None:
-            time.sleep(0.3)
-            tell(key, text)
-
-    end = threading.Thread(target=Registry(Hesitant()).end, args=("a", "success", SUCCESS))
-    end.start()
-    while not entered.job("a").ended:
-        time.sleep(0.001)
-    heard = told(entered)
-    end.join()
-    assert heard == [("completed", 100)]
+def test_a_job_whose_events_are_gone_says_nothing_and_keeps_nobody_waiting(entered):
+    entered.end("a", "success", SUCCESS)
+    entered.ledger.delete("events:a")
+    began = time.monotonic()
+    assert list(entered.events("a", wait_s=60)) == []
+    assert time.monotonic() - began < 30
 
 
 def test_a_job_ends_once(entered):
@@ -361,7 +404,7 @@ def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bo
     def cancel(after: bool) -> None:
         swap = registry.ledger.swap
 
-        def last(*words: Any) -> bool:
+        def last(*words: Any) -> None:
             if after:
                 swap(*words)
             raise SystemExit
@@ -374,9 +417,9 @@ def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bo
     return cancel
 
 
-def test_a_job_stays_live_though_whoever_ended_it_died_at_once(entered, dies_at):
+def test_a_job_stays_live_and_has_told_its_end_though_whoever_ended_it_died_at_once(entered, dies_at):
     dies_at(after=True)
-    assert (entered.job("a").state, entered.live()) == ("cancelled", ["a"])
+    assert (entered.job("a").state, entered.live(), told(entered)) == ("cancelled", ["a"], [("cancelled", 0)])
     entered.close("a")
     assert entered.live() == []
 
@@ -396,14 +439,14 @@ def test_an_unknown_job_cannot_be_cancelled(registry):
 
 def test_the_message_for_a_product_is_one_callers_to_send(entered):
     assert sorted(race(lambda: entered.ring("a", "mux", window_s=60))) == [False] * 7 + [True]
-    assert entered.rings("a", "mux") == 1
+    assert entered.rings("a", ["mux"]) == [1]
 
 
 def test_a_message_may_be_sent_again_when_its_window_is_over(entered):
     assert entered.ring("a", "mux", window_s=SHORT_S)
     time.sleep(2 * SHORT_S)
     assert entered.ring("a", "mux", window_s=60)
-    assert entered.rings("a", "mux") == 2
+    assert entered.rings("a", ["mux"]) == [2]
 
 
 def test_a_message_that_was_sent_may_wait_in_its_queue(entered):
@@ -411,6 +454,39 @@ def test_a_message_that_was_sent_may_wait_in_its_queue(entered):
     entered.sent("a", "mux", window_s=60)
     time.sleep(2 * SHORT_S)
     assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_in_a_hand_that_does_not_begin_is_rung_for_again(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.arrived("a", "mux", window_s=SHORT_S)
+    entered.sent("a", "mux", window_s=60)  # its sender is slower than its way
+    assert not entered.ring("a", "mux", window_s=60)
+    time.sleep(2 * SHORT_S)
+    assert entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_that_is_rung_for_again_may_wait_in_its_queue_again(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.arrived("a", "mux", window_s=0)
+    entered.ring("a", "mux", window_s=SHORT_S)
+    entered.sent("a", "mux", window_s=60)
+    time.sleep(2 * SHORT_S)
+    assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_that_comes_twice_shortens_no_lease(entered):
+    lease = take(entered)
+    entered.arrived("a", "mux", window_s=0)
+    assert not entered.ring("a", "mux", window_s=60)
+    assert entered.commit(lease, {})
+    entered.arrived("a", "mux", window_s=0)
+    assert entered.product("a", "mux") == {}
+
+
+def test_a_message_of_a_job_that_nobody_knows_leaves_nothing(registry):
+    registry.arrived("a", "mux", window_s=60)
+    assert registry.ring("a", "mux", window_s=60)
+    assert registry.rings("a", ["mux"]) == [1]
 
 
 def test_a_message_that_has_arrived_is_not_waited_for(entered):
@@ -424,7 +500,7 @@ def test_a_message_that_has_arrived_is_not_waited_for(entered):
 def test_each_product_has_a_message_of_its_own(entered):
     assert entered.ring("a", "generate-0000", window_s=60)
     assert entered.ring("a", "generate-0001", window_s=60)
-    assert entered.rings("a", "mux") == 0
+    assert entered.rings("a", ["generate-0000", "mux"]) == [1, 0]
 
 
 def test_no_message_is_sent_for_a_product_somebody_works_on(entered):
@@ -468,11 +544,17 @@ def test_goods_of_many_products_come_in_their_order(entered):
     entered.commit(take(entered, "generate-0000"), {"video": "first"})
     take(entered, "generate-0002")
     names = [f"generate-000{chunk}" for chunk in range(4)]
-    assert entered.products("a", names) == [{"video": "first"}, {"video": "second"}, None, None]
+    goods = [{"video": "first"}, {"video": "second"}, None, None]
+    assert entered.look("a", names) == (entered.job("a"), goods)
 
 
 def test_there_are_no_goods_of_no_products(entered):
-    assert entered.products("a", []) == []
+    assert entered.look("a", []) == (entered.job("a"), [])
+
+
+def test_who_looks_for_the_goods_of_an_unknown_job_is_told(registry):
+    with pytest.raises(InvalidInput, match="job_id: got 'nobody'; there is no such job"):
+        registry.look("nobody", ["mux"])
 
 
 def test_what_was_made_is_current(entered):
@@ -604,6 +686,14 @@ def test_a_broker_that_does_not_answer_is_named_without_its_password():
     assert "secret" not in caught.value.message
 
 
+def test_a_connection_that_was_dropped_is_made_again(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert registry.job("a").state == "queued"
+
+
 @pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
 def test_a_broker_that_takes_nothing_is_named(broker, setting):
     registry = open_registry(broker)
@@ -624,7 +714,60 @@ def test_two_clients_of_one_broker_see_the_same_book(broker):
 
 def test_two_registries_in_memory_share_nothing():
     open_registry("memory://").add("a", REQUEST)
-    assert open_registry("memory://").jobs(10) == []
+    assert list(open_registry("memory://").jobs()) == []
+
+
+def count(registry: Registry, call: Callable[[], Any]) -> int:
+    """How many requests a broker gets in a call."""
+    with registry.ledger.redis as client:
+        before = client.info("stats")["total_reads_processed"]
+        call()
+        return client.info("stats")["total_reads_processed"] - before - 1
+
+
+def test_what_a_process_did_last_it_changes_in_one_request(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    report(registry, "validation_started", 0)
+    lease = take(registry)
+    assert count(registry, lambda: report(registry, "validation_ok", 2)) == 1
+    assert count(registry, lambda: registry.commit(lease, {})) == 1
+    assert count(registry, lambda: registry.end("a", "success", SUCCESS)) == 1
+
+
+def test_who_was_mistaken_about_what_another_did_is_put_right(broker):
+    ours, theirs = open_registry(broker), open_registry(broker)
+    ours.add("a", REQUEST)
+    report(ours, "validation_started", 0)
+    report(theirs, "embeddings_ok", 15)
+    report(ours, "validation_ok", 2)
+    ours.end("a", "success", SUCCESS)
+    assert [pct for _, pct in told(theirs)] == [0, 15, 15, 100]
+
+
+def test_nothing_is_refused_for_what_was_seen_before(broker):
+    ours, theirs = open_registry(broker), open_registry(broker)
+    ours.add("a", REQUEST)
+    lease = take(ours, max_attempts=1)
+    theirs.give_back(lease, after_s=0, counted=False)
+    again = take(ours, max_attempts=1)
+    assert (again.fence, again.attempts) == (2, 1)
+
+
+def test_a_process_keeps_no_more_than_it_needs_in_mind(registry):
+    for number in range(3 * REMEMBERED):
+        registry.add(f"job {number}", REQUEST)
+        registry.ring(f"job {number}", "mux", window_s=60)
+        registry.look(f"job {number}", ["mux"])
+    assert len(registry._seen) < 2 * REMEMBERED
+
+
+def test_a_broker_that_comes_back_is_found_again(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert registry.job("a").state == "queued"
 
 
 # The clock

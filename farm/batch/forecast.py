@@ -1,0 +1,73 @@
+"""What a row will take, before it is submitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from farm.batch.rows import Row
+from farm.client import local
+from farm.job import JobRequest
+from farm.plan import FPS, Plan
+
+PASS_S = {("infinitetalk-480", 1): 3.93, ("infinitetalk-480", 2): 4.12, ("infinitetalk-720", 1): 13.2}
+"""Seconds of one pass of the model over 81 frames by size and speakers, as measured on an H100 (docs/lab-log.md)."""
+
+DECODE_S = {"infinitetalk-480": 3.6, "infinitetalk-720": 8.3}
+MEASURED_FRAMES = 81
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Frames and chunks of the video, None while nobody has heard its sound; seconds of one H100."""
+
+    frames: int | None
+    chunks: int | None
+    gpu_s: float | None
+
+
+def forecast(row: Row) -> Forecast:
+    """What a row will take; a FarmError if it cannot become a job, as far as can be told without fetching its URLs."""
+    request = row.request()
+    _look("cond_video", request.cond_video)
+    seconds = _seconds(request)
+    if seconds is None:
+        return Forecast(None, None, None)
+    longest = request.frame_num if request.mode == "clip" else request.max_frame_num
+    frames = min(max(1, int(seconds * FPS)), longest)
+    chunks = Plan(frames, request.frame_num, request.motion_frame).chunks
+    return Forecast(frames, chunks, chunks * _chunk_s(request))
+
+
+def _seconds(request: JobRequest) -> float | None:
+    """How long the voices last, None unless all of them are recordings that lie here."""
+    if request.cond_audio is None:
+        return None
+    voices = request.cond_audio.model_dump(exclude_none=True)
+    heard = [_look(f"cond_audio.{who}", voice) for who, voice in voices.items()]
+    known = [seconds for seconds in heard if seconds is not None]
+    if len(known) < len(heard):
+        return None
+    return sum(known) if request.audio_type == "add" else max(known)
+
+
+@lru_cache(1024)
+def _look(field: str, source: str) -> float | None:
+    """Refuses a source that cannot be used; says how long a recording lasts that lies here."""
+    from farm.media.probe import expect_sound, expect_visual
+
+    content = local(source, field)
+    if not isinstance(content, Path):
+        return None
+    if field == "cond_video":
+        expect_visual(content, field=field)
+        return None
+    return expect_sound(content, field=field).seconds
+
+
+def _chunk_s(request: JobRequest) -> float:
+    pass_s = PASS_S.get((request.size, request.speakers), PASS_S[request.size, 1])
+    passes = 3 if request.sample_text_guide_scale != 1 else 2 if request.sample_audio_guide_scale != 1 else 1
+    share = request.frame_num / MEASURED_FRAMES
+    return share * (request.sample_steps * passes * pass_s + DECODE_S[request.size])

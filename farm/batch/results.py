@@ -1,0 +1,105 @@
+"""What became of a batch's rows: a line for each in a CSV, written as it ends."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TextIO
+
+from farm.errors import FarmError, InvalidInput
+from farm.job import JobStatus
+
+DONE = "success"
+INVALID = "invalid"
+GPU_TIMINGS = ("load_ms", "sampling_ms", "decode_ms")
+"""What a gpu worker's time goes into."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a row ended: `success`, `error`, `cancelled`, or `invalid` if it never became a job."""
+
+    id: str
+    status: str
+    job_id: str = ""
+    url: str = ""
+    seed: str = ""
+    gpu_s: str = ""
+    code: str = ""
+    message: str = ""
+
+
+COLUMNS = [each.name for each in fields(Outcome)]
+
+
+def of_job(name: str, status: JobStatus) -> Outcome:
+    """The outcome of a row whose job has ended."""
+    made = status.result
+    if made is None or made.error:
+        code, message = (made.error.code, made.error.message) if made and made.error else ("", "")
+        return Outcome(name, status.state, status.job_id, code=code, message=message)
+    seconds = sum(made.timings.get(timing, 0) for timing in GPU_TIMINGS) / 1000
+    url = made.video.url if made.video else ""
+    return Outcome(name, DONE, status.job_id, url, str(made.params.get("base_seed", "")), f"{seconds:.1f}")
+
+
+def of_mistake(name: str, error: FarmError) -> Outcome:
+    """The outcome of a row that cannot become a job."""
+    return Outcome(name, INVALID, code=error.code, message=error.message)
+
+
+class Results:
+    """An open file of results; `done` names the rows that have their video and are not done again."""
+
+    def __init__(self, file: TextIO, done: set[str]) -> None:
+        self.done = done
+        self._file = file
+        self._lines = csv.DictWriter(file, COLUMNS)
+
+    def add(self, outcome: Outcome) -> None:
+        self._lines.writerow(asdict(outcome))
+        self._file.flush()
+
+
+@contextmanager
+def open_results(path: Path) -> Iterator[Results]:
+    """The results at `path`, where rows that have no video lose their line: they are tried again.
+
+    InvalidInput for a file of another kind, which stays as it is, and while another writes here.
+    """
+    with _claimed(path) as file:
+        kept = [outcome for outcome in _read(path, file) if outcome.status == DONE]
+        file.seek(0)
+        file.truncate()
+        results = Results(file, {outcome.id for outcome in kept})
+        results._lines.writeheader()
+        for outcome in kept:
+            results.add(outcome)
+        yield results
+
+
+def _claimed(path: Path) -> TextIO:
+    """The file, which nobody else writes until it is closed."""
+    try:
+        file = path.open("a+", newline="", encoding="utf-8")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InvalidInput(f"out: got {str(path)!r}; another `farm batch` writes there; let it end first") from None
+    except OSError as error:
+        raise InvalidInput(f"out: got {str(path)!r}; it cannot be written ({error.strerror})") from error
+    return file
+
+
+def _read(path: Path, file: TextIO) -> list[Outcome]:
+    """What an earlier run wrote; a last line that was cut off says nothing."""
+    file.seek(0)
+    reader = csv.DictReader(file)
+    if reader.fieldnames not in (None, COLUMNS):
+        raise InvalidInput(
+            f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results"
+        )
+    return [Outcome(**line) for line in reader if None not in line.values() and None not in line]
