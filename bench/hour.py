@@ -129,7 +129,7 @@ def chunk_seconds(job: Job) -> list[float]:
     """How long each chunk took its worker."""
     registry = job.place.registry
     chunks = registry.product(job.id, "embed")["chunks"]
-    made = registry.products(job.id, [Step("generate", chunk).product for chunk in range(chunks)])
+    made = (registry.product(job.id, Step("generate", chunk).product) for chunk in range(chunks))
     return [sum(goods["timings"].values()) / 1000 for goods in made if goods]
 
 
