@@ -241,7 +241,7 @@ def test_an_expired_job_is_gone_with_every_record(bench):
     assert (found.reason, found.name, found.objects) == ("expired", "jobs/a/", 13)
     found.remove()
     assert (bench.stored(), bench.clock.texts, dict(bench.clock.streams)) == ([], {}, {})
-    assert (bench.place.registry.jobs(9), bench.place.registry.live()) == ([], [])
+    assert (list(bench.place.registry.jobs()), bench.place.registry.live()) == ([], [])
     with pytest.raises(InvalidInput, match="no such job"):
         bench.place.registry.job("a")
 
