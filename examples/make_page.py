@@ -32,7 +32,7 @@ def growing(page: Page) -> None:
     """One speaker, whose video plays while it is made."""
     choose(page, face="portrait.png", sound1="speech.wav")
     page.fill("#prompt input, #prompt textarea", "a drawn person talks to the camera")
-    page.locator("#preset").get_by_text("fast").click()
+    page.locator("#preset").get_by_text("draft").click()
     page.click("#submit")
     page.wait_for_function(
         "() => { const video = document.querySelector('#player video'); return video && video.currentTime > 1 }",

@@ -21,9 +21,16 @@ ADVANCED = (
 WHOLE = {"mode": "streaming"}
 """On a page, a video is as long as its sound."""
 
+
+def _preset(*, steps: int, text: float, audio: float, cached: bool = False) -> dict[str, Any]:
+    scales = {"sample_text_guide_scale": text, "sample_audio_guide_scale": audio}
+    return {"sample_steps": steps, **scales, "use_teacache": cached}
+
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "quality": {"sample_steps": 40, "use_teacache": False},
-    "fast": {"sample_steps": 12, "use_teacache": True},
+    "quality": _preset(steps=40, text=5.0, audio=4.0),
+    "fast": _preset(steps=12, text=5.0, audio=4.0, cached=True),
+    "draft": _preset(steps=4, text=1.0, audio=1.0),
 }
 """What a preset writes into the folded fields, where it can be seen and changed."""
 

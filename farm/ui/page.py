@@ -25,9 +25,16 @@ REMEMBERED = 20
 """Jobs that a browser keeps in its list."""
 
 
-JOBS = """{{#if value}}<b>My jobs</b>{{/if}}{{#each value}}<div><label><input type="radio" name="job" value="{{id}}"
-{{#if chosen}}checked{{/if}}> {{line}}</label></div>{{/each}}"""
-CHOOSE = "element.addEventListener('change', (event) => trigger('select', {job_id: event.target.value}))"
+JOBS = """{{#if value}}<b>My jobs</b>{{/if}}
+{{#each value}}<button value="{{id}}" class="{{#if chosen}}chosen{{/if}}">{{line}}</button>{{/each}}"""
+JOBS_CSS = """
+button { display: block; width: 100%; margin-top: 6px; padding: 6px 10px; text-align: left; border-radius: 6px;
+  border: 1px solid #8885; }
+.chosen { background: #8882; border-color: currentColor; }
+"""
+CHOOSE = """element.addEventListener('click', (event) => {
+  if (event.target.value) trigger('select', {job_id: event.target.value});
+});"""
 
 
 class Shown(NamedTuple):
@@ -65,7 +72,9 @@ class Page:
         with gr.Row():
             self.download = gr.DownloadButton("Download the MP4", interactive=False, elem_id="download")
             self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
-        self.jobs = gr.HTML([], html_template=JOBS, js_on_load=CHOOSE, apply_default_css=False, elem_id="jobs")
+        self.jobs = gr.HTML(
+            [], html_template=JOBS, css_template=JOBS_CSS, js_on_load=CHOOSE, padding=True, elem_id="jobs"
+        )
 
     def _wire(self) -> None:
         entered: Any = {*self.fields.values(), self.mine}

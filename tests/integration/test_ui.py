@@ -63,13 +63,9 @@ def fill(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     page.set_input_files("#face input[type=file]", face)
     page.set_input_files("#sound1 input[type=file]", voice)
     page.get_by_text("Advanced").click()
-    small = {
-        "sample_steps": 2,
-        "sample_text_guide_scale": 1,
-        "sample_audio_guide_scale": 1,
-        "frame_num": 21,
-        "motion_frame": 5,
-    }
+    page.locator("#preset").get_by_text("draft").click()
+    expect(page.locator("#sample_steps input")).to_have_value("4")
+    small = {"sample_steps": 2, "frame_num": 21, "motion_frame": 5}
     for name, value in {**small, **fields}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(str(value))
     expect(page.locator("#face")).to_contain_text(face.stem)
