@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -67,6 +68,17 @@ def _corners(value: tuple[float, float, float, float]) -> tuple[float, float, fl
 def _of_person1(value: Any) -> Any:
     """One box alone is the first speaker's."""
     return {"person1": value} if isinstance(value, list | tuple) else value
+
+
+def _receiver(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        reachable = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        reachable = False
+    if not reachable or "@" in parts.netloc or parts.fragment or not value.isprintable() or " " in value:
+        raise PydanticCustomError("receiver", "it must be https:// with a host, and without password, # and spaces")
+    return value
 
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(_source)]
@@ -176,7 +188,9 @@ class JobRequest(Contract):
         False, description="true: a source video's scenes are made apart, so that none begins with another's picture"
     )
     output_config: OutputConfig | None = Field(None, description='{"store": "s3", "volume" or "inline", ...} or null')
-    webhook: str | None = Field(None, description="an https URL that is called at the end, or null")
+    webhook: Annotated[str, Field(max_length=2000), AfterValidator(_receiver)] | None = Field(
+        None, description="an https URL that is called with the result at the end, or null"
+    )
     priority: Literal["low", "normal", "high"] = Field("normal", description="low, normal or high")
     idempotency_key: str | None = Field(
         None, min_length=1, max_length=200, description="same key, same job; 1 to 200 characters"
@@ -268,7 +282,6 @@ PARTS: dict[str, type[Contract]] = {
 NOT_YET: dict[str, Any] = {
     "quant_dir": None,
     "output_config": None,
-    "webhook": None,
 }
 """Fields of the contract that are checked but not served yet, with the one value that is: refused, never ignored."""
 
@@ -341,6 +354,14 @@ class Result(Contract):
     params: dict[str, Any] = {}
     warnings: tuple[str, ...] = ()
     error: Failure | None = None
+
+
+class Notice(Contract):
+    """What became of the call of a job's webhook; `tries` are those so far."""
+
+    state: Literal["waiting", "delivered", "given up"]
+    tries: int
+    reason: str | None = None
 
 
 State = Literal["queued", "running", "success", "error", "cancelled"]

@@ -52,6 +52,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"cond_video": "data:image/png;base64,AAAA"},
     {"cond_video": "faces/my face: the best one.png"},
     {"size": "infinitetalk-720"},
+    {"webhook": "https://example.org/done?job=1"},
+    {"webhook": "HTTPS://hooks.example.org:8443"},
     {"mode": "streaming"},
     {"frame_num": 5, "motion_frame": 1},
     {"frame_num": 1001},
@@ -142,6 +144,15 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("scene_seg", "no", "true"),
     ("output_config", "s3", "volume"),
     ("webhook", 7, "https"),
+    ("webhook", "http://example.org/done", "https://"),
+    ("webhook", "https://", "with a host"),
+    ("webhook", "https:///done", "with a host"),
+    ("webhook", "https://anna:secret@example.org/", "without password"),
+    ("webhook", "https://example.org/#done", "#"),
+    ("webhook", "https://example.org/a b", "spaces"),
+    ("webhook", "https://example.org/\n", "spaces"),
+    ("webhook", "https://example.org:99999/", "with a host"),
+    ("webhook", "https://example.org/" + "a" * 2000, "2000"),
     ("priority", "urgent", "low, normal or high"),
     ("idempotency_key", "", "1 to 200"),
     ("idempotency_key", "k" * 201, "1 to 200"),
@@ -150,7 +161,6 @@ REFUSED: list[tuple[str, Any, str]] = [
 SERVED_LATER: list[tuple[str, dict[str, Any]]] = [
     ("quant_dir", {"quant_dir": "quant"}),
     ("output_config", {"output_config": {"store": "s3"}}),
-    ("webhook", {"webhook": "https://example.org/done"}),
 ]
 
 MISSPELT: list[tuple[dict[str, Any], str, str]] = [
