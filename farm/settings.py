@@ -116,7 +116,7 @@ class Settings(BaseModel):
     webhook_secret: tuple[Annotated[str, AfterValidator(_secret)], ...] = Field(
         (),
         repr=False,
-        description="what webhooks are signed with: whsec_..., two with a comma while one is replaced; unset = no webhooks",
+        description="what webhooks are signed with: whsec_..., old,new while one is replaced; unset = no webhooks",
     )
     webhook_timeout_s: float = Field(10, gt=0, description="seconds that one call of a webhook may take in all")
     webhook_pauses_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
@@ -127,7 +127,17 @@ class Settings(BaseModel):
         None, description="PEM file of who vouches for the TLS of webhooks; unset = the usual authorities"
     )
 
-    @field_validator("fetch_allow", "webhook_secret", "webhook_pauses_s", mode="before")
+    output_buckets: tuple[str, ...] = Field(
+        (), description="buckets of the S3 service that jobs may have their results copied to, with commas between"
+    )
+    output_folder: Path | None = Field(
+        None, description="folder, on every cpu worker, that jobs may have their results copied to; unset = none"
+    )
+    output_inline_bytes: int = Field(
+        1_000_000, ge=0, description="largest video that a result may carry in itself, in bytes; 0 = none"
+    )
+
+    @field_validator("fetch_allow", "webhook_secret", "webhook_pauses_s", "output_buckets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return value.replace(",", " ").split() if isinstance(value, str) else value

@@ -63,7 +63,7 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
-    rest = task.request.chain or []
+    rest = task.request.chain = task.request.chain or []  # a message that ends its chain has none
     if after is None:
         if step != NOTIFY and place().registry.job(job_id).state == "cancelled":
             revoke(task)

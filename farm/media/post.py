@@ -39,7 +39,11 @@ def post(
         with (
             httpcore.ConnectionPool(network_backend=backend, ssl_context=context) as pool,
             pool.stream(
-                "POST", target, headers={**usual, **headers}, content=body, extensions={"timeout": TIMEOUTS}
+                "POST",
+                target,
+                headers=[*usual.items(), *headers.items()],
+                content=body,
+                extensions={"timeout": TIMEOUTS},
             ) as response,
         ):
             return response.status

@@ -94,9 +94,7 @@ class Registry:
         """Enters a job; False when it was there before."""
         return self.restore(queued(job_id, self.ledger.now()), request)
 
-    def restore(
-        self, status: JobStatus, request: JobRequest, *, at: str | None = None, untold: bool = False
-    ) -> bool:
+    def restore(self, status: JobStatus, request: JobRequest, *, at: str | None = None, untold: bool = False) -> bool:
         """Enters a job where it stands, with the product that was made last; False when it was there before.
 
         One that has ended is live only if its end is still to be told.
@@ -105,7 +103,10 @@ class Registry:
         also = Also(
             texts={f"request:{job_id}": request.model_dump_json(), **({f"at:{job_id}": at} if at else {})},
             events=_told(status.model_dump()) if status.ended else {},
-            members={"jobs": (job_id, status.created_at), **({"live": (job_id, 0)} if untold or not status.ended else {})},
+            members={
+                "jobs": (job_id, status.created_at),
+                **({"live": (job_id, 0)} if untold or not status.ended else {}),
+            },
         )
         return self.ledger.swap(f"job:{job_id}", None, status.model_dump_json(), also) is None
 

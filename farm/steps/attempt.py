@@ -60,8 +60,9 @@ def perform(
 ) -> Step | None:
     """Sees to it that a step is done, and returns the step whose message is now the caller's to send, if any.
 
-    None also when the job has ended (`notify` alone is for those) or another works on the step. Raises the FarmError that ended the job, and Drained
-    once `leaving` says that this worker is asked to go: then the message of this step is for another.
+    None also when the job has ended (`notify` alone is for those) or another works on the step. Raises the FarmError
+    that ended the job, and Drained once `leaving` says that this worker is asked to go: then the message of this step
+    is for another.
     """
     status, (goods, facts) = place.registry.look(job_id, [step.product, "embed"])
     if status.ended is not (step == NOTIFY):

@@ -60,7 +60,9 @@ def _restore_ended(place: Place, ended: JobStatus, request: JobRequest, names: I
     if untold:
         _fence_off(place, job_id, {NOTIFY.product})
     place.registry.restore(ended, request, untold=untold)
-    return Recovered(job_id, "had ended", reason=ended.state, kept=len(made), step=due(place, job_id) if untold else None)
+    return Recovered(
+        job_id, "had ended", reason=ended.state, kept=len(made), step=due(place, job_id) if untold else None
+    )
 
 
 def _last(place: Place, job_id: str, names: Iterable[str], step: Step) -> Made:

@@ -159,7 +159,8 @@ def receiver_is_broken(stand: Stand, jobs: Sequence[Job], seconds: int) -> Fault
     stand.hook.calls.clear()
     stand.hook.then = 204
     stand.until(lambda: _is_told(jobs[0]))
-    assert stand.hook.ids() == [f"msg_{jobs[0].id}"] * 2, "at least once, and by the same id"
+    assert len(stand.hook.calls) > 1, "whoever died had called"
+    assert set(stand.hook.ids()) == {f"msg_{jobs[0].id}"}
     return []
 
 

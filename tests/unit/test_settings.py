@@ -141,7 +141,9 @@ def test_what_is_no_secret_is_refused_without_being_repeated(value):
     with pytest.raises(InvalidInput, match=r"^FARM_WEBHOOK_SECRET.*24 to 64 bytes") as caught:
         Settings.load({"FARM_WEBHOOK_SECRET": value})
     told = "".join(traceback.format_exception(caught.value))
-    assert not any(part in told.replace("whsec_...", "") for part in value.replace(",", " ").split() if part != "secret")
+    assert not any(
+        part in told.replace("whsec_...", "") for part in value.replace(",", " ").split() if part != "secret"
+    )
 
 
 def test_folders_follow_from_the_home(tmp_path):
