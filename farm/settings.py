@@ -127,7 +127,7 @@ class Settings(BaseModel):
         None, description="PEM file of who vouches for the TLS of webhooks; unset = the usual authorities"
     )
 
-    output_buckets: tuple[str, ...] = Field(
+    output_buckets: tuple[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...] = Field(
         (), description="buckets of the S3 service that jobs may have their results copied to, with commas between"
     )
     output_folder: Path | None = Field(

@@ -82,7 +82,7 @@ def _restore_live(place: Place, job_id: str, entered_at: float, request: JobRequ
     place.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.product)
     step = due(place, job_id)
     if after is None:
-        return Recovered(job_id, "had ended", reason=place.registry.job(job_id).state, kept=len(made))
+        return Recovered(job_id, "had ended", reason=place.registry.job(job_id).state, kept=len(made), step=step)
     return Recovered(job_id, "goes on", reason=after.product, kept=len(made), step=step)
 
 

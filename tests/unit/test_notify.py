@@ -262,6 +262,15 @@ def test_a_call_that_was_still_to_come_is_made_after_the_broker_lost_everything(
     assert (ended.notice.state, ended.live) == ("delivered", [])
 
 
+def test_a_video_whose_end_nobody_wrote_down_is_told_after_the_broker_lost_everything(bench, hook):
+    made = {"attempt": 1, "made_of": {}, "timings": {}, "result": {"job_id": "a", "status": "success"}}
+    bench.place.store.put(keys.attempt("a", LAST.product, 1, keys.GOODS), json.dumps(made).encode())
+    found = lose(bench)
+    assert (found.outcome, found.step) == ("had ended", NOTIFY)
+    perform(bench.place, "a", found.step)
+    assert hook.ids() == ["msg_a"]
+
+
 def test_a_worker_of_before_the_loss_cannot_say_that_it_was_called(ended):
     lease = ended.place.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
     lose(ended)
