@@ -117,6 +117,7 @@ def test_other_ends_are_told_too(bench, hook, end: Callable[[Place], Any], code)
 def test_nothing_is_told_before_the_end(bench, hook):
     assert perform(bench.place, "a", NOTIFY) is None
     assert (hook.calls, bench.notice) == ([], None)
+    assert bench.place.registry.attempts("a", NOTIFY.product) == 0
 
 
 def test_the_last_step_hands_the_call_on(bench):
@@ -272,17 +273,29 @@ def test_a_video_whose_end_nobody_wrote_down_is_told_after_the_broker_lost_every
 
 
 def test_a_worker_of_before_the_loss_cannot_say_that_it_was_called(ended):
+    due(ended.place, "a")
     lease = ended.place.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
-    lose(ended)
+    assert lose(ended).step == NOTIFY
+    ended.place.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
     assert not ended.place.registry.commit(lease, {"outcome": "delivered"})
 
 
-def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended, hook):
+def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended, hook, monkeypatch):
     ended.round()
     before = ended.notice
+    monkeypatch.setattr(ended.place.store, "put", None)  # nothing has to be written down once more
     found = lose(ended)
     assert (found.outcome, found.step, ended.live) == ("had ended", None, [])
     assert (len(hook.calls), ended.notice) == (1, before)
+
+
+def test_what_was_told_hides_nothing_else_that_was_made(ended):
+    for product, made_of in (("download", {}), (LAST.product, {"download": 1})):
+        goods = {"attempt": 1, "made_of": made_of, "timings": {}}
+        ended.place.store.put(keys.attempt("a", product, 1, keys.GOODS), json.dumps(goods).encode())
+    ended.round()
+    assert lose(ended).kept == 2
+    assert all(ended.place.registry.product("a", name) for name in ("download", "mux", "notify"))
 
 
 def test_what_was_told_is_still_known_when_all_but_the_video_has_gone(ended, hook):
