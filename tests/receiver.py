@@ -86,7 +86,9 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
     known = Receiver(http.server_port, certificate)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield known
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    try:
+        yield known
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()

@@ -151,11 +151,12 @@ def forgets_everything(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
 
 
 def receiver_is_broken(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
-    """From the beginning, for so long; then the worker dies that has called it, and the call comes again."""
+    """From the beginning, for so long at least, and called in vain; then the worker dies that has called it, and the
+    call comes again.
+    """
     assert stand.hook is not None
     stand.hook.then, mended_at = 503, time.time() + seconds
-    stand.until(lambda: _all_ended(jobs) and time.time() > mended_at)
-    assert stand.hook.calls, "the receiver was never called while it was broken"
+    stand.until(lambda: len(stand.hook.calls) > 1 and time.time() > mended_at)
     stand.hook.calls.clear()
     stand.hook.then = 204
     stand.until(lambda: _is_told(jobs[0]))
