@@ -126,7 +126,6 @@ class Settings(BaseModel):
     webhook_ca: Path | None = Field(
         None, description="PEM file of who vouches for the TLS of webhooks; unset = the usual authorities"
     )
-
     output_buckets: tuple[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...] = Field(
         (), description="buckets of the S3 service that jobs may have their results copied to, with commas between"
     )
@@ -135,6 +134,9 @@ class Settings(BaseModel):
     )
     output_inline_bytes: int = Field(
         1_000_000, ge=0, description="largest video that a result may carry in itself, in bytes; 0 = none"
+    )
+    ui_auth: str | None = Field(
+        None, repr=False, description="user:password of the page; needed where others than this machine reach it"
     )
 
     @field_validator("fetch_allow", "webhook_secret", "webhook_pauses_s", "output_buckets", mode="before")
