@@ -44,13 +44,13 @@ def test_a_call_of_the_farm_is_believed(result_of, secrets):
 
 
 @pytest.mark.parametrize(
-    ("body", "headers"),
-    [(BODY + b" ", called()), (BODY, called(OTHER)), (BODY, called(at_s=-400)), (BODY, called(at_s=400))],
+    ("body", "secret", "at_s"),
+    [(BODY + b" ", SECRET, 0), (BODY, OTHER, 0), (BODY, SECRET, -400), (BODY, SECRET, 400)],
     ids=["changed", "another's", "old", "of tomorrow"],
 )
-def test_anything_else_is_not_believed(result_of, body, headers):
+def test_anything_else_is_not_believed(result_of, body, secret, at_s):
     with pytest.raises(Exception, match=r"not from the farm|No matching signature|too old|too new"):
-        result_of(body, headers, SECRET)
+        result_of(body, called(secret, at_s=at_s), SECRET)
 
 
 def test_the_pauses_on_the_page_are_those_of_the_settings():
