@@ -2,13 +2,10 @@
 // box [x_min, y_min, x_max, y_max] in pixels of the source. The first drag is the first speaker's, the next the second's.
 const find = (name) => element.querySelector(name);
 let corner = null;
-
-function sizeOf(face) {
-  return [face.naturalWidth || face.videoWidth || 1, face.naturalHeight || face.videoHeight || 1];
-}
+let size = [1, 1]; // of the source; the face is drawn anew with every box, and for a moment has none of its own
 
 function place(event) {
-  const face = find(".face"), [width, height] = sizeOf(face), shown = face.getBoundingClientRect();
+  const [width, height] = size, shown = find(".stage").getBoundingClientRect();
   const within = (at, length) => Math.min(Math.max(at, 0), 1) * length;
   return [
     Math.round(within((event.clientX - shown.left) / shown.width, width)),
@@ -33,15 +30,19 @@ function next(value) {
   return value.person1 && !value.person2 ? { person2: null } : { person1: null, person2: null };
 }
 
-function shownFace() {
+function show() {
   const face = find(".face"), svg = find("svg");
-  if (face && svg && sizeOf(face)[0] > 1) {
-    svg.setAttribute("viewBox", `0 0 ${sizeOf(face).join(" ")}`);
-    draw(svg, props.value);
+  if (!face || !svg) return;
+  if (face.naturalWidth || face.videoWidth) {
+    size = [face.naturalWidth || face.videoWidth, face.naturalHeight || face.videoHeight];
   }
+  svg.setAttribute("viewBox", `0 0 ${size.join(" ")}`);
+  draw(svg, props.value);
 }
 
-for (const ready of ["load", "loadeddata"]) element.addEventListener(ready, shownFace, true);
+for (const ready of ["load", "loadeddata"]) element.addEventListener(ready, show, true);
+// Whatever is changed from outside, the picture is kept and what was drawn over it is gone.
+new MutationObserver(() => find("rect") || show()).observe(element, { childList: true, subtree: true });
 element.addEventListener("error", () => find(".face")?.remove(), true);
 
 element.addEventListener("pointerdown", (event) => {
@@ -62,5 +63,5 @@ window.addEventListener("pointerup", (event) => {
     props.value = { ...props.value, ...next(props.value), [key]: drawn };
     trigger("change");
   }
-  shownFace();
+  show();
 });

@@ -12,7 +12,7 @@ from gradio.components import Component
 from gradio.data_classes import FileData
 
 from farm.client import Farm, Job
-from farm.errors import FarmError, FarmUnreachable, InvalidInput
+from farm.errors import FarmError, InvalidInput
 from farm.job import JobStatus
 from farm.ui import form, view
 from farm.ui.inputs import QUIET, advanced, inputs
@@ -23,6 +23,11 @@ CLEARED_S = (3600, 86400)
 """How often uploads are cleared away, and how old they may become; the last ones go with the page."""
 REMEMBERED = 20
 """Jobs that a browser keeps in its list."""
+
+
+JOBS = """{{#if value}}<b>My jobs</b>{{/if}}{{#each value}}<div><label><input type="radio" name="job" value="{{id}}"
+{{#if chosen}}checked{{/if}}> {{line}}</label></div>{{/each}}"""
+CHOOSE = "element.addEventListener('change', (event) => trigger('select', {job_id: event.target.value}))"
 
 
 class Shown(NamedTuple):
@@ -52,7 +57,7 @@ class Page:
 
     def _lay_job(self) -> None:
         self.mine = gr.BrowserState([], storage_key="infinitetalk-farm-jobs", secret="infinitetalk-farm")  # noqa: S106
-        self.shown = gr.State(Shown())
+        self.chosen, self.shown = gr.State(None), gr.State(Shown())
         self.bar = gr.HTML(elem_id="bar")
         self.player = gr.Video(
             label="The video, while it grows", streaming=True, interactive=False, autoplay=True, elem_id="player"
@@ -60,67 +65,59 @@ class Page:
         with gr.Row():
             self.download = gr.DownloadButton("Download the MP4", interactive=False, elem_id="download")
             self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
-        self.jobs = gr.Radio([], label="My jobs", elem_id="jobs")
+        self.jobs = gr.HTML([], html_template=JOBS, js_on_load=CHOOSE, apply_default_css=False, elem_id="jobs")
 
     def _wire(self) -> None:
-        shown, timer = [self.shown, self.bar, self.player, self.download, self.cancel], gr.Timer(LOOK_EVERY_S)
         entered: Any = {*self.fields.values(), self.mine}
-        self.submit.click(self._submit, entered, [self.notice, self.mine, self.jobs], **QUIET)
-        self.cancel.click(self._cancel, self.jobs, None, **QUIET)
-        gr.on([self.blocks.load, timer.tick], self._list, [self.mine, self.jobs], [self.mine, self.jobs], **QUIET)
-        gr.on([timer.tick, self.jobs.change], self._look, [self.jobs, self.shown], shown, **QUIET)
+        self.submit.click(self._submit, entered, [self.notice, self.mine, self.chosen], **QUIET)
+        self.cancel.click(self._cancel, self.shown, None, **QUIET)
+        self.jobs.select(_choose, None, self.chosen, **QUIET)
+        looks = [self.blocks.load, gr.Timer(LOOK_EVERY_S).tick, self.chosen.change]
+        outputs = [self.jobs, self.shown, self.bar, self.player, self.download, self.cancel]
+        gr.on(looks, self._look, [self.mine, self.chosen, self.shown], outputs, **QUIET)
 
     def _submit(self, given: Mapping[Component, Any]) -> tuple[Any, ...]:
-        mine = given[self.mine] or []
         filled = {name: given[component] for name, component in self.fields.items()}
         try:
             job = self.farm.submit(form.request(filled))
         except FarmError as error:
             return view.notice(error.code, error.message), gr.skip(), gr.skip()
-        mine = [[job.id, filled["prompt"][:60]], *mine][:REMEMBERED]
-        return "", mine, gr.Radio(self._choices(mine), value=job.id)
+        return "", [[job.id, filled["prompt"][:60]], *given[self.mine]][:REMEMBERED], job.id
 
-    def _cancel(self, job_id: str | None) -> None:
-        if job_id:
-            self.farm.job(job_id).cancel(by="the page")
+    def _cancel(self, shown: Shown) -> None:
+        if shown.job_id:
+            self.farm.job(shown.job_id).cancel(by="the page")
 
-    def _list(self, mine: list[list[str]] | None, chosen: str | None) -> tuple[Any, ...]:
-        """The visitor's jobs as they stand; those that the farm has forgotten go."""
+    def _look(self, mine: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
+        """The visitor's jobs as they stand, and what is to be seen of the chosen one."""
         try:
-            choices = self._choices(mine or [])
-        except FarmUnreachable:
-            return gr.skip(), gr.skip()
-        known = [job_id for _, job_id in choices]
-        left = [each for each in mine or [] if each[0] in known]
-        radio = gr.Radio(choices, value=chosen if chosen in known else next(iter(known), None))
-        return left if left != mine else gr.skip(), radio
+            known = {job.id: (job, prompt) for job_id, prompt in mine if (job := self._job(job_id))}
+            chosen = chosen if chosen in known else next(iter(known), None)
+            lines = [view.line(job.status(), prompt, chosen=job.id == chosen) for job, prompt in known.values()]
+            return lines, *self._show(known[chosen][0] if chosen else None, shown, request)
+        except FarmError as error:
+            return gr.skip(), gr.skip(), view.notice(error.code, error.message), *[gr.skip()] * 3
 
-    def _choices(self, mine: list[list[str]]) -> list[tuple[str, str]]:
-        return [(view.line(status, prompt), job_id) for job_id, prompt in mine if (status := self._status(job_id))]
-
-    def _status(self, job_id: str) -> JobStatus | None:
+    def _job(self, job_id: str) -> Job | None:
+        """One of the visitor's jobs, unless the farm has forgotten it."""
         try:
-            return self.farm.job(job_id).status()
+            return self.farm.job(job_id)
         except InvalidInput:
             return None
 
-    def _look(self, chosen: str | None, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
-        """How the chosen job stands: the bar while it runs, the player and the rest when they change."""
-        if chosen is None:
+    def _show(self, job: Job | None, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
+        """Bar, player, download and cancelling of a job; only what has changed since."""
+        if job is None:
             return Shown(), "", gr.update(value=None), gr.update(interactive=False), gr.update(interactive=False)
-        if shown == (chosen, shown.film, True):
+        if shown == (job.id, shown.film, True):
             return (gr.skip(),) * 5
-        try:
-            job = self.farm.job(chosen)
-            status = job.status()
-            film = self._film(job, status, shown.film if shown.job_id == chosen else None)
-            made = str(self.shelf.finished(job)) if status.state == "success" else None
-        except FarmError as error:
-            return gr.skip(), view.notice(error.code, error.message), gr.skip(), gr.skip(), gr.skip()
+        status = job.status()
+        film = self._film(job, status, shown.film if shown.job_id == job.id else None)
+        made = str(self.shelf.finished(job)) if status.state == "success" else None
         return (
-            Shown(chosen, film, status.ended),
+            Shown(job.id, film, status.ended),
             view.bar(status),
-            gr.skip() if shown[:2] == (chosen, film) else gr.update(value=film and _served(film, request)),
+            gr.skip() if shown[:2] == (job.id, film) else gr.update(value=film and _served(film, request)),
             gr.update(value=made, interactive=made is not None),
             gr.update(interactive=not status.ended),
         )
@@ -130,6 +127,11 @@ class Page:
         growing = self.shelf.growing(job)
         film = self.shelf.finished(job) if status.state == "success" and not (playing and growing) else growing
         return str(film) if film else None
+
+
+def _choose(event: gr.EventData) -> str:
+    job_id: str = event.job_id
+    return job_id
 
 
 def _served(path: str, request: gr.Request) -> dict[str, Any]:

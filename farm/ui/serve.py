@@ -41,7 +41,7 @@ def open_page(farm: Farm, *, host: str, port: int, auth: str | None) -> Iterator
         try:
             yield address
         finally:
-            page.blocks.close()
+            page.blocks.close(verbose=False)
 
 
 def _login(host: str, auth: str | None) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from farm.bar import detail, stage
 from farm.job import Event, JobStatus
@@ -42,7 +43,7 @@ def notice(code: str, message: str) -> str:
     return f'<p role="alert"><b>{escape(code)}</b> {escape(message)}</p>'
 
 
-def line(status: JobStatus, prompt: str) -> str:
+def line(status: JobStatus, prompt: str, *, chosen: bool) -> dict[str, Any]:
     """A job in a list."""
     at = f"{status.state} {status.pct:.0f} %" if status.state == "running" else status.state
-    return f"{prompt} · {at} · {status.job_id}"
+    return {"id": status.job_id, "line": f"{prompt} · {at} · {status.job_id}", "chosen": chosen}

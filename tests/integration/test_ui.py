@@ -153,7 +153,8 @@ def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm:
     for name, voice in {"voice1": "en-us", "voice2": "en-gb"}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(voice)
     face = page.locator("#boxes img.face")
-    expect(face).to_be_visible(timeout=SOON_MS)
+    expect(page.get_by_text("Draw a box")).to_be_visible(timeout=SOON_MS)
+    page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
     shown = face.bounding_box() or {}
     width, height = (float(face.evaluate(f"face => face.natural{side}")) for side in ("Width", "Height"))
     drawn = {"person1": (0.1, 0.2, 0.4, 0.8), "person2": (0.9, 0.7, 0.6, 0.1)}

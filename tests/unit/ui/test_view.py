@@ -41,5 +41,6 @@ def test_a_video_shows_what_is_to_be_said_about_it():
 
 
 def test_a_line_of_the_list_says_what_and_how_far():
-    assert view.line(status(pct=12.6), "a man") == "a man · running 13 % · a"
-    assert view.line(status(state="queued"), "a man") == "a man · queued · a"
+    running = {"id": "a", "line": "a man · running 13 % · a", "chosen": True}
+    assert view.line(status(pct=12.6), "a man", chosen=True) == running
+    assert view.line(status(state="queued"), "a man", chosen=False)["line"] == "a man · queued · a"

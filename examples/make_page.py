@@ -1,0 +1,81 @@
+"""Two pictures of the page, for docs/: a video that grows, and boxes around two speakers. Run as
+
+python -m examples.make_page page.png boxes.png
+
+It takes Chromium, as Debian has it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from farm import Farm
+from farm.embedded.house import open_house
+from farm.settings import Settings
+from farm.ui.serve import open_page
+
+EXAMPLES = Path(__file__).parent
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+PLAYS = ["--autoplay-policy=no-user-gesture-required"]
+PATIENCE_MS = 180_000
+
+BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
+"""Where the couple's faces are, as parts of the picture: left, top, right, bottom."""
+
+
+def growing(page: Page) -> None:
+    """One speaker, whose video plays while it is made."""
+    choose(page, face="portrait.png", sound1="speech.wav")
+    page.fill("#prompt input, #prompt textarea", "a drawn person talks to the camera")
+    page.locator("#preset").get_by_text("fast").click()
+    page.click("#submit")
+    page.wait_for_function(
+        "() => { const video = document.querySelector('#player video'); return video && video.currentTime > 1 }",
+        timeout=PATIENCE_MS,
+    )
+
+
+def boxes(page: Page) -> None:
+    """Two speakers, each with a box."""
+    page.locator("#speakers").get_by_text("two").click()
+    choose(page, face="couple.png", sound1="question.wav", sound2="answer.wav")
+    page.get_by_text("Draw a box").wait_for()
+    page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
+    seen = page.locator("#boxes img.face").bounding_box() or {}
+    for left, top, right, bottom in BOXES:
+        page.mouse.move(seen["x"] + left * seen["width"], seen["y"] + top * seen["height"])
+        page.mouse.down()
+        page.mouse.move(seen["x"] + right * seen["width"], seen["y"] + bottom * seen["height"], steps=4)
+        page.mouse.up()
+    page.locator("#boxes rect.person2").wait_for()
+
+
+def choose(page: Page, **files: str) -> None:
+    for name, file in files.items():
+        page.set_input_files(f"#{name} input[type=file]", EXAMPLES / file)
+        page.locator(f"#{name} input[type=file]").wait_for(state="detached")
+
+
+def main(*targets: Path) -> None:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        open_house(Settings(home=Path(home))) as house,
+        open_page(Farm(settings=house.settings), host="127.0.0.1", port=0, auth=None) as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*QUIET, *PLAYS])
+        for shown, target in zip((growing, boxes), targets, strict=True):
+            page = browser.new_page(viewport={"width": 1240, "height": 800})
+            page.goto(address)
+            shown(page)
+            page.screenshot(path=target, full_page=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
