@@ -25,6 +25,7 @@ DESKS = {
     "embed": Desk("farm.embed", "cpu", "tasks.embed"),
     "generate": Desk("farm.generate", "gpu", "tasks.generate"),
     "mux": Desk("farm.mux", "cpu", "tasks.mux"),
+    "notify": Desk("farm.notify", "cpu", "tasks.notify"),
     "reap": Desk("farm.reap", "cpu", "tasks.reap"),
 }
 

@@ -146,8 +146,16 @@ def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **wor
 @click.argument("job_id")
 @click.option("--json", "as_json", is_flag=True, help="print the whole status as JSON")
 def status(job_id: str, as_json: bool) -> None:
-    """Say where a job stands."""
-    _show(Farm().job(job_id).status(), as_json)
+    """Say where a job stands, and what became of its webhook."""
+    job = Farm().job(job_id)
+    now, notice = job.status(), job.webhook()
+    if as_json:
+        told = {**now.model_dump(mode="json"), "webhook": notice and notice.model_dump()}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    _show(now)
+    if notice:
+        click.echo(f"webhook: {notice.state}, tried {notice.tries} times{f', {notice.reason}' * bool(notice.reason)}")
 
 
 @cli.command()
@@ -495,15 +503,12 @@ def _see_through(job: Job, output: Path | None) -> None:
         job.save(output)
         click.echo(output)
     else:
-        _show(ended, as_json=False)
+        _show(ended)
     if ended.state != "success":
         raise SystemExit(1)
 
 
-def _show(status: JobStatus, as_json: bool) -> None:
-    if as_json:
-        click.echo(status.model_dump_json(indent=2))
-        return
+def _show(status: JobStatus) -> None:
     made = status.result
     stage = made.error.at_stage if made and made.error else status.stage
     click.echo(f"{status.state} at {stage} ({status.pct:.0f} %)")

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
-from farm.job import Event, JobRequest, JobStatus, Result, State
+from farm.job import Event, JobRequest, JobStatus, Notice, Result, State
 from farm.registry import SENDING_S, open_registry
 from farm.settings import Settings
 from farm.steps import archive
+from farm.steps.allowed import check_allowed
 from farm.steps.archive import close
 from farm.steps.place import Place, open_place
 from farm.steps.playlist import mirror
 from farm.steps.recover import Recovered, recover
-from farm.steps.route import FIRST, Step
+from farm.steps.route import FIRST, NOTIFY, Step
 from farm.steps.sweep import Waste, waste
 from farm.store import keys, open_store
 from farm.transports import Transport
@@ -45,7 +46,8 @@ class Farm:
         else:
             place = open_place(settings.model_copy(update={"broker_url": url}) if url else settings)
         self.place = place
-        self.transport = _transport(place, inline=url == INLINE)
+        self.here = url == INLINE
+        self.transport = _transport(place, inline=self.here)
 
     def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
         """Enters a job and sends it on its way; the same idempotency key returns the first job.
@@ -56,6 +58,7 @@ class Farm:
         given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request or {}
         job_id = secrets.token_hex(6)
         entered = JobRequest.parse({**given, **fields})
+        self._check(entered)
         if entered.idempotency_key:
             job_id = self.place.registry.claim(entered.idempotency_key, job_id)
         entered = self._without_files(_with_seed(entered))
@@ -102,6 +105,14 @@ class Farm:
         """
         jobs = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
         return {job.id: job.cancel(by) for job in jobs}
+
+    def _check(self, request: JobRequest) -> None:
+        """Refuses what this farm does not do."""
+        if self.here and request.webhook:
+            raise InvalidInput(
+                "webhook: a farm in this process ends with it, and nobody would try a call again; allowed: null"
+            )
+        check_allowed(request, self.place.settings)
 
     def _send(self, job_id: str, step: Step) -> None:
         """Sends a job on its way at a step that was rung for."""
@@ -186,6 +197,16 @@ class Job:
         """Where a player finds what is made so far, an HLS playlist that grows; None before the first chunk."""
         key = keys.playlist(self.id)
         return None if self.place.store.size(key) is None else self.place.store.url(key)
+
+    def webhook(self) -> Notice | None:
+        """What became of the call of its webhook; None if it has none, or has not ended."""
+        registry = self.place.registry
+        if not (registry.request(self.id).webhook and self.status().ended):
+            return None
+        told = registry.product(self.id, NOTIFY.product)
+        if told is None:
+            return Notice(state="waiting", tries=registry.attempts(self.id, NOTIFY.product))
+        return Notice(state=told["outcome"], tries=told["tries"], reason=told["reason"])
 
     def mirror(self, folder: Path) -> Path | None:
         """Lays what is made so far into a folder of its own, for a player that cannot read the store.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -69,6 +70,23 @@ def _of_person1(value: Any) -> Any:
     return {"person1": value} if isinstance(value, list | tuple) else value
 
 
+def _names(value: str) -> str:
+    if any(part in ("", ".", "..") for part in value.split("/")) or "\\" in value or not value.isprintable():
+        raise PydanticCustomError("names", "it must be names with / between, none of them empty, '.' or '..'")
+    return value
+
+
+def _receiver(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        reachable = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        reachable = False
+    if not reachable or "@" in parts.netloc or parts.fragment or not value.isprintable() or " " in value:
+        raise PydanticCustomError("receiver", "it must be https:// with a host, and without password, # and spaces")
+    return value
+
+
 Source = Annotated[str, Field(min_length=1), AfterValidator(_source)]
 Words = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_speakable)]
 FrameCount = Annotated[int, AfterValidator(_one_over_four)]
@@ -111,12 +129,12 @@ class Boxes(Contract):
 
 
 class OutputConfig(Contract):
-    """Where the results go."""
+    """Where the results go besides the farm's store, as far as its operator allows."""
 
     store: Literal["s3", "volume", "inline"]
     bucket: str | None = None
-    region: str | None = None
-    prefix: str | None = None
+    region: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")] | None = None
+    prefix: Annotated[str, Field(max_length=500), AfterValidator(_names)] | None = None
 
 
 class JobRequest(Contract):
@@ -175,8 +193,14 @@ class JobRequest(Contract):
     scene_seg: bool = Field(
         False, description="true: a source video's scenes are made apart, so that none begins with another's picture"
     )
-    output_config: OutputConfig | None = Field(None, description='{"store": "s3", "volume" or "inline", ...} or null')
-    webhook: str | None = Field(None, description="an https URL that is called at the end, or null")
+    output_config: OutputConfig | None = Field(
+        None,
+        description='where results go too: {"store": "s3", "bucket", "prefix", "region"}, '
+        '{"store": "volume", "prefix"}, {"store": "inline"} or null',
+    )
+    webhook: Annotated[str, Field(max_length=2000), AfterValidator(_receiver)] | None = Field(
+        None, description="an https URL that is called with the result at the end, or null"
+    )
     priority: Literal["low", "normal", "high"] = Field("normal", description="low, normal or high")
     idempotency_key: str | None = Field(
         None, min_length=1, max_length=200, description="same key, same job; 1 to 200 characters"
@@ -214,6 +238,19 @@ class JobRequest(Contract):
                 raise _disagreement("tts_audio.text", str(error)) from error
         elif has_turns(self.tts_audio.text):
             raise _disagreement("tts_audio.text", "it marks turns of two speakers, but there is no human2_voice")
+        return self
+
+    @model_validator(mode="after")
+    def _output_agrees(self) -> Self:
+        if self.output_config is None:
+            return self
+        wanted = self.output_config.store
+        if wanted == "s3" and not self.output_config.bucket:
+            raise _disagreement("output_config.bucket", "s3 needs it")
+        unused = {"s3": (), "volume": ("bucket", "region"), "inline": ("bucket", "region", "prefix")}[wanted]
+        for part in unused:
+            if getattr(self.output_config, part) is not None:
+                raise _disagreement(f"output_config.{part}", f"{wanted} has none")
         return self
 
     @model_validator(mode="after")
@@ -267,8 +304,6 @@ PARTS: dict[str, type[Contract]] = {
 
 NOT_YET: dict[str, Any] = {
     "quant_dir": None,
-    "output_config": None,
-    "webhook": None,
 }
 """Fields of the contract that are checked but not served yet, with the one value that is: refused, never ignored."""
 
@@ -317,6 +352,8 @@ class Video(Contract):
     mime: Literal["video/mp4"] = "video/mp4"
     bytes: int
     thumbnail_url: str
+    base64: str | None = None
+    """The video itself, if `output_config` asks for that."""
 
 
 class Failure(Contract):
@@ -341,6 +378,14 @@ class Result(Contract):
     params: dict[str, Any] = {}
     warnings: tuple[str, ...] = ()
     error: Failure | None = None
+
+
+class Notice(Contract):
+    """What became of the call of a job's webhook; `tries` are those so far."""
+
+    state: Literal["waiting", "delivered", "given up"]
+    tries: int
+    reason: str | None = None
 
 
 State = Literal["queued", "running", "success", "error", "cancelled"]

@@ -36,7 +36,7 @@ def first_mistake(error: ValidationError, model: type[BaseModel], *, prefix: str
     if "field" in context:
         value = _walk(given, path) if path[0] in given else model.model_fields[path[0]].default
     said = mistake["msg"].removeprefix("Input ")
-    return InvalidInput(f"{shown}: got {_short(value)}; {said}{_allowed(model, path)}")
+    return InvalidInput(f"{shown}: got {_told(model, path, value)}; {said}{_allowed(model, path)}")
 
 
 def _is_name(part: str | int) -> bool:
@@ -48,6 +48,11 @@ def _walk(value: Any, path: list[str]) -> Any:
     for part in path:
         value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
     return value
+
+
+def _told(model: type[BaseModel], path: list[str], value: Any) -> str:
+    field = model.model_fields.get(path[0]) if path else None
+    return "a secret, which is not repeated here" if field and not field.repr else _short(value)
 
 
 def _short(value: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from farm.errors import FarmUnreachable
 from farm.mistake import first_mistake
+from farm.signature import key_of
 
 PREFIX = "FARM_"
 
@@ -20,10 +21,15 @@ OLDER = {
 """Names that farms before this one used; a FARM_ variable goes before them."""
 
 
+def _secret(value: str) -> str:
+    key_of(value)
+    return value
+
+
 class Settings(BaseModel):
     """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     home: Path = Field(
         Path("~/.infinitetalk-farm"), description="folder of the embedded broker, store, weights and logs"
@@ -107,12 +113,33 @@ class Settings(BaseModel):
     fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
         (), description="private networks that URLs may point into, with commas between, for example 10.1.0.0/16"
     )
-
+    webhook_secret: tuple[Annotated[str, AfterValidator(_secret)], ...] = Field(
+        (),
+        repr=False,
+        description="what webhooks are signed with: whsec_..., old,new while one is replaced; unset = no webhooks",
+    )
+    webhook_timeout_s: float = Field(10, gt=0, description="seconds that one call of a webhook may take in all")
+    webhook_pauses_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (5, 30, 120, 600, 3600, 10_800, 28_800, 43_200),
+        description="seconds between two calls of a webhook that fails, with commas between; then it is given up",
+    )
+    webhook_ca: Path | None = Field(
+        None, description="PEM file of who vouches for the TLS of webhooks; unset = the usual authorities"
+    )
+    output_buckets: tuple[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...] = Field(
+        (), description="buckets of the S3 service that jobs may have their results copied to, with commas between"
+    )
+    output_folder: Path | None = Field(
+        None, description="folder, on every cpu worker, that jobs may have their results copied to; unset = none"
+    )
+    output_inline_bytes: int = Field(
+        1_000_000, ge=0, description="largest video that a result may carry in itself, in bytes; 0 = none"
+    )
     ui_auth: str | None = Field(
         None, repr=False, description="user:password of the page; needed where others than this machine reach it"
     )
 
-    @field_validator("fetch_allow", mode="before")
+    @field_validator("fetch_allow", "webhook_secret", "webhook_pauses_s", "output_buckets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return value.replace(",", " ").split() if isinstance(value, str) else value

@@ -8,14 +8,17 @@ from celery import Celery, Signature, chain
 
 from farm.app import DESKS, PRIORITIES
 from farm.steps.place import Place
-from farm.steps.route import Step, following
+from farm.steps.route import NOTIFY, Step, following
 
 
 def tickets(app: Celery, place: Place, job_id: str, way: Sequence[Step]) -> list[Signature]:
     """A message for each step."""
     rings = place.registry.rings(job_id, [step.product for step in way])
-    priority = PRIORITIES[place.registry.request(job_id).priority]
-    return [_ticket(app, job_id, step, priority, max(1, times)) for step, times in zip(way, rings, strict=True)]
+    asked = place.registry.request(job_id).priority
+    # A receiver that never answers must not hold up the steps of jobs that have not ended.
+    priorities = [PRIORITIES["low" if step == NOTIFY else asked] for step in way]
+    ordered = zip(way, priorities, rings, strict=True)
+    return [_ticket(app, job_id, step, priority, max(1, times)) for step, priority, times in ordered]
 
 
 def _ticket(app: Celery, job_id: str, step: Step, priority: int, attempt: int) -> Signature:

@@ -12,7 +12,7 @@ from celery.worker.request import Request
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
-from farm.steps.route import Step
+from farm.steps.route import NOTIFY, Step
 from farm.steps.work import Drained
 from farm.telemetry import log
 from farm.workflow import tickets
@@ -55,19 +55,21 @@ def revoke(task: Task) -> NoReturn:
 
 
 def deliver(task: Task, job_id: str, step: Step) -> str:
-    """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, a copy ends it."""
+    """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, the call
+    of a webhook behind it, a copy ends it.
+    """
     try:
         after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
-    rest = task.request.chain or []
+    rest = task.request.chain = task.request.chain or []  # a message that ends its chain has none
     if after is None:
-        if place().registry.job(job_id).state == "cancelled":
+        if step != NOTIFY and place().registry.job(job_id).state == "cancelled":
             revoke(task)
         rest.clear()
         return f"{step.product}: nothing to send"
-    if after.station == step.station:
+    if after.station in (step.station, NOTIFY.station):
         rest += tickets(app, place(), job_id, [after])
     task.request.sends = after.product
     return f"{step.product}: on to {after.product}"

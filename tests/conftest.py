@@ -13,6 +13,8 @@ from farm.embedded.broker import Broker
 from farm.embedded.house import House, open_house
 from farm.settings import Settings
 from farm.store import Store, open_store
+from tests.certificate import self_signed
+from tests.receiver import Receiver, receiver
 from tests.swift import Swift
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -39,6 +41,19 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
     service = Swift(tmp_path_factory.mktemp("swift"))
     yield service
     service.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for services on the loopback."""
+    return self_signed(tmp_path_factory.mktemp("tls") / "certificate.pem")
+
+
+@pytest.fixture
+def hook(certificate: Path) -> Iterator[Receiver]:
+    """A receiver of webhooks that takes everything."""
+    with receiver(certificate) as listening:
+        yield listening
 
 
 @pytest.fixture(params=["memory", "local", "s3"])

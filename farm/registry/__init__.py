@@ -94,13 +94,19 @@ class Registry:
         """Enters a job; False when it was there before."""
         return self.restore(queued(job_id, self.ledger.now()), request)
 
-    def restore(self, status: JobStatus, request: JobRequest, *, at: str | None = None) -> bool:
-        """Enters a job where it stands, with the product that was made last; False when it was there before."""
+    def restore(self, status: JobStatus, request: JobRequest, *, at: str | None = None, untold: bool = False) -> bool:
+        """Enters a job where it stands, with the product that was made last; False when it was there before.
+
+        One that has ended is live only if its end is still to be told.
+        """
         job_id = status.job_id
         also = Also(
             texts={f"request:{job_id}": request.model_dump_json(), **({f"at:{job_id}": at} if at else {})},
             events=_told(status.model_dump()) if status.ended else {},
-            members={"jobs": (job_id, status.created_at), **({} if status.ended else {"live": (job_id, 0)})},
+            members={
+                "jobs": (job_id, status.created_at),
+                **({"live": (job_id, 0)} if untold or not status.ended else {}),
+            },
         )
         return self.ledger.swap(f"job:{job_id}", None, status.model_dump_json(), also) is None
 
@@ -312,6 +318,10 @@ class Registry:
         """Seconds between the last message for a product and its lease."""
         record = self._product(job_id, product)
         return float(max(0, record.get("taken_at", 0) - record.get("rung_at", record.get("taken_at", 0))))
+
+    def attempts(self, job_id: str, product: str) -> int:
+        """How many attempts at a product were begun and not broken off."""
+        return int(self._product(job_id, product).get("attempts", 0))
 
     def at(self, job_id: str) -> str | None:
         """The product that was taken last."""

@@ -16,7 +16,7 @@ from farm.errors import FarmError
 from farm.job import JobRequest, JobStatus
 from farm.steps.place import Place
 from farm.steps.playlist import publish
-from farm.steps.route import Station, Step
+from farm.steps.route import NOTIFY, Station, Step
 from farm.store import Store, keys
 from farm.store.keys import Attempt
 from farm.telemetry import log
@@ -38,15 +38,27 @@ def entry(store: Store, job_id: str) -> tuple[JobRequest, float]:
     return JobRequest.model_validate_json(json.dumps(found["request"])), float(found["entered_at"])
 
 
-def close(place: Place, job_id: str) -> None:
-    """Closes the playlist of a job that has ended, and writes the end down; until that is done the reaper calls it."""
+def close(place: Place, job_id: str) -> bool:
+    """Closes the playlist of a job that has ended, and writes the end down; until that is done the reaper calls it.
+
+    True if the end is then still to be told to its webhook: so long the job stays on the reaper's list.
+    """
     try:
         status, (facts,) = place.registry.look(job_id, ["embed"])
-        if publish(place, job_id, (facts or {}).get("chunks", 0)) and status.ended:
-            place.store.put(keys.end(job_id), status.model_dump_json().encode())
-            place.registry.close(job_id)
+        if not (publish(place, job_id, (facts or {}).get("chunks", 0)) and status.ended):
+            return False
+        place.store.put(keys.end(job_id), status.model_dump_json().encode())
+        if untold(place, job_id):
+            return True
+        place.registry.close(job_id)
     except FarmError as error:
         log("end_not_written", job_id=job_id, code=error.code, reason=error.message)
+    return False
+
+
+def untold(place: Place, job_id: str) -> bool:
+    """Whether a job has a webhook that was neither called nor given up."""
+    return bool(place.registry.request(job_id).webhook) and place.registry.product(job_id, NOTIFY.product) is None
 
 
 def end(store: Store, job_id: str) -> JobStatus | None:
@@ -82,6 +94,8 @@ def goods(store: Store, job_id: str, attempt: Attempt) -> dict[str, Any]:
 def made(store: Store, job_id: str, names: Iterable[str]) -> dict[Attempt, dict[str, Any]]:
     """The goods of the furthest product and of everything that it was made of, the furthest first."""
     for attempt in complete(names):
+        if attempt.product == NOTIFY.product:  # it is made of nothing
+            continue
         with suppress(KeyError):  # something that it was made of is gone
             return _with_sources(store, job_id, attempt)
     return {}

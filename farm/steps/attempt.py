@@ -8,6 +8,7 @@ send again.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,9 +31,9 @@ from farm.registry import SENDING_S, Lease
 from farm.steps.archive import close
 from farm.steps.place import Place
 from farm.steps.playlist import publish
-from farm.steps.route import FIRST, Step, following
+from farm.steps.route import FIRST, LAST, NOTIFY, Step, following
 from farm.steps.scratch import scratch_folder
-from farm.steps.work import Drained, Work, stays
+from farm.steps.work import Drained, Later, Work, stays
 from farm.store import keys
 from farm.telemetry import log
 
@@ -41,6 +42,7 @@ FAILURES: dict[str, type[FarmError]] = {
     "embed": EmbeddingFailed,
     "generate": GenerationFailed,
     "mux": FFmpegFailed,
+    "notify": FarmError,
 }
 """What an unforeseen exception at a station is called."""
 
@@ -58,11 +60,12 @@ def perform(
 ) -> Step | None:
     """Sees to it that a step is done, and returns the step whose message is now the caller's to send, if any.
 
-    None also when the job has ended or another works on the step. Raises the FarmError that ended the job, and Drained
-    once `leaving` says that this worker is asked to go: then the message of this step is for another.
+    None also when the job has ended (`notify` alone is for those) or another works on the step. Raises the FarmError
+    that ended the job, and Drained once `leaving` says that this worker is asked to go: then the message of this step
+    is for another.
     """
     status, (goods, facts) = place.registry.look(job_id, [step.product, "embed"])
-    if status.ended:
+    if status.ended is not (step == NOTIFY):
         return None
     if goods is None:
         goods = _attempt(place, job_id, step, time_is_up, leaving)
@@ -73,23 +76,20 @@ def perform(
         publish(place, job_id, chunks)
     after = following(step, chunks=chunks)
     if after is None:
-        _finish(place, job_id, goods)
-        return None
+        return _finish(place, job_id, step, goods)
     return after if place.registry.ring(job_id, after.product, window_s=SENDING_S) else None
 
 
 def due(place: Place, job_id: str) -> Step | None:
     """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
     if place.registry.job(job_id).ended:  # whoever ended it died before it was closed
-        close(place, job_id)
-        return None
+        return _close(place, job_id)
     at = place.registry.at(job_id)
     step = Step.making(at) if at else FIRST
     while (goods := place.registry.product(job_id, step.product)) is not None:
         after = following(step, chunks=_chunks(place, job_id))
         if after is None:
-            _finish(place, job_id, goods)
-            return None
+            return _finish(place, job_id, step, goods)
         step = after
     return step if place.registry.ring(job_id, step.product, window_s=SENDING_S) else None
 
@@ -107,6 +107,10 @@ def _attempt(
     except Cancelled as stopped:
         log("step_stopped", job_id=job_id, product=step.product, reason=stopped.message)
         return None
+    except Later as later:
+        place.registry.give_back(lease, after_s=later.after_s)
+        log("step_put_off", job_id=job_id, product=step.product, reason=str(later), again_in_s=later.after_s)
+        return None
     except Exception as error:
         _settle(place, lease, step, _named(error, step, time_is_up))
         return None
@@ -120,8 +124,10 @@ def _attempt(
 
 def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
     settings = place.settings
+    # A call of a webhook cannot end its job, and knows by itself when to give up.
+    max_attempts = sys.maxsize if step == NOTIFY else settings.max_attempts
     try:
-        return place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=settings.max_attempts)
+        return place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=max_attempts)
     except WorkerLost as error:
         _fail(place, job_id, error, at_stage=step.product)
         raise
@@ -207,6 +213,14 @@ def _chunks(place: Place, job_id: str) -> int:
     return int((place.registry.product(job_id, "embed") or {}).get("chunks", 1))
 
 
-def _finish(place: Place, job_id: str, goods: dict[str, Any]) -> None:
-    place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
-    close(place, job_id)
+def _finish(place: Place, job_id: str, step: Step, goods: dict[str, Any]) -> Step | None:
+    """What is to be sent once the last product is made, or the end is told."""
+    if step == LAST:
+        place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
+    return _close(place, job_id)
+
+
+def _close(place: Place, job_id: str) -> Step | None:
+    """Closes a job that has ended; the call of its webhook, if that is to be sent, and by the caller."""
+    untold = close(place, job_id)
+    return NOTIFY if untold and place.registry.ring(job_id, NOTIFY.product, window_s=SENDING_S) else None

@@ -12,6 +12,7 @@ from farm.media.fetch import fetch
 from farm.media.probe import Clip, Picture, expect_sound, expect_visual
 from farm.media.speech import converse, speak
 from farm.model.presets import preset
+from farm.steps.allowed import check_allowed
 from farm.steps.work import Work
 from farm.store import keys
 from farm.turns import turns
@@ -21,6 +22,7 @@ def download(work: Work) -> dict[str, Any]:
     """`visual` (a store key) and its `kind`, `image` or `video`; `sounds`, a store key for each speaker."""
     work.report("validation_started")
     _check_size(work)
+    check_allowed(work.request, work.settings)
     work.report("validation_ok")
     work.report("downloads_started")
     with work.timed("preprocess"):

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from farm.job import Artifact, Result, Video
 from farm.media.mux import mux as join
 from farm.media.video import read_frame, thumbnail
+from farm.steps.output import carried, handed_out, open_outlet, stem
 from farm.steps.route import FIRST, Step, following
 from farm.steps.work import Work
+from farm.store import Store
 
 ArtifactType = Literal["video", "thumbnail", "manifest"]
 MIMES: dict[ArtifactType, str] = {"video": "video/mp4", "thumbnail": "image/jpeg", "manifest": "application/json"}
@@ -26,20 +28,16 @@ def mux(work: Work) -> dict[str, Any]:
     work.report("upload_started")
     with work.timed("upload"):
         stored = {kind: work.put(path, path.name) for kind, path in files.items()}
-        artifacts = [_artifact(work, kind, stored[kind], path) for kind, path in files.items()]
-    result = _result(work, artifacts)
+        inside = carried(work, stored["video"], files["video"])
+        outlet = open_outlet(work.request.output_config, work.settings)
+        artifacts = [_artifact(work, outlet, kind, stored[kind], path) for kind, path in files.items()]
+    result = _result(work, artifacts, inside)
     manifest = work.scratch / "manifest.json"
-    manifest.write_text(result.model_dump_json(indent=2))
-    listed = _artifact(work, "manifest", work.put(manifest, manifest.name), manifest)
+    manifest.write_text(result.model_dump_json(indent=2, exclude={"video": {"base64"}}))
+    listed = _artifact(work, outlet, "manifest", work.put(manifest, manifest.name), manifest)
     work.report("upload_ok")
     result = result.model_copy(update={"artifacts": (*artifacts, listed)})
     return {"result": result.model_dump(mode="json"), "video": stored["video"]}
-
-
-def file_name(work: Work) -> str:
-    """infitalk_{size}_{steps}_seed{seed}_{job_id}.mp4"""
-    request = work.request
-    return f"infitalk_{request.size}_{request.sample_steps}_seed{request.base_seed}_{work.job_id}.mp4"
 
 
 def _files(work: Work) -> dict[ArtifactType, Path]:
@@ -47,7 +45,7 @@ def _files(work: Work) -> dict[ArtifactType, Path]:
     chunks = [work.goods(Step("generate", chunk)) for chunk in range(facts["chunks"])]
     segments = [_playable(work, goods, f"{index:04d}") for index, goods in enumerate(chunks)]
     sound = work.fetch(facts["sound"], "sound")
-    video, picture = work.scratch / file_name(work), work.scratch / "thumbnail.jpg"
+    video, picture = work.scratch / f"{stem(work)}.mp4", work.scratch / "thumbnail.jpg"
     join(segments, sound, video, frames=facts["frames"])
     thumbnail(picture, read_frame(video, 0))
     return {"video": video, "thumbnail": picture}
@@ -65,16 +63,16 @@ def _playable(work: Work, goods: dict[str, Any], name: str) -> Path:
     return path
 
 
-def _artifact(work: Work, kind: ArtifactType, key: str, path: Path) -> Artifact:
-    return Artifact(type=kind, url=work.store.url(key), mime=MIMES[kind], bytes=path.stat().st_size)
+def _artifact(work: Work, outlet: Store | None, kind: ArtifactType, key: str, path: Path) -> Artifact:
+    return Artifact(type=kind, url=handed_out(work, outlet, key, path), mime=MIMES[kind], bytes=path.stat().st_size)
 
 
-def _result(work: Work, artifacts: list[Artifact]) -> Result:
+def _result(work: Work, artifacts: list[Artifact], inside: str | None) -> Result:
     video, picture = artifacts
     return Result(
         job_id=work.job_id,
         status="success",
-        video=Video(url=video.url, bytes=video.bytes, thumbnail_url=picture.url),
+        video=Video(url=video.url, bytes=video.bytes, thumbnail_url=picture.url, base64=inside),
         artifacts=tuple(artifacts),
         timings=_timings(work),
         params=_params(work),

@@ -11,7 +11,7 @@ from farm.registry import queued
 from farm.steps import archive
 from farm.steps.attempt import due
 from farm.steps.place import Place
-from farm.steps.route import FIRST, LAST, Step, following
+from farm.steps.route import FIRST, LAST, NOTIFY, Step, following
 from farm.store.keys import Attempt
 
 Made = dict[Attempt, dict[str, Any]]
@@ -52,15 +52,22 @@ def recover(place: Place, job_id: str, names: Iterable[str]) -> Recovered:
 
 def _restore_ended(place: Place, ended: JobStatus, request: JobRequest, names: Iterable[str]) -> Recovered:
     """Enters a job that had ended, with its video and with what is left of its other products."""
-    names = list(names)
-    made = {**_video(place, ended.job_id, names), **archive.made(place.store, ended.job_id, names)}
-    _remember(place, ended.job_id, made)
-    place.registry.restore(ended, request)
-    return Recovered(ended.job_id, "had ended", reason=ended.state, kept=len(made))
+    job_id, names = ended.job_id, list(names)
+    made = {**_last(place, job_id, names, LAST), **archive.made(place.store, job_id, names)}
+    told = _last(place, job_id, names, NOTIFY)
+    _remember(place, job_id, {**made, **told})
+    untold = bool(request.webhook) and not told
+    if untold:
+        _fence_off(place, job_id, {NOTIFY.product})
+    place.registry.restore(ended, request, untold=untold)
+    return Recovered(
+        job_id, "had ended", reason=ended.state, kept=len(made), step=due(place, job_id) if untold else None
+    )
 
 
-def _video(place: Place, job_id: str, names: Iterable[str]) -> Made:
-    last = [attempt for attempt in archive.complete(names) if attempt.product == LAST.product][:1]
+def _last(place: Place, job_id: str, names: Iterable[str], step: Step) -> Made:
+    """The goods of the last complete attempt at a step."""
+    last = [attempt for attempt in archive.complete(names) if attempt.product == step.product][:1]
     return {attempt: archive.goods(place.store, job_id, attempt) for attempt in last}
 
 
@@ -75,7 +82,7 @@ def _restore_live(place: Place, job_id: str, entered_at: float, request: JobRequ
     place.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.product)
     step = due(place, job_id)
     if after is None:
-        return Recovered(job_id, "had ended", reason=place.registry.job(job_id).state, kept=len(made))
+        return Recovered(job_id, "had ended", reason=place.registry.job(job_id).state, kept=len(made), step=step)
     return Recovered(job_id, "goes on", reason=after.product, kept=len(made), step=step)
 
 

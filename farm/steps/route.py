@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Self
 
-Station = Literal["download", "embed", "generate", "mux"]
+Station = Literal["download", "embed", "generate", "mux", "notify"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Step:
 
 
 FIRST, LAST = Step("download"), Step("mux")
+NOTIFY = Step("notify")
+"""What is done for a job that has ended, however it did, if a webhook waits for that."""
 
 
 def following(step: Step, *, chunks: int) -> Step | None:

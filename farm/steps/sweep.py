@@ -15,7 +15,7 @@ from typing import Literal
 from farm.job import JobStatus
 from farm.steps import archive, scratch
 from farm.steps.place import Place
-from farm.steps.route import FIRST, LAST, Step, following
+from farm.steps.route import FIRST, LAST, NOTIFY, Step, following
 from farm.store import Store, keys
 
 Reason = Literal["overtaken", "intermediate", "expired", "abandoned"]
@@ -47,7 +47,8 @@ def waste(place: Place) -> Iterator[Waste]:
 
 def _of_job(place: Place, status: JobStatus, names: list[str]) -> Iterator[Waste]:
     settings, since_s = place.settings, place.registry.ledger.now() - status.updated_at
-    if keys.end(status.job_id) not in names:  # it goes on, or nobody has written down yet how it ended
+    goes_on = keys.end(status.job_id) not in names  # or nobody has written down yet how it ended
+    if goes_on or archive.untold(place, status.job_id):
         yield from _overtaken(place, status.job_id, names)
     elif settings.keep_jobs_s is not None and since_s >= settings.keep_jobs_s:
         yield _expired(place, status.job_id, names)
@@ -67,8 +68,10 @@ def _overtaken(place: Place, job_id: str, names: list[str]) -> Iterator[Waste]:
 
 
 def _intermediates(place: Place, job_id: str, names: list[str]) -> Iterator[Waste]:
-    """All of a job that has ended but its request, its end and its video; the playlist, which names the rest, first."""
-    kept = {keys.request(job_id), keys.end(job_id), *(key for key in names if _is_video(place, job_id, key))}
+    """All of a job that has ended but its request, its end, its video and what became of its webhook; the playlist,
+    which names the rest, first.
+    """
+    kept = {keys.request(job_id), keys.end(job_id), *(key for key in names if _stays(place, job_id, key))}
     doomed = sorted(set(names) - kept, key=lambda key: (key != keys.playlist(job_id), key))
     if doomed:
         yield _objects(place.store, "intermediate", keys.job(job_id), doomed)
@@ -89,9 +92,11 @@ def _expired(place: Place, job_id: str, names: list[str]) -> Waste:
     return replace(found, remove=remove)
 
 
-def _is_video(place: Place, job_id: str, key: str) -> bool:
+def _stays(place: Place, job_id: str, key: str) -> bool:
+    """Whether a key is of the video, or of the word that its webhook was called: else it would be called again."""
     attempt = keys.attempt_of(key)
-    return bool(attempt and attempt.product == LAST.product and not place.registry.overtaken(job_id, *attempt))
+    staying = (LAST.product, NOTIFY.product)
+    return bool(attempt and attempt.product in staying and not place.registry.overtaken(job_id, *attempt))
 
 
 def _products(place: Place, job_id: str) -> Iterator[str]:
@@ -100,6 +105,7 @@ def _products(place: Place, job_id: str) -> Iterator[str]:
     while step:
         yield step.product
         step = following(step, chunks=chunks)
+    yield NOTIFY.product
 
 
 def _objects(store: Store, reason: Reason, name: str, doomed: list[str]) -> Waste:

@@ -23,6 +23,14 @@ class Drained(BaseException):
     """This worker is asked to go, and another does the step. Like SystemExit no failure, so nobody takes it for one."""
 
 
+class Later(Exception):
+    """An attempt came to nothing, as may be; the next one is due in `after_s` seconds."""
+
+    def __init__(self, reason: str, *, after_s: float) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
 def stays() -> bool:
     """What `leaving` says of a worker that nobody asks to go: False."""
     return False

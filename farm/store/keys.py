@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 JOBS = "jobs/"
 GOODS = "goods.json"
-ATTEMPT = re.compile(r"jobs/[^/]+/(download|embed|generate-\d{4,}|mux)/(\d{4,})/([^/]+)")
+ATTEMPT = re.compile(r"jobs/[^/]+/(download|embed|generate-\d{4,}|mux|notify)/(\d{4,})/([^/]+)")
 UPLOADS = "uploads/"
 SCHEME = "store://"
 

@@ -73,6 +73,25 @@ def die_when_sent() -> None:
     task_success.connect(sent, weak=False)
 
 
+def die_when_called() -> None:
+    """After a webhook's receiver has said that it took the call, before that is written down; once."""
+
+    def swallow(**_: Any) -> None:
+        import farm.steps.notify as station
+
+        post = station.post
+
+        def deadly(*what: Any, **how: Any) -> int:
+            status = post(*what, **how)
+            if status < 300 and once("called"):
+                die()
+            return status
+
+        station.post = deadly
+
+    worker_process_init.connect(swallow, weak=False)
+
+
 def poison() -> None:
     """A job whose prompt says so kills every worker that makes its first chunk."""
 
@@ -153,6 +172,7 @@ FAULTS: dict[str, Callable[[], None]] = {
         die_in_hand,
         die_when_made,
         die_when_sent,
+        die_when_called,
         poison,
         refuse_every_third_write,
         read_only,

@@ -8,10 +8,12 @@ from typing import Any
 
 from farm import Job
 from farm.media.speech import speak
+from tests.certificate import self_signed
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stand import PATIENCE_S, Stand, left_behind, stand
 from tests.chaos.tally import Logbook, Tally, pictures
 from tests.disk import small_disk
+from tests.receiver import receiver
 from tests.swift import Swift
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
@@ -49,10 +51,13 @@ def run(scenario: Scenario, home: Path, expected: str, *, long: bool, service: S
     """Breaks a new farm at `home` as the scenario says; its goods lie in a folder, or with a service of S3."""
     given = request(home.parent)
     disk = small_disk(home, megabytes=256) if scenario.small_disk else nullcontext()
-    with disk, stand(home, scenario.environ, service) as up:
+    called = receiver(self_signed(home.parent / "certificate.pem")) if scenario.webhook else nullcontext()
+    with disk, called as hook, stand(home, {**scenario.environ, **(hook.environ if hook else {})}, service) as up:
+        up.hook = hook
         if scenario.two_gpu_workers:
             up.second_gpu_worker(listens=False)
-        first = [up.farm.submit({**given, **scenario.fields})]
+        told = {"webhook": hook.url} if hook else {}
+        first = [up.farm.submit({**given, **scenario.fields, **told})]
         jobs = first + [up.farm.submit(given) for _ in range(scenario.jobs[long] - 1)]
         faults = scenario.happens(up, jobs, scenario.faults[long])
         lost = _unended(up, jobs)

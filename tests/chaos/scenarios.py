@@ -42,6 +42,8 @@ class Scenario:
     """The error code with which the first job must end."""
     two_gpu_workers: bool = False
     """The second one takes no messages until it is told to."""
+    webhook: bool = False
+    """The first job has a webhook, whose receiver is the stand's."""
     small_disk: bool = False
     """All that the farm keeps lies on a disk of 256 MB, which takes the rights of root to mount."""
 
@@ -148,6 +150,21 @@ def forgets_everything(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     return [at]
 
 
+def receiver_is_broken(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
+    """From the beginning, for so long at least, and called in vain; then the worker dies that has called it, and the
+    call comes again.
+    """
+    assert stand.hook is not None
+    stand.hook.then, mended_at = 503, time.time() + seconds
+    stand.until(lambda: len(stand.hook.calls) > 1 and time.time() > mended_at)
+    stand.hook.calls.clear()
+    stand.hook.then = 204
+    stand.until(lambda: _is_told(jobs[0]))
+    assert len(stand.hook.calls) > 1, "whoever died had called"
+    assert set(stand.hook.ids()) == {f"msg_{jobs[0].id}"}
+    return []
+
+
 def asked_to_go(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     """SIGTERM to the worker of each stage, which is replaced; a stage that was over too soon counts with the next."""
     faults = []
@@ -173,6 +190,13 @@ def _made(jobs: Sequence[Job], kind: str = "") -> int:
 def _products(job: Job) -> list[str]:
     embedded = job.place.registry.product(job.id, "embed") or {"chunks": 0}
     return ["download", "embed", *(f"generate-{chunk:04d}" for chunk in range(embedded["chunks"])), "mux"]
+
+
+def _is_told(job: Job) -> bool:
+    notice = job.webhook()
+    assert notice is not None
+    assert notice.state != "given up", notice
+    return notice.state == "delivered"
 
 
 def _while_it_samples(stand: Stand, jobs: Sequence[Job], chunks: int) -> None:
@@ -253,6 +277,13 @@ SCENARIOS = {
         "the cpu worker's clock ten minutes ahead, gpu worker killed",
         kills_under_a_wrong_clock,
         environ={**QUICK, "CHAOS": "clock_ahead"},
+    ),
+    "hook": Scenario(
+        "a webhook's receiver broken for 20 s, then its caller killed",
+        receiver_is_broken,
+        faults=(20, 60),
+        environ={**QUICK, "CHAOS": "die_when_called", "FARM_WEBHOOK_PAUSES_S": ",".join(["1"] * 99)},
+        webhook=True,
     ),
     "term": Scenario("SIGTERM in every stage", asked_to_go, environ=QUICK),
 }

@@ -20,6 +20,7 @@ from farm.embedded.child import spawn, stop
 from farm.embedded.house import House
 from farm.embedded.worker import QueueName, worker_command
 from farm.settings import Settings
+from tests.receiver import Receiver
 from tests.swift import Swift
 
 PATIENCE_S = 300
@@ -44,6 +45,8 @@ class Stand(House):
         super().__init__(Settings.load(self.environ))
         self.farm = Farm(settings=self.settings)
         self.extra: list[subprocess.Popen[bytes]] = []
+        self.hook: Receiver | None = None
+        """Who is called at the end of the first job."""
 
     def worker(self, queue: QueueName, name: str) -> subprocess.Popen[bytes]:
         """Starts one worker."""

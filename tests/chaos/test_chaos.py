@@ -22,7 +22,7 @@ def expected(home: Path) -> str:
     return reference(home)
 
 
-@pytest.mark.parametrize("name", ["kills", "made", "broker", "paused", "writes", "clock", "hand"])
+@pytest.mark.parametrize("name", ["kills", "made", "broker", "paused", "writes", "clock", "hand", "hook"])
 def test_every_job_ends_as_if_nothing_had_happened(name: str, home: Path, expected: str) -> None:
     scenario = SCENARIOS[name]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import wave
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farm.errors import DownloadFailed, EmbeddingFailed, FarmError, TimedOut, UploadFailed, WorkerLost
-from farm.job import JobRequest, Result
+from farm.job import JobRequest, OutputConfig, Result
 from farm.registry import Registry
 from farm.registry.memory import MemoryLedger
 from farm.settings import Settings
@@ -574,3 +575,59 @@ def test_a_chunk_made_again_after_a_crash_is_the_same_bit_for_bit(finished):
     assert perform(finished.place, "b", crashed) == MUX
     again = finished.place.registry.product("b", crashed.product)
     assert finished.store.get(again["segment"]) == finished.store.get(finished.product(crashed)["segment"])
+
+
+# The video handed out
+
+
+def mux_for(finished: Bench, job_id: str, output: dict[str, str], **settings: Any) -> Place:
+    """A job whose chunks are made and whose results shall go elsewhere too, at the place that joins them."""
+    wanted = OutputConfig.model_validate(output)
+    request = finished.place.registry.request("a").model_copy(update={"output_config": wanted})
+    finished.place.registry.add(job_id, request)
+    for step in WAY[:-1]:
+        finished.another_makes(step, job_id, **finished.product(step))
+    return replace(finished.place, settings=finished.place.settings.model_copy(update=settings))
+
+
+def test_a_video_and_all_that_belongs_to_it_goes_into_a_folder_as_well(finished, tmp_path):
+    place = mux_for(finished, "v", {"store": "volume", "prefix": "of/anna"}, output_folder=tmp_path)
+    perform(place, "v", MUX)
+    result = place.registry.job("v").result
+    folder, name = tmp_path / "of" / "anna", "infitalk_infinitetalk-480_1_seed42_v"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.jpg", f"{name}.json", f"{name}.mp4"]
+    assert result.video.url == (folder / f"{name}.mp4").as_uri()
+    assert result.video.thumbnail_url == (folder / f"{name}.jpg").as_uri()
+    assert [artifact.bytes for artifact in result.artifacts] == [
+        (folder / f"{name}.{ending}").stat().st_size for ending in ("mp4", "jpg", "json")
+    ]
+    assert finished.store.get(place.registry.product("v", "mux")["video"]) == (folder / f"{name}.mp4").read_bytes()
+    assert json.loads((folder / f"{name}.json").read_text())["params"]["output_config"]["prefix"] == "of/anna"
+
+
+def test_a_video_is_carried_by_its_result_and_not_by_its_manifest(finished):
+    place = mux_for(finished, "i", {"store": "inline"})
+    perform(place, "i", MUX)
+    result = place.registry.job("i").result
+    assert base64.b64decode(result.video.base64) == finished.store.get(place.registry.product("i", "mux")["video"])
+    manifest = next(key for key in finished.store.keys("jobs/i/mux/") if key.endswith("manifest.json"))
+    assert "base64" not in json.loads(finished.store.get(manifest))["video"]
+
+
+def test_a_video_that_is_too_large_for_its_result_ends_the_job_at_once_and_stays_in_the_store(finished):
+    place = mux_for(finished, "large", {"store": "inline"}, output_inline_bytes=100)
+    with pytest.raises(UploadFailed, match="a result carries at most 100"):
+        perform(place, "large", MUX)
+    assert place.registry.job("large").result.error.code == "E_UPLOAD"
+    assert any(key.endswith("_large.mp4") for key in finished.store.keys("jobs/large/mux/0001/"))
+
+
+def test_a_folder_that_takes_nothing_is_tried_again_and_then_ends_the_job(finished, tmp_path):
+    (tmp_path / "file").touch()
+    settings = {"output_folder": tmp_path / "file", "store_retry_s": 0}
+    place = mux_for(finished, "full", {"store": "volume"}, **settings)
+    for _ in range(2):
+        assert perform(place, "full", MUX) is None
+    with pytest.raises(UploadFailed):
+        perform(place, "full", MUX)
+    assert place.registry.job("full").result.error.code == "E_UPLOAD"

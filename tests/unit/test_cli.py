@@ -19,6 +19,7 @@ from farm.job import JobRequest
 from farm.job import Result as Made
 from farm.settings import Settings
 from farm.store import keys
+from tests.receiver import SECRET
 
 Run = Callable[..., Result]
 GIVEN: dict[str, Any] = {
@@ -216,7 +217,24 @@ def test_status_of_a_failed_job_says_why_and_is_status_0(run, farm):
 
 def test_status_as_json_is_the_whole_of_it(run, farm):
     job_id = failed(farm)
-    assert json.loads(run("status", job_id, "--json").stdout) == farm.job(job_id).status().model_dump(mode="json")
+    told = json.loads(run("status", job_id, "--json").stdout)
+    assert told == {**farm.job(job_id).status().model_dump(mode="json"), "webhook": None}
+
+
+def test_status_says_what_became_of_the_webhook(run, farm):
+    knowing = Farm(settings=farm.place.settings.model_copy(update={"webhook_secret": (SECRET,)}))
+    job = knowing.submit({**GIVEN, "webhook": "https://example.org/done"})
+    assert "webhook" not in run("status", job.id).stdout
+    job.cancel()
+    assert run("status", job.id).stdout.splitlines()[-1] == "webhook: waiting, tried 0 times"
+    lease = farm.place.registry.take(job.id, "notify", lease_s=60, max_attempts=3)
+    farm.place.registry.commit(lease, {"outcome": "given up", "tries": 9, "reason": "answered 500"})
+    assert run("status", job.id).stdout.splitlines()[-1] == "webhook: given up, tried 9 times, answered 500"
+    assert json.loads(run("status", job.id, "--json").stdout)["webhook"] == {
+        "state": "given up",
+        "tries": 9,
+        "reason": "answered 500",
+    }
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "result", "cancel"])

@@ -52,6 +52,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"cond_video": "data:image/png;base64,AAAA"},
     {"cond_video": "faces/my face: the best one.png"},
     {"size": "infinitetalk-720"},
+    {"webhook": "https://example.org/done?job=1"},
+    {"webhook": "HTTPS://hooks.example.org:8443"},
     {"mode": "streaming"},
     {"frame_num": 5, "motion_frame": 1},
     {"frame_num": 1001},
@@ -142,6 +144,15 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("scene_seg", "no", "true"),
     ("output_config", "s3", "volume"),
     ("webhook", 7, "https"),
+    ("webhook", "http://example.org/done", "https://"),
+    ("webhook", "https://", "with a host"),
+    ("webhook", "https:///done", "with a host"),
+    ("webhook", "https://anna:secret@example.org/", "without password"),
+    ("webhook", "https://example.org/#done", "#"),
+    ("webhook", "https://example.org/a b", "spaces"),
+    ("webhook", "https://example.org/\n", "spaces"),
+    ("webhook", "https://example.org:99999/", "with a host"),
+    ("webhook", "https://example.org/" + "a" * 2000, "2000"),
     ("priority", "urgent", "low, normal or high"),
     ("idempotency_key", "", "1 to 200"),
     ("idempotency_key", "k" * 201, "1 to 200"),
@@ -149,8 +160,6 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 SERVED_LATER: list[tuple[str, dict[str, Any]]] = [
     ("quant_dir", {"quant_dir": "quant"}),
-    ("output_config", {"output_config": {"store": "s3"}}),
-    ("webhook", {"webhook": "https://example.org/done"}),
 ]
 
 MISSPELT: list[tuple[dict[str, Any], str, str]] = [
@@ -162,6 +171,27 @@ MISSPELT: list[tuple[dict[str, Any], str, str]] = [
     ({"cond_audio": {"persn1": "a.wav"}}, "cond_audio.persn1", "cond_audio.person1"),
     ({"cond_audio": None, "tts_audio": {"txt": "hello"}}, "tts_audio.txt", "tts_audio.text"),
     ({"output_config": {"stor": "s3"}}, "output_config.stor", "output_config.store"),
+]
+
+OUTPUTS = [
+    {"store": "s3", "bucket": "b", "region": "eu-central-1", "prefix": "of/anna"},
+    {"store": "volume", "prefix": "of anna"},
+    {"store": "inline"},
+]
+
+OUTPUTS_THAT_DO_NOT_AGREE: list[tuple[dict[str, str], str]] = [
+    ({"store": "s3"}, "output_config.bucket: got None; s3 needs it"),
+    ({"store": "volume", "bucket": "b"}, "output_config.bucket: got 'b'; volume has none"),
+    ({"store": "volume", "region": "eu"}, "output_config.region: got 'eu'; volume has none"),
+    ({"store": "inline", "prefix": "p"}, "output_config.prefix: got 'p'; inline has none"),
+    ({"store": "volume", "prefix": "/etc"}, "output_config.prefix: got '/etc'; it must be names"),
+    ({"store": "volume", "prefix": "../up"}, "output_config.prefix: got '../up'; it must be names"),
+    ({"store": "volume", "prefix": "a/../../b"}, "output_config.prefix: got 'a/../../b'; it must be names"),
+    ({"store": "volume", "prefix": "a//b"}, "output_config.prefix: got 'a//b'; it must be names"),
+    ({"store": "volume", "prefix": ""}, "output_config.prefix: got ''; it must be names"),
+    ({"store": "volume", "prefix": "a\\b"}, "output_config.prefix: got 'a\\\\b'; it must be names"),
+    ({"store": "volume", "prefix": "a\0"}, "output_config.prefix: got 'a\\x00'; it must be names"),
+    ({"store": "s3", "bucket": "b", "region": "eu west"}, "output_config.region: got 'eu west'"),
 ]
 
 
@@ -317,6 +347,17 @@ def test_a_field_that_is_no_name_is_refused_like_any_other(wrong):
 def test_a_speaker_in_capitals_is_named_in_full():
     message = refusal(GIVEN | {"cond_audio": {"Person1": "a.wav"}})
     assert message == "cond_audio.Person1: there is no such field; did you mean cond_audio.person1?"
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=str)
+def test_an_output_that_agrees_with_itself_is_taken(output):
+    found = JobRequest.parse(GIVEN | {"output_config": output}).output_config
+    assert found.model_dump(exclude_none=True) == output
+
+
+@pytest.mark.parametrize(("output", "says"), OUTPUTS_THAT_DO_NOT_AGREE)
+def test_an_output_that_does_not_agree_with_itself_is_refused(output, says):
+    assert refusal(GIVEN | {"output_config": output}).startswith(says)
 
 
 def test_a_request_that_holds_itself_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm.steps.route import FIRST, Step, following
+from farm.steps.route import FIRST, NOTIFY, Step, following
 
 
 def way(chunks: int) -> list[str]:
@@ -26,7 +26,7 @@ def test_a_longer_video_is_generated_chunk_by_chunk():
 
 @pytest.mark.parametrize(
     "step",
-    [FIRST, Step("embed"), Step("generate"), Step("generate", 7), Step("generate", 31_249), Step("mux")],
+    [FIRST, Step("embed"), Step("generate"), Step("generate", 7), Step("generate", 31_249), Step("mux"), NOTIFY],
     ids=str,
 )
 def test_a_step_is_known_by_its_product(step):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.settings import Settings
+from tests.receiver import SECRET
 
 DEFAULTS = {
     "broker_url": None,
@@ -57,6 +59,8 @@ WRONG = [
     ("FARM_S3_LINK_S", "0"),
     ("FARM_S3_LINK_S", "604801"),
     ("FARM_STORE_RETRY_S", "-1"),
+    ("FARM_WEBHOOK_TIMEOUT_S", "0"),
+    ("FARM_OUTPUT_INLINE_BYTES", "-1"),
 ]
 
 
@@ -115,6 +119,39 @@ def test_no_networks_may_stand():
 def test_what_is_no_network_is_refused(value):
     with pytest.raises(InvalidInput, match="FARM_FETCH_ALLOW"):
         Settings.load({"FARM_FETCH_ALLOW": value})
+
+
+def test_pauses_stand_with_commas_between():
+    assert Settings.load({"FARM_WEBHOOK_PAUSES_S": "5, 0.5,7"}).webhook_pauses_s == (5, 0.5, 7)
+
+
+@pytest.mark.parametrize("value", ["soon", "5,0", "-1"])
+def test_what_is_no_pause_is_refused(value):
+    with pytest.raises(InvalidInput, match="FARM_WEBHOOK_PAUSES_S"):
+        Settings.load({"FARM_WEBHOOK_PAUSES_S": value})
+
+
+def test_buckets_stand_with_commas_between():
+    assert Settings.load({"FARM_OUTPUT_BUCKETS": "one, two.three"}).output_buckets == ("one", "two.three")
+
+
+@pytest.mark.parametrize("value", ["UPPER", "a/b", "x"])
+def test_what_is_no_bucket_is_refused(value):
+    with pytest.raises(InvalidInput, match="FARM_OUTPUT_BUCKETS"):
+        Settings.load({"FARM_OUTPUT_BUCKETS": value})
+
+
+def test_two_secrets_may_stand_while_one_is_replaced_and_are_not_shown():
+    settings = Settings.load({"FARM_WEBHOOK_SECRET": f"{SECRET},{SECRET}"})
+    assert settings.webhook_secret == (SECRET, SECRET)
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize("value", ["my own secret", SECRET + ",whsec_short", "whsec_!"])
+def test_what_is_no_secret_is_refused_without_being_repeated(value):
+    with pytest.raises(InvalidInput, match=r"^FARM_WEBHOOK_SECRET.*24 to 64 bytes") as caught:
+        Settings.load({"FARM_WEBHOOK_SECRET": value})
+    assert value not in "".join(traceback.format_exception(caught.value))
 
 
 def test_folders_follow_from_the_home(tmp_path):

@@ -144,6 +144,25 @@ def test_a_message_that_a_worker_has_sent_may_wait_for_longer_than_sending_takes
     assert not place.registry.ring("a", "embed", window_s=60)
 
 
+def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_other_work(broker, tmp_path):
+    # Given a job whose video is made
+    place = Place(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
+    urgent = {**GIVEN, "webhook": "https://example.org/done", "priority": "high"}
+    place.registry.add("a", JobRequest.parse(urgent))
+    for product in ("embed", "mux"):
+        lease = place.registry.take("a", product, lease_s=60, max_attempts=3)
+        place.registry.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
+    # When a worker gets the last message
+    program = "from tasks.mux import mux; mux.apply(args=['a'], throw=True)"
+    environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=environ, check=True)
+    # Then the call is on its way, and nobody sends it again
+    (message,) = messages(broker)
+    assert (message["headers"]["task"], body(message)[0]) == ("farm.notify", ["a"])
+    assert message["properties"]["priority"] == PRIORITIES["low"]
+    assert place.registry.idle() == []
+
+
 def test_no_broker_is_a_sentence(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
     place = Place(settings, open_store("memory://"), open_registry("memory://"))

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from farm.errors import DownloadFailed, InvalidInput
-from farm.media.fetch import fetch, inline, is_public
+from farm.media.fetch import fetch, inline
+from farm.media.guard import is_public
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 
