@@ -59,7 +59,7 @@ class MemoryLedger:
         return self._ranked(name, score)
 
     def now(self) -> float:
-        return time.time()
+        return round(time.time(), 6)  # as Redis has it; a datetime holds no more
 
     def _ranked(self, name: str, highest: float) -> list[str]:
         with self.changed:
