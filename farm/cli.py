@@ -108,9 +108,8 @@ def _serve_numbers(settings: Settings) -> None:
     try:
         serve(FarmNumbers(settings), settings.metrics_at)
     except OSError as error:
-        raise InvalidInput(
-            f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {error.strerror or error}"
-        ) from error
+        said = error.strerror or error
+        raise InvalidInput(f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {said}") from error
     click.echo("numbers at http://{}:{}/metrics".format(*settings.metrics_at))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
-from socketserver import BaseServer
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import redis
 
-from farm.app import DESKS, PRIORITIES
+from farm.app import PRIORITIES
 from farm.errors import FarmError
-from farm.metrics import CODES, METRICS, Metric
+from farm.metrics import CODES, METRICS, QUEUES, STATIONS, Metric
 from farm.registry import open_registry
 from farm.registry.census import Census, census
 from farm.registry.redis import RedisLedger
@@ -21,6 +21,8 @@ from farm.steps.route import Step
 from farm.telemetry import log
 
 if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
     from prometheus_client.core import Metric as Family
     from prometheus_client.registry import Collector
 
@@ -34,7 +36,7 @@ Samples = dict[tuple[str, ...], float]
 """A number by the values of its labels."""
 
 
-def serve(numbers: Collector, address: tuple[str, int]) -> BaseServer:
+def serve(numbers: Collector, address: tuple[str, int]) -> WSGIServer:
     """Serves numbers at http://HOST:PORT/metrics from a thread; OSError if that cannot be."""
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -83,13 +85,12 @@ class FarmNumbers:
         return found
 
     def _queues(self, ledger: RedisLedger) -> dict[str, Samples]:
-        names = [
-            (queue, priority) for queue in sorted({desk.queue for desk in DESKS.values()}) for priority in PRIORITIES
-        ]
+        names = list(product(QUEUES, PRIORITIES))
         asked = ledger.redis.pipeline(transaction=False)
         for queue, priority in names:
             key = _key(queue, PRIORITIES[priority])
-            asked.llen(key).lrange(key, -FIRST_OUT, -1)
+            asked.llen(key)
+            asked.lrange(key, -FIRST_OUT, -1)
         asked.hlen("unacked")
         *answers, unacked = asked.execute()
         lengths, ends = answers[0::2], answers[1::2]
@@ -114,27 +115,25 @@ def _ticket(message: str) -> tuple[str, str] | None:
     """The job and the product that a message is for; None if it is no step's."""
     envelope = json.loads(message)
     station = envelope["headers"]["task"].removeprefix("farm.")
-    args, *_ = json.loads(base64.b64decode(envelope["body"]))
-    if not args:
+    if station not in STATIONS:
         return None
-    job_id, *chunk = args
+    (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
     return job_id, Step(station, *chunk).product
 
 
 def _counted(now: Census) -> dict[str, Samples]:
-    queues = sorted({desk.queue for desk in DESKS.values()})
-    ended = {("success", ""): 0.0, ("cancelled", "E_CANCELLED"): 0.0, **{("error", code): 0.0 for code in CODES}}
+    never: Samples = {("success", ""): 0, ("cancelled", "E_CANCELLED"): 0, **{("error", code): 0 for code in CODES}}
     return {
         "farm_broker_up": {(): 1},
-        "farm_workers": {(queue,): now.workers[queue] for queue in queues},
+        "farm_workers": {(queue,): now.workers[queue] for queue in QUEUES},
         "farm_live_jobs": {(): now.live},
         "farm_idle_jobs": {(): now.idle},
-        "farm_running_steps": {(station,): now.running[station] for station in DESKS if station != "reap"},
+        "farm_running_steps": {(station,): now.running[station] for station in STATIONS},
         "farm_runnable_jobs": {(): now.runnable},
         "farm_unheard_jobs": {(): now.unheard},
         "farm_ahead_seconds": {(): now.ahead_s},
         "farm_predicted_wait_seconds": {(): now.wait_s},
-        "farm_jobs_total": {**ended, **now.ended},
+        "farm_jobs_total": never | now.ended,
     }
 
 

@@ -1,7 +1,7 @@
 """Every number that the farm tells about itself, in one list, and how the steps add to them.
 
-Numbers of `worker` are added up where work is done, in each worker since its start; those of `farm` are looked up in the
-registry and the broker whenever somebody asks. No label has a job's id.
+Numbers of `worker` are added up where work is done, in each worker since its start; those of `farm` are looked up
+in the registry and the broker whenever somebody asks. No label has a job's id.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from farm.errors import FarmError
 STATIONS = ("download", "embed", "generate", "mux")
 QUEUES = ("cpu", "gpu")
 PRIORITIES = ("high", "normal", "low")
-CODES = tuple(sorted(kind.code for kind in (FarmError, *FarmError.__subclasses__())))
+KINDS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())
+CODES = tuple(sorted(kind.code for kind in KINDS))
 SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
 
 STEPS = {4: "1-4", 8: "5-8", 16: "9-16", 25: "17-25", 40: "26-40", 1000: "41-1000"}
@@ -46,28 +47,22 @@ DUPLICATE = {"station": STATIONS, "found": ("made", "held", "overtaken")}
 
 METRICS = (
     Metric("farm_step_seconds", "histogram", "worker", "seconds from a step's lease to its product", STATION),
-    Metric(
-        "farm_chunk_seconds", "histogram", "worker", "seconds of a gpu worker for one chunk, without loading", CHUNK
-    ),
+    Metric("farm_chunk_seconds", "histogram", "worker", "seconds of a worker for one chunk, loading apart", CHUNK),
     Metric("farm_frames_total", "counter", "worker", "frames of video made current", {"size": ()}),
     Metric("farm_gpu_busy_seconds_total", "counter", "worker", "seconds that the model was at work"),
     Metric("farm_cold_load_seconds", "histogram", "worker", "seconds to load the model into a new process"),
     Metric("farm_retries_total", "counter", "worker", "failed attempts that are tried again", STATION),
-    Metric(
-        "farm_duplicates_total", "counter", "worker", "messages and products that the fences turned away", DUPLICATE
-    ),
+    Metric("farm_duplicates_total", "counter", "worker", "messages and products that were not wanted", DUPLICATE),
     Metric("farm_lease_losses_total", "counter", "worker", "leases that ran out and were taken over", STATION),
     Metric("farm_parked_total", "counter", "worker", "steps given up after every attempt was lost", STATION),
     Metric("farm_broker_up", "gauge", "farm", "1 if the broker answers, else 0"),
     Metric("farm_broker_aof_ok", "gauge", "farm", "1 if the append-only file is on and was written last time, else 0"),
     Metric("farm_broker_memory_bytes", "gauge", "farm", "memory that the broker's data takes"),
     Metric("farm_broker_evicted_keys_total", "counter", "farm", "keys that the broker dropped for want of memory"),
-    Metric("farm_queue_length", "gauge", "farm", "messages that wait", QUEUE),
+    Metric("farm_queue_length", "gauge", "farm", "messages that wait, the reaper's rounds among them", QUEUE),
     Metric("farm_queue_oldest_seconds", "gauge", "farm", "seconds that the first message has waited", QUEUE),
     Metric("farm_unacked_messages", "gauge", "farm", "messages in the hands of workers"),
-    Metric(
-        "farm_workers", "gauge", "farm", "workers that said within half a minute that they are there", {"queue": QUEUES}
-    ),
+    Metric("farm_workers", "gauge", "farm", "workers that are there", {"queue": QUEUES}),
     Metric("farm_live_jobs", "gauge", "farm", "jobs that have not ended"),
     Metric("farm_idle_jobs", "gauge", "farm", "live jobs that nobody works on and no message is on its way for"),
     Metric("farm_running_steps", "gauge", "farm", "steps that a worker holds the lease of", STATION),

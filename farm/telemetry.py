@@ -1,6 +1,6 @@
 """What the farm says about itself: one JSON object a line, one action a line, always with the job it belongs to.
 
-Whoever begins to work on a job says so once (`about`); from then on every line has its id, those of other libraries too.
+Whoever begins to work on a job says so once (`about`); from then on every line has its id, that of another library too.
 """
 
 from __future__ import annotations

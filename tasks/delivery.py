@@ -27,7 +27,7 @@ def place() -> Place:
 
 
 class InHand(Request):
-    """A message as its worker sees it, whose lines are about the job: what is said of a child that died, or was late."""
+    """A message as its worker sees it, whose lines are about its job: that its child died, or was late."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         with about(self.args[0]):

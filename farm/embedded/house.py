@@ -114,7 +114,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 
 
 def _environ(queue: QueueName, settings: Settings) -> dict[str, str]:
-    """What a worker needs to see the same settings, whatever its working folder; its numbers have a port of their own."""
+    """What a worker needs to see the same settings, whatever its working folder, and a port for its numbers."""
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
     if settings.metrics_at:
         host, port = settings.metrics_at

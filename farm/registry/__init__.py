@@ -91,8 +91,8 @@ class Lease:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a product tells of its job: the seconds of an H100 that its chunks still take as forecast, and how many times
-    the forecast this one took; None where it does not tell.
+    """What a product tells of its job: the seconds of an H100 that its chunks still take as forecast, and how many
+    times the forecast this one took; None where it does not tell.
     """
 
     ahead_s: float | None = None
@@ -395,7 +395,7 @@ class Registry:
         texts: Mapping[str, str] = ALONE.texts,
         ahead_s: float | None = None,
     ) -> Record | None:
-        """Changes a product's record, and with it until when nobody need look after its job, and what is ahead of it."""
+        """Changes a product's record, until when nobody need look after its job, and what is ahead of that."""
         ahead = {} if ahead_s is None else {"ahead": (job_id, ahead_s)}
 
         def scored(record: Record) -> Also:

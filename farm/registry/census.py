@@ -14,6 +14,9 @@ MOST_JOBS = 20_000
 MOST_RUNNING = 2_000
 """Steps that are looked at as perhaps running: those whose lease would run out as soon."""
 
+LEASE_S = 60.0
+"""How long a lease is thought to last at least: workers may have another setting than whoever looks."""
+
 PRESENT_S = 30.0
 """How long a worker counts as there after it has said so."""
 
@@ -29,7 +32,7 @@ class Census:
     runnable: int
     ahead_s: float
     workers: Counter[str]
-    ended: dict[tuple[str, str], int]
+    ended: dict[tuple[str, ...], float]
 
     @property
     def wait_s(self) -> float:
@@ -53,7 +56,7 @@ def census(registry: Registry, *, lease_s: float) -> Census:
         runnable=runnable,
         ahead_s=ahead_s,
         workers=Counter(name.partition(" ")[0] for name, _ in present),
-        ended={_outcome(name): round(times) for name, times in ended},
+        ended={_outcome(name): times for name, times in ended},
     )
 
 
@@ -69,7 +72,7 @@ def _ahead(ledger: Ledger, unheard: int) -> tuple[int, float]:
 def _running(registry: Registry, now: float, lease_s: float) -> Counter[str]:
     """Steps that are leased, by station: their jobs are cared for until the lease runs out, and no longer."""
     ledger = registry.ledger
-    job_ids = [job_id for job_id, _ in ledger.between("live", now, now + lease_s, MOST_RUNNING)]
+    job_ids = [job_id for job_id, _ in ledger.between("live", now, now + max(lease_s, LEASE_S), MOST_RUNNING)]
     products = ledger.get_all([f"at:{job_id}" for job_id in job_ids]) if job_ids else []
     steps = [(job_id, product) for job_id, product in zip(job_ids, products, strict=True) if product]
     return Counter(
@@ -77,6 +80,6 @@ def _running(registry: Registry, now: float, lease_s: float) -> Counter[str]:
     )
 
 
-def _outcome(name: str) -> tuple[str, str]:
+def _outcome(name: str) -> tuple[str, ...]:
     state, _, code = name.partition(" ")
     return state, code

@@ -68,10 +68,8 @@ class MemoryLedger:
 
     def between(self, name: str, low: float, high: float, limit: int) -> list[tuple[str, float]]:
         with self.changed:
-            scores = dict(self.indices[name])
-        return [(member, scores[member]) for member in self._ranked(name, high) if scores.get(member, low) > low][
-            :limit
-        ]
+            scores = sorted((score, member) for member, score in self.indices[name].items() if low < score <= high)
+        return [(member, score) for score, member in scores[:limit]]
 
     def size(self, name: str, high: float = inf) -> int:
         return len(self._ranked(name, high))

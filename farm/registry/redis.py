@@ -97,7 +97,7 @@ class RedisLedger:
         return [(member, float(score)) for member, score in found]
 
     def size(self, name: str, high: float = inf) -> int:
-        return cast(int, self.redis.zcount(PREFIX + name, "-inf", high))
+        return self.redis.zcount(PREFIX + name, "-inf", high)
 
     def now(self) -> float:
         """The broker's clock. It is not asked each time: that would be every fifth request of a job."""
