@@ -23,7 +23,7 @@ class Sums:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, disable_created_metrics
 
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs has no types
         self.registry = CollectorRegistry()
         self._metrics = {each.name: _made(each, self.registry) for each in METRICS if each.told_by == "worker"}
         self._outlet, self._inlet = os.pipe()
