@@ -7,7 +7,7 @@ import sys
 from typing import Any, NamedTuple, TextIO, cast
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_init, setup_logging
 from celery.utils.log import LoggingProxy
 from kombu import Exchange, Queue
 
@@ -115,6 +115,7 @@ def reliability(settings: Settings) -> dict[str, Any]:
     }
 
 
+@celeryd_init.connect  # a worker warns of this and that before it sets logging up
 @setup_logging.connect
 def _log_json_lines(**_: Any) -> None:
     """What libraries print becomes lines too."""

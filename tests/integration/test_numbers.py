@@ -79,10 +79,8 @@ def one(samples: Samples, name: str, **labels: str) -> float:
 
 
 def lines(house: House, queue: str) -> list[dict[str, Any]]:
-    """What a worker has written once its logs were set up; Celery complains of root before that."""
-    written = house.log(queue).read_text().splitlines()
-    begun = next(number for number, line in enumerate(written) if line.startswith("{"))
-    return [json.loads(line) for line in written[begun:]]
+    """All that a worker has written."""
+    return [json.loads(line) for line in house.log(queue).read_text().splitlines()]
 
 
 def test_a_job_leaves_every_number_that_the_dashboard_and_the_alerts_ask_for(
