@@ -8,6 +8,7 @@ import signal
 import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +199,37 @@ def test_a_worker_whose_port_is_taken_works_and_says_so(house: House, farm: Farm
         assert farm.submit({**small, "max_frame_num": 21}).result(timeout_s=280).status == "success"
 
     assert "numbers_not_served" in [line["event"] for line in lines(house, "cpu")]
+
+
+def listener(port: int) -> str:
+    """The system's number of the socket that listens on a port."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    (number,) = [row[9] for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"]
+    return f"socket:[{number}]"
+
+
+def test_a_child_does_not_hold_its_workers_port(house: House, farm: Farm, small: dict[str, Any]) -> None:
+    worker = house.children["gpu"].pid
+    before = children_of(worker)
+    for child in before:
+        os.kill(child, signal.SIGKILL)
+    farm.submit({**small, "max_frame_num": 21}).result(timeout_s=280)
+
+    held = {
+        pid: {os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_symlink()}
+        for pid in (worker, *children_of(worker))
+    }
+
+    there = listener(port_of(house, "gpu"))
+    assert set(before).isdisjoint(held)
+    assert [pid for pid, files in held.items() if there in files] == [worker]
+
+
+def test_a_worker_that_is_sent_away_takes_its_leave(house: House) -> None:
+    house.children["gpu"].terminate()
+    house.children["gpu"].wait(60)
+
+    assert one(of_farm(house), "farm_workers", queue="gpu") == 0
+
+    house.replace_dead(lambda _: None)
+    assert eventually(lambda: one(of_farm(house), "farm_workers", queue="gpu") == 1)
