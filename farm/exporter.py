@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def serve(numbers: Collector, address: tuple[str, int]) -> WSGIServer:
     """Serves numbers at http://HOST:PORT/metrics from a thread; OSError if that cannot be."""
     from prometheus_client import CollectorRegistry, start_http_server
 
-    registry = CollectorRegistry(auto_describe=False)
+    registry = CollectorRegistry()
     registry.register(numbers)
     host, port = address
     server, _ = start_http_server(port, host, registry)
@@ -62,10 +62,6 @@ class FarmNumbers:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry = open_registry(settings.broker_address)
-
-    def describe(self) -> Iterable[Family]:
-        """Nothing: else each would be looked up once more, when they are registered."""
-        return ()
 
     def collect(self) -> Iterator[Family]:
         try:

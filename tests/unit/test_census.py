@@ -188,3 +188,9 @@ def test_a_forgotten_job_leaves_nothing_ahead(registry):
     hear(registry, "a", 100)
     registry.forget("a", ["embed"])
     assert look(registry).runnable == 0
+
+
+def test_a_job_whose_chunks_are_made_does_not_make_the_others_look_shorter(registry):
+    hear(registry, "a", 100)
+    hear(registry, "b", 0)
+    assert look(registry).ahead_s == 100
