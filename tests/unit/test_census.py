@@ -194,3 +194,9 @@ def test_a_job_whose_chunks_are_made_does_not_make_the_others_look_shorter(regis
     hear(registry, "a", 100)
     hear(registry, "b", 0)
     assert look(registry).ahead_s == 100
+
+
+def test_a_step_that_pauses_before_it_is_tried_again_does_not_run(registry):
+    registry.add("a", REQUEST)
+    registry.give_back(take(registry, "a", "embed"), after_s=5)
+    assert look(registry).running == {}

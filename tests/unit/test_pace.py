@@ -20,8 +20,8 @@ GIVEN = {"prompt": "x", "cond_video": "https://example.org/face.png", "cond_audi
         ({"sample_text_guide_scale": 1.0}, 40 * 2 * 3.93 + 3.6),
         ({"sample_text_guide_scale": 1.0, "sample_audio_guide_scale": 1.0}, 40 * 3.93 + 3.6),
         ({"size": "infinitetalk-720"}, 40 * 3 * 13.2 + 8.3),
-        ({"cond_audio": TWO}, 40 * 3 * 4.12 + 3.6),
-        ({"cond_audio": TWO, "size": "infinitetalk-720"}, 40 * 3 * 13.2 + 8.3),
+        ({"cond_audio": TWO, "audio_type": "para"}, 40 * 3 * 4.12 + 3.6),
+        ({"cond_audio": TWO, "audio_type": "para", "size": "infinitetalk-720"}, 40 * 3 * 13.2 + 8.3),
         ({"frame_num": 41}, (40 * 3 * 3.93 + 3.6) * 41 / 81),
     ],
 )
