@@ -31,6 +31,11 @@ def follow(job: Job, console: Console) -> JobStatus:
     return job.status()
 
 
+def stage(event: Event) -> str:
+    """What is being done, in words; which chunk it is done to, `detail` tells."""
+    return event.stage.split("_")[2] if "chunk" in event.details else event.stage.replace("_", " ")
+
+
 def detail(event: Event) -> str:
     """The chunk and the step, counted from 1 as people do, and the time that is left."""
     told = event.details
@@ -55,8 +60,7 @@ def _draw(job: Job, console: Console) -> None:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("queued", total=100, detail="")
         for event in job.events():
-            name = event.stage.replace("_", " ") if "chunk" not in event.details else event.stage.split("_")[2]
-            progress.update(bar, description=f"{name:20}", completed=event.pct, detail=detail(event))
+            progress.update(bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event))
 
 
 @contextmanager

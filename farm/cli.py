@@ -114,6 +114,26 @@ def _serve_numbers(settings: Settings) -> None:
 
 
 @cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="the address to listen on")
+@click.option("--port", default=7860, show_default=True, type=click.IntRange(0, 65535), help="0 = any that is free")
+def ui(host: str, port: int) -> None:
+    """Serve a page on which people make videos, until Ctrl-C.
+
+    Beyond this machine only with FARM_UI_AUTH=user:password. Example: farm ui --port 8000
+    """
+    from farm.ui.serve import open_page
+
+    _end_on_signals()
+    farm = Farm()
+    try:
+        with open_page(farm, host=host, port=port, auth=farm.place.settings.ui_auth) as address:
+            click.echo(f"the page is at {address}; Ctrl-C ends it")
+            signal.pause()
+    except KeyboardInterrupt:
+        click.echo("the page is gone")
+
+
+@cli.command()
 @click.argument("queue", type=click.Choice(["cpu", "gpu"]))
 def worker(queue: Any) -> None:
     """Run one worker in this process's place. Example: farm worker gpu"""

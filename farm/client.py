@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice, takewhile
@@ -22,6 +23,7 @@ from farm.settings import Settings
 from farm.steps import archive
 from farm.steps.archive import close
 from farm.steps.place import Place, open_place
+from farm.steps.playlist import mirror
 from farm.steps.recover import Recovered, recover
 from farm.steps.route import FIRST, Step
 from farm.steps.sweep import Waste, waste
@@ -184,6 +186,16 @@ class Job:
         """Where a player finds what is made so far, an HLS playlist that grows; None before the first chunk."""
         key = keys.playlist(self.id)
         return None if self.place.store.size(key) is None else self.place.store.url(key)
+
+    def mirror(self, folder: Path) -> Path | None:
+        """Lays what is made so far into a folder of its own, for a player that cannot read the store.
+
+        Returns the playlist there, which names only files of that folder; None while there is nothing. Call it again as
+        the video grows: only what is new is fetched.
+        """
+        with suppress(KeyError):  # cleared away after its end: the finished video is what remains
+            return mirror(self.place, self.id, folder)
+        return None
 
     def cancel(self, by: str = "the caller") -> bool:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""

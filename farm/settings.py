@@ -116,6 +116,10 @@ class Settings(BaseModel):
         (), description="private networks that URLs may point into, with commas between, for example 10.1.0.0/16"
     )
 
+    ui_auth: str | None = Field(
+        None, repr=False, description="user:password of the page; needed where others than this machine reach it"
+    )
+
     @field_validator("fetch_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from itertools import takewhile
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from farm.errors import FarmError
@@ -56,13 +58,44 @@ def publish(place: Place, job_id: str, chunks: int) -> bool:
 
 def playlist(place: Place, job_id: str, chunks: int) -> str | None:
     """The text; None as long as there is nothing to watch."""
-    status, products = place.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
-    made = [goods for goods in takewhile(lambda goods: goods is not None, products) if goods]
+    made, closed = _made(place, job_id, chunks)
+    return _text(place, job_id, made, closed=closed) if made else None
+
+
+def mirror(place: Place, job_id: str, folder: Path) -> Path | None:
+    """Lays what can be watched so far into a folder of the job's own, the playlist last; None if there is nothing.
+
+    What lies there already is not fetched again.
+    """
+    embedded = place.registry.product(job_id, "embed")
+    made, closed = _made(place, job_id, embedded["chunks"]) if embedded else ([], False)
     if not made:
         return None
-    closed = len(made) == chunks or status.ended
+    own = [{**goods, "links": {name: goods[name] for name in ("init", "segment")}} for goods in made]
+    for key in {key for goods in own for key in goods["links"].values()}:
+        if not (folder / key).is_file():
+            _write(folder / key, place.store.get(key))
+    return _write(folder / "playlist.m3u8", _text(place, job_id, own, closed=closed).encode())
+
+
+def _made(place: Place, job_id: str, chunks: int) -> tuple[list[dict[str, Any]], bool]:
+    """The goods of the chunks up to the first that is missing, and whether no more will come."""
+    status, products = place.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
+    made = [goods for goods in takewhile(lambda goods: goods is not None, products) if goods]
+    return made, len(made) == chunks or status.ended
+
+
+def _text(place: Place, job_id: str, made: list[dict[str, Any]], *, closed: bool) -> str:
     head = HEAD.format(longest_s=ceil(place.registry.request(job_id).frame_num / FPS))
     return head + "".join(_lines(made)) + (END if closed else "")
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """A file that is complete or not there, however many write it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    part.write_bytes(content)
+    return part.replace(path)
 
 
 def _init(work: Work, init: bytes) -> str:

@@ -54,7 +54,8 @@ def monitor(house: House) -> Iterator[Monitor]:
 
 @contextmanager
 def gpu_worker_off(house: House) -> Iterator[None]:
-    """No worker of the gpu queue while the block runs."""
+    """No worker of the gpu queue while the block runs. It dies idle: what it had in hand would stay unacknowledged."""
+    eventually(lambda: waiting(house) == 0)
     os.killpg(house.children["gpu"].pid, signal.SIGKILL)
     house.children["gpu"].wait()
     try:

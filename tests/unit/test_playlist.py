@@ -63,6 +63,14 @@ def chunk(place: Place, number: int, *, init: str = "init.mp4", frames: int = 81
     commit(place, Step("generate", number), links=links, frames=frames)
 
 
+def stored(place: Place, number: int) -> None:
+    """Makes a chunk's product with what it names."""
+    names = {"init": "jobs/a/generate-0000/0001/init.mp4", "segment": f"jobs/a/generate-{number:04d}/0001/segment.m4s"}
+    for key in names.values():
+        place.store.put(key, key.encode())
+    commit(place, Step("generate", number), links={"init": "signed:1", "segment": "signed:2"}, frames=81, **names)
+
+
 def lines(place: Place) -> list[str]:
     return place.store.get(keys.playlist("a")).decode().splitlines()
 
@@ -270,3 +278,33 @@ def test_a_long_videos_asks_no_more_of_the_registry_than_a_short_ones(tmp_path, 
     place = Place(Settings(home=tmp_path), MemoryStore(), open_registry(broker))
     few = looks(broker, place, chunks=3)
     assert looks(broker, place, chunks=30) <= few
+
+
+def test_a_mirror_needs_nothing_but_its_folder_whatever_the_stores_links_are(place, tmp_path):
+    stored(place, 0)
+    mirrored = Job(place, "a").mirror(tmp_path / "m")
+    names = [line for line in mirrored.read_text().splitlines() if not line.startswith("#")]
+    assert names == ["jobs/a/generate-0000/0001/segment.m4s"]
+    assert '#EXT-X-MAP:URI="jobs/a/generate-0000/0001/init.mp4"' in mirrored.read_text()
+    for name in (*names, "jobs/a/generate-0000/0001/init.mp4"):
+        assert (mirrored.parent / name).read_text() == name
+
+
+def test_a_mirror_grows_and_fetches_only_what_is_new(place, tmp_path):
+    stored(place, 0)
+    first = Job(place, "a").mirror(tmp_path / "m")
+    place.store.delete("jobs/a/generate-0000/0001/segment.m4s")
+    for number in (1, 2):
+        stored(place, number)
+    grown = Job(place, "a").mirror(tmp_path / "m")
+    assert grown == first
+    assert (grown.read_text().count("segment.m4s"), grown.read_text().splitlines()[-1]) == (3, END)
+
+
+def test_there_is_no_mirror_of_nothing_or_of_what_was_cleared_away(place, tmp_path):
+    assert Job(place, "a").mirror(tmp_path / "m") is None
+    stored(place, 0)
+    place.store.delete("jobs/a/generate-0000/0001/segment.m4s")
+    assert Job(place, "a").mirror(tmp_path / "m") is None
+    place.registry.add("b", JobRequest.parse(GIVEN))
+    assert Job(place, "b").mirror(tmp_path / "m") is None, "nobody knows yet how many chunks it has"

@@ -1,0 +1,66 @@
+// Boxes over the face, drawn with the mouse or a finger. props.value: {face: URL, video: bool, person1, person2}, each
+// box [x_min, y_min, x_max, y_max] in pixels of the source. The first drag is the first speaker's, the next the second's.
+const find = (name) => element.querySelector(name);
+let corner = null;
+
+function sizeOf(face) {
+  return [face.naturalWidth || face.videoWidth || 1, face.naturalHeight || face.videoHeight || 1];
+}
+
+function place(event) {
+  const face = find(".face"), [width, height] = sizeOf(face), shown = face.getBoundingClientRect();
+  const within = (at, length) => Math.min(Math.max(at, 0), 1) * length;
+  return [
+    Math.round(within((event.clientX - shown.left) / shown.width, width)),
+    Math.round(within((event.clientY - shown.top) / shown.height, height)),
+  ];
+}
+
+function box(event) {
+  const [x, y] = place(event);
+  return [Math.min(corner[0], x), Math.min(corner[1], y), Math.max(corner[0], x), Math.max(corner[1], y)];
+}
+
+function draw(svg, { person1, person2 }) {
+  const thick = svg.viewBox.baseVal.width / 150;
+  svg.innerHTML = [person1, person2].map((each, index) => each ? `<rect x="${each[0]}" y="${each[1]}"
+    width="${each[2] - each[0]}" height="${each[3] - each[1]}" class="person${index + 1}" stroke-width="${thick}"/>
+    <text x="${each[0] + 3 * thick}" y="${each[1] + 8 * thick}" font-size="${8 * thick}" class="person${index + 1}"
+    >${index + 1}</text>` : "").join("");
+}
+
+function next(value) {
+  return value.person1 && !value.person2 ? { person2: null } : { person1: null, person2: null };
+}
+
+function shownFace() {
+  const face = find(".face"), svg = find("svg");
+  if (face && svg && sizeOf(face)[0] > 1) {
+    svg.setAttribute("viewBox", `0 0 ${sizeOf(face).join(" ")}`);
+    draw(svg, props.value);
+  }
+}
+
+for (const ready of ["load", "loadeddata"]) element.addEventListener(ready, shownFace, true);
+element.addEventListener("error", () => find(".face")?.remove(), true);
+
+element.addEventListener("pointerdown", (event) => {
+  if (!props.open || !find(".face") || !event.target.closest(".stage")) return;
+  event.preventDefault();
+  corner = place(event);
+});
+element.addEventListener("pointermove", (event) => {
+  if (!corner) return;
+  const key = props.value.person1 && !props.value.person2 ? "person2" : "person1";
+  draw(find("svg"), { ...props.value, ...next(props.value), [key]: box(event) });
+});
+window.addEventListener("pointerup", (event) => {
+  if (!corner) return;
+  const key = props.value.person1 && !props.value.person2 ? "person2" : "person1", drawn = box(event);
+  corner = null;
+  if (drawn[2] > drawn[0] && drawn[3] > drawn[1]) {
+    props.value = { ...props.value, ...next(props.value), [key]: drawn };
+    trigger("change");
+  }
+  shownFace();
+});

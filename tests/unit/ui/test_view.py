@@ -1,0 +1,45 @@
+"""How a job looks on the page."""
+
+from __future__ import annotations
+
+from farm.job import JobStatus
+from farm.ui import view
+
+NOW = {"job_id": "a", "created_at": 0.0, "updated_at": 0.0}
+
+
+def status(**fields):
+    return JobStatus.model_validate({"state": "running", "stage": "queued", "pct": 0.0, "details": {}, **NOW, **fields})
+
+
+def test_a_running_job_shows_chunk_step_and_time():
+    details = {"chunk": 1, "chunks": 4, "step": 3, "steps": 40, "eta_s": 71.6}
+    bar = view.bar(status(stage="chunk_1_sampling_7", pct=31.4, details=details))
+    assert "31 % · sampling · chunk 2 of 4, step 3 of 40, 72 s left" in bar
+    assert 'aria-valuenow="31"' in bar
+
+
+def test_a_failure_is_said_with_its_reason_and_as_text_alone():
+    error = {
+        "code": "E_X",
+        "message": "<b>no</b>",
+        "retryable": False,
+        "at_stage": "mux",
+        "cause_class": "",
+        "cause_message": "",
+    }
+    bar = view.bar(status(state="error", result={"job_id": "a", "status": "error", "error": error}))
+    assert '<p role="alert"><b>E_X</b> &lt;b&gt;no&lt;/b&gt;</p>' in bar
+
+
+def test_a_video_shows_what_is_to_be_said_about_it():
+    bar = view.bar(
+        status(state="success", pct=100.0, result={"job_id": "a", "status": "success", "warnings": ("cut at 81",)})
+    )
+    assert "100 % · success" in bar
+    assert "<p>cut at 81</p>" in bar
+
+
+def test_a_line_of_the_list_says_what_and_how_far():
+    assert view.line(status(pct=12.6), "a man") == "a man · running 13 % · a"
+    assert view.line(status(state="queued"), "a man") == "a man · queued · a"
