@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import logging
+import sys
+from typing import Any, NamedTuple, TextIO, cast
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import celeryd_init, setup_logging
+from celery.utils.log import LoggingProxy
 from kombu import Exchange, Queue
 
 from farm import telemetry
@@ -29,6 +32,9 @@ DESKS = {
     "reap": Desk("farm.reap", "cpu", "tasks.reap"),
 }
 
+ASIDE = {"tasks.numbers", "tasks.presence"}
+"""What workers do besides."""
+
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 """Message priority on Redis, where 0 goes first."""
 
@@ -39,7 +45,9 @@ SKEW_S = 3600
 def make_app(settings: Settings) -> Celery:
     """The application of a client, a worker or beat; all of them share these settings."""
     app = Celery(
-        "infinitetalk-farm", broker=settings.broker_address, include=sorted({desk.module for desk in DESKS.values()})
+        "infinitetalk-farm",
+        broker=settings.broker_address,
+        include=sorted({desk.module for desk in DESKS.values()} | ASIDE),
     )
     app.conf.update(reliability(settings))
     return app
@@ -108,6 +116,10 @@ def reliability(settings: Settings) -> dict[str, Any]:
     }
 
 
+@celeryd_init.connect  # a worker warns of this and that before it sets logging up
 @setup_logging.connect
 def _log_json_lines(**_: Any) -> None:
+    """What libraries print becomes lines too."""
     telemetry.configure()
+    printed = LoggingProxy(logging.getLogger("printed"), logging.INFO)
+    sys.stdout = sys.stderr = cast(TextIO, printed)

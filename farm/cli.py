@@ -69,10 +69,48 @@ def up() -> None:
     click.echo("starting broker and workers ...")
     try:
         with open_house(settings) as house:
+            if settings.metrics_address:
+                _serve_numbers(house.settings)
             click.echo(f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it")
             house.look_after(click.echo)
     except KeyboardInterrupt:
         click.echo("the farm is down")
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="print them once instead")
+def metrics(once: bool) -> None:
+    """Serve the farm's numbers to Prometheus at FARM_METRICS_ADDRESS, until Ctrl-C.
+
+    They are looked up in the broker whenever they are asked for. Workers serve their own, where they have that setting.
+
+    Example: FARM_METRICS_ADDRESS=0.0.0.0:9464 farm metrics
+    """
+    from farm.exporter import FarmNumbers, text
+
+    _end_on_signals()
+    settings = Settings.load(os.environ)
+    if once:
+        click.echo(text(FarmNumbers(settings)), nl=False)
+        return
+    _serve_numbers(settings)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        click.echo("no numbers any more")
+
+
+def _serve_numbers(settings: Settings) -> None:
+    from farm.exporter import FarmNumbers, serve
+
+    if settings.metrics_at is None:
+        raise InvalidInput("FARM_METRICS_ADDRESS: not set; allowed: PORT or HOST:PORT")
+    try:
+        serve(FarmNumbers(settings), settings.metrics_at)
+    except OSError as error:
+        said = error.strerror or error
+        raise InvalidInput(f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {said}") from error
+    click.echo("numbers at http://{}:{}/metrics".format(*settings.metrics_at))
 
 
 @cli.command()

@@ -20,6 +20,9 @@ OLDER = {
 }
 """Names that farms before this one used; a FARM_ variable goes before them."""
 
+MOST_PORT = 65_533
+"""The highest port that leaves room for those of the workers of `farm up`."""
+
 
 def _secret(value: str) -> str:
     key_of(value)
@@ -107,6 +110,11 @@ class Settings(BaseModel):
     grace_s: float = Field(
         20, gt=0, description="seconds after SIGTERM in which a worker stops by itself; then what it does is broken off"
     )
+    metrics_address: str | None = Field(
+        None,
+        pattern=r"^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
+        description="PORT or HOST:PORT of a process's numbers for Prometheus, 127.0.0.1 without a host; unset = none",
+    )
     max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video, in bytes")
     max_sound_bytes: int = Field(50_000_000, ge=1, description="largest sound, in bytes")
     fetch_timeout_s: float = Field(300, gt=0, description="seconds that one download may take in all")
@@ -153,6 +161,21 @@ class Settings(BaseModel):
         if not all(name.strip() and file.strip() for name, _, file in pairs):
             raise ValueError("every adapter is NAME=FILE")
         return [(name.strip(), Path(file.strip()).expanduser()) for name, _, file in pairs]
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _port(cls, value: str | None) -> str | None:
+        if value is not None and not 0 < int(value.rpartition(":")[2]) <= MOST_PORT:
+            raise ValueError(f"the port is not one of 1 to {MOST_PORT}")
+        return value
+
+    @property
+    def metrics_at(self) -> tuple[str, int] | None:
+        """Host and port where numbers are told; None if nowhere."""
+        if self.metrics_address is None:
+            return None
+        host, _, port = self.metrics_address.rpartition(":")
+        return host.strip("[]") or "127.0.0.1", int(port)
 
     @property
     def folder(self) -> Path:

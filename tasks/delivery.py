@@ -7,14 +7,14 @@ from typing import Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from celery.signals import task_received
+from celery.signals import task_postrun, task_prerun, task_received
 from celery.worker.request import Request
 
 from farm.steps.attempt import perform
 from farm.steps.place import Place, open_place
 from farm.steps.route import NOTIFY, Step
 from farm.steps.work import Drained
-from farm.telemetry import log
+from farm.telemetry import JOB, about, log
 from farm.workflow import tickets
 from tasks import app, settings
 from tasks.drain import leaving
@@ -26,8 +26,22 @@ def place() -> Place:
     return open_place(settings)
 
 
+class InHand(Request):
+    """A message as its worker sees it, whose lines are about its job: that its child died, or was late."""
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        with about(self.args[0]):
+            super().on_timeout(soft, timeout)
+
+    def on_failure(self, *args: Any, **kwargs: Any) -> Any:
+        with about(self.args[0]):
+            return super().on_failure(*args, **kwargs)
+
+
 class Ticket(Task):
     """A message of the chain; when one has succeeded, Celery has sent the next."""
+
+    Request = "tasks.delivery:InHand"
 
     def on_success(self, retval: str, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if product := getattr(self.request, "sends", None):
@@ -42,7 +56,19 @@ def _note_arrival(request: Request, **_: Any) -> None:
     if isinstance(request.task, Ticket):
         job_id, *chunk = request.args
         step = Step(request.name.removeprefix("farm."), *chunk)
-        place().registry.arrived(job_id, step.product, window_s=settings.lease_s)
+        with about(job_id):
+            place().registry.arrived(job_id, step.product, window_s=settings.lease_s)
+
+
+@task_prerun.connect
+def _begin(task: Task, args: tuple[Any, ...], **_: Any) -> None:
+    """What Celery says of a task, of its failure for instance, comes after the step is done."""
+    JOB.set(args[0] if isinstance(task, Ticket) else None)
+
+
+@task_postrun.connect
+def _end(**_: Any) -> None:
+    JOB.set(None)
 
 
 def revoke(task: Task) -> NoReturn:
@@ -62,7 +88,7 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
         after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
-    log("ticket_done", job_id=job_id, task_id=task.request.id, sends=after and after.product)
+    log("ticket_done", task_id=task.request.id, sends=after and after.product)
     rest = task.request.chain = task.request.chain or []  # a message that ends its chain has none
     if after is None:
         if step != NOTIFY and place().registry.job(job_id).state == "cancelled":

@@ -2,7 +2,7 @@
 
 from farm.app import DESKS
 from farm.steps.attempt import due
-from farm.telemetry import log
+from farm.telemetry import about, log
 from farm.workflow import send
 from tasks import app
 from tasks.delivery import place
@@ -13,8 +13,9 @@ def reap() -> int:
     """How many jobs had to be rung for."""
     rung = 0
     for job_id in place().registry.idle():
-        if step := due(place(), job_id):
-            log("rung_again", job_id=job_id, product=step.product)
-            send(app, place(), job_id, step)
-            rung += 1
+        with about(job_id):
+            if step := due(place(), job_id):
+                log("rung_again", product=step.product)
+                send(app, place(), job_id, step)
+                rung += 1
     return rung

@@ -9,13 +9,8 @@ from pathlib import Path
 from farm.batch.rows import Row
 from farm.client import local
 from farm.job import JobRequest
+from farm.pace import chunk_s
 from farm.plan import FPS, Plan
-
-PASS_S = {("infinitetalk-480", 1): 3.93, ("infinitetalk-480", 2): 4.12, ("infinitetalk-720", 1): 13.2}
-"""Seconds of one pass of the model over 81 frames by size and speakers, as measured on an H100 (docs/lab-log.md)."""
-
-DECODE_S = {"infinitetalk-480": 3.6, "infinitetalk-720": 8.3}
-MEASURED_FRAMES = 81
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ def forecast(row: Row) -> Forecast:
     longest = request.frame_num if request.mode == "clip" else request.max_frame_num
     frames = min(max(1, int(seconds * FPS)), longest)
     chunks = Plan(frames, request.frame_num, request.motion_frame).chunks
-    return Forecast(frames, chunks, chunks * _chunk_s(request))
+    return Forecast(frames, chunks, chunks * chunk_s(request))
 
 
 def _seconds(request: JobRequest) -> float | None:
@@ -64,10 +59,3 @@ def _look(field: str, source: str) -> float | None:
         expect_visual(content, field=field)
         return None
     return expect_sound(content, field=field).seconds
-
-
-def _chunk_s(request: JobRequest) -> float:
-    pass_s = PASS_S.get((request.size, request.speakers), PASS_S[request.size, 1])
-    passes = 3 if request.sample_text_guide_scale != 1 else 2 if request.sample_audio_guide_scale != 1 else 1
-    share = request.frame_num / MEASURED_FRAMES
-    return share * (request.sample_steps * passes * pass_s + DECODE_S[request.size])

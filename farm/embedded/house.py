@@ -76,7 +76,7 @@ class House:
 
     def _start(self, queue: QueueName) -> None:
         command = worker_command(queue, self.settings, application=self.application)
-        self.children[queue] = spawn(command, log=self.log(queue), environ=_environ(self.settings))
+        self.children[queue] = spawn(command, log=self.log(queue), environ=_environ(queue, self.settings))
 
 
 @contextmanager
@@ -113,7 +113,10 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _environ(settings: Settings) -> dict[str, str]:
-    """What a worker needs to see the same settings, whatever its working folder."""
+def _environ(queue: QueueName, settings: Settings) -> dict[str, str]:
+    """What a worker needs to see the same settings, whatever its working folder, and a port for its numbers."""
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
+    if settings.metrics_at:
+        host, port = settings.metrics_at
+        ours[PREFIX + "METRICS_ADDRESS"] = f"{f'[{host}]' if ':' in host else host}:{port + 1 + QUEUES.index(queue)}"
     return worker_environ({**os.environ, **ours})

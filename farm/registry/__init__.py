@@ -40,14 +40,16 @@ SENDING_S = 15.0
 
 @dataclass(frozen=True)
 class Also:
-    """What comes to be at the moment of a swap: texts, events behind those of their stream, members of indices, and
-    new scores of members that an index has.
+    """What comes to be at the moment of a swap: texts, events behind those of their stream, members of indices, new
+    scores of members that an index has, members that are counted once more, and members that are `gone`.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     events: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     scores: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    counted: Mapping[str, str] = field(default_factory=dict)
+    gone: Mapping[str, str] = field(default_factory=dict)
 
 
 ALONE = Also()
@@ -62,9 +64,16 @@ class Ledger(Protocol):
 
     def delete(self, key: str) -> None: ...
     def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]: ...
+    def index(self, name: str, member: str, score: float) -> None: ...
     def unindex(self, name: str, member: str) -> None: ...
     def highest(self, name: str, start: int, limit: int) -> list[str]: ...
     def up_to(self, name: str, score: float) -> list[str]: ...
+    def between(self, name: str, low: float, high: float, limit: int) -> list[tuple[str, float]]:
+        """Members whose score is above `low` and not above `high`, with it, the lowest first."""
+
+    def size(self, name: str, high: float = inf) -> int:
+        """How many members have a score that is not above `high`."""
+
     def now(self) -> float: ...
 
 
@@ -76,6 +85,24 @@ class Lease:
     product: str
     fence: int
     attempts: int
+    took_over: bool = False
+    """Whether the attempt before fell silent."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a product tells of its job: the seconds of an H100 that its chunks still take as forecast, and how many
+    times the forecast this one took; None where it does not tell.
+    """
+
+    ahead_s: float | None = None
+    pace: float | None = None
+
+
+UNTOLD = Outlook()
+
+UNHEARD = -1.0
+"""What is ahead of a job whose sound nobody has heard yet."""
 
 
 class Registry:
@@ -106,6 +133,7 @@ class Registry:
             members={
                 "jobs": (job_id, status.created_at),
                 **({"live": (job_id, 0)} if untold or not status.ended else {}),
+                **({} if status.ended else {"ahead": (job_id, UNHEARD)}),
             },
         )
         return self.ledger.swap(f"job:{job_id}", None, status.model_dump_json(), also) is None
@@ -208,7 +236,7 @@ class Registry:
         key = request and f"idempotency:{JobRequest.model_validate_json(request).idempotency_key}"
         if key and self._read(key) == [job_id]:
             self.ledger.delete(key)
-        for index in ("live", "jobs"):
+        for index in ("live", "ahead", "jobs"):
             self.ledger.unindex(index, job_id)
         for name in (*(_key(job_id, product) for product in products), *_records(job_id)):
             self.ledger.delete(name)
@@ -266,6 +294,7 @@ class Registry:
             if "goods" in record or record.get("lease_until", 0) > now:
                 return None
             fence = {"fence": record.get("fence", 0) + 1, "attempts": record.get("attempts", 0) + 1}
+            fence["took_over"] = record.get("lease_until", 0) > 0  # whoever gives it back leaves 0
             return {**record, **fence, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
 
         record = self._change_product(job_id, product, leased, {f"at:{job_id}": product})
@@ -273,7 +302,7 @@ class Registry:
             return None
         if record["attempts"] > max_attempts:
             raise WorkerLost(f"{product}: {max_attempts} workers died on it one after the other; it is not tried again")
-        return Lease(job_id, product, record["fence"], record["attempts"])
+        return Lease(job_id, product, record["fence"], record["attempts"], record["took_over"])
 
     def unring(self, job_id: str, product: str) -> None:
         """Lets the next one ring who comes: the message for a product could not be sent."""
@@ -292,9 +321,9 @@ class Registry:
         change = {"attempts": attempts, "lease_until": 0, "rung_until": self.ledger.now() + after_s}
         return self._if_mine(lease, change)
 
-    def commit(self, lease: Lease, goods: Record) -> bool:
+    def commit(self, lease: Lease, goods: Record, outlook: Outlook = UNTOLD) -> bool:
         """Makes an attempt's goods the product; False when its fence is no longer the highest."""
-        return self._if_mine(lease, {"goods": goods, "lease_until": 0, "made_at": self.ledger.now()})
+        return self._if_mine(lease, {"goods": goods, "lease_until": 0, "made_at": self.ledger.now()}, outlook)
 
     def remember(self, job_id: str, product: str, *, fence: int, goods: Record | None = None) -> None:
         """Enters what is known of a lost product: its goods, or a fence that no attempt has had; never over goods."""
@@ -314,6 +343,15 @@ class Registry:
         fence = record.get("fence", 0)
         return bool(attempt != fence if "goods" in record else attempt < fence)
 
+    def rung_at(self, products: Sequence[tuple[str, str]]) -> list[float | None]:
+        """When the message for each product of a job was sent last, on the ledger's clock; None if nobody knows."""
+        return [record.get("rung_at") for record in self._products(products)]
+
+    def leased(self, products: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether somebody works on each product of a job."""
+        now = self.ledger.now()
+        return [record.get("lease_until", 0) > now for record in self._products(products)]
+
     def waited_s(self, job_id: str, product: str) -> float:
         """Seconds between the last message for a product and its lease."""
         record = self._product(job_id, product)
@@ -327,23 +365,49 @@ class Registry:
         """The product that was taken last."""
         return self._read(f"at:{job_id}")[0]
 
-    def _if_mine(self, lease: Lease, change: Record) -> bool:
+    # Workers
+
+    def present(self, worker: str) -> None:
+        """Notes that a worker is there now; its name begins with its queue and a space."""
+        self.ledger.index("workers", worker, self.ledger.now())
+
+    def forget_workers(self, *, silent_s: float) -> None:
+        """Drops the names of workers that have said nothing for so long: those that were killed."""
+        for worker in self.ledger.up_to("workers", self.ledger.now() - silent_s):
+            self.absent(worker)
+
+    def absent(self, worker: str) -> None:
+        """Notes that a worker has gone."""
+        self.ledger.unindex("workers", worker)
+
+    def _if_mine(self, lease: Lease, change: Record, outlook: Outlook = UNTOLD) -> bool:
         def changed(record: Record) -> Record | None:
             mine = record.get("fence") == lease.fence and "goods" not in record
             return {**record, **change} if mine else None
 
-        return self._change_product(lease.job_id, lease.product, changed) is not None
+        texts = {} if outlook.pace is None else {"pace": f"{outlook.pace:.4g}"}
+        return self._change_product(lease.job_id, lease.product, changed, texts, outlook.ahead_s) is not None
+
+    def _products(self, products: Sequence[tuple[str, str]]) -> list[Record]:
+        keys = [_key(job_id, product) for job_id, product in products]
+        return [_record(text) for text in (self.ledger.get_all(keys) if keys else [])]
 
     def _product(self, job_id: str, product: str) -> Record:
         return _record(*self._read(_key(job_id, product)))
 
     def _change_product(
-        self, job_id: str, product: str, rule: Rule, texts: Mapping[str, str] = ALONE.texts
+        self,
+        job_id: str,
+        product: str,
+        rule: Rule,
+        texts: Mapping[str, str] = ALONE.texts,
+        ahead_s: float | None = None,
     ) -> Record | None:
-        """Changes a product's record, and with it until when nobody need look after its job."""
+        """Changes a product's record, until when nobody need look after its job, and what is ahead of that."""
+        ahead = {} if ahead_s is None else {"ahead": (job_id, ahead_s)}
 
         def scored(record: Record) -> Also:
-            return Also(texts, scores={"live": (job_id, _cared_for_until(record))})
+            return Also(texts, scores={"live": (job_id, _cared_for_until(record)), **ahead})
 
         return self._change(_key(job_id, product), rule, scored)
 
@@ -355,7 +419,14 @@ class Registry:
             return None if not job or job.get("result") else {**job, **moved(job), "updated_at": now}
 
         def told(job: Record) -> Also:
-            return Also(events=_told(job), scores={"live": (job_id, 0)} if job["result"] else {})
+            if not job["result"]:
+                return Also(events=_told(job))
+            return Also(
+                events=_told(job),
+                scores={"live": (job_id, 0)},
+                counted={"ended": f"{job['state']} {job['details'].get('code', '')}".strip()},
+                gone={"ahead": job_id},
+            )
 
         return self._change(f"job:{job_id}", rule, told) is not None
 

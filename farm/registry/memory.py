@@ -34,6 +34,10 @@ class MemoryLedger:
                 for name, (member, score) in also.scores.items():
                     if member in self.indices[name]:
                         self.indices[name][member] = score
+                for name, member in also.counted.items():
+                    self.indices[name][member] = self.indices[name].get(member, 0) + 1
+                for name, member in also.gone.items():
+                    self.indices[name].pop(member, None)
                 self.changed.notify_all()
             return found
 
@@ -48,6 +52,10 @@ class MemoryLedger:
             self.changed.wait_for(lambda: len(self.streams[key]) > start, timeout=wait_s)
             return [(str(place), text) for place, text in enumerate(self.streams[key][start:], start + 1)]
 
+    def index(self, name: str, member: str, score: float) -> None:
+        with self.changed:
+            self.indices[name][member] = score
+
     def unindex(self, name: str, member: str) -> None:
         with self.changed:
             self.indices[name].pop(member, None)
@@ -57,6 +65,14 @@ class MemoryLedger:
 
     def up_to(self, name: str, score: float) -> list[str]:
         return self._ranked(name, score)
+
+    def between(self, name: str, low: float, high: float, limit: int) -> list[tuple[str, float]]:
+        with self.changed:
+            scores = sorted((score, member) for member, score in self.indices[name].items() if low < score <= high)
+        return [(member, score) for score, member in scores[:limit]]
+
+    def size(self, name: str, high: float = inf) -> int:
+        return len(self._ranked(name, high))
 
     def now(self) -> float:
         return round(time.time(), 6)  # as Redis has it; a datetime holds no more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from math import inf
 from typing import Any, cast
 
 import redis
@@ -30,6 +31,7 @@ for place, key in ipairs(KEYS) do
   local verb, text, score = unpack(ARGV, 3 * place - 1, 3 * place + 1)
   if verb == 'SET' then redis.call('SET', key, text)
   elseif verb == 'XADD' then redis.call('XADD', key, '*', 'event', text)
+  elseif verb == 'ZREM' then redis.call('ZREM', key, text)
   else redis.call('ZADD', key, verb, score, text) end
 end
 return found
@@ -62,6 +64,8 @@ class RedisLedger:
             **{name: ("XADD", text, 0.0) for name, text in also.events.items()},
             **{name: ("NX", member, score) for name, (member, score) in also.members.items()},
             **{name: ("XX", member, score) for name, (member, score) in also.scores.items()},
+            **{name: ("INCR", member, 1.0) for name, member in also.counted.items()},
+            **{name: ("ZREM", member, 0.0) for name, member in also.gone.items()},
         }
         words: Iterator[Any] = chain.from_iterable(acts.values())
         found: Any = self._swap(keys=[PREFIX + name for name in acts], args=[old or "", *words])
@@ -74,6 +78,9 @@ class RedisLedger:
         streams: Any = self.redis.xread({PREFIX + key: position}, block=max(1, int(wait_s * 1000)))
         return [(place, fields["event"]) for _, entries in streams for place, fields in entries]
 
+    def index(self, name: str, member: str, score: float) -> None:
+        self.redis.zadd(PREFIX + name, {member: score})
+
     def unindex(self, name: str, member: str) -> None:
         self.redis.zrem(PREFIX + name, member)
 
@@ -84,6 +91,13 @@ class RedisLedger:
     def up_to(self, name: str, score: float) -> list[str]:
         members: Any = self.redis.zrangebyscore(PREFIX + name, "-inf", score)
         return list(members)
+
+    def between(self, name: str, low: float, high: float, limit: int) -> list[tuple[str, float]]:
+        found: Any = self.redis.zrangebyscore(PREFIX + name, f"({low}", high, start=0, num=limit, withscores=True)
+        return [(member, float(score)) for member, score in found]
+
+    def size(self, name: str, high: float = inf) -> int:
+        return self.redis.zcount(PREFIX + name, "-inf", high)
 
     def now(self) -> float:
         """The broker's clock. It is not asked each time: that would be every fifth request of a job."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from importlib import import_module
 from typing import Any
 
@@ -27,15 +29,17 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.job import Result
+from farm.metrics import add
 from farm.registry import SENDING_S, Lease
 from farm.steps.archive import close
+from farm.steps.numbers import count_made, outlook
 from farm.steps.place import Place
 from farm.steps.playlist import publish
 from farm.steps.route import FIRST, LAST, NOTIFY, Step, following
 from farm.steps.scratch import scratch_folder
 from farm.steps.work import Drained, Later, Work, stays
 from farm.store import keys
-from farm.telemetry import log
+from farm.telemetry import about, log
 
 FAILURES: dict[str, type[FarmError]] = {
     "download": DownloadFailed,
@@ -64,14 +68,23 @@ def perform(
     that ended the job, and Drained once `leaving` says that this worker is asked to go: then the message of this step
     is for another.
     """
+    with about(job_id):
+        return _perform(place, job_id, step, time_is_up, leaving)
+
+
+def _perform(
+    place: Place, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
+) -> Step | None:
     status, (goods, facts) = place.registry.look(job_id, [step.product, "embed"])
     if status.ended is not (step == NOTIFY):
         return None
-    if goods is None:
-        goods = _attempt(place, job_id, step, time_is_up, leaving)
+    chunks = (facts or {}).get("chunks", 0)
+    if goods is not None:
+        add("farm_duplicates_total", station=step.station, found="made")
+    else:
+        goods = _attempt(place, job_id, step, chunks, time_is_up, leaving)
     if goods is None:
         return None
-    chunks = (facts or {}).get("chunks", 0)
     if step.station == "generate":
         publish(place, job_id, chunks)
     after = following(step, chunks=chunks)
@@ -95,21 +108,22 @@ def due(place: Place, job_id: str) -> Step | None:
 
 
 def _attempt(
-    place: Place, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
+    place: Place, job_id: str, step: Step, chunks: int, time_is_up: type[Exception], leaving: Callable[[], bool]
 ) -> dict[str, Any] | None:
     """The product, if this attempt made it; None when another works on it, took it over or shall try again."""
     lease = _lease(place, job_id, step)
     if lease is None:
         return None
-    log("step_started", job_id=job_id, product=step.product, attempt=lease.attempts)
+    log("step_started", product=step.product, attempt=lease.attempts)
+    began = time.monotonic()
     try:
         goods = _make(place, step, lease, leaving)
     except Cancelled as stopped:
-        log("step_stopped", job_id=job_id, product=step.product, reason=stopped.message)
+        log("step_stopped", product=step.product, reason=stopped.message)
         return None
     except Later as later:
         place.registry.give_back(lease, after_s=later.after_s)
-        log("step_put_off", job_id=job_id, product=step.product, reason=str(later), again_in_s=later.after_s)
+        log("step_put_off", product=step.product, reason=str(later), again_in_s=later.after_s)
         return None
     except Exception as error:
         _settle(place, lease, step, _named(error, step, time_is_up))
@@ -117,9 +131,7 @@ def _attempt(
     except BaseException as stopped:  # the worker is being shut down; whoever comes next need not wait for the lease
         _hand_back(place, lease, step, stopped)
         raise
-    made = place.registry.commit(lease, goods)
-    log("step_made" if made else "step_outrun", job_id=job_id, product=step.product, **goods["timings"])
-    return goods if made else None
+    return goods if _commit(place, lease, step, goods, chunks, time.monotonic() - began) else None
 
 
 def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
@@ -127,10 +139,30 @@ def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
     # A call of a webhook cannot end its job, and knows by itself when to give up.
     max_attempts = sys.maxsize if step == NOTIFY else settings.max_attempts
     try:
-        return place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=max_attempts)
+        lease = place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=max_attempts)
     except WorkerLost as error:
+        add("farm_lease_losses_total", station=step.station)
+        add("farm_parked_total", station=step.station)
         _fail(place, job_id, error, at_stage=step.product)
         raise
+    if lease is None:
+        add("farm_duplicates_total", station=step.station, found="held")
+    elif lease.took_over:
+        add("farm_lease_losses_total", station=step.station)
+    return lease
+
+
+def _commit(place: Place, lease: Lease, step: Step, goods: dict[str, Any], chunks: int, took_s: float) -> bool:
+    """Whether the goods became current, counted either way."""
+    request = place.registry.request(lease.job_id)
+    ahead = outlook(step, request, goods, chunks=chunks, took_s=took_s)
+    made = place.registry.commit(lease, goods, ahead)
+    log("step_made" if made else "step_outrun", product=step.product, **goods["timings"])
+    if made:
+        count_made(step, request, goods, took_s=took_s)
+    else:
+        add("farm_duplicates_total", station=step.station, found="overtaken")
+    return made
 
 
 def _make(place: Place, step: Step, lease: Lease, leaving: Callable[[], bool]) -> dict[str, Any]:
@@ -156,9 +188,9 @@ def _renewed(place: Place, lease: Lease) -> Iterator[threading.Event]:
                     lost.set()
                     return
             except FarmUnreachable as error:  # the fence decides at the end; meanwhile keep trying
-                log("lease_not_renewed", job_id=lease.job_id, product=lease.product, reason=error.message)
+                log("lease_not_renewed", product=lease.product, reason=error.message)
 
-    thread = threading.Thread(target=renew, name=f"lease-{lease.product}", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(renew,), name=f"lease-{lease.product}", daemon=True)
     thread.start()
     try:
         yield lost
@@ -182,10 +214,12 @@ def _named(error: Exception, step: Step, time_is_up: type[Exception]) -> FarmErr
 
 def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
     """Leaves a failed attempt to a later one, or ends the job with its error and raises it; unless it was overtaken."""
-    log("step_failed", job_id=lease.job_id, product=step.product, code=error.code, reason=error.message)
+    log("step_failed", product=step.product, code=error.code, reason=error.message)
     again = error.retryable and lease.attempts <= min(error.retries, place.settings.max_attempts - 1)
     pause_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1) if again else place.settings.ring_s
     mine = place.registry.give_back(lease, after_s=pause_s)
+    if again and mine:
+        add("farm_retries_total", station=step.station)
     if again or not mine:
         return
     if _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage):
@@ -199,7 +233,7 @@ def _hand_back(place: Place, lease: Lease, step: Step, stopped: BaseException) -
     """
     back_s = place.settings.lease_s if isinstance(stopped, Drained) else 0
     place.registry.give_back(lease, after_s=back_s, counted=False)
-    log("step_handed_back", job_id=lease.job_id, product=step.product, reason=type(stopped).__name__)
+    log("step_handed_back", product=step.product, reason=type(stopped).__name__)
 
 
 def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> bool:

@@ -12,6 +12,7 @@ from farm.job import JobRequest
 from farm.media.fragment import fragment
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
+from farm.metrics import add
 from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
@@ -82,9 +83,11 @@ def warm_pipeline(settings: Settings) -> Pipeline:
         attention=settings.attention,
         variant=usual_variant(settings),
     )
+    took_s = time.monotonic() - began
+    add("farm_cold_load_seconds", took_s)
     log(
         "pipeline_loaded",
-        lat_ms=round(1000 * (time.monotonic() - began)),
+        lat_ms=round(1000 * took_s),
         preset=model.name,
         device=pipeline.device,
         attention=pipeline.attention,
@@ -102,7 +105,7 @@ def _warm(work: Work) -> Pipeline:
     with work.timed("load"):
         pipeline = warm_pipeline(work.settings)
         if pipeline.become(wanted):
-            log("model_switched", job_id=work.job_id, variant=str(wanted))
+            log("model_switched", variant=str(wanted))
     tell("pipeline_warm_ok")
     tell("generation_started")
     return pipeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from farm.metrics import add
 from farm.steps.work import Work
 
 FIRST_PCT, LAST_PCT = 20, 85
@@ -20,15 +21,18 @@ class Progress:
         self.chunks = chunks
         self.first: dict[str, float] = {}
         self.last: dict[str, float] = {}
+        self.counted_at = time.monotonic()
 
     def report(self, stage: str, done: int, total: int) -> None:
         """One of `pre`, `sampling` (before the first and after each step) and `decode`; raises Cancelled or Drained.
 
         A worker that is asked to go still decodes what it has sampled: that takes less time than sampling it again.
         """
+        now = time.monotonic()
+        add("farm_gpu_busy_seconds_total", now - self.counted_at)
+        self.counted_at = now
         if stage == "pre" or (stage == "sampling" and done < total):
             self.work.make_way()
-        now = time.monotonic()
         self.first.setdefault(stage, now)
         self.last[stage] = now
         chunk = self.work.step.chunk

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.integration.test_numbers import three_free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,3 +129,19 @@ def test_queued_jobs_go_on_after_a_restart(tmp_path: Path) -> None:
     again.send_signal(signal.SIGINT)
     again.communicate(timeout=90)
     assert "completed" in watched
+
+
+def test_a_farm_that_is_up_serves_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = three_free_ports()
+    monkeypatch.setenv("FARM_METRICS_ADDRESS", str(port))
+    up = start(tmp_path, "up")
+
+    said = read_until(up, "is up")
+    served = [urllib.request.urlopen(f"http://127.0.0.1:{port + further}/metrics").read() for further in range(3)]
+
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=60)
+    assert f"numbers at http://127.0.0.1:{port}/metrics" in said
+    assert [b"\nfarm_broker_up 1.0" in numbers for numbers in served] == [True, False, False]
+    assert [b"\nfarm_gpu_busy_seconds_total 0.0" in numbers for numbers in served] == [False, True, True]
+    assert left_behind(tmp_path) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+import threading
 import time
 import wave
 from contextlib import suppress
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from farm.errors import DownloadFailed, EmbeddingFailed, FarmError, TimedOut, UploadFailed, WorkerLost
+from farm.errors import DownloadFailed, EmbeddingFailed, FarmError, FarmUnreachable, TimedOut, UploadFailed, WorkerLost
 from farm.job import JobRequest, OutputConfig, Result
 from farm.registry import Registry
 from farm.registry.memory import MemoryLedger
@@ -25,6 +27,7 @@ from farm.steps.route import FIRST, Step
 from farm.steps.work import Drained
 from farm.store import keys
 from farm.store.memory import MemoryStore
+from farm.telemetry import JsonLines
 
 EMBED, MUX = Step("embed"), Step("mux")
 RESULT = Result(job_id="a", status="success").model_dump(mode="json")
@@ -631,3 +634,25 @@ def test_a_folder_that_takes_nothing_is_tried_again_and_then_ends_the_job(finish
     with pytest.raises(UploadFailed):
         perform(place, "full", MUX)
     assert place.registry.job("full").result.error.code == "E_UPLOAD"
+
+
+class Away:
+    """A ledger that those who hold a lease cannot reach."""
+
+    def __init__(self, ledger: Clock) -> None:
+        self.ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        if threading.current_thread().name.startswith("lease-"):
+            raise FarmUnreachable("no broker answers")
+        return getattr(self.ledger, name)
+
+
+def test_a_lease_that_cannot_be_held_is_told_with_its_job(writing, caplog):
+    caplog.set_level(logging.INFO, logger="farm")
+    caplog.handler.setFormatter(JsonLines())
+    settings = writing.place.settings.model_copy(update={"lease_s": 0.2})
+    writing.store.events = [lambda: time.sleep(0.15)]
+    perform(Place(settings, writing.store, Registry(Away(writing.clock))), "a", FIRST)
+    told = [json.loads(line) for line in caplog.text.splitlines()]
+    assert {line["job_id"] for line in told if line["event"] == "lease_not_renewed"} == {"a"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -486,3 +487,27 @@ def test_a_job_that_fails_here_is_status_1_and_says_why(run, farm):
     assert "downloads_started" in result.stderr
     assert "E_DOWNLOAD_FAILED: cond_video: the store holds no uploads/0000" in result.stdout
     assert farm.jobs() == []
+
+
+def test_metrics_prints_the_numbers_once(run, farm):
+    farm.submit(GIVEN)
+    result = run("metrics", "--once")
+    assert result.exit_code == 0
+    assert "farm_live_jobs 1.0\n" in result.output
+    assert "# HELP farm_queue_length messages that wait" in result.output
+
+
+def test_metrics_are_served_nowhere_without_an_address(run):
+    result = run("metrics")
+    assert result.exit_code == 2
+    assert result.stderr == "E_INPUT_VALIDATION: FARM_METRICS_ADDRESS: not set; allowed: PORT or HOST:PORT\n"
+
+
+def test_metrics_say_that_their_port_is_taken(run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("metrics", FARM_METRICS_ADDRESS=address)
+    assert result.exit_code == 2
+    assert f"FARM_METRICS_ADDRESS: got '{address}'; Address already in use" in result.stderr

@@ -10,7 +10,9 @@ import pytest
 
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
+from farm.metrics import METRICS, Metric
 from farm.settings import Settings
+from tests.queries import alerts
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,6 +51,22 @@ def test_operations_lists_every_setting_with_its_default(name: str) -> None:
         default = ", ".join(map(str, default))
 
     assert f"| FARM_{name.upper()} | {default} | {info.description} |" in read("docs/operations.md")
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_operations_lists_every_number(metric: Metric) -> None:
+    labels = ", ".join(metric.labels)
+
+    assert f"| {metric.name} | {metric.kind} | {metric.told_by} | {labels} | {metric.help} |" in read(
+        "docs/operations.md"
+    )
+
+
+def test_operations_says_what_to_do_about_each_alert() -> None:
+    runbook = read("docs/operations.md").split("### What to do when it rings")[1].split("\n## ")[0]
+    told = re.findall(r"^\| (Farm\w+) \| .{40,} \|$", runbook, flags=re.MULTILINE)
+
+    assert told == [alert["alert"] for alert in alerts()]
 
 
 @pytest.mark.parametrize("kind", FarmError.__subclasses__())

@@ -62,18 +62,23 @@ def test_a_door_leaves_what_is_heavy_outside(door):
     assert not loaded_by(f"import {door}") & HEAVY
 
 
+@pytest.mark.parametrize("door", ["farm.client", "farm.cli", "farm.transports.queued", "farm.embedded.house"])
+def test_a_door_leaves_the_numbers_library_outside(door):
+    assert "prometheus_client" not in loaded_by(f"import {door}")
+
+
 def test_the_task_modules_leave_the_model_outside():
     loaded = python(
         "from tasks import app; app.loader.import_default_modules(); import sys; print(*sys.modules)",
         FARM_BROKER_URL="redis://127.0.0.1:1/0",
     )
-    assert not {"torch", "diffusers", "transformers"} & set(loaded.stdout.split())
+    assert not {"torch", "diffusers", "transformers", "prometheus_client"} & set(loaded.stdout.split())
 
 
 @pytest.mark.parametrize(
     ("room", "foreign"),
     [
-        ("farm.model.pipeline", "celery redis kombu pydantic minio gradio runpod"),
+        ("farm.model.pipeline", "celery redis kombu pydantic minio gradio prometheus_client runpod"),
         ("farm.media.probe", "celery redis kombu pydantic torch"),
         ("farm.plan", "celery redis kombu pydantic torch numpy"),
     ],

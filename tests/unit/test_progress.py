@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from farm.bar import detail
 from farm.errors import Cancelled
 from farm.job import Event, JobRequest
+from farm.metrics import listen
 from farm.registry import open_registry
 from farm.settings import Settings
 from farm.steps.place import Place
@@ -133,3 +135,15 @@ def test_an_attempt_that_was_taken_over_stops_at_its_next_report(tmp_path):
 )
 def test_people_count_chunks_from_one(details, text):
     assert detail(Event(stage="x", pct=0, job_id="a", details=details)) == text
+
+
+def test_the_model_is_busy_from_the_conditions_to_the_last_frame(tmp_path):
+    busy = []
+    listen(lambda name, value, _: busy.append(value) if name == "farm_gpu_busy_seconds_total" else None)
+    began = time.monotonic()
+    progress = Progress(working(tmp_path, Step("generate")), chunks=1)
+    for stage in ("pre", "sampling", "decode"):
+        time.sleep(0.05)
+        progress.report(stage, 0, 1)
+    assert len(busy) == 3
+    assert 0.15 <= sum(busy) <= time.monotonic() - began

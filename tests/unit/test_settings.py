@@ -34,6 +34,7 @@ DEFAULTS = {
     "ring_s": 3600,
     "max_attempts": 3,
     "step_timeout_s": 3600,
+    "metrics_address": None,
     "max_visual_bytes": 200_000_000,
     "max_sound_bytes": 50_000_000,
     "fetch_timeout_s": 300,
@@ -236,3 +237,26 @@ def test_settings_cannot_be_changed():
 
 def test_equal_settings_are_one_key():
     assert hash(Settings(lease_s=3)) == hash(Settings(lease_s=3))
+
+
+@pytest.mark.parametrize(
+    ("address", "at"),
+    [
+        ("9464", ("127.0.0.1", 9464)),
+        ("0.0.0.0:9464", ("0.0.0.0", 9464)),
+        ("worker-1.farm:80", ("worker-1.farm", 80)),
+        ("[::1]:9464", ("::1", 9464)),
+    ],
+)
+def test_numbers_are_told_here_unless_a_host_is_named(address, at):
+    assert Settings.load({"FARM_METRICS_ADDRESS": address}).metrics_at == at
+
+
+def test_without_an_address_no_numbers_are_told():
+    assert Settings.load({}).metrics_at is None
+
+
+@pytest.mark.parametrize("address", ["", ":9464", "here", "0", "65534", "99999", "::1:9464", "a b:9464", "9464/x"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(InvalidInput, match="FARM_METRICS_ADDRESS"):
+        Settings.load({"FARM_METRICS_ADDRESS": address})

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farm.telemetry import JsonLines, log
+from farm.telemetry import JsonLines, about, log
 
 FIELDS = ["ts", "level", "job_id", "event", "details", "lat_ms"]
 
@@ -91,3 +95,59 @@ def test_an_exception_comes_with_its_traceback_on_one_line(stream):
     assert len(lines(stream)) == 1
     assert lines(stream)[0]["details"]["message"] == "could not save"
     assert "OSError: disk full" in lines(stream)[0]["details"]["traceback"]
+
+
+def test_every_line_about_a_job_has_its_id(stream):
+    with about("a"):
+        log("tick")
+        logging.getLogger("some.library").warning("so it is")
+    log("tock")
+    assert [line["job_id"] for line in lines(stream)] == ["a", "a", None]
+
+
+def test_a_job_within_a_job_goes_before_it_and_then_is_over(stream):
+    with about("a"):
+        with about("b"):
+            log("tick")
+        log("tock")
+    assert [line["job_id"] for line in lines(stream)] == ["b", "a"]
+
+
+def test_an_event_that_names_its_job_is_about_that_one(stream):
+    with about("a"):
+        log("tick", job_id="b")
+    assert lines(stream)[0]["job_id"] == "b"
+
+
+def test_a_block_that_fails_is_about_its_job_no_longer(stream):
+    with pytest.raises(OSError, match="full"), about("a"):
+        raise OSError("full")
+    log("tick")
+    assert lines(stream)[0]["job_id"] is None
+
+
+def test_a_thread_in_a_copy_of_the_context_is_about_the_job_too(stream):
+    with about("a"):
+        thread = threading.Thread(target=copy_context().run, args=(log, "tick"))
+    thread.start()
+    thread.join()
+    assert lines(stream)[0]["job_id"] == "a"
+
+
+def last_line(program: str) -> dict[str, Any]:
+    """What a program whose logs are set up writes last."""
+    words = [sys.executable, "-c", f"from farm.telemetry import about, configure; configure()\n{program}"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False)
+    return json.loads(said.stderr.splitlines()[-1])
+
+
+def test_a_warning_is_a_line_about_the_job():
+    line = last_line("import warnings\nwith about('a'): warnings.warn('old')")
+    assert (line["event"], line["level"], line["job_id"]) == ("py.warnings", "WARN", "a")
+    assert "UserWarning: old" in line["details"]["message"]
+
+
+def test_the_last_words_of_a_process_are_a_line():
+    line = last_line("raise OSError('disk full')")
+    assert (line["event"], line["level"], line["details"]["message"]) == ("uncaught", "ERROR", "OSError: disk full")
+    assert "Traceback" in line["details"]["traceback"]
