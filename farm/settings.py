@@ -101,6 +101,9 @@ class Settings(BaseModel):
     grace_s: float = Field(
         20, gt=0, description="seconds after SIGTERM in which a worker stops by itself; then what it does is broken off"
     )
+    flower_auth: str | None = Field(
+        None, repr=False, description="USER:PASSWORD that Flower asks for; it listens beyond loopback only with one"
+    )
     max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video, in bytes")
     max_sound_bytes: int = Field(50_000_000, ge=1, description="largest sound, in bytes")
     fetch_timeout_s: float = Field(300, gt=0, description="seconds that one download may take in all")
