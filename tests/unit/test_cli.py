@@ -542,7 +542,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[s
             yield from commands(command, (*path, name))
 
 
-@pytest.mark.parametrize("words", commands(cli), ids=" ".join)
+@pytest.mark.parametrize("words", list(commands(cli)), ids=" ".join)
 def test_every_command_has_help_with_an_example_of_itself(words):
     result = CliRunner().invoke(cli, [*words, "--help"], env={"COLUMNS": "200", "FARM_BROKER_URL": None})
     assert result.exit_code == 0
