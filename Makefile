@@ -29,5 +29,5 @@ clean:
 
 .venv/tools: .venv/ready
 	@echo "installing what tests and checks need besides, this once"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,quant,kokoro,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor,quant,kokoro,dev]'
 	touch $@

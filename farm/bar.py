@@ -58,6 +58,7 @@ def _draw(job: Job, console: Console) -> None:
         for event in job.events():
             name = event.stage.replace("_", " ") if "chunk" not in event.details else event.stage.split("_")[2]
             progress.update(bar, description=f"{name:20}", completed=event.pct, detail=detail(event))
+        progress.refresh()  # In a notebook nobody else draws the last event.
 
 
 @contextmanager
