@@ -653,6 +653,17 @@ def test_a_misspelt_column_is_one_line_and_status_2(run, table, farm):
 # No farm
 
 
+@pytest.mark.parametrize(
+    ("address", "why"), [("0.0.0.0:5555", "0.0.0.0, which others reach"), ("5555", "allowed: ADDRESS:PORT")]
+)
+def test_a_flower_that_may_not_be_is_one_line_and_status_2(run, farm, address, why):
+    result = run("up", "--flower", address)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("E_INPUT_VALIDATION: flower: got ")
+    assert why in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("words", [["jobs"], ["status", "a"], ["submit", *WORDS]], ids=lambda words: words[0])
 def test_a_broker_that_does_not_answer_is_one_line_and_status_3(run, words):
     line = refused(run(*words, FARM_BROKER_URL="redis://:secret@127.0.0.1:1/0"), status=3)
