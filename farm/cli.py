@@ -190,7 +190,7 @@ def payload(
     """
     request = JobRequest.parse(_fields(file, words))
     forecast(request)
-    packed = Farm().upload(request) if upload else carried(request)
+    packed = Farm(INLINE).upload(request) if upload else carried(request)
     fields = packed.model_dump(mode="json", exclude_unset=True)
     text = json.dumps(fields, indent=2, ensure_ascii=False)
     if envelope or execution_s or ttl_s:

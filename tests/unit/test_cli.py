@@ -410,7 +410,7 @@ def test_a_payload_of_a_file_starts_at_its_folder(run, tmp_path, portrait, voice
 
 def test_files_may_be_put_into_the_store_instead(run, farm, portrait):
     words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--upload"]
-    source = payload(run("payload", *words))["cond_video"]
+    source = payload(run("payload", *words, FARM_BROKER_URL="redis://127.0.0.1:1/0"))["cond_video"]
     assert farm.place.store.get(source.removeprefix(keys.SCHEME)) == portrait.read_bytes()
 
 
