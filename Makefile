@@ -24,10 +24,10 @@ clean:
 	@echo "installing into .venv: a few minutes, this once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor]'
 	touch $@
 
 .venv/tools: .venv/ready
 	@echo "installing what tests and checks need besides, this once"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,ui,quant,kokoro,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor,ui,quant,kokoro,dev]'
 	touch $@

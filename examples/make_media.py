@@ -7,16 +7,18 @@ The miniature has met none of them: its lessons draw from other seeds, and in no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from farm.media.audio import Samples, decode, write_wav
 from farm.media.speech import speak
+from farm.media.video import Pixels, write_segment
 from farm.plan import FPS
-from miniature.acting import still
+from miniature.acting import Pose, acted, still
 from miniature.clips import Cast, cast
 from miniature.face import Dice
 from miniature.painting import Where
@@ -42,6 +44,9 @@ SITTER, COUPLE = 1732, (3080, 1868)
 PORTRAIT_SIZE, COUPLE_SIZE = (512, 512), (320, 640)
 """Height and width in pixels."""
 
+FILM_SIZE, FILM_FRAMES = (256, 256), 97
+"""Of the film in which the sitter sways, blinks and says nothing."""
+
 
 def stranger(number: int) -> Cast:
     """Somebody in a place, always the same for a number."""
@@ -57,9 +62,15 @@ def couple() -> Cast:
 def picture(who: Cast, size: tuple[int, int], *, openings: Sequence[float] = (0, 0)) -> Image.Image:
     """How they look before they speak: eyes open, each mouth closed at 0 and wide open at 1."""
     dice = Dice(1, torch.Generator().manual_seed(0))
-    poses = [still(dice, torch.tensor([float(opening)])) for opening in openings]
-    drawn = who.painted(tuple(poses[: len(who.faces)]), *size)[0, :, 0]
-    return Image.fromarray(((drawn + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+    poses = tuple(still(dice, torch.tensor([float(opening)])) for opening in openings)
+    return Image.fromarray(_drawn(who, poses[: len(who.faces)], size))
+
+
+def film(who: Cast, size: tuple[int, int], frames: int) -> Iterator[Pixels]:
+    """How one person listens for so many frames, uint8 [H, W, 3] each."""
+    shut = torch.zeros(1, frames)
+    pose = acted(Dice(1, torch.Generator().manual_seed(0)), shut, shut)
+    return (_drawn(who, (pose.at(slice(frame, frame + 1)),), size) for frame in range(frames))
 
 
 def say(words: str, path: Path, *, voice: str | None = None) -> None:
@@ -74,6 +85,11 @@ def whole_frames(samples: Samples, rate: int) -> tuple[Samples, int]:
     return samples[:, : frames * rate // FPS], rate
 
 
+def _drawn(who: Cast, poses: tuple[Pose, ...], size: tuple[int, int]) -> Pixels:
+    drawn = who.painted(poses, *size)[0, :, 0]
+    return np.asarray(((drawn + 1) * 127.5).round().byte().permute(1, 2, 0))
+
+
 def _at(x: float) -> Where:
     """A place for a head, in halves of the picture's height from its middle."""
     return Where(*(torch.tensor([number]) for number in (x, -0.06, 0.6)))
@@ -82,6 +98,7 @@ def _at(x: float) -> Where:
 def main() -> None:
     picture(stranger(SITTER), PORTRAIT_SIZE).save(FOLDER / "portrait.png", optimize=True)
     picture(couple(), COUPLE_SIZE).save(FOLDER / "couple.png", optimize=True)
+    write_segment(FOLDER / "sitter.mp4", film(stranger(SITTER), FILM_SIZE, FILM_FRAMES), crf=26)
     say(SENTENCE, FOLDER / "speech.wav")
     say(QUESTION, FOLDER / "question.wav")
     say(ANSWER, FOLDER / "answer.wav", voice=ANSWERS_VOICE)

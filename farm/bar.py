@@ -1,4 +1,4 @@
-"""Progress in a terminal: one live bar, or a line for each event where there is no terminal."""
+"""Progress in a terminal or a notebook: one live bar, or a line for each event where there is neither."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from farm.client import Job
 from farm.job import Event, JobStatus
 
 
-def follow(job: Job, console: Console) -> JobStatus:
-    """Shows a job until it ends, and returns where it then stands."""
-    if console.is_terminal:
+def follow(job: Job, console: Console | None = None) -> JobStatus:
+    """Shows a job until it ends, and returns where it then stands. A notebook needs ipywidgets for its bar."""
+    console = console or Console()
+    if console.is_terminal or console.is_jupyter:
         _draw(job, console)
     else:
         for event in job.events():
@@ -61,6 +62,7 @@ def _draw(job: Job, console: Console) -> None:
         bar = progress.add_task("queued", total=100, detail="")
         for event in job.events():
             progress.update(bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event))
+        progress.refresh()  # In a notebook nobody else draws the last event.
 
 
 @contextmanager

@@ -1,8 +1,4 @@
-"""The `farm` command: words in, one call, words out.
-
-Exit status: 0 all is well, 1 the job ended without a video, or the weights are not what they should be, 2 the input is
-wrong, 3 no farm answers.
-"""
+"""The `farm` command: words in, one call, words out."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,33 +15,60 @@ from typing import Any, get_args
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from farm.bar import counted, follow, metered
 from farm.batch.forecast import forecast
 from farm.batch.results import open_results
-from farm.batch.rows import rows
+from farm.batch.rows import Row, rows
 from farm.batch.run import Batch, Order, remember, remembered, summary
 from farm.client import INLINE, Farm, Job, check_target
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
+from farm.parcel import carried, enveloped, weighed
 from farm.payload import read_payload
 from farm.settings import Settings
 
-EXIT_STATUS: dict[type[FarmError], int] = {InvalidInput: 2, FarmUnreachable: 3}
+FINE, FAILED, WRONG, UNREACHABLE, BROKEN_OFF = 0, 1, 2, 3, 130
+
+EXIT_STATUS = {
+    FINE: "all is well",
+    FAILED: "a job ended without a video, a batch has rows without one, or something is not as it should be",
+    WRONG: "the input is wrong: an option, a field, a file, a setting",
+    UNREACHABLE: "no farm answers",
+    BROKEN_OFF: "broken off by Ctrl-C; what was handed in goes on",
+}
+"""What a command's exit status says."""
+
+STATUS_OF: dict[type[FarmError], int] = {InvalidInput: WRONG, FarmUnreachable: UNREACHABLE}
+"""The exit status of an error; all others are FAILED."""
+
+COLOURS = {
+    **dict.fromkeys(("success", "fine"), "green"),
+    **dict.fromkeys(("running", "queued"), "cyan"),
+    **dict.fromkeys(("cancelled", "odd"), "yellow"),
+    **dict.fromkeys(("error", "invalid", "broken"), "red"),
+}
+"""In which colour a state stands on a terminal."""
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+TARGET = click.Path(dir_okay=False, path_type=Path)
 
 LOOK_EVERY_S = 0.5
 """Pause between two looks whether a video has begun to grow."""
 
 
 class Door(click.Group):
-    """Shows the farm's errors as one line, without a traceback."""
+    """Shows the farm's errors as one line, without a traceback, and says by its status how a command ended."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FarmError as error:
-            click.echo(f"{error.code}: {error.message}", err=True)
-            ctx.exit(EXIT_STATUS.get(type(error), 1))
+            _tell(f"{error.code}: {error.message}", error.code, "red", Console(stderr=True))
+            ctx.exit(STATUS_OF.get(type(error), FAILED))
+        except KeyboardInterrupt:
+            ctx.exit(BROKEN_OFF)
 
 
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,21 +81,34 @@ def cli() -> None:
 
 
 @cli.command()
-def up() -> None:
+@click.option(
+    "--flower",
+    metavar="[ADDRESS:PORT]",
+    is_flag=False,
+    flag_value="127.0.0.1:5555",
+    help="also run Flower, the page of messages and workers; by default on 127.0.0.1:5555",
+)
+def up(flower: str | None) -> None:
     """Run a whole farm on this machine: broker and workers, until Ctrl-C.
 
-    Ctrl-C lets the workers hand back what they have in hand; a second one ends them at once.
+    Ctrl-C lets the workers hand back what they have in hand; a second one ends them at once. Flower listens beyond
+    loopback only if FARM_FLOWER_AUTH=USER:PASSWORD is set.
+
+    Example: farm up --flower
     """
+    from farm.embedded.flower import Address
     from farm.embedded.house import open_house
 
     _end_on_signals()
-    settings = Settings.load(os.environ)
+    settings, address = Settings.load(os.environ), Address.parse(flower) if flower else None
     click.echo("starting broker and workers ...")
     try:
-        with open_house(settings) as house:
+        with open_house(settings, flower=address) as house:
             if settings.metrics_address:
                 _serve_numbers(house.settings)
             click.echo(f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it")
+            if address:
+                click.echo(f"Flower is at {address.url}")
             house.look_after(click.echo)
     except KeyboardInterrupt:
         click.echo("the farm is down")
@@ -136,7 +173,10 @@ def ui(host: str, port: int) -> None:
 @cli.command()
 @click.argument("queue", type=click.Choice(["cpu", "gpu"]))
 def worker(queue: Any) -> None:
-    """Run one worker in this process's place. Example: farm worker gpu"""
+    """Run one worker in this process's place.
+
+    Example: farm worker gpu
+    """
     from farm.embedded.worker import worker_command, worker_environ
 
     command = worker_command(queue, Settings.load(os.environ))
@@ -144,7 +184,15 @@ def worker(queue: Any) -> None:
 
 
 def request_options(command: click.Command) -> click.Command:
-    """Gives a command an option for every field of the contract."""
+    """Gives a command an option for every field of the contract, the short ones and the file that has them all."""
+    command.params += [
+        click.Option(["--image"], metavar="FILE|URL", help="the face: a picture (short for --cond-video)"),
+        click.Option(["--video"], metavar="FILE|URL", help="the face: a video (short for --cond-video)"),
+        click.Option(["--audio"], metavar="FILE|URL", help="the voice (short for --cond-audio '{\"person1\": ...}')"),
+        click.Option(["--text"], metavar="WORDS", help="words to speak (short for --tts-audio '{\"text\": ...}')"),
+        click.Option(["--voice"], metavar="NAME", help="the voice that speaks them, for example en-us+f3"),
+        click.Option(["--request", "file"], type=FILE, metavar="FILE", help="JSON of all fields; options go before it"),
+    ]
     for name, field in JobRequest.model_fields.items():
         option = click.Option([f"--{name.replace('_', '-')}"], metavar="VALUE", help=field.description)
         command.params.append(option)
@@ -153,38 +201,75 @@ def request_options(command: click.Command) -> click.Command:
 
 @request_options
 @cli.command()
-@click.option("--image", metavar="FILE|URL", help="the face: a picture (short for --cond-video)")
-@click.option("--video", metavar="FILE|URL", help="the face: a video (short for --cond-video)")
-@click.option("--audio", metavar="FILE|URL", help="the voice (short for --cond-audio '{\"person1\": ...}')")
-@click.option("--text", metavar="WORDS", help="words to speak (short for --tts-audio '{\"text\": ...}')")
-@click.option("--voice", metavar="NAME", help="the voice that speaks them, for example en-us+f3")
-@click.option(
-    "--request", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="JSON of all fields"
-)
 @click.option("--wait", is_flag=True, help="show the progress until the job ends")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="write the video here (implies --wait)"
-)
+@click.option("-o", "--output", type=TARGET, help="write the video here (implies --wait)")
 @click.option("--here", is_flag=True, help="run the job in this process, without a farm")
-def submit(file: Path | None, wait: bool, output: Path | None, here: bool, **words: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="print its status as JSON instead; after --wait the last one")
+def submit(file: Path | None, wait: bool, output: Path | None, here: bool, as_json: bool, **words: str | None) -> None:
     """Hand in a job and print its id.
 
     Example: farm submit --image portrait.png --audio speech.wav --prompt "a woman talks" -o talking.mp4
     """
     if output:
         check_target(output)
-    fields = {**(read_payload(file) if file else {}), **_fields({k: v for k, v in words.items() if v is not None})}
-    job = Farm(INLINE if here else None).submit(fields)
-    click.echo(job.id)
-    if wait or output or here:
-        _see_through(job, output)
+    job = Farm(INLINE if here else None).submit(_fields(file, words))
+    to_its_end = wait or output or here
+    if not as_json:
+        click.echo(job.id)
+    elif not to_its_end:
+        _show(job.status(), as_json)
+    if to_its_end:
+        _see_through(job, output, as_json)
+
+
+@request_options
+@cli.command()
+@click.option(
+    "--upload", is_flag=True, help="put files into the farm's store and name them store://...; else they go along"
+)
+@click.option("--envelope", is_flag=True, help='for Runpod: {"input": the request, "policy": its limits}')
+@click.option("--execution-s", type=click.IntRange(5), metavar="N", help="policy: seconds that it may run")
+@click.option("--ttl-s", type=click.IntRange(10), metavar="N", help="policy: seconds that it may wait and run in all")
+@click.option("-o", "--output", type=TARGET, help="write it here instead")
+def payload(
+    file: Path | None,
+    upload: bool,
+    envelope: bool,
+    execution_s: int | None,
+    ttl_s: int | None,
+    output: Path | None,
+    **words: str | None,
+) -> None:
+    """Print a request as JSON, ready to be posted, after it was checked together with the files that it names.
+
+    Files go along as data URIs. Runpod's /run takes 10 MB, its /runsync 20 MB.
+
+    Example: farm payload --image portrait.png --audio speech.wav --prompt "a woman talks" --envelope -o request.json
+    """
+    request = JobRequest.parse(_fields(file, words))
+    forecast(request)
+    packed = Farm(INLINE).upload(request) if upload else carried(request)
+    fields = packed.model_dump(mode="json", exclude_unset=True)
+    text = json.dumps(fields, indent=2, ensure_ascii=False)
+    if envelope or execution_s or ttl_s:
+        text = json.dumps(enveloped(fields, execution_s=execution_s, ttl_s=ttl_s), indent=2, ensure_ascii=False)
+        if note := weighed(text):
+            click.echo(f"note: {note}", err=True)
+    if output:
+        check_target(output)
+        output.write_text(text + "\n")
+    else:
+        click.echo(text)
 
 
 @cli.command()
 @click.argument("job_id")
 @click.option("--json", "as_json", is_flag=True, help="print the whole status as JSON")
 def status(job_id: str, as_json: bool) -> None:
-    """Say where a job stands, and what became of its webhook."""
+    """Say where a job stands, and what became of its webhook.
+
+    Example: farm status ID --json
+    """
     job = Farm().job(job_id)
     now, notice = job.status(), job.webhook()
     if as_json:
@@ -199,23 +284,32 @@ def status(job_id: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("job_id")
 @click.option("--play", is_flag=True, help="first print where a player finds what is made so far")
-def watch(job_id: str, play: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="print its events as JSON Lines, and no bar")
+def watch(job_id: str, play: bool, as_json: bool) -> None:
     """Show a job's progress until it ends.
 
     Example: farm watch ID --play
     """
     job = Farm().job(job_id)
     if play:
-        _tell_playlist(job)
-    _see_through(job, None)
+        _tell_playlist(job, as_json)
+    if as_json:
+        for event in job.events():
+            click.echo(event.model_dump_json())
+        _end_as(job.status())
+    else:
+        _see_through(job, None, as_json)
 
 
 @cli.command()
 @click.argument("job_id")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="write the video here")
+@click.option("-o", "--output", type=TARGET, help="write the video here")
 @click.option("--json", "as_json", is_flag=True, help="print the whole result as JSON")
 def result(job_id: str, output: Path | None, as_json: bool) -> None:
-    """Print where the video of a finished job lies, or write it to a file."""
+    """Print where the video of a finished job lies, or write it to a file.
+
+    Example: farm result ID -o talking.mp4
+    """
     if output:
         check_target(output)
     job = Farm().job(job_id)
@@ -223,25 +317,30 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
     if not now.ended:
         raise InvalidInput(f"job_id: got {job_id!r}; it has not ended, it is at {now.stage} ({now.pct:.0f} %)")
     made = job.result()
+    if output:
+        job.save(output)
     if as_json:
         click.echo(made.model_dump_json(indent=2))
-    elif made.video and not output:
-        click.echo(made.video.url)
-    if output:
-        click.echo(job.save(output))
+    else:
+        click.echo(output or (made.video and made.video.url))
 
 
 @cli.command()
 @click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
-def cancel(job_ids: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="print them as JSON Lines")
+def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
     """End jobs; a running step stops at its next denoise step.
 
     Example: farm cancel ID, or a whole batch: farm cancel $(cat ids)
     """
     farm = Farm()
     for job_id, cancelled in farm.cancel(job_ids, by="farm cancel").items():
-        said = "cancelled" if cancelled else f"it had ended already: {farm.job(job_id).status().state}"
-        click.echo(said if len(job_ids) == 1 else f"{job_id}  {said}")
+        state = farm.job(job_id).status().state
+        said = state if cancelled else f"it had ended already: {state}"
+        if as_json:
+            click.echo(json.dumps({"job_id": job_id, "cancelled": cancelled, "state": state}))
+        else:
+            _tell(said if len(job_ids) == 1 else f"{job_id}  {said}", state)
 
 
 @cli.command()
@@ -256,8 +355,10 @@ def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool)
     """
     begin = since.replace(tzinfo=UTC) if since else 0
     for each in Farm().jobs(limit, state=state, since=begin):
-        line = f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}"
-        click.echo(each.model_dump_json() if as_json else line)
+        if as_json:
+            click.echo(each.model_dump_json())
+        else:
+            _tell(f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}", each.state)
 
 
 @cli.command()
@@ -266,6 +367,8 @@ def recover(as_json: bool) -> None:
     """Enter jobs again that the broker has lost, and let them go on from their last finished chunk.
 
     Does nothing to jobs that the broker knows, so it may be run at any time and more than once.
+
+    Example: farm recover
     """
     outcomes: Counter[str] = Counter()
     for each in Farm().recover():
@@ -287,6 +390,8 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
     Attempts that were overtaken; of jobs that ended FARM_KEEP_INTERMEDIATES_S ago all but the video; jobs that ended
     FARM_KEEP_JOBS_S ago; folders of workers that died. Never what is current, and no job that the broker does not know.
+
+    Example: farm gc --dry-run
     """
     objects = size = 0
     for each in Farm().gc(dry_run=dry_run):
@@ -303,7 +408,9 @@ def gc(dry_run: bool, as_json: bool) -> None:
 def doctor(as_json: bool) -> None:
     """Look at all that a farm needs from here: broker, clock, store, workers, weights, GPU, ffmpeg, disk.
 
-    Says what to do about each. Exit status 1 if something is broken. Example: farm doctor
+    Says what to do about each. Exit status 1 if something is broken.
+
+    Example: farm doctor
     """
     from farm.doctor import findings
 
@@ -311,31 +418,44 @@ def doctor(as_json: bool) -> None:
     for each in findings(Settings.load(os.environ)):
         states.add(each.state)
         line = f"{each.state:6}  {each.what:8}  {each.said}" + (f"\n{'':18}-> {each.remedy}" if each.remedy else "")
-        click.echo(json.dumps(asdict(each)) if as_json else line)
+        if as_json:
+            click.echo(json.dumps(asdict(each)))
+        else:
+            _tell(line, each.state)
     if "broken" in states:
-        raise SystemExit(1)
+        raise SystemExit(FAILED)
 
 
 @cli.command()
 def schema() -> None:
-    """Print the job contract as JSON Schema. Example: farm schema > job.schema.json"""
+    """Print the job contract as JSON Schema.
+
+    Example: farm schema > job.schema.json
+    """
     click.echo(json.dumps(JobRequest.model_json_schema(), indent=2))
+
+
+OUTCOMES = click.option("--json", "as_json", is_flag=True, help="print each row as it ends as JSON Lines, and no bar")
 
 
 @cli.group()
 def batch() -> None:
-    """Make many videos from one file: a CSV, or JSON Lines."""
+    """Make many videos from one file: a CSV, JSON Lines, or a JSON with a batch.
+
+    Example: farm batch run jobs.csv
+    """
 
 
 @batch.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", default=Path("results.csv"), show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
+@click.option("--out", default=Path("results.csv"), show_default=True, type=TARGET)
 @click.option("--dry-run", is_flag=True, help="only check every row and say what it will take")
 @click.option(
     "--priority", type=click.Choice(["low", "normal", "high"]), default="low", show_default=True, help="of all its jobs"
 )
 @click.option("--in-flight", default=20, show_default=True, type=click.IntRange(1), help="jobs at once, at most")
-def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int) -> None:
+@OUTCOMES
+def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_json: bool) -> None:
     """Make a video of every row of FILE, and write a line into the results as each ends.
 
     Columns are the contract's fields, with parts as in cond_audio.person1, and id. Relative paths start at FILE's
@@ -344,54 +464,59 @@ def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int) -> 
     Example: farm batch run jobs.csv --out results.csv
     """
     if dry_run:
-        _tell_forecast(file)
+        _tell_forecast(file, as_json)
     else:
         check_target(out)
         order = Order(file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight)
-        _run_batch(Farm(), order)
+        _run_batch(Farm(), order, as_json)
 
 
 @batch.command("watch")
 @click.argument("batch_id")
-def watch_batch(batch_id: str) -> None:
+@OUTCOMES
+def watch_batch(batch_id: str, as_json: bool) -> None:
     """Go on with a batch that was broken off, on the machine that has its file.
 
     Example: farm batch watch ID
     """
     farm = Farm()
-    _run_batch(farm, remembered(farm, batch_id))
+    _run_batch(farm, remembered(farm, batch_id), as_json)
 
 
-def _run_batch(farm: Farm, order: Order) -> None:
-    """Sees a batch through; exit status 1 unless every row has its video."""
-    console, counts = Console(stderr=True), Counter[str]()
+def _run_batch(farm: Farm, order: Order, as_json: bool) -> None:
+    """Sees a batch through; fails unless every row has its video."""
+    console, counts = Console(stderr=True, quiet=as_json), Counter[str]()
     total = sum(1 for _ in rows(order.file))
     with open_results(order.out) as results:
         remember(farm, order)
-        click.echo(order.id)
         counts["success"] = len(results.done)
+        begun = {"batch": order.id, "rows": total, "done": counts["success"], "results": str(order.out)}
+        click.echo(json.dumps(begun) if as_json else order.id)
         with counted(console, total, done=len(results.done)) as report:
             try:
                 for outcome in Batch(farm, order, results).run():
                     counts[outcome.status] += 1
                     report(outcome.id, outcome.status, summary(counts))
+                    if as_json:
+                        click.echo(json.dumps(asdict(outcome)))
             except KeyboardInterrupt:
                 console.print(f"the farm goes on with what was submitted; `farm batch watch {order.id}` with the rest")
                 raise
-    click.echo(f"{total} rows: {summary(counts)}; {order.out}")
+    if not as_json:
+        click.echo(f"{total} rows: {summary(counts)}; {order.out}")
     if counts["success"] < total:
-        raise SystemExit(1)
+        raise SystemExit(FAILED)
 
 
-def _tell_forecast(file: Path) -> None:
-    """A line for each row, then their sums; exit status 2 if a row cannot become a job."""
+def _tell_forecast(file: Path, as_json: bool) -> None:
+    """A line for each row, then their sums; the input is wrong if a row cannot become a job."""
     counts, gpu_s, unheard = Counter[str](), 0.0, 0
     for row in rows(file):
         try:
-            ahead = forecast(row)
+            ahead = forecast(row.request())
         except FarmError as error:
             counts["invalid"] += 1
-            click.echo(f"{row.line:6}  {row.name:20}  {error.code}: {error.message}")
+            _tell_row(row, f"{error.code}: {error.message}", {"code": error.code, "message": error.message}, as_json)
             continue
         counts["good"] += 1
         gpu_s += ahead.gpu_s or 0
@@ -399,17 +524,25 @@ def _tell_forecast(file: Path) -> None:
         told = "not known before its sound is here"
         if ahead.gpu_s is not None:
             told = f"{ahead.frames:7} frames  {ahead.chunks:5} chunks  {ahead.gpu_s:8.0f} s"
-        click.echo(f"{row.line:6}  {row.name:20}  {told}")
-    click.echo(
-        f"{counts.total()} rows: {counts['good']} good, {counts['invalid']} invalid; "
-        f"about {gpu_s / 3600:.1f} hours of one H100{f' without {unheard} that are not known' * (unheard > 0)}"
-    )
+        _tell_row(row, told, asdict(ahead), as_json)
+    if not as_json:
+        click.echo(
+            f"{counts.total()} rows: {counts['good']} good, {counts['invalid']} invalid; "
+            f"about {gpu_s / 3600:.1f} hours of one H100{f' without {unheard} that are not known' * (unheard > 0)}"
+        )
     if counts["invalid"]:
-        raise SystemExit(2)
+        raise SystemExit(WRONG)
+
+
+def _tell_row(row: Row, told: str, values: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"line": row.line, "id": row.name, **values}))
+    else:
+        _tell(f"{row.line:6}  {row.name:20}  {told}", values.get("code", ""), "red")
 
 
 @cli.command()
-@click.argument("request", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("request", type=FILE)
 def demo(request: Path) -> None:
     """Start a farm, run one request through it, show its progress, and stop the farm again.
 
@@ -423,7 +556,7 @@ def demo(request: Path) -> None:
     with open_house(settings) as house:
         job = Farm(settings=house.settings).submit(read_payload(request))
         click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
-        _see_through(job, settings.folder / "demo.mp4")
+        _see_through(job, settings.folder / "demo.mp4", as_json=False)
 
 
 PRESET = click.argument("name", metavar="[PRESET]", envvar="FARM_PRESET", default="infinitetalk-480")
@@ -434,6 +567,8 @@ def weights() -> None:
     """Fetch the model's weights: pull, then convert, then check.
 
     They end in the folder FARM_WEIGHTS, or in FARM_HOME. The miniature's come with the package and need none of this.
+
+    Example: farm weights pull && farm weights convert && farm weights check
     """
 
 
@@ -449,6 +584,8 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
     """Download the published weights of PRESET from the hub; started again, it goes on where it stopped.
 
     HF_HOME says where they are kept, HF_ENDPOINT names a mirror, HF_TOKEN signs in.
+
+    Example: farm weights pull infinitetalk-480 --speakers multi
     """
     from farm.model.presets import preset
     from farm.model.weights.pull import pull
@@ -466,7 +603,10 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
 @click.option("--infinitetalk", envvar="INFINITETALK_DIR", metavar="FILE", help="InfiniteTalk's, or an eight-bit file")
 @click.option("--wav2vec", envvar="WAV2VEC_DIR", metavar="FOLDER", help="chinese-wav2vec2-base")
 def convert(name: str, **paths: str | None) -> None:
-    """Make the folder that PRESET is loaded from out of published weights; by default those that were pulled."""
+    """Make the folder that PRESET is loaded from out of published weights; by default those that were pulled.
+
+    Example: farm weights convert --wan Wan2.1-I2V-14B-480P --infinitetalk infinitetalk.safetensors
+    """
     from farm.model.presets import preset
     from farm.model.weights.convert import convert
     from farm.model.weights.sources import chosen_sources
@@ -480,15 +620,20 @@ def convert(name: str, **paths: str | None) -> None:
 
 @weights.command()
 @PRESET
-def check(name: str) -> None:
-    """Compare every tensor of PRESET's folder with the model, by name and shape, without loading it."""
+@click.option("--json", "as_json", is_flag=True, help="print each part as JSON Lines")
+def check(name: str, as_json: bool) -> None:
+    """Compare every tensor of PRESET's folder with the model, by name and shape, without loading it.
+
+    Example: farm weights check miniature
+    """
     from farm.model.presets import preset
     from farm.model.weights.check import check
 
     model = preset(name)
     folder = model.folder(Settings.load(os.environ).weights_folder)
     for part, (tensors, size) in check(folder, model).items():
-        click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
+        told = {"part": part, "tensors": tensors, "bytes": size}
+        click.echo(json.dumps(told) if as_json else f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -504,10 +649,11 @@ def _end_on_signals() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
-def _fields(words: dict[str, str]) -> dict[str, Any]:
-    """The contract's fields that the options name, the short ones included; InvalidInput if one is named twice."""
-    short = {name: words.pop(name) for name in ("image", "video", "audio", "text", "voice") if name in words}
-    fields = JobRequest.values(words)
+def _fields(file: Path | None, words: Mapping[str, str | None]) -> dict[str, Any]:
+    """The contract's fields that a file and the options name; InvalidInput if an option says what another says."""
+    given = {name: word for name, word in words.items() if word is not None}
+    short = {name: given.pop(name) for name in ("image", "video", "audio", "text", "voice") if name in given}
+    fields = JobRequest.values(given)
     meant: list[tuple[str, str, Any]] = [
         ("cond_video", name, short[name]) for name in ("image", "video") if name in short
     ]
@@ -519,43 +665,57 @@ def _fields(words: dict[str, str]) -> dict[str, Any]:
         if field in fields:
             raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")
         fields[field] = value
-    return fields
+    return {**(read_payload(file) if file else {}), **fields}
 
 
-def _tell_playlist(job: Job) -> None:
+def _tell_playlist(job: Job, as_json: bool) -> None:
     """Prints where a job's video grows, as soon as there is something to watch."""
     while (address := job.playlist()) is None and not job.status().ended:
         time.sleep(LOOK_EVERY_S)
     if address:
-        click.echo(address)
+        click.echo(json.dumps({"playlist": address}) if as_json else address)
 
 
-def _see_through(job: Job, output: Path | None) -> None:
+def _see_through(job: Job, output: Path | None, as_json: bool) -> None:
     """Follows a job to its end, then says where the video is, or why there is none."""
     try:
-        ended = follow(job, Console(stderr=True))
+        ended = follow(job, Console(stderr=True, quiet=as_json))
     except KeyboardInterrupt:
         click.echo(f"job {job.id} goes on; `farm watch {job.id}` follows it, `farm cancel {job.id}` ends it", err=True)
         raise
-    if output and ended.state == "success":
-        job.save(output)
-        click.echo(output)
+    saved = job.save(output) if output and ended.state == "success" else None
+    if saved and not as_json:
+        click.echo(saved)
     else:
-        _show(ended)
+        _show(ended, as_json)
+    _end_as(ended)
+
+
+def _end_as(ended: JobStatus) -> None:
     if ended.state != "success":
-        raise SystemExit(1)
+        raise SystemExit(FAILED)
 
 
-def _show(status: JobStatus) -> None:
+def _show(status: JobStatus, as_json: bool = False) -> None:
+    if as_json:
+        click.echo(status.model_dump_json(indent=2))
+        return
     made = status.result
     stage = made.error.at_stage if made and made.error else status.stage
-    click.echo(f"{status.state} at {stage} ({status.pct:.0f} %)")
+    _tell(f"{status.state} at {stage} ({status.pct:.0f} %)", status.state)
     if made and made.error:
-        click.echo(f"{made.error.code}: {made.error.message}")
+        _tell(f"{made.error.code}: {made.error.message}", made.error.code, "red")
     if made and made.video:
         click.echo(made.video.url)
         for warning in made.warnings:
             click.echo(f"note: {warning}")
+
+
+def _tell(line: str, word: str, colour: str | None = None, console: Console | None = None) -> None:
+    """Prints a line; on a terminal that knows colours with a word of it in its colour."""
+    text, begin = Text(line), line.find(word)
+    text.stylize(colour or COLOURS.get(word, ""), begin, begin + len(word))
+    (console or Console()).print(text, soft_wrap=True)
 
 
 def main() -> None:

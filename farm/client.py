@@ -18,6 +18,7 @@ from typing import Any
 
 from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Notice, Result, State
+from farm.payload import items
 from farm.registry import SENDING_S, open_registry
 from farm.settings import Settings
 from farm.steps import archive
@@ -61,7 +62,7 @@ class Farm:
         self._check(entered)
         if entered.idempotency_key:
             job_id = self.place.registry.claim(entered.idempotency_key, job_id)
-        entered = self._without_files(_with_seed(entered))
+        entered = self.upload(_with_seed(entered))
         archive.enter(self.place, job_id, entered)
         self.place.registry.add(job_id, entered)
         if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
@@ -73,9 +74,12 @@ class Farm:
         self.place.registry.job(job_id)
         return Job(self.place, job_id)
 
-    def submit_batch(self, requests: Iterable[JobRequest | Mapping[str, Any]]) -> Iterator[Job]:
-        """Each request's job, once it is entered; a wrong one raises when its turn comes. `farm.batch` does files."""
-        return (self.submit(request) for request in requests)
+    def submit_batch(self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]) -> Iterator[Job]:
+        """Each request's job, once it is entered; a wrong one raises in its turn, and the next may be asked for.
+
+        Takes the contract's `{"batch": [...]}` too. `farm.batch` does files, and goes on where it stopped.
+        """
+        return map(self._submit_item, items(requests) if isinstance(requests, Mapping) else requests)
 
     def jobs(self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0) -> list[JobStatus]:
         """The newest jobs first: those in one state, and those entered at `since` (seconds since 1970) or later."""
@@ -114,6 +118,12 @@ class Farm:
             )
         check_allowed(request, self.place.settings)
 
+    def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
+        if isinstance(item, InvalidInput):
+            raise item
+        fields = item if isinstance(item, JobRequest) else {name: item[name] for name in item if name != "id"}
+        return self.submit(fields)
+
     def _send(self, job_id: str, step: Step) -> None:
         """Sends a job on its way at a step that was rung for."""
         try:
@@ -122,14 +132,9 @@ class Farm:
             self.place.registry.unring(job_id, step.product)
             raise
 
-    def _without_files(self, request: JobRequest) -> JobRequest:
+    def upload(self, request: JobRequest) -> JobRequest:
         """The request with what the caller holds (a path, a data URI, base64) replaced by where the store has it."""
-        sources = {"cond_video": self._uploaded(request.cond_video, "cond_video")}
-        if request.cond_audio is None:
-            return request.model_copy(update=sources)
-        voices = request.cond_audio.model_dump(exclude_none=True)
-        uploaded = {person: self._uploaded(voice, f"cond_audio.{person}") for person, voice in voices.items()}
-        return request.model_copy(update={**sources, "cond_audio": request.cond_audio.model_copy(update=uploaded)})
+        return request.with_sources(self._uploaded)
 
     def _uploaded(self, source: str, field: str) -> str:
         content = local(source, field)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -267,6 +267,15 @@ class JobRequest(Contract):
         """1 or 2: a second speaker has a sound or a voice of his own."""
         second = (self.cond_audio and self.cond_audio.person2, self.tts_audio and self.tts_audio.human2_voice)
         return 2 if any(voice is not None for voice in second) else 1
+
+    def with_sources(self, change: Callable[[str, str], str]) -> Self:
+        """The request with each of its sources replaced by what `change` says of it and its field."""
+        changed: dict[str, Any] = {"cond_video": change(self.cond_video, "cond_video")}
+        if self.cond_audio:
+            voices = self.cond_audio.model_dump(exclude_none=True)
+            found = {person: change(voice, f"cond_audio.{person}") for person, voice in voices.items()}
+            changed["cond_audio"] = self.cond_audio.model_copy(update=found)
+        return self.model_copy(update=changed)
 
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Self:

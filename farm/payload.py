@@ -1,24 +1,53 @@
-"""A request in a file of the caller's, whose paths start where the file lies."""
+"""A request, or a batch of them, in a file of the caller's, whose paths start where the file lies."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from farm.errors import InvalidInput
 
+OF_ALL = {"batch", "output_config"}
+"""What a batch says as a whole: its items, and where the results of those go that do not say so themselves."""
+
 
 def read_payload(file: Path) -> dict[str, Any]:
     """The object in a JSON file, ready for `JobRequest.parse`; InvalidInput for anything else."""
+    return beside(file, read_object(file))
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file as it stands there; InvalidInput for anything else."""
     try:
-        fields = json.loads(file.read_text())
+        fields = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):
         raise InvalidInput(f"{file}: got {type(fields).__name__}; allowed: one JSON object with the contract's fields")
-    return beside(file, fields)
+    return fields
+
+
+def items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidInput]:
+    """What the contract's `{"batch": [...]}` holds, one by one: fields with an `id`, or what is wrong with an item.
+
+    InvalidInput, before the first one, for an object that is no batch.
+    """
+    if not isinstance(batch.get("batch"), list):
+        raise InvalidInput(f"batch: got {type(batch.get('batch')).__name__}; allowed: a list of requests")
+    for field in batch.keys() - OF_ALL:
+        near = get_close_matches(field, OF_ALL, n=1) or ["batch and output_config"]
+        raise InvalidInput(f"{field}: there is no such field of a batch; allowed: {near[0]}")
+    shared = {"output_config": batch["output_config"]} if batch.get("output_config") else {}
+    return (_item(index, item, shared) for index, item in enumerate(batch["batch"]))
+
+
+def _item(index: int, item: Any, shared: Mapping[str, Any]) -> dict[str, Any] | InvalidInput:
+    if isinstance(item, dict):
+        return {"id": f"item-{index}", **shared, **item}
+    return InvalidInput(f"request: got {type(item).__name__}; allowed: an object")
 
 
 def beside(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,9 @@ class Settings(BaseModel):
         pattern=r"^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
         description="PORT or HOST:PORT of a process's numbers for Prometheus, 127.0.0.1 without a host; unset = none",
     )
+    flower_auth: str | None = Field(
+        None, repr=False, description="USER:PASSWORD that Flower asks for; it listens beyond loopback only with one"
+    )
     max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video, in bytes")
     max_sound_bytes: int = Field(50_000_000, ge=1, description="largest sound, in bytes")
     fetch_timeout_s: float = Field(300, gt=0, description="seconds that one download may take in all")

@@ -15,19 +15,41 @@ def tickets(app: Celery, place: Place, job_id: str, way: Sequence[Step]) -> list
     """A message for each step."""
     rings = place.registry.rings(job_id, [step.product for step in way])
     asked = place.registry.request(job_id).priority
-    # A receiver that never answers must not hold up the steps of jobs that have not ended.
-    priorities = [PRIORITIES["low" if step == NOTIFY else asked] for step in way]
-    ordered = zip(way, priorities, rings, strict=True)
-    return [_ticket(app, job_id, step, priority, max(1, times)) for step, priority, times in ordered]
+    known = place.registry.product(job_id, "embed") if way[0].station == "generate" else None
+    chunks = (known or {}).get("chunks")
+    return [
+        # A receiver that never answers must not hold up the steps of jobs that have not ended.
+        _ticket(
+            app,
+            job_id,
+            step,
+            priority=PRIORITIES["low" if step == NOTIFY else asked],
+            attempt=max(1, times),
+            chunks=chunks,
+        )
+        for step, times in zip(way, rings, strict=True)
+    ]
 
 
-def _ticket(app: Celery, job_id: str, step: Step, priority: int, attempt: int) -> Signature:
-    """The message for one step: ids and numbers only, with a task id that a person can read in Flower."""
+def _ticket(app: Celery, job_id: str, step: Step, *, priority: int, attempt: int, chunks: int | None) -> Signature:
+    """The message for one step: ids and numbers only, which Flower shows so that a person can read them."""
     desk = DESKS[step.station]
     chunk = (step.chunk,) if step.station == "generate" else ()
     name = f"c{step.chunk:04d}" if chunk else step.station
-    options = {"queue": desk.queue, "priority": priority, "task_id": f"{job_id}-{name}-a{attempt}"}
+    options = {
+        "queue": desk.queue,
+        "priority": priority,
+        "task_id": f"{job_id}-{name}-a{attempt}",
+        "argsrepr": _shown(job_id, step, chunks),
+    }
     return app.signature(desk.task, args=(job_id, *chunk), immutable=True, options=options)
+
+
+def _shown(job_id: str, step: Step, chunks: int | None) -> str:
+    """A message's arguments for people, who count from 1: the job, and which chunk of how many once that is known."""
+    if step.station != "generate":
+        return f"job {job_id}"
+    return f"job {job_id}, chunk {step.chunk + 1}" + (f" of {chunks}" if chunks else "")
 
 
 def send(app: Celery, place: Place, job_id: str, step: Step) -> None:

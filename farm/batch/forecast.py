@@ -1,4 +1,4 @@
-"""What a row will take, before it is submitted."""
+"""What a request will take, before it is submitted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from farm.batch.rows import Row
 from farm.client import local
 from farm.job import JobRequest
 from farm.pace import chunk_s
@@ -22,9 +21,8 @@ class Forecast:
     gpu_s: float | None
 
 
-def forecast(row: Row) -> Forecast:
-    """What a row will take; a FarmError if it cannot become a job, as far as can be told without fetching its URLs."""
-    request = row.request()
+def forecast(request: JobRequest) -> Forecast:
+    """What a job will take; a FarmError if it cannot become one, as far as can be told without fetching its URLs."""
     _look("cond_video", request.cond_video)
     seconds = _seconds(request)
     if seconds is None:

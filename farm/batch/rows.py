@@ -1,4 +1,4 @@
-"""The rows of a batch, a table in CSV or objects in JSON Lines: a bad row is its own affair, a bad header all's."""
+"""The rows of a batch, in CSV, JSON Lines or one JSON: a bad row is its own affair, a bad header all's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.errors import InvalidInput
 from farm.job import PARTS, JobRequest
-from farm.payload import beside
+from farm.payload import beside, items, read_object
 
 ID = "id"
 """The column, or key, that names a row; it is no field of the contract."""
@@ -31,7 +31,10 @@ DELIMITERS = ",;\t"
 
 @dataclass(frozen=True)
 class Row:
-    """One wish: `fields` for `JobRequest.parse`, or the `mistake` in how it is written. `line` counts from 1."""
+    """One wish: `fields` for `JobRequest.parse`, or the `mistake` in how it is written.
+
+    `line` counts from 1; in one JSON, whose lines say nothing, it is the item's number.
+    """
 
     line: int
     name: str
@@ -47,8 +50,8 @@ class Row:
 
 
 def rows(file: Path) -> Iterator[Row]:
-    """The rows of a .csv or .jsonl file one by one; InvalidInput for another kind of file or a wrong header."""
-    readers = {".csv": _table, ".jsonl": _objects, ".ndjson": _objects}
+    """The rows of a .csv, .jsonl or .json file one by one; InvalidInput for another kind or a wrong header."""
+    readers = {".csv": _table, ".jsonl": _objects, ".ndjson": _objects, ".json": _batch}
     if file.suffix.lower() not in readers:
         raise InvalidInput(f"{file}: allowed: a file whose name ends in {', '.join(readers)}")
     try:
@@ -93,6 +96,11 @@ def _objects(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, 
             continue
         kind = type(fields).__name__
         yield number, fields if isinstance(fields, dict) else InvalidInput(f"request: got {kind}; allowed: an object")
+
+
+def _batch(file: Path, _: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
+    """The items of the contract's batch, all of which are in memory."""
+    return enumerate(items(read_object(file)), start=1)
 
 
 def _table(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:

@@ -57,19 +57,25 @@ def remembered(farm: Farm, batch_id: str) -> Order:
 
 @dataclass
 class Batch:
-    """Rows on their way through a farm. `flying` are those whose jobs have not ended."""
+    """Rows on their way through a farm. `flying` are those whose jobs have not ended.
+
+    What failed before it `began`, on the farm's clock, is tried again. FarmUnreachable if no broker tells the time.
+    """
 
     farm: Farm
     order: Order
     results: Results
     flying: dict[str, Job] = field(default_factory=dict)
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = patiently(self.farm.place.registry.ledger.now)
 
     def run(self) -> Iterator[Outcome]:
         """The outcome of every row that has no video yet, as it ends, after it was written down.
 
         FarmUnreachable once the broker was away for long; whoever stops reading leaves the farm working.
         """
-        self.began = patiently(self.farm.place.registry.ledger.now)
         for row in rows(self.order.file):
             if row.name in self.results.done:
                 continue

@@ -1,4 +1,4 @@
-"""Broker, workers and the reaper's beat under one roof, in one foreground process."""
+"""Broker, workers, the reaper's beat and, if wanted, Flower under one roof, in one foreground process."""
 
 from __future__ import annotations
 
@@ -17,53 +17,60 @@ from celery.beat import EmbeddedService
 from farm.app import make_app
 from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
+from farm.embedded.flower import Address, check_flower, flower_command, flower_environ
 from farm.embedded.worker import QueueName, worker_command, worker_environ
 from farm.errors import FarmUnreachable
 from farm.settings import PREFIX, Settings
 
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
+FLOWER = "flower"
 START_S = 120.0
 LAST_S = 10.0
 """How much longer than their grace workers may take to be gone: what hangs is broken off, and Celery says goodbye."""
 
 
 class House:
-    """The children of a farm that is up; made by `open_house`."""
+    """The children of a farm that is up, by name: one for each queue, and Flower; made by `open_house`."""
 
-    def __init__(self, settings: Settings, *, application: str = "tasks") -> None:
+    def __init__(self, settings: Settings, *, application: str = "tasks", flower: Address | None = None) -> None:
         self.settings = settings
-        self.application = application
+        self.flower = flower
         self.app: Celery = make_app(settings)
         self.beat = EmbeddedService(self.app, thread=True, scheduler_cls="celery.beat:Scheduler")
-        self.children: dict[QueueName, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, list[str]] = {
+            name: worker_command(name, settings, application=application) for name in QUEUES
+        }
+        if flower:
+            self.commands[FLOWER] = flower_command(flower)
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        for queue in QUEUES:
-            self._start(queue)
+        for name in self.commands:
+            self._start(name)
         self.beat.start()
 
     def wait_until_ready(self) -> None:
-        """Returns once every worker answers; FarmUnreachable with its last lines if one died instead."""
+        """Returns once every child answers; FarmUnreachable with its last lines if one died instead."""
         deadline = time.monotonic() + START_S
-        while len(self.app.control.ping(timeout=0.5)) < len(QUEUES):
-            for queue, child in self.children.items():
+        while not self._answers():
+            for name, child in self.children.items():
                 if child.poll() is not None or time.monotonic() > deadline:
-                    log = self.log(queue)
-                    raise FarmUnreachable(f"the {queue} worker did not start; the last lines of {log}:\n{tail(log)}")
+                    log = self.log(name)
+                    raise FarmUnreachable(f"{_called(name)} did not start; the last lines of {log}:\n{tail(log)}")
 
     def look_after(self, tell: Callable[[str], None]) -> None:
-        """Starts workers again that have died, for ever."""
+        """Starts children again that have died, for ever."""
         while True:
             self.replace_dead(tell)
             time.sleep(1)
 
     def replace_dead(self, tell: Callable[[str], None]) -> None:
-        """Starts each worker again that has died."""
-        for queue, child in list(self.children.items()):
+        """Starts each child again that has died."""
+        for name, child in list(self.children.items()):
             if child.poll() is not None:
-                tell(f"the {queue} worker ended with status {child.returncode}; starting it again")
+                tell(f"{_called(name)} ended with status {child.returncode}; starting it again")
                 stop([child], grace_s=0)
-                self._start(queue)
+                self._start(name)
 
     def stop(self) -> None:
         """Lets the workers hand back what they have in hand, and ends those that are not gone after their grace."""
@@ -71,27 +78,36 @@ class House:
             self.beat.stop()
         stop(list(self.children.values()), grace_s=self.settings.grace_s + LAST_S)
 
-    def log(self, queue: QueueName) -> Path:
-        return self.settings.folder / "logs" / f"{queue}.log"
+    def log(self, name: str) -> Path:
+        return self.settings.folder / "logs" / f"{name}.log"
 
-    def _start(self, queue: QueueName) -> None:
-        command = worker_command(queue, self.settings, application=self.application)
-        self.children[queue] = spawn(command, log=self.log(queue), environ=_environ(queue, self.settings))
+    def _answers(self) -> bool:
+        seen = self.flower is None or self.flower.listens
+        return seen and len(self.app.control.ping(timeout=0.5)) >= len(QUEUES)
+
+    def _start(self, name: str) -> None:
+        self.children[name] = spawn(self.commands[name], log=self.log(name), environ=_environ(name, self.settings))
+
+
+def _called(name: str) -> str:
+    return "Flower" if name == FLOWER else f"the {name} worker"
 
 
 @contextmanager
-def open_house(settings: Settings, *, application: str = "tasks") -> Iterator[House]:
+def open_house(settings: Settings, *, application: str = "tasks", flower: Address | None = None) -> Iterator[House]:
     """A farm that is up while the block runs, its workers those of the Celery application in a module.
 
-    FarmUnreachable if one is up in this home already.
+    FarmUnreachable if one is up in this home already; InvalidInput if Flower cannot be at that door.
     """
+    if flower:
+        check_flower(flower, settings)
     with _alone(settings), ExitStack() as on_the_way_out:
         url = settings.broker_url
         if url is None:
             broker = Broker(settings)
             on_the_way_out.callback(broker.stop)
             url = broker.url
-        house = House(settings.model_copy(update={"broker_url": url}), application=application)
+        house = House(settings.model_copy(update={"broker_url": url}), application=application, flower=flower)
         on_the_way_out.callback(house.stop)
         house.start()
         house.wait_until_ready()
@@ -113,10 +129,10 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _environ(queue: QueueName, settings: Settings) -> dict[str, str]:
-    """What a worker needs to see the same settings, whatever its working folder, and a port for its numbers."""
+def _environ(name: str, settings: Settings) -> dict[str, str]:
+    """What a child needs to see the same settings, whatever its working folder, and a worker's port for its numbers."""
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
-    if settings.metrics_at:
+    if settings.metrics_at and name in QUEUES:
         host, port = settings.metrics_at
-        ours[PREFIX + "METRICS_ADDRESS"] = f"{f'[{host}]' if ':' in host else host}:{port + 1 + QUEUES.index(queue)}"
-    return worker_environ({**os.environ, **ours})
+        ours[PREFIX + "METRICS_ADDRESS"] = f"{f'[{host}]' if ':' in host else host}:{port + 1 + QUEUES.index(name)}"
+    return worker_environ(flower_environ(settings, {**os.environ, **ours}))

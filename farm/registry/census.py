@@ -49,7 +49,7 @@ def census(registry: Registry, *, lease_s: float) -> Census:
     present = ledger.between("workers", now - PRESENT_S, inf, MOST_RUNNING)
     ended = ledger.between("ended", 0, inf, MOST_RUNNING)
     return Census(
-        live=ledger.size("live"),
+        live=ledger.size("ahead"),
         idle=ledger.size("live", now),
         running=_running(registry, now, lease_s),
         unheard=unheard,

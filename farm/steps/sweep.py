@@ -46,7 +46,7 @@ def waste(place: Place) -> Iterator[Waste]:
 
 
 def _of_job(place: Place, status: JobStatus, names: list[str]) -> Iterator[Waste]:
-    settings, since_s = place.settings, place.registry.ledger.now() - status.updated_at
+    settings, since_s = place.settings, max(0.0, place.registry.ledger.now() - status.updated_at)
     goes_on = keys.end(status.job_id) not in names  # or nobody has written down yet how it ended
     if goes_on or archive.untold(place, status.job_id):
         yield from _overtaken(place, status.job_id, names)

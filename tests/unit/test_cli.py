@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import pty
+import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from farm.cli import cli
 from farm.client import Farm
 from farm.errors import DownloadFailed
-from farm.job import JobRequest
+from farm.job import Event, JobRequest
 from farm.job import Result as Made
 from farm.settings import Settings
 from farm.store import keys
+from tests.conftest import EXAMPLES
 from tests.receiver import SECRET
 
 Run = Callable[..., Result]
@@ -391,7 +400,220 @@ def test_gc_as_json_is_a_line_for_each_thing(run, farm):
     assert json.loads(line) == {"reason": "intermediate", "name": f"jobs/{job.id}/", "objects": 1, "bytes": 5}
 
 
-# No farm
+# Payloads
+
+
+def payload(result: Result) -> dict[str, Any]:
+    assert (result.exit_code, result.stderr) == (0, "")
+    return json.loads(result.stdout)
+
+
+def test_a_payload_is_what_was_said_and_nothing_else(run, farm):
+    assert payload(run("payload", *WORDS, "--frame-num", "41")) == {**GIVEN, "frame_num": 41}
+    assert farm.jobs() == []
+
+
+def test_files_go_along_in_a_payload(run, portrait, voice):
+    words = ["--prompt", "x", "--image", str(portrait), "--audio", str(voice)]
+    fields = payload(run("payload", *words, FARM_BROKER_URL="redis://127.0.0.1:1/0"))
+    head, _, body = fields["cond_video"].partition(",")
+    assert (head, base64.b64decode(body)) == ("data:image/png;base64", portrait.read_bytes())
+    assert base64.b64decode(fields["cond_audio"]["person1"].partition(",")[2]) == voice.read_bytes()
+    assert JobRequest.parse(fields).cond_video == fields["cond_video"]
+
+
+def test_a_payload_of_a_file_starts_at_its_folder(run, tmp_path, portrait, voice):
+    fields = payload(run("payload", "--request", str(portrait.parent / "single_image.json")))
+    assert fields["cond_video"].startswith("data:image/png;base64,")
+
+
+def test_files_may_be_put_into_the_store_instead(run, farm, portrait):
+    words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--upload"]
+    source = payload(run("payload", *words, FARM_BROKER_URL="redis://127.0.0.1:1/0"))["cond_video"]
+    assert farm.place.store.get(source.removeprefix(keys.SCHEME)) == portrait.read_bytes()
+
+
+def test_an_envelope_holds_the_request_and_limits_in_milliseconds(run):
+    assert payload(run("payload", *WORDS, "--envelope")) == {"input": GIVEN}
+    assert payload(run("payload", *WORDS, "--execution-s", "600", "--ttl-s", "3600")) == {
+        "input": GIVEN,
+        "policy": {"executionTimeout": 600_000, "ttl": 3_600_000},
+    }
+
+
+def test_a_payload_is_written_to_a_file(run, tmp_path):
+    result = run("payload", *WORDS, "-o", str(tmp_path / "request.json"))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads((tmp_path / "request.json").read_text()) == GIVEN
+
+
+@pytest.mark.parametrize(
+    "words", [["--sample-steps", "0"], ["--image", "missing.png"], ["-o", "/missing/request.json"]]
+)
+def test_a_payload_that_would_be_refused_is_not_printed(run, words):
+    given = [word for word in WORDS if word not in ("--image", GIVEN["cond_video"])] if "--image" in words else WORDS
+    refused(run("payload", *given, *words))
+
+
+def test_a_face_that_is_no_picture_is_not_printed(run, voice):
+    words = ["--prompt", "x", "--image", str(voice), "--text", "hello"]
+    assert "cond_video" in refused(run("payload", *words), status=1)
+
+
+def film(path: Path, megabytes: float) -> str:
+    """The examples' film, in a file of another size."""
+    content = (EXAMPLES / "sitter.mp4").read_bytes()
+    path.write_bytes(content + bytes(int(megabytes * 1e6) - len(content)))
+    return str(path)
+
+
+def test_an_envelope_that_run_does_not_take_is_said_so(run, tmp_path):
+    words = ["--prompt", "x", "--video", film(tmp_path / "film.mp4", 9), "--text", "hello"]
+    result = run("payload", *words, "--envelope")
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "note: it has 12.0 MB; Runpod's /run takes 10 MB and /runsync 20 MB; name files by URL, or --upload them\n"
+    )
+
+
+def test_an_envelope_that_nobody_takes_is_refused(run, tmp_path):
+    words = ["--prompt", "x", "--video", film(tmp_path / "film.mp4", 16), "--text", "hello"]
+    assert "request: it has 21.3 MB; Runpod's /run" in refused(run("payload", *words, "--envelope"))
+    assert len(payload(run("payload", *words))["cond_video"]) > 21e6
+
+
+# For machines
+
+
+def test_submit_as_json_is_the_jobs_status(run, farm):
+    status = json.loads(run("submit", *WORDS, "--json").stdout)
+    assert status == farm.job(status["job_id"]).status().model_dump(mode="json")
+
+
+def test_submit_as_json_waits_for_the_last_status(run):
+    words = ["--prompt", "x", "--image", "store://uploads/" + "0" * 64, "--text", "hello"]
+    result = run("submit", "--here", "--json", *words)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert json.loads(result.stdout)["result"]["error"]["code"] == "E_DOWNLOAD_FAILED"
+
+
+def test_watch_as_json_is_a_line_for_each_event(run, farm):
+    job_id = finished(farm)
+    farm.place.store.put(keys.playlist(job_id), b"#EXTM3U")
+    result = run("watch", job_id, "--json", "--play")
+    playlist, *events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert playlist == {"playlist": farm.place.store.url(keys.playlist(job_id))}
+    assert events == [event.model_dump(mode="json") for event in farm.job(job_id).events()]
+    assert run("watch", failed(farm), "--json").exit_code == 1
+
+
+def test_cancel_as_json_is_a_line_for_each_job(run, farm):
+    first, second = farm.submit(GIVEN), farm.submit(GIVEN)
+    second.cancel()
+    said = [json.loads(line) for line in run("cancel", first.id, second.id, "--json").stdout.splitlines()]
+    assert said == [
+        {"job_id": first.id, "cancelled": True, "state": "cancelled"},
+        {"job_id": second.id, "cancelled": False, "state": "cancelled"},
+    ]
+
+
+def test_a_dry_run_as_json_is_a_line_for_each_row(run, table):
+    result = run("batch", "run", str(table), "--dry-run", "--json")
+    files, urls, wrong = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert {**files, "gpu_s": round(files["gpu_s"])} == {
+        "line": 2,
+        "id": "files",
+        "frames": 224,
+        "chunks": 3,
+        "gpu_s": 1426,
+    }
+    assert urls == {"line": 3, "id": "urls", "frames": None, "chunks": None, "gpu_s": None}
+    assert (wrong["id"], wrong["code"]) == ("wrong", "E_INPUT_VALIDATION")
+
+
+def test_a_batch_as_json_is_a_line_for_itself_and_one_for_each_row(run, table, tmp_path):
+    table.write_text("\n".join(table.read_text().splitlines()[::3]))
+    out = tmp_path / "results.csv"
+    result = run("batch", "run", str(table), "--out", str(out), "--json")
+    begun, wrong = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert begun == {"batch": begun["batch"], "rows": 1, "done": 0, "results": str(out)}
+    assert (wrong["id"], wrong["status"], wrong["code"]) == ("wrong", "invalid", "E_INPUT_VALIDATION")
+    assert run("batch", "watch", begun["batch"], "--json").stdout == result.stdout
+
+
+def test_weights_as_json_are_a_line_for_each_part(run):
+    parts = [json.loads(line) for line in run("weights", "check", "miniature", "--json").stdout.splitlines()]
+    assert "transformer" in {part["part"] for part in parts}
+    assert all(part["tensors"] > 0 and part["bytes"] > 0 for part in parts)
+
+
+# For people
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command by the words that call it, groups among them."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("words", list(commands(cli)), ids=" ".join)
+def test_every_command_has_help_with_an_example_of_itself(words):
+    result = CliRunner().invoke(cli, [*words, "--help"], env={"COLUMNS": "200", "FARM_BROKER_URL": None})
+    assert result.exit_code == 0
+    assert f"Example: farm {' '.join(words)}" in result.stdout
+
+
+def at_a_terminal(*words: str, **environ: str) -> str:
+    """What a command prints on a terminal."""
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    command = [sys.executable, "-m", "farm", *words]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**kept, "TERM": "xterm", **environ}) as process:
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # its end, on Linux
+            while part := os.read(ours, 1024):
+                said += part
+    os.close(ours)
+    assert process.returncode == 0
+    return said.decode()
+
+
+RED = "\x1b[31m"
+
+
+def test_a_terminal_shows_states_in_colour_and_a_pipe_does_not(run, farm):
+    failed(farm)
+    settings = farm.place.settings
+    environ = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
+    assert f"{RED}error" in at_a_terminal("jobs", **environ)
+    assert RED not in at_a_terminal("jobs", **environ, NO_COLOR="1")
+    assert "\x1b" not in run("jobs").stdout
+
+
+def test_a_pipe_gets_lines_and_no_bar(run, farm):
+    result = run("watch", finished(farm))
+    assert "\x1b" not in result.output
+    assert "\r" not in result.output
+
+
+def test_a_command_that_is_broken_off_is_status_130_and_its_job_goes_on(farm):
+    job, settings = farm.submit(GIVEN), farm.place.settings
+    farm.place.registry.report(Event(stage="validation_started", pct=0, job_id=job.id))
+    environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
+    command = [sys.executable, "-m", "farm", "watch", job.id]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as watching:
+        assert "validation_started" in watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        said = watching.stderr.read()
+    assert watching.returncode == 130
+    assert said == f"job {job.id} goes on; `farm watch {job.id}` follows it, `farm cancel {job.id}` ends it\n"
+    assert job.status().state == "running"
 
 
 # Batches
@@ -445,6 +667,20 @@ def test_a_misspelt_column_is_one_line_and_status_2(run, table, farm):
     table.write_text(table.read_text().replace("prompt", "promt"))
     assert "did you mean prompt?" in refused(run("batch", "run", str(table)))
     assert farm.jobs() == []
+
+
+# No farm
+
+
+@pytest.mark.parametrize(
+    ("address", "why"), [("0.0.0.0:5555", "0.0.0.0, which others reach"), ("5555", "allowed: ADDRESS:PORT")]
+)
+def test_a_flower_that_may_not_be_is_one_line_and_status_2(run, farm, address, why):
+    result = run("up", "--flower", address)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("E_INPUT_VALIDATION: flower: got ")
+    assert why in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("words", [["jobs"], ["status", "a"], ["submit", *WORDS]], ids=lambda words: words[0])

@@ -272,6 +272,21 @@ def test_a_batch_is_entered_one_by_one(farm):
         next(jobs)
 
 
+def test_a_wrong_request_of_a_batch_does_not_stop_the_others(farm):
+    jobs = farm.submit_batch([{"prompt": "no face"}, GIVEN])
+    with pytest.raises(InvalidInput):
+        next(jobs)
+    assert next(jobs).status().state == "queued"
+    assert list(jobs) == []
+
+
+def test_the_contracts_batch_is_entered_item_by_item(farm):
+    jobs = farm.submit_batch({"batch": ["x", {"id": "a", **GIVEN}, {**GIVEN, "prompt": "another"}]})
+    with pytest.raises(InvalidInput, match="got str; allowed: an object"):
+        next(jobs)
+    assert [farm.place.registry.request(job.id).prompt for job in jobs] == [GIVEN["prompt"], "another"]
+
+
 def test_events_come_to_an_async_loop_too(farm):
     job = farm.submit(GIVEN)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
 from farm.metrics import METRICS, Metric
@@ -77,6 +78,12 @@ def test_the_api_lists_every_error(kind: type[FarmError]) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_api_lists_every_stage(stage: str) -> None:
     assert f"| {stage} | {STAGES[stage]} |" in read("docs/api.md")
+
+
+def test_the_api_lists_every_exit_status_and_no_other() -> None:
+    table = read("docs/api.md").split("| exit status |")[1].split("\n\n")[0]
+    listed = re.findall(r"^\| (\d+) \| (.+) \|$", table, flags=re.MULTILINE)
+    assert {int(status): said for status, said in listed} == EXIT_STATUS
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

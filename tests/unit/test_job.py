@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from farm.errors import FarmError, InvalidInput, error_of
 from farm.job import NOT_YET, STAGES, Event, JobRequest, JobStatus
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.json"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMED = ["single_image", "single_video", "two_speakers_para", "two_speakers_add", "tts_single", "tts_multi"]
 FACE, VOICE = "https://example.org/face.png", {"person1": "https://example.org/voice.wav"}
 GIVEN: dict[str, Any] = {"prompt": "a woman talks", "cond_video": FACE, "cond_audio": VOICE}
 
@@ -422,13 +423,27 @@ def test_a_word_that_is_no_number_is_refused_by_its_field():
     assert message.startswith("sample_steps: got 'many'; ")
 
 
-def test_there_are_examples():
-    assert EXAMPLES
+def test_the_examples_are_these():
+    assert {path.stem for path in EXAMPLES.glob("*.json")} == {*NAMED, "batch"}
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_is_a_valid_request(example):
-    assert JobRequest.parse(json.loads(example.read_text())).prompt
+@pytest.mark.parametrize("name", NAMED)
+def test_an_example_is_a_valid_request(name):
+    assert JobRequest.parse(json.loads((EXAMPLES / f"{name}.json").read_text())).prompt
+
+
+def test_sources_are_replaced_wherever_they_are():
+    request = JobRequest.parse({**GIVEN, "cond_audio": {"person1": "a.wav", "person2": "b.wav"}, "audio_type": "add"})
+    changed = request.with_sources(lambda source, field: f"{field}={source}")
+    assert changed.cond_video == f"cond_video={GIVEN['cond_video']}"
+    assert changed.cond_audio.person1 == "cond_audio.person1=a.wav"
+    assert changed.cond_audio.person2 == "cond_audio.person2=b.wav"
+    assert request.cond_audio.person1 == "a.wav"
+
+
+def test_words_to_speak_are_no_source():
+    spoken = JobRequest.parse({"prompt": "x", "cond_video": "a.png", "tts_audio": {"text": "hello"}})
+    assert spoken.with_sources(lambda source, field: "b.png") == spoken.model_copy(update={"cond_video": "b.png"})
 
 
 def test_an_event_cannot_carry_a_field_that_nobody_knows():

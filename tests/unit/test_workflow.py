@@ -78,6 +78,22 @@ def test_a_job_goes_on_from_any_step(place, broker):
     assert [each["task"] for each in embedded["chain"]] == ["farm.mux"]
 
 
+def test_a_person_reads_the_job_in_a_messages_arguments(place, broker):
+    QueuedTransport(place).send("a", FIRST)
+    (message,) = messages(broker)
+    rest = reversed(body(message)[2]["chain"])
+    assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("job a", "{}")
+    assert [each["options"]["argsrepr"] for each in rest] == ["job a", "job a, chunk 1", "job a"]
+
+
+def test_a_person_reads_which_chunk_of_how_many_once_that_is_known(place, broker):
+    lease = place.registry.take("a", "embed", lease_s=60, max_attempts=3)
+    place.registry.commit(lease, {"chunks": 12})
+    QueuedTransport(place).send("a", Step("generate", 2))
+    (message,) = messages(broker)
+    assert message["headers"]["argsrepr"] == "job a, chunk 3 of 12"
+
+
 def test_the_last_step_is_a_message_of_its_own(place, broker):
     QueuedTransport(place).send("a", Step("mux"))
     (message,) = messages(broker)

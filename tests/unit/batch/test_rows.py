@@ -61,6 +61,61 @@ def test_an_object_is_a_request(objects):
     assert (one.name, one.request().prompt, two.request().sample_steps) == ("7", "x", 4)
 
 
+@pytest.fixture
+def batch(tmp_path: Path) -> Write:
+    """The rows of the contract's batch of these items."""
+
+    def write(*items: object, **of_all: object) -> list[Row]:
+        (tmp_path / "jobs.json").write_text(json.dumps({"batch": items, **of_all}))
+        return list(rows(tmp_path / "jobs.json"))
+
+    return write
+
+
+GIVEN = {"prompt": "x", "cond_video": "https://e.org/x.png", "cond_audio": {"person1": "https://e.org/x.wav"}}
+
+
+def test_an_item_of_a_batch_is_a_request_with_an_id_or_its_place(batch):
+    first, second = batch({"id": "a", **GIVEN}, {**GIVEN, "sample_steps": 4})
+    assert [(row.line, row.name) for row in (first, second)] == [(1, "a"), (2, "item-1")]
+    assert second.request().sample_steps == 4
+
+
+def test_what_a_batch_says_of_its_results_is_said_of_each_item(batch):
+    ours, own = {"store": "s3", "bucket": "ours"}, {"store": "s3", "bucket": "own"}
+    first, second = batch(GIVEN, {**GIVEN, "output_config": own}, output_config=ours)
+    assert (first.fields["output_config"], second.fields["output_config"]) == (ours, own)
+
+
+def test_a_bad_item_is_its_own_affair(batch):
+    kind, typo, good = batch("x", {"promt": "x"}, GIVEN)
+    assert mistake(kind) == "request: got str; allowed: an object"
+    assert "did you mean prompt?" in mistake(typo)
+    assert good.request()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{}", "batch: got NoneType; allowed: a list of requests"),
+        ('{"batch": {}}', "batch: got dict; allowed: a list"),
+        ('{"batch": [], "output": {}}', "output: there is no such field of a batch; allowed: output_config"),
+        ("[]", "got list; allowed: one JSON object"),
+        ("{", "it is not JSON"),
+    ],
+)
+def test_an_object_that_is_no_batch_stops_everything(tmp_path, text, why):
+    (tmp_path / "jobs.json").write_text(text)
+    with pytest.raises(InvalidInput, match=why):
+        list(rows(tmp_path / "jobs.json"))
+
+
+def test_paths_of_items_start_at_the_files_folder(batch, tmp_path):
+    (tmp_path / "face.png").touch()
+    (row,) = batch({**GIVEN, "cond_video": "face.png"})
+    assert row.request().cond_video == str(tmp_path / "face.png")
+
+
 def test_parts_of_fields_are_columns(table):
     columns = "prompt,cond_video,cond_audio.person1,cond_audio.person2,audio_type,bbox.person1,bbox.person2"
     cells = 'x,https://e.org/x.png,https://e.org/1.wav,https://e.org/2.wav,para,"[0,0,9,9]","[9,0,20,9]"'
@@ -166,7 +221,8 @@ def test_rows_are_read_one_by_one(tmp_path):
     assert most < 6e6, "ids alone are kept"
 
 
-def test_the_example_is_three_good_rows():
-    wanted = [row.request() for row in rows(EXAMPLES / "batch.csv")]
+@pytest.mark.parametrize("name", ["batch.csv", "batch.json"])
+def test_an_example_is_three_good_rows(name):
+    wanted = [row.request() for row in rows(EXAMPLES / name)]
     assert [request.speakers for request in wanted] == [1, 1, 2]
     assert all(Path(request.cond_video).is_file() for request in wanted)

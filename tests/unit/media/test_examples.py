@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
@@ -9,12 +10,15 @@ from examples.make_media import (
     ANSWER,
     ANSWERS_VOICE,
     COUPLE_SIZE,
+    FILM_FRAMES,
+    FILM_SIZE,
     FOLDER,
     PORTRAIT_SIZE,
     QUESTION,
     SENTENCE,
     SITTER,
     couple,
+    film,
     picture,
     say,
     stranger,
@@ -73,3 +77,17 @@ def test_the_couple_is_a_small_wide_picture():
 def test_the_speech_lasts_eight_to_nine_seconds():
     assert 8 <= expect_sound(FOLDER / "speech.wav", field="cond_audio.person1").seconds <= 9
     assert (FOLDER / "speech.wav").stat().st_size < 450_000
+
+
+def test_the_film_is_what_the_program_draws():
+    with av.open(str(FOLDER / "sitter.mp4")) as container:
+        kept = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    drawn = list(film(stranger(SITTER), FILM_SIZE, FILM_FRAMES))
+    assert len(kept) == len(drawn)
+    assert max(abs(one - other).mean() for one, other in zip(kept, drawn, strict=True)) < 4
+    assert (FOLDER / "sitter.mp4").stat().st_size < 150_000
+
+
+def test_the_sitter_moves_in_the_film():
+    first, *_, last = film(stranger(SITTER), FILM_SIZE, FILM_FRAMES)
+    assert abs(first.astype(int) - last).mean() > 0.5
