@@ -16,8 +16,8 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from farm import Farm
+from farm.address import Address
 from farm.batch.rows import rows
-from farm.embedded.flower import Address
 from farm.embedded.house import open_house
 from farm.settings import Settings
 

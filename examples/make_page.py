@@ -15,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from farm import Farm
+from farm.address import Address
 from farm.embedded.house import open_house
 from farm.settings import Settings
 from farm.ui.serve import open_page
@@ -22,6 +23,7 @@ from farm.ui.serve import open_page
 EXAMPLES = Path(__file__).parent
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 PLAYS = ["--autoplay-policy=no-user-gesture-required"]
+WHERE = Address("127.0.0.1", 7861)
 PATIENCE_MS = 180_000
 
 BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
@@ -65,13 +67,13 @@ def main(*targets: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as home,
         open_house(Settings(home=Path(home))) as house,
-        open_page(Farm(settings=house.settings), host="127.0.0.1", port=0, auth=None) as address,
+        open_page(Farm(settings=house.settings), WHERE),
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*QUIET, *PLAYS])
         for shown, target in zip((growing, boxes), targets, strict=True):
             page = browser.new_page(viewport={"width": 1240, "height": 800})
-            page.goto(address)
+            page.goto(WHERE.url)
             shown(page)
             page.screenshot(path=target, full_page=True)
         browser.close()

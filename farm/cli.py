@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from farm.address import Address
 from farm.bar import counted, follow, metered
 from farm.batch.forecast import forecast
 from farm.batch.results import open_results
@@ -96,11 +97,10 @@ def up(flower: str | None) -> None:
 
     Example: farm up --flower
     """
-    from farm.embedded.flower import Address
     from farm.embedded.house import open_house
 
     _end_on_signals()
-    settings, address = Settings.load(os.environ), Address.parse(flower) if flower else None
+    settings, address = Settings.load(os.environ), Address.parse(flower, of="flower") if flower else None
     click.echo("starting broker and workers ...")
     try:
         with open_house(settings, flower=address) as house:
@@ -151,20 +151,19 @@ def _serve_numbers(settings: Settings) -> None:
 
 
 @cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="the address to listen on")
-@click.option("--port", default=7860, show_default=True, type=click.IntRange(0, 65535), help="0 = any that is free")
-def ui(host: str, port: int) -> None:
+@click.option("--address", default="127.0.0.1:7860", show_default=True, metavar="ADDRESS:PORT", help="where it listens")
+def ui(address: str) -> None:
     """Serve a page on which people make videos, until Ctrl-C.
 
-    Beyond this machine only with FARM_UI_AUTH=user:password. Example: farm ui --port 8000
+    Beyond this machine only with FARM_UI_AUTH=USER:PASSWORD. Example: farm ui --address 127.0.0.1:8000
     """
     from farm.ui.serve import open_page
 
     _end_on_signals()
-    farm = Farm()
+    where = Address.parse(address, of="ui")
     try:
-        with open_page(farm, host=host, port=port, auth=farm.place.settings.ui_auth) as address:
-            click.echo(f"the page is at {address}; Ctrl-C ends it")
+        with open_page(Farm(), where):
+            click.echo(f"the page is at {where.url}; Ctrl-C ends it")
             signal.pause()
     except KeyboardInterrupt:
         click.echo("the page is gone")

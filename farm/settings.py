@@ -147,7 +147,7 @@ class Settings(BaseModel):
         1_000_000, ge=0, description="largest video that a result may carry in itself, in bytes; 0 = none"
     )
     ui_auth: str | None = Field(
-        None, repr=False, description="user:password of the page; needed where others than this machine reach it"
+        None, repr=False, description="USER:PASSWORD that `farm ui` asks for; it listens beyond loopback only with one"
     )
 
     @field_validator("fetch_allow", "webhook_secret", "webhook_pauses_s", "output_buckets", mode="before")

@@ -14,10 +14,11 @@ from typing import get_args
 from celery import Celery
 from celery.beat import EmbeddedService
 
+from farm.address import Address
 from farm.app import make_app
 from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
-from farm.embedded.flower import Address, check_flower, flower_command, flower_environ
+from farm.embedded.flower import check_flower, flower_command, flower_environ
 from farm.embedded.worker import QueueName, worker_command, worker_environ
 from farm.errors import FarmUnreachable
 from farm.settings import PREFIX, Settings

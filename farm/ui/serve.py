@@ -6,17 +6,17 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 
+from farm.address import Address, check_page
 from farm.client import Farm
-from farm.errors import InvalidInput
 
 
 @contextmanager
-def open_page(farm: Farm, *, host: str, port: int, auth: str | None) -> Iterator[str]:
-    """Serves the page and yields its address; InvalidInput for an address that others reach without a password."""
-    login = _login(host, auth)
+def open_page(farm: Farm, address: Address) -> Iterator[None]:
+    """Serves the page while the block runs; InvalidInput for an address that others reach without a password."""
+    settings = farm.place.settings
+    check_page(address, settings.ui_auth, of="ui", needs="gradio", extra="ui")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # looked at when it is imported
     import gradio as gr
 
@@ -24,12 +24,12 @@ def open_page(farm: Farm, *, host: str, port: int, auth: str | None) -> Iterator
 
     with tempfile.TemporaryDirectory(prefix="farm-ui-") as folder:
         page = Page(farm, Path(folder))
-        _, address, _ = page.blocks.launch(
-            server_name=host,
-            server_port=port or None,
-            auth=login,
+        page.blocks.launch(
+            server_name=address.bracketed,
+            server_port=address.port,
+            auth=_login(settings.ui_auth),
             allowed_paths=[folder],
-            max_file_size=farm.place.settings.max_visual_bytes,
+            max_file_size=settings.max_visual_bytes,
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             footer_links=[],
             prevent_thread_lock=True,
@@ -39,24 +39,11 @@ def open_page(farm: Farm, *, host: str, port: int, auth: str | None) -> Iterator
             inbrowser=False,
         )
         try:
-            yield address
+            yield
         finally:
             page.blocks.close(verbose=False)
 
 
-def _login(host: str, auth: str | None) -> tuple[str, str] | None:
-    if auth is None:
-        if host != "localhost" and not _is_loopback(host):
-            raise InvalidInput(f"--host: got {host!r}; others reach it, so set FARM_UI_AUTH=user:password")
-        return None
-    user, colon, password = auth.partition(":")
-    if not (user and colon and password):
-        raise InvalidInput("FARM_UI_AUTH: got something else; allowed: user:password")
-    return user, password
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _login(auth: str | None) -> tuple[str, str] | None:
+    user, _, password = (auth or "").partition(":")
+    return (user, password) if user else None

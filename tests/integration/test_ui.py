@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from farm import Farm
+from farm.address import Address
 from farm.ui.serve import open_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -35,17 +36,17 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def free_port() -> int:
+def free_address() -> Address:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+        return Address(*listener.getsockname())
 
 
 @pytest.fixture(scope="module")
 def address(farm: Farm) -> Iterator[str]:
-    with open_page(farm, host="127.0.0.1", port=free_port(), auth=None) as address:
-        yield address
+    where = free_address()
+    with open_page(farm, where):
+        yield f"{where.url}/"
 
 
 @pytest.fixture
@@ -173,7 +174,10 @@ def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm:
 
 
 def test_behind_a_password_nobody_else_sees_page_or_files(browser: Browser, farm: Farm) -> None:
-    with open_page(farm, host="127.0.0.1", port=free_port(), auth="ann:secret") as address:
+    guarded = farm.place.settings.model_copy(update={"ui_auth": "ann:secret"})
+    where = free_address()
+    with open_page(Farm(settings=guarded), where):
+        address = f"{where.url}/"
         page = browser.new_page()
         assert page.request.get(f"{address}gradio_api/file=/etc/hostname").status == 401
         assert page.request.get(f"{address}config").status == 401

@@ -1,0 +1,69 @@
+"""Where a page listens, and who may reach it: this machine, and others behind a password alone."""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import ip_address
+from typing import Self
+
+from farm.errors import InvalidInput
+
+# Flower parts credentials at commas, and compares ASCII alone; one rule for all pages.
+USER_PASSWORD = re.compile(r"[^:,\s]+:[^,\s]+")
+
+
+@dataclass(frozen=True)
+class Address:
+    """An interface's address and a port of it."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str, *, of: str) -> Self:
+        """What ADDRESS:PORT says, for example 127.0.0.1:5555 or [::1]:5555; else InvalidInput, which names `of`."""
+        host, _, port = text.rpartition(":")
+        try:
+            address = cls(str(ip_address(re.sub(r"^\[(.+)\]$", r"\1", host))), int(port))
+        except ValueError:
+            address = cls("", 0)
+        if not 0 < address.port < 65536:
+            raise InvalidInput(f"{of}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:5555")
+        return address
+
+    @property
+    def bracketed(self) -> str:
+        """The host as a URL has it."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.bracketed}:{self.port}"
+
+    @property
+    def listens(self) -> bool:
+        """Whether somebody answers there."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+
+def check_page(address: Address, auth: str | None, *, of: str, needs: str, extra: str) -> None:
+    """Refuses a page whose package is not installed, that strangers could look into, or whose port is taken.
+
+    `auth` is user:password, of which the error tells nothing. Raises InvalidInput.
+    """
+    if find_spec(needs) is None:
+        raise InvalidInput(f"{of}: {needs} is not installed; pip install infinitetalk-farm[{extra}]")
+    variable, where = f"FARM_{of.upper()}_AUTH", f"{address.host}:{address.port}"
+    if auth is None and not ip_address(address.host).is_loopback:
+        raise InvalidInput(f"{of}: got {address.host}, which others reach; allowed: loopback, or set {variable}")
+    if auth is not None and not (auth.isascii() and USER_PASSWORD.fullmatch(auth)):
+        raise InvalidInput(f"{variable}: allowed: USER:PASSWORD in ASCII, without blanks and commas")
+    if address.listens:
+        raise InvalidInput(f"{of}: got {where}, where another program listens; allowed: a free port")
