@@ -24,7 +24,7 @@ clean:
 	@echo "installing into .venv: a few minutes, this once"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor,ui]'
 	touch $@
 
 .venv/tools: .venv/ready
