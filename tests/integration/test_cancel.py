@@ -54,8 +54,7 @@ def monitor(house: House) -> Iterator[Monitor]:
 
 @contextmanager
 def gpu_worker_off(house: House) -> Iterator[None]:
-    """No worker of the gpu queue while the block runs. It dies idle: what it had in hand would stay unacknowledged."""
-    eventually(lambda: waiting(house) == 0)
+    """No worker of the gpu queue while the block runs."""
     os.killpg(house.children["gpu"].pid, signal.SIGKILL)
     house.children["gpu"].wait()
     try:
@@ -64,11 +63,12 @@ def gpu_worker_off(house: House) -> Iterator[None]:
         house.replace_dead(lambda _: None)
 
 
-def waiting(house: House) -> int:
-    """Messages in the queues, and in the hands of workers."""
+def waiting(house: House, jobs: list[Job]) -> int:
+    """Messages of jobs in the queues, and in the hands of workers."""
     with redis.Redis.from_url(house.settings.broker_url) as client:
-        queued = [name for name in client.scan_iter("*", _type="list") if name[:3] in (b"cpu", b"gpu")]
-        return sum(client.llen(name) for name in queued) + client.hlen("unacked")
+        queues = [name for name in client.scan_iter("*", _type="list") if name[:3] in (b"cpu", b"gpu")]
+        messages = [message for name in queues for message in client.lrange(name, 0, -1)] + client.hvals("unacked")
+    return sum(job.id.encode() in message for message in messages for job in jobs)
 
 
 def scratch(job: Job) -> list[Path]:
@@ -123,11 +123,13 @@ def test_a_whole_batch_is_cancelled(house: House, farm: Farm, small: Any, monito
     jobs = [farm.submit({**small, "sample_steps": 1000, "base_seed": seed}) for seed in range(6)]
     eventually(lambda: any("_sampling_" in job.status().stage for job in jobs))
 
+    assert waiting(house, jobs)
+
     farm.cancel([job.id for job in jobs], by="a test")
 
     assert {job.status().state for job in jobs} == {"cancelled"}
     assert not {job.id for job in jobs} & set(farm.place.registry.live())
-    eventually(lambda: waiting(house) == 0, 30)
+    eventually(lambda: waiting(house, jobs) == 0, 30)
     eventually(lambda: all("REVOKED" in monitor.of(job).values() for job in jobs), 10)
     assert not {"PENDING", "STARTED", "RECEIVED", "FAILURE"} & {at for job in jobs for at in monitor.of(job).values()}
     assert [path for job in jobs for path in scratch(job)] == []
