@@ -50,10 +50,9 @@ def boxes(page: Page) -> None:
     page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
     seen = page.locator("#boxes img.face").bounding_box() or {}
     for left, top, right, bottom in BOXES:
-        page.mouse.move(seen["x"] + left * seen["width"], seen["y"] + top * seen["height"])
-        page.mouse.down()
-        page.mouse.move(seen["x"] + right * seen["width"], seen["y"] + bottom * seen["height"], steps=4)
-        page.mouse.up()
+        for x, y, act in ((left, top, page.mouse.down), (right, bottom, page.mouse.up)):
+            page.locator("#boxes .stage").hover(position={"x": x * seen["width"], "y": y * seen["height"]})
+            act()
     page.locator("#boxes rect.person2").wait_for()
 
 

@@ -121,7 +121,7 @@ def metrics(once: bool) -> None:
 
     They are looked up in the broker whenever they are asked for. Workers serve their own, where they have that setting.
 
-    Example: FARM_METRICS_ADDRESS=0.0.0.0:9464 farm metrics
+    Example: farm metrics --once
     """
     from farm.exporter import FarmNumbers, text
 

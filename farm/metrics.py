@@ -14,7 +14,7 @@ from typing import Literal
 
 from farm.errors import FarmError
 
-STATIONS = ("download", "embed", "generate", "mux")
+STATIONS = ("download", "embed", "generate", "mux", "notify")
 QUEUES = ("cpu", "gpu")
 PRIORITIES = ("high", "normal", "low")
 KINDS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,16 +22,12 @@ from tests.swift import Swift
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def pytest_configure(config: pytest.Config) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _apart(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Of several who test at the same time, each has a temporary folder of its own, and one processor for torch."""
-    if hasattr(config, "workerinput"):
-        os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="tests-")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
         os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):
-        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

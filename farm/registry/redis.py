@@ -106,7 +106,7 @@ class RedisLedger:
             seconds, microseconds = self.redis.time()
             self._clock = here, seconds + microseconds / 1e6
         asked, was = self._clock
-        return was + here - asked
+        return round(was + here - asked, 6)  # as fine as it tells it; a datetime holds no more
 
 
 class _Redis(redis.Redis):

@@ -149,17 +149,15 @@ def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm:
     page.locator("#text textarea").fill("(s1) Hello. (s2) Hi.")
     for name, voice in {"voice1": "en-us", "voice2": "en-gb"}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(voice)
-    face = page.locator("#boxes img.face")
     expect(page.get_by_text("Draw a box")).to_be_visible(timeout=SOON_MS)
+    face = page.locator("#boxes img.face")
     page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
     shown = face.bounding_box() or {}
     width, height = (float(face.evaluate(f"face => face.natural{side}")) for side in ("Width", "Height"))
-    drawn = {"person1": (0.1, 0.2, 0.4, 0.8), "person2": (0.9, 0.7, 0.6, 0.1)}
-    for x0, y0, x1, y1 in drawn.values():
-        page.mouse.move(shown["x"] + x0 * shown["width"], shown["y"] + y0 * shown["height"])
-        page.mouse.down()
-        page.mouse.move(shown["x"] + x1 * shown["width"], shown["y"] + y1 * shown["height"], steps=3)
-        page.mouse.up()
+    for corners in [((0.1, 0.2), (0.4, 0.8)), ((0.9, 0.7), (0.6, 0.1))]:
+        for (x, y), act in zip(corners, (page.mouse.down, page.mouse.up), strict=True):
+            page.locator("#boxes .stage").hover(position={"x": x * shown["width"], "y": y * shown["height"]})
+            act()
     expect(page.locator("#boxes rect")).to_have_count(2)
 
     page.click("#submit")
