@@ -74,12 +74,14 @@ class Notebook:
         path.touch()
         self.file = path.open()
         self.seen: dict[tuple[str, str], float] = {}
+        self.rest = ""
 
     def when(self, station: str, job_id: str) -> float:
         """Seconds since 1970, waited for; TimeoutError if nothing is noted for long."""
         deadline = time.monotonic() + PATIENCE_S
         while (station, job_id) not in self.seen:
-            for line in self.file:
+            *lines, self.rest = (self.rest + self.file.read()).split("\n")  # the last one may be half written
+            for line in lines:
                 what, which, seconds = line.split()
                 self.seen[what, which] = float(seconds)
             if time.monotonic() > deadline:
