@@ -75,7 +75,7 @@ class MemoryLedger:
         return len(self._ranked(name, high))
 
     def now(self) -> float:
-        return round(time.time(), 6)  # as Redis has it; a datetime holds no more
+        return time.time()
 
     def _ranked(self, name: str, highest: float) -> list[str]:
         with self.changed:

@@ -40,7 +40,7 @@ def reason(status: JobStatus) -> str:
 
 def notice(code: str, message: str) -> str:
     """An error, for eyes and for screen readers."""
-    return f'<p role="alert"><b>{escape(code)}</b> {escape(message)}</p>'
+    return f'<p role="alert"><b>{code}</b> {escape(message)}</p>'
 
 
 def line(status: JobStatus, prompt: str, *, chosen: bool) -> dict[str, Any]:

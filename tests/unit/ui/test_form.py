@@ -78,7 +78,8 @@ def test_what_is_missing_is_named(filled, named):
 
 
 def test_a_field_that_was_emptied_takes_the_default():
-    assert job(ONE, sample_steps=None, negative_prompt="").sample_steps == 40
+    made = job(ONE, sample_steps=None, negative_prompt="")
+    assert (made.sample_steps, made.negative_prompt) == (40, None)
 
 
 def test_texts_of_fields_that_are_no_text_are_json():
