@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,13 @@ class Cast:
     lift: Tensor
     """[B, 3]: what is added to them."""
 
+    def nearer(self, dice: Dice, times: float) -> Cast:
+        """The same people from so much nearer, somebody's lips about the middle."""
+        head = self.heads[0]
+        x, y = head.x + 0.3 * dice.between(-1, 1) * head.size, head.y + dice.between(0, 0.6) * head.size
+        heads = tuple(Where(times * (each.x - x), times * (each.y - y), times * each.size) for each in self.heads)
+        return replace(self, heads=heads)
+
     def painted(self, poses: tuple[Pose, ...], height: int, width: int) -> Tensor:
         """Their video [B, 3, F, H, W] in [-1, 1]."""
         canvas = Canvas(self.place, height, width)
@@ -49,6 +56,10 @@ class Clips:
     """[B, 1, 1, H, W]: how much each pixel counts."""
     regions: Tensor
     """[B, 3, tokens of a latent frame]: person 1, person 2, background."""
+
+    def part(self, index: int, parts: int) -> Clips:
+        """One of so many equal parts of the batch."""
+        return Clips(*(getattr(self, each.name).chunk(parts)[index] for each in fields(self)))
 
     def mirrored(self) -> Clips:
         """Left and right exchanged; who is where is not."""

@@ -15,7 +15,7 @@ from miniature.acting import Pose
 from miniature.face import Face, Place
 
 INSIDE, TOOTH, TONGUE, WHITE, PUPIL, INK = (
-    (0.20, 0.05, 0.08),
+    (0.14, 0.03, 0.05),
     (0.97, 0.95, 0.92),
     (0.80, 0.36, 0.36),
     (0.985, 0.98, 0.97),

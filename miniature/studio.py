@@ -17,11 +17,20 @@ class Studio:
     def __init__(self, voices: Voices) -> None:
         self.voices = voices
 
-    def clips(self, dice_of: torch.Generator, batch: int, speakers: int, frames: int, size: tuple[int, int]) -> Clips:
+    def clips(
+        self,
+        dice_of: torch.Generator,
+        batch: int,
+        speakers: int,
+        frames: int,
+        size: tuple[int, int],
+        *,
+        near: float = 1.0,
+    ) -> Clips:
         """Clips that begin a video and clips from the middle of one, half and half; size is (height, width)."""
         said = self.spoken(dice_of, batch, speakers, (frames + 1) / FPS)[1]
         begins = bool(Dice(1, dice_of).often(0.5))
-        return self.filmed(dice_of, said, 0, frames, size, begins=begins)
+        return self.filmed(dice_of, said, 0, frames, size, begins=begins, near=near)
 
     def spoken(self, dice_of: torch.Generator, batch: int, speakers: int, seconds: float) -> tuple[Tensor, Tensor]:
         """What a microphone hears and what was said, both [B, S, n]."""
@@ -31,12 +40,23 @@ class Studio:
         return heard[:, None], said[:, None]
 
     def filmed(
-        self, dice_of: torch.Generator, said: Tensor, start: int, frames: int, size: tuple[int, int], *, begins: bool
+        self,
+        dice_of: torch.Generator,
+        said: Tensor,
+        start: int,
+        frames: int,
+        size: tuple[int, int],
+        *,
+        begins: bool,
+        near: float = 1.0,
     ) -> Clips:
-        """The speakers of `said` [B, S, n] from frame `start` on."""
+        """The speakers of `said` [B, S, n] from frame `start` on, from so many times nearer."""
         batch, speakers = said.shape[:2]
         dice, shown = Dice(batch, dice_of), slice(start, start + frames)
         opened, spread = (
             lips(said.flatten(0, 1)).unflatten(0, said.shape[:2])[..., shown] for lips in (opening, width)
         )
-        return (first if begins else later)(dice, cast(dice, speakers, *size), opened, spread, size)
+        who = cast(dice, speakers, *size)
+        if near != 1:
+            who = who.nearer(dice, near)
+        return (first if begins else later)(dice, who, opened, spread, size)
