@@ -19,16 +19,16 @@ from miniature.training import Bench, Losses, generator, trained
 
 SECONDS, PEAK = 800, 1.5e-3
 
-PICTURES_SHARE = 0.25
+PICTURES_SHARE = 0.18
 """Of the time, for single pictures: they are cheap, and a video is drawn from its first frame."""
 
-PICTURES, PICTURE_SIZES = 64, ((128, 128), (96, 176), (176, 96))
+PICTURES, PICTURE_SIZES = 128, ((128, 128), (96, 176), (176, 96))
 CLIPS, FRAMES, CLIP_SIZE, NEAR = 10, 81, (96, 96), (0.7, 1.5)
 """Whole chunks, because a shorter clip never shows what 81 frames do to a causal decoder; of one size, because a
 compiled step takes half the time, and compiling it two minutes; small and near, because only faces move."""
 
 DRAWN = 8
-"""Batches that are drawn at once: a thousand small kernels take as long for one clip as for many."""
+"""Batches that are drawn at once: two thousand small kernels take as long for one clip as for many."""
 
 FIRST_FRAME = 6.0
 """How much more the frame counts from which a chunk, and all that follow it, take the face."""
