@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import urllib.request
@@ -16,10 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from farm import Farm
 from farm.embedded.house import House, open_house
-from farm.exporter import FarmNumbers, text
+from farm.exporter import FarmNumbers, serve, text
 from farm.settings import Settings
 from tests.integration.test_farm import children_of, eventually
-from tests.queries import queries, selectors
+from tests.prometheus import prometheus
+from tests.queries import alerts, queries, selectors
+
+UNTROUBLED = {alert["alert"] for alert in alerts()} | {f"Trouble in 15 minutes, {each}" for each in "ABCDE"}
+"""What is asked after trouble: silent as long as there is none."""
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -157,6 +162,27 @@ def test_what_a_child_has_counted_outlives_it_and_its_lease_is_lost(
         "farm_parked_total": 0,
     }
     assert one(after, "farm_cold_load_seconds_count") == one(before, "farm_cold_load_seconds_count") + 1
+
+
+@pytest.mark.skipif(not shutil.which("prometheus"), reason="there is no Prometheus here")
+def test_prometheus_reads_the_farm_and_answers_what_the_dashboard_asks(
+    house: House, farm: Farm, small: dict[str, Any], tmp_path: Path
+) -> None:
+    port = house.settings.metrics_at[1]
+    farms = serve(FarmNumbers(house.settings), ("127.0.0.1", port))
+    with prometheus(tmp_path, first_port=port) as ask:
+        eventually(lambda: len(ask("query", query="up == 1")["result"]) == 3)
+        farm.submit(small).result(timeout_s=280)
+
+        def silent() -> set[str]:
+            return {where for where, query in queries().items() if not ask("query", query=query)["result"]}
+
+        eventually(lambda: silent() <= UNTROUBLED, 30)
+        rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    farms.shutdown()
+
+    assert {rule["health"] for rule in rules} == {"ok"}
+    assert {rule["name"] for rule in rules if rule["state"] == "firing"} == set()
 
 
 def test_every_line_about_a_step_has_its_job(house: House, farm: Farm, small: dict[str, Any]) -> None:

@@ -1,0 +1,28 @@
+"""The alerts fire in trouble and at no other time, as Prometheus itself judges them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.queries import alerts
+
+JUDGED = Path(__file__).parents[1] / "alerts.yaml"
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not here; it comes with Prometheus")
+def test_alerts_fire_in_the_troubles_that_they_are_for():
+    judged = subprocess.run(["promtool", "test", "rules", str(JUDGED)], capture_output=True, text=True, check=False)
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+
+
+def test_every_alert_has_a_trouble_and_stays_calm_without():
+    calm, *troubles = yaml.safe_load(JUDGED.read_text())["tests"]
+    names = {alert["alert"] for alert in alerts()}
+    assert {each["alertname"] for each in calm["alert_rule_test"] if "exp_alerts" not in each} == names
+    fired = [each for trouble in troubles for each in trouble["alert_rule_test"] if each.get("exp_alerts")]
+    assert {each["alertname"] for each in fired} == names
