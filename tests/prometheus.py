@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from tests.programs import program
 from tests.queries import DOCKER
 
 SHIPPED_PORT = 9464
@@ -32,7 +33,11 @@ def prometheus(folder: Path, *, first_port: int) -> Iterator[Ask]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = ["prometheus", f"--config.file={_configured(folder, first_port)}", f"--storage.tsdb.path={folder}/data"]
+    command = [
+        program("prometheus"),
+        f"--config.file={_configured(folder, first_port)}",
+        f"--storage.tsdb.path={folder}/data",
+    ]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
     try:

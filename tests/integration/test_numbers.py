@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import urllib.request
@@ -164,7 +163,6 @@ def test_what_a_child_has_counted_outlives_it_and_its_lease_is_lost(
     assert one(after, "farm_cold_load_seconds_count") == one(before, "farm_cold_load_seconds_count") + 1
 
 
-@pytest.mark.skipif(not shutil.which("prometheus"), reason="there is no Prometheus here")
 def test_prometheus_reads_the_farm_and_answers_what_the_dashboard_asks(
     house: House, farm: Farm, small: dict[str, Any], tmp_path: Path
 ) -> None:

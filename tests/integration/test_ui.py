@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from farm import Farm
 from farm.address import Address
 from farm.ui.serve import open_page
+from tests.programs import program
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [
@@ -27,11 +26,9 @@ JOB_MS = 120_000
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no browser is installed; any of {', '.join(BROWSERS)}")
+    installed = program(*BROWSERS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=installed, args=FLAGS)
         yield browser
         browser.close()
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
+from tests.programs import program
 from tests.queries import alerts
 
 JUDGED = Path(__file__).parents[1] / "alerts.yaml"
 
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not here; it comes with Prometheus")
 def test_alerts_fire_in_the_troubles_that_they_are_for():
-    judged = subprocess.run(["promtool", "test", "rules", str(JUDGED)], capture_output=True, text=True, check=False)
+    command = [program("promtool"), "test", "rules", str(JUDGED)]
+    judged = subprocess.run(command, capture_output=True, text=True, check=False)
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
 
