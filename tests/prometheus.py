@@ -37,9 +37,10 @@ def prometheus(folder: Path, *, first_port: int) -> Iterator[Ask]:
         program("prometheus"),
         f"--config.file={_configured(folder, first_port)}",
         f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={address}",
     ]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _comes_up(f"http://{address}/-/ready", process, folder / "log")
         yield lambda path, **parameters: _asked(f"http://{address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
