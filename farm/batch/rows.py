@@ -91,7 +91,7 @@ def _objects(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, 
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, InvalidInput(f"request: it is not JSON ({error})")
             continue
         kind = type(fields).__name__

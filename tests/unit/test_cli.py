@@ -187,12 +187,14 @@ def test_paths_in_a_file_start_at_its_folder(run, farm, tmp_path, portrait, voic
     [
         ("{", "it is not JSON"),
         ("", "it is not JSON"),
+        ('{"lora": ' + "[" * 100_000, "it is not JSON"),
         ("[]", "got list; allowed: one JSON object"),
         ('"x"', "got str; allowed"),
         ("{}", "prompt: it is missing"),
         ('{"prompt": "x", "cond_video": 5, "cond_audio": 7}', "cond_video: got 5"),
         ('{"prompt": "x", "cond_video": "face\\u0000.png", "tts_audio": {"text": "y"}}', "cond_video: got"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_file_that_is_no_request_is_one_line_and_status_2(run, tmp_path, text, why):
     assert why in refused(run("submit", "--request", write(tmp_path, text)))

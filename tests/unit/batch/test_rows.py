@@ -168,8 +168,9 @@ def test_a_bad_row_is_its_own_affair(table):
 
 
 def test_a_bad_line_is_its_own_affair(objects):
-    broken, kind, typo = objects("{", "[1]", {"promt": "x"})
+    broken, deep, kind, typo = objects("{", '{"lora": ' + "[" * 100_000, "[1]", {"promt": "x"})
     assert "it is not JSON" in mistake(broken)
+    assert "it is not JSON" in mistake(deep)
     assert "got list; allowed: an object" in mistake(kind)
     assert "did you mean prompt?" in mistake(typo)
 
