@@ -98,8 +98,9 @@ def _read(path: Path, file: TextIO) -> list[Outcome]:
     """What an earlier run wrote; a last line that was cut off says nothing."""
     file.seek(0)
     reader = csv.DictReader(file)
-    if reader.fieldnames not in (None, COLUMNS):
-        raise InvalidInput(
-            f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results"
-        )
-    return [Outcome(**line) for line in reader if None not in line.values() and None not in line]
+    try:
+        if reader.fieldnames in (None, COLUMNS):
+            return [Outcome(**line) for line in reader if None not in line.values() and None not in line]
+    except (UnicodeDecodeError, csv.Error):  # not even a table
+        pass
+    raise InvalidInput(f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results")

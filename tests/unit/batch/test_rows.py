@@ -181,6 +181,13 @@ def test_an_id_is_given_once(table):
     assert (first.mistake, other.mistake) == (None, None)
 
 
+@pytest.mark.parametrize("given", ["", "a\nb", "\ud800", "x" * 201, [1], {}], ids=repr)
+def test_what_cannot_stand_in_the_results_is_no_id(objects, given):
+    odd, good = objects({**GIVEN, "id": given}, {**GIVEN, "id": "x" * 200})
+    assert mistake(odd).startswith("id: got ")
+    assert (odd.name, good.mistake) == ("line-1", None)
+
+
 def test_a_row_without_an_id_is_known_by_what_it_says(table):
     header = HEADER.removeprefix("id,")
     one, again, other = table(header, LINE, LINE, LINE.replace("woman", "man"))

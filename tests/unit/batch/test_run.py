@@ -202,11 +202,16 @@ def test_a_batch_is_known_by_its_file(farm, order):
         remembered(farm, "../secret")
 
 
-def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path):
-    (tmp_path / "results.csv").write_text("my,own\nthings,here\n")
+@pytest.mark.parametrize(
+    "content",
+    [b"my,own\nthings,here\n", bytes(range(256)), f"{','.join(COLUMNS)}\n{'x' * 200_000}".encode()],
+    ids=["another table", "no text", "no table"],
+)
+def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path, content):
+    (tmp_path / "results.csv").write_bytes(content)
     with pytest.raises(InvalidInput, match="holds something else"), open_results(tmp_path / "results.csv"):
         pass
-    assert (tmp_path / "results.csv").read_text() == "my,own\nthings,here\n"
+    assert (tmp_path / "results.csv").read_bytes() == content
 
 
 def test_two_runs_do_not_write_into_one_file(tmp_path):
