@@ -245,6 +245,8 @@ def payload(
 
     Example: farm payload --image portrait.png --audio speech.wav --prompt "a woman talks" --envelope -o request.json
     """
+    if output:
+        check_target(output)
     request = JobRequest.parse(_fields(file, words))
     forecast(request)
     packed = Farm(INLINE).upload(request) if upload else carried(request)
@@ -255,8 +257,7 @@ def payload(
         if note := weighed(text):
             click.echo(f"note: {note}", err=True)
     if output:
-        check_target(output)
-        output.write_text(text + "\n")
+        output.write_text(text + "\n", encoding="utf-8")
     else:
         click.echo(text)
 

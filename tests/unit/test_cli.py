@@ -457,6 +457,12 @@ def test_a_payload_that_would_be_refused_is_not_printed(run, words):
     refused(run("payload", *given, *words))
 
 
+def test_a_payload_that_nobody_could_write_down_is_not_uploaded(run, farm, portrait):
+    words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--upload", "-o", "/missing/request.json"]
+    assert "output: got '/missing/request.json'" in refused(run("payload", *words))
+    assert list(farm.place.store.keys("")) == []
+
+
 def test_a_face_that_is_no_picture_is_not_printed(run, voice):
     words = ["--prompt", "x", "--image", str(voice), "--text", "hello"]
     assert "cond_video" in refused(run("payload", *words), status=1)
