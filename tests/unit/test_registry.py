@@ -707,6 +707,26 @@ def test_a_broker_that_takes_nothing_is_named(broker, setting):
     assert registry.add("a", REQUEST)
 
 
+def test_a_broker_that_refuses_is_named_and_not_asked_again(broker):
+    with redis.Redis.from_url(broker) as client:
+        client.acl_setuser("guest", enabled=True, passwords=["+secret"], categories=["+@all"], commands=["-mget"])
+        try:
+            with pytest.raises(FarmUnreachable, match=r"the broker at 127\.0\.0\.1:\d+ refuses \(.*mget") as caught:
+                open_registry(f"redis://guest:secret@{broker.rpartition('@')[2]}").job("a")
+        finally:
+            client.acl_deluser("guest")
+    assert not caught.value.retryable
+    assert "secret" not in caught.value.message
+
+
+def test_a_broker_that_has_lost_its_scripts_is_given_them_again(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.script_flush()
+    assert registry.add("b", REQUEST)
+
+
 def test_two_clients_of_one_broker_see_the_same_book(broker):
     open_registry(broker).add("a", REQUEST)
     assert open_registry(broker).job("a").state == "queued"
