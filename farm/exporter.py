@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +109,14 @@ def _key(queue: str, priority: int) -> str:
 
 
 def _ticket(message: str) -> tuple[str, str] | None:
-    """The job and the product that a message is for; None if it is no step's."""
-    envelope = json.loads(message)
-    station = envelope["headers"]["task"].removeprefix("farm.")
-    if station not in STATIONS:
-        return None
-    (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
-    return job_id, Step(station, *chunk).product
+    """The job and the product that a message is for; None if it is no step's, or not one of ours at all."""
+    with suppress(KeyError, TypeError, ValueError):
+        envelope = json.loads(message)
+        station = envelope["headers"]["task"].removeprefix("farm.")
+        if station in STATIONS:
+            (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
+            return job_id, Step(station, *chunk).product
+    return None
 
 
 def _counted(now: Census) -> dict[str, Samples]:

@@ -112,7 +112,7 @@ class Settings(BaseModel):
     )
     metrics_address: str | None = Field(
         None,
-        pattern=r"^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
+        pattern=r"^((([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
         description="PORT or HOST:PORT of a process's numbers for Prometheus, 127.0.0.1 without a host; unset = none",
     )
     flower_auth: str | None = Field(

@@ -91,6 +91,14 @@ def test_a_queue_of_rounds_alone_has_no_age(settings):
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
 
 
+@pytest.mark.parametrize("message", ["", "x", "[]", "{}", '{"headers": {"task": "farm.mux"}, "body": "bm8="}'])
+def test_a_message_of_somebody_else_hides_no_number(settings, broker, message):
+    with redis.Redis.from_url(broker) as client:
+        client.rpush("gpu", message)
+    assert value(settings, "farm_queue_length", queue="gpu", priority="high") == 1
+    assert value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="high") == 0
+
+
 def test_messages_in_hand_are_those_that_are_not_given_up(settings, broker):
     with redis.Redis.from_url(broker) as client:
         client.hset("unacked", mapping={"one": "message", "two": "message"})

@@ -256,7 +256,10 @@ def test_without_an_address_no_numbers_are_told():
     assert Settings.load({}).metrics_at is None
 
 
-@pytest.mark.parametrize("address", ["", ":9464", "here", "0", "65534", "99999", "::1:9464", "a b:9464", "9464/x"])
+@pytest.mark.parametrize(
+    "address",
+    ["", ":9464", "here", "0", "65534", "99999", "::1:9464", "a b:9464", "9464/x", "a..b:9464", f"{'a' * 64}:9464"],
+)
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(InvalidInput, match="FARM_METRICS_ADDRESS"):
         Settings.load({"FARM_METRICS_ADDRESS": address})
