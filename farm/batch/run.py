@@ -77,7 +77,7 @@ class Batch:
         FarmUnreachable once the broker was away for long; whoever stops reading leaves the farm working.
         """
         for row in rows(self.order.file):
-            if row.name in self.results.done:
+            if row.name in self.results.done and not row.mistake:
                 continue
             while len(self.flying) >= self.order.in_flight:
                 yield from self._landed()

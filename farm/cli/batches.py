@@ -74,13 +74,14 @@ def watch_batch(batch_id: str, as_json: bool) -> None:
 def _run_batch(farm: Farm, order: Order, as_json: bool) -> None:
     """Sees a batch through; fails unless every row has its video."""
     console, counts = Console(stderr=True, quiet=as_json), Counter[str]()
-    total = sum(1 for _ in rows(order.file))
-    with open_results(order.out) as results:
+    names = [row.name for row in rows(order.file)]
+    total = len(names)
+    with open_results(order.out, batch=order.id) as results:
         remember(farm, order)
-        counts["success"] = len(results.done)
+        counts["success"] = len(results.done.intersection(names))
         begun = {"batch": order.id, "rows": total, "done": counts["success"], "results": str(order.out)}
         click.echo(json.dumps(begun) if as_json else order.id)
-        with counted(console, total, done=len(results.done)) as report:
+        with counted(console, total, done=counts["success"]) as report:
             try:
                 for outcome in Batch(farm, order, results).run():
                     counts[outcome.status] += 1

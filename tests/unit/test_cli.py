@@ -667,6 +667,17 @@ def test_a_batch_is_run_and_gone_on_with(run, farm, table, tmp_path):
     assert run("batch", "watch", batch_id).stdout == first.stdout
 
 
+def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, table, tmp_path):
+    out, good = tmp_path / "results.csv", table.read_text()
+    out.write_text("id,status,job_id,url,seed,gpu_s,code,message,batch\n")
+    table.write_text("\n".join(good.splitlines()[::3]))
+    batch_id = run("batch", "run", str(table), "--out", str(out)).stdout.split()[0]
+    # given videos of rows that the file holds no more
+    with out.open("a") as file:
+        file.writelines(f"{name},success,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
+    assert run("batch", "run", str(table), "--out", str(out)).exit_code == 1
+
+
 def test_a_batch_that_nobody_knows_is_one_line_and_status_2(run):
     assert "there is no such batch" in refused(run("batch", "watch", "1234"))
 
