@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from farm.address import Address
 from farm.app import PRIORITIES
 from farm.errors import FarmError
 from farm.metrics import CODES, METRICS, QUEUES, STATIONS, Metric
@@ -37,14 +38,13 @@ Samples = dict[tuple[str, ...], float]
 """A number by the values of its labels."""
 
 
-def serve(numbers: Collector, address: tuple[str, int]) -> WSGIServer:
+def serve(numbers: Collector, address: Address) -> WSGIServer:
     """Serves numbers at http://HOST:PORT/metrics from a thread; OSError if that cannot be."""
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()
     registry.register(numbers)
-    host, port = address
-    server, _ = start_http_server(port, host, registry)
+    server, _ = start_http_server(address.port, address.host, registry)
     return server
 
 

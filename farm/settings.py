@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from farm.address import Address
 from farm.errors import FarmUnreachable
 from farm.mistake import first_mistake
 from farm.signature import key_of
@@ -173,12 +174,12 @@ class Settings(BaseModel):
         return value
 
     @property
-    def metrics_at(self) -> tuple[str, int] | None:
-        """Host and port where numbers are told; None if nowhere."""
+    def metrics_at(self) -> Address | None:
+        """Where numbers are told; None if nowhere."""
         if self.metrics_address is None:
             return None
         host, _, port = self.metrics_address.rpartition(":")
-        return host.strip("[]") or "127.0.0.1", int(port)
+        return Address(host.strip("[]") or "127.0.0.1", int(port))
 
     @property
     def folder(self) -> Path:

@@ -79,7 +79,7 @@ def _serve_numbers(settings: Settings) -> None:
     except OSError as error:
         said = error.strerror or error
         raise InvalidInput(f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {said}") from error
-    click.echo("numbers at http://{}:{}/metrics".format(*settings.metrics_at))
+    click.echo(f"numbers at {settings.metrics_at.url}/metrics")
 
 
 @click.command()

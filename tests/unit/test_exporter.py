@@ -11,6 +11,7 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
+from farm.address import Address
 from farm.app import DESKS, PRIORITIES, make_app
 from farm.client import Farm
 from farm.exporter import FarmNumbers, serve, text
@@ -159,11 +160,11 @@ def test_numbers_are_served_where_they_should_be(settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = serve(FarmNumbers(settings), ("127.0.0.1", port))
+    server = serve(FarmNumbers(settings), Address("127.0.0.1", port))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert b"farm_broker_up 1.0" in answer.read()
     with pytest.raises(OSError, match="in use"):
-        serve(FarmNumbers(settings), ("127.0.0.1", port))
+        serve(FarmNumbers(settings), Address("127.0.0.1", port))
     server.shutdown()
     server.server_close()
 
