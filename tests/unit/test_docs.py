@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,10 @@ def test_the_readme_tree_is_the_tree_on_disk() -> None:
 
     assert missing == []
     assert rooms - paths == set()
+
+
+def contracts() -> list[dict[str, Any]]:
+    return list(tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"])
 
 
 @pytest.mark.parametrize("field", JobRequest.model_fields)
@@ -84,6 +90,13 @@ def test_the_api_lists_every_exit_status_and_no_other() -> None:
     table = read("docs/api.md").split("| exit status |")[1].split("\n\n")[0]
     listed = re.findall(r"^\| (\d+) \| (.+) \|$", table, flags=re.MULTILINE)
     assert {int(status): said for status, said in listed} == EXIT_STATUS
+
+
+def test_the_architecture_draws_who_may_import_whom() -> None:
+    drawn = read("docs/architecture.md").split("## Who may import whom")[1].split("```\n")[1]
+    (layers,) = (each["layers"] for each in contracts() if each["type"] == "layers")
+
+    assert drawn.splitlines() == layers
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
