@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -165,6 +166,15 @@ class Settings(BaseModel):
         if not all(name.strip() and file.strip() for name, _, file in pairs):
             raise ValueError("every adapter is NAME=FILE")
         return [(name.strip(), Path(file.strip()).expanduser()) for name, _, file in pairs]
+
+    @field_validator("broker_url")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        try:
+            _ = urlsplit(value or "").port
+        except ValueError:  # its words hold what stands where a port should be: of a password with a / in it, a part
+            raise ValueError("it is no URL; a password has %2F for /, %3F for ? and %23 for #") from None
+        return value
 
     @field_validator("metrics_address")
     @classmethod

@@ -476,8 +476,7 @@ def open_registry(url: str) -> Registry:
             return Registry(RedisLedger(url))
         except ValueError:  # its words may hold a part of the password
             raise InvalidInput(
-                "FARM_BROKER_URL: it is no URL that Redis knows; allowed: redis://:password@host:port/number, "
-                "where a password has %2F for /, %3F for ? and %23 for #"
+                "FARM_BROKER_URL: it is no URL that Redis knows; allowed: redis://:password@host:port/number"
             ) from None
     raise InvalidInput(
         f"FARM_BROKER_URL: got a URL of another kind; allowed: redis://, rediss:// or memory:// ({url[:9]}...)"
