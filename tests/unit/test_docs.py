@@ -106,5 +106,15 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} points to {target}"
+        for target, _, heading in re.findall(r"\]\(([^)#:]*)(#([^)]+))?\)", document.read_text()):
+            page = document.parent / target if target else document
+            assert page.exists(), f"{document.name} points to {target}"
+            assert not heading or heading in headings(page), f"{document.name} points to {target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """As links name them."""
+    return {
+        re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-")
+        for each in re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    }
