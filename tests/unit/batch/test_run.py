@@ -13,7 +13,7 @@ import pytest
 from farm.batch.results import COLUMNS, Outcome, open_results
 from farm.batch.run import Batch, Order, remember, remembered
 from farm.client import Farm
-from farm.errors import FarmUnreachable, GenerationFailed, InvalidInput
+from farm.errors import FarmUnreachable, GenerationFailed, InvalidInput, UploadFailed
 from farm.job import Result
 from farm.settings import Settings
 
@@ -193,13 +193,14 @@ def test_a_row_may_have_an_idempotency_key_of_its_own(farm, worker, order):
     assert farm.place.registry.claim("mine", "another") == outcome.job_id
 
 
-def test_a_broker_that_is_away_for_a_moment_is_waited_for(farm, worker, order, monkeypatch):
+@pytest.mark.parametrize("away", [FarmUnreachable("no broker answers"), UploadFailed("the disk is full")], ids=repr)
+def test_a_broker_or_store_that_is_away_for_a_moment_is_waited_for(farm, worker, order, monkeypatch, away):
     submit, calls = farm.submit, []
 
     def fragile(fields):
         calls.append(fields)
         if len(calls) % 2:
-            raise FarmUnreachable("no broker answers")
+            raise away
         return submit(fields)
 
     monkeypatch.setattr(farm, "submit", fragile)
