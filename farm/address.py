@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
-from typing import Self
+from typing import NamedTuple, Self
 
 from farm.errors import InvalidInput
 
@@ -15,8 +14,7 @@ from farm.errors import InvalidInput
 USER_PASSWORD = re.compile(r"[^:,\s]+:[^,\s]+")
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """An interface's address and a port of it."""
 
     host: str
@@ -34,6 +32,9 @@ class Address:
             raise InvalidInput(f"{of}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:5555")
         return address
 
+    def __str__(self) -> str:
+        return f"{self.bracketed}:{self.port}"
+
     @property
     def bracketed(self) -> str:
         """The host as a URL has it."""
@@ -41,7 +42,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        return f"http://{self.bracketed}:{self.port}"
+        return f"http://{self}"
 
     @property
     def listens(self) -> bool:
@@ -60,10 +61,10 @@ def check_page(address: Address, auth: str | None, *, of: str, needs: str, extra
     """
     if find_spec(needs) is None:
         raise InvalidInput(f"{of}: {needs} is not installed; pip install infinitetalk-farm[{extra}]")
-    variable, where = f"FARM_{of.upper()}_AUTH", f"{address.host}:{address.port}"
+    variable = f"FARM_{of.upper()}_AUTH"
     if auth is None and not ip_address(address.host).is_loopback:
         raise InvalidInput(f"{of}: got {address.host}, which others reach; allowed: loopback, or set {variable}")
     if auth is not None and not (auth.isascii() and USER_PASSWORD.fullmatch(auth)):
         raise InvalidInput(f"{variable}: allowed: USER:PASSWORD in ASCII, without blanks and commas")
     if address.listens:
-        raise InvalidInput(f"{of}: got {where}, where another program listens; allowed: a free port")
+        raise InvalidInput(f"{of}: got {address}, where another program listens; allowed: a free port")

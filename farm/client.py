@@ -16,7 +16,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-from farm.errors import FarmUnreachable, InvalidInput, TimedOut, error_of
+from farm.errors import DownloadFailed, FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Notice, Result, State
 from farm.payload import items
 from farm.registry import SENDING_S, open_registry
@@ -27,7 +27,7 @@ from farm.steps.archive import close
 from farm.steps.place import Place, open_place
 from farm.steps.playlist import mirror
 from farm.steps.recover import Recovered, recover
-from farm.steps.route import FIRST, NOTIFY, Step
+from farm.steps.route import FIRST, LAST, NOTIFY, Step
 from farm.steps.sweep import Waste, waste
 from farm.store import keys, open_store
 from farm.transports import Transport
@@ -189,14 +189,20 @@ class Job:
         return result
 
     def save(self, path: Path) -> Path:
-        """Writes the finished video to `path`, complete or not at all."""
+        """Writes the finished video to `path`, complete or not at all; DownloadFailed if the store has lost it."""
         check_target(path)
         self.result()
-        goods = self.place.registry.product(self.id, "mux") or {}
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
-            fetched = self.place.store.fetch(goods["video"], Path(scratch, "fetched"))
+            fetched = self._fetched(Path(scratch, "fetched"))
             # A copy, because what the store handed out may be the store's own file.
             return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
+
+    def _fetched(self, path: Path) -> Path:
+        goods = self.place.registry.product(self.id, LAST.product) or {}
+        try:
+            return self.place.store.fetch(goods["video"], path)
+        except KeyError as error:
+            raise DownloadFailed(f"video: the store holds no video of job {self.id}", retryable=False) from error
 
     def playlist(self) -> str | None:
         """Where a player finds what is made so far, an HLS playlist that grows; None before the first chunk."""
@@ -233,8 +239,12 @@ class Job:
 
 def check_target(path: Path) -> None:
     """Refuses a file that could not be written, before anything is waited for."""
-    if not path.absolute().parent.is_dir():
-        raise InvalidInput(f"output: got {str(path)!r}; allowed: a file in a folder that exists")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise InvalidInput(
+            f"output: got {str(path)!r}; allowed: a file in a folder that can be written ({error.strerror})"
+        ) from error
 
 
 def _transport(place: Place, *, inline: bool) -> Transport:

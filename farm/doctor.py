@@ -42,7 +42,7 @@ Look = Callable[[Settings], Finding]
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """One for each thing that a farm needs."""
+    """One for each thing that a farm needs, whatever becomes of looking at another."""
     at_once = settings.model_copy(update={"store_retry_s": 0.0})
     for what, (look, remedy) in LOOKS.items():
         try:
@@ -51,6 +51,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
             yield Finding(what, "broken", error.message, remedy)
         except ImportError as error:
             yield Finding(what, "odd", f"{error.name} is not installed here", "pip install infinitetalk-farm[worker]")
+        except Exception as error:  # a driver's, for instance
+            yield Finding(what, "broken", f"{type(error).__name__}: {error}", remedy)
 
 
 def _broker(settings: Settings) -> Finding:
@@ -159,8 +161,8 @@ LOOKS: dict[str, tuple[Look, str]] = {
     "store": (_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
     "workers": (_workers, "the broker has to answer first"),
     "weights": (_weights, "farm weights pull, then convert; FARM_WEIGHTS says where they lie"),
-    "gpu": (_gpu, ""),
-    "ffmpeg": (_ffmpeg, ""),
+    "gpu": (_gpu, "nvidia-smi says what the driver sees"),
+    "ffmpeg": (_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),
     "disk": (_disk, ""),
 }
 """How each thing is looked at, and what to do if that fails."""

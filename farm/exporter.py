@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import redis
 
+from farm.address import Address
 from farm.app import PRIORITIES
 from farm.errors import FarmError
 from farm.metrics import CODES, METRICS, QUEUES, STATIONS, Metric
@@ -36,14 +38,13 @@ Samples = dict[tuple[str, ...], float]
 """A number by the values of its labels."""
 
 
-def serve(numbers: Collector, address: tuple[str, int]) -> WSGIServer:
+def serve(numbers: Collector, address: Address) -> WSGIServer:
     """Serves numbers at http://HOST:PORT/metrics from a thread; OSError if that cannot be."""
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()
     registry.register(numbers)
-    host, port = address
-    server, _ = start_http_server(port, host, registry)
+    server, _ = start_http_server(address.port, address.host, registry)
     return server
 
 
@@ -108,13 +109,14 @@ def _key(queue: str, priority: int) -> str:
 
 
 def _ticket(message: str) -> tuple[str, str] | None:
-    """The job and the product that a message is for; None if it is no step's."""
-    envelope = json.loads(message)
-    station = envelope["headers"]["task"].removeprefix("farm.")
-    if station not in STATIONS:
-        return None
-    (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
-    return job_id, Step(station, *chunk).product
+    """The job and the product that a message is for; None if it is no step's, or not one of ours at all."""
+    with suppress(KeyError, TypeError, ValueError):
+        envelope = json.loads(message)
+        station = envelope["headers"]["task"].removeprefix("farm.")
+        if station in STATIONS:
+            (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
+            return job_id, Step(station, *chunk).product
+    return None
 
 
 def _counted(now: Census) -> dict[str, Samples]:

@@ -432,7 +432,7 @@ def _value(cls: type[BaseModel], field: str, word: str) -> Any:
     if field in cls.model_fields and not _is_text(cls, field):
         try:
             return json.loads(word)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return word
     return word
 

@@ -23,7 +23,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file as it stands there; InvalidInput for anything else."""
     try:
         fields = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):
         raise InvalidInput(f"{file}: got {type(fields).__name__}; allowed: one JSON object with the contract's fields")

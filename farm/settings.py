@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from farm.address import Address
 from farm.errors import FarmUnreachable
 from farm.mistake import first_mistake
 from farm.signature import key_of
@@ -112,7 +114,7 @@ class Settings(BaseModel):
     )
     metrics_address: str | None = Field(
         None,
-        pattern=r"^(([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
+        pattern=r"^((([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
         description="PORT or HOST:PORT of a process's numbers for Prometheus, 127.0.0.1 without a host; unset = none",
     )
     flower_auth: str | None = Field(
@@ -165,6 +167,15 @@ class Settings(BaseModel):
             raise ValueError("every adapter is NAME=FILE")
         return [(name.strip(), Path(file.strip()).expanduser()) for name, _, file in pairs]
 
+    @field_validator("broker_url")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        try:
+            _ = urlsplit(value or "").port
+        except ValueError:  # its words hold what stands where a port should be: of a password with a / in it, a part
+            raise ValueError("it is no URL; a password has %2F for /, %3F for ? and %23 for #") from None
+        return value
+
     @field_validator("metrics_address")
     @classmethod
     def _port(cls, value: str | None) -> str | None:
@@ -173,12 +184,12 @@ class Settings(BaseModel):
         return value
 
     @property
-    def metrics_at(self) -> tuple[str, int] | None:
-        """Host and port where numbers are told; None if nowhere."""
+    def metrics_at(self) -> Address | None:
+        """Where numbers are told; None if nowhere."""
         if self.metrics_address is None:
             return None
         host, _, port = self.metrics_address.rpartition(":")
-        return host.strip("[]") or "127.0.0.1", int(port)
+        return Address(host.strip("[]") or "127.0.0.1", int(port))
 
     @property
     def folder(self) -> Path:

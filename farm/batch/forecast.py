@@ -45,15 +45,17 @@ def _seconds(request: JobRequest) -> float | None:
     return sum(known) if request.audio_type == "add" else max(known)
 
 
-@lru_cache(1024)
 def _look(field: str, source: str) -> float | None:
     """Refuses a source that cannot be used; says how long a recording lasts that lies here."""
+    content = local(source, field)
+    return _probed(field, content) if isinstance(content, Path) else None
+
+
+@lru_cache(1024)
+def _probed(field: str, file: Path) -> float | None:
     from farm.media.probe import expect_sound, expect_visual
 
-    content = local(source, field)
-    if not isinstance(content, Path):
-        return None
     if field == "cond_video":
-        expect_visual(content, field=field)
+        expect_visual(file, field=field)
         return None
-    return expect_sound(content, field=field).seconds
+    return expect_sound(file, field=field).seconds

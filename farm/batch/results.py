@@ -1,4 +1,4 @@
-"""What became of a batch's rows: a line for each in a CSV, written as it ends."""
+"""What became of a batch's rows: a line for each in a CSV, written as it ends; several batches may share the file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class Outcome:
     message: str = ""
 
 
-COLUMNS = [each.name for each in fields(Outcome)]
+BATCH = "batch"
+"""The last column: the id of the batch that a line is of."""
+
+COLUMNS = [*(each.name for each in fields(Outcome)), BATCH]
 
 
 def of_job(name: str, status: JobStatus) -> Outcome:
@@ -53,33 +56,36 @@ def of_mistake(name: str, error: FarmError) -> Outcome:
 
 
 class Results:
-    """An open file of results; `done` names the rows that have their video and are not done again."""
+    """An open file of results; `done` names the rows of a batch that have their video and are not done again."""
 
-    def __init__(self, file: TextIO, done: set[str]) -> None:
-        self.done = done
+    def __init__(self, file: TextIO, batch: str, lines: list[dict[str, str]]) -> None:
+        self.batch = batch
+        self.done = {line["id"] for line in lines if self._is_ours(line) and line["status"] == DONE}
         self._file = file
         self._lines = csv.DictWriter(file, COLUMNS)
+        self._lines.writeheader()
+        self._lines.writerows(line for line in lines if not self._is_ours(line) or line["status"] == DONE)
+        self._file.flush()
 
     def add(self, outcome: Outcome) -> None:
-        self._lines.writerow(asdict(outcome))
+        self._lines.writerow({**asdict(outcome), BATCH: self.batch})
         self._file.flush()
+
+    def _is_ours(self, line: dict[str, str]) -> bool:
+        return line[BATCH] == self.batch
 
 
 @contextmanager
-def open_results(path: Path) -> Iterator[Results]:
-    """The results at `path`, where rows that have no video lose their line: they are tried again.
+def open_results(path: Path, *, batch: str) -> Iterator[Results]:
+    """The results at `path`, where rows of this batch that have no video lose their line: they are tried again.
 
     InvalidInput for a file of another kind, which stays as it is, and while another writes here.
     """
     with _claimed(path) as file:
-        kept = [outcome for outcome in _read(path, file) if outcome.status == DONE]
+        lines = _read(path, file)
         file.seek(0)
         file.truncate()
-        results = Results(file, {outcome.id for outcome in kept})
-        results._lines.writeheader()
-        for outcome in kept:
-            results.add(outcome)
-        yield results
+        yield Results(file, batch, lines)
 
 
 def _claimed(path: Path) -> TextIO:
@@ -94,12 +100,13 @@ def _claimed(path: Path) -> TextIO:
     return file
 
 
-def _read(path: Path, file: TextIO) -> list[Outcome]:
+def _read(path: Path, file: TextIO) -> list[dict[str, str]]:
     """What an earlier run wrote; a last line that was cut off says nothing."""
     file.seek(0)
     reader = csv.DictReader(file)
-    if reader.fieldnames not in (None, COLUMNS):
-        raise InvalidInput(
-            f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results"
-        )
-    return [Outcome(**line) for line in reader if None not in line.values() and None not in line]
+    try:
+        if reader.fieldnames in (None, COLUMNS):
+            return [line for line in reader if None not in line.values() and None not in line]
+    except (UnicodeDecodeError, csv.Error):  # not even a table
+        pass
+    raise InvalidInput(f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results")

@@ -28,6 +28,9 @@ COLUMNS = [
 
 DELIMITERS = ",;\t"
 
+LONGEST_ID = 200
+"""Characters; it stands in the results, in logs and in a terminal."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -76,6 +79,9 @@ def _named(file: Path, written: Iterable[tuple[int, dict[str, Any] | InvalidInpu
             name = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
             alike[name] += 1
             yield Row(line, name if alike[name] == 1 else f"{name}-{alike[name]}", beside(file, fields))
+        elif not _is_id(given):
+            odd = f"id: got {repr(given)[:LONGEST_ID]}; allowed: a number, or 1 to {LONGEST_ID} printable characters"
+            yield Row(line, f"line-{line}", {}, InvalidInput(odd))
         elif ids.setdefault(str(given), line) != line:
             twice = InvalidInput(
                 f"id: got {given!r}, which line {ids[str(given)]} has already; allowed: an id for each"
@@ -85,13 +91,17 @@ def _named(file: Path, written: Iterable[tuple[int, dict[str, Any] | InvalidInpu
             yield Row(line, str(given), beside(file, fields))
 
 
+def _is_id(given: Any) -> bool:
+    return isinstance(given, str | int) and 0 < len(str(given)) <= LONGEST_ID and str(given).isprintable()
+
+
 def _objects(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, InvalidInput(f"request: it is not JSON ({error})")
             continue
         kind = type(fields).__name__

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from farm.batch.results import INVALID, Outcome, Results, of_job, of_mistake
 from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
-from farm.errors import FarmUnreachable, InvalidInput
+from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 300.0
-"""How long a broker that is away is waited for."""
+"""How long a broker or a store that is away is waited for."""
 
 Answer = TypeVar("Answer")
 
@@ -74,10 +74,10 @@ class Batch:
     def run(self) -> Iterator[Outcome]:
         """The outcome of every row that has no video yet, as it ends, after it was written down.
 
-        FarmUnreachable once the broker was away for long; whoever stops reading leaves the farm working.
+        FarmUnreachable or UploadFailed once the farm was away for long; whoever stops reading leaves the farm working.
         """
         for row in rows(self.order.file):
-            if row.name in self.results.done:
+            if row.name in self.results.done and not row.mistake:
                 continue
             while len(self.flying) >= self.order.in_flight:
                 yield from self._landed()
@@ -125,12 +125,12 @@ class Batch:
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
-    """What a call to the farm returns, made again for a while if no broker answers."""
+    """What a call to the farm returns, made again for a while if no broker answers or the store takes nothing."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return call()
-        except FarmUnreachable as error:
+        except (FarmUnreachable, UploadFailed) as error:
             if not error.retryable or time.monotonic() > deadline:
                 raise
         time.sleep(LOOK_EVERY_S)

@@ -135,5 +135,5 @@ def _environ(name: str, settings: Settings) -> dict[str, str]:
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
     if settings.metrics_at and name in QUEUES:
         host, port = settings.metrics_at
-        ours[PREFIX + "METRICS_ADDRESS"] = f"{f'[{host}]' if ':' in host else host}:{port + 1 + QUEUES.index(name)}"
+        ours[PREFIX + "METRICS_ADDRESS"] = str(Address(host, port + 1 + QUEUES.index(name)))
     return worker_environ(flower_environ(settings, {**os.environ, **ours}))

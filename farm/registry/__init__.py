@@ -474,8 +474,10 @@ def open_registry(url: str) -> Registry:
 
         try:
             return Registry(RedisLedger(url))
-        except ValueError as error:
-            raise InvalidInput(f"FARM_BROKER_URL: {error}; allowed: redis://:password@host:port/number") from error
+        except ValueError:  # its words may hold a part of the password
+            raise InvalidInput(
+                "FARM_BROKER_URL: it is no URL that Redis knows; allowed: redis://:password@host:port/number"
+            ) from None
     raise InvalidInput(
         f"FARM_BROKER_URL: got a URL of another kind; allowed: redis://, rediss:// or memory:// ({url[:9]}...)"
     )

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from farm.errors import FarmUnreachable
@@ -118,10 +118,12 @@ class _Redis(redis.Redis):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             hint = "is the farm up? (`farm up` starts one)"
             raise FarmUnreachable(f"no broker answers at {self._address}; {hint} ({error})") from error
+        except NoScriptError:  # redis-py loads it then
+            raise
         except redis.ResponseError as error:
-            if not (isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(PASSING)):
-                raise
-            raise FarmUnreachable(f"the broker at {self._address} takes nothing just now ({error})") from error
+            passing = isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(PASSING)
+            said = "takes nothing just now" if passing else "refuses"
+            raise FarmUnreachable(f"the broker at {self._address} {said} ({error})", retryable=passing) from error
 
     @property
     def _address(self) -> str:

@@ -25,8 +25,9 @@ REMEMBERED = 20
 """Jobs that a browser keeps in its list."""
 
 
-JOBS = """{{#if value}}<b>My jobs</b>{{/if}}
-{{#each value}}<button value="{{id}}" class="{{#if chosen}}chosen{{/if}}">{{line}}</button>{{/each}}"""
+# No {{...}}: Gradio runs what that leaves as a JavaScript template, and a prompt may hold one.
+JOBS = """${value.length ? '<b>My jobs</b>' : ''}${value.map((job) =>
+`<button value="${job.id}" class="${job.chosen ? 'chosen' : ''}">${job.line}</button>`).join('')}"""
 JOBS_CSS = """
 button { display: block; width: 100%; margin-top: 6px; padding: 6px 10px; text-align: left; border-radius: 6px;
   border: 1px solid #8885; }

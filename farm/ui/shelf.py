@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 from farm.client import Job
@@ -15,6 +16,7 @@ class Shelf:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._one_by_one = threading.Lock()
 
     def growing(self, job: Job) -> Path | None:
         """The playlist of what is made so far; None while there is nothing."""
@@ -27,8 +29,9 @@ class Shelf:
 
     def _folder(self, job: Job) -> Path:
         folder = self.root / job.id
-        folder.mkdir(exist_ok=True)
-        folder.touch()
-        for left in sorted(self.root.iterdir(), key=lambda path: path.stat().st_mtime)[:-MOST_JOBS]:
-            shutil.rmtree(left, ignore_errors=True)
+        with self._one_by_one:
+            folder.mkdir(exist_ok=True)
+            folder.touch()
+            for left in sorted(self.root.iterdir(), key=lambda path: path.stat().st_mtime)[:-MOST_JOBS]:
+                shutil.rmtree(left, ignore_errors=True)
         return folder

@@ -44,7 +44,7 @@ def test_an_example_of_a_batch_becomes_its_videos(farm: Farm, tmp_path: Path, na
     (tmp_path / "jobs.json").write_text(json.dumps({"batch": short}))
     order = Order(file=tmp_path / "jobs.json", out=tmp_path / "results.csv")
 
-    with open_results(order.out) as results:
+    with open_results(order.out, batch=order.id) as results:
         outcomes = list(Batch(farm, order, results).run())
 
     assert {each.id: each.status for each in outcomes} == {row["id"]: "success" for row in short}

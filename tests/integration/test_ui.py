@@ -105,6 +105,15 @@ def test_a_video_is_watched_while_it_grows_then_taken_home_and_still_there_after
     assert player(page, "duration") == pytest.approx(job.result().params["frames"] / 25, abs=0.1)
 
 
+def test_a_prompt_is_text_in_the_list_whatever_it_holds(page: Page, farm: Farm, portrait: Path, voice: Path) -> None:
+    odd = r"`${1 + 1}` {{id}} \users <b>loud</b>"
+    fill(page, face=portrait, voice=voice, prompt=odd)
+    page.click("#submit")
+    expect(page.locator("#jobs")).to_contain_text(odd, timeout=SOON_MS)
+    page.click("#cancel")
+    expect(page.locator("#bar .job")).to_have_attribute("data-state", "cancelled", timeout=SOON_MS)
+
+
 def test_a_running_job_is_cancelled(page: Page, farm: Farm, portrait: Path, voice: Path) -> None:
     fill(page, face=portrait, voice=voice, sample_steps=1000)
     page.click("#submit")

@@ -43,7 +43,7 @@ def page(request):
 )
 def test_an_address_is_read_as_people_write_it(text, address, url):
     assert Address.parse(text, of="flower") == address
-    assert address.url == url
+    assert (str(address), address.url) == (text, url)
 
 
 @pytest.mark.parametrize(

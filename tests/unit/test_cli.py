@@ -187,12 +187,14 @@ def test_paths_in_a_file_start_at_its_folder(run, farm, tmp_path, portrait, voic
     [
         ("{", "it is not JSON"),
         ("", "it is not JSON"),
+        ('{"lora": ' + "[" * 100_000, "it is not JSON"),
         ("[]", "got list; allowed: one JSON object"),
         ('"x"', "got str; allowed"),
         ("{}", "prompt: it is missing"),
         ('{"prompt": "x", "cond_video": 5, "cond_audio": 7}', "cond_video: got 5"),
         ('{"prompt": "x", "cond_video": "face\\u0000.png", "tts_audio": {"text": "y"}}', "cond_video: got"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_file_that_is_no_request_is_one_line_and_status_2(run, tmp_path, text, why):
     assert why in refused(run("submit", "--request", write(tmp_path, text)))
@@ -455,6 +457,12 @@ def test_a_payload_that_would_be_refused_is_not_printed(run, words):
     refused(run("payload", *given, *words))
 
 
+def test_a_payload_that_nobody_could_write_down_is_not_uploaded(run, farm, portrait):
+    words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--upload", "-o", "/missing/request.json"]
+    assert "output: got '/missing/request.json'" in refused(run("payload", *words))
+    assert list(farm.place.store.keys("")) == []
+
+
 def test_a_face_that_is_no_picture_is_not_printed(run, voice):
     words = ["--prompt", "x", "--image", str(voice), "--text", "hello"]
     assert "cond_video" in refused(run("payload", *words), status=1)
@@ -657,6 +665,17 @@ def test_a_batch_is_run_and_gone_on_with(run, farm, table, tmp_path):
     assert (first.exit_code, total) == (1, f"1 rows: 1 invalid rows; {out}")
     assert first.stderr.split() == ["invalid", "wrong"]
     assert run("batch", "watch", batch_id).stdout == first.stdout
+
+
+def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, table, tmp_path):
+    out, good = tmp_path / "results.csv", table.read_text()
+    out.write_text("id,status,job_id,url,seed,gpu_s,code,message,batch\n")
+    table.write_text("\n".join(good.splitlines()[::3]))
+    batch_id = run("batch", "run", str(table), "--out", str(out)).stdout.split()[0]
+    # given videos of rows that the file holds no more
+    with out.open("a") as file:
+        file.writelines(f"{name},success,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
+    assert run("batch", "run", str(table), "--out", str(out)).exit_code == 1
 
 
 def test_a_batch_that_nobody_knows_is_one_line_and_status_2(run):

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from farm.client import Farm, Job
-from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput, TimedOut
+from farm.errors import Cancelled, DownloadFailed, FarmError, FarmUnreachable, InvalidInput, TimedOut
 from farm.job import JobRequest, Result
 from farm.settings import Settings
 from farm.steps import archive
@@ -376,9 +376,18 @@ def test_a_saved_video_belongs_to_the_caller(farm, tmp_path):
     assert farm.place.store.get("jobs/video.mp4") == b"the video"
 
 
-def test_a_place_where_nothing_can_be_saved_is_an_error_of_the_farm(farm, tmp_path):
-    with pytest.raises(FarmError, match="missing"):
-        finished(farm).save(tmp_path / "missing" / "out.mp4")
+@pytest.mark.parametrize("place", ["/missing/out.mp4", "/proc/out.mp4", "/dev/null/out.mp4"])
+def test_a_place_where_nothing_can_be_saved_is_named(farm, place):
+    with pytest.raises(InvalidInput, match=f"output: got '{place}'; allowed: a file in a folder that can be written"):
+        finished(farm).save(Path(place))
+
+
+def test_a_video_that_the_store_has_lost_is_an_error_of_the_farm(farm, tmp_path):
+    job = finished(farm)
+    farm.place.store.delete("jobs/video.mp4")
+    with pytest.raises(DownloadFailed, match=f"the store holds no video of job {job.id}"):
+        job.save(tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_failed_job_has_nothing_to_save(farm, tmp_path):

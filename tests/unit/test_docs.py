@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,10 @@ def test_the_readme_tree_is_the_tree_on_disk() -> None:
 
     assert missing == []
     assert rooms - paths == set()
+
+
+def contracts() -> list[dict[str, Any]]:
+    return list(tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"])
 
 
 @pytest.mark.parametrize("field", JobRequest.model_fields)
@@ -86,6 +92,13 @@ def test_the_api_lists_every_exit_status_and_no_other() -> None:
     assert {int(status): said for status, said in listed} == EXIT_STATUS
 
 
+def test_the_architecture_draws_who_may_import_whom() -> None:
+    drawn = read("docs/architecture.md").split("## Who may import whom")[1].split("```\n")[1]
+    (layers,) = (each["layers"] for each in contracts() if each["type"] == "layers")
+
+    assert drawn.splitlines() == layers
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     assert "make test " in read("README.md")
     assert "make test\n" in read(".ci/run")
@@ -93,5 +106,15 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 def test_links_between_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name} points to {target}"
+        for target, _, heading in re.findall(r"\]\(([^)#:]*)(#([^)]+))?\)", document.read_text()):
+            page = document.parent / target if target else document
+            assert page.exists(), f"{document.name} points to {target}"
+            assert not heading or heading in headings(page), f"{document.name} points to {target}#{heading}"
+
+
+def headings(page: Path) -> set[str]:
+    """As links name them."""
+    return {
+        re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-")
+        for each in re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    }

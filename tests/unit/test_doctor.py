@@ -83,6 +83,12 @@ def test_a_store_that_takes_nothing_is_broken(found, tmp_path):
     assert (seen.state, "could not take" in seen.said) == ("broken", True)
 
 
+def test_what_nobody_foresaw_is_broken_and_the_rest_is_looked_at(found):
+    seen = found(store_url="file:///no%00path")
+    assert (seen["store"].state, seen["store"].said) == ("broken", "ValueError: embedded null byte")
+    assert (seen["clock"].state, seen["weights"].state) == ("fine", "fine")
+
+
 def test_nothing_is_left_in_the_store(found, tmp_path):
     found()
     assert [path for path in (tmp_path / "home" / "store").rglob("*") if path.is_file()] == []

@@ -11,6 +11,7 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
+from farm.address import Address
 from farm.app import DESKS, PRIORITIES, make_app
 from farm.client import Farm
 from farm.exporter import FarmNumbers, serve, text
@@ -91,6 +92,14 @@ def test_a_queue_of_rounds_alone_has_no_age(settings):
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
 
 
+@pytest.mark.parametrize("message", ["", "x", "[]", "{}", '{"headers": {"task": "farm.mux"}, "body": "bm8="}'])
+def test_a_message_of_somebody_else_hides_no_number(settings, broker, message):
+    with redis.Redis.from_url(broker) as client:
+        client.rpush("gpu", message)
+    assert value(settings, "farm_queue_length", queue="gpu", priority="high") == 1
+    assert value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="high") == 0
+
+
 def test_messages_in_hand_are_those_that_are_not_given_up(settings, broker):
     with redis.Redis.from_url(broker) as client:
         client.hset("unacked", mapping={"one": "message", "two": "message"})
@@ -151,11 +160,11 @@ def test_numbers_are_served_where_they_should_be(settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = serve(FarmNumbers(settings), ("127.0.0.1", port))
+    server = serve(FarmNumbers(settings), Address("127.0.0.1", port))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert b"farm_broker_up 1.0" in answer.read()
     with pytest.raises(OSError, match="in use"):
-        serve(FarmNumbers(settings), ("127.0.0.1", port))
+        serve(FarmNumbers(settings), Address("127.0.0.1", port))
     server.shutdown()
     server.server_close()
 

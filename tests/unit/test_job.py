@@ -412,7 +412,10 @@ def test_a_request_cannot_be_changed():
         ("bbox", "[1, 2, 3, 4]", [1, 2, 3, 4]),
         ("frame_num", "many", "many"),
         ("unknown", "5", "5"),
+        ("lora", "[" * 100_000, "[" * 100_000),
+        ("base_seed", "1" * 5000, "1" * 5000),
     ],
+    ids=lambda word: str(word)[:20],
 )
 def test_a_word_of_a_command_line_means(field, word, value):
     assert JobRequest.values({field: word}) == {field: value}

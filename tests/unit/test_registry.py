@@ -672,11 +672,11 @@ def test_many_changes_at_once_are_all_kept(entered):
 # Addresses
 
 
-@pytest.mark.parametrize("url", ["", "amqp://guest:secret@host", "http://host", "memory"])
+@pytest.mark.parametrize("url", ["", "amqp://guest:secret@host", "http://host", "memory", "redis://:secret#x@h"])
 def test_an_address_of_another_kind_is_refused_without_its_secrets(url):
     with pytest.raises(InvalidInput, match="FARM_BROKER_URL") as caught:
         open_registry(url)
-    assert "secret" not in caught.value.message
+    assert "secret" not in str(caught.value.describe(at_stage=""))
 
 
 def test_a_broker_that_does_not_answer_is_named_without_its_password():
@@ -705,6 +705,26 @@ def test_a_broker_that_takes_nothing_is_named(broker, setting):
         finally:
             client.config_set(setting, 0)
     assert registry.add("a", REQUEST)
+
+
+def test_a_broker_that_refuses_is_named_and_not_asked_again(broker):
+    with redis.Redis.from_url(broker) as client:
+        client.acl_setuser("guest", enabled=True, passwords=["+secret"], categories=["+@all"], commands=["-mget"])
+        try:
+            with pytest.raises(FarmUnreachable, match=r"the broker at 127\.0\.0\.1:\d+ refuses \(.*mget") as caught:
+                open_registry(f"redis://guest:secret@{broker.rpartition('@')[2]}").job("a")
+        finally:
+            client.acl_deluser("guest")
+    assert not caught.value.retryable
+    assert "secret" not in caught.value.message
+
+
+def test_a_broker_that_has_lost_its_scripts_is_given_them_again(broker):
+    registry = open_registry(broker)
+    registry.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.script_flush()
+    assert registry.add("b", REQUEST)
 
 
 def test_two_clients_of_one_broker_see_the_same_book(broker):

@@ -252,11 +252,20 @@ def test_numbers_are_told_here_unless_a_host_is_named(address, at):
     assert Settings.load({"FARM_METRICS_ADDRESS": address}).metrics_at == at
 
 
+def test_a_password_that_breaks_its_url_is_not_repeated():
+    with pytest.raises(InvalidInput, match="a password has %2F for /") as caught:
+        Settings.load({"FARM_BROKER_URL": "redis://:hush#more@host:6379/0"})
+    assert "hush" not in str(caught.value.describe(at_stage=""))
+
+
 def test_without_an_address_no_numbers_are_told():
     assert Settings.load({}).metrics_at is None
 
 
-@pytest.mark.parametrize("address", ["", ":9464", "here", "0", "65534", "99999", "::1:9464", "a b:9464", "9464/x"])
+@pytest.mark.parametrize(
+    "address",
+    ["", ":9464", "here", "0", "65534", "99999", "::1:9464", "a b:9464", "9464/x", "a..b:9464", f"{'a' * 64}:9464"],
+)
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(InvalidInput, match="FARM_METRICS_ADDRESS"):
         Settings.load({"FARM_METRICS_ADDRESS": address})

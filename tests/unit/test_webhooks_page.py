@@ -53,6 +53,12 @@ def test_anything_else_is_not_believed(result_of, body, secret, at_s):
         result_of(body, called(secret, at_s=at_s), SECRET)
 
 
+@pytest.mark.parametrize("result_of", [1], indirect=True, ids=["by hand"])
+def test_a_signature_that_is_no_ascii_is_not_believed_either(result_of):
+    with pytest.raises(ValueError, match="not from the farm"):
+        result_of(BODY, {**called(), "Webhook-Signature": "v1,ü"}, SECRET)
+
+
 def test_the_pauses_on_the_page_are_those_of_the_settings():
     shown = {"s": 1, "min": 60, "h": 3600}
     (listed,) = re.findall(r"tries again (.*?) later", PAGE)

@@ -168,8 +168,9 @@ def test_a_bad_row_is_its_own_affair(table):
 
 
 def test_a_bad_line_is_its_own_affair(objects):
-    broken, kind, typo = objects("{", "[1]", {"promt": "x"})
+    broken, deep, kind, typo = objects("{", '{"lora": ' + "[" * 100_000, "[1]", {"promt": "x"})
     assert "it is not JSON" in mistake(broken)
+    assert "it is not JSON" in mistake(deep)
     assert "got list; allowed: an object" in mistake(kind)
     assert "did you mean prompt?" in mistake(typo)
 
@@ -178,6 +179,13 @@ def test_an_id_is_given_once(table):
     first, second, other = table(HEADER, f"a,{LINE}", f"a,{LINE}", f"b,{LINE}")
     assert mistake(second) == "id: got 'a', which line 2 has already; allowed: an id for each"
     assert (first.mistake, other.mistake) == (None, None)
+
+
+@pytest.mark.parametrize("given", ["", "a\nb", "\ud800", "x" * 201, [1], {}], ids=repr)
+def test_what_cannot_stand_in_the_results_is_no_id(objects, given):
+    odd, good = objects({**GIVEN, "id": given}, {**GIVEN, "id": "x" * 200})
+    assert mistake(odd).startswith("id: got ")
+    assert (odd.name, good.mistake) == ("line-1", None)
 
 
 def test_a_row_without_an_id_is_known_by_what_it_says(table):

@@ -13,7 +13,7 @@ import pytest
 from farm.batch.results import COLUMNS, Outcome, open_results
 from farm.batch.run import Batch, Order, remember, remembered
 from farm.client import Farm
-from farm.errors import FarmUnreachable, GenerationFailed, InvalidInput
+from farm.errors import FarmUnreachable, GenerationFailed, InvalidInput, UploadFailed
 from farm.job import Result
 from farm.settings import Settings
 
@@ -76,7 +76,7 @@ def order(tmp_path: Path) -> Order:
 
 
 def run(farm: Farm, order: Order) -> list[Outcome]:
-    with open_results(order.out) as results:
+    with open_results(order.out, batch=order.id) as results:
         return list(Batch(farm, order, results).run())
 
 
@@ -128,7 +128,7 @@ def test_another_run_has_nothing_to_do(farm, worker, order):
 
 def test_a_run_that_was_broken_off_is_gone_on_with(farm, order):
     # Given a run that is left while its first jobs are in flight, which then end
-    with open_results(order.out) as results:
+    with open_results(order.out, batch=order.id) as results:
         batch = Batch(farm, order, results)
         thread = threading.Thread(target=lambda: next(batch.run()))
         thread.start()
@@ -146,6 +146,25 @@ def test_a_run_that_was_broken_off_is_gone_on_with(farm, order):
     assert first <= {each["job_id"] for each in written(order)}
     assert (len(farm.jobs(99)), len(written(order))) == (9, 9)
     assert len(outcomes) < 9
+
+
+def test_files_with_the_same_ids_may_share_their_results(farm, worker, order, tmp_path):
+    run(farm, order)
+    worker.fails = lambda job_id: True
+    other = order.model_copy(update={"file": tmp_path / "other.csv"})
+    other.file.write_text("\n".join([HEADER, LINE.format("row0")]))
+    assert [outcome.status for outcome in run(farm, other)] == ["error"]
+    assert run(farm, order) == []
+    lines = [(each["id"], each["status"], each["batch"]) for each in written(order)]
+    assert sorted(lines[:9]) == [(f"row{number}", "success", order.id) for number in range(9)]
+    assert lines[9:] == [("row0", "error", other.id)]
+
+
+def test_a_mistake_is_told_again_by_another_run(farm, worker, order):
+    order.file.write_text("\n".join([HEADER, LINE.format("a"), LINE.format("a")]))
+    run(farm, order)
+    (again,) = run(farm, order)
+    assert (again.id, again.status) == ("a", "invalid")
 
 
 def test_results_that_were_lost_are_found_again(farm, worker, order):
@@ -174,13 +193,14 @@ def test_a_row_may_have_an_idempotency_key_of_its_own(farm, worker, order):
     assert farm.place.registry.claim("mine", "another") == outcome.job_id
 
 
-def test_a_broker_that_is_away_for_a_moment_is_waited_for(farm, worker, order, monkeypatch):
+@pytest.mark.parametrize("away", [FarmUnreachable("no broker answers"), UploadFailed("the disk is full")], ids=repr)
+def test_a_broker_or_store_that_is_away_for_a_moment_is_waited_for(farm, worker, order, monkeypatch, away):
     submit, calls = farm.submit, []
 
     def fragile(fields):
         calls.append(fields)
         if len(calls) % 2:
-            raise FarmUnreachable("no broker answers")
+            raise away
         return submit(fields)
 
     monkeypatch.setattr(farm, "submit", fragile)
@@ -202,32 +222,40 @@ def test_a_batch_is_known_by_its_file(farm, order):
         remembered(farm, "../secret")
 
 
-def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path):
-    (tmp_path / "results.csv").write_text("my,own\nthings,here\n")
-    with pytest.raises(InvalidInput, match="holds something else"), open_results(tmp_path / "results.csv"):
+@pytest.mark.parametrize(
+    "content",
+    [b"my,own\nthings,here\n", bytes(range(256)), f"{','.join(COLUMNS)}\n{'x' * 200_000}".encode()],
+    ids=["another table", "no text", "no table"],
+)
+def test_a_file_that_holds_something_else_is_left_as_it_is(tmp_path, content):
+    (tmp_path / "results.csv").write_bytes(content)
+    with pytest.raises(InvalidInput, match="holds something else"), open_results(tmp_path / "results.csv", batch="b"):
         pass
-    assert (tmp_path / "results.csv").read_text() == "my,own\nthings,here\n"
+    assert (tmp_path / "results.csv").read_bytes() == content
 
 
 def test_two_runs_do_not_write_into_one_file(tmp_path):
     with (
-        open_results(tmp_path / "results.csv"),
+        open_results(tmp_path / "results.csv", batch="b"),
         pytest.raises(InvalidInput, match="another `farm batch` writes there"),
-        open_results(tmp_path / "results.csv"),
+        open_results(tmp_path / "results.csv", batch="b"),
     ):
         pass
 
 
 def test_a_line_that_was_cut_off_says_nothing(tmp_path):
-    with open_results(tmp_path / "results.csv") as results:
+    with open_results(tmp_path / "results.csv", batch="b") as results:
         results.add(Outcome("a", "success", "1"))
     with (tmp_path / "results.csv").open("a") as file:
         file.write("b,success")
-    with open_results(tmp_path / "results.csv") as results:
+    with open_results(tmp_path / "results.csv", batch="b") as results:
         assert results.done == {"a"}
     assert [line.split(",")[0] for line in (tmp_path / "results.csv").read_text().split()] == [COLUMNS[0], "a"]
 
 
 def test_a_folder_that_is_missing_is_said(tmp_path):
-    with pytest.raises(InvalidInput, match=r"out: got .*it cannot be written"), open_results(tmp_path / "no" / "x.csv"):
+    with (
+        pytest.raises(InvalidInput, match=r"out: got .*it cannot be written"),
+        open_results(tmp_path / "no" / "x.csv", batch="b"),
+    ):
         pass

@@ -44,3 +44,7 @@ def test_a_line_of_the_list_says_what_and_how_far():
     running = {"id": "a", "line": "a man · running 13 % · a", "chosen": True}
     assert view.line(status(pct=12.6), "a man", chosen=True) == running
     assert view.line(status(state="queued"), "a man", chosen=False)["line"] == "a man · queued · a"
+
+
+def test_a_prompt_is_text_in_the_list():
+    assert view.line(status(), "<b>", chosen=False)["line"] == "&lt;b&gt; · running 0 % · a"

@@ -1,0 +1,51 @@
+"""The `farm` command: words in, one call, words out. A file for each family of commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.console import Console
+
+from farm.cli import batches, jobs, processes, requests, upkeep, weights
+from farm.cli.ending import BROKEN_OFF, EXIT_STATUS, FAILED, STATUS_OF
+from farm.cli.shown import tell
+from farm.errors import FarmError
+
+__all__ = ["EXIT_STATUS", "cli", "main"]
+
+COMMANDS = [
+    *(processes.up, processes.metrics, processes.ui, processes.worker, processes.demo),
+    *(requests.submit, requests.payload, requests.schema),
+    *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
+    *(upkeep.recover, upkeep.gc, upkeep.doctor),
+    batches.batch,
+    weights.weights,
+]
+
+
+class Door(click.Group):
+    """Shows the farm's errors as one line, without a traceback, and says by its status how a command ended."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FarmError as error:
+            tell(f"{error.code}: {error.message}", error.code, "red", Console(stderr=True))
+            ctx.exit(STATUS_OF.get(type(error), FAILED))
+        except KeyboardInterrupt:
+            ctx.exit(BROKEN_OFF)
+
+
+@click.group(cls=Door, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="infinitetalk-farm")
+def cli() -> None:
+    """Turn a face and a voice into a talking video.
+
+    The farm is found by FARM_BROKER_URL, or by FARM_HOME if `farm up` runs on this machine.
+    """
+
+
+def main() -> None:
+    """The console script's entry."""
+    cli()
