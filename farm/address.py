@@ -29,7 +29,7 @@ class Address(NamedTuple):
         except ValueError:
             address = cls("", 0)
         if not 0 < address.port < 65536:
-            raise InvalidInput(f"{of}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:5555")
+            raise InvalidInput(f"{of}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:8000")
         return address
 
     def __str__(self) -> str:

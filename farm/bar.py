@@ -84,16 +84,19 @@ def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def counted(console: Console, total: int, *, done: int) -> Iterator[Callable[[str, str, str], None]]:
-    """A `report(name, status, so_far)` of each thing of many as it ends; without a terminal a line for each."""
+def counted(console: Console, total: int, *, done: int) -> Iterator[Callable[[str, str, str, str], None]]:
+    """A `report(name, status, why, so_far)` of each thing of many as it ends.
+
+    Without a terminal it is a line for each, with one a line for each that has a `why`.
+    """
     columns = [MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
     times = [TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True)]
     with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total, completed=done)
 
-        def report(name: str, status: str, so_far: str) -> None:
-            if not console.is_terminal:
-                console.out(f"{status:9}  {name}", highlight=False)
+        def report(name: str, status: str, why: str, so_far: str) -> None:
+            if why or not console.is_terminal:
+                console.out(f"{status:9}  {name}  {why}".rstrip(), highlight=False)
             progress.update(bar, description=so_far, advance=1)
 
         yield report

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice, takewhile
 from pathlib import Path
@@ -153,7 +153,7 @@ class Farm:
 class Job:
     """One job of a farm."""
 
-    place: Place
+    place: Place = field(repr=False)
     id: str
 
     def status(self) -> JobStatus:

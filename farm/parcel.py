@@ -22,6 +22,8 @@ def carried(request: JobRequest) -> JobRequest:
 
 def enveloped(fields: dict[str, Any], *, execution_s: int | None = None, ttl_s: int | None = None) -> dict[str, Any]:
     """Runpod's envelope around a request: how long it may run, and how long it may wait and run in all."""
+    if execution_s and ttl_s and ttl_s < execution_s:
+        raise InvalidInput(f"ttl_s: got {ttl_s}; allowed: no less than execution_s, {execution_s}")
     # Runpod counts milliseconds.
     limits = {"executionTimeout": execution_s, "ttl": ttl_s}
     policy = {name: seconds * 1000 for name, seconds in limits.items() if seconds is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,14 +16,20 @@ OF_ALL = {"batch", "output_config"}
 
 
 def read_payload(file: Path) -> dict[str, Any]:
-    """The object in a JSON file, ready for `JobRequest.parse`; InvalidInput for anything else."""
-    return beside(file, read_object(file))
+    """The request in a JSON file, ready for `JobRequest.parse`; InvalidInput for anything else."""
+    fields = read_object(file)
+    if "batch" in fields:
+        raise InvalidInput(f"{file}: it is a batch; `farm batch run {file}` takes it")
+    if fields.keys() <= {"input", "policy"} and "input" in fields:
+        raise InvalidInput(f"{file}: it is a request in Runpod's envelope; allowed: what stands there under input")
+    return beside(file, fields)
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file as it stands there; InvalidInput for anything else."""
+    """The object in a JSON file (`-` is standard input) as it stands there; InvalidInput for anything else."""
     try:
-        fields = json.loads(file.read_text(encoding="utf-8-sig"))
+        text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8-sig")
+        fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):

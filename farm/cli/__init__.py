@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
 
 from farm.cli import batches, jobs, processes, requests, upkeep, weights
 from farm.cli.ending import BROKEN_OFF, EXIT_STATUS, FAILED, STATUS_OF
-from farm.cli.shown import tell
+from farm.cli.shown import complain
 from farm.errors import FarmError
 
 __all__ = ["EXIT_STATUS", "cli", "main"]
@@ -31,7 +30,7 @@ class Door(click.Group):
         try:
             return super().invoke(ctx)
         except FarmError as error:
-            tell(f"{error.code}: {error.message}", error.code, "red", Console(stderr=True))
+            complain(error)
             ctx.exit(STATUS_OF.get(type(error), FAILED))
         except KeyboardInterrupt:
             ctx.exit(BROKEN_OFF)

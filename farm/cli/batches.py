@@ -85,7 +85,8 @@ def _run_batch(farm: Farm, order: Order, as_json: bool) -> None:
             try:
                 for outcome in Batch(farm, order, results).run():
                     counts[outcome.status] += 1
-                    report(outcome.id, outcome.status, summary(counts))
+                    why = f"{outcome.code}: {outcome.message}" if outcome.code else ""
+                    report(outcome.id, outcome.status, why, summary(counts))
                     if as_json:
                         click.echo(json.dumps(asdict(outcome)))
             except KeyboardInterrupt:

@@ -10,10 +10,11 @@ from typing import get_args
 
 import click
 
+from farm.cli.ending import FAILED
 from farm.cli.options import json_option, output_option
-from farm.cli.shown import end_as, see_through, show, tell
+from farm.cli.shown import complain, end_as, see_through, show, tell
 from farm.client import Farm, Job
-from farm.errors import InvalidInput
+from farm.errors import FarmError, InvalidInput
 from farm.job import State
 
 LOOK_EVERY_S = 0.5
@@ -72,7 +73,11 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
     now = job.status()
     if not now.ended:
         raise InvalidInput(f"job_id: got {job_id!r}; it has not ended, it is at {now.stage} ({now.pct:.0f} %)")
-    made = job.result()
+    try:
+        made = job.result()
+    except FarmError as error:
+        complain(error)
+        raise SystemExit(FAILED) from error  # as the job ended, whoever is to blame
     if output:
         job.save(output)
     if as_json:
@@ -105,7 +110,7 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 @click.option("--since", type=click.DateTime(), help="only those entered at this time (UTC) or later")
 @json_option("print them as JSON Lines")
 def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
-    """List the newest jobs.
+    """List the newest jobs: id, when it was entered (UTC), state, progress, and its stage or its error.
 
     Example: farm jobs --state error --since 2026-11-22
     """
@@ -114,7 +119,9 @@ def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool)
         if as_json:
             click.echo(each.model_dump_json())
         else:
-            tell(f"{each.job_id}  {each.state:9}  {each.pct:5.1f} %  {each.stage}", each.state)
+            entered = datetime.fromtimestamp(each.created_at, UTC)
+            why = each.result.error.code if each.result and each.result.error else each.stage
+            tell(f"{each.job_id}  {entered:%Y-%m-%d %H:%M:%S}  {each.state:9}  {each.pct:5.1f} %  {why}", each.state)
 
 
 def _tell_playlist(job: Job, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from farm.job import JobRequest
 from farm.payload import read_payload
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FILE_OR_INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 TARGET = click.Path(dir_okay=False, path_type=Path)
 
 Option = Callable[[Any], Any]
@@ -43,7 +44,12 @@ def request_options(command: click.Command) -> click.Command:
         click.Option(["--audio"], metavar="FILE|URL", help="the voice (short for --cond-audio '{\"person1\": ...}')"),
         click.Option(["--text"], metavar="WORDS", help="words to speak (short for --tts-audio '{\"text\": ...}')"),
         click.Option(["--voice"], metavar="NAME", help="the voice that speaks them, for example en-us+f3"),
-        click.Option(["--request", "file"], type=FILE, metavar="FILE", help="JSON of all fields; options go before it"),
+        click.Option(
+            ["--request", "file"],
+            type=FILE_OR_INPUT,
+            metavar="FILE",
+            help="JSON of all fields, - for standard input; options go before it",
+        ),
     ]
     for name, field in JobRequest.model_fields.items():
         option = click.Option([f"--{name.replace('_', '-')}"], metavar="VALUE", help=field.description)
@@ -61,8 +67,10 @@ def request_fields(file: Path | None, words: Mapping[str, str | None]) -> dict[s
     ]
     if "audio" in short:
         meant.append(("cond_audio", "audio", {"person1": short["audio"]}))
-    if "text" in short or "voice" in short:
-        meant.append(("tts_audio", "text", {"text": short.get("text", ""), "human1_voice": short.get("voice")}))
+    if "voice" in short and "text" not in short:
+        raise InvalidInput(f"--voice: got {short['voice']!r} without --text, the words that it speaks")
+    if "text" in short:
+        meant.append(("tts_audio", "text", {"text": short["text"], "human1_voice": short.get("voice")}))
     for field, option, value in meant:
         if field in fields:
             raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")

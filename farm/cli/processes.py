@@ -46,7 +46,17 @@ def up(flower: str | None) -> None:
         click.echo(f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it")
         if address:
             click.echo(f"Flower is at {address.url}")
+        _warn_without_weights(settings)
         house.look_after(click.echo)
+
+
+def _warn_without_weights(settings: Settings) -> None:
+    from farm.model.presets import preset
+
+    model = preset(settings.preset)
+    folder = model.folder(settings.weights_folder)
+    if missing := [part for part in model.parts if not (folder / part).is_dir()]:
+        click.echo(f"note: no video can be made yet: {folder} has no {', '.join(missing)}; {model.remedy}", err=True)
 
 
 @click.command()

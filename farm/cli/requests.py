@@ -11,6 +11,7 @@ from farm.batch.forecast import forecast
 from farm.cli.options import json_option, output_option, request_fields, request_options
 from farm.cli.shown import see_through, show
 from farm.client import INLINE, Farm
+from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
 from farm.parcel import carried, enveloped, weighed
 
@@ -60,7 +61,10 @@ def payload(
     Example: farm payload --image portrait.png --audio speech.wav --prompt "a woman talks" --envelope -o request.json
     """
     request = JobRequest.parse(request_fields(file, words))
-    forecast(request)
+    try:
+        forecast(request)
+    except DownloadFailed as error:  # what lies here is the caller's, and is not downloaded
+        raise InvalidInput(error.message) from error
     packed = Farm(INLINE).upload(request) if upload else carried(request)
     fields = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)

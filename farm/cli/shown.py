@@ -11,6 +11,7 @@ from rich.text import Text
 from farm.bar import follow
 from farm.cli.ending import FAILED
 from farm.client import Job
+from farm.errors import FarmError
 from farm.job import JobStatus
 
 COLOURS = {
@@ -57,6 +58,11 @@ def show(status: JobStatus, as_json: bool = False) -> None:
         click.echo(made.video.url)
         for warning in made.warnings:
             click.echo(f"note: {warning}")
+
+
+def complain(error: FarmError) -> None:
+    """Prints an error's line to standard error."""
+    tell(f"{error.code}: {error.message}", error.code, "red", Console(stderr=True))
 
 
 def tell(line: str, word: str, colour: str | None = None, console: Console | None = None) -> None:

@@ -47,7 +47,7 @@ class Broker:
 def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], str]:
     log = settings.folder / "logs" / "broker.log"
     for server in _servers():
-        port, password = _free_port(), secrets.token_urlsafe(24)
+        port, password = _door(settings)
         process = spawn([server, str(_write_config(settings, port, password))], log=log, environ=os.environ)
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         if _comes_up(url, process):
@@ -67,6 +67,19 @@ def _servers() -> list[str]:
     return found
 
 
+def _door(settings: Settings) -> tuple[int, str]:
+    """The port and the password of the last time, by which whoever knew the broker finds it again; else new ones."""
+    lines: list[str] = []
+    with suppress(FileNotFoundError):
+        lines = _config(settings).read_text().splitlines()
+    known = {name: value for name, _, value in (line.partition(" ") for line in lines)}
+    return _free_port(int(known.get("port", 0))), known.get("requirepass", secrets.token_urlsafe(24))
+
+
+def _config(settings: Settings) -> Path:
+    return settings.folder / "run" / "broker.conf"
+
+
 def _write_config(settings: Settings, port: int, password: str) -> Path:
     """Everything that is queued survives a crash of the broker: an append-only file, nothing evicted."""
     data = settings.folder / "broker"
@@ -82,7 +95,7 @@ def _write_config(settings: Settings, port: int, password: str) -> Path:
         "maxmemory-policy noeviction",
         "daemonize no",
     ]
-    return _write_private(settings.folder / "run" / "broker.conf", "\n".join(lines) + "\n")
+    return _write_private(_config(settings), "\n".join(lines) + "\n")
 
 
 def _write_private(path: Path, text: str) -> Path:
@@ -93,9 +106,14 @@ def _write_private(path: Path, text: str) -> Path:
     return path
 
 
-def _free_port() -> int:
+def _free_port(wanted: int) -> int:
+    """The wanted port of the loopback if it is free, else another."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker does
+        try:
+            listener.bind(("127.0.0.1", wanted))
+        except OSError:
+            listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 

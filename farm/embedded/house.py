@@ -20,7 +20,7 @@ from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
 from farm.embedded.flower import check_flower, flower_command, flower_environ
 from farm.embedded.worker import QueueName, worker_command, worker_environ
-from farm.errors import FarmUnreachable
+from farm.errors import FarmUnreachable, InvalidInput
 from farm.settings import PREFIX, Settings
 
 QUEUES: tuple[QueueName, ...] = get_args(QueueName)
@@ -83,8 +83,11 @@ class House:
         return self.settings.folder / "logs" / f"{name}.log"
 
     def _answers(self) -> bool:
-        seen = self.flower is None or self.flower.listens
-        return seen and len(self.app.control.ping(timeout=0.5)) >= len(QUEUES)
+        if self.flower and not self.flower.listens:
+            return False
+        # One of the pool's may still lead to a broker that was at this address before.
+        with self.app.connection_for_write() as connection:
+            return len(self.app.control.ping(timeout=0.5, connection=connection)) >= len(QUEUES)
 
     def _start(self, name: str) -> None:
         self.children[name] = spawn(self.commands[name], log=self.log(name), environ=_environ(name, self.settings))
@@ -119,8 +122,14 @@ def open_house(settings: Settings, *, application: str = "tasks", flower: Addres
 def _alone(settings: Settings) -> Iterator[None]:
     """Holds the lock of this home; the system lets go of it however the process ends."""
     path = settings.folder / "run" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.open("a+")
+    except OSError as error:
+        raise InvalidInput(
+            f"FARM_HOME: got {str(settings.home)!r}; allowed: a folder that can be written ({error.strerror})"
+        ) from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

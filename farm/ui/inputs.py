@@ -56,12 +56,12 @@ def inputs() -> dict[str, Component]:
     }
 
 
-def advanced() -> dict[str, Component]:
+def advanced(usual: str) -> dict[str, Component]:
     """Those that have a default that serves, folded away, under the presets that write into them."""
-    preset = gr.Radio(list(form.PRESETS), value="quality", label="Preset", elem_id="preset")
+    preset = gr.Radio(list(form.PRESETS), value=usual, label="Preset", elem_id="preset")
     with gr.Accordion("Advanced", open=False), gr.Row():
-        folded = {name: _folded(name) for name in form.ADVANCED}
-    written = [folded[name] for name in form.PRESETS["quality"]]
+        folded = {name: _folded(name, form.initial(name, usual)) for name in form.ADVANCED}
+    written = [folded[name] for name in form.PRESETS[usual]]
     preset.input(lambda name: list(form.PRESETS[name].values()), preset, written, **QUIET)
     return folded
 
@@ -71,9 +71,9 @@ def _sound(person: int, label: str) -> gr.Audio:
     return gr.Audio(label=label, sources=sources, type="filepath", visible=person == 1, elem_id=f"sound{person}")
 
 
-def _folded(name: str) -> Component:
+def _folded(name: str, value: Any) -> Component:
     """The input of a field of the contract, by what it holds; one that may hold nothing is a text."""
-    schema, value = JobRequest.model_json_schema()["properties"][name], form.initial(name)
+    schema = JobRequest.model_json_schema()["properties"][name]
     shown: dict[str, Any] = {"label": name, "info": schema["description"], "elem_id": name, "min_width": 260}
     match schema:
         case {"enum": allowed}:

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,7 +24,7 @@ from click.testing import CliRunner, Result
 
 from farm.cli import cli
 from farm.client import Farm
-from farm.errors import DownloadFailed
+from farm.errors import DownloadFailed, InvalidInput
 from farm.job import Event, JobRequest
 from farm.job import Result as Made
 from farm.settings import Settings
@@ -51,8 +52,8 @@ def run(farm: Farm) -> Run:
     settings = farm.place.settings
     environ = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": settings.broker_url, "COLUMNS": "200"}
 
-    def call(*words: str, **more: str) -> Result:
-        return CliRunner().invoke(cli, words, env={**environ, **more})
+    def call(*words: str, said: str | None = None, **more: str) -> Result:
+        return CliRunner().invoke(cli, words, input=said, env={**environ, **more})
 
     return call
 
@@ -319,6 +320,12 @@ def test_result_of_a_failed_job_is_its_error_and_status_1(run, farm):
     assert refused(run("result", failed(farm)), status=1) == "E_DOWNLOAD_FAILED: cond_video: 404"
 
 
+def test_result_of_a_job_whose_input_was_wrong_is_status_1_too(run, farm):
+    job = farm.submit(GIVEN)
+    farm.place.registry.fail(job.id, InvalidInput("cond_video: it is empty"), at_stage="download")
+    assert refused(run("result", job.id), status=1) == "E_INPUT_VALIDATION: cond_video: it is empty"
+
+
 def test_result_of_a_job_that_goes_on_is_status_2(run, farm):
     assert "it has not ended, it is at queued (0 %)" in refused(run("result", farm.submit(GIVEN).id))
 
@@ -465,7 +472,30 @@ def test_a_payload_that_nobody_could_write_down_is_not_uploaded(run, farm, portr
 
 def test_a_face_that_is_no_picture_is_not_printed(run, voice):
     words = ["--prompt", "x", "--image", str(voice), "--text", "hello"]
-    assert "cond_video" in refused(run("payload", *words), status=1)
+    assert "cond_video" in refused(run("payload", *words))
+
+
+@pytest.mark.parametrize(("name", "said"), [("batch.json", "farm batch run"), ("envelope.json", "under input")])
+def test_a_file_of_something_else_than_a_request_says_what_it_is(run, tmp_path, name, said):
+    (tmp_path / "envelope.json").write_text(json.dumps({"input": GIVEN, "policy": {"ttl": 10_000}}))
+    shutil.copy(EXAMPLES / "batch.json", tmp_path)
+    assert said in refused(run("submit", "--request", str(tmp_path / name)))
+
+
+def test_a_payload_can_be_piped(run, portrait):
+    payload = run("payload", "--prompt", "x", "--image", str(portrait), "--text", "hello").stdout
+    said = run("submit", "--request", "-", "--json", said=payload)
+    assert json.loads(said.stdout)["state"] == "queued"
+
+
+def test_a_voice_without_words_is_refused(run, portrait):
+    words = ["--prompt", "x", "--image", str(portrait), "--voice", "en-us+f3"]
+    assert "--voice: got 'en-us+f3' without --text" in refused(run("submit", *words))
+
+
+def test_a_job_may_not_end_before_it_may_run(run, portrait):
+    words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--execution-s", "30", "--ttl-s", "20"]
+    assert "ttl_s: got 20; allowed: no less than execution_s, 30" in refused(run("payload", *words))
 
 
 def film(path: Path, megabytes: float) -> str:
@@ -663,7 +693,7 @@ def test_a_batch_is_run_and_gone_on_with(run, farm, table, tmp_path):
     first = run("batch", "run", str(table), "--out", str(out))
     batch_id, total = first.stdout.splitlines()
     assert (first.exit_code, total) == (1, f"1 rows: 1 invalid rows; {out}")
-    assert first.stderr.split() == ["invalid", "wrong"]
+    assert first.stderr.startswith("invalid    wrong  E_INPUT_VALIDATION: sample_steps: got 5000")
     assert run("batch", "watch", batch_id).stdout == first.stdout
 
 

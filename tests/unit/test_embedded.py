@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from farm.embedded.broker import Broker
 from farm.embedded.child import spawn, stop, tail
+from farm.embedded.house import open_house
 from farm.embedded.worker import worker_command, worker_environ
+from farm.errors import InvalidInput
 from farm.settings import Settings
 
 PYTHON = [sys.executable, "-c"]
@@ -62,6 +66,31 @@ def test_what_was_queued_is_there_after_a_restart(tmp_path):
         kept = client.lrange("cpu", 0, -1)
     second.stop()
     assert kept == [b"a message"]
+
+
+def test_who_knew_a_broker_finds_it_again_after_a_restart(tmp_path):
+    settings = Settings(home=tmp_path)
+    first = Broker(settings)
+    first.stop()
+    second = Broker(settings)
+    second.stop()
+    assert second.url == first.url
+
+
+def test_a_broker_whose_port_was_taken_meanwhile_takes_another(tmp_path):
+    settings = Settings(home=tmp_path)
+    first = Broker(settings)
+    first.stop()
+    with socket.create_server(("127.0.0.1", urlsplit(first.url).port)):
+        second = Broker(settings)
+    second.stop()
+    assert urlsplit(second.url).port != urlsplit(first.url).port
+
+
+def test_a_home_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match=r"FARM_HOME: got '.*file'; allowed: a folder that can be written"):
+        open_house(Settings(home=tmp_path / "file")).__enter__()
 
 
 def test_nobody_else_reads_the_brokers_password(running_broker):

@@ -9,7 +9,7 @@ from farm.job import JobRequest
 from farm.ui import form
 
 NOTHING = {
-    **{name: form.initial(name) for name in form.ADVANCED},
+    **{name: form.initial(name, "quality") for name in form.ADVANCED},
     **dict.fromkeys(("face", "sound1", "sound2")),
     **dict.fromkeys(("text", "voice1", "voice2"), ""),
     "prompt": "a person talks",
