@@ -16,6 +16,7 @@ from farm.batch.results import INVALID, Outcome, Results, of_job, of_mistake
 from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
 from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
+from farm.job import JobStatus
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 300.0
@@ -74,7 +75,8 @@ class Batch:
     def run(self) -> Iterator[Outcome]:
         """The outcome of every row that has no video yet, as it ends, after it was written down.
 
-        FarmUnreachable or UploadFailed once the farm was away for long; whoever stops reading leaves the farm working.
+        FarmUnreachable or UploadFailed once the farm was away for long, or has lost its jobs; whoever stops reading
+        leaves the farm working.
         """
         for row in rows(self.order.file):
             if row.name in self.results.done and not row.mistake:
@@ -92,13 +94,20 @@ class Batch:
         """What has ended since; a pause if nothing has."""
         ended = False
         for name, job in list(self.flying.items()):
-            status = patiently(job.status)
+            status = self._status(job)
             if status.ended:
                 ended = True
                 del self.flying[name]
                 yield self._write(of_job(name, status))
         if not ended:
             time.sleep(LOOK_EVERY_S)
+
+    def _status(self, job: Job) -> JobStatus:
+        try:
+            return patiently(job.status)
+        except InvalidInput as error:
+            again = "`farm recover`, then the same command again"
+            raise FarmUnreachable(f"the broker has lost job {job.id}; {again}", retryable=False) from error
 
     def _write(self, outcome: Outcome) -> Outcome:
         self.results.add(outcome)
@@ -117,7 +126,7 @@ class Batch:
         return next(job for job in attempts if not self._failed_before(job))
 
     def _failed_before(self, job: Job) -> bool:
-        status = patiently(job.status)
+        status = self._status(job)
         return status.state in ("error", "cancelled") and status.created_at < self.began
 
     def _submitted(self, fields: dict[str, Any]) -> Job:

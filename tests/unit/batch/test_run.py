@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from farm.batch.results import COLUMNS, Outcome, open_results
 from farm.batch.run import Batch, Order, remember, remembered
@@ -212,6 +213,20 @@ def test_a_broker_that_is_away_for_long_ends_the_run(farm, order, monkeypatch):
     broken = Farm(settings=farm.place.settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
     with pytest.raises(FarmUnreachable):
         run(broken, order)
+
+
+def test_a_broker_that_has_lost_the_jobs_ends_the_run_and_says_what_to_do(farm, order, broker):
+    def lose_all() -> None:
+        while len(farm.place.registry.live()) < 3:
+            pass
+        with redis.Redis.from_url(broker) as client:
+            client.flushall()
+
+    thread = threading.Thread(target=lose_all)
+    thread.start()
+    with pytest.raises(FarmUnreachable, match=r"the broker has lost job .*; `farm recover`, then"):
+        run(farm, order)
+    thread.join()
 
 
 def test_a_batch_is_known_by_its_file(farm, order):
