@@ -9,9 +9,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from farm import Farm
+from farm.settings import Settings
 from tests.integration.test_numbers import three_free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +105,26 @@ def test_a_second_farm_in_the_same_home_is_refused(tmp_path: Path) -> None:
     first.communicate(timeout=60)
     assert "E_UNREACHABLE: a farm is up in" in said
     assert left_behind(tmp_path) == []
+
+
+def test_who_was_connected_goes_on_after_a_restart(tmp_path: Path, small: dict[str, Any]) -> None:
+    farm = None
+    for _ in range(2):
+        up = start(tmp_path, "up")
+        read_until(up, "is up")
+        farm = farm or Farm(settings=Settings(home=tmp_path))
+        assert farm.submit({**small, "max_frame_num": 21}).result(timeout_s=60).status == "success"
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+
+
+def test_a_farm_without_its_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FARM_PRESET", "infinitetalk-480")
+    up = start(tmp_path, "up")
+    said = read_until(up, "note: no video can be made yet")
+    up.send_signal(signal.SIGINT)
+    up.communicate(timeout=60)
+    assert f"{tmp_path}/weights/infinitetalk-480 has no transformer, vae" in said
 
 
 def test_queued_jobs_go_on_after_a_restart(tmp_path: Path) -> None:
