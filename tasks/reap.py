@@ -1,6 +1,9 @@
 """The reaper's round, sent by beat: jobs that nobody works on go on."""
 
+import logging
+
 from farm.app import DESKS
+from farm.errors import FarmUnreachable
 from farm.steps.attempt import due
 from farm.telemetry import about, log
 from farm.workflow import send
@@ -11,11 +14,19 @@ from tasks.delivery import place
 @app.task(name=DESKS["reap"].task)
 def reap() -> int:
     """How many jobs had to be rung for."""
-    rung = 0
-    for job_id in place().registry.idle():
-        with about(job_id):
+    return sum(_rung(job_id) for job_id in place().registry.idle())
+
+
+def _rung(job_id: str) -> bool:
+    """Whether a job had to be rung for. One whose record cannot be read keeps no other from going on."""
+    with about(job_id):
+        try:
             if step := due(place(), job_id):
                 log("rung_again", product=step.product)
                 send(app, place(), job_id, step)
-                rung += 1
-    return rung
+            return step is not None
+        except FarmUnreachable:
+            raise
+        except Exception as error:
+            log("not_rung", level=logging.ERROR, reason=type(error).__name__)
+            return False

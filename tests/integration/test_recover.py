@@ -15,6 +15,7 @@ import redis
 
 from farm import Farm
 from farm.embedded.house import House
+from farm.job import JobRequest
 from farm.store import keys
 from tests.integration.test_farm import eventually, local
 
@@ -106,3 +107,17 @@ def test_recovering_a_farm_that_has_lost_nothing_disturbs_nobody(
     assert {outcome for each in outcomes for outcome, _ in each.values()} == {"known"}
     job.result(timeout_s=60)
     assert set(attempts(farm, job.id)) == {"0001"}
+
+
+def test_a_job_whose_record_cannot_be_read_keeps_no_other_from_going_on(farm: Farm, small: dict[str, Any]) -> None:
+    registry = farm.place.registry
+    unreadable, waiting = "0" * 12, "1" * 12  # in the order of the reaper's round
+    for job_id in (unreadable, waiting):
+        registry.add(job_id, farm.upload(JobRequest.parse({**small, "max_frame_num": 21})))
+    with redis.Redis.from_url(farm.place.settings.broker_address) as client:
+        client.set(f"farm:job:{unreadable}", "{}")
+
+    ended = farm.job(waiting).wait(timeout_s=60)
+
+    registry.forget(unreadable, [])
+    assert ended.state == "success"
