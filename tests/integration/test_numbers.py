@@ -166,9 +166,9 @@ def test_what_a_child_has_counted_outlives_it_and_its_lease_is_lost(
 def test_prometheus_reads_the_farm_and_answers_what_the_dashboard_asks(
     house: House, farm: Farm, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    port = house.settings.metrics_at[1]
-    farms = serve(FarmNumbers(house.settings), ("127.0.0.1", port))
-    with prometheus(tmp_path, first_port=port) as ask:
+    address = house.settings.metrics_at
+    farms = serve(FarmNumbers(house.settings), address)
+    with prometheus(tmp_path, first_port=address.port) as ask:
         eventually(lambda: len(ask("query", query="up == 1")["result"]) == 3)
         farm.submit(small).result(timeout_s=280)
 

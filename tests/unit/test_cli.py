@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -645,7 +646,9 @@ def test_a_command_that_is_broken_off_is_status_130_and_its_job_goes_on(farm):
     farm.place.registry.report(Event(stage="validation_started", pct=0, job_id=job.id))
     environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     command = [sys.executable, "-m", "farm", "watch", job.id]
-    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as watching:
+    # As from a shell, though these tests may have been started in the background, where Ctrl-C is ignored.
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True, preexec_fn=listens) as watching:
         assert "validation_started" in watching.stderr.readline()
         watching.send_signal(signal.SIGINT)
         said = watching.stderr.read()
