@@ -226,7 +226,7 @@ def test_rows_are_read_one_by_one(tmp_path):
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 10_000
-    assert most < 6e6, "ids alone are kept"
+    assert most < 10e6, "ids alone are kept, of 21 MB"
 
 
 @pytest.mark.parametrize("name", ["batch.csv", "batch.json"])
