@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
-from contextlib import suppress
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import redis
 
 from farm.address import Address
-from farm.app import PRIORITIES
 from farm.errors import FarmError
 from farm.metrics import CODES, METRICS, QUEUES, STATIONS, Metric
+from farm.queues import KEYS, ticket
 from farm.registry import open_registry
 from farm.registry.census import Census, census
 from farm.registry.redis import RedisLedger
 from farm.settings import Settings
-from farm.steps.route import Step
 from farm.telemetry import log
 
 if TYPE_CHECKING:
@@ -27,9 +22,6 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric as Family
     from prometheus_client.registry import Collector
-
-SEPARATOR = "\x06\x16"
-"""What kombu writes between the name of a queue and a priority above 0 (kombu.transport.redis)."""
 
 FIRST_OUT = 5
 """Messages at a queue's end that are looked at: one of the reaper's rounds may be before the first ticket."""
@@ -82,41 +74,23 @@ class FarmNumbers:
         return found
 
     def _queues(self, ledger: RedisLedger) -> dict[str, Samples]:
-        names = list(product(QUEUES, PRIORITIES))
         asked = ledger.redis.pipeline(transaction=False)
-        for queue, priority in names:
-            key = _key(queue, PRIORITIES[priority])
+        for key in KEYS.values():
             asked.llen(key)
             asked.lrange(key, -FIRST_OUT, -1)
         asked.hlen("unacked")
         *answers, unacked = asked.execute()
         lengths, ends = answers[0::2], answers[1::2]
         return {
-            "farm_queue_length": dict(zip(names, lengths, strict=True)),
-            "farm_queue_oldest_seconds": {name: self._waits_s(end) for name, end in zip(names, ends, strict=True)},
+            "farm_queue_length": dict(zip(KEYS, lengths, strict=True)),
+            "farm_queue_oldest_seconds": {name: self._waits_s(end) for name, end in zip(KEYS, ends, strict=True)},
             "farm_unacked_messages": {(): unacked},
         }
 
     def _waits_s(self, messages: list[str]) -> float:
         """Seconds since the earliest of some messages was rung for; 0 without a ticket among them."""
-        rung_at = self.registry.rung_at([ticket for message in messages if (ticket := _ticket(message))])
+        rung_at = self.registry.rung_at([found for message in messages if (found := ticket(message))])
         return max((self.registry.ledger.now() - at for at in rung_at if at is not None), default=0.0)
-
-
-def _key(queue: str, priority: int) -> str:
-    """Where Redis has a queue's messages of one priority: the highest has the queue's own name."""
-    return f"{queue}{SEPARATOR}{priority}" if priority else queue
-
-
-def _ticket(message: str) -> tuple[str, str] | None:
-    """The job and the product that a message is for; None if it is no step's, or not one of ours at all."""
-    with suppress(KeyError, TypeError, ValueError):
-        envelope = json.loads(message)
-        station = envelope["headers"]["task"].removeprefix("farm.")
-        if station in STATIONS:
-            (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
-            return job_id, Step(station, *chunk).product
-    return None
 
 
 def _counted(now: Census) -> dict[str, Samples]:

@@ -4,6 +4,8 @@ This is the one module that reads the environment when it is imported, because C
 """
 
 import os
+import socket
+from contextlib import suppress
 
 from celery.signals import worker_process_init
 
@@ -12,6 +14,18 @@ from farm.settings import Settings
 
 settings = Settings.load(os.environ)
 app = make_app(settings)
+
+
+@worker_process_init.connect
+def _let_go(**_: object) -> None:
+    """Has a child that is forked late hold no connection and no port of its worker: Redis would go on handing messages
+    to a worker that has died, for as long as its child lives.
+    """
+    with open(os.devnull, "rb") as nothing:
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as held:
+                if held.family in (socket.AF_INET, socket.AF_INET6):
+                    os.dup2(nothing.fileno(), int(name))  # closed, its number could be another file's one day
 
 
 @worker_process_init.connect

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from celery.signals import worker_init, worker_process_init, worker_ready
+from celery.signals import worker_init, worker_ready
 
 from farm import metrics
 from farm.exporter import serve
@@ -13,11 +13,7 @@ from farm.sums import Sums
 from farm.telemetry import log
 from tasks import settings
 
-if TYPE_CHECKING:
-    from wsgiref.simple_server import WSGIServer
-
 _sums: list[Sums] = []
-_servers: list[WSGIServer] = []
 
 
 @worker_init.connect
@@ -34,13 +30,6 @@ def _serve(**_: Any) -> None:
     if settings.metrics_at and _sums:
         threading.Thread(target=_sums[0].add_up, name="numbers", daemon=True).start()
         try:
-            _servers.append(serve(_sums[0].registry, settings.metrics_at))
+            serve(_sums[0].registry, settings.metrics_at)
         except OSError as error:
             log("numbers_not_served", address=settings.metrics_address, reason=str(error))
-
-
-@worker_process_init.connect
-def _close(**_: Any) -> None:
-    """A child that outlives its worker must not hold the port."""
-    for server in _servers:
-        server.socket.close()

@@ -4,17 +4,23 @@ import logging
 
 from farm.app import DESKS
 from farm.errors import FarmUnreachable
+from farm.queues import lost
 from farm.steps.attempt import due
 from farm.telemetry import about, log
 from farm.workflow import send
-from tasks import app
+from tasks import app, settings
 from tasks.delivery import place
 
 
 @app.task(name=DESKS["reap"].task)
 def reap() -> int:
     """How many jobs had to be rung for."""
-    return sum(_rung(job_id) for job_id in place().registry.idle())
+    registry = place().registry
+    for job_id, product in lost(registry, after_s=settings.lease_s):
+        with about(job_id):
+            log("message_lost", product=product)
+            registry.lost(job_id, product)
+    return sum(_rung(job_id) for job_id in registry.idle())
 
 
 def _rung(job_id: str) -> bool:

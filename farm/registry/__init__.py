@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import count
 from math import inf
@@ -266,10 +266,23 @@ class Registry:
         now = self.ledger.now()
 
         def waiting(record: Record) -> Record | None:
-            arrived = max(record.get("arrived_at", 0), record.get("taken_at", 0)) >= record.get("rung_at", 0)
-            return None if arrived or "goods" in record else {**record, "rung_until": now + window_s}
+            return {**record, "rung_until": now + window_s} if _on_its_way(record) else None
 
-        self._change_product(job_id, product, waiting)
+        self._change_product(job_id, product, waiting, Also(members={"waiting": (_named(job_id, product), now)}))
+
+    def waiting(self, *, for_s: float) -> list[tuple[str, str]]:
+        """The job and the product of messages that were sent so long ago, and have not arrived yet."""
+        names = self.ledger.up_to("waiting", self.ledger.now() - for_s)
+        return [(job_id, product) for job_id, _, product in (name.partition(" ") for name in names)]
+
+    def lost(self, job_id: str, product: str) -> None:
+        """Notes that a message is nowhere any more: anybody may ring, unless it has arrived meanwhile."""
+
+        def gone(record: Record) -> Record | None:
+            return {**record, "rung_until": 0} if _on_its_way(record) else None
+
+        self._change_product(job_id, product, gone)
+        self.ledger.unindex("waiting", _named(job_id, product))
 
     def arrived(self, job_id: str, product: str, *, window_s: float) -> None:
         """Notes that a worker has the message in its hand; if it does not begin within the window, anybody may ring."""
@@ -278,9 +291,9 @@ class Registry:
         def in_hand(record: Record) -> Record | None:
             if not record or "goods" in record or record.get("lease_until", 0) > now:
                 return None
-            return {**record, "arrived_at": now, "rung_until": now + window_s}
+            return {**record, "met": record.get("rings", 0), "rung_until": now + window_s}
 
-        self._change_product(job_id, product, in_hand)
+        self._change_product(job_id, product, in_hand, Also(gone={"waiting": _named(job_id, product)}))
 
     def rings(self, job_id: str, products: Sequence[str]) -> list[int]:
         """How often the message for each product was sent."""
@@ -295,9 +308,10 @@ class Registry:
                 return None
             fence = {"fence": record.get("fence", 0) + 1, "attempts": record.get("attempts", 0) + 1}
             fence["took_over"] = record.get("lease_until", 0) > 0  # whoever gives it back leaves 0
-            return {**record, **fence, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
+            met = {"met": record.get("rings", 0)}
+            return {**record, **fence, **met, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
 
-        record = self._change_product(job_id, product, leased, {f"at:{job_id}": product})
+        record = self._change_product(job_id, product, leased, Also({f"at:{job_id}": product}))
         if record is None:
             return None
         if record["attempts"] > max_attempts:
@@ -385,8 +399,11 @@ class Registry:
             mine = record.get("fence") == lease.fence and "goods" not in record
             return {**record, **change} if mine else None
 
-        texts = {} if outlook.pace is None else {"pace": f"{outlook.pace:.4g}"}
-        return self._change_product(lease.job_id, lease.product, changed, texts, outlook.ahead_s) is not None
+        told = Also(
+            texts={} if outlook.pace is None else {"pace": f"{outlook.pace:.4g}"},
+            scores={} if outlook.ahead_s is None else {"ahead": (lease.job_id, outlook.ahead_s)},
+        )
+        return self._change_product(lease.job_id, lease.product, changed, told) is not None
 
     def _products(self, products: Sequence[tuple[str, str]]) -> list[Record]:
         keys = [_key(job_id, product) for job_id, product in products]
@@ -395,19 +412,11 @@ class Registry:
     def _product(self, job_id: str, product: str) -> Record:
         return _record(*self._read(_key(job_id, product)))
 
-    def _change_product(
-        self,
-        job_id: str,
-        product: str,
-        rule: Rule,
-        texts: Mapping[str, str] = ALONE.texts,
-        ahead_s: float | None = None,
-    ) -> Record | None:
-        """Changes a product's record, until when nobody need look after its job, and what is ahead of that."""
-        ahead = {} if ahead_s is None else {"ahead": (job_id, ahead_s)}
+    def _change_product(self, job_id: str, product: str, rule: Rule, also: Also = ALONE) -> Record | None:
+        """Changes a product's record, until when nobody need look after its job, and all that goes with it."""
 
         def scored(record: Record) -> Also:
-            return Also(texts, scores={"live": (job_id, _cared_for_until(record)), **ahead})
+            return replace(also, scores={"live": (job_id, _cared_for_until(record)), **also.scores})
 
         return self._change(_key(job_id, product), rule, scored)
 
@@ -516,6 +525,18 @@ def _status(job_id: str, text: str | None) -> JobStatus:
     if text is None:
         raise _unknown(job_id)
     return JobStatus.model_validate_json(text)
+
+
+def _on_its_way(record: Record) -> bool:
+    """Whether a message was rung for, and nobody has had it in hand since. No clock is asked: those of two processes may
+    part by as long as a busy machine lets one of them wait for an answer.
+    """
+    return "goods" not in record and record.get("met", 0) < record.get("rings", 0)
+
+
+def _named(job_id: str, product: str) -> str:
+    """A job's product as a member of an index; neither has a space."""
+    return f"{job_id} {product}"
 
 
 def _cared_for_until(record: Record) -> float:

@@ -13,6 +13,7 @@ import pytest
 
 from farm import Farm
 from farm.embedded.house import House
+from farm.job import JobStatus
 from tests.integration.conftest import PORTRAIT
 from tests.integration.test_farm import eventually
 
@@ -64,6 +65,12 @@ def lines(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def steps(farm: Farm, job: JobStatus) -> list[str | None]:
+    """What the registry knows of a small job's steps."""
+    products = ("download", "embed", "generate-0000", "mux")
+    return farm.place.registry.ledger.get_all([f"product:{job.job_id}:{product}" for product in products])
+
+
 def test_what_was_killed_halfway_is_gone_on_with_and_nothing_is_made_twice(
     house: House, farm: Farm, table: Path
 ) -> None:
@@ -78,7 +85,10 @@ def test_what_was_killed_halfway_is_gone_on_with_and_nothing_is_made_twice(
     house.replace_dead(lambda _: None)
 
     again = start(house, table)
-    told, said = again.communicate(timeout=240)
+    try:
+        told, said = again.communicate(timeout=240)
+    except subprocess.TimeoutExpired:
+        raise AssertionError([(job, steps(farm, job)) for job in farm.jobs(999) if not job.ended]) from None
 
     assert again.returncode == 1, said
     assert told.splitlines()[-1].startswith(f"{GOOD + BAD} rows: {GOOD} videos, {BAD} invalid rows")

@@ -24,6 +24,8 @@ from farm.errors import DownloadFailed, InvalidInput
 from farm.job import STAGES
 from farm.media.audio import write_wav
 from farm.media.probe import expect_sound
+from farm.queues import KEYS, ticket
+from farm.registry.redis import RedisLedger
 
 
 def local(url: str) -> Path:
@@ -189,6 +191,41 @@ def test_a_killed_gpu_worker_is_started_again_by_the_house(house: House, farm: F
     house.replace_dead(lambda _: None)
 
     assert job.result(timeout_s=60).status == "success"
+
+
+def test_a_message_that_went_with_a_dying_worker_is_sent_again(house: House, farm: Farm, small: dict[str, Any]) -> None:
+    os.killpg(house.children["gpu"].pid, signal.SIGKILL)
+    house.children["gpu"].wait()
+    job = farm.submit({**small, "max_frame_num": 21})
+    ledger = farm.place.registry.ledger
+    assert isinstance(ledger, RedisLedger)
+    taken = eventually(lambda: ledger.redis.rpop(KEYS["gpu", "normal"]))
+    assert ticket(taken) == (job.id, "generate-0000")
+
+    house.replace_dead(lambda _: None)
+
+    assert job.result(timeout_s=60).status == "success"
+
+
+def test_a_child_that_outlives_its_worker_takes_no_message(house: House, farm: Farm, small: dict[str, Any]) -> None:
+    worker = house.children["gpu"]
+    before = children_of(worker.pid)
+    for child in before:
+        os.kill(child, signal.SIGKILL)
+    (child,) = eventually(lambda: [each for each in children_of(worker.pid) if each not in before])
+    farm.submit({**small, "max_frame_num": 21}).result(timeout_s=60)
+
+    held = {process: connections(process) for process in (worker.pid, child)}
+
+    assert held[worker.pid]
+    assert held[worker.pid].isdisjoint(held[child])
+
+
+def connections(process: int) -> set[str]:
+    """The system's names of a process's TCP sockets."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    files = Path(f"/proc/{process}/fd").iterdir()
+    return {f"socket:[{row[9]}]" for row in rows} & {os.readlink(file) for file in files if file.is_symlink()}
 
 
 def test_an_unreachable_broker_is_said_in_one_line(tmp_path: Path) -> None:

@@ -497,6 +497,57 @@ def test_a_message_that_has_arrived_is_not_waited_for(entered):
     assert entered.ring("a", "mux", window_s=60)
 
 
+def test_whoever_sends_late_by_a_clock_that_is_ahead_delays_nobody(entered, monkeypatch):
+    now = entered.ledger.now
+    monkeypatch.setattr(entered.ledger, "now", lambda: now() + 30)
+    entered.ring("a", "mux", window_s=60)
+    monkeypatch.setattr(entered.ledger, "now", now)
+    lose(entered)
+    entered.sent("a", "mux", window_s=60)
+    assert entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_is_waited_for_from_its_sending_until_it_arrives(entered):
+    entered.ring("a", "mux", window_s=60)
+    assert entered.waiting(for_s=0) == []
+    entered.sent("a", "mux", window_s=60)
+    assert entered.waiting(for_s=60) == []
+    assert entered.waiting(for_s=0) == [("a", "mux")]
+    entered.arrived("a", "mux", window_s=60)
+    assert entered.waiting(for_s=0) == []
+
+
+def test_a_message_that_is_lost_may_be_sent_again_at_once(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.sent("a", "mux", window_s=60)
+    assert entered.idle() == []
+    entered.lost("a", "mux")
+    assert entered.idle() == ["a"]
+    assert entered.waiting(for_s=0) == []
+    assert entered.ring("a", "mux", window_s=60)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_message_that_arrived_after_all_is_not_lost(entered, begun):
+    entered.ring("a", "mux", window_s=60)
+    entered.sent("a", "mux", window_s=60)
+    take(entered) if begun else entered.arrived("a", "mux", window_s=60)
+    entered.lost("a", "mux")
+    assert entered.idle() == []
+    assert not entered.ring("a", "mux", window_s=60)
+
+
+def test_a_message_of_a_job_that_is_forgotten_is_waited_for_no_more_once_it_is_missed(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.sent("a", "mux", window_s=60)
+    entered.end("a", "success", SUCCESS)
+    entered.forget("a", ["mux"])
+    entered.lost("a", "mux")
+    assert entered.waiting(for_s=0) == []
+    assert not entered.knows("a")
+    assert entered.rings("a", ["mux"]) == [0]
+
+
 def test_each_product_has_a_message_of_its_own(entered):
     assert entered.ring("a", "generate-0000", window_s=60)
     assert entered.ring("a", "generate-0001", window_s=60)

@@ -1,0 +1,87 @@
+"""Messages that are nowhere any more, in a broker whose messages nobody takes but the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from farm.app import DESKS, PRIORITIES, make_app
+from farm.client import Farm
+from farm.queues import KEYS, lost
+from farm.registry import Registry, open_registry
+from farm.settings import Settings
+from farm.steps.route import Step
+from farm.workflow import send
+
+GIVEN = {
+    "prompt": "x",
+    "cond_video": "https://example.org/face.png",
+    "cond_audio": {"person1": "https://example.org/voice.wav"},
+}
+
+
+@pytest.fixture
+def settings(broker: str, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", broker_url=broker)
+
+
+@pytest.fixture
+def farm(settings: Settings) -> Farm:
+    return Farm(settings=settings)
+
+
+@pytest.fixture
+def registry(farm: Farm) -> Registry:
+    return farm.place.registry
+
+
+@pytest.fixture
+def client(broker: str) -> redis.Redis:
+    return redis.Redis.from_url(broker)
+
+
+@pytest.mark.parametrize("priority", PRIORITIES)
+def test_a_message_that_somebody_took_along_is_lost(farm, registry, client, priority):
+    jobs = [farm.submit({**GIVEN, "priority": priority}) for _ in range(3)]
+    assert lost(registry, after_s=0) == set()
+    client.rpop(KEYS["cpu", priority])
+    assert lost(registry, after_s=60) == set()
+    assert lost(registry, after_s=0) == {(jobs[0].id, "download")}
+
+
+def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, registry, client, settings):
+    farm.submit(GIVEN)
+    job = farm.submit(GIVEN)
+    registry.arrived(job.id, "download", window_s=60)
+    client.lpop(KEYS["cpu", "normal"])
+    registry.ring(job.id, "generate-0007", window_s=60)
+    send(make_app(settings), farm.place, job.id, Step("generate", 7))
+    assert lost(registry, after_s=0) == set()
+    client.rpop(KEYS["gpu", "normal"])
+    assert lost(registry, after_s=0) == {(job.id, "generate-0007")}
+
+
+def test_a_message_that_has_arrived_is_in_a_hand(farm, registry, client):
+    job = farm.submit(GIVEN)
+    client.rpop(KEYS["cpu", "normal"])
+    registry.arrived(job.id, "download", window_s=60)
+    assert lost(registry, after_s=0) == set()
+
+
+def test_messages_that_are_no_tickets_hide_a_lost_one_only_until_they_are_gone(farm, registry, client, settings):
+    job = farm.submit(GIVEN)
+    client.rpop(KEYS["cpu", "normal"])
+    make_app(settings).signature(DESKS["reap"].task, queue="cpu").apply_async()
+    assert lost(registry, after_s=0) == set()
+    client.delete(*KEYS.values())
+    assert lost(registry, after_s=0) == {(job.id, "download")}
+
+
+def test_a_farm_in_one_process_loses_no_messages():
+    registry = open_registry("memory://")
+    registry.ring("a", "mux", window_s=60)
+    registry.sent("a", "mux", window_s=60)
+    assert registry.waiting(for_s=0)
+    assert lost(registry, after_s=0) == set()
