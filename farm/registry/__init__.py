@@ -528,8 +528,9 @@ def _status(job_id: str, text: str | None) -> JobStatus:
 
 
 def _on_its_way(record: Record) -> bool:
-    """Whether a message was rung for, and nobody has had it in hand since. No clock is asked: those of two processes may
-    part by as long as a busy machine lets one of them wait for an answer.
+    """Whether a message was rung for, and nobody has had it in hand since.
+
+    No clock is asked: those of two processes part by as long as a busy machine lets one of them wait for an answer.
     """
     return "goods" not in record and record.get("met", 0) < record.get("rings", 0)
 
