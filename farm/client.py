@@ -19,7 +19,7 @@ from typing import Any
 from farm.errors import DownloadFailed, FarmUnreachable, InvalidInput, TimedOut, error_of
 from farm.job import Event, JobRequest, JobStatus, Notice, Result, State
 from farm.payload import items
-from farm.registry import SENDING_S, open_registry
+from farm.registry import open_registry
 from farm.settings import Settings
 from farm.steps import archive
 from farm.steps.allowed import check_allowed
@@ -65,7 +65,7 @@ class Farm:
         entered = self.upload(_with_seed(entered))
         archive.enter(self.place, job_id, entered)
         self.place.registry.add(job_id, entered)
-        if self.place.registry.ring(job_id, FIRST.product, window_s=SENDING_S):
+        if self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s):
             self._send(job_id, FIRST)
         return Job(self.place, job_id)
 
@@ -129,7 +129,7 @@ class Farm:
         try:
             self.transport.send(job_id, step)
         except FarmUnreachable:
-            self.place.registry.unring(job_id, step.product)
+            self.place.registry.lost(job_id, step.product)
             raise
 
     def upload(self, request: JobRequest) -> JobRequest:

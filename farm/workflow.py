@@ -58,4 +58,3 @@ def send(app: Celery, place: Place, job_id: str, step: Step) -> None:
     while (after := following(way[-1], chunks=way[-1].chunk + 1)) is not None:
         way.append(after)
     chain(*tickets(app, place, job_id, way)).apply_async()
-    place.registry.sent(job_id, step.product, window_s=place.settings.ring_s)

@@ -39,13 +39,9 @@ class InHand(Request):
 
 
 class Ticket(Task):
-    """A message of the chain; when one has succeeded, Celery has sent the next."""
+    """A message of the chain; when one has succeeded, Celery sends the next."""
 
     Request = "tasks.delivery:InHand"
-
-    def on_success(self, retval: str, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if product := getattr(self.request, "sends", None):
-            place().registry.sent(args[0], product, window_s=settings.ring_s)
 
 
 @task_received.connect
@@ -99,5 +95,4 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
         if step.station == "embed":
             rest.pop()  # It was made before anybody knew how many chunks there are.
         rest += tickets(app, place(), job_id, [after])
-    task.request.sends = after.product
     return f"{step.product}: on to {after.product}"

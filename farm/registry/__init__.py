@@ -3,7 +3,7 @@
 All rules stand here once; a ledger (Redis, or this process's memory) only keeps texts and swaps them, in one act with
 all that goes with it. A step's record decides who may work on it:
 
-    rung      a message for it is on its way; nobody rings again before `rung_until`
+    rung      a message for it is on its way, `waiting` until it arrives; nobody rings again before `rung_until`
     leased    somebody works on it; `fence` tells this attempt from every other, `lease_until` when it counts as lost
     current   its `goods` are final; the first attempt that commits under a valid fence wins
 """
@@ -33,9 +33,6 @@ REMEMBERED = 64
 
 PAGE = 100
 """Jobs that are listed in one look."""
-
-SENDING_S = 15.0
-"""Between the right to send a message and the word that it was sent; whoever needs longer is thought to have died."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +244,7 @@ class Registry:
     def ring(self, job_id: str, product: str, *, window_s: float) -> bool:
         """Whether the caller may send the message for a product now; True to one caller alone.
 
-        Who does not say `sent` within the window is taken for dead, and the next one may send it.
+        Nobody else may within the window, unless the message arrives before, or is `lost`.
         """
         now = self.ledger.now()
 
@@ -256,27 +253,15 @@ class Registry:
                 return None
             return {**record, "rings": record.get("rings", 0) + 1, "rung_at": now, "rung_until": now + window_s}
 
-        return self._change_product(job_id, product, rung) is not None
-
-    def sent(self, job_id: str, product: str, *, window_s: float) -> None:
-        """Notes that the message which was rung for is on its way: nobody rings again within the window.
-
-        Not if it has arrived already: whoever took it has the say.
-        """
-        now = self.ledger.now()
-
-        def waiting(record: Record) -> Record | None:
-            return {**record, "rung_until": now + window_s} if _on_its_way(record) else None
-
-        self._change_product(job_id, product, waiting, Also(members={"waiting": (_named(job_id, product), now)}))
+        return self._change_product(job_id, product, rung, _waited_for(job_id, product, now)) is not None
 
     def waiting(self, *, for_s: float) -> list[tuple[str, str]]:
-        """The job and the product of messages that were sent so long ago, and have not arrived yet."""
+        """The job and the product of messages that were rung for so long ago, and have not arrived yet."""
         names = self.ledger.up_to("waiting", self.ledger.now() - for_s)
         return [(job_id, product) for job_id, _, product in (name.partition(" ") for name in names)]
 
     def lost(self, job_id: str, product: str) -> None:
-        """Notes that a message is nowhere any more: anybody may ring, unless it has arrived meanwhile."""
+        """Notes that a message is nowhere: anybody may ring, unless it has arrived meanwhile."""
 
         def gone(record: Record) -> Record | None:
             return {**record, "rung_until": 0} if _on_its_way(record) else None
@@ -318,10 +303,6 @@ class Registry:
             raise WorkerLost(f"{product}: {max_attempts} workers died on it one after the other; it is not tried again")
         return Lease(job_id, product, record["fence"], record["attempts"], record["took_over"])
 
-    def unring(self, job_id: str, product: str) -> None:
-        """Lets the next one ring who comes: the message for a product could not be sent."""
-        self._change_product(job_id, product, lambda record: {**record, "rung_until": 0})
-
     def renew(self, lease: Lease, *, lease_s: float) -> bool:
         """Holds a lease for longer; False when somebody else has the fence."""
         return self._if_mine(lease, {"lease_until": self.ledger.now() + lease_s})
@@ -335,9 +316,19 @@ class Registry:
         change = {"attempts": attempts, "lease_until": 0, "rung_until": self.ledger.now() + after_s}
         return self._if_mine(lease, change)
 
+    def hand_back(self, lease: Lease, *, window_s: float) -> bool:
+        """Ends an attempt uncounted, whose message goes back into its queue: it is waited for as when it was sent."""
+        now = self.ledger.now()
+        change = {"attempts": lease.attempts - 1, "lease_until": 0, "met": -1, "rung_until": now + window_s}
+        return self._if_mine(lease, change, _waited_for(lease.job_id, lease.product, now))
+
     def commit(self, lease: Lease, goods: Record, outlook: Outlook = UNTOLD) -> bool:
         """Makes an attempt's goods the product; False when its fence is no longer the highest."""
-        return self._if_mine(lease, {"goods": goods, "lease_until": 0, "made_at": self.ledger.now()}, outlook)
+        told = Also(
+            texts={} if outlook.pace is None else {"pace": f"{outlook.pace:.4g}"},
+            scores={} if outlook.ahead_s is None else {"ahead": (lease.job_id, outlook.ahead_s)},
+        )
+        return self._if_mine(lease, {"goods": goods, "lease_until": 0, "made_at": self.ledger.now()}, told)
 
     def remember(self, job_id: str, product: str, *, fence: int, goods: Record | None = None) -> None:
         """Enters what is known of a lost product: its goods, or a fence that no attempt has had; never over goods."""
@@ -394,16 +385,12 @@ class Registry:
         """Notes that a worker has gone."""
         self.ledger.unindex("workers", worker)
 
-    def _if_mine(self, lease: Lease, change: Record, outlook: Outlook = UNTOLD) -> bool:
+    def _if_mine(self, lease: Lease, change: Record, also: Also = ALONE) -> bool:
         def changed(record: Record) -> Record | None:
             mine = record.get("fence") == lease.fence and "goods" not in record
             return {**record, **change} if mine else None
 
-        told = Also(
-            texts={} if outlook.pace is None else {"pace": f"{outlook.pace:.4g}"},
-            scores={} if outlook.ahead_s is None else {"ahead": (lease.job_id, outlook.ahead_s)},
-        )
-        return self._change_product(lease.job_id, lease.product, changed, told) is not None
+        return self._change_product(lease.job_id, lease.product, changed, also) is not None
 
     def _products(self, products: Sequence[tuple[str, str]]) -> list[Record]:
         keys = [_key(job_id, product) for job_id, product in products]
@@ -533,6 +520,11 @@ def _on_its_way(record: Record) -> bool:
     No clock is asked: those of two processes part by as long as a busy machine lets one of them wait for an answer.
     """
     return "goods" not in record and record.get("met", 0) < record.get("rings", 0)
+
+
+def _waited_for(job_id: str, product: str, now: float) -> Also:
+    """That the message for a product is on its way from now on."""
+    return Also(members={"waiting": (_named(job_id, product), now)})
 
 
 def _named(job_id: str, product: str) -> str:

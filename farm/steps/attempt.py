@@ -30,7 +30,7 @@ from farm.errors import (
 )
 from farm.job import Result
 from farm.metrics import add
-from farm.registry import SENDING_S, Lease
+from farm.registry import Lease
 from farm.steps.archive import close
 from farm.steps.numbers import count_made, outlook
 from farm.steps.place import Place
@@ -90,7 +90,7 @@ def _perform(
     after = following(step, chunks=chunks)
     if after is None:
         return _finish(place, job_id, step, goods)
-    return after if place.registry.ring(job_id, after.product, window_s=SENDING_S) else None
+    return _rung(place, job_id, after)
 
 
 def due(place: Place, job_id: str) -> Step | None:
@@ -104,7 +104,7 @@ def due(place: Place, job_id: str) -> Step | None:
         if after is None:
             return _finish(place, job_id, step, goods)
         step = after
-    return step if place.registry.ring(job_id, step.product, window_s=SENDING_S) else None
+    return _rung(place, job_id, step)
 
 
 def _attempt(
@@ -229,10 +229,12 @@ def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
 def _hand_back(place: Place, lease: Lease, step: Step, stopped: BaseException) -> None:
     """Leaves a step that is not to blame to the next worker, uncounted.
 
-    A drained worker's message is back in its queue in a moment, so nobody rings for it meanwhile.
+    A drained worker's message is back in its queue in a moment.
     """
-    back_s = place.settings.lease_s if isinstance(stopped, Drained) else 0
-    place.registry.give_back(lease, after_s=back_s, counted=False)
+    if isinstance(stopped, Drained):
+        place.registry.hand_back(lease, window_s=place.settings.ring_s)
+    else:
+        place.registry.give_back(lease, after_s=0, counted=False)
     log("step_handed_back", product=step.product, reason=type(stopped).__name__)
 
 
@@ -257,4 +259,9 @@ def _finish(place: Place, job_id: str, step: Step, goods: dict[str, Any]) -> Ste
 def _close(place: Place, job_id: str) -> Step | None:
     """Closes a job that has ended; the call of its webhook, if that is to be sent, and by the caller."""
     untold = close(place, job_id)
-    return NOTIFY if untold and place.registry.ring(job_id, NOTIFY.product, window_s=SENDING_S) else None
+    return _rung(place, job_id, NOTIFY) if untold else None
+
+
+def _rung(place: Place, job_id: str, step: Step) -> Step | None:
+    """The step, if its message is the caller's to send."""
+    return step if place.registry.ring(job_id, step.product, window_s=place.settings.ring_s) else None

@@ -355,12 +355,11 @@ def test_the_step_of_a_worker_that_went_is_for_whoever_has_its_message(entered):
     assert perform(entered.place, "a", FIRST) == EMBED
 
 
-def test_the_message_of_a_worker_that_went_has_a_lease_long_to_be_taken(entered):
+def test_the_message_of_a_worker_that_went_is_waited_for_again(entered):
     with pytest.raises(Drained):
         perform(entered.place, "a", FIRST, leaving=lambda: True)
     assert due(entered.place, "a") is None
-    entered.clock.ahead_s += entered.place.settings.lease_s
-    assert due(entered.place, "a") == FIRST
+    assert entered.place.registry.waiting(for_s=0) == [("a", FIRST.product)]
 
 
 def test_workers_that_are_asked_to_go_do_not_use_up_the_attempts(entered):

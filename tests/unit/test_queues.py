@@ -63,6 +63,11 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
     assert lost(registry, after_s=0) == {(job.id, "generate-0007")}
 
 
+def test_a_message_whose_sender_died_before_sending_it_is_lost(farm, registry):
+    registry.ring("a", "mux", window_s=60)
+    assert lost(registry, after_s=0) == {("a", "mux")}
+
+
 def test_a_message_that_has_arrived_is_in_a_hand(farm, registry, client):
     job = farm.submit(GIVEN)
     client.rpop(KEYS["cpu", "normal"])
@@ -82,6 +87,5 @@ def test_messages_that_are_no_tickets_hide_a_lost_one_only_until_they_are_gone(f
 def test_a_farm_in_one_process_loses_no_messages():
     registry = open_registry("memory://")
     registry.ring("a", "mux", window_s=60)
-    registry.sent("a", "mux", window_s=60)
     assert registry.waiting(for_s=0)
     assert lost(registry, after_s=0) == set()

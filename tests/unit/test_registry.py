@@ -150,13 +150,10 @@ def test_a_new_job_is_idle(entered):
 
 CARE: dict[str, Callable[[Registry, float], Any]] = {
     "rung for": lambda registry, window_s: registry.ring("a", "mux", window_s=window_s),
-    "sent": lambda registry, window_s: (
-        registry.ring("a", "mux", window_s=0),
-        registry.sent("a", "mux", window_s=window_s),
-    ),
     "taken": lambda registry, lease_s: take(registry, lease_s=lease_s),
     "renewed": lambda registry, lease_s: registry.renew(take(registry, lease_s=0), lease_s=lease_s),
     "given back": lambda registry, after_s: registry.give_back(take(registry), after_s=after_s),
+    "handed back": lambda registry, window_s: registry.hand_back(take(registry), window_s=window_s),
 }
 """Ways to be busy with the job `a` for so many seconds."""
 
@@ -183,7 +180,7 @@ def test_a_job_is_idle_between_a_product_and_the_message_for_the_next(entered):
 
 def test_a_message_that_could_not_be_sent_leaves_its_job_idle(entered):
     entered.ring("a", "mux", window_s=60)
-    entered.unring("a", "mux")
+    entered.lost("a", "mux")
     assert entered.idle() == ["a"]
 
 
@@ -449,17 +446,9 @@ def test_a_message_may_be_sent_again_when_its_window_is_over(entered):
     assert entered.rings("a", ["mux"]) == [2]
 
 
-def test_a_message_that_was_sent_may_wait_in_its_queue(entered):
-    entered.ring("a", "mux", window_s=SHORT_S)
-    entered.sent("a", "mux", window_s=60)
-    time.sleep(2 * SHORT_S)
-    assert not entered.ring("a", "mux", window_s=60)
-
-
 def test_a_message_in_a_hand_that_does_not_begin_is_rung_for_again(entered):
     entered.ring("a", "mux", window_s=60)
     entered.arrived("a", "mux", window_s=SHORT_S)
-    entered.sent("a", "mux", window_s=60)  # its sender is slower than its way
     assert not entered.ring("a", "mux", window_s=60)
     time.sleep(2 * SHORT_S)
     assert entered.ring("a", "mux", window_s=60)
@@ -468,9 +457,7 @@ def test_a_message_in_a_hand_that_does_not_begin_is_rung_for_again(entered):
 def test_a_message_that_is_rung_for_again_may_wait_in_its_queue_again(entered):
     entered.ring("a", "mux", window_s=60)
     entered.arrived("a", "mux", window_s=0)
-    entered.ring("a", "mux", window_s=SHORT_S)
-    entered.sent("a", "mux", window_s=60)
-    time.sleep(2 * SHORT_S)
+    assert entered.ring("a", "mux", window_s=60)
     assert not entered.ring("a", "mux", window_s=60)
 
 
@@ -493,36 +480,38 @@ def test_a_message_that_has_arrived_is_not_waited_for(entered):
     entered.ring("a", "mux", window_s=60)
     lease = take(entered)
     entered.give_back(lease, after_s=0)
-    entered.sent("a", "mux", window_s=60)
     assert entered.ring("a", "mux", window_s=60)
 
 
-def test_whoever_sends_late_by_a_clock_that_is_ahead_delays_nobody(entered, monkeypatch):
-    now = entered.ledger.now
-    monkeypatch.setattr(entered.ledger, "now", lambda: now() + 30)
-    entered.ring("a", "mux", window_s=60)
-    monkeypatch.setattr(entered.ledger, "now", now)
-    lose(entered)
-    entered.sent("a", "mux", window_s=60)
-    assert entered.ring("a", "mux", window_s=60)
-
-
-def test_a_message_is_waited_for_from_its_sending_until_it_arrives(entered):
-    entered.ring("a", "mux", window_s=60)
+def test_a_message_is_waited_for_from_the_ring_until_it_arrives(entered):
     assert entered.waiting(for_s=0) == []
-    entered.sent("a", "mux", window_s=60)
+    entered.ring("a", "mux", window_s=60)
     assert entered.waiting(for_s=60) == []
     assert entered.waiting(for_s=0) == [("a", "mux")]
     entered.arrived("a", "mux", window_s=60)
     assert entered.waiting(for_s=0) == []
 
 
+def test_a_message_that_goes_back_into_its_queue_is_waited_for_again(entered):
+    entered.ring("a", "mux", window_s=60)
+    entered.arrived("a", "mux", window_s=60)
+    entered.hand_back(take(entered), window_s=60)
+    assert entered.waiting(for_s=0) == [("a", "mux")]
+    assert entered.attempts("a", "mux") == 0
+    entered.lost("a", "mux")
+    assert entered.ring("a", "mux", window_s=60)
+
+
+def test_who_was_overtaken_has_no_message_to_hand_back(entered):
+    lease = lose(entered)
+    take(entered)
+    assert not entered.hand_back(lease, window_s=60)
+    assert entered.waiting(for_s=0) == []
+
+
 def test_a_message_that_is_lost_may_be_sent_again_at_once(entered):
     entered.ring("a", "mux", window_s=60)
-    entered.sent("a", "mux", window_s=60)
-    assert entered.idle() == []
     entered.lost("a", "mux")
-    assert entered.idle() == ["a"]
     assert entered.waiting(for_s=0) == []
     assert entered.ring("a", "mux", window_s=60)
 
@@ -530,7 +519,6 @@ def test_a_message_that_is_lost_may_be_sent_again_at_once(entered):
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_message_that_arrived_after_all_is_not_lost(entered, begun):
     entered.ring("a", "mux", window_s=60)
-    entered.sent("a", "mux", window_s=60)
     take(entered) if begun else entered.arrived("a", "mux", window_s=60)
     entered.lost("a", "mux")
     assert entered.idle() == []
@@ -539,7 +527,6 @@ def test_a_message_that_arrived_after_all_is_not_lost(entered, begun):
 
 def test_a_message_of_a_job_that_is_forgotten_is_waited_for_no_more_once_it_is_missed(entered):
     entered.ring("a", "mux", window_s=60)
-    entered.sent("a", "mux", window_s=60)
     entered.end("a", "success", SUCCESS)
     entered.forget("a", ["mux"])
     entered.lost("a", "mux")

@@ -17,7 +17,7 @@ import redis
 from farm.app import DESKS, PRIORITIES, make_app
 from farm.errors import FarmUnreachable
 from farm.job import JobRequest
-from farm.registry import SENDING_S, open_registry
+from farm.registry import open_registry
 from farm.settings import Settings
 from farm.steps.place import Place
 from farm.steps.route import FIRST, Step
@@ -135,29 +135,6 @@ def test_a_message_that_is_sent_again_has_a_new_id(place):
     app = make_app(place.settings)
     (again,) = tickets(app, place, "a", [Step("mux")])
     assert again.options["task_id"] == "a-mux-a2"
-
-
-def test_a_message_that_was_sent_may_wait_for_longer_than_sending_takes(place):
-    place.registry.ring("a", FIRST.product, window_s=0.05)
-    QueuedTransport(place).send("a", FIRST)
-    time.sleep(0.1)
-    assert not place.registry.ring("a", FIRST.product, window_s=60)
-
-
-def test_a_message_that_a_worker_has_sent_may_wait_for_longer_than_sending_takes(place, broker, tmp_path, monkeypatch):
-    # Given a made product, whose next message was never sent
-    lease = place.registry.take("a", "download", lease_s=60, max_attempts=3)
-    place.registry.commit(lease, {"timings": {}})
-    # When a worker gets its message, and sends the next
-    program = "from tasks.download import download; download.apply(args=['a'], throw=True)"
-    environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], env=environ, check=True)
-    assert place.registry.rings("a", ["embed"]) == [1]
-    # Then nobody sends it again, however long sending may take
-    later = place.registry.ledger.now() + 2 * SENDING_S
-    monkeypatch.setattr(place.registry.ledger, "now", lambda: later)
-    assert place.registry.idle() == []
-    assert not place.registry.ring("a", "embed", window_s=60)
 
 
 def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_other_work(broker, tmp_path):
