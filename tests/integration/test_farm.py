@@ -103,8 +103,10 @@ def test_words_are_spoken_and_a_video_is_a_source_too(farm: Farm, small: dict[st
     assert result.params["frames"] > 21
 
 
-def sources(tmp_path: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Files that are not what they should be, by the name of the test case."""
+    tmp_path = tmp_path_factory.mktemp("sources")
     header_only, silent = tmp_path / "header.wav", tmp_path / "empty.wav"
     write_wav(header_only, np.zeros((1, 0), "float32"), 16000)
     silent.write_bytes(b"")
@@ -137,9 +139,9 @@ def sources(tmp_path: Path) -> dict[str, str]:
     ],
 )
 def test_unusable_media_end_the_job_with_a_reason(
-    farm: Farm, small: dict[str, Any], tmp_path: Path, field: str, source: str, code: str, says: str
+    farm: Farm, small: dict[str, Any], sources: dict[str, str], field: str, source: str, code: str, says: str
 ) -> None:
-    given = sources(tmp_path).get(source, source)
+    given = sources.get(source, source)
     job = farm.submit({**small, field: {"person1": given} if field == "cond_audio" else given})
 
     status = job.wait(timeout_s=60)
@@ -150,8 +152,8 @@ def test_unusable_media_end_the_job_with_a_reason(
         job.result()
 
 
-def test_the_next_job_runs_after_one_that_failed(farm: Farm, small: dict[str, Any], tmp_path: Path) -> None:
-    failed = farm.submit({**small, "cond_video": sources(tmp_path)["corrupt"]})
+def test_the_next_job_runs_after_one_that_failed(farm: Farm, small: dict[str, Any], sources: dict[str, str]) -> None:
+    failed = farm.submit({**small, "cond_video": sources["corrupt"]})
     good = farm.submit({**small, "max_frame_num": 21})
 
     assert good.result(timeout_s=120).status == "success"
