@@ -24,10 +24,10 @@ KEYS = {
 
 
 def lost(registry: Registry, *, after_s: float) -> set[tuple[str, str]]:
-    """The job and the product of messages that were rung for so long ago, have not arrived and stand in no queue.
+    """The job and the product of messages that were rung for so long ago, stand in no queue and have led to no lease.
 
-    Redis hands a message over by forgetting it: a worker that dies just then takes it along. Or who rang has died
-    before sending. The queues are read through only if fewer messages stand in them than are waited for.
+    Who was to send it has died, or who was handed it before it began; one that still loads the model looks the same.
+    The queues are read through only if fewer messages stand in them than are waited for.
     """
     waiting, ledger = set(registry.waiting(for_s=after_s)), registry.ledger
     if not waiting or not isinstance(ledger, RedisLedger):

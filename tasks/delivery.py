@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from celery.signals import task_postrun, task_prerun, task_received
+from celery.signals import task_postrun, task_prerun
 from celery.worker.request import Request
 
 from farm.steps.attempt import perform
@@ -42,18 +42,6 @@ class Ticket(Task):
     """A message of the chain; when one has succeeded, Celery sends the next."""
 
     Request = "tasks.delivery:InHand"
-
-
-@task_received.connect
-def _note_arrival(request: Request, **_: Any) -> None:
-    """Said by the worker, not by its child, which may load the model before it begins: else nobody would know for an
-    hour that a message went with a worker that died in between.
-    """
-    if isinstance(request.task, Ticket):
-        job_id, *chunk = request.args
-        step = Step(request.name.removeprefix("farm."), *chunk)
-        with about(job_id):
-            place().registry.arrived(job_id, step.product, window_s=settings.lease_s)
 
 
 @task_prerun.connect

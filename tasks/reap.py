@@ -17,9 +17,7 @@ def reap() -> int:
     """How many jobs had to be rung for."""
     registry = place().registry
     for job_id, product in lost(registry, after_s=settings.lease_s):
-        with about(job_id):
-            log("message_lost", product=product)
-            registry.lost(job_id, product)
+        registry.lost(job_id, product)
     return sum(_rung(job_id) for job_id in registry.idle())
 
 

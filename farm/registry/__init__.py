@@ -3,7 +3,7 @@
 All rules stand here once; a ledger (Redis, or this process's memory) only keeps texts and swaps them, in one act with
 all that goes with it. A step's record decides who may work on it:
 
-    rung      a message for it is on its way, `waiting` until it arrives; nobody rings again before `rung_until`
+    rung      a message for it is on its way, `waiting` until it is taken; nobody rings again before `rung_until`
     leased    somebody works on it; `fence` tells this attempt from every other, `lease_until` when it counts as lost
     current   its `goods` are final; the first attempt that commits under a valid fence wins
 """
@@ -244,7 +244,7 @@ class Registry:
     def ring(self, job_id: str, product: str, *, window_s: float) -> bool:
         """Whether the caller may send the message for a product now; True to one caller alone.
 
-        Nobody else may within the window, unless the message arrives before, or is `lost`.
+        Nobody else may within the window, unless the product is taken before, or the message is `lost`.
         """
         now = self.ledger.now()
 
@@ -256,29 +256,18 @@ class Registry:
         return self._change_product(job_id, product, rung, _waited_for(job_id, product, now)) is not None
 
     def waiting(self, *, for_s: float) -> list[tuple[str, str]]:
-        """The job and the product of messages that were rung for so long ago, and have not arrived yet."""
+        """The job and the product of messages that were rung for so long ago, and have led to no lease yet."""
         names = self.ledger.up_to("waiting", self.ledger.now() - for_s)
         return [(job_id, product) for job_id, _, product in (name.partition(" ") for name in names)]
 
     def lost(self, job_id: str, product: str) -> None:
-        """Notes that a message is nowhere: anybody may ring, unless it has arrived meanwhile."""
+        """Notes that a message is nowhere: anybody may ring, unless it has led to a lease meanwhile."""
 
         def gone(record: Record) -> Record | None:
             return {**record, "rung_until": 0} if _on_its_way(record) else None
 
         self._change_product(job_id, product, gone)
         self.ledger.unindex("waiting", _named(job_id, product))
-
-    def arrived(self, job_id: str, product: str, *, window_s: float) -> None:
-        """Notes that a worker has the message in its hand; if it does not begin within the window, anybody may ring."""
-        now = self.ledger.now()
-
-        def in_hand(record: Record) -> Record | None:
-            if not record or "goods" in record or record.get("lease_until", 0) > now:
-                return None
-            return {**record, "met": record.get("rings", 0), "rung_until": now + window_s}
-
-        self._change_product(job_id, product, in_hand, Also(gone={"waiting": _named(job_id, product)}))
 
     def rings(self, job_id: str, products: Sequence[str]) -> list[int]:
         """How often the message for each product was sent."""
@@ -296,7 +285,8 @@ class Registry:
             met = {"met": record.get("rings", 0)}
             return {**record, **fence, **met, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
 
-        record = self._change_product(job_id, product, leased, Also({f"at:{job_id}": product}))
+        also = Also({f"at:{job_id}": product}, gone={"waiting": _named(job_id, product)})
+        record = self._change_product(job_id, product, leased, also)
         if record is None:
             return None
         if record["attempts"] > max_attempts:
@@ -515,7 +505,7 @@ def _status(job_id: str, text: str | None) -> JobStatus:
 
 
 def _on_its_way(record: Record) -> bool:
-    """Whether a message was rung for, and nobody has had it in hand since.
+    """Whether a message was rung for, and nobody has had the lease since.
 
     No clock is asked: those of two processes part by as long as a busy machine lets one of them wait for an answer.
     """

@@ -54,7 +54,7 @@ def test_a_message_that_somebody_took_along_is_lost(farm, registry, client, prio
 def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, registry, client, settings):
     farm.submit(GIVEN)
     job = farm.submit(GIVEN)
-    registry.arrived(job.id, "download", window_s=60)
+    registry.take(job.id, "download", lease_s=60, max_attempts=3)
     client.lpop(KEYS["cpu", "normal"])
     registry.ring(job.id, "generate-0007", window_s=60)
     send(make_app(settings), farm.place, job.id, Step("generate", 7))
@@ -68,10 +68,10 @@ def test_a_message_whose_sender_died_before_sending_it_is_lost(farm, registry):
     assert lost(registry, after_s=0) == {("a", "mux")}
 
 
-def test_a_message_that_has_arrived_is_in_a_hand(farm, registry, client):
+def test_a_message_that_led_to_a_lease_is_in_a_hand(farm, registry, client):
     job = farm.submit(GIVEN)
     client.rpop(KEYS["cpu", "normal"])
-    registry.arrived(job.id, "download", window_s=60)
+    registry.take(job.id, "download", lease_s=60, max_attempts=3)
     assert lost(registry, after_s=0) == set()
 
 

@@ -446,55 +446,24 @@ def test_a_message_may_be_sent_again_when_its_window_is_over(entered):
     assert entered.rings("a", ["mux"]) == [2]
 
 
-def test_a_message_in_a_hand_that_does_not_begin_is_rung_for_again(entered):
-    entered.ring("a", "mux", window_s=60)
-    entered.arrived("a", "mux", window_s=SHORT_S)
-    assert not entered.ring("a", "mux", window_s=60)
-    time.sleep(2 * SHORT_S)
-    assert entered.ring("a", "mux", window_s=60)
-
-
-def test_a_message_that_is_rung_for_again_may_wait_in_its_queue_again(entered):
-    entered.ring("a", "mux", window_s=60)
-    entered.arrived("a", "mux", window_s=0)
-    assert entered.ring("a", "mux", window_s=60)
-    assert not entered.ring("a", "mux", window_s=60)
-
-
-def test_a_message_that_comes_twice_shortens_no_lease(entered):
-    lease = take(entered)
-    entered.arrived("a", "mux", window_s=0)
-    assert not entered.ring("a", "mux", window_s=60)
-    assert entered.commit(lease, {})
-    entered.arrived("a", "mux", window_s=0)
-    assert entered.product("a", "mux") == {}
-
-
-def test_a_message_of_a_job_that_nobody_knows_leaves_nothing(registry):
-    registry.arrived("a", "mux", window_s=60)
-    assert registry.ring("a", "mux", window_s=60)
-    assert registry.rings("a", ["mux"]) == [1]
-
-
-def test_a_message_that_has_arrived_is_not_waited_for(entered):
+def test_a_message_that_led_to_a_lease_is_not_waited_for(entered):
     entered.ring("a", "mux", window_s=60)
     lease = take(entered)
     entered.give_back(lease, after_s=0)
     assert entered.ring("a", "mux", window_s=60)
 
 
-def test_a_message_is_waited_for_from_the_ring_until_it_arrives(entered):
+def test_a_message_is_waited_for_from_the_ring_to_the_lease(entered):
     assert entered.waiting(for_s=0) == []
     entered.ring("a", "mux", window_s=60)
     assert entered.waiting(for_s=60) == []
     assert entered.waiting(for_s=0) == [("a", "mux")]
-    entered.arrived("a", "mux", window_s=60)
+    take(entered)
     assert entered.waiting(for_s=0) == []
 
 
 def test_a_message_that_goes_back_into_its_queue_is_waited_for_again(entered):
     entered.ring("a", "mux", window_s=60)
-    entered.arrived("a", "mux", window_s=60)
     entered.hand_back(take(entered), window_s=60)
     assert entered.waiting(for_s=0) == [("a", "mux")]
     assert entered.attempts("a", "mux") == 0
@@ -516,10 +485,9 @@ def test_a_message_that_is_lost_may_be_sent_again_at_once(entered):
     assert entered.ring("a", "mux", window_s=60)
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_message_that_arrived_after_all_is_not_lost(entered, begun):
+def test_a_message_that_led_to_a_lease_after_all_is_not_lost(entered):
     entered.ring("a", "mux", window_s=60)
-    take(entered) if begun else entered.arrived("a", "mux", window_s=60)
+    take(entered)
     entered.lost("a", "mux")
     assert entered.idle() == []
     assert not entered.ring("a", "mux", window_s=60)
