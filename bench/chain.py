@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
+from math import nan
 from pathlib import Path
 from statistics import median
 
@@ -176,12 +177,15 @@ def measured(house: House, *, jobs: int, rounds: int) -> dict[str, Cost]:
 
 
 def table(costs: Mapping[str, Cost]) -> str:
-    """A row for each figure: of the farm, of the bare chain, and how many times dearer the farm is."""
+    """A row for each figure: of the farm, of the bare chain, and how many times dearer the farm is (nan: too few jobs for
+    the 10 ms in which the system counts CPU).
+    """
     lines = [f"{'':52}{'the farm':>10}{'bare chain':>12}{'ratio':>8}"]
     bare_figures = costs["bare chain"].figures()
     for name, ours in costs["the farm"].figures().items():
         theirs = bare_figures[name]
-        ratio = theirs / ours if name.startswith("jobs a second") else ours / theirs
+        dear, cheap = (theirs, ours) if name.startswith("jobs a second") else (ours, theirs)
+        ratio = dear / cheap if cheap else nan
         lines.append(f"{name:52}{ours:10.1f}{theirs:12.1f}{ratio:8.2f}")
     return "\n".join(lines)
 

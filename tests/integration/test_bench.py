@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.chain import measured, table
+from bench.chain import Cost, measured, table
 from bench.hour import REQUEST, chunk_seconds, kept, voice, watched
 from farm import Farm
 from farm.embedded.house import open_house
@@ -24,6 +24,14 @@ def test_a_few_jobs_of_each_kind_have_their_figures(tmp_path):
     trips = "a job's round trips to the broker"
     assert figures["the farm"][trips] > figures["bare chain"][trips] > 0
     assert trips in table(costs)
+
+
+def test_what_took_less_than_the_system_counts_has_no_ratio():
+    costs = {
+        name: Cost(jobs_per_s=[1.0], spent=[{"CPU ms": spent}], alone_ms=[1.0], burst_ms=[1.0])
+        for name, spent in {"the farm": 10.0, "bare chain": 0.0}.items()
+    }
+    assert table(costs).splitlines()[-1].split() == ["a", "job's", "CPU", "ms", "10.0", "0.0", "nan"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell peaks")
