@@ -177,8 +177,9 @@ def measured(house: House, *, jobs: int, rounds: int) -> dict[str, Cost]:
 
 
 def table(costs: Mapping[str, Cost]) -> str:
-    """A row for each figure: of the farm, of the bare chain, and how many times dearer the farm is (nan: too few jobs for
-    the 10 ms in which the system counts CPU).
+    """A row for each figure: of the farm, of the bare chain, and how many times dearer the farm is.
+
+    That is nan where a few jobs took less than the 10 ms in which the system counts CPU.
     """
     lines = [f"{'':52}{'the farm':>10}{'bare chain':>12}{'ratio':>8}"]
     bare_figures = costs["bare chain"].figures()
