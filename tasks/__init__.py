@@ -22,7 +22,7 @@ def _let_go(**_: object) -> None:
     to a worker that has died, for as long as its child lives.
     """
     with open(os.devnull, "rb") as nothing:
-        for name in os.listdir("/proc/self/fd"):
+        for name in os.listdir("/dev/fd"):
             with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as held:
                 if held.family in (socket.AF_INET, socket.AF_INET6):
                     os.dup2(nothing.fileno(), int(name))  # closed, its number could be another file's one day

@@ -15,21 +15,12 @@ from farm.settings import Settings
 from farm.steps.route import Step
 from farm.workflow import send
 
-GIVEN = {
-    "prompt": "x",
-    "cond_video": "https://example.org/face.png",
-    "cond_audio": {"person1": "https://example.org/voice.wav"},
-}
+GIVEN = {"prompt": "x", "cond_video": "https://e.org/x.png", "cond_audio": {"person1": "https://e.org/x.wav"}}
 
 
 @pytest.fixture
-def settings(broker: str, tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", broker_url=broker)
-
-
-@pytest.fixture
-def farm(settings: Settings) -> Farm:
-    return Farm(settings=settings)
+def farm(broker: str, tmp_path: Path) -> Farm:
+    return Farm(settings=Settings(home=tmp_path, broker_url=broker))
 
 
 @pytest.fixture
@@ -51,13 +42,13 @@ def test_a_message_that_somebody_took_along_is_lost(farm, registry, client, prio
     assert lost(registry, after_s=0) == {(jobs[0].id, "download")}
 
 
-def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, registry, client, settings):
+def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, registry, client):
     farm.submit(GIVEN)
     job = farm.submit(GIVEN)
     registry.take(job.id, "download", lease_s=60, max_attempts=3)
     client.lpop(KEYS["cpu", "normal"])
     registry.ring(job.id, "generate-0007", window_s=60)
-    send(make_app(settings), farm.place, job.id, Step("generate", 7))
+    send(make_app(farm.place.settings), farm.place, job.id, Step("generate", 7))
     assert lost(registry, after_s=0) == set()
     client.rpop(KEYS["gpu", "normal"])
     assert lost(registry, after_s=0) == {(job.id, "generate-0007")}
@@ -75,10 +66,10 @@ def test_a_message_that_led_to_a_lease_is_in_a_hand(farm, registry, client):
     assert lost(registry, after_s=0) == set()
 
 
-def test_messages_that_are_no_tickets_hide_a_lost_one_only_until_they_are_gone(farm, registry, client, settings):
+def test_messages_that_are_no_tickets_hide_a_lost_one_only_until_they_are_gone(farm, registry, client):
     job = farm.submit(GIVEN)
     client.rpop(KEYS["cpu", "normal"])
-    make_app(settings).signature(DESKS["reap"].task, queue="cpu").apply_async()
+    make_app(farm.place.settings).signature(DESKS["reap"].task, queue="cpu").apply_async()
     assert lost(registry, after_s=0) == set()
     client.delete(*KEYS.values())
     assert lost(registry, after_s=0) == {(job.id, "download")}

@@ -487,7 +487,7 @@ def test_a_message_that_is_lost_may_be_sent_again_at_once(entered):
 
 def test_a_message_that_led_to_a_lease_after_all_is_not_lost(entered):
     entered.ring("a", "mux", window_s=60)
-    take(entered)
+    entered.give_back(take(entered), after_s=60)
     entered.lost("a", "mux")
     assert entered.idle() == []
     assert not entered.ring("a", "mux", window_s=60)
