@@ -2,7 +2,7 @@
 
     python -m miniature.evaluation VOICES.safetensors [WEIGHTS_FOLDER]
 
-prints a line for each item and one for each examination; a quarter of an hour on two cores.
+prints a line for each item and one for each examination; half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def one_speaker(camera: Camera, voices: Voices) -> Iterator[Figures]:
 def ten_chunks(camera: Camera, voices: Voices) -> Iterator[Figures]:
     """A long video: what the last chunk has lost against the first."""
     length = FRAMES - MOTION_FRAMES
-    for index in range(4):
+    for index in range(10):
         sitter, said = Sitter.number(100 + index), speech(voices, index, FRAMES + 9 * length)[None]
         frames = camera.film(sitter, said)
         same = likeness(frames, sitter.picture, sitter.outside())
@@ -126,7 +126,7 @@ def ten_chunks(camera: Camera, voices: Voices) -> Iterator[Figures]:
 def two_speakers(camera: Camera, voices: Voices) -> Iterator[Figures]:
     """Two people, of whom one talks in the first half and the other in the second."""
     first_half = torch.arange(FRAMES * FRAME) < FRAMES * FRAME / 2
-    for index in range(8):
+    for index in range(16):
         sitter = Sitter.number(200 + index, 2, (96, 176) if index % 2 else (112, 144))
         one, other = speech(voices, index, FRAMES), speech(voices, index + 9, FRAMES)
         said = torch.stack([one * first_half, other * ~first_half])

@@ -13,7 +13,7 @@ from farm.model.image import ImageEncoder
 from farm.model.vae import VideoAutoencoder
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND
 from miniature.audio_encoder import embeddings
-from miniature.clips import Clips
+from miniature.clips import MOUTH, Clips
 from miniature.studio import Studio
 
 FRAMES, MOTION_LATENTS = 81, 3
@@ -21,6 +21,9 @@ FRAMES, MOTION_LATENTS = 81, 3
 MOST_WORN = 4
 """Times at most that what a clip goes on from was decoded and encoded again. A model that learns to take the face from
 the picture instead does not lose it over a long video."""
+
+USUALLY = 5.0
+"""How much a mouth moves: the variance over time of its latents, added up. Measured from 1 to 12."""
 
 RECORDING_S = 12.0
 """A clip hears a piece of a recording that was encoded as a whole, as it will be."""
@@ -97,7 +100,7 @@ class Teacher:
             image=torch.cat([self.look(picture) for picture in clips.picture]).bfloat16(),
             rows=rows[:, :, start - LOOK_BEHIND : start + FRAMES + LOOK_AHEAD].bfloat16(),
             regions=clips.regions,
-            weight=_on_latents(clips),
+            weight=_on_latents(clips, latents),
         )
 
     def _worn(self, dice: torch.Generator, latents: Tensor, rounds: int) -> Tensor:
@@ -112,7 +115,12 @@ class Teacher:
         return motion + amount * torch.randn(motion.shape, generator=dice, device=dice.device)
 
 
-def _on_latents(clips: Clips) -> Tensor:
-    """The weights of the pixels as those of the latents, a mean of 1 for each clip."""
+def _on_latents(clips: Clips, latents: Tensor) -> Tensor:
+    """The weights of the pixels as those of the latents.
+
+    Those of a mouth are the higher the less the latents move there, for a small or dark one speaks as well.
+    """
     weight = F.max_pool3d(clips.weight, (1, 8, 8))
-    return weight / weight.mean((1, 2, 3, 4), keepdim=True)
+    mouths = weight >= MOUTH
+    moving = (latents.var(2, keepdim=True).mean(1, keepdim=True) * mouths).sum((2, 3, 4), keepdim=True)
+    return torch.where(mouths, weight * USUALLY / (1 + moving), weight)

@@ -45,26 +45,26 @@ def same(talk: Take) -> Tensor:
 
 def test_the_mouth_follows_the_voice(talk: Take, seen: Tensor, said: Tensor) -> None:
     assert len(talk.borders) >= 2
-    assert correlation(seen, said) >= bounds.CORRELATION.held
+    assert correlation(seen, said) >= bounds.CORRELATION
 
 
 def test_the_mouth_follows_the_voice_to_the_last_chunk(talk: Take) -> None:
     last = slice(talk.borders[-1], None)
-    assert correlation(talk.mouths[0][last], talk.said[0][last]) >= bounds.LAST_CORRELATION.held
+    assert correlation(talk.mouths[0][last], talk.said[0][last]) >= bounds.LAST_CORRELATION
 
 
 def test_the_mouth_is_neither_early_nor_late(seen: Tensor, said: Tensor) -> None:
-    assert abs(lag(seen, said)) <= bounds.LAG.held
+    assert abs(lag(seen, said)) <= bounds.LAG
 
 
 def test_the_mouth_does_not_say_what_somebody_else_says(seen: Tensor) -> None:
     other = opening(torch.from_numpy(speech(FOLDER / "speech.wav"))[None])[0]
     frames = min(len(seen), len(other))
-    assert abs(correlation(seen[:frames], other[:frames])) <= bounds.WRONG_VOICE.held
+    assert abs(correlation(seen[:frames], other[:frames])) <= bounds.WRONG_VOICE
 
 
 def test_silence_leaves_the_mouth_closed(hush: Take, seen: Tensor) -> None:
-    assert hush.mouths[0][4:].std() <= bounds.SILENCE.held * seen.std()
+    assert hush.mouths[0][4:].std() <= bounds.SILENCE * seen.std()
 
 
 def test_the_mp4_shows_what_the_model_made(talk: Take) -> None:
@@ -76,41 +76,41 @@ def test_the_mp4_shows_what_the_model_made(talk: Take) -> None:
         said.append(talk.said[0][frames])
     voice = torch.cat(said)
     cost = correlation(torch.cat(made), voice) - correlation(torch.cat(shown), voice)
-    assert abs(cost) <= bounds.CODEC.held
+    assert abs(cost) <= bounds.CODEC
 
 
 # ---- the rest of the picture
 
 
 def test_the_face_stays_itself(same: Tensor) -> None:
-    assert same.mean() >= bounds.IDENTITY_DB.held
-    assert same.min() >= bounds.WORST_DB.held
+    assert same.mean() >= bounds.IDENTITY_DB
+    assert same.min() >= bounds.WORST_DB
 
 
 def test_the_first_frame_is_as_good_as_the_others(same: Tensor) -> None:
-    assert abs(same[0] - same.mean()) <= bounds.FIRST_DB.held
+    assert abs(same[0] - same.mean()) <= bounds.FIRST_DB
 
 
 def test_little_is_lost_from_chunk_to_chunk(talk: Take, same: Tensor) -> None:
-    assert same[: talk.borders[0]].mean() - same[talk.borders[-1] :].mean() <= bounds.LOST_DB.held
+    assert same[: talk.borders[0]].mean() - same[talk.borders[-1] :].mean() <= bounds.LOST_DB
 
 
 def test_colours_do_not_drift(talk: Take) -> None:
     last = talk.frames[:, talk.borders[-1] :]
-    assert drift(last, talk.sitter.closed, talk.sitter.outside) <= bounds.DRIFT.held
+    assert drift(last, talk.sitter.closed, talk.sitter.outside) <= bounds.DRIFT
 
 
 def test_no_border_of_chunks_can_be_seen(talk: Take) -> None:
     across = torch.tensor([border - 1 for border in talk.borders])
     within = torch.ones(len(talk.changes), dtype=torch.bool).index_fill(0, across, False)
-    assert talk.changes[across].max() <= bounds.SEAM.held * talk.changes[within].quantile(0.99)
+    assert talk.changes[across].max() <= bounds.SEAM * talk.changes[within].quantile(0.99)
 
 
 def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(walk: tuple[Take, Sitter]) -> None:
     take, there = walk
     way = mouth(take.frames, take.sitter.closed, there.closed, take.sitter.outside)
     (border,) = take.borders
-    assert way[border] - way[border - 1] <= bounds.JUMP.held
+    assert way[border] - way[border - 1] <= bounds.JUMP
 
 
 # ---- two speakers
@@ -119,20 +119,20 @@ def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(walk: tuple[T
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_each_of_two_mouths_follows_its_own_speaker(pair: Take, speaker: int) -> None:
     mouth, said = pair.mouths[speaker][BEGUN], pair.said[speaker][BEGUN]
-    assert correlation(mouth, said) >= bounds.OWN_VOICE.held
+    assert correlation(mouth, said) >= bounds.OWN_VOICE
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_neither_of_two_mouths_follows_the_other_speaker(pair: Take, speaker: int) -> None:
     mouth, said = pair.mouths[speaker][BEGUN], pair.said[1 - speaker][BEGUN]
-    assert correlation(mouth, said) <= bounds.OTHER_VOICE.held
+    assert correlation(mouth, said) <= bounds.OTHER_VOICE
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_a_mouth_rests_in_the_other_ones_turn(pair: Take, speaker: int) -> None:
     mouth = pair.mouths[speaker]
     mine, others = mouth[pair.said[speaker] > 0], mouth[pair.said[1 - speaker] > 0]
-    assert others.std() <= bounds.LISTENING.held * mine.std()
+    assert others.std() <= bounds.LISTENING * mine.std()
 
 
 # ---- a portrait of another kind
@@ -141,4 +141,4 @@ def test_a_mouth_rests_in_the_other_ones_turn(pair: Take, speaker: int) -> None:
 def test_a_drawing_by_another_hand_talks_too(foreign: Take) -> None:
     # Dark, and not like the open mouth that this hand would draw: the miniature opens a mouth in its own way.
     seen = darkness(foreign.frames, foreign.sitter.boxes[0])
-    assert correlation(seen[BEGUN], foreign.said[0][BEGUN]) >= bounds.OTHER_HAND.held
+    assert correlation(seen[BEGUN], foreign.said[0][BEGUN]) >= bounds.OTHER_HAND

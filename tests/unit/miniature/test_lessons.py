@@ -16,7 +16,7 @@ from farm.model.image import ImageEncoder
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
-from miniature.lessons import Lessons, Teacher, joined
+from miniature.lessons import Lessons, Teacher, _on_latents, joined
 from miniature.studio import Studio
 from miniature.transformer import _Gaze, _losses
 from miniature.voices import Voices
@@ -62,6 +62,15 @@ def test_a_clip_from_the_middle_goes_on_from_three_latents_and_has_another_pictu
     assert middle.rows.shape[1] == 2
     assert middle.motion.shape == (BATCH, 16, 3, 4, 6)
     assert not middle.condition[:, 4:, 0].equal(middle.latents[:, :, 0])
+
+
+def test_mouths_that_move_little_count_more(beginning: Lessons, teacher: Teacher) -> None:
+    clips = Studio(teacher.studio.voices).clips(torch.Generator().manual_seed(0), BATCH, 1, 81, SIZE)
+    lively, quiet = (_on_latents(clips, by * beginning.latents.float()) for by in (1.0, 0.5))
+    mouths = lively != quiet
+    assert 0 < mouths.sum() < mouths.numel() / 2
+    assert (quiet > lively)[mouths].all()
+    assert (quiet < 4 * lively)[mouths].all()
 
 
 def test_a_seed_teaches_the_same_again(teacher: Teacher) -> None:
