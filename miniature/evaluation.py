@@ -2,7 +2,7 @@
 
     python -m miniature.evaluation VOICES.safetensors [WEIGHTS_FOLDER]
 
-prints a line for each item and one for each examination; half an hour on two cores.
+prints a line for each item and one for each examination; twenty minutes on two cores.
 """
 
 from __future__ import annotations
