@@ -13,6 +13,7 @@ from torch import Generator
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
+from miniature import autoencoder
 from miniature.autoencoder import _forgetful, _losses
 from miniature.clips import Clips
 from miniature.studio import Studio
@@ -49,12 +50,18 @@ def test_a_step_has_its_own_noise(model: Any, stored: Path) -> None:
 
 
 @torch.no_grad()
-def test_lips_that_are_not_drawn_are_missed_however_dark_they_are(model: Any, stored: Path) -> None:
+def test_lips_that_are_not_drawn_are_missed_however_dark_they_are(
+    model: Any, stored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # given an autoencoder that has learnt nothing yet
     clips, dice = filmed(stored, 41), Generator().manual_seed(0)
     missed = _losses(model, clips, dice)["missed"]
     assert missed > 0.6
     # pictures of a third of the contrast count nearly as much
     assert _losses(model, replace(clips, video=clips.video / 3), dice)["missed"] > 0.7 * missed
+    # they are in the loss
+    whole = _losses(model, clips, Generator().manual_seed(0))["loss"]
+    monkeypatch.setattr(autoencoder, "LIPS", 0)
+    assert _losses(model, clips, Generator().manual_seed(0))["loss"] < whole - 0.1 * missed
     # and a picture has no lips that move
     assert _losses(model, filmed(stored, 1), dice)["missed"] == 0

@@ -71,6 +71,9 @@ def test_mouths_that_move_little_count_more(beginning: Lessons, teacher: Teacher
     assert 0 < mouths.sum() < mouths.numel() / 2
     assert (quiet > lively)[mouths].all()
     assert (quiet < 4 * lively)[mouths].all()
+    # and what moves elsewhere is all the same
+    elsewhere = torch.where(mouths, 1.0, 9.0) * beginning.latents.float()
+    assert _on_latents(clips, elsewhere).equal(lively)
 
 
 def test_a_seed_teaches_the_same_again(teacher: Teacher) -> None:
