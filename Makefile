@@ -13,7 +13,7 @@ reference: .venv/tools ## the model's numbers against the original's
 chaos: .venv/tools ## break a farm in every way we know, and count; ARGS=--long for more of it
 	$(BIN)/python -m tests.chaos $(ARGS)
 bench-farm: .venv/tools ## what the farm itself costs, against bare Celery chains
-	$(BIN)/python -m bench.chain
+	$(BIN)/python -m benchmarks.chain
 miniature: .venv/tools ## train the model that comes with the package
 	$(BIN)/python -m miniature
 clean:

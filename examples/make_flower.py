@@ -16,9 +16,9 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from farm import Farm
-from farm.address import Address
 from farm.batch.rows import rows
-from farm.embedded.house import open_house
+from farm.local.supervisor import open_house
+from farm.net.address import Address
 from farm.settings import Settings
 
 BATCH = Path(__file__).parent / "batch.csv"

@@ -15,8 +15,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from farm import Farm
-from farm.address import Address
-from farm.embedded.house import open_house
+from farm.local.supervisor import open_house
+from farm.net.address import Address
 from farm.settings import Settings
 from farm.ui.serve import open_page
 

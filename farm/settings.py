@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from farm.address import Address
 from farm.errors import FarmUnreachable
-from farm.mistake import first_mistake
-from farm.signature import key_of
+from farm.net.address import Address
+from farm.net.signing import key_of
+from farm.validation import first_mistake
 
 PREFIX = "FARM_"
 

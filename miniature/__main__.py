@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from miniature.making import make
-from miniature.training import Bench, Stopped
+from miniature.training import Run, Stopped
 
 
 def main() -> None:
@@ -28,9 +28,9 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True  # few sizes come again and again, and small 3-D convolutions vary tenfold
     torch.set_float32_matmul_precision("high")
-    bench = Bench(wanted.home, device, time.monotonic() + 60 * wanted.minutes)
+    run = Run(wanted.home, device, time.monotonic() + 60 * wanted.minutes)
     try:
-        print(make(bench, wanted.scale))
+        print(make(run, wanted.scale))
     except Stopped as stopped:
         sys.exit(str(stopped))
 

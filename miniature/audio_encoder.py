@@ -14,7 +14,7 @@ from farm.model.audio import AudioEncoder
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from miniature.noises import RATE
-from miniature.training import Bench, Losses, generator, trained
+from miniature.training import Losses, Run, generator, trained
 from miniature.voices import WINDOW, Voices, opening, width, windows
 
 LENGTHS_S = (2, 3, 5, 8, 13, 20, 30)
@@ -61,19 +61,19 @@ def embeddings(model: nn.Module, heard: Tensor) -> Tensor:
     return torch.stack(hidden[1:], dim=2)
 
 
-def train(bench: Bench, voices: Voices, seconds: float = SECONDS) -> Any:
+def train(run: Run, voices: Voices, seconds: float = SECONDS) -> Any:
     """A Wav2Vec2Model that tells what was said, float32."""
     torch.manual_seed(0)
-    weights = torch.tensor(WEIGHTS, device=bench.device)
+    weights = torch.tensor(WEIGHTS, device=run.device)
 
     def lesson(listener: nn.Module, step: int, _: float) -> Losses:
         length = random.Random(step).choice(LENGTHS_S)
-        batch = max(1, BATCH_S[bench.device.type] // length)
-        heard, spoken = voices.recordings(batch, length, generator(bench, step, 5))
+        batch = max(1, BATCH_S[run.device.type] // length)
+        heard, spoken = voices.recordings(batch, length, generator(run, step, 5))
         errors = listener(heard).float() - truth(spoken)[:, :, None]
         return {"loss": (weights * errors.square()).sum(dim=3).mean()}
 
-    return trained(bench, "audio_encoder", Listener(), lesson, seconds=seconds, peak=PEAK).model
+    return trained(run, "audio_encoder", Listener(), lesson, seconds=seconds, peak=PEAK).model
 
 
 def truth(spoken: Tensor) -> Tensor:

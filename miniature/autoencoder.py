@@ -15,7 +15,7 @@ from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
 from miniature.clips import MOUTH, Clips
 from miniature.studio import Studio
-from miniature.training import Bench, Losses, generator, trained
+from miniature.training import Losses, Run, generator, trained
 
 SECONDS, PEAK = 780, 1.5e-3
 
@@ -41,7 +41,7 @@ NOISE, CALM = 0.06, 1e-3
 """What the decoder must bear in its latents, and what keeps those from growing until they no longer feel it."""
 
 
-def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> Any:
+def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
     """The autoencoder with the statistics of its latents in its configuration."""
     config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> Any:
 
     @lru_cache(maxsize=1)
     def filmed(number: int, frames: int) -> Clips:
-        dice, chosen = generator(bench, number, 1), random.Random(number)
+        dice, chosen = generator(run, number, 1), random.Random(number)
         if frames > 1:
             return studio.clips(dice, DRAWN * CLIPS, 1, frames, CLIP_SIZE, near=chosen.uniform(*NEAR))
         speakers = 2 if chosen.random() < 0.25 else 1
@@ -57,16 +57,16 @@ def train(bench: Bench, studio: Studio, seconds: float = SECONDS) -> Any:
 
     def lesson(model: Any, step: int, passed: float) -> Losses:
         frames = 1 if passed < PICTURES_SHARE else FRAMES
-        if frames > 1 and bench.device.type == "cuda":
+        if frames > 1 and run.device.type == "cuda":
             _compile(model)
         # A face in a mirror is another face.
         pair, mirrored = divmod(step, 2)
         clips = filmed(pair // DRAWN, frames).part(pair % DRAWN, DRAWN)
-        return _losses(model, clips.mirrored() if mirrored else clips, generator(bench, step, 6))
+        return _losses(model, clips.mirrored() if mirrored else clips, generator(run, step, 6))
 
-    model = trained(bench, "vae", model, lesson, seconds=seconds, peak=PEAK)
-    mean, std = _statistics(bench, studio, VideoAutoencoder(model, latents_in_a_call=20))
-    bench.log(stage="vae", latents_mean=mean, latents_std=std)
+    model = trained(run, "vae", model, lesson, seconds=seconds, peak=PEAK)
+    mean, std = _statistics(run, studio, VideoAutoencoder(model, latents_in_a_call=20))
+    run.log(stage="vae", latents_mean=mean, latents_std=std)
     model.register_to_config(latents_mean=mean, latents_std=std)
     return model
 
@@ -135,8 +135,8 @@ def _movement(video: Tensor, clips: Clips) -> Tensor:
 
 
 @torch.inference_mode()
-def _statistics(bench: Bench, studio: Studio, vae: VideoAutoencoder) -> tuple[list[float], list[float]]:
+def _statistics(run: Run, studio: Studio, vae: VideoAutoencoder) -> tuple[list[float], list[float]]:
     """Each channel's mean and deviation over some clips."""
-    batches = [studio.clips(generator(bench, step, 2), 8, 1, FRAMES, PICTURE_SIZES[0]).video for step in range(4)]
+    batches = [studio.clips(generator(run, step, 2), 8, 1, FRAMES, PICTURE_SIZES[0]).video for step in range(4)]
     latents = torch.cat([vae.encode(video) for video in batches]).float().transpose(0, 1).flatten(1)
     return latents.mean(1).tolist(), latents.std(1).tolist()

@@ -20,7 +20,7 @@ from farm.model.vae import VideoAutoencoder
 from miniature import audio_encoder, autoencoder, transformer
 from miniature.lessons import Teacher
 from miniature.studio import Studio
-from miniature.training import Bench
+from miniature.training import Run
 from miniature.voices import Voices, corpus
 
 PROMPTS = (
@@ -41,21 +41,21 @@ PARTS = ("text_encoder", "image_encoder", "audio_encoder", "vae")
 TEXT_LEN = MINIATURE.parts["transformer"]["text_len"]
 
 
-def make(bench: Bench, scale: float = 1.0) -> Path:
+def make(run: Run, scale: float = 1.0) -> Path:
     """The finished checkpoint folder."""
-    weights = bench.home / "weights"
-    voices = Voices(_voices(bench), bench.device)
+    weights = run.home / "weights"
+    voices = Voices(_voices(run), run.device)
     studio = Studio(voices)
     _kept_parts(weights)
-    _part(bench, "audio_encoder", lambda: audio_encoder.train(bench, voices, scale * audio_encoder.SECONDS))
-    _part(bench, "vae", lambda: autoencoder.train(bench, studio, scale * autoencoder.SECONDS))
-    _part(bench, "transformer", lambda: _transformer(bench, studio, scale))
+    _part(run, "audio_encoder", lambda: audio_encoder.train(run, voices, scale * audio_encoder.SECONDS))
+    _part(run, "vae", lambda: autoencoder.train(run, studio, scale * autoencoder.SECONDS))
+    _part(run, "transformer", lambda: _transformer(run, studio, scale))
     return weights
 
 
-def _voices(bench: Bench) -> Path:
+def _voices(run: Run) -> Path:
     """The file of everything that is spoken, made once."""
-    path = bench.home / "voices.safetensors"
+    path = run.home / "voices.safetensors"
     if not path.exists():
         from safetensors.numpy import save_file
 
@@ -69,16 +69,16 @@ def _kept_parts(weights: Path) -> None:
         shutil.copytree(MINIATURE.folder(weights) / part, weights / part, dirs_exist_ok=True)
 
 
-def _part(bench: Bench, part: str, train: Callable[[], Any]) -> None:
+def _part(run: Run, part: str, train: Callable[[], Any]) -> None:
     """Trains a part unless its folder is there, and stores it in 16 bits."""
-    folder = bench.home / "weights" / part
+    folder = run.home / "weights" / part
     if not folder.exists():
         train().half().save_pretrained(folder, max_shard_size=SHARD)
-        bench.log(stage=part, stored=str(folder))
+        run.log(stage=part, stored=str(folder))
 
 
-def _transformer(bench: Bench, studio: Studio, scale: float) -> nn.Module:
-    weights, device = bench.home / "weights", bench.device
+def _transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
+    weights, device = run.home / "weights", run.device
     parts = {part: load_part(weights, part, dtype="float32").to(device) for part in PARTS}
     text = TextEncoder(parts["text_encoder"], load_tokenizer(weights), max_tokens=TEXT_LEN, device=str(device))
     teacher = Teacher(
@@ -88,7 +88,7 @@ def _transformer(bench: Bench, studio: Studio, scale: float) -> nn.Module:
         VideoAutoencoder(parts["vae"], latents_in_a_call=20),
     )
     prompts = torch.stack([_padded(text(prompt)) for prompt in PROMPTS]).to(device)
-    return transformer.train(bench, teacher, prompts, scale * transformer.SECONDS, scale)
+    return transformer.train(run, teacher, prompts, scale * transformer.SECONDS, scale)
 
 
 def _padded(text: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Bench:
+class Run:
     """Where trainings happen: on which device, in which folder, and until which moment."""
 
     home: Path
@@ -48,11 +48,11 @@ class Bench:
             log.write(line + "\n")
 
 
-def trained(bench: Bench, name: str, model: nn.Module, lesson: Lesson, *, seconds: float, peak: float) -> Any:
-    """The moving average of `model` after so many seconds of training. Raises Stopped at the bench's deadline."""
-    state = _State(bench, name, model.to(bench.device).train(), seconds, peak)
+def trained(run: Run, name: str, model: nn.Module, lesson: Lesson, *, seconds: float, peak: float) -> Any:
+    """The moving average of `model` after so many seconds of training. Raises Stopped at the benchmarks's deadline."""
+    state = _State(run, name, model.to(run.device).train(), seconds, peak)
     while state.passed < 1:
-        if bench.clock() > bench.deadline:
+        if run.clock() > run.deadline:
             state.save()
             raise Stopped(f"{name}: {state.passed:.0%} are done; run the same command again")
         state.descend(lesson)
@@ -60,22 +60,22 @@ def trained(bench: Bench, name: str, model: nn.Module, lesson: Lesson, *, second
     return state.average.eval().requires_grad_(False)
 
 
-def generator(bench: Bench, step: int, stream: int = 0) -> torch.Generator:
+def generator(run: Run, step: int, stream: int = 0) -> torch.Generator:
     """The random numbers of one step; streams are independent of each other."""
-    return torch.Generator(bench.device).manual_seed(1_000_003 * stream + step)
+    return torch.Generator(run.device).manual_seed(1_000_003 * stream + step)
 
 
 class _State:
     """A model, its average, its optimiser and where they are."""
 
-    def __init__(self, bench: Bench, name: str, model: nn.Module, budget: float, peak: float) -> None:
-        self.bench, self.name, self.model, self.budget, self.peak = bench, name, model, budget, peak
+    def __init__(self, run: Run, name: str, model: nn.Module, budget: float, peak: float) -> None:
+        self.bench, self.name, self.model, self.budget, self.peak = run, name, model, budget, peak
         self.average = copy.deepcopy(model)
-        fused = bench.device.type == "cuda"
+        fused = run.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(
             model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
         )
-        self.path = bench.home / f"{name}.state.pt"
+        self.path = run.home / f"{name}.state.pt"
         self.step, self.seconds = 0, 0.0
         if self.path.exists():
             self._load()

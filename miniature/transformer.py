@@ -13,7 +13,7 @@ from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from farm.model.speakers import looks
 from miniature.lessons import Lessons, Teacher, joined
-from miniature.training import Bench, Losses, generator, trained
+from miniature.training import Losses, Run, generator, trained
 
 SECONDS, PEAK = 540, 1e-3
 BATCH = 64
@@ -52,15 +52,15 @@ KINDS = (
 )
 
 
-def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS, scale: float = 1.0) -> Any:
+def train(run: Run, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS, scale: float = 1.0) -> Any:
     """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
-    pools = _pools(bench, teacher, scale)
+    pools = _pools(run, teacher, scale)
     torch.manual_seed(0)
     model = _begun(built("transformer", MINIATURE.parts["transformer"]))
     gaze = _Gaze(model)
 
     def lesson(model: Any, step: int, _: float) -> Losses:
-        dice = generator(bench, step, 4)
+        dice = generator(run, step, 4)
         chosen = random.Random(step)
         kind = chosen.choices(KINDS, [each.batches for each in KINDS])[0]
         pool = pools[kind]
@@ -71,19 +71,19 @@ def train(bench: Bench, teacher: Teacher, prompts: Tensor, seconds: float = SECO
         gaze.watch(lessons)
         return _losses(model, lessons, text, dice, gaze)
 
-    return trained(bench, "transformer", model, lesson, seconds=seconds, peak=PEAK)
+    return trained(run, "transformer", model, lesson, seconds=seconds, peak=PEAK)
 
 
-def _pools(bench: Bench, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
+def _pools(run: Run, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
     """Lessons of every kind, made once and gone through many times."""
     pools = {}
     for number, kind in enumerate(KINDS):
         made = [
-            teacher.lessons(generator(bench, 1000 * number + batch, 3), BATCH, kind.speakers, (kind.height, kind.width))
+            teacher.lessons(generator(run, 1000 * number + batch, 3), BATCH, kind.speakers, (kind.height, kind.width))
             for batch in range(max(2, round(scale * kind.batches)))
         ]
         pools[kind] = joined(made)
-        bench.log(stage="lessons", kind=str(kind), clips=len(pools[kind].known))
+        run.log(stage="lessons", kind=str(kind), clips=len(pools[kind].known))
     return pools
 
 

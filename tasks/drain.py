@@ -11,7 +11,7 @@ from typing import Any
 from billiard import active_children
 from celery.signals import worker_shutting_down
 
-from tasks import settings
+from tasks.celery import settings
 
 LAST_S = 3
 """How long a child may take to let go once it is broken off, and then its worker to say goodbye."""

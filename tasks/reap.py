@@ -2,14 +2,14 @@
 
 import logging
 
-from farm.app import DESKS
+from farm.engine.attempt import due
 from farm.errors import FarmUnreachable
-from farm.queues import lost
-from farm.steps.attempt import due
-from farm.telemetry import about, log
-from farm.workflow import send
-from tasks import app, settings
-from tasks.delivery import place
+from farm.logs import about, log
+from farm.queue.app import DESKS
+from farm.queue.dispatch import send
+from farm.queue.inspect import lost
+from tasks.base import place
+from tasks.celery import app, settings
 
 
 @app.task(name=DESKS["reap"].task)

@@ -11,13 +11,13 @@ import pytest
 import redis
 
 from farm import Farm
-from farm.embedded.broker import Broker
-from farm.embedded.house import House, open_house
+from farm.local.broker import Broker
+from farm.local.supervisor import House, open_house
 from farm.settings import Settings
 from farm.store import Store, open_store
-from tests.certificate import self_signed
-from tests.receiver import Receiver, receiver
-from tests.swift import Swift
+from tests.support.certificate import self_signed
+from tests.support.receiver import Receiver, receiver
+from tests.support.swift import Swift
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.errors import InvalidInput
 from farm.job import PARTS, JobRequest
-from farm.payload import beside, items, read_object
+from farm.job.files import beside, items, read_object
 
 ID = "id"
 """The column, or key, that names a row; it is no field of the contract."""

@@ -6,18 +6,18 @@ from typing import Any
 
 import click
 
-from farm.cli import batches, jobs, processes, requests, upkeep, weights
-from farm.cli.ending import BROKEN_OFF, EXIT_STATUS, FAILED, STATUS_OF
-from farm.cli.shown import complain
+from farm.cli import batches, jobs, maintenance, requests, serve, weights
+from farm.cli.exit_codes import BROKEN_OFF, EXIT_STATUS, FAILED, STATUS_OF
+from farm.cli.render import complain
 from farm.errors import FarmError
 
 __all__ = ["EXIT_STATUS", "cli", "main"]
 
 COMMANDS = [
-    *(processes.up, processes.metrics, processes.ui, processes.worker, processes.demo),
+    *(serve.up, serve.metrics, serve.ui, serve.worker, serve.demo),
     *(requests.submit, requests.payload, requests.schema),
     *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
-    *(upkeep.recover, upkeep.gc, upkeep.doctor),
+    *(maintenance.recover, maintenance.gc, maintenance.doctor),
     batches.batch,
     weights.weights,
 ]

@@ -12,15 +12,16 @@ from typing import Any
 import click
 from rich.console import Console
 
-from farm.bar import counted
-from farm.batch.forecast import forecast
 from farm.batch.results import open_results
 from farm.batch.rows import Row, rows
 from farm.batch.run import Batch, Order, remember, remembered, summary
-from farm.cli.ending import FAILED, WRONG
+from farm.cli.exit_codes import FAILED, WRONG
 from farm.cli.options import FILE, TARGET, json_option
-from farm.cli.shown import tell
-from farm.client import Farm, check_target
+from farm.cli.render import tell
+from farm.client import Farm
+from farm.client.estimate import forecast
+from farm.client.job import check_target
+from farm.client.progress import counted
 from farm.errors import FarmError
 
 OUTCOMES = json_option("print each row as it ends as JSON Lines, and no bar")

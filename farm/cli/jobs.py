@@ -10,9 +10,9 @@ from typing import get_args
 
 import click
 
-from farm.cli.ending import FAILED
+from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option, output_option
-from farm.cli.shown import complain, end_as, see_through, show, tell
+from farm.cli.render import complain, end_as, see_through, show, tell
 from farm.client import Farm, Job
 from farm.errors import FarmError, InvalidInput
 from farm.job import State

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from farm.client import check_target
+from farm.client.job import check_target
 from farm.errors import InvalidInput
 from farm.job import JobRequest
-from farm.payload import read_payload
+from farm.job.files import read_payload
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE_OR_INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)

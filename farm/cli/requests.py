@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from farm.batch.forecast import forecast
 from farm.cli.options import json_option, output_option, request_fields, request_options
-from farm.cli.shown import see_through, show
-from farm.client import INLINE, Farm
+from farm.cli.render import see_through, show
+from farm.client import Farm
+from farm.client.estimate import forecast
+from farm.client.farm import INLINE
+from farm.client.runpod import carried, enveloped, weighed
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
-from farm.parcel import carried, enveloped, weighed
 
 
 @request_options

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from farm.bar import metered
 from farm.cli.options import json_option
+from farm.client.progress import metered
 from farm.errors import InvalidInput
 from farm.settings import Settings
 

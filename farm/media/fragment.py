@@ -16,8 +16,8 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from farm.errors import FFmpegFailed
+from farm.media.aac import PACKET, RATE, first_packet
 from farm.media.container import open_media, picture_stream, sound_stream
-from farm.media.track import PACKET, RATE, first_packet
 from farm.plan import FPS
 
 # With the index delayed until there are packets, an edit list in it tells players to skip the sound's priming.

@@ -14,7 +14,7 @@ from av import AudioStream, VideoStream
 
 from farm.errors import FFmpegFailed
 from farm.media.container import open_media, picture_stream, sound_stream
-from farm.media.feed import AAC_KBPS_PER_CHANNEL, SAME_BYTES, heard, opened, run
+from farm.media.ffmpeg import AAC_KBPS_PER_CHANNEL, SAME_BYTES, heard, opened, run
 from farm.plan import FPS
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)

@@ -13,9 +13,9 @@ import espeakng_loader
 import numpy as np
 
 from farm.errors import FarmError, InvalidInput
+from farm.job.dialogue import Turn
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resampled, write_pieces, write_wav
-from farm.turns import Turn
 
 VOICE = "en-us"
 SPEED_WPM, PITCH = 175, 50

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
-from farm.model.names import original_transformer
 from farm.model.stored import StoredTensors
+from farm.model.weights.key_maps import original_transformer
 
 PREFIXES = ("diffusion_model.", "transformer.")
 """What trainers write before a module's name."""

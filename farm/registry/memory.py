@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import inf
 
-from farm.registry import ALONE, Also
+from farm.registry.registry import ALONE, Also
 
 
 class MemoryLedger:

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from farm.errors import FarmUnreachable
-from farm.registry import ALONE, Also
+from farm.registry.registry import ALONE, Also
 
 PREFIX = "farm:"
 

@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from farm.engine.step_context import Work
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import TtsAudio
-from farm.media.fetch import fetch
+from farm.job.dialogue import turns
 from farm.media.probe import Clip, Picture, expect_sound, expect_visual
 from farm.media.speech import converse, speak
 from farm.model.presets import preset
+from farm.net.download import fetch
 from farm.steps.allowed import check_allowed
-from farm.steps.work import Work
 from farm.store import keys
-from farm.turns import turns
 
 
 def download(work: Work) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farm.engine.route import Step
+from farm.engine.step_context import Work
 from farm.errors import InvalidInput
 from farm.media import scenes
 from farm.media.audio import speech
@@ -18,8 +20,6 @@ from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
 from farm.steps import soundtrack
 from farm.steps.features import laid
-from farm.steps.route import Step
-from farm.steps.work import Work
 
 if TYPE_CHECKING:
     from farm.model.audio import AudioEncoder

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.steps.work import Work
+from farm.engine.step_context import Work
 from farm.store import keys
 
 if TYPE_CHECKING:

@@ -8,7 +8,11 @@ from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farm.engine.playlist import watchable
+from farm.engine.route import Step
+from farm.engine.step_context import Work
 from farm.job import JobRequest
+from farm.logs import log
 from farm.media.fragment import fragment
 from farm.media.image import read_picture
 from farm.media.video import read_frame, write_segment
@@ -18,12 +22,8 @@ from farm.plan import FPS, Chunk, Plan, audio_rows
 from farm.settings import Settings
 from farm.steps import soundtrack
 from farm.steps.features import remembered, rows_of
-from farm.steps.playlist import watchable
 from farm.steps.progress import Progress
-from farm.steps.route import Step
-from farm.steps.wishes import as_used, sampling, usual_variant, variant
-from farm.steps.work import Work
-from farm.telemetry import log
+from farm.steps.sampling import as_used, sampling, usual_variant, variant
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,12 +6,12 @@ from pathlib import Path
 from shutil import copyfileobj
 from typing import Any, Literal
 
+from farm.engine.route import FIRST, Step, following
+from farm.engine.step_context import Work
 from farm.job import Artifact, Result, Video
 from farm.media.mux import mux as join
 from farm.media.video import read_frame, thumbnail
 from farm.steps.output import carried, handed_out, open_outlet, stem
-from farm.steps.route import FIRST, Step, following
-from farm.steps.work import Work
 from farm.store import Store
 
 ArtifactType = Literal["video", "thumbnail", "manifest"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from farm.media.guard import Failure
-from farm.media.post import post
-from farm.signature import sign
-from farm.steps.work import Later, Work
-from farm.telemetry import log
+from farm.engine.step_context import Later, Work
+from farm.logs import log
+from farm.net.guard import Failure
+from farm.net.signing import sign
+from farm.net.webhook import post
 
 GONE = 410
 """The answer of a receiver that wants no more of this."""

@@ -6,10 +6,10 @@ import base64
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from farm.engine.step_context import Work
 from farm.errors import InvalidInput, UploadFailed
 from farm.job import OutputConfig
 from farm.settings import Settings
-from farm.steps.work import Work
 from farm.store import Store
 
 

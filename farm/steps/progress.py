@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from farm.engine.step_context import Work
 from farm.metrics import add
-from farm.steps.work import Work
 
 FIRST_PCT, LAST_PCT = 20, 85
 """The chunks' share of a job's progress."""

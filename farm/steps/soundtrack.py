@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
-from farm.media.track import cut, first_packet, packets, write_track
+from farm.engine.route import Step
+from farm.engine.step_context import Work
+from farm.media.aac import cut, first_packet, packets, write_track
 from farm.plan import Chunk, Plan
-from farm.steps.route import Step
-from farm.steps.work import Work
 
 CHUNKS = 20
 """How many chunks share a piece, a minute or so: an hour is then neither read for each chunk nor a thousand objects."""

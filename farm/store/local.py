@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from farm.errors import UploadFailed
+from farm.logs import log
 from farm.store import checked, relative
-from farm.telemetry import log
 
 PAUSE_S = 0.5
 

@@ -17,9 +17,9 @@ from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, SSLError
 
 from farm.errors import InvalidInput
+from farm.logs import log
 from farm.settings import Settings
 from farm.store import without_password
-from farm.telemetry import log
 
 CONNECT_S, READ_S = 5.0, 30.0
 """Limits for a connection, and between two bytes of an answer."""

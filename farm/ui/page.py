@@ -16,7 +16,7 @@ from farm.errors import FarmError, InvalidInput
 from farm.job import JobStatus
 from farm.ui import form, view
 from farm.ui.inputs import QUIET, advanced, inputs
-from farm.ui.shelf import Shelf
+from farm.ui.video_cache import Shelf
 
 LOOK_EVERY_S = 1.0
 CLEARED_S = (3600, 86400)

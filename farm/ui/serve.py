@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from farm.address import Address, check_page
 from farm.client import Farm
+from farm.net.address import Address, check_page
 
 
 @contextmanager

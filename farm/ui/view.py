@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from farm.bar import detail, stage
+from farm.client.progress import detail, stage
 from farm.job import Event, JobStatus
 
 COLOURS = {"success": "#22a06b", "error": "#c9372c", "cancelled": "#8590a2"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.chaos.run import reference, run
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.tally import Tally
-from tests.swift import Swift
+from tests.support.swift import Swift
 
 COLUMNS = [each.name for each in fields(Tally)][1:]
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from celery.signals import task_received, task_success, worker_process_init
 
-import tasks.delivery
+import tasks.base
 from farm.store.local import LocalStore
 from farm.store.s3 import S3Store
 from farm.store.service import Refusal
-from tasks import app, settings
+from tasks.celery import app, settings
 
 __all__ = ["app"]
 
@@ -52,7 +52,7 @@ def die_in_hand() -> None:
 
 def die_when_made() -> None:
     """After a chunk was made current, before its message is given up and the next one sent; once a job."""
-    perform = tasks.delivery.perform
+    perform = tasks.base.perform
 
     def deadly(place: Any, job_id: str, step: Any, **how: Any) -> Any:
         after = perform(place, job_id, step, **how)
@@ -60,7 +60,7 @@ def die_when_made() -> None:
             die()
         return after
 
-    tasks.delivery.perform = deadly
+    tasks.base.perform = deadly
 
 
 def die_when_sent() -> None:

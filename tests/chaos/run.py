@@ -8,13 +8,13 @@ from typing import Any
 
 from farm import Job
 from farm.media.speech import speak
-from tests.certificate import self_signed
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stand import PATIENCE_S, Stand, left_behind, stand
 from tests.chaos.tally import Logbook, Tally, pictures
-from tests.disk import small_disk
-from tests.receiver import receiver
-from tests.swift import Swift
+from tests.support.certificate import self_signed
+from tests.support.disk import small_disk
+from tests.support.receiver import receiver
+from tests.support.swift import Swift
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
 

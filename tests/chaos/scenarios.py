@@ -17,10 +17,10 @@ from typing import Any
 import redis
 
 from farm import Job
-from farm.embedded.worker import QueueName
+from farm.local.worker import QueueName
 from tests.chaos.stand import Stand
 from tests.chaos.tally import Logbook
-from tests.disk import fill
+from tests.support.disk import fill
 
 Faults = list[float]
 WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_")

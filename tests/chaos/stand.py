@@ -15,13 +15,13 @@ from typing import Any
 import redis
 
 from farm import Farm
-from farm.embedded.broker import Broker
-from farm.embedded.child import spawn, stop
-from farm.embedded.house import House
-from farm.embedded.worker import QueueName, worker_command
+from farm.local.broker import Broker
+from farm.local.process import spawn, stop
+from farm.local.supervisor import House
+from farm.local.worker import QueueName, worker_command
 from farm.settings import Settings
-from tests.receiver import Receiver
-from tests.swift import Swift
+from tests.support.receiver import Receiver
+from tests.support.swift import Swift
 
 PATIENCE_S = 300
 SECOND = "gpu2"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from farm import Farm
-from farm.embedded.house import House
 from farm.job import JobStatus
+from farm.local.supervisor import House
 from tests.integration.conftest import PORTRAIT
 from tests.integration.test_farm import eventually
 

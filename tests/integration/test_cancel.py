@@ -17,7 +17,7 @@ import redis
 from celery.events.state import State
 
 from farm import Farm, Job
-from farm.embedded.house import House
+from farm.local.supervisor import House
 from farm.store import keys
 from tests.integration.test_farm import eventually
 

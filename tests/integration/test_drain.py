@@ -15,10 +15,10 @@ import av
 import pytest
 
 from farm import Farm, Job
-from farm.embedded.broker import Broker
-from farm.embedded.child import spawn
-from farm.embedded.house import House, open_house
-from farm.embedded.worker import worker_command
+from farm.local.broker import Broker
+from farm.local.process import spawn
+from farm.local.supervisor import House, open_house
+from farm.local.worker import worker_command
 from farm.settings import Settings
 from tests.integration.test_farm import children_of, eventually, local
 

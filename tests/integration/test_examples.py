@@ -13,7 +13,7 @@ from farm import Farm, Job
 from farm.batch.results import open_results
 from farm.batch.rows import rows
 from farm.batch.run import Batch, Order
-from farm.payload import read_payload
+from farm.job.files import read_payload
 from tests.conftest import EXAMPLES
 from tests.integration.test_farm import local
 

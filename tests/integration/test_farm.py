@@ -19,12 +19,12 @@ import pytest
 from PIL import Image
 
 from farm import Farm
-from farm.embedded.house import House
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import STAGES
+from farm.local.supervisor import House
 from farm.media.audio import write_wav
 from farm.media.probe import expect_sound
-from farm.queues import KEYS, ticket
+from farm.queue.inspect import KEYS, ticket
 from farm.registry.redis import RedisLedger
 
 

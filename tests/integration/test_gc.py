@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from farm import Farm
-from farm.embedded.house import House, open_house
+from farm.engine.scratch import LOCK, YOUNG_S
+from farm.local.supervisor import House, open_house
 from farm.settings import Settings
-from farm.steps.scratch import LOCK, YOUNG_S
 from farm.store import keys
 from tests.integration.test_farm import children_of, eventually
 

@@ -9,11 +9,11 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from farm import Farm
-from farm.embedded.house import House
+from farm.local.supervisor import House
 
 CELL = """
 from farm import Farm
-from farm.bar import follow
+from farm.client.progress import follow
 
 follow(Farm({url!r}).job({job_id!r})).state
 """

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from farm import Farm
-from farm.embedded.house import House
 from farm.job import JobRequest
+from farm.local.supervisor import House
 from farm.store import keys
 from tests.integration.test_farm import eventually, local
 

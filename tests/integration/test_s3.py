@@ -11,13 +11,13 @@ import av
 import pytest
 
 from farm import Farm
-from farm.embedded.house import open_house
 from farm.job import Result
+from farm.local.supervisor import open_house
 from farm.settings import Settings
 from farm.store.s3 import S3Store
 from tests.integration.conftest import SMALL
-from tests.player import play
-from tests.swift import SECRET_KEY, Swift
+from tests.support.player import play
+from tests.support.swift import SECRET_KEY, Swift
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import av
 import pytest
 
 from farm import Farm
-from farm.payload import read_payload
+from farm.job.files import read_payload
 from tests.integration.conftest import SMALL
 from tests.integration.test_farm import local
 

@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from farm import Farm
-from farm.address import Address
+from farm.net.address import Address
 from farm.ui.serve import open_page
-from tests.programs import program
+from tests.support.programs import program
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [

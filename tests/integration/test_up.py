@@ -15,7 +15,7 @@ import pytest
 
 from farm import Farm
 from farm.settings import Settings
-from tests.integration.test_numbers import three_free_ports
+from tests.integration.test_metrics import three_free_ports
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,10 +15,10 @@ import redis
 from standardwebhooks import Webhook
 
 from farm import Farm, Job
-from farm.embedded.house import open_house
+from farm.local.supervisor import open_house
 from farm.settings import Settings
 from tests.integration.test_farm import eventually
-from tests.receiver import SECRET, Receiver, receiver
+from tests.support.receiver import SECRET, Receiver, receiver
 
 
 @pytest.fixture(scope="module")

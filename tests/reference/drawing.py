@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from farm.model.names import native_autoencoder, native_transformer, original_transformer
+from farm.model.weights.key_maps import native_autoencoder, native_transformer, original_transformer
 
 
 def draw(name: str, shape: Sequence[int]) -> Tensor:

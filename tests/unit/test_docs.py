@@ -15,7 +15,7 @@ from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
 from farm.metrics import METRICS, Metric
 from farm.settings import Settings
-from tests.queries import alerts
+from tests.support.queries import alerts
 
 ROOT = Path(__file__).parents[2]
 

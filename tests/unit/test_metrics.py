@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from farm.app import DESKS
-from farm.app import PRIORITIES as APP_PRIORITIES
+from farm.engine.journal import STATIONS as STEP_STATIONS
 from farm.metrics import CODES, METRICS, PRIORITIES, QUEUES, STATIONS, STEPS, add, listen, steps_class
-from farm.steps.archive import STATIONS as STEP_STATIONS
+from farm.queue.app import DESKS
+from farm.queue.app import PRIORITIES as APP_PRIORITIES
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.settings import Settings
-from tests.receiver import SECRET
+from tests.support.receiver import SECRET
 
 DEFAULTS = {
     "broker_url": None,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from farm.net.signing import sign
 from farm.settings import Settings
-from farm.signature import sign
-from tests.receiver import SECRET
+from tests.support.receiver import SECRET
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 PROGRAMS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -17,7 +17,11 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.names import (
+from farm.model.parts import kept_in_float32, save_config, shapes, skeleton, stem
+from farm.model.presets import Preset
+from farm.model.weights.check import differences
+from farm.model.weights.folder import appearing
+from farm.model.weights.key_maps import (
     IMAGE_NAMING,
     TEXT_NAMING,
     TRANSFORMER_NAMING,
@@ -29,10 +33,6 @@ from farm.model.names import (
     native_text_encoder,
     native_transformer,
 )
-from farm.model.parts import kept_in_float32, save_config, shapes, skeleton, stem
-from farm.model.presets import Preset
-from farm.model.weights.check import differences
-from farm.model.weights.folder import appearing
 from farm.model.weights.rounded import plain
 from farm.model.weights.sources import Source, write_note
 from farm.model.weights.tensorfile import Entry, Listed, TensorFile, opened, shards, write_shards

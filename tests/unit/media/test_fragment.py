@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from farm.errors import FFmpegFailed
+from farm.media.aac import PRIMING, first_packet, packets, write_track
 from farm.media.audio import decode, write_wav
 from farm.media.fragment import fragment
 from farm.media.mux import mux
 from farm.media.probe import probe
-from farm.media.track import PRIMING, first_packet, packets, write_track
 from farm.media.video import write_segment
-from tests.player import play, served
+from tests.support.player import play, served
 
 HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n"
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.job.dialogue import turns
 from farm.media.audio import decode
 from farm.media.kokoro import LONGEST_PHRASE, WEIGHTS, phrases, synthesised, voices
 from farm.media.speech import converse, speak
-from farm.turns import turns
 
 LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
 CONFIG: dict[str, Any] = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from farm.errors import InvalidInput
+from farm.job.dialogue import turns
 from farm.media.audio import decode
 from farm.media.speech import MAX_CHARACTERS, converse, speak, synthesised, timbres, voices
-from farm.turns import turns
 
 WORDS = "Hello, this is the farm."
 

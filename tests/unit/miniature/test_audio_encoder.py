@@ -16,7 +16,7 @@ from farm.model.audio import AudioEncoder, load_audio_encoder
 from farm.model.parts import built
 from farm.model.presets import MINIATURE
 from miniature.audio_encoder import BANDS, embeddings, mel, report, train, truth
-from miniature.training import Bench
+from miniature.training import Run
 from miniature.voices import Voices, opening, width
 
 
@@ -73,7 +73,7 @@ def test_bands_cover_speech_without_gaps() -> None:
 
 
 def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(stored: Path, tmp_path: Path) -> None:
-    model = train(Bench(tmp_path, torch.device("cpu")), Voices(stored), seconds=4)
+    model = train(Run(tmp_path, torch.device("cpu")), Voices(stored), seconds=4)
     model.half().save_pretrained(tmp_path / "audio_encoder")
     embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
     assert embedded.shape == (25, 3, 64)

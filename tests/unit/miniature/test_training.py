@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from miniature.training import Bench, Losses, Stopped, generator, trained
+from miniature.training import Losses, Run, Stopped, generator, trained
 
 
 def fitted(home: Path, *, deadline: float = float("inf"), seconds: float = 300) -> Any:
     """A line fitted to noisy points, of which every step draws its own, by a clock that ticks when it is read."""
     ticks = itertools.count()
-    bench = Bench(home, torch.device("cpu"), deadline, lambda: float(next(ticks)))
+    run = Run(home, torch.device("cpu"), deadline, lambda: float(next(ticks)))
     torch.manual_seed(0)
 
     def lesson(model: Any, step: int, passed: float) -> Losses:
-        x = torch.randn(8, 1, generator=generator(bench, step))
+        x = torch.randn(8, 1, generator=generator(run, step))
         return {"loss": (model(x) - 3 * x).square().mean(), "passed": torch.tensor(passed)}
 
-    return trained(bench, "line", nn.Linear(1, 1), lesson, seconds=seconds, peak=0.05)
+    return trained(run, "line", nn.Linear(1, 1), lesson, seconds=seconds, peak=0.05)
 
 
 def test_a_stopped_training_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_losses_are_logged_with_their_step(tmp_path: Path) -> None:
 
 
 def test_streams_and_steps_have_random_numbers_of_their_own(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, torch.device("cpu"))
-    drawn = [torch.rand(4, generator=generator(bench, step, stream)) for step, stream in ((1, 0), (2, 0), (1, 1))]
+    run = Run(tmp_path, torch.device("cpu"))
+    drawn = [torch.rand(4, generator=generator(run, step, stream)) for step, stream in ((1, 0), (2, 0), (1, 1))]
     assert len({tuple(each.tolist()) for each in drawn}) == 3
-    assert drawn[0].equal(torch.rand(4, generator=generator(bench, 1, 0)))
+    assert drawn[0].equal(torch.rand(4, generator=generator(run, 1, 0)))

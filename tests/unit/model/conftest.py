@@ -12,7 +12,7 @@ import torch
 
 from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, load_pipeline
 from farm.plan import Plan, audio_rows
-from tests.sketch import SKETCH, sketched
+from tests.support.tiny_model import SKETCH, sketched
 
 Make = Callable[..., tuple[torch.Tensor, Tail]]
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from farm.model.names import IMAGE_NAMING, TEXT_NAMING, autoencoder_naming, original_transformer
 from farm.model.presets import Preset
+from farm.model.weights.key_maps import IMAGE_NAMING, TEXT_NAMING, autoencoder_naming, original_transformer
 from farm.model.weights.sources import Source
 
 Tensors = dict[str, Tensor]

@@ -9,7 +9,7 @@ from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.attention import AUTO, chosen, fault
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import load_pipeline
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 
 
 def choose(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:

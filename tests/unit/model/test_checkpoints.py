@@ -12,7 +12,7 @@ import farm.model
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import load_part, ready
 from farm.model.presets import MINIATURE, preset
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 
 FILES = {"transformer": "diffusion_pytorch_model.safetensors", "audio_encoder": "model.safetensors"}
 TENSORS = {

@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from farm.errors import PipelineLoadFailed
 from farm.model.lora import Adapter
 from farm.model.parts import built
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 
 Write = Callable[[Mapping[str, Tensor]], Adapter]
 

@@ -19,7 +19,7 @@ from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 from tests.unit.model.conftest import quiet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

@@ -24,7 +24,7 @@ from farm.model.schedule import timesteps
 from farm.model.speakers import positions, turned
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 from tests.unit.model.conftest import quiet
 
 Calls = list[tuple[Any, dict[str, Any], Any]]

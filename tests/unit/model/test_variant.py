@@ -16,7 +16,7 @@ from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.quantise import quantisable
 from farm.model.variant import Variant, Variants
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 
 QUERY = "blocks.1.attn1.to_q.weight"
 

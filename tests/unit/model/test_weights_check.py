@@ -17,7 +17,7 @@ from farm.model.presets import PRESETS
 from farm.model.weights.check import check, check_part, differences
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import Listed
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 from tests.unit.model import official
 
 

@@ -23,7 +23,7 @@ from farm.model.weights.check import check
 from farm.model.weights.convert import convert
 from farm.model.weights.sources import Source, read_note
 from farm.plan import Plan, audio_rows
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
 

@@ -12,7 +12,7 @@ from farm.model.weights.convert import convert
 from farm.model.weights.rounded import Rounded, plain
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import opened
-from tests.sketch import SKETCH
+from tests.support.tiny_model import SKETCH
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
 

@@ -1,0 +1,118 @@
+"""A job's playlist (HLS, RFC 8216): what can be watched of it so far, and whether more will come."""
+
+from __future__ import annotations
+
+import secrets
+from itertools import takewhile
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from farm.engine.context import Place
+from farm.engine.route import Step
+from farm.engine.step_context import Work
+from farm.errors import FarmError
+from farm.logs import log
+from farm.plan import FPS
+from farm.store import keys
+
+HEAD = """#EXTM3U
+#EXT-X-VERSION:7
+#EXT-X-TARGETDURATION:{longest_s}
+#EXT-X-MEDIA-SEQUENCE:0
+#EXT-X-PLAYLIST-TYPE:EVENT
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-START:TIME-OFFSET=0
+"""
+"""Who opens it while it grows starts at the beginning, not near its end as with a live broadcast."""
+
+END = "#EXT-X-ENDLIST\n"
+
+
+def watchable(work: Work, init: bytes, segment: bytes, *, frames: int) -> dict[str, Any]:
+    """Store keys of a chunk's `segment` and of the `init` that a player needs before it, their `links`, its `frames`.
+
+    Links are made once, because a line of a growing playlist must not change, and a signed one would.
+    """
+    stored = {"init": _init(work, init), "segment": work.put(segment, "segment.m4s")}
+    links = {name: work.store.link(key, page=keys.playlist(work.job_id)) for name, key in stored.items()}
+    return {**stored, "links": links, "frames": frames}
+
+
+def publish(place: Place, job_id: str, chunks: int) -> bool:
+    """Lays the playlist into the store as the registry has the job now; False if it cannot, for the job goes on.
+
+    It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
+    two who write at the same time, the last one has seen what the other saw.
+    """
+    try:
+        written = None
+        while (text := playlist(place, job_id, chunks)) not in (None, written):
+            place.store.put(keys.playlist(job_id), text.encode())
+            written = text
+    except FarmError as error:
+        log("playlist_not_written", job_id=job_id, code=error.code, reason=error.message)
+        return False
+    return True
+
+
+def playlist(place: Place, job_id: str, chunks: int) -> str | None:
+    """The text; None as long as there is nothing to watch."""
+    made, closed = _made(place, job_id, chunks)
+    return _text(place, job_id, made, closed=closed) if made else None
+
+
+def mirror(place: Place, job_id: str, folder: Path) -> Path | None:
+    """Lays what can be watched so far into a folder of the job's own, the playlist last; None if there is nothing.
+
+    What lies there already is not fetched again.
+    """
+    embedded = place.registry.product(job_id, "embed")
+    made, closed = _made(place, job_id, embedded["chunks"]) if embedded else ([], False)
+    if not made:
+        return None
+    own = [{**goods, "links": {name: goods[name] for name in ("init", "segment")}} for goods in made]
+    for key in {key for goods in own for key in goods["links"].values()}:
+        if not (folder / key).is_file():
+            _write(folder / key, place.store.get(key))
+    return _write(folder / "playlist.m3u8", _text(place, job_id, own, closed=closed).encode())
+
+
+def _made(place: Place, job_id: str, chunks: int) -> tuple[list[dict[str, Any]], bool]:
+    """The goods of the chunks up to the first that is missing, and whether no more will come."""
+    status, products = place.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
+    made = [goods for goods in takewhile(lambda goods: goods is not None, products) if goods]
+    return made, len(made) == chunks or status.ended
+
+
+def _text(place: Place, job_id: str, made: list[dict[str, Any]], *, closed: bool) -> str:
+    head = HEAD.format(longest_s=ceil(place.registry.request(job_id).frame_num / FPS))
+    return head + "".join(_lines(made)) + (END if closed else "")
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """A file that is complete or not there, however many write it at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    part.write_bytes(content)
+    return part.replace(path)
+
+
+def _init(work: Work, init: bytes) -> str:
+    """The key of what a player reads before the segments: that of the chunk before, if its is the same."""
+    if work.step.chunk:
+        before: str = work.goods(Step("generate", work.step.chunk - 1))["init"]
+        if work.store.get(before) == init:
+            return before
+    return work.put(init, "init.mp4")
+
+
+def _lines(made: list[dict[str, Any]]) -> list[str]:
+    lines, init = [], None
+    for goods in made:
+        links = goods["links"]
+        if links["init"] != init:  # another machine's encoder may describe its pictures in another way
+            init = links["init"]
+            lines.append(f'#EXT-X-MAP:URI="{init}"\n')
+        lines.append(f"#EXTINF:{goods['frames'] / FPS:.3f},\n{links['segment']}\n")
+    return lines

@@ -1,0 +1,109 @@
+"""What comes back of a job: events, status, result."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from farm.job.contract import Contract
+
+
+class Event(Contract):
+    """One step forward of a job; `pct` runs from 0 to 100 and never falls."""
+
+    stage: str
+    pct: float
+    job_id: str
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+STAGES = {
+    "validation_started": 0,
+    "validation_ok": 2,
+    "downloads_started": 3,
+    "downloads_ok": 8,
+    "embeddings_started": 9,
+    "embeddings_ok": 15,
+    "pipeline_warm_started": 15,
+    "pipeline_warm_ok": 18,
+    "generation_started": 20,
+    "muxing_started": 85,
+    "muxing_ok": 90,
+    "upload_started": 92,
+    "upload_ok": 98,
+    "completed": 100,
+}
+"""Percent of the job that is done when a stage is reported; the chunks share what lies between 20 and 85."""
+
+
+class Artifact(Contract):
+    """One file that a job made."""
+
+    type: Literal["video", "thumbnail", "manifest"]
+    url: str
+    mime: str
+    bytes: int
+
+
+class Video(Contract):
+    """The talking video: H.264 and AAC in MP4."""
+
+    url: str
+    mime: Literal["video/mp4"] = "video/mp4"
+    bytes: int
+    thumbnail_url: str
+    base64: str | None = None
+    """The video itself, if `output_config` asks for that."""
+
+
+class Failure(Contract):
+    """Why a job ended without a video; `code` is one of farm.errors."""
+
+    code: str
+    message: str
+    retryable: bool
+    at_stage: str
+    cause_class: str
+    cause_message: str
+
+
+class Result(Contract):
+    """What a finished job hands back; `timings` are milliseconds."""
+
+    job_id: str
+    status: Literal["success", "error"]
+    video: Video | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    timings: dict[str, int] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    error: Failure | None = None
+
+
+class Notice(Contract):
+    """What became of the call of a job's webhook; `tries` are those so far."""
+
+    state: Literal["waiting", "delivered", "given up"]
+    tries: int
+    reason: str | None = None
+
+
+State = Literal["queued", "running", "success", "error", "cancelled"]
+
+
+class JobStatus(Contract):
+    """Where a job is; times are seconds since 1970."""
+
+    job_id: str
+    state: State
+    stage: str
+    pct: float
+    details: dict[str, Any]
+    created_at: float
+    updated_at: float
+    result: Result | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("success", "error", "cancelled")

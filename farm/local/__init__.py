@@ -1,0 +1,1 @@
+"""A whole farm on one machine: its own broker and workers under one supervisor."""

@@ -1,0 +1,1 @@
+"""Metrics and health checks: the exporter, the metrics of workers, the doctor."""

@@ -1,0 +1,1 @@
+"""HTTP with strangers: guarded connections, downloads, webhooks and their signatures."""

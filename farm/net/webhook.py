@@ -1,0 +1,61 @@
+"""A text handed to a receiver over HTTPS, past the guard that keeps private networks private."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpcore
+
+from farm.net.guard import TIMEOUTS, Failure, GuardedBackend, Network, Resolve, addresses_of, failure_of, request_to
+
+SCHEME = "https://"
+
+
+def post(
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    timeout_s: float,
+    allow: Sequence[Network] = (),
+    authority: Path | None = None,
+    resolve: Resolve | None = None,
+) -> int:
+    """The status that the receiver answers with; a redirect is an answer like any other and is not followed.
+
+    Only https, and only to public addresses or those in `allow`: the address that was checked is the one connected to.
+    `timeout_s` bounds the whole of it. Nothing of the answer's body is read, so it may be as long as it likes.
+    `authority` is a PEM file of who vouches for the receiver; None = the usual authorities. Raises Failure.
+    """
+    if not url.lower().startswith(SCHEME):
+        raise Failure("only https addresses are called")
+    backend = GuardedBackend(allow=allow, resolve=resolve or addresses_of, deadline=time.monotonic() + timeout_s)
+    context = _trusting(authority) if authority else None
+    target, usual = request_to(url)
+    try:
+        with (
+            httpcore.ConnectionPool(network_backend=backend, ssl_context=context) as pool,
+            pool.stream(
+                "POST",
+                target,
+                headers=[*usual.items(), *headers.items()],
+                content=body,
+                extensions={"timeout": TIMEOUTS},
+            ) as response,
+        ):
+            return response.status
+    except Exception as error:
+        failure = failure_of(error, timeout_s)
+        if failure is None or failure is error:
+            raise
+        raise failure from error
+
+
+def _trusting(authority: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise Failure(f"{authority} holds no certificates ({error})") from error

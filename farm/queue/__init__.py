@@ -1,0 +1,1 @@
+"""The Celery side: the application, the dispatch of steps, the inspection of queues."""

@@ -1,0 +1,94 @@
+"""A receiver of webhooks over TLS on the loopback, which answers as a test wants and keeps what it was told."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.support.certificate import served_with
+
+SECRET = "whsec_" + "Zm9yIHRlc3RzIGFsb25lLCB0b2xkIHRvIG5vYm9keQ=="
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that arrived: its headers by their names in small letters."""
+
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+@dataclass
+class Receiver:
+    """`answers` are the statuses of the next calls, `then` that of all others."""
+
+    port: int
+    certificate: Path
+    answers: list[int] = field(default_factory=list)
+    then: int = 204
+    headers: dict[str, str] = field(default_factory=dict)
+    silent_s: float = 0
+    """How long it thinks before it answers."""
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}/done"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a farm must be told to call it."""
+        return {"webhook_secret": SECRET, "webhook_ca": self.certificate, "fetch_allow": "127.0.0.0/8"}
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The same for workers."""
+        return {f"FARM_{name.upper()}": str(value) for name, value in self.settings.items()}
+
+    def ids(self) -> list[str]:
+        return [call.headers["webhook-id"] for call in self.calls]
+
+
+class _Quiet(ThreadingHTTPServer):
+    block_on_close = False
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that does not wait for the answer is what some of these tests are about."""
+
+
+@contextmanager
+def receiver(certificate: Path) -> Iterator[Receiver]:
+    """A receiver that listens while the block runs."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            known.calls.append(Call({name.lower(): value for name, value in self.headers.items()}, body, time.time()))
+            time.sleep(known.silent_s)
+            self.send_response(known.answers.pop(0) if known.answers else known.then)
+            for name, value in {"Content-Length": "0", **known.headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    http = _Quiet(("127.0.0.1", 0), Handler)
+    http.socket = served_with(certificate).wrap_socket(http.socket, server_side=True)
+    known = Receiver(http.server_port, certificate)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield known
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()

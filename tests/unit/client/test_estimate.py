@@ -1,0 +1,24 @@
+"""What a job will take, before it is submitted."""
+
+from __future__ import annotations
+
+import base64
+import tracemalloc
+from pathlib import Path
+
+from farm.client.estimate import forecast
+from farm.job import JobRequest
+
+
+def test_requests_that_carry_their_files_are_not_kept_in_memory(voice: Path) -> None:
+    def look(number: int) -> None:
+        face = "data:image/png;base64," + base64.b64encode(bytes([number]) * 1_000_000).decode()
+        forecast(JobRequest.parse({"prompt": "x", "cond_video": face, "cond_audio": {"person1": str(voice)}}))
+
+    look(0)
+    tracemalloc.start()
+    for number in range(1, 11):
+        look(number)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1e6

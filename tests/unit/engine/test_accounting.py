@@ -1,0 +1,187 @@
+"""What steps add to the numbers: whatever becomes of them is counted once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.engine.accounting import count_made, outlook, own_s
+from farm.engine.attempt import RETRY_AFTER_S, perform
+from farm.engine.context import Place
+from farm.engine.route import Step
+from farm.errors import UploadFailed, WorkerLost
+from farm.estimate import chunk_s
+from farm.job import JobRequest
+from farm.metrics import listen
+from farm.registry import Registry
+from farm.registry.memory import MemoryLedger
+from farm.registry.registry import UNTOLD, Outlook
+from farm.settings import Settings
+from farm.store import keys
+from farm.store.memory import MemoryStore
+
+DOWNLOAD, EMBED = Step("download"), Step("embed")
+REQUEST = JobRequest(
+    prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
+)
+HEARD: list[tuple[str, float, dict[str, str]]] = []
+listen(lambda name, value, labels: HEARD.append((name, value, dict(labels))))
+
+
+class Clock(MemoryLedger):
+    ahead_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
+
+
+class Failing(MemoryStore):
+    """A store that can be told to take nothing, or to let another in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_put: list[Any] = []
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        if self.before_put:
+            self.before_put.pop()()
+        super().put(key, source)
+
+
+@pytest.fixture
+def place(tmp_path: Path, portrait: Path, voice: Path) -> Place:
+    """Where the job `a` is entered, whose sources are uploaded."""
+    HEARD.clear()
+    store = Failing()
+    sources = [keys.upload(portrait), keys.upload(voice)]
+    for key, path in zip(sources, (portrait, voice), strict=True):
+        store.put(key, path)
+    face, sound = (keys.SCHEME + key for key in sources)
+    place = Place(Settings(home=tmp_path), store, Registry(Clock()))
+    place.registry.add("a", JobRequest(prompt="x", cond_video=face, cond_audio={"person1": sound}))
+    return place
+
+
+def counted(name: str) -> list[dict[str, str]]:
+    return [labels for each, _, labels in HEARD if each == name]
+
+
+def another_takes(place: Place) -> Any:
+    return place.registry.take("a", "download", lease_s=60, max_attempts=9)
+
+
+def refuse() -> None:
+    raise UploadFailed("the store could not take it: disk full")
+
+
+def test_a_product_that_is_made_is_timed(place):
+    perform(place, "a", DOWNLOAD)
+    ((name, seconds, labels),) = HEARD
+    assert (name, labels) == ("farm_step_seconds", {"station": "download"})
+    assert 0 < seconds < 60
+
+
+def test_a_message_whose_product_is_made_is_a_duplicate(place):
+    place.registry.commit(another_takes(place), {"timings": {}})
+    perform(place, "a", DOWNLOAD)
+    assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "made"})]
+
+
+def test_a_message_whose_step_another_has_is_a_duplicate(place):
+    another_takes(place)
+    perform(place, "a", DOWNLOAD)
+    assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "held"})]
+
+
+def test_a_product_that_another_made_meanwhile_is_a_duplicate(place):
+    def overtake() -> None:
+        place.registry.ledger.ahead_s += 61
+        place.registry.commit(another_takes(place), {"timings": {}})
+
+    place.store.before_put = [overtake]
+    perform(place, "a", DOWNLOAD)
+    assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "overtaken"})]
+
+
+def test_an_attempt_that_is_tried_again_is_a_retry(place):
+    place.store.before_put = [refuse]
+    perform(place, "a", DOWNLOAD)
+    assert HEARD == [("farm_retries_total", 1, {"station": "download"})]
+
+
+def test_the_last_attempt_is_no_retry(place):
+    for _ in range(UploadFailed.retries):
+        place.store.before_put = [refuse]
+        perform(place, "a", DOWNLOAD)
+        place.registry.ledger.ahead_s += 10 * RETRY_AFTER_S
+    place.store.before_put = [refuse]
+    with pytest.raises(UploadFailed):
+        perform(place, "a", DOWNLOAD)
+    assert len(counted("farm_retries_total")) == UploadFailed.retries
+
+
+def test_a_lease_that_ran_out_is_counted_by_who_takes_over(place):
+    another_takes(place)
+    place.registry.ledger.ahead_s += 61
+    perform(place, "a", DOWNLOAD)
+    assert counted("farm_lease_losses_total") == [{"station": "download"}]
+
+
+def test_a_lease_that_was_given_back_is_not_lost(place):
+    place.registry.give_back(another_takes(place), after_s=0)
+    perform(place, "a", DOWNLOAD)
+    assert counted("farm_lease_losses_total") == []
+
+
+def test_a_step_that_is_given_up_is_parked_and_its_lease_lost(place):
+    for _ in range(place.settings.max_attempts):
+        another_takes(place)
+        place.registry.ledger.ahead_s += 61
+    with pytest.raises(WorkerLost):
+        perform(place, "a", DOWNLOAD)
+    assert counted("farm_parked_total") == counted("farm_lease_losses_total") == [{"station": "download"}]
+
+
+def test_a_chunk_is_timed_by_size_and_steps_without_the_loading():
+    HEARD.clear()
+    timings = {"cold_start_ms": 1000, "load_ms": 3000, "sampling_ms": 5000}
+    count_made(Step("generate", 3), REQUEST, {"timings": timings, "frames": 72}, took_s=10)
+    assert HEARD == [
+        ("farm_step_seconds", 10, {"station": "generate"}),
+        ("farm_chunk_seconds", 6, {"size": "infinitetalk-480", "steps": "26-40"}),
+        ("farm_frames_total", 72, {"size": "infinitetalk-480"}),
+    ]
+
+
+def test_loading_that_takes_longer_than_the_attempt_leaves_nothing():
+    assert own_s(1.0, {"load_ms": 2000}) == 0
+
+
+def test_embed_tells_the_seconds_of_all_chunks():
+    assert outlook(EMBED, REQUEST, {"chunks": 4}, chunks=0, took_s=9) == Outlook(4 * chunk_s(REQUEST))
+
+
+def test_a_chunk_tells_the_seconds_of_those_behind_it_and_its_pace():
+    told = outlook(Step("generate", 1), REQUEST, {"timings": {}}, chunks=4, took_s=3 * chunk_s(REQUEST))
+    assert told.ahead_s == 2 * chunk_s(REQUEST)
+    assert told.pace == pytest.approx(3)
+
+
+def test_the_last_chunk_leaves_nothing_ahead():
+    assert outlook(Step("generate", 3), REQUEST, {"timings": {}}, chunks=4, took_s=1).ahead_s == 0
+
+
+@pytest.mark.parametrize("station", ["download", "mux"])
+def test_other_steps_tell_nothing_of_their_job(station):
+    assert outlook(Step(station), REQUEST, {"timings": {}}, chunks=4, took_s=1) == UNTOLD
+
+
+def test_a_made_product_moves_what_is_ahead_of_its_job(place):
+    perform(place, "a", DOWNLOAD)
+    assert place.registry.ledger.indices["ahead"] == {"a": -1}
+    place.registry.commit(
+        place.registry.take("a", "embed", lease_s=60, max_attempts=3), {"timings": {}}, Outlook(ahead_s=12.0)
+    )
+    assert place.registry.ledger.indices["ahead"] == {"a": 12.0}

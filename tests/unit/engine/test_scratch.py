@@ -1,0 +1,91 @@
+"""Scratch folders: gone with their attempt, and found when its worker was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from farm.engine import scratch
+from farm.engine.scratch import LOCK, YOUNG_S, abandoned, scratch_folder
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's temporary folder."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+def grow_old(folder: Path) -> None:
+    old = (folder / LOCK).stat().st_mtime - YOUNG_S - 1
+    os.utime(folder / LOCK, (old, old))
+
+
+def killed_worker(temporary: Path) -> Path:
+    """The folder of a process that was killed while it worked in it."""
+    lines = [
+        "import time",
+        "from farm.engine.scratch import scratch_folder",
+        "with scratch_folder('a') as folder:",
+        "    (folder / 'picture').write_bytes(bytes(1000))",
+        "    print(folder, flush=True)",
+        "    time.sleep(60)",
+    ]
+    environ = {**os.environ, "TMPDIR": str(temporary)}
+    command = [sys.executable, "-c", "\n".join(lines)]
+    worker = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    folder = Path(worker.stdout.readline().strip())
+    assert list(abandoned()) == []
+    grow_old(folder)
+    assert list(abandoned()) == [], "its process lives"
+    worker.send_signal(signal.SIGKILL)
+    worker.communicate()
+    return folder
+
+
+def test_a_folder_goes_with_its_block(temporary):
+    with scratch_folder("a") as folder:
+        (folder / "picture").write_bytes(b"pixels")
+        assert folder.parent == temporary
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_goes_with_its_block_however_that_ends(temporary):
+    with pytest.raises(SystemExit), scratch_folder("a"):
+        raise SystemExit
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_folder_of_a_killed_worker_is_found_and_removed(temporary):
+    folder = killed_worker(temporary)
+    assert list(abandoned()) == [folder]
+    assert scratch.size(folder) == 1000
+    for each in abandoned():
+        scratch.remove(each)
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_in_use_is_not_abandoned():
+    with scratch_folder("a") as folder:
+        grow_old(folder)
+        assert list(abandoned()) == []
+
+
+def test_a_folder_that_was_just_made_is_not_abandoned(temporary):
+    (temporary / "farm-a-0123").mkdir()
+    (temporary / "farm-a-0123" / LOCK).touch()
+    assert list(abandoned()) == []
+    grow_old(temporary / "farm-a-0123")
+    assert list(abandoned()) == [temporary / "farm-a-0123"]
+
+
+@pytest.mark.parametrize("name", ["farm-machinery", "other"])
+def test_folders_of_other_programs_are_left_alone(temporary, name):
+    (temporary / name).mkdir()
+    os.utime(temporary / name, (0, 0))
+    assert list(abandoned()) == []

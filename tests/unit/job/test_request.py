@@ -1,0 +1,495 @@
+"""The contract: what is accepted, what is refused, and how the refusal reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from farm.errors import FarmError, InvalidInput, error_of
+from farm.job import NOT_YET, STAGES, Event, JobRequest, JobStatus
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+NAMED = ["single_image", "single_video", "two_speakers_para", "two_speakers_add", "tts_single", "tts_multi"]
+FACE, VOICE = "https://example.org/face.png", {"person1": "https://example.org/voice.wav"}
+GIVEN: dict[str, Any] = {"prompt": "a woman talks", "cond_video": FACE, "cond_audio": VOICE}
+
+DEFAULTS = {
+    "negative_prompt": None,
+    "size": "infinitetalk-480",
+    "mode": "clip",
+    "frame_num": 81,
+    "max_frame_num": 1000,
+    "motion_frame": 9,
+    "sample_steps": 40,
+    "sample_shift": None,
+    "sample_text_guide_scale": 5.0,
+    "sample_audio_guide_scale": 4.0,
+    "color_correction_strength": 1.0,
+    "use_teacache": False,
+    "teacache_thresh": 0.2,
+    "use_apg": False,
+    "apg_momentum": -0.75,
+    "apg_norm_threshold": 55,
+    "base_seed": 42,
+    "lora": (),
+    "quant": None,
+    "scene_seg": False,
+    "webhook": None,
+    "priority": "normal",
+    "idempotency_key": None,
+}
+
+ACCEPTED: list[dict[str, Any]] = [
+    {"prompt": "x"},
+    {"prompt": "ü 你好 🎤"},
+    {"negative_prompt": ""},
+    {"cond_video": "http://example.org/face"},
+    {"cond_video": "HTTPS://EXAMPLE.ORG/FACE.PNG"},
+    {"cond_video": "store://uploads/1234"},
+    {"cond_video": "data:image/png;base64,AAAA"},
+    {"cond_video": "faces/my face: the best one.png"},
+    {"size": "infinitetalk-720"},
+    {"webhook": "https://example.org/done?job=1"},
+    {"webhook": "HTTPS://hooks.example.org:8443"},
+    {"mode": "streaming"},
+    {"frame_num": 5, "motion_frame": 1},
+    {"frame_num": 1001},
+    {"max_frame_num": 1},
+    {"max_frame_num": 2_250_000},
+    {"motion_frame": 1},
+    {"motion_frame": 77},
+    {"sample_steps": 1},
+    {"sample_steps": 1000},
+    {"sample_shift": 0.01},
+    {"sample_shift": 100},
+    {"sample_text_guide_scale": 0},
+    {"sample_text_guide_scale": 20.0},
+    {"sample_audio_guide_scale": 0},
+    {"sample_audio_guide_scale": 20},
+    {"color_correction_strength": 0},
+    {"color_correction_strength": 1},
+    {"teacache_thresh": 0},
+    {"teacache_thresh": 1},
+    {"apg_momentum": -1},
+    {"apg_momentum": 1},
+    {"apg_norm_threshold": 0},
+    {"base_seed": -1},
+    {"base_seed": 0},
+    {"base_seed": 2**63 - 1},
+    {"priority": "low"},
+    {"priority": "high"},
+    {"idempotency_key": "k"},
+    {"idempotency_key": "k" * 200},
+]
+
+REFUSED: list[tuple[str, Any, str]] = [
+    ("prompt", "", "at least 1 character"),
+    ("prompt", " \n", "no words"),
+    ("prompt", None, "string"),
+    ("prompt", 7, "string"),
+    ("prompt", ["a woman"], "string"),
+    ("negative_prompt", 7, "string"),
+    ("cond_video", "", "at least 1 character"),
+    ("cond_video", None, "string"),
+    ("cond_video", "ftp://example.org/face.png", "http://, https:// or store://"),
+    ("cond_video", "file:///etc/passwd", "http://, https:// or store://"),
+    ("cond_video", "s3://bucket/face.png", "http://, https:// or store://"),
+    ("cond_audio", "voice.wav", "object"),
+    ("size", "infinitetalk-1080", "infinitetalk-720"),
+    ("size", 480, "infinitetalk-480"),
+    ("mode", "stream", "streaming"),
+    ("frame_num", 1, "5"),
+    ("frame_num", 80, "77 or 81"),
+    ("frame_num", 82, "81 or 85"),
+    ("frame_num", 1005, "1001"),
+    ("frame_num", 81.5, "integer"),
+    ("frame_num", "81", "integer"),
+    ("frame_num", True, "integer"),
+    ("max_frame_num", 0, "1"),
+    ("max_frame_num", 2_250_001, "2250000"),
+    ("motion_frame", 11, "9 or 13"),
+    ("motion_frame", 0, "1"),
+    ("motion_frame", -3, "1"),
+    ("motion_frame", 81, "smaller than frame_num, which is 81"),
+    ("sample_steps", 0, "1"),
+    ("sample_steps", 1001, "1000"),
+    ("sample_steps", 4.5, "integer"),
+    ("sample_shift", 0, "greater than 0"),
+    ("sample_shift", 100.5, "100"),
+    ("sample_text_guide_scale", -0.1, "0"),
+    ("sample_text_guide_scale", 20.1, "20"),
+    ("sample_text_guide_scale", float("nan"), "finite"),
+    ("sample_audio_guide_scale", 20.1, "20"),
+    ("sample_audio_guide_scale", float("inf"), "finite"),
+    ("color_correction_strength", 1.1, "1"),
+    ("color_correction_strength", -0.1, "0"),
+    ("use_teacache", "yes", "true or false"),
+    ("use_teacache", 1, "true or false"),
+    ("teacache_thresh", 1.1, "1"),
+    ("use_apg", "no", "true or false"),
+    ("apg_momentum", -1.1, "-1"),
+    ("apg_momentum", 1.1, "1"),
+    ("apg_norm_threshold", -1, "0"),
+    ("base_seed", -2, "-1"),
+    ("base_seed", 2**63, "9223372036854775808"),
+    ("base_seed", 1.5, "integer"),
+    ("audio_type", "both", "'para' or 'add'"),
+    ("quant", "int4", "int8"),
+    ("num_persistent_param_in_dit", -1, "0 or more"),
+    ("offload_model", "no", "true, false"),
+    ("lora", "fast", "scale"),
+    ("scene_seg", "no", "true"),
+    ("output_config", "s3", "volume"),
+    ("webhook", 7, "https"),
+    ("webhook", "http://example.org/done", "https://"),
+    ("webhook", "https://", "with a host"),
+    ("webhook", "https:///done", "with a host"),
+    ("webhook", "https://anna:secret@example.org/", "without password"),
+    ("webhook", "https://example.org/#done", "#"),
+    ("webhook", "https://example.org/a b", "spaces"),
+    ("webhook", "https://example.org/\n", "spaces"),
+    ("webhook", "https://example.org:99999/", "with a host"),
+    ("webhook", "https://example.org/" + "a" * 2000, "2000"),
+    ("priority", "urgent", "low, normal or high"),
+    ("idempotency_key", "", "1 to 200"),
+    ("idempotency_key", "k" * 201, "1 to 200"),
+]
+
+SERVED_LATER: list[tuple[str, dict[str, Any]]] = [
+    ("quant_dir", {"quant_dir": "quant"}),
+]
+
+MISSPELT: list[tuple[dict[str, Any], str, str]] = [
+    ({"promt": "a woman"}, "promt", "prompt"),
+    ({"cond_vido": FACE}, "cond_vido", "cond_video"),
+    ({"sample_step": 4}, "sample_step", "sample_steps"),
+    ({"seed": 4}, "seed", "base_seed"),
+    ({"motion_frames": 9}, "motion_frames", "motion_frame"),
+    ({"cond_audio": {"persn1": "a.wav"}}, "cond_audio.persn1", "cond_audio.person1"),
+    ({"cond_audio": None, "tts_audio": {"txt": "hello"}}, "tts_audio.txt", "tts_audio.text"),
+    ({"output_config": {"stor": "s3"}}, "output_config.stor", "output_config.store"),
+]
+
+OUTPUTS = [
+    {"store": "s3", "bucket": "b", "region": "eu-central-1", "prefix": "of/anna"},
+    {"store": "volume", "prefix": "of anna"},
+    {"store": "inline"},
+]
+
+OUTPUTS_THAT_DO_NOT_AGREE: list[tuple[dict[str, str], str]] = [
+    ({"store": "s3"}, "output_config.bucket: got None; s3 needs it"),
+    ({"store": "volume", "bucket": "b"}, "output_config.bucket: got 'b'; volume has none"),
+    ({"store": "volume", "region": "eu"}, "output_config.region: got 'eu'; volume has none"),
+    ({"store": "inline", "prefix": "p"}, "output_config.prefix: got 'p'; inline has none"),
+    ({"store": "volume", "prefix": "/etc"}, "output_config.prefix: got '/etc'; it must be names"),
+    ({"store": "volume", "prefix": "../up"}, "output_config.prefix: got '../up'; it must be names"),
+    ({"store": "volume", "prefix": "a/../../b"}, "output_config.prefix: got 'a/../../b'; it must be names"),
+    ({"store": "volume", "prefix": "a//b"}, "output_config.prefix: got 'a//b'; it must be names"),
+    ({"store": "volume", "prefix": ""}, "output_config.prefix: got ''; it must be names"),
+    ({"store": "volume", "prefix": "a\\b"}, "output_config.prefix: got 'a\\\\b'; it must be names"),
+    ({"store": "volume", "prefix": "a\0"}, "output_config.prefix: got 'a\\x00'; it must be names"),
+    ({"store": "s3", "bucket": "b", "region": "eu west"}, "output_config.region: got 'eu west'"),
+]
+
+
+def refusal(fields: dict[str, Any]) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        JobRequest.parse(fields)
+    return caught.value.message
+
+
+def test_a_request_of_three_fields_has_the_contracts_defaults():
+    request = JobRequest.parse(GIVEN)
+    assert {field: getattr(request, field) for field in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize("fields", ACCEPTED, ids=str)
+def test_a_value_at_its_bound_is_taken_as_it_is(fields):
+    request = JobRequest.parse(GIVEN | fields)
+    assert {field: getattr(request, field) for field in fields} == fields
+
+
+def test_words_may_stand_for_the_voice():
+    request = JobRequest.parse(GIVEN | {"cond_audio": None, "tts_audio": {"text": "hello", "human1_voice": "en-us"}})
+    assert request.tts_audio is not None
+    assert (request.tts_audio.text, request.tts_audio.human1_voice) == ("hello", "en-us")
+
+
+@pytest.mark.parametrize(("field", "value", "why"), REFUSED, ids=lambda part: str(part)[:30])
+def test_a_wrong_value_is_refused_with_field_value_and_what_is_allowed(field, value, why):
+    message = refusal(GIVEN | {field: value})
+    shown = repr(value)
+    assert message.startswith(f"{field}: got {shown[:80]}")
+    assert why in message
+    assert f"; allowed: {JobRequest.model_fields[field].description}" in message
+
+
+def test_a_long_wrong_value_is_not_repeated_in_full():
+    message = refusal(GIVEN | {"size": "a" * 5000})
+    assert "(5002 characters)" in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("field", ["prompt", "cond_video"])
+def test_a_missing_field_is_named(field):
+    message = refusal({name: value for name, value in GIVEN.items() if name != field})
+    assert message == f"{field}: it is missing; allowed: {JobRequest.model_fields[field].description}"
+
+
+def test_a_voice_without_its_speaker_is_named():
+    assert refusal(GIVEN | {"cond_audio": {}}).startswith("cond_audio.person1: it is missing")
+
+
+@pytest.mark.parametrize(("value", "shown"), [("", "''"), (" ", "' '")])
+def test_words_that_nobody_can_speak_are_refused(value, shown):
+    message = refusal(GIVEN | {"cond_audio": None, "tts_audio": {"text": value}})
+    assert message.startswith(f"tts_audio.text: got {shown}; ")
+
+
+def test_a_sound_of_an_unknown_scheme_is_refused_by_its_full_name():
+    message = refusal(GIVEN | {"cond_audio": {"person1": "gopher://example.org/voice"}})
+    assert message.startswith("cond_audio.person1: got 'gopher://example.org/voice'; ")
+
+
+@pytest.mark.parametrize("voices", [{}, {"cond_audio": VOICE, "tts_audio": {"text": "hello"}}], ids=["none", "both"])
+def test_exactly_one_of_sound_and_words_must_be_given(voices):
+    message = refusal({"prompt": "x", "cond_video": FACE, **voices})
+    assert message.startswith("cond_audio: got ")
+    assert "exactly one of cond_audio (a sound) and tts_audio (words to speak)" in message
+
+
+TWO: dict[str, Any] = {"cond_audio": {**VOICE, "person2": "b.wav"}, "audio_type": "para"}
+LEFT, RIGHT = [0, 0, 10, 20], [10.5, 0, 20, 20]
+
+
+def talk(text: str, voice: str | None = "en-us") -> dict[str, Any]:
+    return {"cond_audio": None, "tts_audio": {"text": text, "human2_voice": voice}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "speakers"),
+    [
+        ({}, 1),
+        ({"bbox": LEFT}, 1),
+        (talk("hello", None), 1),
+        (TWO, 2),
+        (TWO | {"audio_type": "add"}, 2),
+        (TWO | {"bbox": {"person1": LEFT, "person2": RIGHT}}, 2),
+        (talk("(s1) hello (s2) you too"), 2),
+        (talk("(s2) hello (S1) you too") | {"audio_type": "add"}, 2),
+    ],
+    ids=str,
+)
+def test_a_second_sound_or_voice_makes_two_speakers(fields, speakers):
+    assert JobRequest.parse(GIVEN | fields).speakers == speakers
+
+
+def test_one_box_alone_is_the_first_speakers():
+    request = JobRequest.parse(GIVEN | {"bbox": LEFT})
+    assert request.bbox is not None
+    assert (request.bbox.person1, request.bbox.person2) == ((0, 0, 10, 20), None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        (TWO | {"audio_type": None}, "audio_type: got None; two sounds need it"),
+        ({"audio_type": "para"}, "audio_type: got 'para'; there is only one speaker"),
+        (talk("hello", None) | {"audio_type": "add"}, "audio_type: got 'add'; there is only one speaker"),
+        (talk("(s1) a (s2) b") | {"audio_type": "para"}, "audio_type: got 'para'; spoken turns come one after the"),
+        (TWO | {"bbox": LEFT}, "bbox.person2: got None; two speakers need a box each"),
+        ({"bbox": {"person1": LEFT, "person2": RIGHT}}, "bbox.person2: got [10.5, 0, 20, 20]; there is only one"),
+        ({"bbox": [10, 0, 10, 20]}, "bbox.person1: got [10, 0, 10, 20]; it must hold 0 <= x_min < x_max"),
+        ({"bbox": [0, 20, 10, 10]}, "bbox.person1: got [0, 20, 10, 10]; it must hold"),
+        ({"bbox": [-1, 0, 10, 10]}, "bbox.person1: got [-1, 0, 10, 10]; it must hold"),
+        ({"bbox": [0, 0, 10]}, "bbox.person1.3: it is missing"),
+        ({"bbox": [0, 0, 10, "20"]}, "bbox.person1.3: got '20'; should be a valid number"),
+        ({"bbox": {"person2": LEFT}}, "bbox.person1: it is missing"),
+        ({"bbox": "left"}, "bbox: got 'left'; should be an object"),
+        (talk("hello"), "tts_audio.text: got 'hello'; 'hello' stands before the first mark"),
+        (talk("(s1) a (s3) b"), "tts_audio.text: got '(s1) a (s3) b'; the mark (s3) is unknown"),
+        (talk("(s1) hello", None), "tts_audio.text: got '(s1) hello'; it marks turns of two speakers"),
+    ],
+    ids=str,
+)
+def test_speakers_that_do_not_agree_are_refused(fields, says):
+    assert refusal(GIVEN | fields).startswith(says)
+
+
+@pytest.mark.parametrize("motion", [5, 9])
+def test_the_overlap_must_be_smaller_than_the_chunk(motion):
+    message = refusal(GIVEN | {"frame_num": 5, "motion_frame": motion})
+    assert message.startswith(f"motion_frame: got {motion}; it must be smaller than frame_num, which is 5")
+
+
+@pytest.mark.parametrize(("fields", "wrong", "right"), MISSPELT, ids=lambda part: str(part)[:30])
+def test_a_misspelt_field_is_answered_with_the_nearest_one(fields, wrong, right):
+    assert refusal(GIVEN | fields) == f"{wrong}: there is no such field; did you mean {right}?"
+
+
+def test_a_misspelt_required_field_explains_why_it_is_missing():
+    message = refusal({"promt": "x", "cond_video": FACE, "cond_audio": VOICE})
+    assert message == "promt: there is no such field; did you mean prompt?"
+
+
+def test_a_field_like_no_other_is_refused_without_a_guess():
+    assert refusal(GIVEN | {"zzzzzz": 1}) == "zzzzzz: there is no such field"
+
+
+@pytest.mark.parametrize("wrong", ["Prompt", "frame-num", "frame num", "", "1"])
+def test_a_field_that_is_no_name_is_refused_like_any_other(wrong):
+    assert refusal(GIVEN | {wrong: 1}).startswith(f"{wrong}: there is no such field")
+
+
+def test_a_speaker_in_capitals_is_named_in_full():
+    message = refusal(GIVEN | {"cond_audio": {"Person1": "a.wav"}})
+    assert message == "cond_audio.Person1: there is no such field; did you mean cond_audio.person1?"
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=str)
+def test_an_output_that_agrees_with_itself_is_taken(output):
+    found = JobRequest.parse(GIVEN | {"output_config": output}).output_config
+    assert found.model_dump(exclude_none=True) == output
+
+
+@pytest.mark.parametrize(("output", "says"), OUTPUTS_THAT_DO_NOT_AGREE)
+def test_an_output_that_does_not_agree_with_itself_is_refused(output, says):
+    assert refusal(GIVEN | {"output_config": output}).startswith(says)
+
+
+def test_a_request_that_holds_itself_is_refused():
+    fields = dict(GIVEN)
+    fields["lora"] = [fields]
+    refusal(fields)
+
+
+@pytest.mark.parametrize(("field", "fields"), SERVED_LATER, ids=lambda part: str(part)[:40])
+def test_what_the_farm_cannot_do_yet_is_refused_and_not_ignored(field, fields):
+    message = refusal(GIVEN | fields)
+    assert message.startswith(f"{field}: got ")
+    assert "this version of the farm cannot do that yet" in message
+
+
+def test_every_field_that_is_served_later_has_its_row():
+    assert {field for field, _ in SERVED_LATER} == set(NOT_YET)
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, b"bytes", Path("face.png")], ids=["object", "set", "bytes", "path"]
+)
+def test_what_json_does_not_know_is_refused(value):
+    assert "allowed are values that JSON knows" in refusal(GIVEN | {"prompt": value})
+
+
+def test_a_request_is_the_same_after_a_journey_as_json():
+    request = JobRequest.parse(GIVEN | {"sample_shift": 3, "base_seed": 2**63 - 1})
+    assert JobRequest.model_validate_json(request.model_dump_json()) == request
+
+
+def test_a_request_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        JobRequest.parse(GIVEN).prompt = "another"
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "value"),
+    [
+        ("prompt", "5", "5"),
+        ("prompt", "null", "null"),
+        ("negative_prompt", '"quoted"', '"quoted"'),
+        ("cond_video", "1.png", "1.png"),
+        ("size", "infinitetalk-720", "infinitetalk-720"),
+        ("idempotency_key", "1234", "1234"),
+        ("frame_num", "81", 81),
+        ("sample_shift", "7.5", 7.5),
+        ("sample_shift", "null", None),
+        ("use_apg", "true", True),
+        ("cond_audio", '{"person1": "a.wav"}', {"person1": "a.wav"}),
+        ("bbox", "[1, 2, 3, 4]", [1, 2, 3, 4]),
+        ("frame_num", "many", "many"),
+        ("unknown", "5", "5"),
+        ("lora", "[" * 100_000, "[" * 100_000),
+        ("base_seed", "1" * 5000, "1" * 5000),
+    ],
+    ids=lambda word: str(word)[:20],
+)
+def test_a_word_of_a_command_line_means(field, word, value):
+    assert JobRequest.values({field: word}) == {field: value}
+
+
+def test_a_word_that_is_no_number_is_refused_by_its_field():
+    message = refusal(GIVEN | JobRequest.values({"sample_steps": "many"}))
+    assert message.startswith("sample_steps: got 'many'; ")
+
+
+def test_the_examples_are_these():
+    assert {path.stem for path in EXAMPLES.glob("*.json")} == {*NAMED, "batch"}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_example_is_a_valid_request(name):
+    assert JobRequest.parse(json.loads((EXAMPLES / f"{name}.json").read_text())).prompt
+
+
+def test_sources_are_replaced_wherever_they_are():
+    request = JobRequest.parse({**GIVEN, "cond_audio": {"person1": "a.wav", "person2": "b.wav"}, "audio_type": "add"})
+    changed = request.with_sources(lambda source, field: f"{field}={source}")
+    assert changed.cond_video == f"cond_video={GIVEN['cond_video']}"
+    assert changed.cond_audio.person1 == "cond_audio.person1=a.wav"
+    assert changed.cond_audio.person2 == "cond_audio.person2=b.wav"
+    assert request.cond_audio.person1 == "a.wav"
+
+
+def test_words_to_speak_are_no_source():
+    spoken = JobRequest.parse({"prompt": "x", "cond_video": "a.png", "tts_audio": {"text": "hello"}})
+    assert spoken.with_sources(lambda source, field: "b.png") == spoken.model_copy(update={"cond_video": "b.png"})
+
+
+def test_an_event_cannot_carry_a_field_that_nobody_knows():
+    with pytest.raises(ValidationError, match="extra"):
+        Event.model_validate({"stage": "x", "pct": 1, "job_id": "a", "text": "b"})
+
+
+def test_percentages_of_the_stages_never_fall():
+    percentages = list(STAGES.values())
+    assert percentages == sorted(percentages)
+    assert (percentages[0], percentages[-1]) == (0, 100)
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"), [("queued", False), ("running", False), ("success", True), ("error", True), ("cancelled", True)]
+)
+def test_a_job_has_ended_when_nothing_can_follow(state, ended):
+    status = JobStatus(job_id="a", state=state, stage="x", pct=0, details={}, created_at=0, updated_at=0)
+    assert status.ended is ended
+
+
+@pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_a_described_error_comes_back_as_what_it_was(kind):
+    said = kind("the reason").describe(at_stage="embed")
+    back = error_of(said["code"], said["message"], retryable=said["retryable"])
+    assert (type(back), back.message, back.retryable) == (kind, "the reason", kind.retries > 0)
+
+
+def test_every_error_has_a_code_of_its_own():
+    codes = [kind.code for kind in (FarmError, *FarmError.__subclasses__())]
+    assert len(set(codes)) == len(codes)
+
+
+def test_a_described_error_tells_its_cause():
+    try:
+        try:
+            raise OSError("disk full")
+        except OSError as cause:
+            raise InvalidInput("no room") from cause
+    except InvalidInput as error:
+        said = error.describe(at_stage="mux")
+    assert (said["cause_class"], said["cause_message"], said["at_stage"]) == ("OSError", "disk full", "mux")
+
+
+def test_an_unknown_code_becomes_a_plain_error():
+    assert type(error_of("E_FUTURE", "news", retryable=True)) is FarmError

@@ -1,0 +1,81 @@
+"""Signatures, as the specification's own library verifies them."""
+
+from __future__ import annotations
+
+import base64
+import time
+
+import pytest
+from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from farm.net.signing import key_of, sign
+from tests.support.receiver import SECRET
+
+OTHER = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+BODY = '{"job_id": "a", "prompt": "ü"}'.encode()
+
+
+def signed(*secrets: str, at_s: int | None = None) -> dict[str, str]:
+    return sign(BODY, message_id="msg_a", at_s=at_s or int(time.time()), secrets=secrets)
+
+
+def test_the_specifications_own_example_comes_out():
+    # From the reference implementations' tests, github.com/standard-webhooks
+    headers = sign(
+        b'{"test": 2432232314}',
+        message_id="msg_p5jXN8AQM9LWM0D4loKWxJek",
+        at_s=1614265330,
+        secrets=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
+    )
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_the_library_of_the_specification_takes_what_was_signed():
+    assert Webhook(SECRET).verify(BODY, signed(SECRET)) == {"job_id": "a", "prompt": "ü"}
+
+
+@pytest.mark.parametrize("known", [SECRET, OTHER])
+def test_while_a_secret_is_replaced_either_one_will_do(known):
+    assert Webhook(known).verify(BODY, signed(OTHER, SECRET))
+
+
+@pytest.mark.parametrize(
+    ("body", "message_id", "later_s"),
+    [(BODY + b" ", "msg_a", 0), (BODY, "msg_b", 0), (BODY, "msg_a", 60)],
+    ids=["body", "id", "time"],
+)
+def test_what_was_changed_on_the_way_is_not_taken(body, message_id, later_s):
+    at_s = int(time.time()) - 60
+    changed = {"webhook-id": message_id, "webhook-timestamp": str(at_s + later_s)}
+    with pytest.raises(WebhookVerificationError, match="No matching signature"):
+        Webhook(SECRET).verify(body, {**signed(SECRET, at_s=at_s), **changed})
+
+
+def test_a_signature_with_another_secret_is_not_taken():
+    with pytest.raises(WebhookVerificationError, match="No matching signature"):
+        Webhook(SECRET).verify(BODY, signed(OTHER))
+
+
+@pytest.mark.parametrize("count", [24, 25, 26, 64])
+def test_a_secret_spells_a_key_with_and_without_padding(count):
+    key = bytes(range(count))
+    secret = "whsec_" + base64.b64encode(key).decode()
+    assert key_of(secret) == key_of(secret.rstrip("=")) == key
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "whsec_",
+        SECRET.removeprefix("whsec_"),
+        "whsec_" + base64.b64encode(bytes(23)).decode(),
+        "whsec_" + base64.b64encode(bytes(65)).decode(),
+        "whsec_!!!!" + "A" * 40,
+        "whsec_ü" + "A" * 40,
+    ],
+)
+def test_what_is_no_secret_is_refused_without_being_repeated(secret):
+    with pytest.raises(ValueError, match=r"^a secret is whsec_ and 24 to 64 bytes in base64$"):
+        key_of(secret)

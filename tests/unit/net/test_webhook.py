@@ -1,0 +1,111 @@
+"""What is handed to a receiver, to which, and how long that may take."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.net.guard import Failure
+from farm.net.webhook import post
+from tests.support.receiver import Receiver
+
+LOOPBACK = [ip_network("127.0.0.0/8")]
+
+
+@pytest.fixture
+def call(hook: Receiver) -> Callable[..., int]:
+    """Posts with the operator's leave for loopback, where the receiver lives, and with trust in it."""
+
+    def run(url: str = hook.url, **options: Any) -> int:
+        given = {"timeout_s": 5.0, "allow": LOOPBACK, "authority": hook.certificate} | options
+        return post(url, b"the body", {"webhook-id": "msg_a"}, **given)
+
+    return run
+
+
+def test_the_body_and_the_headers_arrive(hook, call):
+    assert call() == 204
+    (only,) = hook.calls
+    assert (only.body, only.headers["webhook-id"]) == (b"the body", "msg_a")
+    assert only.headers["host"] == f"127.0.0.1:{hook.port}"
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 410, 500])
+def test_the_status_is_what_the_receiver_answered(hook, call, status):
+    hook.then = status
+    assert call() == status
+
+
+def test_a_redirect_is_not_followed(hook, call):
+    hook.answers, hook.headers = [307], {"Location": hook.url}
+    assert call() == 307
+    assert len(hook.calls) == 1
+
+
+def test_an_endless_answer_is_not_read(hook, call):
+    hook.then, hook.headers = 200, {"Content-Length": "1000000000000"}
+    began = time.monotonic()
+    assert call() == 200
+    assert time.monotonic() - began < 2
+
+
+def test_a_receiver_that_says_nothing_is_left_when_the_time_is_over(hook, call):
+    hook.silent_s = 3
+    began = time.monotonic()
+    with pytest.raises(Failure, match="took too long"):
+        call(timeout_s=0.3)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/", "ftp://127.0.0.1/", "127.0.0.1"])
+def test_only_https_is_called(hook, call, url):
+    with pytest.raises(Failure, match="only https"):
+        call(url.format(port=hook.port))
+    assert hook.calls == []
+
+
+def test_the_private_network_is_not_called(hook, call):
+    with pytest.raises(Failure, match="not at a public address"):
+        call(allow=[])
+    assert hook.calls == []
+
+
+def test_a_name_is_asked_for_once_and_the_address_that_was_checked_is_called(hook, call):
+    asked = []
+
+    def rebinding(host, port):
+        asked.append(host)
+        return [ip_address("127.0.0.1" if len(asked) == 1 else "10.0.0.1")]
+
+    assert call(hook.url.replace("127.0.0.1", "localhost"), resolve=rebinding) == 204
+    assert asked == ["localhost"]
+
+
+def test_a_receiver_that_nobody_vouches_for_is_not_told_anything(hook, call):
+    with pytest.raises(Failure, match="CERTIFICATE_VERIFY_FAILED"):
+        call(authority=None)
+    assert hook.calls == []
+
+
+def test_a_receiver_whose_certificate_is_anothers_is_not_told_anything(hook, call):
+    with pytest.raises(Failure, match="certificate"):
+        call(f"https://other.example:{hook.port}/", resolve=lambda host, port: [ip_address("127.0.0.1")])
+    assert hook.calls == []
+
+
+def test_a_file_without_certificates_is_named(hook, call, tmp_path: Path):
+    with pytest.raises(Failure, match=r"ca\.pem holds no certificates"):
+        call(authority=tmp_path / "ca.pem")
+
+
+def test_nobody_listening_is_a_failure(hook, call):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        with pytest.raises(Failure, match="the connection failed"):
+            call(f"https://127.0.0.1:{taken.getsockname()[1]}/")

@@ -1,0 +1,274 @@
+"""What a store on S3 does when the service refuses, breaks off, or is not there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
+from farm.settings import Settings
+from farm.store import Store
+from farm.store.s3 import PART_BYTES
+from tests.support.certificate import served_with
+from tests.support.swift import Swift, opened
+from tests.support.wire import Wire
+
+LARGE = 2 * PART_BYTES + 12_345
+"""Bytes that are sent in three parts."""
+
+
+@pytest.fixture
+def store(swift: Swift) -> Store:
+    return opened(swift.settings())
+
+
+@pytest.fixture
+def wire(swift: Swift) -> Iterator[Wire]:
+    wire = Wire(swift.ports["proxy"])
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def wired(swift: Swift, wire: Wire) -> Store:
+    """A store that reaches the service over a wire that can be cut."""
+    return opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}"))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A file no part of which is like another."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        for index in range(LARGE // 1000 + 1):
+            file.write(b"%999d\n" % index)
+        file.truncate(LARGE)
+    return path
+
+
+@pytest.mark.parametrize("call", ["put", "get", "keys"])
+def test_a_wrong_secret_is_refused_at_once_by_name(swift, call):
+    store = opened(swift.settings(s3_secret_key="wrong", store_retry_s=60))
+    arguments = {"put": ("goods", b"goods"), "get": ("goods",), "keys": ("",)}[call]
+    began = time.monotonic()
+    with pytest.raises((UploadFailed, FarmUnreachable), match="SignatureDoesNotMatch") as caught:
+        getattr(store, call)(*arguments)
+    assert time.monotonic() - began < 5
+    assert not caught.value.retryable
+    assert "wrong" not in caught.value.message
+
+
+def test_a_bucket_that_is_not_there_is_said_by_name(swift):
+    store = opened(swift.settings(store_url="s3://no-such-bucket"))
+    with pytest.raises(UploadFailed, match=r"s3://no-such-bucket/ could not take goods: NoSuchBucket") as caught:
+        store.put("goods", b"goods")
+    assert not caught.value.retryable
+    with pytest.raises(FarmUnreachable, match=r"s3://no-such-bucket/ did not answer for goods: NoSuchBucket"):
+        store.get("goods")
+
+
+def test_a_put_whose_source_is_missing_fails_and_leaves_nothing(store, tmp_path):
+    with pytest.raises(UploadFailed, match="the store could not take goods: No such file"):
+        store.put("goods", tmp_path / "missing")
+    assert list(store.keys("")) == []
+
+
+def test_a_download_that_breaks_off_is_begun_anew(wired, wire, large, tmp_path):
+    wired.put("large", large)
+    wire.cut(2, down=PART_BYTES)
+    assert wired.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
+    assert wire.cuts == 0
+
+
+def test_an_upload_that_breaks_off_is_begun_anew(wired, wire, large, tmp_path):
+    wire.cut(6, up=PART_BYTES // 2)
+    wired.put("large", large)
+    assert wired.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
+    assert wire.cuts == 0
+
+
+def test_an_upload_that_never_ends_keeps_the_object_before_it(swift, wire, large):
+    settings = swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=0)
+    opened(settings).put("large", b"the first")
+    wire.cut(1000, up=PART_BYTES // 2)
+    with pytest.raises(UploadFailed):
+        opened(settings).put("large", large)
+    wire.cut(0)
+    assert opened(settings).get("large") == b"the first"
+
+
+def test_a_service_that_comes_back_is_waited_for(swift):
+    store = opened(swift.settings(store_retry_s=60))
+    store.put("first", b"goods")
+    with ThreadPoolExecutor() as pool:
+        swift.kill()
+        began = time.monotonic()
+        put, got = pool.submit(store.put, "second", b"goods"), pool.submit(store.get, "first")
+        time.sleep(2)
+        swift.start()
+        put.result()
+        assert got.result() == store.get("second") == b"goods"
+    assert time.monotonic() - began > 2
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "error"),
+    [
+        ("put", ("goods", b"goods"), UploadFailed),
+        ("get", ("goods",), FarmUnreachable),
+        ("size", ("goods",), FarmUnreachable),
+        ("keys", ("",), FarmUnreachable),
+        ("delete", ("goods",), FarmUnreachable),
+    ],
+)
+def test_a_service_that_stays_away_is_an_error_that_may_pass(swift, wire, call, arguments, error):
+    store = opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=1))
+    wire.close()
+    began = time.monotonic()
+    with pytest.raises(error, match=f"the store s3://.* {arguments[0]}.*refused") as caught:
+        getattr(store, call)(*arguments)
+    assert caught.value.retryable
+    assert 1 < time.monotonic() - began < 6
+
+
+class Scripted:
+    """A service that gives the answers it was told to, one a request; the last one for ever."""
+
+    def __init__(self, *answers: tuple[int, str]) -> None:
+        self.answers, self.asked = list(answers), 0
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                script.asked += 1
+                status, body = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                self.send_response(status)
+                self.send_header("Content-Type", "application/xml")
+                self.send_header("Content-Length", str(len(body)))
+                if status == 503:
+                    self.send_header("Retry-After", "3600")
+                if status == 200 and not body:
+                    self.send_header("ETag", '"etag"')
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_GET = do_PUT = do_POST = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def settings(self, **changes: float) -> Settings:
+        endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        keys = {"s3_access_key": "key", "s3_secret_key": "the-secret", "s3_endpoint": endpoint}
+        return Settings.model_validate({"store_url": "s3://goods", **keys, **changes})
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    services: list[Scripted] = []
+
+    def start(*answers: tuple[int, str]) -> Scripted:
+        services.append(Scripted(*answers))
+        return services[-1]
+
+    yield start
+    for service in services:
+        service.close()
+
+
+def failure(code: str, message: str = "so it is") -> str:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "times"), [(503, "SlowDown", 5), (500, "InternalError", 5), (400, "RequestTimeout", 3)]
+)
+def test_a_service_that_asks_for_patience_is_asked_again(scripted, status, code, times):
+    service = scripted(*[(status, failure(code))] * times, (200, ""))
+    opened(service.settings(store_retry_s=30)).put("goods", b"goods")
+    assert service.asked == times + 1
+
+
+STARTED = (200, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
+JOINED = (200, '<CompleteMultipartUploadResult><ETag>"etag-3"</ETag></CompleteMultipartUploadResult>')
+
+
+def test_a_hiccup_in_a_large_upload_costs_a_part_and_not_the_whole(scripted, large):
+    service = scripted(STARTED, (200, ""), (503, failure("SlowDown")), (200, ""), (200, ""), JOINED)
+    opened(service.settings(store_retry_s=0)).put("goods", large)
+    assert service.asked == 6
+
+
+def test_the_services_own_words_are_said_in_the_end_but_not_without_end(scripted):
+    service = scripted((500, failure("InternalError", "no " * 1000)))
+    with pytest.raises(UploadFailed, match="InternalError: no no no") as caught:
+        opened(service.settings(store_retry_s=0)).put("goods", b"goods")
+    assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented"), (400, "EntityTooLarge")])
+def test_a_refusal_for_good_is_not_asked_about_again(scripted, status, code):
+    service = scripted((status, failure(code)))
+    with pytest.raises(UploadFailed, match=f"{code}: so it is") as caught:
+        opened(service.settings(store_retry_s=30)).put("goods", b"goods")
+    assert (service.asked, caught.value.retryable) == (1, False)
+
+
+def test_parts_that_were_not_joined_are_no_object(scripted, large):
+    service = scripted(STARTED, (200, ""), (200, ""), (200, ""), (200, failure("InternalError")))
+    with pytest.raises(UploadFailed, match="it did not say that it joined the parts") as caught:
+        opened(service.settings(store_retry_s=0)).put("goods", large)
+    assert (service.asked, caught.value.retryable) == (5, True)
+
+
+def test_something_that_is_no_s3_service_is_an_error_of_the_farm(scripted):
+    service = scripted((200, "<html><p>Welcome!</html>"))
+    with pytest.raises(FarmUnreachable, match="did not answer for the keys under '': ParseError"):
+        opened(service.settings(store_retry_s=0)).keys("")
+
+
+@pytest.fixture
+def safe(swift: Swift, certificate: Path) -> Iterator[str]:
+    """The URL of the service behind TLS."""
+    wire = Wire(swift.ports["proxy"], tls=served_with(certificate))
+    yield f"https://127.0.0.1:{wire.port}"
+    wire.close()
+
+
+def test_a_service_behind_tls_is_spoken_to_once_its_authority_is_known(swift, safe, certificate, large, tmp_path):
+    store = opened(swift.settings(s3_endpoint=safe, s3_ca=certificate))
+    store.put("goods", large)
+    assert store.fetch("goods", tmp_path / "here").read_bytes() == large.read_bytes()
+
+
+def test_a_service_that_nobody_vouches_for_is_not_spoken_to(swift, safe):
+    store = opened(swift.settings(s3_endpoint=safe, store_retry_s=60))
+    began = time.monotonic()
+    with pytest.raises(UploadFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
+        store.put("goods", b"goods")
+    assert not caught.value.retryable
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_a_file_of_no_certificates_is_refused_by_its_setting(swift, safe, tmp_path, content):
+    if content:
+        (tmp_path / "ca.pem").write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"FARM_S3_CA: got .*ca\.pem'; it holds no certificates"):
+        opened(swift.settings(s3_endpoint=safe, s3_ca=tmp_path / "ca.pem"))

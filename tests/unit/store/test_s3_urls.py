@@ -1,0 +1,113 @@
+"""URLs of objects on S3: for whom they work, for how long, and for what."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+import pytest
+
+from farm.settings import Settings
+from farm.store import Store
+from tests.support.swift import SECRET_KEY, STRANGERS_KEY, STRANGERS_SECRET, Swift, bucket_of, opened
+
+KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
+
+
+@pytest.fixture
+def store(swift: Swift) -> Store:
+    return opened(swift.settings())
+
+
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_url_hands_out_the_object_to_anybody_as_what_it_is(store):
+    store.put("jobs/1/a video.mp4", b"moving")
+    with urllib.request.urlopen(store.url("jobs/1/a video.mp4")) as response:
+        assert (response.read(), response.headers["Content-Type"]) == (b"moving", "video/mp4")
+
+
+def test_a_url_does_not_hold_the_secret(store):
+    assert SECRET_KEY not in store.url("goods")
+
+
+def test_a_url_lasts_as_long_as_was_set_and_then_is_refused(swift):
+    store = opened(swift.settings(s3_link_s=1))
+    store.put("goods", b"goods")
+    url = store.url("goods")
+    assert status_of(url) == 200
+    time.sleep(2.1)
+    assert status_of(url) == 403
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ("/goods?", "/others?"),
+        ("X-Amz-Expires=604800", "X-Amz-Expires=604799"),
+        ("X-Amz-Signature=", "X-Amz-Signature=0"),
+        ("127.0.0.1", "localhost"),
+    ],
+)
+def test_a_url_that_was_tampered_with_is_refused(store, was, becomes):
+    store.put("goods", b"goods")
+    store.put("others", b"somebody else's")
+    url = store.url("goods")
+    assert status_of(url) == 200
+    assert was in url
+    assert status_of(url.replace(was, becomes, 1)) == 403
+
+
+def test_a_url_without_its_signature_is_refused(store):
+    store.put("goods", b"goods")
+    assert status_of(store.url("goods").partition("?")[0]) in (400, 403)
+
+
+@pytest.mark.parametrize("key", [STRANGERS_KEY, "farm:worker", "nobody:known"])
+def test_a_url_that_a_stranger_signed_is_refused(swift, key):
+    settings = swift.settings()
+    opened(settings).put("goods", b"goods")
+    stranger = swift.client(key, STRANGERS_SECRET)
+    assert status_of(stranger.presigned_get_object(bucket_of(settings), "of/a-farm/goods")) in (403, 404)
+
+
+def test_a_url_leads_to_the_public_base(swift):
+    public = swift.endpoint.replace("127.0.0.1", "localhost")
+    store = opened(swift.settings(s3_public_base=public))
+    store.put("goods", b"goods")
+    assert store.url("goods").startswith(f"{public}/")
+    assert status_of(store.url("goods")) == 200
+
+
+def test_a_url_can_name_the_bucket_in_the_host(swift):
+    public = swift.endpoint.replace("127.0.0.1", "localhost")
+    settings = swift.settings()
+    opened(settings).put("goods", b"goods")
+    url = urlsplit(opened(settings.model_copy(update={"s3_path_style": False, "s3_public_base": public})).url("goods"))
+    connection = HTTPConnection("127.0.0.1", swift.ports["proxy"])  # where a wildcard record would lead
+    connection.request("GET", f"{url.path}?{url.query}", headers={"Host": url.netloc})
+    assert url.netloc.startswith(bucket_of(settings) + ".localhost:")
+    assert connection.getresponse().read() == b"goods"
+
+
+@pytest.mark.parametrize(
+    ("environ", "start"),
+    [
+        ({}, "https://goods.s3.us-east-1.amazonaws.com/a?"),
+        ({"FARM_S3_REGION": "eu-west-3"}, "https://goods.s3.eu-west-3.amazonaws.com/a?"),
+        ({"FARM_S3_PATH_STYLE": "true"}, "https://s3.us-east-1.amazonaws.com/goods/a?"),
+        ({"FARM_S3_ENDPOINT": "http://minio:9000/"}, "http://minio:9000/goods/a?"),
+        ({"FARM_S3_ENDPOINT": "http://minio:9000", "FARM_S3_PATH_STYLE": "0"}, "http://goods.minio:9000/a?"),
+    ],
+)
+def test_urls_name_the_bucket_where_the_service_looks_for_it(environ, start):
+    assert opened(Settings.load({"FARM_STORE_URL": "s3://goods", **KEYS, **environ})).url("a").startswith(start)
