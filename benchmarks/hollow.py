@@ -17,7 +17,7 @@ from celery import Task
 from celery.signals import task_postrun, task_prerun
 
 from benchmarks.chain import EMPTY, notes
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.job import Result
 from tasks.celery import app, settings
 
@@ -38,11 +38,11 @@ GOODS: dict[str, dict[str, Any]] = {
 """The least that later steps and the playlist read."""
 
 
-def hollow(work: Work) -> dict[str, Any]:
+def hollow(ctx: StepContext) -> dict[str, Any]:
     """A step's stages and goods without its work."""
-    for stage in STAGES[work.step.station]:
-        work.report(stage)
-    return GOODS[work.step.station]
+    for stage in STAGES[ctx.step.station]:
+        ctx.report(stage)
+    return GOODS[ctx.step.station]
 
 
 def empty(job_id: str) -> None:

@@ -73,7 +73,7 @@ def watched(house: House, job: Job) -> Peaks:
     with suppress(KeyboardInterrupt):
         while not job.status().ended:
             _look(house, seen)
-            if seen is peaks.before and job.place.registry.product(job.id, first):
+            if seen is peaks.before and job.context.registry.product(job.id, first):
                 seen = peaks.after
                 _forget(house)
             time.sleep(LOOK_EVERY_S)
@@ -127,7 +127,7 @@ def voice(folder: Path, *, minutes: float) -> Path:
 
 def chunk_seconds(job: Job) -> list[float]:
     """How long each chunk took its worker."""
-    registry = job.place.registry
+    registry = job.context.registry
     chunks = registry.product(job.id, "embed")["chunks"]
     made = (registry.product(job.id, Step("generate", chunk).product) for chunk in range(chunks))
     return [sum(goods["timings"].values()) / 1000 for goods in made if goods]

@@ -11,7 +11,7 @@ from celery.signals import task_postrun, task_prerun
 from celery.worker.request import Request
 
 from farm.engine.attempt import perform
-from farm.engine.context import Place, open_place
+from farm.engine.context import Context, open_context
 from farm.engine.route import NOTIFY, Step
 from farm.engine.step_context import Drained
 from farm.logs import JOB, about, log
@@ -21,9 +21,9 @@ from tasks.drain import leaving
 
 
 @cache
-def place() -> Place:
+def context() -> Context:
     """This process's way to the registry and the store, opened once."""
-    return open_place(settings)
+    return open_context(settings)
 
 
 class InHand(Request):
@@ -69,18 +69,18 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
     of a webhook behind it, a copy ends it.
     """
     try:
-        after = perform(place(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
+        after = perform(context(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
     log("ticket_done", task_id=task.request.id, sends=after and after.product)
     rest = task.request.chain = task.request.chain or []  # a message that ends its chain has none
     if after is None:
-        if step != NOTIFY and place().registry.job(job_id).state == "cancelled":
+        if step != NOTIFY and context().registry.job(job_id).state == "cancelled":
             revoke(task)
         rest.clear()
         return f"{step.product}: nothing to send"
     if after.station in ("generate", NOTIFY.station):
         if step.station == "embed":
             rest.pop()  # It was made before anybody knew how many chunks there are.
-        rest += tickets(app, place(), job_id, [after])
+        rest += tickets(app, context(), job_id, [after])
     return f"{step.product}: on to {after.product}"

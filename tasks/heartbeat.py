@@ -10,7 +10,7 @@ from typing import Any
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from farm.errors import FarmUnreachable
-from tasks.base import place
+from tasks.base import context
 from tasks.celery import app
 
 EVERY_S = 10.0
@@ -25,7 +25,7 @@ _said_at = [0.0]
 @worker_ready.connect
 def _sweep(**_: Any) -> None:
     with suppress(FarmUnreachable):
-        place().registry.forget_workers(silent_s=SILENT_S)
+        context().registry.forget_workers(silent_s=SILENT_S)
 
 
 @heartbeat_sent.connect
@@ -36,14 +36,14 @@ def _say(**_: Any) -> None:
         _said_at[0] = now
         with suppress(FarmUnreachable):  # then Celery's own connection is gone too, and it waits for the broker
             for name in _names():
-                place().registry.present(name)
+                context().registry.present(name)
 
 
 @worker_shutdown.connect
 def _take_leave(**_: Any) -> None:
     with suppress(FarmUnreachable):
         for name in _names():
-            place().registry.absent(name)
+            context().registry.absent(name)
 
 
 def _names() -> list[str]:

@@ -8,14 +8,14 @@ from farm.logs import about, log
 from farm.queue.app import DESKS
 from farm.queue.dispatch import send
 from farm.queue.inspect import lost
-from tasks.base import place
+from tasks.base import context
 from tasks.celery import app, settings
 
 
 @app.task(name=DESKS["reap"].task)
 def reap() -> int:
     """How many jobs had to be rung for."""
-    registry = place().registry
+    registry = context().registry
     for job_id, product in lost(registry, after_s=settings.lease_s):
         registry.lost(job_id, product)
     return sum(_rung(job_id) for job_id in registry.idle())
@@ -25,9 +25,9 @@ def _rung(job_id: str) -> bool:
     """Whether a job had to be rung for. One whose record cannot be read keeps no other from going on."""
     with about(job_id):
         try:
-            if step := due(place(), job_id):
+            if step := due(context(), job_id):
                 log("rung_again", product=step.product)
-                send(app, place(), job_id, step)
+                send(app, context(), job_id, step)
             return step is not None
         except FarmUnreachable:
             raise

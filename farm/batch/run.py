@@ -43,13 +43,13 @@ class Order(BaseModel):
 
 def remember(farm: Farm, order: Order) -> None:
     """Notes a batch, for `remembered`."""
-    farm.place.store.put(_key(order.id), order.model_dump_json().encode())
+    farm.context.store.put(_key(order.id), order.model_dump_json().encode())
 
 
 def remembered(farm: Farm, batch_id: str) -> Order:
     """The batch that was noted under an id; InvalidInput if there is none."""
     try:
-        return Order.model_validate_json(farm.place.store.get(_key(batch_id)))
+        return Order.model_validate_json(farm.context.store.get(_key(batch_id)))
     except (KeyError, InvalidInput):
         raise InvalidInput(
             f"batch: got {batch_id!r}; there is no such batch (`farm batch run` prints its id)"
@@ -70,7 +70,7 @@ class Batch:
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began = patiently(self.farm.place.registry.ledger.now)
+        self.began = patiently(self.farm.context.registry.ledger.now)
 
     def run(self) -> Iterator[Outcome]:
         """The outcome of every row that has no video yet, as it ends, after it was written down.

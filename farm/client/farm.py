@@ -13,7 +13,7 @@ from farm.client.job import Job
 from farm.client.transports import Transport
 from farm.client.uploads import local
 from farm.engine import journal
-from farm.engine.context import Place, open_place
+from farm.engine.context import Context, open_context
 from farm.engine.route import FIRST, Step
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
@@ -34,12 +34,12 @@ class Farm:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load(os.environ)
         if url == INLINE:
-            place = Place(settings, open_store(settings.store_address, settings), open_registry("memory://"))
+            ctx = Context(settings, open_store(settings.store_address, settings), open_registry("memory://"))
         else:
-            place = open_place(settings.model_copy(update={"broker_url": url}) if url else settings)
-        self.place = place
+            ctx = open_context(settings.model_copy(update={"broker_url": url}) if url else settings)
+        self.context = ctx
         self.here = url == INLINE
-        self.transport = _transport(place, inline=self.here)
+        self.transport = _transport(ctx, inline=self.here)
 
     def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
         """Enters a job and sends it on its way; the same idempotency key returns the first job.
@@ -52,18 +52,18 @@ class Farm:
         entered = JobRequest.parse({**given, **fields})
         self._check(entered)
         if entered.idempotency_key:
-            job_id = self.place.registry.claim(entered.idempotency_key, job_id)
+            job_id = self.context.registry.claim(entered.idempotency_key, job_id)
         entered = self.upload(_with_seed(entered))
-        journal.enter(self.place, job_id, entered)
-        self.place.registry.add(job_id, entered)
-        if self.place.registry.ring(job_id, FIRST.product, window_s=self.place.settings.ring_s):
+        journal.enter(self.context, job_id, entered)
+        self.context.registry.add(job_id, entered)
+        if self.context.registry.ring(job_id, FIRST.product, window_s=self.context.settings.ring_s):
             self._send(job_id, FIRST)
-        return Job(self.place, job_id)
+        return Job(self.context, job_id)
 
     def job(self, job_id: str) -> Job:
         """A job by its id; InvalidInput if there is none."""
-        self.place.registry.job(job_id)
-        return Job(self.place, job_id)
+        self.context.registry.job(job_id)
+        return Job(self.context, job_id)
 
     def submit_batch(self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]) -> Iterator[Job]:
         """Each request's job, once it is entered; a wrong one raises in its turn, and the next may be asked for.
@@ -75,20 +75,20 @@ class Farm:
     def jobs(self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0) -> list[JobStatus]:
         """The newest jobs first: those in one state, and those entered at `since` (seconds since 1970) or later."""
         begin = since.timestamp() if isinstance(since, datetime) else since
-        recent = takewhile(lambda job: job.created_at >= begin, self.place.registry.jobs())
+        recent = takewhile(lambda job: job.created_at >= begin, self.context.registry.jobs())
         return list(islice((job for job in recent if state in (None, job.state)), limit))
 
     def recover(self) -> Iterator[Recovered]:
         """Each job that the store holds, after it was entered again if the broker has lost it, and sent on its way."""
-        for job_id, names in journal.jobs(self.place.store):
-            found = recover(self.place, job_id, names)
+        for job_id, names in journal.jobs(self.context.store):
+            found = recover(self.context, job_id, names)
             if found.step:
                 self._send(job_id, found.step)
             yield found
 
     def gc(self, *, dry_run: bool = False) -> Iterator[Waste]:
         """Everything that nobody needs any more, after it was removed; with `dry_run` nothing is."""
-        for found in waste(self.place):
+        for found in waste(self.context):
             if not dry_run:
                 found.remove()
             yield found
@@ -107,7 +107,7 @@ class Farm:
             raise InvalidInput(
                 "webhook: a farm in this process ends with it, and nobody would try a call again; allowed: null"
             )
-        check_allowed(request, self.place.settings)
+        check_allowed(request, self.context.settings)
 
     def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
         if isinstance(item, InvalidInput):
@@ -120,7 +120,7 @@ class Farm:
         try:
             self.transport.send(job_id, step)
         except FarmUnreachable:
-            self.place.registry.lost(job_id, step.product)
+            self.context.registry.lost(job_id, step.product)
             raise
 
     def upload(self, request: JobRequest) -> JobRequest:
@@ -135,19 +135,19 @@ class Farm:
             key = keys.upload(content)
         except OSError as error:
             raise InvalidInput(f"{field}: got {source!r}; it cannot be read ({error.strerror})") from error
-        if self.place.store.size(key) is None:
-            self.place.store.put(key, content)
+        if self.context.store.size(key) is None:
+            self.context.store.put(key, content)
         return keys.SCHEME + key
 
 
-def _transport(place: Place, *, inline: bool) -> Transport:
+def _transport(ctx: Context, *, inline: bool) -> Transport:
     if inline:
         from farm.client.transports.inline import InlineTransport
 
-        return InlineTransport(place)
+        return InlineTransport(ctx)
     from farm.client.transports.celery import QueuedTransport
 
-    return QueuedTransport(place)
+    return QueuedTransport(ctx)
 
 
 def _with_seed(request: JobRequest) -> JobRequest:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.journal import close
 from farm.engine.playlist import mirror
 from farm.engine.route import LAST, NOTIFY
@@ -24,16 +24,16 @@ from farm.store import keys
 class Job:
     """One job of a farm."""
 
-    place: Place = field(repr=False)
+    context: Context = field(repr=False)
     id: str
 
     def status(self) -> JobStatus:
         """Where it stands now."""
-        return self.place.registry.job(self.id)
+        return self.context.registry.job(self.id)
 
     def events(self) -> Iterator[Event]:
         """Everything that happens to it, from its first stage to its end; waits for what is still to come."""
-        return self.place.registry.events(self.id)
+        return self.context.registry.events(self.id)
 
     async def aevents(self) -> AsyncIterator[Event]:
         """The same for `async for`, without holding up the loop."""
@@ -69,20 +69,20 @@ class Job:
             return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
 
     def _fetched(self, path: Path) -> Path:
-        goods = self.place.registry.product(self.id, LAST.product) or {}
+        goods = self.context.registry.product(self.id, LAST.product) or {}
         try:
-            return self.place.store.fetch(goods["video"], path)
+            return self.context.store.fetch(goods["video"], path)
         except KeyError as error:
             raise DownloadFailed(f"video: the store holds no video of job {self.id}", retryable=False) from error
 
     def playlist(self) -> str | None:
         """Where a player finds what is made so far, an HLS playlist that grows; None before the first chunk."""
         key = keys.playlist(self.id)
-        return None if self.place.store.size(key) is None else self.place.store.url(key)
+        return None if self.context.store.size(key) is None else self.context.store.url(key)
 
     def webhook(self) -> Notice | None:
         """What became of the call of its webhook; None if it has none, or has not ended."""
-        registry = self.place.registry
+        registry = self.context.registry
         if not (registry.request(self.id).webhook and self.status().ended):
             return None
         told = registry.product(self.id, NOTIFY.product)
@@ -97,14 +97,14 @@ class Job:
         the video grows: only what is new is fetched.
         """
         with suppress(KeyError):  # cleared away after its end: the finished video is what remains
-            return mirror(self.place, self.id, folder)
+            return mirror(self.context, self.id, folder)
         return None
 
     def cancel(self, by: str = "the caller") -> bool:
         """Ends it; False when it had ended already. A step that runs stops at its next report."""
-        cancelled = self.place.registry.cancel(self.id, by=by)
+        cancelled = self.context.registry.cancel(self.id, by=by)
         if cancelled:
-            close(self.place, self.id)
+            close(self.context, self.id)
         return cancelled
 
 

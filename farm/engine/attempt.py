@@ -18,12 +18,12 @@ from importlib import import_module
 from typing import Any
 
 from farm.engine.accounting import count_made, outlook
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.journal import close
 from farm.engine.playlist import publish
 from farm.engine.route import FIRST, LAST, NOTIFY, Step, following
 from farm.engine.scratch import scratch_folder
-from farm.engine.step_context import Drained, Later, Work, stays
+from farm.engine.step_context import Drained, Later, StepContext, stays
 from farm.errors import (
     Cancelled,
     DownloadFailed,
@@ -55,7 +55,7 @@ RETRY_AFTER_S = 2.0
 
 
 def perform(
-    place: Place,
+    ctx: Context,
     job_id: str,
     step: Step,
     *,
@@ -69,81 +69,81 @@ def perform(
     is for another.
     """
     with about(job_id):
-        return _perform(place, job_id, step, time_is_up, leaving)
+        return _perform(ctx, job_id, step, time_is_up, leaving)
 
 
 def _perform(
-    place: Place, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
+    ctx: Context, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
 ) -> Step | None:
-    status, (goods, facts) = place.registry.look(job_id, [step.product, "embed"])
+    status, (goods, facts) = ctx.registry.look(job_id, [step.product, "embed"])
     if status.ended is not (step == NOTIFY):
         return None
     chunks = (facts or {}).get("chunks", 0)
     if goods is not None:
         add("farm_duplicates_total", station=step.station, found="made")
     else:
-        goods = _attempt(place, job_id, step, chunks, time_is_up, leaving)
+        goods = _attempt(ctx, job_id, step, chunks, time_is_up, leaving)
     if goods is None:
         return None
     if step.station == "generate":
-        publish(place, job_id, chunks)
+        publish(ctx, job_id, chunks)
     after = following(step, chunks=chunks)
     if after is None:
-        return _finish(place, job_id, step, goods)
-    return _rung(place, job_id, after)
+        return _finish(ctx, job_id, step, goods)
+    return _rung(ctx, job_id, after)
 
 
-def due(place: Place, job_id: str) -> Step | None:
+def due(ctx: Context, job_id: str) -> Step | None:
     """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
-    if place.registry.job(job_id).ended:  # whoever ended it died before it was closed
-        return _close(place, job_id)
-    at = place.registry.at(job_id)
+    if ctx.registry.job(job_id).ended:  # whoever ended it died before it was closed
+        return _close(ctx, job_id)
+    at = ctx.registry.at(job_id)
     step = Step.making(at) if at else FIRST
-    while (goods := place.registry.product(job_id, step.product)) is not None:
-        after = following(step, chunks=_chunks(place, job_id))
+    while (goods := ctx.registry.product(job_id, step.product)) is not None:
+        after = following(step, chunks=_chunks(ctx, job_id))
         if after is None:
-            return _finish(place, job_id, step, goods)
+            return _finish(ctx, job_id, step, goods)
         step = after
-    return _rung(place, job_id, step)
+    return _rung(ctx, job_id, step)
 
 
 def _attempt(
-    place: Place, job_id: str, step: Step, chunks: int, time_is_up: type[Exception], leaving: Callable[[], bool]
+    ctx: Context, job_id: str, step: Step, chunks: int, time_is_up: type[Exception], leaving: Callable[[], bool]
 ) -> dict[str, Any] | None:
     """The product, if this attempt made it; None when another works on it, took it over or shall try again."""
-    lease = _lease(place, job_id, step)
+    lease = _lease(ctx, job_id, step)
     if lease is None:
         return None
     log("step_started", product=step.product, attempt=lease.attempts)
     began = time.monotonic()
     try:
-        goods = _make(place, step, lease, leaving)
+        goods = _make(ctx, step, lease, leaving)
     except Cancelled as stopped:
         log("step_stopped", product=step.product, reason=stopped.message)
         return None
     except Later as later:
-        place.registry.give_back(lease, after_s=later.after_s)
+        ctx.registry.give_back(lease, after_s=later.after_s)
         log("step_put_off", product=step.product, reason=str(later), again_in_s=later.after_s)
         return None
     except Exception as error:
-        _settle(place, lease, step, _named(error, step, time_is_up))
+        _settle(ctx, lease, step, _named(error, step, time_is_up))
         return None
     except BaseException as stopped:  # the worker is being shut down; whoever comes next need not wait for the lease
-        _hand_back(place, lease, step, stopped)
+        _hand_back(ctx, lease, step, stopped)
         raise
-    return goods if _commit(place, lease, step, goods, chunks, time.monotonic() - began) else None
+    return goods if _commit(ctx, lease, step, goods, chunks, time.monotonic() - began) else None
 
 
-def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
-    settings = place.settings
+def _lease(ctx: Context, job_id: str, step: Step) -> Lease | None:
+    settings = ctx.settings
     # A call of a webhook cannot end its job, and knows by itself when to give up.
     max_attempts = sys.maxsize if step == NOTIFY else settings.max_attempts
     try:
-        lease = place.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=max_attempts)
+        lease = ctx.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=max_attempts)
     except WorkerLost as error:
         add("farm_lease_losses_total", station=step.station)
         add("farm_parked_total", station=step.station)
-        _fail(place, job_id, error, at_stage=step.product)
+        _fail(ctx, job_id, error, at_stage=step.product)
         raise
     if lease is None:
         add("farm_duplicates_total", station=step.station, found="held")
@@ -152,11 +152,11 @@ def _lease(place: Place, job_id: str, step: Step) -> Lease | None:
     return lease
 
 
-def _commit(place: Place, lease: Lease, step: Step, goods: dict[str, Any], chunks: int, took_s: float) -> bool:
+def _commit(ctx: Context, lease: Lease, step: Step, goods: dict[str, Any], chunks: int, took_s: float) -> bool:
     """Whether the goods became current, counted either way."""
-    request = place.registry.request(lease.job_id)
+    request = ctx.registry.request(lease.job_id)
     ahead = outlook(step, request, goods, chunks=chunks, took_s=took_s)
-    made = place.registry.commit(lease, goods, ahead)
+    made = ctx.registry.commit(lease, goods, ahead)
     log("step_made" if made else "step_outrun", product=step.product, **goods["timings"])
     if made:
         count_made(step, request, goods, took_s=took_s)
@@ -165,26 +165,33 @@ def _commit(place: Place, lease: Lease, step: Step, goods: dict[str, Any], chunk
     return made
 
 
-def _make(place: Place, step: Step, lease: Lease, leaving: Callable[[], bool]) -> dict[str, Any]:
-    benchmarks: Callable[[Work], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.station}"), step.station)
-    request = place.registry.request(lease.job_id)
-    with _renewed(place, lease) as lost, scratch_folder(lease.job_id) as scratch:
-        work = Work(place, step, lease, request, scratch, lost, leaving)
-        work.make_way()
-        goods = {**benchmarks(work), "timings": work.timings, "attempt": lease.fence, "made_of": work.made_of}
-        work.put(json.dumps(goods).encode(), keys.GOODS)
+def _make(ctx: Context, step: Step, lease: Lease, leaving: Callable[[], bool]) -> dict[str, Any]:
+    benchmarks: Callable[[StepContext], dict[str, Any]] = getattr(
+        import_module(f"farm.steps.{step.station}"), step.station
+    )
+    request = ctx.registry.request(lease.job_id)
+    with _renewed(ctx, lease) as lost, scratch_folder(lease.job_id) as scratch:
+        step_ctx = StepContext(ctx.settings, ctx.store, ctx.registry, step, lease, request, scratch, lost, leaving)
+        step_ctx.make_way()
+        goods = {
+            **benchmarks(step_ctx),
+            "timings": step_ctx.timings,
+            "attempt": lease.fence,
+            "made_of": step_ctx.made_of,
+        }
+        step_ctx.put(json.dumps(goods).encode(), keys.GOODS)
         return goods
 
 
 @contextmanager
-def _renewed(place: Place, lease: Lease) -> Iterator[threading.Event]:
+def _renewed(ctx: Context, lease: Lease) -> Iterator[threading.Event]:
     """Keeps a lease while the block runs; the event that it yields is set once the lease is another's."""
     over, lost = threading.Event(), threading.Event()
 
     def renew() -> None:
-        while not over.wait(place.settings.lease_s / 4):
+        while not over.wait(ctx.settings.lease_s / 4):
             try:
-                if not place.registry.renew(lease, lease_s=place.settings.lease_s):
+                if not ctx.registry.renew(lease, lease_s=ctx.settings.lease_s):
                     lost.set()
                     return
             except FarmUnreachable as error:  # the fence decides at the end; meanwhile keep trying
@@ -212,56 +219,56 @@ def _named(error: Exception, step: Step, time_is_up: type[Exception]) -> FarmErr
     return named
 
 
-def _settle(place: Place, lease: Lease, step: Step, error: FarmError) -> None:
+def _settle(ctx: Context, lease: Lease, step: Step, error: FarmError) -> None:
     """Leaves a failed attempt to a later one, or ends the job with its error and raises it; unless it was overtaken."""
     log("step_failed", product=step.product, code=error.code, reason=error.message)
-    again = error.retryable and lease.attempts <= min(error.retries, place.settings.max_attempts - 1)
-    pause_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1) if again else place.settings.ring_s
-    mine = place.registry.give_back(lease, after_s=pause_s)
+    again = error.retryable and lease.attempts <= min(error.retries, ctx.settings.max_attempts - 1)
+    pause_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1) if again else ctx.settings.ring_s
+    mine = ctx.registry.give_back(lease, after_s=pause_s)
     if again and mine:
         add("farm_retries_total", station=step.station)
     if again or not mine:
         return
-    if _fail(place, lease.job_id, error, at_stage=place.registry.job(lease.job_id).stage):
+    if _fail(ctx, lease.job_id, error, at_stage=ctx.registry.job(lease.job_id).stage):
         raise error
 
 
-def _hand_back(place: Place, lease: Lease, step: Step, stopped: BaseException) -> None:
+def _hand_back(ctx: Context, lease: Lease, step: Step, stopped: BaseException) -> None:
     """Leaves a step that is not to blame to the next worker, uncounted.
 
     A drained worker's message is back in its queue in a moment.
     """
     if isinstance(stopped, Drained):
-        place.registry.hand_back(lease, window_s=place.settings.ring_s)
+        ctx.registry.hand_back(lease, window_s=ctx.settings.ring_s)
     else:
-        place.registry.give_back(lease, after_s=0, counted=False)
+        ctx.registry.give_back(lease, after_s=0, counted=False)
     log("step_handed_back", product=step.product, reason=type(stopped).__name__)
 
 
-def _fail(place: Place, job_id: str, error: FarmError, *, at_stage: str) -> bool:
+def _fail(ctx: Context, job_id: str, error: FarmError, *, at_stage: str) -> bool:
     """Whether the job ends with this error; it may have ended already."""
-    failed = place.registry.fail(job_id, error, at_stage=at_stage)
-    close(place, job_id)
+    failed = ctx.registry.fail(job_id, error, at_stage=at_stage)
+    close(ctx, job_id)
     return failed
 
 
-def _chunks(place: Place, job_id: str) -> int:
-    return int((place.registry.product(job_id, "embed") or {}).get("chunks", 1))
+def _chunks(ctx: Context, job_id: str) -> int:
+    return int((ctx.registry.product(job_id, "embed") or {}).get("chunks", 1))
 
 
-def _finish(place: Place, job_id: str, step: Step, goods: dict[str, Any]) -> Step | None:
+def _finish(ctx: Context, job_id: str, step: Step, goods: dict[str, Any]) -> Step | None:
     """What is to be sent once the last product is made, or the end is told."""
     if step == LAST:
-        place.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
-    return _close(place, job_id)
+        ctx.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
+    return _close(ctx, job_id)
 
 
-def _close(place: Place, job_id: str) -> Step | None:
+def _close(ctx: Context, job_id: str) -> Step | None:
     """Closes a job that has ended; the call of its webhook, if that is to be sent, and by the caller."""
-    untold = close(place, job_id)
-    return _rung(place, job_id, NOTIFY) if untold else None
+    untold = close(ctx, job_id)
+    return _rung(ctx, job_id, NOTIFY) if untold else None
 
 
-def _rung(place: Place, job_id: str, step: Step) -> Step | None:
+def _rung(ctx: Context, job_id: str, step: Step) -> Step | None:
     """The step, if its message is the caller's to send."""
-    return step if place.registry.ring(job_id, step.product, window_s=place.settings.ring_s) else None
+    return step if ctx.registry.ring(job_id, step.product, window_s=ctx.settings.ring_s) else None

@@ -1,4 +1,4 @@
-"""Where work is done: the settings, the store and the registry that a step, a client or a transport is handed."""
+"""Settings, store and registry, handed to whatever runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from farm.store import Store, open_store
 
 
 @dataclass(frozen=True)
-class Place:
+class Context:
     settings: Settings
     store: Store
     registry: Registry
 
 
-def open_place(settings: Settings) -> Place:
-    """The place that the settings name; nothing is contacted yet."""
-    return Place(settings, open_store(settings.store_address, settings), open_registry(settings.broker_address))
+def open_context(settings: Settings) -> Context:
+    """The context that the settings describe; nothing is contacted yet."""
+    return Context(settings, open_store(settings.store_address, settings), open_registry(settings.broker_address))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any, get_args
 
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.engine.route import NOTIFY, Station, Step
 from farm.errors import FarmError
@@ -24,12 +24,12 @@ from farm.store.keys import Attempt
 STATIONS = get_args(Station)
 
 
-def enter(place: Place, job_id: str, request: JobRequest) -> None:
+def enter(ctx: Context, job_id: str, request: JobRequest) -> None:
     """Writes a job's request and the time of its entry down, unless that was done before."""
-    entered_at = place.registry.ledger.now()  # asked first: a broker that is away leaves nothing behind
-    if place.store.size(keys.request(job_id)) is None:
+    entered_at = ctx.registry.ledger.now()  # asked first: a broker that is away leaves nothing behind
+    if ctx.store.size(keys.request(job_id)) is None:
         entry = {"entered_at": entered_at, "request": request.model_dump(mode="json")}
-        place.store.put(keys.request(job_id), json.dumps(entry).encode())
+        ctx.store.put(keys.request(job_id), json.dumps(entry).encode())
 
 
 def entry(store: Store, job_id: str) -> tuple[JobRequest, float]:
@@ -38,27 +38,27 @@ def entry(store: Store, job_id: str) -> tuple[JobRequest, float]:
     return JobRequest.model_validate_json(json.dumps(found["request"])), float(found["entered_at"])
 
 
-def close(place: Place, job_id: str) -> bool:
+def close(ctx: Context, job_id: str) -> bool:
     """Closes the playlist of a job that has ended, and writes the end down; until that is done the reaper calls it.
 
     True if the end is then still to be told to its webhook: so long the job stays on the reaper's list.
     """
     try:
-        status, (facts,) = place.registry.look(job_id, ["embed"])
-        if not (publish(place, job_id, (facts or {}).get("chunks", 0)) and status.ended):
+        status, (facts,) = ctx.registry.look(job_id, ["embed"])
+        if not (publish(ctx, job_id, (facts or {}).get("chunks", 0)) and status.ended):
             return False
-        place.store.put(keys.end(job_id), status.model_dump_json().encode())
-        if untold(place, job_id):
+        ctx.store.put(keys.end(job_id), status.model_dump_json().encode())
+        if untold(ctx, job_id):
             return True
-        place.registry.close(job_id)
+        ctx.registry.close(job_id)
     except FarmError as error:
         log("end_not_written", job_id=job_id, code=error.code, reason=error.message)
     return False
 
 
-def untold(place: Place, job_id: str) -> bool:
+def untold(ctx: Context, job_id: str) -> bool:
     """Whether a job has a webhook that was neither called nor given up."""
-    return bool(place.registry.request(job_id).webhook) and place.registry.product(job_id, NOTIFY.product) is None
+    return bool(ctx.registry.request(job_id).webhook) and ctx.registry.product(job_id, NOTIFY.product) is None
 
 
 def end(store: Store, job_id: str) -> JobStatus | None:

@@ -8,9 +8,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import Step
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.errors import FarmError
 from farm.logs import log
 from farm.plan import FPS
@@ -29,17 +29,17 @@ HEAD = """#EXTM3U
 END = "#EXT-X-ENDLIST\n"
 
 
-def watchable(work: Work, init: bytes, segment: bytes, *, frames: int) -> dict[str, Any]:
+def watchable(ctx: StepContext, init: bytes, segment: bytes, *, frames: int) -> dict[str, Any]:
     """Store keys of a chunk's `segment` and of the `init` that a player needs before it, their `links`, its `frames`.
 
     Links are made once, because a line of a growing playlist must not change, and a signed one would.
     """
-    stored = {"init": _init(work, init), "segment": work.put(segment, "segment.m4s")}
-    links = {name: work.store.link(key, page=keys.playlist(work.job_id)) for name, key in stored.items()}
+    stored = {"init": _init(ctx, init), "segment": ctx.put(segment, "segment.m4s")}
+    links = {name: ctx.store.link(key, page=keys.playlist(ctx.job_id)) for name, key in stored.items()}
     return {**stored, "links": links, "frames": frames}
 
 
-def publish(place: Place, job_id: str, chunks: int) -> bool:
+def publish(ctx: Context, job_id: str, chunks: int) -> bool:
     """Lays the playlist into the store as the registry has the job now; False if it cannot, for the job goes on.
 
     It lists products alone, so never two attempts at a chunk. It is written until it says what the registry says: of
@@ -47,8 +47,8 @@ def publish(place: Place, job_id: str, chunks: int) -> bool:
     """
     try:
         written = None
-        while (text := playlist(place, job_id, chunks)) not in (None, written):
-            place.store.put(keys.playlist(job_id), text.encode())
+        while (text := playlist(ctx, job_id, chunks)) not in (None, written):
+            ctx.store.put(keys.playlist(job_id), text.encode())
             written = text
     except FarmError as error:
         log("playlist_not_written", job_id=job_id, code=error.code, reason=error.message)
@@ -56,37 +56,37 @@ def publish(place: Place, job_id: str, chunks: int) -> bool:
     return True
 
 
-def playlist(place: Place, job_id: str, chunks: int) -> str | None:
+def playlist(ctx: Context, job_id: str, chunks: int) -> str | None:
     """The text; None as long as there is nothing to watch."""
-    made, closed = _made(place, job_id, chunks)
-    return _text(place, job_id, made, closed=closed) if made else None
+    made, closed = _made(ctx, job_id, chunks)
+    return _text(ctx, job_id, made, closed=closed) if made else None
 
 
-def mirror(place: Place, job_id: str, folder: Path) -> Path | None:
+def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
     """Lays what can be watched so far into a folder of the job's own, the playlist last; None if there is nothing.
 
     What lies there already is not fetched again.
     """
-    embedded = place.registry.product(job_id, "embed")
-    made, closed = _made(place, job_id, embedded["chunks"]) if embedded else ([], False)
+    embedded = ctx.registry.product(job_id, "embed")
+    made, closed = _made(ctx, job_id, embedded["chunks"]) if embedded else ([], False)
     if not made:
         return None
     own = [{**goods, "links": {name: goods[name] for name in ("init", "segment")}} for goods in made]
     for key in {key for goods in own for key in goods["links"].values()}:
         if not (folder / key).is_file():
-            _write(folder / key, place.store.get(key))
-    return _write(folder / "playlist.m3u8", _text(place, job_id, own, closed=closed).encode())
+            _write(folder / key, ctx.store.get(key))
+    return _write(folder / "playlist.m3u8", _text(ctx, job_id, own, closed=closed).encode())
 
 
-def _made(place: Place, job_id: str, chunks: int) -> tuple[list[dict[str, Any]], bool]:
+def _made(ctx: Context, job_id: str, chunks: int) -> tuple[list[dict[str, Any]], bool]:
     """The goods of the chunks up to the first that is missing, and whether no more will come."""
-    status, products = place.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
+    status, products = ctx.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
     made = [goods for goods in takewhile(lambda goods: goods is not None, products) if goods]
     return made, len(made) == chunks or status.ended
 
 
-def _text(place: Place, job_id: str, made: list[dict[str, Any]], *, closed: bool) -> str:
-    head = HEAD.format(longest_s=ceil(place.registry.request(job_id).frame_num / FPS))
+def _text(ctx: Context, job_id: str, made: list[dict[str, Any]], *, closed: bool) -> str:
+    head = HEAD.format(longest_s=ceil(ctx.registry.request(job_id).frame_num / FPS))
     return head + "".join(_lines(made)) + (END if closed else "")
 
 
@@ -98,13 +98,13 @@ def _write(path: Path, content: bytes) -> Path:
     return part.replace(path)
 
 
-def _init(work: Work, init: bytes) -> str:
+def _init(ctx: StepContext, init: bytes) -> str:
     """The key of what a player reads before the segments: that of the chunk before, if its is the same."""
-    if work.step.chunk:
-        before: str = work.goods(Step("generate", work.step.chunk - 1))["init"]
-        if work.store.get(before) == init:
+    if ctx.step.chunk:
+        before: str = ctx.goods(Step("generate", ctx.step.chunk - 1))["init"]
+        if ctx.store.get(before) == init:
             return before
-    return work.put(init, "init.mp4")
+    return ctx.put(init, "init.mp4")
 
 
 def _lines(made: list[dict[str, Any]]) -> list[str]:

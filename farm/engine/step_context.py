@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import Step
 from farm.errors import Cancelled
 from farm.job import STAGES, Event, JobRequest
 from farm.registry import Lease
-from farm.settings import Settings
-from farm.store import Store, keys
+from farm.store import keys
 
 
 class Drained(BaseException):
@@ -37,13 +36,12 @@ def stays() -> bool:
 
 
 @dataclass(frozen=True)
-class Work:
+class StepContext(Context):
     """One attempt: `scratch` is a folder of its own that goes when it ends, `lost` is set when another took over.
 
     `leaving` says whether this worker is asked to go.
     """
 
-    place: Place
     step: Step
     lease: Lease
     request: JobRequest
@@ -58,20 +56,12 @@ class Work:
     def job_id(self) -> str:
         return self.lease.job_id
 
-    @property
-    def store(self) -> Store:
-        return self.place.store
-
-    @property
-    def settings(self) -> Settings:
-        return self.place.settings
-
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         """Tells a stage that has just been reached; raises Cancelled when the job or this attempt is over."""
         if self.lost.is_set():
             raise Cancelled(f"another worker took {self.step.product} over; this attempt stops at {stage}")
         pct = STAGES[stage] if pct is None else pct
-        self.place.registry.report(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
+        self.registry.report(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
 
     def make_way(self) -> None:
         """Raises Drained if this worker is asked to go; called wherever stopping loses less than going on takes."""
@@ -80,7 +70,7 @@ class Work:
 
     def goods(self, step: Step) -> dict[str, Any]:
         """What an earlier step made."""
-        goods = self.place.registry.product(self.job_id, step.product)
+        goods = self.registry.product(self.job_id, step.product)
         if goods is None:
             raise LookupError(f"{self.step.product} came before {step.product} was made")
         self.made_of[step.product] = goods["attempt"]

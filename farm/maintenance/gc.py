@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Literal
 
 from farm.engine import journal, scratch
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST, LAST, NOTIFY, Step, following
 from farm.job import JobStatus
 from farm.store import Store, keys
@@ -34,73 +34,73 @@ class Waste:
     remove: Callable[[], None]
 
 
-def waste(place: Place) -> Iterator[Waste]:
+def waste(ctx: Context) -> Iterator[Waste]:
     """All that can go; what is removed in between is not found again."""
-    for job_id, names in journal.jobs(place.store):
-        if place.registry.knows(job_id):
-            yield from _of_job(place, place.registry.job(job_id), names)
+    for job_id, names in journal.jobs(ctx.store):
+        if ctx.registry.knows(job_id):
+            yield from _of_job(ctx, ctx.registry.job(job_id), names)
         elif keys.request(job_id) not in names:  # what is left of an expired job, for without a request none comes back
-            yield _objects(place.store, "expired", keys.job(job_id), names)
+            yield _objects(ctx.store, "expired", keys.job(job_id), names)
     for folder in scratch.abandoned():
         yield Waste("abandoned", str(folder), 1, scratch.size(folder), partial(scratch.remove, folder))
 
 
-def _of_job(place: Place, status: JobStatus, names: list[str]) -> Iterator[Waste]:
-    settings, since_s = place.settings, max(0.0, place.registry.ledger.now() - status.updated_at)
+def _of_job(ctx: Context, status: JobStatus, names: list[str]) -> Iterator[Waste]:
+    settings, since_s = ctx.settings, max(0.0, ctx.registry.ledger.now() - status.updated_at)
     goes_on = keys.end(status.job_id) not in names  # or nobody has written down yet how it ended
-    if goes_on or journal.untold(place, status.job_id):
-        yield from _overtaken(place, status.job_id, names)
+    if goes_on or journal.untold(ctx, status.job_id):
+        yield from _overtaken(ctx, status.job_id, names)
     elif settings.keep_jobs_s is not None and since_s >= settings.keep_jobs_s:
-        yield _expired(place, status.job_id, names)
+        yield _expired(ctx, status.job_id, names)
     elif since_s >= settings.keep_intermediates_s:
-        yield from _intermediates(place, status.job_id, names)
+        yield from _intermediates(ctx, status.job_id, names)
     else:
-        yield from _overtaken(place, status.job_id, names)
+        yield from _overtaken(ctx, status.job_id, names)
 
 
-def _overtaken(place: Place, job_id: str, names: list[str]) -> Iterator[Waste]:
+def _overtaken(ctx: Context, job_id: str, names: list[str]) -> Iterator[Waste]:
     """Each attempt at a product that another attempt made."""
     for attempt, written in groupby(names, key=keys.attempt_of):
-        if attempt and place.registry.overtaken(job_id, *attempt):
+        if attempt and ctx.registry.overtaken(job_id, *attempt):
             # What makes an attempt complete goes first, or half of it could be taken for all.
             doomed = sorted(written, key=lambda key: not key.endswith(f"/{keys.GOODS}"))
-            yield _objects(place.store, "overtaken", keys.attempt(job_id, *attempt, ""), doomed)
+            yield _objects(ctx.store, "overtaken", keys.attempt(job_id, *attempt, ""), doomed)
 
 
-def _intermediates(place: Place, job_id: str, names: list[str]) -> Iterator[Waste]:
+def _intermediates(ctx: Context, job_id: str, names: list[str]) -> Iterator[Waste]:
     """All of a job that has ended but its request, its end, its video and what became of its webhook; the playlist,
     which names the rest, first.
     """
-    kept = {keys.request(job_id), keys.end(job_id), *(key for key in names if _stays(place, job_id, key))}
+    kept = {keys.request(job_id), keys.end(job_id), *(key for key in names if _stays(ctx, job_id, key))}
     doomed = sorted(set(names) - kept, key=lambda key: (key != keys.playlist(job_id), key))
     if doomed:
-        yield _objects(place.store, "intermediate", keys.job(job_id), doomed)
+        yield _objects(ctx.store, "intermediate", keys.job(job_id), doomed)
 
 
-def _expired(place: Place, job_id: str, names: list[str]) -> Waste:
+def _expired(ctx: Context, job_id: str, names: list[str]) -> Waste:
     """A whole job. Its end goes last: as long as that is there, the job neither comes back nor is forgotten half."""
-    found = _objects(place.store, "expired", keys.job(job_id), names)
-    products = list(_products(place, job_id))[::-1]  # backwards, for `embed` tells how many there are
+    found = _objects(ctx.store, "expired", keys.job(job_id), names)
+    products = list(_products(ctx, job_id))[::-1]  # backwards, for `embed` tells how many there are
 
     def remove() -> None:
         for key in names:
             if key != keys.end(job_id):
-                place.store.delete(key)
-        place.registry.forget(job_id, products)
-        place.store.delete(keys.end(job_id))
+                ctx.store.delete(key)
+        ctx.registry.forget(job_id, products)
+        ctx.store.delete(keys.end(job_id))
 
     return replace(found, remove=remove)
 
 
-def _stays(place: Place, job_id: str, key: str) -> bool:
+def _stays(ctx: Context, job_id: str, key: str) -> bool:
     """Whether a key is of the video, or of the word that its webhook was called: else it would be called again."""
     attempt = keys.attempt_of(key)
     staying = (LAST.product, NOTIFY.product)
-    return bool(attempt and attempt.product in staying and not place.registry.overtaken(job_id, *attempt))
+    return bool(attempt and attempt.product in staying and not ctx.registry.overtaken(job_id, *attempt))
 
 
-def _products(place: Place, job_id: str) -> Iterator[str]:
-    chunks = (place.registry.product(job_id, "embed") or {}).get("chunks", 1)
+def _products(ctx: Context, job_id: str) -> Iterator[str]:
+    chunks = (ctx.registry.product(job_id, "embed") or {}).get("chunks", 1)
     step: Step | None = FIRST
     while step:
         yield step.product

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from farm.engine import journal
 from farm.engine.attempt import due
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST, LAST, NOTIFY, Step, following
 from farm.job import JobRequest, JobStatus
 from farm.registry import queued
@@ -31,58 +31,56 @@ class Recovered:
     """What is the caller's to send now."""
 
 
-def recover(place: Place, job_id: str, names: Iterable[str]) -> Recovered:
+def recover(ctx: Context, job_id: str, names: Iterable[str]) -> Recovered:
     """Enters a job of which the store holds these keys, unless the registry knows it.
 
     The job itself is entered after all that belongs to it, so whoever is interrupted may begin again.
     """
-    if place.registry.knows(job_id):
+    if ctx.registry.knows(job_id):
         return Recovered(job_id, "known")
     try:
-        request, entered_at = journal.entry(place.store, job_id)
-        ended = journal.end(place.store, job_id)
+        request, entered_at = journal.entry(ctx.store, job_id)
+        ended = journal.end(ctx.store, job_id)
     except (KeyError, TypeError, ValueError) as error:
         return Recovered(job_id, "unreadable", reason=f"{type(error).__name__}: {error}".splitlines()[0])
     if request.idempotency_key:
-        place.registry.claim(request.idempotency_key, job_id)
+        ctx.registry.claim(request.idempotency_key, job_id)
     if ended:
-        return _restore_ended(place, ended, request, names)
-    return _restore_live(place, job_id, entered_at, request, names)
+        return _restore_ended(ctx, ended, request, names)
+    return _restore_live(ctx, job_id, entered_at, request, names)
 
 
-def _restore_ended(place: Place, ended: JobStatus, request: JobRequest, names: Iterable[str]) -> Recovered:
+def _restore_ended(ctx: Context, ended: JobStatus, request: JobRequest, names: Iterable[str]) -> Recovered:
     """Enters a job that had ended, with its video and with what is left of its other products."""
     job_id, names = ended.job_id, list(names)
-    made = {**_last(place, job_id, names, LAST), **journal.made(place.store, job_id, names)}
-    told = _last(place, job_id, names, NOTIFY)
-    _remember(place, job_id, {**made, **told})
+    made = {**_last(ctx, job_id, names, LAST), **journal.made(ctx.store, job_id, names)}
+    told = _last(ctx, job_id, names, NOTIFY)
+    _remember(ctx, job_id, {**made, **told})
     untold = bool(request.webhook) and not told
     if untold:
-        _fence_off(place, job_id, {NOTIFY.product})
-    place.registry.restore(ended, request, untold=untold)
-    return Recovered(
-        job_id, "had ended", reason=ended.state, kept=len(made), step=due(place, job_id) if untold else None
-    )
+        _fence_off(ctx, job_id, {NOTIFY.product})
+    ctx.registry.restore(ended, request, untold=untold)
+    return Recovered(job_id, "had ended", reason=ended.state, kept=len(made), step=due(ctx, job_id) if untold else None)
 
 
-def _last(place: Place, job_id: str, names: Iterable[str], step: Step) -> Made:
+def _last(ctx: Context, job_id: str, names: Iterable[str], step: Step) -> Made:
     """The goods of the last complete attempt at a step."""
     last = [attempt for attempt in journal.complete(names) if attempt.product == step.product][:1]
-    return {attempt: journal.goods(place.store, job_id, attempt) for attempt in last}
+    return {attempt: journal.goods(ctx.store, job_id, attempt) for attempt in last}
 
 
-def _restore_live(place: Place, job_id: str, entered_at: float, request: JobRequest, names: Iterable[str]) -> Recovered:
+def _restore_live(ctx: Context, job_id: str, entered_at: float, request: JobRequest, names: Iterable[str]) -> Recovered:
     """Enters a job that goes on behind its furthest product."""
     names = list(names)
-    made = journal.made(place.store, job_id, names)
+    made = journal.made(ctx.store, job_id, names)
     furthest, after = next(iter(made), None), _after(made)
-    _remember(place, job_id, made)
+    _remember(ctx, job_id, made)
     begun = {attempt.product for attempt in journal.attempts(names)} | ({after.product} if after else set())
-    _fence_off(place, job_id, begun - {attempt.product for attempt in made})
-    place.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.product)
-    step = due(place, job_id)
+    _fence_off(ctx, job_id, begun - {attempt.product for attempt in made})
+    ctx.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.product)
+    step = due(ctx, job_id)
     if after is None:
-        return Recovered(job_id, "had ended", reason=place.registry.job(job_id).state, kept=len(made), step=step)
+        return Recovered(job_id, "had ended", reason=ctx.registry.job(job_id).state, kept=len(made), step=step)
     return Recovered(job_id, "goes on", reason=after.product, kept=len(made), step=step)
 
 
@@ -94,15 +92,15 @@ def _after(made: Made) -> Step | None:
     return following(Step.making(next(iter(made)).product), chunks=chunks)
 
 
-def _remember(place: Place, job_id: str, made: Made) -> None:
+def _remember(ctx: Context, job_id: str, made: Made) -> None:
     for attempt, goods in made.items():
-        place.registry.remember(job_id, attempt.product, fence=attempt.number, goods=goods)
+        ctx.registry.remember(job_id, attempt.product, fence=attempt.number, goods=goods)
 
 
-def _fence_off(place: Place, job_id: str, products: set[str]) -> None:
+def _fence_off(ctx: Context, job_id: str, products: set[str]) -> None:
     """Gives products a fence that no attempt has had, for workers of before may still be at them.
 
     The milliseconds since 1970 are one: attempts are counted up from 1, or from the milliseconds of an earlier time.
     """
     for product in products:
-        place.registry.remember(job_id, product, fence=round(1000 * place.registry.ledger.now()))
+        ctx.registry.remember(job_id, product, fence=round(1000 * ctx.registry.ledger.now()))

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from celery import Celery, Signature, chain
 
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import NOTIFY, Step, following
 from farm.queue.app import DESKS, PRIORITIES
 
 
-def tickets(app: Celery, place: Place, job_id: str, way: Sequence[Step]) -> list[Signature]:
+def tickets(app: Celery, ctx: Context, job_id: str, way: Sequence[Step]) -> list[Signature]:
     """A message for each step."""
-    rings = place.registry.rings(job_id, [step.product for step in way])
-    asked = place.registry.request(job_id).priority
-    known = place.registry.product(job_id, "embed") if way[0].station == "generate" else None
+    rings = ctx.registry.rings(job_id, [step.product for step in way])
+    asked = ctx.registry.request(job_id).priority
+    known = ctx.registry.product(job_id, "embed") if way[0].station == "generate" else None
     chunks = (known or {}).get("chunks")
     return [
         # A receiver that never answers must not hold up the steps of jobs that have not ended.
@@ -52,9 +52,9 @@ def _shown(job_id: str, step: Step, chunks: int | None) -> str:
     return f"job {job_id}, chunk {step.chunk + 1}" + (f" of {chunks}" if chunks else "")
 
 
-def send(app: Celery, place: Place, job_id: str, step: Step) -> None:
+def send(app: Celery, ctx: Context, job_id: str, step: Step) -> None:
     """Sends the chain from a step to the end; there is one `generate` in it, and each chunk puts the next one in."""
     way = [step]
     while (after := following(way[-1], chunks=way[-1].chunk + 1)) is not None:
         way.append(after)
-    chain(*tickets(app, place, job_id, way)).apply_async()
+    chain(*tickets(app, ctx, job_id, way)).apply_async()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farm.engine.route import Step
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
 from farm.media import scenes
 from farm.media.audio import speech
@@ -25,39 +25,39 @@ if TYPE_CHECKING:
     from farm.model.audio import AudioEncoder
 
 
-def embed(work: Work) -> dict[str, Any]:
+def embed(ctx: StepContext) -> dict[str, Any]:
     """What the keys of each speaker's `embeddings` begin with, their `rows`; of the video the `sound`, whole, and its
     `track`, in pieces for the chunks, `frames`, `chunks`, `cuts`; `warnings`.
     """
-    work.report("embeddings_started")
-    with work.timed("embedding"):
-        sounds = work.goods(Step("download"))["sounds"]
-        paths = [work.fetch(key, f"sound-{speaker}") for speaker, key in enumerate(sounds)]
-        voices = _voices(work, paths)
+    ctx.report("embeddings_started")
+    with ctx.timed("embedding"):
+        sounds = ctx.goods(Step("download"))["sounds"]
+        paths = [ctx.fetch(key, f"sound-{speaker}") for speaker, key in enumerate(sounds)]
+        voices = _voices(ctx, paths)
         heard = frames_of(len(voices[0]))
-        frames = min(heard, longest(work))
-        padded = [_padded(voice, work.request.frame_num) for voice in voices]
-        embeddings = [_embedding(work, voice) for voice in padded]
-        sound = _mixed(work, paths, frames) if len(paths) > 1 else sounds[0]
-    with work.timed("preprocess"):
-        cuts = _cuts(work, frames)
-        plan = Plan(frames, work.request.frame_num, work.request.motion_frame, cuts)
-        track = soundtrack.lay(work, work.fetch(sound, "sound"), plan)
-    work.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
+        frames = min(heard, longest(ctx))
+        padded = [_padded(voice, ctx.request.frame_num) for voice in voices]
+        embeddings = [_embedding(ctx, voice) for voice in padded]
+        sound = _mixed(ctx, paths, frames) if len(paths) > 1 else sounds[0]
+    with ctx.timed("preprocess"):
+        cuts = _cuts(ctx, frames)
+        plan = Plan(frames, ctx.request.frame_num, ctx.request.motion_frame, cuts)
+        track = soundtrack.lay(ctx, ctx.fetch(sound, "sound"), plan)
+    ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
     facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": plan.chunks, "cuts": cuts}
-    warnings = _warnings(work, heard, frames)
+    warnings = _warnings(ctx, heard, frames)
     return {"embeddings": embeddings, "sound": sound, "track": track, **facts, "warnings": warnings}
 
 
-def longest(work: Work) -> int:
+def longest(ctx: StepContext) -> int:
     """The most frames that the request allows."""
-    return work.request.frame_num if work.request.mode == "clip" else work.request.max_frame_num
+    return ctx.request.frame_num if ctx.request.mode == "clip" else ctx.request.max_frame_num
 
 
-def _voices(work: Work, paths: list[Path]) -> Sequence[NDArray[np.float32]]:
+def _voices(ctx: StepContext, paths: list[Path]) -> Sequence[NDArray[np.float32]]:
     """What each speaker says, each as loud as the other, as tracks of one length."""
     voices = [_voice(path, f"cond_audio.person{person}") for person, path in enumerate(paths, start=1)]
-    return tracks(voices[0], voices[1], in_turn=_in_turn(work)) if len(voices) > 1 else voices
+    return tracks(voices[0], voices[1], in_turn=_in_turn(ctx)) if len(voices) > 1 else voices
 
 
 def _voice(path: Path, field: str) -> NDArray[np.float32]:
@@ -67,23 +67,23 @@ def _voice(path: Path, field: str) -> NDArray[np.float32]:
     return samples
 
 
-def _mixed(work: Work, paths: list[Path], frames: int) -> str:
+def _mixed(ctx: StepContext, paths: list[Path], frames: int) -> str:
     """The store key of what two speakers' recordings sound like in a video of so many frames."""
-    out = work.scratch / "sound.wav"
-    mix(paths[0], paths[1], out, in_turn=_in_turn(work), seconds=frames / FPS)
-    return work.put(out, out.name)
+    out = ctx.scratch / "sound.wav"
+    mix(paths[0], paths[1], out, in_turn=_in_turn(ctx), seconds=frames / FPS)
+    return ctx.put(out, out.name)
 
 
-def _in_turn(work: Work) -> bool:
+def _in_turn(ctx: StepContext) -> bool:
     """Whether one recording follows the other; spoken turns wait for each other already."""
-    return work.request.tts_audio is None and work.request.audio_type == "add"
+    return ctx.request.tts_audio is None and ctx.request.audio_type == "add"
 
 
-def _cuts(work: Work, frames: int) -> tuple[int, ...]:
+def _cuts(ctx: StepContext, frames: int) -> tuple[int, ...]:
     """The frames with which new scenes of the source begin, if the request wants them apart."""
-    if not work.request.scene_seg:
+    if not ctx.request.scene_seg:
         return ()
-    source = work.fetch(work.goods(Step("download"))["visual"], "visual")
+    source = ctx.fetch(ctx.goods(Step("download"))["visual"], "visual")
     return joined(scenes.cuts(source, frames=frames), frames)
 
 
@@ -93,16 +93,16 @@ def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]
     return np.pad(samples, (0, missing)) if missing > 0 else samples
 
 
-def _embedding(work: Work, samples: NDArray[np.float32]) -> str:
+def _embedding(ctx: StepContext, samples: NDArray[np.float32]) -> str:
     from farm.model.checkpoints import ready
 
-    work.make_way()
-    folder = ready(preset(work.settings.preset), work.settings.weights_folder)
+    ctx.make_way()
+    folder = ready(preset(ctx.settings.preset), ctx.settings.weights_folder)
     encoder = _encoder(folder)
     voice = encoder.listen(samples)
     make = partial(encoder.rows, voice)
     content = samples.data.cast("B")
-    return laid(work, "voice", folder / "audio_encoder", content, stretches=voice.stretches(), make=make)
+    return laid(ctx, "voice", folder / "audio_encoder", content, stretches=voice.stretches(), make=make)
 
 
 @cache
@@ -112,11 +112,11 @@ def _encoder(folder: Path) -> AudioEncoder:
     return load_audio_encoder(folder)
 
 
-def _warnings(work: Work, heard: int, frames: int) -> list[str]:
+def _warnings(ctx: StepContext, heard: int, frames: int) -> list[str]:
     said = []
     if frames < heard:
-        cap = "mode streaming makes all of it" if work.request.mode == "clip" else "max_frame_num is the cap"
+        cap = "mode streaming makes all of it" if ctx.request.mode == "clip" else "max_frame_num is the cap"
         said.append(f"the voice lasts {heard / FPS:.2f} s, the video ends after {frames / FPS:.2f} s ({cap})")
-    if work.request.bbox and work.request.speakers == 1:
+    if ctx.request.bbox and ctx.request.speakers == 1:
         said.append("bbox changes nothing: the model asks for places only where two people speak")
     return said

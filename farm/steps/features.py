@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.store import keys
 
 if TYPE_CHECKING:
@@ -21,18 +21,18 @@ PIECE = 250
 """Rows of an object, ten seconds of video: an hour is neither read for each chunk nor ten thousand objects."""
 
 
-def remembered(work: Work, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]) -> str:
+def remembered(ctx: StepContext, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]) -> str:
     """The key of a safetensors file with the tensor `features`, which is made only if no job made it before."""
     from safetensors.torch import save
 
     key = keys.shared(kind, fingerprint(encoder), content)
-    if work.store.size(key) is None:
-        work.store.put(key, save({"features": make().contiguous()}))
+    if ctx.store.size(key) is None:
+        ctx.store.put(key, save({"features": make().contiguous()}))
     return key
 
 
 def laid(
-    work: Work,
+    ctx: StepContext,
     kind: str,
     encoder: Path,
     content: bytes | memoryview,
@@ -49,24 +49,24 @@ def laid(
     from safetensors.torch import save
 
     folder = keys.shared(kind, fingerprint(encoder), content)
-    there = set(work.store.keys(f"{folder}/"))
+    there = set(ctx.store.keys(f"{folder}/"))
     for stretch in stretches:
         names = [keys.piece(folder, first // PIECE) for first in stretch[::PIECE]]
         if there.issuperset(names):
             continue
-        work.make_way()
+        ctx.make_way()
         for name, rows in zip(names, torch.split(make(stretch).contiguous(), PIECE), strict=True):
-            work.store.put(name, save({"features": rows}))
+            ctx.store.put(name, save({"features": rows}))
     return folder
 
 
-def rows_of(work: Work, folder: str, rows: Sequence[int]) -> Tensor:
+def rows_of(ctx: StepContext, folder: str, rows: Sequence[int]) -> Tensor:
     """Some rows of a recording, in their order; no more is read than the pieces that hold them."""
     import torch
     from safetensors.torch import load
 
     pieces = range(min(rows) // PIECE, max(rows) // PIECE + 1)
-    held = torch.cat([load(work.store.get(keys.piece(folder, piece)))["features"] for piece in pieces])
+    held = torch.cat([load(ctx.store.get(keys.piece(folder, piece)))["features"] for piece in pieces])
     return held[torch.tensor(rows) - pieces.start * PIECE]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm.engine.playlist import watchable
 from farm.engine.route import Step
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.job import JobRequest
 from farm.logs import log
 from farm.media.fragment import fragment
@@ -34,38 +34,36 @@ if TYPE_CHECKING:
     from farm.model.speakers import Box
 
 
-def generate(work: Work) -> dict[str, Any]:
+def generate(ctx: StepContext) -> dict[str, Any]:
     """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`.
 
     The first chunk's goods tell what was left open as it was `used`, for all of them.
     """
-    pipeline = _warm(work)
-    facts = work.goods(Step("embed"))
-    plan = Plan(facts["frames"], work.request.frame_num, work.request.motion_frame, tuple(facts["cuts"]))
-    chunk = plan.chunk(work.step.chunk)
-    progress = Progress(work, plan.chunks)
-    drawn = sampling(work.request, pipeline.preset, work.settings)
-    used = as_used(work.request, drawn, work.settings, pipeline.attention)
-    with work.timed("preprocess"):
-        condition, condition_key = _condition(work, pipeline, chunk)
-        text, negative_text = (
-            _text(work, pipeline, prompt) for prompt in (work.request.prompt, used["negative_prompt"])
-        )
-        audio = _audio(work, facts, chunk)
+    pipeline = _warm(ctx)
+    facts = ctx.goods(Step("embed"))
+    plan = Plan(facts["frames"], ctx.request.frame_num, ctx.request.motion_frame, tuple(facts["cuts"]))
+    chunk = plan.chunk(ctx.step.chunk)
+    progress = Progress(ctx, plan.chunks)
+    drawn = sampling(ctx.request, pipeline.preset, ctx.settings)
+    used = as_used(ctx.request, drawn, ctx.settings, pipeline.attention)
+    with ctx.timed("preprocess"):
+        condition, condition_key = _condition(ctx, pipeline, chunk)
+        text, negative_text = (_text(ctx, pipeline, prompt) for prompt in (ctx.request.prompt, used["negative_prompt"]))
+        audio = _audio(ctx, facts, chunk)
     frames, tail = pipeline.chunk(
         chunk,
         condition=condition,
         text=text,
         negative_text=negative_text,
         audio=audio,
-        tail=_tail_before(work, chunk),
+        tail=_tail_before(ctx, chunk),
         sampling=drawn,
         report=progress.report,
     )
-    work.timings.update(progress.timings())
-    goods = {**_segment(work, plan, chunk, frames), "condition": condition_key}
+    ctx.timings.update(progress.timings())
+    goods = {**_segment(ctx, plan, chunk, frames), "condition": condition_key}
     told = {} if chunk.index else {"used": used}
-    return {**goods, **told, "tail": None if chunk.last else _save(work, tail, "tail.safetensors")}
+    return {**goods, **told, "tail": None if chunk.last else _save(ctx, tail, "tail.safetensors")}
 
 
 @cache
@@ -95,15 +93,15 @@ def warm_pipeline(settings: Settings) -> Pipeline:
     return pipeline
 
 
-def _warm(work: Work) -> Pipeline:
+def _warm(ctx: StepContext) -> Pipeline:
     """The loaded model as the job wants it; the first chunk of a job tells about the loading."""
-    tell = work.report if work.step.chunk == 0 else _silence
+    tell = ctx.report if ctx.step.chunk == 0 else _silence
     tell("pipeline_warm_started")
-    with work.timed("cold_start"):
+    with ctx.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
-    wanted = variant(work.request, work.settings)
-    with work.timed("load"):
-        pipeline = warm_pipeline(work.settings)
+    wanted = variant(ctx.request, ctx.settings)
+    with ctx.timed("load"):
+        pipeline = warm_pipeline(ctx.settings)
         if pipeline.become(wanted):
             log("model_switched", variant=str(wanted))
     tell("pipeline_warm_ok")
@@ -123,28 +121,28 @@ def _device(settings: Settings) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _text(work: Work, pipeline: Pipeline, prompt: str) -> Tensor:
+def _text(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     """Features [tokens, text_dim] of a prompt, encoded once for all jobs."""
-    folder = pipeline.preset.folder(work.settings.weights_folder) / "text_encoder"
-    key = remembered(work, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
-    return _load(work, key)["features"]
+    folder = pipeline.preset.folder(ctx.settings.weights_folder) / "text_encoder"
+    key = remembered(ctx, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
+    return _load(ctx, key)["features"]
 
 
-def _condition(work: Work, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
+def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
     """What the model sees of the source, and its store key if later chunks need it.
 
     Of a picture it is always the same; of a video it is the frame where the chunk begins.
     """
     from farm.model.pipeline import Condition
 
-    source = work.goods(Step("download"))
+    source = ctx.goods(Step("download"))
     if source["kind"] == "image" and chunk.index > 0:
-        key = work.goods(Step("generate", 0))["condition"]
-        return Condition.from_tensors(_load(work, key)), key
-    frame = source_frame(work.fetch(source["visual"], "visual"), source["kind"], chunk)
-    request = work.request
+        key = ctx.goods(Step("generate", 0))["condition"]
+        return Condition.from_tensors(_load(ctx, key)), key
+    frame = source_frame(ctx.fetch(source["visual"], "visual"), source["kind"], chunk)
+    request = ctx.request
     condition = pipeline.condition(frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request))
-    return condition, _save(work, condition, "condition.safetensors") if source["kind"] == "image" else None
+    return condition, _save(ctx, condition, "condition.safetensors") if source["kind"] == "image" else None
 
 
 def boxes(request: JobRequest) -> list[Box]:
@@ -160,31 +158,31 @@ def source_frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
     return read_picture(path) if kind == "image" else read_frame(path, chunk.start / FPS)
 
 
-def _audio(work: Work, facts: dict[str, Any], chunk: Chunk) -> Tensor:
+def _audio(ctx: StepContext, facts: dict[str, Any], chunk: Chunk) -> Tensor:
     """The rows [S, frame_num + 4, layers, dim] that the chunk hears."""
     import torch
 
     rows = audio_rows(chunk, facts["rows"])
-    return torch.stack([rows_of(work, folder, rows) for folder in facts["embeddings"]])
+    return torch.stack([rows_of(ctx, folder, rows) for folder in facts["embeddings"]])
 
 
-def _tail_before(work: Work, chunk: Chunk) -> Tail | None:
+def _tail_before(ctx: StepContext, chunk: Chunk) -> Tail | None:
     from farm.model.pipeline import Tail
 
     if chunk.index == 0:
         return None
-    tail = Tail.from_tensors(_load(work, work.goods(Step("generate", chunk.index - 1))["tail"]))
+    tail = Tail.from_tensors(_load(ctx, ctx.goods(Step("generate", chunk.index - 1))["tail"]))
     return tail if chunk.overlap else tail.cut()
 
 
-def _segment(work: Work, plan: Plan, chunk: Chunk, frames: Tensor) -> dict[str, Any]:
+def _segment(ctx: StepContext, plan: Plan, chunk: Chunk, frames: Tensor) -> dict[str, Any]:
     """The frames with their sound as a player takes them."""
-    pictures = work.scratch / "pictures.mp4"
-    with work.timed("encode"):
+    pictures = ctx.scratch / "pictures.mp4"
+    with ctx.timed("encode"):
         write_segment(pictures, _pixels(frames))
-        sound = soundtrack.heard(work, plan, chunk)
+        sound = soundtrack.heard(ctx, plan, chunk)
         init, segment = fragment(pictures, sound, index=chunk.index, first=chunk.first)
-    return watchable(work, init, segment, frames=chunk.keep)
+    return watchable(ctx, init, segment, frames=chunk.keep)
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:
@@ -195,13 +193,13 @@ def _pixels(frames: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _save(work: Work, tensors: Condition | Tail, name: str) -> str:
+def _save(ctx: StepContext, tensors: Condition | Tail, name: str) -> str:
     from safetensors.torch import save
 
-    return work.put(save(tensors.to_tensors()), name)
+    return ctx.put(save(tensors.to_tensors()), name)
 
 
-def _load(work: Work, key: str) -> dict[str, Tensor]:
+def _load(ctx: StepContext, key: str) -> dict[str, Tensor]:
     from safetensors.torch import load
 
-    return load(work.store.get(key))
+    return load(ctx.store.get(key))

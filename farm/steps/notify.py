@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from farm.engine.step_context import Later, Work
+from farm.engine.step_context import Later, StepContext
 from farm.logs import log
 from farm.net.guard import Failure
 from farm.net.signing import sign
@@ -15,25 +15,25 @@ GONE = 410
 """The answer of a receiver that wants no more of this."""
 
 
-def notify(work: Work) -> dict[str, Any]:
+def notify(ctx: StepContext) -> dict[str, Any]:
     """`outcome`, which is `delivered` or `given up`, how many `tries` it took, and the `reason`.
 
     Raises Later as long as another try is due.
     """
-    tries, pauses_s = work.lease.attempts, work.settings.webhook_pauses_s
+    tries, pauses_s = ctx.lease.attempts, ctx.settings.webhook_pauses_s
     if tries > len(pauses_s) + 1:
-        return _over(work, "given up", "the workers died that should call it")
+        return _over(ctx, "given up", "the workers died that should call it")
     try:
-        with work.timed("call"):
-            status = _call(work)
+        with ctx.timed("call"):
+            status = _call(ctx)
     except Failure as failure:
         status, reason = None, str(failure)
     else:
         reason = f"answered {status}"
     if status and 200 <= status < 300:
-        return _over(work, "delivered", reason)
+        return _over(ctx, "delivered", reason)
     if status == GONE or tries > len(pauses_s):
-        return _over(work, "given up", reason)
+        return _over(ctx, "given up", reason)
     raise Later(reason, after_s=pauses_s[tries - 1])
 
 
@@ -42,18 +42,18 @@ def message_id(job_id: str) -> str:
     return f"msg_{job_id}"
 
 
-def _call(work: Work) -> int:
+def _call(ctx: StepContext) -> int:
     """The status that the receiver answers with; raises Failure."""
-    settings, registry = work.settings, work.place.registry
-    result = registry.job(work.job_id).result
-    if not (settings.webhook_secret and work.request.webhook and result):
+    settings, registry = ctx.settings, ctx.registry
+    result = registry.job(ctx.job_id).result
+    if not (settings.webhook_secret and ctx.request.webhook and result):
         raise Failure("FARM_WEBHOOK_SECRET is not set where this worker runs")
     body = result.model_dump_json().encode()
     # The broker's clock: receivers refuse what is five minutes off.
     now_s = int(registry.ledger.now())
-    proof = sign(body, message_id=message_id(work.job_id), at_s=now_s, secrets=settings.webhook_secret)
+    proof = sign(body, message_id=message_id(ctx.job_id), at_s=now_s, secrets=settings.webhook_secret)
     return post(
-        work.request.webhook,
+        ctx.request.webhook,
         body,
         {"Content-Type": "application/json", **proof},
         timeout_s=settings.webhook_timeout_s,
@@ -62,7 +62,7 @@ def _call(work: Work) -> int:
     )
 
 
-def _over(work: Work, outcome: str, reason: str) -> dict[str, Any]:
+def _over(ctx: StepContext, outcome: str, reason: str) -> dict[str, Any]:
     level = logging.INFO if outcome == "delivered" else logging.WARNING
-    log(f"webhook_{outcome.replace(' ', '_')}", job_id=work.job_id, level=level, reason=reason)
-    return {"outcome": outcome, "tries": work.lease.attempts, "reason": reason}
+    log(f"webhook_{outcome.replace(' ', '_')}", job_id=ctx.job_id, level=level, reason=reason)
+    return {"outcome": outcome, "tries": ctx.lease.attempts, "reason": reason}

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput, UploadFailed
 from farm.job import OutputConfig
 from farm.settings import Settings
@@ -29,31 +29,31 @@ def open_outlet(wanted: OutputConfig | None, settings: Settings) -> Store | None
     return None
 
 
-def handed_out(work: Work, outlet: Store | None, key: str, path: Path) -> str:
+def handed_out(ctx: StepContext, outlet: Store | None, key: str, path: Path) -> str:
     """The URL by which the caller finds a file that the store has: there, or in the outlet, to which it is copied."""
     if outlet is None:
-        return work.store.url(key)
-    name = f"{stem(work)}{path.suffix}"
+        return ctx.store.url(key)
+    name = f"{stem(ctx)}{path.suffix}"
     outlet.put(name, path)
     return outlet.url(name)
 
 
-def stem(work: Work) -> str:
+def stem(ctx: StepContext) -> str:
     """infitalk_{size}_{steps}_seed{seed}_{job_id}, which no other job's files are called."""
-    request = work.request
-    return f"infitalk_{request.size}_{request.sample_steps}_seed{request.base_seed}_{work.job_id}"
+    request = ctx.request
+    return f"infitalk_{request.size}_{request.sample_steps}_seed{request.base_seed}_{ctx.job_id}"
 
 
-def carried(work: Work, key: str, path: Path) -> str | None:
+def carried(ctx: StepContext, key: str, path: Path) -> str | None:
     """The video in base64 if the request wants it in its result; UploadFailed if it is too large for that."""
-    wanted, most = work.request.output_config, work.settings.output_inline_bytes
+    wanted, most = ctx.request.output_config, ctx.settings.output_inline_bytes
     if wanted is None or wanted.store != "inline":
         return None
     size = path.stat().st_size
     if size > most:
         raise UploadFailed(
             f"output_config.store: the video has {size} bytes; a result carries at most {most} "
-            f"(FARM_OUTPUT_INLINE_BYTES); it lies at {work.store.url(key)}",
+            f"(FARM_OUTPUT_INLINE_BYTES); it lies at {ctx.store.url(key)}",
             retryable=False,
         )
     return base64.b64encode(path.read_bytes()).decode()

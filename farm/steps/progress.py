@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.metrics import add
 
 FIRST_PCT, LAST_PCT = 20, 85
@@ -16,8 +16,8 @@ SAMPLING_SHARE = 0.8
 
 
 class Progress:
-    def __init__(self, work: Work, chunks: int) -> None:
-        self.work = work
+    def __init__(self, ctx: StepContext, chunks: int) -> None:
+        self.ctx = ctx
         self.chunks = chunks
         self.first: dict[str, float] = {}
         self.last: dict[str, float] = {}
@@ -32,10 +32,10 @@ class Progress:
         add("farm_gpu_busy_seconds_total", now - self.counted_at)
         self.counted_at = now
         if stage == "pre" or (stage == "sampling" and done < total):
-            self.work.make_way()
+            self.ctx.make_way()
         self.first.setdefault(stage, now)
         self.last[stage] = now
-        chunk = self.work.step.chunk
+        chunk = self.ctx.step.chunk
         before, part = {
             "pre": (0.0, 0.0),
             "sampling": (0.0, SAMPLING_SHARE),
@@ -48,7 +48,7 @@ class Progress:
         if share:
             details["eta_s"] = round((now - self.first["pre"]) / share * (self.chunks - chunk - share), 1)
         name = f"chunk_{chunk}_{stage}" + (f"_{100 * done // total}" if stage == "sampling" else "")
-        self.work.report(name, FIRST_PCT + (LAST_PCT - FIRST_PCT) * (chunk + share) / self.chunks, **details)
+        self.ctx.report(name, FIRST_PCT + (LAST_PCT - FIRST_PCT) * (chunk + share) / self.chunks, **details)
 
     def timings(self) -> dict[str, int]:
         """Milliseconds that sampling and decoding took."""

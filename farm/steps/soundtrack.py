@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from farm.engine.route import Step
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.media.aac import cut, first_packet, packets, write_track
 from farm.plan import Chunk, Plan
 
@@ -14,18 +14,18 @@ CHUNKS = 20
 """How many chunks share a piece, a minute or so: an hour is then neither read for each chunk nor a thousand objects."""
 
 
-def lay(work: Work, sound: Path, plan: Plan) -> list[str]:
+def lay(ctx: StepContext, sound: Path, plan: Plan) -> list[str]:
     """The store keys of the sound's pieces."""
-    track = work.scratch / "track.aac"
+    track = ctx.scratch / "track.aac"
     write_track(sound, track, frames=plan.frames)
     starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS)]
-    return [work.put(piece, f"track-{index:04d}.aac") for index, piece in enumerate(cut(track, starts))]
+    return [ctx.put(piece, f"track-{index:04d}.aac") for index, piece in enumerate(cut(track, starts))]
 
 
-def heard(work: Work, plan: Plan, chunk: Chunk) -> list[bytes]:
+def heard(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:
     """The packets that begin while a chunk is shown."""
     piece = chunk.index // CHUNKS
-    path = work.fetch(work.goods(Step("embed"))["track"][piece], "track.aac")
+    path = ctx.fetch(ctx.goods(Step("embed"))["track"][piece], "track.aac")
     before = first_packet(plan.chunk(piece * CHUNKS).first)
     begin, end = (first_packet(frame) - before for frame in (chunk.first, chunk.first + chunk.keep))
     return list(islice(packets(path), begin, end))

@@ -56,7 +56,7 @@ class Page:
             gr.Markdown("# Talking video\nA face and a voice in, a video out.")
             with gr.Row(equal_height=False):
                 with gr.Column():
-                    self.fields = {**inputs(), **advanced(form.usual(farm.place.settings.preset))}
+                    self.fields = {**inputs(), **advanced(form.usual(farm.context.settings.preset))}
                     self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
                     self.notice = gr.HTML(elem_id="notice")
                 with gr.Column():

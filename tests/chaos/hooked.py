@@ -54,8 +54,8 @@ def die_when_made() -> None:
     """After a chunk was made current, before its message is given up and the next one sent; once a job."""
     perform = tasks.base.perform
 
-    def deadly(place: Any, job_id: str, step: Any, **how: Any) -> Any:
-        after = perform(place, job_id, step, **how)
+    def deadly(ctx: Any, job_id: str, step: Any, **how: Any) -> Any:
+        after = perform(ctx, job_id, step, **how)
         if step.station == "generate" and step.chunk == 1 and once(job_id):
             die()
         return after

@@ -68,7 +68,7 @@ def lines(table: Path) -> list[dict[str, str]]:
 def steps(farm: Farm, job: JobStatus) -> list[str | None]:
     """What the registry knows of a small job's steps."""
     products = ("download", "embed", "generate-0000", "mux")
-    return farm.place.registry.ledger.get_all([f"product:{job.job_id}:{product}" for product in products])
+    return farm.context.registry.ledger.get_all([f"product:{job.job_id}:{product}" for product in products])
 
 
 def test_what_was_killed_halfway_is_gone_on_with_and_nothing_is_made_twice(

@@ -86,7 +86,7 @@ def test_a_running_denoise_step_stops_and_leaves_nothing(farm: Farm, small: Any,
     assert (job.status().state, job.status().result.error.code) == ("cancelled", "E_CANCELLED")
     assert [event.stage for event in job.events()][-1] == "cancelled"
     assert scratch(job) == []
-    assert farm.place.registry.product(job.id, "generate-0000") is None
+    assert farm.context.registry.product(job.id, "generate-0000") is None
     assert monitor.of(job) == {"download-a1": "SUCCESS", "embed-a1": "SUCCESS", "c0000-a1": "REVOKED"}
 
 
@@ -94,15 +94,15 @@ def test_a_job_that_waits_behind_another_never_starts(house: House, farm: Farm, 
     running = farm.submit({**small, "sample_steps": 1000})
     eventually(lambda: "_sampling_" in running.status().stage)
     queued = farm.submit(small)
-    eventually(lambda: farm.place.registry.product(queued.id, "embed"))
+    eventually(lambda: farm.context.registry.product(queued.id, "embed"))
 
     queued.cancel()
 
     assert queued.status().state == "cancelled"
     running.cancel()
     eventually(lambda: monitor.of(queued).get("c0000-a1") == "REVOKED", 10)
-    assert farm.place.registry.product(queued.id, "generate-0000") is None
-    assert farm.place.registry.at(queued.id) == "embed", "nobody took its chunk"
+    assert farm.context.registry.product(queued.id, "generate-0000") is None
+    assert farm.context.registry.at(queued.id) == "embed", "nobody took its chunk"
 
 
 def test_a_job_whose_worker_is_off_is_cancelled_at_once_and_stays_it(
@@ -110,13 +110,13 @@ def test_a_job_whose_worker_is_off_is_cancelled_at_once_and_stays_it(
 ) -> None:
     with gpu_worker_off(house):
         job = farm.submit(small)
-        eventually(lambda: farm.place.registry.product(job.id, "embed"))
+        eventually(lambda: farm.context.registry.product(job.id, "embed"))
         job.cancel()
         assert job.status().state == "cancelled"
 
     eventually(lambda: monitor.of(job).get("c0000-a1") == "REVOKED")
     assert job.status().state == "cancelled"
-    assert farm.place.registry.product(job.id, "generate-0000") is None
+    assert farm.context.registry.product(job.id, "generate-0000") is None
 
 
 def test_a_whole_batch_is_cancelled(house: House, farm: Farm, small: Any, monitor: Monitor) -> None:
@@ -128,7 +128,7 @@ def test_a_whole_batch_is_cancelled(house: House, farm: Farm, small: Any, monito
     farm.cancel([job.id for job in jobs], by="a test")
 
     assert {job.status().state for job in jobs} == {"cancelled"}
-    assert not {job.id for job in jobs} & set(farm.place.registry.live())
+    assert not {job.id for job in jobs} & set(farm.context.registry.live())
     eventually(lambda: waiting(house, jobs) == 0, 30)
     eventually(lambda: all("REVOKED" in monitor.of(job).values() for job in jobs), 10)
     assert not {"PENDING", "STARTED", "RECEIVED", "FAILURE"} & {at for job in jobs for at in monitor.of(job).values()}
@@ -141,9 +141,9 @@ def test_a_playlist_that_the_canceller_left_open_is_closed_by_the_reaper(farm: F
     eventually(lambda: job.status().stage.startswith("chunk_1_"))
     key = keys.playlist(job.id)
 
-    farm.place.registry.cancel(job.id, by="somebody who dies right after")
+    farm.context.registry.cancel(job.id, by="somebody who dies right after")
 
-    eventually(lambda: farm.place.store.get(key).endswith(b"#EXT-X-ENDLIST\n"), 10)
-    eventually(lambda: job.id not in farm.place.registry.live(), 10)
+    eventually(lambda: farm.context.store.get(key).endswith(b"#EXT-X-ENDLIST\n"), 10)
+    eventually(lambda: job.id not in farm.context.registry.live(), 10)
     time.sleep(0.5)
-    assert farm.place.store.get(key).count(b"ENDLIST") == 1
+    assert farm.context.store.get(key).count(b"ENDLIST") == 1

@@ -69,7 +69,7 @@ def shown(url: str, job_id: str) -> dict[str, dict[str, Any]]:
 def test_a_person_reads_there_which_chunk_of_which_job(farm: Farm, url: str, small: dict[str, Any]) -> None:
     job = farm.submit({**small, "prompt": "words that nobody else shall read"})
     job.result(timeout_s=120)
-    chunks = farm.place.registry.product(job.id, "embed")["chunks"]
+    chunks = farm.context.registry.product(job.id, "embed")["chunks"]
 
     tasks = eventually(lambda: (found := shown(url, job.id)).get("mux-a1", {}).get("state") == "SUCCESS" and found, 20)
 
@@ -107,12 +107,12 @@ def test_nobody_is_let_in_without_the_password(
 
 @pytest.mark.parametrize("page", ["/", "/tasks", "/broker"])
 def test_no_page_shows_the_brokers_password(farm: Farm, url: str, page: str) -> None:
-    password = farm.place.settings.broker_address.split("@")[0].rpartition(":")[2]
+    password = farm.context.settings.broker_address.split("@")[0].rpartition(":")[2]
     assert password.encode() not in get(url + page)
 
 
 def test_no_command_line_shows_a_password(farm: Farm, home: Path) -> None:
-    password = farm.place.settings.broker_address.split("@")[0].rpartition(":")[2]
+    password = farm.context.settings.broker_address.split("@")[0].rpartition(":")[2]
     commands = " ".join(left_behind(home))
     assert "celery -A tasks flower" in commands
     assert password not in commands

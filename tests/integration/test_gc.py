@@ -56,22 +56,22 @@ def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
     for child in children_of(house.children["gpu"].pid):
         os.kill(child, signal.SIGKILL)
     result = job.result(timeout_s=60)
-    eventually(lambda: farm.place.registry.live() == [])
+    eventually(lambda: farm.context.registry.live() == [])
     (left,) = scratch_folders(house)
     old = (left / LOCK).stat().st_mtime - YOUNG_S - 1
     os.utime(left / LOCK, (old, old))
 
     # When it is swept
-    stored = list(farm.place.store.keys(""))
+    stored = list(farm.context.store.keys(""))
     told = gc(house, "--dry-run")
-    assert list(farm.place.store.keys("")) == stored
+    assert list(farm.context.store.keys("")) == stored
     swept = gc(house)
 
     # Then the video is left
     assert told == swept
     assert [each["reason"] for each in swept] == ["intermediate", "abandoned"]
     kept = {artifact.url.rpartition("/")[2] for artifact in result.artifacts} | {keys.GOODS, "end.json", "request.json"}
-    assert {key.rpartition("/")[2] for key in farm.place.store.keys(f"jobs/{job.id}/")} == kept
+    assert {key.rpartition("/")[2] for key in farm.context.store.keys(f"jobs/{job.id}/")} == kept
     assert job.save(tmp_path / "video.mp4").stat().st_size == result.video.bytes
     assert scratch_folders(house) == []
     assert gc(house) == []

@@ -19,7 +19,7 @@ from tests.support.player import play, served
 
 
 def text(farm: Farm, job_id: str) -> str:
-    return farm.place.store.get(keys.playlist(job_id)).decode()
+    return farm.context.store.get(keys.playlist(job_id)).decode()
 
 
 def test_a_player_that_joins_at_the_first_chunk_sees_all_of_the_video(farm: Farm, small: Any) -> None:

@@ -23,7 +23,7 @@ Outcomes = dict[str, tuple[str, str]]
 
 
 def lose_everything(farm: Farm) -> None:
-    with redis.Redis.from_url(farm.place.settings.broker_address) as client:
+    with redis.Redis.from_url(farm.context.settings.broker_address) as client:
         client.flushall()
 
 
@@ -44,8 +44,8 @@ def frames(url: str) -> list[bytes]:
 
 def attempts(farm: Farm, job_id: str) -> list[str]:
     """Which attempts made the chunks that count."""
-    chunks = farm.place.registry.product(job_id, "embed")["chunks"]
-    segments = [farm.place.registry.product(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
+    chunks = farm.context.registry.product(job_id, "embed")["chunks"]
+    segments = [farm.context.registry.product(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
     return [key.split("/")[3] for key in segments]
 
 
@@ -57,7 +57,7 @@ def test_a_video_goes_on_from_its_last_finished_chunk_and_is_the_same(
     job = farm.submit(small)
     # A look now and then would miss what is over in no time.
     next(event for event in job.events() if event.stage.startswith(at))
-    kept = [key for key in farm.place.store.keys(f"jobs/{job.id}/generate-") if key.endswith(keys.GOODS)]
+    kept = [key for key in farm.context.store.keys(f"jobs/{job.id}/generate-") if key.endswith(keys.GOODS)]
 
     lose_everything(farm)
     outcomes = recover(house)
@@ -110,11 +110,11 @@ def test_recovering_a_farm_that_has_lost_nothing_disturbs_nobody(
 
 
 def test_a_job_whose_record_cannot_be_read_keeps_no_other_from_going_on(farm: Farm, small: dict[str, Any]) -> None:
-    registry = farm.place.registry
+    registry = farm.context.registry
     unreadable, waiting = "0" * 12, "1" * 12  # in the order of the reaper's round
     for job_id in (unreadable, waiting):
         registry.add(job_id, farm.upload(JobRequest.parse({**small, "max_frame_num": 21})))
-    with redis.Redis.from_url(farm.place.settings.broker_address) as client:
+    with redis.Redis.from_url(farm.context.settings.broker_address) as client:
         client.set(f"farm:job:{unreadable}", "{}")
 
     ended = farm.job(waiting).wait(timeout_s=60)

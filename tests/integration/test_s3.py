@@ -59,11 +59,11 @@ def test_the_video_of_a_job_on_s3_is_fetched_by_its_url(done: tuple[Farm, str, R
 def test_all_goods_of_a_job_on_s3_are_in_the_bucket_and_none_on_the_disk(done: tuple[Farm, str, Result]) -> None:
     farm, job_id, result = done
 
-    kept = list(farm.place.store.keys(f"jobs/{job_id}/"))
+    kept = list(farm.context.store.keys(f"jobs/{job_id}/"))
 
-    assert isinstance(farm.place.store, S3Store)
+    assert isinstance(farm.context.store, S3Store)
     assert sum(key.endswith("segment.m4s") for key in kept) == result.params["chunks"] > 1
-    assert not (farm.place.settings.folder / "store").exists()
+    assert not (farm.context.settings.folder / "store").exists()
 
 
 def test_a_job_on_s3_is_watched_by_signed_addresses_alone(done: tuple[Farm, str, Result]) -> None:
@@ -86,7 +86,7 @@ def test_a_job_on_s3_can_be_saved(done: tuple[Farm, str, Result], tmp_path: Path
 def test_no_log_holds_the_secret_of_the_store(done: tuple[Farm, str, Result]) -> None:
     farm, _, _ = done
 
-    logs = {log.name: log.read_text() for log in (farm.place.settings.folder / "logs").iterdir()}
+    logs = {log.name: log.read_text() for log in (farm.context.settings.folder / "logs").iterdir()}
 
     assert "step_made" in logs["gpu.log"]
     assert [name for name, text in logs.items() if SECRET_KEY in text] == []

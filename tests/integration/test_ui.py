@@ -170,7 +170,7 @@ def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm:
 
     expect(page.locator("#bar .job")).to_be_visible(timeout=SOON_MS)
     (status,) = farm.jobs(1)
-    boxes = farm.place.registry.request(status.job_id).bbox
+    boxes = farm.context.registry.request(status.job_id).bbox
     farm.job(status.job_id).cancel()
     assert boxes is not None
     assert boxes.person1 == pytest.approx((0.1 * width, 0.2 * height, 0.4 * width, 0.8 * height), abs=2)
@@ -178,7 +178,7 @@ def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm:
 
 
 def test_behind_a_password_nobody_else_sees_page_or_files(browser: Browser, farm: Farm) -> None:
-    guarded = farm.place.settings.model_copy(update={"ui_auth": "ann:secret"})
+    guarded = farm.context.settings.model_copy(update={"ui_auth": "ann:secret"})
     where = free_address()
     with open_page(Farm(settings=guarded), where):
         address = f"{where.url}/"

@@ -48,7 +48,7 @@ def farm(listening: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def delivered(farm: Farm, job: Job) -> bool:
     notice = job.webhook()
-    return notice is not None and notice.state == "delivered" and job.id not in farm.place.registry.live()
+    return notice is not None and notice.state == "delivered" and job.id not in farm.context.registry.live()
 
 
 def told(hook: Receiver) -> Any:
@@ -88,7 +88,7 @@ def test_a_call_outlives_a_broker_that_loses_everything(farm: Farm, hook: Receiv
     hook.then = 503
     job = farm.submit({**small, "cond_video": "data:image/png;base64,AAAA"}, webhook=hook.url)
     eventually(lambda: len(hook.calls) >= 2)
-    with redis.Redis.from_url(farm.place.settings.broker_address) as client:
+    with redis.Redis.from_url(farm.context.settings.broker_address) as client:
         client.flushall()
     hook.then = 204
     assert {found.outcome for found in farm.recover() if found.job_id == job.id} == {"had ended"}
@@ -101,8 +101,8 @@ def test_a_call_outlives_a_broker_that_loses_everything(farm: Farm, hook: Receiv
 def test_status_shows_what_became_of_the_call(farm: Farm, hook: Receiver, small: dict[str, Any]) -> None:
     hook.then = 410
     job = farm.submit({**small, "cond_video": "data:image/png;base64,AAAA"}, webhook=hook.url)
-    eventually(lambda: hook.calls and job.id not in farm.place.registry.live())
-    environ = {**os.environ, "FARM_BROKER_URL": farm.place.settings.broker_address}
+    eventually(lambda: hook.calls and job.id not in farm.context.registry.live())
+    environ = {**os.environ, "FARM_BROKER_URL": farm.context.settings.broker_address}
 
     command = [sys.executable, "-m", "farm", "status", job.id, "--json"]
     shown = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
@@ -112,7 +112,7 @@ def test_status_shows_what_became_of_the_call(farm: Farm, hook: Receiver, small:
 
 
 def test_no_log_holds_the_secret_of_webhooks(farm: Farm) -> None:
-    logs = {log.name: log.read_text() for log in (farm.place.settings.folder / "logs").iterdir()}
+    logs = {log.name: log.read_text() for log in (farm.context.settings.folder / "logs").iterdir()}
 
     assert "webhook_delivered" in logs["cpu.log"]
     assert [name for name, text in logs.items() if SECRET.removeprefix("whsec_") in text] == []

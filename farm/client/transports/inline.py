@@ -6,7 +6,7 @@ import threading
 import time
 
 from farm.engine.attempt import due, perform
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import Step
 from farm.errors import FarmError
 from farm.logs import log
@@ -16,16 +16,16 @@ LOOK_AGAIN_S = 0.2
 
 
 class InlineTransport:
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, ctx: Context) -> None:
+        self.context = ctx
 
     def send(self, job_id: str, step: Step) -> None:
         threading.Thread(target=self._run, args=(job_id, step), name=f"job-{job_id}", daemon=True).start()
 
     def _run(self, job_id: str, step: Step | None) -> None:
-        while not self.place.registry.job(job_id).ended:
+        while not self.context.registry.job(job_id).ended:
             try:
-                step = (perform(self.place, job_id, step) if step else None) or due(self.place, job_id)
+                step = (perform(self.context, job_id, step) if step else None) or due(self.context, job_id)
             except FarmError as error:
                 log("job_failed", job_id=job_id, code=error.code)
                 return

@@ -50,7 +50,7 @@ def farm(broker: str, tmp_path: Path) -> Farm:
 
 @pytest.fixture
 def run(farm: Farm) -> Run:
-    settings = farm.place.settings
+    settings = farm.context.settings
     environ = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": settings.broker_url, "COLUMNS": "200"}
 
     def call(*words: str, said: str | None = None, **more: str) -> Result:
@@ -61,7 +61,7 @@ def run(farm: Farm) -> Run:
 
 def request_of(farm: Farm, result: Result) -> JobRequest:
     assert (result.exit_code, result.stderr) == (0, "")
-    return farm.place.registry.request(result.stdout.strip())
+    return farm.context.registry.request(result.stdout.strip())
 
 
 def refused(result: Result, status: int = 2) -> str:
@@ -73,12 +73,12 @@ def refused(result: Result, status: int = 2) -> str:
 
 def failed(farm: Farm) -> str:
     job = farm.submit(GIVEN)
-    farm.place.registry.fail(job.id, DownloadFailed("cond_video: 404", retryable=False), at_stage="downloads_started")
+    farm.context.registry.fail(job.id, DownloadFailed("cond_video: 404", retryable=False), at_stage="downloads_started")
     return job.id
 
 
 def finished(farm: Farm) -> str:
-    job, registry, store = farm.submit(GIVEN), farm.place.registry, farm.place.store
+    job, registry, store = farm.submit(GIVEN), farm.context.registry, farm.context.store
     store.put("jobs/video.mp4", b"the video")
     lease = registry.take(job.id, "mux", lease_s=60, max_attempts=3)
     assert lease
@@ -236,13 +236,13 @@ def test_status_as_json_is_the_whole_of_it(run, farm):
 
 
 def test_status_says_what_became_of_the_webhook(run, farm):
-    knowing = Farm(settings=farm.place.settings.model_copy(update={"webhook_secret": (SECRET,)}))
+    knowing = Farm(settings=farm.context.settings.model_copy(update={"webhook_secret": (SECRET,)}))
     job = knowing.submit({**GIVEN, "webhook": "https://example.org/done"})
     assert "webhook" not in run("status", job.id).stdout
     job.cancel()
     assert run("status", job.id).stdout.splitlines()[-1] == "webhook: waiting, tried 0 times"
-    lease = farm.place.registry.take(job.id, "notify", lease_s=60, max_attempts=3)
-    farm.place.registry.commit(lease, {"outcome": "given up", "tries": 9, "reason": "answered 500"})
+    lease = farm.context.registry.take(job.id, "notify", lease_s=60, max_attempts=3)
+    farm.context.registry.commit(lease, {"outcome": "given up", "tries": 9, "reason": "answered 500"})
     assert run("status", job.id).stdout.splitlines()[-1] == "webhook: given up, tried 9 times, answered 500"
     assert json.loads(run("status", job.id, "--json").stdout)["webhook"] == {
         "state": "given up",
@@ -272,15 +272,15 @@ def test_watch_of_a_failed_job_is_status_1(run, farm):
 
 def test_watch_first_says_where_the_video_grows(run, farm):
     job_id = finished(farm)
-    farm.place.store.put(keys.playlist(job_id), b"#EXTM3U")
-    assert run("watch", job_id, "--play").stdout.splitlines()[0] == farm.place.store.url(keys.playlist(job_id))
+    farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")
+    assert run("watch", job_id, "--play").stdout.splitlines()[0] == farm.context.store.url(keys.playlist(job_id))
 
 
 def test_watch_waits_for_the_first_chunk(run, farm):
     job_id = farm.submit(GIVEN).id
 
     def grow() -> None:
-        farm.place.store.put(keys.playlist(job_id), b"#EXTM3U")
+        farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")
         time.sleep(0.2)
         farm.job(job_id).cancel()
 
@@ -288,7 +288,7 @@ def test_watch_waits_for_the_first_chunk(run, farm):
         growing = pool.submit(lambda: (time.sleep(0.3), grow()))
         result = run("watch", job_id, "--play")
         growing.result()
-    assert result.stdout.splitlines()[0] == farm.place.store.url(keys.playlist(job_id))
+    assert result.stdout.splitlines()[0] == farm.context.store.url(keys.playlist(job_id))
 
 
 def test_watch_of_a_job_that_ended_before_its_first_chunk_waits_for_none(run, farm):
@@ -299,7 +299,7 @@ def test_watch_of_a_job_that_ended_before_its_first_chunk_waits_for_none(run, fa
 def test_result_prints_where_the_video_lies(run, farm):
     job_id = finished(farm)
     result = run("result", job_id)
-    assert (result.exit_code, result.stdout) == (0, farm.place.store.url("jobs/video.mp4") + "\n")
+    assert (result.exit_code, result.stdout) == (0, farm.context.store.url("jobs/video.mp4") + "\n")
 
 
 def test_result_writes_the_video(run, farm, tmp_path):
@@ -323,7 +323,7 @@ def test_result_of_a_failed_job_is_its_error_and_status_1(run, farm):
 
 def test_result_of_a_job_whose_input_was_wrong_is_status_1_too(run, farm):
     job = farm.submit(GIVEN)
-    farm.place.registry.fail(job.id, InvalidInput("cond_video: it is empty"), at_stage="download")
+    farm.context.registry.fail(job.id, InvalidInput("cond_video: it is empty"), at_stage="download")
     assert refused(run("result", job.id), status=1) == "E_INPUT_VALIDATION: cond_video: it is empty"
 
 
@@ -355,7 +355,7 @@ def test_recover_says_what_became_of_each_job(run, farm):
     # given a job that goes on and one that was cancelled, of which the broker then knows nothing
     first, second = sorted(farm.submit(GIVEN).id for _ in range(2))
     run("cancel", second)
-    with farm.place.registry.ledger.redis as client:
+    with farm.context.registry.ledger.redis as client:
         client.flushall()
     # then both are entered again, once
     lines = [f"{first}  goes on     download", f"{second}  had ended   cancelled"]
@@ -389,7 +389,7 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("empty_machine")
 def test_gc_says_what_it_would_remove_and_then_removes_it(run, farm):
     job = farm.submit(GIVEN)
-    farm.place.store.put(keys.attempt(job.id, "download", 1, "goods"), bytes(2_000_000))
+    farm.context.store.put(keys.attempt(job.id, "download", 1, "goods"), bytes(2_000_000))
     job.cancel()
     at_once = {"FARM_KEEP_INTERMEDIATES_S": "0"}
     line = f"intermediate      1       2.000 MB  jobs/{job.id}/"
@@ -404,7 +404,7 @@ def test_gc_says_what_it_would_remove_and_then_removes_it(run, farm):
 @pytest.mark.usefixtures("empty_machine")
 def test_gc_as_json_is_a_line_for_each_thing(run, farm):
     job = farm.submit(GIVEN)
-    farm.place.store.put(keys.attempt(job.id, "download", 1, "goods"), b"goods")
+    farm.context.store.put(keys.attempt(job.id, "download", 1, "goods"), b"goods")
     job.cancel()
     (line,) = run("gc", "--json", FARM_KEEP_INTERMEDIATES_S="0").stdout.splitlines()
     assert json.loads(line) == {"reason": "intermediate", "name": f"jobs/{job.id}/", "objects": 1, "bytes": 5}
@@ -440,7 +440,7 @@ def test_a_payload_of_a_file_starts_at_its_folder(run, tmp_path, portrait, voice
 def test_files_may_be_put_into_the_store_instead(run, farm, portrait):
     words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--upload"]
     source = payload(run("payload", *words, FARM_BROKER_URL="redis://127.0.0.1:1/0"))["cond_video"]
-    assert farm.place.store.get(source.removeprefix(keys.SCHEME)) == portrait.read_bytes()
+    assert farm.context.store.get(source.removeprefix(keys.SCHEME)) == portrait.read_bytes()
 
 
 def test_an_envelope_holds_the_request_and_limits_in_milliseconds(run):
@@ -468,7 +468,7 @@ def test_a_payload_that_would_be_refused_is_not_printed(run, words):
 def test_a_payload_that_nobody_could_write_down_is_not_uploaded(run, farm, portrait):
     words = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--upload", "-o", "/missing/request.json"]
     assert "output: got '/missing/request.json'" in refused(run("payload", *words))
-    assert list(farm.place.store.keys("")) == []
+    assert list(farm.context.store.keys("")) == []
 
 
 def test_a_face_that_is_no_picture_is_not_printed(run, voice):
@@ -538,11 +538,11 @@ def test_submit_as_json_waits_for_the_last_status(run):
 
 def test_watch_as_json_is_a_line_for_each_event(run, farm):
     job_id = finished(farm)
-    farm.place.store.put(keys.playlist(job_id), b"#EXTM3U")
+    farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")
     result = run("watch", job_id, "--json", "--play")
     playlist, *events = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.exit_code, result.stderr) == (0, "")
-    assert playlist == {"playlist": farm.place.store.url(keys.playlist(job_id))}
+    assert playlist == {"playlist": farm.context.store.url(keys.playlist(job_id))}
     assert events == [event.model_dump(mode="json") for event in farm.job(job_id).events()]
     assert run("watch", failed(farm), "--json").exit_code == 1
 
@@ -628,7 +628,7 @@ RED = "\x1b[31m"
 
 def test_a_terminal_shows_states_in_colour_and_a_pipe_does_not(run, farm):
     failed(farm)
-    settings = farm.place.settings
+    settings = farm.context.settings
     environ = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     assert f"{RED}error" in at_a_terminal("jobs", **environ)
     assert RED not in at_a_terminal("jobs", **environ, NO_COLOR="1")
@@ -642,8 +642,8 @@ def test_a_pipe_gets_lines_and_no_bar(run, farm):
 
 
 def test_a_command_that_is_broken_off_is_status_130_and_its_job_goes_on(farm):
-    job, settings = farm.submit(GIVEN), farm.place.settings
-    farm.place.registry.report(Event(stage="validation_started", pct=0, job_id=job.id))
+    job, settings = farm.submit(GIVEN), farm.context.settings
+    farm.context.registry.report(Event(stage="validation_started", pct=0, job_id=job.id))
     environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     command = [sys.executable, "-m", "farm", "watch", job.id]
     # As from a shell, though these tests may have been started in the background, where Ctrl-C is ignored.

@@ -33,11 +33,11 @@ def farm(broker: str, tmp_path: Path) -> Farm:
 
 def submitted(farm: Farm, **fields: Any) -> JobRequest:
     """The request as the farm holds it."""
-    return farm.place.registry.request(farm.submit({**GIVEN, **fields}).id)
+    return farm.context.registry.request(farm.submit({**GIVEN, **fields}).id)
 
 
 def uploads(farm: Farm) -> list[str]:
-    return list(farm.place.store.keys(keys.UPLOADS))
+    return list(farm.context.store.keys(keys.UPLOADS))
 
 
 def queued(broker: str, queue: str = "cpu") -> int:
@@ -48,8 +48,8 @@ def queued(broker: str, queue: str = "cpu") -> int:
 def finished(farm: Farm, video: bytes = b"the video") -> Job:
     """A job as mux leaves it."""
     job = farm.submit(GIVEN)
-    registry = farm.place.registry
-    farm.place.store.put("jobs/video.mp4", video)
+    registry = farm.context.registry
+    farm.context.store.put("jobs/video.mp4", video)
     lease = registry.take(job.id, "mux", lease_s=60, max_attempts=3)
     assert lease
     registry.commit(lease, {"video": "jobs/video.mp4"})
@@ -67,26 +67,26 @@ def test_a_submitted_job_is_queued_once(farm, broker):
 
 def test_fields_may_be_given_by_name_or_as_a_request(farm):
     by_name, as_request = farm.submit(**GIVEN), farm.submit(JobRequest.parse(GIVEN))
-    requests = [farm.place.registry.request(job.id) for job in (by_name, as_request)]
+    requests = [farm.context.registry.request(job.id) for job in (by_name, as_request)]
     assert requests == [JobRequest.parse(GIVEN)] * 2
 
 
 def test_fields_beside_a_request_are_not_ignored(farm):
     job = farm.submit(JobRequest.parse(GIVEN), prompt="another")
-    assert farm.place.registry.request(job.id).prompt == "another"
+    assert farm.context.registry.request(job.id).prompt == "another"
 
 
 def test_a_request_that_is_refused_leaves_no_trace(farm, broker, tmp_path):
     with pytest.raises(InvalidInput, match="sample_steps: got 0"):
         farm.submit({**GIVEN, "sample_steps": 0})
-    assert (farm.jobs(), queued(broker), list(farm.place.store.keys(""))) == ([], 0, [])
+    assert (farm.jobs(), queued(broker), list(farm.context.store.keys(""))) == ([], 0, [])
 
 
 def test_the_request_is_in_the_store_as_it_was_accepted(farm):
     job = farm.submit(GIVEN)
     status = job.status()
-    request, entered_at = journal.entry(farm.place.store, job.id)
-    assert request == farm.place.registry.request(job.id)
+    request, entered_at = journal.entry(farm.context.store, job.id)
+    assert request == farm.context.registry.request(job.id)
     assert status.created_at - 5 < entered_at <= status.created_at
 
 
@@ -107,7 +107,7 @@ def test_what_the_farm_can_take_itself_is_left_alone(farm, source):
 def test_a_file_is_uploaded(farm, portrait):
     request = submitted(farm, cond_video=str(portrait))
     assert request.cond_video == keys.SCHEME + keys.upload(portrait)
-    assert farm.place.store.get(request.cond_video.removeprefix(keys.SCHEME)) == portrait.read_bytes()
+    assert farm.context.store.get(request.cond_video.removeprefix(keys.SCHEME)) == portrait.read_bytes()
 
 
 def test_a_voice_is_uploaded_too(farm, voice):
@@ -178,10 +178,10 @@ def test_a_seed_that_was_given_stays(farm):
 
 def test_a_seed_that_was_not_given_is_drawn_once_for_each_job(farm):
     jobs = [farm.submit({**GIVEN, "base_seed": -1}) for _ in range(4)]
-    drawn = [farm.place.registry.request(job.id).base_seed for job in jobs]
+    drawn = [farm.context.registry.request(job.id).base_seed for job in jobs]
     assert min(drawn) >= 0
     assert len(set(drawn)) == 4
-    assert [farm.place.registry.request(job.id).base_seed for job in jobs] == drawn
+    assert [farm.context.registry.request(job.id).base_seed for job in jobs] == drawn
 
 
 def test_the_same_idempotency_key_is_the_same_job_and_one_message(farm, broker):
@@ -212,7 +212,7 @@ def test_a_job_that_could_not_be_sent_is_sent_when_it_is_submitted_again(farm, b
 def test_the_stored_request_stays_the_first_ones(farm):
     job = farm.submit({**GIVEN, "idempotency_key": "order 66"})
     farm.submit({**GIVEN, "idempotency_key": "order 66", "prompt": "another"})
-    assert journal.entry(farm.place.store, job.id)[0] == farm.place.registry.request(job.id)
+    assert journal.entry(farm.context.store, job.id)[0] == farm.context.registry.request(job.id)
 
 
 def test_two_jobs_have_two_ids(farm):
@@ -284,7 +284,7 @@ def test_the_contracts_batch_is_entered_item_by_item(farm):
     jobs = farm.submit_batch({"batch": ["x", {"id": "a", **GIVEN}, {**GIVEN, "prompt": "another"}]})
     with pytest.raises(InvalidInput, match="got str; allowed: an object"):
         next(jobs)
-    assert [farm.place.registry.request(job.id).prompt for job in jobs] == [GIVEN["prompt"], "another"]
+    assert [farm.context.registry.request(job.id).prompt for job in jobs] == [GIVEN["prompt"], "another"]
 
 
 def test_events_come_to_an_async_loop_too(farm):
@@ -318,7 +318,7 @@ def test_the_result_of_a_finished_job(farm):
 @pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_the_result_of_a_failed_job_is_the_error_that_ended_it(farm, kind):
     job = farm.submit(GIVEN)
-    farm.place.registry.fail(job.id, kind("the reason", retryable=True), at_stage="mux")
+    farm.context.registry.fail(job.id, kind("the reason", retryable=True), at_stage="mux")
     with pytest.raises(kind, match=r"^the reason$") as caught:
         job.result(timeout_s=1)
     assert caught.value.retryable
@@ -373,18 +373,18 @@ def test_a_saved_video_belongs_to_the_caller(farm, tmp_path):
     job = finished(farm)
     with job.save(tmp_path / "out.mp4").open("r+b") as file:
         file.write(b"THE")
-    assert farm.place.store.get("jobs/video.mp4") == b"the video"
+    assert farm.context.store.get("jobs/video.mp4") == b"the video"
 
 
 @pytest.mark.parametrize("place", ["/missing/out.mp4", "/proc/out.mp4", "/dev/null/out.mp4"])
-def test_a_place_where_nothing_can_be_saved_is_named(farm, place):
-    with pytest.raises(InvalidInput, match=f"output: got '{place}'; allowed: a file in a folder that can be written"):
-        finished(farm).save(Path(place))
+def test_a_place_where_nothing_can_be_saved_is_named(farm, ctx):
+    with pytest.raises(InvalidInput, match=f"output: got '{ctx}'; allowed: a file in a folder that can be written"):
+        finished(farm).save(Path(ctx))
 
 
 def test_a_video_that_the_store_has_lost_is_an_error_of_the_farm(farm, tmp_path):
     job = finished(farm)
-    farm.place.store.delete("jobs/video.mp4")
+    farm.context.store.delete("jobs/video.mp4")
     with pytest.raises(DownloadFailed, match=f"the store holds no video of job {job.id}"):
         job.save(tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()

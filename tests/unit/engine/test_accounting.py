@@ -9,7 +9,7 @@ import pytest
 
 from farm.engine.accounting import count_made, outlook, own_s
 from farm.engine.attempt import RETRY_AFTER_S, perform
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import Step
 from farm.errors import UploadFailed, WorkerLost
 from farm.estimate import chunk_s
@@ -51,7 +51,7 @@ class Failing(MemoryStore):
 
 
 @pytest.fixture
-def place(tmp_path: Path, portrait: Path, voice: Path) -> Place:
+def ctx(tmp_path: Path, portrait: Path, voice: Path) -> Context:
     """Where the job `a` is entered, whose sources are uploaded."""
     HEARD.clear()
     store = Failing()
@@ -59,88 +59,88 @@ def place(tmp_path: Path, portrait: Path, voice: Path) -> Place:
     for key, path in zip(sources, (portrait, voice), strict=True):
         store.put(key, path)
     face, sound = (keys.SCHEME + key for key in sources)
-    place = Place(Settings(home=tmp_path), store, Registry(Clock()))
-    place.registry.add("a", JobRequest(prompt="x", cond_video=face, cond_audio={"person1": sound}))
-    return place
+    ctx = Context(Settings(home=tmp_path), store, Registry(Clock()))
+    ctx.registry.add("a", JobRequest(prompt="x", cond_video=face, cond_audio={"person1": sound}))
+    return ctx
 
 
 def counted(name: str) -> list[dict[str, str]]:
     return [labels for each, _, labels in HEARD if each == name]
 
 
-def another_takes(place: Place) -> Any:
-    return place.registry.take("a", "download", lease_s=60, max_attempts=9)
+def another_takes(ctx: Context) -> Any:
+    return ctx.registry.take("a", "download", lease_s=60, max_attempts=9)
 
 
 def refuse() -> None:
     raise UploadFailed("the store could not take it: disk full")
 
 
-def test_a_product_that_is_made_is_timed(place):
-    perform(place, "a", DOWNLOAD)
+def test_a_product_that_is_made_is_timed(ctx):
+    perform(ctx, "a", DOWNLOAD)
     ((name, seconds, labels),) = HEARD
     assert (name, labels) == ("farm_step_seconds", {"station": "download"})
     assert 0 < seconds < 60
 
 
-def test_a_message_whose_product_is_made_is_a_duplicate(place):
-    place.registry.commit(another_takes(place), {"timings": {}})
-    perform(place, "a", DOWNLOAD)
+def test_a_message_whose_product_is_made_is_a_duplicate(ctx):
+    ctx.registry.commit(another_takes(ctx), {"timings": {}})
+    perform(ctx, "a", DOWNLOAD)
     assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "made"})]
 
 
-def test_a_message_whose_step_another_has_is_a_duplicate(place):
-    another_takes(place)
-    perform(place, "a", DOWNLOAD)
+def test_a_message_whose_step_another_has_is_a_duplicate(ctx):
+    another_takes(ctx)
+    perform(ctx, "a", DOWNLOAD)
     assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "held"})]
 
 
-def test_a_product_that_another_made_meanwhile_is_a_duplicate(place):
+def test_a_product_that_another_made_meanwhile_is_a_duplicate(ctx):
     def overtake() -> None:
-        place.registry.ledger.ahead_s += 61
-        place.registry.commit(another_takes(place), {"timings": {}})
+        ctx.registry.ledger.ahead_s += 61
+        ctx.registry.commit(another_takes(ctx), {"timings": {}})
 
-    place.store.before_put = [overtake]
-    perform(place, "a", DOWNLOAD)
+    ctx.store.before_put = [overtake]
+    perform(ctx, "a", DOWNLOAD)
     assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "overtaken"})]
 
 
-def test_an_attempt_that_is_tried_again_is_a_retry(place):
-    place.store.before_put = [refuse]
-    perform(place, "a", DOWNLOAD)
+def test_an_attempt_that_is_tried_again_is_a_retry(ctx):
+    ctx.store.before_put = [refuse]
+    perform(ctx, "a", DOWNLOAD)
     assert HEARD == [("farm_retries_total", 1, {"station": "download"})]
 
 
-def test_the_last_attempt_is_no_retry(place):
+def test_the_last_attempt_is_no_retry(ctx):
     for _ in range(UploadFailed.retries):
-        place.store.before_put = [refuse]
-        perform(place, "a", DOWNLOAD)
-        place.registry.ledger.ahead_s += 10 * RETRY_AFTER_S
-    place.store.before_put = [refuse]
+        ctx.store.before_put = [refuse]
+        perform(ctx, "a", DOWNLOAD)
+        ctx.registry.ledger.ahead_s += 10 * RETRY_AFTER_S
+    ctx.store.before_put = [refuse]
     with pytest.raises(UploadFailed):
-        perform(place, "a", DOWNLOAD)
+        perform(ctx, "a", DOWNLOAD)
     assert len(counted("farm_retries_total")) == UploadFailed.retries
 
 
-def test_a_lease_that_ran_out_is_counted_by_who_takes_over(place):
-    another_takes(place)
-    place.registry.ledger.ahead_s += 61
-    perform(place, "a", DOWNLOAD)
+def test_a_lease_that_ran_out_is_counted_by_who_takes_over(ctx):
+    another_takes(ctx)
+    ctx.registry.ledger.ahead_s += 61
+    perform(ctx, "a", DOWNLOAD)
     assert counted("farm_lease_losses_total") == [{"station": "download"}]
 
 
-def test_a_lease_that_was_given_back_is_not_lost(place):
-    place.registry.give_back(another_takes(place), after_s=0)
-    perform(place, "a", DOWNLOAD)
+def test_a_lease_that_was_given_back_is_not_lost(ctx):
+    ctx.registry.give_back(another_takes(ctx), after_s=0)
+    perform(ctx, "a", DOWNLOAD)
     assert counted("farm_lease_losses_total") == []
 
 
-def test_a_step_that_is_given_up_is_parked_and_its_lease_lost(place):
-    for _ in range(place.settings.max_attempts):
-        another_takes(place)
-        place.registry.ledger.ahead_s += 61
+def test_a_step_that_is_given_up_is_parked_and_its_lease_lost(ctx):
+    for _ in range(ctx.settings.max_attempts):
+        another_takes(ctx)
+        ctx.registry.ledger.ahead_s += 61
     with pytest.raises(WorkerLost):
-        perform(place, "a", DOWNLOAD)
+        perform(ctx, "a", DOWNLOAD)
     assert counted("farm_parked_total") == counted("farm_lease_losses_total") == [{"station": "download"}]
 
 
@@ -178,10 +178,10 @@ def test_other_steps_tell_nothing_of_their_job(station):
     assert outlook(Step(station), REQUEST, {"timings": {}}, chunks=4, took_s=1) == UNTOLD
 
 
-def test_a_made_product_moves_what_is_ahead_of_its_job(place):
-    perform(place, "a", DOWNLOAD)
-    assert place.registry.ledger.indices["ahead"] == {"a": -1}
-    place.registry.commit(
-        place.registry.take("a", "embed", lease_s=60, max_attempts=3), {"timings": {}}, Outlook(ahead_s=12.0)
+def test_a_made_product_moves_what_is_ahead_of_its_job(ctx):
+    perform(ctx, "a", DOWNLOAD)
+    assert ctx.registry.ledger.indices["ahead"] == {"a": -1}
+    ctx.registry.commit(
+        ctx.registry.take("a", "embed", lease_s=60, max_attempts=3), {"timings": {}}, Outlook(ahead_s=12.0)
     )
-    assert place.registry.ledger.indices["ahead"] == {"a": 12.0}
+    assert ctx.registry.ledger.indices["ahead"] == {"a": 12.0}

@@ -10,7 +10,7 @@ import pytest
 
 from farm.client import Farm, Job
 from farm.engine import journal, scratch
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST
 from farm.errors import InvalidInput
 from farm.job import JobRequest, Result
@@ -45,17 +45,17 @@ class Harness:
 
     def __init__(self, store: Store, home: Path) -> None:
         self.clock = Clock()
-        self.place = Place(Settings(home=home, keep_jobs_s=7 * DAY_S), store, Registry(self.clock))
-        journal.enter(self.place, "a", REQUEST)
-        self.place.registry.claim("order 66", "a")
-        self.place.registry.add("a", REQUEST)
+        self.context = Context(Settings(home=home, keep_jobs_s=7 * DAY_S), store, Registry(self.clock))
+        journal.enter(self.context, "a", REQUEST)
+        self.context.registry.claim("order 66", "a")
+        self.context.registry.add("a", REQUEST)
 
     def take(self, product: str, *, lease_s: float = 60) -> Any:
-        return self.place.registry.take("a", product, lease_s=lease_s, max_attempts=99)
+        return self.context.registry.take("a", product, lease_s=lease_s, max_attempts=99)
 
     def write(self, product: str, number: int, name: str = "goods", content: bytes = b"0123456789") -> str:
         key = keys.attempt("a", product, number, name)
-        self.place.store.put(key, content)
+        self.context.store.put(key, content)
         return key
 
     def make(self, product: str, **goods: Any) -> Any:
@@ -63,20 +63,20 @@ class Harness:
         lease = self.take(product)
         self.write(product, lease.fence)
         self.write(product, lease.fence, keys.GOODS)
-        assert self.place.registry.commit(lease, {"attempt": lease.fence, **goods})
+        assert self.context.registry.commit(lease, {"attempt": lease.fence, **goods})
         return lease
 
     def finish(self) -> None:
         for product in PRODUCTS:
             self.make(product, chunks=2, links={"init": "i", "segment": "s"}, frames=81, result={})
-        self.place.registry.end("a", "success", Result(job_id="a", status="success"))
-        journal.close(self.place, "a")
+        self.context.registry.end("a", "success", Result(job_id="a", status="success"))
+        journal.close(self.context, "a")
 
     def stored(self) -> list[str]:
-        return list(self.place.store.keys(""))
+        return list(self.context.store.keys(""))
 
     def found(self) -> list[Waste]:
-        return list(waste(self.place))
+        return list(waste(self.context))
 
     def sweep(self) -> None:
         for each in self.found():
@@ -143,7 +143,7 @@ def test_an_attempt_under_a_product_that_nobody_took_stays(harness):
 
 def test_an_attempt_of_before_a_recovery_goes_once_its_product_is_made_again(harness):
     harness.write("generate-0000", 1)
-    harness.place.registry.remember("a", "generate-0000", fence=1000)
+    harness.context.registry.remember("a", "generate-0000", fence=1000)
     assert [each.name for each in harness.found()] == ["jobs/a/generate-0000/0001/"]
     harness.make("generate-0000")
     late = harness.write("generate-0000", 99_999)
@@ -160,7 +160,7 @@ def test_an_attempt_that_is_half_removed_is_never_taken_for_a_whole_one(harness,
     harness.make("generate-0000")
     (found,) = harness.found()
     gone: list[str] = []
-    monkeypatch.setattr(harness.place.store, "delete", gone.append)
+    monkeypatch.setattr(harness.context.store, "delete", gone.append)
     found.remove()
     assert [key.rpartition("/")[2] for key in gone] == [keys.GOODS, "a", "z"]
 
@@ -181,9 +181,9 @@ def test_what_a_video_was_made_of_goes_after_its_time_and_the_video_stays(harnes
     harness.clock.ahead_s = DAY_S
     (found,) = harness.found()
     assert (found.reason, found.name, found.objects) == ("intermediate", "jobs/a/", 9)
-    size = sum(harness.place.store.size(key) for key in harness.stored())
+    size = sum(harness.context.store.size(key) for key in harness.stored())
     found.remove()
-    assert found.bytes == size - sum(harness.place.store.size(key) for key in harness.stored())
+    assert found.bytes == size - sum(harness.context.store.size(key) for key in harness.stored())
     assert harness.stored() == [
         "jobs/a/end.json",
         "jobs/a/mux/0001/goods",
@@ -208,14 +208,14 @@ def test_a_playlist_goes_before_what_it_lists(harness, monkeypatch):
     harness.clock.ahead_s = DAY_S
     (found,) = harness.found()
     gone: list[str] = []
-    monkeypatch.setattr(harness.place.store, "delete", gone.append)
+    monkeypatch.setattr(harness.context.store, "delete", gone.append)
     found.remove()
     assert gone[0] == keys.playlist("a")
 
 
 def test_a_cancelled_jobs_goods_go_after_their_time(harness):
     harness.make("download")
-    Job(harness.place, "a").cancel()
+    Job(harness.context, "a").cancel()
     harness.clock.ahead_s = DAY_S
     harness.sweep()
     assert harness.stored() == ["jobs/a/end.json", "jobs/a/request.json"]
@@ -229,7 +229,7 @@ def test_a_job_that_goes_on_keeps_its_goods_however_old_it_is(harness):
 
 def test_a_job_whose_end_is_not_in_the_store_keeps_its_goods(harness):
     harness.make("download")
-    harness.place.registry.cancel("a", by="the caller")
+    harness.context.registry.cancel("a", by="the caller")
     harness.clock.ahead_s = 99 * DAY_S
     assert harness.found() == []
 
@@ -241,36 +241,36 @@ def test_an_expired_job_is_gone_with_every_record(harness):
     assert (found.reason, found.name, found.objects) == ("expired", "jobs/a/", 13)
     found.remove()
     assert (harness.stored(), harness.clock.texts, dict(harness.clock.streams)) == ([], {}, {})
-    assert (list(harness.place.registry.jobs()), harness.place.registry.live()) == ([], [])
+    assert (list(harness.context.registry.jobs()), harness.context.registry.live()) == ([], [])
     with pytest.raises(InvalidInput, match="no such job"):
-        harness.place.registry.job("a")
+        harness.context.registry.job("a")
 
 
 def test_a_job_never_expires_unless_the_operator_says_so(harness):
     harness.finish()
-    settings = harness.place.settings.model_copy(update={"keep_jobs_s": None})
-    place = Place(settings, harness.place.store, harness.place.registry)
+    settings = harness.context.settings.model_copy(update={"keep_jobs_s": None})
+    ctx = Context(settings, harness.context.store, harness.context.registry)
     harness.clock.ahead_s = 999 * DAY_S
-    for each in waste(place):
+    for each in waste(ctx):
         each.remove()
-    assert harness.place.registry.job("a").state == "success"
+    assert harness.context.registry.job("a").state == "success"
     assert any(key.startswith("jobs/a/mux/") for key in harness.stored())
 
 
 def test_a_job_that_need_not_be_kept_expires_with_its_end(harness):
     harness.finish()
-    settings = harness.place.settings.model_copy(update={"keep_jobs_s": 0})
-    place = Place(settings, harness.place.store, harness.place.registry)
-    assert [each.reason for each in waste(place)] == ["expired"]
+    settings = harness.context.settings.model_copy(update={"keep_jobs_s": 0})
+    ctx = Context(settings, harness.context.store, harness.context.registry)
+    assert [each.reason for each in waste(ctx)] == ["expired"]
 
 
 def test_an_idempotency_key_that_another_job_has_meanwhile_stays_its_own(harness):
     harness.finish()
     harness.clock.delete("idempotency:order 66")
-    harness.place.registry.claim("order 66", "b")
+    harness.context.registry.claim("order 66", "b")
     harness.clock.ahead_s = 7 * DAY_S
     harness.sweep()
-    assert harness.place.registry.claim("order 66", "c") == "b"
+    assert harness.context.registry.claim("order 66", "c") == "b"
 
 
 # Safe at any time
@@ -280,13 +280,13 @@ def test_jobs_that_the_broker_has_lost_are_left_alone(harness):
     harness.finish()
     harness.write("generate-0000", 2)
     harness.clock.ahead_s = 99 * DAY_S
-    lost = Place(harness.place.settings, harness.place.store, open_registry("memory://"))
+    lost = Context(harness.context.settings, harness.context.store, open_registry("memory://"))
     assert list(waste(lost)) == []
 
 
 def test_uploads_and_what_jobs_share_are_left_alone(harness):
-    harness.place.store.put("uploads/0123", b"face")
-    harness.place.store.put("shared/text/0123", b"features")
+    harness.context.store.put("uploads/0123", b"face")
+    harness.context.store.put("shared/text/0123", b"features")
     harness.finish()
     harness.clock.ahead_s = 99 * DAY_S
     harness.sweep()
@@ -313,13 +313,15 @@ def test_who_is_interrupted_may_begin_again_and_no_job_comes_back(tmp_path, dele
     harness.finish()
     harness.clock.ahead_s = 7 * DAY_S
     counter = [deletions]
-    dying = Place(harness.place.settings, Dying(harness.place.store, counter), Registry(Dying(harness.clock, counter)))
+    dying = Context(
+        harness.context.settings, Dying(harness.context.store, counter), Registry(Dying(harness.clock, counter))
+    )
     try:
         for each in waste(dying):
             each.remove()
     except KeyboardInterrupt:
-        for job_id, names in journal.jobs(harness.place.store):
-            assert recover(harness.place, job_id, names).outcome != "goes on"
+        for job_id, names in journal.jobs(harness.context.store):
+            assert recover(harness.context, job_id, names).outcome != "goes on"
         harness.sweep()
     assert (harness.stored(), harness.clock.texts) == ([], {})
     assert harness.found() == []
@@ -346,7 +348,7 @@ def test_the_folder_of_a_dead_worker_goes(harness, temporary):
 def test_a_dry_run_removes_nothing(broker, tmp_path):
     farm = Farm(broker, settings=Settings(home=tmp_path, keep_intermediates_s=0))
     job = farm.submit(REQUEST)
-    farm.place.store.put(keys.attempt(job.id, FIRST.product, 1, "goods"), b"goods")
+    farm.context.store.put(keys.attempt(job.id, FIRST.product, 1, "goods"), b"goods")
     job.cancel()
     assert [each.reason for each in farm.gc(dry_run=True)] == ["intermediate"]
     assert [each.reason for each in farm.gc()] == ["intermediate"]

@@ -14,7 +14,7 @@ import pytest
 from farm.client import Farm, Job
 from farm.engine import journal
 from farm.engine.attempt import due, perform
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST, LAST, Step
 from farm.errors import DownloadFailed
 from farm.job import JobRequest
@@ -32,58 +32,58 @@ RESULT = {"job_id": "a", "status": "success"}
 
 
 @pytest.fixture
-def place(store: Store, tmp_path: Path) -> Place:
-    return Place(Settings(home=tmp_path), store, open_registry("memory://"))
+def ctx(store: Store, tmp_path: Path) -> Context:
+    return Context(Settings(home=tmp_path), store, open_registry("memory://"))
 
 
 @pytest.fixture
-def entered(place: Place) -> Place:
+def entered(ctx: Context) -> Context:
     """A place with the job `a`."""
-    enter(place, "a")
-    return place
+    enter(ctx, "a")
+    return ctx
 
 
-def enter(place: Place, job_id: str, request: JobRequest = REQUEST) -> None:
-    journal.enter(place, job_id, request)
-    place.registry.add(job_id, request)
+def enter(ctx: Context, job_id: str, request: JobRequest = REQUEST) -> None:
+    journal.enter(ctx, job_id, request)
+    ctx.registry.add(job_id, request)
 
 
-def leave(place: Place, product: str, number: int, made_of: dict[str, int] | None = None, **goods: Any) -> None:
+def leave(ctx: Context, product: str, number: int, made_of: dict[str, int] | None = None, **goods: Any) -> None:
     """Leaves in the store what a complete attempt at a product of `a` leaves."""
     whole = {"attempt": number, "made_of": made_of or {}, "timings": {}, **goods}
-    place.store.put(keys.attempt("a", product, number, "goods"), b"goods")
-    place.store.put(keys.attempt("a", product, number, keys.GOODS), json.dumps(whole).encode())
+    ctx.store.put(keys.attempt("a", product, number, "goods"), b"goods")
+    ctx.store.put(keys.attempt("a", product, number, keys.GOODS), json.dumps(whole).encode())
 
 
-def leave_chunks(place: Place, last: int, *, chunks: int = 3) -> None:
+def leave_chunks(ctx: Context, last: int, *, chunks: int = 3) -> None:
     """Leaves download, embed and the chunks up to the last one, each made by the first attempt at it."""
-    leave(place, "download", 1)
-    leave(place, "embed", 1, {"download": 1}, chunks=chunks)
+    leave(ctx, "download", 1)
+    leave(ctx, "embed", 1, {"download": 1}, chunks=chunks)
     for chunk in range(last + 1):
         before = {f"generate-{chunk - 1:04d}": 1} if chunk else {}
         links = {"init": "init.mp4", "segment": "segment.m4s"}
-        leave(place, f"generate-{chunk:04d}", 1, {"embed": 1, **before}, links=links, frames=81)
+        leave(ctx, f"generate-{chunk:04d}", 1, {"embed": 1, **before}, links=links, frames=81)
 
 
-def lose(place: Place) -> Place:
+def lose(ctx: Context) -> Context:
     """The same place after its broker has lost everything."""
-    return Place(place.settings, place.store, open_registry("memory://"))
+    return Context(ctx.settings, ctx.store, open_registry("memory://"))
 
 
-def recovered(place: Place) -> list[Recovered]:
-    return [recover(place, job_id, names) for job_id, names in journal.jobs(place.store)]
+def recovered(ctx: Context) -> list[Recovered]:
+    return [recover(ctx, job_id, names) for job_id, names in journal.jobs(ctx.store)]
 
 
-def one(place: Place) -> Recovered:
-    (only,) = recovered(place)
+def one(ctx: Context) -> Recovered:
+    (only,) = recovered(ctx)
     return only
 
 
 # What is entered again
 
 
-def test_an_empty_store_has_no_jobs(place):
-    assert recovered(place) == []
+def test_an_empty_store_has_no_jobs(ctx):
+    assert recovered(ctx) == []
 
 
 def test_a_job_that_was_only_entered_begins(entered):
@@ -160,9 +160,9 @@ def test_a_job_that_goes_on_is_not_closed(entered):
     assert (journal.end(entered.store, "a"), entered.registry.live()) == (None, ["a"])
 
 
-def test_the_end_of_a_job_that_the_broker_has_lost_is_nothing_to_write_down(place):
-    journal.close(place, "a")
-    assert list(place.store.keys("")) == []
+def test_the_end_of_a_job_that_the_broker_has_lost_is_nothing_to_write_down(ctx):
+    journal.close(ctx, "a")
+    assert list(ctx.store.keys("")) == []
 
 
 def test_a_finished_job_hands_out_its_video(entered, tmp_path):
@@ -195,18 +195,18 @@ def test_overtaken_attempts_at_a_finished_job_are_known_as_such(entered):
     assert [number for number in (1, 2) if lost.registry.overtaken("a", "generate-0000", number)] == [1]
 
 
-def test_an_idempotency_key_leads_to_its_job_again(place):
-    enter(place, "a", REQUEST.model_copy(update={"idempotency_key": "order 66"}))
-    lost = lose(place)
+def test_an_idempotency_key_leads_to_its_job_again(ctx):
+    enter(ctx, "a", REQUEST.model_copy(update={"idempotency_key": "order 66"}))
+    lost = lose(ctx)
     one(lost)
     assert lost.registry.claim("order 66", "b") == "a"
 
 
-def test_each_job_is_recovered_by_itself(place):
+def test_each_job_is_recovered_by_itself(ctx):
     for job_id in ("a", "ab", "b"):
-        enter(place, job_id)
-    leave_chunks(place, 0)
-    assert [(each.job_id, each.reason) for each in recovered(lose(place))] == [
+        enter(ctx, job_id)
+    leave_chunks(ctx, 0)
+    assert [(each.job_id, each.reason) for each in recovered(lose(ctx))] == [
         ("a", "generate-0001"),
         ("ab", "download"),
         ("b", "download"),
@@ -226,10 +226,10 @@ def test_a_request_that_cannot_be_read_is_named_and_left_alone(entered, content)
     assert not lost.registry.knows("a")
 
 
-def test_goods_without_a_request_are_left_alone(place):
-    leave_chunks(place, 1)
-    assert one(place).outcome == "unreadable"
-    assert place.registry.live() == []
+def test_goods_without_a_request_are_left_alone(ctx):
+    leave_chunks(ctx, 1)
+    assert one(ctx).outcome == "unreadable"
+    assert ctx.registry.live() == []
 
 
 # Which attempt counts
@@ -330,14 +330,14 @@ class Dying:
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_who_is_interrupted_may_begin_again(tmp_path, ended):
-    place = Place(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
-    enter(place, "a", REQUEST.model_copy(update={"idempotency_key": "order 66"}))
-    leave_chunks(place, 0)
+    ctx = Context(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
+    enter(ctx, "a", REQUEST.model_copy(update={"idempotency_key": "order 66"}))
+    leave_chunks(ctx, 0)
     if ended:
-        Job(place, "a").cancel()
+        Job(ctx, "a").cancel()
     for changes in range(20):
-        lost = lose(place)
-        dying = Place(place.settings, place.store, Registry(Dying(lost.registry.ledger, changes)))
+        lost = lose(ctx)
+        dying = Context(ctx.settings, ctx.store, Registry(Dying(lost.registry.ledger, changes)))
         try:
             one(dying)
         except KeyboardInterrupt:
@@ -357,12 +357,12 @@ def test_who_is_interrupted_may_begin_again(tmp_path, ended):
 def test_the_farm_sends_what_it_recovers(tmp_path, broker):
     farm = Farm(broker, settings=Settings(home=tmp_path))
     job = farm.submit(REQUEST)
-    with farm.place.registry.ledger.redis as client:
+    with farm.context.registry.ledger.redis as client:
         client.flushall()
     (found,) = farm.recover()
     assert (found.job_id, found.reason) == (job.id, "download")
-    assert farm.place.registry.rings(job.id, ["download"]) == [1]
-    with farm.place.registry.ledger.redis as client:
+    assert farm.context.registry.rings(job.id, ["download"]) == [1]
+    with farm.context.registry.ledger.redis as client:
         assert sum(client.llen(name) for name in client.scan_iter("cpu*", _type="list")) == 1
 
 
@@ -373,29 +373,29 @@ WAY = [FIRST, Step("embed"), Step("generate", 0), Step("generate", 1), LAST]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     home = tmp_path_factory.mktemp("home")
     with chosen(home / "weights") as model:
         settings = Settings(home=home).model_copy(update=model)
-        yield Place(settings, open_store((home / "goods").as_uri()), open_registry("memory://"))
+        yield Context(settings, open_store((home / "goods").as_uri()), open_registry("memory://"))
     warm_pipeline.cache_clear()
 
 
-def video(place: Place, portrait: Path, voice: Path, *, losses: bool) -> list[bytes]:
+def video(ctx: Context, portrait: Path, voice: Path, *, losses: bool) -> list[bytes]:
     """The frames of a job's video; with losses the broker loses everything before each step."""
     for path in (portrait, voice):
-        place.store.put(keys.upload(path), path)
+        ctx.store.put(keys.upload(path), path)
     sources = {name: keys.SCHEME + keys.upload(path) for name, path in (("face", portrait), ("voice", voice))}
     given = {"cond_video": sources["face"], "cond_audio": {"person1": sources["voice"]}, "prompt": "a face talks"}
     small = {"mode": "streaming", "frame_num": 5, "motion_frame": 1, "max_frame_num": 8, "sample_steps": 1}
     job_id = "broken" if losses else "whole"
-    enter(place, job_id, JobRequest.parse({**given, **small}))
+    enter(ctx, job_id, JobRequest.parse({**given, **small}))
     for step in WAY:
         if losses:
-            place = lose(place)
-            assert {each.job_id: each.step for each in recovered(place)}[job_id] == step
-        perform(place, job_id, step)
-    with av.open(str(Job(place, job_id).save(place.settings.folder / f"{job_id}.mp4"))) as made:
+            ctx = lose(ctx)
+            assert {each.job_id: each.step for each in recovered(ctx)}[job_id] == step
+        perform(ctx, job_id, step)
+    with av.open(str(Job(ctx, job_id).save(ctx.settings.folder / f"{job_id}.mp4"))) as made:
         return [frame.to_ndarray().tobytes() for frame in made.decode(video=0)]
 
 

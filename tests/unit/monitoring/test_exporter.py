@@ -45,7 +45,7 @@ def value(settings: Settings, name: str, **labels: str) -> float | None:
 
 def age(farm: Farm, job_id: str, product: str, seconds: float) -> None:
     """Has the message for a product sent that long ago."""
-    ledger, key = farm.place.registry.ledger, f"product:{job_id}:{product}"
+    ledger, key = farm.context.registry.ledger, f"product:{job_id}:{product}"
     (text,) = ledger.get_all([key])
     record = json.loads(text)
     ledger.swap(key, text, json.dumps({**record, "rung_at": record["rung_at"] - seconds}))
@@ -70,9 +70,9 @@ def test_the_oldest_message_waits_since_it_was_rung_for(farm, settings, priority
 
 
 def test_a_chunks_message_waits_since_its_own_ring(farm, settings):
-    place = farm.place
-    place.registry.add("a", JobRequest.parse(GIVEN))
-    place.registry.ring("a", "generate-0007", window_s=15)
+    ctx = farm.context
+    ctx.registry.add("a", JobRequest.parse(GIVEN))
+    ctx.registry.ring("a", "generate-0007", window_s=15)
     age(farm, "a", "generate-0007", 90)
     make_app(settings).signature("farm.generate", args=("a", 7), queue="gpu", priority=3, immutable=True).apply_async()
     assert 90 <= value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="normal") < 120
@@ -107,7 +107,7 @@ def test_messages_in_hand_are_those_that_are_not_given_up(settings, broker):
 
 
 def test_the_census_is_told(farm, settings):
-    registry = farm.place.registry
+    registry = farm.context.registry
     registry.present("gpu here 1")
     for job_id in "ab":
         registry.add(job_id, JobRequest.parse(GIVEN))
@@ -170,7 +170,7 @@ def test_numbers_are_served_where_they_should_be(settings):
 
 
 def test_a_scrape_asks_the_broker_few_things_however_many_jobs_there_are(farm, settings):
-    registry = farm.place.registry
+    registry = farm.context.registry
     for number in range(300):
         registry.add(f"job-{number}", JobRequest.parse(GIVEN))
         registry.ring(f"job-{number}", "download", window_s=3600)

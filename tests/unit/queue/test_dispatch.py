@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from farm.client.transports.celery import QueuedTransport
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST, Step
 from farm.errors import FarmUnreachable
 from farm.job import JobRequest
@@ -32,10 +32,10 @@ GIVEN: dict[str, Any] = {
 
 
 @pytest.fixture
-def place(broker: str, tmp_path: Path) -> Place:
-    place = Place(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
-    place.registry.add("a", JobRequest.parse(GIVEN))
-    return place
+def ctx(broker: str, tmp_path: Path) -> Context:
+    ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
+    ctx.registry.add("a", JobRequest.parse(GIVEN))
+    return ctx
 
 
 def messages(broker: str) -> list[dict[str, Any]]:
@@ -51,8 +51,8 @@ def body(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, 
     return args, kwargs, embedded
 
 
-def test_a_new_job_is_one_message_with_the_whole_way_in_it(place, broker):
-    QueuedTransport(place).send("a", FIRST)
+def test_a_new_job_is_one_message_with_the_whole_way_in_it(ctx, broker):
+    QueuedTransport(ctx).send("a", FIRST)
     (message,) = messages(broker)
     args, kwargs, embedded = body(message)
     rest = list(reversed(embedded["chain"]))
@@ -68,8 +68,8 @@ def test_a_new_job_is_one_message_with_the_whole_way_in_it(place, broker):
     assert all(each["immutable"] for each in rest)
 
 
-def test_a_job_goes_on_from_any_step(place, broker):
-    QueuedTransport(place).send("a", Step("generate", 7))
+def test_a_job_goes_on_from_any_step(ctx, broker):
+    QueuedTransport(ctx).send("a", Step("generate", 7))
     (message,) = messages(broker)
     args, _, embedded = body(message)
     assert (message["headers"]["task"], args) == ("farm.generate", ["a", 7])
@@ -77,31 +77,31 @@ def test_a_job_goes_on_from_any_step(place, broker):
     assert [each["task"] for each in embedded["chain"]] == ["farm.mux"]
 
 
-def test_a_person_reads_the_job_in_a_messages_arguments(place, broker):
-    QueuedTransport(place).send("a", FIRST)
+def test_a_person_reads_the_job_in_a_messages_arguments(ctx, broker):
+    QueuedTransport(ctx).send("a", FIRST)
     (message,) = messages(broker)
     rest = reversed(body(message)[2]["chain"])
     assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("job a", "{}")
     assert [each["options"]["argsrepr"] for each in rest] == ["job a", "job a, chunk 1", "job a"]
 
 
-def test_a_person_reads_which_chunk_of_how_many_once_that_is_known(place, broker):
-    lease = place.registry.take("a", "embed", lease_s=60, max_attempts=3)
-    place.registry.commit(lease, {"chunks": 12})
-    QueuedTransport(place).send("a", Step("generate", 2))
+def test_a_person_reads_which_chunk_of_how_many_once_that_is_known(ctx, broker):
+    lease = ctx.registry.take("a", "embed", lease_s=60, max_attempts=3)
+    ctx.registry.commit(lease, {"chunks": 12})
+    QueuedTransport(ctx).send("a", Step("generate", 2))
     (message,) = messages(broker)
     assert message["headers"]["argsrepr"] == "job a, chunk 3 of 12"
 
 
-def test_the_last_step_is_a_message_of_its_own(place, broker):
-    QueuedTransport(place).send("a", Step("mux"))
+def test_the_last_step_is_a_message_of_its_own(ctx, broker):
+    QueuedTransport(ctx).send("a", Step("mux"))
     (message,) = messages(broker)
     assert message["headers"]["task"] == "farm.mux"
     assert not body(message)[2]["chain"]
 
 
-def test_messages_are_json_and_small(place, broker):
-    QueuedTransport(place).send("a", FIRST)
+def test_messages_are_json_and_small(ctx, broker):
+    QueuedTransport(ctx).send("a", FIRST)
     (message,) = messages(broker)
     assert message["content-type"] == "application/json"
     assert "a woman talks" not in base64.b64decode(message["body"]).decode()
@@ -109,41 +109,41 @@ def test_messages_are_json_and_small(place, broker):
 
 
 @pytest.mark.parametrize(("priority", "number"), [("high", 0), ("normal", 3), ("low", 6)])
-def test_every_ticket_has_its_jobs_priority(place, broker, priority, number):
-    place.registry.add("b", JobRequest.parse({**GIVEN, "priority": priority}))
-    QueuedTransport(place).send("b", FIRST)
+def test_every_ticket_has_its_jobs_priority(ctx, broker, priority, number):
+    ctx.registry.add("b", JobRequest.parse({**GIVEN, "priority": priority}))
+    QueuedTransport(ctx).send("b", FIRST)
     (message,) = messages(broker)
     rest = body(message)[2]["chain"]
     assert message["properties"]["priority"] == number
     assert [each["options"]["priority"] for each in rest] == [number] * 3
 
 
-def test_urgent_jobs_are_handed_out_first(place, broker):
+def test_urgent_jobs_are_handed_out_first(ctx, broker):
     for priority in ("low", "normal", "high"):
-        place.registry.add(priority, JobRequest.parse({**GIVEN, "priority": priority}))
-        QueuedTransport(place).send(priority, FIRST)
-    with make_app(place.settings).connection_for_read() as connection:
+        ctx.registry.add(priority, JobRequest.parse({**GIVEN, "priority": priority}))
+        QueuedTransport(ctx).send(priority, FIRST)
+    with make_app(ctx.settings).connection_for_read() as connection:
         queue = connection.SimpleQueue("cpu")
         assert [queue.get(timeout=2).payload[0] for _ in range(3)] == [["high"], ["normal"], ["low"]]
         queue.close()
 
 
-def test_a_message_that_is_sent_again_has_a_new_id(place):
-    place.registry.ring("a", "mux", window_s=0)
-    place.registry.ring("a", "mux", window_s=0)
-    app = make_app(place.settings)
-    (again,) = tickets(app, place, "a", [Step("mux")])
+def test_a_message_that_is_sent_again_has_a_new_id(ctx):
+    ctx.registry.ring("a", "mux", window_s=0)
+    ctx.registry.ring("a", "mux", window_s=0)
+    app = make_app(ctx.settings)
+    (again,) = tickets(app, ctx, "a", [Step("mux")])
     assert again.options["task_id"] == "a-mux-a2"
 
 
 def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_other_work(broker, tmp_path):
     # Given a job whose video is made
-    place = Place(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
+    ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
     urgent = {**GIVEN, "webhook": "https://example.org/done", "priority": "high"}
-    place.registry.add("a", JobRequest.parse(urgent))
+    ctx.registry.add("a", JobRequest.parse(urgent))
     for product in ("embed", "mux"):
-        lease = place.registry.take("a", product, lease_s=60, max_attempts=3)
-        place.registry.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
+        lease = ctx.registry.take("a", product, lease_s=60, max_attempts=3)
+        ctx.registry.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
     # When a worker gets the last message
     program = "from tasks.mux import mux; mux.apply(args=['a'], throw=True)"
     environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
@@ -152,14 +152,14 @@ def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_othe
     (message,) = messages(broker)
     assert (message["headers"]["task"], body(message)[0]) == ("farm.notify", ["a"])
     assert message["properties"]["priority"] == PRIORITIES["low"]
-    assert place.registry.idle() == []
+    assert ctx.registry.idle() == []
 
 
 def test_no_broker_is_a_sentence(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
-    place = Place(settings, open_store("memory://"), open_registry("memory://"))
-    place.registry.add("a", JobRequest.parse(GIVEN))
-    transport = QueuedTransport(place)
+    ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
+    ctx.registry.add("a", JobRequest.parse(GIVEN))
+    transport = QueuedTransport(ctx)
     transport.app.conf.task_publish_retry_policy = {"max_retries": 0}
     with pytest.raises(FarmUnreachable, match="the broker did not take job a"):
         transport.send("a", FIRST)

@@ -25,7 +25,7 @@ def farm(broker: str, tmp_path: Path) -> Farm:
 
 @pytest.fixture
 def registry(farm: Farm) -> Registry:
-    return farm.place.registry
+    return farm.context.registry
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
     registry.take(job.id, "download", lease_s=60, max_attempts=3)
     client.lpop(KEYS["cpu", "normal"])
     registry.ring(job.id, "generate-0007", window_s=60)
-    send(make_app(farm.place.settings), farm.place, job.id, Step("generate", 7))
+    send(make_app(farm.context.settings), farm.context, job.id, Step("generate", 7))
     assert lost(registry, after_s=0) == set()
     client.rpop(KEYS["gpu", "normal"])
     assert lost(registry, after_s=0) == {(job.id, "generate-0007")}
@@ -69,7 +69,7 @@ def test_a_message_that_led_to_a_lease_is_in_a_hand(farm, registry, client):
 def test_messages_that_are_no_tickets_hide_a_lost_one_only_until_they_are_gone(farm, registry, client):
     job = farm.submit(GIVEN)
     client.rpop(KEYS["cpu", "normal"])
-    make_app(farm.place.settings).signature(DESKS["reap"].task, queue="cpu").apply_async()
+    make_app(farm.context.settings).signature(DESKS["reap"].task, queue="cpu").apply_async()
     assert lost(registry, after_s=0) == set()
     client.delete(*KEYS.values())
     assert lost(registry, after_s=0) == {(job.id, "download")}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import Step
-from farm.engine.step_context import Drained, Work
+from farm.engine.step_context import Drained, StepContext
 from farm.job import JobRequest
 from farm.model.audio import STRETCH
 from farm.registry import Lease, open_registry
@@ -42,22 +42,34 @@ class Harness:
     """A place where recordings are encoded; `made` are the stretches that were."""
 
     def __init__(self, store: Store, folder: Path) -> None:
-        self.place = Place(Settings(home=folder), store, open_registry("memory://"))
+        self.context = Context(Settings(home=folder), store, open_registry("memory://"))
         self.folder = folder
         self.made: list[range] = []
         (folder / "weights").write_bytes(b"an encoder")
 
     def lay(self, job_id: str = "one", content: bytes = b"a voice", leaving: Callable[[], bool] = bool) -> str:
-        return laid(self.work(job_id, leaving), "voice", self.folder, content, stretches=STRETCHES, make=self.encoded)
+        return laid(
+            self.step_ctx(job_id, leaving), "voice", self.folder, content, stretches=STRETCHES, make=self.encoded
+        )
 
     def encoded(self, stretch: range) -> torch.Tensor:
         self.made.append(stretch)
         return ROWS[stretch.start : stretch.stop]
 
-    def work(self, job_id: str = "one", leaving: Callable[[], bool] = bool) -> Work:
+    def step_ctx(self, job_id: str = "one", leaving: Callable[[], bool] = bool) -> StepContext:
         request = JobRequest.parse({"prompt": "x", "cond_video": "y", "cond_audio": {"person1": "z"}})
         lease = Lease(job_id, "embed", 1, 1)
-        return Work(self.place, Step("embed"), lease, request, self.folder, threading.Event(), leaving)
+        return StepContext(
+            self.context.settings,
+            self.context.store,
+            self.context.registry,
+            Step("embed"),
+            lease,
+            request,
+            self.folder,
+            threading.Event(),
+            leaving,
+        )
 
 
 @pytest.fixture
@@ -68,12 +80,12 @@ def harness(store: Store, tmp_path: Path) -> Harness:
 
 def test_every_row_is_found_again_across_pieces(harness: Harness) -> None:
     folder = harness.lay()
-    assert torch.equal(rows_of(harness.work(), folder, range(len(ROWS))), ROWS)
+    assert torch.equal(rows_of(harness.step_ctx(), folder, range(len(ROWS))), ROWS)
 
 
 def test_rows_come_in_the_order_in_which_they_are_asked_for(harness: Harness) -> None:
     wanted = [0, 0, PIECE - 1, PIECE, PIECE + 1, PIECE, PIECE - 1]
-    assert rows_of(harness.work(), harness.lay(), wanted)[:, 0, 0].tolist() == wanted
+    assert rows_of(harness.step_ctx(), harness.lay(), wanted)[:, 0, 0].tolist() == wanted
 
 
 @pytest.mark.parametrize(
@@ -90,13 +102,13 @@ def test_no_more_is_read_than_the_pieces_with_those_rows(tmp_path: Path, rows: l
     store = Noting()
     harness = Harness(store, tmp_path)
     folder = harness.lay()
-    rows_of(harness.work(), folder, rows)
+    rows_of(harness.step_ctx(), folder, rows)
     assert store.read == [f"{folder}/{piece:05d}" for piece in pieces]
 
 
 def test_a_piece_holds_its_own_rows_and_no_more(harness: Harness) -> None:
     folder = harness.lay()
-    sizes = [harness.place.store.size(key) or 0 for key in harness.place.store.keys(f"{folder}/")]
+    sizes = [harness.context.store.size(key) or 0 for key in harness.context.store.keys(f"{folder}/")]
     assert len(sizes) == 5
     assert max(sizes) < 4 * ROWS[:PIECE].numel() + 200
 
@@ -119,12 +131,12 @@ def test_another_voice_has_rows_of_its_own(harness: Harness) -> None:
 def test_a_set_with_a_piece_missing_is_completed(harness: Harness, lost: int) -> None:
     # Given what a killed worker leaves
     folder = harness.lay()
-    harness.place.store.delete(f"{folder}/{lost:05d}")
+    harness.context.store.delete(f"{folder}/{lost:05d}")
     harness.made.clear()
     # When the next one comes, then it makes that stretch alone
     harness.lay()
     assert harness.made == [STRETCHES[lost // 2]]
-    assert torch.equal(rows_of(harness.work(), folder, range(len(ROWS))), ROWS)
+    assert torch.equal(rows_of(harness.step_ctx(), folder, range(len(ROWS))), ROWS)
 
 
 def test_a_worker_that_is_asked_to_go_keeps_what_it_has_made(harness: Harness) -> None:

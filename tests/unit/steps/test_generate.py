@@ -46,8 +46,8 @@ def video(farm: Farm, **fields: Any) -> tuple[bytes, dict[str, Any]]:
     """The job's first segment, and the parameters that its result tells."""
     job = farm.submit({**SMALL, **fields})
     params = job.result(timeout_s=120).params
-    key = farm.place.registry.product(job.id, "generate-0000")["segment"]
-    return farm.place.store.get(key), params
+    key = farm.context.registry.product(job.id, "generate-0000")["segment"]
+    return farm.context.store.get(key), params
 
 
 def test_a_jobs_adapter_is_gone_with_the_job(farm: Farm) -> None:

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from farm.client import Farm, Job
 from farm.engine import journal
 from farm.engine.attempt import due, perform
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import LAST, NOTIFY
 from farm.errors import DownloadFailed, FarmError, InvalidInput
 from farm.job import JobRequest, Notice, Result
@@ -44,23 +44,23 @@ class Harness:
     def __init__(self, hook: Receiver, home: Path, **settings: Any) -> None:
         self.clock, self.hook = Clock(), hook
         given = {"home": home, "webhook_pauses_s": (5, 30), "keep_jobs_s": 7 * DAY_S, **hook.settings, **settings}
-        self.place = Place(Settings.model_validate(given), MemoryStore(), Registry(self.clock))
+        self.context = Context(Settings.model_validate(given), MemoryStore(), Registry(self.clock))
         request = {
             "prompt": "x",
             "cond_video": "https://example.org/face.png",
             "cond_audio": {"person1": "https://example.org/voice.wav"},
         }
         self.request = JobRequest.parse({**request, "webhook": hook.url})
-        journal.enter(self.place, "a", self.request)
-        self.place.registry.add("a", self.request)
+        journal.enter(self.context, "a", self.request)
+        self.context.registry.add("a", self.request)
 
     def end(self) -> None:
-        self.place.registry.end("a", "success", Result(job_id="a", status="success", warnings=("ü",)))
+        self.context.registry.end("a", "success", Result(job_id="a", status="success", warnings=("ü",)))
 
     def round(self) -> None:
         """What the reaper and a worker do: whatever is due, once."""
-        if "a" in self.place.registry.idle() and (step := due(self.place, "a")):
-            perform(self.place, "a", step)
+        if "a" in self.context.registry.idle() and (step := due(self.context, "a")):
+            perform(self.context, "a", step)
 
     def later(self, seconds: float) -> None:
         self.clock.ahead_s += seconds
@@ -68,11 +68,11 @@ class Harness:
 
     @property
     def notice(self) -> Notice | None:
-        return Job(self.place, "a").webhook()
+        return Job(self.context, "a").webhook()
 
     @property
     def live(self) -> list[str]:
-        return self.place.registry.live()
+        return self.context.registry.live()
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_the_result_is_told_signed_and_the_job_is_closed(ended, hook):
     ended.round()
     (call,) = hook.calls
     told = Webhook(SECRET).verify(call.body, call.headers)
-    assert told == ended.place.registry.job("a").result.model_dump(mode="json")
+    assert told == ended.context.registry.job("a").result.model_dump(mode="json")
     assert call.headers["content-type"] == "application/json"
     assert ended.notice == Notice(state="delivered", tries=1, reason="answered 204")
     assert ended.live == []
@@ -102,39 +102,39 @@ def test_the_result_is_told_signed_and_the_job_is_closed(ended, hook):
 @pytest.mark.parametrize(
     ("end", "code"),
     [
-        (lambda place: place.registry.fail("a", DownloadFailed("404"), at_stage="x"), "E_DOWNLOAD_FAILED"),
-        (lambda place: Job(place, "a").cancel(), "E_CANCELLED"),
+        (lambda ctx: ctx.registry.fail("a", DownloadFailed("404"), at_stage="x"), "E_DOWNLOAD_FAILED"),
+        (lambda ctx: Job(ctx, "a").cancel(), "E_CANCELLED"),
     ],
     ids=["error", "cancelled"],
 )
-def test_other_ends_are_told_too(harness, hook, end: Callable[[Place], Any], code):
-    end(harness.place)
+def test_other_ends_are_told_too(harness, hook, end: Callable[[Context], Any], code):
+    end(harness.context)
     harness.round()
     assert json.loads(hook.calls[0].body)["error"]["code"] == code
     assert harness.notice.state == "delivered"
 
 
 def test_nothing_is_told_before_the_end(harness, hook):
-    assert perform(harness.place, "a", NOTIFY) is None
+    assert perform(harness.context, "a", NOTIFY) is None
     assert (hook.calls, harness.notice) == ([], None)
-    assert harness.place.registry.attempts("a", NOTIFY.product) == 0
+    assert harness.context.registry.attempts("a", NOTIFY.product) == 0
 
 
 def test_the_last_step_hands_the_call_on(harness):
     for product in ("embed", LAST.product):
-        lease = harness.place.registry.take("a", product, lease_s=60, max_attempts=3)
+        lease = harness.context.registry.take("a", product, lease_s=60, max_attempts=3)
         result = Result(job_id="a", status="success").model_dump(mode="json")
-        harness.place.registry.commit(lease, {"chunks": 0, "attempt": 1, "timings": {}, "result": result})
-    assert perform(harness.place, "a", LAST) == NOTIFY
-    assert due(harness.place, "a") is None, "its message is one caller's to send"
+        harness.context.registry.commit(lease, {"chunks": 0, "attempt": 1, "timings": {}, "result": result})
+    assert perform(harness.context, "a", LAST) == NOTIFY
+    assert due(harness.context, "a") is None, "its message is one caller's to send"
 
 
 def test_a_job_without_a_webhook_is_closed_at_its_end(hook, harness):
     without = harness.request.model_copy(update={"webhook": None})
-    harness.place.registry.add("b", without)
-    Job(harness.place, "b").cancel()
-    assert due(harness.place, "b") is None
-    assert (harness.live, Job(harness.place, "b").webhook()) == (["a"], None)
+    harness.context.registry.add("b", without)
+    Job(harness.context, "b").cancel()
+    assert due(harness.context, "b") is None
+    assert (harness.live, Job(harness.context, "b").webhook()) == (["a"], None)
 
 
 def test_the_end_is_in_the_store_before_it_is_told(ended, hook, monkeypatch):
@@ -142,7 +142,7 @@ def test_the_end_is_in_the_store_before_it_is_told(ended, hook, monkeypatch):
         raise FarmError("the disk is full")
 
     with monkeypatch.context() as full:
-        full.setattr(ended.place.store, "put", refuse)
+        full.setattr(ended.context.store, "put", refuse)
         ended.round()
     assert (hook.calls, ended.live) == ([], ["a"])
     ended.round()
@@ -191,10 +191,10 @@ def test_a_receiver_that_never_answers_changes_nothing_of_the_jobs_end(hook, tmp
     harness = Harness(hook, tmp_path, webhook_timeout_s=0.2)
     hook.silent_s = 2
     harness.end()
-    before = harness.place.registry.job("a")
+    before = harness.context.registry.job("a")
     for _ in range(3):
         harness.later(31)
-    assert harness.place.registry.job("a") == before
+    assert harness.context.registry.job("a") == before
     assert harness.notice.state == "given up"
     assert harness.notice.reason.startswith("took too long")
 
@@ -213,15 +213,15 @@ def test_a_worker_without_the_secret_leaves_it_to_a_later_one(hook, tmp_path):
     harness.end()
     harness.round()
     assert (hook.calls, harness.notice.state) == ([], "waiting")
-    knowing = harness.place.settings.model_copy(update={"webhook_secret": (SECRET,)})
-    harness.place = Place(knowing, harness.place.store, harness.place.registry)
+    knowing = harness.context.settings.model_copy(update={"webhook_secret": (SECRET,)})
+    harness.context = Context(knowing, harness.context.store, harness.context.registry)
     harness.later(6)
     assert harness.notice.state == "delivered"
 
 
 def test_a_worker_that_dies_behind_its_call_lets_another_call_again(ended, hook):
-    step = due(ended.place, "a")
-    ended.place.registry.take("a", step.product, lease_s=15, max_attempts=9)
+    step = due(ended.context, "a")
+    ended.context.registry.take("a", step.product, lease_s=15, max_attempts=9)
     ended.later(14)
     assert hook.calls == []
     ended.later(2)
@@ -230,7 +230,7 @@ def test_a_worker_that_dies_behind_its_call_lets_another_call_again(ended, hook)
 
 def test_workers_that_die_again_and_again_do_so_no_more_often_than_a_receiver_may_fail(ended, hook):
     for _ in range(3):
-        ended.place.registry.take("a", NOTIFY.product, lease_s=0, max_attempts=9)
+        ended.context.registry.take("a", NOTIFY.product, lease_s=0, max_attempts=9)
     ended.round()
     assert hook.calls == []
     assert ended.notice == Notice(state="given up", tries=4, reason="the workers died that should call it")
@@ -238,7 +238,7 @@ def test_workers_that_die_again_and_again_do_so_no_more_often_than_a_receiver_ma
 
 def test_a_message_that_comes_twice_calls_once(ended, hook):
     ended.round()
-    assert perform(ended.place, "a", NOTIFY) is None
+    assert perform(ended.context, "a", NOTIFY) is None
     assert len(hook.calls) == 1
 
 
@@ -248,9 +248,9 @@ def test_a_message_that_comes_twice_calls_once(ended, hook):
 def lose(harness: Harness) -> Any:
     """The broker loses everything, and the job is recovered."""
     registry = open_registry("memory://")
-    harness.place = Place(harness.place.settings, harness.place.store, registry)
-    ((job_id, names),) = journal.jobs(harness.place.store)
-    return recover(harness.place, job_id, names)
+    harness.context = Context(harness.context.settings, harness.context.store, registry)
+    ((job_id, names),) = journal.jobs(harness.context.store)
+    return recover(harness.context, job_id, names)
 
 
 def test_a_call_that_was_still_to_come_is_made_after_the_broker_lost_everything(ended, hook):
@@ -258,32 +258,32 @@ def test_a_call_that_was_still_to_come_is_made_after_the_broker_lost_everything(
     ended.round()
     found = lose(ended)
     assert (found.outcome, found.reason, found.step, ended.live) == ("had ended", "success", NOTIFY, ["a"])
-    perform(ended.place, "a", found.step)
+    perform(ended.context, "a", found.step)
     assert hook.ids() == ["msg_a", "msg_a"]
     assert (ended.notice.state, ended.live) == ("delivered", [])
 
 
 def test_a_video_whose_end_nobody_wrote_down_is_told_after_the_broker_lost_everything(harness, hook):
     made = {"attempt": 1, "made_of": {}, "timings": {}, "result": {"job_id": "a", "status": "success"}}
-    harness.place.store.put(keys.attempt("a", LAST.product, 1, keys.GOODS), json.dumps(made).encode())
+    harness.context.store.put(keys.attempt("a", LAST.product, 1, keys.GOODS), json.dumps(made).encode())
     found = lose(harness)
     assert (found.outcome, found.step) == ("had ended", NOTIFY)
-    perform(harness.place, "a", found.step)
+    perform(harness.context, "a", found.step)
     assert hook.ids() == ["msg_a"]
 
 
 def test_a_worker_of_before_the_loss_cannot_say_that_it_was_called(ended):
-    due(ended.place, "a")
-    lease = ended.place.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
+    due(ended.context, "a")
+    lease = ended.context.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
     assert lose(ended).step == NOTIFY
-    ended.place.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
-    assert not ended.place.registry.commit(lease, {"outcome": "delivered"})
+    ended.context.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
+    assert not ended.context.registry.commit(lease, {"outcome": "delivered"})
 
 
 def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended, hook, monkeypatch):
     ended.round()
     before = ended.notice
-    monkeypatch.setattr(ended.place.store, "put", None)  # nothing has to be written down once more
+    monkeypatch.setattr(ended.context.store, "put", None)  # nothing has to be written down once more
     found = lose(ended)
     assert (found.outcome, found.step, ended.live) == ("had ended", None, [])
     assert (len(hook.calls), ended.notice) == (1, before)
@@ -292,18 +292,22 @@ def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended,
 def test_what_was_told_hides_nothing_else_that_was_made(ended):
     for product, made_of in (("download", {}), (LAST.product, {"download": 1})):
         goods = {"attempt": 1, "made_of": made_of, "timings": {}}
-        ended.place.store.put(keys.attempt("a", product, 1, keys.GOODS), json.dumps(goods).encode())
+        ended.context.store.put(keys.attempt("a", product, 1, keys.GOODS), json.dumps(goods).encode())
     ended.round()
     assert lose(ended).kept == 2
-    assert all(ended.place.registry.product("a", name) for name in ("download", "mux", "notify"))
+    assert all(ended.context.registry.product("a", name) for name in ("download", "mux", "notify"))
 
 
 def test_what_was_told_is_still_known_when_all_but_the_video_has_gone(ended, hook):
     ended.round()
     ended.clock.ahead_s = DAY_S
-    for each in waste(ended.place):
+    for each in waste(ended.context):
         each.remove()
-    assert list(ended.place.store.keys("jobs/")) == [keys.end("a"), "jobs/a/notify/0001/goods.json", keys.request("a")]
+    assert list(ended.context.store.keys("jobs/")) == [
+        keys.end("a"),
+        "jobs/a/notify/0001/goods.json",
+        keys.request("a"),
+    ]
     assert lose(ended).step is None
 
 
@@ -311,15 +315,15 @@ def test_a_job_is_not_swept_before_its_end_is_told(ended, hook):
     hook.then = 500
     ended.round()
     ended.clock.ahead_s = 99 * DAY_S
-    assert list(waste(ended.place)) == []
+    assert list(waste(ended.context)) == []
 
 
 def test_an_expired_job_leaves_nothing_of_its_call(ended, hook):
     ended.round()
     ended.clock.ahead_s = 7 * DAY_S
-    for each in waste(ended.place):
+    for each in waste(ended.context):
         each.remove()
-    assert (list(ended.place.store.keys("")), ended.clock.texts) == ([], {})
+    assert (list(ended.context.store.keys("")), ended.clock.texts) == ([], {})
 
 
 # Refused
@@ -334,11 +338,11 @@ def test_a_farm_without_a_secret_refuses_a_webhook_before_anything_is_entered(ha
 def test_a_worker_without_a_secret_refuses_it_too(hook, tmp_path):
     harness = Harness(hook, tmp_path, webhook_secret=())
     with pytest.raises(InvalidInput, match=r"^webhook: this farm calls none"):
-        perform(harness.place, "a", due(harness.place, "a"))
-    assert harness.place.registry.job("a").state == "error"
+        perform(harness.context, "a", due(harness.context, "a"))
+    assert harness.context.registry.job("a").state == "error"
 
 
 def test_a_farm_in_this_process_refuses_a_webhook(harness):
-    farm = Farm("inline://", settings=harness.place.settings)
+    farm = Farm("inline://", settings=harness.context.settings)
     with pytest.raises(InvalidInput, match=r"^webhook: a farm in this process ends with it"):
         farm.submit(harness.request)

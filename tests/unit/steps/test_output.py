@@ -12,9 +12,9 @@ from urllib.request import urlopen
 import pytest
 
 from farm.client import Farm
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import LAST
-from farm.engine.step_context import Work
+from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput, UploadFailed
 from farm.job import JobRequest
 from farm.registry import Lease, open_registry
@@ -46,9 +46,11 @@ def refusal(settings: Settings, **output: str) -> str:
     return caught.value.message
 
 
-def work_on(wanted: JobRequest, settings: Settings, scratch: Path) -> Work:
-    place = Place(settings, MemoryStore(), open_registry("memory://"))
-    return Work(place, LAST, Lease("a", "mux", 1, 1), wanted, scratch, threading.Event())
+def work_on(wanted: JobRequest, settings: Settings, scratch: Path) -> StepContext:
+    ctx = Context(settings, MemoryStore(), open_registry("memory://"))
+    return StepContext(
+        ctx.settings, ctx.store, ctx.registry, LAST, Lease("a", "mux", 1, 1), wanted, scratch, threading.Event()
+    )
 
 
 @pytest.fixture
@@ -79,15 +81,15 @@ def at(url: str) -> Path:
 
 
 def test_a_file_goes_into_the_operators_folder_under_the_contracts_name(settings, folder, video):
-    work = work_on(request(store="volume", prefix="of/anna"), settings, video.parent)
-    url = handed_out(work, outlet(settings, store="volume", prefix="of/anna"), "key", video)
+    step_ctx = work_on(request(store="volume", prefix="of/anna"), settings, video.parent)
+    url = handed_out(step_ctx, outlet(settings, store="volume", prefix="of/anna"), "key", video)
     assert at(url) == folder / "of" / "anna" / NAME
     assert at(url).read_bytes() == b"the video"
 
 
 def test_handing_out_twice_is_the_same_as_once(settings, folder, video):
-    work = work_on(request(store="volume"), settings, video.parent)
-    urls = [handed_out(work, outlet(settings, store="volume"), "key", video) for _ in range(2)]
+    step_ctx = work_on(request(store="volume"), settings, video.parent)
+    urls = [handed_out(step_ctx, outlet(settings, store="volume"), "key", video) for _ in range(2)]
     assert urls[0] == urls[1]
     assert [path.name for path in folder.iterdir()] == [NAME]
 
@@ -123,9 +125,9 @@ def test_the_farms_own_store_is_no_folder_for_results(folder, tmp_path, own):
 def test_a_folder_that_cannot_be_written_is_a_failed_upload(tmp_path, video):
     (tmp_path / "file").touch()
     settings = Settings(output_folder=tmp_path / "file", store_retry_s=0)
-    work = work_on(request(store="volume"), settings, video.parent)
+    step_ctx = work_on(request(store="volume"), settings, video.parent)
     with pytest.raises(UploadFailed, match=r"Not a directory|File exists") as caught:
-        handed_out(work, outlet(settings, store="volume"), "key", video)
+        handed_out(step_ctx, outlet(settings, store="volume"), "key", video)
     assert caught.value.retryable
 
 
@@ -157,9 +159,9 @@ def test_the_region_is_the_requests(open_to_jobs):
 
 def test_a_bucket_that_is_not_there_is_a_failed_upload(swift, video):
     settings = swift.settings(output_buckets=("nowhere",), store_retry_s=0)
-    work = work_on(request(store="s3", bucket="nowhere"), settings, video.parent)
+    step_ctx = work_on(request(store="s3", bucket="nowhere"), settings, video.parent)
     with pytest.raises(UploadFailed, match="s3://nowhere/ could not take"):
-        handed_out(work, outlet(settings, store="s3", bucket="nowhere"), "key", video)
+        handed_out(step_ctx, outlet(settings, store="s3", bucket="nowhere"), "key", video)
 
 
 def test_a_bucket_that_the_operator_does_not_name_is_refused(open_to_jobs):
@@ -180,8 +182,8 @@ def test_the_bucket_of_the_farms_own_store_is_refused(swift):
 
 
 def test_a_small_video_is_carried_by_its_result(settings, video):
-    work = work_on(request(store="inline"), settings, video.parent)
-    assert base64.b64decode(carried(work, "key", video)) == b"the video"
+    step_ctx = work_on(request(store="inline"), settings, video.parent)
+    assert base64.b64decode(carried(step_ctx, "key", video)) == b"the video"
     assert outlet(settings, store="inline") is None
 
 
@@ -206,9 +208,9 @@ def test_nothing_else_is_carried(settings, video, output):
 
 
 def test_a_request_without_a_wish_finds_its_files_in_the_store(settings, video):
-    work = work_on(JobRequest.parse(GIVEN), settings, video.parent)
+    step_ctx = work_on(JobRequest.parse(GIVEN), settings, video.parent)
     assert open_outlet(None, settings) is None
-    assert handed_out(work, None, "jobs/a/made.mp4", video) == "memory:///jobs/a/made.mp4"
+    assert handed_out(step_ctx, None, "jobs/a/made.mp4", video) == "memory:///jobs/a/made.mp4"
 
 
 # Refused before anything is entered

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from farm.client.progress import detail
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import Step
-from farm.engine.step_context import Drained, Work, stays
+from farm.engine.step_context import Drained, StepContext, stays
 from farm.errors import Cancelled
 from farm.job import Event, JobRequest
 from farm.metrics import listen
@@ -26,13 +26,15 @@ REQUEST = JobRequest(
 )
 
 
-def working(tmp_path: Path, step: Step, leaving: Callable[[], bool] = stays) -> Work:
+def working(tmp_path: Path, step: Step, leaving: Callable[[], bool] = stays) -> StepContext:
     """An attempt at a step of the job `a`."""
-    place = Place(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
-    place.registry.add("a", REQUEST)
-    lease = place.registry.take("a", step.product, lease_s=60, max_attempts=3)
+    ctx = Context(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
+    ctx.registry.add("a", REQUEST)
+    lease = ctx.registry.take("a", step.product, lease_s=60, max_attempts=3)
     assert lease
-    return Work(place, step, lease, REQUEST, tmp_path, threading.Event(), leaving)
+    return StepContext(
+        ctx.settings, ctx.store, ctx.registry, step, lease, REQUEST, tmp_path, threading.Event(), leaving
+    )
 
 
 def make_chunk(progress: Progress, steps: int) -> None:
@@ -43,16 +45,16 @@ def make_chunk(progress: Progress, steps: int) -> None:
     progress.report("decode", 1, 1)
 
 
-def events(work: Work) -> list[Event]:
-    work.place.registry.cancel("a", by="the test")
-    return list(work.place.registry.events("a", wait_s=0))[:-1]
+def events(step_ctx: StepContext) -> list[Event]:
+    step_ctx.registry.cancel("a", by="the test")
+    return list(step_ctx.registry.events("a", wait_s=0))[:-1]
 
 
 def test_a_chunk_passes_through_the_contracts_stages(tmp_path):
-    work = working(tmp_path, Step("generate", 0))
-    make_chunk(Progress(work, 1), steps=2)
+    step_ctx = working(tmp_path, Step("generate", 0))
+    make_chunk(Progress(step_ctx, 1), steps=2)
     stages = ["pre", "sampling_0", "sampling_50", "sampling_100", "decode", "decode"]
-    assert [event.stage for event in events(work)] == [f"chunk_0_{stage}" for stage in stages]
+    assert [event.stage for event in events(step_ctx)] == [f"chunk_0_{stage}" for stage in stages]
 
 
 @pytest.mark.parametrize("reached", [("pre", 0, 1), ("sampling", 0, 4), ("sampling", 3, 4)], ids=str)
@@ -75,24 +77,24 @@ def test_a_worker_that_is_asked_to_go_finishes_a_chunk_that_is_sampled(tmp_path,
 
 
 def test_one_chunk_fills_the_room_between_20_and_85_percent(tmp_path):
-    work = working(tmp_path, Step("generate", 0))
-    make_chunk(Progress(work, 1), steps=2)
-    assert [event.pct for event in events(work)] == pytest.approx([20, 20, 46, 72, 72, 85])
+    step_ctx = working(tmp_path, Step("generate", 0))
+    make_chunk(Progress(step_ctx, 1), steps=2)
+    assert [event.pct for event in events(step_ctx)] == pytest.approx([20, 20, 46, 72, 72, 85])
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 3])
 def test_each_of_several_chunks_has_its_share(tmp_path, chunk):
-    work = working(tmp_path, Step("generate", chunk))
-    make_chunk(Progress(work, 4), steps=3)
-    percent = [event.pct for event in events(work)]
+    step_ctx = working(tmp_path, Step("generate", chunk))
+    make_chunk(Progress(step_ctx, 4), steps=3)
+    percent = [event.pct for event in events(step_ctx)]
     assert percent == sorted(percent)
     assert (percent[0], percent[-1]) == pytest.approx((20 + 65 * chunk / 4, 20 + 65 * (chunk + 1) / 4))
 
 
 def test_details_say_which_chunk_and_which_step(tmp_path):
-    work = working(tmp_path, Step("generate", 1))
-    make_chunk(Progress(work, 3), steps=2)
-    told = events(work)
+    step_ctx = working(tmp_path, Step("generate", 1))
+    make_chunk(Progress(step_ctx, 3), steps=2)
+    told = events(step_ctx)
     assert told[0].details == {"chunk": 1, "chunks": 3}
     sampled = told[2].details
     assert (sampled["chunk"], sampled["chunks"], sampled["step"], sampled["steps"]) == (1, 3, 1, 2)
@@ -107,20 +109,20 @@ def test_sampling_and_decoding_are_timed(tmp_path):
 
 
 def test_a_cancelled_job_stops_at_the_next_denoise_step(tmp_path):
-    work = working(tmp_path, Step("generate", 0))
-    progress = Progress(work, 1)
+    step_ctx = working(tmp_path, Step("generate", 0))
+    progress = Progress(step_ctx, 1)
     progress.report("pre", 0, 1)
-    work.place.registry.cancel("a", by="the caller")
+    step_ctx.registry.cancel("a", by="the caller")
     with pytest.raises(Cancelled, match="chunk_0_sampling_50 stops here"):
         progress.report("sampling", 1, 2)
 
 
 def test_an_attempt_that_was_taken_over_stops_at_its_next_report(tmp_path):
-    work = working(tmp_path, Step("generate", 0))
-    work.lost.set()
+    step_ctx = working(tmp_path, Step("generate", 0))
+    step_ctx.lost.set()
     with pytest.raises(Cancelled, match="another worker took generate-0000 over"):
-        Progress(work, 1).report("pre", 0, 1)
-    assert events(work) == []
+        Progress(step_ctx, 1).report("pre", 0, 1)
+    assert events(step_ctx) == []
 
 
 @pytest.mark.parametrize(

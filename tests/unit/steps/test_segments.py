@@ -14,7 +14,7 @@ import pytest
 
 from farm.client import Job
 from farm.engine.attempt import perform
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST, Step, following
 from farm.job import JobRequest
 from farm.media.aac import first_packet
@@ -47,31 +47,31 @@ SMALL = {
 class Growing:
     """A farm in this process whose store a web server shows."""
 
-    place: Place
+    ctx: Context
     web: str
 
     def enter(self, job_id: str, face: Path, voice: Path, **fields: Any) -> None:
         for path in (face, voice):
-            self.place.store.put(keys.upload(path), path)
+            self.context.store.put(keys.upload(path), path)
         sources = {name: keys.SCHEME + keys.upload(path) for name, path in (("face", face), ("voice", voice))}
         given = {**SMALL, "cond_video": sources["face"], "cond_audio": {"person1": sources["voice"]}, **fields}
-        self.place.registry.add(job_id, JobRequest.parse(given))
+        self.context.registry.add(job_id, JobRequest.parse(given))
 
     def until(self, job_id: str, last: Step) -> None:
         """Every step up to one."""
         step: Step | None = FIRST
         while step:
-            perform(self.place, job_id, step)
-            chunks = (self.place.registry.product(job_id, "embed") or {}).get("chunks", 1)
+            perform(self.context, job_id, step)
+            chunks = (self.context.registry.product(job_id, "embed") or {}).get("chunks", 1)
             step = None if step == last else following(step, chunks=chunks)
 
     def address(self, job_id: str) -> str:
         """The playlist's, as the web server has it."""
-        path = urlsplit(Job(self.place, job_id).playlist() or "").path
-        return f"{self.web}/{Path(path).relative_to(self.place.store.root)}"
+        path = urlsplit(Job(self.context, job_id).playlist() or "").path
+        return f"{self.web}/{Path(path).relative_to(self.context.store.root)}"
 
     def text(self, job_id: str) -> str:
-        return self.place.store.get(keys.playlist(job_id)).decode()
+        return self.context.store.get(keys.playlist(job_id)).decode()
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
     home = tmp_path_factory.mktemp("home")
     store = LocalStore(home / "goods")
     with chosen(home / "weights") as model, served(store.root) as web:
-        yield Growing(Place(Settings(home=home, **model), store, open_registry("memory://")), web)
+        yield Growing(Context(Settings(home=home, **model), store, open_registry("memory://")), web)
     warm_pipeline.cache_clear()
 
 
@@ -122,7 +122,7 @@ def test_the_finished_video_shows_what_was_watched(farm, portrait, speech):
     farm.enter("done", portrait, speech)
     farm.until("done", Step("mux"))
     watched = play(farm.net.address("done"))
-    video = farm.place.registry.job("done").result.video.url
+    video = farm.context.registry.job("done").result.video.url
     with av.open(urlsplit(video).path) as finished:
         assert [frame.to_ndarray().tobytes() for frame in finished.decode(video=0)] == watched.pictures
 
@@ -130,15 +130,15 @@ def test_the_finished_video_shows_what_was_watched(farm, portrait, speech):
 def test_it_plays_from_its_folder_without_a_server(farm, portrait, speech):
     farm.enter("path", portrait, speech)
     farm.until("path", Step("generate", 2))
-    assert play(urlsplit(Job(farm.place, "path").playlist()).path).times == list(range(12))
+    assert play(urlsplit(Job(farm.context, "path").playlist()).path).times == list(range(12))
 
 
 def test_a_chunk_that_was_made_twice_is_listed_once_as_the_one_that_counts(farm, portrait, speech):
     # Given a worker that took the second chunk, stored something, and died
     farm.enter("twice", portrait, speech)
     farm.until("twice", Step("generate", 0))
-    lost = farm.place.registry.take("twice", "generate-0001", lease_s=0, max_attempts=9)
-    farm.place.store.put(keys.attempt("twice", "generate-0001", lost.fence, "segment.m4s"), b"half of it")
+    lost = farm.context.registry.take("twice", "generate-0001", lease_s=0, max_attempts=9)
+    farm.context.store.put(keys.attempt("twice", "generate-0001", lost.fence, "segment.m4s"), b"half of it")
     # When it is made again
     farm.until("twice", Step("generate", 2))
     names = [line for line in farm.text("twice").splitlines() if line.endswith(".m4s")]
@@ -149,7 +149,7 @@ def test_a_chunk_that_was_made_twice_is_listed_once_as_the_one_that_counts(farm,
 def test_a_cancelled_job_plays_as_far_as_it_came(farm, portrait, speech):
     farm.enter("stops", portrait, speech)
     farm.until("stops", Step("generate", 1))
-    Job(farm.place, "stops").cancel()
+    Job(farm.context, "stops").cancel()
     played = play(farm.net.address("stops"))
     assert played.times == list(range(9))
     assert abs(played.sound.shape[1] - 9 * 1920) < 1024
@@ -169,7 +169,7 @@ def test_time_runs_on_over_a_cut(farm, film, tmp_path):
     farm.enter("cut", film, tmp_path / "voice.wav", **scenes)
     facts = Step("embed")
     farm.until("cut", facts)
-    assert farm.place.registry.product("cut", facts.product)["cuts"] == [25]
+    assert farm.context.registry.product("cut", facts.product)["cuts"] == [25]
     # When it is made, then times go on through both
     farm.until("cut", Step("generate", 3))
     assert play(farm.net.address("cut")).times == list(range(50))
@@ -179,7 +179,7 @@ def test_time_runs_on_over_a_cut(farm, film, tmp_path):
 def test_segments_of_one_encoder_share_what_a_player_reads_first(farm, portrait, speech):
     farm.enter("shares", portrait, speech)
     farm.until("shares", Step("generate", 2))
-    assert [key for key in farm.place.store.keys("jobs/shares/") if key.endswith("init.mp4")] == [
+    assert [key for key in farm.context.store.keys("jobs/shares/") if key.endswith("init.mp4")] == [
         keys.attempt("shares", "generate-0000", 1, "init.mp4")
     ]
     assert farm.text("shares").count("EXT-X-MAP") == 1
@@ -190,7 +190,7 @@ def test_a_chunk_reads_the_piece_of_sound_with_its_seconds(farm, portrait, speec
     monkeypatch.setattr(soundtrack, "CHUNKS", 2)
     farm.enter("pieces", portrait, speech)
     farm.until("pieces", Step("generate", 2))
-    pieces = farm.place.registry.product("pieces", "embed")["track"]
+    pieces = farm.context.registry.product("pieces", "embed")["track"]
     assert [Path(key).name for key in pieces] == ["track-0000.aac", "track-0001.aac"]
     # Then every packet of the sound is played once
     assert play(farm.net.address("pieces")).sound.shape[1] == (first_packet(12) - 1) * 1024

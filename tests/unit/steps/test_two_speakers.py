@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load
 
 from farm.engine.attempt import perform
-from farm.engine.context import Place
+from farm.engine.context import Context
 from farm.engine.route import FIRST, Step
 from farm.errors import InvalidInput
 from farm.job import JobRequest
@@ -38,12 +38,12 @@ class House:
     def __init__(self, folder: Path, model: dict[str, Any], portrait: Path) -> None:
         self.folder, self.jobs = folder, 0
         settings = Settings(home=folder, **model)
-        self.place = Place(settings, open_store("memory://"), open_registry("memory://"))
+        self.context = Context(settings, open_store("memory://"), open_registry("memory://"))
         self.face = self.upload(portrait)
 
     def upload(self, path: Path) -> str:
         key = keys.upload(path)
-        self.place.store.put(key, path)
+        self.context.store.put(key, path)
         return keys.SCHEME + key
 
     def sound(self, samples: np.ndarray, rate: int) -> str:
@@ -56,23 +56,23 @@ class House:
         self.jobs += 1
         job = f"job{self.jobs}"
         request = {"prompt": "they talk", "cond_video": self.face, "frame_num": 21, "motion_frame": 5}
-        self.place.registry.add(job, JobRequest.parse({**request, **fields}))
+        self.context.registry.add(job, JobRequest.parse({**request, **fields}))
         for step in steps:
-            perform(self.place, job, step)
-        return self.place.registry.product(job, steps[-1].product)
+            perform(self.context, job, step)
+        return self.context.registry.product(job, steps[-1].product)
 
     def heard(self, key: str) -> tuple[np.ndarray, int]:
         path = self.folder / "heard.wav"
-        path.write_bytes(self.place.store.get(key))
+        path.write_bytes(self.context.store.get(key))
         return decode(path)
 
     def forget_what_is_shared(self) -> None:
-        for key in [*self.place.store.keys("shared/")]:
-            self.place.store.delete(key)
+        for key in [*self.context.store.keys("shared/")]:
+            self.context.store.delete(key)
 
     def embedding(self, folder: str) -> Any:
-        pieces = self.place.store.keys(f"{folder}/")
-        return torch.cat([load(self.place.store.get(key))["features"] for key in pieces])
+        pieces = self.context.store.keys(f"{folder}/")
+        return torch.cat([load(self.context.store.get(key))["features"] for key in pieces])
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_the_model_is_told_whose_voice_is_whose_and_where_both_are(house, talk):
     ]
     # then each makes another video
     segments = [house.made(FIRST, EMBED, CHUNK, **job)["segment"] for job in jobs]
-    assert len({house.place.store.get(key) for key in segments}) == 4
+    assert len({house.context.store.get(key) for key in segments}) == 4
 
 
 def test_where_the_rows_are_cut_makes_no_difference_to_the_video(house, talk, monkeypatch):
@@ -206,5 +206,5 @@ def test_where_the_rows_are_cut_makes_no_difference_to_the_video(house, talk, mo
     whole = house.made(*steps, **several)["segment"]
     house.forget_what_is_shared()
     monkeypatch.setattr(features, "PIECE", 4)
-    assert house.place.store.get(house.made(*steps, **several)["segment"]) == house.place.store.get(whole)
-    assert len([*house.place.store.keys("shared/voice/")]) == 2 * 8
+    assert house.context.store.get(house.made(*steps, **several)["segment"]) == house.context.store.get(whole)
+    assert len([*house.context.store.keys("shared/voice/")]) == 2 * 8

@@ -186,7 +186,7 @@ def test_an_address_holds_no_more_than_bucket_and_prefix(url):
 @pytest.mark.parametrize("url", ["inline://", "redis://127.0.0.1:1/0"])
 def test_a_farm_keeps_its_goods_in_the_bucket_of_its_settings(swift, tmp_path, url):
     settings = swift.settings(home=tmp_path)
-    Farm(url, settings=settings).place.store.put("goods", b"goods")
+    Farm(url, settings=settings).context.store.put("goods", b"goods")
     assert opened(settings).get("goods") == b"goods"
 
 
