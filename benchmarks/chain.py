@@ -32,7 +32,7 @@ REQUEST = {
     "cond_video": "https://example.org/face.png",
     "cond_audio": {"person1": "https://example.org/voice.wav"},
 }
-STATIONS = ("download", "embed", "generate", "mux")
+STEP_KINDS = ("download", "embed", "generate", "mux")
 
 EMPTY = "empty."
 """What an empty task's name begins with; its station follows."""
@@ -77,18 +77,18 @@ class Notebook:
         self.seen: dict[tuple[str, str], float] = {}
         self.rest = ""
 
-    def when(self, station: str, job_id: str) -> float:
+    def when(self, kind: str, job_id: str) -> float:
         """Seconds since 1970, waited for; TimeoutError if nothing is noted for long."""
         deadline = time.monotonic() + PATIENCE_S
-        while (station, job_id) not in self.seen:
+        while (kind, job_id) not in self.seen:
             *lines, self.rest = (self.rest + self.file.read()).split("\n")  # the last one may be half written
             for line in lines:
                 what, which, seconds = line.split()
                 self.seen[what, which] = float(seconds)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{station} of {job_id}: not noted within {PATIENCE_S:g} s")
+                raise TimeoutError(f"{kind} of {job_id}: not noted within {PATIENCE_S:g} s")
             time.sleep(0.002)
-        return self.seen[station, job_id]
+        return self.seen[kind, job_id]
 
 
 def notes(settings: Settings) -> Path:
@@ -104,10 +104,8 @@ def bare(app: Celery) -> Send:
         job_id = f"empty-{next(numbers)}"
         options = {"priority": PRIORITIES["normal"]}
         tickets = [
-            app.signature(
-                EMPTY + station, args=(job_id,), immutable=True, options={**options, "queue": DESKS[station].queue}
-            )
-            for station in STATIONS
+            app.signature(EMPTY + kind, args=(job_id,), immutable=True, options={**options, "queue": DESKS[kind].queue})
+            for kind in STEP_KINDS
         ]
         chain(*tickets).apply_async()
         return job_id

@@ -2,8 +2,8 @@
 tasks beside them on the same queues.
 
 This is where `celery -A benchmarks.hollow` finds its application, so importing it does something: it puts these steps
-where `farm.engine.attempt` looks for the real ones. When each `generate` begins and each `mux` is done goes into `notes`, for
-both kinds in the same way.
+where `farm.engine.attempt` looks for the real ones. When each `generate` begins and each `mux` is done
+goes into `notes`, for both kinds in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAGES = {
 }
 """What a station tells of itself; what the model tells while it samples is left out with the model."""
 
-GOODS: dict[str, dict[str, Any]] = {
+OUTPUT: dict[str, dict[str, Any]] = {
     "download": {},
     "embed": {"chunks": 1},
     "generate": {"links": {"init": "init.mp4", "segment": "segment.m4s"}, "frames": 81},
@@ -40,9 +40,9 @@ GOODS: dict[str, dict[str, Any]] = {
 
 def hollow(ctx: StepContext) -> dict[str, Any]:
     """A step's stages and goods without its work."""
-    for stage in STAGES[ctx.step.station]:
+    for stage in STAGES[ctx.step.kind]:
         ctx.report(stage)
-    return GOODS[ctx.step.station]
+    return OUTPUT[ctx.step.kind]
 
 
 def empty(job_id: str) -> None:
@@ -61,9 +61,9 @@ def _is_done(task: Task, args: tuple[Any, ...], **_: Any) -> None:
         _note("mux", args[0])
 
 
-def _note(station: str, job_id: str) -> None:
+def _note(kind: str, job_id: str) -> None:
     with notes(settings).open("a") as file:
-        file.write(f"{station} {job_id} {time.time()}\n")
+        file.write(f"{kind} {job_id} {time.time()}\n")
 
 
 for _station in STAGES:

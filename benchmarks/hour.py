@@ -68,12 +68,12 @@ class Peaks:
 
 def watched(house: House, job: Job) -> Peaks:
     """The peaks while a job runs, once it has ended, or so far if Ctrl-C says that this is enough."""
-    peaks, first = Peaks(), Step("generate", 0).product
+    peaks, first = Peaks(), Step("generate", 0).id
     seen = peaks.before
     with suppress(KeyboardInterrupt):
         while not job.status().ended:
             _look(house, seen)
-            if seen is peaks.before and job.context.registry.product(job.id, first):
+            if seen is peaks.before and job.context.registry.output(job.id, first):
                 seen = peaks.after
                 _forget(house)
             time.sleep(LOOK_EVERY_S)
@@ -128,9 +128,9 @@ def voice(folder: Path, *, minutes: float) -> Path:
 def chunk_seconds(job: Job) -> list[float]:
     """How long each chunk took its worker."""
     registry = job.context.registry
-    chunks = registry.product(job.id, "embed")["chunks"]
-    made = (registry.product(job.id, Step("generate", chunk).product) for chunk in range(chunks))
-    return [sum(goods["timings"].values()) / 1000 for goods in made if goods]
+    chunks = registry.output(job.id, "embed")["chunks"]
+    made = (registry.output(job.id, Step("generate", chunk).id) for chunk in range(chunks))
+    return [sum(output["timings"].values()) / 1000 for output in made if output]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from farm.errors import FarmError
 
-STATIONS = ("download", "embed", "generate", "mux", "notify")
+STEP_KINDS = ("download", "embed", "generate", "mux", "notify")
 QUEUES = ("cpu", "gpu")
 PRIORITIES = ("high", "normal", "low")
 KINDS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())
@@ -40,10 +40,10 @@ class Metric:
         return product(*self.labels.values())
 
 
-STATION = {"station": STATIONS}
+STATION = {"station": STEP_KINDS}
 QUEUE = {"queue": QUEUES, "priority": PRIORITIES}
 CHUNK = {"size": (), "steps": ()}
-DUPLICATE = {"station": STATIONS, "found": ("made", "held", "overtaken")}
+DUPLICATE = {"station": STEP_KINDS, "found": ("made", "held", "overtaken")}
 
 METRICS = (
     Metric("farm_step_seconds", "histogram", "worker", "seconds from a step's lease to its product", STATION),

@@ -72,15 +72,15 @@ def deliver(task: Task, job_id: str, step: Step) -> str:
         after = perform(context(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
     except Drained as stopped:
         raise Reject(str(stopped), requeue=True) from None
-    log("ticket_done", task_id=task.request.id, sends=after and after.product)
+    log("ticket_done", task_id=task.request.id, sends=after and after.id)
     rest = task.request.chain = task.request.chain or []  # a message that ends its chain has none
     if after is None:
         if step != NOTIFY and context().registry.job(job_id).state == "cancelled":
             revoke(task)
         rest.clear()
-        return f"{step.product}: nothing to send"
-    if after.station in ("generate", NOTIFY.station):
-        if step.station == "embed":
+        return f"{step.id}: nothing to send"
+    if after.kind in ("generate", NOTIFY.kind):
+        if step.kind == "embed":
             rest.pop()  # It was made before anybody knew how many chunks there are.
         rest += tickets(app, context(), job_id, [after])
-    return f"{step.product}: on to {after.product}"
+    return f"{step.id}: on to {after.id}"

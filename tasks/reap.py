@@ -16,8 +16,8 @@ from tasks.celery import app, settings
 def reap() -> int:
     """How many jobs had to be rung for."""
     registry = context().registry
-    for job_id, product in lost(registry, after_s=settings.lease_s):
-        registry.lost(job_id, product)
+    for job_id, step_id in lost(registry, after_s=settings.lease_s):
+        registry.lost(job_id, step_id)
     return sum(_rung(job_id) for job_id in registry.idle())
 
 
@@ -26,7 +26,7 @@ def _rung(job_id: str) -> bool:
     with about(job_id):
         try:
             if step := due(context(), job_id):
-                log("rung_again", product=step.product)
+                log("rung_again", step_id=step.id)
                 send(app, context(), job_id, step)
             return step is not None
         except FarmUnreachable:

@@ -56,7 +56,7 @@ class Farm:
         entered = self.upload(_with_seed(entered))
         journal.enter(self.context, job_id, entered)
         self.context.registry.add(job_id, entered)
-        if self.context.registry.ring(job_id, FIRST.product, window_s=self.context.settings.ring_s):
+        if self.context.registry.ring(job_id, FIRST.id, window_s=self.context.settings.ring_s):
             self._send(job_id, FIRST)
         return Job(self.context, job_id)
 
@@ -120,7 +120,7 @@ class Farm:
         try:
             self.transport.send(job_id, step)
         except FarmUnreachable:
-            self.context.registry.lost(job_id, step.product)
+            self.context.registry.lost(job_id, step.id)
             raise
 
     def upload(self, request: JobRequest) -> JobRequest:

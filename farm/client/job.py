@@ -69,9 +69,9 @@ class Job:
             return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
 
     def _fetched(self, path: Path) -> Path:
-        goods = self.context.registry.product(self.id, LAST.product) or {}
+        output = self.context.registry.output(self.id, LAST.id) or {}
         try:
-            return self.context.store.fetch(goods["video"], path)
+            return self.context.store.fetch(output["video"], path)
         except KeyError as error:
             raise DownloadFailed(f"video: the store holds no video of job {self.id}", retryable=False) from error
 
@@ -85,9 +85,9 @@ class Job:
         registry = self.context.registry
         if not (registry.request(self.id).webhook and self.status().ended):
             return None
-        told = registry.product(self.id, NOTIFY.product)
+        told = registry.output(self.id, NOTIFY.id)
         if told is None:
-            return Notice(state="waiting", tries=registry.attempts(self.id, NOTIFY.product))
+            return Notice(state="waiting", tries=registry.attempts(self.id, NOTIFY.id))
         return Notice(state=told["outcome"], tries=told["tries"], reason=told["reason"])
 
     def mirror(self, folder: Path) -> Path | None:

@@ -19,22 +19,22 @@ def own_s(took_s: float, timings: dict[str, int]) -> float:
     return max(0.0, took_s - sum(timings.get(name, 0) for name in LOADING) / 1000)
 
 
-def outlook(step: Step, request: JobRequest, goods: dict[str, Any], *, chunks: int, took_s: float) -> Outlook:
+def outlook(step: Step, request: JobRequest, output: dict[str, Any], *, chunks: int, took_s: float) -> Outlook:
     """What is ahead of a job of so many chunks behind a product; only `embed` and `generate` tell."""
     expected_s = chunk_s(request)
-    match step.station:
+    match step.kind:
         case "embed":
-            return Outlook(goods.get("chunks", 0) * expected_s)
+            return Outlook(output.get("chunks", 0) * expected_s)
         case "generate":
             left = max(0, chunks - step.chunk - 1)
-            return Outlook(left * expected_s, own_s(took_s, goods["timings"]) / expected_s)
+            return Outlook(left * expected_s, own_s(took_s, output["timings"]) / expected_s)
     return UNTOLD
 
 
-def count_made(step: Step, request: JobRequest, goods: dict[str, Any], *, took_s: float) -> None:
+def count_made(step: Step, request: JobRequest, output: dict[str, Any], *, took_s: float) -> None:
     """Counts a product that was made current."""
-    add("farm_step_seconds", took_s, station=step.station)
-    if step.station == "generate":
+    add("farm_step_seconds", took_s, kind=step.kind)
+    if step.kind == "generate":
         steps = steps_class(request.sample_steps)
-        add("farm_chunk_seconds", own_s(took_s, goods["timings"]), size=request.size, steps=steps)
-        add("farm_frames_total", goods.get("frames", 0), size=request.size)
+        add("farm_chunk_seconds", own_s(took_s, output["timings"]), size=request.size, steps=steps)
+        add("farm_frames_total", output.get("frames", 0), size=request.size)

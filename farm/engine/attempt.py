@@ -75,21 +75,21 @@ def perform(
 def _perform(
     ctx: Context, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
 ) -> Step | None:
-    status, (goods, facts) = ctx.registry.look(job_id, [step.product, "embed"])
+    status, (output, facts) = ctx.registry.look(job_id, [step.id, "embed"])
     if status.ended is not (step == NOTIFY):
         return None
     chunks = (facts or {}).get("chunks", 0)
-    if goods is not None:
-        add("farm_duplicates_total", station=step.station, found="made")
+    if output is not None:
+        add("farm_duplicates_total", kind=step.kind, found="made")
     else:
-        goods = _attempt(ctx, job_id, step, chunks, time_is_up, leaving)
-    if goods is None:
+        output = _attempt(ctx, job_id, step, chunks, time_is_up, leaving)
+    if output is None:
         return None
-    if step.station == "generate":
+    if step.kind == "generate":
         publish(ctx, job_id, chunks)
     after = following(step, chunks=chunks)
     if after is None:
-        return _finish(ctx, job_id, step, goods)
+        return _finish(ctx, job_id, step, output)
     return _rung(ctx, job_id, after)
 
 
@@ -98,11 +98,11 @@ def due(ctx: Context, job_id: str) -> Step | None:
     if ctx.registry.job(job_id).ended:  # whoever ended it died before it was closed
         return _close(ctx, job_id)
     at = ctx.registry.at(job_id)
-    step = Step.making(at) if at else FIRST
-    while (goods := ctx.registry.product(job_id, step.product)) is not None:
+    step = Step.parse(at) if at else FIRST
+    while (output := ctx.registry.output(job_id, step.id)) is not None:
         after = following(step, chunks=_chunks(ctx, job_id))
         if after is None:
-            return _finish(ctx, job_id, step, goods)
+            return _finish(ctx, job_id, step, output)
         step = after
     return _rung(ctx, job_id, step)
 
@@ -114,16 +114,16 @@ def _attempt(
     lease = _lease(ctx, job_id, step)
     if lease is None:
         return None
-    log("step_started", product=step.product, attempt=lease.attempts)
+    log("step_started", step_id=step.id, attempt=lease.attempts)
     began = time.monotonic()
     try:
-        goods = _make(ctx, step, lease, leaving)
+        output = _make(ctx, step, lease, leaving)
     except Cancelled as stopped:
-        log("step_stopped", product=step.product, reason=stopped.message)
+        log("step_stopped", step_id=step.id, reason=stopped.message)
         return None
     except Later as later:
         ctx.registry.give_back(lease, after_s=later.after_s)
-        log("step_put_off", product=step.product, reason=str(later), again_in_s=later.after_s)
+        log("step_put_off", step_id=step.id, reason=str(later), again_in_s=later.after_s)
         return None
     except Exception as error:
         _settle(ctx, lease, step, _named(error, step, time_is_up))
@@ -131,7 +131,7 @@ def _attempt(
     except BaseException as stopped:  # the worker is being shut down; whoever comes next need not wait for the lease
         _hand_back(ctx, lease, step, stopped)
         raise
-    return goods if _commit(ctx, lease, step, goods, chunks, time.monotonic() - began) else None
+    return output if _commit(ctx, lease, step, output, chunks, time.monotonic() - began) else None
 
 
 def _lease(ctx: Context, job_id: str, step: Step) -> Lease | None:
@@ -139,48 +139,46 @@ def _lease(ctx: Context, job_id: str, step: Step) -> Lease | None:
     # A call of a webhook cannot end its job, and knows by itself when to give up.
     max_attempts = sys.maxsize if step == NOTIFY else settings.max_attempts
     try:
-        lease = ctx.registry.take(job_id, step.product, lease_s=settings.lease_s, max_attempts=max_attempts)
+        lease = ctx.registry.take(job_id, step.id, lease_s=settings.lease_s, max_attempts=max_attempts)
     except WorkerLost as error:
-        add("farm_lease_losses_total", station=step.station)
-        add("farm_parked_total", station=step.station)
-        _fail(ctx, job_id, error, at_stage=step.product)
+        add("farm_lease_losses_total", kind=step.kind)
+        add("farm_parked_total", kind=step.kind)
+        _fail(ctx, job_id, error, at_stage=step.id)
         raise
     if lease is None:
-        add("farm_duplicates_total", station=step.station, found="held")
+        add("farm_duplicates_total", kind=step.kind, found="held")
     elif lease.took_over:
-        add("farm_lease_losses_total", station=step.station)
+        add("farm_lease_losses_total", kind=step.kind)
     return lease
 
 
-def _commit(ctx: Context, lease: Lease, step: Step, goods: dict[str, Any], chunks: int, took_s: float) -> bool:
+def _commit(ctx: Context, lease: Lease, step: Step, output: dict[str, Any], chunks: int, took_s: float) -> bool:
     """Whether the goods became current, counted either way."""
     request = ctx.registry.request(lease.job_id)
-    ahead = outlook(step, request, goods, chunks=chunks, took_s=took_s)
-    made = ctx.registry.commit(lease, goods, ahead)
-    log("step_made" if made else "step_outrun", product=step.product, **goods["timings"])
+    ahead = outlook(step, request, output, chunks=chunks, took_s=took_s)
+    made = ctx.registry.commit(lease, output, ahead)
+    log("step_made" if made else "step_outrun", step_id=step.id, **output["timings"])
     if made:
-        count_made(step, request, goods, took_s=took_s)
+        count_made(step, request, output, took_s=took_s)
     else:
-        add("farm_duplicates_total", station=step.station, found="overtaken")
+        add("farm_duplicates_total", kind=step.kind, found="overtaken")
     return made
 
 
 def _make(ctx: Context, step: Step, lease: Lease, leaving: Callable[[], bool]) -> dict[str, Any]:
-    benchmarks: Callable[[StepContext], dict[str, Any]] = getattr(
-        import_module(f"farm.steps.{step.station}"), step.station
-    )
+    benchmarks: Callable[[StepContext], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.kind}"), step.kind)
     request = ctx.registry.request(lease.job_id)
     with _renewed(ctx, lease) as lost, scratch_folder(lease.job_id) as scratch:
         step_ctx = StepContext(ctx.settings, ctx.store, ctx.registry, step, lease, request, scratch, lost, leaving)
         step_ctx.make_way()
-        goods = {
+        output = {
             **benchmarks(step_ctx),
             "timings": step_ctx.timings,
             "attempt": lease.fence,
             "made_of": step_ctx.made_of,
         }
-        step_ctx.put(json.dumps(goods).encode(), keys.GOODS)
-        return goods
+        step_ctx.put(json.dumps(output).encode(), keys.OUTPUT)
+        return output
 
 
 @contextmanager
@@ -195,9 +193,9 @@ def _renewed(ctx: Context, lease: Lease) -> Iterator[threading.Event]:
                     lost.set()
                     return
             except FarmUnreachable as error:  # the fence decides at the end; meanwhile keep trying
-                log("lease_not_renewed", product=lease.product, reason=error.message)
+                log("lease_not_renewed", step_id=lease.step_id, reason=error.message)
 
-    thread = threading.Thread(target=copy_context().run, args=(renew,), name=f"lease-{lease.product}", daemon=True)
+    thread = threading.Thread(target=copy_context().run, args=(renew,), name=f"lease-{lease.step_id}", daemon=True)
     thread.start()
     try:
         yield lost
@@ -212,21 +210,21 @@ def _named(error: Exception, step: Step, time_is_up: type[Exception]) -> FarmErr
         return error
     named: FarmError
     if isinstance(error, time_is_up):
-        named = TimedOut(f"{step.product} took longer than FARM_STEP_TIMEOUT_S allows")
+        named = TimedOut(f"{step.id} took longer than FARM_STEP_TIMEOUT_S allows")
     else:
-        named = FAILURES[step.station](f"{step.product}: {type(error).__name__}: {error}")
+        named = FAILURES[step.kind](f"{step.id}: {type(error).__name__}: {error}")
     named.__cause__ = error
     return named
 
 
 def _settle(ctx: Context, lease: Lease, step: Step, error: FarmError) -> None:
     """Leaves a failed attempt to a later one, or ends the job with its error and raises it; unless it was overtaken."""
-    log("step_failed", product=step.product, code=error.code, reason=error.message)
+    log("step_failed", step_id=step.id, code=error.code, reason=error.message)
     again = error.retryable and lease.attempts <= min(error.retries, ctx.settings.max_attempts - 1)
     pause_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1) if again else ctx.settings.ring_s
     mine = ctx.registry.give_back(lease, after_s=pause_s)
     if again and mine:
-        add("farm_retries_total", station=step.station)
+        add("farm_retries_total", kind=step.kind)
     if again or not mine:
         return
     if _fail(ctx, lease.job_id, error, at_stage=ctx.registry.job(lease.job_id).stage):
@@ -242,7 +240,7 @@ def _hand_back(ctx: Context, lease: Lease, step: Step, stopped: BaseException) -
         ctx.registry.hand_back(lease, window_s=ctx.settings.ring_s)
     else:
         ctx.registry.give_back(lease, after_s=0, counted=False)
-    log("step_handed_back", product=step.product, reason=type(stopped).__name__)
+    log("step_handed_back", step_id=step.id, reason=type(stopped).__name__)
 
 
 def _fail(ctx: Context, job_id: str, error: FarmError, *, at_stage: str) -> bool:
@@ -253,13 +251,13 @@ def _fail(ctx: Context, job_id: str, error: FarmError, *, at_stage: str) -> bool
 
 
 def _chunks(ctx: Context, job_id: str) -> int:
-    return int((ctx.registry.product(job_id, "embed") or {}).get("chunks", 1))
+    return int((ctx.registry.output(job_id, "embed") or {}).get("chunks", 1))
 
 
-def _finish(ctx: Context, job_id: str, step: Step, goods: dict[str, Any]) -> Step | None:
+def _finish(ctx: Context, job_id: str, step: Step, output: dict[str, Any]) -> Step | None:
     """What is to be sent once the last product is made, or the end is told."""
     if step == LAST:
-        ctx.registry.end(job_id, "success", Result.model_validate_json(json.dumps(goods["result"])))
+        ctx.registry.end(job_id, "success", Result.model_validate_json(json.dumps(output["result"])))
     return _close(ctx, job_id)
 
 
@@ -271,4 +269,4 @@ def _close(ctx: Context, job_id: str) -> Step | None:
 
 def _rung(ctx: Context, job_id: str, step: Step) -> Step | None:
     """The step, if its message is the caller's to send."""
-    return step if ctx.registry.ring(job_id, step.product, window_s=ctx.settings.ring_s) else None
+    return step if ctx.registry.ring(job_id, step.id, window_s=ctx.settings.ring_s) else None

@@ -14,14 +14,14 @@ from typing import Any, get_args
 
 from farm.engine.context import Context
 from farm.engine.playlist import publish
-from farm.engine.route import NOTIFY, Station, Step
+from farm.engine.route import NOTIFY, Step, StepKind
 from farm.errors import FarmError
 from farm.job import JobRequest, JobStatus
 from farm.logs import log
 from farm.store import Store, keys
 from farm.store.keys import Attempt
 
-STATIONS = get_args(Station)
+STEP_KINDS = get_args(StepKind)
 
 
 def enter(ctx: Context, job_id: str, request: JobRequest) -> None:
@@ -58,7 +58,7 @@ def close(ctx: Context, job_id: str) -> bool:
 
 def untold(ctx: Context, job_id: str) -> bool:
     """Whether a job has a webhook that was neither called nor given up."""
-    return bool(ctx.registry.request(job_id).webhook) and ctx.registry.product(job_id, NOTIFY.product) is None
+    return bool(ctx.registry.request(job_id).webhook) and ctx.registry.output(job_id, NOTIFY.id) is None
 
 
 def end(store: Store, job_id: str) -> JobStatus | None:
@@ -82,19 +82,19 @@ def attempts(names: Iterable[str]) -> list[Attempt]:
 
 def complete(names: Iterable[str]) -> list[Attempt]:
     """Those attempts that have written all of their goods, in the same order."""
-    return attempts(key for key in names if key.endswith(f"/{keys.GOODS}"))
+    return attempts(key for key in names if key.endswith(f"/{keys.OUTPUT}"))
 
 
-def goods(store: Store, job_id: str, attempt: Attempt) -> dict[str, Any]:
+def output(store: Store, job_id: str, attempt: Attempt) -> dict[str, Any]:
     """All that an attempt hands in; KeyError if it did not come to its end."""
-    found: dict[str, Any] = json.loads(store.get(keys.attempt(job_id, *attempt, keys.GOODS)))
+    found: dict[str, Any] = json.loads(store.get(keys.attempt(job_id, *attempt, keys.OUTPUT)))
     return found
 
 
 def made(store: Store, job_id: str, names: Iterable[str]) -> dict[Attempt, dict[str, Any]]:
     """The goods of the furthest product and of everything that it was made of, the furthest first."""
     for attempt in complete(names):
-        if attempt.product == NOTIFY.product:  # it is made of nothing
+        if attempt.step_id == NOTIFY.id:  # it is made of nothing
             continue
         with suppress(KeyError):  # something that it was made of is gone
             return _with_sources(store, job_id, attempt)
@@ -106,7 +106,7 @@ def _with_sources(store: Store, job_id: str, attempt: Attempt) -> dict[Attempt, 
     wanted = {attempt}
     while wanted:
         next_one = max(wanted, key=_way)
-        found[next_one] = goods(store, job_id, next_one)
+        found[next_one] = output(store, job_id, next_one)
         wanted |= {Attempt(*source) for source in found[next_one]["made_of"].items()}
         wanted -= found.keys()
     return found
@@ -114,5 +114,5 @@ def _with_sources(store: Store, job_id: str, attempt: Attempt) -> dict[Attempt, 
 
 def _way(attempt: Attempt) -> tuple[int, int, int]:
     """Where an attempt is on the way of a job."""
-    step = Step.making(attempt.product)
-    return STATIONS.index(step.station), step.chunk, attempt.number
+    step = Step.parse(attempt.step_id)
+    return STEP_KINDS.index(step.kind), step.chunk, attempt.number

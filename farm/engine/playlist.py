@@ -67,12 +67,12 @@ def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
 
     What lies there already is not fetched again.
     """
-    embedded = ctx.registry.product(job_id, "embed")
+    embedded = ctx.registry.output(job_id, "embed")
     made, closed = _made(ctx, job_id, embedded["chunks"]) if embedded else ([], False)
     if not made:
         return None
-    own = [{**goods, "links": {name: goods[name] for name in ("init", "segment")}} for goods in made]
-    for key in {key for goods in own for key in goods["links"].values()}:
+    own = [{**output, "links": {name: output[name] for name in ("init", "segment")}} for output in made]
+    for key in {key for output in own for key in output["links"].values()}:
         if not (folder / key).is_file():
             _write(folder / key, ctx.store.get(key))
     return _write(folder / "playlist.m3u8", _text(ctx, job_id, own, closed=closed).encode())
@@ -80,8 +80,8 @@ def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
 
 def _made(ctx: Context, job_id: str, chunks: int) -> tuple[list[dict[str, Any]], bool]:
     """The goods of the chunks up to the first that is missing, and whether no more will come."""
-    status, products = ctx.registry.look(job_id, [Step("generate", chunk).product for chunk in range(chunks)])
-    made = [goods for goods in takewhile(lambda goods: goods is not None, products) if goods]
+    status, step_ids = ctx.registry.look(job_id, [Step("generate", chunk).id for chunk in range(chunks)])
+    made = [output for output in takewhile(lambda output: output is not None, step_ids) if output]
     return made, len(made) == chunks or status.ended
 
 
@@ -101,7 +101,7 @@ def _write(path: Path, content: bytes) -> Path:
 def _init(ctx: StepContext, init: bytes) -> str:
     """The key of what a player reads before the segments: that of the chunk before, if its is the same."""
     if ctx.step.chunk:
-        before: str = ctx.goods(Step("generate", ctx.step.chunk - 1))["init"]
+        before: str = ctx.output(Step("generate", ctx.step.chunk - 1))["init"]
         if ctx.store.get(before) == init:
             return before
     return ctx.put(init, "init.mp4")
@@ -109,10 +109,10 @@ def _init(ctx: StepContext, init: bytes) -> str:
 
 def _lines(made: list[dict[str, Any]]) -> list[str]:
     lines, init = [], None
-    for goods in made:
-        links = goods["links"]
+    for output in made:
+        links = output["links"]
         if links["init"] != init:  # another machine's encoder may describe its pictures in another way
             init = links["init"]
             lines.append(f'#EXT-X-MAP:URI="{init}"\n')
-        lines.append(f"#EXTINF:{goods['frames'] / FPS:.3f},\n{links['segment']}\n")
+        lines.append(f"#EXTINF:{output['frames'] / FPS:.3f},\n{links['segment']}\n")
     return lines

@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Self
 
-Station = Literal["download", "embed", "generate", "mux", "notify"]
+StepKind = Literal["download", "embed", "generate", "mux", "notify"]
 
 
 @dataclass(frozen=True)
 class Step:
     """One product to make: at `generate` there is one for each chunk."""
 
-    station: Station
+    kind: StepKind
     chunk: int = 0
 
     @property
-    def product(self) -> str:
+    def id(self) -> str:
         """The name of what the step makes, for example `mux` or `generate-0007`."""
-        return f"generate-{self.chunk:04d}" if self.station == "generate" else self.station
+        return f"generate-{self.chunk:04d}" if self.kind == "generate" else self.kind
 
     @classmethod
-    def making(cls, product: str) -> Self:
+    def parse(cls, step_id: str) -> Self:
         """The step that makes a product."""
-        station, _, chunk = product.partition("-")
-        return cls(station, int(chunk or 0))  # type: ignore[arg-type]  # products are named by `product` alone
+        kind, _, chunk = step_id.partition("-")
+        return cls(kind, int(chunk or 0))  # type: ignore[arg-type]  # products are named by `product` alone
 
 
 FIRST, LAST = Step("download"), Step("mux")

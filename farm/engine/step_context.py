@@ -59,22 +59,22 @@ class StepContext(Context):
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         """Tells a stage that has just been reached; raises Cancelled when the job or this attempt is over."""
         if self.lost.is_set():
-            raise Cancelled(f"another worker took {self.step.product} over; this attempt stops at {stage}")
+            raise Cancelled(f"another worker took {self.step.id} over; this attempt stops at {stage}")
         pct = STAGES[stage] if pct is None else pct
         self.registry.report(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
 
     def make_way(self) -> None:
         """Raises Drained if this worker is asked to go; called wherever stopping loses less than going on takes."""
         if self.leaving():
-            raise Drained(f"this worker is asked to go; {self.step.product} is another's now")
+            raise Drained(f"this worker is asked to go; {self.step.id} is another's now")
 
-    def goods(self, step: Step) -> dict[str, Any]:
+    def output(self, step: Step) -> dict[str, Any]:
         """What an earlier step made."""
-        goods = self.registry.product(self.job_id, step.product)
-        if goods is None:
-            raise LookupError(f"{self.step.product} came before {step.product} was made")
-        self.made_of[step.product] = goods["attempt"]
-        return goods
+        output = self.registry.output(self.job_id, step.id)
+        if output is None:
+            raise LookupError(f"{self.step.id} came before {step.id} was made")
+        self.made_of[step.id] = output["attempt"]
+        return output
 
     def fetch(self, key: str, name: str) -> Path:
         """An object of the store as the file `name` of the scratch folder."""
@@ -82,7 +82,7 @@ class StepContext(Context):
 
     def put(self, source: Path | bytes, name: str) -> str:
         """Stores something under a key that is this attempt's alone."""
-        key = keys.attempt(self.job_id, self.step.product, self.lease.fence, name)
+        key = keys.attempt(self.job_id, self.step.id, self.lease.fence, name)
         self.store.put(key, source)
         return key
 

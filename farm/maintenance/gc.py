@@ -63,7 +63,7 @@ def _overtaken(ctx: Context, job_id: str, names: list[str]) -> Iterator[Waste]:
     for attempt, written in groupby(names, key=keys.attempt_of):
         if attempt and ctx.registry.overtaken(job_id, *attempt):
             # What makes an attempt complete goes first, or half of it could be taken for all.
-            doomed = sorted(written, key=lambda key: not key.endswith(f"/{keys.GOODS}"))
+            doomed = sorted(written, key=lambda key: not key.endswith(f"/{keys.OUTPUT}"))
             yield _objects(ctx.store, "overtaken", keys.attempt(job_id, *attempt, ""), doomed)
 
 
@@ -80,13 +80,13 @@ def _intermediates(ctx: Context, job_id: str, names: list[str]) -> Iterator[Wast
 def _expired(ctx: Context, job_id: str, names: list[str]) -> Waste:
     """A whole job. Its end goes last: as long as that is there, the job neither comes back nor is forgotten half."""
     found = _objects(ctx.store, "expired", keys.job(job_id), names)
-    products = list(_products(ctx, job_id))[::-1]  # backwards, for `embed` tells how many there are
+    step_ids = list(_products(ctx, job_id))[::-1]  # backwards, for `embed` tells how many there are
 
     def remove() -> None:
         for key in names:
             if key != keys.end(job_id):
                 ctx.store.delete(key)
-        ctx.registry.forget(job_id, products)
+        ctx.registry.forget(job_id, step_ids)
         ctx.store.delete(keys.end(job_id))
 
     return replace(found, remove=remove)
@@ -95,17 +95,17 @@ def _expired(ctx: Context, job_id: str, names: list[str]) -> Waste:
 def _stays(ctx: Context, job_id: str, key: str) -> bool:
     """Whether a key is of the video, or of the word that its webhook was called: else it would be called again."""
     attempt = keys.attempt_of(key)
-    staying = (LAST.product, NOTIFY.product)
-    return bool(attempt and attempt.product in staying and not ctx.registry.overtaken(job_id, *attempt))
+    staying = (LAST.id, NOTIFY.id)
+    return bool(attempt and attempt.step_id in staying and not ctx.registry.overtaken(job_id, *attempt))
 
 
 def _products(ctx: Context, job_id: str) -> Iterator[str]:
-    chunks = (ctx.registry.product(job_id, "embed") or {}).get("chunks", 1)
+    chunks = (ctx.registry.output(job_id, "embed") or {}).get("chunks", 1)
     step: Step | None = FIRST
     while step:
-        yield step.product
+        yield step.id
         step = following(step, chunks=chunks)
-    yield NOTIFY.product
+    yield NOTIFY.id
 
 
 def _objects(store: Store, reason: Reason, name: str, doomed: list[str]) -> Waste:

@@ -58,15 +58,15 @@ def _restore_ended(ctx: Context, ended: JobStatus, request: JobRequest, names: I
     _remember(ctx, job_id, {**made, **told})
     untold = bool(request.webhook) and not told
     if untold:
-        _fence_off(ctx, job_id, {NOTIFY.product})
+        _fence_off(ctx, job_id, {NOTIFY.id})
     ctx.registry.restore(ended, request, untold=untold)
     return Recovered(job_id, "had ended", reason=ended.state, kept=len(made), step=due(ctx, job_id) if untold else None)
 
 
 def _last(ctx: Context, job_id: str, names: Iterable[str], step: Step) -> Made:
     """The goods of the last complete attempt at a step."""
-    last = [attempt for attempt in journal.complete(names) if attempt.product == step.product][:1]
-    return {attempt: journal.goods(ctx.store, job_id, attempt) for attempt in last}
+    last = [attempt for attempt in journal.complete(names) if attempt.step_id == step.id][:1]
+    return {attempt: journal.output(ctx.store, job_id, attempt) for attempt in last}
 
 
 def _restore_live(ctx: Context, job_id: str, entered_at: float, request: JobRequest, names: Iterable[str]) -> Recovered:
@@ -75,32 +75,32 @@ def _restore_live(ctx: Context, job_id: str, entered_at: float, request: JobRequ
     made = journal.made(ctx.store, job_id, names)
     furthest, after = next(iter(made), None), _after(made)
     _remember(ctx, job_id, made)
-    begun = {attempt.product for attempt in journal.attempts(names)} | ({after.product} if after else set())
-    _fence_off(ctx, job_id, begun - {attempt.product for attempt in made})
-    ctx.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.product)
+    begun = {attempt.step_id for attempt in journal.attempts(names)} | ({after.id} if after else set())
+    _fence_off(ctx, job_id, begun - {attempt.step_id for attempt in made})
+    ctx.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.step_id)
     step = due(ctx, job_id)
     if after is None:
         return Recovered(job_id, "had ended", reason=ctx.registry.job(job_id).state, kept=len(made), step=step)
-    return Recovered(job_id, "goes on", reason=after.product, kept=len(made), step=step)
+    return Recovered(job_id, "goes on", reason=after.id, kept=len(made), step=step)
 
 
 def _after(made: Made) -> Step | None:
     """What comes after the furthest product; None if that is the last."""
     if not made:
         return FIRST
-    chunks = next((goods["chunks"] for attempt, goods in made.items() if attempt.product == "embed"), 1)
-    return following(Step.making(next(iter(made)).product), chunks=chunks)
+    chunks = next((output["chunks"] for attempt, output in made.items() if attempt.step_id == "embed"), 1)
+    return following(Step.parse(next(iter(made)).step_id), chunks=chunks)
 
 
 def _remember(ctx: Context, job_id: str, made: Made) -> None:
-    for attempt, goods in made.items():
-        ctx.registry.remember(job_id, attempt.product, fence=attempt.number, goods=goods)
+    for attempt, output in made.items():
+        ctx.registry.restore_output(job_id, attempt.step_id, fence=attempt.number, output=output)
 
 
-def _fence_off(ctx: Context, job_id: str, products: set[str]) -> None:
+def _fence_off(ctx: Context, job_id: str, step_ids: set[str]) -> None:
     """Gives products a fence that no attempt has had, for workers of before may still be at them.
 
     The milliseconds since 1970 are one: attempts are counted up from 1, or from the milliseconds of an earlier time.
     """
-    for product in products:
-        ctx.registry.remember(job_id, product, fence=round(1000 * ctx.registry.ledger.now()))
+    for step_id in step_ids:
+        ctx.registry.restore_output(job_id, step_id, fence=round(1000 * ctx.registry.ledger.now()))

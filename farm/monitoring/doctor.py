@@ -80,10 +80,14 @@ def _clock(settings: Settings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
-    store, key, goods = open_store(settings.store_address, settings), f"doctor/{secrets.token_hex(8)}", b"goods" * 1000
+    store, key, content = (
+        open_store(settings.store_address, settings),
+        f"doctor/{secrets.token_hex(8)}",
+        b"goods" * 1000,
+    )
     began = time.monotonic()
-    store.put(key, goods)
-    same = store.get(key) == goods
+    store.put(key, content)
+    same = store.get(key) == content
     store.delete(key)
     if not same:
         raise FarmUnreachable(f"{settings.store_address} hands out something else than what was put")

@@ -9,7 +9,7 @@ import redis
 
 from farm.errors import FarmError
 from farm.logs import log
-from farm.metrics import CODES, METRICS, QUEUES, STATIONS, Metric
+from farm.metrics import CODES, METRICS, QUEUES, STEP_KINDS, Metric
 from farm.net.address import Address
 from farm.queue.inspect import KEYS, ticket
 from farm.registry import open_registry
@@ -100,7 +100,7 @@ def _counted(now: Census) -> dict[str, Samples]:
         "farm_workers": {(queue,): now.workers[queue] for queue in QUEUES},
         "farm_live_jobs": {(): now.live},
         "farm_idle_jobs": {(): now.idle},
-        "farm_running_steps": {(station,): now.running[station] for station in STATIONS},
+        "farm_running_steps": {(kind,): now.running[kind] for kind in STEP_KINDS},
         "farm_runnable_jobs": {(): now.runnable},
         "farm_unheard_jobs": {(): now.unheard},
         "farm_ahead_seconds": {(): now.ahead_s},

@@ -13,9 +13,9 @@ from farm.queue.app import DESKS, PRIORITIES
 
 def tickets(app: Celery, ctx: Context, job_id: str, way: Sequence[Step]) -> list[Signature]:
     """A message for each step."""
-    rings = ctx.registry.rings(job_id, [step.product for step in way])
+    rings = ctx.registry.rings(job_id, [step.id for step in way])
     asked = ctx.registry.request(job_id).priority
-    known = ctx.registry.product(job_id, "embed") if way[0].station == "generate" else None
+    known = ctx.registry.output(job_id, "embed") if way[0].kind == "generate" else None
     chunks = (known or {}).get("chunks")
     return [
         # A receiver that never answers must not hold up the steps of jobs that have not ended.
@@ -33,9 +33,9 @@ def tickets(app: Celery, ctx: Context, job_id: str, way: Sequence[Step]) -> list
 
 def _ticket(app: Celery, job_id: str, step: Step, *, priority: int, attempt: int, chunks: int | None) -> Signature:
     """The message for one step: ids and numbers only, which Flower shows so that a person can read them."""
-    desk = DESKS[step.station]
-    chunk = (step.chunk,) if step.station == "generate" else ()
-    name = f"c{step.chunk:04d}" if chunk else step.station
+    desk = DESKS[step.kind]
+    chunk = (step.chunk,) if step.kind == "generate" else ()
+    name = f"c{step.chunk:04d}" if chunk else step.kind
     options = {
         "queue": desk.queue,
         "priority": priority,
@@ -47,7 +47,7 @@ def _ticket(app: Celery, job_id: str, step: Step, *, priority: int, attempt: int
 
 def _shown(job_id: str, step: Step, chunks: int | None) -> str:
     """A message's arguments for people, who count from 1: the job, and which chunk of how many once that is known."""
-    if step.station != "generate":
+    if step.kind != "generate":
         return f"job {job_id}"
     return f"job {job_id}, chunk {step.chunk + 1}" + (f" of {chunks}" if chunks else "")
 

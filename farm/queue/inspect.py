@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import product
 
 from farm.engine.route import Step
-from farm.metrics import QUEUES, STATIONS
+from farm.metrics import QUEUES, STEP_KINDS
 from farm.queue.app import PRIORITIES
 from farm.registry import Registry
 from farm.registry.redis import RedisLedger
@@ -46,8 +46,8 @@ def ticket(message: str) -> tuple[str, str] | None:
     """The job and the product that a message is for; None if it is no step's, or not one of ours at all."""
     with suppress(KeyError, TypeError, ValueError):
         envelope = json.loads(message)
-        station = envelope["headers"]["task"].removeprefix("farm.")
-        if station in STATIONS:
+        kind = envelope["headers"]["task"].removeprefix("farm.")
+        if kind in STEP_KINDS:
             (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
-            return job_id, Step(station, *chunk).product
+            return job_id, Step(kind, *chunk).id
     return None

@@ -79,7 +79,7 @@ class Lease:
     """The right to make one product, until `lease_until` on the ledger's clock or a higher fence."""
 
     job_id: str
-    product: str
+    step_id: str
     fence: int
     attempts: int
     took_over: bool = False
@@ -154,10 +154,10 @@ class Registry:
         """Where a job stands; InvalidInput if there is no such job."""
         return _status(job_id, *self._read(f"job:{job_id}"))
 
-    def look(self, job_id: str, products: Sequence[str]) -> tuple[JobStatus, list[Record | None]]:
+    def look(self, job_id: str, step_ids: Sequence[str]) -> tuple[JobStatus, list[Record | None]]:
         """Where a job stands, and the goods of each product, at one moment; InvalidInput if there is no such job."""
         # What it asks for is wanted next; to read it along costs less than to ask.
-        job, _, *made = self._read(f"job:{job_id}", f"request:{job_id}", *(_key(job_id, name) for name in products))
+        job, _, *made = self._read(f"job:{job_id}", f"request:{job_id}", *(_key(job_id, name) for name in step_ids))
         return _status(job_id, job), [_record(text).get("goods") for text in made]
 
     def jobs(self) -> Iterator[JobStatus]:
@@ -227,7 +227,7 @@ class Registry:
         status = self.job(job_id)
         return self.fail(job_id, Cancelled(f"cancelled by {by} at {status.stage}"), at_stage=status.stage)
 
-    def forget(self, job_id: str, products: Iterable[str]) -> None:
+    def forget(self, job_id: str, step_ids: Iterable[str]) -> None:
         """Removes every record of a job that has ended, the job itself last; who is interrupted may begin again."""
         (request,) = self._read(f"request:{job_id}")
         key = request and f"idempotency:{JobRequest.model_validate_json(request).idempotency_key}"
@@ -235,13 +235,13 @@ class Registry:
             self.ledger.delete(key)
         for index in ("live", "ahead", "jobs"):
             self.ledger.unindex(index, job_id)
-        for name in (*(_key(job_id, product) for product in products), *_records(job_id)):
+        for name in (*(_key(job_id, step_id) for step_id in step_ids), *_records(job_id)):
             self.ledger.delete(name)
         self._seen.clear()
 
     # Steps
 
-    def ring(self, job_id: str, product: str, *, window_s: float) -> bool:
+    def ring(self, job_id: str, step_id: str, *, window_s: float) -> bool:
         """Whether the caller may send the message for a product now; True to one caller alone.
 
         Nobody else may within the window, unless the product is taken before, or the message is `lost`.
@@ -253,27 +253,27 @@ class Registry:
                 return None
             return {**record, "rings": record.get("rings", 0) + 1, "rung_at": now, "rung_until": now + window_s}
 
-        return self._change_product(job_id, product, rung, _waited_for(job_id, product, now)) is not None
+        return self._change_product(job_id, step_id, rung, _waited_for(job_id, step_id, now)) is not None
 
     def waiting(self, *, for_s: float) -> list[tuple[str, str]]:
         """The job and the product of messages that were rung for so long ago, and have led to no lease yet."""
         names = self.ledger.up_to("waiting", self.ledger.now() - for_s)
-        return [(job_id, product) for job_id, _, product in (name.partition(" ") for name in names)]
+        return [(job_id, step_id) for job_id, _, step_id in (name.partition(" ") for name in names)]
 
-    def lost(self, job_id: str, product: str) -> None:
+    def lost(self, job_id: str, step_id: str) -> None:
         """Notes that a message is nowhere: anybody may ring, unless it has led to a lease meanwhile."""
 
         def gone(record: Record) -> Record | None:
             return {**record, "rung_until": 0} if _on_its_way(record) else None
 
-        self._change_product(job_id, product, gone)
-        self.ledger.unindex("waiting", _named(job_id, product))
+        self._change_product(job_id, step_id, gone)
+        self.ledger.unindex("waiting", _named(job_id, step_id))
 
-    def rings(self, job_id: str, products: Sequence[str]) -> list[int]:
+    def rings(self, job_id: str, step_ids: Sequence[str]) -> list[int]:
         """How often the message for each product was sent."""
-        return [_record(text).get("rings", 0) for text in self._read(*(_key(job_id, name) for name in products))]
+        return [_record(text).get("rings", 0) for text in self._read(*(_key(job_id, name) for name in step_ids))]
 
-    def take(self, job_id: str, product: str, *, lease_s: float, max_attempts: int) -> Lease | None:
+    def take(self, job_id: str, step_id: str, *, lease_s: float, max_attempts: int) -> Lease | None:
         """The lease on a product, or None while another holds it; WorkerLost when every attempt was lost."""
         now = self.ledger.now()
 
@@ -285,13 +285,13 @@ class Registry:
             met = {"met": record.get("rings", 0)}
             return {**record, **fence, **met, "taken_at": now, "lease_until": now + lease_s, "rung_until": 0}
 
-        also = Also({f"at:{job_id}": product}, gone={"waiting": _named(job_id, product)})
-        record = self._change_product(job_id, product, leased, also)
+        also = Also({f"at:{job_id}": step_id}, gone={"waiting": _named(job_id, step_id)})
+        record = self._change_product(job_id, step_id, leased, also)
         if record is None:
             return None
         if record["attempts"] > max_attempts:
-            raise WorkerLost(f"{product}: {max_attempts} workers died on it one after the other; it is not tried again")
-        return Lease(job_id, product, record["fence"], record["attempts"], record["took_over"])
+            raise WorkerLost(f"{step_id}: {max_attempts} workers died on it one after the other; it is not tried again")
+        return Lease(job_id, step_id, record["fence"], record["attempts"], record["took_over"])
 
     def renew(self, lease: Lease, *, lease_s: float) -> bool:
         """Holds a lease for longer; False when somebody else has the fence."""
@@ -310,51 +310,51 @@ class Registry:
         """Ends an attempt uncounted, whose message goes back into its queue: it is waited for as when it was sent."""
         now = self.ledger.now()
         change = {"attempts": lease.attempts - 1, "lease_until": 0, "met": -1, "rung_until": now + window_s}
-        return self._if_mine(lease, change, _waited_for(lease.job_id, lease.product, now))
+        return self._if_mine(lease, change, _waited_for(lease.job_id, lease.step_id, now))
 
-    def commit(self, lease: Lease, goods: Record, outlook: Outlook = UNTOLD) -> bool:
+    def commit(self, lease: Lease, output: Record, outlook: Outlook = UNTOLD) -> bool:
         """Makes an attempt's goods the product; False when its fence is no longer the highest."""
         told = Also(
             texts={} if outlook.pace is None else {"pace": f"{outlook.pace:.4g}"},
             scores={} if outlook.ahead_s is None else {"ahead": (lease.job_id, outlook.ahead_s)},
         )
-        return self._if_mine(lease, {"goods": goods, "lease_until": 0, "made_at": self.ledger.now()}, told)
+        return self._if_mine(lease, {"goods": output, "lease_until": 0, "made_at": self.ledger.now()}, told)
 
-    def remember(self, job_id: str, product: str, *, fence: int, goods: Record | None = None) -> None:
+    def restore_output(self, job_id: str, step_id: str, *, fence: int, output: Record | None = None) -> None:
         """Enters what is known of a lost product: its goods, or a fence that no attempt has had; never over goods."""
 
         def remembered(record: Record) -> Record | None:
-            return None if "goods" in record else {"fence": fence, **({"goods": goods} if goods else {})}
+            return None if "goods" in record else {"fence": fence, **({"goods": output} if output else {})}
 
-        self._change_product(job_id, product, remembered)
+        self._change_product(job_id, step_id, remembered)
 
-    def product(self, job_id: str, product: str) -> Record | None:
+    def output(self, job_id: str, step_id: str) -> Record | None:
         """The goods of a product that is current."""
-        return self._product(job_id, product).get("goods")
+        return self._product(job_id, step_id).get("goods")
 
-    def overtaken(self, job_id: str, product: str, attempt: int) -> bool:
+    def overtaken(self, job_id: str, step_id: str, attempt: int) -> bool:
         """Whether an attempt is not current and cannot become it any more."""
-        record = self._product(job_id, product)
+        record = self._product(job_id, step_id)
         fence = record.get("fence", 0)
         return bool(attempt != fence if "goods" in record else attempt < fence)
 
-    def rung_at(self, products: Sequence[tuple[str, str]]) -> list[float | None]:
+    def rung_at(self, step_ids: Sequence[tuple[str, str]]) -> list[float | None]:
         """When the message for each product of a job was sent last, on the ledger's clock; None if nobody knows."""
-        return [record.get("rung_at") for record in self._products(products)]
+        return [record.get("rung_at") for record in self._products(step_ids)]
 
-    def leased(self, products: Sequence[tuple[str, str]]) -> list[bool]:
+    def leased(self, step_ids: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether somebody works on each product of a job."""
         now = self.ledger.now()
-        return [record.get("lease_until", 0) > now for record in self._products(products)]
+        return [record.get("lease_until", 0) > now for record in self._products(step_ids)]
 
-    def waited_s(self, job_id: str, product: str) -> float:
+    def waited_s(self, job_id: str, step_id: str) -> float:
         """Seconds between the last message for a product and its lease."""
-        record = self._product(job_id, product)
+        record = self._product(job_id, step_id)
         return float(max(0, record.get("taken_at", 0) - record.get("rung_at", record.get("taken_at", 0))))
 
-    def attempts(self, job_id: str, product: str) -> int:
+    def attempts(self, job_id: str, step_id: str) -> int:
         """How many attempts at a product were begun and not broken off."""
-        return int(self._product(job_id, product).get("attempts", 0))
+        return int(self._product(job_id, step_id).get("attempts", 0))
 
     def at(self, job_id: str) -> str | None:
         """The product that was taken last."""
@@ -380,22 +380,22 @@ class Registry:
             mine = record.get("fence") == lease.fence and "goods" not in record
             return {**record, **change} if mine else None
 
-        return self._change_product(lease.job_id, lease.product, changed, also) is not None
+        return self._change_product(lease.job_id, lease.step_id, changed, also) is not None
 
-    def _products(self, products: Sequence[tuple[str, str]]) -> list[Record]:
-        keys = [_key(job_id, product) for job_id, product in products]
+    def _products(self, step_ids: Sequence[tuple[str, str]]) -> list[Record]:
+        keys = [_key(job_id, step_id) for job_id, step_id in step_ids]
         return [_record(text) for text in (self.ledger.get_all(keys) if keys else [])]
 
-    def _product(self, job_id: str, product: str) -> Record:
-        return _record(*self._read(_key(job_id, product)))
+    def _product(self, job_id: str, step_id: str) -> Record:
+        return _record(*self._read(_key(job_id, step_id)))
 
-    def _change_product(self, job_id: str, product: str, rule: Rule, also: Also = ALONE) -> Record | None:
+    def _change_product(self, job_id: str, step_id: str, rule: Rule, also: Also = ALONE) -> Record | None:
         """Changes a product's record, until when nobody need look after its job, and all that goes with it."""
 
         def scored(record: Record) -> Also:
             return replace(also, scores={"live": (job_id, _cared_for_until(record)), **also.scores})
 
-        return self._change(_key(job_id, product), rule, scored)
+        return self._change(_key(job_id, step_id), rule, scored)
 
     def _move(self, job_id: str, moved: Callable[[Record], Record]) -> bool:
         """Changes a job that has not ended, and tells it; False if it has, or if there is no such job."""
@@ -486,8 +486,8 @@ def _records(job_id: str) -> tuple[str, ...]:
     return tuple(f"{kind}:{job_id}" for kind in ("events", "request", "at", "job"))
 
 
-def _key(job_id: str, product: str) -> str:
-    return f"product:{job_id}:{product}"
+def _key(job_id: str, step_id: str) -> str:
+    return f"product:{job_id}:{step_id}"
 
 
 def _record(text: str | None) -> Record:
@@ -512,14 +512,14 @@ def _on_its_way(record: Record) -> bool:
     return "goods" not in record and record.get("met", 0) < record.get("rings", 0)
 
 
-def _waited_for(job_id: str, product: str, now: float) -> Also:
+def _waited_for(job_id: str, step_id: str, now: float) -> Also:
     """That the message for a product is on its way from now on."""
-    return Also(members={"waiting": (_named(job_id, product), now)})
+    return Also(members={"waiting": (_named(job_id, step_id), now)})
 
 
-def _named(job_id: str, product: str) -> str:
+def _named(job_id: str, step_id: str) -> str:
     """A job's product as a member of an index; neither has a space."""
-    return f"{job_id} {product}"
+    return f"{job_id} {step_id}"
 
 
 def _cared_for_until(record: Record) -> float:

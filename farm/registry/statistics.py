@@ -74,10 +74,10 @@ def _running(registry: Registry, now: float, lease_s: float) -> Counter[str]:
     """Steps that are leased, by station: their jobs are cared for until the lease runs out, and no longer."""
     ledger = registry.ledger
     job_ids = [job_id for job_id, _ in ledger.between("live", now, now + max(lease_s, LEASE_S), MOST_RUNNING)]
-    products = ledger.get_all([f"at:{job_id}" for job_id in job_ids]) if job_ids else []
-    steps = [(job_id, product) for job_id, product in zip(job_ids, products, strict=True) if product]
+    step_ids = ledger.get_all([f"at:{job_id}" for job_id in job_ids]) if job_ids else []
+    steps = [(job_id, step_id) for job_id, step_id in zip(job_ids, step_ids, strict=True) if step_id]
     return Counter(
-        product.partition("-")[0] for (_, product), leased in zip(steps, registry.leased(steps), strict=True) if leased
+        step_id.partition("-")[0] for (_, step_id), leased in zip(steps, registry.leased(steps), strict=True) if leased
     )
 
 

@@ -31,7 +31,7 @@ def embed(ctx: StepContext) -> dict[str, Any]:
     """
     ctx.report("embeddings_started")
     with ctx.timed("embedding"):
-        sounds = ctx.goods(Step("download"))["sounds"]
+        sounds = ctx.output(Step("download"))["sounds"]
         paths = [ctx.fetch(key, f"sound-{speaker}") for speaker, key in enumerate(sounds)]
         voices = _voices(ctx, paths)
         heard = frames_of(len(voices[0]))
@@ -83,7 +83,7 @@ def _cuts(ctx: StepContext, frames: int) -> tuple[int, ...]:
     """The frames with which new scenes of the source begin, if the request wants them apart."""
     if not ctx.request.scene_seg:
         return ()
-    source = ctx.fetch(ctx.goods(Step("download"))["visual"], "visual")
+    source = ctx.fetch(ctx.output(Step("download"))["visual"], "visual")
     return joined(scenes.cuts(source, frames=frames), frames)
 
 

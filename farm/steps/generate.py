@@ -40,7 +40,7 @@ def generate(ctx: StepContext) -> dict[str, Any]:
     The first chunk's goods tell what was left open as it was `used`, for all of them.
     """
     pipeline = _warm(ctx)
-    facts = ctx.goods(Step("embed"))
+    facts = ctx.output(Step("embed"))
     plan = Plan(facts["frames"], ctx.request.frame_num, ctx.request.motion_frame, tuple(facts["cuts"]))
     chunk = plan.chunk(ctx.step.chunk)
     progress = Progress(ctx, plan.chunks)
@@ -61,9 +61,9 @@ def generate(ctx: StepContext) -> dict[str, Any]:
         report=progress.report,
     )
     ctx.timings.update(progress.timings())
-    goods = {**_segment(ctx, plan, chunk, frames), "condition": condition_key}
+    output = {**_segment(ctx, plan, chunk, frames), "condition": condition_key}
     told = {} if chunk.index else {"used": used}
-    return {**goods, **told, "tail": None if chunk.last else _save(ctx, tail, "tail.safetensors")}
+    return {**output, **told, "tail": None if chunk.last else _save(ctx, tail, "tail.safetensors")}
 
 
 @cache
@@ -135,9 +135,9 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
     """
     from farm.model.pipeline import Condition
 
-    source = ctx.goods(Step("download"))
+    source = ctx.output(Step("download"))
     if source["kind"] == "image" and chunk.index > 0:
-        key = ctx.goods(Step("generate", 0))["condition"]
+        key = ctx.output(Step("generate", 0))["condition"]
         return Condition.from_tensors(_load(ctx, key)), key
     frame = source_frame(ctx.fetch(source["visual"], "visual"), source["kind"], chunk)
     request = ctx.request
@@ -171,7 +171,7 @@ def _tail_before(ctx: StepContext, chunk: Chunk) -> Tail | None:
 
     if chunk.index == 0:
         return None
-    tail = Tail.from_tensors(_load(ctx, ctx.goods(Step("generate", chunk.index - 1))["tail"]))
+    tail = Tail.from_tensors(_load(ctx, ctx.output(Step("generate", chunk.index - 1))["tail"]))
     return tail if chunk.overlap else tail.cut()
 
 

@@ -41,9 +41,9 @@ def mux(ctx: StepContext) -> dict[str, Any]:
 
 
 def _files(ctx: StepContext) -> dict[ArtifactType, Path]:
-    facts = ctx.goods(Step("embed"))
-    chunks = [ctx.goods(Step("generate", chunk)) for chunk in range(facts["chunks"])]
-    segments = [_playable(ctx, goods, f"{index:04d}") for index, goods in enumerate(chunks)]
+    facts = ctx.output(Step("embed"))
+    chunks = [ctx.output(Step("generate", chunk)) for chunk in range(facts["chunks"])]
+    segments = [_playable(ctx, output, f"{index:04d}") for index, output in enumerate(chunks)]
     sound = ctx.fetch(facts["sound"], "sound")
     video, picture = ctx.scratch / f"{stem(ctx)}.mp4", ctx.scratch / "thumbnail.jpg"
     join(segments, sound, video, frames=facts["frames"])
@@ -51,12 +51,12 @@ def _files(ctx: StepContext) -> dict[ArtifactType, Path]:
     return {"video": video, "thumbnail": picture}
 
 
-def _playable(ctx: StepContext, goods: dict[str, Any], name: str) -> Path:
+def _playable(ctx: StepContext, output: dict[str, Any], name: str) -> Path:
     """A chunk as a file of its own: a segment plays only behind what tells a player how."""
     path = ctx.scratch / f"{name}.mp4"
     with path.open("wb") as whole:
         for part in ("init", "segment"):
-            fetched = ctx.fetch(goods[part], f"{name}.{part}")
+            fetched = ctx.fetch(output[part], f"{name}.{part}")
             with fetched.open("rb") as file:
                 copyfileobj(file, whole)
             fetched.unlink()
@@ -76,19 +76,19 @@ def _result(ctx: StepContext, artifacts: list[Artifact], inside: str | None) -> 
         artifacts=tuple(artifacts),
         timings=_timings(ctx),
         params=_params(ctx),
-        warnings=tuple(ctx.goods(Step("embed"))["warnings"]),
+        warnings=tuple(ctx.output(Step("embed"))["warnings"]),
     )
 
 
 def _timings(ctx: StepContext) -> dict[str, int]:
     """The sums over all steps, how long their messages waited, and the whole since submission."""
-    registry, total, chunks = ctx.registry, {"queue_ms": 0}, ctx.goods(Step("embed"))["chunks"]
+    registry, total, chunks = ctx.registry, {"queue_ms": 0}, ctx.output(Step("embed"))["chunks"]
     step: Step | None = FIRST
     while step is not None:
-        made = ctx.timings if step == ctx.step else ctx.goods(step)["timings"]
+        made = ctx.timings if step == ctx.step else ctx.output(step)["timings"]
         for name, took in made.items():
             total[name] = total.get(name, 0) + took
-        total["queue_ms"] += round(1000 * registry.waited_s(ctx.job_id, step.product))
+        total["queue_ms"] += round(1000 * registry.waited_s(ctx.job_id, step.id))
         step = following(step, chunks=chunks)
     created = registry.job(ctx.job_id).created_at
     return {**total, "total_ms": round(1000 * (registry.ledger.now() - created))}
@@ -96,6 +96,6 @@ def _timings(ctx: StepContext) -> dict[str, int]:
 
 def _params(ctx: StepContext) -> dict[str, Any]:
     """Every parameter as it was used, with the model's own values where the request left them open."""
-    facts, used = ctx.goods(Step("embed")), ctx.goods(Step("generate"))["used"]
+    facts, used = ctx.output(Step("embed")), ctx.output(Step("generate"))["used"]
     plan = {"model": ctx.settings.preset, **{name: facts[name] for name in ("frames", "chunks", "cuts")}}
     return {**ctx.request.model_dump(mode="json"), **used, **plan}

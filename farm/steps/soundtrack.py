@@ -25,7 +25,7 @@ def lay(ctx: StepContext, sound: Path, plan: Plan) -> list[str]:
 def heard(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:
     """The packets that begin while a chunk is shown."""
     piece = chunk.index // CHUNKS
-    path = ctx.fetch(ctx.goods(Step("embed"))["track"][piece], "track.aac")
+    path = ctx.fetch(ctx.output(Step("embed"))["track"][piece], "track.aac")
     before = first_packet(plan.chunk(piece * CHUNKS).first)
     begin, end = (first_packet(frame) - before for frame in (chunk.first, chunk.first + chunk.keep))
     return list(islice(packets(path), begin, end))

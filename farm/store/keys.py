@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 JOBS = "jobs/"
-GOODS = "goods.json"
+OUTPUT = "goods.json"
 ATTEMPT = re.compile(r"jobs/[^/]+/(download|embed|generate-\d{4,}|mux|notify)/(\d{4,})/([^/]+)")
 UPLOADS = "uploads/"
 SCHEME = "store://"
@@ -61,14 +61,14 @@ def playlist(job_id: str) -> str:
     return f"jobs/{job_id}/playlist.m3u8"
 
 
-def attempt(job_id: str, product: str, fence: int, name: str) -> str:
-    return f"jobs/{job_id}/{product}/{fence:04d}/{name}"
+def attempt(job_id: str, step_id: str, fence: int, name: str) -> str:
+    return f"jobs/{job_id}/{step_id}/{fence:04d}/{name}"
 
 
 class Attempt(NamedTuple):
     """One attempt at a product, by its number."""
 
-    product: str
+    step_id: str
     number: int
 
 

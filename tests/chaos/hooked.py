@@ -56,7 +56,7 @@ def die_when_made() -> None:
 
     def deadly(ctx: Any, job_id: str, step: Any, **how: Any) -> Any:
         after = perform(ctx, job_id, step, **how)
-        if step.station == "generate" and step.chunk == 1 and once(job_id):
+        if step.kind == "generate" and step.chunk == 1 and once(job_id):
             die()
         return after
 
@@ -77,9 +77,9 @@ def die_when_called() -> None:
     """After a webhook's receiver has said that it took the call, before that is written down; once."""
 
     def swallow(**_: Any) -> None:
-        import farm.steps.notify as station
+        import farm.steps.notify as kind
 
-        post = station.post
+        post = kind.post
 
         def deadly(*what: Any, **how: Any) -> int:
             status = post(*what, **how)
@@ -87,7 +87,7 @@ def die_when_called() -> None:
                 die()
             return status
 
-        station.post = deadly
+        kind.post = deadly
 
     worker_process_init.connect(swallow, weak=False)
 
@@ -96,9 +96,9 @@ def poison() -> None:
     """A job whose prompt says so kills every worker that makes its first chunk."""
 
     def swallow(**_: Any) -> None:
-        import farm.steps.generate as station
+        import farm.steps.generate as kind
 
-        generate = station.generate
+        generate = kind.generate
 
         def deadly(work: Any) -> Any:
             if "poison" in work.request.prompt:
@@ -106,7 +106,7 @@ def poison() -> None:
                 die()
             return generate(work)
 
-        station.generate = deadly
+        kind.generate = deadly
 
     worker_process_init.connect(swallow, weak=False)
 

@@ -57,16 +57,16 @@ class Logbook:
         """When something happened, in seconds since 1970."""
         return [_seconds(entry) for entry in self.entries if entry["event"] == event]
 
-    def products(self, event: str) -> Counter[tuple[str, str]]:
+    def step_ids(self, event: str) -> Counter[tuple[str, str]]:
         """How often it happened to each product of each job."""
         ours = (entry for entry in self.entries if entry["event"] == event)
         return Counter((entry["job_id"], entry["details"]["product"]) for entry in ours)
 
     def made_twice(self) -> int:
-        return sum(times > 1 for times in self.products("step_made").values())
+        return sum(times > 1 for times in self.step_ids("step_made").values())
 
     def redone(self) -> int:
-        chunks = {what: times for what, times in self.products("step_started").items() if "generate" in what[1]}
+        chunks = {what: times for what, times in self.step_ids("step_started").items() if "generate" in what[1]}
         return sum(chunks.values()) - len(chunks)
 
     def recovered_s(self, faults: list[float]) -> float:

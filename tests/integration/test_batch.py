@@ -67,8 +67,8 @@ def lines(table: Path) -> list[dict[str, str]]:
 
 def steps(farm: Farm, job: JobStatus) -> list[str | None]:
     """What the registry knows of a small job's steps."""
-    products = ("download", "embed", "generate-0000", "mux")
-    return farm.context.registry.ledger.get_all([f"product:{job.job_id}:{product}" for product in products])
+    step_ids = ("download", "embed", "generate-0000", "mux")
+    return farm.context.registry.ledger.get_all([f"product:{job.job_id}:{step_id}" for step_id in step_ids])
 
 
 def test_what_was_killed_halfway_is_gone_on_with_and_nothing_is_made_twice(

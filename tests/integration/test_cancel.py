@@ -86,7 +86,7 @@ def test_a_running_denoise_step_stops_and_leaves_nothing(farm: Farm, small: Any,
     assert (job.status().state, job.status().result.error.code) == ("cancelled", "E_CANCELLED")
     assert [event.stage for event in job.events()][-1] == "cancelled"
     assert scratch(job) == []
-    assert farm.context.registry.product(job.id, "generate-0000") is None
+    assert farm.context.registry.output(job.id, "generate-0000") is None
     assert monitor.of(job) == {"download-a1": "SUCCESS", "embed-a1": "SUCCESS", "c0000-a1": "REVOKED"}
 
 
@@ -94,14 +94,14 @@ def test_a_job_that_waits_behind_another_never_starts(house: House, farm: Farm, 
     running = farm.submit({**small, "sample_steps": 1000})
     eventually(lambda: "_sampling_" in running.status().stage)
     queued = farm.submit(small)
-    eventually(lambda: farm.context.registry.product(queued.id, "embed"))
+    eventually(lambda: farm.context.registry.output(queued.id, "embed"))
 
     queued.cancel()
 
     assert queued.status().state == "cancelled"
     running.cancel()
     eventually(lambda: monitor.of(queued).get("c0000-a1") == "REVOKED", 10)
-    assert farm.context.registry.product(queued.id, "generate-0000") is None
+    assert farm.context.registry.output(queued.id, "generate-0000") is None
     assert farm.context.registry.at(queued.id) == "embed", "nobody took its chunk"
 
 
@@ -110,13 +110,13 @@ def test_a_job_whose_worker_is_off_is_cancelled_at_once_and_stays_it(
 ) -> None:
     with gpu_worker_off(house):
         job = farm.submit(small)
-        eventually(lambda: farm.context.registry.product(job.id, "embed"))
+        eventually(lambda: farm.context.registry.output(job.id, "embed"))
         job.cancel()
         assert job.status().state == "cancelled"
 
     eventually(lambda: monitor.of(job).get("c0000-a1") == "REVOKED")
     assert job.status().state == "cancelled"
-    assert farm.context.registry.product(job.id, "generate-0000") is None
+    assert farm.context.registry.output(job.id, "generate-0000") is None
 
 
 def test_a_whole_batch_is_cancelled(house: House, farm: Farm, small: Any, monitor: Monitor) -> None:

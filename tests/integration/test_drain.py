@@ -58,10 +58,10 @@ def gone_within(worker: subprocess.Popen[bytes], seconds: float) -> int:
     return worker.wait(timeout=seconds)
 
 
-def attempts(farm: Farm, job: Job, product: str) -> int:
+def attempts(farm: Farm, job: Job, step_id: str) -> int:
     """How many attempts at a product are counted."""
-    lease = farm.context.registry.take(job.id, product, lease_s=60, max_attempts=9)
-    assert lease, f"{product} is another's"
+    lease = farm.context.registry.take(job.id, step_id, lease_s=60, max_attempts=9)
+    assert lease, f"{step_id} is another's"
     farm.context.registry.give_back(lease, after_s=0, counted=False)
     return lease.attempts - 1
 
@@ -82,7 +82,7 @@ def test_a_gpu_worker_that_is_asked_to_go_leaves_its_chunk_to_the_next(house: Ho
     assert gone_within(house.children["gpu"], GRACE_S) == 0
     house.replace_dead(lambda _: None)
     result = job.result(timeout_s=60)
-    segments = [farm.context.registry.product(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
+    segments = [farm.context.registry.output(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
     assert [key.split("/")[3] for key in segments] == ["0001", "0002", "0001"], "the finished chunk was kept"
     assert pictures(result.video.url) == pictures(unbroken.video.url)
     log = house.log("gpu").read_text()

@@ -58,7 +58,7 @@ def test_a_job_of_many_chunks_becomes_a_video_with_its_sound(farm: Farm, small: 
         assert picture.average_rate == 25
         assert sound.rate == 22050, "the original sound, not the 16 kHz that the encoder hears"
         assert abs(frames / 25 - seconds) <= 1 / 25
-    assert result.params["chunks"] == farm.context.registry.product(job.id, "embed")["chunks"] > 2
+    assert result.params["chunks"] == farm.context.registry.output(job.id, "embed")["chunks"] > 2
     assert {artifact.type for artifact in result.artifacts} == {"video", "thumbnail", "manifest"}
     assert Image.open(local(result.video.thumbnail_url)).format == "JPEG"
 
@@ -83,7 +83,7 @@ def test_each_chunk_is_a_message_of_its_own_with_an_id_that_says_which(house: Ho
 
     log = house.log("gpu").read_text()
 
-    chunks = farm.context.registry.product(job.id, "embed")["chunks"]
+    chunks = farm.context.registry.output(job.id, "embed")["chunks"]
     for chunk in range(chunks):
         assert log.count(f'"task_id": "{job.id}-c{chunk:04d}-a1"') == 1
     assert f"{job.id}-c0" not in house.log("cpu").read_text()
@@ -180,7 +180,7 @@ def test_a_killed_gpu_child_costs_only_the_chunk_in_hand(house: House, farm: Far
         os.kill(child, signal.SIGKILL)
 
     assert job.result(timeout_s=60).status == "success"
-    segments = [farm.context.registry.product(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
+    segments = [farm.context.registry.output(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
     assert [key.split("/")[3] for key in segments] == ["0001", "0002", "0001"], "attempts that made the chunks"
 
 

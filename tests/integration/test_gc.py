@@ -70,7 +70,11 @@ def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
     # Then the video is left
     assert told == swept
     assert [each["reason"] for each in swept] == ["intermediate", "abandoned"]
-    kept = {artifact.url.rpartition("/")[2] for artifact in result.artifacts} | {keys.GOODS, "end.json", "request.json"}
+    kept = {artifact.url.rpartition("/")[2] for artifact in result.artifacts} | {
+        keys.OUTPUT,
+        "end.json",
+        "request.json",
+    }
     assert {key.rpartition("/")[2] for key in farm.context.store.keys(f"jobs/{job.id}/")} == kept
     assert job.save(tmp_path / "video.mp4").stat().st_size == result.video.bytes
     assert scratch_folders(house) == []

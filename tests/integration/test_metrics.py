@@ -119,9 +119,9 @@ def test_numbers_agree_with_what_was_made(house: House, farm: Farm, small: dict[
     assert eventually(lambda: grown("farm_chunk_seconds_count", **size, steps="1-4") == chunks, 10)
     assert eventually(lambda: grown("farm_frames_total", **size) == frames, 10)
     assert 0 < grown("farm_gpu_busy_seconds_total") <= grown("farm_chunk_seconds_sum", **size, steps="1-4")
-    for station in ("download", "embed", "mux"):
-        before = one(cpu, "farm_step_seconds_count", station=station)
-        now = one(of_worker(house, "cpu"), "farm_step_seconds_count", station=station)
+    for kind in ("download", "embed", "mux"):
+        before = one(cpu, "farm_step_seconds_count", kind=kind)
+        now = one(of_worker(house, "cpu"), "farm_step_seconds_count", kind=kind)
         assert now == before + 1
     assert one(of_farm(house), "farm_jobs_total", outcome="success", code="") == (
         one(whole, "farm_jobs_total", outcome="success", code="") + 1
@@ -136,7 +136,7 @@ def test_the_farm_knows_its_workers_and_what_runs(house: House, farm: Farm, smal
     now = of_farm(house)
     job.cancel(by="a test")
 
-    assert one(now, "farm_running_steps", station="generate") == 1
+    assert one(now, "farm_running_steps", kind="generate") == 1
     assert one(now, "farm_runnable_jobs") == 1
     assert one(now, "farm_predicted_wait_seconds") > 0
     assert one(of_farm(house), "farm_runnable_jobs") == 0
@@ -155,9 +155,9 @@ def test_what_a_child_has_counted_outlives_it_and_its_lease_is_lost(
 
     after = of_worker(house, "gpu")
     assert all(after[key] >= value for key, value in before.items() if "_created" not in key[0])
-    lost = {name: one(after, name, station="generate") for name in ("farm_lease_losses_total", "farm_parked_total")}
+    lost = {name: one(after, name, kind="generate") for name in ("farm_lease_losses_total", "farm_parked_total")}
     assert lost == {
-        "farm_lease_losses_total": one(before, "farm_lease_losses_total", station="generate") + 1,
+        "farm_lease_losses_total": one(before, "farm_lease_losses_total", kind="generate") + 1,
         "farm_parked_total": 0,
     }
     assert one(after, "farm_cold_load_seconds_count") == one(before, "farm_cold_load_seconds_count") + 1

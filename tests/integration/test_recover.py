@@ -44,8 +44,8 @@ def frames(url: str) -> list[bytes]:
 
 def attempts(farm: Farm, job_id: str) -> list[str]:
     """Which attempts made the chunks that count."""
-    chunks = farm.context.registry.product(job_id, "embed")["chunks"]
-    segments = [farm.context.registry.product(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
+    chunks = farm.context.registry.output(job_id, "embed")["chunks"]
+    segments = [farm.context.registry.output(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
     return [key.split("/")[3] for key in segments]
 
 
@@ -57,7 +57,7 @@ def test_a_video_goes_on_from_its_last_finished_chunk_and_is_the_same(
     job = farm.submit(small)
     # A look now and then would miss what is over in no time.
     next(event for event in job.events() if event.stage.startswith(at))
-    kept = [key for key in farm.context.store.keys(f"jobs/{job.id}/generate-") if key.endswith(keys.GOODS)]
+    kept = [key for key in farm.context.store.keys(f"jobs/{job.id}/generate-") if key.endswith(keys.OUTPUT)]
 
     lose_everything(farm)
     outcomes = recover(house)

@@ -174,8 +174,8 @@ def test_the_last_chunk_leaves_nothing_ahead():
 
 
 @pytest.mark.parametrize("station", ["download", "mux"])
-def test_other_steps_tell_nothing_of_their_job(station):
-    assert outlook(Step(station), REQUEST, {"timings": {}}, chunks=4, took_s=1) == UNTOLD
+def test_other_steps_tell_nothing_of_their_job(kind):
+    assert outlook(Step(kind), REQUEST, {"timings": {}}, chunks=4, took_s=1) == UNTOLD
 
 
 def test_a_made_product_moves_what_is_ahead_of_its_job(ctx):

@@ -69,17 +69,17 @@ class Harness:
     def enter(self, **fields: Any) -> None:
         self.context.registry.add("a", JobRequest.parse({**self.request, **fields}))
 
-    def another_makes(self, step: Step, job_id: str = "a", **goods: Any) -> None:
+    def another_makes(self, step: Step, job_id: str = "a", **output: Any) -> None:
         """Makes a product as another worker would."""
-        lease = self.context.registry.take(job_id, step.product, lease_s=60, max_attempts=9)
+        lease = self.context.registry.take(job_id, step.id, lease_s=60, max_attempts=9)
         assert lease
-        assert self.context.registry.commit(lease, {"timings": {}, "attempt": lease.fence, **goods})
+        assert self.context.registry.commit(lease, {"timings": {}, "attempt": lease.fence, **output})
 
     def another_takes(self, step: Step, *, lease_s: float = 60) -> Any:
-        return self.context.registry.take("a", step.product, lease_s=lease_s, max_attempts=9)
+        return self.context.registry.take("a", step.id, lease_s=lease_s, max_attempts=9)
 
-    def product(self, step: Step) -> Any:
-        return self.context.registry.product("a", step.product)
+    def step_id(self, step: Step) -> Any:
+        return self.context.registry.output("a", step.id)
 
     def state(self) -> str:
         return self.context.registry.job("a").state
@@ -132,11 +132,11 @@ def writing(harness: Harness) -> Harness:
 
 def test_a_step_makes_its_product_and_names_the_next(entered):
     assert perform(entered.context, "a", FIRST) == EMBED
-    goods = entered.product(FIRST)
-    assert goods["kind"] == "image"
-    assert entered.store.size(goods["visual"]) is not None
-    assert entered.store.size(goods["sounds"][0]) is not None
-    assert goods["timings"]["preprocess_ms"] >= 0
+    output = entered.id(FIRST)
+    assert output["kind"] == "image"
+    assert entered.store.size(output["visual"]) is not None
+    assert entered.store.size(output["sounds"][0]) is not None
+    assert output["timings"]["preprocess_ms"] >= 0
 
 
 def test_an_attempt_writes_its_goods_down_last(writing):
@@ -144,13 +144,13 @@ def test_an_attempt_writes_its_goods_down_last(writing):
     written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
     assert written[-1] == "jobs/a/download/0001/goods.json"
     assert len(written) == 2
-    assert json.loads(writing.store.get(written[-1])) == writing.product(FIRST)
+    assert json.loads(writing.store.get(written[-1])) == writing.id(FIRST)
 
 
 def test_goods_that_cannot_be_written_down_do_not_become_current(entered):
     entered.store.events = [refuse]
     assert perform(entered.context, "a", FIRST) is None
-    assert entered.product(FIRST) is None
+    assert entered.id(FIRST) is None
 
 
 def test_a_step_reports_on_the_way(entered):
@@ -161,9 +161,9 @@ def test_a_step_reports_on_the_way(entered):
 
 def test_a_second_message_for_a_made_product_changes_nothing_and_sends_nothing(writing):
     perform(writing.context, "a", FIRST)
-    goods, stored = writing.product(FIRST), sorted(writing.store.keys(""))
+    output, stored = writing.id(FIRST), sorted(writing.store.keys(""))
     assert perform(writing.context, "a", FIRST) is None
-    assert (writing.product(FIRST), sorted(writing.store.keys(""))) == (goods, stored)
+    assert (writing.id(FIRST), sorted(writing.store.keys(""))) == (output, stored)
 
 
 def test_a_made_product_whose_next_message_was_never_sent_sends_it(entered):
@@ -179,7 +179,7 @@ def test_a_made_product_whose_next_message_was_never_sent_sends_it(entered):
         (Step("generate", 1), Step("generate", 2)),
         (Step("generate", 2), MUX),
     ],
-    ids=lambda step: step.product,
+    ids=lambda step: step.id,
 )
 def test_chunks_follow_each_other_to_the_end_of_the_plan(entered, made, after):
     entered.another_makes(EMBED, chunks=3)
@@ -197,14 +197,14 @@ def test_the_last_product_ends_the_job(entered):
 def test_a_message_for_an_ended_job_does_nothing(entered):
     entered.context.registry.cancel("a", by="the caller")
     assert perform(entered.context, "a", FIRST) is None
-    assert entered.product(FIRST) is None
+    assert entered.id(FIRST) is None
     assert entered.context.registry.at("a") is None
 
 
 def test_a_step_that_another_works_on_ends_quietly(entered):
     lease = entered.another_takes(FIRST)
     assert perform(entered.context, "a", FIRST) is None
-    assert (entered.product(FIRST), entered.state()) == (None, "queued")
+    assert (entered.id(FIRST), entered.state()) == (None, "queued")
     assert entered.context.registry.commit(lease, {"timings": {}})
 
 
@@ -346,7 +346,7 @@ def test_a_worker_that_is_asked_to_go_stops_before_the_next_file(entered, asked)
     answers = iter([*[False] * asked, True])
     with pytest.raises(Drained):
         perform(entered.context, "a", FIRST, leaving=lambda: next(answers))
-    assert entered.product(FIRST) is None
+    assert entered.id(FIRST) is None
 
 
 def test_the_step_of_a_worker_that_went_is_for_whoever_has_its_message(entered):
@@ -359,7 +359,7 @@ def test_the_message_of_a_worker_that_went_is_waited_for_again(entered):
     with pytest.raises(Drained):
         perform(entered.context, "a", FIRST, leaving=lambda: True)
     assert due(entered.context, "a") is None
-    assert entered.context.registry.waiting(for_s=0) == [("a", FIRST.product)]
+    assert entered.context.registry.waiting(for_s=0) == [("a", FIRST.id)]
 
 
 def test_workers_that_are_asked_to_go_do_not_use_up_the_attempts(entered):
@@ -377,7 +377,7 @@ def test_what_is_made_already_goes_on_though_its_worker_is_asked_to_go(entered):
 def test_a_job_that_is_cancelled_under_way_stops_and_stays_cancelled(writing):
     writing.store.events = [lambda: writing.context.registry.cancel("a", by="the caller")]
     assert perform(writing.context, "a", FIRST) is None
-    assert (writing.state(), writing.product(FIRST)) == ("cancelled", None)
+    assert (writing.state(), writing.id(FIRST)) == ("cancelled", None)
     assert writing.failure().message == "cancelled by the caller at downloads_started"
 
 
@@ -398,7 +398,7 @@ def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
 
     writing.store.events = [overtake]
     assert perform(writing.context, "a", FIRST) is None
-    assert writing.product(FIRST)["visual"] == "the other's"
+    assert writing.id(FIRST)["visual"] == "the other's"
     assert writing.state() == "running"
 
 
@@ -535,7 +535,7 @@ def test_the_result_tells_every_parameter_as_it_was_used(finished):
 
 
 def test_each_product_tells_of_which_attempts_it_is_made(finished):
-    made_of = {step.product: finished.product(step)["made_of"] for step in WAY}
+    made_of = {step.id: finished.id(step)["made_of"] for step in WAY}
     first, second = "generate-0000", "generate-0001"
     assert made_of["download"] == {}
     assert made_of["embed"] == {"download": 1}
@@ -551,32 +551,32 @@ def test_a_finished_job_has_its_end_in_the_store(finished):
 def test_the_result_lists_what_the_store_holds(finished):
     result = finished.context.registry.job("a").result
     assert [artifact.type for artifact in result.artifacts] == ["video", "thumbnail", "manifest"]
-    assert finished.store.size(finished.product(MUX)["video"]) == result.video.bytes
-    assert finished.product(MUX)["video"].endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
+    assert finished.store.size(finished.id(MUX)["video"]) == result.video.bytes
+    assert finished.id(MUX)["video"].endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
 
 
-@pytest.mark.parametrize("step", [EMBED, MUX], ids=lambda step: step.product)
+@pytest.mark.parametrize("step", [EMBED, MUX], ids=lambda step: step.id)
 def test_a_worker_that_is_asked_to_go_in_the_middle_stops_there(finished, step):
-    job_id = f"asked-{step.product}"
+    job_id = f"asked-{step.id}"
     finished.context.registry.add(job_id, finished.context.registry.request("a"))
     for before in WAY[: WAY.index(step)]:
-        finished.another_makes(before, job_id, **finished.product(before))
+        finished.another_makes(before, job_id, **finished.id(before))
     answers = iter([False, True])
     with pytest.raises(Drained):
         perform(finished.context, job_id, step, leaving=lambda: next(answers))
-    assert finished.context.registry.product(job_id, step.product) is None
+    assert finished.context.registry.output(job_id, step.id) is None
 
 
 def test_a_chunk_made_again_after_a_crash_is_the_same_bit_for_bit(finished):
     finished.context.registry.add("b", finished.context.registry.request("a"))
     *before, crashed = WAY[:4]
     for step in before:
-        finished.another_makes(step, "b", **finished.product(step))
-    finished.context.registry.take("b", crashed.product, lease_s=15, max_attempts=3)  # ... and that worker dies
+        finished.another_makes(step, "b", **finished.id(step))
+    finished.context.registry.take("b", crashed.id, lease_s=15, max_attempts=3)  # ... and that worker dies
     finished.clock.ahead_s += 16
     assert perform(finished.context, "b", crashed) == MUX
-    again = finished.context.registry.product("b", crashed.product)
-    assert finished.store.get(again["segment"]) == finished.store.get(finished.product(crashed)["segment"])
+    again = finished.context.registry.output("b", crashed.id)
+    assert finished.store.get(again["segment"]) == finished.store.get(finished.id(crashed)["segment"])
 
 
 # The video handed out
@@ -588,7 +588,7 @@ def mux_for(finished: Harness, job_id: str, output: dict[str, str], **settings: 
     request = finished.context.registry.request("a").model_copy(update={"output_config": wanted})
     finished.context.registry.add(job_id, request)
     for step in WAY[:-1]:
-        finished.another_makes(step, job_id, **finished.product(step))
+        finished.another_makes(step, job_id, **finished.id(step))
     return replace(finished.context, settings=finished.context.settings.model_copy(update=settings))
 
 
@@ -603,7 +603,7 @@ def test_a_video_and_all_that_belongs_to_it_goes_into_a_folder_as_well(finished,
     assert [artifact.bytes for artifact in result.artifacts] == [
         (folder / f"{name}.{ending}").stat().st_size for ending in ("mp4", "jpg", "json")
     ]
-    assert finished.store.get(ctx.registry.product("v", "mux")["video"]) == (folder / f"{name}.mp4").read_bytes()
+    assert finished.store.get(ctx.registry.output("v", "mux")["video"]) == (folder / f"{name}.mp4").read_bytes()
     assert json.loads((folder / f"{name}.json").read_text())["params"]["output_config"]["prefix"] == "of/anna"
 
 
@@ -611,7 +611,7 @@ def test_a_video_is_carried_by_its_result_and_not_by_its_manifest(finished):
     ctx = mux_for(finished, "i", {"store": "inline"})
     perform(ctx, "i", MUX)
     result = ctx.registry.job("i").result
-    assert base64.b64decode(result.video.base64) == finished.store.get(ctx.registry.product("i", "mux")["video"])
+    assert base64.b64decode(result.video.base64) == finished.store.get(ctx.registry.output("i", "mux")["video"])
     manifest = next(key for key in finished.store.keys("jobs/i/mux/") if key.endswith("manifest.json"))
     assert "base64" not in json.loads(finished.store.get(manifest))["video"]
 

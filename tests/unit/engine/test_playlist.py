@@ -51,10 +51,10 @@ def ctx(tmp_path: Path) -> Context:
     return ctx
 
 
-def commit(ctx: Context, step: Step, **goods: Any) -> None:
-    lease = ctx.registry.take("a", step.product, lease_s=60, max_attempts=9)
+def commit(ctx: Context, step: Step, **output: Any) -> None:
+    lease = ctx.registry.take("a", step.id, lease_s=60, max_attempts=9)
     assert lease
-    assert ctx.registry.commit(lease, {"timings": {}, **goods})
+    assert ctx.registry.commit(lease, {"timings": {}, **output})
 
 
 def chunk(ctx: Context, number: int, *, init: str = "init.mp4", frames: int = 81) -> None:

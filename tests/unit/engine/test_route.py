@@ -9,11 +9,11 @@ from farm.engine.route import FIRST, NOTIFY, Step, following
 
 def way(chunks: int) -> list[str]:
     step: Step | None = FIRST
-    products = []
+    step_ids = []
     while step is not None:
-        products.append(step.product)
+        step_ids.append(step.id)
         step = following(step, chunks=chunks)
-    return products
+    return step_ids
 
 
 def test_a_clip_goes_through_four_stations():
@@ -30,4 +30,4 @@ def test_a_longer_video_is_generated_chunk_by_chunk():
     ids=str,
 )
 def test_a_step_is_known_by_its_product(step):
-    assert Step.making(step.product) == step
+    assert Step.parse(step.id) == step

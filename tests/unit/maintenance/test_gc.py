@@ -50,25 +50,25 @@ class Harness:
         self.context.registry.claim("order 66", "a")
         self.context.registry.add("a", REQUEST)
 
-    def take(self, product: str, *, lease_s: float = 60) -> Any:
-        return self.context.registry.take("a", product, lease_s=lease_s, max_attempts=99)
+    def take(self, step_id: str, *, lease_s: float = 60) -> Any:
+        return self.context.registry.take("a", step_id, lease_s=lease_s, max_attempts=99)
 
-    def write(self, product: str, number: int, name: str = "goods", content: bytes = b"0123456789") -> str:
-        key = keys.attempt("a", product, number, name)
+    def write(self, step_id: str, number: int, name: str = "goods", content: bytes = b"0123456789") -> str:
+        key = keys.attempt("a", step_id, number, name)
         self.context.store.put(key, content)
         return key
 
-    def make(self, product: str, **goods: Any) -> Any:
+    def make(self, step_id: str, **output: Any) -> Any:
         """Makes a product as a worker does; its lease."""
-        lease = self.take(product)
-        self.write(product, lease.fence)
-        self.write(product, lease.fence, keys.GOODS)
-        assert self.context.registry.commit(lease, {"attempt": lease.fence, **goods})
+        lease = self.take(step_id)
+        self.write(step_id, lease.fence)
+        self.write(step_id, lease.fence, keys.OUTPUT)
+        assert self.context.registry.commit(lease, {"attempt": lease.fence, **output})
         return lease
 
     def finish(self) -> None:
-        for product in PRODUCTS:
-            self.make(product, chunks=2, links={"init": "i", "segment": "s"}, frames=81, result={})
+        for step_id in PRODUCTS:
+            self.make(step_id, chunks=2, links={"init": "i", "segment": "s"}, frames=81, result={})
         self.context.registry.end("a", "success", Result(job_id="a", status="success"))
         journal.close(self.context, "a")
 
@@ -143,7 +143,7 @@ def test_an_attempt_under_a_product_that_nobody_took_stays(harness):
 
 def test_an_attempt_of_before_a_recovery_goes_once_its_product_is_made_again(harness):
     harness.write("generate-0000", 1)
-    harness.context.registry.remember("a", "generate-0000", fence=1000)
+    harness.context.registry.restore_output("a", "generate-0000", fence=1000)
     assert [each.name for each in harness.found()] == ["jobs/a/generate-0000/0001/"]
     harness.make("generate-0000")
     late = harness.write("generate-0000", 99_999)
@@ -155,14 +155,14 @@ def test_an_attempt_of_before_a_recovery_goes_once_its_product_is_made_again(har
 
 def test_an_attempt_that_is_half_removed_is_never_taken_for_a_whole_one(harness, monkeypatch):
     harness.take("generate-0000", lease_s=0)
-    for name in ("a", keys.GOODS, "z"):
+    for name in ("a", keys.OUTPUT, "z"):
         harness.write("generate-0000", 1, name)
     harness.make("generate-0000")
     (found,) = harness.found()
     gone: list[str] = []
     monkeypatch.setattr(harness.context.store, "delete", gone.append)
     found.remove()
-    assert [key.rpartition("/")[2] for key in gone] == [keys.GOODS, "a", "z"]
+    assert [key.rpartition("/")[2] for key in gone] == [keys.OUTPUT, "a", "z"]
 
 
 # Jobs that have ended
@@ -348,7 +348,7 @@ def test_the_folder_of_a_dead_worker_goes(harness, temporary):
 def test_a_dry_run_removes_nothing(broker, tmp_path):
     farm = Farm(broker, settings=Settings(home=tmp_path, keep_intermediates_s=0))
     job = farm.submit(REQUEST)
-    farm.context.store.put(keys.attempt(job.id, FIRST.product, 1, "goods"), b"goods")
+    farm.context.store.put(keys.attempt(job.id, FIRST.id, 1, "goods"), b"goods")
     job.cancel()
     assert [each.reason for each in farm.gc(dry_run=True)] == ["intermediate"]
     assert [each.reason for each in farm.gc()] == ["intermediate"]

@@ -48,11 +48,11 @@ def enter(ctx: Context, job_id: str, request: JobRequest = REQUEST) -> None:
     ctx.registry.add(job_id, request)
 
 
-def leave(ctx: Context, product: str, number: int, made_of: dict[str, int] | None = None, **goods: Any) -> None:
+def leave(ctx: Context, step_id: str, number: int, made_of: dict[str, int] | None = None, **output: Any) -> None:
     """Leaves in the store what a complete attempt at a product of `a` leaves."""
-    whole = {"attempt": number, "made_of": made_of or {}, "timings": {}, **goods}
-    ctx.store.put(keys.attempt("a", product, number, "goods"), b"goods")
-    ctx.store.put(keys.attempt("a", product, number, keys.GOODS), json.dumps(whole).encode())
+    whole = {"attempt": number, "made_of": made_of or {}, "timings": {}, **output}
+    ctx.store.put(keys.attempt("a", step_id, number, "goods"), b"goods")
+    ctx.store.put(keys.attempt("a", step_id, number, keys.OUTPUT), json.dumps(whole).encode())
 
 
 def leave_chunks(ctx: Context, last: int, *, chunks: int = 3) -> None:
@@ -104,8 +104,8 @@ def test_a_job_goes_on_behind_its_last_finished_chunk(entered):
     leave_chunks(entered, 1)
     lost = lose(entered)
     assert one(lost) == Recovered("a", "goes on", "generate-0002", kept=4, step=Step("generate", 2))
-    assert lost.registry.product("a", "generate-0001")["attempt"] == 1
-    assert lost.registry.product("a", "generate-0002") is None
+    assert lost.registry.output("a", "generate-0001")["attempt"] == 1
+    assert lost.registry.output("a", "generate-0002") is None
 
 
 def test_a_job_goes_on_where_only_the_video_is_missing(entered):
@@ -143,7 +143,7 @@ def test_a_job_that_was_cancelled_while_its_video_was_laid_down_has_none(entered
     Job(entered, "a").cancel()
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "cancelled", kept=5)
-    assert lost.registry.product("a", "mux") is None
+    assert lost.registry.output("a", "mux") is None
 
 
 def test_a_failed_job_stays_failed(entered):
@@ -168,7 +168,9 @@ def test_the_end_of_a_job_that_the_broker_has_lost_is_nothing_to_write_down(ctx)
 def test_a_finished_job_hands_out_its_video(entered, tmp_path):
     entered.store.put("jobs/a/mux/0001/video.mp4", b"the video")
     leave(entered, "mux", 1, {"generate-0000": 1}, result=RESULT, video="jobs/a/mux/0001/video.mp4")
-    entered.registry.remember("a", "mux", fence=1, goods=journal.goods(entered.store, "a", keys.Attempt("mux", 1)))
+    entered.registry.restore_output(
+        "a", "mux", fence=1, output=journal.output(entered.store, "a", keys.Attempt("mux", 1))
+    )
     perform(entered, "a", LAST)
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "success", kept=1)
@@ -179,10 +181,10 @@ def test_a_finished_job_whose_video_alone_is_left_hands_it_out(entered):
     leave_chunks(entered, 0, chunks=1)
     leave(entered, "mux", 1, {"embed": 1, "generate-0000": 1}, result=RESULT, video="jobs/a/video.mp4")
     one(lose(entered))
-    entered.store.delete(keys.attempt("a", "generate-0000", 1, keys.GOODS))
+    entered.store.delete(keys.attempt("a", "generate-0000", 1, keys.OUTPUT))
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "success", kept=3)
-    assert lost.registry.product("a", "mux")["video"] == "jobs/a/video.mp4"
+    assert lost.registry.output("a", "mux")["video"] == "jobs/a/video.mp4"
 
 
 def test_overtaken_attempts_at_a_finished_job_are_known_as_such(entered):
@@ -240,7 +242,7 @@ def test_of_two_complete_attempts_the_later_one_is_current(entered):
     leave(entered, "generate-0000", 2, {"embed": 1})
     lost = lose(entered)
     one(lost)
-    assert lost.registry.product("a", "generate-0000")["attempt"] == 2
+    assert lost.registry.output("a", "generate-0000")["attempt"] == 2
 
 
 def test_attempts_are_told_apart_by_number_and_not_by_letter(entered):
@@ -249,7 +251,7 @@ def test_attempts_are_told_apart_by_number_and_not_by_letter(entered):
         leave(entered, "generate-0000", number, {"embed": 1})
     lost = lose(entered)
     one(lost)
-    assert lost.registry.product("a", "generate-0000")["attempt"] == 10000
+    assert lost.registry.output("a", "generate-0000")["attempt"] == 10000
 
 
 def test_the_attempt_that_the_next_chunk_was_made_of_is_current(entered):
@@ -257,7 +259,7 @@ def test_the_attempt_that_the_next_chunk_was_made_of_is_current(entered):
     leave(entered, "generate-0000", 2, {"embed": 1})
     lost = lose(entered)
     assert one(lost).step == Step("generate", 2)
-    assert lost.registry.product("a", "generate-0000")["attempt"] == 1
+    assert lost.registry.output("a", "generate-0000")["attempt"] == 1
 
 
 def test_a_chunk_of_whose_sources_one_is_gone_is_made_again(entered):
@@ -265,23 +267,23 @@ def test_a_chunk_of_whose_sources_one_is_gone_is_made_again(entered):
     leave(entered, "generate-0002", 1, {"embed": 1, "generate-0001": 2})
     lost = lose(entered)
     assert one(lost).step == Step("generate", 2)
-    assert lost.registry.product("a", "generate-0002") is None
+    assert lost.registry.output("a", "generate-0002") is None
 
 
 def test_a_job_without_its_first_product_begins_anew(entered):
     leave_chunks(entered, 2)
-    entered.store.delete(keys.attempt("a", "download", 1, keys.GOODS))
+    entered.store.delete(keys.attempt("a", "download", 1, keys.OUTPUT))
     assert one(lose(entered)) == Recovered("a", "goes on", "download", step=FIRST)
 
 
 @pytest.mark.parametrize("product", ["generate-0001", "generate-0002"])
-def test_what_is_made_again_is_made_under_keys_that_no_attempt_has_had(entered, product):
+def test_what_is_made_again_is_made_under_keys_that_no_attempt_has_had(entered, step_id):
     leave_chunks(entered, 0)
     entered.store.put(keys.attempt("a", "generate-0002", 2, "segment.m4s"), b"of a worker that may still be at it")
-    before = entered.registry.take("a", product, lease_s=60, max_attempts=3)
+    before = entered.registry.take("a", step_id, lease_s=60, max_attempts=3)
     lost = lose(entered)
     one(lost)
-    after = lost.registry.take("a", product, lease_s=60, max_attempts=3)
+    after = lost.registry.take("a", step_id, lease_s=60, max_attempts=3)
     assert after.fence > 1_000_000_000_000
     assert not lost.registry.commit(before, {"late": True})
 
@@ -292,8 +294,8 @@ def test_what_is_made_again_is_made_under_keys_that_no_attempt_has_had(entered, 
 def test_jobs_that_are_known_are_left_as_they_are(entered):
     leave_chunks(entered, 0)
     assert one(entered) == Recovered("a", "known")
-    assert entered.registry.product("a", "generate-0000") is None
-    assert entered.registry.ring("a", FIRST.product, window_s=60), "it was not rung for"
+    assert entered.registry.output("a", "generate-0000") is None
+    assert entered.registry.ring("a", FIRST.id, window_s=60), "it was not rung for"
 
 
 def test_recovering_twice_is_recovering_once(entered):
@@ -346,7 +348,7 @@ def test_who_is_interrupted_may_begin_again(tmp_path, ended):
         assert lost.registry.live() == ([] if ended else ["a"])
         assert [status.job_id for status in lost.registry.jobs()] == ["a"]
         if not ended:
-            assert lost.registry.product("a", "generate-0000")
+            assert lost.registry.output("a", "generate-0000")
             assert lost.registry.at("a") == "generate-0000"
     assert changes > dying.registry.ledger._changes >= 0, "the last one came to its end"
 

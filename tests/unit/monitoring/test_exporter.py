@@ -43,9 +43,9 @@ def value(settings: Settings, name: str, **labels: str) -> float | None:
     return registry.get_sample_value(name, labels)
 
 
-def age(farm: Farm, job_id: str, product: str, seconds: float) -> None:
+def age(farm: Farm, job_id: str, step_id: str, seconds: float) -> None:
     """Has the message for a product sent that long ago."""
-    ledger, key = farm.context.registry.ledger, f"product:{job_id}:{product}"
+    ledger, key = farm.context.registry.ledger, f"product:{job_id}:{step_id}"
     (text,) = ledger.get_all([key])
     record = json.loads(text)
     ledger.swap(key, text, json.dumps({**record, "rung_at": record["rung_at"] - seconds}))
@@ -124,8 +124,8 @@ def test_the_census_is_told(farm, settings):
     }
     assert {name: value(settings, name) for name in told} == told
     assert value(settings, "farm_workers", queue="gpu") == 1
-    assert value(settings, "farm_running_steps", station="generate") == 1
-    assert value(settings, "farm_running_steps", station="mux") == 0
+    assert value(settings, "farm_running_steps", kind="generate") == 1
+    assert value(settings, "farm_running_steps", kind="mux") == 0
 
 
 def test_ended_jobs_are_told_and_every_code_begins_at_nothing(farm, settings):

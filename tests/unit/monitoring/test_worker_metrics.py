@@ -50,7 +50,7 @@ def test_what_children_count_is_added_up(sums):
 
     for pid in [child(work) for _ in range(3)]:
         os.waitpid(pid, 0)
-    assert becomes(lambda: value(sums, "farm_retries_total", station="embed"), 300)
+    assert becomes(lambda: value(sums, "farm_retries_total", kind="embed"), 300)
 
 
 def test_what_a_killed_child_has_counted_stays(sums):
@@ -75,8 +75,8 @@ def test_labels_that_nobody_foresaw_make_a_series(sums):
 
 
 def test_series_that_are_known_begin_at_nothing(sums):
-    assert value(sums, "farm_lease_losses_total", station="mux") == 0
-    assert value(sums, "farm_duplicates_total", station="mux", found="held") == 0
+    assert value(sums, "farm_lease_losses_total", kind="mux") == 0
+    assert value(sums, "farm_duplicates_total", kind="mux", found="held") == 0
 
 
 def test_every_metric_of_a_worker_is_there(sums):

@@ -141,8 +141,8 @@ def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_othe
     ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
     urgent = {**GIVEN, "webhook": "https://example.org/done", "priority": "high"}
     ctx.registry.add("a", JobRequest.parse(urgent))
-    for product in ("embed", "mux"):
-        lease = ctx.registry.take("a", product, lease_s=60, max_attempts=3)
+    for step_id in ("embed", "mux"):
+        lease = ctx.registry.take("a", step_id, lease_s=60, max_attempts=3)
         ctx.registry.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
     # When a worker gets the last message
     program = "from tasks.mux import mux; mux.apply(args=['a'], throw=True)"

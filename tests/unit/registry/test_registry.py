@@ -35,15 +35,15 @@ def entered(registry: Registry) -> Registry:
     return registry
 
 
-def take(registry: Registry, product: str = "mux", *, lease_s: float = 60, max_attempts: int = 3) -> Lease:
-    lease = registry.take("a", product, lease_s=lease_s, max_attempts=max_attempts)
+def take(registry: Registry, step_id: str = "mux", *, lease_s: float = 60, max_attempts: int = 3) -> Lease:
+    lease = registry.take("a", step_id, lease_s=lease_s, max_attempts=max_attempts)
     assert lease is not None
     return lease
 
 
-def lose(registry: Registry, product: str = "mux", *, max_attempts: int = 3) -> Lease:
+def lose(registry: Registry, step_id: str = "mux", *, max_attempts: int = 3) -> Lease:
     """A lease whose worker fell silent."""
-    lease = take(registry, product, lease_s=SHORT_S, max_attempts=max_attempts)
+    lease = take(registry, step_id, lease_s=SHORT_S, max_attempts=max_attempts)
     time.sleep(2 * SHORT_S)
     return lease
 
@@ -254,7 +254,7 @@ def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
     registry.end("a", "success", SUCCESS)
     registry.forget("a", ["mux"])
     assert not registry.knows("a")
-    assert (list(registry.jobs()), registry.live(), registry.product("a", "mux")) == ([], [], None)
+    assert (list(registry.jobs()), registry.live(), registry.output("a", "mux")) == ([], [], None)
     assert registry.claim("key", "b") == "b"
     registry.add("a", REQUEST)
     registry.cancel("a", by="the caller")
@@ -551,8 +551,8 @@ def test_goods_of_many_products_come_in_their_order(entered):
     entered.commit(take(entered, "generate-0000"), {"video": "first"})
     take(entered, "generate-0002")
     names = [f"generate-000{chunk}" for chunk in range(4)]
-    goods = [{"video": "first"}, {"video": "second"}, None, None]
-    assert entered.look("a", names) == (entered.job("a"), goods)
+    output = [{"video": "first"}, {"video": "second"}, None, None]
+    assert entered.look("a", names) == (entered.job("a"), output)
 
 
 def test_there_are_no_goods_of_no_products(entered):
@@ -566,12 +566,12 @@ def test_who_looks_for_the_goods_of_an_unknown_job_is_told(registry):
 
 def test_what_was_made_is_current(entered):
     assert entered.commit(take(entered), {"video": "key"})
-    assert entered.product("a", "mux") == {"video": "key"}
+    assert entered.id("a", "mux") == {"video": "key"}
 
 
 def test_nothing_is_current_before_it_is_made(entered):
     take(entered)
-    assert entered.product("a", "mux") is None
+    assert entered.id("a", "mux") is None
 
 
 def test_a_slow_worker_may_still_hand_in_if_nobody_took_over(entered):
@@ -582,9 +582,9 @@ def test_the_loser_of_a_lease_cannot_hand_in(entered):
     slow = lose(entered)
     quick = take(entered)
     assert not entered.commit(slow, {"video": "slow"})
-    assert entered.product("a", "mux") is None
+    assert entered.id("a", "mux") is None
     assert entered.commit(quick, {"video": "quick"})
-    assert entered.product("a", "mux") == {"video": "quick"}
+    assert entered.id("a", "mux") == {"video": "quick"}
 
 
 def test_what_is_made_is_not_made_again(entered):
@@ -592,7 +592,7 @@ def test_what_is_made_is_not_made_again(entered):
     entered.commit(lease, {"video": "first"})
     assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
     assert not entered.commit(lease, {"video": "second"})
-    assert entered.product("a", "mux") == {"video": "first"}
+    assert entered.id("a", "mux") == {"video": "first"}
 
 
 def test_a_lease_does_not_bring_back_a_job_that_the_broker_has_lost(registry):
@@ -601,16 +601,16 @@ def test_a_lease_does_not_bring_back_a_job_that_the_broker_has_lost(registry):
 
 
 def test_a_product_that_is_remembered_is_current(entered):
-    entered.remember("a", "mux", fence=2, goods={"video": "key"})
-    assert entered.product("a", "mux") == {"video": "key"}
+    entered.remember("a", "mux", fence=2, output={"video": "key"})
+    assert entered.id("a", "mux") == {"video": "key"}
     assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
 
 
 def test_remembering_takes_no_goods_away(entered):
     entered.commit(take(entered), {"video": "first"})
-    entered.remember("a", "mux", fence=2, goods={"video": "second"})
+    entered.remember("a", "mux", fence=2, output={"video": "second"})
     entered.remember("a", "mux", fence=3)
-    assert entered.product("a", "mux") == {"video": "first"}
+    assert entered.id("a", "mux") == {"video": "first"}
 
 
 def test_a_worker_of_before_cannot_hand_in_once_its_product_is_fenced_off(entered):

@@ -26,8 +26,8 @@ def look(registry: Registry) -> Census:
     return statistics.census(registry, lease_s=15)
 
 
-def take(registry: Registry, job_id: str, product: str, *, lease_s: float = 15) -> Lease:
-    lease = registry.take(job_id, product, lease_s=lease_s, max_attempts=9)
+def take(registry: Registry, job_id: str, step_id: str, *, lease_s: float = 15) -> Lease:
+    lease = registry.take(job_id, step_id, lease_s=lease_s, max_attempts=9)
     assert lease
     return lease
 

@@ -117,12 +117,12 @@ def test_other_ends_are_told_too(harness, hook, end: Callable[[Context], Any], c
 def test_nothing_is_told_before_the_end(harness, hook):
     assert perform(harness.context, "a", NOTIFY) is None
     assert (hook.calls, harness.notice) == ([], None)
-    assert harness.context.registry.attempts("a", NOTIFY.product) == 0
+    assert harness.context.registry.attempts("a", NOTIFY.id) == 0
 
 
 def test_the_last_step_hands_the_call_on(harness):
-    for product in ("embed", LAST.product):
-        lease = harness.context.registry.take("a", product, lease_s=60, max_attempts=3)
+    for step_id in ("embed", LAST.id):
+        lease = harness.context.registry.take("a", step_id, lease_s=60, max_attempts=3)
         result = Result(job_id="a", status="success").model_dump(mode="json")
         harness.context.registry.commit(lease, {"chunks": 0, "attempt": 1, "timings": {}, "result": result})
     assert perform(harness.context, "a", LAST) == NOTIFY
@@ -221,7 +221,7 @@ def test_a_worker_without_the_secret_leaves_it_to_a_later_one(hook, tmp_path):
 
 def test_a_worker_that_dies_behind_its_call_lets_another_call_again(ended, hook):
     step = due(ended.context, "a")
-    ended.context.registry.take("a", step.product, lease_s=15, max_attempts=9)
+    ended.context.registry.take("a", step.id, lease_s=15, max_attempts=9)
     ended.later(14)
     assert hook.calls == []
     ended.later(2)
@@ -230,7 +230,7 @@ def test_a_worker_that_dies_behind_its_call_lets_another_call_again(ended, hook)
 
 def test_workers_that_die_again_and_again_do_so_no_more_often_than_a_receiver_may_fail(ended, hook):
     for _ in range(3):
-        ended.context.registry.take("a", NOTIFY.product, lease_s=0, max_attempts=9)
+        ended.context.registry.take("a", NOTIFY.id, lease_s=0, max_attempts=9)
     ended.round()
     assert hook.calls == []
     assert ended.notice == Notice(state="given up", tries=4, reason="the workers died that should call it")
@@ -265,7 +265,7 @@ def test_a_call_that_was_still_to_come_is_made_after_the_broker_lost_everything(
 
 def test_a_video_whose_end_nobody_wrote_down_is_told_after_the_broker_lost_everything(harness, hook):
     made = {"attempt": 1, "made_of": {}, "timings": {}, "result": {"job_id": "a", "status": "success"}}
-    harness.context.store.put(keys.attempt("a", LAST.product, 1, keys.GOODS), json.dumps(made).encode())
+    harness.context.store.put(keys.attempt("a", LAST.id, 1, keys.OUTPUT), json.dumps(made).encode())
     found = lose(harness)
     assert (found.outcome, found.step) == ("had ended", NOTIFY)
     perform(harness.context, "a", found.step)
@@ -274,9 +274,9 @@ def test_a_video_whose_end_nobody_wrote_down_is_told_after_the_broker_lost_every
 
 def test_a_worker_of_before_the_loss_cannot_say_that_it_was_called(ended):
     due(ended.context, "a")
-    lease = ended.context.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
+    lease = ended.context.registry.take("a", NOTIFY.id, lease_s=60, max_attempts=9)
     assert lose(ended).step == NOTIFY
-    ended.context.registry.take("a", NOTIFY.product, lease_s=60, max_attempts=9)
+    ended.context.registry.take("a", NOTIFY.id, lease_s=60, max_attempts=9)
     assert not ended.context.registry.commit(lease, {"outcome": "delivered"})
 
 
@@ -290,12 +290,12 @@ def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended,
 
 
 def test_what_was_told_hides_nothing_else_that_was_made(ended):
-    for product, made_of in (("download", {}), (LAST.product, {"download": 1})):
-        goods = {"attempt": 1, "made_of": made_of, "timings": {}}
-        ended.context.store.put(keys.attempt("a", product, 1, keys.GOODS), json.dumps(goods).encode())
+    for step_id, made_of in (("download", {}), (LAST.id, {"download": 1})):
+        output = {"attempt": 1, "made_of": made_of, "timings": {}}
+        ended.context.store.put(keys.attempt("a", step_id, 1, keys.OUTPUT), json.dumps(output).encode())
     ended.round()
     assert lose(ended).kept == 2
-    assert all(ended.context.registry.product("a", name) for name in ("download", "mux", "notify"))
+    assert all(ended.context.registry.output("a", name) for name in ("download", "mux", "notify"))
 
 
 def test_what_was_told_is_still_known_when_all_but_the_video_has_gone(ended, hook):

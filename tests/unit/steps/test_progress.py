@@ -30,7 +30,7 @@ def working(tmp_path: Path, step: Step, leaving: Callable[[], bool] = stays) -> 
     """An attempt at a step of the job `a`."""
     ctx = Context(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
     ctx.registry.add("a", REQUEST)
-    lease = ctx.registry.take("a", step.product, lease_s=60, max_attempts=3)
+    lease = ctx.registry.take("a", step.id, lease_s=60, max_attempts=3)
     assert lease
     return StepContext(
         ctx.settings, ctx.store, ctx.registry, step, lease, REQUEST, tmp_path, threading.Event(), leaving

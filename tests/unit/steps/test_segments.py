@@ -62,7 +62,7 @@ class Growing:
         step: Step | None = FIRST
         while step:
             perform(self.context, job_id, step)
-            chunks = (self.context.registry.product(job_id, "embed") or {}).get("chunks", 1)
+            chunks = (self.context.registry.output(job_id, "embed") or {}).get("chunks", 1)
             step = None if step == last else following(step, chunks=chunks)
 
     def address(self, job_id: str) -> str:
@@ -169,7 +169,7 @@ def test_time_runs_on_over_a_cut(farm, film, tmp_path):
     farm.enter("cut", film, tmp_path / "voice.wav", **scenes)
     facts = Step("embed")
     farm.until("cut", facts)
-    assert farm.context.registry.product("cut", facts.product)["cuts"] == [25]
+    assert farm.context.registry.output("cut", facts.id)["cuts"] == [25]
     # When it is made, then times go on through both
     farm.until("cut", Step("generate", 3))
     assert play(farm.net.address("cut")).times == list(range(50))
@@ -190,7 +190,7 @@ def test_a_chunk_reads_the_piece_of_sound_with_its_seconds(farm, portrait, speec
     monkeypatch.setattr(soundtrack, "CHUNKS", 2)
     farm.enter("pieces", portrait, speech)
     farm.until("pieces", Step("generate", 2))
-    pieces = farm.context.registry.product("pieces", "embed")["track"]
+    pieces = farm.context.registry.output("pieces", "embed")["track"]
     assert [Path(key).name for key in pieces] == ["track-0000.aac", "track-0001.aac"]
     # Then every packet of the sound is played once
     assert play(farm.net.address("pieces")).sound.shape[1] == (first_packet(12) - 1) * 1024

@@ -59,7 +59,7 @@ class House:
         self.context.registry.add(job, JobRequest.parse({**request, **fields}))
         for step in steps:
             perform(self.context, job, step)
-        return self.context.registry.product(job, steps[-1].product)
+        return self.context.registry.output(job, steps[-1].id)
 
     def heard(self, key: str) -> tuple[np.ndarray, int]:
         path = self.folder / "heard.wav"
@@ -95,16 +95,16 @@ def talk(house: House) -> dict[str, Any]:
 
 
 def test_together_the_video_lasts_as_long_as_the_longer_one(house, talk):
-    goods = house.made(FIRST, EMBED, **talk, audio_type="para")
-    assert (goods["frames"], goods["rows"], len(goods["embeddings"])) == (30, 30, 2)
-    samples, rate = house.heard(goods["sound"])
+    output = house.made(FIRST, EMBED, **talk, audio_type="para")
+    assert (output["frames"], output["rows"], len(output["embeddings"])) == (30, 30, 2)
+    samples, rate = house.heard(output["sound"])
     assert (rate, samples.shape) == (32_000, (2, pytest.approx(1.2 * 32_000, abs=2)))
 
 
 def test_in_turn_the_video_lasts_as_long_as_both(house, talk):
-    goods = house.made(FIRST, EMBED, **talk, audio_type="add")
-    assert (goods["frames"], goods["rows"], len(goods["embeddings"])) == (50, 50, 2)
-    samples, rate = house.heard(goods["sound"])
+    output = house.made(FIRST, EMBED, **talk, audio_type="add")
+    assert (output["frames"], output["rows"], len(output["embeddings"])) == (50, 50, 2)
+    samples, rate = house.heard(output["sound"])
     assert (rate, samples.shape) == (32_000, (2, pytest.approx(2.0 * 32_000, abs=2)))
 
 
@@ -119,8 +119,8 @@ def test_speakers_keep_their_order(house, talk):
 
 
 def test_who_waits_in_turn_is_heard_as_silence(house, talk):
-    goods = house.made(FIRST, EMBED, **talk, audio_type="add")
-    first, second = (house.embedding(key) for key in goods["embeddings"])
+    output = house.made(FIRST, EMBED, **talk, audio_type="add")
+    first, second = (house.embedding(key) for key in output["embeddings"])
     # then the second voice's rows change when it begins, and the first one's when it ends: row 20 of 50
     assert np.ptp(second[2:16].numpy(), axis=0).max() < np.ptp(second[16:24].numpy(), axis=0).max()
     assert np.ptp(first[24:].numpy(), axis=0).max() < np.ptp(first[16:24].numpy(), axis=0).max()
@@ -128,9 +128,9 @@ def test_who_waits_in_turn_is_heard_as_silence(house, talk):
 
 def test_what_is_shorter_than_a_chunk_is_padded_for_both(house):
     first, second = (house.sound(voiced(seconds, 16_000, 200), 16_000) for seconds in (0.2, 0.4))
-    goods = house.made(FIRST, EMBED, cond_audio={"person1": first, "person2": second}, audio_type="para")
-    assert (goods["frames"], goods["rows"], goods["chunks"]) == (10, 21, 1)
-    assert {house.embedding(key).shape[0] for key in goods["embeddings"]} == {21}
+    output = house.made(FIRST, EMBED, cond_audio={"person1": first, "person2": second}, audio_type="para")
+    assert (output["frames"], output["rows"], output["chunks"]) == (10, 21, 1)
+    assert {house.embedding(key).shape[0] for key in output["embeddings"]} == {21}
 
 
 def test_a_sound_that_is_too_short_is_named_by_its_speaker(house, talk):
@@ -142,13 +142,13 @@ def test_a_sound_that_is_too_short_is_named_by_its_speaker(house, talk):
 def test_turns_are_spoken_by_two_voices_that_wait_for_each_other(house):
     words = {"text": "(s1) one two three (s2) four five (s1) six", "human2_voice": "en-gb"}
     sounds = house.made(FIRST, tts_audio=words)["sounds"]
-    goods = house.made(FIRST, EMBED, tts_audio=words, mode="streaming")
+    output = house.made(FIRST, EMBED, tts_audio=words, mode="streaming")
     # then the video's sound is the two tracks in one, of which one at a time is silent
     tracks = np.concatenate([house.heard(key)[0] for key in sounds])
-    samples, rate = house.heard(goods["sound"])
+    samples, rate = house.heard(output["sound"])
     assert not (tracks != 0).all(axis=0).any()
     np.testing.assert_allclose(samples[0], tracks.sum(0)[: samples.shape[1]], atol=1e-4)
-    assert goods["frames"] == int(tracks.shape[1] / rate * 25)
+    assert output["frames"] == int(tracks.shape[1] / rate * 25)
 
 
 @pytest.mark.parametrize(
