@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from farm.errors import DownloadFailed, InvalidInput
 from farm.net.download import fetch, inline
 from farm.net.guard import is_public
+from tests.support.web_server import WebServer, web_server
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 
@@ -28,6 +29,12 @@ NOT_PUBLIC = {
     "another address in disguise": "::ffff:8.8.8.8 ::127.0.0.1 64:ff9b::7f00:1 64:ff9b:1::1 2002:7f00:1::1 2001::1",
     "a cloud's own": "168.63.129.16 192.88.99.1",
 }
+
+
+@pytest.fixture
+def server() -> Iterator[WebServer]:
+    with web_server() as running:
+        yield running
 
 
 @pytest.fixture
@@ -53,24 +60,24 @@ def refused(get: Callable[..., Path], tmp_path: Path, url: str, **options: Any) 
 
 
 def test_the_body_lands_in_the_file(server, get):
-    assert get(server.gives("/face.png", b"pixels")).read_bytes() == b"pixels"
+    assert get(server.serve("/face.png", b"pixels")).read_bytes() == b"pixels"
 
 
 def test_spaces_and_letters_beyond_ascii_may_stand_in_an_address(server, get):
-    server.gives("/m%C3%BCller%20one.png", b"pixels")
+    server.serve("/m%C3%BCller%20one.png", b"pixels")
     assert get(server.url("/müller one.png")).read_bytes() == b"pixels"
 
 
 def test_three_redirects_are_followed(server, get):
-    server.gives("/3", b"there")
+    server.serve("/3", b"there")
     for step in range(3):
-        server.leads(f"/{step}", to=f"/{step + 1}")
+        server.redirect(f"/{step}", to=f"/{step + 1}")
     assert get(server.url("/0")).read_bytes() == b"there"
 
 
 def test_a_fourth_redirect_is_refused(server, get, tmp_path):
     for step in range(4):
-        server.leads(f"/{step}", to=f"/{step + 1}")
+        server.redirect(f"/{step}", to=f"/{step + 1}")
     error = refused(get, tmp_path, server.url("/0"))
     assert "more than 3 redirects" in error.message
     assert not error.retryable
@@ -78,32 +85,32 @@ def test_a_fourth_redirect_is_refused(server, get, tmp_path):
 
 @pytest.mark.parametrize("target", ["http://169.254.169.254/latest/meta-data", "http://10.0.0.1/", "http://[::1]/"])
 def test_a_redirect_into_the_private_network_is_refused(server, get, tmp_path, target):
-    error = refused(get, tmp_path, server.leads("/", to=target))
+    error = refused(get, tmp_path, server.redirect("/", to=target))
     assert "not at a public address" in error.message
     assert not error.retryable
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://example.org/x", "gopher://example.org/", ""])
 def test_a_redirect_to_another_scheme_or_to_nowhere_is_refused(server, get, tmp_path, target):
-    error = refused(get, tmp_path, server.leads("/", to=target))
+    error = refused(get, tmp_path, server.redirect("/", to=target))
     assert not error.retryable
 
 
 @pytest.mark.parametrize(("status", "retryable"), [(404, False), (403, False), (429, True), (500, True), (503, True)])
 def test_a_refusal_names_its_status_and_whether_another_try_may_help(server, get, tmp_path, status, retryable):
-    error = refused(get, tmp_path, server.gives("/gone", b"sorry", status=status))
+    error = refused(get, tmp_path, server.serve("/gone", b"sorry", status=status))
     assert f"answered {status}" in error.message
     assert error.retryable is retryable
 
 
 def test_loopback_is_refused_unless_the_operator_allows_it(server, get, tmp_path):
-    refused(get, tmp_path, server.gives("/", b"secret"), allow=[])
-    assert server.seen == []
+    refused(get, tmp_path, server.serve("/", b"secret"), allow=[])
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]"])
 def test_other_spellings_of_loopback_are_refused_too(server, get, tmp_path, host):
-    server.gives("/", b"secret")
+    server.serve("/", b"secret")
     error = refused(get, tmp_path, f"http://{host}:{server.port}/", allow=[])
     assert "not at a public address" in error.message
 
@@ -134,27 +141,27 @@ def test_a_name_that_changes_its_mind_is_connected_to_where_it_was_checked(serve
         return [ip_address("127.0.0.1" if len(asked) == 1 else "10.0.0.1")]
 
     # When it is fetched, then it was asked once, and the server that was checked has answered
-    server.gives("/", b"pixels")
+    server.serve("/", b"pixels")
     assert get(f"http://face.example:{server.port}/", resolve=rebinding).read_bytes() == b"pixels"
     assert asked == ["face.example"]
-    assert server.seen[0]["Host"] == f"face.example:{server.port}"
+    assert server.requests[0]["Host"] == f"face.example:{server.port}"
 
 
 def test_the_next_address_is_tried_when_the_first_does_not_answer(server, get):
-    server.gives("/", b"pixels")
+    server.serve("/", b"pixels")
     addresses = [ip_address("127.0.0.9"), ip_address("127.0.0.1")]
     assert get(f"http://face.example:{server.port}/", resolve=lambda host, port: addresses).exists()
 
 
 def test_an_ipv6_host_keeps_its_brackets(server, get):
-    server.gives("/", b"pixels")
+    server.serve("/", b"pixels")
     get(f"http://[2606:4700::1111]:{server.port}/", resolve=lambda host, port: [ip_address("127.0.0.1")])
-    assert server.seen[0]["Host"] == f"[2606:4700::1111]:{server.port}"
+    assert server.requests[0]["Host"] == f"[2606:4700::1111]:{server.port}"
 
 
 def test_an_international_name_is_asked_for_in_its_ascii_form(server, get):
     asked = []
-    server.gives("/", b"pixels")
+    server.serve("/", b"pixels")
     get(
         f"http://bücher.example:{server.port}/",
         resolve=lambda host, port: asked.append(host) or [ip_address("127.0.0.1")],
@@ -171,17 +178,17 @@ def test_what_is_no_web_address_is_refused(get, tmp_path, url):
 
 def test_name_and_password_go_to_their_own_host_only(server, get):
     # Given an address with a password, that leads to another host
-    server.gives("/there", b"pixels")
-    server.leads("/", to=f"http://other.example:{server.port}/there")
+    server.serve("/there", b"pixels")
+    server.redirect("/", to=f"http://other.example:{server.port}/there")
     # When it is followed
     get(f"http://anna:se%63ret@face.example:{server.port}/", resolve=lambda host, port: [ip_address("127.0.0.1")])
     # Then only the first host has seen it
-    assert server.seen[0]["Authorization"] == "Basic " + base64.b64encode(b"anna:secret").decode()
-    assert "Authorization" not in server.seen[1]
+    assert server.requests[0]["Authorization"] == "Basic " + base64.b64encode(b"anna:secret").decode()
+    assert "Authorization" not in server.requests[1]
 
 
 def test_a_message_carries_neither_password_nor_query(server, get, tmp_path):
-    server.gives("/gone", b"", status=404)
+    server.serve("/gone", b"", status=404)
     error = refused(get, tmp_path, f"http://anna:secret@127.0.0.1:{server.port}/gone?signature=abc#part")
     assert f"http://127.0.0.1:{server.port}/gone: answered 404" in error.message
     assert "secret" not in str(error.describe(at_stage="download"))
@@ -191,15 +198,15 @@ def test_a_message_carries_neither_password_nor_query(server, get, tmp_path):
 def test_the_environments_proxies_are_not_used(server, get, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert get(server.gives("/", b"pixels")).exists()
+    assert get(server.serve("/", b"pixels")).exists()
 
 
 def test_a_body_of_exactly_the_limit_is_taken(server, get):
-    assert get(server.gives("/", b"x" * 1000)).stat().st_size == 1000
+    assert get(server.serve("/", b"x" * 1000)).stat().st_size == 1000
 
 
 def test_an_announced_size_above_the_limit_is_refused_before_the_body_is_read(server, get, tmp_path):
-    error = refused(get, tmp_path, server.gives("/", b"", Content_Length="5000000000"))
+    error = refused(get, tmp_path, server.serve("/", b"", Content_Length="5000000000"))
     assert "5,000,000,000 bytes; allowed: 1,000" in error.message
     assert not error.retryable
 
@@ -211,19 +218,19 @@ def test_an_unannounced_body_above_the_limit_is_cut_off(server, get, tmp_path):
         while True:
             handler.wfile.write(b"x" * 400)
 
-    server.answers["/"] = endless
+    server.replies["/"] = endless
     error = refused(get, tmp_path, server.url("/"))
     assert "more than the allowed 1,000 bytes" in error.message
     assert not error.retryable
 
 
 def test_a_body_shorter_than_announced_may_be_tried_again(server, get, tmp_path):
-    assert refused(get, tmp_path, server.gives("/", b"half", Content_Length="8")).retryable
+    assert refused(get, tmp_path, server.serve("/", b"half", Content_Length="8")).retryable
 
 
 def test_a_compressed_answer_is_refused(server, get, tmp_path):
     assert (
-        "Content-Encoding 'gzip'" in refused(get, tmp_path, server.gives("/", b"..", Content_Encoding="gzip")).message
+        "Content-Encoding 'gzip'" in refused(get, tmp_path, server.serve("/", b"..", Content_Encoding="gzip")).message
     )
 
 
@@ -236,7 +243,7 @@ def test_a_slow_drip_ends_with_the_time_for_the_whole(server, get, tmp_path):
             handler.wfile.write(b"x")
             time.sleep(0.05)
 
-    server.answers["/"] = drip
+    server.replies["/"] = drip
     # When half a second is all that it has, then it ends about then, and may be tried again
     begun = time.monotonic()
     assert refused(get, tmp_path, server.url("/"), timeout_s=0.5).retryable
