@@ -28,7 +28,7 @@ from farm import Farm
 from farm.client import Job
 from farm.engine.route import Step
 from farm.local.supervisor import House, open_house
-from farm.media.audio import decode, write_pieces
+from farm.media.audio import decode, write_wav_blocks
 from farm.plan import FPS
 from farm.settings import Settings
 
@@ -121,7 +121,7 @@ def kept(house: House) -> dict[str, float]:
 def voice(folder: Path, *, minutes: float) -> Path:
     """The example's sentences, said again and again for so long or a little longer."""
     samples, rate = decode(EXAMPLES / "speech.wav")
-    write_pieces(folder / "voice.wav", repeat(samples, ceil(60 * minutes * rate / samples.shape[1])), rate)
+    write_wav_blocks(folder / "voice.wav", repeat(samples, ceil(60 * minutes * rate / samples.shape[1])), rate)
     return folder / "voice.wav"
 
 

@@ -61,14 +61,14 @@ def corpus(
 
 def _spoken(said: Said, timbres: tuple[str, ...], dice: random.Random) -> Iterator[NDArray[np.int16]]:
     """Each sentence as int16 [n] at 16 kHz."""
-    from farm.media.audio import levelled, resampled
-    from farm.media.speech import synthesised
+    from farm.media.audio import normalise_loudness, resample
+    from farm.media.speech import synthesise
 
     for voice, sentences in said.items():
         for sentence in sentences:
             speed_wpm, pitch = dice.randint(110, 220), dice.randint(10, 90)
-            sound = synthesised(sentence, voice + dice.choice(timbres), speed_wpm=speed_wpm, pitch=pitch)
-            clip = levelled(resampled(*sound, RATE))
+            sound = synthesise(sentence, voice + dice.choice(timbres), speed_wpm=speed_wpm, pitch=pitch)
+            clip = normalise_loudness(resample(*sound, RATE))
             yield np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
 
 

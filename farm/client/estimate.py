@@ -53,9 +53,9 @@ def _look(field: str, source: str) -> float | None:
 
 @lru_cache(1024)
 def _probed(field: str, file: Path) -> float | None:
-    from farm.media.probe import expect_sound, expect_visual
+    from farm.media.probe import expect_audio, expect_visual
 
     if field == "cond_video":
         expect_visual(file, field=field)
         return None
-    return expect_sound(file, field=field).seconds
+    return expect_audio(file, field=field).seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ffmpeg
 
-from farm.media.ffmpeg import AAC_KBPS_PER_CHANNEL, SAME_BYTES, heard, opened, run
+from farm.media.ffmpeg import AAC_KBPS_PER_CHANNEL, REPRODUCIBLE, audio_input, open_audio, run_ffmpeg
 from farm.plan import FPS
 
 RATE = 48_000
@@ -33,11 +33,11 @@ def write_track(sound: Path, path: Path, *, frames: int) -> None:
 
     The same sound makes the same bytes. Raises FFmpegFailed; InvalidInput without any sound.
     """
-    channels, rate, pieces = opened(sound)
+    channels, rate, pieces = open_audio(sound)
     kept = min(channels, 2)
-    options = {"c:a": "aac", "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k", "ar": RATE, "ac": kept, **SAME_BYTES}
-    track = ffmpeg.output(heard(channels, rate, frames / FPS), str(path.resolve()), format="adts", **options)
-    run(track, pieces, task="encode the sound")
+    options = {"c:a": "aac", "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k", "ar": RATE, "ac": kept, **REPRODUCIBLE}
+    track = ffmpeg.output(audio_input(channels, rate, frames / FPS), str(path.resolve()), format="adts", **options)
+    run_ffmpeg(track, pieces, task="encode the sound")
 
 
 def first_packet(frame: int) -> int:
@@ -53,7 +53,7 @@ def packets(path: Path) -> Iterator[bytes]:
             yield header + file.read(length - HEADER)
 
 
-def cut(path: Path, starts: Sequence[int]) -> Iterator[bytes]:
+def split_track(path: Path, starts: Sequence[int]) -> Iterator[bytes]:
     """A track in pieces: each begins with the first packet of one of the rising frames `starts`, of which one is 0."""
     firsts = {first_packet(start) for start in starts}
     piece: list[bytes] = []

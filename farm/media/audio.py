@@ -16,7 +16,7 @@ from av import AudioFrame, AudioResampler
 from numpy.typing import NDArray
 
 from farm.errors import InvalidInput
-from farm.media.container import frames_of, open_media, sound_stream
+from farm.media.container import audio_stream, decode_frames, open_media
 from farm.plan import SPEECH_RATE
 
 LOUDNESS_LUFS = -23.0
@@ -39,20 +39,20 @@ def decode(path: Path) -> tuple[Samples, int]:
 
     A truncated file is read as far as it goes. Raises InvalidInput if nothing in it is sound.
     """
-    parts, rates = zip(*pieces(path), strict=True)
+    parts, rates = zip(*audio_blocks(path), strict=True)
     return np.concatenate(parts, axis=1), rates[0]
 
 
 def speech(path: Path) -> Samples:
     """What the audio encoder hears: float32 [n], mono, 16 kHz, as loud as LOUDNESS_LUFS."""
     # Bit by bit: hours at 48 kHz never lie in memory at their own rate.
-    stereo = pieces(path)
+    stereo = audio_blocks(path)
     first, rate = next(stereo)
     mono = (piece.mean(axis=0) for piece in chain([first], (piece for piece, _ in stereo)))
-    return levelled(_joined(mono, rate, SPEECH_RATE))
+    return normalise_loudness(_joined(mono, rate, SPEECH_RATE))
 
 
-def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
+def resample(samples: Samples, rate: int, wanted: int) -> Samples:
     """[n] at `rate` as [ceil(n * wanted / rate)] at `wanted`: the numbers of librosa.resample, without its import."""
     return _joined([samples], rate, wanted)
 
@@ -71,7 +71,7 @@ def _joined(track: Iterable[Samples], rate: int, wanted: int) -> Samples:
     return _exactly(np.concatenate(heard), length)
 
 
-def pieces(path: Path) -> Iterator[tuple[Samples, int]]:
+def audio_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
     """The sound bit by bit, as (float32 [C, k], rate), where neither C nor rate changes.
 
     Raises InvalidInput at its end if there was none.
@@ -79,8 +79,8 @@ def pieces(path: Path) -> Iterator[tuple[Samples, int]]:
     count = 0
     try:
         with open_media(path) as container:
-            if stream := sound_stream(container):
-                for piece in _as_floats(frames_of(container, stream)):
+            if stream := audio_stream(container):
+                for piece in _as_floats(decode_frames(container, stream)):
                     # Packed, not planar: PyAV 18 reads beyond its pointers to planes where there are more than eight.
                     channels = piece.to_ndarray().reshape(piece.samples, -1).T
                     count += piece.samples
@@ -91,7 +91,7 @@ def pieces(path: Path) -> Iterator[tuple[Samples, int]]:
         raise InvalidInput(f"{path.name}: holds no sound")
 
 
-def levelled(samples: Samples) -> Samples:
+def normalise_loudness(samples: Samples) -> Samples:
     """16 kHz `samples` at LOUDNESS_LUFS; unchanged where they are too short or too quiet to be measured."""
     import pyloudnorm
 
@@ -123,10 +123,10 @@ def _filtered(stage: Any, samples: Samples) -> Samples:
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
     """`samples`, float32 [C, n] or [n] in [-1, 1], as a 16 bit WAV; what is louder is clipped."""
-    write_pieces(path, [np.atleast_2d(samples)], rate)
+    write_wav_blocks(path, [np.atleast_2d(samples)], rate)
 
 
-def write_pieces(path: Path, track: Iterable[Samples], rate: int) -> None:
+def write_wav_blocks(path: Path, track: Iterable[Samples], rate: int) -> None:
     """Like `write_wav`, of one or more pieces [C, k], which are taken one by one."""
     rest = iter(track)
     first = next(rest)

@@ -26,28 +26,28 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
-def picture_stream(container: InputContainer) -> VideoStream | None:
+def video_stream(container: InputContainer) -> VideoStream | None:
     """The first moving picture; the cover of a song is none."""
     moving = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
     return next(moving, None)
 
 
-def sound_stream(container: InputContainer) -> AudioStream | None:
+def audio_stream(container: InputContainer) -> AudioStream | None:
     """The first sound track."""
     return next(iter(container.streams.audio), None)
 
 
 @overload
-def frames_of(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]: ...
+def decode_frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame]: ...
 @overload
-def frames_of(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]: ...
-def frames_of(container: InputContainer, stream: AudioStream | VideoStream) -> Iterator[AudioFrame | VideoFrame]:
+def decode_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]: ...
+def decode_frames(container: InputContainer, stream: AudioStream | VideoStream) -> Iterator[AudioFrame | VideoFrame]:
     """Every frame that can be decoded, from where the container stands."""
     for packet in container.demux(stream):
-        yield from decoded(packet)
+        yield from decode_packet(packet)
 
 
-def decoded(packet: Packet[Any]) -> list[Any]:
+def decode_packet(packet: Packet[Any]) -> list[Any]:
     """The frames that a packet decodes to: none, if it is damaged."""
     try:
         return list(packet.decode())

@@ -13,30 +13,30 @@ import imageio_ffmpeg
 import numpy as np
 
 from farm.errors import FFmpegFailed
-from farm.media.audio import Samples, pieces
+from farm.media.audio import Samples, audio_blocks
 
 AAC_KBPS_PER_CHANNEL = 96
 
-SAME_BYTES = {"map_metadata": -1, "fflags": "+bitexact", "flags:a": "+bitexact"}
+REPRODUCIBLE = {"map_metadata": -1, "fflags": "+bitexact", "flags:a": "+bitexact"}
 """The recording's tags (names, places) are nobody's business, and dates would make every run's bytes differ."""
 
-Track = Iterable[tuple[Samples, int]]
+AudioBlocks = Iterable[tuple[Samples, int]]
 
 
-def opened(sound: Path) -> tuple[int, int, Track]:
+def open_audio(sound: Path) -> tuple[int, int, AudioBlocks]:
     """How many channels a sound has, its rate, and its pieces; InvalidInput without any."""
-    rest: Iterator[tuple[Samples, int]] = pieces(sound)
+    rest: Iterator[tuple[Samples, int]] = audio_blocks(sound)
     first = next(rest)
     return len(first[0]), first[1], chain([first], rest)
 
 
-def heard(channels: int, rate: int, seconds: float) -> Any:
+def audio_input(channels: int, rate: int, seconds: float) -> Any:
     """The sound that `run` feeds, as a stream for a command, `seconds` long: cut off, or followed by silence."""
     sound = ffmpeg.input("pipe:0", format="f32le", ar=rate, ac=channels)
     return sound["a:0"].filter("apad", whole_dur=f"{seconds:.6f}").filter("atrim", end=f"{seconds:.6f}")
 
 
-def run(command: Any, track: Track, *, task: str) -> None:
+def run_ffmpeg(command: Any, track: AudioBlocks, *, task: str) -> None:
     """Runs a command of ffmpeg-python's, which may replace its output, and feeds it; raises FFmpegFailed.
 
     The sound cannot drift from the lips by gaps in a recording's clock, because only its samples are counted.

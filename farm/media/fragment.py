@@ -17,7 +17,7 @@ from av.stream import Stream
 
 from farm.errors import FFmpegFailed
 from farm.media.aac import PACKET, RATE, first_packet
-from farm.media.container import open_media, picture_stream, sound_stream
+from farm.media.container import audio_stream, open_media, video_stream
 from farm.plan import FPS
 
 # With the index delayed until there are packets, an edit list in it tells players to skip the sound's priming.
@@ -50,7 +50,7 @@ def _muxed(pictures: Path, sound: bytes) -> bytearray:
     out = BytesIO()
     options = {"movflags": MOVFLAGS, "write_btrt": "0", "fflags": "+bitexact"}
     with open_media(pictures) as shown, av.open(BytesIO(sound), "r", format="aac") as spoken:
-        picture, voice = picture_stream(shown), sound_stream(spoken)
+        picture, voice = video_stream(shown), audio_stream(spoken)
         if picture is None or voice is None:
             raise ValueError("pictures or sound are missing")
         bare = BitStreamFilterContext("aac_adtstoasc", voice)

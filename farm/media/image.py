@@ -33,7 +33,7 @@ _ORIENTATION = 0x0112
 """The EXIF tag that says which side of a photograph is up."""
 
 
-def picture_format(head: bytes) -> str | None:
+def image_format(head: bytes) -> str | None:
     """JPEG, PNG, WEBP or GIF by the first 12 bytes of a file; None for anything else."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
@@ -41,11 +41,11 @@ def picture_format(head: bytes) -> str | None:
     return next((name for sign, name in signs.items() if head.startswith(sign)), None)
 
 
-def open_picture(path: Path) -> ImageFile.ImageFile:
+def open_image(path: Path) -> ImageFile.ImageFile:
     """The picture's header; its pixels are decoded when first asked for. Raises one of BROKEN."""
     # Image.open would warn or refuse by Pillow's own pixel limit, which belongs to the whole process; ours is in probe.
     with path.open("rb") as file:
-        kind = picture_format(file.read(12))
+        kind = image_format(file.read(12))
     if kind is None:
         raise ValueError(f"{path.name} is no picture; wanted one of {', '.join(_READERS)}")
     return _READERS[kind](path)
@@ -57,13 +57,13 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path) -> NDArray[np.uint8]:
     """The picture as uint8 [H, W, 3], upright, transparent parts over BACKDROP, the first frame of an animation.
 
     Raises InvalidInput if it cannot be decoded.
     """
     try:
-        with open_picture(path) as image:
+        with open_image(path) as image:
             return np.array(_rgb(ImageOps.exif_transpose(image)))
     except BROKEN as error:
         raise InvalidInput(f"{path.name}: this picture cannot be read ({error})") from error

@@ -39,7 +39,7 @@ def voices(folder: Path) -> list[str]:
     return sorted(file.stem for file in (folder / "voices").glob("*.pt") if file.stem[0] in LANGUAGES)
 
 
-def synthesised(text: str, voice: str, folder: Path) -> Samples:
+def synthesise(text: str, voice: str, folder: Path) -> Samples:
     """What one of the `voices` says, float32 [n] in [-1, 1] at RATE; the same words make the same samples.
 
     Raises PipelineLoadFailed if a file of the folder is missing or broken, with its name.

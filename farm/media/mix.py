@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from farm.media.audio import Samples, pieces, write_pieces
+from farm.media.audio import Samples, audio_blocks, write_wav_blocks
 
 
-def tracks(first: Samples, second: Samples, *, in_turn: bool) -> tuple[Samples, Samples]:
+def aligned_tracks(first: Samples, second: Samples, *, in_turn: bool) -> tuple[Samples, Samples]:
     """Two voices [n] and [m] as two of one length: [n + m] in turn, else [max(n, m)].
 
     Each is silent while the other speaks in turn; together, the shorter one is followed by silence.
@@ -28,7 +28,7 @@ def mix(first: Path, second: Path, out: Path, *, in_turn: bool, seconds: float) 
     It has the higher of their rates and as many channels as the richer of them. Two voices together are added up, and
     where that would clip anywhere, the whole is turned down by just so much. Raises InvalidInput if one has no sound.
     """
-    shapes = [(len(piece), rate) for piece, rate in (next(pieces(path)) for path in (first, second))]
+    shapes = [(len(piece), rate) for piece, rate in (next(audio_blocks(path)) for path in (first, second))]
     channels, rate = (max(each) for each in zip(*shapes, strict=True))
 
     def mixed() -> Iterator[Samples]:
@@ -37,7 +37,7 @@ def mix(first: Path, second: Path, out: Path, *, in_turn: bool, seconds: float) 
 
     # Read twice: hours of sound are never in memory as a whole.
     loudest = max((float(np.abs(piece).max(initial=0)) for piece in mixed()), default=0.0)
-    write_pieces(out, (piece / np.float32(max(1.0, loudest)) for piece in mixed()), rate)
+    write_wav_blocks(out, (piece / np.float32(max(1.0, loudest)) for piece in mixed()), rate)
 
 
 def _stream(path: Path, channels: int, rate: int) -> Iterator[Samples]:
@@ -45,7 +45,7 @@ def _stream(path: Path, channels: int, rate: int) -> Iterator[Samples]:
     import soxr
 
     converter = None
-    for piece, own in pieces(path):
+    for piece, own in audio_blocks(path):
         if own == rate:
             yield _spread(piece, channels)
             continue

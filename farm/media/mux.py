@@ -13,8 +13,8 @@ import ffmpeg
 from av import AudioStream, VideoStream
 
 from farm.errors import FFmpegFailed
-from farm.media.container import open_media, picture_stream, sound_stream
-from farm.media.ffmpeg import AAC_KBPS_PER_CHANNEL, SAME_BYTES, heard, opened, run
+from farm.media.container import audio_stream, open_media, video_stream
+from farm.media.ffmpeg import AAC_KBPS_PER_CHANNEL, REPRODUCIBLE, audio_input, open_audio, run_ffmpeg
 from farm.plan import FPS
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -28,17 +28,17 @@ def mux(segments: Sequence[Path], sound: Path, out: Path, *, frames: int) -> Non
     The sound keeps its rate and channels as far as AAC has them; silence fills what it lacks at the end. Raises
     FFmpegFailed with ffmpeg's last lines, or if the result is not what `check` wants; InvalidInput without any sound.
     """
-    channels, rate, track = opened(sound)
+    channels, rate, track = open_audio(sound)
     listing = out.with_suffix(".segments")
     listing.write_text("".join(f"file '{_quoted(segment)}'\n" for segment in segments), "utf-8")
     try:
-        run(_command(listing, channels, rate, out, frames / FPS), track, task="join the video")
+        run_ffmpeg(_command(listing, channels, rate, out, frames / FPS), track, task="join the video")
     finally:
         listing.unlink()
-    check(out, frames=frames)
+    verify_video(out, frames=frames)
 
 
-def check(out: Path, *, frames: int) -> None:
+def verify_video(out: Path, *, frames: int) -> None:
     """Nothing, if the MP4 is what was promised; otherwise FFmpegFailed, which says what differs.
 
     Promised are H.264 at 25 fps with exactly `frames` frames, AAC, both `frames` / 25 s long give or take a frame, and
@@ -72,15 +72,15 @@ def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float)
         "ar": next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1]),
         "ac": kept,
         "movflags": "+faststart",
-        **SAME_BYTES,
+        **REPRODUCIBLE,
     }
-    return ffmpeg.output(pictures["v:0"], heard(channels, rate, seconds), str(out.resolve()), **options)
+    return ffmpeg.output(pictures["v:0"], audio_input(channels, rate, seconds), str(out.resolve()), **options)
 
 
 def _facts(out: Path) -> dict[str, Any]:
     try:
         with open_media(out) as container:
-            pictures, sound = picture_stream(container), sound_stream(container)
+            pictures, sound = video_stream(container), audio_stream(container)
             return {
                 "pictures": pictures and pictures.codec_context.name,
                 "sound": sound and sound.codec_context.name,

@@ -11,8 +11,8 @@ from av import AudioFrame, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 
 from farm.errors import DownloadFailed, InvalidInput
-from farm.media.container import decoded, open_media, picture_stream, sound_stream
-from farm.media.image import BROKEN, open_picture, picture_format, upright_size
+from farm.media.container import decode_packet, open_media, video_stream, audio_stream
+from farm.media.image import BROKEN, open_image, image_format, upright_size
 
 VISUALS = "jpg, png, webp, gif, mp4, mov, webm, mkv"
 SOUNDS = "wav, mp3, flac, ogg, opus, m4a, aac, or a video with sound"
@@ -29,7 +29,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Picture:
+class StillImage:
     """A still picture; width and height as shown, upright."""
 
     width: int
@@ -38,7 +38,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Sound:
+class Audio:
     """A sound track."""
 
     rate: int
@@ -56,39 +56,39 @@ class Clip:
     fps: float
     frames: int
     seconds: float
-    sound: Sound | None
+    sound: Audio | None
 
     @property
-    def has_sound(self) -> bool:
-        return self.sound is not None
+    def has_audio(self) -> bool:
+        return self.audio is not None
 
 
 @dataclass(frozen=True)
-class Foreign:
+class Unsupported:
     """Neither picture, video nor sound; `holds` says in words what it seems to be."""
 
     holds: str
 
 
-def expect_visual(path: Path, *, field: str, limits: Limits = Limits()) -> Picture | Clip:
+def expect_visual(path: Path, *, field: str, limits: Limits = Limits()) -> StillImage | Clip:
     """The picture or video at `path`. DownloadFailed if it is something else, InvalidInput if it cannot be used."""
     found = probe(path, field=field, limits=limits)
-    if isinstance(found, Picture | Clip):
+    if isinstance(found, StillImage | Clip):
         return found
     raise _wrong_type(field, found, "a picture or a video", VISUALS)
 
 
-def expect_sound(path: Path, *, field: str, limits: Limits = Limits()) -> Sound:
+def expect_audio(path: Path, *, field: str, limits: Limits = Limits()) -> Audio:
     """The sound at `path`, or in the video there. DownloadFailed if it is something else, InvalidInput if unusable."""
     found = probe(path, field=field, limits=limits)
-    if isinstance(found, Sound):
+    if isinstance(found, Audio):
         return found
-    if isinstance(found, Clip) and found.sound:
-        return found.sound
+    if isinstance(found, Clip) and found.audio:
+        return found.audio
     raise _wrong_type(field, found, "sound", SOUNDS)
 
 
-def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Picture | Clip | Sound | Foreign:
+def probe(path: Path, *, field: str, limits: Limits = Limits()) -> StillImage | Clip | Audio | Unsupported:
     """What `path` holds, after it was decoded: a picture wholly, of video and sound the beginning.
 
     Raises InvalidInput, naming `field`, what was found and what is allowed, if the file is empty, broken or beyond
@@ -98,28 +98,28 @@ def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Picture | Cli
         head = file.read(4096)
     if not head:
         raise InvalidInput(f"{field}: the file is empty (0 bytes); wanted {VISUALS}, or {SOUNDS}")
-    if picture_format(head):
+    if image_format(head):
         return _picture(path, field, limits)
     if foreign := _foreign(head):
         return foreign
     return _moving(path, field, limits, head)
 
 
-def _wrong_type(field: str, found: Picture | Clip | Sound | Foreign, wanted: str, allowed: str) -> DownloadFailed:
-    names = {Picture: "a picture", Clip: "a video without sound", Sound: "sound"}
-    holds = found.holds if isinstance(found, Foreign) else names[type(found)]
+def _wrong_type(field: str, found: StillImage | Clip | Audio | Unsupported, wanted: str, allowed: str) -> DownloadFailed:
+    names = {StillImage: "a picture", Clip: "a video without sound", Audio: "sound"}
+    holds = found.holds if isinstance(found, Unsupported) else names[type(found)]
     return DownloadFailed(f"{field}: the file holds {holds}, not {wanted}; allowed: {allowed}", retryable=False)
 
 
-def _foreign(head: bytes) -> Foreign | None:
+def _foreign(head: bytes) -> Unsupported | None:
     """Text and other well-known kinds that are sent by mistake; None if it may be video or sound."""
     signs = {b"%PDF": "a PDF document", b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "gzip-compressed data"}
     for sign, holds in signs.items():
         if head.startswith(sign):
-            return Foreign(holds)
+            return Unsupported(holds)
     if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        return Foreign("a web page")
-    return Foreign("text") if _is_text(head) else None
+        return Unsupported("a web page")
+    return Unsupported("text") if _is_text(head) else None
 
 
 def _is_text(head: bytes) -> bool:
@@ -140,12 +140,12 @@ def _claims_media(head: bytes) -> bool:
     return head[4:8] in boxes or head.startswith(signs) or is_mpeg_sound
 
 
-def _picture(path: Path, field: str, limits: Limits) -> Picture:
+def _picture(path: Path, field: str, limits: Limits) -> StillImage:
     try:
-        with open_picture(path) as image:
+        with open_image(path) as image:
             _check_size(*image.size, field, limits)
             image.load()
-            return Picture(*upright_size(image), str(image.format))
+            return StillImage(*upright_size(image), str(image.format))
     except BROKEN as error:
         raise InvalidInput(f"{field}: the picture is broken and cannot be decoded ({error})") from error
 
@@ -159,26 +159,26 @@ def _check_size(width: int, height: int, field: str, limits: Limits) -> None:
         raise InvalidInput(f"{found}; allowed: {limits.min_side} to {limits.max_side} on each side")
 
 
-def _moving(path: Path, field: str, limits: Limits, head: bytes) -> Clip | Sound | Foreign:
+def _moving(path: Path, field: str, limits: Limits, head: bytes) -> Clip | Audio | Unsupported:
     try:
         with open_media(path) as container:
-            has_pictures, has_sound = picture_stream(container) is not None, sound_stream(container) is not None
-        sound = _sound(path, field, limits) if has_sound else None
+            has_pictures, has_audio = video_stream(container) is not None, audio_stream(container) is not None
+        sound = _sound(path, field, limits) if has_audio else None
         if has_pictures:
             return _clip(path, sound, field, limits)
     except av.FFmpegError as error:
         if not _claims_media(head):
-            return Foreign("bytes of no kind that the farm knows")
+            return Unsupported("bytes of no kind that the farm knows")
         raise InvalidInput(f"{field}: the file is broken and cannot be decoded ({error.strerror})") from error
-    if has_sound and sound is None:
+    if has_audio and sound is None:
         raise InvalidInput(f"{field}: the file holds no sound: not one sample can be decoded; wanted at least one")
-    return sound or Foreign("a container without video or sound")
+    return sound or Unsupported("a container without video or sound")
 
 
-def _sound(path: Path, field: str, limits: Limits) -> Sound | None:
+def _sound(path: Path, field: str, limits: Limits) -> Audio | None:
     """The sound track; None if no sample of it can be decoded."""
     with open_media(path) as container:
-        stream = sound_stream(container)
+        stream = audio_stream(container)
         if stream is None or stream.codec_context is None:
             return None
         track = _walk(container, stream)
@@ -186,12 +186,12 @@ def _sound(path: Path, field: str, limits: Limits) -> Sound | None:
         return None
     _check_seconds(track.seconds, field, limits)
     channels, codec = track.first.layout.nb_channels, stream.codec_context.name
-    return Sound(track.first.sample_rate, channels, track.seconds, codec)
+    return Audio(track.first.sample_rate, channels, track.seconds, codec)
 
 
-def _clip(path: Path, sound: Sound | None, field: str, limits: Limits) -> Clip:
+def _clip(path: Path, sound: Audio | None, field: str, limits: Limits) -> Clip:
     with open_media(path) as container:
-        stream = picture_stream(container)
+        stream = video_stream(container)
         if stream is None or stream.codec_context is None:
             raise InvalidInput(f"{field}: the video is coded in a way that the farm cannot decode")
         _check_size(stream.codec_context.width, stream.codec_context.height, field, limits)
@@ -219,7 +219,7 @@ def _walk(container: InputContainer, stream: AudioStream | VideoStream) -> _Trac
     """Counts every packet, because headers lie about lengths, but decodes only until there is a first frame."""
     first, packets, begin, end = None, 0, None, 0
     for packet in container.demux(stream):
-        first = first or next(iter(decoded(packet)), None)
+        first = first or next(iter(decode_packet(packet)), None)
         if packet.size and packet.pts is not None:
             packets += 1
             begin = packet.pts if begin is None else min(begin, packet.pts)

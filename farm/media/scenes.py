@@ -11,7 +11,7 @@ import av
 from av import VideoFrame
 
 from farm.errors import InvalidInput
-from farm.media.container import frames_of, open_media, picture_stream
+from farm.media.container import decode_frames, open_media, video_stream
 from farm.plan import FPS
 
 _WIDTH = 256
@@ -43,13 +43,13 @@ def cuts(path: Path, *, frames: int) -> list[int]:
 def _shown(path: Path) -> Iterator[tuple[int, VideoFrame]]:
     """Every frame that a video at 25 fps has time to show (as `read_frame` finds them), with where it shows first."""
     with open_media(path) as container:
-        stream = picture_stream(container)
+        stream = video_stream(container)
         if stream is None or stream.time_base is None:
             return
         stream.thread_type = "AUTO"
         start, tick = stream.start_time or 0, Fraction(stream.time_base) * FPS
         waiting: tuple[int, VideoFrame] | None = None
-        for frame in frames_of(container, stream):
+        for frame in decode_frames(container, stream):
             if frame.pts is None:
                 continue
             index = max(0, ceil((frame.pts - start - Fraction(1, 2)) * tick))

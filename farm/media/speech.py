@@ -15,7 +15,7 @@ import numpy as np
 from farm.errors import FarmError, InvalidInput
 from farm.job.dialogue import Turn
 from farm.media import espeak, kokoro
-from farm.media.audio import Samples, resampled, write_pieces, write_wav
+from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
 
 VOICE = "en-us"
 SPEED_WPM, PITCH = 175, 50
@@ -49,7 +49,7 @@ def speak(
     write_wav(path, *_spoken(text, voice, weights, field, voice_field))
 
 
-def converse(
+def speak_dialogue(
     said: Sequence[Turn],
     paths: tuple[Path, Path],
     *,
@@ -65,8 +65,8 @@ def converse(
     spoken = [(who, *_spoken(words, voices[who - 1], weights, field, voice_fields[who - 1])) for who, words in said]
     rate = max(own for _, _, own in spoken)
     for speaker, path in enumerate(paths, start=1):
-        track = (resampled(samples, own, rate) * (who == speaker) for who, samples, own in spoken)
-        write_pieces(path, (np.atleast_2d(samples) for samples in track), rate)
+        track = (resample(samples, own, rate) * (who == speaker) for who, samples, own in spoken)
+        write_wav_blocks(path, (np.atleast_2d(samples) for samples in track), rate)
 
 
 def _spoken(text: str, voice: str | None, weights: Path | None, field: str, voice_field: str) -> tuple[Samples, int]:
@@ -76,7 +76,7 @@ def _spoken(text: str, voice: str | None, weights: Path | None, field: str, voic
     if voice is not None and voice.startswith(KOKORO):
         samples, rate = _by_kokoro(text, voice.removeprefix(KOKORO), weights, voice_field), kokoro.RATE
     else:
-        samples, rate = synthesised(text, VOICE if voice is None else voice, field=voice_field)
+        samples, rate = synthesise(text, VOICE if voice is None else voice, field=voice_field)
     if len(samples) < _SHORTEST_S * rate:
         raise InvalidInput(f"{field}: nothing in {text[:40]!r} can be pronounced; wanted at least one word")
     return samples, rate
@@ -87,10 +87,10 @@ def _by_kokoro(text: str, name: str, weights: Path | None, field: str) -> Sample
     if weights is None or not known:
         raise InvalidInput(f"{field}: got '{KOKORO}{name}'; this farm has no voice of Kokoro's, see docs/operations.md")
     _check(name, known, "voice of Kokoro's after 'kokoro:'", field)
-    return kokoro.synthesised(text, name, weights)
+    return kokoro.synthesise(text, name, weights)
 
 
-def synthesised(
+def synthesise(
     text: str, voice: str, *, speed_wpm: int = SPEED_WPM, pitch: int = PITCH, field: str = "voice"
 ) -> tuple[Samples, int]:
     """`text` spoken by espeak-ng: float32 [n] in [-1, 1] and its rate. Raises InvalidInput for an unknown voice."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from farm.errors import FFmpegFailed, InvalidInput
-from farm.media.container import frames_of, open_media, picture_stream
+from farm.media.container import decode_frames, open_media, video_stream
 from farm.plan import FPS
 
 Pixels = NDArray[np.uint8]
@@ -80,7 +80,7 @@ def write_segment(path: Path, frames: Iterable[Pixels], *, crf: int = 18) -> int
     return count
 
 
-def thumbnail(path: Path, frame: Pixels) -> None:
+def write_thumbnail(path: Path, frame: Pixels) -> None:
     """The frame, uint8 [H, W, 3], as a JPEG."""
     Image.fromarray(frame).save(path, "JPEG", quality=90)
 
@@ -91,7 +91,7 @@ def _no_frame(path: Path) -> Pixels:
 
 def _shown_at(container: InputContainer, seconds: float) -> VideoFrame | None:
     """The last frame at or before `seconds`, by the frames' own times, so that an uneven frame rate does no harm."""
-    stream = picture_stream(container)
+    stream = video_stream(container)
     if stream is None or stream.time_base is None:
         return None
     stream.thread_type = "AUTO"
@@ -116,7 +116,7 @@ def _seek(container: InputContainer, stream: VideoStream, target: int) -> bool:
 def _last_until(container: InputContainer, stream: VideoStream, target: int) -> VideoFrame | None:
     """The last frame whose time is not above `target`; the first one if all are."""
     last = None
-    for frame in frames_of(container, stream):
+    for frame in decode_frames(container, stream):
         if last and frame.pts is not None and frame.pts > target:
             break
         last = frame

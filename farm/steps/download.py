@@ -10,8 +10,8 @@ from farm.engine.step_context import StepContext
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import TtsAudio
 from farm.job.dialogue import turns
-from farm.media.probe import Clip, Picture, expect_sound, expect_visual
-from farm.media.speech import converse, speak
+from farm.media.probe import Clip, StillImage, expect_audio, expect_visual
+from farm.media.speech import speak, speak_dialogue
 from farm.model.presets import preset
 from farm.net.download import fetch
 from farm.steps.allowed import check_allowed
@@ -42,12 +42,12 @@ def _visual(ctx: StepContext) -> tuple[str, str]:
     key, path = _bring(ctx, ctx.request.cond_video, "cond_video", ctx.settings.max_visual_bytes)
     found = expect_visual(path, field="cond_video")
     _check_boxes(ctx, found)
-    if ctx.request.scene_seg and isinstance(found, Picture):
+    if ctx.request.scene_seg and isinstance(found, StillImage):
         raise InvalidInput("scene_seg: got True, but cond_video is a picture; allowed: true with a video")
-    return key, "image" if isinstance(found, Picture) else "video"
+    return key, "image" if isinstance(found, StillImage) else "video"
 
 
-def _check_boxes(ctx: StepContext, found: Picture | Clip) -> None:
+def _check_boxes(ctx: StepContext, found: StillImage | Clip) -> None:
     boxes = ctx.request.bbox.model_dump(exclude_none=True) if ctx.request.bbox else {}
     for person, (left, top, right, bottom) in boxes.items():
         if right > found.width or bottom > found.height:
@@ -73,13 +73,13 @@ def _spoken(ctx: StepContext, words: TtsAudio) -> list[str]:
     if words.human2_voice is None:
         speak(words.text, first, voice=words.human1_voice, weights=kokoro)
         return [ctx.put(first, first.name)]
-    converse(turns(words.text), (first, second), voices=voices, weights=kokoro)
+    speak_dialogue(turns(words.text), (first, second), voices=voices, weights=kokoro)
     return [ctx.put(path, path.name) for path in (first, second)]
 
 
 def _sound(ctx: StepContext, source: str, field: str) -> str:
     key, path = _bring(ctx, source, field, ctx.settings.max_sound_bytes)
-    expect_sound(path, field=field)
+    expect_audio(path, field=field)
     return key
 
 

@@ -15,7 +15,7 @@ from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
 from farm.media import scenes
 from farm.media.audio import speech
-from farm.media.mix import mix, tracks
+from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
 from farm.steps import soundtrack
@@ -57,7 +57,7 @@ def longest(ctx: StepContext) -> int:
 def _voices(ctx: StepContext, paths: list[Path]) -> Sequence[NDArray[np.float32]]:
     """What each speaker says, each as loud as the other, as tracks of one length."""
     voices = [_voice(path, f"cond_audio.person{person}") for person, path in enumerate(paths, start=1)]
-    return tracks(voices[0], voices[1], in_turn=_in_turn(ctx)) if len(voices) > 1 else voices
+    return aligned_tracks(voices[0], voices[1], in_turn=_in_turn(ctx)) if len(voices) > 1 else voices
 
 
 def _voice(path: Path, field: str) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from farm.engine.step_context import StepContext
 from farm.job import JobRequest
 from farm.logs import log
 from farm.media.fragment import fragment
-from farm.media.image import read_picture
+from farm.media.image import read_image
 from farm.media.video import read_frame, write_segment
 from farm.metrics import add
 from farm.model.presets import preset
@@ -155,7 +155,7 @@ def boxes(request: JobRequest) -> list[Box]:
 
 def source_frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
     """What a chunk is drawn from: the picture, or what the video shows when the chunk begins, whatever its fps."""
-    return read_picture(path) if kind == "image" else read_frame(path, chunk.start / FPS)
+    return read_image(path) if kind == "image" else read_frame(path, chunk.start / FPS)
 
 
 def _audio(ctx: StepContext, facts: dict[str, Any], chunk: Chunk) -> Tensor:

@@ -10,7 +10,7 @@ from farm.engine.route import FIRST, Step, following
 from farm.engine.step_context import StepContext
 from farm.job import Artifact, Result, Video
 from farm.media.mux import mux as join
-from farm.media.video import read_frame, thumbnail
+from farm.media.video import read_frame, write_thumbnail
 from farm.steps.output import carried, handed_out, open_outlet, stem
 from farm.store import Store
 
@@ -47,7 +47,7 @@ def _files(ctx: StepContext) -> dict[ArtifactType, Path]:
     sound = ctx.fetch(facts["sound"], "sound")
     video, picture = ctx.scratch / f"{stem(ctx)}.mp4", ctx.scratch / "thumbnail.jpg"
     join(segments, sound, video, frames=facts["frames"])
-    thumbnail(picture, read_frame(video, 0))
+    write_thumbnail(picture, read_frame(video, 0))
     return {"video": video, "thumbnail": picture}
 
 

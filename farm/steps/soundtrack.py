@@ -7,7 +7,7 @@ from pathlib import Path
 
 from farm.engine.route import Step
 from farm.engine.step_context import StepContext
-from farm.media.aac import cut, first_packet, packets, write_track
+from farm.media.aac import first_packet, packets, split_track, write_track
 from farm.plan import Chunk, Plan
 
 CHUNKS = 20
@@ -19,7 +19,7 @@ def lay(ctx: StepContext, sound: Path, plan: Plan) -> list[str]:
     track = ctx.scratch / "track.aac"
     write_track(sound, track, frames=plan.frames)
     starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS)]
-    return [ctx.put(piece, f"track-{index:04d}.aac") for index, piece in enumerate(cut(track, starts))]
+    return [ctx.put(piece, f"track-{index:04d}.aac") for index, piece in enumerate(split_track(track, starts))]
 
 
 def heard(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from farm import Job
-from farm.media.container import frames_of, open_media, picture_stream
+from farm.media.container import decode_frames, open_media, video_stream
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def pictures(job: Job) -> str:
     """A digest of every decoded frame of a finished job's video."""
     seen = hashlib.sha256()
     with TemporaryDirectory() as folder, open_media(job.save(Path(folder, "video.mp4"))) as media:
-        for frame in frames_of(media, picture_stream(media)):
+        for frame in decode_frames(media, video_stream(media)):
             seen.update(frame.to_ndarray(format="rgb24").tobytes())
     return seen.hexdigest()
 

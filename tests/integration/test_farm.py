@@ -23,7 +23,7 @@ from farm.errors import DownloadFailed, InvalidInput
 from farm.job import STAGES
 from farm.local.supervisor import House
 from farm.media.audio import write_wav
-from farm.media.probe import expect_sound
+from farm.media.probe import expect_audio
 from farm.queue.inspect import KEYS, ticket
 from farm.registry.redis import RedisLedger
 
@@ -50,7 +50,7 @@ def test_a_job_of_many_chunks_becomes_a_video_with_its_sound(farm: Farm, small: 
 
     result = job.result(timeout_s=240)
 
-    seconds = expect_sound(voice, field="voice").seconds
+    seconds = expect_audio(voice, field="voice").seconds
     with av.open(str(local(result.video.url))) as video:
         picture, sound = video.streams.video[0], video.streams.audio[0]
         frames = sum(1 for _ in video.decode(picture))

@@ -12,7 +12,7 @@ import pytest
 
 from farm import Farm
 from farm.errors import InvalidInput
-from farm.media.image import read_picture
+from farm.media.image import read_image
 from tests.integration.conftest import PORTRAIT
 from tests.integration.test_farm import local
 
@@ -20,7 +20,7 @@ from tests.integration.test_farm import local
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
     """The portrait for 1.2 s, then the same with red for blue, at 50 frames a second."""
-    cold = np.ascontiguousarray(read_picture(PORTRAIT)[::4, ::4])
+    cold = np.ascontiguousarray(read_image(PORTRAIT)[::4, ::4])
     warm = np.ascontiguousarray(cold[..., ::-1])
     path = tmp_path / "film.mp4"
     with av.open(path, "w") as out:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from farm import Farm
 from farm.media.audio import speech
-from farm.media.container import frames_of, open_media, picture_stream
+from farm.media.container import decode_frames, open_media, video_stream
 from farm.media.video import upright
 from miniature.voices import opening
 from tests.lipsync.sitter import Sitter
@@ -76,7 +76,7 @@ def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
 def decoded(video: Path) -> Tensor:
     """[3, F, H, W] in [-1, 1]."""
     with open_media(video) as container:
-        frames = [upright(frame) for frame in frames_of(container, picture_stream(container))]
+        frames = [upright(frame) for frame in decode_frames(container, video_stream(container))]
     return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2) / 127.5 - 1
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from farm.errors import InvalidInput
-from farm.media.aac import PRIMING, cut, first_packet, packets, write_track
+from farm.media.aac import PRIMING, first_packet, packets, split_track, write_track
 from farm.media.audio import decode, write_wav
 
 
@@ -76,6 +76,6 @@ def test_a_track_ends_with_the_last_frames_packets(make_wav, tmp_path, frames):
 def test_a_track_is_cut_where_frames_begin(make_wav, tmp_path):
     write_track(make_wav(2.0), tmp_path / "track.aac", frames=50)
     whole = list(packets(tmp_path / "track.aac"))
-    pieces = list(cut(tmp_path / "track.aac", [0, 17, 18, 40]))
+    pieces = list(split_track(tmp_path / "track.aac", [0, 17, 18, 40]))
     firsts = [0, first_packet(17), first_packet(18), first_packet(40), len(whole)]
     assert pieces == [b"".join(whole[start:end]) for start, end in pairwise(firsts)]

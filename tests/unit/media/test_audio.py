@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from farm.errors import InvalidInput
-from farm.media.audio import FILTERED, decode, levelled, resampled, speech, write_wav
+from farm.media.audio import FILTERED, decode, normalise_loudness, resample, speech, write_wav
 
 
 def loudness(samples):
@@ -89,7 +89,7 @@ def test_speech_that_is_taken_bit_by_bit_has_the_numbers_of_the_whole(tmp_path, 
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3 * rate + 77)).astype(np.float32)
     write_wav(tmp_path / "x.wav", noise, rate)
     whole = soxr.resample(decode(tmp_path / "x.wav")[0].mean(axis=0), rate, 16_000, quality="HQ")
-    np.testing.assert_array_equal(speech(tmp_path / "x.wav"), levelled(whole[: ceil((3 * rate + 77) * 16_000 / rate)]))
+    np.testing.assert_array_equal(speech(tmp_path / "x.wav"), normalise_loudness(whole[: ceil((3 * rate + 77) * 16_000 / rate)]))
 
 
 @pytest.mark.parametrize("level", [0.9, 0.05, 0.001])
@@ -110,7 +110,7 @@ def test_silence_stays_silence(make_wav):
 @pytest.mark.parametrize("count", [1, 6399])
 def test_what_is_too_short_to_have_a_loudness_stays_as_it_is(count):
     samples = np.full(count, 0.5, np.float32)
-    np.testing.assert_array_equal(levelled(samples), samples)
+    np.testing.assert_array_equal(normalise_loudness(samples), samples)
 
 
 def test_a_long_recording_is_as_loud_as_pyloudnorm_says(tmp_path):
@@ -118,12 +118,12 @@ def test_a_long_recording_is_as_loud_as_pyloudnorm_says(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.1, 0.1, FILTERED + 16_000 * 5).astype(np.float32)
     samples[FILTERED - 8_000 :] *= 4
     meant = 10 ** ((-23 - pyloudnorm.Meter(16_000, block_size=0.4).integrated_loudness(samples)) / 20)
-    np.testing.assert_array_equal(levelled(samples), samples * np.float32(meant))
+    np.testing.assert_array_equal(normalise_loudness(samples), samples * np.float32(meant))
 
 
 @pytest.mark.parametrize(("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)])
 def test_resampling_rounds_the_length_up(count, rate, expected):
-    assert resampled(np.zeros(count, np.float32), rate, 16_000).shape == (expected,)
+    assert resample(np.zeros(count, np.float32), rate, 16_000).shape == (expected,)
 
 
 def test_a_wav_is_sixteen_bits_interleaved(tmp_path):

@@ -24,21 +24,21 @@ from examples.make_media import (
     stranger,
 )
 from farm.media.audio import decode, speech
-from farm.media.image import read_picture
-from farm.media.probe import Picture, expect_sound, expect_visual
+from farm.media.image import read_image
+from farm.media.probe import StillImage, expect_audio, expect_visual
 
 
 @pytest.mark.parametrize(
     ("name", "who", "size"), [("portrait.png", stranger(SITTER), PORTRAIT_SIZE), ("couple.png", couple(), COUPLE_SIZE)]
 )
 def test_a_picture_is_what_the_program_draws(name, who, size):
-    kept, drawn = (np.asarray(each, int) for each in (read_picture(FOLDER / name), picture(who, size)))
+    kept, drawn = (np.asarray(each, int) for each in (read_image(FOLDER / name), picture(who, size)))
     # Processors differ in the last bit of a sine.
     assert abs(kept - drawn).max() <= 1
 
 
 def test_the_portrait_is_a_small_square_picture():
-    assert expect_visual(FOLDER / "portrait.png", field="cond_video") == Picture(512, 512, "PNG")
+    assert expect_visual(FOLDER / "portrait.png", field="cond_video") == StillImage(512, 512, "PNG")
     assert (FOLDER / "portrait.png").stat().st_size < 150_000
 
 
@@ -70,12 +70,12 @@ def test_one_of_two_mouths_can_be_opened():
 
 
 def test_the_couple_is_a_small_wide_picture():
-    assert expect_visual(FOLDER / "couple.png", field="cond_video") == Picture(640, 320, "PNG")
+    assert expect_visual(FOLDER / "couple.png", field="cond_video") == StillImage(640, 320, "PNG")
     assert (FOLDER / "couple.png").stat().st_size < 150_000
 
 
 def test_the_speech_lasts_eight_to_nine_seconds():
-    assert 8 <= expect_sound(FOLDER / "speech.wav", field="cond_audio.person1").seconds <= 9
+    assert 8 <= expect_audio(FOLDER / "speech.wav", field="cond_audio.person1").seconds <= 9
     assert (FOLDER / "speech.wav").stat().st_size < 450_000
 
 

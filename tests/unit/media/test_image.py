@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from farm.errors import InvalidInput
-from farm.media.image import read_picture
+from farm.media.image import read_image
 
 
 @pytest.fixture
@@ -17,13 +17,13 @@ def path(tmp_path):
 
 def corner(path):
     """The upper left pixel as read."""
-    return tuple(int(value) for value in read_picture(path)[0, 0])
+    return tuple(int(value) for value in read_image(path)[0, 0])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "GIF"])
 def test_a_plain_picture_is_read_whatever_its_kind(path, kind):
     Image.new("RGB", (40, 30), (204, 102, 51)).save(path, kind)
-    pixels = read_picture(path)
+    pixels = read_image(path)
     assert pixels.shape == (30, 40, 3)
     assert pixels.dtype == np.uint8
     assert np.abs(pixels.astype(int) - (204, 102, 51)).max() <= 3
@@ -50,7 +50,7 @@ def test_a_palette_with_a_transparent_colour_is_laid_over_paper(path):
     picture.putpixel((1, 0), 1)
     picture.save(path, "PNG", transparency=0)
     assert corner(path) == (255, 255, 255)
-    assert tuple(read_picture(path)[0, 1]) == (200, 100, 50)
+    assert tuple(read_image(path)[0, 1]) == (200, 100, 50)
 
 
 @pytest.mark.parametrize(("grey", "shown"), [(0, 0), (65535, 255), (32896, 128), (257, 1)])
@@ -92,7 +92,7 @@ def test_a_photograph_stands_upright_however_the_camera_was_held(path, orientati
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(turned)).save(path, "PNG", exif=exif)
     # When it is read, then it is as it was seen
-    np.testing.assert_array_equal(read_picture(path), upright)
+    np.testing.assert_array_equal(read_image(path), upright)
 
 
 def test_an_animation_is_its_first_frame(path):
@@ -105,4 +105,4 @@ def test_an_animation_is_its_first_frame(path):
 def test_what_is_no_picture_is_invalid(path, content):
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match=r"^picture: this picture cannot be read"):
-        read_picture(path)
+        read_image(path)

@@ -15,8 +15,8 @@ import torch
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.job.dialogue import turns
 from farm.media.audio import decode
-from farm.media.kokoro import LONGEST_PHRASE, WEIGHTS, phrases, synthesised, voices
-from farm.media.speech import converse, speak
+from farm.media.kokoro import LONGEST_PHRASE, WEIGHTS, phrases, synthesise, voices
+from farm.media.speech import speak, speak_dialogue
 
 LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
 CONFIG: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_without_weights_there_are_no_voices(tmp_path):
 
 
 def test_words_become_sound(kokoro):
-    samples = synthesised("Hello there.", "af_heart", kokoro)
+    samples = synthesise("Hello there.", "af_heart", kokoro)
     assert samples.dtype == np.float32
     assert samples.ndim == 1
     assert 0 < np.abs(samples).max() <= 1
@@ -94,10 +94,10 @@ def test_words_become_sound(kokoro):
 
 
 def test_the_same_words_make_the_same_sound_whatever_was_said_before(kokoro):
-    first = synthesised("Hello.", "af_heart", kokoro)
-    assert not np.array_equal(synthesised("Hello.", "bm_george", kokoro), first)
+    first = synthesise("Hello.", "af_heart", kokoro)
+    assert not np.array_equal(synthesise("Hello.", "bm_george", kokoro), first)
     torch.rand(1)
-    np.testing.assert_array_equal(synthesised("Hello.", "af_heart", kokoro), first)
+    np.testing.assert_array_equal(synthesise("Hello.", "af_heart", kokoro), first)
 
 
 def test_every_weight_comes_from_the_file(kokoro, tmp_path):
@@ -106,7 +106,7 @@ def test_every_weight_comes_from_the_file(kokoro, tmp_path):
     parts = parts_of(kokoro)
     parts["text_encoder"]["module.embedding.weight"] += 1
     torch.save(parts, other / WEIGHTS)
-    said = [synthesised("Hello.", "af_heart", folder) for folder in (kokoro, other)]
+    said = [synthesise("Hello.", "af_heart", folder) for folder in (kokoro, other)]
     assert said[0].shape != said[1].shape or not np.array_equal(*said)
 
 
@@ -118,7 +118,7 @@ def test_a_missing_tensor_is_named(kokoro, tmp_path, part, tensor):
     torch.save(parts, tmp_path / WEIGHTS)
     shutil.copytree(kokoro / "voices", tmp_path / "voices")
     with pytest.raises(PipelineLoadFailed, match=rf"kokoro-v1_0\.pth: {part}\.{tensor}.* are missing"):
-        synthesised("Hello.", "af_heart", tmp_path)
+        synthesise("Hello.", "af_heart", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"PK\3\4 half a file"])
@@ -126,7 +126,7 @@ def test_a_broken_file_is_named(kokoro, tmp_path, content):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     (tmp_path / WEIGHTS).write_bytes(content)
     with pytest.raises(PipelineLoadFailed, match=r"kokoro-v1_0\.pth: it cannot be read"):
-        synthesised("Hello.", "af_heart", tmp_path)
+        synthesise("Hello.", "af_heart", tmp_path)
 
 
 def test_a_pickle_that_runs_code_is_refused(kokoro, tmp_path):
@@ -137,7 +137,7 @@ def test_a_pickle_that_runs_code_is_refused(kokoro, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     torch.save({"bert": Trap()}, tmp_path / WEIGHTS)
     with pytest.raises(PipelineLoadFailed, match="it cannot be read"):
-        synthesised("Hello.", "af_heart", tmp_path)
+        synthesise("Hello.", "af_heart", tmp_path)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -165,12 +165,12 @@ def test_a_job_names_a_voice_of_kokoros_by_its_prefix(kokoro, tmp_path):
     speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=kokoro)
     samples, rate = decode(tmp_path / "said.wav")
     assert rate == 24_000
-    np.testing.assert_allclose(samples[0], synthesised("Hello.", "af_heart", kokoro), atol=1e-4)
+    np.testing.assert_allclose(samples[0], synthesise("Hello.", "af_heart", kokoro), atol=1e-4)
 
 
 def test_both_kinds_of_voice_can_talk_with_each_other(kokoro, tmp_path):
     paths = tmp_path / "first.wav", tmp_path / "second.wav"
-    converse(turns("(s1) hello (s2) hello"), paths, voices=(None, "kokoro:af_heart"), weights=kokoro)
+    speak_dialogue(turns("(s1) hello (s2) hello"), paths, voices=(None, "kokoro:af_heart"), weights=kokoro)
     (first, rate), (second, other) = map(decode, paths)
     assert (rate, other) == (24_000, 24_000)
     assert first.shape == second.shape

@@ -7,7 +7,7 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.media.audio import decode, write_wav
-from farm.media.mix import mix, tracks
+from farm.media.mix import aligned_tracks, mix
 from tests.unit.media.conftest import tone
 
 
@@ -26,12 +26,12 @@ def mixed(tmp_path):
 
 
 def test_together_the_shorter_track_is_followed_by_silence():
-    first, second = tracks(np.ones(3), np.full(5, 2.0), in_turn=False)
+    first, second = aligned_tracks(np.ones(3), np.full(5, 2.0), in_turn=False)
     assert (first.tolist(), second.tolist()) == ([1, 1, 1, 0, 0], [2] * 5)
 
 
 def test_in_turn_each_track_is_silent_while_the_other_speaks():
-    first, second = tracks(np.ones(2), np.full(3, 2.0), in_turn=True)
+    first, second = aligned_tracks(np.ones(2), np.full(3, 2.0), in_turn=True)
     assert (first.tolist(), second.tolist()) == ([1, 1, 0, 0, 0], [0, 0, 2, 2, 2])
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from farm.errors import FFmpegFailed
 from farm.media.audio import decode, write_wav
-from farm.media.mux import check, mux
+from farm.media.mux import mux, verify_video
 from farm.media.probe import probe
 from farm.media.video import write_segment
 
@@ -72,14 +72,14 @@ def test_a_single_segment_will_do(segments, make_wav, out):
 )
 def test_the_sound_keeps_its_rate_and_channels_as_far_as_aac_has_them(segments, make_wav, out, rate, channels, kept):
     mux(segments(50), make_wav(2.0, rate, channels), out, frames=50)
-    sound = probe(out, field="out").sound
+    sound = probe(out, field="out").audio
     assert (sound.rate, sound.channels, sound.codec) == (*kept, "aac")
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1.98, 2.0, 2.02, 5.0])
 def test_the_sound_is_as_long_as_the_pictures_whatever_it_was(segments, make_wav, out, seconds):
     mux(segments(50), make_wav(seconds), out, frames=50)
-    assert probe(out, field="out").sound.seconds == pytest.approx(2, abs=0.04)
+    assert probe(out, field="out").audio.seconds == pytest.approx(2, abs=0.04)
 
 
 def test_the_sound_is_the_original_from_its_first_sample(segments, tmp_path, out):
@@ -142,13 +142,13 @@ def test_a_missing_frame_is_noticed(segments, make_wav, out):
 def test_a_video_without_sound_is_noticed(segments):
     (silent,) = segments(25)
     with pytest.raises(FFmpegFailed, match=r"sound: None, wanted aac.*sound seconds: 0.000, wanted 1.000"):
-        check(silent, frames=25)
+        verify_video(silent, frames=25)
 
 
 def test_an_index_behind_the_data_is_noticed(segments):
     (segment,) = segments(25)
     with pytest.raises(FFmpegFailed, match=r"index before data: False, wanted True"):
-        check(segment, frames=25)
+        verify_video(segment, frames=25)
 
 
 def test_sound_that_ends_early_is_noticed(segments, make_wav, out, tmp_path):
@@ -162,10 +162,10 @@ def test_sound_that_ends_early_is_noticed(segments, make_wav, out, tmp_path):
                 short.mux(packet)
     # When it is checked, then only that is wrong
     with pytest.raises(FFmpegFailed, match=r"asked for: sound seconds: 1\.\d+, wanted 2\.000$"):
-        check(tmp_path / "short.mp4", frames=50)
+        verify_video(tmp_path / "short.mp4", frames=50)
 
 
 def test_what_is_no_video_is_noticed(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"nonsense" * 10)
     with pytest.raises(FFmpegFailed, match=r"cannot be read back"):
-        check(tmp_path / "x.mp4", frames=1)
+        verify_video(tmp_path / "x.mp4", frames=1)

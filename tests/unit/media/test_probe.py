@@ -18,7 +18,7 @@ from PIL import Image
 from farm.errors import DownloadFailed, InvalidInput
 from farm.media.audio import decode
 from farm.media.mux import mux
-from farm.media.probe import Clip, Foreign, Limits, Picture, Sound, expect_sound, expect_visual, probe
+from farm.media.probe import Audio, Clip, Limits, StillImage, Unsupported, expect_audio, expect_visual, probe
 from farm.media.video import write_segment
 
 NOISE = np.random.default_rng(0).bytes(6000)
@@ -73,13 +73,13 @@ def png(width, height):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_a_picture_is_known_by_its_bytes(file, kind):
-    assert probe(file(picture(kind)), field="cond_video") == Picture(64, 48, kind)
+    assert probe(file(picture(kind)), field="cond_video") == StillImage(64, 48, kind)
 
 
 def test_a_picture_is_measured_upright(file):
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert probe(file(picture("JPEG", exif=exif)), field="cond_video") == Picture(48, 64, "JPEG")
+    assert probe(file(picture("JPEG", exif=exif)), field="cond_video") == StillImage(48, 64, "JPEG")
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
@@ -122,7 +122,7 @@ def test_a_webm_without_a_length_in_its_header_is_measured_all_the_same(file):
     ],
 )
 def test_sound_is_known_by_its_bytes(file, container, codec):
-    found = expect_sound(file(sound(container, codec)), field="cond_audio.person1")
+    found = expect_audio(file(sound(container, codec)), field="cond_audio.person1")
     assert (found.rate, found.channels) == (48_000, 2)
     assert found.seconds == pytest.approx(1, abs=0.06)
 
@@ -131,7 +131,7 @@ def test_sound_is_known_by_its_bytes(file, container, codec):
 def test_vorbis_is_sound_too(file, samples):
     buffer = BytesIO()
     soundfile.write(buffer, samples, 22_050, format="OGG", subtype="VORBIS")
-    found = expect_sound(file(buffer.getvalue()), field="cond_audio.person1")
+    found = expect_audio(file(buffer.getvalue()), field="cond_audio.person1")
     assert (found.rate, found.codec) == (22_050, "vorbis")
     assert found.seconds == pytest.approx(1, abs=0.01)
 
@@ -139,7 +139,7 @@ def test_vorbis_is_sound_too(file, samples):
 def test_the_sound_of_a_video_will_do_as_sound(tmp_path, counting, make_wav):
     write_segment(tmp_path / "pictures.mp4", counting(25))
     mux([tmp_path / "pictures.mp4"], make_wav(1.0), tmp_path / "clip.mp4", frames=25)
-    assert expect_sound(tmp_path / "clip.mp4", field="cond_audio.person1") == Sound(44_100, 1, 1.0, "aac")
+    assert expect_audio(tmp_path / "clip.mp4", field="cond_audio.person1") == Audio(44_100, 1, 1.0, "aac")
 
 
 def test_a_song_with_a_cover_is_sound_not_a_video(file):
@@ -152,7 +152,7 @@ def test_a_song_with_a_cover_is_sound_not_a_video(file):
     with av.open(path) as container:
         assert container.streams.video
     # When it is probed, then it is what one hears
-    assert isinstance(probe(path, field="cond_audio.person1"), Sound)
+    assert isinstance(probe(path, field="cond_audio.person1"), Audio)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_song_with_a_cover_is_sound_not_a_video(file):
 )
 def test_something_else_instead_of_sound_is_the_wrong_type(file, content, holds):
     with pytest.raises(DownloadFailed) as caught:
-        expect_sound(file(content), field="cond_audio.person1")
+        expect_audio(file(content), field="cond_audio.person1")
     assert caught.value.message.startswith(f"cond_audio.person1: the file holds {holds}, not sound; allowed: wav, mp3")
     assert not caught.value.retryable
 
@@ -181,7 +181,7 @@ def test_something_else_instead_of_sound_is_the_wrong_type(file, content, holds)
 def test_a_video_without_sound_is_no_voice(tmp_path, counting):
     write_segment(tmp_path / "mute.mp4", counting(5))
     with pytest.raises(DownloadFailed, match=r"holds a video without sound, not sound"):
-        expect_sound(tmp_path / "mute.mp4", field="cond_audio.person1")
+        expect_audio(tmp_path / "mute.mp4", field="cond_audio.person1")
 
 
 def test_sound_instead_of_a_face_is_the_wrong_type(make_wav):
@@ -193,10 +193,10 @@ def test_sound_instead_of_a_face_is_the_wrong_type(make_wav):
 
 def test_a_playlist_is_never_opened_even_if_it_hides_behind_binary_bytes(file):
     hidden = b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n\xff\xfe\x00"
-    assert probe(file(hidden), field="cond_audio.person1") == Foreign("bytes of no kind that the farm knows")
+    assert probe(file(hidden), field="cond_audio.person1") == Unsupported("bytes of no kind that the farm knows")
 
 
-@pytest.mark.parametrize("expect", [expect_sound, expect_visual])
+@pytest.mark.parametrize("expect", [expect_audio, expect_visual])
 def test_an_empty_file_is_invalid(file, expect):
     with pytest.raises(InvalidInput, match=r"^field: the file is empty"):
         expect(file(b""), field="field")
@@ -237,7 +237,7 @@ def test_a_picture_beyond_the_limits_is_refused_by_its_header_alone(file, width,
 
 
 def test_a_picture_of_the_smallest_size_is_taken(file):
-    assert probe(file(picture("PNG", 16, 16)), field="cond_video") == Picture(16, 16, "PNG")
+    assert probe(file(picture("PNG", 16, 16)), field="cond_video") == StillImage(16, 16, "PNG")
 
 
 def test_a_video_beyond_the_limits_is_refused(tmp_path, counting):
@@ -250,7 +250,7 @@ def test_a_video_beyond_the_limits_is_refused(tmp_path, counting):
 
 def test_sound_beyond_the_limits_is_refused(make_wav):
     with pytest.raises(InvalidInput, match=r"^cond_audio.person1: lasts 3 s; allowed: 2 s"):
-        expect_sound(make_wav(3.0), field="cond_audio.person1", limits=Limits(max_seconds=2.0))
+        expect_audio(make_wav(3.0), field="cond_audio.person1", limits=Limits(max_seconds=2.0))
 
 
 def test_a_wav_with_a_header_and_no_samples_is_invalid(tmp_path):
@@ -259,7 +259,7 @@ def test_a_wav_with_a_header_and_no_samples_is_invalid(tmp_path):
         out.setsampwidth(2)
         out.setframerate(16_000)
     with pytest.raises(InvalidInput, match=r"holds no sound: not one sample"):
-        expect_sound(tmp_path / "empty.wav", field="cond_audio.person1")
+        expect_audio(tmp_path / "empty.wav", field="cond_audio.person1")
 
 
 @pytest.mark.parametrize("claim", [0, 0x7FFFFFFF, 0xFFFFFFFF])
@@ -270,7 +270,7 @@ def test_a_wav_that_lies_about_its_size_is_read_as_far_as_it_goes(make_wav, clai
     at = whole.index(b"data") + 4
     path.write_bytes(whole[:at] + struct.pack("<I", claim) + whole[at + 4 :])
     # When it is probed and decoded, then all of them are there
-    assert expect_sound(path, field="cond_audio.person1") == Sound(16_000, 1, 0.5, "pcm_s16le")
+    assert expect_audio(path, field="cond_audio.person1") == Audio(16_000, 1, 0.5, "pcm_s16le")
     assert decode(path)[0].shape == (1, 8000)
 
 
@@ -278,7 +278,7 @@ def test_a_wav_that_lies_about_its_size_is_read_as_far_as_it_goes(make_wav, clai
 def test_a_known_beginning_and_then_noise_is_broken_not_foreign(file, container):
     codec = {"mp3": "libmp3lame", "ogg": "libopus", "ipod": "aac", "wav": "pcm_s16le"}.get(container, container)
     with pytest.raises(InvalidInput, match=r"^cond_audio.person1: the file"):
-        expect_sound(file(sound(container, codec)[:16] + NOISE), field="cond_audio.person1")
+        expect_audio(file(sound(container, codec)[:16] + NOISE), field="cond_audio.person1")
 
 
 def test_a_video_cut_before_its_index_is_broken(tmp_path, counting):

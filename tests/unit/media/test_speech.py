@@ -10,7 +10,7 @@ import pytest
 from farm.errors import InvalidInput
 from farm.job.dialogue import turns
 from farm.media.audio import decode
-from farm.media.speech import MAX_CHARACTERS, converse, speak, synthesised, timbres, voices
+from farm.media.speech import MAX_CHARACTERS, speak, speak_dialogue, synthesise, timbres, voices
 
 WORDS = "Hello, this is the farm."
 
@@ -66,7 +66,7 @@ def test_words_can_be_said_faster_and_higher():
         lags = np.arange(rate // 400, rate // 60)
         return rate / lags[np.argmax([np.dot(samples[lag:], samples[:-lag]) for lag in lags])]
 
-    plain, fast, high = (synthesised("aaaa", "en-us", **how) for how in ({}, {"speed_wpm": 220}, {"pitch": 90}))
+    plain, fast, high = (synthesise("aaaa", "en-us", **how) for how in ({}, {"speed_wpm": 220}, {"pitch": 90}))
     assert len(fast[0]) < 0.9 * len(plain[0])
     assert pitch(*high) > 1.1 * pitch(*plain)
 
@@ -119,7 +119,7 @@ def conversation(tmp_path):
 
     def run(text, voices=("en-us", "en-gb")):
         paths = tmp_path / "first.wav", tmp_path / "second.wav"
-        converse(turns(text), paths, voices=voices)
+        speak_dialogue(turns(text), paths, voices=voices)
         (first, rate), (second, other_rate) = map(decode, paths)
         assert rate == other_rate == 22_050
         return np.concatenate([first, second])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from farm.errors import FFmpegFailed, InvalidInput
-from farm.media.video import ENCODER, read_frame, thumbnail, write_segment
+from farm.media.video import ENCODER, read_frame, write_segment, write_thumbnail
 
 
 def number(pixels):
@@ -182,7 +182,7 @@ def test_frames_that_make_no_video_are_refused_in_words(tmp_path, frames, says):
 
 
 def test_a_thumbnail_is_a_jpeg_of_the_frame(tmp_path):
-    thumbnail(tmp_path / "x.jpg", np.full((48, 64, 3), (200, 100, 50), np.uint8))
+    write_thumbnail(tmp_path / "x.jpg", np.full((48, 64, 3), (200, 100, 50), np.uint8))
     with Image.open(tmp_path / "x.jpg") as picture:
         assert (picture.format, picture.size) == ("JPEG", (64, 48))
         assert np.abs(np.asarray(picture).astype(int) - (200, 100, 50)).max() <= 3

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 from torch import Generator, Tensor
 
 from examples import make_media
-from farm.media.audio import levelled, resampled, speech
-from farm.media.speech import synthesised, timbres, voices
+from farm.media.audio import normalise_loudness, resample, speech
+from farm.media.speech import synthesise, timbres, voices
 from farm.plan import frames_of
 from miniature.noises import colours, crowd, hum, music
 from miniature.sentences import HELD_OUT, TRAINED
@@ -114,7 +114,7 @@ def test_a_sentence_is_said_slower_and_faster() -> None:
 def test_all_voices_are_equally_loud(small: dict[str, np.ndarray]) -> None:
     for clip in np.split(small["samples"], small["ends"])[:-1]:
         heard = clip / np.float32(32768)
-        np.testing.assert_allclose(levelled(heard), heard, atol=1e-3)
+        np.testing.assert_allclose(normalise_loudness(heard), heard, atol=1e-3)
 
 
 def test_the_same_seed_makes_the_same_corpus_and_another_one_another(small: dict[str, np.ndarray]) -> None:
@@ -194,7 +194,7 @@ def test_dark_sounds_round_the_lips_and_bright_ones_draw_them_wide(hertz: float,
 
 def test_wide_lips_are_those_of_see_and_round_ones_those_of_you() -> None:
     see, you = (
-        torch.from_numpy(levelled(resampled(*synthesised(words, "it"), 16_000)))[None]
+        torch.from_numpy(normalise_loudness(resample(*synthesise(words, "it"), 16_000)))[None]
         for words in ("si, mi, vi, di", "su, tu, uno, tutù")
     )
     assert width(see).mean() > 0.05
