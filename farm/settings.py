@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from farm.errors import FarmUnreachable
 from farm.net.address import Address
-from farm.net.signing import key_of
+from farm.net.signing import decode_secret
 from farm.validation import first_mistake
 
 PREFIX = "FARM_"
@@ -27,7 +27,7 @@ MOST_PORT = 65_533
 
 
 def _secret(value: str) -> str:
-    key_of(value)
+    decode_secret(value)
     return value
 
 

@@ -38,7 +38,7 @@ def up(flower: str | None) -> None:
     """
     from farm.local.supervisor import open_house
 
-    settings, address = Settings.load(os.environ), Address.parse(flower, of="flower") if flower else None
+    settings, address = Settings.load(os.environ), Address.parse(flower, field="flower") if flower else None
     click.echo("starting broker and workers ...")
     with _until_ctrl_c("the farm is down"), open_house(settings, flower=address) as house:
         if settings.metrics_address:
@@ -101,7 +101,7 @@ def ui(address: str) -> None:
     """
     from farm.ui.serve import open_page
 
-    where = Address.parse(address, of="ui")
+    where = Address.parse(address, field="ui")
     with _until_ctrl_c("the page is gone"), open_page(Farm(), where):
         click.echo(f"the page is at {where.url}; Ctrl-C ends it")
         signal.pause()

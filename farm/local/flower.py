@@ -15,7 +15,7 @@ COLUMNS = "name,args,state,received,started,runtime,worker"
 
 def check_flower(address: Address, settings: Settings) -> None:
     """Refuses a Flower that is not installed, that strangers could look into, or whose port is taken; InvalidInput."""
-    check_page(address, settings.flower_auth, of="flower", needs="flower", extra="monitor")
+    check_page(address, settings.flower_auth, field="flower", package="flower", extra="monitor")
 
 
 def flower_command(address: Address) -> list[str]:

@@ -83,7 +83,7 @@ class House:
         return self.settings.folder / "logs" / f"{name}.log"
 
     def _answers(self) -> bool:
-        if self.flower and not self.flower.listens:
+        if self.flower and not self.flower.is_listening:
             return False
         # One of the pool's may still lead to a broker that was at this address before.
         with self.app.connection_for_write() as connection:

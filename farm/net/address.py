@@ -21,7 +21,7 @@ class Address(NamedTuple):
     port: int
 
     @classmethod
-    def parse(cls, text: str, *, of: str) -> Self:
+    def parse(cls, text: str, *, field: str) -> Self:
         """What ADDRESS:PORT says, for example 127.0.0.1:5555 or [::1]:5555; else InvalidInput, which names `of`."""
         host, _, port = text.rpartition(":")
         try:
@@ -29,7 +29,7 @@ class Address(NamedTuple):
         except ValueError:
             address = cls("", 0)
         if not 0 < address.port < 65536:
-            raise InvalidInput(f"{of}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:8000")
+            raise InvalidInput(f"{field}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:8000")
         return address
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Address(NamedTuple):
         return f"http://{self}"
 
     @property
-    def listens(self) -> bool:
+    def is_listening(self) -> bool:
         """Whether somebody answers there."""
         try:
             socket.create_connection((self.host, self.port), timeout=1).close()
@@ -54,17 +54,17 @@ class Address(NamedTuple):
         return True
 
 
-def check_page(address: Address, auth: str | None, *, of: str, needs: str, extra: str) -> None:
+def check_page(address: Address, auth: str | None, *, field: str, package: str, extra: str) -> None:
     """Refuses a page whose package is not installed, that strangers could look into, or whose port is taken.
 
     `auth` is user:password, of which the error tells nothing. Raises InvalidInput.
     """
-    if find_spec(needs) is None:
-        raise InvalidInput(f"{of}: {needs} is not installed; pip install infinitetalk-farm[{extra}]")
-    variable = f"FARM_{of.upper()}_AUTH"
+    if find_spec(package) is None:
+        raise InvalidInput(f"{field}: {package} is not installed; pip install infinitetalk-farm[{extra}]")
+    variable = f"FARM_{field.upper()}_AUTH"
     if auth is None and not ip_address(address.host).is_loopback:
-        raise InvalidInput(f"{of}: got {address.host}, which others reach; allowed: loopback, or set {variable}")
+        raise InvalidInput(f"{field}: got {address.host}, which others reach; allowed: loopback, or set {variable}")
     if auth is not None and not (auth.isascii() and USER_PASSWORD.fullmatch(auth)):
         raise InvalidInput(f"{variable}: allowed: USER:PASSWORD in ASCII, without blanks and commas")
-    if address.listens:
-        raise InvalidInput(f"{of}: got {address}, where another program listens; allowed: a free port")
+    if address.is_listening:
+        raise InvalidInput(f"{field}: got {address}, where another program listens; allowed: a free port")

@@ -15,15 +15,15 @@ import httpcore
 from farm.errors import DownloadFailed, InvalidInput
 from farm.net.guard import (
     TIMEOUTS,
-    Failure,
     GuardedBackend,
     Network,
+    RequestFailed,
     Resolve,
-    addresses_of,
-    failure_of,
+    as_request_failed,
     header,
-    request_to,
-    shown,
+    redact_url,
+    request_target,
+    resolve_host,
 )
 
 MAX_REDIRECTS = 3
@@ -31,7 +31,7 @@ MAX_REDIRECTS = 3
 _REDIRECTS = {301, 302, 303, 307, 308}
 
 
-def fetch(
+def download_file(
     url: str,
     path: Path,
     *,
@@ -50,20 +50,20 @@ def fetch(
     Raises DownloadFailed, which names `field` and the address without its query and password. It is retryable after a
     timeout, a failed connection, 429 and 5xx.
     """
-    backend = GuardedBackend(allow=allow, resolve=resolve or addresses_of, deadline=time.monotonic() + timeout_s)
+    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, deadline=time.monotonic() + timeout_s)
     try:
         with httpcore.ConnectionPool(network_backend=backend) as pool, path.open("wb") as file:
             _follow(pool, url, file, max_bytes)
     except BaseException as error:
         path.unlink(missing_ok=True)
-        failure = failure_of(error, timeout_s)
+        failure = as_request_failed(error, timeout_s)
         if failure is None:
             raise
-        message = f"{field}: {shown(url)}: {failure}"
+        message = f"{field}: {redact_url(url)}: {failure}"
         raise DownloadFailed(message, retryable=failure.retryable) from (None if error is failure else error)
 
 
-def inline(text: str, *, field: str, max_bytes: int) -> bytes:
+def decode_inline(text: str, *, field: str, max_bytes: int) -> bytes:
     """The bytes that a data URI or plain base64 carries; InvalidInput if `text` is neither, or carries too many."""
     head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", "", text)
     if head and not comma:
@@ -78,28 +78,28 @@ def inline(text: str, *, field: str, max_bytes: int) -> bytes:
 def _follow(pool: httpcore.ConnectionPool, url: str, file: BinaryIO, max_bytes: int) -> None:
     """The body behind `url` and its redirects, each of which passes the guard like the first."""
     for _ in range(MAX_REDIRECTS + 1):
-        target, headers = request_to(url)
+        target, headers = request_target(url)
         with pool.stream("GET", target, headers=headers, extensions={"timeout": TIMEOUTS}) as response:
             if response.status not in _REDIRECTS:
                 return _save(response, file, max_bytes)
             url = urljoin(url, header(response, b"location"))
-    raise Failure(f"more than {MAX_REDIRECTS} redirects, the last of them to {shown(url)}")
+    raise RequestFailed(f"more than {MAX_REDIRECTS} redirects, the last of them to {redact_url(url)}")
 
 
 def _save(response: httpcore.Response, file: BinaryIO, max_bytes: int) -> None:
     if response.status != 200:
-        raise Failure(f"answered {response.status}", retryable=response.status == 429 or response.status >= 500)
+        raise RequestFailed(f"answered {response.status}", retryable=response.status == 429 or response.status >= 500)
     encoding = header(response, b"content-encoding") or "identity"
     if encoding != "identity":
-        raise Failure(f"answered with Content-Encoding {encoding!r}; wanted the plain file")
+        raise RequestFailed(f"answered with Content-Encoding {encoding!r}; wanted the plain file")
     announced = header(response, b"content-length")
     if announced.isdigit() and int(announced) > max_bytes:
-        raise Failure(f"holds {int(announced):,} bytes; allowed: {max_bytes:,}")
+        raise RequestFailed(f"holds {int(announced):,} bytes; allowed: {max_bytes:,}")
     size = 0
     for part in response.iter_stream():
         size += len(part)
         if size > max_bytes:
-            raise Failure(f"holds more than the allowed {max_bytes:,} bytes")
+            raise RequestFailed(f"holds more than the allowed {max_bytes:,} bytes")
         file.write(part)
 
 

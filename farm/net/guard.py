@@ -35,7 +35,7 @@ _NOT_FOR_US = (
 )
 
 
-def addresses_of(host: str, port: int) -> list[Address]:
+def resolve_host(host: str, port: int) -> list[Address]:
     """Every address that the system's resolver knows for `host`, in its order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
@@ -50,7 +50,7 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-class Failure(Exception):
+class RequestFailed(Exception):
     """Why a request came to nothing, in words that go behind the address, and whether another try may help."""
 
     def __init__(self, reason: str, *, retryable: bool = False) -> None:
@@ -92,7 +92,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         for address in addresses:
             if not is_public(address) and not any(address in network for network in self._allow):
                 # The address itself stays unsaid: the answer would map the private network for whoever asks.
-                raise Failure(f"{host} is not at a public address, and the farm goes nowhere else")
+                raise RequestFailed(f"{host} is not at a public address, and the farm goes nowhere else")
         return addresses
 
 
@@ -129,15 +129,15 @@ def _time_left(deadline: float, timeout: float | None) -> float:
     return left if timeout is None else min(left, timeout)
 
 
-def request_to(url: str) -> tuple[httpcore.URL, Headers]:
+def request_target(url: str) -> tuple[httpcore.URL, Headers]:
     """Where to connect and which headers to send; a name and password in `url` go to its own host only."""
     try:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").encode("idna"), parts.port
     except ValueError as error:
-        raise Failure(f"not an address: {error}") from error
+        raise RequestFailed(f"not an address: {error}") from error
     if parts.scheme not in _PORTS or not host:
-        raise Failure(f"only http and https addresses with a host are fetched, not {shown(url)}")
+        raise RequestFailed(f"only http and https addresses with a host are fetched, not {redact_url(url)}")
     path = quote(parts.path or "/", safe=_URL_SAFE) + ("?" + quote(parts.query, safe=_URL_SAFE) if parts.query else "")
     target = httpcore.URL(scheme=parts.scheme.encode(), host=host, port=port, target=path.encode())
     headers: Headers = {"Host": _host(host, port), "User-Agent": "infinitetalk-farm"}
@@ -163,7 +163,7 @@ def header(response: httpcore.Response, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), "")
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """`url` as a message may carry it: no name, no password, no query (a signed address is a password too)."""
     bare = url.partition("?")[0].partition("#")[0]
     scheme, slashes, rest = bare.partition("//")
@@ -171,19 +171,19 @@ def shown(url: str) -> str:
     return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"[:200]
 
 
-def failure_of(error: BaseException, timeout_s: float) -> Failure | None:
+def as_request_failed(error: BaseException, timeout_s: float) -> RequestFailed | None:
     """`error` in words; None for what is not the network's doing, a full disk for one."""
-    if isinstance(error, Failure):
+    if isinstance(error, RequestFailed):
         return error
     if isinstance(error, httpcore.TimeoutException):
         limits = f"{CONNECT_TIMEOUT_S:g} s to connect, {READ_TIMEOUT_S:g} s between two bytes, {timeout_s:g} s in all"
-        return Failure(f"took too long (limits: {limits})", retryable=True)
+        return RequestFailed(f"took too long (limits: {limits})", retryable=True)
     if isinstance(error, socket.gaierror):
-        return Failure("no such host", retryable=error.errno != socket.EAI_NONAME)
+        return RequestFailed("no such host", retryable=error.errno != socket.EAI_NONAME)
     if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
         # httpcore drops the cause of its errors, but keeps it among their arguments.
         untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args)
-        return Failure(f"the connection failed ({error})", retryable=not untrusted)
+        return RequestFailed(f"the connection failed ({error})", retryable=not untrusted)
     if isinstance(error, httpcore.LocalProtocolError):
-        return Failure(f"not an address that HTTP can ask for ({error})")
+        return RequestFailed(f"not an address that HTTP can ask for ({error})")
     return None

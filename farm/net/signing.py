@@ -12,7 +12,7 @@ SHORTEST, LONGEST = 24, 64
 """Bytes of a key, by the specification."""
 
 
-def key_of(secret: str) -> bytes:
+def decode_secret(secret: str) -> bytes:
     """The key that a secret spells; ValueError, which does not repeat it, for what is none."""
     text = secret.removeprefix(PREFIX)
     try:
@@ -27,7 +27,7 @@ def key_of(secret: str) -> bytes:
 def sign(body: bytes, *, message_id: str, at_s: int, secrets: Sequence[str]) -> dict[str, str]:
     """The headers that prove a text: its id, when it was sent (seconds since 1970), a signature with each secret."""
     signed = b".".join((message_id.encode(), str(at_s).encode(), body))
-    proofs = (hmac.digest(key_of(secret), signed, hashlib.sha256) for secret in secrets)
+    proofs = (hmac.digest(decode_secret(secret), signed, hashlib.sha256) for secret in secrets)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(at_s),

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import httpcore
 
-from farm.net.guard import TIMEOUTS, Failure, GuardedBackend, Network, Resolve, addresses_of, failure_of, request_to
+from farm.net.guard import (
+    TIMEOUTS,
+    GuardedBackend,
+    Network,
+    RequestFailed,
+    Resolve,
+    as_request_failed,
+    request_target,
+    resolve_host,
+)
 
 SCHEME = "https://"
 
@@ -21,7 +30,7 @@ def post(
     *,
     timeout_s: float,
     allow: Sequence[Network] = (),
-    authority: Path | None = None,
+    ca_file: Path | None = None,
     resolve: Resolve | None = None,
 ) -> int:
     """The status that the receiver answers with; a redirect is an answer like any other and is not followed.
@@ -31,10 +40,10 @@ def post(
     `authority` is a PEM file of who vouches for the receiver; None = the usual authorities. Raises Failure.
     """
     if not url.lower().startswith(SCHEME):
-        raise Failure("only https addresses are called")
-    backend = GuardedBackend(allow=allow, resolve=resolve or addresses_of, deadline=time.monotonic() + timeout_s)
-    context = _trusting(authority) if authority else None
-    target, usual = request_to(url)
+        raise RequestFailed("only https addresses are called")
+    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, deadline=time.monotonic() + timeout_s)
+    context = _trusting(ca_file) if ca_file else None
+    target, usual = request_target(url)
     try:
         with (
             httpcore.ConnectionPool(network_backend=backend, ssl_context=context) as pool,
@@ -48,14 +57,14 @@ def post(
         ):
             return response.status
     except Exception as error:
-        failure = failure_of(error, timeout_s)
+        failure = as_request_failed(error, timeout_s)
         if failure is None or failure is error:
             raise
         raise failure from error
 
 
-def _trusting(authority: Path) -> ssl.SSLContext:
+def _trusting(ca_file: Path) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=authority)
+        return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise Failure(f"{authority} holds no certificates ({error})") from error
+        raise RequestFailed(f"{ca_file} holds no certificates ({error})") from error

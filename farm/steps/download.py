@@ -13,7 +13,7 @@ from farm.job.dialogue import turns
 from farm.media.probe import Clip, StillImage, expect_audio, expect_visual
 from farm.media.speech import speak, speak_dialogue
 from farm.model.presets import preset
-from farm.net.download import fetch
+from farm.net.download import download_file
 from farm.steps.allowed import check_allowed
 from farm.store import keys
 
@@ -89,7 +89,7 @@ def _bring(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[s
     if not source.startswith(keys.SCHEME):
         path = ctx.scratch / field
         timeout_s, allow = ctx.settings.fetch_timeout_s, ctx.settings.fetch_allow
-        fetch(source, path, field=field, max_bytes=max_bytes, timeout_s=timeout_s, allow=allow)
+        download_file(source, path, field=field, max_bytes=max_bytes, timeout_s=timeout_s, allow=allow)
         return ctx.put(path, field), path
     key = source.removeprefix(keys.SCHEME)
     if not re.fullmatch(keys.UPLOADS + "[0-9a-f]{64}", key):

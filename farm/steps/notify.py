@@ -7,7 +7,7 @@ from typing import Any
 
 from farm.engine.step_context import Later, StepContext
 from farm.logs import log
-from farm.net.guard import Failure
+from farm.net.guard import RequestFailed
 from farm.net.signing import sign
 from farm.net.webhook import post
 
@@ -26,7 +26,7 @@ def notify(ctx: StepContext) -> dict[str, Any]:
     try:
         with ctx.timed("call"):
             status = _call(ctx)
-    except Failure as failure:
+    except RequestFailed as failure:
         status, reason = None, str(failure)
     else:
         reason = f"answered {status}"
@@ -47,7 +47,7 @@ def _call(ctx: StepContext) -> int:
     settings, registry = ctx.settings, ctx.registry
     result = registry.job(ctx.job_id).result
     if not (settings.webhook_secret and ctx.request.webhook and result):
-        raise Failure("FARM_WEBHOOK_SECRET is not set where this worker runs")
+        raise RequestFailed("FARM_WEBHOOK_SECRET is not set where this worker runs")
     body = result.model_dump_json().encode()
     # The broker's clock: receivers refuse what is five minutes off.
     now_s = int(registry.ledger.now())
@@ -58,7 +58,7 @@ def _call(ctx: StepContext) -> int:
         {"Content-Type": "application/json", **proof},
         timeout_s=settings.webhook_timeout_s,
         allow=settings.fetch_allow,
-        authority=settings.webhook_ca,
+        ca_file=settings.webhook_ca,
     )
 
 

@@ -16,7 +16,7 @@ from farm.net.address import Address, check_page
 def open_page(farm: Farm, address: Address) -> Iterator[None]:
     """Serves the page while the block runs; InvalidInput for an address that others reach without a password."""
     settings = farm.context.settings
-    check_page(address, settings.ui_auth, of="ui", needs="gradio", extra="ui")
+    check_page(address, settings.ui_auth, field="ui", package="gradio", extra="ui")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # looked at when it is imported
     import gradio as gr
 

@@ -42,7 +42,7 @@ def page(request):
     ],
 )
 def test_an_address_is_read_as_people_write_it(text, address, url):
-    assert Address.parse(text, of="flower") == address
+    assert Address.parse(text, field="flower") == address
     assert (str(address), address.url) == (text, url)
 
 
@@ -51,7 +51,7 @@ def test_an_address_is_read_as_people_write_it(text, address, url):
 )
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(InvalidInput, match="allowed: ADDRESS:PORT, for example"):
-        Address.parse(text, of="flower")
+        Address.parse(text, field="flower")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -92,11 +92,11 @@ def test_a_port_that_is_taken_is_refused(page):
         ("from farm.ui.serve import open_page; open_page(Farm('inline://'), HERE).__enter__()", "gradio", "ui"),
     ],
 )
-def test_without_the_package_it_is_said_what_to_install(check, needs, extra):
+def test_without_the_package_it_is_said_what_to_install(check, package, extra):
     lines = [
-        f"import sys; sys.modules[{needs!r}] = None",
+        f"import sys; sys.modules[{package!r}] = None",
         "from farm import Farm; from farm.net.address import Address; from farm.settings import Settings",
         f"HERE = Address('127.0.0.1', 45557); {check}",
     ]
     said = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True).stderr
-    assert f"{needs} is not installed; pip install infinitetalk-farm[{extra}]" in said
+    assert f"{package} is not installed; pip install infinitetalk-farm[{extra}]" in said

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from farm.errors import DownloadFailed, InvalidInput
-from farm.net.download import fetch, inline
+from farm.net.download import decode_inline, download_file
 from farm.net.guard import is_public
 from tests.support.web_server import WebServer, web_server
 
@@ -43,7 +43,7 @@ def get(tmp_path: Path) -> Callable[..., Path]:
 
     def run(url: str, **options: Any) -> Path:
         path = tmp_path / "goods"
-        fetch(url, path, **({"field": "cond_video", "max_bytes": 1000, "timeout_s": 5.0, "allow": LOOPBACK} | options))
+        download_file(url, path, **({"field": "cond_video", "max_bytes": 1000, "timeout_s": 5.0, "allow": LOOPBACK} | options))
         return path
 
     return run
@@ -278,11 +278,11 @@ def test_an_unknown_host_is_final_but_a_failing_resolver_is_not(get, tmp_path, e
     ],
 )
 def test_every_spelling_of_inline_bytes_is_read(text):
-    assert inline(text, field="cond_video", max_bytes=9) == b"pixels?>?"
+    assert decode_inline(text, field="cond_video", max_bytes=9) == b"pixels?>?"
 
 
 def test_missing_padding_is_forgiven():
-    assert inline("YQ", field="cond_video", max_bytes=9) == b"a"
+    assert decode_inline("YQ", field="cond_video", max_bytes=9) == b"a"
 
 
 @pytest.mark.parametrize(
@@ -290,10 +290,10 @@ def test_missing_padding_is_forgiven():
 )
 def test_what_is_neither_data_uri_nor_base64_names_the_field(text):
     with pytest.raises(InvalidInput, match=r"^cond_video: "):
-        inline(text, field="cond_video", max_bytes=100)
+        decode_inline(text, field="cond_video", max_bytes=100)
 
 
 @pytest.mark.parametrize("head", ["", "data:;base64,"])
 def test_inline_bytes_above_the_limit_are_refused(head):
     with pytest.raises(InvalidInput, match=r"allowed: 9$"):
-        inline(head + base64.b64encode(b"x" * 10).decode(), field="cond_video", max_bytes=9)
+        decode_inline(head + base64.b64encode(b"x" * 10).decode(), field="cond_video", max_bytes=9)

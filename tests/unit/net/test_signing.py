@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from farm.net.signing import key_of, sign
+from farm.net.signing import decode_secret, sign
 from tests.support.receiver import SECRET
 
 OTHER = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -61,7 +61,7 @@ def test_a_signature_with_another_secret_is_not_taken():
 def test_a_secret_spells_a_key_with_and_without_padding(count):
     key = bytes(range(count))
     secret = "whsec_" + base64.b64encode(key).decode()
-    assert key_of(secret) == key_of(secret.rstrip("=")) == key
+    assert decode_secret(secret) == decode_secret(secret.rstrip("=")) == key
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_a_secret_spells_a_key_with_and_without_padding(count):
 )
 def test_what_is_no_secret_is_refused_without_being_repeated(secret):
     with pytest.raises(ValueError, match=r"^a secret is whsec_ and 24 to 64 bytes in base64$"):
-        key_of(secret)
+        decode_secret(secret)

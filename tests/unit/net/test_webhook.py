@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from farm.net.guard import Failure
+from farm.net.guard import RequestFailed
 from farm.net.webhook import post
 from tests.support.receiver import Receiver
 
@@ -58,20 +58,20 @@ def test_an_endless_answer_is_not_read(hook, call):
 def test_a_receiver_that_says_nothing_is_left_when_the_time_is_over(hook, call):
     hook.silent_s = 3
     began = time.monotonic()
-    with pytest.raises(Failure, match="took too long"):
+    with pytest.raises(RequestFailed, match="took too long"):
         call(timeout_s=0.3)
     assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/", "ftp://127.0.0.1/", "127.0.0.1"])
 def test_only_https_is_called(hook, call, url):
-    with pytest.raises(Failure, match="only https"):
+    with pytest.raises(RequestFailed, match="only https"):
         call(url.format(port=hook.port))
     assert hook.calls == []
 
 
 def test_the_private_network_is_not_called(hook, call):
-    with pytest.raises(Failure, match="not at a public address"):
+    with pytest.raises(RequestFailed, match="not at a public address"):
         call(allow=[])
     assert hook.calls == []
 
@@ -88,24 +88,24 @@ def test_a_name_is_asked_for_once_and_the_address_that_was_checked_is_called(hoo
 
 
 def test_a_receiver_that_nobody_vouches_for_is_not_told_anything(hook, call):
-    with pytest.raises(Failure, match="CERTIFICATE_VERIFY_FAILED"):
-        call(authority=None)
+    with pytest.raises(RequestFailed, match="CERTIFICATE_VERIFY_FAILED"):
+        call(ca_file=None)
     assert hook.calls == []
 
 
 def test_a_receiver_whose_certificate_is_anothers_is_not_told_anything(hook, call):
-    with pytest.raises(Failure, match="certificate"):
+    with pytest.raises(RequestFailed, match="certificate"):
         call(f"https://other.example:{hook.port}/", resolve=lambda host, port: [ip_address("127.0.0.1")])
     assert hook.calls == []
 
 
 def test_a_file_without_certificates_is_named(hook, call, tmp_path: Path):
-    with pytest.raises(Failure, match=r"ca\.pem holds no certificates"):
-        call(authority=tmp_path / "ca.pem")
+    with pytest.raises(RequestFailed, match=r"ca\.pem holds no certificates"):
+        call(ca_file=tmp_path / "ca.pem")
 
 
 def test_nobody_listening_is_a_failure(hook, call):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(Failure, match="the connection failed"):
+        with pytest.raises(RequestFailed, match="the connection failed"):
             call(f"https://127.0.0.1:{taken.getsockname()[1]}/")
