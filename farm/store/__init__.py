@@ -46,16 +46,16 @@ def is_key(text: str) -> bool:
     return all(part not in ("", ".", "..") for part in text.split("/")) and "\0" not in text and "\\" not in text
 
 
-def checked(key: str) -> str:
+def check_key(key: str) -> str:
     """A key that any make of store can hold; InvalidInput for one that could lead out of a folder."""
     if not is_key(key):
         raise InvalidInput(f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'")
     return key
 
 
-def relative(key: str, page: str) -> str:
+def relative_link(key: str, page: str) -> str:
     """A key as a name that starts from the folder of another key, written as in a URL."""
-    return quote(relpath(checked(key), dirname(checked(page))))
+    return quote(relpath(check_key(key), dirname(check_key(page))))
 
 
 def open_store(url: str, settings: Settings | None = None) -> Store:
@@ -77,9 +77,9 @@ def open_store(url: str, settings: Settings | None = None) -> Store:
 
         return MemoryStore()
     allowed = "file:///folder, s3://bucket/prefix or memory://"
-    raise InvalidInput(f"FARM_STORE_URL: got {without_password(url)!r}; allowed: {allowed}")
+    raise InvalidInput(f"FARM_STORE_URL: got {without_credentials(url)!r}; allowed: {allowed}")
 
 
-def without_password(url: str) -> str:
+def without_credentials(url: str) -> str:
     """An address as a message may show it."""
     return re.sub("//.*@", "//", url)

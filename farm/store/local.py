@@ -12,7 +12,7 @@ from pathlib import Path
 
 from farm.errors import UploadFailed
 from farm.logs import log
-from farm.store import checked, relative
+from farm.store import check_key, relative_link
 
 PAUSE_S = 0.5
 
@@ -33,7 +33,7 @@ class LocalStore:
             except OSError as error:
                 if time.monotonic() + PAUSE_S > deadline:
                     raise UploadFailed(f"the store could not take {key}: {error.strerror} ({path.parent})") from error
-                log("store_asked_again", reason=str(error.strerror), pause_s=PAUSE_S)
+                log("store_retry", reason=str(error.strerror), delay_s=PAUSE_S)
             time.sleep(PAUSE_S)
 
     def get(self, key: str) -> bytes:
@@ -65,10 +65,10 @@ class LocalStore:
         return self._path(key).as_uri()
 
     def link(self, key: str, *, page: str) -> str:
-        return relative(key, page)
+        return relative_link(key, page)
 
     def _path(self, key: str) -> Path:
-        return self.root / checked(key)
+        return self.root / check_key(key)
 
     def _existing(self, key: str) -> Path:
         path = self._path(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from farm.store import checked, relative
+from farm.store import check_key, relative_link
 
 
 class MemoryStore:
@@ -13,7 +13,7 @@ class MemoryStore:
         self.objects: dict[str, bytes] = {}
 
     def put(self, key: str, source: Path | bytes) -> None:
-        self.objects[checked(key)] = source if isinstance(source, bytes) else source.read_bytes()
+        self.objects[check_key(key)] = source if isinstance(source, bytes) else source.read_bytes()
 
     def get(self, key: str) -> bytes:
         return self.objects[key]
@@ -35,4 +35,4 @@ class MemoryStore:
         return f"memory:///{key}"
 
     def link(self, key: str, *, page: str) -> str:
-        return relative(key, page)
+        return relative_link(key, page)

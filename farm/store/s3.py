@@ -20,9 +20,9 @@ from urllib3 import BaseHTTPResponse
 
 from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
 from farm.settings import Settings
-from farm.store import checked, is_key
+from farm.store import check_key, is_key
 from farm.store.keys import digest
-from farm.store.service import Refusal, Service
+from farm.store.service import Service, ServiceError
 
 PART_BYTES = 16 << 20
 """Larger files are sent in parts of this size, one after the other: memory stays at about two parts."""
@@ -53,12 +53,12 @@ class S3Store:
         name = self._name(key)
         try:
             checksum = digest(source)
-            self._service.ask(lambda: self._send(name, source, checksum))
+            self._service.call(lambda: self._send(name, source, checksum))
         except OSError as error:  # of the source; those of the connection are no OSErrors
             raise UploadFailed(f"the store could not take {key}: {error.strerror or error}") from error
-        except Refusal as refusal:
-            message = f"the store {self} could not take {key}: {refusal}"
-            raise UploadFailed(message, retryable=refusal.passing) from refusal
+        except ServiceError as error:
+            message = f"the store {self} could not take {key}: {error}"
+            raise UploadFailed(message, retryable=error.retryable) from error
 
     def get(self, key: str) -> bytes:
         return self._read(key, b"".join)
@@ -101,7 +101,7 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}"
 
     def _name(self, key: str) -> str:
-        return self.prefix + checked(key)
+        return self.prefix + check_key(key)
 
     def _send(self, name: str, source: Path | bytes, checksum: str) -> None:
         length = len(source) if isinstance(source, bytes) else source.stat().st_size
@@ -117,7 +117,7 @@ class S3Store:
                 num_parallel_uploads=1,
             )
         if not sent.etag:  # parts are joined under a 200 that may turn out to be an error, which the client passes over
-            raise Refusal("it did not say that it joined the parts", passing=True)
+            raise ServiceError("it did not say that it joined the parts", retryable=True)
 
     def _read(self, key: str, take: Callable[[Iterable[bytes]], Answer]) -> Answer:
         """What `take` makes of an object's blocks; it may be called again from the first block on."""
@@ -136,12 +136,12 @@ class S3Store:
     def _asked(self, what: str, call: Callable[[], Answer]) -> Answer:
         """What the service answers; KeyError if it has no such object, FarmUnreachable if it does not answer."""
         try:
-            return self._service.ask(call)
-        except Refusal as refusal:
-            if isinstance(refusal.__cause__, S3Error) and refusal.__cause__.code == "NoSuchKey":
+            return self._service.call(call)
+        except ServiceError as error:
+            if isinstance(error.__cause__, S3Error) and error.__cause__.code == "NoSuchKey":
                 raise KeyError(what) from None
-            message = f"the store {self} did not answer for {what}: {refusal}"
-            raise FarmUnreachable(message, retryable=refusal.passing) from refusal
+            message = f"the store {self} did not answer for {what}: {error}"
+            raise FarmUnreachable(message, retryable=error.retryable) from error
 
 
 def _blocks(response: BaseHTTPResponse) -> Iterator[bytes]:
@@ -152,7 +152,7 @@ def _blocks(response: BaseHTTPResponse) -> Iterator[bytes]:
         yield block
     wanted = response.headers.get(CHECKSUM)  # none on what others have laid there
     if wanted not in (None, hashed.hexdigest()):
-        raise Refusal(f"what came has another SHA-256 than what was put, which is {wanted}", passing=True)
+        raise ServiceError(f"what came has another SHA-256 than what was put, which is {wanted}", retryable=True)
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> None:

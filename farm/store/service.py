@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError, SSLError
 from farm.errors import InvalidInput
 from farm.logs import log
 from farm.settings import Settings
-from farm.store import without_password
+from farm.store import without_credentials
 
 CONNECT_S, READ_S = 5.0, 30.0
 """Limits for a connection, and between two bytes of an answer."""
@@ -30,18 +30,18 @@ THREADS = 10
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 LONGEST_REASON = 300
 
-PASSING = {"BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
+RETRYABLE_CODES = {"BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
 """Refusals below 500 that say: the way here was bad, or somebody else is at it, so ask again."""
 
 Answer = TypeVar("Answer")
 
 
-class Refusal(Exception):
+class ServiceError(Exception):
     """Why a service did not do what it was asked to, in words; `passing` says whether asking again may help."""
 
-    def __init__(self, reason: str, *, passing: bool) -> None:
+    def __init__(self, reason: str, *, retryable: bool) -> None:
         super().__init__(reason[:LONGEST_REASON])
-        self.passing = passing
+        self.retryable = retryable
 
 
 class Service:
@@ -53,32 +53,32 @@ class Service:
         self.signer = _client(settings, "s3_public_base") if settings.s3_public_base else self.client
         self._retry_s = settings.store_retry_s
 
-    def ask(self, call: Callable[[], Answer]) -> Answer:
-        """What `call` returns, which is called again for a while as long as the service is down; raises Refusal."""
-        deadline, pause_s = time.monotonic() + self._retry_s, FIRST_PAUSE_S
+    def call(self, request: Callable[[], Answer]) -> Answer:
+        """The result of `request`, which is repeated for a while if the service is down; raises ServiceError."""
+        deadline, delay_s = time.monotonic() + self._retry_s, FIRST_PAUSE_S
         while True:
             try:
-                return call()
-            except (Refusal, MinioException, HTTPError, ParseError) as error:
-                refusal = refusal_of(error)
-                if not refusal.passing or time.monotonic() + pause_s > deadline:
-                    raise refusal from (None if refusal is error else error)
-            log("store_asked_again", reason=str(refusal), pause_s=pause_s)
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                return request()
+            except (ServiceError, MinioException, HTTPError, ParseError) as error:
+                failure = as_service_error(error)
+                if not failure.retryable or time.monotonic() + delay_s > deadline:
+                    raise failure from (None if failure is error else error)
+            log("store_retry", reason=str(failure), delay_s=delay_s)
+            time.sleep(delay_s)
+            delay_s = min(2 * delay_s, LONGEST_PAUSE_S)
 
 
-def refusal_of(error: Exception) -> Refusal:
+def as_service_error(error: Exception) -> ServiceError:
     """An error of the client as a refusal."""
-    if isinstance(error, Refusal):
+    if isinstance(error, ServiceError):
         return error
     if isinstance(error, S3Error):
         status, reason = error.response.status, f"{error.code}: {error.message}"
-        return Refusal(reason, passing=_is_down(status) or error.code in PASSING)
+        return ServiceError(reason, retryable=_is_down(status) or error.code in RETRYABLE_CODES)
     if isinstance(error, ServerError):
-        return Refusal(str(error), passing=_is_down(error.status_code))
+        return ServiceError(str(error), retryable=_is_down(error.status_code))
     cause = getattr(error, "reason", None) or error  # what the last of several tries ended with
-    return Refusal(f"{type(cause).__name__}: {cause}", passing=not isinstance(cause, SSLError))
+    return ServiceError(f"{type(cause).__name__}: {cause}", retryable=not isinstance(cause, SSLError))
 
 
 def _is_down(status: int) -> bool:
@@ -107,7 +107,7 @@ def _address(field: str, url: str) -> tuple[bool, str]:
     """Whether an address wants TLS, and its host with its port."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.path.strip("/"):
-        shown = without_password(url)
+        shown = without_credentials(url)
         raise InvalidInput(f"FARM_{field.upper()}: got {shown!r}; allowed: http:// or https://, a host and a port")
     return parts.scheme == "https", parts.netloc
 

@@ -17,7 +17,7 @@ from celery.signals import task_received, task_success, worker_process_init
 import tasks.base
 from farm.store.local import LocalStore
 from farm.store.s3 import S3Store
-from farm.store.service import Refusal
+from farm.store.service import ServiceError
 from tasks.celery import app, settings
 
 __all__ = ["app"]
@@ -159,7 +159,7 @@ def _break_writes(broken: Callable[[], bool]) -> None:
     def refused_by_service(store: S3Store, *what: Any) -> None:
         if broken():
             once("write")
-            raise Refusal("InternalError", passing=True)
+            raise ServiceError("InternalError", retryable=True)
         send(store, *what)
 
     LocalStore._put = refused_by_disk  # type: ignore[method-assign]
