@@ -128,7 +128,7 @@ class FarmUnreachable(FarmError):
     retries = 2
 
 
-def error_of(code: str, message: str, *, retryable: bool) -> FarmError:
+def error_from_code(code: str, message: str, *, retryable: bool) -> FarmError:
     """The error that `describe` wrote down, as an exception again; an unknown code becomes a plain FarmError."""
     kinds = {kind.code: kind for kind in FarmError.__subclasses__()}
     return kinds.get(code, FarmError)(message, retryable=retryable)

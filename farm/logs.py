@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("farm")
-CHATTY = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
+NOISY_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
 """Loggers that repeat what our own events say, and every round of the reaper."""
 LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 
@@ -25,7 +25,7 @@ JOB: ContextVar[str | None] = ContextVar("job_id", default=None)
 
 
 @contextmanager
-def about(job_id: str) -> Iterator[None]:
+def job_context(job_id: str) -> Iterator[None]:
     """Gives every line that is written in the block the id of a job."""
     before = JOB.set(job_id)
     try:
@@ -48,7 +48,7 @@ def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_last_words
-    for name in CHATTY:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

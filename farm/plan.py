@@ -82,7 +82,7 @@ class Plan:
         return 1 + max(0, ceil((end - begin - self.frame_num) / stride))
 
 
-def joined(cuts: Sequence[int], frames: int) -> tuple[int, ...]:
+def merge_short_scenes(cuts: Sequence[int], frames: int) -> tuple[int, ...]:
     """Those of the rising cuts that leave no scene of a video shorter than SHORTEST_SCENE.
 
     A shorter scene belongs to the one before it, whose picture then stays; a first one to the one after it.
@@ -93,7 +93,7 @@ def joined(cuts: Sequence[int], frames: int) -> tuple[int, ...]:
     )
 
 
-def frames_of(samples: int) -> int:
+def frame_count(samples: int) -> int:
     """Video frames that `samples` of 16 kHz speech cover, rounded down in floating point as the original does."""
     return int(samples / SPEECH_RATE * FPS)
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from farm.errors import FarmUnreachable
 from farm.net.address import Address
 from farm.net.signing import decode_secret
-from farm.validation import first_mistake
+from farm.validation import invalid_input
 
 PREFIX = "FARM_"
 
@@ -225,7 +225,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({**_older(environ), **given})
         except ValidationError as error:
-            raise first_mistake(error, cls, prefix=PREFIX) from error
+            raise invalid_input(error, cls, prefix=PREFIX) from error
 
 
 def _older(environ: Mapping[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ LONGEST_SHOWN = 80
 """Characters of a wrong value that an error repeats: enough to recognise it, too few to leak a file through a log."""
 
 
-def first_mistake(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> InvalidInput:
+def invalid_input(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> InvalidInput:
     """The first mistake in what `model` was asked to hold; with a `prefix`, names are shown as of the environment."""
     mistakes = error.errors(include_url=False)
     mistake = min(

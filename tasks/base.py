@@ -14,7 +14,7 @@ from farm.engine.attempt import perform
 from farm.engine.context import Context, open_context
 from farm.engine.route import NOTIFY, Step
 from farm.engine.step_context import Drained
-from farm.logs import JOB, about, log
+from farm.logs import JOB, job_context, log
 from farm.queue.dispatch import tickets
 from tasks.celery import app, settings
 from tasks.drain import leaving
@@ -30,11 +30,11 @@ class InHand(Request):
     """A message as its worker sees it, whose lines are about its job: that its child died, or was late."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        with about(self.args[0]):
+        with job_context(self.args[0]):
             super().on_timeout(soft, timeout)
 
     def on_failure(self, *args: Any, **kwargs: Any) -> Any:
-        with about(self.args[0]):
+        with job_context(self.args[0]):
             return super().on_failure(*args, **kwargs)
 
 

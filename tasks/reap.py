@@ -4,7 +4,7 @@ import logging
 
 from farm.engine.attempt import due
 from farm.errors import FarmUnreachable
-from farm.logs import about, log
+from farm.logs import job_context, log
 from farm.queue.app import DESKS
 from farm.queue.dispatch import send
 from farm.queue.inspect import lost
@@ -23,7 +23,7 @@ def reap() -> int:
 
 def _rung(job_id: str) -> bool:
     """Whether a job had to be rung for. One whose record cannot be read keeps no other from going on."""
-    with about(job_id):
+    with job_context(job_id):
         try:
             if step := due(context(), job_id):
                 log("rung_again", step_id=step.id)

@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.errors import InvalidInput
 from farm.job import PARTS, JobRequest
-from farm.job.files import beside, items, read_object
+from farm.job.files import batch_items, read_object, resolve_paths
 
 ID = "id"
 """The column, or key, that names a row; it is no field of the contract."""
@@ -78,7 +78,7 @@ def _named(file: Path, written: Iterable[tuple[int, dict[str, Any] | InvalidInpu
         if given is None:
             name = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
             alike[name] += 1
-            yield Row(line, name if alike[name] == 1 else f"{name}-{alike[name]}", beside(file, fields))
+            yield Row(line, name if alike[name] == 1 else f"{name}-{alike[name]}", resolve_paths(file, fields))
         elif not _is_id(given):
             odd = f"id: got {repr(given)[:LONGEST_ID]}; allowed: a number, or 1 to {LONGEST_ID} printable characters"
             yield Row(line, f"line-{line}", {}, InvalidInput(odd))
@@ -88,7 +88,7 @@ def _named(file: Path, written: Iterable[tuple[int, dict[str, Any] | InvalidInpu
             )
             yield Row(line, str(given), {}, twice)
         else:
-            yield Row(line, str(given), beside(file, fields))
+            yield Row(line, str(given), resolve_paths(file, fields))
 
 
 def _is_id(given: Any) -> bool:
@@ -110,7 +110,7 @@ def _objects(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, 
 
 def _batch(file: Path, _: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
     """The items of the contract's batch, all of which are in memory."""
-    return enumerate(items(read_object(file)), start=1)
+    return enumerate(batch_items(read_object(file)), start=1)
 
 
 def _table(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
@@ -148,4 +148,4 @@ def _fields(columns: list[str], cells: list[str]) -> dict[str, Any] | InvalidInp
     """What a line of a table says; an empty cell says nothing."""
     if len(cells) != len(columns):
         return InvalidInput(f"request: the line has {len(cells)} cells; allowed: {len(columns)}, as the header")
-    return JobRequest.values({column: cell for column, cell in zip(columns, cells, strict=True) if cell.strip()})
+    return JobRequest.fields_from_text({column: cell for column, cell in zip(columns, cells, strict=True) if cell.strip()})

@@ -61,7 +61,7 @@ def request_fields(file: Path | None, words: Mapping[str, str | None]) -> dict[s
     """The contract's fields that a file and the options name; InvalidInput if an option says what another says."""
     given = {name: word for name, word in words.items() if word is not None}
     short = {name: given.pop(name) for name in ("image", "video", "audio", "text", "voice") if name in given}
-    fields = JobRequest.values(given)
+    fields = JobRequest.fields_from_text(given)
     meant: list[tuple[str, str, Any]] = [
         ("cond_video", name, short[name]) for name in ("image", "video") if name in short
     ]

@@ -17,7 +17,7 @@ from farm.engine.context import Context, open_context
 from farm.engine.route import FIRST, Step
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
-from farm.job.files import items
+from farm.job.files import batch_items
 from farm.maintenance.gc import Waste, waste
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import open_registry
@@ -70,7 +70,7 @@ class Farm:
 
         Takes the contract's `{"batch": [...]}` too. `farm.batch` does files, and goes on where it stopped.
         """
-        return map(self._submit_item, items(requests) if isinstance(requests, Mapping) else requests)
+        return map(self._submit_item, batch_items(requests) if isinstance(requests, Mapping) else requests)
 
     def jobs(self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0) -> list[JobStatus]:
         """The newest jobs first: those in one state, and those entered at `since` (seconds since 1970) or later."""

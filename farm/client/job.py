@@ -15,7 +15,7 @@ from farm.engine.context import Context
 from farm.engine.journal import close
 from farm.engine.playlist import mirror
 from farm.engine.route import LAST, NOTIFY
-from farm.errors import DownloadFailed, InvalidInput, TimedOut, error_of
+from farm.errors import DownloadFailed, InvalidInput, TimedOut, error_from_code
 from farm.job import Event, JobStatus, Notice, Result
 from farm.store import keys
 
@@ -56,7 +56,7 @@ class Job:
         if result is None:
             raise LookupError(f"job {self.id} has ended without a result")
         if failure := result.error:
-            raise error_of(failure.code, failure.message, retryable=failure.retryable)
+            raise error_from_code(failure.code, failure.message, retryable=failure.retryable)
         return result
 
     def save(self, path: Path) -> Path:

@@ -36,7 +36,7 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.job import Result
-from farm.logs import about, log
+from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
 from farm.store import keys
@@ -68,7 +68,7 @@ def perform(
     that ended the job, and Drained once `leaving` says that this worker is asked to go: then the message of this step
     is for another.
     """
-    with about(job_id):
+    with job_context(job_id):
         return _perform(ctx, job_id, step, time_is_up, leaving)
 
 

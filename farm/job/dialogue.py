@@ -12,7 +12,7 @@ class Turn(NamedTuple):
     """What speaker 1 or 2 says before the other one speaks, or before the same one is marked again."""
 
     speaker: int
-    words: str
+    text: str
 
 
 def has_turns(text: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from farm.errors import InvalidInput
 
-OF_ALL = {"batch", "output_config"}
+BATCH_FIELDS = {"batch", "output_config"}
 """What a batch says as a whole: its items, and where the results of those go that do not say so themselves."""
 
 
@@ -22,7 +22,7 @@ def read_payload(file: Path) -> dict[str, Any]:
         raise InvalidInput(f"{file}: it is a batch; `farm batch run {file}` takes it")
     if fields.keys() <= {"input", "policy"} and "input" in fields:
         raise InvalidInput(f"{file}: it is a request in Runpod's envelope; allowed: what stands there under input")
-    return beside(file, fields)
+    return resolve_paths(file, fields)
 
 
 def read_object(file: Path) -> dict[str, Any]:
@@ -37,15 +37,15 @@ def read_object(file: Path) -> dict[str, Any]:
     return fields
 
 
-def items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidInput]:
+def batch_items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidInput]:
     """What the contract's `{"batch": [...]}` holds, one by one: fields with an `id`, or what is wrong with an item.
 
     InvalidInput, before the first one, for an object that is no batch.
     """
     if not isinstance(batch.get("batch"), list):
         raise InvalidInput(f"batch: got {type(batch.get('batch')).__name__}; allowed: a list of requests")
-    for field in batch.keys() - OF_ALL:
-        near = get_close_matches(field, OF_ALL, n=1) or ["batch and output_config"]
+    for field in batch.keys() - BATCH_FIELDS:
+        near = get_close_matches(field, BATCH_FIELDS, n=1) or ["batch and output_config"]
         raise InvalidInput(f"{field}: there is no such field of a batch; allowed: {near[0]}")
     shared = {"output_config": batch["output_config"]} if batch.get("output_config") else {}
     return (_item(index, item, shared) for index, item in enumerate(batch["batch"]))
@@ -57,7 +57,7 @@ def _item(index: int, item: Any, shared: Mapping[str, Any]) -> dict[str, Any] | 
     return InvalidInput(f"request: got {type(item).__name__}; allowed: an object")
 
 
-def beside(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_paths(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with those sources as full paths that are files when looked for from a file's folder."""
     found = dict(fields)
     if isinstance(fields.get("cond_audio"), dict):

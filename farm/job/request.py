@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from farm.errors import InvalidInput
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
-from farm.validation import first_mistake
+from farm.validation import invalid_input
 
 SCHEMES = ("http", "https", "store")
 
@@ -279,12 +279,12 @@ class JobRequest(Contract):
         try:
             return cls.model_validate_json(json.dumps(fields, ensure_ascii=False).encode())
         except ValidationError as error:
-            raise first_mistake(error, cls) from error
+            raise invalid_input(error, cls) from error
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(f"request: {error}; allowed are values that JSON knows") from error
 
     @classmethod
-    def values(cls, words: Mapping[str, str]) -> dict[str, Any]:
+    def fields_from_text(cls, words: Mapping[str, str]) -> dict[str, Any]:
         """What the texts of a command line or a table mean: anything but a plain text is JSON, for `parse` to judge.
 
         A part of a field is named as in `cond_audio.person1`.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from farm.errors import EmbeddingFailed
 from farm.model.checkpoints import load_part
-from farm.plan import FPS, SPEECH_RATE, frames_of
+from farm.plan import FPS, SPEECH_RATE, frame_count
 
 SHORTEST_SPEECH = 400
 """Samples that wav2vec2's convolutions need for one feature."""
@@ -91,7 +91,7 @@ class AudioEncoder:
 
         Raises EmbeddingFailed for less than one frame, and for sound that is not a finite number everywhere.
         """
-        frames = frames_of(len(speech))
+        frames = frame_count(len(speech))
         if frames < 1 or len(speech) < SHORTEST_SPEECH:
             raise EmbeddingFailed(f"{len(speech)} samples at {SPEECH_RATE} Hz are less than one video frame")
         if not np.isfinite(speech).all():
@@ -139,7 +139,7 @@ def windows(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _at_video_rate(_: nn.Module, inputs: Any, features: Tensor) -> Tensor:
     """wav2vec2 hears about 49.9 features a second, the video has 25 frames."""
-    frames = frames_of(inputs[0].shape[-1])
+    frames = frame_count(inputs[0].shape[-1])
     return F.interpolate(features, size=frames, mode="linear", align_corners=True)
 
 

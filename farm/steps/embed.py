@@ -17,7 +17,7 @@ from farm.media import scenes
 from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
-from farm.plan import FPS, SPEECH_RATE, Plan, frames_of, joined
+from farm.plan import FPS, SPEECH_RATE, Plan, frame_count, merge_short_scenes
 from farm.steps import soundtrack
 from farm.steps.features import laid
 
@@ -34,7 +34,7 @@ def embed(ctx: StepContext) -> dict[str, Any]:
         sounds = ctx.output(Step("download"))["sounds"]
         paths = [ctx.fetch(key, f"sound-{speaker}") for speaker, key in enumerate(sounds)]
         voices = _voices(ctx, paths)
-        heard = frames_of(len(voices[0]))
+        heard = frame_count(len(voices[0]))
         frames = min(heard, longest(ctx))
         padded = [_padded(voice, ctx.request.frame_num) for voice in voices]
         embeddings = [_embedding(ctx, voice) for voice in padded]
@@ -44,7 +44,7 @@ def embed(ctx: StepContext) -> dict[str, Any]:
         plan = Plan(frames, ctx.request.frame_num, ctx.request.motion_frame, cuts)
         track = soundtrack.lay(ctx, ctx.fetch(sound, "sound"), plan)
     ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
-    facts = {"rows": frames_of(len(padded[0])), "frames": frames, "chunks": plan.chunks, "cuts": cuts}
+    facts = {"rows": frame_count(len(padded[0])), "frames": frames, "chunks": plan.chunks, "cuts": cuts}
     warnings = _warnings(ctx, heard, frames)
     return {"embeddings": embeddings, "sound": sound, "track": track, **facts, "warnings": warnings}
 
@@ -62,7 +62,7 @@ def _voices(ctx: StepContext, paths: list[Path]) -> Sequence[NDArray[np.float32]
 
 def _voice(path: Path, field: str) -> NDArray[np.float32]:
     samples = speech(path)
-    if frames_of(len(samples)) < 1:
+    if frame_count(len(samples)) < 1:
         raise InvalidInput(f"{field}: it lasts {len(samples) / SPEECH_RATE:.3f} s; allowed: 0.04 s or more")
     return samples
 
@@ -84,7 +84,7 @@ def _cuts(ctx: StepContext, frames: int) -> tuple[int, ...]:
     if not ctx.request.scene_seg:
         return ()
     source = ctx.fetch(ctx.output(Step("download"))["visual"], "visual")
-    return joined(scenes.cuts(source, frames=frames), frames)
+    return merge_short_scenes(scenes.cuts(source, frames=frames), frames)
 
 
 def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]:

@@ -75,4 +75,4 @@ def _advanced(filled: Mapping[str, Any]) -> dict[str, Any]:
     """The folded fields that hold something; whoever empties one takes the default."""
     given = {name: filled[name] for name in ADVANCED if filled[name] not in (None, "")}
     words = {name: value for name, value in given.items() if isinstance(value, str)}
-    return {**given, **JobRequest.values(words)}
+    return {**given, **JobRequest.fields_from_text(words)}

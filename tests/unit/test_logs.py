@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from farm.logs import JsonLines, about, log
+from farm.logs import JsonLines, job_context, log
 
 FIELDS = ["ts", "level", "job_id", "event", "details", "lat_ms"]
 
@@ -98,7 +98,7 @@ def test_an_exception_comes_with_its_traceback_on_one_line(stream):
 
 
 def test_every_line_about_a_job_has_its_id(stream):
-    with about("a"):
+    with job_context("a"):
         log("tick")
         logging.getLogger("some.library").warning("so it is")
     log("tock")
@@ -106,28 +106,28 @@ def test_every_line_about_a_job_has_its_id(stream):
 
 
 def test_a_job_within_a_job_goes_before_it_and_then_is_over(stream):
-    with about("a"):
-        with about("b"):
+    with job_context("a"):
+        with job_context("b"):
             log("tick")
         log("tock")
     assert [line["job_id"] for line in lines(stream)] == ["b", "a"]
 
 
 def test_an_event_that_names_its_job_is_about_that_one(stream):
-    with about("a"):
+    with job_context("a"):
         log("tick", job_id="b")
     assert lines(stream)[0]["job_id"] == "b"
 
 
 def test_a_block_that_fails_is_about_its_job_no_longer(stream):
-    with pytest.raises(OSError, match="full"), about("a"):
+    with pytest.raises(OSError, match="full"), job_context("a"):
         raise OSError("full")
     log("tick")
     assert lines(stream)[0]["job_id"] is None
 
 
 def test_a_thread_in_a_copy_of_the_context_is_about_the_job_too(stream):
-    with about("a"):
+    with job_context("a"):
         thread = threading.Thread(target=copy_context().run, args=(log, "tick"))
     thread.start()
     thread.join()
@@ -136,13 +136,13 @@ def test_a_thread_in_a_copy_of_the_context_is_about_the_job_too(stream):
 
 def last_line(program: str) -> dict[str, Any]:
     """What a program whose logs are set up writes last."""
-    words = [sys.executable, "-c", f"from farm.logs import about, configure; configure()\n{program}"]
+    words = [sys.executable, "-c", f"from farm.logs import job_context, configure; configure()\n{program}"]
     said = subprocess.run(words, capture_output=True, text=True, check=False)
     return json.loads(said.stderr.splitlines()[-1])
 
 
 def test_a_warning_is_a_line_about_the_job():
-    line = last_line("import warnings\nwith about('a'): warnings.warn('old')")
+    line = last_line("import warnings\nwith job_context('a'): warnings.warn('old')")
     assert (line["event"], line["level"], line["job_id"]) == ("py.warnings", "WARN", "a")
     assert "UserWarning: old" in line["details"]["message"]
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from farm.plan import LOOK_AHEAD, LOOK_BEHIND, SHORTEST_SCENE, Plan, audio_rows, frames_of, joined
+from farm.plan import LOOK_AHEAD, LOOK_BEHIND, SHORTEST_SCENE, Plan, audio_rows, frame_count, merge_short_scenes
 
 SHAPES = [(81, 9), (81, 1), (81, 77), (5, 1), (9, 5), (1001, 9)]
 LENGTHS = [*range(1, 330), 1000, 2_250_000]
@@ -70,14 +70,14 @@ def test_there_is_no_chunk_outside_the_plan(index):
     ("samples", "frames"), [(0, 0), (639, 0), (640, 1), (1279, 1), (16_000, 25), (51_840, 81), (51_839, 80)]
 )
 def test_a_frame_is_640_samples(samples, frames):
-    assert frames_of(samples) == frames
+    assert frame_count(samples) == frames
 
 
 def test_whole_frames_are_rounded_down_in_floating_point_as_the_original_rounds_them():
-    off = [count for count in range(2_000) if frames_of(640 * count) != count]
+    off = [count for count in range(2_000) if frame_count(640 * count) != count]
 
     assert off[0] == 29
-    assert {count - frames_of(640 * count) for count in off} == {1}
+    assert {count - frame_count(640 * count) for count in off} == {1}
 
 
 @pytest.mark.parametrize(("frame_num", "motion_frame"), SHAPES)
@@ -179,12 +179,12 @@ def test_a_chunk_hears_across_a_cut():
     ],
 )
 def test_a_scene_below_a_second_is_joined_to_its_neighbour(cuts, kept):
-    assert joined(cuts, 300) == kept
+    assert merge_short_scenes(cuts, 300) == kept
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_whatever_is_joined_no_scene_is_short(seed):
     frames = 30 + 9 * seed
-    kept = joined(drawn_cuts(seed, frames), frames)
+    kept = merge_short_scenes(drawn_cuts(seed, frames), frames)
     lengths = [end - begin for begin, end in Plan(frames, 21, 5, kept).scenes]
     assert min(lengths) >= SHORTEST_SCENE

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from farm.errors import FarmError, InvalidInput, error_of
+from farm.errors import FarmError, InvalidInput, error_from_code
 from farm.job import NOT_YET, STAGES, Event, JobRequest, JobStatus
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -418,11 +418,11 @@ def test_a_request_cannot_be_changed():
     ids=lambda word: str(word)[:20],
 )
 def test_a_word_of_a_command_line_means(field, word, value):
-    assert JobRequest.values({field: word}) == {field: value}
+    assert JobRequest.fields_from_text({field: word}) == {field: value}
 
 
 def test_a_word_that_is_no_number_is_refused_by_its_field():
-    message = refusal(GIVEN | JobRequest.values({"sample_steps": "many"}))
+    message = refusal(GIVEN | JobRequest.fields_from_text({"sample_steps": "many"}))
     assert message.startswith("sample_steps: got 'many'; ")
 
 
@@ -471,7 +471,7 @@ def test_a_job_has_ended_when_nothing_can_follow(state, ended):
 @pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_a_described_error_comes_back_as_what_it_was(kind):
     said = kind("the reason").describe(at_stage="embed")
-    back = error_of(said["code"], said["message"], retryable=said["retryable"])
+    back = error_from_code(said["code"], said["message"], retryable=said["retryable"])
     assert (type(back), back.message, back.retryable) == (kind, "the reason", kind.retries > 0)
 
 
@@ -492,4 +492,4 @@ def test_a_described_error_tells_its_cause():
 
 
 def test_an_unknown_code_becomes_a_plain_error():
-    assert type(error_of("E_FUTURE", "news", retryable=True)) is FarmError
+    assert type(error_from_code("E_FUTURE", "news", retryable=True)) is FarmError

@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from examples import make_media
 from farm.media.audio import normalise_loudness, resample, speech
 from farm.media.speech import synthesise, timbres, voices
-from farm.plan import frames_of
+from farm.plan import frame_count
 from miniature.noises import colours, crowd, hum, music
 from miniature.sentences import HELD_OUT, TRAINED
 from miniature.voices import FRAME, TIMBRES, Voices, corpus, opening, width
@@ -169,7 +169,7 @@ def test_a_long_pause_beside_speech_makes_no_difference(said: Tensor) -> None:
 @pytest.mark.parametrize("samples", [640, 1279, 1280, 20_960, 51_840, 51_841])
 def test_there_is_one_opening_for_each_video_frame(samples: int) -> None:
     sound = torch.randn(2, samples, generator=dice())
-    assert opening(sound).shape == width(sound).shape == (2, frames_of(samples))
+    assert opening(sound).shape == width(sound).shape == (2, frame_count(samples))
 
 
 @pytest.mark.parametrize("frame", [0, 10, 24])
