@@ -17,6 +17,7 @@ from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
 from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
 from farm.job import JobStatus
+from farm.retry import retry_until
 
 LOOK_EVERY_S = 0.5
 PATIENCE_S = 300.0
@@ -134,15 +135,12 @@ class Batch:
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
-    """What a call to the farm returns, made again for a while if no broker answers or the store takes nothing."""
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return call()
-        except (FarmUnreachable, UploadFailed) as error:
-            if not error.retryable or time.monotonic() > deadline:
-                raise
-        time.sleep(LOOK_EVERY_S)
+    """The result of a call to the farm, repeated for a while if the broker or the store is down."""
+    return retry_until(call, timeout_s=PATIENCE_S, is_retryable=_is_down, delay_s=LOOK_EVERY_S)
+
+
+def _is_down(error: Exception) -> bool:
+    return isinstance(error, FarmUnreachable | UploadFailed) and error.retryable
 
 
 def summary(counts: dict[str, int]) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from farm.errors import UploadFailed
 from farm.logs import log
+from farm.retry import retry_until
 from farm.store import check_key, relative_link
 
-PAUSE_S = 0.5
+RETRY_DELAY_S = 0.5
 
 
 class LocalStore:
@@ -26,15 +26,18 @@ class LocalStore:
         self.retry_s = retry_s
 
     def put(self, key: str, source: Path | bytes) -> None:
-        path, deadline = self._path(key), time.monotonic() + self.retry_s
-        while True:
-            try:
-                return self._put(source, path)
-            except OSError as error:
-                if time.monotonic() + PAUSE_S > deadline:
-                    raise UploadFailed(f"the store could not take {key}: {error.strerror} ({path.parent})") from error
-                log("store_retry", reason=str(error.strerror), delay_s=PAUSE_S)
-            time.sleep(PAUSE_S)
+        path = self._path(key)
+        try:
+            retry_until(
+                lambda: self._put(source, path),
+                timeout_s=self.retry_s,
+                is_retryable=lambda error: isinstance(error, OSError),
+                delay_s=RETRY_DELAY_S,
+                on_retry=_log_retry,
+            )
+        except OSError as error:
+            message = f"the store could not take {key}: {error.strerror} ({path.parent})"
+            raise UploadFailed(message) from error
 
     def get(self, key: str) -> bytes:
         return self._existing(key).read_bytes()
@@ -88,3 +91,8 @@ class LocalStore:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def _log_retry(error: Exception, delay_s: float) -> None:
+    reason = error.strerror if isinstance(error, OSError) else error
+    log("store_retry", reason=str(reason), delay_s=delay_s)

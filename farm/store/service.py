@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +17,7 @@ from urllib3.exceptions import HTTPError, SSLError
 
 from farm.errors import InvalidInput
 from farm.logs import log
+from farm.retry import retry_until
 from farm.settings import Settings
 from farm.store import without_credentials
 
@@ -27,7 +27,8 @@ CONNECT_S, READ_S = 5.0, 30.0
 THREADS = 10
 """Connections that are kept for threads that ask at the same time."""
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
+FIRST_RETRY_DELAY_S = 0.25
+MAX_RETRY_DELAY_S = 5.0
 LONGEST_REASON = 300
 
 RETRYABLE_CODES = {"BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
@@ -54,24 +55,29 @@ class Service:
         self._retry_s = settings.store_retry_s
 
     def call(self, request: Callable[[], Answer]) -> Answer:
-        """The result of `request`, which is repeated for a while if the service is down; raises ServiceError."""
-        deadline, delay_s = time.monotonic() + self._retry_s, FIRST_PAUSE_S
-        while True:
+        """The result of `request`, repeated for a while if the service is down.
+
+        Raises ServiceError, whose cause is the client's error.
+        """
+
+        def attempt() -> Answer:
             try:
                 return request()
-            except (ServiceError, MinioException, HTTPError, ParseError) as error:
-                failure = as_service_error(error)
-                if not failure.retryable or time.monotonic() + delay_s > deadline:
-                    raise failure from (None if failure is error else error)
-            log("store_retry", reason=str(failure), delay_s=delay_s)
-            time.sleep(delay_s)
-            delay_s = min(2 * delay_s, LONGEST_PAUSE_S)
+            except (MinioException, HTTPError, ParseError) as error:
+                raise as_service_error(error) from error
+
+        return retry_until(
+            attempt,
+            timeout_s=self._retry_s,
+            is_retryable=lambda error: isinstance(error, ServiceError) and error.retryable,
+            delay_s=FIRST_RETRY_DELAY_S,
+            max_delay_s=MAX_RETRY_DELAY_S,
+            on_retry=lambda error, delay_s: log("store_retry", reason=str(error), delay_s=delay_s),
+        )
 
 
 def as_service_error(error: Exception) -> ServiceError:
     """An error of the client as a refusal."""
-    if isinstance(error, ServiceError):
-        return error
     if isinstance(error, S3Error):
         status, reason = error.response.status, f"{error.code}: {error.message}"
         return ServiceError(reason, retryable=_is_down(status) or error.code in RETRYABLE_CODES)
