@@ -19,7 +19,12 @@ The codes are part of the job contract and never change their meaning.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
+
+MIN_SIMILARITY = 0.5
+"""Below difflib's default of 0.6, so that `seed` finds `base_seed`."""
 
 
 class FarmError(Exception):
@@ -132,3 +137,12 @@ def error_from_code(code: str, message: str, *, retryable: bool) -> FarmError:
     """The error that `describe` wrote down, as an exception again; an unknown code becomes a plain FarmError."""
     kinds = {kind.code: kind for kind in FarmError.__subclasses__()}
     return kinds.get(code, FarmError)(message, retryable=retryable)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
+    """`; did you mean X?` for the end of an error, X being the known name closest to `name`.
+
+    Empty if none is close. `prefix` is written in front of the known name.
+    """
+    close = get_close_matches(name, known, n=1, cutoff=MIN_SIMILARITY)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, did_you_mean
 
 LONGEST_SHOWN = 80
 """Characters of a wrong value that an error repeats: enough to recognise it, too few to leak a file through a log."""
@@ -28,7 +27,7 @@ def invalid_input(error: ValidationError, model: type[BaseModel], *, prefix: str
     name = ".".join(path) if path else "request"
     shown = prefix + name.upper() if prefix else name
     if mistake["type"] == "extra_forbidden":
-        return InvalidInput(f"{shown}: there is no such field{_nearest(model, path, prefix)}")
+        return InvalidInput(f"{shown}: there is no such field{_hint(model, path, prefix)}")
     if mistake["type"] == "missing":
         return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
     given = mistake["input"]
@@ -65,14 +64,25 @@ def _allowed(model: type[BaseModel], path: list[str]) -> str:
     return f"; allowed: {field.description}" if field and field.description else ""
 
 
-def _nearest(model: type[BaseModel], path: list[str], prefix: str) -> str:
-    for part in path[:-1]:
-        field = model.model_fields.get(part)
-        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)] if field else []
-        model = inner[0] if inner else model
-    near = get_close_matches(path[-1], model.model_fields, n=1, cutoff=0.5)
-    name = ".".join([*path[:-1], *near])
-    return f"; did you mean {prefix + name.upper() if prefix else name}?" if near else ""
+def _hint(model: type[BaseModel], path: list[str], prefix: str) -> str:
+    """The known field that is closest to an unknown one, as the end of the error."""
+    *parents, unknown = path
+    for part in parents:
+        model = _model_of(model, part) or model
+    if prefix:
+        known = [field.upper() for field in model.model_fields]
+        return did_you_mean(unknown.upper(), known, prefix=prefix)
+    parent = "".join(f"{part}." for part in parents)
+    return did_you_mean(unknown, model.model_fields, prefix=parent)
+
+
+def _model_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model that a field holds, as in `Boxes | None`."""
+    field = model.model_fields.get(name)
+    if field is None:
+        return None
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if _is_model(kind)), None)
 
 
 def _is_model(kind: Any) -> bool:

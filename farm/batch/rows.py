@@ -8,11 +8,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, did_you_mean
 from farm.job import PARTS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
 
@@ -135,9 +134,9 @@ def _table(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, An
 def _check_header(file: Path, columns: list[str]) -> None:
     for column in columns:
         if column not in COLUMNS:
-            near = get_close_matches(column, COLUMNS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"allowed: {ID} and the contract's fields"
-            raise InvalidInput(f"{file}: got the column {column!r}; there is no such field; {hint}")
+            allowed = f"allowed: {ID} and the contract's fields"
+            hint = did_you_mean(column, COLUMNS)
+            raise InvalidInput(f"{file}: got the column {column!r}; {allowed}{hint}")
         if columns.count(column) > 1 or (column in PARTS and any(each.startswith(f"{column}.") for each in columns)):
             raise InvalidInput(f"{file}: the column {column!r} is given twice; allowed: one for each field")
     if not columns:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, did_you_mean
 
 BATCH_FIELDS = {"batch", "output_config"}
 """What a batch says as a whole: its items, and where the results of those go that do not say so themselves."""
@@ -45,8 +44,9 @@ def batch_items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidIn
     if not isinstance(batch.get("batch"), list):
         raise InvalidInput(f"batch: got {type(batch.get('batch')).__name__}; allowed: a list of requests")
     for field in batch.keys() - BATCH_FIELDS:
-        near = get_close_matches(field, BATCH_FIELDS, n=1) or ["batch and output_config"]
-        raise InvalidInput(f"{field}: there is no such field of a batch; allowed: {near[0]}")
+        allowed = "allowed: batch and output_config"
+        hint = did_you_mean(field, BATCH_FIELDS)
+        raise InvalidInput(f"{field}: there is no such field of a batch; {allowed}{hint}")
     shared = {"output_config": batch["output_config"]} if batch.get("output_config") else {}
     return (_item(index, item, shared) for index, item in enumerate(batch["batch"]))
 

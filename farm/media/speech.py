@@ -5,14 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
 import espeakng_loader
 import numpy as np
 
-from farm.errors import FarmError, InvalidInput
+from farm.errors import FarmError, InvalidInput, did_you_mean
 from farm.job.dialogue import Turn
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
@@ -135,7 +134,4 @@ def _file_of(voice: str, field: str) -> str:
 
 def _check(name: str, known: Sequence[str], what: str, field: str) -> None:
     if name not in known:
-        near = ", ".join(get_close_matches(name, known, n=3))
-        raise InvalidInput(
-            f"{field}: {name!r} names no voice; wanted a {what}" + (f"; near to it: {near}" if near else "")
-        )
+        raise InvalidInput(f"{field}: got {name!r}; allowed: a {what}{did_you_mean(name, known)}")

@@ -6,14 +6,13 @@ call decides.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
 from torch import Tensor
 
-from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.errors import InvalidInput, PipelineLoadFailed, did_you_mean
 
 AUTO = "auto"
 
@@ -46,8 +45,9 @@ def chosen(name: str, device: str, dtype: torch.dtype, *, heads: int, head_dim: 
         return min(able, key=lambda each: _milliseconds(each, tokens.repeat(1, TIMED_TOKENS // TRIED_TOKENS, 1, 1)))
     known = [each.value for each in AttentionBackendName]
     if name not in known:
-        near = get_close_matches(name, known, n=3, cutoff=0.4)
-        raise InvalidInput(f"there is no attention backend {name!r}; near it: {', '.join(near or known)}; or {AUTO}")
+        allowed = ", ".join([AUTO, *known])
+        hint = did_you_mean(name, known)
+        raise InvalidInput(f"attention backend: got {name!r}; allowed: {allowed}{hint}")
     if reason := fault(name, tokens):
         raise PipelineLoadFailed(f"the attention backend {name!r} does not work on {device} in {dtype}: {reason}")
     return name

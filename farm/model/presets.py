@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, did_you_mean
 
 Buckets = Mapping[float, tuple[int, int]]
 """Height / width ratio to (height, width) in pixels; both are multiples of 16."""
@@ -212,6 +211,5 @@ def preset(name: str) -> Preset:
     """The preset of that name, or InvalidInput with the names that there are."""
     if name in PRESETS:
         return PRESETS[name]
-    near = get_close_matches(name, PRESETS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InvalidInput(f"there is no model {name!r}, there are {', '.join(sorted(PRESETS))}{hint}")
+    known = ", ".join(sorted(PRESETS))
+    raise InvalidInput(f"model: got {name!r}; allowed: {known}{did_you_mean(name, PRESETS)}")

@@ -100,7 +100,7 @@ def test_a_bad_item_is_its_own_affair(batch):
     [
         ("{}", "batch: got NoneType; allowed: a list of requests"),
         ('{"batch": {}}', "batch: got dict; allowed: a list"),
-        ('{"batch": [], "output": {}}', "output: there is no such field of a batch; allowed: output_config"),
+        ('{"batch": [], "output": {}}', "output: there is no such field of a batch; allowed: batch and output_config"),
         ("[]", "got list; allowed: one JSON object"),
         ("{", "it is not JSON"),
     ],
@@ -148,7 +148,7 @@ def test_paths_start_at_the_files_folder(table, tmp_path):
 @pytest.mark.parametrize(
     ("header", "why"),
     [
-        ("id,promt,cond_video", "'promt'; there is no such field; did you mean prompt?"),
+        ("id,promt,cond_video", "'promt'; allowed: id and the contract's fields; did you mean prompt?"),
         ("id,cond_audio.persn1", "did you mean cond_audio.person1?"),
         ("id,zzz", "allowed: id and the contract's fields"),
         ("id,prompt,prompt", "'prompt' is given twice"),

@@ -78,7 +78,7 @@ def test_no_voice_is_american_english(said):
 @pytest.mark.parametrize(
     ("voice", "near"),
     [
-        ("en-uss", "en-us, "),
+        ("en-uss", "did you mean en-us?"),
         ("en-us+f99", "such as f2"),
         ("af_heart", "such as en-us"),
         ("", "such as en-us"),
@@ -140,7 +140,7 @@ def test_of_two_who_talk_one_is_silent_at_a_time(conversation, said):
 
 
 def test_an_unknown_second_voice_is_named_as_such(conversation):
-    with pytest.raises(InvalidInput, match=r"^tts_audio\.human2_voice: 'robot' names no voice"):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.human2_voice: got 'robot'; allowed: a language"):
         conversation("(s1) hello (s2) good morning", (None, "robot"))
 
 

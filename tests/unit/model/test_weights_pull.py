@@ -170,7 +170,7 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
         (["--revision", "somebody/else=main"], 2, f"'somebody/else'; allowed: {WAN.name}, "),
         (["--revision", "main"], 2, "revision: got 'main'; allowed: NAME=VALUE"),
         (["miniature"], 2, "its weights come with the package"),
-        (["infinitetalk-48O"], 2, "did you mean 'infinitetalk-480'?"),
+        (["infinitetalk-48O"], 2, "did you mean infinitetalk-480?"),
     ],
 )
 def test_nonsense_is_refused(arguments: list[str], status: int, said: str, machine: Machine) -> None:
