@@ -1,8 +1,8 @@
-"""Everything that can go wrong, as one tree.
+"""Every error of the farm, as one tree.
 
-    FarmError                     code                  retrying helps
+    FarmError                     code                  a retry may help
     ├── InvalidInput              E_INPUT_VALIDATION    no
-    ├── DownloadFailed            E_DOWNLOAD_FAILED     yes, unless the far side refused for good
+    ├── DownloadFailed            E_DOWNLOAD_FAILED     yes, unless the server refused permanently
     ├── EmbeddingFailed           E_AUDIO_EMBEDDING     no
     ├── PipelineLoadFailed        E_PIPELINE_LOAD       no
     ├── OutOfMemory               E_OOM                 no
@@ -11,10 +11,10 @@
     ├── UploadFailed              E_UPLOAD              yes
     ├── TimedOut                  E_TIMEOUT             with a higher limit
     ├── Cancelled                 E_CANCELLED           no
-    ├── WorkerLost                E_WORKER_LOST         was done, up to the limit
+    ├── WorkerLost                E_WORKER_LOST         no, retried already
     └── FarmUnreachable           E_UNREACHABLE         yes, once the farm is up
 
-The codes are part of the job contract and never change their meaning.
+The codes are part of the job contract; their meanings never change.
 """
 
 from __future__ import annotations
@@ -28,24 +28,26 @@ MIN_SIMILARITY = 0.5
 
 
 class FarmError(Exception):
-    """A failure with a stable code, a sentence for the user, and whether trying again may help."""
+    """A failure with a stable code, a message for the user, and whether a retry may help."""
 
     code = "E_INTERNAL"
     retries = 0
-    """How often the farm itself tries again before it gives the job up."""
+    """Retries by the farm before the job fails."""
 
     @property
     def retryable(self) -> bool:
-        """Whether trying again may help."""
+        """Whether a retry may help."""
         return self._retryable
 
     def __init__(self, message: str, *, retryable: bool | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self._retryable = self.retries > 0 if retryable is None else retryable
+        if retryable is None:
+            retryable = self.retries > 0
+        self._retryable = retryable
 
     def describe(self, *, at_stage: str) -> dict[str, Any]:
-        """The contract's error object; `cause` is the exception that this one was raised from."""
+        """The contract's error object; the cause is the exception that this one was raised from."""
         cause = self.__cause__ or self
         return {
             "code": self.code,
@@ -58,83 +60,89 @@ class FarmError(Exception):
 
 
 class InvalidInput(FarmError):
-    """The request, or the media that it names, cannot be used as it is."""
+    """The request, or a media file that it refers to, is invalid."""
 
     code = "E_INPUT_VALIDATION"
 
 
 class DownloadFailed(FarmError):
-    """A URL could not be fetched, or what came back is not what the field asks for."""
+    """A URL could not be downloaded, or its content is not of the type that the field needs."""
 
     code = "E_DOWNLOAD_FAILED"
     retries = 2
 
 
 class EmbeddingFailed(FarmError):
-    """The audio encoder could not turn the speech into embeddings."""
+    """The audio encoder could not compute embeddings of the speech."""
 
     code = "E_AUDIO_EMBEDDING"
 
 
 class PipelineLoadFailed(FarmError):
-    """A checkpoint is missing, incomplete or of another shape than its model."""
+    """A checkpoint is missing or incomplete, or does not match its model."""
 
     code = "E_PIPELINE_LOAD"
 
 
 class OutOfMemory(FarmError):
-    """The device has too little memory for the size that was asked for; nothing is made smaller in silence."""
+    """The request does not fit into device memory.
+
+    The farm never lowers size or quality by itself.
+    """
 
     code = "E_OOM"
 
 
 class FFmpegFailed(FarmError):
-    """Encoding or joining media failed; the message carries ffmpeg's last lines."""
+    """Encoding or joining media failed; the message ends with ffmpeg's last lines."""
 
     code = "E_FFMPEG"
 
 
 class GenerationFailed(FarmError):
-    """The model failed while it made a chunk."""
+    """The model failed while it generated a chunk."""
 
     code = "E_GENERATION_RUNTIME"
     retries = 1
 
 
 class UploadFailed(FarmError):
-    """The store did not take a product."""
+    """An object could not be written to the store."""
 
     code = "E_UPLOAD"
     retries = 2
 
 
 class TimedOut(FarmError):
-    """A limit in seconds was reached."""
+    """A time limit was exceeded."""
 
     code = "E_TIMEOUT"
 
 
 class Cancelled(FarmError):
-    """Somebody asked for the job to stop, and it did."""
+    """The job was cancelled on request."""
 
     code = "E_CANCELLED"
 
 
 class WorkerLost(FarmError):
-    """Worker after worker died on the same step, so the step is parked instead of tried for ever."""
+    """Every allowed attempt at this step lost its worker.
+
+    The job fails instead of being retried forever.
+    """
 
     code = "E_WORKER_LOST"
 
 
 class FarmUnreachable(FarmError):
-    """The farm's broker or store does not answer, or not as it should."""
+    """The broker or the store does not respond, or responds unexpectedly."""
 
     code = "E_UNREACHABLE"
     retries = 2
 
 
 def error_from_code(code: str, message: str, *, retryable: bool) -> FarmError:
-    """The error that `describe` wrote down, as an exception again; an unknown code becomes a plain FarmError."""
+    """The exception that `describe` was called on; an unknown code becomes a plain FarmError."""
     kinds = {kind.code: kind for kind in FarmError.__subclasses__()}
     return kinds.get(code, FarmError)(message, retryable=retryable)
 

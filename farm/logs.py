@@ -1,6 +1,6 @@
-"""What the farm says about itself: one JSON object a line, one action a line, always with the job it belongs to.
+"""Structured logs: JSON Lines, one event a line, with the id of the job that it belongs to.
 
-Whoever begins to work on a job says so once (`about`); from then on every line has its id, that of another library too.
+Within `job_context` every line carries the job's id, including those of other libraries.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Any, TextIO
 
 LOGGER = logging.getLogger("farm")
 NOISY_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
-"""Loggers that repeat what our own events say, and every round of the reaper."""
+"""Loggers that repeat our own events, or log every run of the reaper."""
 LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
+"""The contract's names of levels where they differ from Python's."""
 
 JOB: ContextVar[str | None] = ContextVar("job_id", default=None)
-"""The job that is worked on. A thread knows it only if it is started in a copy of the context."""
+"""The current job. A thread sees it only if it is started in a copy of the context."""
 
 
 @contextmanager
 def job_context(job_id: str) -> Iterator[None]:
-    """Gives every line that is written in the block the id of a job."""
+    """Adds the id of a job to every line that is logged within the block."""
     before = JOB.set(job_id)
     try:
         yield
@@ -35,40 +36,56 @@ def job_context(job_id: str) -> Iterator[None]:
 
 
 def log(
-    event: str, *, job_id: str | None = None, level: int = logging.INFO, lat_ms: int | None = None, **details: Any
+    event: str,
+    *,
+    job_id: str | None = None,
+    level: int = logging.INFO,
+    lat_ms: int | None = None,
+    **details: Any,
 ) -> None:
-    """Writes one event; numbers in `details` carry their unit in their name. Without a job, it is the one worked on."""
-    LOGGER.log(level, event, extra={"farm": {"job_id": job_id, "details": details, "lat_ms": lat_ms}})
+    """Logs one event of a job, by default the current one; names in `details` carry their unit."""
+    fields = {"job_id": job_id, "details": details, "lat_ms": lat_ms}
+    LOGGER.log(level, event, extra={"farm": fields})
 
 
 def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
-    """Sends every log record, warning and last exception of this process to `stream` as JSON Lines."""
+    """Writes every log record, warning and uncaught exception of this process to `stream`."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
     logging.basicConfig(handlers=[handler], level=level, force=True)
     logging.captureWarnings(True)
-    sys.excepthook = _log_last_words
+    sys.excepthook = _log_uncaught
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _log_last_words(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    logging.getLogger("uncaught").critical("%s: %s", kind.__name__, error, exc_info=(kind, error, traceback))
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    exc_info = (kind, error, traceback)
+    logging.getLogger("uncaught").critical("%s: %s", kind.__name__, error, exc_info=exc_info)
 
 
 class JsonLines(logging.Formatter):
-    """{"ts", "level", "job_id", "event", "details", "lat_ms"}; another library's record is an event of its name."""
+    """One object a line: ts, level, job_id, event, details, lat_ms.
+
+    For a record of another library the event is the name of its logger.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        ours = getattr(record, "farm", None)
-        fields = ours or {"job_id": None, "details": {"message": record.getMessage()}, "lat_ms": None}
+        fields = getattr(record, "farm", None)
+        event = record.msg
+        if fields is None:
+            fields = {"job_id": None, "details": {"message": record.getMessage()}, "lat_ms": None}
+            event = record.name
         if record.exc_info:
             fields["details"]["traceback"] = self.formatException(record.exc_info)
+        time = datetime.fromtimestamp(record.created, UTC)
         line = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "ts": time.isoformat(timespec="milliseconds"),
             "level": LEVELS.get(record.levelname, record.levelname),
             "job_id": fields["job_id"] or JOB.get(),
-            "event": record.msg if ours else record.name,
+            "event": event,
             "details": fields["details"],
             "lat_ms": fields["lat_ms"],
         }

@@ -1,62 +1,84 @@
-"""What is wrong with an object that did not validate, as one sentence: the field, the value, what is allowed."""
+"""Validation errors as one sentence: the field, its value, and what is allowed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from farm.errors import InvalidInput, did_you_mean
 
-LONGEST_SHOWN = 80
-"""Characters of a wrong value that an error repeats: enough to recognise it, too few to leak a file through a log."""
+MAX_SHOWN_VALUE = 80
+"""Characters of a wrong value in an error: recognisable, but no leak of whole files to logs."""
 
 
-def invalid_input(error: ValidationError, model: type[BaseModel], *, prefix: str = "") -> InvalidInput:
-    """The first mistake in what `model` was asked to hold; with a `prefix`, names are shown as of the environment."""
-    mistakes = error.errors(include_url=False)
-    mistake = min(
-        mistakes, key=lambda each: each["type"] != "extra_forbidden"
-    )  # a misspelt name explains a missing one
-    context = mistake.get("ctx", {})
-    *steps, last = mistake["loc"] or ("",)
-    named = [str(part) for part in steps if _is_name(part)]
-    if mistake["type"] == "extra_forbidden" or _is_name(last):  # a caller's own name may be any text
-        named.append(str(last))
-    path = context["field"].split(".") if "field" in context else named
+def invalid_input(
+    error: ValidationError, model: type[BaseModel], *, prefix: str = ""
+) -> InvalidInput:
+    """The most helpful of the errors that pydantic found in an object of type `model`.
+
+    With a `prefix`, fields are shown as environment variables: `FARM_LEASE_S`.
+    """
+    problem = _most_helpful(error.errors(include_url=False))
+    path = _path(problem)
     name = ".".join(path) if path else "request"
     shown = prefix + name.upper() if prefix else name
-    if mistake["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden":
         return InvalidInput(f"{shown}: there is no such field{_hint(model, path, prefix)}")
-    if mistake["type"] == "missing":
+    if problem["type"] == "missing":
         return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
-    given = mistake["input"]
-    value = given
-    if "field" in context:
-        value = _walk(given, path) if path[0] in given else model.model_fields[path[0]].default
-    said = mistake["msg"].removeprefix("Input ")
-    return InvalidInput(f"{shown}: got {_told(model, path, value)}; {said}{_allowed(model, path)}")
+    value = _shown_value(model, path, _value(problem, model, path))
+    reason = problem["msg"].removeprefix("Input ")
+    return InvalidInput(f"{shown}: got {value}; {reason}{_allowed(model, path)}")
 
 
-def _is_name(part: str | int) -> bool:
-    """Whether a step of an error's path is a field or an index, and not the branch of a union."""
+def _most_helpful(problems: Sequence[ErrorDetails]) -> ErrorDetails:
+    """An unknown field if there is one, since a misspelt name often explains a missing one."""
+    unknown = (problem for problem in problems if problem["type"] == "extra_forbidden")
+    return next(unknown, problems[0])
+
+
+def _path(problem: ErrorDetails) -> list[str]:
+    """The names of the fields that lead to a problem, outermost first."""
+    context = problem.get("ctx", {})
+    if "field" in context:  # our own checks across fields name theirs
+        return str(context["field"]).split(".")
+    *parents, last = problem["loc"] or ("",)
+    path = [str(part) for part in parents if _is_field(part)]
+    # A field that the caller misspelt may have any name.
+    if problem["type"] == "extra_forbidden" or _is_field(last):
+        path.append(str(last))
+    return path
+
+
+def _is_field(part: str | int) -> bool:
+    """Whether a part of pydantic's path is a field or an index, and not the branch of a union."""
     return isinstance(part, int) or (part.isidentifier() and part.islower())
 
 
-def _walk(value: Any, path: list[str]) -> Any:
+def _value(problem: ErrorDetails, model: type[BaseModel], path: list[str]) -> Any:
+    """The wrong value; for a check across fields, the value of the field that it names."""
+    given = problem["input"]
+    if "field" not in problem.get("ctx", {}):
+        return given
+    if path[0] not in given:
+        return model.model_fields[path[0]].default
+    value = given
     for part in path:
         value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
     return value
 
 
-def _told(model: type[BaseModel], path: list[str], value: Any) -> str:
+def _shown_value(model: type[BaseModel], path: list[str], value: Any) -> str:
     field = model.model_fields.get(path[0]) if path else None
-    return "a secret, which is not repeated here" if field and not field.repr else _short(value)
-
-
-def _short(value: Any) -> str:
+    if field and not field.repr:
+        return "a secret, which is not shown"
     text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}... ({len(text)} characters)"
+    if len(text) <= MAX_SHOWN_VALUE:
+        return text
+    return f"{text[:MAX_SHOWN_VALUE]}... ({len(text)} characters)"
 
 
 def _allowed(model: type[BaseModel], path: list[str]) -> str:

@@ -11,7 +11,17 @@ from farm.job.request import (
     OutputConfig,
     TtsAudio,
 )
-from farm.job.status import STAGES, Artifact, Event, Failure, JobStatus, Notice, Result, State, Video
+from farm.job.status import (
+    STAGES,
+    Artifact,
+    Event,
+    Failure,
+    JobStatus,
+    Notice,
+    Result,
+    State,
+    Video,
+)
 
 __all__ = [
     "NOT_YET",

@@ -1,4 +1,4 @@
-"""The base of every object of the contract: frozen, strict, unknown fields refused."""
+"""The base class of the contract's objects: frozen and strict, without unknown fields."""
 
 from __future__ import annotations
 

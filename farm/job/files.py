@@ -1,4 +1,4 @@
-"""A request, or a batch of them, in a file of the caller's, whose paths start where the file lies."""
+"""Requests and batches in JSON files; relative paths in them start from the file's folder."""
 
 from __future__ import annotations
 
@@ -11,65 +11,78 @@ from typing import Any
 from farm.errors import InvalidInput, did_you_mean
 
 BATCH_FIELDS = {"batch", "output_config"}
-"""What a batch says as a whole: its items, and where the results of those go that do not say so themselves."""
+"""Fields of a batch: its items, and the default `output_config` of items without one."""
+
+STDIN = Path("-")
 
 
 def read_payload(file: Path) -> dict[str, Any]:
-    """The request in a JSON file, ready for `JobRequest.parse`; InvalidInput for anything else."""
+    """The request in a JSON file, for `JobRequest.parse`; InvalidInput for anything else."""
     fields = read_object(file)
     if "batch" in fields:
-        raise InvalidInput(f"{file}: it is a batch; `farm batch run {file}` takes it")
+        raise InvalidInput(f"{file}: it is a batch; use `farm batch run {file}`")
     if fields.keys() <= {"input", "policy"} and "input" in fields:
-        raise InvalidInput(f"{file}: it is a request in Runpod's envelope; allowed: what stands there under input")
+        raise InvalidInput(
+            f"{file}: got a request in Runpod's envelope; allowed: the object under input"
+        )
     return resolve_paths(file, fields)
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file (`-` is standard input) as it stands there; InvalidInput for anything else."""
+    """The object in a JSON file, or on standard input for `-`; InvalidInput for anything else."""
     try:
-        text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8-sig")
+        text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8-sig")
         fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise InvalidInput(f"{file}: got {type(fields).__name__}; allowed: one JSON object with the contract's fields")
+        kind = type(fields).__name__
+        raise InvalidInput(
+            f"{file}: got {kind}; allowed: one JSON object with the contract's fields"
+        )
     return fields
 
 
 def batch_items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidInput]:
-    """What the contract's `{"batch": [...]}` holds, one by one: fields with an `id`, or what is wrong with an item.
+    """The items of `{"batch": [...]}`, each as fields with an `id`, or as the error in it.
 
-    InvalidInput, before the first one, for an object that is no batch.
+    Raises InvalidInput before the first item if the object is not a batch.
     """
-    if not isinstance(batch.get("batch"), list):
-        raise InvalidInput(f"batch: got {type(batch.get('batch')).__name__}; allowed: a list of requests")
+    items = batch.get("batch")
+    if not isinstance(items, list):
+        raise InvalidInput(f"batch: got {type(items).__name__}; allowed: a list of requests")
     for field in batch.keys() - BATCH_FIELDS:
         allowed = "allowed: batch and output_config"
         hint = did_you_mean(field, BATCH_FIELDS)
         raise InvalidInput(f"{field}: there is no such field of a batch; {allowed}{hint}")
-    shared = {"output_config": batch["output_config"]} if batch.get("output_config") else {}
-    return (_item(index, item, shared) for index, item in enumerate(batch["batch"]))
+    defaults = {}
+    if batch.get("output_config"):
+        defaults["output_config"] = batch["output_config"]
+    return (_item(index, item, defaults) for index, item in enumerate(items))
 
 
-def _item(index: int, item: Any, shared: Mapping[str, Any]) -> dict[str, Any] | InvalidInput:
+def _item(index: int, item: Any, defaults: Mapping[str, Any]) -> dict[str, Any] | InvalidInput:
     if isinstance(item, dict):
-        return {"id": f"item-{index}", **shared, **item}
+        return {"id": f"item-{index}", **defaults, **item}
     return InvalidInput(f"request: got {type(item).__name__}; allowed: an object")
 
 
 def resolve_paths(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with those sources as full paths that are files when looked for from a file's folder."""
-    found = dict(fields)
-    if isinstance(fields.get("cond_audio"), dict):
-        found["cond_audio"] = {who: _beside(file, source) for who, source in fields["cond_audio"].items()}
+    """The fields with absolute paths for sources that are files relative to a file's folder."""
+    resolved = dict(fields)
+    audio = fields.get("cond_audio")
+    if isinstance(audio, dict):
+        resolved["cond_audio"] = {
+            person: _resolve(file, source) for person, source in audio.items()
+        }
     if "cond_video" in fields:
-        found["cond_video"] = _beside(file, fields["cond_video"])
-    return found
+        resolved["cond_video"] = _resolve(file, fields["cond_video"])
+    return resolved
 
 
-def _beside(file: Path, source: Any) -> Any:
+def _resolve(file: Path, source: Any) -> Any:
     try:
         path = file.parent / source
         return str(path) if path.is_file() else source
-    except (OSError, TypeError, ValueError):  # base64 is too long for a name, and only texts without a zero are paths
+    except (OSError, TypeError, ValueError):  # base64 is too long for a path; not a text; has a NUL
         return source

@@ -1,4 +1,4 @@
-"""What comes back of a job: events, status, result."""
+"""The contract's responses: events, status and result of a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farm.job.contract import Contract
 
 
 class Event(Contract):
-    """One step forward of a job; `pct` runs from 0 to 100 and never falls."""
+    """Progress of a job; `pct` is 0 to 100 and never decreases."""
 
     stage: str
     pct: float
@@ -34,11 +34,11 @@ STAGES = {
     "upload_ok": 98,
     "completed": 100,
 }
-"""Percent of the job that is done when a stage is reported; the chunks share what lies between 20 and 85."""
+"""Percent done when a stage is reported; the chunks share the range from 20 to 85."""
 
 
 class Artifact(Contract):
-    """One file that a job made."""
+    """One file of a job's result."""
 
     type: Literal["video", "thumbnail", "manifest"]
     url: str
@@ -54,11 +54,11 @@ class Video(Contract):
     bytes: int
     thumbnail_url: str
     base64: str | None = None
-    """The video itself, if `output_config` asks for that."""
+    """The video itself, if `output_config` is inline."""
 
 
 class Failure(Contract):
-    """Why a job ended without a video; `code` is one of farm.errors."""
+    """Why a job failed; `code` is one of farm.errors."""
 
     code: str
     message: str
@@ -69,7 +69,7 @@ class Failure(Contract):
 
 
 class Result(Contract):
-    """What a finished job hands back; `timings` are milliseconds."""
+    """The result of a job that has ended; `timings` are in milliseconds."""
 
     job_id: str
     status: Literal["success", "error"]
@@ -82,7 +82,7 @@ class Result(Contract):
 
 
 class Notice(Contract):
-    """What became of the call of a job's webhook; `tries` are those so far."""
+    """The state of a job's webhook; `tries` counts the calls so far."""
 
     state: Literal["waiting", "delivered", "given up"]
     tries: int
@@ -93,7 +93,7 @@ State = Literal["queued", "running", "success", "error", "cancelled"]
 
 
 class JobStatus(Contract):
-    """Where a job is; times are seconds since 1970."""
+    """The state and progress of a job; times are seconds since 1970."""
 
     job_id: str
     state: State

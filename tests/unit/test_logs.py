@@ -1,4 +1,4 @@
-"""One JSON object a line."""
+"""Structured logs: one JSON object a line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIELDS = ["ts", "level", "job_id", "event", "details", "lat_ms"]
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """What the farm's logger and another library's say, while a test runs."""
+    """The log lines of the farm and of another library during a test."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines())
@@ -49,7 +49,7 @@ def test_an_event_is_a_line_with_the_contracts_fields(stream):
     assert (line["details"], line["lat_ms"]) == ({"chunk": 3}, 12)
 
 
-def test_the_time_is_now_in_utc(stream):
+def test_the_time_is_in_utc(stream):
     log("tick")
     age = datetime.now(UTC) - datetime.fromisoformat(lines(stream)[0]["ts"])
     assert timedelta(seconds=-0.001) <= age < timedelta(seconds=5)
@@ -57,7 +57,12 @@ def test_the_time_is_now_in_utc(stream):
 
 @pytest.mark.parametrize(
     ("level", "name"),
-    [(logging.INFO, "INFO"), (logging.WARNING, "WARN"), (logging.ERROR, "ERROR"), (logging.CRITICAL, "ERROR")],
+    [
+        (logging.INFO, "INFO"),
+        (logging.WARNING, "WARN"),
+        (logging.ERROR, "ERROR"),
+        (logging.CRITICAL, "ERROR"),
+    ],
 )
 def test_levels_have_the_contracts_names(stream, level, name):
     log("tick", level=level)
@@ -71,15 +76,18 @@ def test_an_event_outside_any_job_has_no_job(stream):
 
 def test_percent_signs_and_line_breaks_stay_on_one_line(stream):
     log("100 %d", reason="first\nsecond")
-    assert (lines(stream)[0]["event"], lines(stream)[0]["details"]) == ("100 %d", {"reason": "first\nsecond"})
+    assert (lines(stream)[0]["event"], lines(stream)[0]["details"]) == (
+        "100 %d",
+        {"reason": "first\nsecond"},
+    )
 
 
-def test_what_json_does_not_know_is_told_as_text(stream):
+def test_a_value_that_json_cannot_represent_is_logged_as_text(stream):
     log("saved", path=Path("a.mp4"))
     assert lines(stream)[0]["details"] == {"path": "a.mp4"}
 
 
-def test_another_librarys_record_is_an_event_of_its_name(stream):
+def test_another_librarys_record_is_an_event_named_after_its_logger(stream):
     logging.getLogger("some.library").warning("%d messages lost", 3)
     line = lines(stream)[0]
     assert list(line) == FIELDS
@@ -97,7 +105,7 @@ def test_an_exception_comes_with_its_traceback_on_one_line(stream):
     assert "OSError: disk full" in lines(stream)[0]["details"]["traceback"]
 
 
-def test_every_line_about_a_job_has_its_id(stream):
+def test_every_line_within_a_job_context_has_the_jobs_id(stream):
     with job_context("a"):
         log("tick")
         logging.getLogger("some.library").warning("so it is")
@@ -105,7 +113,7 @@ def test_every_line_about_a_job_has_its_id(stream):
     assert [line["job_id"] for line in lines(stream)] == ["a", "a", None]
 
 
-def test_a_job_within_a_job_goes_before_it_and_then_is_over(stream):
+def test_an_inner_job_context_ends_before_the_outer_one(stream):
     with job_context("a"):
         with job_context("b"):
             log("tick")
@@ -113,20 +121,20 @@ def test_a_job_within_a_job_goes_before_it_and_then_is_over(stream):
     assert [line["job_id"] for line in lines(stream)] == ["b", "a"]
 
 
-def test_an_event_that_names_its_job_is_about_that_one(stream):
+def test_an_explicit_job_id_overrides_the_context(stream):
     with job_context("a"):
         log("tick", job_id="b")
     assert lines(stream)[0]["job_id"] == "b"
 
 
-def test_a_block_that_fails_is_about_its_job_no_longer(stream):
+def test_a_job_context_ends_when_its_block_fails(stream):
     with pytest.raises(OSError, match="full"), job_context("a"):
         raise OSError("full")
     log("tick")
     assert lines(stream)[0]["job_id"] is None
 
 
-def test_a_thread_in_a_copy_of_the_context_is_about_the_job_too(stream):
+def test_a_thread_in_a_copy_of_the_context_keeps_the_job(stream):
     with job_context("a"):
         thread = threading.Thread(target=copy_context().run, args=(log, "tick"))
     thread.start()
@@ -135,19 +143,27 @@ def test_a_thread_in_a_copy_of_the_context_is_about_the_job_too(stream):
 
 
 def last_line(program: str) -> dict[str, Any]:
-    """What a program whose logs are set up writes last."""
-    words = [sys.executable, "-c", f"from farm.logs import job_context, configure; configure()\n{program}"]
-    said = subprocess.run(words, capture_output=True, text=True, check=False)
-    return json.loads(said.stderr.splitlines()[-1])
+    """The last line that a program with configured logs writes."""
+    command = [
+        sys.executable,
+        "-c",
+        f"from farm.logs import job_context, configure; configure()\n{program}",
+    ]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return json.loads(completed.stderr.splitlines()[-1])
 
 
-def test_a_warning_is_a_line_about_the_job():
+def test_a_warning_is_logged_with_the_jobs_id():
     line = last_line("import warnings\nwith job_context('a'): warnings.warn('old')")
     assert (line["event"], line["level"], line["job_id"]) == ("py.warnings", "WARN", "a")
     assert "UserWarning: old" in line["details"]["message"]
 
 
-def test_the_last_words_of_a_process_are_a_line():
+def test_an_uncaught_exception_is_logged():
     line = last_line("raise OSError('disk full')")
-    assert (line["event"], line["level"], line["details"]["message"]) == ("uncaught", "ERROR", "OSError: disk full")
+    assert (line["event"], line["level"], line["details"]["message"]) == (
+        "uncaught",
+        "ERROR",
+        "OSError: disk full",
+    )
     assert "Traceback" in line["details"]["traceback"]

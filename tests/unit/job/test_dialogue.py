@@ -1,4 +1,4 @@
-"""Who says what."""
+"""Texts with turns of two speakers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from farm.job.dialogue import has_turns, turns
 
 
-def test_every_mark_begins_a_turn():
+def test_every_mark_starts_a_turn():
     assert turns("(s1) Hello! (s2) Good morning.\n(s1)How are you?") == [
         (1, "Hello!"),
         (2, "Good morning."),
@@ -15,12 +15,12 @@ def test_every_mark_begins_a_turn():
     ]
 
 
-def test_anybody_may_begin_and_go_on():
+def test_either_speaker_may_start_and_continue():
     assert [turn.speaker for turn in turns("  (S2) a (s2) b (s1) c")] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("text", ["(s 1) a", "(one) two", "s1: hello", "(s) hello", "(1) first"])
-def test_what_only_looks_like_a_mark_is_words(text):
+def test_text_that_resembles_a_mark_is_spoken(text):
     assert not has_turns(text)
     assert turns(f"(s1) {text} (s2) b")[0] == (1, text)
 
@@ -28,16 +28,16 @@ def test_what_only_looks_like_a_mark_is_words(text):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("hello", "'hello' stands before the first mark"),
-        ("hello (s1) a (s2) b", "'hello' stands before the first mark"),
+        ("hello", "'hello' precedes the first mark"),
+        ("hello (s1) a (s2) b", "'hello' precedes the first mark"),
         ("(s1) a (s3) b (s2) c", r"the mark \(s3\) is unknown"),
         ("(s0) a (s1) b (s2) c", r"the mark \(s0\) is unknown"),
-        ("(s1) a (s2) \n (s1) b", r"turn 2, of \(s2\), holds no words"),
-        ("(s1) a (s2)", r"turn 2, of \(s2\), holds no words"),
-        ("(s1) a (s1) b", r"\(s2\) says nothing"),
-        ("(s2) a", r"\(s1\) says nothing"),
+        ("(s1) a (s2) \n (s1) b", r"turn 2, of \(s2\), has no text"),
+        ("(s1) a (s2)", r"turn 2, of \(s2\), has no text"),
+        ("(s1) a (s1) b", r"\(s2\) has no turn"),
+        ("(s2) a", r"\(s1\) has no turn"),
     ],
 )
-def test_a_text_whose_words_have_no_speaker_is_refused(text, why):
+def test_a_text_without_a_turn_for_every_word_and_speaker_is_refused(text, why):
     with pytest.raises(ValueError, match=why):
         turns(text)

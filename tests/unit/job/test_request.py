@@ -1,4 +1,4 @@
-"""The contract: what is accepted, what is refused, and how the refusal reads."""
+"""The contract: accepted and refused requests, and the errors of refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from farm.errors import FarmError, InvalidInput, error_from_code
 from farm.job import NOT_YET, STAGES, Event, JobRequest, JobStatus
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-NAMED = ["single_image", "single_video", "two_speakers_para", "two_speakers_add", "tts_single", "tts_multi"]
+NAMED = [
+    "single_image",
+    "single_video",
+    "two_speakers_para",
+    "two_speakers_add",
+    "tts_single",
+    "tts_multi",
+]
 FACE, VOICE = "https://example.org/face.png", {"person1": "https://example.org/voice.wav"}
 GIVEN: dict[str, Any] = {"prompt": "a woman talks", "cond_video": FACE, "cond_audio": VOICE}
 
@@ -88,7 +95,7 @@ ACCEPTED: list[dict[str, Any]] = [
 
 REFUSED: list[tuple[str, Any, str]] = [
     ("prompt", "", "at least 1 character"),
-    ("prompt", " \n", "no words"),
+    ("prompt", " \n", "must not be blank"),
     ("prompt", None, "string"),
     ("prompt", 7, "string"),
     ("prompt", ["a woman"], "string"),
@@ -159,7 +166,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("idempotency_key", "k" * 201, "1 to 200"),
 ]
 
-SERVED_LATER: list[tuple[str, dict[str, Any]]] = [
+UNSUPPORTED: list[tuple[str, dict[str, Any]]] = [
     ("quant_dir", {"quant_dir": "quant"}),
 ]
 
@@ -180,14 +187,17 @@ OUTPUTS = [
     {"store": "inline"},
 ]
 
-OUTPUTS_THAT_DO_NOT_AGREE: list[tuple[dict[str, str], str]] = [
+INCONSISTENT_OUTPUTS: list[tuple[dict[str, str], str]] = [
     ({"store": "s3"}, "output_config.bucket: got None; s3 needs it"),
     ({"store": "volume", "bucket": "b"}, "output_config.bucket: got 'b'; volume has none"),
     ({"store": "volume", "region": "eu"}, "output_config.region: got 'eu'; volume has none"),
     ({"store": "inline", "prefix": "p"}, "output_config.prefix: got 'p'; inline has none"),
     ({"store": "volume", "prefix": "/etc"}, "output_config.prefix: got '/etc'; it must be names"),
     ({"store": "volume", "prefix": "../up"}, "output_config.prefix: got '../up'; it must be names"),
-    ({"store": "volume", "prefix": "a/../../b"}, "output_config.prefix: got 'a/../../b'; it must be names"),
+    (
+        {"store": "volume", "prefix": "a/../../b"},
+        "output_config.prefix: got 'a/../../b'; it must be names",
+    ),
     ({"store": "volume", "prefix": "a//b"}, "output_config.prefix: got 'a//b'; it must be names"),
     ({"store": "volume", "prefix": ""}, "output_config.prefix: got ''; it must be names"),
     ({"store": "volume", "prefix": "a\\b"}, "output_config.prefix: got 'a\\\\b'; it must be names"),
@@ -208,19 +218,21 @@ def test_a_request_of_three_fields_has_the_contracts_defaults():
 
 
 @pytest.mark.parametrize("fields", ACCEPTED, ids=str)
-def test_a_value_at_its_bound_is_taken_as_it_is(fields):
+def test_a_value_at_its_limit_is_accepted_unchanged(fields):
     request = JobRequest.parse(GIVEN | fields)
     assert {field: getattr(request, field) for field in fields} == fields
 
 
-def test_words_may_stand_for_the_voice():
-    request = JobRequest.parse(GIVEN | {"cond_audio": None, "tts_audio": {"text": "hello", "human1_voice": "en-us"}})
+def test_text_can_replace_the_audio():
+    request = JobRequest.parse(
+        GIVEN | {"cond_audio": None, "tts_audio": {"text": "hello", "human1_voice": "en-us"}}
+    )
     assert request.tts_audio is not None
     assert (request.tts_audio.text, request.tts_audio.human1_voice) == ("hello", "en-us")
 
 
 @pytest.mark.parametrize(("field", "value", "why"), REFUSED, ids=lambda part: str(part)[:30])
-def test_a_wrong_value_is_refused_with_field_value_and_what_is_allowed(field, value, why):
+def test_a_wrong_value_is_refused_with_its_field_and_the_allowed_values(field, value, why):
     message = refusal(GIVEN | {field: value})
     shown = repr(value)
     assert message.startswith(f"{field}: got {shown[:80]}")
@@ -228,7 +240,7 @@ def test_a_wrong_value_is_refused_with_field_value_and_what_is_allowed(field, va
     assert f"; allowed: {JobRequest.model_fields[field].description}" in message
 
 
-def test_a_long_wrong_value_is_not_repeated_in_full():
+def test_a_long_wrong_value_is_truncated_in_the_error():
     message = refusal(GIVEN | {"size": "a" * 5000})
     assert "(5002 characters)" in message
     assert len(message) < 400
@@ -237,29 +249,33 @@ def test_a_long_wrong_value_is_not_repeated_in_full():
 @pytest.mark.parametrize("field", ["prompt", "cond_video"])
 def test_a_missing_field_is_named(field):
     message = refusal({name: value for name, value in GIVEN.items() if name != field})
-    assert message == f"{field}: it is missing; allowed: {JobRequest.model_fields[field].description}"
+    assert (
+        message == f"{field}: it is missing; allowed: {JobRequest.model_fields[field].description}"
+    )
 
 
-def test_a_voice_without_its_speaker_is_named():
+def test_audio_without_the_first_speaker_is_refused_by_name():
     assert refusal(GIVEN | {"cond_audio": {}}).startswith("cond_audio.person1: it is missing")
 
 
 @pytest.mark.parametrize(("value", "shown"), [("", "''"), (" ", "' '")])
-def test_words_that_nobody_can_speak_are_refused(value, shown):
+def test_blank_text_is_refused(value, shown):
     message = refusal(GIVEN | {"cond_audio": None, "tts_audio": {"text": value}})
     assert message.startswith(f"tts_audio.text: got {shown}; ")
 
 
-def test_a_sound_of_an_unknown_scheme_is_refused_by_its_full_name():
+def test_audio_with_an_unknown_scheme_is_refused_by_the_full_field_name():
     message = refusal(GIVEN | {"cond_audio": {"person1": "gopher://example.org/voice"}})
     assert message.startswith("cond_audio.person1: got 'gopher://example.org/voice'; ")
 
 
-@pytest.mark.parametrize("voices", [{}, {"cond_audio": VOICE, "tts_audio": {"text": "hello"}}], ids=["none", "both"])
-def test_exactly_one_of_sound_and_words_must_be_given(voices):
+@pytest.mark.parametrize(
+    "voices", [{}, {"cond_audio": VOICE, "tts_audio": {"text": "hello"}}], ids=["none", "both"]
+)
+def test_exactly_one_of_audio_and_text_must_be_given(voices):
     message = refusal({"prompt": "x", "cond_video": FACE, **voices})
     assert message.startswith("cond_audio: got ")
-    assert "exactly one of cond_audio (a sound) and tts_audio (words to speak)" in message
+    assert "exactly one of cond_audio (audio) and tts_audio (text to speak)" in message
 
 
 TWO: dict[str, Any] = {"cond_audio": {**VOICE, "person2": "b.wav"}, "audio_type": "para"}
@@ -284,50 +300,67 @@ def talk(text: str, voice: str | None = "en-us") -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_a_second_sound_or_voice_makes_two_speakers(fields, speakers):
+def test_a_second_audio_file_or_voice_means_two_speakers(fields, speakers):
     assert JobRequest.parse(GIVEN | fields).speakers == speakers
 
 
-def test_one_box_alone_is_the_first_speakers():
+def test_a_single_box_belongs_to_the_first_speaker():
     request = JobRequest.parse(GIVEN | {"bbox": LEFT})
     assert request.bbox is not None
     assert (request.bbox.person1, request.bbox.person2) == ((0, 0, 10, 20), None)
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message_start"),
     [
-        (TWO | {"audio_type": None}, "audio_type: got None; two sounds need it"),
+        (TWO | {"audio_type": None}, "audio_type: got None; two audio files need it"),
         ({"audio_type": "para"}, "audio_type: got 'para'; there is only one speaker"),
-        (talk("hello", None) | {"audio_type": "add"}, "audio_type: got 'add'; there is only one speaker"),
-        (talk("(s1) a (s2) b") | {"audio_type": "para"}, "audio_type: got 'para'; spoken turns come one after the"),
+        (
+            talk("hello", None) | {"audio_type": "add"},
+            "audio_type: got 'add'; there is only one speaker",
+        ),
+        (
+            talk("(s1) a (s2) b") | {"audio_type": "para"},
+            "audio_type: got 'para'; turns are spoken one after the",
+        ),
         (TWO | {"bbox": LEFT}, "bbox.person2: got None; two speakers need a box each"),
-        ({"bbox": {"person1": LEFT, "person2": RIGHT}}, "bbox.person2: got [10.5, 0, 20, 20]; there is only one"),
-        ({"bbox": [10, 0, 10, 20]}, "bbox.person1: got [10, 0, 10, 20]; it must hold 0 <= x_min < x_max"),
-        ({"bbox": [0, 20, 10, 10]}, "bbox.person1: got [0, 20, 10, 10]; it must hold"),
-        ({"bbox": [-1, 0, 10, 10]}, "bbox.person1: got [-1, 0, 10, 10]; it must hold"),
+        (
+            {"bbox": {"person1": LEFT, "person2": RIGHT}},
+            "bbox.person2: got [10.5, 0, 20, 20]; there is only one",
+        ),
+        (
+            {"bbox": [10, 0, 10, 20]},
+            "bbox.person1: got [10, 0, 10, 20]; it must satisfy 0 <= x_min < x_max",
+        ),
+        ({"bbox": [0, 20, 10, 10]}, "bbox.person1: got [0, 20, 10, 10]; it must satisfy"),
+        ({"bbox": [-1, 0, 10, 10]}, "bbox.person1: got [-1, 0, 10, 10]; it must satisfy"),
         ({"bbox": [0, 0, 10]}, "bbox.person1.3: it is missing"),
         ({"bbox": [0, 0, 10, "20"]}, "bbox.person1.3: got '20'; should be a valid number"),
         ({"bbox": {"person2": LEFT}}, "bbox.person1: it is missing"),
         ({"bbox": "left"}, "bbox: got 'left'; should be an object"),
-        (talk("hello"), "tts_audio.text: got 'hello'; 'hello' stands before the first mark"),
+        (talk("hello"), "tts_audio.text: got 'hello'; 'hello' precedes the first mark"),
         (talk("(s1) a (s3) b"), "tts_audio.text: got '(s1) a (s3) b'; the mark (s3) is unknown"),
-        (talk("(s1) hello", None), "tts_audio.text: got '(s1) hello'; it marks turns of two speakers"),
+        (
+            talk("(s1) hello", None),
+            "tts_audio.text: got '(s1) hello'; it has turns of two speakers",
+        ),
     ],
     ids=str,
 )
-def test_speakers_that_do_not_agree_are_refused(fields, says):
-    assert refusal(GIVEN | fields).startswith(says)
+def test_inconsistent_speakers_are_refused(fields, message_start):
+    assert refusal(GIVEN | fields).startswith(message_start)
 
 
 @pytest.mark.parametrize("motion", [5, 9])
 def test_the_overlap_must_be_smaller_than_the_chunk(motion):
     message = refusal(GIVEN | {"frame_num": 5, "motion_frame": motion})
-    assert message.startswith(f"motion_frame: got {motion}; it must be smaller than frame_num, which is 5")
+    assert message.startswith(
+        f"motion_frame: got {motion}; it must be smaller than frame_num, which is 5"
+    )
 
 
 @pytest.mark.parametrize(("fields", "wrong", "right"), MISSPELT, ids=lambda part: str(part)[:30])
-def test_a_misspelt_field_is_answered_with_the_nearest_one(fields, wrong, right):
+def test_a_misspelt_field_gets_a_hint_with_the_closest_one(fields, wrong, right):
     assert refusal(GIVEN | fields) == f"{wrong}: there is no such field; did you mean {right}?"
 
 
@@ -336,56 +369,56 @@ def test_a_misspelt_required_field_explains_why_it_is_missing():
     assert message == "promt: there is no such field; did you mean prompt?"
 
 
-def test_a_field_like_no_other_is_refused_without_a_guess():
+def test_a_field_similar_to_none_is_refused_without_a_hint():
     assert refusal(GIVEN | {"zzzzzz": 1}) == "zzzzzz: there is no such field"
 
 
 @pytest.mark.parametrize("wrong", ["Prompt", "frame-num", "frame num", "", "1"])
-def test_a_field_that_is_no_name_is_refused_like_any_other(wrong):
+def test_a_field_that_is_not_an_identifier_is_refused_by_name(wrong):
     assert refusal(GIVEN | {wrong: 1}).startswith(f"{wrong}: there is no such field")
 
 
-def test_a_speaker_in_capitals_is_named_in_full():
+def test_a_capitalised_speaker_is_refused_by_its_full_name():
     message = refusal(GIVEN | {"cond_audio": {"Person1": "a.wav"}})
     assert message == "cond_audio.Person1: there is no such field; did you mean cond_audio.person1?"
 
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=str)
-def test_an_output_that_agrees_with_itself_is_taken(output):
+def test_a_consistent_output_config_is_accepted(output):
     found = JobRequest.parse(GIVEN | {"output_config": output}).output_config
     assert found.model_dump(exclude_none=True) == output
 
 
-@pytest.mark.parametrize(("output", "says"), OUTPUTS_THAT_DO_NOT_AGREE)
-def test_an_output_that_does_not_agree_with_itself_is_refused(output, says):
-    assert refusal(GIVEN | {"output_config": output}).startswith(says)
+@pytest.mark.parametrize(("output", "message_start"), INCONSISTENT_OUTPUTS)
+def test_an_inconsistent_output_config_is_refused(output, message_start):
+    assert refusal(GIVEN | {"output_config": output}).startswith(message_start)
 
 
-def test_a_request_that_holds_itself_is_refused():
+def test_a_request_that_contains_itself_is_refused():
     fields = dict(GIVEN)
     fields["lora"] = [fields]
     refusal(fields)
 
 
-@pytest.mark.parametrize(("field", "fields"), SERVED_LATER, ids=lambda part: str(part)[:40])
-def test_what_the_farm_cannot_do_yet_is_refused_and_not_ignored(field, fields):
+@pytest.mark.parametrize(("field", "fields"), UNSUPPORTED, ids=lambda part: str(part)[:40])
+def test_an_unsupported_field_is_refused_and_not_ignored(field, fields):
     message = refusal(GIVEN | fields)
     assert message.startswith(f"{field}: got ")
-    assert "this version of the farm cannot do that yet" in message
+    assert "not supported yet" in message
 
 
-def test_every_field_that_is_served_later_has_its_row():
-    assert {field for field, _ in SERVED_LATER} == set(NOT_YET)
+def test_every_unsupported_field_is_tested():
+    assert {field for field, _ in UNSUPPORTED} == set(NOT_YET)
 
 
 @pytest.mark.parametrize(
     "value", [object(), {1, 2}, b"bytes", Path("face.png")], ids=["object", "set", "bytes", "path"]
 )
-def test_what_json_does_not_know_is_refused(value):
-    assert "allowed are values that JSON knows" in refusal(GIVEN | {"prompt": value})
+def test_a_value_that_json_cannot_represent_is_refused(value):
+    assert "allowed: values that JSON can represent" in refusal(GIVEN | {"prompt": value})
 
 
-def test_a_request_is_the_same_after_a_journey_as_json():
+def test_a_request_survives_a_round_trip_through_json():
     request = JobRequest.parse(GIVEN | {"sample_shift": 3, "base_seed": 2**63 - 1})
     assert JobRequest.model_validate_json(request.model_dump_json()) == request
 
@@ -396,7 +429,7 @@ def test_a_request_cannot_be_changed():
 
 
 @pytest.mark.parametrize(
-    ("field", "word", "value"),
+    ("field", "text", "value"),
     [
         ("prompt", "5", "5"),
         ("prompt", "null", "null"),
@@ -415,18 +448,18 @@ def test_a_request_cannot_be_changed():
         ("lora", "[" * 100_000, "[" * 100_000),
         ("base_seed", "1" * 5000, "1" * 5000),
     ],
-    ids=lambda word: str(word)[:20],
+    ids=lambda text: str(text)[:20],
 )
-def test_a_word_of_a_command_line_means(field, word, value):
-    assert JobRequest.fields_from_text({field: word}) == {field: value}
+def test_text_from_a_command_line_is_read_as_json_unless_the_field_is_text(field, text, value):
+    assert JobRequest.fields_from_text({field: text}) == {field: value}
 
 
-def test_a_word_that_is_no_number_is_refused_by_its_field():
+def test_text_that_is_not_a_number_is_refused_by_its_field():
     message = refusal(GIVEN | JobRequest.fields_from_text({"sample_steps": "many"}))
     assert message.startswith("sample_steps: got 'many'; ")
 
 
-def test_the_examples_are_these():
+def test_the_example_requests_are_complete():
     assert {path.stem for path in EXAMPLES.glob("*.json")} == {*NAMED, "batch"}
 
 
@@ -435,8 +468,10 @@ def test_an_example_is_a_valid_request(name):
     assert JobRequest.parse(json.loads((EXAMPLES / f"{name}.json").read_text())).prompt
 
 
-def test_sources_are_replaced_wherever_they_are():
-    request = JobRequest.parse({**GIVEN, "cond_audio": {"person1": "a.wav", "person2": "b.wav"}, "audio_type": "add"})
+def test_all_sources_are_replaced():
+    request = JobRequest.parse(
+        {**GIVEN, "cond_audio": {"person1": "a.wav", "person2": "b.wav"}, "audio_type": "add"}
+    )
     changed = request.with_sources(lambda source, field: f"{field}={source}")
     assert changed.cond_video == f"cond_video={GIVEN['cond_video']}"
     assert changed.cond_audio.person1 == "cond_audio.person1=a.wav"
@@ -444,51 +479,70 @@ def test_sources_are_replaced_wherever_they_are():
     assert request.cond_audio.person1 == "a.wav"
 
 
-def test_words_to_speak_are_no_source():
-    spoken = JobRequest.parse({"prompt": "x", "cond_video": "a.png", "tts_audio": {"text": "hello"}})
-    assert spoken.with_sources(lambda source, field: "b.png") == spoken.model_copy(update={"cond_video": "b.png"})
+def test_text_to_speak_is_not_a_source():
+    spoken = JobRequest.parse(
+        {"prompt": "x", "cond_video": "a.png", "tts_audio": {"text": "hello"}}
+    )
+    assert spoken.with_sources(lambda source, field: "b.png") == spoken.model_copy(
+        update={"cond_video": "b.png"}
+    )
 
 
-def test_an_event_cannot_carry_a_field_that_nobody_knows():
+def test_an_event_refuses_unknown_fields():
     with pytest.raises(ValidationError, match="extra"):
         Event.model_validate({"stage": "x", "pct": 1, "job_id": "a", "text": "b"})
 
 
-def test_percentages_of_the_stages_never_fall():
+def test_percentages_of_the_stages_never_decrease():
     percentages = list(STAGES.values())
     assert percentages == sorted(percentages)
     assert (percentages[0], percentages[-1]) == (0, 100)
 
 
 @pytest.mark.parametrize(
-    ("state", "ended"), [("queued", False), ("running", False), ("success", True), ("error", True), ("cancelled", True)]
+    ("state", "ended"),
+    [
+        ("queued", False),
+        ("running", False),
+        ("success", True),
+        ("error", True),
+        ("cancelled", True),
+    ],
 )
-def test_a_job_has_ended_when_nothing_can_follow(state, ended):
-    status = JobStatus(job_id="a", state=state, stage="x", pct=0, details={}, created_at=0, updated_at=0)
+def test_a_job_has_ended_in_a_final_state(state, ended):
+    status = JobStatus(
+        job_id="a", state=state, stage="x", pct=0, details={}, created_at=0, updated_at=0
+    )
     assert status.ended is ended
 
 
 @pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
-def test_a_described_error_comes_back_as_what_it_was(kind):
-    said = kind("the reason").describe(at_stage="embed")
-    back = error_from_code(said["code"], said["message"], retryable=said["retryable"])
+def test_an_error_survives_a_round_trip_through_its_description(kind):
+    description = kind("the reason").describe(at_stage="embed")
+    back = error_from_code(
+        description["code"], description["message"], retryable=description["retryable"]
+    )
     assert (type(back), back.message, back.retryable) == (kind, "the reason", kind.retries > 0)
 
 
-def test_every_error_has_a_code_of_its_own():
+def test_every_error_has_its_own_code():
     codes = [kind.code for kind in (FarmError, *FarmError.__subclasses__())]
     assert len(set(codes)) == len(codes)
 
 
-def test_a_described_error_tells_its_cause():
+def test_a_description_names_the_cause():
     try:
         try:
             raise OSError("disk full")
         except OSError as cause:
             raise InvalidInput("no room") from cause
     except InvalidInput as error:
-        said = error.describe(at_stage="mux")
-    assert (said["cause_class"], said["cause_message"], said["at_stage"]) == ("OSError", "disk full", "mux")
+        description = error.describe(at_stage="mux")
+    assert (description["cause_class"], description["cause_message"], description["at_stage"]) == (
+        "OSError",
+        "disk full",
+        "mux",
+    )
 
 
 def test_an_unknown_code_becomes_a_plain_error():
