@@ -23,8 +23,8 @@ import redis
 from celery import Celery, chain
 
 from farm import Farm
-from farm.local.supervisor import House, open_house
-from farm.queue.app import DESKS, PRIORITIES
+from farm.local.supervisor import Supervisor, open_supervisor
+from farm.queue.app import TASK_ROUTES, PRIORITIES
 from farm.settings import Settings
 
 REQUEST = {
@@ -103,26 +103,26 @@ def bare(app: Celery) -> Send:
     def send() -> str:
         job_id = f"empty-{next(numbers)}"
         options = {"priority": PRIORITIES["normal"]}
-        tickets = [
-            app.signature(EMPTY + kind, args=(job_id,), immutable=True, options={**options, "queue": DESKS[kind].queue})
+        signatures = [
+            app.signature(EMPTY + kind, args=(job_id,), immutable=True, options={**options, "queue": TASK_ROUTES[kind].queue})
             for kind in STEP_KINDS
         ]
-        chain(*tickets).apply_async()
+        chain(*signatures).apply_async()
         return job_id
 
     return send
 
 
-def burst(send: Send, jobs: int, house: House, notebook: Notebook, cost: Cost) -> None:
+def burst(send: Send, jobs: int, supervisor: Supervisor, notebook: Notebook, cost: Cost) -> None:
     """All jobs at once."""
-    before, began = spent(house), time.time()
+    before, began = spent(supervisor), time.time()
     sent = {}
     for _ in range(jobs):
         now = time.time()
         sent[send()] = now
     ended = max(notebook.when("mux", job_id) for job_id in sent)
     cost.jobs_per_s.append(jobs / (ended - began))
-    cost.spent.append({name: (value - before[name]) / jobs for name, value in spent(house).items()})
+    cost.spent.append({name: (value - before[name]) / jobs for name, value in spent(supervisor).items()})
     cost.burst_ms += [1000 * (notebook.when("generate", job_id) - now) for job_id, now in sent.items()]
 
 
@@ -135,11 +135,11 @@ def one_by_one(send: Send, jobs: int, notebook: Notebook, cost: Cost) -> None:
         cost.alone_ms.append(1000 * (notebook.when("generate", job_id) - now))
 
 
-def spent(house: House) -> dict[str, float]:
+def spent(supervisor: Supervisor) -> dict[str, float]:
     """What was used up so far: requests that reached the broker, and milliseconds of processors by whom."""
-    with redis.Redis.from_url(house.settings.broker_address) as client:
+    with redis.Redis.from_url(supervisor.settings.broker_address) as client:
         broker = client.info("everything")
-    workers = {f"{queue} worker, CPU ms": _cpu_ms(child.pid) for queue, child in house.children.items()}
+    workers = {f"{queue} worker, CPU ms": _cpu_ms(child.pid) for queue, child in supervisor.children.items()}
     processors = {
         "broker, CPU ms": 1000 * (broker["used_cpu_user"] + broker["used_cpu_sys"]),
         "submission, CPU ms": 1000 * time.process_time(),
@@ -159,17 +159,17 @@ def quantile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
-def measured(house: House, *, jobs: int, rounds: int) -> dict[str, Cost]:
+def measured(supervisor: Supervisor, *, jobs: int, rounds: int) -> dict[str, Cost]:
     """What a job costs by its kind, `the farm` or `bare chain`."""
-    farm = Farm(settings=house.settings)
-    kinds: dict[str, Send] = {"the farm": lambda: farm.submit(REQUEST).id, "bare chain": bare(house.app)}
+    farm = Farm(settings=supervisor.settings)
+    kinds: dict[str, Send] = {"the farm": lambda: farm.submit(REQUEST).id, "bare chain": bare(supervisor.app)}
     costs = {name: Cost() for name in kinds}
-    notebook = Notebook(notes(house.settings))
+    notebook = Notebook(notes(supervisor.settings))
     for send in kinds.values():
-        burst(send, WARM_UP, house, notebook, Cost())
+        burst(send, WARM_UP, supervisor, notebook, Cost())
     for _ in range(rounds):
         for name, send in kinds.items():
-            burst(send, jobs, house, notebook, costs[name])
+            burst(send, jobs, supervisor, notebook, costs[name])
             one_by_one(send, jobs, notebook, costs[name])
     return costs
 
@@ -196,9 +196,9 @@ def main() -> None:
     given = words.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="farm-benchmarks-") as home,
-        open_house(Settings(home=Path(home)), application="benchmarks.hollow") as house,
+        open_supervisor(Settings(home=Path(home)), application="benchmarks.hollow") as supervisor,
     ):
-        print(table(measured(house, jobs=given.jobs, rounds=given.rounds)))
+        print(table(measured(supervisor, jobs=given.jobs, rounds=given.rounds)))
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ import redis
 
 from farm import Farm
 from farm.client import Job
-from farm.engine.route import Step
-from farm.local.supervisor import House, open_house
+from farm.route import Step
+from farm.local.supervisor import Supervisor, open_supervisor
 from farm.media.audio import decode, write_wav_blocks
 from farm.plan import FPS
 from farm.settings import Settings
@@ -66,24 +66,24 @@ class Peaks:
         return "\n".join(lines)
 
 
-def watched(house: House, job: Job) -> Peaks:
+def watched(supervisor: Supervisor, job: Job) -> Peaks:
     """The peaks while a job runs, once it has ended, or so far if Ctrl-C says that this is enough."""
     peaks, first = Peaks(), Step("generate", 0).id
     seen = peaks.before
     with suppress(KeyboardInterrupt):
         while not job.status().ended:
-            _look(house, seen)
-            if seen is peaks.before and job.context.registry.output(job.id, first):
+            _look(supervisor, seen)
+            if seen is peaks.before and job.context.registry.steps.committed(job.id, first):
                 seen = peaks.after
-                _forget(house)
+                _forget(supervisor)
             time.sleep(LOOK_EVERY_S)
     return peaks
 
 
-def processes(house: House) -> Iterator[tuple[str, psutil.Process]]:
+def processes(supervisor: Supervisor) -> Iterator[tuple[str, psutil.Process]]:
     """Every process of a farm with its name: this one, which is the beat's, the broker, workers, what those start."""
     ours = psutil.Process()
-    workers = {child.pid: f"{queue} worker" for queue, child in house.children.items()}
+    workers = {child.pid: f"{queue} worker" for queue, child in supervisor.children.items()}
     yield "farm up, with beat", ours
     for child in ours.children():
         name = workers.get(child.pid) or "broker"
@@ -93,24 +93,24 @@ def processes(house: House) -> Iterator[tuple[str, psutil.Process]]:
                 yield f"{name}: {inner.name()[:12]}", inner
 
 
-def _look(house: House, peaks: dict[str, float]) -> None:
-    for name, process in processes(house):
+def _look(supervisor: Supervisor, peaks: dict[str, float]) -> None:
+    for name, process in processes(supervisor):
         with suppress(OSError, StopIteration):  # it ended meanwhile
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             kilobytes = next(line for line in lines if line.startswith("VmHWM")).split()[1]
             peaks[name] = max(peaks.get(name, 0), int(kilobytes) / 1000)
 
 
-def _forget(house: House) -> None:
+def _forget(supervisor: Supervisor) -> None:
     """Lets every process's peak begin anew."""
-    for _, process in processes(house):
+    for _, process in processes(supervisor):
         with suppress(OSError):
             Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
-def kept(house: House) -> dict[str, float]:
+def kept(supervisor: Supervisor) -> dict[str, float]:
     """Megabytes that the broker keeps, in all and of each kind of the registry's records."""
-    with redis.Redis.from_url(house.settings.broker_address, decode_responses=True) as client:
+    with redis.Redis.from_url(supervisor.settings.broker_address, decode_responses=True) as client:
         sizes = {"in all": client.info("memory")["used_memory"] / 1e6}
         for key in client.scan_iter("farm:*"):
             kind = key.split(":")[1]
@@ -128,8 +128,8 @@ def voice(folder: Path, *, minutes: float) -> Path:
 def chunk_seconds(job: Job) -> list[float]:
     """How long each chunk took its worker."""
     registry = job.context.registry
-    chunks = registry.output(job.id, "embed")["chunks"]
-    made = (registry.output(job.id, Step("generate", chunk).id) for chunk in range(chunks))
+    chunks = registry.steps.committed(job.id, "embed")["chunks"]
+    made = (registry.steps.committed(job.id, Step("generate", chunk).id) for chunk in range(chunks))
     return [sum(output["timings"].values()) / 1000 for output in made if output]
 
 
@@ -142,17 +142,17 @@ def main() -> None:
         sound = voice(Path(home), minutes=given.minutes)
         os.environ["FARM_MAX_SOUND_BYTES"] = str(sound.stat().st_size)  # workers have it from here; an hour is 150 MB
         application = "tasks" if given.large else "benchmarks.thumbnail"
-        with open_house(Settings(home=Path(home), cpu_concurrency=1), application=application) as house:
-            report(house, sound, frames=round(60 * given.minutes * FPS))
+        with open_supervisor(Settings(home=Path(home), cpu_concurrency=1), application=application) as supervisor:
+            report(supervisor, sound, frames=round(60 * given.minutes * FPS))
 
 
-def report(house: House, sound: Path, *, frames: int) -> None:
+def report(supervisor: Supervisor, sound: Path, *, frames: int) -> None:
     """Makes the video and prints what it took."""
-    job = Farm(settings=house.settings).submit(REQUEST, cond_audio={"person1": str(sound)}, max_frame_num=frames)
-    print(watched(house, job).table(), flush=True)
+    job = Farm(settings=supervisor.settings).submit(REQUEST, cond_audio={"person1": str(sound)}, max_frame_num=frames)
+    print(watched(supervisor, job).table(), flush=True)
     took = chunk_seconds(job)
     print(f"{len(took)} chunks; seconds: first {median(took[1:FEW]):.2f}, last {median(took[-FEW:]):.2f}")
-    print("MB in the broker:", ", ".join(f"{name} {size:.2f}" for name, size in kept(house).items()))
+    print("MB in the broker:", ", ".join(f"{name} {size:.2f}" for name, size in kept(supervisor).items()))
     print("the job:", job.status().state)
 
 

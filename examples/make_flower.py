@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 
 from farm import Farm
 from farm.batch.rows import rows
-from farm.local.supervisor import open_house
+from farm.local.supervisor import open_supervisor
 from farm.net.address import Address
 from farm.settings import Settings
 
@@ -40,8 +40,8 @@ def photograph(url: str, target: Path) -> None:
 
 
 def main(target: Path) -> None:
-    with tempfile.TemporaryDirectory() as home, open_house(Settings(home=Path(home)), flower=WHERE) as house:
-        farm = Farm(settings=house.settings)
+    with tempfile.TemporaryDirectory() as home, open_supervisor(Settings(home=Path(home)), flower=WHERE) as supervisor:
+        farm = Farm(settings=supervisor.settings)
         jobs = list(farm.submit_batch(row.request() for row in rows(BATCH)))
         while not jobs[-1].status().stage.startswith("chunk_1_"):
             time.sleep(0.1)

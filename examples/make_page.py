@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from farm import Farm
-from farm.local.supervisor import open_house
+from farm.local.supervisor import open_supervisor
 from farm.net.address import Address
 from farm.settings import Settings
 from farm.ui.serve import open_page
@@ -65,8 +65,8 @@ def choose(page: Page, **files: str) -> None:
 def main(*targets: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as home,
-        open_house(Settings(home=Path(home))) as house,
-        open_page(Farm(settings=house.settings), WHERE),
+        open_supervisor(Settings(home=Path(home))) as supervisor,
+        open_page(Farm(settings=supervisor.settings), WHERE),
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*QUIET, *PLAYS])

@@ -18,7 +18,8 @@ from farm.validation import invalid_input
 PREFIX = "FARM_"
 
 OLDER = {
-    f"S3_{name}": f"s3_{name.lower()}" for name in ("ENDPOINT", "REGION", "ACCESS_KEY", "SECRET_KEY", "PUBLIC_BASE")
+    f"S3_{name}": f"s3_{name.lower()}"
+    for name in ("ENDPOINT", "REGION", "ACCESS_KEY", "SECRET_KEY", "PUBLIC_BASE")
 }
 """Names that farms before this one used; a FARM_ variable goes before them."""
 
@@ -34,75 +35,108 @@ def _secret(value: str) -> str:
 class Settings(BaseModel):
     """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     home: Path = Field(
-        Path("~/.infinitetalk-farm"), description="folder of the embedded broker, store, weights and logs"
+        Path("~/.infinitetalk-farm"),
+        description="folder of the local broker, store, weights and logs",
     )
     broker_url: str | None = Field(
         None,
         repr=False,
-        description="redis:// or rediss:// URL of the broker; unset = the broker that `farm up` started",
+        description="redis:// or rediss:// URL of the broker; unset = the broker started by `farm up`",
     )
     store_url: str | None = Field(
-        None, description="where goods are kept: file:///folder or s3://bucket/prefix; unset = {home}/store"
+        None, description="object store: file:///folder or s3://bucket/prefix; unset = {home}/store"
     )
-    s3_endpoint: str = Field("https://s3.amazonaws.com", description="URL of the S3 service of an s3:// store")
+    s3_endpoint: str = Field(
+        "https://s3.amazonaws.com", description="URL of the S3 service behind an s3:// store"
+    )
     s3_region: str = Field(
-        "us-east-1", pattern="^[A-Za-z0-9_-]{1,63}$", description="region of the bucket; many services have only this"
+        "us-east-1",
+        pattern="^[A-Za-z0-9_-]{1,63}$",
+        description="region of the bucket; many services have only this one",
     )
-    s3_access_key: str | None = Field(None, repr=False, description="who the farm is to the S3 service")
-    s3_secret_key: str | None = Field(None, repr=False, description="what proves it; never sent, never shown")
+    s3_access_key: str | None = Field(
+        None, repr=False, description="access key id for the S3 service"
+    )
+    s3_secret_key: str | None = Field(
+        None, repr=False, description="secret access key for the S3 service; never logged"
+    )
     s3_path_style: bool | None = Field(
         None,
-        description="true: URLs name the bucket in the path, false: in the host; unset = host at Amazon, else path",
+        description="true: bucket in the URL's path, false: in the host name; unset = host name at Amazon, else path",
     )
     s3_public_base: str | None = Field(
-        None, description="URL by which callers reach the S3 service, put into results; unset = FARM_S3_ENDPOINT"
+        None,
+        description="URL under which callers reach the S3 service, used in results; unset = FARM_S3_ENDPOINT",
     )
     s3_link_s: int = Field(
-        604_800, ge=1, le=604_800, description="seconds that a result's URL is good for; 1 to 604800, a week"
+        604_800,
+        ge=1,
+        le=604_800,
+        description="lifetime of a result's signed URL in seconds; 1 to 604800, one week",
     )
     s3_ca: Path | None = Field(
-        None, description="PEM file of who vouches for the S3 service's TLS; unset = the usual authorities"
+        None,
+        description="PEM file with the CA certificates of the S3 service; unset = the public CAs",
     )
     store_retry_s: float = Field(
-        30, ge=0, description="seconds that a store which is silent or takes nothing is asked again before a step fails"
+        30,
+        ge=0,
+        description="seconds for which a failing or unresponsive store is retried before the step fails",
     )
     weights: Path | None = Field(
-        None, description="folder that holds one folder of weights per preset; unset = {home}/weights"
+        None, description="folder with one subfolder of weights per preset; unset = {home}/weights"
     )
-    preset: str = Field("miniature", description="the model that gpu workers load")
-    device: str = Field("auto", description="torch device of gpu workers; auto = cuda if there is one, else cpu")
+    preset: str = Field("miniature", description="model that gpu workers load")
+    device: str = Field(
+        "auto", description="torch device of gpu workers; auto = cuda if available, else cpu"
+    )
     attention: str = Field(
-        "auto", description="attention kernel by diffusers' name; auto = the fastest exact one that the device runs"
+        "auto",
+        description="attention kernel by its name in diffusers; auto = the fastest exact kernel on the device",
     )
     loras: tuple[tuple[str, Path], ...] = Field(
-        (), description="adapters that jobs may name: NAME=FILE, with commas between"
+        (), description="LoRA adapters that jobs may use: NAME=FILE, comma-separated"
     )
     quant: Literal["int8", "fp8"] | None = Field(
         None,
-        description="how the model's weights are rounded for jobs that do not say: int8 or fp8; unset = not at all",
+        description="weight quantization for jobs that do not choose one: int8 or fp8; unset = none",
     )
     quant_activations: bool = Field(
-        False, description="true: activations are rounded too where weights are; faster, a little less exact"
+        False, description="true: quantize activations along with weights; a little less exact"
     )
     offload: Literal["off", "allowed", "on"] = Field(
-        "off", description="streaming the model from host memory: off, allowed = if a job asks, on = for every job"
+        "off",
+        description="streaming of the model from host memory: off, allowed = if a job asks, on = for every job",
     )
-    skip_last_step: bool = Field(False, description="true: the nearly empty last denoise step of every job is left out")
-    cpu_concurrency: int = Field(2, ge=1, description="processes of one cpu worker")
+    skip_last_step: bool = Field(
+        False,
+        description="true: skip the last denoise step of every job, which changes very little",
+    )
+    cpu_concurrency: int = Field(2, ge=1, description="processes per cpu worker")
     lease_s: float = Field(
-        15, gt=0, description="seconds after which a step whose worker fell silent may be taken over"
+        15,
+        gt=0,
+        description="seconds without renewal after which a step's lease expires and another worker may take the step",
     )
-    reap_every_s: float = Field(5, gt=0, description="seconds between two looks for steps that nobody works on")
-    ring_s: float = Field(
-        3600, gt=0, description="seconds that a sent message may wait in its queue before it is sent again"
+    reap_every_s: float = Field(5, gt=0, description="seconds between two runs of the reaper")
+    redispatch_after_s: float = Field(
+        3600,
+        gt=0,
+        description="seconds that a dispatched message may wait in its queue before the step is dispatched again",
     )
-    max_attempts: int = Field(3, ge=1, description="attempts at one step before its job is given up")
-    step_timeout_s: float = Field(3600, gt=0, description="seconds that one step (one chunk, for generate) may take")
+    max_attempts: int = Field(3, ge=1, description="attempts at one step before its job fails")
+    step_timeout_s: float = Field(
+        3600, gt=0, description="time limit of one step (for generate, one chunk) in seconds"
+    )
     keep_intermediates_s: float = Field(
-        86400, ge=0, description="seconds after a job's end from which `farm gc` removes all but its video"
+        86400,
+        ge=0,
+        description="seconds after a job's end from which `farm gc` removes everything but its video",
     )
     keep_jobs_s: float | None = Field(
         None,
@@ -110,49 +144,67 @@ class Settings(BaseModel):
         description="seconds after a job's end from which `farm gc` removes its video and record; unset = never",
     )
     grace_s: float = Field(
-        20, gt=0, description="seconds after SIGTERM in which a worker stops by itself; then what it does is broken off"
+        20,
+        gt=0,
+        description="seconds after SIGTERM for running steps to stop cleanly; after that they are interrupted",
     )
     metrics_address: str | None = Field(
         None,
         pattern=r"^((([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
-        description="PORT or HOST:PORT of a process's numbers for Prometheus, 127.0.0.1 without a host; unset = none",
+        description="PORT or HOST:PORT of a process's Prometheus endpoint, 127.0.0.1 without a host; unset = none",
     )
     flower_auth: str | None = Field(
-        None, repr=False, description="USER:PASSWORD that Flower asks for; it listens beyond loopback only with one"
+        None,
+        repr=False,
+        description="USER:PASSWORD of Flower; required for listening beyond loopback",
     )
-    max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video, in bytes")
-    max_sound_bytes: int = Field(50_000_000, ge=1, description="largest sound, in bytes")
-    fetch_timeout_s: float = Field(300, gt=0, description="seconds that one download may take in all")
+    max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video in bytes")
+    max_audio_bytes: int = Field(50_000_000, ge=1, description="largest audio file in bytes")
+    fetch_timeout_s: float = Field(300, gt=0, description="time limit of one download in seconds")
     fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
-        (), description="private networks that URLs may point into, with commas between, for example 10.1.0.0/16"
+        (),
+        description="private networks that URLs may point into, comma-separated, for example 10.1.0.0/16",
     )
     webhook_secret: tuple[Annotated[str, AfterValidator(_secret)], ...] = Field(
         (),
         repr=False,
-        description="what webhooks are signed with: whsec_..., old,new while one is replaced; unset = no webhooks",
+        description="signing secret of webhooks, whsec_...; old,new during rotation; unset = webhooks are disabled",
     )
-    webhook_timeout_s: float = Field(10, gt=0, description="seconds that one call of a webhook may take in all")
-    webhook_pauses_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+    webhook_timeout_s: float = Field(
+        10, gt=0, description="time limit of one webhook call in seconds"
+    )
+    webhook_retry_delays_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (5, 30, 120, 600, 3600, 10_800, 28_800, 43_200),
-        description="seconds between two calls of a webhook that fails, with commas between; then it is given up",
+        description="seconds before each retry of a failed webhook call, comma-separated; then the farm gives up",
     )
     webhook_ca: Path | None = Field(
-        None, description="PEM file of who vouches for the TLS of webhooks; unset = the usual authorities"
+        None,
+        description="PEM file with the CA certificates of webhook receivers; unset = the public CAs",
     )
-    output_buckets: tuple[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...] = Field(
-        (), description="buckets of the S3 service that jobs may have their results copied to, with commas between"
+    output_buckets: tuple[
+        Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...
+    ] = Field(
+        (),
+        description="buckets of the S3 service to which jobs may have results copied, comma-separated",
     )
     output_folder: Path | None = Field(
-        None, description="folder, on every cpu worker, that jobs may have their results copied to; unset = none"
+        None,
+        description="folder on every cpu worker to which jobs may have results copied; unset = none",
     )
     output_inline_bytes: int = Field(
-        1_000_000, ge=0, description="largest video that a result may carry in itself, in bytes; 0 = none"
+        1_000_000,
+        ge=0,
+        description="largest video in bytes that a result may contain as base64; 0 = none",
     )
     ui_auth: str | None = Field(
-        None, repr=False, description="USER:PASSWORD that `farm ui` asks for; it listens beyond loopback only with one"
+        None,
+        repr=False,
+        description="USER:PASSWORD of `farm ui`; required for listening beyond loopback",
     )
 
-    @field_validator("fetch_allow", "webhook_secret", "webhook_pauses_s", "output_buckets", mode="before")
+    @field_validator(
+        "fetch_allow", "webhook_secret", "webhook_retry_delays_s", "output_buckets", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return value.replace(",", " ").split() if isinstance(value, str) else value
@@ -173,7 +225,9 @@ class Settings(BaseModel):
         try:
             _ = urlsplit(value or "").port
         except ValueError:  # its words hold what stands where a port should be: of a password with a / in it, a part
-            raise ValueError("it is no URL; a password has %2F for /, %3F for ? and %23 for #") from None
+            raise ValueError(
+                "it is no URL; a password has %2F for /, %3F for ? and %23 for #"
+            ) from None
         return value
 
     @field_validator("metrics_address")
@@ -184,7 +238,7 @@ class Settings(BaseModel):
         return value
 
     @property
-    def metrics_at(self) -> Address | None:
+    def metrics_listen_address(self) -> Address | None:
         """Where numbers are told; None if nowhere."""
         if self.metrics_address is None:
             return None
@@ -216,12 +270,18 @@ class Settings(BaseModel):
             return self.broker_url
         if self.broker_note.is_file():
             return self.broker_note.read_text().strip()
-        raise FarmUnreachable(f"no farm is up in {self.folder}; start one with `farm up`, or set FARM_BROKER_URL")
+        raise FarmUnreachable(
+            f"no farm is up in {self.folder}; start one with `farm up`, or set FARM_BROKER_URL"
+        )
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong or unknown."""
-        given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+        given = {
+            name.removeprefix(PREFIX).lower(): value
+            for name, value in environ.items()
+            if name.startswith(PREFIX)
+        }
         try:
             return cls.model_validate({**_older(environ), **given})
         except ValidationError as error:

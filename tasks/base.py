@@ -1,33 +1,36 @@
-"""One message, from its arrival to what is sent after it."""
+"""How a message runs its step, and what remains of its chain."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any, NoReturn
 
-from celery import Task
+from celery import Signature, Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from celery.signals import task_postrun, task_prerun
 from celery.worker.request import Request
 
-from farm.engine.attempt import perform
+from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context, open_context
-from farm.engine.route import NOTIFY, Step
-from farm.engine.step_context import Drained
+from farm.engine.step_context import WorkerDraining
 from farm.logs import JOB, job_context, log
-from farm.queue.dispatch import tickets
+from farm.queue.dispatch import remaining_chain, signatures
+from farm.route import Step
+from farm.steps import step_function
 from tasks.celery import app, settings
-from tasks.drain import leaving
+from tasks.drain import draining
+
+hooks = Hooks(step_function, timeout_error=SoftTimeLimitExceeded, draining=draining)
 
 
 @cache
 def context() -> Context:
-    """This process's way to the registry and the store, opened once."""
+    """The context of this process, opened once."""
     return open_context(settings)
 
 
-class InHand(Request):
-    """A message as its worker sees it, whose lines are about its job: that its child died, or was late."""
+class StepRequest(Request):
+    """A delivered message in its worker, which logs a killed or late child under the job's id."""
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         with job_context(self.args[0]):
@@ -38,49 +41,53 @@ class InHand(Request):
             return super().on_failure(*args, **kwargs)
 
 
-class Ticket(Task):
-    """A message of the chain; when one has succeeded, Celery sends the next."""
+class StepTask(Task):
+    """A message of the chain; when it has succeeded, Celery sends the next."""
 
-    Request = "tasks.base:InHand"
+    Request = "tasks.base:StepRequest"
 
 
 @task_prerun.connect
-def _begin(task: Task, args: tuple[Any, ...], **_: Any) -> None:
-    """What Celery says of a task, of its failure for instance, comes after the step is done."""
-    JOB.set(args[0] if isinstance(task, Ticket) else None)
+def _set_job(task: Task, args: tuple[Any, ...], **_: Any) -> None:
+    """Celery logs a task, its failure for instance, after the step has ended."""
+    JOB.set(args[0] if isinstance(task, StepTask) else None)
 
 
 @task_postrun.connect
-def _end(**_: Any) -> None:
+def _reset_job(**_: Any) -> None:
     JOB.set(None)
 
 
-def revoke(task: Task) -> NoReturn:
-    """Ends a message of a cancelled job as Celery's monitors call it: REVOKED, and nothing after it is sent.
+def run_step_task(task: Task, job_id: str, step: Step) -> str:
+    """Runs a step and edits the rest of the message's chain."""
+    try:
+        after = Attempt(context(), job_id, step, hooks).run()
+    except WorkerDraining as draining_worker:
+        raise Reject(str(draining_worker), requeue=True) from None
+    log("step_task_done", task_id=task.request.id, sends=after.id if after else None)
 
-    Celery's own revoking lives in the memory of workers that are up; the registry reaches those that come later too.
+    def signature_of(step: Step) -> Signature:
+        (signature,) = signatures(app, context(), job_id, [step])
+        return signature
+
+    # The last message of a chain has none.
+    task.request.chain = remaining_chain(task.request.chain or [], step, after, signature_of)
+    if after is not None:
+        return f"{step.id}: on to {after.id}"
+    if not step.spec.runs_after_end and is_cancelled(job_id):
+        revoke(task)
+    return f"{step.id}: nothing to send"
+
+
+def is_cancelled(job_id: str) -> bool:
+    return context().registry.jobs.status(job_id).state == "cancelled"
+
+
+def revoke(task: Task) -> NoReturn:
+    """Ends a message of a cancelled job as REVOKED, as Celery's monitors call it.
+
+    Celery's own revoking lives in the memory of running workers; the registry also reaches those
+    that start later.
     """
     task.send_event("task-revoked", terminated=False, signum=None, expired=False)
     raise Ignore("its job was cancelled")
-
-
-def deliver(task: Task, job_id: str, step: Step) -> str:
-    """Performs a step and edits the rest of the message's chain: the next chunk goes in front of it, the call
-    of a webhook behind it, a copy ends it.
-    """
-    try:
-        after = perform(context(), job_id, step, time_is_up=SoftTimeLimitExceeded, leaving=leaving)
-    except Drained as stopped:
-        raise Reject(str(stopped), requeue=True) from None
-    log("ticket_done", task_id=task.request.id, sends=after and after.id)
-    rest = task.request.chain = task.request.chain or []  # a message that ends its chain has none
-    if after is None:
-        if step != NOTIFY and context().registry.job(job_id).state == "cancelled":
-            revoke(task)
-        rest.clear()
-        return f"{step.id}: nothing to send"
-    if after.kind in ("generate", NOTIFY.kind):
-        if step.kind == "embed":
-            rest.pop()  # It was made before anybody knew how many chunks there are.
-        rest += tickets(app, context(), job_id, [after])
-    return f"{step.id}: on to {after.id}"

@@ -1,6 +1,7 @@
-"""The farm's steps as Celery tasks. `celery -A tasks` finds its application here.
+"""The Celery application of the workers, and what each of their processes does first.
 
-This is the one module that reads the environment when it is imported, because Celery looks for a finished application.
+`celery -A tasks` finds the application here. This is the one module that reads the environment
+when it is imported, because Celery looks for a finished application.
 """
 
 import os
@@ -9,7 +10,8 @@ from contextlib import suppress
 
 from celery.signals import worker_process_init
 
-from farm.queue.app import DESKS, make_app
+from farm.queue.app import make_app
+from farm.route import STEP_SPECS
 from farm.settings import Settings
 
 settings = Settings.load(os.environ)
@@ -17,25 +19,31 @@ app = make_app(settings)
 
 
 @worker_process_init.connect
-def _let_go(**_: object) -> None:
-    """Has a child that is forked late hold no connection and no port of its worker: Redis would go on handing messages
-    to a worker that has died, for as long as its child lives.
+def _close_inherited_sockets(**_: object) -> None:
+    """Closes the sockets that a late fork inherited.
+
+    Otherwise Redis keeps delivering to a dead worker while its child lives.
     """
-    with open(os.devnull, "rb") as nothing:
+    with open(os.devnull, "rb") as null:
         for name in os.listdir("/dev/fd"):
-            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as held:
-                if held.family in (socket.AF_INET, socket.AF_INET6):
-                    os.dup2(nothing.fileno(), int(name))  # closed, its number could be another file's one day
+            with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as inherited:
+                if inherited.family in (socket.AF_INET, socket.AF_INET6):
+                    # Closed, its number could become that of another file.
+                    os.dup2(null.fileno(), int(name))
 
 
 @worker_process_init.connect
 def _warm_up(**_: object) -> None:
-    """Loads the model into a gpu worker's child before its first ticket; a failure shows in the job that needs it."""
-    if DESKS["generate"].queue in app.amqp.queues.consume_from:
-        from farm.logs import log
-        from farm.steps.generate import warm_pipeline
+    """Loads the model before the first message of a gpu worker.
 
-        try:
-            warm_pipeline(settings)
-        except Exception as error:
-            log("pipeline_not_warm", reason=f"{type(error).__name__}: {error}")
+    A failure is reported by the first job that needs the model.
+    """
+    if STEP_SPECS["generate"].queue not in app.amqp.queues.consume_from:
+        return
+    from farm.logs import log
+    from farm.steps.generate import warm_pipeline
+
+    try:
+        warm_pipeline(settings)
+    except Exception as error:
+        log("warm_up_failed", reason=f"{type(error).__name__}: {error}")

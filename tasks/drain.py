@@ -1,4 +1,7 @@
-"""A worker that is asked to go: its children stop at their next step, and what does not stop in time is broken off."""
+"""Draining: a worker that shuts down lets its children stop at their next safe point.
+
+What does not stop within FARM_GRACE_S is interrupted, then killed.
+"""
 
 from __future__ import annotations
 
@@ -14,45 +17,47 @@ from celery.signals import worker_shutting_down
 from tasks.celery import settings
 
 LAST_S = 3
-"""How long a child may take to let go once it is broken off, and then its worker to say goodbye."""
+"""Seconds for an interrupted child to clean up, and then for its worker to shut down."""
 
-_asked = mmap.mmap(-1, 1)
-"""A byte that the worker shares with the children that it forks: Celery tells only the worker that it shall go."""
+_draining = mmap.mmap(-1, 1)
+"""A byte that the worker shares with its children: Celery tells only the worker to shut down."""
 
 
-def leaving() -> bool:
-    """Whether this worker, or the one whose child this process is, is asked to go."""
-    return _asked[0] == 1
+def draining() -> bool:
+    """Whether this worker, or the one whose child this process is, is draining."""
+    return _draining[0] == 1
 
 
 @worker_shutting_down.connect
-def _leave(how: str, **_: object) -> None:
-    """The first signal lets the children stop by themselves; the next one, or the end of the grace, breaks them off."""
+def _begin(how: str, **_: object) -> None:
+    """The first signal drains; the next one, or the end of the grace period, interrupts."""
     if how == "Warm":
-        _asked[0] = 1
+        _draining[0] = 1
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, _break_off)
+            signal.signal(number, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, settings.grace_s)
 
 
-def _break_off(number: int, frame: Any) -> None:
-    """Does what SIGQUIT does, Celery's cold shutdown, and sees to it that this comes to an end."""
+def _interrupt(number: int, frame: Any) -> None:
+    """Does what SIGQUIT does, Celery's cold shutdown, with an end to it."""
     signal.signal(signal.SIGALRM, _kill_children)
     signal.setitimer(signal.ITIMER_REAL, LAST_S)
-    cold = signal.getsignal(signal.SIGQUIT)
-    if callable(cold):
-        cold(number, frame)
+    cold_shutdown = signal.getsignal(signal.SIGQUIT)
+    if callable(cold_shutdown):
+        cold_shutdown(number, frame)
 
 
 def _kill_children(*_: Any) -> None:
-    """Ends children that did not let go, for instance because they hang in the device's driver."""
-    signal.signal(signal.SIGALRM, _vanish)
+    """Kills children that did not stop, for instance because they hang in the device's driver."""
+    signal.signal(signal.SIGALRM, _exit)
     signal.setitimer(signal.ITIMER_REAL, LAST_S)
     for child in active_children():
         with suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)
 
 
-def _vanish(*_: Any) -> None:
-    """Ends a worker that cannot say goodbye, for instance because its broker is away and Celery waits for it."""
+def _exit(*_: Any) -> None:
+    """Ends a worker that cannot shut down, for instance because Celery waits for a broker that is
+    down.
+    """
     os._exit(1)

@@ -1,4 +1,4 @@
-"""A worker says that it is there: which queues have workers is known from that, and how many GPUs there are."""
+"""The heartbeat of a worker in the registry: how many workers each queue has, and so how many GPUs."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from farm.errors import FarmUnreachable
 from tasks.base import context
 from tasks.celery import app
 
-EVERY_S = 10.0
-"""Celery's heart beats every 2 s; a worker counts as there for three times as long as this."""
+INTERVAL_S = 10.0
+"""Celery's own heartbeat comes every 2 s; a worker counts as alive for three times this interval."""
 
 SILENT_S = 86_400.0
-"""After which a worker that was killed is no longer listed."""
+"""After this long without a heartbeat a killed worker is not listed any more."""
 
-_said_at = [0.0]
+_last_sent_at = [0.0]
 
 
 @worker_ready.connect
-def _sweep(**_: Any) -> None:
+def _remove_silent(**_: Any) -> None:
     with suppress(FarmUnreachable):
-        context().registry.forget_workers(silent_s=SILENT_S)
+        context().registry.workers.remove_silent(silent_s=SILENT_S)
 
 
 @heartbeat_sent.connect
-def _say(**_: Any) -> None:
-    """Said by the worker, not by its child, so it is said while a chunk is made."""
+def _send(**_: Any) -> None:
+    """Sent by the worker, not by its child, so it goes on while a chunk is generated."""
     now = time.monotonic()
-    if now - _said_at[0] >= EVERY_S:
-        _said_at[0] = now
-        with suppress(FarmUnreachable):  # then Celery's own connection is gone too, and it waits for the broker
-            for name in _names():
-                context().registry.present(name)
+    if now - _last_sent_at[0] < INTERVAL_S:
+        return
+    _last_sent_at[0] = now
+    # If the broker is down, Celery's own connection is lost too, and it waits for the broker.
+    with suppress(FarmUnreachable):
+        for name in _names():
+            context().registry.workers.heartbeat(name)
 
 
 @worker_shutdown.connect
-def _take_leave(**_: Any) -> None:
+def _remove(**_: Any) -> None:
     with suppress(FarmUnreachable):
         for name in _names():
-            context().registry.absent(name)
+            context().registry.workers.remove(name)
 
 
 def _names() -> list[str]:
-    """One for each queue that this worker listens to."""
-    return [f"{queue} {os.uname().nodename} {os.getpid()}" for queue in app.amqp.queues.consume_from]
+    """One name for each queue that this worker consumes."""
+    host = os.uname().nodename
+    return [f"{queue} {host} {os.getpid()}" for queue in app.amqp.queues.consume_from]

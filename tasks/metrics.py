@@ -1,4 +1,4 @@
-"""A worker's numbers for Prometheus: its own process serves them, also those of its children."""
+"""The Prometheus metrics of a worker: its own process serves them, with those of its children."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from celery.signals import worker_init, worker_ready
 from farm import metrics
 from farm.logs import log
 from farm.monitoring.exporter import serve
-from farm.monitoring.worker_metrics import Sums
+from farm.monitoring.worker_metrics import WorkerMetrics
 from tasks.celery import settings
 
-_sums: list[Sums] = []
+_collected: list[WorkerMetrics] = []
 
 
 @worker_init.connect
 def _open(**_: Any) -> None:
-    """Before any child is there, so that all of them have the pipe."""
-    if settings.metrics_at:
-        _sums.append(Sums())
-        metrics.listen(_sums[0].tell)
+    """Before any child is forked, so that all of them have the pipe."""
+    if settings.metrics_listen_address:
+        _collected.append(WorkerMetrics())
+        metrics.listen(_collected[0].send)
 
 
 @worker_ready.connect
 def _serve(**_: Any) -> None:
-    """After the first children were forked; a worker whose port is taken works all the same, and says so."""
-    if settings.metrics_at and _sums:
-        threading.Thread(target=_sums[0].add_up, name="numbers", daemon=True).start()
-        try:
-            serve(_sums[0].registry, settings.metrics_at)
-        except OSError as error:
-            log("numbers_not_served", address=settings.metrics_address, reason=str(error))
+    """After the first children were forked. A worker whose port is taken works on without metrics."""
+    address = settings.metrics_listen_address
+    if address is None or not _collected:
+        return
+    (collected,) = _collected
+    threading.Thread(target=collected.collect_forever, name="metrics", daemon=True).start()
+    try:
+        serve(collected.registry, address)
+    except OSError as error:
+        log("metrics_server_failed", address=settings.metrics_address, reason=str(error))

@@ -1,36 +1,39 @@
-"""The reaper's round, sent by beat: jobs that nobody works on go on."""
+"""The reaper, sent by beat: it dispatches the steps of orphaned jobs again."""
 
 import logging
 
-from farm.engine.attempt import due
+from farm.engine.advance import claim_due_step
 from farm.errors import FarmUnreachable
 from farm.logs import job_context, log
-from farm.queue.app import DESKS
-from farm.queue.dispatch import send
-from farm.queue.inspect import lost
+from farm.queue.app import REAP_TASK
+from farm.queue.dispatch import dispatch
+from farm.queue.inspect import find_lost_messages
 from tasks.base import context
 from tasks.celery import app, settings
 
 
-@app.task(name=DESKS["reap"].task)
+@app.task(name=REAP_TASK)
 def reap() -> int:
-    """How many jobs had to be rung for."""
+    """Dispatches every orphaned job again, and returns how many there were."""
     registry = context().registry
-    for job_id, step_id in lost(registry, after_s=settings.lease_s):
-        registry.lost(job_id, step_id)
-    return sum(_rung(job_id) for job_id in registry.idle())
+    for job_id, step_id in find_lost_messages(registry, after_s=settings.lease_s):
+        registry.steps.mark_lost(job_id, step_id)
+    return sum(_redispatch(job_id) for job_id in registry.jobs.orphaned())
 
 
-def _rung(job_id: str) -> bool:
-    """Whether a job had to be rung for. One whose record cannot be read keeps no other from going on."""
+def _redispatch(job_id: str) -> bool:
+    """Whether a message was sent. A job whose record is unreadable does not hold up the others."""
     with job_context(job_id):
         try:
-            if step := due(context(), job_id):
-                log("rung_again", step_id=step.id)
-                send(app, context(), job_id, step)
-            return step is not None
+            step = claim_due_step(context(), job_id)
+            if step is None:
+                return False
+            log("redispatched", step_id=step.id)
+            dispatch(app, context(), job_id, step)
         except FarmUnreachable:
             raise
         except Exception as error:
-            log("not_rung", level=logging.ERROR, reason=type(error).__name__)
+            reason = f"{type(error).__name__}: {error}"
+            log("redispatch_failed", level=logging.ERROR, reason=reason)
             return False
+        return True

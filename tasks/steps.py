@@ -1,33 +1,18 @@
-"""The steps as Celery tasks, one message each; `generate` has one for each chunk."""
+"""The steps as Celery tasks: one for each kind of step, one message for each step."""
 
 from celery import Task
 
-from farm.engine.route import NOTIFY, Step
-from farm.queue.app import DESKS
-from tasks.base import Ticket, deliver
+from farm.route import STEP_KINDS, Step, StepKind
+from tasks.base import StepTask, run_step_task
 from tasks.celery import app
 
 
-@app.task(base=Ticket, bind=True, name=DESKS["download"].task)
-def download(self: Task, job_id: str) -> str:
-    return deliver(self, job_id, Step("download"))
+def _make_task(kind: StepKind) -> Task:
+    @app.task(base=StepTask, bind=True, name=f"farm.{kind}")
+    def run(self: Task, job_id: str, chunk: int = 0) -> str:
+        return run_step_task(self, job_id, Step(kind, chunk))
+
+    return run
 
 
-@app.task(base=Ticket, bind=True, name=DESKS["embed"].task)
-def embed(self: Task, job_id: str) -> str:
-    return deliver(self, job_id, Step("embed"))
-
-
-@app.task(base=Ticket, bind=True, name=DESKS["generate"].task)
-def generate(self: Task, job_id: str, chunk: int) -> str:
-    return deliver(self, job_id, Step("generate", chunk))
-
-
-@app.task(base=Ticket, bind=True, name=DESKS["mux"].task)
-def mux(self: Task, job_id: str) -> str:
-    return deliver(self, job_id, Step("mux"))
-
-
-@app.task(base=Ticket, bind=True, name=DESKS["notify"].task)
-def notify(self: Task, job_id: str) -> str:
-    return deliver(self, job_id, NOTIFY)
+TASKS = {kind: _make_task(kind) for kind in STEP_KINDS}

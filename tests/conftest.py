@@ -12,7 +12,7 @@ import redis
 
 from farm import Farm
 from farm.local.broker import Broker
-from farm.local.supervisor import House, open_house
+from farm.local.supervisor import Supervisor, open_supervisor
 from farm.settings import Settings
 from farm.store import Store, open_store
 from tests.support.certificate import self_signed
@@ -76,16 +76,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     """A farm that is up: a broker process, two worker processes, the miniature on the CPU."""
     settings = Settings(home=tmp_path_factory.mktemp("home"), lease_s=3, reap_every_s=1)
-    with open_house(settings) as house:
-        yield house
+    with open_supervisor(settings) as supervisor:
+        yield supervisor
 
 
 @pytest.fixture(scope="session")
-def farm(house: House) -> Farm:
-    return Farm(settings=house.settings)
+def farm(supervisor: Supervisor) -> Farm:
+    return Farm(settings=supervisor.settings)
 
 
 @pytest.fixture(scope="session")

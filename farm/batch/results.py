@@ -47,7 +47,9 @@ def of_job(name: str, status: JobStatus) -> Outcome:
         return Outcome(name, status.state, status.job_id, code=code, message=message)
     seconds = sum(made.timings.get(timing, 0) for timing in GPU_TIMINGS) / 1000
     url = made.video.url if made.video else ""
-    return Outcome(name, DONE, status.job_id, url, str(made.params.get("base_seed", "")), f"{seconds:.1f}")
+    return Outcome(
+        name, DONE, status.job_id, url, str(made.params.get("base_seed", "")), f"{seconds:.1f}"
+    )
 
 
 def of_mistake(name: str, error: FarmError) -> Outcome:
@@ -64,7 +66,9 @@ class Results:
         self._file = file
         self._lines = csv.DictWriter(file, COLUMNS)
         self._lines.writeheader()
-        self._lines.writerows(line for line in lines if not self._is_ours(line) or line["status"] == DONE)
+        self._lines.writerows(
+            line for line in lines if not self._is_ours(line) or line["status"] == DONE
+        )
         self._file.flush()
 
     def add(self, outcome: Outcome) -> None:
@@ -94,9 +98,13 @@ def _claimed(path: Path) -> TextIO:
         file = path.open("a+", newline="", encoding="utf-8")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InvalidInput(f"out: got {str(path)!r}; another `farm batch` writes there; let it end first") from None
+        raise InvalidInput(
+            f"out: got {str(path)!r}; another `farm batch` writes there; let it end first"
+        ) from None
     except OSError as error:
-        raise InvalidInput(f"out: got {str(path)!r}; it cannot be written ({error.strerror})") from error
+        raise InvalidInput(
+            f"out: got {str(path)!r}; it cannot be written ({error.strerror})"
+        ) from error
     return file
 
 
@@ -109,4 +117,6 @@ def _read(path: Path, file: TextIO) -> list[dict[str, str]]:
             return [line for line in reader if None not in line.values() and None not in line]
     except (UnicodeDecodeError, csv.Error):  # not even a table
         pass
-    raise InvalidInput(f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results")
+    raise InvalidInput(
+        f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results"
+    )

@@ -71,7 +71,7 @@ class Batch:
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began = patiently(self.farm.context.registry.ledger.now)
+        self.began = patiently(self.farm.now)
 
     def run(self) -> Iterator[Outcome]:
         """The outcome of every row that has no video yet, as it ends, after it was written down.
@@ -108,7 +108,9 @@ class Batch:
             return patiently(job.status)
         except InvalidInput as error:
             again = "`farm recover`, then the same command again"
-            raise FarmUnreachable(f"the broker has lost job {job.id}; {again}", retryable=False) from error
+            raise FarmUnreachable(
+                f"the broker has lost job {job.id}; {again}", retryable=False
+            ) from error
 
     def _write(self, outcome: Outcome) -> Outcome:
         self.results.add(outcome)
@@ -117,11 +119,16 @@ class Batch:
     def _job(self, row: Row) -> Job:
         """The job of a row: the one that an earlier run entered, unless it ended without a video."""
         request = row.request()
-        fields: dict[str, Any] = {**request.model_dump(mode="json"), "priority": self.order.priority}
+        fields: dict[str, Any] = {
+            **request.model_dump(mode="json"),
+            "priority": self.order.priority,
+        }
         if request.idempotency_key:
             return self._submitted(fields)
         attempts = (
-            self._submitted({**fields, "idempotency_key": _digest(f"{self.order.file}\0{row.name}\0{attempt}")})
+            self._submitted(
+                {**fields, "idempotency_key": _digest(f"{self.order.file}\0{row.name}\0{attempt}")}
+            )
             for attempt in count()
         )
         return next(job for job in attempts if not self._failed_before(job))
@@ -145,8 +152,18 @@ def _is_down(error: Exception) -> bool:
 
 def summary(counts: dict[str, int]) -> str:
     """How many rows ended how, in words."""
-    named = {"success": "videos", INVALID: "invalid rows", "error": "failed", "cancelled": "cancelled"}
-    return ", ".join(f"{counts[status]} {words}" for status, words in named.items() if counts.get(status)) or "nothing"
+    named = {
+        "success": "videos",
+        INVALID: "invalid rows",
+        "error": "failed",
+        "cancelled": "cancelled",
+    }
+    return (
+        ", ".join(
+            f"{counts[status]} {words}" for status, words in named.items() if counts.get(status)
+        )
+        or "nothing"
+    )
 
 
 def _key(batch_id: str) -> str:

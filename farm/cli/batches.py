@@ -19,7 +19,7 @@ from farm.cli.exit_codes import FAILED, WRONG
 from farm.cli.options import FILE, TARGET, json_option
 from farm.cli.render import tell
 from farm.client import Farm
-from farm.client.estimate import forecast
+from farm.client.estimate import estimate
 from farm.client.job import check_target
 from farm.client.progress import counted
 from farm.errors import FarmError
@@ -40,9 +40,19 @@ def batch() -> None:
 @click.option("--out", default=Path("results.csv"), show_default=True, type=TARGET)
 @click.option("--dry-run", is_flag=True, help="only check every row and say what it will take")
 @click.option(
-    "--priority", type=click.Choice(["low", "normal", "high"]), default="low", show_default=True, help="of all its jobs"
+    "--priority",
+    type=click.Choice(["low", "normal", "high"]),
+    default="low",
+    show_default=True,
+    help="of all its jobs",
 )
-@click.option("--in-flight", default=20, show_default=True, type=click.IntRange(1), help="jobs at once, at most")
+@click.option(
+    "--in-flight",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1),
+    help="jobs at once, at most",
+)
 @OUTCOMES
 def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_json: bool) -> None:
     """Make a video of every row of FILE, and write a line into the results as each ends.
@@ -56,7 +66,9 @@ def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_
         _tell_forecast(file, as_json)
     else:
         check_target(out)
-        order = Order(file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight)
+        order = Order(
+            file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight
+        )
         _run_batch(Farm(), order, as_json)
 
 
@@ -80,7 +92,12 @@ def _run_batch(farm: Farm, order: Order, as_json: bool) -> None:
     with open_results(order.out, batch=order.id) as results:
         remember(farm, order)
         counts["success"] = len(results.done.intersection(names))
-        begun = {"batch": order.id, "rows": total, "done": counts["success"], "results": str(order.out)}
+        begun = {
+            "batch": order.id,
+            "rows": total,
+            "done": counts["success"],
+            "results": str(order.out),
+        }
         click.echo(json.dumps(begun) if as_json else order.id)
         with counted(console, total, done=counts["success"]) as report:
             try:
@@ -91,7 +108,9 @@ def _run_batch(farm: Farm, order: Order, as_json: bool) -> None:
                     if as_json:
                         click.echo(json.dumps(asdict(outcome)))
             except KeyboardInterrupt:
-                console.print(f"the farm goes on with what was submitted; `farm batch watch {order.id}` with the rest")
+                console.print(
+                    f"the farm goes on with what was submitted; `farm batch watch {order.id}` with the rest"
+                )
                 raise
     if not as_json:
         click.echo(f"{total} rows: {summary(counts)}; {order.out}")
@@ -104,10 +123,15 @@ def _tell_forecast(file: Path, as_json: bool) -> None:
     counts, gpu_s, unheard = Counter[str](), 0.0, 0
     for row in rows(file):
         try:
-            ahead = forecast(row.request())
+            ahead = estimate(row.request())
         except FarmError as error:
             counts["invalid"] += 1
-            _tell_row(row, f"{error.code}: {error.message}", {"code": error.code, "message": error.message}, as_json)
+            _tell_row(
+                row,
+                f"{error.code}: {error.message}",
+                {"code": error.code, "message": error.message},
+                as_json,
+            )
             continue
         counts["good"] += 1
         gpu_s += ahead.gpu_s or 0

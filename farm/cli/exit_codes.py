@@ -7,11 +7,11 @@ from farm.errors import FarmError, FarmUnreachable, InvalidInput
 FINE, FAILED, WRONG, UNREACHABLE, BROKEN_OFF = 0, 1, 2, 3, 130
 
 EXIT_STATUS = {
-    FINE: "all is well",
-    FAILED: "a job ended without a video, a batch has rows without one, or something is not as it should be",
-    WRONG: "the input is wrong: an option, a field, a file, a setting",
-    UNREACHABLE: "no farm answers",
-    BROKEN_OFF: "broken off by Ctrl-C; what was handed in goes on",
+    FINE: "success",
+    FAILED: "a job or a batch row ended without a video, or a check found an error",
+    WRONG: "invalid input: an option, a field, a file or a setting",
+    UNREACHABLE: "the farm is unreachable",
+    BROKEN_OFF: "interrupted by Ctrl-C; submitted jobs continue",
 }
 
 STATUS_OF: dict[type[FarmError], int] = {InvalidInput: WRONG, FarmUnreachable: UNREACHABLE}

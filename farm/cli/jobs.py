@@ -37,7 +37,9 @@ def status(job_id: str, as_json: bool) -> None:
         return
     show(now)
     if notice:
-        click.echo(f"webhook: {notice.state}, tried {notice.tries} times{f', {notice.reason}' * bool(notice.reason)}")
+        click.echo(
+            f"webhook: {notice.state}, tried {notice.tries} times{f', {notice.reason}' * bool(notice.reason)}"
+        )
 
 
 @click.command()
@@ -72,7 +74,9 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
     job = Farm().job(job_id)
     now = job.status()
     if not now.ended:
-        raise InvalidInput(f"job_id: got {job_id!r}; it has not ended, it is at {now.stage} ({now.pct:.0f} %)")
+        raise InvalidInput(
+            f"job_id: got {job_id!r}; it has not ended, it is at {now.stage} ({now.pct:.0f} %)"
+        )
     try:
         made = job.result()
     except FarmError as error:
@@ -107,7 +111,9 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 @click.command()
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="how many")
 @click.option("--state", type=click.Choice(get_args(State)), help="only those in this state")
-@click.option("--since", type=click.DateTime(), help="only those entered at this time (UTC) or later")
+@click.option(
+    "--since", type=click.DateTime(), help="only those entered at this time (UTC) or later"
+)
 @json_option("print them as JSON Lines")
 def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
     """List the newest jobs: id, when it was entered (UTC), state, progress, and its stage or its error.
@@ -121,7 +127,10 @@ def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool)
         else:
             entered = datetime.fromtimestamp(each.created_at, UTC)
             why = each.result.error.code if each.result and each.result.error else each.stage
-            tell(f"{each.job_id}  {entered:%Y-%m-%d %H:%M:%S}  {each.state:9}  {each.pct:5.1f} %  {why}", each.state)
+            tell(
+                f"{each.job_id}  {entered:%Y-%m-%d %H:%M:%S}  {each.state:9}  {each.pct:5.1f} %  {why}",
+                each.state,
+            )
 
 
 def _tell_playlist(job: Job, as_json: bool) -> None:

@@ -29,7 +29,14 @@ def recover(as_json: bool) -> None:
     for each in Farm().recover():
         outcomes[each.outcome] += 1
         if as_json:
-            click.echo(json.dumps({field: getattr(each, field) for field in ("job_id", "outcome", "reason", "kept")}))
+            click.echo(
+                json.dumps(
+                    {
+                        field: getattr(each, field)
+                        for field in ("job_id", "outcome", "reason", "kept")
+                    }
+                )
+            )
         else:
             click.echo(f"{each.job_id}  {each.outcome:10}  {each.reason or ''}".rstrip())
     if not as_json:
@@ -55,7 +62,9 @@ def gc(dry_run: bool, as_json: bool) -> None:
         line = f"{each.reason:12}  {each.objects:5}  {each.bytes / 1e6:10.3f} MB  {each.name}"
         click.echo(json.dumps(told) if as_json else line)
     if not as_json:
-        click.echo(f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB")
+        click.echo(
+            f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB"
+        )
 
 
 @click.command()
@@ -67,15 +76,17 @@ def doctor(as_json: bool) -> None:
 
     Example: farm doctor
     """
-    from farm.monitoring.doctor import findings
+    from farm.monitoring.doctor import run_checks
 
     states = set()
-    for each in findings(Settings.load(os.environ)):
-        states.add(each.state)
-        line = f"{each.state:6}  {each.what:8}  {each.said}" + (f"\n{'':18}-> {each.remedy}" if each.remedy else "")
+    for each in run_checks(Settings.load(os.environ)):
+        states.add(each.status)
+        line = f"{each.status:6}  {each.check:8}  {each.message}" + (
+            f"\n{'':18}-> {each.remedy}" if each.remedy else ""
+        )
         if as_json:
             click.echo(json.dumps(asdict(each)))
         else:
-            tell(line, each.state)
+            tell(line, each.status)
     if "broken" in states:
         raise SystemExit(FAILED)

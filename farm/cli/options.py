@@ -39,11 +39,25 @@ def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path 
 def request_options(command: click.Command) -> click.Command:
     """Gives a command an option for every field of the contract, the short ones and the file that has them all."""
     command.params += [
-        click.Option(["--image"], metavar="FILE|URL", help="the face: a picture (short for --cond-video)"),
-        click.Option(["--video"], metavar="FILE|URL", help="the face: a video (short for --cond-video)"),
-        click.Option(["--audio"], metavar="FILE|URL", help="the voice (short for --cond-audio '{\"person1\": ...}')"),
-        click.Option(["--text"], metavar="WORDS", help="words to speak (short for --tts-audio '{\"text\": ...}')"),
-        click.Option(["--voice"], metavar="NAME", help="the voice that speaks them, for example en-us+f3"),
+        click.Option(
+            ["--image"], metavar="FILE|URL", help="the face: a picture (short for --cond-video)"
+        ),
+        click.Option(
+            ["--video"], metavar="FILE|URL", help="the face: a video (short for --cond-video)"
+        ),
+        click.Option(
+            ["--audio"],
+            metavar="FILE|URL",
+            help="the voice (short for --cond-audio '{\"person1\": ...}')",
+        ),
+        click.Option(
+            ["--text"],
+            metavar="WORDS",
+            help="words to speak (short for --tts-audio '{\"text\": ...}')",
+        ),
+        click.Option(
+            ["--voice"], metavar="NAME", help="the voice that speaks them, for example en-us+f3"
+        ),
         click.Option(
             ["--request", "file"],
             type=FILE_OR_INPUT,
@@ -52,7 +66,9 @@ def request_options(command: click.Command) -> click.Command:
         ),
     ]
     for name, field in JobRequest.model_fields.items():
-        option = click.Option([f"--{name.replace('_', '-')}"], metavar="VALUE", help=field.description)
+        option = click.Option(
+            [f"--{name.replace('_', '-')}"], metavar="VALUE", help=field.description
+        )
         command.params.append(option)
     return command
 
@@ -60,7 +76,11 @@ def request_options(command: click.Command) -> click.Command:
 def request_fields(file: Path | None, words: Mapping[str, str | None]) -> dict[str, Any]:
     """The contract's fields that a file and the options name; InvalidInput if an option says what another says."""
     given = {name: word for name, word in words.items() if word is not None}
-    short = {name: given.pop(name) for name in ("image", "video", "audio", "text", "voice") if name in given}
+    short = {
+        name: given.pop(name)
+        for name in ("image", "video", "audio", "text", "voice")
+        if name in given
+    }
     fields = JobRequest.fields_from_text(given)
     meant: list[tuple[str, str, Any]] = [
         ("cond_video", name, short[name]) for name in ("image", "video") if name in short
@@ -68,9 +88,13 @@ def request_fields(file: Path | None, words: Mapping[str, str | None]) -> dict[s
     if "audio" in short:
         meant.append(("cond_audio", "audio", {"person1": short["audio"]}))
     if "voice" in short and "text" not in short:
-        raise InvalidInput(f"--voice: got {short['voice']!r} without --text, the words that it speaks")
+        raise InvalidInput(
+            f"--voice: got {short['voice']!r} without --text, the words that it speaks"
+        )
     if "text" in short:
-        meant.append(("tts_audio", "text", {"text": short["text"], "human1_voice": short.get("voice")}))
+        meant.append(
+            ("tts_audio", "text", {"text": short["text"], "human1_voice": short.get("voice")})
+        )
     for field, option, value in meant:
         if field in fields:
             raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")

@@ -28,7 +28,10 @@ def see_through(job: Job, output: Path | None, as_json: bool) -> None:
     try:
         ended = follow(job, Console(stderr=True, quiet=as_json))
     except KeyboardInterrupt:
-        click.echo(f"job {job.id} goes on; `farm watch {job.id}` follows it, `farm cancel {job.id}` ends it", err=True)
+        click.echo(
+            f"job {job.id} goes on; `farm watch {job.id}` follows it, `farm cancel {job.id}` ends it",
+            err=True,
+        )
         raise
     saved = job.save(output) if output and ended.state == "success" else None
     if saved and not as_json:

@@ -10,9 +10,9 @@ import click
 from farm.cli.options import json_option, output_option, request_fields, request_options
 from farm.cli.render import see_through, show
 from farm.client import Farm
-from farm.client.estimate import forecast
+from farm.client.estimate import estimate
 from farm.client.farm import INLINE
-from farm.client.runpod import carried, enveloped, weighed
+from farm.client.runpod import embed_files, size_warning, wrap_envelope
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
 
@@ -23,7 +23,14 @@ from farm.job import JobRequest
 @output_option("write the video here (implies --wait)")
 @click.option("--here", is_flag=True, help="run the job in this process, without a farm")
 @json_option("print its status as JSON instead; after --wait the last one")
-def submit(file: Path | None, wait: bool, output: Path | None, here: bool, as_json: bool, **words: str | None) -> None:
+def submit(
+    file: Path | None,
+    wait: bool,
+    output: Path | None,
+    here: bool,
+    as_json: bool,
+    **words: str | None,
+) -> None:
     """Hand in a job and print its id.
 
     Example: farm submit --image portrait.png --audio speech.wav --prompt "a woman talks" -o talking.mp4
@@ -40,11 +47,22 @@ def submit(file: Path | None, wait: bool, output: Path | None, here: bool, as_js
 @request_options
 @click.command()
 @click.option(
-    "--upload", is_flag=True, help="put files into the farm's store and name them store://...; else they go along"
+    "--upload",
+    is_flag=True,
+    help="put files into the farm's store and name them store://...; else they go along",
 )
-@click.option("--envelope", is_flag=True, help='for Runpod: {"input": the request, "policy": its limits}')
-@click.option("--execution-s", type=click.IntRange(5), metavar="N", help="policy: seconds that it may run")
-@click.option("--ttl-s", type=click.IntRange(10), metavar="N", help="policy: seconds that it may wait and run in all")
+@click.option(
+    "--envelope", is_flag=True, help='for Runpod: {"input": the request, "policy": its limits}'
+)
+@click.option(
+    "--execution-s", type=click.IntRange(5), metavar="N", help="policy: seconds that it may run"
+)
+@click.option(
+    "--ttl-s",
+    type=click.IntRange(10),
+    metavar="N",
+    help="policy: seconds that it may wait and run in all",
+)
 @output_option("write it here instead")
 def payload(
     file: Path | None,
@@ -63,15 +81,15 @@ def payload(
     """
     request = JobRequest.parse(request_fields(file, words))
     try:
-        forecast(request)
+        estimate(request)
     except DownloadFailed as error:  # what lies here is the caller's, and is not downloaded
         raise InvalidInput(error.message) from error
-    packed = Farm(INLINE).upload(request) if upload else carried(request)
+    packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     fields = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)
-    told = enveloped(fields, execution_s=execution_s, ttl_s=ttl_s) if wrapped else fields
+    told = wrap_envelope(fields, execution_s=execution_s, ttl_s=ttl_s) if wrapped else fields
     text = json.dumps(told, indent=2, ensure_ascii=False)
-    if wrapped and (note := weighed(text)):
+    if wrapped and (note := size_warning(text)):
         click.echo(f"note: {note}", err=True)
     if output:
         output.write_text(text + "\n", encoding="utf-8")

@@ -36,18 +36,23 @@ def up(flower: str | None) -> None:
 
     Example: farm up --flower
     """
-    from farm.local.supervisor import open_house
+    from farm.local.supervisor import open_supervisor
 
-    settings, address = Settings.load(os.environ), Address.parse(flower, field="flower") if flower else None
+    settings, address = (
+        Settings.load(os.environ),
+        Address.parse(flower, field="flower") if flower else None,
+    )
     click.echo("starting broker and workers ...")
-    with _until_ctrl_c("the farm is down"), open_house(settings, flower=address) as house:
+    with _until_ctrl_c("the farm is down"), open_supervisor(settings, flower=address) as supervisor:
         if settings.metrics_address:
-            _serve_numbers(house.settings)
-        click.echo(f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it")
+            _serve_numbers(supervisor.settings)
+        click.echo(
+            f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it"
+        )
         if address:
             click.echo(f"Flower is at {address.url}")
         _warn_without_weights(settings)
-        house.look_after(click.echo)
+        supervisor.supervise(click.echo)
 
 
 def _warn_without_weights(settings: Settings) -> None:
@@ -56,7 +61,10 @@ def _warn_without_weights(settings: Settings) -> None:
     model = preset(settings.preset)
     folder = model.folder(settings.weights_folder)
     if missing := [part for part in model.parts if not (folder / part).is_dir()]:
-        click.echo(f"note: no video can be made yet: {folder} has no {', '.join(missing)}; {model.remedy}", err=True)
+        click.echo(
+            f"note: no video can be made yet: {folder} has no {', '.join(missing)}; {model.remedy}",
+            err=True,
+        )
 
 
 @click.command()
@@ -68,11 +76,11 @@ def metrics(once: bool) -> None:
 
     Example: farm metrics --once
     """
-    from farm.monitoring.exporter import FarmNumbers, text
+    from farm.monitoring.exporter import FarmCollector, exposition
 
     settings = Settings.load(os.environ)
     if once:
-        click.echo(text(FarmNumbers(settings)), nl=False)
+        click.echo(exposition(FarmCollector(settings)), nl=False)
         return
     with _until_ctrl_c("no numbers any more"):
         _serve_numbers(settings)
@@ -80,20 +88,28 @@ def metrics(once: bool) -> None:
 
 
 def _serve_numbers(settings: Settings) -> None:
-    from farm.monitoring.exporter import FarmNumbers, serve
+    from farm.monitoring.exporter import FarmCollector, serve
 
-    if settings.metrics_at is None:
+    if settings.metrics_listen_address is None:
         raise InvalidInput("FARM_METRICS_ADDRESS: not set; allowed: PORT or HOST:PORT")
     try:
-        serve(FarmNumbers(settings), settings.metrics_at)
+        serve(FarmCollector(settings), settings.metrics_listen_address)
     except OSError as error:
         said = error.strerror or error
-        raise InvalidInput(f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {said}") from error
-    click.echo(f"numbers at {settings.metrics_at.url}/metrics")
+        raise InvalidInput(
+            f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {said}"
+        ) from error
+    click.echo(f"numbers at {settings.metrics_listen_address.url}/metrics")
 
 
 @click.command()
-@click.option("--address", default="127.0.0.1:7860", show_default=True, metavar="ADDRESS:PORT", help="where it listens")
+@click.option(
+    "--address",
+    default="127.0.0.1:7860",
+    show_default=True,
+    metavar="ADDRESS:PORT",
+    help="where it listens",
+)
 def ui(address: str) -> None:
     """Serve a page on which people make videos, until Ctrl-C.
 
@@ -127,13 +143,13 @@ def demo(request: Path) -> None:
 
     Example: farm demo examples/single_image.json
     """
-    from farm.local.supervisor import open_house
+    from farm.local.supervisor import open_supervisor
 
     _end_on_signals()
     settings = Settings.load(os.environ)
     click.echo("starting broker and workers ...")
-    with open_house(settings) as house:
-        job = Farm(settings=house.settings).submit(read_payload(request))
+    with open_supervisor(settings) as supervisor:
+        job = Farm(settings=supervisor.settings).submit(read_payload(request))
         click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
         see_through(job, settings.folder / "demo.mp4", as_json=False)
 

@@ -6,53 +6,59 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from farm.client.uploads import local
+from farm.client.uploads import local_content
 from farm.estimate import chunk_s
 from farm.job import JobRequest
 from farm.plan import FPS, Plan
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Frames and chunks of the video, None while nobody has heard its sound; seconds of one H100."""
+class Estimate:
+    """All None as long as the length of the audio is unknown."""
 
-    frames: int | None
-    chunks: int | None
-    gpu_s: float | None
+    frames: int | None = None
+    chunks: int | None = None
+    gpu_s: float | None = None
+    """Seconds of one H100."""
 
 
-def forecast(request: JobRequest) -> Forecast:
-    """What a job will take; a FarmError if it cannot become one, as far as can be told without fetching its URLs."""
-    _look("cond_video", request.cond_video)
-    seconds = _seconds(request)
+def estimate(request: JobRequest) -> Estimate:
+    """The frames, chunks and GPU seconds of a job.
+
+    Raises a FarmError if the request is invalid, as far as that is known without downloading.
+    """
+    _check_source("cond_video", request.cond_video)
+    seconds = _audio_seconds(request)
     if seconds is None:
-        return Forecast(None, None, None)
-    longest = request.frame_num if request.mode == "clip" else request.max_frame_num
-    frames = min(max(1, int(seconds * FPS)), longest)
+        return Estimate()
+    max_frames = request.frame_num if request.mode == "clip" else request.max_frame_num
+    frames = min(max(1, int(seconds * FPS)), max_frames)
     chunks = Plan(frames, request.frame_num, request.motion_frame).chunks
-    return Forecast(frames, chunks, chunks * chunk_s(request))
+    return Estimate(frames, chunks, chunks * chunk_s(request))
 
 
-def _seconds(request: JobRequest) -> float | None:
-    """How long the voices last, None unless all of them are recordings that lie here."""
+def _audio_seconds(request: JobRequest) -> float | None:
+    """The length of the audio; None unless all of it is in local recordings."""
     if request.cond_audio is None:
         return None
-    voices = request.cond_audio.model_dump(exclude_none=True)
-    heard = [_look(f"cond_audio.{who}", voice) for who, voice in voices.items()]
-    known = [seconds for seconds in heard if seconds is not None]
-    if len(known) < len(heard):
+    recordings = request.cond_audio.model_dump(exclude_none=True)
+    seconds = [
+        _check_source(f"cond_audio.{person}", source) for person, source in recordings.items()
+    ]
+    known = [each for each in seconds if each is not None]
+    if len(known) < len(seconds):
         return None
     return sum(known) if request.audio_type == "add" else max(known)
 
 
-def _look(field: str, source: str) -> float | None:
-    """Refuses a source that cannot be used; says how long a recording lasts that lies here."""
-    content = local(source, field)
-    return _probed(field, content) if isinstance(content, Path) else None
+def _check_source(field: str, source: str) -> float | None:
+    """The length of a local recording; raises InvalidInput for a source that cannot be used."""
+    content = local_content(source, field)
+    return _probed_seconds(field, content) if isinstance(content, Path) else None
 
 
 @lru_cache(1024)
-def _probed(field: str, file: Path) -> float | None:
+def _probed_seconds(field: str, file: Path) -> float | None:
     from farm.media.probe import expect_audio, expect_visual
 
     if field == "cond_video":

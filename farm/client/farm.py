@@ -1,4 +1,4 @@
-"""The front door: hand in a job, follow it, take its result."""
+"""The front door: submit a job, follow it, take its result."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 
 from farm.client.job import Job
 from farm.client.transports import Transport
-from farm.client.uploads import local
+from farm.client.uploads import local_content
 from farm.engine import journal
+from farm.engine.advance import claim_dispatch
 from farm.engine.context import Context, open_context
-from farm.engine.route import FIRST, Step
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
 from farm.job.files import batch_items
-from farm.maintenance.gc import Waste, waste
+from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import open_registry
+from farm.route import FIRST, Step
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed
 from farm.store import keys, open_store
@@ -29,66 +30,79 @@ INLINE = "inline://"
 
 
 class Farm:
-    """A farm behind a broker's URL, or in this process for `inline://`; without a URL the one of the settings."""
+    """A farm behind a broker's URL, or in this process for `inline://`; by default the settings'."""
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load(os.environ)
-        if url == INLINE:
-            ctx = Context(settings, open_store(settings.store_address, settings), open_registry("memory://"))
+        self.is_inline = url == INLINE
+        if self.is_inline:
+            store = open_store(settings.store_address, settings)
+            self.context = Context(settings, store, open_registry("memory://"))
         else:
-            ctx = open_context(settings.model_copy(update={"broker_url": url}) if url else settings)
-        self.context = ctx
-        self.here = url == INLINE
-        self.transport = _transport(ctx, inline=self.here)
+            update = {"broker_url": url} if url else {}
+            self.context = open_context(settings.model_copy(update=update))
+        self.transport = _transport(self.context, inline=self.is_inline)
 
     def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
-        """Enters a job and sends it on its way; the same idempotency key returns the first job.
+        """Enters a job and dispatches it; the same idempotency key returns the first job.
 
-        Takes a request, or the contract's fields by name. Local files are uploaded. Raises InvalidInput before anything
-        is queued, FarmUnreachable when no broker answers.
+        Takes a request, or the contract's fields by name. Local files are uploaded. Raises
+        InvalidInput before anything is queued, FarmUnreachable if no broker answers.
         """
-        given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request or {}
+        given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
+        parsed = JobRequest.parse({**(given or {}), **fields})
+        self._check(parsed)
         job_id = secrets.token_hex(6)
-        entered = JobRequest.parse({**given, **fields})
-        self._check(entered)
-        if entered.idempotency_key:
-            job_id = self.context.registry.claim(entered.idempotency_key, job_id)
-        entered = self.upload(_with_seed(entered))
-        journal.enter(self.context, job_id, entered)
-        self.context.registry.add(job_id, entered)
-        if self.context.registry.ring(job_id, FIRST.id, window_s=self.context.settings.ring_s):
-            self._send(job_id, FIRST)
+        if parsed.idempotency_key:
+            job_id = self.context.registry.jobs.claim_idempotency_key(
+                parsed.idempotency_key, job_id
+            )
+        uploaded = self.upload(_with_seed(parsed))
+        journal.record_request(self.context, job_id, uploaded)
+        self.context.registry.jobs.add(job_id, uploaded)
+        if claim_dispatch(self.context, job_id, FIRST):
+            self._dispatch(job_id, FIRST)
         return Job(self.context, job_id)
 
     def job(self, job_id: str) -> Job:
         """A job by its id; InvalidInput if there is none."""
-        self.context.registry.job(job_id)
+        self.context.registry.jobs.status(job_id)
         return Job(self.context, job_id)
 
-    def submit_batch(self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]) -> Iterator[Job]:
-        """Each request's job, once it is entered; a wrong one raises in its turn, and the next may be asked for.
+    def submit_batch(
+        self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]
+    ) -> Iterator[Job]:
+        """The job of each request, once it is entered; an invalid one raises in its turn, and the
+        next may be asked for.
 
-        Takes the contract's `{"batch": [...]}` too. `farm.batch` does files, and goes on where it stopped.
+        Takes the contract's `{"batch": [...]}` too. `farm.batch` reads files, and resumes.
         """
-        return map(self._submit_item, batch_items(requests) if isinstance(requests, Mapping) else requests)
+        items = batch_items(requests) if isinstance(requests, Mapping) else requests
+        return map(self._submit_item, items)
 
-    def jobs(self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0) -> list[JobStatus]:
-        """The newest jobs first: those in one state, and those entered at `since` (seconds since 1970) or later."""
+    def jobs(
+        self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0
+    ) -> list[JobStatus]:
+        """The newest jobs first: those in one state, and those submitted at `since` (seconds since
+        1970) or later.
+        """
         begin = since.timestamp() if isinstance(since, datetime) else since
-        recent = takewhile(lambda job: job.created_at >= begin, self.context.registry.jobs())
-        return list(islice((job for job in recent if state in (None, job.state)), limit))
+        newest = self.context.registry.jobs.newest()
+        recent = takewhile(lambda job: job.created_at >= begin, newest)
+        wanted = (job for job in recent if state in (None, job.state))
+        return list(islice(wanted, limit))
 
     def recover(self) -> Iterator[Recovered]:
-        """Each job that the store holds, after it was entered again if the broker has lost it, and sent on its way."""
-        for job_id, names in journal.jobs(self.context.store):
-            found = recover(self.context, job_id, names)
+        """Each job in the store, entered again and dispatched if the broker has lost it."""
+        for job_id, job_keys in journal.stored_jobs(self.context.store):
+            found = recover(self.context, job_id, job_keys)
             if found.step:
-                self._send(job_id, found.step)
+                self._dispatch(job_id, found.step)
             yield found
 
-    def gc(self, *, dry_run: bool = False) -> Iterator[Waste]:
-        """Everything that nobody needs any more, after it was removed; with `dry_run` nothing is."""
-        for found in waste(self.context):
+    def gc(self, *, dry_run: bool = False) -> Iterator[Garbage]:
+        """Everything that no job needs any more, after it was removed, unless `dry_run`."""
+        for found in find_garbage(self.context):
             if not dry_run:
                 found.remove()
             yield found
@@ -101,43 +115,51 @@ class Farm:
         jobs = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
         return {job.id: job.cancel(by) for job in jobs}
 
-    def _check(self, request: JobRequest) -> None:
-        """Refuses what this farm does not do."""
-        if self.here and request.webhook:
+    def now(self) -> float:
+        """Seconds since 1970 on the clock of the farm; FarmUnreachable if no broker answers."""
+        return self.context.registry.now()
+
+    def upload(self, request: JobRequest) -> JobRequest:
+        """The request with local sources (a path, a data URI, base64) replaced by their store URLs."""
+        return request.with_sources(self._upload)
+
+    def _upload(self, source: str, field: str) -> str:
+        content = local_content(source, field)
+        if content is None:
+            return source
+        try:
+            key = keys.upload(content)
+        except OSError as error:
             raise InvalidInput(
-                "webhook: a farm in this process ends with it, and nobody would try a call again; allowed: null"
+                f"{field}: got {source!r}; it cannot be read ({error.strerror})"
+            ) from error
+        if self.context.store.size(key) is None:
+            self.context.store.put(key, content)
+        return keys.SCHEME + key
+
+    def _check(self, request: JobRequest) -> None:
+        """Raises InvalidInput for anything that this farm does not do."""
+        if self.is_inline and request.webhook:
+            raise InvalidInput(
+                "webhook: not supported for inline jobs, which have no process left to retry the "
+                "call; allowed: null"
             )
         check_allowed(request, self.context.settings)
 
     def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
         if isinstance(item, InvalidInput):
             raise item
-        fields = item if isinstance(item, JobRequest) else {name: item[name] for name in item if name != "id"}
-        return self.submit(fields)
+        if isinstance(item, JobRequest):
+            return self.submit(item)
+        return self.submit({name: value for name, value in item.items() if name != "id"})
 
-    def _send(self, job_id: str, step: Step) -> None:
-        """Sends a job on its way at a step that was rung for."""
+    def _dispatch(self, job_id: str, step: Step) -> None:
+        """Sends the message of a step whose dispatch was claimed."""
         try:
-            self.transport.send(job_id, step)
+            self.transport.dispatch(job_id, step)
         except FarmUnreachable:
-            self.context.registry.lost(job_id, step.id)
+            self.context.registry.steps.mark_lost(job_id, step.id)
             raise
-
-    def upload(self, request: JobRequest) -> JobRequest:
-        """The request with what the caller holds (a path, a data URI, base64) replaced by where the store has it."""
-        return request.with_sources(self._uploaded)
-
-    def _uploaded(self, source: str, field: str) -> str:
-        content = local(source, field)
-        if content is None:
-            return source
-        try:
-            key = keys.upload(content)
-        except OSError as error:
-            raise InvalidInput(f"{field}: got {source!r}; it cannot be read ({error.strerror})") from error
-        if self.context.store.size(key) is None:
-            self.context.store.put(key, content)
-        return keys.SCHEME + key
 
 
 def _transport(ctx: Context, *, inline: bool) -> Transport:
@@ -145,11 +167,13 @@ def _transport(ctx: Context, *, inline: bool) -> Transport:
         from farm.client.transports.inline import InlineTransport
 
         return InlineTransport(ctx)
-    from farm.client.transports.celery import QueuedTransport
+    from farm.client.transports.celery import CeleryTransport
 
-    return QueuedTransport(ctx)
+    return CeleryTransport(ctx)
 
 
 def _with_seed(request: JobRequest) -> JobRequest:
-    """-1 asks for a seed to be drawn: once and here, so that every attempt at the job uses the same."""
-    return request if request.base_seed >= 0 else request.model_copy(update={"base_seed": secrets.randbelow(2**32)})
+    """The request with -1 replaced by a random seed, so that every attempt uses the same."""
+    if request.base_seed >= 0:
+        return request
+    return request.model_copy(update={"base_seed": secrets.randbelow(2**32)})

@@ -28,7 +28,9 @@ def follow(job: Job, console: Console | None = None) -> JobStatus:
         _draw(job, console)
     else:
         for event in job.events():
-            console.out(f"{event.pct:5.1f} %  {event.stage:24} {detail(event)}".rstrip(), highlight=False)
+            console.out(
+                f"{event.pct:5.1f} %  {event.stage:24} {detail(event)}".rstrip(), highlight=False
+            )
     return job.status()
 
 
@@ -61,14 +63,21 @@ def _draw(job: Job, console: Console) -> None:
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("queued", total=100, detail="")
         for event in job.events():
-            progress.update(bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event))
+            progress.update(
+                bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event)
+            )
         progress.refresh()  # In a notebook nobody else draws the last event.
 
 
 @contextmanager
 def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     """A `report(what, done, total)` in bytes that draws itself; without a terminal, a line when `what` changes."""
-    columns = [TextColumn("{task.description:16}"), BarColumn(), DownloadColumn(), TimeElapsedColumn()]
+    columns = [
+        TextColumn("{task.description:16}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeElapsedColumn(),
+    ]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
         said = ""
@@ -84,12 +93,19 @@ def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def counted(console: Console, total: int, *, done: int) -> Iterator[Callable[[str, str, str, str], None]]:
+def counted(
+    console: Console, total: int, *, done: int
+) -> Iterator[Callable[[str, str, str, str], None]]:
     """A `report(name, status, why, so_far)` of each thing of many as it ends.
 
     Without a terminal it is a line for each, with one a line for each that has a `why`.
     """
-    columns = [MofNCompleteColumn(), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}")]
+    columns = [
+        MofNCompleteColumn(),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.description}"),
+    ]
     times = [TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True)]
     with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total, completed=done)

@@ -1,40 +1,50 @@
-"""What a product that was made adds to the farm's numbers, and what it tells of its job."""
+"""What a committed step adds to the metrics, and what it changes in the estimates."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from farm.engine.route import Step
 from farm.estimate import chunk_s
 from farm.job import JobRequest
 from farm.metrics import add, steps_class
-from farm.registry.registry import UNTOLD, Outlook
+from farm.registry.outputs import ChunkOutput, Committed, EmbedOutput
+from farm.registry.steps import NO_UPDATE, EstimateUpdate
+from farm.route import Step
 
-LOADING = ("cold_start_ms", "load_ms")
-"""Timings of what a process does once: not a chunk's own."""
+LOADING_TIMINGS = ("cold_start_ms", "load_ms")
+"""Timings of what a process does once; they are not part of a chunk's own time."""
 
 
 def own_s(took_s: float, timings: dict[str, int]) -> float:
-    """Seconds of an attempt that any other attempt would have taken too."""
-    return max(0.0, took_s - sum(timings.get(name, 0) for name in LOADING) / 1000)
+    """Seconds of an attempt without loading the model."""
+    loading_ms = sum(timings.get(name, 0) for name in LOADING_TIMINGS)
+    return max(0.0, took_s - loading_ms / 1000)
 
 
-def outlook(step: Step, request: JobRequest, output: dict[str, Any], *, chunks: int, took_s: float) -> Outlook:
-    """What is ahead of a job of so many chunks behind a product; only `embed` and `generate` tell."""
+def estimate_update(
+    step: Step,
+    request: JobRequest,
+    committed: Committed,
+    *,
+    chunks: int | None,
+    took_s: float,
+) -> EstimateUpdate:
+    """The GPU seconds that remain of a job behind a step; only `embed` and `generate` change them."""
     expected_s = chunk_s(request)
-    match step.kind:
-        case "embed":
-            return Outlook(output.get("chunks", 0) * expected_s)
-        case "generate":
-            left = max(0, chunks - step.chunk - 1)
-            return Outlook(left * expected_s, own_s(took_s, output["timings"]) / expected_s)
-    return UNTOLD
+    if isinstance(committed.output, EmbedOutput):
+        return EstimateUpdate(remaining_gpu_s=committed.output.chunks * expected_s)
+    if isinstance(committed.output, ChunkOutput) and chunks is not None:
+        remaining = max(0, chunks - step.chunk - 1)
+        return EstimateUpdate(
+            remaining_gpu_s=remaining * expected_s,
+            speed_ratio=own_s(took_s, committed.timings) / expected_s,
+        )
+    return NO_UPDATE
 
 
-def count_made(step: Step, request: JobRequest, output: dict[str, Any], *, took_s: float) -> None:
-    """Counts a product that was made current."""
-    add("farm_step_seconds", took_s, kind=step.kind)
-    if step.kind == "generate":
+def count_commit(step: Step, request: JobRequest, committed: Committed, *, took_s: float) -> None:
+    """Counts a committed step."""
+    add("farm_step_seconds", took_s, step=step.kind)
+    if isinstance(committed.output, ChunkOutput):
         steps = steps_class(request.sample_steps)
-        add("farm_chunk_seconds", own_s(took_s, output["timings"]), size=request.size, steps=steps)
-        add("farm_frames_total", output.get("frames", 0), size=request.size)
+        chunk_seconds = own_s(took_s, committed.timings)
+        add("farm_chunk_seconds", chunk_seconds, size=request.size, steps=steps)
+        add("farm_frames_total", committed.output.frames, size=request.size)

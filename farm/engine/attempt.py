@@ -1,272 +1,253 @@
-"""How every step is done, so that twice is the same as once.
-
-Is the product current? Then go on. Else take its lease, make it under keys of this attempt, make it current if the
-fence still holds, and claim the right to send what comes next. Messages may be lost or come twice: `due` finds what to
-send again.
-"""
+"""How every step is run, so that running it twice has the effect of running it once."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from importlib import import_module
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from farm.engine.accounting import count_made, outlook
+from farm.engine.accounting import count_commit, estimate_update
+from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
-from farm.engine.journal import close
 from farm.engine.playlist import publish
-from farm.engine.route import FIRST, LAST, NOTIFY, Step, following
 from farm.engine.scratch import scratch_folder
-from farm.engine.step_context import Drained, Later, StepContext, stays
-from farm.errors import (
-    Cancelled,
-    DownloadFailed,
-    EmbeddingFailed,
-    FarmError,
-    FarmUnreachable,
-    FFmpegFailed,
-    GenerationFailed,
-    TimedOut,
-    WorkerLost,
-)
-from farm.job import Result
+from farm.engine.step_context import RetryLater, StepContext, WorkerDraining, never_draining
+from farm.errors import Cancelled, FarmError, FarmUnreachable, TimedOut, WorkerLost
+from farm.job import JobRequest, JobStatus
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
+from farm.registry.outputs import Committed, StepOutput
+from farm.route import Step, StepKind
 from farm.store import keys
-
-FAILURES: dict[str, type[FarmError]] = {
-    "download": DownloadFailed,
-    "embed": EmbeddingFailed,
-    "generate": GenerationFailed,
-    "mux": FFmpegFailed,
-    "notify": FarmError,
-}
-"""What an unforeseen exception at a station is called."""
 
 RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
 
-
-def perform(
-    ctx: Context,
-    job_id: str,
-    step: Step,
-    *,
-    time_is_up: type[Exception] = TimeoutError,
-    leaving: Callable[[], bool] = stays,
-) -> Step | None:
-    """Sees to it that a step is done, and returns the step whose message is now the caller's to send, if any.
-
-    None also when the job has ended (`notify` alone is for those) or another works on the step. Raises the FarmError
-    that ended the job, and Drained once `leaving` says that this worker is asked to go: then the message of this step
-    is for another.
-    """
-    with job_context(job_id):
-        return _perform(ctx, job_id, step, time_is_up, leaving)
+StepFunction = Callable[[StepContext], StepOutput]
 
 
-def _perform(
-    ctx: Context, job_id: str, step: Step, time_is_up: type[Exception], leaving: Callable[[], bool]
-) -> Step | None:
-    status, (output, facts) = ctx.registry.look(job_id, [step.id, "embed"])
-    if status.ended is not (step == NOTIFY):
-        return None
-    chunks = (facts or {}).get("chunks", 0)
-    if output is not None:
-        add("farm_duplicates_total", kind=step.kind, found="made")
-    else:
-        output = _attempt(ctx, job_id, step, chunks, time_is_up, leaving)
-    if output is None:
-        return None
-    if step.kind == "generate":
-        publish(ctx, job_id, chunks)
-    after = following(step, chunks=chunks)
-    if after is None:
-        return _finish(ctx, job_id, step, output)
-    return _rung(ctx, job_id, after)
+@dataclass(frozen=True)
+class Hooks:
+    """What an attempt needs of the process that it runs in."""
+
+    step_function: Callable[[StepKind], StepFunction]
+    timeout_error: type[Exception] = TimeoutError
+    """Raised inside a step that takes longer than FARM_STEP_TIMEOUT_S."""
+    draining: Callable[[], bool] = never_draining
 
 
-def due(ctx: Context, job_id: str) -> Step | None:
-    """The step of a job that nobody works on and no message is on its way for; it is now the caller's to send."""
-    if ctx.registry.job(job_id).ended:  # whoever ended it died before it was closed
-        return _close(ctx, job_id)
-    at = ctx.registry.at(job_id)
-    step = Step.parse(at) if at else FIRST
-    while (output := ctx.registry.output(job_id, step.id)) is not None:
-        after = following(step, chunks=_chunks(ctx, job_id))
-        if after is None:
-            return _finish(ctx, job_id, step, output)
-        step = after
-    return _rung(ctx, job_id, step)
+@dataclass(frozen=True)
+class Attempt:
+    """One message's try at a step. Messages may be lost or come twice; the registry decides."""
 
+    ctx: Context
+    job_id: str
+    step: Step
+    hooks: Hooks
 
-def _attempt(
-    ctx: Context, job_id: str, step: Step, chunks: int, time_is_up: type[Exception], leaving: Callable[[], bool]
-) -> dict[str, Any] | None:
-    """The product, if this attempt made it; None when another works on it, took it over or shall try again."""
-    lease = _lease(ctx, job_id, step)
-    if lease is None:
-        return None
-    log("step_started", step_id=step.id, attempt=lease.attempts)
-    began = time.monotonic()
-    try:
-        output = _make(ctx, step, lease, leaving)
-    except Cancelled as stopped:
-        log("step_stopped", step_id=step.id, reason=stopped.message)
-        return None
-    except Later as later:
-        ctx.registry.give_back(lease, after_s=later.after_s)
-        log("step_put_off", step_id=step.id, reason=str(later), again_in_s=later.after_s)
-        return None
-    except Exception as error:
-        _settle(ctx, lease, step, _named(error, step, time_is_up))
-        return None
-    except BaseException as stopped:  # the worker is being shut down; whoever comes next need not wait for the lease
-        _hand_back(ctx, lease, step, stopped)
-        raise
-    return output if _commit(ctx, lease, step, output, chunks, time.monotonic() - began) else None
+    def run(self) -> Step | None:
+        """The step whose message is now the caller's to send, if any.
 
+        None also if the job has ended, or another attempt holds the lease. Raises the FarmError
+        that ended the job, and WorkerDraining, upon which the message goes back to its queue.
+        """
+        with job_context(self.job_id):
+            status, committed, chunks = self._snapshot()
+            if status.ended is not self.step.spec.runs_after_end:
+                return None
+            # 1. Output committed? Go on.
+            if committed is not None:
+                add("farm_duplicates_total", step=self.step.kind, reason="committed")
+            else:
+                committed = self._run_once(chunks)
+            if committed is None:
+                return None
+            if self.step.kind == "generate":
+                publish(self.ctx, self.job_id, chunks)
+            # 5. Claim the dispatch of the next step, once.
+            return advance(self.ctx, self.job_id, self.step, committed, chunks=chunks)
 
-def _lease(ctx: Context, job_id: str, step: Step) -> Lease | None:
-    settings = ctx.settings
-    # A call of a webhook cannot end its job, and knows by itself when to give up.
-    max_attempts = sys.maxsize if step == NOTIFY else settings.max_attempts
-    try:
-        lease = ctx.registry.take(job_id, step.id, lease_s=settings.lease_s, max_attempts=max_attempts)
-    except WorkerLost as error:
-        add("farm_lease_losses_total", kind=step.kind)
-        add("farm_parked_total", kind=step.kind)
-        _fail(ctx, job_id, error, at_stage=step.id)
-        raise
-    if lease is None:
-        add("farm_duplicates_total", kind=step.kind, found="held")
-    elif lease.took_over:
-        add("farm_lease_losses_total", kind=step.kind)
-    return lease
+    def _run_once(self, chunks: int | None) -> Committed | None:
+        """The output, if this attempt committed it."""
+        lease = self._acquire()  # 2. Take the lease.
+        if lease is None:
+            return None
+        log("step_started", step_id=self.step.id, attempt=lease.attempts)
+        start = time.monotonic()
+        try:
+            committed = self._execute(lease)  # 3. Run, under keys that carry the fencing token.
+        except Cancelled as error:
+            log("step_cancelled", step_id=self.step.id, reason=error.message)
+            return None  # the job has ended, or another attempt holds the lease
+        except Exception as error:
+            self._end_failed(lease, error)
+            return None
+        except BaseException as interruption:  # the worker is shutting down
+            self._release(lease, interruption)
+            raise
+        took_s = time.monotonic() - start
+        # 4. Commit by compare-and-set on the fencing token; a superseded attempt is discarded.
+        return committed if self._commit(lease, committed, chunks, took_s) else None
 
+    def _snapshot(self) -> tuple[JobStatus, Committed | None, int | None]:
+        """The status of the job, the output of the step, and the number of chunks, if known."""
+        status, (committed, embedded) = self.ctx.registry.snapshot(
+            self.job_id, [self.step.id, "embed"]
+        )
+        return status, committed, None if embedded is None else embedded.chunks
 
-def _commit(ctx: Context, lease: Lease, step: Step, output: dict[str, Any], chunks: int, took_s: float) -> bool:
-    """Whether the goods became current, counted either way."""
-    request = ctx.registry.request(lease.job_id)
-    ahead = outlook(step, request, output, chunks=chunks, took_s=took_s)
-    made = ctx.registry.commit(lease, output, ahead)
-    log("step_made" if made else "step_outrun", step_id=step.id, **output["timings"])
-    if made:
-        count_made(step, request, output, took_s=took_s)
-    else:
-        add("farm_duplicates_total", kind=step.kind, found="overtaken")
-    return made
+    @cached_property
+    def _request(self) -> JobRequest:
+        return self.ctx.registry.jobs.request(self.job_id)
 
+    def _acquire(self) -> Lease | None:
+        settings = self.ctx.settings
+        # A step that runs after the end cannot fail its job; it decides when to give up.
+        max_attempts = sys.maxsize if self.step.spec.runs_after_end else settings.max_attempts
+        try:
+            lease = self.ctx.registry.steps.acquire(
+                self.job_id, self.step.id, lease_s=settings.lease_s, max_attempts=max_attempts
+            )
+        except WorkerLost as error:
+            add("farm_expired_leases_total", step=self.step.kind)
+            add("farm_worker_lost_total", step=self.step.kind)
+            fail_job(self.ctx, self.job_id, error, at_stage=self.step.id)
+            raise
+        if lease is None:
+            add("farm_duplicates_total", step=self.step.kind, reason="leased")
+        elif lease.after_expiry:
+            add("farm_expired_leases_total", step=self.step.kind)
+        return lease
 
-def _make(ctx: Context, step: Step, lease: Lease, leaving: Callable[[], bool]) -> dict[str, Any]:
-    benchmarks: Callable[[StepContext], dict[str, Any]] = getattr(import_module(f"farm.steps.{step.kind}"), step.kind)
-    request = ctx.registry.request(lease.job_id)
-    with _renewed(ctx, lease) as lost, scratch_folder(lease.job_id) as scratch:
-        step_ctx = StepContext(ctx.settings, ctx.store, ctx.registry, step, lease, request, scratch, lost, leaving)
-        step_ctx.make_way()
-        output = {
-            **benchmarks(step_ctx),
-            "timings": step_ctx.timings,
-            "attempt": lease.fence,
-            "made_of": step_ctx.made_of,
-        }
-        step_ctx.put(json.dumps(output).encode(), keys.OUTPUT)
-        return output
+    def _execute(self, lease: Lease) -> Committed:
+        """Runs the step function and stores its output, last of all that the attempt writes."""
+        run_step = self.hooks.step_function(self.step.kind)
+        with self._renewed(lease) as lease_lost, scratch_folder(self.job_id) as scratch:
+            step_ctx = StepContext(
+                settings=self.ctx.settings,
+                store=self.ctx.store,
+                registry=self.ctx.registry,
+                step=self.step,
+                lease=lease,
+                request=self._request,
+                scratch=scratch,
+                lease_lost=lease_lost,
+                draining=self.hooks.draining,
+            )
+            step_ctx.raise_if_draining()
+            committed = Committed(
+                output=run_step(step_ctx),
+                timings=step_ctx.timings,
+                attempt=lease.fence,
+                inputs=step_ctx.inputs,
+            )
+            step_ctx.put(committed.model_dump_json().encode(), keys.OUTPUT)
+            return committed
 
+    @contextmanager
+    def _renewed(self, lease: Lease) -> Iterator[threading.Event]:
+        """Renews a lease from a thread; yields an event that is set once the lease is lost."""
+        over = threading.Event()
+        lost = threading.Event()
+        lease_s = self.ctx.settings.lease_s
 
-@contextmanager
-def _renewed(ctx: Context, lease: Lease) -> Iterator[threading.Event]:
-    """Keeps a lease while the block runs; the event that it yields is set once the lease is another's."""
-    over, lost = threading.Event(), threading.Event()
+        def renew() -> None:
+            while not over.wait(lease_s / 4):
+                try:
+                    if not self.ctx.registry.steps.renew(lease, lease_s=lease_s):
+                        lost.set()
+                        return
+                except FarmUnreachable as error:  # keep trying; the fencing token decides
+                    log("lease_renewal_failed", step_id=lease.step_id, reason=error.message)
 
-    def renew() -> None:
-        while not over.wait(ctx.settings.lease_s / 4):
-            try:
-                if not ctx.registry.renew(lease, lease_s=ctx.settings.lease_s):
-                    lost.set()
-                    return
-            except FarmUnreachable as error:  # the fence decides at the end; meanwhile keep trying
-                log("lease_not_renewed", step_id=lease.step_id, reason=error.message)
+        name = f"lease-{lease.step_id}"
+        thread = threading.Thread(target=copy_context().run, args=(renew,), name=name, daemon=True)
+        thread.start()
+        try:
+            yield lost
+        finally:
+            over.set()
+            thread.join()
 
-    thread = threading.Thread(target=copy_context().run, args=(renew,), name=f"lease-{lease.step_id}", daemon=True)
-    thread.start()
-    try:
-        yield lost
-    finally:
-        over.set()
-        thread.join()
+    def _commit(
+        self, lease: Lease, committed: Committed, chunks: int | None, took_s: float
+    ) -> bool:
+        update = estimate_update(self.step, self._request, committed, chunks=chunks, took_s=took_s)
+        timings: dict[str, Any] = committed.timings
+        if not self.ctx.registry.steps.commit(lease, committed, update):
+            log("step_superseded", step_id=self.step.id, **timings)
+            add("farm_duplicates_total", step=self.step.kind, reason="superseded")
+            return False
+        log("step_committed", step_id=self.step.id, **timings)
+        count_commit(self.step, self._request, committed, took_s=took_s)
+        return True
 
+    def _end_failed(self, lease: Lease, cause: Exception) -> None:
+        """Leaves the step to a later attempt, or ends the job with the error and raises it."""
+        if isinstance(cause, RetryLater):
+            self._release(lease, cause, retry_after_s=cause.after_s)
+            return
+        error = self._farm_error(cause)
+        attempts_left = lease.attempts < self.ctx.settings.max_attempts
+        retry = error.retryable and attempts_left and lease.attempts <= error.retries
+        if retry:
+            retry_after_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1)
+        else:
+            retry_after_s = self.ctx.settings.redispatch_after_s  # while the job is ended
+        released = self._release(lease, error, retry_after_s=retry_after_s)
+        if not released:  # superseded: the other attempt decides
+            return
+        if retry:
+            add("farm_retries_total", step=self.step.kind)
+            return
+        stage = self.ctx.registry.jobs.status(self.job_id).stage
+        if fail_job(self.ctx, self.job_id, error, at_stage=stage):
+            raise error
 
-def _named(error: Exception, step: Step, time_is_up: type[Exception]) -> FarmError:
-    """The error as one of the farm's own, with its cause kept."""
-    if isinstance(error, FarmError):
-        return error
-    named: FarmError
-    if isinstance(error, time_is_up):
-        named = TimedOut(f"{step.id} took longer than FARM_STEP_TIMEOUT_S allows")
-    else:
-        named = FAILURES[step.kind](f"{step.id}: {type(error).__name__}: {error}")
-    named.__cause__ = error
-    return named
+    def _release(self, lease: Lease, reason: BaseException, *, retry_after_s: float = 0.0) -> bool:
+        """Ends an attempt without an output, and logs why; False if it is superseded."""
+        draining = isinstance(reason, WorkerDraining)
+        failed = isinstance(reason, Exception)
+        if draining:  # its message is back in the queue at once
+            retry_after_s = self.ctx.settings.redispatch_after_s
+        released = self.ctx.registry.steps.release(
+            lease, retry_after_s=retry_after_s, counted=failed, requeued=draining
+        )
+        self._log_release(reason, retry_after_s)
+        return released
 
+    def _log_release(self, reason: BaseException, retry_after_s: float) -> None:
+        step_id = self.step.id
+        match reason:
+            case FarmError(code=code, message=message):
+                log("step_failed", step_id=step_id, code=code, reason=message)
+            case RetryLater():
+                text = str(reason)
+                log(
+                    "step_retry_scheduled",
+                    step_id=step_id,
+                    reason=text,
+                    retry_after_s=retry_after_s,
+                )
+            case _:
+                log("step_released", step_id=step_id, reason=type(reason).__name__)
 
-def _settle(ctx: Context, lease: Lease, step: Step, error: FarmError) -> None:
-    """Leaves a failed attempt to a later one, or ends the job with its error and raises it; unless it was overtaken."""
-    log("step_failed", step_id=step.id, code=error.code, reason=error.message)
-    again = error.retryable and lease.attempts <= min(error.retries, ctx.settings.max_attempts - 1)
-    pause_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1) if again else ctx.settings.ring_s
-    mine = ctx.registry.give_back(lease, after_s=pause_s)
-    if again and mine:
-        add("farm_retries_total", kind=step.kind)
-    if again or not mine:
-        return
-    if _fail(ctx, lease.job_id, error, at_stage=ctx.registry.job(lease.job_id).stage):
-        raise error
-
-
-def _hand_back(ctx: Context, lease: Lease, step: Step, stopped: BaseException) -> None:
-    """Leaves a step that is not to blame to the next worker, uncounted.
-
-    A drained worker's message is back in its queue in a moment.
-    """
-    if isinstance(stopped, Drained):
-        ctx.registry.hand_back(lease, window_s=ctx.settings.ring_s)
-    else:
-        ctx.registry.give_back(lease, after_s=0, counted=False)
-    log("step_handed_back", step_id=step.id, reason=type(stopped).__name__)
-
-
-def _fail(ctx: Context, job_id: str, error: FarmError, *, at_stage: str) -> bool:
-    """Whether the job ends with this error; it may have ended already."""
-    failed = ctx.registry.fail(job_id, error, at_stage=at_stage)
-    close(ctx, job_id)
-    return failed
-
-
-def _chunks(ctx: Context, job_id: str) -> int:
-    return int((ctx.registry.output(job_id, "embed") or {}).get("chunks", 1))
-
-
-def _finish(ctx: Context, job_id: str, step: Step, output: dict[str, Any]) -> Step | None:
-    """What is to be sent once the last product is made, or the end is told."""
-    if step == LAST:
-        ctx.registry.end(job_id, "success", Result.model_validate_json(json.dumps(output["result"])))
-    return _close(ctx, job_id)
-
-
-def _close(ctx: Context, job_id: str) -> Step | None:
-    """Closes a job that has ended; the call of its webhook, if that is to be sent, and by the caller."""
-    untold = close(ctx, job_id)
-    return _rung(ctx, job_id, NOTIFY) if untold else None
-
-
-def _rung(ctx: Context, job_id: str, step: Step) -> Step | None:
-    """The step, if its message is the caller's to send."""
-    return step if ctx.registry.ring(job_id, step.id, window_s=ctx.settings.ring_s) else None
+    def _farm_error(self, error: Exception) -> FarmError:
+        """The error as one of the farm's own, with its cause kept."""
+        if isinstance(error, FarmError):
+            return error
+        named: FarmError
+        if isinstance(error, self.hooks.timeout_error):
+            named = TimedOut(f"{self.step.id} took longer than FARM_STEP_TIMEOUT_S allows")
+        else:
+            message = f"{self.step.id}: {type(error).__name__}: {error}"
+            named = self.step.spec.failure(message)
+        named.__cause__ = error
+        return named

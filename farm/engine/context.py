@@ -18,4 +18,8 @@ class Context:
 
 def open_context(settings: Settings) -> Context:
     """The context that the settings describe; nothing is contacted yet."""
-    return Context(settings, open_store(settings.store_address, settings), open_registry(settings.broker_address))
+    return Context(
+        settings,
+        open_store(settings.store_address, settings),
+        open_registry(settings.broker_address),
+    )

@@ -21,7 +21,10 @@ YOUNG_S = 60.0
 @contextmanager
 def scratch_folder(job_id: str) -> Iterator[Path]:
     """A folder of one's own, which goes when the block ends."""
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{job_id}-") as name, Path(name, LOCK).open("w") as lock:
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{PREFIX}{job_id}-") as name,
+        Path(name, LOCK).open("w") as lock,
+    ):
         _lock(lock)
         yield Path(name)
 
@@ -29,7 +32,10 @@ def scratch_folder(job_id: str) -> Iterator[Path]:
 def abandoned() -> Iterator[Path]:
     """The folders of this machine whose process died."""
     for lock in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}")):
-        with suppress(OSError), lock.open("a") as file:  # it went meanwhile, or is in use, or another user's
+        with (
+            suppress(OSError),
+            lock.open("a") as file,
+        ):  # it went meanwhile, or is in use, or another user's
             if time.time() - lock.stat().st_mtime > YOUNG_S:
                 _lock(file)
                 yield lock.parent

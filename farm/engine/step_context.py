@@ -1,4 +1,4 @@
-"""What one attempt at a step has in its hands."""
+"""What a step function is handed: the context of the farm, its job, and its attempt."""
 
 from __future__ import annotations
 
@@ -8,80 +8,106 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from farm.engine.context import Context
-from farm.engine.route import Step
 from farm.errors import Cancelled
 from farm.job import STAGES, Event, JobRequest
 from farm.registry import Lease
+from farm.registry.outputs import ChunkOutput, Committed, DownloadOutput, EmbedOutput, StepOutput
+from farm.route import Step
 from farm.store import keys
 
-
-class Drained(BaseException):
-    """This worker is asked to go, and another does the step. Like SystemExit no failure, so nobody takes it for one."""
+Output = TypeVar("Output", bound=StepOutput)
 
 
-class Later(Exception):
-    """An attempt came to nothing, as may be; the next one is due in `after_s` seconds."""
+class WorkerDraining(BaseException):
+    """This worker is draining, so the step goes back to its queue.
+
+    Like SystemExit it is no failure: no handler of exceptions may take it for one.
+    """
+
+
+class RetryLater(Exception):
+    """An attempt ended without an output, as expected; the next one is due in `after_s` seconds."""
 
     def __init__(self, reason: str, *, after_s: float) -> None:
         super().__init__(reason)
         self.after_s = after_s
 
 
-def stays() -> bool:
-    """What `leaving` says of a worker that nobody asks to go: False."""
+def never_draining() -> bool:
     return False
 
 
 @dataclass(frozen=True)
 class StepContext(Context):
-    """One attempt: `scratch` is a folder of its own that goes when it ends, `lost` is set when another took over.
-
-    `leaving` says whether this worker is asked to go.
-    """
+    """The context of one attempt at a step."""
 
     step: Step
     lease: Lease
     request: JobRequest
     scratch: Path
-    lost: threading.Event
-    leaving: Callable[[], bool] = stays
+    """A folder of this attempt, removed when it ends."""
+    lease_lost: threading.Event
+    """Set once another attempt holds the lease."""
+    draining: Callable[[], bool] = never_draining
     timings: dict[str, int] = field(default_factory=dict)
-    made_of: dict[str, int] = field(default_factory=dict)
-    """Of each product that was read the attempt that made it."""
+    """Milliseconds by the name of what took them."""
+    inputs: dict[str, int] = field(default_factory=dict)
+    """For each step whose output was read, the attempt that had committed it."""
 
     @property
     def job_id(self) -> str:
         return self.lease.job_id
 
-    def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
-        """Tells a stage that has just been reached; raises Cancelled when the job or this attempt is over."""
-        if self.lost.is_set():
-            raise Cancelled(f"another worker took {self.step.id} over; this attempt stops at {stage}")
-        pct = STAGES[stage] if pct is None else pct
-        self.registry.report(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
+    @property
+    def download_output(self) -> DownloadOutput:
+        return self._output(Step("download"), DownloadOutput)
 
-    def make_way(self) -> None:
-        """Raises Drained if this worker is asked to go; called wherever stopping loses less than going on takes."""
-        if self.leaving():
-            raise Drained(f"this worker is asked to go; {self.step.id} is another's now")
+    @property
+    def embed_output(self) -> EmbedOutput:
+        return self._output(Step("embed"), EmbedOutput)
 
-    def output(self, step: Step) -> dict[str, Any]:
-        """What an earlier step made."""
-        output = self.registry.output(self.job_id, step.id)
-        if output is None:
-            raise LookupError(f"{self.step.id} came before {step.id} was made")
-        self.made_of[step.id] = output["attempt"]
+    def chunk_output(self, chunk: int) -> ChunkOutput:
+        return self._output(Step("generate", chunk), ChunkOutput)
+
+    def committed(self, step: Step) -> Committed:
+        """The output of an earlier step, noted as an input of this attempt."""
+        committed = self.registry.steps.committed(self.job_id, step.id)
+        if committed is None:
+            raise LookupError(f"{self.step.id} was run before {step.id} was committed")
+        self.inputs[step.id] = committed.attempt
+        return committed
+
+    def _output(self, step: Step, kind: type[Output]) -> Output:
+        output = self.committed(step).output
+        if not isinstance(output, kind):
+            raise TypeError(f"job {self.job_id}: {step.id} left a {type(output).__name__}")
         return output
+
+    def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
+        """Reports a stage that was reached; raises Cancelled if the job or this attempt is over."""
+        if self.lease_lost.is_set():
+            raise Cancelled(
+                f"another attempt at {self.step.id} holds the lease; this one stops at {stage}"
+            )
+        if pct is None:
+            pct = STAGES[stage]
+        event = Event(stage=stage, pct=pct, job_id=self.job_id, details=details)
+        self.registry.jobs.report(event)
+
+    def raise_if_draining(self) -> None:
+        """Raises WorkerDraining; called wherever stopping loses less than going on would take."""
+        if self.draining():
+            raise WorkerDraining(f"worker is draining; step {self.step.id} goes back to the queue")
 
     def fetch(self, key: str, name: str) -> Path:
         """An object of the store as the file `name` of the scratch folder."""
         return self.store.fetch(key, self.scratch / name)
 
     def put(self, source: Path | bytes, name: str) -> str:
-        """Stores something under a key that is this attempt's alone."""
+        """Stores an object under a key that belongs to this attempt, and returns the key."""
         key = keys.attempt(self.job_id, self.step.id, self.lease.fence, name)
         self.store.put(key, source)
         return key
@@ -89,8 +115,9 @@ class StepContext(Context):
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Adds the milliseconds that the block takes to the timing `name`."""
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             yield
         finally:
-            self.timings[f"{name}_ms"] = self.timings.get(f"{name}_ms", 0) + round(1000 * (time.monotonic() - began))
+            took_ms = round(1000 * (time.monotonic() - start))
+            self.timings[f"{name}_ms"] = self.timings.get(f"{name}_ms", 0) + took_ms

@@ -3,12 +3,14 @@
 from farm.job.request import (
     NOT_YET,
     PARTS,
+    PRIORITIES,
     SCHEMES,
     Boxes,
     CondAudio,
     JobRequest,
     Lora,
     OutputConfig,
+    Priority,
     TtsAudio,
 )
 from farm.job.status import (
@@ -26,6 +28,7 @@ from farm.job.status import (
 __all__ = [
     "NOT_YET",
     "PARTS",
+    "PRIORITIES",
     "SCHEMES",
     "STAGES",
     "Artifact",
@@ -38,6 +41,7 @@ __all__ = [
     "Lora",
     "Notice",
     "OutputConfig",
+    "Priority",
     "Result",
     "State",
     "TtsAudio",

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -30,6 +30,9 @@ from farm.job.dialogue import has_turns, turns
 from farm.validation import invalid_input
 
 SCHEMES = ("http", "https", "store")
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 """Allowed schemes of a source that is a URL."""
 
 
@@ -245,7 +248,7 @@ class JobRequest(Contract):
     webhook: Annotated[str, Field(max_length=2000), AfterValidator(_check_webhook)] | None = Field(
         None, description="an https URL that receives the result when the job ends, or null"
     )
-    priority: Literal["low", "normal", "high"] = Field("normal", description="low, normal or high")
+    priority: Priority = Field("normal", description="low, normal or high")
     idempotency_key: str | None = Field(
         None, min_length=1, max_length=200, description="same key, same job; 1 to 200 characters"
     )

@@ -84,7 +84,7 @@ class Result(Contract):
 class Notice(Contract):
     """The state of a job's webhook; `tries` counts the calls so far."""
 
-    state: Literal["waiting", "delivered", "given up"]
+    state: Literal["waiting", "delivered", "gave_up"]
     tries: int
     reason: str | None = None
 

@@ -48,7 +48,9 @@ def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], str]:
     log = settings.folder / "logs" / "broker.log"
     for server in _servers():
         port, password = _door(settings)
-        process = spawn([server, str(_write_config(settings, port, password))], log=log, environ=os.environ)
+        process = spawn(
+            [server, str(_write_config(settings, port, password))], log=log, environ=os.environ
+        )
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         if _comes_up(url, process):
             return process, url
@@ -73,7 +75,9 @@ def _door(settings: Settings) -> tuple[int, str]:
     with suppress(FileNotFoundError):
         lines = _config(settings).read_text().splitlines()
     known = {name: value for name, _, value in (line.partition(" ") for line in lines)}
-    return _free_port(int(known.get("port", 0))), known.get("requirepass", secrets.token_urlsafe(24))
+    return _free_port(int(known.get("port", 0))), known.get(
+        "requirepass", secrets.token_urlsafe(24)
+    )
 
 
 def _config(settings: Settings) -> Path:

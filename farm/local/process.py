@@ -15,7 +15,9 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a process gets when its parent dies, however it dies."""
 
 
-def spawn(command: Sequence[str], *, log: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], *, log: Path, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """Starts a command in a process group of its own, so that Ctrl-C reaches us alone and we decide about the rest."""
     log.parent.mkdir(parents=True, exist_ok=True)
     end_with_us = _end_with(os.getpid()) if sys.platform == "linux" else None

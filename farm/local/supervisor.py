@@ -30,10 +30,12 @@ LAST_S = 10.0
 """How much longer than their grace workers may take to be gone: what hangs is broken off, and Celery says goodbye."""
 
 
-class House:
+class Supervisor:
     """The children of a farm that is up, by name: one for each queue, and Flower; made by `open_house`."""
 
-    def __init__(self, settings: Settings, *, application: str = "tasks", flower: Address | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, application: str = "tasks", flower: Address | None = None
+    ) -> None:
         self.settings = settings
         self.flower = flower
         self.app: Celery = make_app(settings)
@@ -57,9 +59,11 @@ class House:
             for name, child in self.children.items():
                 if child.poll() is not None or time.monotonic() > deadline:
                     log = self.log(name)
-                    raise FarmUnreachable(f"{_called(name)} did not start; the last lines of {log}:\n{tail(log)}")
+                    raise FarmUnreachable(
+                        f"{_called(name)} did not start; the last lines of {log}:\n{tail(log)}"
+                    )
 
-    def look_after(self, tell: Callable[[str], None]) -> None:
+    def supervise(self, tell: Callable[[str], None]) -> None:
         """Starts children again that have died, for ever."""
         while True:
             self.replace_dead(tell)
@@ -90,7 +94,9 @@ class House:
             return len(self.app.control.ping(timeout=0.5, connection=connection)) >= len(QUEUES)
 
     def _start(self, name: str) -> None:
-        self.children[name] = spawn(self.commands[name], log=self.log(name), environ=_environ(name, self.settings))
+        self.children[name] = spawn(
+            self.commands[name], log=self.log(name), environ=_environ(name, self.settings)
+        )
 
 
 def _called(name: str) -> str:
@@ -98,7 +104,9 @@ def _called(name: str) -> str:
 
 
 @contextmanager
-def open_house(settings: Settings, *, application: str = "tasks", flower: Address | None = None) -> Iterator[House]:
+def open_supervisor(
+    settings: Settings, *, application: str = "tasks", flower: Address | None = None
+) -> Iterator[Supervisor]:
     """A farm that is up while the block runs, its workers those of the Celery application in a module.
 
     FarmUnreachable if one is up in this home already; InvalidInput if Flower cannot be at that door.
@@ -111,11 +119,13 @@ def open_house(settings: Settings, *, application: str = "tasks", flower: Addres
             broker = Broker(settings)
             on_the_way_out.callback(broker.stop)
             url = broker.url
-        house = House(settings.model_copy(update={"broker_url": url}), application=application, flower=flower)
-        on_the_way_out.callback(house.stop)
-        house.start()
-        house.wait_until_ready()
-        yield house
+        supervisor = Supervisor(
+            settings.model_copy(update={"broker_url": url}), application=application, flower=flower
+        )
+        on_the_way_out.callback(supervisor.stop)
+        supervisor.start()
+        supervisor.wait_until_ready()
+        yield supervisor
 
 
 @contextmanager
@@ -142,7 +152,7 @@ def _alone(settings: Settings) -> Iterator[None]:
 def _environ(name: str, settings: Settings) -> dict[str, str]:
     """What a child needs to see the same settings, whatever its working folder, and a worker's port for its numbers."""
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
-    if settings.metrics_at and name in QUEUES:
-        host, port = settings.metrics_at
+    if settings.metrics_listen_address and name in QUEUES:
+        host, port = settings.metrics_listen_address
         ours[PREFIX + "METRICS_ADDRESS"] = str(Address(host, port + 1 + QUEUES.index(name)))
     return worker_environ(flower_environ(settings, {**os.environ, **ours}))

@@ -16,11 +16,21 @@ CPU a chunk's peak is a third higher, and wanders. Huge pages win back most of t
 """
 
 
-def worker_command(queue: QueueName, settings: Settings, *, application: str = "tasks") -> list[str]:
+def worker_command(
+    queue: QueueName, settings: Settings, *, application: str = "tasks"
+) -> list[str]:
     """Celery's worker for a queue and a module's application. A gpu worker is one process: one model fills a GPU."""
     processes = 1 if queue == "gpu" else settings.cpu_concurrency
     return [
-        *(sys.executable, "-m", "celery", "--quiet", "-A", application, "worker"),  # its banner is no JSON
+        *(
+            sys.executable,
+            "-m",
+            "celery",
+            "--quiet",
+            "-A",
+            application,
+            "worker",
+        ),  # its banner is no JSON
         *("--queues", queue, "--hostname", f"{queue}@%h"),
         # prefork alone knows time limits and survives a child's crash; CUDA is touched in the child only.
         *("--pool", "prefork", "--concurrency", str(processes)),

@@ -1,106 +1,130 @@
-"""The registry made again from the store, job by job, when the broker has lost everything."""
+"""Recovery of the registry from the store, job by job, after the broker has lost everything."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from farm.engine import journal
-from farm.engine.attempt import due
+from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
-from farm.engine.route import FIRST, LAST, NOTIFY, Step, following
+from farm.engine.journal import Outputs
 from farm.job import JobRequest, JobStatus
-from farm.registry import queued
-from farm.store.keys import Attempt
-
-Made = dict[Attempt, dict[str, Any]]
+from farm.registry.jobs import queued
+from farm.route import FIRST, LAST, NOTIFY, Step, next_step
 
 
 @dataclass(frozen=True)
 class Recovered:
-    """What became of one job: it `goes on` at a product, it `had ended`, it was `known`, or it is `unreadable`."""
+    """What became of one job."""
 
     job_id: str
-    outcome: Literal["goes on", "had ended", "known", "unreadable"]
+    outcome: Literal["resumed", "already_ended", "known", "unreadable"]
     reason: str | None = None
-    """The product that it goes on at, how it had ended, or why it cannot be read."""
+    """The step that it resumes with, how it had ended, or why it is unreadable."""
     kept: int = 0
-    """How many products need not be made again."""
+    """Steps that are not run again."""
     step: Step | None = None
-    """What is the caller's to send now."""
+    """The step that is now the caller's to send."""
 
 
-def recover(ctx: Context, job_id: str, names: Iterable[str]) -> Recovered:
+def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
     """Enters a job of which the store holds these keys, unless the registry knows it.
 
-    The job itself is entered after all that belongs to it, so whoever is interrupted may begin again.
+    The job itself is entered after all its records, so an interrupted recovery can be repeated.
     """
-    if ctx.registry.knows(job_id):
+    if ctx.registry.jobs.exists(job_id):
         return Recovered(job_id, "known")
     try:
-        request, entered_at = journal.entry(ctx.store, job_id)
-        ended = journal.end(ctx.store, job_id)
+        request, submitted_at = journal.read_request(ctx.store, job_id)
+        end = journal.read_end(ctx.store, job_id)
     except (KeyError, TypeError, ValueError) as error:
-        return Recovered(job_id, "unreadable", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Recovered(job_id, "unreadable", reason=reason)
     if request.idempotency_key:
-        ctx.registry.claim(request.idempotency_key, job_id)
-    if ended:
-        return _restore_ended(ctx, ended, request, names)
-    return _restore_live(ctx, job_id, entered_at, request, names)
+        ctx.registry.jobs.claim_idempotency_key(request.idempotency_key, job_id)
+    if end:
+        return _restore_ended(ctx, end, request, list(job_keys))
+    return _restore_live(ctx, job_id, submitted_at, request, list(job_keys))
 
 
-def _restore_ended(ctx: Context, ended: JobStatus, request: JobRequest, names: Iterable[str]) -> Recovered:
-    """Enters a job that had ended, with its video and with what is left of its other products."""
-    job_id, names = ended.job_id, list(names)
-    made = {**_last(ctx, job_id, names, LAST), **journal.made(ctx.store, job_id, names)}
-    told = _last(ctx, job_id, names, NOTIFY)
-    _remember(ctx, job_id, {**made, **told})
-    untold = bool(request.webhook) and not told
-    if untold:
-        _fence_off(ctx, job_id, {NOTIFY.id})
-    ctx.registry.restore(ended, request, untold=untold)
-    return Recovered(job_id, "had ended", reason=ended.state, kept=len(made), step=due(ctx, job_id) if untold else None)
+def _restore_ended(
+    ctx: Context, end: JobStatus, request: JobRequest, job_keys: list[str]
+) -> Recovered:
+    """Enters a job that had ended, with its video and the outputs that are left."""
+    job_id = end.job_id
+    outputs = {
+        **_last_output(ctx, job_id, job_keys, LAST),
+        **journal.restorable_outputs(ctx.store, job_id, job_keys),
+    }
+    notified = _last_output(ctx, job_id, job_keys, NOTIFY)
+    _restore_outputs(ctx, job_id, {**outputs, **notified})
+    webhook_pending = bool(request.webhook) and not notified
+    if webhook_pending:
+        _raise_fences(ctx, job_id, {NOTIFY.id})
+    ctx.registry.jobs.restore(end, request, webhook_pending=webhook_pending)
+    step = claim_due_step(ctx, job_id) if webhook_pending else None
+    return Recovered(job_id, "already_ended", reason=end.state, kept=len(outputs), step=step)
 
 
-def _last(ctx: Context, job_id: str, names: Iterable[str], step: Step) -> Made:
-    """The goods of the last complete attempt at a step."""
-    last = [attempt for attempt in journal.complete(names) if attempt.step_id == step.id][:1]
-    return {attempt: journal.output(ctx.store, job_id, attempt) for attempt in last}
+def _last_output(ctx: Context, job_id: str, job_keys: list[str], step: Step) -> Outputs:
+    """The output of the last complete attempt at a step."""
+    for attempt in journal.completed_attempts(job_keys):
+        if attempt.step_id == step.id:
+            return {attempt: journal.read_output(ctx.store, job_id, attempt)}
+    return {}
 
 
-def _restore_live(ctx: Context, job_id: str, entered_at: float, request: JobRequest, names: Iterable[str]) -> Recovered:
-    """Enters a job that goes on behind its furthest product."""
-    names = list(names)
-    made = journal.made(ctx.store, job_id, names)
-    furthest, after = next(iter(made), None), _after(made)
-    _remember(ctx, job_id, made)
-    begun = {attempt.step_id for attempt in journal.attempts(names)} | ({after.id} if after else set())
-    _fence_off(ctx, job_id, begun - {attempt.step_id for attempt in made})
-    ctx.registry.restore(queued(job_id, entered_at), request, at=furthest and furthest.step_id)
-    step = due(ctx, job_id)
+def _restore_live(
+    ctx: Context, job_id: str, submitted_at: float, request: JobRequest, job_keys: list[str]
+) -> Recovered:
+    """Enters a job that resumes behind its furthest output."""
+    outputs = journal.restorable_outputs(ctx.store, job_id, job_keys)
+    furthest = next(iter(outputs), None)
+    after = _step_after(outputs)
+    _restore_outputs(ctx, job_id, outputs)
+    begun = {attempt.step_id for attempt in journal.stored_attempts(job_keys)}
+    if after is not None:
+        begun.add(after.id)
+    _raise_fences(ctx, job_id, begun - {attempt.step_id for attempt in outputs})
+    ctx.registry.jobs.restore(
+        queued(job_id, submitted_at),
+        request,
+        current_step_id=furthest.step_id if furthest else None,
+    )
+    step = claim_due_step(ctx, job_id)
     if after is None:
-        return Recovered(job_id, "had ended", reason=ctx.registry.job(job_id).state, kept=len(made), step=step)
-    return Recovered(job_id, "goes on", reason=after.id, kept=len(made), step=step)
+        state = ctx.registry.jobs.status(job_id).state
+        return Recovered(job_id, "already_ended", reason=state, kept=len(outputs), step=step)
+    return Recovered(job_id, "resumed", reason=after.id, kept=len(outputs), step=step)
 
 
-def _after(made: Made) -> Step | None:
-    """What comes after the furthest product; None if that is the last."""
-    if not made:
+def _step_after(outputs: Outputs) -> Step | None:
+    """The step after the furthest output; None if that is the last."""
+    if not outputs:
         return FIRST
-    chunks = next((output["chunks"] for attempt, output in made.items() if attempt.step_id == "embed"), 1)
-    return following(Step.parse(next(iter(made)).step_id), chunks=chunks)
+    furthest = next(iter(outputs))
+    chunks = None
+    for attempt, committed in outputs.items():
+        if attempt.step_id == "embed":
+            chunks = committed.chunks
+    return next_step(Step.parse(furthest.step_id), chunks=chunks)
 
 
-def _remember(ctx: Context, job_id: str, made: Made) -> None:
-    for attempt, output in made.items():
-        ctx.registry.restore_output(job_id, attempt.step_id, fence=attempt.number, output=output)
+def _restore_outputs(ctx: Context, job_id: str, outputs: Outputs) -> None:
+    for attempt, committed in outputs.items():
+        ctx.registry.steps.restore(
+            job_id, attempt.step_id, fence=attempt.number, committed=committed
+        )
 
 
-def _fence_off(ctx: Context, job_id: str, step_ids: set[str]) -> None:
-    """Gives products a fence that no attempt has had, for workers of before may still be at them.
+def _raise_fences(ctx: Context, job_id: str, step_ids: set[str]) -> None:
+    """Gives steps a fencing token above all others: old workers may still be running them.
 
-    The milliseconds since 1970 are one: attempts are counted up from 1, or from the milliseconds of an earlier time.
+    The milliseconds since 1970 are one: tokens count up from 1, or from the milliseconds of an
+    earlier recovery.
     """
     for step_id in step_ids:
-        ctx.registry.restore_output(job_id, step_id, fence=round(1000 * ctx.registry.ledger.now()))
+        fence = round(1000 * ctx.registry.now())
+        ctx.registry.steps.restore(job_id, step_id, fence=fence)

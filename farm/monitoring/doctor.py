@@ -1,4 +1,4 @@
-"""What a farm needs, looked at from this machine: each thing by itself, with what to do about it."""
+"""Checks of everything that a farm needs from this machine, each with its remedy."""
 
 from __future__ import annotations
 
@@ -10,163 +10,179 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from farm.errors import FarmError, FarmUnreachable
-from farm.queue.app import DESKS, make_app
+from farm.queue.app import make_app
+from farm.queue.inspect import require_broker_client
 from farm.registry import open_registry
-from farm.registry.redis import RedisLedger
+from farm.route import QUEUES
 from farm.settings import Settings
 from farm.store import open_store
 
-CLOCK_S = 60.0
-"""Clocks that differ by more are worth a word; an S3 service refuses 15 minutes."""
+MAX_CLOCK_SKEW_S = 60.0
+"""Clocks that differ by more deserve a warning; an S3 service refuses 15 minutes."""
 
-SCARCE_GB, TOO_LITTLE_GB = 10.0, 1.0
-ANSWER_S = 2.0
-"""How long workers are waited for."""
+LOW_DISK_GB = 10.0
+FULL_DISK_GB = 1.0
+
+WORKER_TIMEOUT_S = 2.0
+"""How long workers may take to answer."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`fine`, `odd` if the farm works without it, or `broken`; and the `remedy` unless all is fine."""
+    """The result of one check: `warning` if the farm works without it; a remedy unless it is ok."""
 
-    what: str
-    state: Literal["fine", "odd", "broken"]
-    said: str
+    check: str
+    status: Literal["ok", "warning", "error"]
+    message: str
     remedy: str = ""
 
 
-Look = Callable[[Settings], Finding]
+Check = Callable[[Settings], Finding]
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
-    """One for each thing that a farm needs, whatever becomes of looking at another."""
-    at_once = settings.model_copy(update={"store_retry_s": 0.0})
-    for what, (look, remedy) in LOOKS.items():
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """One finding for each check, whatever another one raises."""
+    settings = settings.model_copy(update={"store_retry_s": 0.0})
+    for name, (check, remedy) in CHECKS.items():
         try:
-            yield look(at_once)
+            yield check(settings)
         except FarmError as error:
-            yield Finding(what, "broken", error.message, remedy)
+            yield Finding(name, "error", error.message, remedy)
         except ImportError as error:
-            yield Finding(what, "odd", f"{error.name} is not installed here", "pip install infinitetalk-farm[worker]")
+            message = f"{error.name} is not installed here"
+            yield Finding(name, "warning", message, "pip install infinitetalk-farm[worker]")
         except Exception as error:  # a driver's, for instance
-            yield Finding(what, "broken", f"{type(error).__name__}: {error}", remedy)
+            yield Finding(name, "error", f"{type(error).__name__}: {error}", remedy)
 
 
-def _broker(settings: Settings) -> Finding:
-    with _ledger(settings).redis as client:
-        began = time.monotonic()
-        told = client.info("everything")
-        said = f"{told.get('server_name', 'redis')} {told['redis_version']}, {1000 * (time.monotonic() - began):.0f} ms"
-    if not told["aof_enabled"]:
+def _check_broker(settings: Settings) -> Finding:
+    with require_broker_client(open_registry(settings.broker_address)) as client:
+        start = time.monotonic()
+        info: dict[str, Any] = client.info("everything")
+        took_ms = 1000 * (time.monotonic() - start)
+    name = info.get("server_name", "redis")
+    message = f"{name} {info['redis_version']}, {took_ms:.0f} ms"
+    if not info["aof_enabled"]:
         return Finding(
-            "broker", "odd", f"{said}, without an append-only file", "set appendonly yes: else a crash loses jobs"
+            "broker",
+            "warning",
+            f"{message}, without an append-only file",
+            "set appendonly yes: else a crash loses jobs",
         )
-    if told["maxmemory_policy"] != "noeviction":
-        said = f"{said}, maxmemory-policy {told['maxmemory_policy']}"
-        return Finding("broker", "odd", said, "set maxmemory-policy noeviction: else full memory loses jobs")
-    return Finding("broker", "fine", said)
+    if info["maxmemory_policy"] != "noeviction":
+        return Finding(
+            "broker",
+            "warning",
+            f"{message}, maxmemory-policy {info['maxmemory_policy']}",
+            "set maxmemory-policy noeviction: else full memory loses jobs",
+        )
+    return Finding("broker", "ok", message)
 
 
-def _clock(settings: Settings) -> Finding:
-    ledger = _ledger(settings)
-    apart = ledger.now() - time.time()
-    said = f"{abs(apart):.1f} s {'behind' if apart > 0 else 'ahead of'} the broker's"
-    if abs(apart) > CLOCK_S:
-        return Finding("clock", "odd", said, "let NTP set it: S3 services refuse 15 minutes")
-    return Finding("clock", "fine", said)
+def _check_clock(settings: Settings) -> Finding:
+    registry = open_registry(settings.broker_address)
+    require_broker_client(registry)
+    skew_s = registry.now() - time.time()
+    relation = "behind" if skew_s > 0 else "ahead of"
+    message = f"{abs(skew_s):.1f} s {relation} the broker's"
+    if abs(skew_s) > MAX_CLOCK_SKEW_S:
+        remedy = "set the clock by NTP: S3 services refuse 15 minutes"
+        return Finding("clock", "warning", message, remedy)
+    return Finding("clock", "ok", message)
 
 
-def _store(settings: Settings) -> Finding:
-    store, key, content = (
-        open_store(settings.store_address, settings),
-        f"doctor/{secrets.token_hex(8)}",
-        b"goods" * 1000,
-    )
-    began = time.monotonic()
+def _check_store(settings: Settings) -> Finding:
+    store = open_store(settings.store_address, settings)
+    key = f"doctor/{secrets.token_hex(8)}"
+    content = secrets.token_bytes(5000)
+    start = time.monotonic()
     store.put(key, content)
-    same = store.get(key) == content
+    is_equal = store.get(key) == content
     store.delete(key)
-    if not same:
-        raise FarmUnreachable(f"{settings.store_address} hands out something else than what was put")
-    return Finding(
-        "store", "fine", f"{settings.store_address}, {1000 * (time.monotonic() - began):.0f} ms to write and read"
-    )
+    if not is_equal:
+        raise FarmUnreachable(f"{settings.store_address} returned other bytes than were written")
+    took_ms = 1000 * (time.monotonic() - start)
+    message = f"{settings.store_address}, {took_ms:.0f} ms to write and read"
+    return Finding("store", "ok", message)
 
 
-def _workers(settings: Settings) -> Finding:
-    _ledger(settings).redis.ping()
-    answers = make_app(settings).control.inspect(timeout=ANSWER_S).active_queues() or {}
-    listening = Counter(queue["name"] for queues in answers.values() for queue in queues)
-    wanted = sorted({desk.queue for desk in DESKS.values()})
-    said = ", ".join(f"{listening[queue]} {queue}" for queue in wanted)
-    if missing := [queue for queue in wanted if not listening[queue]]:
-        return Finding("workers", "broken", said, " and ".join(f"farm worker {queue}" for queue in missing))
-    return Finding("workers", "fine", said)
+def _check_workers(settings: Settings) -> Finding:
+    require_broker_client(open_registry(settings.broker_address)).ping()
+    inspect = make_app(settings).control.inspect(timeout=WORKER_TIMEOUT_S)
+    answers = inspect.active_queues() or {}
+    consumers = Counter(queue["name"] for queues in answers.values() for queue in queues)
+    message = ", ".join(f"{consumers[queue]} {queue}" for queue in QUEUES)
+    missing = [queue for queue in QUEUES if not consumers[queue]]
+    if missing:
+        remedy = " and ".join(f"farm worker {queue}" for queue in missing)
+        return Finding("workers", "error", message, remedy)
+    return Finding("workers", "ok", message)
 
 
-def _weights(settings: Settings) -> Finding:
+def _check_weights(settings: Settings) -> Finding:
     from farm.model.presets import preset
     from farm.model.weights.check import check
 
     model = preset(settings.preset)
     parts = check(model.folder(settings.weights_folder), model)
-    size = sum(size for _, size in parts.values()) / 1e6
-    return Finding("weights", "fine", f"{model.name}, {size:,.0f} MB, every tensor by name and shape")
+    megabytes = sum(size for _, size in parts.values()) / 1e6
+    message = f"{model.name}, {megabytes:,.0f} MB, every tensor by name and shape"
+    return Finding("weights", "ok", message)
 
 
-def _gpu(settings: Settings) -> Finding:
+def _check_gpu(settings: Settings) -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        said = f"none that torch {torch.__version__} can use; FARM_DEVICE is {settings.device}"
-        return Finding("gpu", "odd", said, "fine for the miniature and for cpu workers")
-    free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
-    return Finding("gpu", "fine", f"{torch.cuda.get_device_name()}, {free:.0f} of {total:.0f} GiB free")
+        message = f"none that torch {torch.__version__} can use; FARM_DEVICE is {settings.device}"
+        return Finding("gpu", "warning", message, "fine for the miniature and for cpu workers")
+    free_gib, total_gib = (size / 2**30 for size in torch.cuda.mem_get_info())
+    name = torch.cuda.get_device_name()
+    return Finding("gpu", "ok", f"{name}, {free_gib:.0f} of {total_gib:.0f} GiB free")
 
 
-def _ffmpeg(_: Settings) -> Finding:
+def _check_ffmpeg(_: Settings) -> Finding:
     import av
     import imageio_ffmpeg
 
     if "libx264" not in av.codecs_available:
-        return Finding("ffmpeg", "broken", f"PyAV {av.__version__} without libx264", "pip install av, from a wheel")
-    return Finding("ffmpeg", "fine", f"{imageio_ffmpeg.get_ffmpeg_version()}, PyAV {av.__version__}")
+        message = f"PyAV {av.__version__} without libx264"
+        return Finding("ffmpeg", "error", message, "pip install av, from a wheel")
+    message = f"{imageio_ffmpeg.get_ffmpeg_version()}, PyAV {av.__version__}"
+    return Finding("ffmpeg", "ok", message)
 
 
-def _disk(settings: Settings) -> Finding:
-    places = {"temporary": Path(tempfile.gettempdir()), "home": settings.folder}
+def _check_disk(settings: Settings) -> Finding:
+    folders = {"temporary": Path(tempfile.gettempdir()), "home": settings.folder}
     if settings.store_address.startswith("file:"):
-        places["store"] = Path(unquote(urlsplit(settings.store_address).path))
-    free = {name: shutil.disk_usage(_existing(path)).free / 1e9 for name, path in places.items()}
-    said = ", ".join(f"{name} {size:.0f} GB free" for name, size in free.items())
-    least = min(free.values())
-    if least > SCARCE_GB:
-        return Finding("disk", "fine", said)
-    return Finding("disk", "odd" if least > TOO_LITTLE_GB else "broken", said, "farm gc --dry-run says what could go")
+        folders["store"] = Path(unquote(urlsplit(settings.store_address).path))
+    free_gb = {
+        name: shutil.disk_usage(_existing(path)).free / 1e9 for name, path in folders.items()
+    }
+    message = ", ".join(f"{name} {size:.0f} GB free" for name, size in free_gb.items())
+    least_gb = min(free_gb.values())
+    if least_gb > LOW_DISK_GB:
+        return Finding("disk", "ok", message)
+    remedy = "farm gc --dry-run lists what can be removed"
+    return Finding("disk", "warning" if least_gb > FULL_DISK_GB else "error", message, remedy)
 
 
 def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _ledger(settings: Settings) -> RedisLedger:
-    ledger = open_registry(settings.broker_address).ledger
-    if not isinstance(ledger, RedisLedger):
-        raise FarmUnreachable("a broker in memory is for one process alone")
-    return ledger
-
-
-LOOKS: dict[str, tuple[Look, str]] = {
-    "broker": (_broker, "farm up starts one here; FARM_BROKER_URL names another"),
-    "clock": (_clock, "the broker has to answer first"),
-    "store": (_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
-    "workers": (_workers, "the broker has to answer first"),
-    "weights": (_weights, "farm weights pull, then convert; FARM_WEIGHTS says where they lie"),
-    "gpu": (_gpu, "nvidia-smi says what the driver sees"),
-    "ffmpeg": (_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),
-    "disk": (_disk, ""),
+CHECKS: dict[str, tuple[Check, str]] = {
+    "broker": (_check_broker, "farm up starts one here; FARM_BROKER_URL names another"),
+    "clock": (_check_clock, "the broker has to answer first"),
+    "store": (_check_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
+    "workers": (_check_workers, "the broker has to answer first"),
+    "weights": (_check_weights, "farm weights pull, then convert; FARM_WEIGHTS is their folder"),
+    "gpu": (_check_gpu, "nvidia-smi shows what the driver sees"),
+    "ffmpeg": (_check_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),
+    "disk": (_check_disk, ""),
 }
-"""How each thing is looked at, and what to do if that fails."""
+"""Each check, and the remedy if it raises."""

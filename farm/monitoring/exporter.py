@@ -1,4 +1,4 @@
-"""The farm's numbers for Prometheus: looked up in the registry and the broker whenever somebody asks, and served."""
+"""The exporter: the farm's metrics, read from the registry and the broker at each scrape."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import redis
 
 from farm.errors import FarmError
 from farm.logs import log
-from farm.metrics import CODES, METRICS, QUEUES, STEP_KINDS, Metric
+from farm.metrics import CODES, METRICS, Metric
 from farm.net.address import Address
-from farm.queue.inspect import KEYS, ticket
+from farm.queue.inspect import QueueState, broker_client, queue_states
 from farm.registry import open_registry
-from farm.registry.redis import RedisLedger
-from farm.registry.statistics import Census, census
+from farm.registry.statistics import Statistics, read_statistics
+from farm.route import QUEUES, STEP_KINDS
 from farm.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,34 +23,31 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
     from prometheus_client.registry import Collector
 
-FIRST_OUT = 5
-"""Messages at a queue's end that are looked at: one of the reaper's rounds may be before the first ticket."""
-
 Samples = dict[tuple[str, ...], float]
-"""A number by the values of its labels."""
+"""The values of a metric by the values of its labels."""
 
 
-def serve(numbers: Collector, address: Address) -> WSGIServer:
-    """Serves numbers at http://HOST:PORT/metrics from a thread; OSError if that cannot be."""
+def serve(collector: Collector, address: Address) -> WSGIServer:
+    """Serves metrics at http://HOST:PORT/metrics from a thread; OSError if the port is taken."""
     from prometheus_client import CollectorRegistry, start_http_server
 
     registry = CollectorRegistry()
-    registry.register(numbers)
+    registry.register(collector)
     server, _ = start_http_server(address.port, address.host, registry)
     return server
 
 
-def text(numbers: Collector) -> str:
-    """The numbers as Prometheus reads them."""
+def exposition(collector: Collector) -> str:
+    """Metrics in Prometheus' text format."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     registry = CollectorRegistry()
-    registry.register(numbers)
+    registry.register(collector)
     return generate_latest(registry).decode()
 
 
-class FarmNumbers:
-    """All metrics that the farm tells; while the broker is away only that it is."""
+class FarmCollector:
+    """Every metric of source `exporter`; while the broker is down only that it is."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -58,64 +55,64 @@ class FarmNumbers:
 
     def collect(self) -> Iterator[Family]:
         try:
-            found = self._look()
+            samples = self._read()
         except (FarmError, redis.RedisError) as error:
-            log("numbers_not_known", reason=str(error))
-            found = {"farm_broker_up": {(): 0.0}}
+            log("metrics_unavailable", reason=str(error))
+            samples = {"farm_broker_up": {(): 0.0}}
         for metric in METRICS:
-            if metric.told_by == "farm":
-                yield _family(metric, found.get(metric.name, {}))
+            if metric.source == "exporter":
+                yield _family(metric, samples.get(metric.name, {}))
 
-    def _look(self) -> dict[str, Samples]:
-        ledger = self.registry.ledger
-        found = _counted(census(self.registry, lease_s=self.settings.lease_s))
-        if isinstance(ledger, RedisLedger):
-            found |= _broker(ledger.redis) | self._queues(ledger)
-        return found
+    def _read(self) -> dict[str, Samples]:
+        statistics = read_statistics(self.registry, lease_s=self.settings.lease_s)
+        samples = _samples_of(statistics)
+        client = broker_client(self.registry)
+        if client is not None:
+            samples |= _broker_samples(client)
+            samples |= self._queue_samples(client)
+        return samples
 
-    def _queues(self, ledger: RedisLedger) -> dict[str, Samples]:
-        asked = ledger.redis.pipeline(transaction=False)
-        for key in KEYS.values():
-            asked.llen(key)
-            asked.lrange(key, -FIRST_OUT, -1)
-        asked.hlen("unacked")
-        *answers, unacked = asked.execute()
-        lengths, ends = answers[0::2], answers[1::2]
+    def _queue_samples(self, client: redis.Redis) -> dict[str, Samples]:
+        states, unacked = queue_states(client)
         return {
-            "farm_queue_length": dict(zip(KEYS, lengths, strict=True)),
-            "farm_queue_oldest_seconds": {name: self._waits_s(end) for name, end in zip(KEYS, ends, strict=True)},
+            "farm_queue_length": {name: state.length for name, state in states.items()},
+            "farm_queue_oldest_seconds": {
+                name: self._oldest_s(state) for name, state in states.items()
+            },
             "farm_unacked_messages": {(): unacked},
         }
 
-    def _waits_s(self, messages: list[str]) -> float:
-        """Seconds since the earliest of some messages was rung for; 0 without a ticket among them."""
-        rung_at = self.registry.rung_at([found for message in messages if (found := ticket(message))])
-        return max((self.registry.ledger.now() - at for at in rung_at if at is not None), default=0.0)
+    def _oldest_s(self, state: QueueState) -> float:
+        """Seconds since the first of the oldest messages was dispatched; 0 without any."""
+        dispatched_at = self.registry.steps.dispatched_at(state.oldest)
+        now = self.registry.now()
+        return max((now - at for at in dispatched_at if at is not None), default=0.0)
 
 
-def _counted(now: Census) -> dict[str, Samples]:
-    never: Samples = {("success", ""): 0, ("cancelled", "E_CANCELLED"): 0, **{("error", code): 0 for code in CODES}}
+def _samples_of(now: Statistics) -> dict[str, Samples]:
+    none_ended: Samples = {("success", ""): 0, ("cancelled", "E_CANCELLED"): 0}
+    none_ended |= {("error", code): 0 for code in CODES}
     return {
         "farm_broker_up": {(): 1},
         "farm_workers": {(queue,): now.workers[queue] for queue in QUEUES},
         "farm_live_jobs": {(): now.live},
-        "farm_idle_jobs": {(): now.idle},
+        "farm_orphaned_jobs": {(): now.orphaned},
         "farm_running_steps": {(kind,): now.running[kind] for kind in STEP_KINDS},
         "farm_runnable_jobs": {(): now.runnable},
-        "farm_unheard_jobs": {(): now.unheard},
-        "farm_ahead_seconds": {(): now.ahead_s},
-        "farm_predicted_wait_seconds": {(): now.wait_s},
-        "farm_jobs_total": never | now.ended,
+        "farm_unknown_length_jobs": {(): now.unknown_length},
+        "farm_estimated_gpu_seconds": {(): now.remaining_gpu_s},
+        "farm_estimated_wait_seconds": {(): now.wait_s},
+        "farm_jobs_total": none_ended | now.ended,
     }
 
 
-def _broker(client: redis.Redis) -> dict[str, Samples]:
-    told: dict[str, Any] = client.info("everything")
-    written = told["aof_enabled"] and told["aof_last_write_status"] == "ok"
+def _broker_samples(client: redis.Redis) -> dict[str, Samples]:
+    info: dict[str, Any] = client.info("everything")
+    aof_ok = info["aof_enabled"] and info["aof_last_write_status"] == "ok"
     return {
-        "farm_broker_aof_ok": {(): int(written)},
-        "farm_broker_memory_bytes": {(): told["used_memory"]},
-        "farm_broker_evicted_keys_total": {(): told["evicted_keys"]},
+        "farm_broker_aof_ok": {(): int(aof_ok)},
+        "farm_broker_memory_bytes": {(): info["used_memory"]},
+        "farm_broker_evicted_keys_total": {(): info["evicted_keys"]},
     }
 
 

@@ -1,6 +1,6 @@
-"""What a worker and its children have counted since it started: theirs comes through a pipe.
+"""The metrics of a worker and its children since its start; the children's come through a pipe.
 
-So there is no file, nothing is lost with a child that dies, and nothing of it stays.
+So there are no files, nothing is lost with a child that dies, and nothing of it remains.
 """
 
 from __future__ import annotations
@@ -17,49 +17,57 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
-class Sums:
-    """All metrics that a worker tells, in `registry`; to be made before the children are."""
+class WorkerMetrics:
+    """Every metric of source `worker`, in `registry`. Create it before the children are forked."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, disable_created_metrics
 
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs has no types
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client's has none
         self.registry = CollectorRegistry()
-        self._metrics = {each.name: _made(each, self.registry) for each in METRICS if each.told_by == "worker"}
-        self._outlet, self._inlet = os.pipe()
-        os.set_blocking(self._inlet, False)
+        self._metrics = {
+            metric.name: _create(metric, self.registry)
+            for metric in METRICS
+            if metric.source == "worker"
+        }
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
 
-    def tell(self, name: str, value: float, labels: Mapping[str, str]) -> None:
-        """Sends one number to the worker; so short a line is written whole, whoever else writes (PIPE_BUF)."""
-        with suppress(BlockingIOError):  # if the worker does not read, a number is missed; the work goes on
-            os.write(self._inlet, json.dumps([name, value, labels]).encode() + b"\n")
+    def send(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        """Sends one value to the worker. A line this short is written at once (PIPE_BUF)."""
+        line = json.dumps([name, value, labels]).encode() + b"\n"
+        # If the worker does not read, a value is lost, and the step goes on.
+        with suppress(BlockingIOError):
+            os.write(self._write_end, line)
 
-    def add_up(self) -> None:
-        """Adds what comes through the pipe, for ever."""
-        with open(self._outlet, "rb") as lines:
+    def collect_forever(self) -> None:
+        """Adds up what comes through the pipe."""
+        with open(self._read_end, "rb") as lines:
             for line in lines:
                 name, value, labels = json.loads(line)
-                _enter(self._metrics[name], value, labels)
+                _record(self._metrics[name], value, labels)
 
 
-def _made(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:
+def _create(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:
     from prometheus_client import Counter, Histogram
 
-    made: Counter | Histogram
+    labels = list(metric.labels)
+    created: Counter | Histogram
     if metric.kind == "counter":
-        made = Counter(metric.name, metric.help, list(metric.labels), registry=registry)
+        created = Counter(metric.name, metric.help, labels, registry=registry)
     else:
-        made = Histogram(metric.name, metric.help, list(metric.labels), registry=registry, buckets=SECONDS)
-    for values in metric.series() if metric.labels else ():
-        made.labels(*values)
-    return made
+        created = Histogram(metric.name, metric.help, labels, registry=registry, buckets=SECONDS)
+    if labels:
+        for values in metric.series():
+            created.labels(*values)
+    return created
 
 
-def _enter(metric: Counter | Histogram, value: float, labels: dict[str, str]) -> None:
+def _record(metric: Counter | Histogram, value: float, labels: dict[str, str]) -> None:
     from prometheus_client import Counter
 
-    one = metric.labels(**labels) if labels else metric
-    if isinstance(one, Counter):
-        one.inc(value)
+    child = metric.labels(**labels) if labels else metric
+    if isinstance(child, Counter):
+        child.inc(value)
     else:
-        one.observe(value)
+        child.observe(value)

@@ -1,60 +1,108 @@
-"""Steps as Celery messages: the chain of a new job, and the rest of one that is under way. Imports no task."""
+"""Steps as Celery messages: the chain of a new job, and what remains of one under way.
+
+Imports no task: clients, which send the messages, do not have them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from celery import Celery, Signature, chain
 
+from farm.engine.advance import chunk_count
 from farm.engine.context import Context
-from farm.engine.route import NOTIFY, Step, following
-from farm.queue.app import DESKS, PRIORITIES
+from farm.queue.app import MESSAGE_PRIORITIES
+from farm.route import Step, next_step
 
 
-def tickets(app: Celery, ctx: Context, job_id: str, way: Sequence[Step]) -> list[Signature]:
+def dispatch(app: Celery, ctx: Context, job_id: str, step: Step) -> None:
+    """Sends the chain from a step to the end of the job.
+
+    It holds one `generate` only: each chunk puts the next one into the chain.
+    """
+    steps = [step]
+    while True:
+        # The last chunk so far counts as the last of all.
+        after = next_step(steps[-1], chunks=steps[-1].chunk + 1)
+        if after is None:
+            break
+        steps.append(after)
+    chain(*signatures(app, ctx, job_id, steps)).apply_async()
+
+
+def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) -> list[Signature]:
     """A message for each step."""
-    rings = ctx.registry.rings(job_id, [step.id for step in way])
-    asked = ctx.registry.request(job_id).priority
-    known = ctx.registry.output(job_id, "embed") if way[0].kind == "generate" else None
-    chunks = (known or {}).get("chunks")
-    return [
-        # A receiver that never answers must not hold up the steps of jobs that have not ended.
-        _ticket(
+    dispatches = ctx.registry.steps.dispatches(job_id, [step.id for step in steps])
+    requested = ctx.registry.jobs.request(job_id).priority
+    chunks = chunk_count(ctx, job_id) if steps[0].kind == "generate" else None
+    messages = []
+    for step, sent in zip(steps, dispatches, strict=True):
+        # A webhook whose receiver is silent must not delay the steps of jobs that have not ended.
+        priority = "low" if step.spec.runs_after_end else requested
+        message = _signature(
             app,
             job_id,
             step,
-            priority=PRIORITIES["low" if step == NOTIFY else asked],
-            attempt=max(1, times),
+            number=max(1, sent),
             chunks=chunks,
+            priority=MESSAGE_PRIORITIES[priority],
         )
-        for step, times in zip(way, rings, strict=True)
-    ]
+        messages.append(message)
+    return messages
 
 
-def _ticket(app: Celery, job_id: str, step: Step, *, priority: int, attempt: int, chunks: int | None) -> Signature:
-    """The message for one step: ids and numbers only, which Flower shows so that a person can read them."""
-    desk = DESKS[step.kind]
-    chunk = (step.chunk,) if step.kind == "generate" else ()
-    name = f"c{step.chunk:04d}" if chunk else step.kind
-    options = {
-        "queue": desk.queue,
-        "priority": priority,
-        "task_id": f"{job_id}-{name}-a{attempt}",
-        "argsrepr": _shown(job_id, step, chunks),
-    }
-    return app.signature(desk.task, args=(job_id, *chunk), immutable=True, options=options)
+def remaining_chain(
+    rest: Sequence[Signature],
+    step: Step,
+    after: Step | None,
+    signature_of: Callable[[Step], Signature],
+) -> list[Signature]:
+    """The chain behind a message whose step was run, in Celery's order: the next message last.
+
+    `after` is the step that this message may send, None if another message does. In the order of
+    execution:
+
+        step            after           rest                 becomes
+        download        embed           embed generate-0 mux embed generate-0 mux
+        embed           generate-0      generate-0 mux       generate-0' mux
+        generate-0      generate-1      mux                  generate-1 mux
+        generate-1      mux             mux                  mux
+        mux             notify          (empty)              notify
+        any             None            any                  (empty)
+
+    The message of generate-0 is replaced (') because it was signed before the number of chunks was
+    known, which its description in Flower shows.
+    """
+    if after is None:
+        return []
+    if step.kind == "embed":
+        return [*rest[:-1], signature_of(after)]
+    if after.kind == "generate" or after.spec.runs_after_end:
+        return [*rest, signature_of(after)]
+    return list(rest)
 
 
-def _shown(job_id: str, step: Step, chunks: int | None) -> str:
-    """A message's arguments for people, who count from 1: the job, and which chunk of how many once that is known."""
-    if step.kind != "generate":
-        return f"job {job_id}"
-    return f"job {job_id}, chunk {step.chunk + 1}" + (f" of {chunks}" if chunks else "")
-
-
-def send(app: Celery, ctx: Context, job_id: str, step: Step) -> None:
-    """Sends the chain from a step to the end; there is one `generate` in it, and each chunk puts the next one in."""
-    way = [step]
-    while (after := following(way[-1], chunks=way[-1].chunk + 1)) is not None:
-        way.append(after)
-    chain(*tickets(app, ctx, job_id, way)).apply_async()
+def _signature(
+    app: Celery, job_id: str, step: Step, *, number: int, chunks: int | None, priority: int
+) -> Signature:
+    """The message of one step: ids and numbers only, readable in Flower."""
+    name: str = step.kind
+    arguments: tuple[str | int, ...] = (job_id,)
+    description = f"job {job_id}"
+    if step.spec.per_chunk:
+        name = f"c{step.chunk:04d}"
+        arguments = (job_id, step.chunk)
+        description = f"job {job_id}, chunk {step.chunk + 1}"  # people count from 1
+        if chunks is not None:
+            description += f" of {chunks}"
+    return app.signature(
+        f"farm.{step.kind}",
+        args=arguments,
+        immutable=True,
+        options={
+            "queue": step.spec.queue,
+            "priority": priority,
+            "task_id": f"{job_id}-{name}-a{number}",
+            "argsrepr": description,
+        },
+    )

@@ -1,53 +1,119 @@
-"""What stands in the broker's queues, as kombu writes it there."""
+"""The broker's queues, read as kombu writes them to Redis."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
-from farm.engine.route import Step
-from farm.metrics import QUEUES, STEP_KINDS
-from farm.queue.app import PRIORITIES
+import redis
+
+from farm.errors import FarmUnreachable
+from farm.job import Priority
+from farm.queue.app import MESSAGE_PRIORITIES
 from farm.registry import Registry
-from farm.registry.redis import RedisLedger
+from farm.registry.redis import RedisBackend
+from farm.route import QUEUES, STEP_SPECS, Queue, Step
 
 SEPARATOR = "\x06\x16"
 """What kombu writes between the name of a queue and a priority above 0 (kombu.transport.redis)."""
 
-KEYS = {
-    (queue, name): f"{queue}{SEPARATOR}{priority}" if priority else queue
-    for queue, (name, priority) in product(QUEUES, PRIORITIES.items())
-}
-"""Where Redis has a queue's messages of one priority, the next one out last: the highest has the queue's own name."""
+UNACKED = "unacked"
+"""The hash in which kombu keeps delivered messages until they are acknowledged."""
+
+OLDEST = 5
+"""Messages at the head of a queue that are read: one of the reaper's may precede the first step's."""
 
 
-def lost(registry: Registry, *, after_s: float) -> set[tuple[str, str]]:
-    """The job and the product of messages that were rung for so long ago, stand in no queue and have led to no lease.
+@dataclass(frozen=True)
+class QueueState:
+    length: int
+    oldest: list[tuple[str, str]]
+    """Job and step of the oldest messages."""
 
-    Who was to send it has died, or who was handed it before it began; one that still loads the model looks the same.
-    The queues are read through only if fewer messages stand in them than are waited for.
+
+def _queue_keys() -> dict[tuple[Queue, Priority], str]:
+    keys = {}
+    for queue, (name, priority) in product(QUEUES, MESSAGE_PRIORITIES.items()):
+        keys[queue, name] = f"{queue}{SEPARATOR}{priority}" if priority else queue
+    return keys
+
+
+QUEUE_KEYS = _queue_keys()
+"""The Redis list of each queue and priority, the next message last. The highest priority has the
+name of the queue itself.
+"""
+
+
+def broker_client(registry: Registry) -> redis.Redis | None:
+    """The Redis client of a registry; None for one in memory, which has no queues."""
+    backend = registry.backend
+    return backend.redis if isinstance(backend, RedisBackend) else None
+
+
+def require_broker_client(registry: Registry) -> redis.Redis:
+    """The same; FarmUnreachable for a registry in memory."""
+    client = broker_client(registry)
+    if client is None:
+        raise FarmUnreachable("a broker in memory serves one process only")
+    return client
+
+
+def queue_states(client: redis.Redis) -> tuple[dict[tuple[Queue, Priority], QueueState], int]:
+    """Every queue by priority, and the number of messages that are not acknowledged."""
+    pipeline = client.pipeline(transaction=False)
+    for key in QUEUE_KEYS.values():
+        pipeline.llen(key)
+        pipeline.lrange(key, -OLDEST, -1)
+    pipeline.hlen(UNACKED)
+    *answers, unacked = pipeline.execute()
+    lengths = answers[0::2]
+    oldest = answers[1::2]
+    states = {
+        name: QueueState(length, _steps_of(messages))
+        for name, length, messages in zip(QUEUE_KEYS, lengths, oldest, strict=True)
+    }
+    return states, unacked
+
+
+def find_lost_messages(registry: Registry, *, after_s: float) -> set[tuple[str, str]]:
+    """Job and step of messages that were dispatched more than `after_s` ago, are in no queue and
+    led to no lease: the sender died, or the worker that received it before it took the lease.
+
+    A worker that is still loading the model looks the same. The queues are read through only if
+    they hold fewer messages than are missing.
     """
-    waiting, ledger = set(registry.waiting(for_s=after_s)), registry.ledger
-    if not waiting or not isinstance(ledger, RedisLedger):
+    undelivered = set(registry.steps.undelivered(for_s=after_s))
+    client = broker_client(registry)
+    if not undelivered or client is None:
         return set()
-    asked = ledger.redis.pipeline(transaction=False)
-    for key in KEYS.values():
-        asked.llen(key)
-    if sum(asked.execute()) >= len(waiting):
+    pipeline = client.pipeline(transaction=False)
+    for key in QUEUE_KEYS.values():
+        pipeline.llen(key)
+    if sum(pipeline.execute()) >= len(undelivered):
         return set()
-    for key in KEYS.values():
-        asked.lrange(key, 0, -1)
-    return waiting.difference(found for messages in asked.execute() for each in messages if (found := ticket(each)))
+    for key in QUEUE_KEYS.values():
+        pipeline.lrange(key, 0, -1)
+    queued = {step for messages in pipeline.execute() for step in _steps_of(messages)}
+    return undelivered - queued
 
 
-def ticket(message: str) -> tuple[str, str] | None:
-    """The job and the product that a message is for; None if it is no step's, or not one of ours at all."""
+def parse_message(message: str) -> tuple[str, str] | None:
+    """The job and the step of a message; None if it is not a step's."""
     with suppress(KeyError, TypeError, ValueError):
-        envelope = json.loads(message)
+        envelope: dict[str, Any] = json.loads(message)
         kind = envelope["headers"]["task"].removeprefix("farm.")
-        if kind in STEP_KINDS:
-            (job_id, *chunk), *_ = json.loads(base64.b64decode(envelope["body"]))
+        if kind in STEP_SPECS:
+            arguments, *_ = json.loads(base64.b64decode(envelope["body"]))
+            job_id, *chunk = arguments
             return job_id, Step(kind, *chunk).id
     return None
+
+
+def _steps_of(messages: Sequence[str]) -> list[tuple[str, str]]:
+    parsed = [parse_message(message) for message in messages]
+    return [step for step in parsed if step is not None]

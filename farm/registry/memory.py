@@ -1,4 +1,4 @@
-"""A ledger in this process's memory, for tests and for jobs that run in one process."""
+"""A backend in the memory of this process, for tests and for jobs that run in one process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import inf
 
-from farm.registry.registry import ALONE, Also
+from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
 
 
-class MemoryLedger:
+class MemoryBackend:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.streams: defaultdict[str, list[str]] = defaultdict(list)
@@ -22,22 +22,15 @@ class MemoryLedger:
         with self.changed:
             return [self.texts.get(key) for key in keys]
 
-    def swap(self, key: str, old: str | None, new: str, also: Also = ALONE) -> str | None:
+    def compare_and_set(
+        self, key: str, old: str | None, new: str, effects: Effects = ()
+    ) -> str | None:
         with self.changed:
             found = self.texts.get(key)
             if found == old:
-                self.texts |= {key: new, **also.texts}
-                for stream, event in also.events.items():
-                    self.streams[stream].append(event)
-                for name, (member, score) in also.members.items():
-                    self.indices[name].setdefault(member, score)
-                for name, (member, score) in also.scores.items():
-                    if member in self.indices[name]:
-                        self.indices[name][member] = score
-                for name, member in also.counted.items():
-                    self.indices[name][member] = self.indices[name].get(member, 0) + 1
-                for name, member in also.gone.items():
-                    self.indices[name].pop(member, None)
+                self.texts[key] = new
+                for effect in effects:
+                    self._apply(effect)
                 self.changed.notify_all()
             return found
 
@@ -46,42 +39,57 @@ class MemoryLedger:
             self.texts.pop(key, None)
             self.streams.pop(key, None)
 
-    def read_after(self, key: str, position: str, wait_s: float) -> list[tuple[str, str]]:
+    def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         start = int(position)
         with self.changed:
-            self.changed.wait_for(lambda: len(self.streams[key]) > start, timeout=wait_s)
-            return [(str(place), text) for place, text in enumerate(self.streams[key][start:], start + 1)]
+            self.changed.wait_for(lambda: len(self.streams[stream]) > start, timeout=wait_s)
+            events = self.streams[stream][start:]
+        return [(str(number), text) for number, text in enumerate(events, start + 1)]
 
-    def index(self, name: str, member: str, score: float) -> None:
+    def add_member(self, index: str, member: str, score: float) -> None:
         with self.changed:
-            self.indices[name][member] = score
+            self.indices[index][member] = score
 
-    def unindex(self, name: str, member: str) -> None:
+    def remove_member(self, index: str, member: str) -> None:
         with self.changed:
-            self.indices[name].pop(member, None)
+            self.indices[index].pop(member, None)
 
-    def highest(self, name: str, start: int, limit: int) -> list[str]:
-        return self._ranked(name, inf)[::-1][start : start + limit]
+    def newest_members(self, index: str, start: int, limit: int) -> list[str]:
+        members = [member for member, _ in self._sorted(index)]
+        return members[::-1][start : start + limit]
 
-    def up_to(self, name: str, score: float) -> list[str]:
-        return self._ranked(name, score)
+    def members_below(self, index: str, score: float) -> list[str]:
+        return [member for member, own in self._sorted(index) if own <= score]
 
-    def between(self, name: str, low: float, high: float, limit: int) -> list[tuple[str, float]]:
-        with self.changed:
-            scores = sorted((score, member) for member, score in self.indices[name].items() if low < score <= high)
-        return [(member, score) for score, member in scores[:limit]]
+    def members_between(
+        self, index: str, low: float, high: float, limit: int
+    ) -> list[tuple[str, float]]:
+        found = [(member, own) for member, own in self._sorted(index) if low < own <= high]
+        return found[:limit]
 
-    def size(self, name: str, high: float = inf) -> int:
-        return len(self._ranked(name, high))
+    def size(self, index: str, high: float = inf) -> int:
+        return len(self.members_below(index, high))
 
     def now(self) -> float:
         return time.time()
 
-    def _ranked(self, name: str, highest: float) -> list[str]:
+    def _sorted(self, index: str) -> list[tuple[str, float]]:
+        """Members by score, and by name where that is equal, as Redis sorts them."""
         with self.changed:
-            return [
-                member
-                for score, member in sorted(
-                    (score, member) for member, score in self.indices[name].items() if score <= highest
-                )
-            ]
+            return sorted(self.indices[index].items(), key=lambda item: (item[1], item[0]))
+
+    def _apply(self, effect: Effect) -> None:
+        match effect:
+            case SetText(key, text):
+                self.texts[key] = text
+            case Append(stream, event):
+                self.streams[stream].append(event)
+            case Add(index, member, score):
+                self.indices[index].setdefault(member, score)
+            case Score(index, member, score):
+                if member in self.indices[index]:
+                    self.indices[index][member] = score
+            case Increment(index, member):
+                self.indices[index][member] = self.indices[index].get(member, 0) + 1
+            case Remove(index, member):
+                self.indices[index].pop(member, None)

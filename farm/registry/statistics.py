@@ -1,4 +1,4 @@
-"""What the book says of the whole farm, in a bounded number of looks."""
+"""Statistics of the whole farm, read with a bounded number of requests."""
 
 from __future__ import annotations
 
@@ -6,81 +6,102 @@ from collections import Counter
 from dataclasses import dataclass
 from math import inf
 
-from farm.registry import Registry
-from farm.registry.registry import UNHEARD, Ledger
+from farm.registry.backend import RegistryBackend
+from farm.registry.jobs import ENDED, UNKNOWN_LENGTH
+from farm.registry.registry import Registry
+from farm.registry.steps import LIVE, REMAINING, SPEED_RATIO, current_step_key
+from farm.registry.workers import WORKERS
+from farm.route import Step, StepKind
 
-MOST_JOBS = 20_000
-"""Jobs whose forecasts are read; those beyond count as much as these on average."""
+MAX_JOBS = 20_000
+"""Jobs whose estimates are read; those beyond count as much as these on average."""
 
-MOST_RUNNING = 2_000
-"""Steps that are looked at as perhaps running: those whose lease would run out as soon."""
+MAX_STEPS = 2_000
+"""Steps that are read as perhaps running: those whose lease would expire first."""
 
-LEASE_S = 60.0
-"""How long a lease is thought to last at least: workers may have another setting than whoever looks."""
+MIN_LEASE_S = 60.0
+"""A lease may last this long at least: workers may have another setting than the reader."""
 
-PRESENT_S = 30.0
-"""How long a worker counts as there after it has said so."""
+ALIVE_S = 30.0
+"""A worker counts as alive for this long after a heartbeat."""
 
 
 @dataclass(frozen=True)
-class Census:
-    """Seconds are those of a GPU of this farm, as its last chunk went; `ended` counts by outcome and error code."""
+class Statistics:
+    """Seconds are those of a GPU of this farm, as fast as its last chunk was."""
 
     live: int
-    idle: int
-    running: Counter[str]
-    unheard: int
+    orphaned: int
+    running: Counter[StepKind]
+    """Leased steps by kind."""
+    unknown_length: int
     runnable: int
-    ahead_s: float
+    """Jobs with chunks to make."""
+    remaining_gpu_s: float
     workers: Counter[str]
-    ended: dict[tuple[str, ...], float]
+    """Live workers by queue."""
+    ended: dict[tuple[str, str], float]
+    """Jobs by state and error code."""
 
     @property
     def wait_s(self) -> float:
-        """Seconds until all chunks are made: a job is a sequence, so no more GPUs help than there are jobs."""
-        return self.ahead_s / max(1, min(self.workers["gpu"], self.runnable))
+        """Seconds until all chunks are made.
+
+        A job is a sequence of chunks, so GPUs beyond the number of jobs do not help.
+        """
+        return self.remaining_gpu_s / max(1, min(self.workers["gpu"], self.runnable))
 
 
-def census(registry: Registry, *, lease_s: float) -> Census:
-    """How things stand now; FarmUnreachable if nobody knows."""
-    ledger = registry.ledger
-    now = ledger.now()
-    unheard = ledger.size("ahead", UNHEARD)
-    runnable, ahead_s = _ahead(ledger, unheard)
-    present = ledger.between("workers", now - PRESENT_S, inf, MOST_RUNNING)
-    ended = ledger.between("ended", 0, inf, MOST_RUNNING)
-    return Census(
-        live=ledger.size("ahead"),
-        idle=ledger.size("live", now),
+def read_statistics(registry: Registry, *, lease_s: float) -> Statistics:
+    """The statistics as of now; FarmUnreachable if the backend does not answer."""
+    backend = registry.backend
+    now = backend.now()
+    unknown_length = backend.size(REMAINING, UNKNOWN_LENGTH)
+    runnable = backend.size(REMAINING) - backend.size(REMAINING, 0) + unknown_length
+    alive = backend.members_between(WORKERS, now - ALIVE_S, inf, MAX_STEPS)
+    ended = backend.members_between(ENDED, 0, inf, MAX_STEPS)
+    return Statistics(
+        live=backend.size(REMAINING),
+        orphaned=backend.size(LIVE, now),
         running=_running(registry, now, lease_s),
-        unheard=unheard,
+        unknown_length=unknown_length,
         runnable=runnable,
-        ahead_s=ahead_s,
-        workers=Counter(name.partition(" ")[0] for name, _ in present),
+        remaining_gpu_s=_remaining_gpu_s(backend, runnable),
+        workers=Counter(name.partition(" ")[0] for name, _ in alive),
         ended={_outcome(name): times for name, times in ended},
     )
 
 
-def _ahead(ledger: Ledger, unheard: int) -> tuple[int, float]:
-    """How many jobs have chunks to make, and the seconds for them; one that nobody has heard counts like the others."""
-    forecasts = [seconds for _, seconds in ledger.between("ahead", 0, inf, MOST_JOBS)]
-    runnable = ledger.size("ahead") - ledger.size("ahead", 0) + unheard
-    mean_s = sum(forecasts) / len(forecasts) if forecasts else 0.0
-    (pace,) = ledger.get_all(["pace"])
-    return runnable, runnable * mean_s * float(pace or 1)
+def _remaining_gpu_s(backend: RegistryBackend, runnable: int) -> float:
+    """A job of unknown length counts as much as the others on average."""
+    estimates = [seconds for _, seconds in backend.members_between(REMAINING, 0, inf, MAX_JOBS)]
+    if not estimates:
+        return 0.0
+    (speed_ratio,) = backend.get_all([SPEED_RATIO])
+    mean_s = sum(estimates) / len(estimates)
+    return runnable * mean_s * float(speed_ratio or 1)
 
 
-def _running(registry: Registry, now: float, lease_s: float) -> Counter[str]:
-    """Steps that are leased, by station: their jobs are cared for until the lease runs out, and no longer."""
-    ledger = registry.ledger
-    job_ids = [job_id for job_id, _ in ledger.between("live", now, now + max(lease_s, LEASE_S), MOST_RUNNING)]
-    step_ids = ledger.get_all([f"at:{job_id}" for job_id in job_ids]) if job_ids else []
-    steps = [(job_id, step_id) for job_id, step_id in zip(job_ids, step_ids, strict=True) if step_id]
+def _running(registry: Registry, now: float, lease_s: float) -> Counter[StepKind]:
+    """Leased steps by kind: their jobs are covered until the lease expires, and no longer."""
+    backend = registry.backend
+    latest = now + max(lease_s, MIN_LEASE_S)
+    covered = backend.members_between(LIVE, now, latest, MAX_STEPS)
+    job_ids = [job_id for job_id, _ in covered]
+    step_ids = backend.get_all([current_step_key(job_id) for job_id in job_ids])
+    steps = [
+        (job_id, step_id)
+        for job_id, step_id in zip(job_ids, step_ids, strict=True)
+        if step_id is not None
+    ]
+    leased = registry.steps.leased(steps)
     return Counter(
-        step_id.partition("-")[0] for (_, step_id), leased in zip(steps, registry.leased(steps), strict=True) if leased
+        Step.parse(step_id).kind
+        for (_, step_id), is_leased in zip(steps, leased, strict=True)
+        if is_leased
     )
 
 
-def _outcome(name: str) -> tuple[str, ...]:
+def _outcome(name: str) -> tuple[str, str]:
     state, _, code = name.partition(" ")
     return state, code

@@ -1,16 +1,15 @@
-"""Station `embed`: what the model hears of the voices, what the video sounds like, and the plan of its chunks."""
+"""The step `embed`: embeddings of the speech, the audio of the video, and the plan of its chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farm.engine.route import Step
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
 from farm.media import scenes
@@ -18,91 +17,116 @@ from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frame_count, merge_short_scenes
-from farm.steps import soundtrack
-from farm.steps.features import laid
+from farm.registry.outputs import EmbedOutput
+from farm.steps.features import cache_rows
+from farm.steps.soundtrack import store_track
 
 if TYPE_CHECKING:
     from farm.model.audio import AudioEncoder
 
+Samples = NDArray[np.float32]
 
-def embed(ctx: StepContext) -> dict[str, Any]:
-    """What the keys of each speaker's `embeddings` begin with, their `rows`; of the video the `sound`, whole, and its
-    `track`, in pieces for the chunks, `frames`, `chunks`, `cuts`; `warnings`.
-    """
+
+def embed(ctx: StepContext) -> EmbedOutput:
+    """Stores what the chunks need of the voices, and plans the chunks."""
     ctx.report("embeddings_started")
+    request = ctx.request
     with ctx.timed("embedding"):
-        sounds = ctx.output(Step("download"))["sounds"]
-        paths = [ctx.fetch(key, f"sound-{speaker}") for speaker, key in enumerate(sounds)]
+        audio_keys = ctx.download_output.audio_keys
+        paths = [ctx.fetch(key, f"audio-{speaker}") for speaker, key in enumerate(audio_keys)]
         voices = _voices(ctx, paths)
-        heard = frame_count(len(voices[0]))
-        frames = min(heard, longest(ctx))
-        padded = [_padded(voice, ctx.request.frame_num) for voice in voices]
-        embeddings = [_embedding(ctx, voice) for voice in padded]
-        sound = _mixed(ctx, paths, frames) if len(paths) > 1 else sounds[0]
+        spoken_frames = frame_count(len(voices[0]))
+        frames = min(spoken_frames, max_frames(ctx))
+        padded = [_padded(voice, request.frame_num) for voice in voices]
+        embedding_prefixes = tuple(_cache_embedding(ctx, voice) for voice in padded)
+        audio_key = audio_keys[0]
+        if len(paths) > 1:
+            audio_key = _store_mix(ctx, paths, frames)
     with ctx.timed("preprocess"):
         cuts = _cuts(ctx, frames)
-        plan = Plan(frames, ctx.request.frame_num, ctx.request.motion_frame, cuts)
-        track = soundtrack.lay(ctx, ctx.fetch(sound, "sound"), plan)
+        plan = Plan(frames, request.frame_num, request.motion_frame, cuts)
+        aac_keys = store_track(ctx, ctx.fetch(audio_key, "audio"), plan)
     ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
-    facts = {"rows": frame_count(len(padded[0])), "frames": frames, "chunks": plan.chunks, "cuts": cuts}
-    warnings = _warnings(ctx, heard, frames)
-    return {"embeddings": embeddings, "sound": sound, "track": track, **facts, "warnings": warnings}
+    return EmbedOutput(
+        embedding_prefixes=embedding_prefixes,
+        rows=frame_count(len(padded[0])),
+        audio_key=audio_key,
+        aac_keys=tuple(aac_keys),
+        frames=frames,
+        chunks=plan.chunks,
+        cuts=cuts,
+        warnings=tuple(_warnings(ctx, spoken_frames, frames)),
+    )
 
 
-def longest(ctx: StepContext) -> int:
+def max_frames(ctx: StepContext) -> int:
     """The most frames that the request allows."""
-    return ctx.request.frame_num if ctx.request.mode == "clip" else ctx.request.max_frame_num
+    if ctx.request.mode == "clip":
+        return ctx.request.frame_num
+    return ctx.request.max_frame_num
 
 
-def _voices(ctx: StepContext, paths: list[Path]) -> Sequence[NDArray[np.float32]]:
-    """What each speaker says, each as loud as the other, as tracks of one length."""
-    voices = [_voice(path, f"cond_audio.person{person}") for person, path in enumerate(paths, start=1)]
-    return aligned_tracks(voices[0], voices[1], in_turn=_in_turn(ctx)) if len(voices) > 1 else voices
+def _voices(ctx: StepContext, paths: list[Path]) -> Sequence[Samples]:
+    """The speech of each speaker: equally loud, of equal length."""
+    voices = [
+        _voice(path, f"cond_audio.person{person}") for person, path in enumerate(paths, start=1)
+    ]
+    if len(voices) == 1:
+        return voices
+    return aligned_tracks(voices[0], voices[1], in_turn=_is_in_turn(ctx))
 
 
-def _voice(path: Path, field: str) -> NDArray[np.float32]:
+def _voice(path: Path, field: str) -> Samples:
     samples = speech(path)
     if frame_count(len(samples)) < 1:
-        raise InvalidInput(f"{field}: it lasts {len(samples) / SPEECH_RATE:.3f} s; allowed: 0.04 s or more")
+        seconds = len(samples) / SPEECH_RATE
+        raise InvalidInput(f"{field}: it lasts {seconds:.3f} s; allowed: 0.04 s or more")
     return samples
 
 
-def _mixed(ctx: StepContext, paths: list[Path], frames: int) -> str:
-    """The store key of what two speakers' recordings sound like in a video of so many frames."""
-    out = ctx.scratch / "sound.wav"
-    mix(paths[0], paths[1], out, in_turn=_in_turn(ctx), seconds=frames / FPS)
-    return ctx.put(out, out.name)
+def _store_mix(ctx: StepContext, paths: list[Path], frames: int) -> str:
+    """The key of both speakers' recordings in one, as long as the video."""
+    mixed = ctx.scratch / "sound.wav"
+    mix(paths[0], paths[1], mixed, in_turn=_is_in_turn(ctx), seconds=frames / FPS)
+    return ctx.put(mixed, mixed.name)
 
 
-def _in_turn(ctx: StepContext) -> bool:
-    """Whether one recording follows the other; spoken turns wait for each other already."""
+def _is_in_turn(ctx: StepContext) -> bool:
+    """Whether one recording follows the other; synthesised turns already wait for each other."""
     return ctx.request.tts_audio is None and ctx.request.audio_type == "add"
 
 
 def _cuts(ctx: StepContext, frames: int) -> tuple[int, ...]:
-    """The frames with which new scenes of the source begin, if the request wants them apart."""
+    """The frames at which new scenes of the source begin, if the request separates them."""
     if not ctx.request.scene_seg:
         return ()
-    source = ctx.fetch(ctx.output(Step("download"))["visual"], "visual")
+    source = ctx.fetch(ctx.download_output.visual_key, "visual")
     return merge_short_scenes(scenes.cuts(source, frames=frames), frames)
 
 
-def _padded(samples: NDArray[np.float32], frame_num: int) -> NDArray[np.float32]:
-    """Speech shorter than a chunk is followed by silence; the video is cut to the speech."""
-    missing = -(-frame_num * SPEECH_RATE // FPS) - len(samples)
+def _padded(samples: Samples, frame_num: int) -> Samples:
+    """Speech shorter than a chunk, followed by silence; the video is cut to the speech."""
+    wanted = -(-frame_num * SPEECH_RATE // FPS)
+    missing = wanted - len(samples)
     return np.pad(samples, (0, missing)) if missing > 0 else samples
 
 
-def _embedding(ctx: StepContext, samples: NDArray[np.float32]) -> str:
+def _cache_embedding(ctx: StepContext, samples: Samples) -> str:
+    """The prefix of the keys of a voice's embedding, computed unless it is in the store."""
     from farm.model.checkpoints import ready
 
-    ctx.make_way()
+    ctx.raise_if_draining()
     folder = ready(preset(ctx.settings.preset), ctx.settings.weights_folder)
     encoder = _encoder(folder)
     voice = encoder.listen(samples)
-    make = partial(encoder.rows, voice)
-    content = samples.data.cast("B")
-    return laid(ctx, "voice", folder / "audio_encoder", content, stretches=voice.stretches(), make=make)
+    return cache_rows(
+        ctx,
+        "voice",
+        folder / "audio_encoder",
+        samples.data.cast("B"),
+        stretches=voice.stretches(),
+        make=partial(encoder.rows, voice),
+    )
 
 
 @cache
@@ -112,11 +136,17 @@ def _encoder(folder: Path) -> AudioEncoder:
     return load_audio_encoder(folder)
 
 
-def _warnings(ctx: StepContext, heard: int, frames: int) -> list[str]:
-    said = []
-    if frames < heard:
-        cap = "mode streaming makes all of it" if ctx.request.mode == "clip" else "max_frame_num is the cap"
-        said.append(f"the voice lasts {heard / FPS:.2f} s, the video ends after {frames / FPS:.2f} s ({cap})")
-    if ctx.request.bbox and ctx.request.speakers == 1:
-        said.append("bbox changes nothing: the model asks for places only where two people speak")
-    return said
+def _warnings(ctx: StepContext, spoken_frames: int, frames: int) -> list[str]:
+    request = ctx.request
+    warnings = []
+    if frames < spoken_frames:
+        cause = "max_frame_num is the cap"
+        if request.mode == "clip":
+            cause = "mode streaming makes all of it"
+        warnings.append(
+            f"the voice lasts {spoken_frames / FPS:.2f} s, "
+            f"the video ends after {frames / FPS:.2f} s ({cause})"
+        )
+    if request.bbox and request.speakers == 1:
+        warnings.append("bbox has no effect: the model uses boxes for two speakers only")
+    return warnings

@@ -1,4 +1,4 @@
-"""Features that depend on an input and an encoder alone: made once, then shared by jobs and machines."""
+"""Features that depend on an input and an encoder only: computed once, shared by jobs and machines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLE_BYTES = 1 << 20
-"""How much of each end of a weights file tells it from another; hashing all of a text encoder would take a minute."""
+"""Bytes at each end of a weights file that identify it; hashing a whole text encoder takes a minute."""
 
-PIECE = 250
-"""Rows of an object, ten seconds of video: an hour is neither read for each chunk nor ten thousand objects."""
+ROWS_PER_OBJECT = 250
+"""Ten seconds of video: an hour is neither read for each chunk nor ten thousand objects."""
 
 
-def remembered(ctx: StepContext, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]) -> str:
-    """The key of a safetensors file with the tensor `features`, which is made only if no job made it before."""
+def cache_features(
+    ctx: StepContext, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]
+) -> str:
+    """The key of a safetensors file with the tensor `features`, computed unless it is in the store."""
     from safetensors.torch import save
 
     key = keys.shared(kind, fingerprint(encoder), content)
@@ -31,7 +33,7 @@ def remembered(ctx: StepContext, kind: str, encoder: Path, content: str | bytes,
     return key
 
 
-def laid(
+def cache_rows(
     ctx: StepContext,
     kind: str,
     encoder: Path,
@@ -40,45 +42,49 @@ def laid(
     stretches: Iterable[range],
     make: Callable[[range], Tensor],
 ) -> str:
-    """What the keys of a recording's rows begin with, now all in the store, PIECE of them in each object.
+    """The prefix of the keys of a recording's rows, ROWS_PER_OBJECT of them in each object.
 
-    They are made stretch by stretch, each a multiple of PIECE but the last; those whose objects are all there are not
-    made, be it by another job or by a worker that did not come to the end.
+    Rows are computed stretch by stretch, each a multiple of ROWS_PER_OBJECT but the last. Stretches
+    in the store, from another job or an interrupted attempt, are not computed again.
     """
     import torch
     from safetensors.torch import save
 
-    folder = keys.shared(kind, fingerprint(encoder), content)
-    there = set(ctx.store.keys(f"{folder}/"))
+    prefix = keys.shared(kind, fingerprint(encoder), content)
+    stored = set(ctx.store.keys(f"{prefix}/"))
     for stretch in stretches:
-        names = [keys.piece(folder, first // PIECE) for first in stretch[::PIECE]]
-        if there.issuperset(names):
+        names = [
+            keys.piece(prefix, first // ROWS_PER_OBJECT) for first in stretch[::ROWS_PER_OBJECT]
+        ]
+        if stored.issuperset(names):
             continue
-        ctx.make_way()
-        for name, rows in zip(names, torch.split(make(stretch).contiguous(), PIECE), strict=True):
+        ctx.raise_if_draining()
+        pieces = torch.split(make(stretch).contiguous(), ROWS_PER_OBJECT)
+        for name, rows in zip(names, pieces, strict=True):
             ctx.store.put(name, save({"features": rows}))
-    return folder
+    return prefix
 
 
-def rows_of(ctx: StepContext, folder: str, rows: Sequence[int]) -> Tensor:
-    """Some rows of a recording, in their order; no more is read than the pieces that hold them."""
+def rows_of(ctx: StepContext, prefix: str, rows: Sequence[int]) -> Tensor:
+    """Some rows of a recording, in the given order; only the objects that hold them are read."""
     import torch
     from safetensors.torch import load
 
-    pieces = range(min(rows) // PIECE, max(rows) // PIECE + 1)
-    held = torch.cat([load(ctx.store.get(keys.piece(folder, piece)))["features"] for piece in pieces])
-    return held[torch.tensor(rows) - pieces.start * PIECE]
+    numbers = range(min(rows) // ROWS_PER_OBJECT, max(rows) // ROWS_PER_OBJECT + 1)
+    pieces = [load(ctx.store.get(keys.piece(prefix, number)))["features"] for number in numbers]
+    offsets = torch.tensor(rows) - numbers.start * ROWS_PER_OBJECT
+    return torch.cat(pieces)[offsets]
 
 
 @cache
 def fingerprint(folder: Path) -> str:
-    """Tells the weights in a folder from all others: names, sizes, and both ends of every file."""
+    """Identifies the weights in a folder: names, sizes, and both ends of every file."""
     hashed = hashlib.sha256()
-    for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        size = file.stat().st_size
-        hashed.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as opened:
-            hashed.update(opened.read(SAMPLE_BYTES))
-            opened.seek(max(0, size - SAMPLE_BYTES))
-            hashed.update(opened.read(SAMPLE_BYTES))
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = path.stat().st_size
+        hashed.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            hashed.update(file.read(SAMPLE_BYTES))
+            file.seek(max(0, size - SAMPLE_BYTES))
+            hashed.update(file.read(SAMPLE_BYTES))
     return hashed.hexdigest()

@@ -1,4 +1,4 @@
-"""Station `generate`: one chunk of video from the conditions, the voice and the tail of the chunk before."""
+"""The step `generate`: one chunk of video from the condition, the speech and the previous tail."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import time
 from functools import cache
 from math import ceil, floor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from farm.engine.playlist import watchable
-from farm.engine.route import Step
+from farm.engine.playlist import store_segment
 from farm.engine.step_context import StepContext
 from farm.job import JobRequest
 from farm.logs import log
@@ -19,11 +18,12 @@ from farm.media.video import read_frame, write_segment
 from farm.metrics import add
 from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
+from farm.registry.outputs import ChunkOutput, EmbedOutput
 from farm.settings import Settings
-from farm.steps import soundtrack
-from farm.steps.features import remembered, rows_of
+from farm.steps.features import cache_features, rows_of
 from farm.steps.progress import Progress
-from farm.steps.sampling import as_used, sampling, usual_variant, variant
+from farm.steps.sampling import default_variant, sampling, used_parameters, variant
+from farm.steps.soundtrack import packets_of_chunk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,36 +34,43 @@ if TYPE_CHECKING:
     from farm.model.speakers import Box
 
 
-def generate(ctx: StepContext) -> dict[str, Any]:
-    """Store keys of what `watchable` names, of the `tail`, of a picture's `condition`.
-
-    The first chunk's goods tell what was left open as it was `used`, for all of them.
-    """
-    pipeline = _warm(ctx)
-    facts = ctx.output(Step("embed"))
-    plan = Plan(facts["frames"], ctx.request.frame_num, ctx.request.motion_frame, tuple(facts["cuts"]))
+def generate(ctx: StepContext) -> ChunkOutput:
+    """Stores a playable segment, and the tail for the next chunk."""
+    pipeline = _warm_pipeline(ctx)
+    request = ctx.request
+    embedded = ctx.embed_output
+    plan = Plan(embedded.frames, request.frame_num, request.motion_frame, embedded.cuts)
     chunk = plan.chunk(ctx.step.chunk)
     progress = Progress(ctx, plan.chunks)
-    drawn = sampling(ctx.request, pipeline.preset, ctx.settings)
-    used = as_used(ctx.request, drawn, ctx.settings, pipeline.attention)
+    parameters = sampling(request, pipeline.preset, ctx.settings)
+    used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
     with ctx.timed("preprocess"):
         condition, condition_key = _condition(ctx, pipeline, chunk)
-        text, negative_text = (_text(ctx, pipeline, prompt) for prompt in (ctx.request.prompt, used["negative_prompt"]))
-        audio = _audio(ctx, facts, chunk)
+        text = _text_features(ctx, pipeline, request.prompt)
+        negative_text = _text_features(ctx, pipeline, used.negative_prompt)
+        audio = _audio_rows(ctx, embedded, chunk)
     frames, tail = pipeline.chunk(
         chunk,
         condition=condition,
         text=text,
         negative_text=negative_text,
         audio=audio,
-        tail=_tail_before(ctx, chunk),
-        sampling=drawn,
+        tail=_previous_tail(ctx, chunk),
+        sampling=parameters,
         report=progress.report,
     )
     ctx.timings.update(progress.timings())
-    output = {**_segment(ctx, plan, chunk, frames), "condition": condition_key}
-    told = {} if chunk.index else {"used": used}
-    return {**output, **told, "tail": None if chunk.last else _save(ctx, tail, "tail.safetensors")}
+    init, segment = _encode_segment(ctx, plan, chunk, frames)
+    stored = store_segment(ctx, init, segment)
+    return ChunkOutput(
+        init_key=stored.init_key,
+        segment_key=stored.segment_key,
+        links=stored.links,
+        frames=chunk.keep,
+        condition_key=condition_key,
+        tail_key=None if chunk.last else _store_tensors(ctx, tail, "tail.safetensors"),
+        used=used if chunk.index == 0 else None,
+    )
 
 
 @cache
@@ -72,17 +79,17 @@ def warm_pipeline(settings: Settings) -> Pipeline:
     from farm.model.checkpoints import ready
     from farm.model.pipeline import load_pipeline
 
-    began = time.monotonic()
+    start = time.monotonic()
     model = preset(settings.preset)
     pipeline = load_pipeline(
         ready(model, settings.weights_folder),
         model,
         _device(settings),
         attention=settings.attention,
-        variant=usual_variant(settings),
+        variant=default_variant(settings),
     )
-    took_s = time.monotonic() - began
-    add("farm_cold_load_seconds", took_s)
+    took_s = time.monotonic() - start
+    add("farm_model_load_seconds", took_s)
     log(
         "pipeline_loaded",
         lat_ms=round(1000 * took_s),
@@ -93,10 +100,11 @@ def warm_pipeline(settings: Settings) -> Pipeline:
     return pipeline
 
 
-def _warm(ctx: StepContext) -> Pipeline:
-    """The loaded model as the job wants it; the first chunk of a job tells about the loading."""
-    tell = ctx.report if ctx.step.chunk == 0 else _silence
-    tell("pipeline_warm_started")
+def _warm_pipeline(ctx: StepContext) -> Pipeline:
+    """The loaded model in the variant of the job; the first chunk of a job reports the loading."""
+    is_first = ctx.step.chunk == 0
+    if is_first:
+        ctx.report("pipeline_warm_started")
     with ctx.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
     wanted = variant(ctx.request, ctx.settings)
@@ -104,13 +112,10 @@ def _warm(ctx: StepContext) -> Pipeline:
         pipeline = warm_pipeline(ctx.settings)
         if pipeline.become(wanted):
             log("model_switched", variant=str(wanted))
-    tell("pipeline_warm_ok")
-    tell("generation_started")
+    if is_first:
+        ctx.report("pipeline_warm_ok")
+        ctx.report("generation_started")
     return pipeline
-
-
-def _silence(stage: str) -> None:
-    """Tells nothing."""
 
 
 def _device(settings: Settings) -> str:
@@ -121,85 +126,101 @@ def _device(settings: Settings) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _text(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
+def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     """Features [tokens, text_dim] of a prompt, encoded once for all jobs."""
     folder = pipeline.preset.folder(ctx.settings.weights_folder) / "text_encoder"
-    key = remembered(ctx, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
-    return _load(ctx, key)["features"]
+    key = cache_features(ctx, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
+    return _load_tensors(ctx, key)["features"]
 
 
 def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
-    """What the model sees of the source, and its store key if later chunks need it.
+    """What the model sees of the source, and its key in the store if all chunks share it.
 
-    Of a picture it is always the same; of a video it is the frame where the chunk begins.
+    The condition of an image is always the same; that of a video is the frame at which the chunk
+    begins.
     """
     from farm.model.pipeline import Condition
 
-    source = ctx.output(Step("download"))
-    if source["kind"] == "image" and chunk.index > 0:
-        key = ctx.output(Step("generate", 0))["condition"]
-        return Condition.from_tensors(_load(ctx, key)), key
-    frame = source_frame(ctx.fetch(source["visual"], "visual"), source["kind"], chunk)
+    source = ctx.download_output
+    if source.visual_kind == "image" and chunk.index > 0:
+        key = ctx.chunk_output(0).condition_key
+        if key is None:
+            raise LookupError(f"job {ctx.job_id}: the first chunk left no condition of its image")
+        return Condition.from_tensors(_load_tensors(ctx, key)), key
     request = ctx.request
-    condition = pipeline.condition(frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request))
-    return condition, _save(ctx, condition, "condition.safetensors") if source["kind"] == "image" else None
+    frame = source_frame(ctx.fetch(source.visual_key, "visual"), source.visual_kind, chunk)
+    condition = pipeline.condition(
+        frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request)
+    )
+    if source.visual_kind == "video":
+        return condition, None
+    return condition, _store_tensors(ctx, condition, "condition.safetensors")
 
 
 def boxes(request: JobRequest) -> list[Box]:
-    """Two speakers' boxes in the model's order, out to whole pixels; the place of a single one plays no part."""
+    """Two speakers' boxes in the model's order, rounded out to whole pixels; empty for one speaker."""
     if request.bbox is None or request.bbox.person2 is None:
         return []
     corners = (request.bbox.person1, request.bbox.person2)
-    return [(floor(top), floor(left), ceil(bottom), ceil(right)) for left, top, right, bottom in corners]
+    return [
+        (floor(top), floor(left), ceil(bottom), ceil(right)) for left, top, right, bottom in corners
+    ]
 
 
-def source_frame(path: Path, kind: str, chunk: Chunk) -> NDArray[np.uint8]:
-    """What a chunk is drawn from: the picture, or what the video shows when the chunk begins, whatever its fps."""
-    return read_image(path) if kind == "image" else read_frame(path, chunk.start / FPS)
+def source_frame(path: Path, kind: Literal["image", "video"], chunk: Chunk) -> NDArray[np.uint8]:
+    """The frame [H, W, 3] that a chunk starts from: the image, or the video's at that instant."""
+    if kind == "image":
+        return read_image(path)
+    return read_frame(path, chunk.start / FPS)
 
 
-def _audio(ctx: StepContext, facts: dict[str, Any], chunk: Chunk) -> Tensor:
-    """The rows [S, frame_num + 4, layers, dim] that the chunk hears."""
+def _audio_rows(ctx: StepContext, embedded: EmbedOutput, chunk: Chunk) -> Tensor:
+    """The rows [S, frame_num + 4, layers, dim] of each speaker's embedding for a chunk."""
     import torch
 
-    rows = audio_rows(chunk, facts["rows"])
-    return torch.stack([rows_of(ctx, folder, rows) for folder in facts["embeddings"]])
+    rows = audio_rows(chunk, embedded.rows)
+    return torch.stack([rows_of(ctx, prefix, rows) for prefix in embedded.embedding_prefixes])
 
 
-def _tail_before(ctx: StepContext, chunk: Chunk) -> Tail | None:
+def _previous_tail(ctx: StepContext, chunk: Chunk) -> Tail | None:
     from farm.model.pipeline import Tail
 
     if chunk.index == 0:
         return None
-    tail = Tail.from_tensors(_load(ctx, ctx.output(Step("generate", chunk.index - 1))["tail"]))
+    key = ctx.chunk_output(chunk.index - 1).tail_key
+    if key is None:
+        raise LookupError(f"job {ctx.job_id}: chunk {chunk.index - 1} left no tail")
+    tail = Tail.from_tensors(_load_tensors(ctx, key))
     return tail if chunk.overlap else tail.cut()
 
 
-def _segment(ctx: StepContext, plan: Plan, chunk: Chunk, frames: Tensor) -> dict[str, Any]:
-    """The frames with their sound as a player takes them."""
+def _encode_segment(
+    ctx: StepContext, plan: Plan, chunk: Chunk, frames: Tensor
+) -> tuple[bytes, bytes]:
+    """The frames with their audio, as initialisation section and segment (fragmented MP4)."""
     pictures = ctx.scratch / "pictures.mp4"
     with ctx.timed("encode"):
         write_segment(pictures, _pixels(frames))
-        sound = soundtrack.heard(ctx, plan, chunk)
-        init, segment = fragment(pictures, sound, index=chunk.index, first=chunk.first)
-    return watchable(ctx, init, segment, frames=chunk.keep)
+        audio = packets_of_chunk(ctx, plan, chunk)
+        return fragment(pictures, audio, index=chunk.index, first=chunk.first)
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:
-    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], cut off and not rounded, as the original writes them."""
+    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], truncated and not rounded, as the original does."""
     import torch
 
-    pixels: NDArray[np.uint8] = ((frames + 1) * 127.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0).numpy()
+    scaled = ((frames + 1) * 127.5).clamp(0, 255)
+    pixels: NDArray[np.uint8] = scaled.to(torch.uint8).permute(1, 2, 3, 0).numpy()
     return pixels
 
 
-def _save(ctx: StepContext, tensors: Condition | Tail, name: str) -> str:
+def _store_tensors(ctx: StepContext, tensors: Condition | Tail, name: str) -> str:
     from safetensors.torch import save
 
     return ctx.put(save(tensors.to_tensors()), name)
 
 
-def _load(ctx: StepContext, key: str) -> dict[str, Tensor]:
+def _load_tensors(ctx: StepContext, key: str) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     return load(ctx.store.get(key))

@@ -1,4 +1,4 @@
-"""A chunk's progress: what the model reports, as the contract's stages and as timings."""
+"""The progress of a chunk: the model's reports as stages of the contract and as timings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import Any
 from farm.engine.step_context import StepContext
 from farm.metrics import add
 
-FIRST_PCT, LAST_PCT = 20, 85
+FIRST_PCT = 20
+LAST_PCT = 85
 """The chunks' share of a job's progress."""
 
 SAMPLING_SHARE = 0.8
 """The denoise steps' share of a chunk's progress."""
+
+SHARES = {
+    "pre": (0.0, 0.0),
+    "sampling": (0.0, SAMPLING_SHARE),
+    "decode": (SAMPLING_SHARE, 1 - SAMPLING_SHARE),
+}
+"""Where each stage begins within a chunk, and its share of the chunk."""
 
 
 class Progress:
@@ -24,32 +32,36 @@ class Progress:
         self.counted_at = time.monotonic()
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """One of `pre`, `sampling` (before the first and after each step) and `decode`; raises Cancelled or Drained.
+        """Reports `pre`, `sampling` (before the first and after each step) or `decode`.
 
-        A worker that is asked to go still decodes what it has sampled: that takes less time than sampling it again.
+        Raises Cancelled or WorkerDraining. A draining worker still decodes a sampled chunk: that
+        takes less time than sampling it again.
         """
         now = time.monotonic()
         add("farm_gpu_busy_seconds_total", now - self.counted_at)
         self.counted_at = now
         if stage == "pre" or (stage == "sampling" and done < total):
-            self.ctx.make_way()
+            self.ctx.raise_if_draining()
         self.first.setdefault(stage, now)
         self.last[stage] = now
         chunk = self.ctx.step.chunk
-        before, part = {
-            "pre": (0.0, 0.0),
-            "sampling": (0.0, SAMPLING_SHARE),
-            "decode": (SAMPLING_SHARE, 1 - SAMPLING_SHARE),
-        }[stage]
-        share = before + part * done / total
+        begin, share = SHARES[stage]
+        done_share = begin + share * done / total
         details: dict[str, Any] = {"chunk": chunk, "chunks": self.chunks}
+        name = f"chunk_{chunk}_{stage}"
         if stage == "sampling":
+            name = f"{name}_{100 * done // total}"
             details |= {"step": done, "steps": total}
-        if share:
-            details["eta_s"] = round((now - self.first["pre"]) / share * (self.chunks - chunk - share), 1)
-        name = f"chunk_{chunk}_{stage}" + (f"_{100 * done // total}" if stage == "sampling" else "")
-        self.ctx.report(name, FIRST_PCT + (LAST_PCT - FIRST_PCT) * (chunk + share) / self.chunks, **details)
+        if done_share:
+            elapsed_s = now - self.first["pre"]
+            remaining = self.chunks - chunk - done_share
+            details["eta_s"] = round(elapsed_s / done_share * remaining, 1)
+        pct = FIRST_PCT + (LAST_PCT - FIRST_PCT) * (chunk + done_share) / self.chunks
+        self.ctx.report(name, pct, **details)
 
     def timings(self) -> dict[str, int]:
-        """Milliseconds that sampling and decoding took."""
-        return {f"{stage}_ms": round(1000 * (self.last[stage] - self.first[stage])) for stage in ("sampling", "decode")}
+        """Milliseconds of sampling and of decoding."""
+        return {
+            f"{stage}_ms": round(1000 * (self.last[stage] - self.first[stage]))
+            for stage in ("sampling", "decode")
+        }

@@ -1,31 +1,34 @@
-"""The sound for those who watch the video grow: in the store in pieces, of which each chunk takes its packets."""
+"""The audio of the segments: AAC in the store in pieces, from which each chunk takes its packets."""
 
 from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
 
-from farm.engine.route import Step
 from farm.engine.step_context import StepContext
 from farm.media.aac import first_packet, packets, split_track, write_track
 from farm.plan import Chunk, Plan
 
-CHUNKS = 20
-"""How many chunks share a piece, a minute or so: an hour is then neither read for each chunk nor a thousand objects."""
+CHUNKS_PER_PIECE = 20
+"""About a minute: an hour is then neither read for each chunk nor a thousand objects."""
 
 
-def lay(ctx: StepContext, sound: Path, plan: Plan) -> list[str]:
-    """The store keys of the sound's pieces."""
+def store_track(ctx: StepContext, audio: Path, plan: Plan) -> list[str]:
+    """Stores the audio as AAC, and returns the keys of its pieces."""
     track = ctx.scratch / "track.aac"
-    write_track(sound, track, frames=plan.frames)
-    starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS)]
-    return [ctx.put(piece, f"track-{index:04d}.aac") for index, piece in enumerate(split_track(track, starts))]
+    write_track(audio, track, frames=plan.frames)
+    starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS_PER_PIECE)]
+    return [
+        ctx.put(piece, f"track-{number:04d}.aac")
+        for number, piece in enumerate(split_track(track, starts))
+    ]
 
 
-def heard(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:
-    """The packets that begin while a chunk is shown."""
-    piece = chunk.index // CHUNKS
-    path = ctx.fetch(ctx.output(Step("embed"))["track"][piece], "track.aac")
-    before = first_packet(plan.chunk(piece * CHUNKS).first)
-    begin, end = (first_packet(frame) - before for frame in (chunk.first, chunk.first + chunk.keep))
+def packets_of_chunk(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:
+    """The AAC packets that begin while a chunk is shown."""
+    piece = chunk.index // CHUNKS_PER_PIECE
+    path = ctx.fetch(ctx.embed_output.aac_keys[piece], "track.aac")
+    before = first_packet(plan.chunk(piece * CHUNKS_PER_PIECE).first)
+    begin = first_packet(chunk.first) - before
+    end = first_packet(chunk.first + chunk.keep) - before
     return list(islice(packets(path), begin, end))

@@ -6,8 +6,8 @@ shared/{kind}/{sha256}/{piece}                embeddings of speech, by the same 
 jobs/{job_id}/request.json                    the request as accepted and when, written before anything else
 jobs/{job_id}/end.json                        the job's last status, once it has ended
 jobs/{job_id}/playlist.m3u8                   what can be watched of it so far; written anew with each chunk
-jobs/{job_id}/{product}/{attempt}/{name}      what one attempt at a step made; the registry says which attempt counts
-jobs/{job_id}/{product}/{attempt}/goods.json  all that it hands in, written last, and which attempts that is made of
+jobs/{job_id}/{step_id}/{attempt}/{name}      what one attempt at a step stored; the registry says which attempt counts
+jobs/{job_id}/{step_id}/{attempt}/output.json its output, written last, with its timings and inputs
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from farm.route import STEP_SPECS
+
 JOBS = "jobs/"
-OUTPUT = "goods.json"
-ATTEMPT = re.compile(r"jobs/[^/]+/(download|embed|generate-\d{4,}|mux|notify)/(\d{4,})/([^/]+)")
+OUTPUT = "output.json"
+STEP_ID = "|".join(
+    rf"{kind}-\d{{4,}}" if spec.per_chunk else kind for kind, spec in STEP_SPECS.items()
+)
+ATTEMPT = re.compile(rf"jobs/[^/]+/({STEP_ID})/(\d{{4,}})/[^/]+")
 UPLOADS = "uploads/"
 SCHEME = "store://"
 
@@ -65,17 +70,17 @@ def attempt(job_id: str, step_id: str, fence: int, name: str) -> str:
     return f"jobs/{job_id}/{step_id}/{fence:04d}/{name}"
 
 
-class Attempt(NamedTuple):
-    """One attempt at a product, by its number."""
+class AttemptKey(NamedTuple):
+    """One attempt at a step, by its fencing token."""
 
     step_id: str
     number: int
 
 
-def attempt_of(key: str) -> Attempt | None:
+def attempt_of(key: str) -> AttemptKey | None:
     """The attempt that wrote a key; None for a key of the job itself."""
     found = ATTEMPT.fullmatch(key)
-    return Attempt(found[1], int(found[2])) if found else None
+    return AttemptKey(found[1], int(found[2])) if found else None
 
 
 def digest(source: Path | bytes) -> str:

@@ -41,7 +41,9 @@ def request(filled: Mapping[str, Any]) -> dict[str, Any]:
     if not filled["face"]:
         raise InvalidInput("face: got nothing; allowed: an image or a video with a face")
     fields = {"prompt": filled["prompt"], "cond_video": filled["face"], **_voices(filled)}
-    boxes = {person: box for person in ("person1", "person2") if (box := filled["boxes"].get(person))}
+    boxes = {
+        person: box for person in ("person1", "person2") if (box := filled["boxes"].get(person))
+    }
     if boxes and filled["speakers"] == 2:
         fields["bbox"] = boxes
     return {**fields, **_advanced(filled)}
@@ -60,15 +62,27 @@ def initial(field: str, preset: str) -> Any:
 def _voices(filled: Mapping[str, Any]) -> dict[str, Any]:
     two = filled["speakers"] == 2
     if filled["voice"] == SPOKEN:
-        voices = {"human1_voice": filled["voice1"] or None, "human2_voice": (two and filled["voice2"]) or None}
+        voices = {
+            "human1_voice": filled["voice1"] or None,
+            "human2_voice": (two and filled["voice2"]) or None,
+        }
         if two and not voices["human2_voice"]:
-            raise InvalidInput("second voice: got nothing; two speakers need the name of a voice each")
+            raise InvalidInput(
+                "second voice: got nothing; two speakers need the name of a voice each"
+            )
         return {"tts_audio": {"text": filled["text"], **voices}}
-    sounds = {f"person{person}": filled[f"sound{person}"] for person in (1, 2)[: filled["speakers"]]}
+    sounds = {
+        f"person{person}": filled[f"sound{person}"] for person in (1, 2)[: filled["speakers"]]
+    }
     for person, sound in sounds.items():
         if not sound:
-            raise InvalidInput(f"voice of {person}: got nothing; allowed: a sound file, or a recording made here")
-    return {"cond_audio": sounds, **({"audio_type": "para" if filled["order"] == TOGETHER else "add"} if two else {})}
+            raise InvalidInput(
+                f"voice of {person}: got nothing; allowed: a sound file, or a recording made here"
+            )
+    return {
+        "cond_audio": sounds,
+        **({"audio_type": "para" if filled["order"] == TOGETHER else "add"} if two else {}),
+    }
 
 
 def _advanced(filled: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,16 +19,22 @@ def inputs() -> dict[str, Component]:
     face = gr.File(label="Face: an image or a video", file_types=["image", "video"], elem_id="face")
     drawn = boxes(face)
     speakers = gr.Radio([("one", 1), ("two", 2)], value=1, label="Speakers", elem_id="speakers")
-    voice = gr.Radio([form.RECORDED, form.SPOKEN], value=form.RECORDED, label="Voice from a", elem_id="voice")
+    voice = gr.Radio(
+        [form.RECORDED, form.SPOKEN], value=form.RECORDED, label="Voice from a", elem_id="voice"
+    )
     with gr.Group() as recorded:
         sound1, sound2 = _sound(1, "Voice"), _sound(2, "Second voice")
-        order = gr.Radio([form.IN_TURN, form.TOGETHER], value=form.IN_TURN, label="Two voices", visible=False)
+        order = gr.Radio(
+            [form.IN_TURN, form.TOGETHER], value=form.IN_TURN, label="Two voices", visible=False
+        )
     with gr.Group(visible=False) as spoken:
         turns = "two speakers: (s1) What the first says (s2) and the second"
         text = gr.Textbox(label="Words to speak", lines=3, info=turns, elem_id="text")
         voice1 = gr.Textbox(label="Name of the voice", placeholder="en-us+f3", elem_id="voice1")
         voice2 = gr.Textbox(label="Name of the second voice", visible=False, elem_id="voice2")
-    prompt = gr.Textbox("a person talks to the camera", label="What the video shows", elem_id="prompt")
+    prompt = gr.Textbox(
+        "a person talks to the camera", label="What the video shows", elem_id="prompt"
+    )
 
     def fold(speakers: int, voice: str) -> list[Any]:
         visible = [voice == form.RECORDED, voice == form.SPOKEN, *[speakers == 2] * 3]
@@ -68,13 +74,20 @@ def advanced(usual: str) -> dict[str, Component]:
 
 def _sound(person: int, label: str) -> gr.Audio:
     sources: Any = ["upload", "microphone"]
-    return gr.Audio(label=label, sources=sources, type="filepath", visible=person == 1, elem_id=f"sound{person}")
+    return gr.Audio(
+        label=label, sources=sources, type="filepath", visible=person == 1, elem_id=f"sound{person}"
+    )
 
 
 def _folded(name: str, value: Any) -> Component:
     """The input of a field of the contract, by what it holds; one that may hold nothing is a text."""
     schema = JobRequest.model_json_schema()["properties"][name]
-    shown: dict[str, Any] = {"label": name, "info": schema["description"], "elem_id": name, "min_width": 260}
+    shown: dict[str, Any] = {
+        "label": name,
+        "info": schema["description"],
+        "elem_id": name,
+        "min_width": 260,
+    }
     match schema:
         case {"enum": allowed}:
             return gr.Dropdown(allowed, value=value, **shown)

@@ -52,7 +52,9 @@ class Page:
     def __init__(self, farm: Farm, root: Path) -> None:
         self.farm = farm
         self.shelf = Shelf(root)
-        with gr.Blocks(title="infinitetalk-farm", analytics_enabled=False, delete_cache=CLEARED_S) as self.blocks:
+        with gr.Blocks(
+            title="infinitetalk-farm", analytics_enabled=False, delete_cache=CLEARED_S
+        ) as self.blocks:
             gr.Markdown("# Talking video\nA face and a voice in, a video out.")
             with gr.Row(equal_height=False):
                 with gr.Column():
@@ -64,17 +66,30 @@ class Page:
             self._wire()
 
     def _lay_job(self) -> None:
-        self.mine = gr.BrowserState([], storage_key="infinitetalk-farm-jobs", secret="infinitetalk-farm")  # noqa: S106
+        self.mine = gr.BrowserState(
+            [], storage_key="infinitetalk-farm-jobs", secret="infinitetalk-farm"
+        )
         self.chosen, self.shown = gr.State(None), gr.State(Shown())
         self.bar = gr.HTML(elem_id="bar")
         self.player = gr.Video(
-            label="The video, while it grows", streaming=True, interactive=False, autoplay=True, elem_id="player"
+            label="The video, while it grows",
+            streaming=True,
+            interactive=False,
+            autoplay=True,
+            elem_id="player",
         )
         with gr.Row():
-            self.download = gr.DownloadButton("Download the MP4", interactive=False, elem_id="download")
+            self.download = gr.DownloadButton(
+                "Download the MP4", interactive=False, elem_id="download"
+            )
             self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
         self.jobs = gr.HTML(
-            [], html_template=JOBS, css_template=JOBS_CSS, js_on_load=CHOOSE, padding=True, elem_id="jobs"
+            [],
+            html_template=JOBS,
+            css_template=JOBS_CSS,
+            js_on_load=CHOOSE,
+            padding=True,
+            elem_id="jobs",
         )
 
     def _wire(self) -> None:
@@ -98,12 +113,17 @@ class Page:
         if shown.job_id:
             self.farm.job(shown.job_id).cancel(by="the page")
 
-    def _look(self, mine: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
+    def _look(
+        self, mine: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request
+    ) -> tuple[Any, ...]:
         """The visitor's jobs as they stand, and what is to be seen of the chosen one."""
         try:
             known = {job.id: (job, prompt) for job_id, prompt in mine if (job := self._job(job_id))}
             chosen = chosen if chosen in known else next(iter(known), None)
-            lines = [view.line(job.status(), prompt, chosen=job.id == chosen) for job, prompt in known.values()]
+            lines = [
+                view.line(job.status(), prompt, chosen=job.id == chosen)
+                for job, prompt in known.values()
+            ]
             return lines, *self._show(known[chosen][0] if chosen else None, shown, request)
         except FarmError as error:
             return gr.skip(), gr.skip(), view.notice(error.code, error.message), *[gr.skip()] * 3
@@ -118,7 +138,13 @@ class Page:
     def _show(self, job: Job | None, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
         """Bar, player, download and cancelling of a job; only what has changed since."""
         if job is None:
-            return Shown(), "", gr.update(value=None), gr.update(interactive=False), gr.update(interactive=False)
+            return (
+                Shown(),
+                "",
+                gr.update(value=None),
+                gr.update(interactive=False),
+                gr.update(interactive=False),
+            )
         if shown == (job.id, shown.film, True):
             return (gr.skip(),) * 5
         status = job.status()
@@ -127,7 +153,9 @@ class Page:
         return (
             Shown(job.id, film, status.ended),
             view.bar(status),
-            gr.skip() if shown[:2] == (job.id, film) else gr.update(value=film and _served(film, request)),
+            gr.skip()
+            if shown[:2] == (job.id, film)
+            else gr.update(value=film and _served(film, request)),
             gr.update(value=made, interactive=made is not None),
             gr.update(interactive=not status.ended),
         )
@@ -135,7 +163,11 @@ class Page:
     def _film(self, job: Job, status: JobStatus, playing: str | None) -> str | None:
         """What to play: what is made so far, or the finished video for somebody who comes later."""
         growing = self.shelf.growing(job)
-        film = self.shelf.finished(job) if status.state == "success" and not (playing and growing) else growing
+        film = (
+            self.shelf.finished(job)
+            if status.state == "success" and not (playing and growing)
+            else growing
+        )
         return str(film) if film else None
 
 

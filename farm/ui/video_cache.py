@@ -32,6 +32,8 @@ class Shelf:
         with self._one_by_one:
             folder.mkdir(exist_ok=True)
             folder.touch()
-            for left in sorted(self.root.iterdir(), key=lambda path: path.stat().st_mtime)[:-MOST_JOBS]:
+            for left in sorted(self.root.iterdir(), key=lambda path: path.stat().st_mtime)[
+                :-MOST_JOBS
+            ]:
                 shutil.rmtree(left, ignore_errors=True)
         return folder

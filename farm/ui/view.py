@@ -46,4 +46,8 @@ def notice(code: str, message: str) -> str:
 def line(status: JobStatus, prompt: str, *, chosen: bool) -> dict[str, Any]:
     """A job in a list; its line is HTML."""
     at = f"{status.state} {status.pct:.0f} %" if status.state == "running" else status.state
-    return {"id": status.job_id, "line": escape(f"{prompt} · {at} · {status.job_id}"), "chosen": chosen}
+    return {
+        "id": status.job_id,
+        "line": escape(f"{prompt} · {at} · {status.job_id}"),
+        "chosen": chosen,
+    }

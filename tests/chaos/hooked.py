@@ -52,15 +52,15 @@ def die_in_hand() -> None:
 
 def die_when_made() -> None:
     """After a chunk was made current, before its message is given up and the next one sent; once a job."""
-    perform = tasks.base.perform
+    run_step = tasks.base.run_step
 
     def deadly(ctx: Any, job_id: str, step: Any, **how: Any) -> Any:
-        after = perform(ctx, job_id, step, **how)
+        after = run_step(ctx, job_id, step, **how)
         if step.kind == "generate" and step.chunk == 1 and once(job_id):
             die()
         return after
 
-    tasks.base.perform = deadly
+    tasks.base.run_step = deadly
 
 
 def die_when_sent() -> None:

@@ -184,11 +184,11 @@ def _made(jobs: Sequence[Job], kind: str = "") -> int:
     """Products that are there, of all kinds or of one."""
     registry = jobs[0].context.registry
     names = [(job.id, name) for job in jobs for name in _products(job) if name.startswith(kind)]
-    return sum(registry.output(*name) is not None for name in names)
+    return sum(registry.steps.committed(*name) is not None for name in names)
 
 
 def _products(job: Job) -> list[str]:
-    embedded = job.context.registry.output(job.id, "embed") or {"chunks": 0}
+    embedded = job.context.registry.steps.committed(job.id, "embed") or {"chunks": 0}
     return ["download", "embed", *(f"generate-{chunk:04d}" for chunk in range(embedded["chunks"])), "mux"]
 
 

@@ -17,7 +17,7 @@ import redis
 from farm import Farm
 from farm.local.broker import Broker
 from farm.local.process import spawn, stop
-from farm.local.supervisor import House
+from farm.local.supervisor import Supervisor
 from farm.local.worker import QueueName, worker_command
 from farm.settings import Settings
 from tests.support.receiver import Receiver
@@ -28,7 +28,7 @@ SECOND = "gpu2"
 """The name of the second gpu worker."""
 
 
-class Stand(House):
+class Stand(Supervisor):
     """`environ` is what workers see besides the stand's own; goods lie in a folder, or in a bucket of the service."""
 
     def __init__(self, home: Path, environ: Mapping[str, str], service: Swift | None) -> None:

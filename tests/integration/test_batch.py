@@ -13,7 +13,7 @@ import pytest
 
 from farm import Farm
 from farm.job import JobStatus
-from farm.local.supervisor import House
+from farm.local.supervisor import Supervisor
 from tests.integration.conftest import PORTRAIT
 from tests.integration.test_farm import eventually
 
@@ -36,8 +36,8 @@ def table(tmp_path: Path, voice: Path) -> Path:
     return tmp_path / "jobs.csv"
 
 
-def start(house: House, table: Path) -> subprocess.Popen[str]:
-    settings = house.settings
+def start(supervisor: Supervisor, table: Path) -> subprocess.Popen[str]:
+    settings = supervisor.settings
     environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     command = [
         sys.executable,
@@ -68,23 +68,23 @@ def lines(table: Path) -> list[dict[str, str]]:
 def steps(farm: Farm, job: JobStatus) -> list[str | None]:
     """What the registry knows of a small job's steps."""
     step_ids = ("download", "embed", "generate-0000", "mux")
-    return farm.context.registry.ledger.get_all([f"product:{job.job_id}:{step_id}" for step_id in step_ids])
+    return farm.context.registry.backend.get_all([f"product:{job.job_id}:{step_id}" for step_id in step_ids])
 
 
 def test_what_was_killed_halfway_is_gone_on_with_and_nothing_is_made_twice(
-    house: House, farm: Farm, table: Path
+    supervisor: Supervisor, farm: Farm, table: Path
 ) -> None:
     before = {job.job_id for job in farm.jobs(999)}
-    first = start(house, table)
+    first = start(supervisor, table)
     eventually(lambda: sum(line["status"] == "success" for line in lines(table)) >= 2, 120)
-    for child in list(house.children.values()):
+    for child in list(supervisor.children.values()):
         child.kill()
         child.wait()
     first.kill()
     first.wait()
-    house.replace_dead(lambda _: None)
+    supervisor.replace_dead(lambda _: None)
 
-    again = start(house, table)
+    again = start(supervisor, table)
     try:
         told, said = again.communicate(timeout=240)
     except subprocess.TimeoutExpired:

@@ -17,7 +17,7 @@ import pytest
 from farm import Farm, Job
 from farm.local.broker import Broker
 from farm.local.process import spawn
-from farm.local.supervisor import House, open_house
+from farm.local.supervisor import Supervisor, open_supervisor
 from farm.local.worker import worker_command
 from farm.settings import Settings
 from tests.integration.test_farm import children_of, eventually, local
@@ -31,26 +31,26 @@ LONG = {"sample_steps": 1000, "frame_num": 81, "motion_frame": 9}
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     """A farm whose leases outlast every test, so that nothing goes on because a lease has run out."""
     given = {"home": tmp_path_factory.mktemp("home"), "lease_s": 600, "grace_s": GRACE_S, "reap_every_s": 1}
     with pytest.MonkeyPatch.context() as environ:
         for name in ("lease_s", "grace_s"):
             environ.setenv(f"FARM_{name.upper()}", str(given[name]))
-        with open_house(Settings(**given)) as house:
-            yield house
+        with open_supervisor(Settings(**given)) as supervisor:
+            yield supervisor
 
 
 @pytest.fixture(scope="module")
-def farm(house: House) -> Farm:
-    return Farm(settings=house.settings)
+def farm(supervisor: Supervisor) -> Farm:
+    return Farm(settings=supervisor.settings)
 
 
 @pytest.fixture(autouse=True)
-def _hired_again(house: House) -> Iterator[None]:
+def _hired_again(supervisor: Supervisor) -> Iterator[None]:
     """Workers that a test has sent away are there again for the next."""
     yield
-    house.replace_dead(lambda _: None)
+    supervisor.replace_dead(lambda _: None)
 
 
 def gone_within(worker: subprocess.Popen[bytes], seconds: float) -> int:
@@ -60,9 +60,9 @@ def gone_within(worker: subprocess.Popen[bytes], seconds: float) -> int:
 
 def attempts(farm: Farm, job: Job, step_id: str) -> int:
     """How many attempts at a product are counted."""
-    lease = farm.context.registry.take(job.id, step_id, lease_s=60, max_attempts=9)
+    lease = farm.context.registry.steps.acquire(job.id, step_id, lease_s=60, max_attempts=9)
     assert lease, f"{step_id} is another's"
-    farm.context.registry.give_back(lease, after_s=0, counted=False)
+    farm.context.registry.steps.release(lease, retry_after_s=0, counted=False)
     return lease.attempts - 1
 
 
@@ -71,31 +71,31 @@ def pictures(url: str) -> list[bytes]:
         return [frame.to_ndarray().tobytes() for frame in video.decode(video=0)]
 
 
-def test_a_gpu_worker_that_is_asked_to_go_leaves_its_chunk_to_the_next(house: House, farm: Farm, small: Any) -> None:
+def test_a_gpu_worker_that_is_asked_to_go_leaves_its_chunk_to_the_next(supervisor: Supervisor, farm: Farm, small: Any) -> None:
     request = {**small, "sample_steps": 10, "max_frame_num": 53}
     unbroken = farm.submit(request).result(timeout_s=120)
     job = farm.submit(request)
     eventually(lambda: job.status().stage.startswith("chunk_1_sampling_"))
 
-    house.children["gpu"].terminate()
+    supervisor.children["gpu"].terminate()
 
-    assert gone_within(house.children["gpu"], GRACE_S) == 0
-    house.replace_dead(lambda _: None)
+    assert gone_within(supervisor.children["gpu"], GRACE_S) == 0
+    supervisor.replace_dead(lambda _: None)
     result = job.result(timeout_s=60)
-    segments = [farm.context.registry.output(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
+    segments = [farm.context.registry.steps.committed(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
     assert [key.split("/")[3] for key in segments] == ["0001", "0002", "0001"], "the finished chunk was kept"
     assert pictures(result.video.url) == pictures(unbroken.video.url)
-    log = house.log("gpu").read_text()
+    log = supervisor.log("gpu").read_text()
     assert f"{job.id}-c0001-a2" not in log, "the message itself was handed back, nobody had to ring again"
 
 
-def test_an_attempt_that_was_handed_back_is_not_counted(house: House, farm: Farm, small: dict[str, Any]) -> None:
+def test_an_attempt_that_was_handed_back_is_not_counted(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit({**small, **LONG})
     eventually(lambda: "_sampling_" in job.status().stage)
 
-    house.children["gpu"].terminate()
+    supervisor.children["gpu"].terminate()
 
-    gone_within(house.children["gpu"], GRACE_S)
+    gone_within(supervisor.children["gpu"], GRACE_S)
     assert attempts(farm, job, "generate-0000") == 0
     assert list(Path("/tmp").glob(f"farm-{job.id}-*")) == []
     job.cancel()
@@ -103,59 +103,59 @@ def test_an_attempt_that_was_handed_back_is_not_counted(house: House, farm: Farm
 
 @pytest.mark.parametrize("stage", ["queued", "downloads", "embeddings", "mux"])
 def test_a_cpu_worker_that_is_asked_to_go_leaves_its_step_to_the_next(
-    house: House, farm: Farm, small: dict[str, Any], stage: str
+    supervisor: Supervisor, farm: Farm, small: dict[str, Any], stage: str
 ) -> None:
     job = farm.submit({**small, "max_frame_num": 21})
     eventually(lambda: job.status().stage.startswith(stage) or job.status().ended)
 
-    house.children["cpu"].terminate()
+    supervisor.children["cpu"].terminate()
 
-    gone_within(house.children["cpu"], BROKEN_OFF_S)
-    house.replace_dead(lambda _: None)
+    gone_within(supervisor.children["cpu"], BROKEN_OFF_S)
+    supervisor.replace_dead(lambda _: None)
     assert job.result(timeout_s=60).status == "success"
 
 
-def test_the_second_signal_breaks_the_step_off_where_it_stands(house: House, farm: Farm, small: dict[str, Any]) -> None:
+def test_the_second_signal_breaks_the_step_off_where_it_stands(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit({**small, **LONG})
     eventually(lambda: "_sampling_" in job.status().stage)
-    (child,) = children_of(house.children["gpu"].pid)
+    (child,) = children_of(supervisor.children["gpu"].pid)
     os.kill(child, signal.SIGSTOP)  # so that it cannot reach its next step
 
-    house.children["gpu"].terminate()
+    supervisor.children["gpu"].terminate()
     time.sleep(0.5)
-    house.children["gpu"].terminate()
+    supervisor.children["gpu"].terminate()
     time.sleep(0.5)
     os.kill(child, signal.SIGCONT)
 
-    assert gone_within(house.children["gpu"], GRACE_S) == 0
-    assert '"reason": "SystemExit"' in house.log("gpu").read_text()
+    assert gone_within(supervisor.children["gpu"], GRACE_S) == 0
+    assert '"reason": "SystemExit"' in supervisor.log("gpu").read_text()
     assert attempts(farm, job, "generate-0000") == 0
     job.cancel()
 
 
-def test_a_worker_whose_child_hangs_is_gone_soon_after_its_grace(house: House, farm: Farm, small: Any) -> None:
+def test_a_worker_whose_child_hangs_is_gone_soon_after_its_grace(supervisor: Supervisor, farm: Farm, small: Any) -> None:
     job = farm.submit({**small, **LONG})
     eventually(lambda: "_sampling_" in job.status().stage)
-    (child,) = children_of(house.children["gpu"].pid)
+    (child,) = children_of(supervisor.children["gpu"].pid)
     os.kill(child, signal.SIGSTOP)
 
-    house.children["gpu"].terminate()
+    supervisor.children["gpu"].terminate()
 
-    gone_within(house.children["gpu"], BROKEN_OFF_S)
+    gone_within(supervisor.children["gpu"], BROKEN_OFF_S)
     assert not Path(f"/proc/{child}").exists()
     job.cancel()
 
 
-def test_a_worker_that_still_loads_its_model_is_gone_soon_after_its_grace(house: House) -> None:
-    house.children["gpu"].kill()
-    house.children["gpu"].wait()
-    told = house.log("gpu").stat().st_size
-    house.replace_dead(lambda _: None)
-    eventually(lambda: "gpu@" in house.log("gpu").read_text()[told:])
+def test_a_worker_that_still_loads_its_model_is_gone_soon_after_its_grace(supervisor: Supervisor) -> None:
+    supervisor.children["gpu"].kill()
+    supervisor.children["gpu"].wait()
+    told = supervisor.log("gpu").stat().st_size
+    supervisor.replace_dead(lambda _: None)
+    eventually(lambda: "gpu@" in supervisor.log("gpu").read_text()[told:])
 
-    house.children["gpu"].terminate()
+    supervisor.children["gpu"].terminate()
 
-    gone_within(house.children["gpu"], BROKEN_OFF_S)
+    gone_within(supervisor.children["gpu"], BROKEN_OFF_S)
 
 
 def test_a_worker_whose_broker_goes_away_meanwhile_is_gone_all_the_same(tmp_path: Path) -> None:

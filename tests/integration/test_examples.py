@@ -35,7 +35,7 @@ def test_an_example_becomes_a_video(farm: Farm, jobs: dict[str, Job], name: str)
         frames = sum(1 for _ in video.decode(video.streams.video[0]))
         sound = video.streams.audio[0]
         assert sound.duration * sound.time_base == pytest.approx(frames / 25, abs=0.1)
-    assert frames == (33 if farm.context.registry.request(jobs[name].id).mode == "streaming" else 21)
+    assert frames == (33 if farm.context.registry.jobs.request(jobs[name].id).mode == "streaming" else 21)
 
 
 @pytest.mark.parametrize("name", ["batch.csv", "batch.json"])

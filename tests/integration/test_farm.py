@@ -21,11 +21,11 @@ from PIL import Image
 from farm import Farm
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import STAGES
-from farm.local.supervisor import House
+from farm.local.supervisor import Supervisor
 from farm.media.audio import write_wav
 from farm.media.probe import expect_audio
-from farm.queue.inspect import KEYS, ticket
-from farm.registry.redis import RedisLedger
+from farm.queue.inspect import QUEUE_KEYS, parse_message
+from farm.registry.redis import RedisBackend
 
 
 def local(url: str) -> Path:
@@ -33,7 +33,7 @@ def local(url: str) -> Path:
 
 
 def children_of(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, exposition=True, check=False)
     return [int(line) for line in found.stdout.split()]
 
 
@@ -58,7 +58,7 @@ def test_a_job_of_many_chunks_becomes_a_video_with_its_sound(farm: Farm, small: 
         assert picture.average_rate == 25
         assert sound.rate == 22050, "the original sound, not the 16 kHz that the encoder hears"
         assert abs(frames / 25 - seconds) <= 1 / 25
-    assert result.params["chunks"] == farm.context.registry.output(job.id, "embed")["chunks"] > 2
+    assert result.params["chunks"] == farm.context.registry.steps.committed(job.id, "embed")["chunks"] > 2
     assert {artifact.type for artifact in result.artifacts} == {"video", "thumbnail", "manifest"}
     assert Image.open(local(result.video.thumbnail_url)).format == "JPEG"
 
@@ -77,16 +77,16 @@ def test_progress_names_every_stage_and_never_falls(farm: Farm, small: dict[str,
     assert all({"chunk", "chunks", "step", "steps"} <= event.details.keys() for event in sampling)
 
 
-def test_each_chunk_is_a_message_of_its_own_with_an_id_that_says_which(house: House, farm: Farm, small: Any) -> None:
+def test_each_chunk_is_a_message_of_its_own_with_an_id_that_says_which(supervisor: Supervisor, farm: Farm, small: Any) -> None:
     job = farm.submit(small)
     job.result(timeout_s=240)
 
-    log = house.log("gpu").read_text()
+    log = supervisor.log("gpu").read_text()
 
-    chunks = farm.context.registry.output(job.id, "embed")["chunks"]
+    chunks = farm.context.registry.steps.committed(job.id, "embed")["chunks"]
     for chunk in range(chunks):
         assert log.count(f'"task_id": "{job.id}-c{chunk:04d}-a1"') == 1
-    assert f"{job.id}-c0" not in house.log("cpu").read_text()
+    assert f"{job.id}-c0" not in supervisor.log("cpu").read_text()
 
 
 def test_words_are_spoken_and_a_video_is_a_source_too(farm: Farm, small: dict[str, Any], tmp_path: Path) -> None:
@@ -110,13 +110,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     header_only, silent = tmp_path / "header.wav", tmp_path / "empty.wav"
     write_wav(header_only, np.zeros((1, 0), "float32"), 16000)
     silent.write_bytes(b"")
-    corrupt, text, huge = tmp_path / "corrupt.png", tmp_path / "text.wav", tmp_path / "huge.png"
+    corrupt, exposition, huge = tmp_path / "corrupt.png", tmp_path / "text.wav", tmp_path / "huge.png"
     corrupt.write_bytes(b"\x89PNG\r\n\x1a\n" + os.urandom(4000))
-    text.write_text("this is no sound at all\n" * 50)
+    exposition.write_text("this is no sound at all\n" * 50)
     Image.new("1", (40_000, 40_000)).save(huge)
     return {
         "corrupt": str(corrupt),
-        "text": str(text),
+        "text": str(exposition),
         "huge": str(huge),
         "header": str(header_only),
         "empty": str(silent),
@@ -172,45 +172,45 @@ def test_cancel_stops_a_running_denoise_loop(farm: Farm, small: dict[str, Any]) 
     assert after.result(timeout_s=60).status == "success", "the worker is free long before 1000 steps are over"
 
 
-def test_a_killed_gpu_child_costs_only_the_chunk_in_hand(house: House, farm: Farm, small: dict[str, Any]) -> None:
+def test_a_killed_gpu_child_costs_only_the_chunk_in_hand(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit(small)
     eventually(lambda: job.status().stage.startswith("chunk_1_"))
 
-    for child in children_of(house.children["gpu"].pid):
+    for child in children_of(supervisor.children["gpu"].pid):
         os.kill(child, signal.SIGKILL)
 
     assert job.result(timeout_s=60).status == "success"
-    segments = [farm.context.registry.output(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
+    segments = [farm.context.registry.steps.committed(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
     assert [key.split("/")[3] for key in segments] == ["0001", "0002", "0001"], "attempts that made the chunks"
 
 
-def test_a_killed_gpu_worker_is_started_again_by_the_house(house: House, farm: Farm, small: dict[str, Any]) -> None:
+def test_a_killed_gpu_worker_is_started_again_by_the_house(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit(small)
     eventually(lambda: job.status().stage.startswith("chunk_1_"))
 
-    os.killpg(house.children["gpu"].pid, signal.SIGKILL)
-    house.children["gpu"].wait()
-    house.replace_dead(lambda _: None)
+    os.killpg(supervisor.children["gpu"].pid, signal.SIGKILL)
+    supervisor.children["gpu"].wait()
+    supervisor.replace_dead(lambda _: None)
 
     assert job.result(timeout_s=60).status == "success"
 
 
-def test_a_message_that_went_with_a_dying_worker_is_sent_again(house: House, farm: Farm, small: dict[str, Any]) -> None:
-    os.killpg(house.children["gpu"].pid, signal.SIGKILL)
-    house.children["gpu"].wait()
+def test_a_message_that_went_with_a_dying_worker_is_sent_again(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
+    os.killpg(supervisor.children["gpu"].pid, signal.SIGKILL)
+    supervisor.children["gpu"].wait()
     job = farm.submit({**small, "max_frame_num": 21})
-    ledger = farm.context.registry.ledger
-    assert isinstance(ledger, RedisLedger)
-    taken = eventually(lambda: ledger.redis.rpop(KEYS["gpu", "normal"]))
-    assert ticket(taken) == (job.id, "generate-0000")
+    backend = farm.context.registry.backend
+    assert isinstance(backend, RedisBackend)
+    taken = eventually(lambda: backend.redis.rpop(QUEUE_KEYS["gpu", "normal"]))
+    assert parse_message(taken) == (job.id, "generate-0000")
 
-    house.replace_dead(lambda _: None)
+    supervisor.replace_dead(lambda _: None)
 
     assert job.result(timeout_s=60).status == "success"
 
 
-def test_a_child_that_outlives_its_worker_takes_no_message(house: House, farm: Farm, small: dict[str, Any]) -> None:
-    worker = house.children["gpu"]
+def test_a_child_that_outlives_its_worker_takes_no_message(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
+    worker = supervisor.children["gpu"]
     before = children_of(worker.pid)
     for child in before:
         os.kill(child, signal.SIGKILL)
@@ -236,7 +236,7 @@ def test_an_unreachable_broker_is_said_in_one_line(tmp_path: Path) -> None:
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
     environ = {**os.environ, "FARM_BROKER_URL": url, "FARM_HOME": str(tmp_path)}
 
-    done = subprocess.run([sys.executable, "-m", "farm", "jobs"], env=environ, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "farm", "jobs"], env=environ, capture_output=True, exposition=True)
 
     assert done.returncode == 3
     assert done.stderr.startswith("E_UNREACHABLE: no broker answers at 127.0.0.1")

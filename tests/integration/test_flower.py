@@ -69,7 +69,7 @@ def shown(url: str, job_id: str) -> dict[str, dict[str, Any]]:
 def test_a_person_reads_there_which_chunk_of_which_job(farm: Farm, url: str, small: dict[str, Any]) -> None:
     job = farm.submit({**small, "prompt": "words that nobody else shall read"})
     job.result(timeout_s=120)
-    chunks = farm.context.registry.output(job.id, "embed")["chunks"]
+    chunks = farm.context.registry.steps.committed(job.id, "embed")["chunks"]
 
     tasks = eventually(lambda: (found := shown(url, job.id)).get("mux-a1", {}).get("state") == "SUCCESS" and found, 20)
 

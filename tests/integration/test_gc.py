@@ -15,25 +15,25 @@ import pytest
 
 from farm import Farm
 from farm.engine.scratch import LOCK, YOUNG_S
-from farm.local.supervisor import House, open_house
+from farm.local.supervisor import Supervisor, open_supervisor
 from farm.settings import Settings
 from farm.store import keys
 from tests.integration.test_farm import children_of, eventually
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     """A farm whose workers have a temporary folder of their own."""
     home = tmp_path_factory.mktemp("home")
     (home / "tmp").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(home / "tmp"))
-        with open_house(Settings(home=home, lease_s=3, reap_every_s=1)) as house:
-            yield house
+        with open_supervisor(Settings(home=home, lease_s=3, reap_every_s=1)) as supervisor:
+            yield supervisor
 
 
-def gc(house: House, *words: str) -> list[dict[str, Any]]:
-    settings = house.settings
+def gc(supervisor: Supervisor, *words: str) -> list[dict[str, Any]]:
+    settings = supervisor.settings
     ours = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     environ = {**os.environ, **ours, "FARM_KEEP_INTERMEDIATES_S": "0"}
     command = [sys.executable, "-m", "farm", "gc", "--json", *words]
@@ -41,31 +41,31 @@ def gc(house: House, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def scratch_folders(house: House) -> list[Path]:
-    return list((house.settings.home / "tmp").glob("farm-*"))
+def scratch_folders(supervisor: Supervisor) -> list[Path]:
+    return list((supervisor.settings.home / "tmp").glob("farm-*"))
 
 
 def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
-    house: House, small: dict[str, Any], tmp_path: Path
+    supervisor: Supervisor, small: dict[str, Any], tmp_path: Path
 ) -> None:
     # Given a job whose worker was killed under way
-    farm = Farm(settings=house.settings)
+    farm = Farm(settings=supervisor.settings)
     job = farm.submit(small)
     eventually(lambda: job.status().stage.startswith("chunk_1_sampling"))
-    assert gc(house) == [], "nothing of a job that goes on"
-    for child in children_of(house.children["gpu"].pid):
+    assert gc(supervisor) == [], "nothing of a job that goes on"
+    for child in children_of(supervisor.children["gpu"].pid):
         os.kill(child, signal.SIGKILL)
     result = job.result(timeout_s=60)
-    eventually(lambda: farm.context.registry.live() == [])
-    (left,) = scratch_folders(house)
+    eventually(lambda: farm.context.registry.jobs.live() == [])
+    (left,) = scratch_folders(supervisor)
     old = (left / LOCK).stat().st_mtime - YOUNG_S - 1
     os.utime(left / LOCK, (old, old))
 
     # When it is swept
     stored = list(farm.context.store.keys(""))
-    told = gc(house, "--dry-run")
+    told = gc(supervisor, "--dry-run")
     assert list(farm.context.store.keys("")) == stored
-    swept = gc(house)
+    swept = gc(supervisor)
 
     # Then the video is left
     assert told == swept
@@ -77,5 +77,5 @@ def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
     }
     assert {key.rpartition("/")[2] for key in farm.context.store.keys(f"jobs/{job.id}/")} == kept
     assert job.save(tmp_path / "video.mp4").stat().st_size == result.video.bytes
-    assert scratch_folders(house) == []
-    assert gc(house) == []
+    assert scratch_folders(supervisor) == []
+    assert gc(supervisor) == []

@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from farm import Farm
-from farm.local.supervisor import House
+from farm.local.supervisor import Supervisor
 
 CELL = """
 from farm import Farm
@@ -19,9 +19,9 @@ follow(Farm({url!r}).job({job_id!r})).state
 """
 
 
-def test_a_notebook_shows_a_jobs_progress_as_a_bar(house: House, farm: Farm, small: dict[str, Any]) -> None:
+def test_a_notebook_shows_a_jobs_progress_as_a_bar(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit(small)
-    notebook = new_notebook(cells=[new_code_cell(CELL.format(url=house.settings.broker_url, job_id=job.id))])
+    notebook = new_notebook(cells=[new_code_cell(CELL.format(url=supervisor.settings.broker_url, job_id=job.id))])
 
     # A socket in the file system, because the other way warns that others may listen.
     kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import av
 
 from farm import Farm
-from farm.local.supervisor import House
+from farm.local.supervisor import Supervisor
 from farm.store import keys
 from tests.integration.test_farm import children_of, eventually
 from tests.support.player import play, served
@@ -40,11 +40,11 @@ def test_a_player_that_joins_at_the_first_chunk_sees_all_of_the_video(farm: Farm
         assert [frame.to_ndarray().tobytes() for frame in video.decode(video=0)] == played.pictures
 
 
-def test_a_chunk_whose_worker_was_killed_appears_once(house: House, farm: Farm, small: dict[str, Any]) -> None:
+def test_a_chunk_whose_worker_was_killed_appears_once(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit(small)
     eventually(lambda: job.status().stage.startswith("chunk_1_"))
 
-    for child in children_of(house.children["gpu"].pid):
+    for child in children_of(supervisor.children["gpu"].pid):
         os.kill(child, signal.SIGKILL)
 
     result = job.result(timeout_s=60)

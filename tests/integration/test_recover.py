@@ -15,7 +15,7 @@ import redis
 
 from farm import Farm
 from farm.job import JobRequest
-from farm.local.supervisor import House
+from farm.local.supervisor import Supervisor
 from farm.store import keys
 from tests.integration.test_farm import eventually, local
 
@@ -27,9 +27,9 @@ def lose_everything(farm: Farm) -> None:
         client.flushall()
 
 
-def recover(house: House) -> Outcomes:
+def recover(supervisor: Supervisor) -> Outcomes:
     """What the command says became of each job."""
-    settings = house.settings
+    settings = supervisor.settings
     environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     command = [sys.executable, "-m", "farm", "recover", "--json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
@@ -44,14 +44,14 @@ def frames(url: str) -> list[bytes]:
 
 def attempts(farm: Farm, job_id: str) -> list[str]:
     """Which attempts made the chunks that count."""
-    chunks = farm.context.registry.output(job_id, "embed")["chunks"]
-    segments = [farm.context.registry.output(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
+    chunks = farm.context.registry.steps.committed(job_id, "embed")["chunks"]
+    segments = [farm.context.registry.steps.committed(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
     return [key.split("/")[3] for key in segments]
 
 
 @pytest.mark.parametrize("at", ["", "embeddings_started", "chunk_2_", "muxing_started"])
 def test_a_video_goes_on_from_its_last_finished_chunk_and_is_the_same(
-    house: House, farm: Farm, small: dict[str, Any], at: str
+    supervisor: Supervisor, farm: Farm, small: dict[str, Any], at: str
 ) -> None:
     unbroken = farm.submit(small).result(timeout_s=240)
     job = farm.submit(small)
@@ -60,7 +60,7 @@ def test_a_video_goes_on_from_its_last_finished_chunk_and_is_the_same(
     kept = [key for key in farm.context.store.keys(f"jobs/{job.id}/generate-") if key.endswith(keys.OUTPUT)]
 
     lose_everything(farm)
-    outcomes = recover(house)
+    outcomes = recover(supervisor)
 
     assert outcomes[job.id][0] == "goes on"
     assert outcomes[unbroken.job_id] == ("had ended", "success")
@@ -71,7 +71,7 @@ def test_a_video_goes_on_from_its_last_finished_chunk_and_is_the_same(
 
 
 def test_jobs_that_ended_before_the_loss_are_as_they_were(
-    house: House, farm: Farm, small: dict[str, Any], tmp_path: Path
+    supervisor: Supervisor, farm: Farm, small: dict[str, Any], tmp_path: Path
 ) -> None:
     finished = farm.submit({**small, "max_frame_num": 21})
     finished.wait(timeout_s=120)
@@ -83,7 +83,7 @@ def test_jobs_that_ended_before_the_loss_are_as_they_were(
     before = {job.id: job.status() for job in (finished, failed, cancelled)}
 
     lose_everything(farm)
-    outcomes = recover(house)
+    outcomes = recover(supervisor)
 
     assert [outcomes[job_id] for job_id in before] == [
         ("had ended", "success"),
@@ -97,12 +97,12 @@ def test_jobs_that_ended_before_the_loss_are_as_they_were(
 
 
 def test_recovering_a_farm_that_has_lost_nothing_disturbs_nobody(
-    house: House, farm: Farm, small: dict[str, Any]
+    supervisor: Supervisor, farm: Farm, small: dict[str, Any]
 ) -> None:
     job = farm.submit(small)
     eventually(lambda: job.status().stage.startswith("chunk_1_"))
 
-    outcomes = [recover(house) for _ in range(2)]
+    outcomes = [recover(supervisor) for _ in range(2)]
 
     assert {outcome for each in outcomes for outcome, _ in each.values()} == {"known"}
     job.result(timeout_s=60)
@@ -113,11 +113,11 @@ def test_a_job_whose_record_cannot_be_read_keeps_no_other_from_going_on(farm: Fa
     registry = farm.context.registry
     unreadable, waiting = "0" * 12, "1" * 12  # in the order of the reaper's round
     for job_id in (unreadable, waiting):
-        registry.add(job_id, farm.upload(JobRequest.parse({**small, "max_frame_num": 21})))
+        registry.jobs.add(job_id, farm.upload(JobRequest.parse({**small, "max_frame_num": 21})))
     with redis.Redis.from_url(farm.context.settings.broker_address) as client:
         client.set(f"farm:job:{unreadable}", "{}")
 
     ended = farm.job(waiting).wait(timeout_s=60)
 
-    registry.forget(unreadable, [])
+    registry.jobs.forget(unreadable, [])
     assert ended.state == "success"

@@ -12,7 +12,7 @@ import pytest
 
 from farm import Farm
 from farm.job import Result
-from farm.local.supervisor import open_house
+from farm.local.supervisor import open_supervisor
 from farm.settings import Settings
 from farm.store.s3 import S3Store
 from tests.integration.conftest import SMALL
@@ -33,8 +33,8 @@ def farm(bucket: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**given, "home": home}.items():
             patch.setenv(f"FARM_{name.upper()}", str(value))
-        with open_house(Settings.load(os.environ)) as house:
-            yield Farm(settings=house.settings)
+        with open_supervisor(Settings.load(os.environ)) as supervisor:
+            yield Farm(settings=supervisor.settings)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def test_two_who_talk_become_one_video_with_both_voices(farm: Farm, example: str
 
     result = job.result(timeout_s=120)
 
-    facts = farm.context.registry.output(job.id, "embed")
+    facts = farm.context.registry.steps.committed(job.id, "embed")
     assert len(facts["embeddings"]) == 2
     assert result.warnings == ()
     with av.open(str(local(result.video.url))) as video:

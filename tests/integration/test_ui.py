@@ -170,7 +170,7 @@ def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm:
 
     expect(page.locator("#bar .job")).to_be_visible(timeout=SOON_MS)
     (status,) = farm.jobs(1)
-    boxes = farm.context.registry.request(status.job_id).bbox
+    boxes = farm.context.registry.jobs.request(status.job_id).bbox
     farm.job(status.job_id).cancel()
     assert boxes is not None
     assert boxes.person1 == pytest.approx((0.1 * width, 0.2 * height, 0.4 * width, 0.8 * height), abs=2)

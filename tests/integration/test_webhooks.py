@@ -15,7 +15,7 @@ import redis
 from standardwebhooks import Webhook
 
 from farm import Farm, Job
-from farm.local.supervisor import open_house
+from farm.local.supervisor import open_supervisor
 from farm.settings import Settings
 from tests.integration.test_farm import eventually
 from tests.support.receiver import SECRET, Receiver, receiver
@@ -42,13 +42,13 @@ def farm(listening: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**quick, **listening.environ, "FARM_HOME": str(tmp_path_factory.mktemp("home"))}.items():
             patch.setenv(name, value)
-        with open_house(Settings.load(os.environ)) as house:
-            yield Farm(settings=house.settings)
+        with open_supervisor(Settings.load(os.environ)) as supervisor:
+            yield Farm(settings=supervisor.settings)
 
 
 def delivered(farm: Farm, job: Job) -> bool:
     notice = job.webhook()
-    return notice is not None and notice.state == "delivered" and job.id not in farm.context.registry.live()
+    return notice is not None and notice.state == "delivered" and job.id not in farm.context.registry.jobs.live()
 
 
 def told(hook: Receiver) -> Any:
@@ -101,11 +101,11 @@ def test_a_call_outlives_a_broker_that_loses_everything(farm: Farm, hook: Receiv
 def test_status_shows_what_became_of_the_call(farm: Farm, hook: Receiver, small: dict[str, Any]) -> None:
     hook.then = 410
     job = farm.submit({**small, "cond_video": "data:image/png;base64,AAAA"}, webhook=hook.url)
-    eventually(lambda: hook.calls and job.id not in farm.context.registry.live())
+    eventually(lambda: hook.calls and job.id not in farm.context.registry.jobs.live())
     environ = {**os.environ, "FARM_BROKER_URL": farm.context.settings.broker_address}
 
     command = [sys.executable, "-m", "farm", "status", job.id, "--json"]
-    shown = subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(command, env=environ, capture_output=True, exposition=True, check=True).stdout
 
     assert json.loads(shown)["webhook"] == {"state": "given up", "tries": 1, "reason": "answered 410"}
     assert json.loads(shown)["state"] == "error"
@@ -115,4 +115,4 @@ def test_no_log_holds_the_secret_of_webhooks(farm: Farm) -> None:
     logs = {log.name: log.read_text() for log in (farm.context.settings.folder / "logs").iterdir()}
 
     assert "webhook_delivered" in logs["cpu.log"]
-    assert [name for name, text in logs.items() if SECRET.removeprefix("whsec_") in text] == []
+    assert [name for name, exposition in logs.items() if SECRET.removeprefix("whsec_") in exposition] == []

@@ -61,7 +61,7 @@ def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
     job = farm.submit({**JOB, "cond_video": str(sitter.source), **fields})
     used = job.result(timeout_s=60 * MINUTES).params
     frames = decoded(job.save(scratch / "talk.mp4"))
-    sounds = farm.context.registry.output(job.id, "download")["sounds"]
+    sounds = farm.context.registry.steps.committed(job.id, "download")["sounds"]
     paths = [farm.context.store.fetch(key, scratch / f"sound-{who}") for who, key in enumerate(sounds)]
     borders = range(used["frame_num"], used["frames"], used["frame_num"] - used["motion_frame"])
     return Take(
@@ -82,5 +82,5 @@ def decoded(video: Path) -> Tensor:
 
 def _tail(farm: Farm, job_id: str, chunk: int) -> Tensor:
     """[3, motion_frame, H, W]: the frames that the chunk leaves to the next one."""
-    output = farm.context.registry.output(job_id, f"generate-{chunk:04d}")
+    output = farm.context.registry.steps.committed(job_id, f"generate-{chunk:04d}")
     return load(farm.context.store.get(output["tail"]))["motion_frames"]

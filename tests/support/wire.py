@@ -55,11 +55,11 @@ class Wire:
         far.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, way: str) -> None:
-        carried = 0
+        inline_video = 0
         with suppress(OSError):
             while block := source.recv(BLOCK):
-                carried += len(block)
-                if self.cuts and 0 < self._limit[way] < carried:
+                inline_video += len(block)
+                if self.cuts and 0 < self._limit[way] < inline_video:
                     self.cuts -= 1
                     break
                 sink.sendall(block)

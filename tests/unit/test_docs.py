@@ -64,7 +64,7 @@ def test_operations_lists_every_setting_with_its_default(name: str) -> None:
 def test_operations_lists_every_number(metric: Metric) -> None:
     labels = ", ".join(metric.labels)
 
-    assert f"| {metric.name} | {metric.kind} | {metric.told_by} | {labels} | {metric.help} |" in read(
+    assert f"| {metric.name} | {metric.kind} | {metric.source} | {labels} | {metric.help} |" in read(
         "docs/operations.md"
     )
 

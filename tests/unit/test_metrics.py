@@ -8,7 +8,7 @@ import pytest
 
 from farm.engine.journal import STEP_KINDS as STEP_STATIONS
 from farm.metrics import CODES, METRICS, PRIORITIES, QUEUES, STEP_KINDS, STEPS, add, listen, steps_class
-from farm.queue.app import DESKS
+from farm.queue.app import TASK_ROUTES
 from farm.queue.app import PRIORITIES as APP_PRIORITIES
 
 
@@ -29,7 +29,7 @@ def test_no_label_names_a_job():
 
 
 def test_the_values_of_labels_are_those_of_the_farm():
-    assert set(QUEUES) == {desk.queue for desk in DESKS.values()}
+    assert set(QUEUES) == {desk.queue for desk in TASK_ROUTES.values()}
     assert set(PRIORITIES) == set(APP_PRIORITIES)
     assert STEP_KINDS == STEP_STATIONS
     assert {"E_WORKER_LOST", "E_INTERNAL", "E_TIMEOUT"} <= set(CODES)

@@ -123,7 +123,7 @@ def test_what_is_no_network_is_refused(value):
 
 
 def test_pauses_stand_with_commas_between():
-    assert Settings.load({"FARM_WEBHOOK_PAUSES_S": "5, 0.5,7"}).webhook_pauses_s == (5, 0.5, 7)
+    assert Settings.load({"FARM_WEBHOOK_PAUSES_S": "5, 0.5,7"}).webhook_retry_delays_s == (5, 0.5, 7)
 
 
 @pytest.mark.parametrize("value", ["soon", "5,0", "-1"])

@@ -63,4 +63,4 @@ def test_the_pauses_on_the_page_are_those_of_the_settings():
     shown = {"s": 1, "min": 60, "h": 3600}
     (listed,) = re.findall(r"tries again (.*?) later", PAGE)
     pauses = [int(number) * shown[unit] for number, unit in re.findall(r"(\d+) (s|min|h)\b", listed)]
-    assert tuple(pauses) == Settings().webhook_pauses_s
+    assert tuple(pauses) == Settings().webhook_retry_delays_s

@@ -1,12 +1,12 @@
-"""Ways to run a job that has been entered: on the farm's queues, or in this process."""
+"""Transports: ways to run a job that was submitted, through the broker or in this process."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from farm.engine.route import Step
+from farm.route import Step
 
 
 class Transport(Protocol):
-    def send(self, job_id: str, step: Step) -> None:
-        """Sets a job going at a step that the caller has the right to send."""
+    def dispatch(self, job_id: str, step: Step) -> None:
+        """Starts a job at a step whose dispatch the caller has claimed."""

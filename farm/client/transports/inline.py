@@ -5,29 +5,36 @@ from __future__ import annotations
 import threading
 import time
 
-from farm.engine.attempt import due, perform
+from farm.engine.advance import claim_due_step
+from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context
-from farm.engine.route import Step
 from farm.errors import FarmError
 from farm.logs import log
+from farm.route import Step
+from farm.steps import step_function
 
-LOOK_AGAIN_S = 0.2
-"""Between two looks whether a step that shall be tried again is due."""
+POLL_INTERVAL_S = 0.2
+"""Pause before a step that is to be retried is looked for again."""
 
 
 class InlineTransport:
     def __init__(self, ctx: Context) -> None:
         self.context = ctx
+        self.hooks = Hooks(step_function)
 
-    def send(self, job_id: str, step: Step) -> None:
-        threading.Thread(target=self._run, args=(job_id, step), name=f"job-{job_id}", daemon=True).start()
+    def dispatch(self, job_id: str, step: Step) -> None:
+        name = f"job-{job_id}"
+        threading.Thread(target=self._run, args=(job_id, step), name=name, daemon=True).start()
 
     def _run(self, job_id: str, step: Step | None) -> None:
-        while not self.context.registry.job(job_id).ended:
+        while not self.context.registry.jobs.status(job_id).ended:
             try:
-                step = (perform(self.context, job_id, step) if step else None) or due(self.context, job_id)
+                if step is not None:
+                    step = Attempt(self.context, job_id, step, self.hooks).run()
+                if step is None:
+                    step = claim_due_step(self.context, job_id)
             except FarmError as error:
                 log("job_failed", job_id=job_id, code=error.code)
                 return
             if step is None:
-                time.sleep(LOOK_AGAIN_S)
+                time.sleep(POLL_INTERVAL_S)

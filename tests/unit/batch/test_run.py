@@ -44,14 +44,14 @@ class Worker:
 
     def _work(self) -> None:
         while not self.stopped.wait(0.02):
-            live = self.registry.live()
+            live = self.registry.jobs.live()
             self.most = max(self.most, len(live))
             for job_id in live:
                 if self.fails(job_id):
-                    self.registry.fail(job_id, GenerationFailed("no luck"), at_stage="chunk_0_pre")
+                    self.registry.jobs.fail(job_id, GenerationFailed("no luck"), at_stage="chunk_0_pre")
                 else:
-                    self.registry.end(job_id, "success", Result.model_validate(made(job_id)))
-                self.registry.close(job_id)
+                    self.registry.jobs.end(job_id, "success", Result.model_validate(made(job_id)))
+                self.registry.jobs.close(job_id)
 
 
 def made(job_id: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def test_no_more_jobs_than_allowed_are_in_flight(farm, worker, order):
 
 def test_all_jobs_have_the_batchs_priority(farm, worker, order):
     (first, *_) = run(farm, order)
-    assert farm.context.registry.request(first.job_id).priority == "low"
+    assert farm.context.registry.jobs.request(first.job_id).priority == "low"
 
 
 def test_a_bad_row_is_written_down_and_the_others_are_made(farm, worker, order):
@@ -133,9 +133,9 @@ def test_a_run_that_was_broken_off_is_gone_on_with(farm, order):
         batch = Batch(farm, order, results)
         thread = threading.Thread(target=lambda: next(batch.run()))
         thread.start()
-        while len(farm.context.registry.live()) < 3:
+        while len(farm.context.registry.jobs.live()) < 3:
             pass
-        first = set(farm.context.registry.live())
+        first = set(farm.context.registry.jobs.live())
         worker = Worker(farm)
         worker.thread.start()
         thread.join()
@@ -177,7 +177,7 @@ def test_results_that_were_lost_are_found_again(farm, worker, order):
 
 
 def test_what_failed_is_tried_again_by_another_run_and_only_there(farm, worker, order):
-    worker.fails = lambda job_id: farm.context.registry.request(job_id).prompt == "unlucky"
+    worker.fails = lambda job_id: farm.context.registry.jobs.request(job_id).prompt == "unlucky"
     order.file.write_text("\n".join([HEADER, LINE.format("a").replace("a woman talks", "unlucky"), LINE.format("b")]))
     assert {each.id: each.status for each in run(farm, order)} == {"a": "error", "b": "success"}
     assert {each["id"]: each["code"] for each in written(order)} == {"a": "E_GENERATION_RUNTIME", "b": ""}
@@ -191,7 +191,7 @@ def test_what_failed_is_tried_again_by_another_run_and_only_there(farm, worker, 
 def test_a_row_may_have_an_idempotency_key_of_its_own(farm, worker, order):
     order.file.write_text("\n".join([f"{HEADER},idempotency_key", LINE.format("a") + ",mine"]))
     (outcome,) = run(farm, order)
-    assert farm.context.registry.claim("mine", "another") == outcome.job_id
+    assert farm.context.registry.jobs.claim_idempotency_key("mine", "another") == outcome.job_id
 
 
 @pytest.mark.parametrize("away", [FarmUnreachable("no broker answers"), UploadFailed("the disk is full")], ids=repr)
@@ -217,7 +217,7 @@ def test_a_broker_that_is_away_for_long_ends_the_run(farm, order, monkeypatch):
 
 def test_a_broker_that_has_lost_the_jobs_ends_the_run_and_says_what_to_do(farm, order, broker):
     def lose_all() -> None:
-        while len(farm.context.registry.live()) < 3:
+        while len(farm.context.registry.jobs.live()) < 3:
             pass
         with redis.Redis.from_url(broker) as client:
             client.flushall()

@@ -61,7 +61,7 @@ def run(farm: Farm) -> Run:
 
 def request_of(farm: Farm, result: Result) -> JobRequest:
     assert (result.exit_code, result.stderr) == (0, "")
-    return farm.context.registry.request(result.stdout.strip())
+    return farm.context.registry.jobs.request(result.stdout.strip())
 
 
 def refused(result: Result, status: int = 2) -> str:
@@ -73,19 +73,19 @@ def refused(result: Result, status: int = 2) -> str:
 
 def failed(farm: Farm) -> str:
     job = farm.submit(GIVEN)
-    farm.context.registry.fail(job.id, DownloadFailed("cond_video: 404", retryable=False), at_stage="downloads_started")
+    farm.context.registry.jobs.fail(job.id, DownloadFailed("cond_video: 404", retryable=False), at_stage="downloads_started")
     return job.id
 
 
 def finished(farm: Farm) -> str:
     job, registry, store = farm.submit(GIVEN), farm.context.registry, farm.context.store
     store.put("jobs/video.mp4", b"the video")
-    lease = registry.take(job.id, "mux", lease_s=60, max_attempts=3)
+    lease = registry.steps.acquire(job.id, "mux", lease_s=60, max_attempts=3)
     assert lease
-    registry.commit(lease, {"video": "jobs/video.mp4"})
+    registry.steps.commit(lease, {"video": "jobs/video.mp4"})
     video = {"url": store.url("jobs/video.mp4"), "bytes": 9, "thumbnail_url": "file:///thumbnail.jpg"}
     made = {"job_id": job.id, "status": "success", "video": video, "warnings": ("the voice is longer",)}
-    registry.end(job.id, "success", Made.model_validate(made))
+    registry.jobs.end(job.id, "success", Made.model_validate(made))
     return job.id
 
 
@@ -241,8 +241,8 @@ def test_status_says_what_became_of_the_webhook(run, farm):
     assert "webhook" not in run("status", job.id).stdout
     job.cancel()
     assert run("status", job.id).stdout.splitlines()[-1] == "webhook: waiting, tried 0 times"
-    lease = farm.context.registry.take(job.id, "notify", lease_s=60, max_attempts=3)
-    farm.context.registry.commit(lease, {"outcome": "given up", "tries": 9, "reason": "answered 500"})
+    lease = farm.context.registry.steps.acquire(job.id, "notify", lease_s=60, max_attempts=3)
+    farm.context.registry.steps.commit(lease, {"outcome": "given up", "tries": 9, "reason": "answered 500"})
     assert run("status", job.id).stdout.splitlines()[-1] == "webhook: given up, tried 9 times, answered 500"
     assert json.loads(run("status", job.id, "--json").stdout)["webhook"] == {
         "state": "given up",
@@ -323,7 +323,7 @@ def test_result_of_a_failed_job_is_its_error_and_status_1(run, farm):
 
 def test_result_of_a_job_whose_input_was_wrong_is_status_1_too(run, farm):
     job = farm.submit(GIVEN)
-    farm.context.registry.fail(job.id, InvalidInput("cond_video: it is empty"), at_stage="download")
+    farm.context.registry.jobs.fail(job.id, InvalidInput("cond_video: it is empty"), at_stage="download")
     assert refused(run("result", job.id), status=1) == "E_INPUT_VALIDATION: cond_video: it is empty"
 
 
@@ -355,7 +355,7 @@ def test_recover_says_what_became_of_each_job(run, farm):
     # given a job that goes on and one that was cancelled, of which the broker then knows nothing
     first, second = sorted(farm.submit(GIVEN).id for _ in range(2))
     run("cancel", second)
-    with farm.context.registry.ledger.redis as client:
+    with farm.context.registry.backend.redis as client:
         client.flushall()
     # then both are entered again, once
     lines = [f"{first}  goes on     download", f"{second}  had ended   cancelled"]
@@ -643,7 +643,7 @@ def test_a_pipe_gets_lines_and_no_bar(run, farm):
 
 def test_a_command_that_is_broken_off_is_status_130_and_its_job_goes_on(farm):
     job, settings = farm.submit(GIVEN), farm.context.settings
-    farm.context.registry.report(Event(stage="validation_started", pct=0, job_id=job.id))
+    farm.context.registry.jobs.report(Event(stage="validation_started", pct=0, job_id=job.id))
     environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
     command = [sys.executable, "-m", "farm", "watch", job.id]
     # As from a shell, though these tests may have been started in the background, where Ctrl-C is ignored.

@@ -15,7 +15,7 @@ import redis
 
 from farm.client import Farm, Job
 from farm.engine import journal
-from farm.engine.route import Step
+from farm.route import Step
 from farm.errors import Cancelled, DownloadFailed, FarmError, FarmUnreachable, InvalidInput, TimedOut
 from farm.job import JobRequest, Result
 from farm.settings import Settings
@@ -33,7 +33,7 @@ def farm(broker: str, tmp_path: Path) -> Farm:
 
 def submitted(farm: Farm, **fields: Any) -> JobRequest:
     """The request as the farm holds it."""
-    return farm.context.registry.request(farm.submit({**GIVEN, **fields}).id)
+    return farm.context.registry.jobs.request(farm.submit({**GIVEN, **fields}).id)
 
 
 def uploads(farm: Farm) -> list[str]:
@@ -50,10 +50,10 @@ def finished(farm: Farm, video: bytes = b"the video") -> Job:
     job = farm.submit(GIVEN)
     registry = farm.context.registry
     farm.context.store.put("jobs/video.mp4", video)
-    lease = registry.take(job.id, "mux", lease_s=60, max_attempts=3)
+    lease = registry.steps.acquire(job.id, "mux", lease_s=60, max_attempts=3)
     assert lease
-    registry.commit(lease, {"video": "jobs/video.mp4"})
-    registry.end(job.id, "success", Result(job_id=job.id, status="success"))
+    registry.steps.commit(lease, {"video": "jobs/video.mp4"})
+    registry.jobs.end(job.id, "success", Result(job_id=job.id, status="success"))
     return job
 
 
@@ -67,13 +67,13 @@ def test_a_submitted_job_is_queued_once(farm, broker):
 
 def test_fields_may_be_given_by_name_or_as_a_request(farm):
     by_name, as_request = farm.submit(**GIVEN), farm.submit(JobRequest.parse(GIVEN))
-    requests = [farm.context.registry.request(job.id) for job in (by_name, as_request)]
+    requests = [farm.context.registry.jobs.request(job.id) for job in (by_name, as_request)]
     assert requests == [JobRequest.parse(GIVEN)] * 2
 
 
 def test_fields_beside_a_request_are_not_ignored(farm):
     job = farm.submit(JobRequest.parse(GIVEN), prompt="another")
-    assert farm.context.registry.request(job.id).prompt == "another"
+    assert farm.context.registry.jobs.request(job.id).prompt == "another"
 
 
 def test_a_request_that_is_refused_leaves_no_trace(farm, broker, tmp_path):
@@ -86,7 +86,7 @@ def test_the_request_is_in_the_store_as_it_was_accepted(farm):
     job = farm.submit(GIVEN)
     status = job.status()
     request, entered_at = journal.entry(farm.context.store, job.id)
-    assert request == farm.context.registry.request(job.id)
+    assert request == farm.context.registry.jobs.request(job.id)
     assert status.created_at - 5 < entered_at <= status.created_at
 
 
@@ -178,10 +178,10 @@ def test_a_seed_that_was_given_stays(farm):
 
 def test_a_seed_that_was_not_given_is_drawn_once_for_each_job(farm):
     jobs = [farm.submit({**GIVEN, "base_seed": -1}) for _ in range(4)]
-    drawn = [farm.context.registry.request(job.id).base_seed for job in jobs]
+    drawn = [farm.context.registry.jobs.request(job.id).base_seed for job in jobs]
     assert min(drawn) >= 0
     assert len(set(drawn)) == 4
-    assert [farm.context.registry.request(job.id).base_seed for job in jobs] == drawn
+    assert [farm.context.registry.jobs.request(job.id).base_seed for job in jobs] == drawn
 
 
 def test_the_same_idempotency_key_is_the_same_job_and_one_message(farm, broker):
@@ -212,7 +212,7 @@ def test_a_job_that_could_not_be_sent_is_sent_when_it_is_submitted_again(farm, b
 def test_the_stored_request_stays_the_first_ones(farm):
     job = farm.submit({**GIVEN, "idempotency_key": "order 66"})
     farm.submit({**GIVEN, "idempotency_key": "order 66", "prompt": "another"})
-    assert journal.entry(farm.context.store, job.id)[0] == farm.context.registry.request(job.id)
+    assert journal.entry(farm.context.store, job.id)[0] == farm.context.registry.jobs.request(job.id)
 
 
 def test_two_jobs_have_two_ids(farm):
@@ -284,7 +284,7 @@ def test_the_contracts_batch_is_entered_item_by_item(farm):
     jobs = farm.submit_batch({"batch": ["x", {"id": "a", **GIVEN}, {**GIVEN, "prompt": "another"}]})
     with pytest.raises(InvalidInput, match="got str; allowed: an object"):
         next(jobs)
-    assert [farm.context.registry.request(job.id).prompt for job in jobs] == [GIVEN["prompt"], "another"]
+    assert [farm.context.registry.jobs.request(job.id).prompt for job in jobs] == [GIVEN["prompt"], "another"]
 
 
 def test_events_come_to_an_async_loop_too(farm):
@@ -318,7 +318,7 @@ def test_the_result_of_a_finished_job(farm):
 @pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_the_result_of_a_failed_job_is_the_error_that_ended_it(farm, kind):
     job = farm.submit(GIVEN)
-    farm.context.registry.fail(job.id, kind("the reason", retryable=True), at_stage="mux")
+    farm.context.registry.jobs.fail(job.id, kind("the reason", retryable=True), at_stage="mux")
     with pytest.raises(kind, match=r"^the reason$") as caught:
         job.result(timeout_s=1)
     assert caught.value.retryable

@@ -6,14 +6,14 @@ import base64
 import tracemalloc
 from pathlib import Path
 
-from farm.client.estimate import forecast
+from farm.client.estimate import estimate
 from farm.job import JobRequest
 
 
 def test_requests_that_carry_their_files_are_not_kept_in_memory(voice: Path) -> None:
     def look(number: int) -> None:
         face = "data:image/png;base64," + base64.b64encode(bytes([number]) * 1_000_000).decode()
-        forecast(JobRequest.parse({"prompt": "x", "cond_video": face, "cond_audio": {"person1": str(voice)}}))
+        estimate(JobRequest.parse({"prompt": "x", "cond_video": face, "cond_audio": {"person1": str(voice)}}))
 
     look(0)
     tracemalloc.start()

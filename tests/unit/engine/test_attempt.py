@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 
 from farm.engine import journal
-from farm.engine.attempt import RETRY_AFTER_S, due, perform
+from farm.engine.attempt import RETRY_AFTER_S
+from farm.engine.advance import claim_due_step
+from tests.support.steps import run_step
 from farm.engine.context import Context
-from farm.engine.route import FIRST, Step
-from farm.engine.step_context import Drained
+from farm.route import FIRST, Step
+from farm.engine.step_context import WorkerDraining
 from farm.errors import DownloadFailed, EmbeddingFailed, FarmError, FarmUnreachable, TimedOut, UploadFailed, WorkerLost
 from farm.job import JobRequest, OutputConfig, Result
 from farm.logs import JsonLines
 from farm.registry import Registry
-from farm.registry.memory import MemoryLedger
+from farm.registry.memory import MemoryBackend
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
@@ -33,13 +35,13 @@ EMBED, MUX = Step("embed"), Step("mux")
 RESULT = Result(job_id="a", status="success").model_dump(mode="json")
 
 
-class Clock(MemoryLedger):
+class Clock(MemoryBackend):
     """A ledger whose clock a test can put forward."""
 
-    ahead_s = 0.0
+    remaining_gpu_s = 0.0
 
     def now(self) -> float:
-        return super().now() + self.ahead_s
+        return super().now() + self.remaining_gpu_s
 
 
 class Eventful(MemoryStore):
@@ -67,25 +69,25 @@ class Harness:
     request: dict[str, Any] = field(default_factory=dict)
 
     def enter(self, **fields: Any) -> None:
-        self.context.registry.add("a", JobRequest.parse({**self.request, **fields}))
+        self.context.registry.jobs.add("a", JobRequest.parse({**self.request, **fields}))
 
     def another_makes(self, step: Step, job_id: str = "a", **output: Any) -> None:
         """Makes a product as another worker would."""
-        lease = self.context.registry.take(job_id, step.id, lease_s=60, max_attempts=9)
+        lease = self.context.registry.steps.acquire(job_id, step.id, lease_s=60, max_attempts=9)
         assert lease
-        assert self.context.registry.commit(lease, {"timings": {}, "attempt": lease.fence, **output})
+        assert self.context.registry.steps.commit(lease, {"timings": {}, "attempt": lease.fence, **output})
 
     def another_takes(self, step: Step, *, lease_s: float = 60) -> Any:
-        return self.context.registry.take("a", step.id, lease_s=lease_s, max_attempts=9)
+        return self.context.registry.steps.acquire("a", step.id, lease_s=lease_s, max_attempts=9)
 
     def step_id(self, step: Step) -> Any:
-        return self.context.registry.output("a", step.id)
+        return self.context.registry.steps.committed("a", step.id)
 
     def state(self) -> str:
-        return self.context.registry.job("a").state
+        return self.context.registry.jobs.status("a").state
 
     def failure(self) -> Any:
-        result = self.context.registry.job("a").result
+        result = self.context.registry.jobs.status("a").result
         return result and result.error
 
 
@@ -131,7 +133,7 @@ def writing(harness: Harness) -> Harness:
 
 
 def test_a_step_makes_its_product_and_names_the_next(entered):
-    assert perform(entered.context, "a", FIRST) == EMBED
+    assert run_step(entered.context, "a", FIRST) == EMBED
     output = entered.id(FIRST)
     assert output["kind"] == "image"
     assert entered.store.size(output["visual"]) is not None
@@ -140,36 +142,36 @@ def test_a_step_makes_its_product_and_names_the_next(entered):
 
 
 def test_an_attempt_writes_its_goods_down_last(writing):
-    perform(writing.context, "a", FIRST)
+    run_step(writing.context, "a", FIRST)
     written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
-    assert written[-1] == "jobs/a/download/0001/goods.json"
+    assert written[-1] == "jobs/a/download/0001/output.json"
     assert len(written) == 2
     assert json.loads(writing.store.get(written[-1])) == writing.id(FIRST)
 
 
 def test_goods_that_cannot_be_written_down_do_not_become_current(entered):
     entered.store.events = [refuse]
-    assert perform(entered.context, "a", FIRST) is None
+    assert run_step(entered.context, "a", FIRST) is None
     assert entered.id(FIRST) is None
 
 
 def test_a_step_reports_on_the_way(entered):
-    perform(entered.context, "a", FIRST)
-    status = entered.context.registry.job("a")
+    run_step(entered.context, "a", FIRST)
+    status = entered.context.registry.jobs.status("a")
     assert (status.state, status.stage, status.pct) == ("running", "downloads_ok", 8)
 
 
 def test_a_second_message_for_a_made_product_changes_nothing_and_sends_nothing(writing):
-    perform(writing.context, "a", FIRST)
+    run_step(writing.context, "a", FIRST)
     output, stored = writing.id(FIRST), sorted(writing.store.keys(""))
-    assert perform(writing.context, "a", FIRST) is None
+    assert run_step(writing.context, "a", FIRST) is None
     assert (writing.id(FIRST), sorted(writing.store.keys(""))) == (output, stored)
 
 
 def test_a_made_product_whose_next_message_was_never_sent_sends_it(entered):
     entered.another_makes(FIRST)
-    assert perform(entered.context, "a", FIRST) == EMBED
-    assert perform(entered.context, "a", FIRST) is None
+    assert run_step(entered.context, "a", FIRST) == EMBED
+    assert run_step(entered.context, "a", FIRST) is None
 
 
 @pytest.mark.parametrize(
@@ -184,28 +186,28 @@ def test_a_made_product_whose_next_message_was_never_sent_sends_it(entered):
 def test_chunks_follow_each_other_to_the_end_of_the_plan(entered, made, after):
     entered.another_makes(EMBED, chunks=3)
     entered.another_makes(made, links={"init": "init.mp4", "segment": "segment.m4s"}, frames=5)
-    assert perform(entered.context, "a", made) == after
+    assert run_step(entered.context, "a", made) == after
 
 
 def test_the_last_product_ends_the_job(entered):
     entered.another_makes(EMBED, chunks=1)
     entered.another_makes(MUX, result=RESULT)
-    assert perform(entered.context, "a", MUX) is None
+    assert run_step(entered.context, "a", MUX) is None
     assert entered.state() == "success"
 
 
 def test_a_message_for_an_ended_job_does_nothing(entered):
-    entered.context.registry.cancel("a", by="the caller")
-    assert perform(entered.context, "a", FIRST) is None
+    entered.context.registry.jobs.cancel("a", by="the caller")
+    assert run_step(entered.context, "a", FIRST) is None
     assert entered.id(FIRST) is None
-    assert entered.context.registry.at("a") is None
+    assert entered.context.registry.steps.current_step_id("a") is None
 
 
 def test_a_step_that_another_works_on_ends_quietly(entered):
     lease = entered.another_takes(FIRST)
-    assert perform(entered.context, "a", FIRST) is None
+    assert run_step(entered.context, "a", FIRST) is None
     assert (entered.id(FIRST), entered.state()) == (None, "queued")
-    assert entered.context.registry.commit(lease, {"timings": {}})
+    assert entered.context.registry.steps.commit(lease, {"timings": {}})
 
 
 # Failures
@@ -214,7 +216,7 @@ def test_a_step_that_another_works_on_ends_quietly(entered):
 def test_a_missing_upload_ends_the_job_with_code_stage_and_sentence(harness):
     harness.enter(cond_video="store://uploads/" + "0" * 64)
     with pytest.raises(DownloadFailed, match="cond_video: the store holds no uploads/0000"):
-        perform(harness.context, "a", FIRST)
+        run_step(harness.context, "a", FIRST)
     assert harness.state() == "error"
     failure = harness.failure()
     assert (failure.code, failure.at_stage, failure.retryable) == ("E_DOWNLOAD_FAILED", "downloads_started", False)
@@ -223,7 +225,7 @@ def test_a_missing_upload_ends_the_job_with_code_stage_and_sentence(harness):
 def test_a_store_key_that_is_no_upload_is_refused(harness):
     harness.enter(cond_video="store://jobs/b/request.json")
     with pytest.raises(Exception, match="allowed: store://uploads/"):
-        perform(harness.context, "a", FIRST)
+        run_step(harness.context, "a", FIRST)
     assert harness.failure().code == "E_INPUT_VALIDATION"
 
 
@@ -231,7 +233,7 @@ def test_an_upload_beyond_the_operators_limit_is_refused(harness):
     harness.enter()
     settings = harness.context.settings.model_copy(update={"max_visual_bytes": 10})
     with pytest.raises(DownloadFailed, match=r"cond_video: it is \d+ bytes; allowed: at most 10"):
-        perform(Context(settings, harness.store, harness.context.registry), "a", FIRST)
+        run_step(Context(settings, harness.store, harness.context.registry), "a", FIRST)
 
 
 def test_text_instead_of_a_sound_ends_the_job_as_its_field(harness):
@@ -239,21 +241,21 @@ def test_text_instead_of_a_sound_ends_the_job_as_its_field(harness):
     harness.store.put(key, b"just words")
     harness.enter(cond_audio={"person1": keys.SCHEME + key})
     with pytest.raises(Exception, match=r"cond_audio\.person1"):
-        perform(harness.context, "a", FIRST)
+        run_step(harness.context, "a", FIRST)
     assert harness.state() == "error"
     assert harness.failure().message.startswith("cond_audio.person1: ")
 
 
 def test_an_unforeseen_exception_has_its_stations_code_and_keeps_its_cause(entered):
     with pytest.raises(EmbeddingFailed, match="embed: LookupError: embed came before download was made"):
-        perform(entered.context, "a", EMBED)
+        run_step(entered.context, "a", EMBED)
     failure = entered.failure()
     assert (failure.code, failure.cause_class, failure.retryable) == ("E_AUDIO_EMBEDDING", "LookupError", False)
 
 
 def test_the_time_limits_exception_becomes_a_timeout(entered):
     with pytest.raises(TimedOut, match="embed took longer than FARM_STEP_TIMEOUT_S allows"):
-        perform(entered.context, "a", EMBED, time_is_up=LookupError)
+        run_step(entered.context, "a", EMBED, time_is_up=LookupError)
     assert entered.failure().code == "E_TIMEOUT"
 
 
@@ -263,31 +265,31 @@ def refuse() -> None:
 
 def test_a_failure_that_may_pass_is_tried_again_after_its_pause(writing):
     writing.store.events = [refuse]
-    assert perform(writing.context, "a", FIRST) is None
-    assert (writing.state(), due(writing.context, "a")) == ("running", None)
-    writing.clock.ahead_s += RETRY_AFTER_S
-    assert due(writing.context, "a") == FIRST
-    assert perform(writing.context, "a", FIRST) == EMBED
+    assert run_step(writing.context, "a", FIRST) is None
+    assert (writing.state(), claim_due_step(writing.context, "a")) == ("running", None)
+    writing.clock.remaining_gpu_s += RETRY_AFTER_S
+    assert claim_due_step(writing.context, "a") == FIRST
+    assert run_step(writing.context, "a", FIRST) == EMBED
 
 
 def test_each_pause_is_twice_as_long_as_the_one_before(writing):
     writing.store.events = [refuse, refuse]
-    perform(writing.context, "a", FIRST)
-    writing.clock.ahead_s += RETRY_AFTER_S
-    perform(writing.context, "a", FIRST)
-    writing.clock.ahead_s += 1.5 * RETRY_AFTER_S
-    assert due(writing.context, "a") is None
-    writing.clock.ahead_s += 0.6 * RETRY_AFTER_S
-    assert due(writing.context, "a") == FIRST
+    run_step(writing.context, "a", FIRST)
+    writing.clock.remaining_gpu_s += RETRY_AFTER_S
+    run_step(writing.context, "a", FIRST)
+    writing.clock.remaining_gpu_s += 1.5 * RETRY_AFTER_S
+    assert claim_due_step(writing.context, "a") is None
+    writing.clock.remaining_gpu_s += 0.6 * RETRY_AFTER_S
+    assert claim_due_step(writing.context, "a") == FIRST
 
 
 def test_a_failure_that_does_not_pass_ends_the_job_with_its_own_code(writing):
     writing.store.events = [refuse, refuse, refuse]
     for _ in range(UploadFailed.retries):
-        assert perform(writing.context, "a", FIRST) is None
-        writing.clock.ahead_s += 10 * RETRY_AFTER_S
+        assert run_step(writing.context, "a", FIRST) is None
+        writing.clock.remaining_gpu_s += 10 * RETRY_AFTER_S
     with pytest.raises(UploadFailed, match="disk full"):
-        perform(writing.context, "a", FIRST)
+        run_step(writing.context, "a", FIRST)
     assert (writing.state(), writing.failure().code) == ("error", "E_UPLOAD")
 
 
@@ -296,19 +298,19 @@ def test_a_failure_keeps_its_own_code_where_the_operator_allows_one_attempt(writ
     ctx = Context(settings, writing.store, writing.context.registry)
     writing.store.events = [refuse, refuse]
     with suppress(UploadFailed):
-        perform(ctx, "a", FIRST)
-    writing.clock.ahead_s += 10 * RETRY_AFTER_S
+        run_step(ctx, "a", FIRST)
+    writing.clock.remaining_gpu_s += 10 * RETRY_AFTER_S
     with suppress(FarmError):
-        perform(ctx, "a", FIRST)
+        run_step(ctx, "a", FIRST)
     assert writing.failure().code == "E_UPLOAD"
 
 
 def test_a_step_that_loses_worker_after_worker_parks_the_job(entered):
     for _ in range(entered.context.settings.max_attempts):
         entered.another_takes(FIRST)
-        entered.clock.ahead_s += 61
+        entered.clock.remaining_gpu_s += 61
     with pytest.raises(WorkerLost, match="download: 3 workers died on it"):
-        perform(entered.context, "a", FIRST)
+        run_step(entered.context, "a", FIRST)
     assert (entered.state(), entered.failure().code) == ("error", "E_WORKER_LOST")
     assert entered.failure().at_stage == "download"
 
@@ -319,8 +321,8 @@ def test_a_worker_that_is_shut_down_gives_its_step_back_at_once(writing):
 
     writing.store.events = [shut_down]
     with pytest.raises(SystemExit):
-        perform(writing.context, "a", FIRST)
-    assert (writing.state(), due(writing.context, "a")) == ("running", FIRST)
+        run_step(writing.context, "a", FIRST)
+    assert (writing.state(), claim_due_step(writing.context, "a")) == ("running", FIRST)
 
 
 def test_a_worker_that_is_shut_down_again_and_again_does_not_use_up_the_attempts(writing):
@@ -330,87 +332,87 @@ def test_a_worker_that_is_shut_down_again_and_again_does_not_use_up_the_attempts
     for _ in range(writing.context.settings.max_attempts + 1):
         writing.store.events = [shut_down]
         with pytest.raises(SystemExit):
-            perform(writing.context, "a", FIRST)
-    assert perform(writing.context, "a", FIRST) == EMBED
+            run_step(writing.context, "a", FIRST)
+    assert run_step(writing.context, "a", FIRST) == EMBED
 
 
 def test_a_worker_that_is_asked_to_go_begins_nothing(writing):
     stored = sorted(writing.store.keys(""))
-    with pytest.raises(Drained, match="this worker is asked to go; download is another's now"):
-        perform(writing.context, "a", FIRST, leaving=lambda: True)
+    with pytest.raises(WorkerDraining, match="this worker is asked to go; download is another's now"):
+        run_step(writing.context, "a", FIRST, leaving=lambda: True)
     assert (writing.state(), sorted(writing.store.keys(""))) == ("queued", stored)
 
 
 @pytest.mark.parametrize("asked", [1, 2])
 def test_a_worker_that_is_asked_to_go_stops_before_the_next_file(entered, asked):
     answers = iter([*[False] * asked, True])
-    with pytest.raises(Drained):
-        perform(entered.context, "a", FIRST, leaving=lambda: next(answers))
+    with pytest.raises(WorkerDraining):
+        run_step(entered.context, "a", FIRST, leaving=lambda: next(answers))
     assert entered.id(FIRST) is None
 
 
 def test_the_step_of_a_worker_that_went_is_for_whoever_has_its_message(entered):
-    with pytest.raises(Drained):
-        perform(entered.context, "a", FIRST, leaving=lambda: True)
-    assert perform(entered.context, "a", FIRST) == EMBED
+    with pytest.raises(WorkerDraining):
+        run_step(entered.context, "a", FIRST, leaving=lambda: True)
+    assert run_step(entered.context, "a", FIRST) == EMBED
 
 
 def test_the_message_of_a_worker_that_went_is_waited_for_again(entered):
-    with pytest.raises(Drained):
-        perform(entered.context, "a", FIRST, leaving=lambda: True)
-    assert due(entered.context, "a") is None
-    assert entered.context.registry.waiting(for_s=0) == [("a", FIRST.id)]
+    with pytest.raises(WorkerDraining):
+        run_step(entered.context, "a", FIRST, leaving=lambda: True)
+    assert claim_due_step(entered.context, "a") is None
+    assert entered.context.registry.steps.undelivered(for_s=0) == [("a", FIRST.id)]
 
 
 def test_workers_that_are_asked_to_go_do_not_use_up_the_attempts(entered):
     for _ in range(entered.context.settings.max_attempts + 1):
-        with pytest.raises(Drained):
-            perform(entered.context, "a", FIRST, leaving=lambda: True)
-    assert perform(entered.context, "a", FIRST) == EMBED
+        with pytest.raises(WorkerDraining):
+            run_step(entered.context, "a", FIRST, leaving=lambda: True)
+    assert run_step(entered.context, "a", FIRST) == EMBED
 
 
 def test_what_is_made_already_goes_on_though_its_worker_is_asked_to_go(entered):
     entered.another_makes(FIRST)
-    assert perform(entered.context, "a", FIRST, leaving=lambda: True) == EMBED
+    assert run_step(entered.context, "a", FIRST, leaving=lambda: True) == EMBED
 
 
 def test_a_job_that_is_cancelled_under_way_stops_and_stays_cancelled(writing):
-    writing.store.events = [lambda: writing.context.registry.cancel("a", by="the caller")]
-    assert perform(writing.context, "a", FIRST) is None
+    writing.store.events = [lambda: writing.context.registry.jobs.cancel("a", by="the caller")]
+    assert run_step(writing.context, "a", FIRST) is None
     assert (writing.state(), writing.id(FIRST)) == ("cancelled", None)
     assert writing.failure().message == "cancelled by the caller at downloads_started"
 
 
 def test_a_failure_of_a_job_that_was_cancelled_meanwhile_is_nobodys(writing):
     def cancelled_and_then_broken() -> None:
-        writing.context.registry.cancel("a", by="the caller")
+        writing.context.registry.jobs.cancel("a", by="the caller")
         raise UploadFailed("the disk is full", retryable=False)
 
     writing.store.events = [cancelled_and_then_broken]
-    assert perform(writing.context, "a", FIRST) is None
+    assert run_step(writing.context, "a", FIRST) is None
     assert (writing.state(), writing.failure().code) == ("cancelled", "E_CANCELLED")
 
 
 def test_an_attempt_that_was_overtaken_is_thrown_away(writing):
     def overtake() -> None:
-        writing.clock.ahead_s += 60
+        writing.clock.remaining_gpu_s += 60
         writing.another_makes(FIRST, visual="the other's", sounds=["the other's"], kind="image")
 
     writing.store.events = [overtake]
-    assert perform(writing.context, "a", FIRST) is None
+    assert run_step(writing.context, "a", FIRST) is None
     assert writing.id(FIRST)["visual"] == "the other's"
     assert writing.state() == "running"
 
 
 def test_a_failure_of_an_overtaken_attempt_does_not_end_the_job(writing):
     def overtaken_and_then_broken() -> None:
-        writing.clock.ahead_s += 60
+        writing.clock.remaining_gpu_s += 60
         writing.another_makes(FIRST, visual="the other's", sounds=["the other's"], kind="image")
         raise UploadFailed("the slow worker's own disk is full", retryable=False)
 
     writing.store.events = [overtaken_and_then_broken]
     with suppress(UploadFailed):
-        perform(writing.context, "a", FIRST)
+        run_step(writing.context, "a", FIRST)
     assert writing.state() == "running"
 
 
@@ -423,12 +425,12 @@ def test_a_lease_is_renewed_while_its_step_is_slow(writing):
         taken.append(writing.another_takes(FIRST))
 
     writing.store.events = [be_slow]
-    assert perform(Context(settings, writing.store, writing.context.registry), "a", FIRST) == EMBED
+    assert run_step(Context(settings, writing.store, writing.context.registry), "a", FIRST) == EMBED
     assert taken == [None]
 
 
 def test_an_attempt_leaves_no_scratch_folder(writing):
-    perform(writing.context, "a", FIRST)
+    run_step(writing.context, "a", FIRST)
     scratch = next(source.parent for source in reversed(writing.store.sources) if isinstance(source, Path))
     assert scratch.name.startswith("farm-a-")
     assert not scratch.exists()
@@ -438,63 +440,63 @@ def test_an_attempt_leaves_no_scratch_folder(writing):
 
 
 def test_a_job_that_was_never_sent_is_due_once(entered):
-    assert due(entered.context, "a") == FIRST
-    assert due(entered.context, "a") is None
+    assert claim_due_step(entered.context, "a") == FIRST
+    assert claim_due_step(entered.context, "a") is None
 
 
 def test_a_message_that_was_lost_is_due_again_when_its_time_is_over(entered):
-    due(entered.context, "a")
-    entered.clock.ahead_s += entered.context.settings.ring_s + 1
-    assert due(entered.context, "a") == FIRST
+    claim_due_step(entered.context, "a")
+    entered.clock.remaining_gpu_s += entered.context.settings.redispatch_after_s + 1
+    assert claim_due_step(entered.context, "a") == FIRST
 
 
 def test_nothing_is_due_while_somebody_works(entered):
     entered.another_takes(FIRST)
-    assert due(entered.context, "a") is None
+    assert claim_due_step(entered.context, "a") is None
 
 
 def test_nothing_is_due_of_a_job_that_has_ended(entered):
-    entered.context.registry.cancel("a", by="the caller")
-    assert due(entered.context, "a") is None
+    entered.context.registry.jobs.cancel("a", by="the caller")
+    assert claim_due_step(entered.context, "a") is None
 
 
 def test_the_end_of_a_job_is_settled_by_whoever_looks_if_who_ended_it_died(entered):
-    entered.context.registry.cancel("a", by="the caller")
-    assert entered.context.registry.live() == ["a"]
-    due(entered.context, "a")
-    assert entered.context.registry.live() == []
-    assert journal.end(entered.store, "a") == entered.context.registry.job("a")
+    entered.context.registry.jobs.cancel("a", by="the caller")
+    assert entered.context.registry.jobs.live() == ["a"]
+    claim_due_step(entered.context, "a")
+    assert entered.context.registry.jobs.live() == []
+    assert journal.end(entered.store, "a") == entered.context.registry.jobs.status("a")
 
 
 def test_an_end_that_the_store_does_not_take_is_settled_later(entered):
-    entered.context.registry.cancel("a", by="the caller")
+    entered.context.registry.jobs.cancel("a", by="the caller")
     entered.store.events = [refuse]
-    due(entered.context, "a")
-    assert (entered.context.registry.live(), journal.end(entered.store, "a")) == (["a"], None)
-    due(entered.context, "a")
-    assert entered.context.registry.live() == []
+    claim_due_step(entered.context, "a")
+    assert (entered.context.registry.jobs.live(), journal.end(entered.store, "a")) == (["a"], None)
+    claim_due_step(entered.context, "a")
+    assert entered.context.registry.jobs.live() == []
 
 
 def test_a_step_whose_worker_fell_silent_is_due(entered):
     entered.another_takes(FIRST, lease_s=15)
-    entered.clock.ahead_s += 16
-    assert due(entered.context, "a") == FIRST
+    entered.clock.remaining_gpu_s += 16
+    assert claim_due_step(entered.context, "a") == FIRST
 
 
 def test_what_comes_after_the_last_made_product_is_due(entered):
     entered.another_makes(FIRST)
     entered.another_makes(EMBED, chunks=2)
-    assert due(entered.context, "a") == Step("generate", 0)
+    assert claim_due_step(entered.context, "a") == Step("generate", 0)
     entered.another_makes(Step("generate", 0))
-    assert due(entered.context, "a") == Step("generate", 1)
+    assert claim_due_step(entered.context, "a") == Step("generate", 1)
 
 
 def test_a_job_whose_video_is_made_is_ended_by_whoever_looks(entered):
     entered.another_makes(EMBED, chunks=1)
     entered.another_makes(MUX, result=RESULT)
-    assert due(entered.context, "a") is None
+    assert claim_due_step(entered.context, "a") is None
     assert entered.state() == "success"
-    assert entered.context.registry.live() == []
+    assert entered.context.registry.jobs.live() == []
 
 
 # The whole way, through the real steps and the miniature model
@@ -508,25 +510,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory, portrait: Path, word: Pat
     """A job of two chunks of five frames that has gone the whole way."""
     harness = open_bench(tmp_path_factory.mktemp("home"), portrait, word)
     harness.enter(mode="streaming", frame_num=5, motion_frame=1, max_frame_num=8, sample_steps=1)
-    assert [perform(harness.context, "a", step) for step in WAY] == [*WAY[1:], None]
+    assert [run_step(harness.context, "a", step) for step in WAY] == [*WAY[1:], None]
     return harness
 
 
 def test_every_step_done_a_second_time_changes_nothing(finished):
     texts, streams, objects = dict(finished.clock.texts), dict(finished.clock.streams), dict(finished.store.objects)
-    assert [perform(finished.context, "a", step) for step in WAY] == [None] * 5
-    assert due(finished.context, "a") is None
+    assert [run_step(finished.context, "a", step) for step in WAY] == [None] * 5
+    assert claim_due_step(finished.context, "a") is None
     assert (finished.clock.texts, finished.clock.streams, finished.store.objects) == (texts, streams, objects)
 
 
 def test_events_lead_from_the_first_stage_to_the_last_and_never_back(finished):
-    events = list(finished.context.registry.events("a", wait_s=0))
+    events = list(finished.context.registry.jobs.events("a", wait_s=0))
     assert [event.pct for event in events] == sorted(event.pct for event in events)
     assert (events[0].stage, events[-1].stage, events[-1].pct) == ("validation_started", "completed", 100)
 
 
 def test_the_result_tells_every_parameter_as_it_was_used(finished):
-    result = finished.context.registry.job("a").result
+    result = finished.context.registry.jobs.status("a").result
     used = {"frames": 8, "chunks": 2, "base_seed": 42, "sample_shift": 7.0, "model": "miniature", "sample_steps": 1}
     assert {name: result.params[name] for name in used} == used
     assert result.params["negative_prompt"]
@@ -535,21 +537,21 @@ def test_the_result_tells_every_parameter_as_it_was_used(finished):
 
 
 def test_each_product_tells_of_which_attempts_it_is_made(finished):
-    made_of = {step.id: finished.id(step)["made_of"] for step in WAY}
+    inputs = {step.id: finished.id(step)["made_of"] for step in WAY}
     first, second = "generate-0000", "generate-0001"
-    assert made_of["download"] == {}
-    assert made_of["embed"] == {"download": 1}
-    assert made_of[first] == {"download": 1, "embed": 1}
-    assert made_of[second] == {"download": 1, "embed": 1, first: 1}
-    assert made_of["mux"] == {"download": 1, "embed": 1, first: 1, second: 1}
+    assert inputs["download"] == {}
+    assert inputs["embed"] == {"download": 1}
+    assert inputs[first] == {"download": 1, "embed": 1}
+    assert inputs[second] == {"download": 1, "embed": 1, first: 1}
+    assert inputs["mux"] == {"download": 1, "embed": 1, first: 1, second: 1}
 
 
 def test_a_finished_job_has_its_end_in_the_store(finished):
-    assert journal.end(finished.store, "a") == finished.context.registry.job("a")
+    assert journal.end(finished.store, "a") == finished.context.registry.jobs.status("a")
 
 
 def test_the_result_lists_what_the_store_holds(finished):
-    result = finished.context.registry.job("a").result
+    result = finished.context.registry.jobs.status("a").result
     assert [artifact.type for artifact in result.artifacts] == ["video", "thumbnail", "manifest"]
     assert finished.store.size(finished.id(MUX)["video"]) == result.video.bytes
     assert finished.id(MUX)["video"].endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
@@ -558,24 +560,24 @@ def test_the_result_lists_what_the_store_holds(finished):
 @pytest.mark.parametrize("step", [EMBED, MUX], ids=lambda step: step.id)
 def test_a_worker_that_is_asked_to_go_in_the_middle_stops_there(finished, step):
     job_id = f"asked-{step.id}"
-    finished.context.registry.add(job_id, finished.context.registry.request("a"))
+    finished.context.registry.jobs.add(job_id, finished.context.registry.jobs.request("a"))
     for before in WAY[: WAY.index(step)]:
         finished.another_makes(before, job_id, **finished.id(before))
     answers = iter([False, True])
-    with pytest.raises(Drained):
-        perform(finished.context, job_id, step, leaving=lambda: next(answers))
-    assert finished.context.registry.output(job_id, step.id) is None
+    with pytest.raises(WorkerDraining):
+        run_step(finished.context, job_id, step, leaving=lambda: next(answers))
+    assert finished.context.registry.steps.committed(job_id, step.id) is None
 
 
 def test_a_chunk_made_again_after_a_crash_is_the_same_bit_for_bit(finished):
-    finished.context.registry.add("b", finished.context.registry.request("a"))
+    finished.context.registry.jobs.add("b", finished.context.registry.jobs.request("a"))
     *before, crashed = WAY[:4]
     for step in before:
         finished.another_makes(step, "b", **finished.id(step))
-    finished.context.registry.take("b", crashed.id, lease_s=15, max_attempts=3)  # ... and that worker dies
-    finished.clock.ahead_s += 16
-    assert perform(finished.context, "b", crashed) == MUX
-    again = finished.context.registry.output("b", crashed.id)
+    finished.context.registry.steps.acquire("b", crashed.id, lease_s=15, max_attempts=3)  # ... and that worker dies
+    finished.clock.remaining_gpu_s += 16
+    assert run_step(finished.context, "b", crashed) == MUX
+    again = finished.context.registry.steps.committed("b", crashed.id)
     assert finished.store.get(again["segment"]) == finished.store.get(finished.id(crashed)["segment"])
 
 
@@ -585,8 +587,8 @@ def test_a_chunk_made_again_after_a_crash_is_the_same_bit_for_bit(finished):
 def mux_for(finished: Harness, job_id: str, output: dict[str, str], **settings: Any) -> Context:
     """A job whose chunks are made and whose results shall go elsewhere too, at the place that joins them."""
     wanted = OutputConfig.model_validate(output)
-    request = finished.context.registry.request("a").model_copy(update={"output_config": wanted})
-    finished.context.registry.add(job_id, request)
+    request = finished.context.registry.jobs.request("a").model_copy(update={"output_config": wanted})
+    finished.context.registry.jobs.add(job_id, request)
     for step in WAY[:-1]:
         finished.another_makes(step, job_id, **finished.id(step))
     return replace(finished.context, settings=finished.context.settings.model_copy(update=settings))
@@ -594,8 +596,8 @@ def mux_for(finished: Harness, job_id: str, output: dict[str, str], **settings: 
 
 def test_a_video_and_all_that_belongs_to_it_goes_into_a_folder_as_well(finished, tmp_path):
     ctx = mux_for(finished, "v", {"store": "volume", "prefix": "of/anna"}, output_folder=tmp_path)
-    perform(ctx, "v", MUX)
-    result = ctx.registry.job("v").result
+    run_step(ctx, "v", MUX)
+    result = ctx.registry.jobs.status("v").result
     folder, name = tmp_path / "of" / "anna", "infitalk_infinitetalk-480_1_seed42_v"
     assert sorted(path.name for path in folder.iterdir()) == [f"{name}.jpg", f"{name}.json", f"{name}.mp4"]
     assert result.video.url == (folder / f"{name}.mp4").as_uri()
@@ -603,15 +605,15 @@ def test_a_video_and_all_that_belongs_to_it_goes_into_a_folder_as_well(finished,
     assert [artifact.bytes for artifact in result.artifacts] == [
         (folder / f"{name}.{ending}").stat().st_size for ending in ("mp4", "jpg", "json")
     ]
-    assert finished.store.get(ctx.registry.output("v", "mux")["video"]) == (folder / f"{name}.mp4").read_bytes()
+    assert finished.store.get(ctx.registry.steps.committed("v", "mux")["video"]) == (folder / f"{name}.mp4").read_bytes()
     assert json.loads((folder / f"{name}.json").read_text())["params"]["output_config"]["prefix"] == "of/anna"
 
 
 def test_a_video_is_carried_by_its_result_and_not_by_its_manifest(finished):
     ctx = mux_for(finished, "i", {"store": "inline"})
-    perform(ctx, "i", MUX)
-    result = ctx.registry.job("i").result
-    assert base64.b64decode(result.video.base64) == finished.store.get(ctx.registry.output("i", "mux")["video"])
+    run_step(ctx, "i", MUX)
+    result = ctx.registry.jobs.status("i").result
+    assert base64.b64decode(result.video.base64) == finished.store.get(ctx.registry.steps.committed("i", "mux")["video"])
     manifest = next(key for key in finished.store.keys("jobs/i/mux/") if key.endswith("manifest.json"))
     assert "base64" not in json.loads(finished.store.get(manifest))["video"]
 
@@ -619,8 +621,8 @@ def test_a_video_is_carried_by_its_result_and_not_by_its_manifest(finished):
 def test_a_video_that_is_too_large_for_its_result_ends_the_job_at_once_and_stays_in_the_store(finished):
     ctx = mux_for(finished, "large", {"store": "inline"}, output_inline_bytes=100)
     with pytest.raises(UploadFailed, match="a result carries at most 100"):
-        perform(ctx, "large", MUX)
-    assert ctx.registry.job("large").result.error.code == "E_UPLOAD"
+        run_step(ctx, "large", MUX)
+    assert ctx.registry.jobs.status("large").result.error.code == "E_UPLOAD"
     assert any(key.endswith("_large.mp4") for key in finished.store.keys("jobs/large/mux/0001/"))
 
 
@@ -629,22 +631,22 @@ def test_a_folder_that_takes_nothing_is_tried_again_and_then_ends_the_job(finish
     settings = {"output_folder": tmp_path / "file", "store_retry_s": 0}
     ctx = mux_for(finished, "full", {"store": "volume"}, **settings)
     for _ in range(2):
-        assert perform(ctx, "full", MUX) is None
+        assert run_step(ctx, "full", MUX) is None
     with pytest.raises(UploadFailed):
-        perform(ctx, "full", MUX)
-    assert ctx.registry.job("full").result.error.code == "E_UPLOAD"
+        run_step(ctx, "full", MUX)
+    assert ctx.registry.jobs.status("full").result.error.code == "E_UPLOAD"
 
 
 class Away:
     """A ledger that those who hold a lease cannot reach."""
 
-    def __init__(self, ledger: Clock) -> None:
-        self.ledger = ledger
+    def __init__(self, backend: Clock) -> None:
+        self.backend = backend
 
     def __getattr__(self, name: str) -> Any:
         if threading.current_thread().name.startswith("lease-"):
             raise FarmUnreachable("no broker answers")
-        return getattr(self.ledger, name)
+        return getattr(self.backend, name)
 
 
 def test_a_lease_that_cannot_be_held_is_told_with_its_job(writing, caplog):
@@ -652,6 +654,6 @@ def test_a_lease_that_cannot_be_held_is_told_with_its_job(writing, caplog):
     caplog.handler.setFormatter(JsonLines())
     settings = writing.context.settings.model_copy(update={"lease_s": 0.2})
     writing.store.events = [lambda: time.sleep(0.15)]
-    perform(Context(settings, writing.store, Registry(Away(writing.clock))), "a", FIRST)
+    run_step(Context(settings, writing.store, Registry(Away(writing.clock))), "a", FIRST)
     told = [json.loads(line) for line in caplog.text.splitlines()]
     assert {line["job_id"] for line in told if line["event"] == "lease_not_renewed"} == {"a"}

@@ -10,10 +10,11 @@ import pytest
 import redis
 
 from farm.client import Job
-from farm.engine.attempt import due, perform
+from farm.engine.advance import claim_due_step
+from tests.support.steps import run_step
 from farm.engine.context import Context
 from farm.engine.playlist import publish
-from farm.engine.route import Step
+from farm.route import Step
 from farm.errors import DownloadFailed, FarmUnreachable, UploadFailed
 from farm.job import JobRequest
 from farm.registry import open_registry
@@ -46,15 +47,15 @@ class Eventful(MemoryStore):
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     ctx = Context(Settings(home=tmp_path), Eventful(), open_registry("memory://"))
-    ctx.registry.add("a", JobRequest.parse(GIVEN))
+    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
     commit(ctx, Step("embed"), chunks=3)
     return ctx
 
 
 def commit(ctx: Context, step: Step, **output: Any) -> None:
-    lease = ctx.registry.take("a", step.id, lease_s=60, max_attempts=9)
+    lease = ctx.registry.steps.acquire("a", step.id, lease_s=60, max_attempts=9)
     assert lease
-    assert ctx.registry.commit(lease, {"timings": {}, **output})
+    assert ctx.registry.steps.commit(lease, {"timings": {}, **output})
 
 
 def chunk(ctx: Context, number: int, *, init: str = "init.mp4", frames: int = 81) -> None:
@@ -94,7 +95,7 @@ def test_before_the_first_chunk_there_is_nothing_to_watch(ctx):
 
 def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(ctx):
     chunk(ctx, 0)
-    perform(ctx, "a", Step("generate", 0))
+    run_step(ctx, "a", Step("generate", 0))
     assert lines(ctx) == [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
@@ -113,7 +114,7 @@ def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(ctx):
 def test_a_job_whose_playlist_grows_is_still_live(ctx):
     chunk(ctx, 0)
     publish(ctx, "a", 3)
-    assert ctx.registry.live() == ["a"]
+    assert ctx.registry.jobs.live() == ["a"]
 
 
 def test_each_chunk_appends_and_changes_no_line(ctx):
@@ -128,7 +129,7 @@ def test_each_chunk_appends_and_changes_no_line(ctx):
 def test_the_last_chunk_closes_it_before_the_video_is_joined(ctx):
     for number in range(3):
         chunk(ctx, number)
-    perform(ctx, "a", Step("generate", 2))
+    run_step(ctx, "a", Step("generate", 2))
     assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
 
 
@@ -143,7 +144,7 @@ def test_another_encoders_chunk_tells_players_anew(ctx):
 def test_a_chunk_that_is_not_current_is_not_listed(ctx):
     # Given a chunk whose worker died, and one that is being made
     chunk(ctx, 0)
-    ctx.registry.take("a", "generate-0001", lease_s=60, max_attempts=9)
+    ctx.registry.steps.acquire("a", "generate-0001", lease_s=60, max_attempts=9)
     publish(ctx, "a", 3)
     assert listed(ctx) == ["0.m4s"]
 
@@ -157,13 +158,13 @@ def test_what_comes_after_a_gap_waits_for_it(ctx):
 
 def test_a_job_that_fails_closes_it(ctx):
     chunk(ctx, 0)
-    perform(ctx, "a", Step("generate", 0))
+    run_step(ctx, "a", Step("generate", 0))
     # When the next chunk loses worker after worker
     lost = ctx.settings.max_attempts
     for _ in range(lost):
-        ctx.registry.take("a", "generate-0001", lease_s=0, max_attempts=9)
+        ctx.registry.steps.acquire("a", "generate-0001", lease_s=0, max_attempts=9)
     with pytest.raises(Exception, match=f"{lost} workers died"):
-        perform(ctx, "a", Step("generate", 1))
+        run_step(ctx, "a", Step("generate", 1))
     assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
 
 
@@ -172,13 +173,13 @@ def test_a_job_that_fails_of_its_step_closes_it(ctx):
     chunk(ctx, 0)
     ctx = Context(ctx.settings.model_copy(update={"max_attempts": 1}), ctx.store, ctx.registry)
     with pytest.raises(Exception, match="generate-0001"):
-        perform(ctx, "a", Step("generate", 1))
+        run_step(ctx, "a", Step("generate", 1))
     assert lines(ctx)[-1] == END
 
 
 def test_a_job_that_is_cancelled_closes_it(ctx):
     chunk(ctx, 0)
-    perform(ctx, "a", Step("generate", 0))
+    run_step(ctx, "a", Step("generate", 0))
     assert END not in lines(ctx)
     Job(ctx, "a").cancel()
     assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
@@ -189,13 +190,13 @@ def test_one_that_could_not_be_closed_is_closed_by_whoever_looks(ctx):
         raise UploadFailed("the store could not take it: disk full")
 
     chunk(ctx, 0)
-    perform(ctx, "a", Step("generate", 0))
+    run_step(ctx, "a", Step("generate", 0))
     ctx.store.events = [refuse]
     Job(ctx, "a").cancel()
     assert END not in lines(ctx)
-    due(ctx, "a")
+    claim_due_step(ctx, "a")
     assert lines(ctx)[-1] == END
-    assert ctx.registry.live() == []
+    assert ctx.registry.jobs.live() == []
 
 
 def test_a_job_that_ends_with_a_video_closes_it(ctx):
@@ -203,24 +204,24 @@ def test_a_job_that_ends_with_a_video_closes_it(ctx):
     for number in range(3):
         chunk(ctx, number)
     commit(ctx, Step("mux"), result={"job_id": "a", "status": "success"})
-    perform(ctx, "a", Step("mux"))
+    run_step(ctx, "a", Step("mux"))
     assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
 
 
 def test_who_closes_it_leaves_nothing_to_the_reaper(ctx):
     chunk(ctx, 0)
     Job(ctx, "a").cancel()
-    assert ctx.registry.live() == []
+    assert ctx.registry.jobs.live() == []
 
 
 def test_what_the_canceller_left_open_is_closed_by_whoever_looks(ctx):
     # Given a canceller that died before it wrote the playlist
     chunk(ctx, 0)
     publish(ctx, "a", 3)
-    ctx.registry.cancel("a", by="somebody")
-    assert ctx.registry.live() == ["a"]
-    due(ctx, "a")
-    assert (lines(ctx)[-1], ctx.registry.live()) == (END, [])
+    ctx.registry.jobs.cancel("a", by="somebody")
+    assert ctx.registry.jobs.live() == ["a"]
+    claim_due_step(ctx, "a")
+    assert (lines(ctx)[-1], ctx.registry.jobs.live()) == (END, [])
 
 
 def test_a_cancel_that_comes_while_it_is_written_closes_it_all_the_same(ctx):
@@ -247,15 +248,15 @@ def test_who_writes_late_takes_no_chunk_away(ctx):
 def test_a_store_that_does_not_take_it_stops_no_job(ctx, error):
     chunk(ctx, 0)
     ctx.store.events = [fails(error)]
-    assert perform(ctx, "a", Step("generate", 0)) == Step("generate", 1)
+    assert run_step(ctx, "a", Step("generate", 0)) == Step("generate", 1)
     # and the next chunk lists both
     chunk(ctx, 1)
-    perform(ctx, "a", Step("generate", 1))
+    run_step(ctx, "a", Step("generate", 1))
     assert listed(ctx) == ["0.m4s", "1.m4s"]
 
 
 def test_a_failure_before_any_chunk_leaves_none(ctx):
-    ctx.registry.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
+    ctx.registry.jobs.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
     publish(ctx, "a", 3)
     assert ctx.store.size(keys.playlist("a")) is None
 
@@ -264,7 +265,7 @@ def looks(broker: str, ctx: Context, *, chunks: int) -> int:
     """How many requests a broker gets when the playlist of a job of so many chunks is written, all of them made."""
     with redis.Redis.from_url(broker) as client:
         client.flushall()
-        ctx.registry.add("a", JobRequest.parse(GIVEN))
+        ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
         commit(ctx, Step("embed"), chunks=chunks)
         for number in range(chunks):
             chunk(ctx, number)
@@ -306,5 +307,5 @@ def test_there_is_no_mirror_of_nothing_or_of_what_was_cleared_away(ctx, tmp_path
     stored(ctx, 0)
     ctx.store.delete("jobs/a/generate-0000/0001/segment.m4s")
     assert Job(ctx, "a").mirror(tmp_path / "m") is None
-    ctx.registry.add("b", JobRequest.parse(GIVEN))
+    ctx.registry.jobs.add("b", JobRequest.parse(GIVEN))
     assert Job(ctx, "b").mirror(tmp_path / "m") is None, "nobody knows yet how many chunks it has"

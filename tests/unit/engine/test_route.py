@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm.engine.route import FIRST, NOTIFY, Step, following
+from farm.route import FIRST, NOTIFY, Step, next_step
 
 
 def way(chunks: int) -> list[str]:
@@ -12,7 +12,7 @@ def way(chunks: int) -> list[str]:
     step_ids = []
     while step is not None:
         step_ids.append(step.id)
-        step = following(step, chunks=chunks)
+        step = next_step(step, chunks=chunks)
     return step_ids
 
 

@@ -19,7 +19,7 @@ import redis
 from farm.errors import InvalidInput
 from farm.local.broker import Broker
 from farm.local.process import spawn, stop, tail
-from farm.local.supervisor import open_house
+from farm.local.supervisor import open_supervisor
 from farm.local.worker import worker_command, worker_environ
 from farm.settings import Settings
 
@@ -90,7 +90,7 @@ def test_a_broker_whose_port_was_taken_meanwhile_takes_another(tmp_path):
 def test_a_home_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInput, match=r"FARM_HOME: got '.*file'; allowed: a folder that can be written"):
-        open_house(Settings(home=tmp_path / "file")).__enter__()
+        open_supervisor(Settings(home=tmp_path / "file")).__enter__()
 
 
 def test_nobody_else_reads_the_brokers_password(running_broker):

@@ -11,13 +11,13 @@ import pytest
 from farm.client import Farm, Job
 from farm.engine import journal, scratch
 from farm.engine.context import Context
-from farm.engine.route import FIRST
+from farm.route import FIRST
 from farm.errors import InvalidInput
 from farm.job import JobRequest, Result
-from farm.maintenance.gc import Waste, waste
+from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Registry, open_registry
-from farm.registry.memory import MemoryLedger
+from farm.registry.memory import MemoryBackend
 from farm.settings import Settings
 from farm.store import Store, keys, open_store
 
@@ -31,13 +31,13 @@ PRODUCTS = ["download", "embed", "generate-0000", "generate-0001", "mux"]
 DAY_S = 86400
 
 
-class Clock(MemoryLedger):
+class Clock(MemoryBackend):
     """A ledger whose clock a test can put forward."""
 
-    ahead_s = 0.0
+    remaining_gpu_s = 0.0
 
     def now(self) -> float:
-        return super().now() + self.ahead_s
+        return super().now() + self.remaining_gpu_s
 
 
 class Harness:
@@ -47,11 +47,11 @@ class Harness:
         self.clock = Clock()
         self.context = Context(Settings(home=home, keep_jobs_s=7 * DAY_S), store, Registry(self.clock))
         journal.enter(self.context, "a", REQUEST)
-        self.context.registry.claim("order 66", "a")
-        self.context.registry.add("a", REQUEST)
+        self.context.registry.jobs.claim_idempotency_key("order 66", "a")
+        self.context.registry.jobs.add("a", REQUEST)
 
     def take(self, step_id: str, *, lease_s: float = 60) -> Any:
-        return self.context.registry.take("a", step_id, lease_s=lease_s, max_attempts=99)
+        return self.context.registry.steps.acquire("a", step_id, lease_s=lease_s, max_attempts=99)
 
     def write(self, step_id: str, number: int, name: str = "goods", content: bytes = b"0123456789") -> str:
         key = keys.attempt("a", step_id, number, name)
@@ -63,20 +63,20 @@ class Harness:
         lease = self.take(step_id)
         self.write(step_id, lease.fence)
         self.write(step_id, lease.fence, keys.OUTPUT)
-        assert self.context.registry.commit(lease, {"attempt": lease.fence, **output})
+        assert self.context.registry.steps.commit(lease, {"attempt": lease.fence, **output})
         return lease
 
     def finish(self) -> None:
         for step_id in PRODUCTS:
             self.make(step_id, chunks=2, links={"init": "i", "segment": "s"}, frames=81, result={})
-        self.context.registry.end("a", "success", Result(job_id="a", status="success"))
+        self.context.registry.jobs.end("a", "success", Result(job_id="a", status="success"))
         journal.close(self.context, "a")
 
     def stored(self) -> list[str]:
         return list(self.context.store.keys(""))
 
-    def found(self) -> list[Waste]:
-        return list(waste(self.context))
+    def found(self) -> list[Garbage]:
+        return list(find_garbage(self.context))
 
     def sweep(self) -> None:
         for each in self.found():
@@ -143,7 +143,7 @@ def test_an_attempt_under_a_product_that_nobody_took_stays(harness):
 
 def test_an_attempt_of_before_a_recovery_goes_once_its_product_is_made_again(harness):
     harness.write("generate-0000", 1)
-    harness.context.registry.restore_output("a", "generate-0000", fence=1000)
+    harness.context.registry.steps.restore("a", "generate-0000", fence=1000)
     assert [each.name for each in harness.found()] == ["jobs/a/generate-0000/0001/"]
     harness.make("generate-0000")
     late = harness.write("generate-0000", 99_999)
@@ -170,7 +170,7 @@ def test_an_attempt_that_is_half_removed_is_never_taken_for_a_whole_one(harness,
 
 def test_a_finished_job_is_left_alone_for_its_time(harness):
     harness.finish()
-    harness.clock.ahead_s = DAY_S - 60
+    harness.clock.remaining_gpu_s = DAY_S - 60
     assert harness.found() == []
 
 
@@ -178,7 +178,7 @@ def test_what_a_video_was_made_of_goes_after_its_time_and_the_video_stays(harnes
     harness.finish()
     playlist = keys.playlist("a")
     assert playlist in harness.stored()
-    harness.clock.ahead_s = DAY_S
+    harness.clock.remaining_gpu_s = DAY_S
     (found,) = harness.found()
     assert (found.reason, found.name, found.objects) == ("intermediate", "jobs/a/", 9)
     size = sum(harness.context.store.size(key) for key in harness.stored())
@@ -187,7 +187,7 @@ def test_what_a_video_was_made_of_goes_after_its_time_and_the_video_stays(harnes
     assert harness.stored() == [
         "jobs/a/end.json",
         "jobs/a/mux/0001/goods",
-        "jobs/a/mux/0001/goods.json",
+        "jobs/a/mux/0001/output.json",
         "jobs/a/request.json",
     ]
     assert harness.found() == []
@@ -197,7 +197,7 @@ def test_an_attempt_at_the_video_that_was_overtaken_goes_too(harness):
     harness.take("mux", lease_s=0)
     slow = harness.write("mux", 1)
     harness.finish()
-    harness.clock.ahead_s = DAY_S
+    harness.clock.remaining_gpu_s = DAY_S
     harness.sweep()
     assert slow not in harness.stored()
     assert "jobs/a/mux/0002/goods" in harness.stored()
@@ -205,7 +205,7 @@ def test_an_attempt_at_the_video_that_was_overtaken_goes_too(harness):
 
 def test_a_playlist_goes_before_what_it_lists(harness, monkeypatch):
     harness.finish()
-    harness.clock.ahead_s = DAY_S
+    harness.clock.remaining_gpu_s = DAY_S
     (found,) = harness.found()
     gone: list[str] = []
     monkeypatch.setattr(harness.context.store, "delete", gone.append)
@@ -216,44 +216,44 @@ def test_a_playlist_goes_before_what_it_lists(harness, monkeypatch):
 def test_a_cancelled_jobs_goods_go_after_their_time(harness):
     harness.make("download")
     Job(harness.context, "a").cancel()
-    harness.clock.ahead_s = DAY_S
+    harness.clock.remaining_gpu_s = DAY_S
     harness.sweep()
     assert harness.stored() == ["jobs/a/end.json", "jobs/a/request.json"]
 
 
 def test_a_job_that_goes_on_keeps_its_goods_however_old_it_is(harness):
     harness.make("download")
-    harness.clock.ahead_s = 99 * DAY_S
+    harness.clock.remaining_gpu_s = 99 * DAY_S
     assert harness.found() == []
 
 
 def test_a_job_whose_end_is_not_in_the_store_keeps_its_goods(harness):
     harness.make("download")
-    harness.context.registry.cancel("a", by="the caller")
-    harness.clock.ahead_s = 99 * DAY_S
+    harness.context.registry.jobs.cancel("a", by="the caller")
+    harness.clock.remaining_gpu_s = 99 * DAY_S
     assert harness.found() == []
 
 
 def test_an_expired_job_is_gone_with_every_record(harness):
     harness.finish()
-    harness.clock.ahead_s = 7 * DAY_S
+    harness.clock.remaining_gpu_s = 7 * DAY_S
     (found,) = harness.found()
     assert (found.reason, found.name, found.objects) == ("expired", "jobs/a/", 13)
     found.remove()
     assert (harness.stored(), harness.clock.texts, dict(harness.clock.streams)) == ([], {}, {})
-    assert (list(harness.context.registry.jobs()), harness.context.registry.live()) == ([], [])
+    assert (list(harness.context.registry.jobs.newest()), harness.context.registry.jobs.live()) == ([], [])
     with pytest.raises(InvalidInput, match="no such job"):
-        harness.context.registry.job("a")
+        harness.context.registry.jobs.status("a")
 
 
 def test_a_job_never_expires_unless_the_operator_says_so(harness):
     harness.finish()
     settings = harness.context.settings.model_copy(update={"keep_jobs_s": None})
     ctx = Context(settings, harness.context.store, harness.context.registry)
-    harness.clock.ahead_s = 999 * DAY_S
-    for each in waste(ctx):
+    harness.clock.remaining_gpu_s = 999 * DAY_S
+    for each in find_garbage(ctx):
         each.remove()
-    assert harness.context.registry.job("a").state == "success"
+    assert harness.context.registry.jobs.status("a").state == "success"
     assert any(key.startswith("jobs/a/mux/") for key in harness.stored())
 
 
@@ -261,16 +261,16 @@ def test_a_job_that_need_not_be_kept_expires_with_its_end(harness):
     harness.finish()
     settings = harness.context.settings.model_copy(update={"keep_jobs_s": 0})
     ctx = Context(settings, harness.context.store, harness.context.registry)
-    assert [each.reason for each in waste(ctx)] == ["expired"]
+    assert [each.reason for each in find_garbage(ctx)] == ["expired"]
 
 
 def test_an_idempotency_key_that_another_job_has_meanwhile_stays_its_own(harness):
     harness.finish()
     harness.clock.delete("idempotency:order 66")
-    harness.context.registry.claim("order 66", "b")
-    harness.clock.ahead_s = 7 * DAY_S
+    harness.context.registry.jobs.claim_idempotency_key("order 66", "b")
+    harness.clock.remaining_gpu_s = 7 * DAY_S
     harness.sweep()
-    assert harness.context.registry.claim("order 66", "c") == "b"
+    assert harness.context.registry.jobs.claim_idempotency_key("order 66", "c") == "b"
 
 
 # Safe at any time
@@ -279,16 +279,16 @@ def test_an_idempotency_key_that_another_job_has_meanwhile_stays_its_own(harness
 def test_jobs_that_the_broker_has_lost_are_left_alone(harness):
     harness.finish()
     harness.write("generate-0000", 2)
-    harness.clock.ahead_s = 99 * DAY_S
+    harness.clock.remaining_gpu_s = 99 * DAY_S
     lost = Context(harness.context.settings, harness.context.store, open_registry("memory://"))
-    assert list(waste(lost)) == []
+    assert list(find_garbage(lost)) == []
 
 
 def test_uploads_and_what_jobs_share_are_left_alone(harness):
     harness.context.store.put("uploads/0123", b"face")
     harness.context.store.put("shared/text/0123", b"features")
     harness.finish()
-    harness.clock.ahead_s = 99 * DAY_S
+    harness.clock.remaining_gpu_s = 99 * DAY_S
     harness.sweep()
     assert harness.stored() == ["shared/text/0123", "uploads/0123"]
 
@@ -311,13 +311,13 @@ class Dying:
 def test_who_is_interrupted_may_begin_again_and_no_job_comes_back(tmp_path, deletions):
     harness = Harness(open_store("memory://"), tmp_path)
     harness.finish()
-    harness.clock.ahead_s = 7 * DAY_S
+    harness.clock.remaining_gpu_s = 7 * DAY_S
     counter = [deletions]
     dying = Context(
         harness.context.settings, Dying(harness.context.store, counter), Registry(Dying(harness.clock, counter))
     )
     try:
-        for each in waste(dying):
+        for each in find_garbage(dying):
             each.remove()
     except KeyboardInterrupt:
         for job_id, names in journal.jobs(harness.context.store):

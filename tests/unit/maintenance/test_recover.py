@@ -13,9 +13,10 @@ import pytest
 
 from farm.client import Farm, Job
 from farm.engine import journal
-from farm.engine.attempt import due, perform
+from farm.engine.advance import claim_due_step
+from tests.support.steps import run_step
 from farm.engine.context import Context
-from farm.engine.route import FIRST, LAST, Step
+from farm.route import FIRST, LAST, Step
 from farm.errors import DownloadFailed
 from farm.job import JobRequest
 from farm.maintenance.recover import Recovered, recover
@@ -45,12 +46,12 @@ def entered(ctx: Context) -> Context:
 
 def enter(ctx: Context, job_id: str, request: JobRequest = REQUEST) -> None:
     journal.enter(ctx, job_id, request)
-    ctx.registry.add(job_id, request)
+    ctx.registry.jobs.add(job_id, request)
 
 
-def leave(ctx: Context, step_id: str, number: int, made_of: dict[str, int] | None = None, **output: Any) -> None:
+def leave(ctx: Context, step_id: str, number: int, inputs: dict[str, int] | None = None, **output: Any) -> None:
     """Leaves in the store what a complete attempt at a product of `a` leaves."""
-    whole = {"attempt": number, "made_of": made_of or {}, "timings": {}, **output}
+    whole = {"attempt": number, "made_of": inputs or {}, "timings": {}, **output}
     ctx.store.put(keys.attempt("a", step_id, number, "goods"), b"goods")
     ctx.store.put(keys.attempt("a", step_id, number, keys.OUTPUT), json.dumps(whole).encode())
 
@@ -89,23 +90,23 @@ def test_an_empty_store_has_no_jobs(ctx):
 def test_a_job_that_was_only_entered_begins(entered):
     lost = lose(entered)
     assert one(lost) == Recovered("a", "goes on", "download", kept=0, step=FIRST)
-    assert (lost.registry.request("a"), lost.registry.live()) == (REQUEST, ["a"])
+    assert (lost.registry.jobs.request("a"), lost.registry.jobs.live()) == (REQUEST, ["a"])
 
 
 def test_a_job_keeps_the_time_of_its_entry(entered):
     _, entered_at = journal.entry(entered.store, "a")
-    assert time.time() - 60 < entered_at <= entered.registry.job("a").created_at
+    assert time.time() - 60 < entered_at <= entered.registry.jobs.status("a").created_at
     lost = lose(entered)
     one(lost)
-    assert lost.registry.job("a").created_at == entered_at
+    assert lost.registry.jobs.status("a").created_at == entered_at
 
 
 def test_a_job_goes_on_behind_its_last_finished_chunk(entered):
     leave_chunks(entered, 1)
     lost = lose(entered)
     assert one(lost) == Recovered("a", "goes on", "generate-0002", kept=4, step=Step("generate", 2))
-    assert lost.registry.output("a", "generate-0001")["attempt"] == 1
-    assert lost.registry.output("a", "generate-0002") is None
+    assert lost.registry.steps.committed("a", "generate-0001")["attempt"] == 1
+    assert lost.registry.steps.committed("a", "generate-0002") is None
 
 
 def test_a_job_goes_on_where_only_the_video_is_missing(entered):
@@ -124,17 +125,17 @@ def test_a_job_whose_video_is_made_ends_as_if_it_had_been_told(entered):
     leave(entered, "mux", 1, {"embed": 1, "generate-0000": 1}, result=RESULT, video="jobs/a/video.mp4")
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "success", kept=4)
-    assert (lost.registry.job("a").state, lost.registry.live()) == ("success", [])
-    assert journal.end(lost.store, "a") == lost.registry.job("a")
+    assert (lost.registry.jobs.status("a").state, lost.registry.jobs.live()) == ("success", [])
+    assert journal.end(lost.store, "a") == lost.registry.jobs.status("a")
 
 
 def test_a_cancelled_job_stays_cancelled(entered):
     leave_chunks(entered, 1)
     Job(entered, "a").cancel()
-    before = entered.registry.job("a")
+    before = entered.registry.jobs.status("a")
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "cancelled", kept=4)
-    assert (lost.registry.job("a"), lost.registry.live(), due(lost, "a")) == (before, [], None)
+    assert (lost.registry.jobs.status("a"), lost.registry.jobs.live(), claim_due_step(lost, "a")) == (before, [], None)
 
 
 def test_a_job_that_was_cancelled_while_its_video_was_laid_down_has_none(entered):
@@ -143,21 +144,21 @@ def test_a_job_that_was_cancelled_while_its_video_was_laid_down_has_none(entered
     Job(entered, "a").cancel()
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "cancelled", kept=5)
-    assert lost.registry.output("a", "mux") is None
+    assert lost.registry.steps.committed("a", "mux") is None
 
 
 def test_a_failed_job_stays_failed(entered):
-    entered.registry.fail("a", DownloadFailed("404"), at_stage="downloads_started")
+    entered.registry.jobs.fail("a", DownloadFailed("404"), at_stage="downloads_started")
     journal.close(entered, "a")
-    before = entered.registry.job("a")
+    before = entered.registry.jobs.status("a")
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "error")
-    assert lost.registry.job("a") == before
+    assert lost.registry.jobs.status("a") == before
 
 
 def test_a_job_that_goes_on_is_not_closed(entered):
     journal.close(entered, "a")
-    assert (journal.end(entered.store, "a"), entered.registry.live()) == (None, ["a"])
+    assert (journal.end(entered.store, "a"), entered.registry.jobs.live()) == (None, ["a"])
 
 
 def test_the_end_of_a_job_that_the_broker_has_lost_is_nothing_to_write_down(ctx):
@@ -168,10 +169,10 @@ def test_the_end_of_a_job_that_the_broker_has_lost_is_nothing_to_write_down(ctx)
 def test_a_finished_job_hands_out_its_video(entered, tmp_path):
     entered.store.put("jobs/a/mux/0001/video.mp4", b"the video")
     leave(entered, "mux", 1, {"generate-0000": 1}, result=RESULT, video="jobs/a/mux/0001/video.mp4")
-    entered.registry.restore_output(
+    entered.registry.steps.restore(
         "a", "mux", fence=1, output=journal.output(entered.store, "a", keys.Attempt("mux", 1))
     )
-    perform(entered, "a", LAST)
+    run_step(entered, "a", LAST)
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "success", kept=1)
     assert Job(lost, "a").save(tmp_path / "saved.mp4").read_bytes() == b"the video"
@@ -184,7 +185,7 @@ def test_a_finished_job_whose_video_alone_is_left_hands_it_out(entered):
     entered.store.delete(keys.attempt("a", "generate-0000", 1, keys.OUTPUT))
     lost = lose(entered)
     assert one(lost) == Recovered("a", "had ended", "success", kept=3)
-    assert lost.registry.output("a", "mux")["video"] == "jobs/a/video.mp4"
+    assert lost.registry.steps.committed("a", "mux")["video"] == "jobs/a/video.mp4"
 
 
 def test_overtaken_attempts_at_a_finished_job_are_known_as_such(entered):
@@ -194,14 +195,14 @@ def test_overtaken_attempts_at_a_finished_job_are_known_as_such(entered):
     one(lose(entered))
     lost = lose(entered)
     assert one(lost).outcome == "had ended"
-    assert [number for number in (1, 2) if lost.registry.overtaken("a", "generate-0000", number)] == [1]
+    assert [number for number in (1, 2) if lost.registry.steps.is_superseded("a", "generate-0000", number)] == [1]
 
 
 def test_an_idempotency_key_leads_to_its_job_again(ctx):
     enter(ctx, "a", REQUEST.model_copy(update={"idempotency_key": "order 66"}))
     lost = lose(ctx)
     one(lost)
-    assert lost.registry.claim("order 66", "b") == "a"
+    assert lost.registry.jobs.claim_idempotency_key("order 66", "b") == "a"
 
 
 def test_each_job_is_recovered_by_itself(ctx):
@@ -225,13 +226,13 @@ def test_a_request_that_cannot_be_read_is_named_and_left_alone(entered, content)
     first, second = recovered(lost)
     assert (first.outcome, second.outcome) == ("unreadable", "goes on")
     assert first.reason
-    assert not lost.registry.knows("a")
+    assert not lost.registry.jobs.exists("a")
 
 
 def test_goods_without_a_request_are_left_alone(ctx):
     leave_chunks(ctx, 1)
     assert one(ctx).outcome == "unreadable"
-    assert ctx.registry.live() == []
+    assert ctx.registry.jobs.live() == []
 
 
 # Which attempt counts
@@ -242,7 +243,7 @@ def test_of_two_complete_attempts_the_later_one_is_current(entered):
     leave(entered, "generate-0000", 2, {"embed": 1})
     lost = lose(entered)
     one(lost)
-    assert lost.registry.output("a", "generate-0000")["attempt"] == 2
+    assert lost.registry.steps.committed("a", "generate-0000")["attempt"] == 2
 
 
 def test_attempts_are_told_apart_by_number_and_not_by_letter(entered):
@@ -251,7 +252,7 @@ def test_attempts_are_told_apart_by_number_and_not_by_letter(entered):
         leave(entered, "generate-0000", number, {"embed": 1})
     lost = lose(entered)
     one(lost)
-    assert lost.registry.output("a", "generate-0000")["attempt"] == 10000
+    assert lost.registry.steps.committed("a", "generate-0000")["attempt"] == 10000
 
 
 def test_the_attempt_that_the_next_chunk_was_made_of_is_current(entered):
@@ -259,7 +260,7 @@ def test_the_attempt_that_the_next_chunk_was_made_of_is_current(entered):
     leave(entered, "generate-0000", 2, {"embed": 1})
     lost = lose(entered)
     assert one(lost).step == Step("generate", 2)
-    assert lost.registry.output("a", "generate-0000")["attempt"] == 1
+    assert lost.registry.steps.committed("a", "generate-0000")["attempt"] == 1
 
 
 def test_a_chunk_of_whose_sources_one_is_gone_is_made_again(entered):
@@ -267,7 +268,7 @@ def test_a_chunk_of_whose_sources_one_is_gone_is_made_again(entered):
     leave(entered, "generate-0002", 1, {"embed": 1, "generate-0001": 2})
     lost = lose(entered)
     assert one(lost).step == Step("generate", 2)
-    assert lost.registry.output("a", "generate-0002") is None
+    assert lost.registry.steps.committed("a", "generate-0002") is None
 
 
 def test_a_job_without_its_first_product_begins_anew(entered):
@@ -280,12 +281,12 @@ def test_a_job_without_its_first_product_begins_anew(entered):
 def test_what_is_made_again_is_made_under_keys_that_no_attempt_has_had(entered, step_id):
     leave_chunks(entered, 0)
     entered.store.put(keys.attempt("a", "generate-0002", 2, "segment.m4s"), b"of a worker that may still be at it")
-    before = entered.registry.take("a", step_id, lease_s=60, max_attempts=3)
+    before = entered.registry.steps.acquire("a", step_id, lease_s=60, max_attempts=3)
     lost = lose(entered)
     one(lost)
-    after = lost.registry.take("a", step_id, lease_s=60, max_attempts=3)
+    after = lost.registry.steps.acquire("a", step_id, lease_s=60, max_attempts=3)
     assert after.fence > 1_000_000_000_000
-    assert not lost.registry.commit(before, {"late": True})
+    assert not lost.registry.steps.commit(before, {"late": True})
 
 
 # Any time, any number of times
@@ -294,33 +295,33 @@ def test_what_is_made_again_is_made_under_keys_that_no_attempt_has_had(entered, 
 def test_jobs_that_are_known_are_left_as_they_are(entered):
     leave_chunks(entered, 0)
     assert one(entered) == Recovered("a", "known")
-    assert entered.registry.output("a", "generate-0000") is None
-    assert entered.registry.ring("a", FIRST.id, window_s=60), "it was not rung for"
+    assert entered.registry.steps.committed("a", "generate-0000") is None
+    assert entered.registry.steps.claim_dispatch("a", FIRST.id, window_s=60), "it was not rung for"
 
 
 def test_recovering_twice_is_recovering_once(entered):
     leave_chunks(entered, 0)
     lost = lose(entered)
     one(lost)
-    texts = dict(lost.registry.ledger.texts)
+    texts = dict(lost.registry.backend.texts)
     assert one(lost) == Recovered("a", "known")
-    assert lost.registry.ledger.texts == texts
+    assert lost.registry.backend.texts == texts
 
 
 def test_a_worker_who_began_after_the_recovery_is_not_disturbed_by_another(entered):
     leave_chunks(entered, 0)
     lost = lose(entered)
     one(lost)
-    lease = lost.registry.take("a", "generate-0001", lease_s=60, max_attempts=3)
+    lease = lost.registry.steps.acquire("a", "generate-0001", lease_s=60, max_attempts=3)
     one(lost)
-    assert lost.registry.commit(lease, {"attempt": lease.fence})
+    assert lost.registry.steps.commit(lease, {"attempt": lease.fence})
 
 
 class Dying:
     """A ledger that ends the process that uses it, at the nth change."""
 
-    def __init__(self, ledger: Any, changes: int) -> None:
-        self._ledger, self._changes = ledger, changes
+    def __init__(self, backend: Any, changes: int) -> None:
+        self._ledger, self._changes = backend, changes
 
     def __getattr__(self, name: str) -> Any:
         if name == "swap":
@@ -339,18 +340,18 @@ def test_who_is_interrupted_may_begin_again(tmp_path, ended):
         Job(ctx, "a").cancel()
     for changes in range(20):
         lost = lose(ctx)
-        dying = Context(ctx.settings, ctx.store, Registry(Dying(lost.registry.ledger, changes)))
+        dying = Context(ctx.settings, ctx.store, Registry(Dying(lost.registry.backend, changes)))
         try:
             one(dying)
         except KeyboardInterrupt:
             one(lost)
-        assert lost.registry.job("a").state == ("cancelled" if ended else "queued")
-        assert lost.registry.live() == ([] if ended else ["a"])
-        assert [status.job_id for status in lost.registry.jobs()] == ["a"]
+        assert lost.registry.jobs.status("a").state == ("cancelled" if ended else "queued")
+        assert lost.registry.jobs.live() == ([] if ended else ["a"])
+        assert [status.job_id for status in lost.registry.jobs.newest()] == ["a"]
         if not ended:
-            assert lost.registry.output("a", "generate-0000")
-            assert lost.registry.at("a") == "generate-0000"
-    assert changes > dying.registry.ledger._changes >= 0, "the last one came to its end"
+            assert lost.registry.steps.committed("a", "generate-0000")
+            assert lost.registry.steps.current_step_id("a") == "generate-0000"
+    assert changes > dying.registry.backend._changes >= 0, "the last one came to its end"
 
 
 # The client
@@ -359,12 +360,12 @@ def test_who_is_interrupted_may_begin_again(tmp_path, ended):
 def test_the_farm_sends_what_it_recovers(tmp_path, broker):
     farm = Farm(broker, settings=Settings(home=tmp_path))
     job = farm.submit(REQUEST)
-    with farm.context.registry.ledger.redis as client:
+    with farm.context.registry.backend.redis as client:
         client.flushall()
     (found,) = farm.recover()
     assert (found.job_id, found.reason) == (job.id, "download")
-    assert farm.context.registry.rings(job.id, ["download"]) == [1]
-    with farm.context.registry.ledger.redis as client:
+    assert farm.context.registry.steps.dispatches(job.id, ["download"]) == [1]
+    with farm.context.registry.backend.redis as client:
         assert sum(client.llen(name) for name in client.scan_iter("cpu*", _type="list")) == 1
 
 
@@ -396,7 +397,7 @@ def video(ctx: Context, portrait: Path, voice: Path, *, losses: bool) -> list[by
         if losses:
             ctx = lose(ctx)
             assert {each.job_id: each.step for each in recovered(ctx)}[job_id] == step
-        perform(ctx, job_id, step)
+        run_step(ctx, job_id, step)
     with av.open(str(Job(ctx, job_id).save(ctx.settings.folder / f"{job_id}.mp4"))) as made:
         return [frame.to_ndarray().tobytes() for frame in made.decode(video=0)]
 

@@ -13,7 +13,7 @@ import redis
 from click.testing import CliRunner
 
 from farm.cli import cli
-from farm.monitoring.doctor import Finding, findings
+from farm.monitoring.doctor import Finding, run_checks
 from farm.settings import Settings
 
 Found = Callable[..., dict[str, Finding]]
@@ -26,7 +26,7 @@ def found(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found
 
     def look(**changes: object) -> dict[str, Finding]:
         settings = Settings(home=tmp_path / "home", broker_url=broker).model_copy(update=changes)
-        return {each.what: each for each in findings(settings)}
+        return {each.what: each for each in run_checks(settings)}
 
     return look
 

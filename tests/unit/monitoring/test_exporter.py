@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 from farm.client import Farm
 from farm.job import JobRequest
 from farm.metrics import METRICS
-from farm.monitoring.exporter import FarmNumbers, serve, text
+from farm.monitoring.exporter import FarmCollector, serve, exposition
 from farm.net.address import Address
-from farm.queue.app import DESKS, PRIORITIES, make_app
-from farm.registry.registry import Outlook
+from farm.queue.app import TASK_ROUTES, PRIORITIES, make_app
+from farm.registry.steps import EstimateUpdate
 from farm.settings import Settings
 
 GIVEN = {
@@ -39,16 +39,16 @@ def farm(settings: Settings) -> Farm:
 
 def value(settings: Settings, name: str, **labels: str) -> float | None:
     registry = CollectorRegistry()
-    registry.register(FarmNumbers(settings))
+    registry.register(FarmCollector(settings))
     return registry.get_sample_value(name, labels)
 
 
 def age(farm: Farm, job_id: str, step_id: str, seconds: float) -> None:
     """Has the message for a product sent that long ago."""
-    ledger, key = farm.context.registry.ledger, f"product:{job_id}:{step_id}"
-    (text,) = ledger.get_all([key])
-    record = json.loads(text)
-    ledger.swap(key, text, json.dumps({**record, "rung_at": record["rung_at"] - seconds}))
+    backend, key = farm.context.registry.backend, f"product:{job_id}:{step_id}"
+    (exposition,) = backend.get_all([key])
+    record = json.loads(exposition)
+    backend.swap(key, exposition, json.dumps({**record, "rung_at": record["rung_at"] - seconds}))
 
 
 @pytest.mark.parametrize("priority", PRIORITIES)
@@ -71,8 +71,8 @@ def test_the_oldest_message_waits_since_it_was_rung_for(farm, settings, priority
 
 def test_a_chunks_message_waits_since_its_own_ring(farm, settings):
     ctx = farm.context
-    ctx.registry.add("a", JobRequest.parse(GIVEN))
-    ctx.registry.ring("a", "generate-0007", window_s=15)
+    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
+    ctx.registry.steps.claim_dispatch("a", "generate-0007", window_s=15)
     age(farm, "a", "generate-0007", 90)
     make_app(settings).signature("farm.generate", args=("a", 7), queue="gpu", priority=3, immutable=True).apply_async()
     assert 90 <= value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="normal") < 120
@@ -80,14 +80,14 @@ def test_a_chunks_message_waits_since_its_own_ring(farm, settings):
 
 def test_rounds_of_the_reaper_hide_no_ticket(farm, settings):
     app = make_app(settings)
-    app.signature(DESKS["reap"].task, queue="cpu", priority=3).apply_async()
+    app.signature(TASK_ROUTES["reap"].task, queue="cpu", priority=3).apply_async()
     job = farm.submit(GIVEN)
     age(farm, job.id, "download", 500)
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") >= 500
 
 
 def test_a_queue_of_rounds_alone_has_no_age(settings):
-    make_app(settings).signature(DESKS["reap"].task, queue="cpu", priority=3).apply_async()
+    make_app(settings).signature(TASK_ROUTES["reap"].task, queue="cpu", priority=3).apply_async()
     assert value(settings, "farm_queue_length", queue="cpu", priority="normal") == 1
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
 
@@ -108,11 +108,11 @@ def test_messages_in_hand_are_those_that_are_not_given_up(settings, broker):
 
 def test_the_census_is_told(farm, settings):
     registry = farm.context.registry
-    registry.present("gpu here 1")
+    registry.workers.heartbeat("gpu here 1")
     for job_id in "ab":
-        registry.add(job_id, JobRequest.parse(GIVEN))
-    registry.commit(registry.take("a", "embed", lease_s=60, max_attempts=3), {}, Outlook(100.0))
-    registry.take("a", "generate-0000", lease_s=15, max_attempts=3)
+        registry.jobs.add(job_id, JobRequest.parse(GIVEN))
+    registry.steps.commit(registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3), {}, EstimateUpdate(100.0))
+    registry.steps.acquire("a", "generate-0000", lease_s=15, max_attempts=3)
     told = {
         "farm_broker_up": 1,
         "farm_live_jobs": 2,
@@ -147,24 +147,24 @@ def test_the_broker_is_told(settings, broker):
 
 def test_while_the_broker_is_away_only_that_is_told(tmp_path):
     away = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
-    samples = [line for line in text(FarmNumbers(away)).splitlines() if not line.startswith("#")]
+    samples = [line for line in exposition(FarmCollector(away)).splitlines() if not line.startswith("#")]
     assert samples == ["farm_broker_up 0.0"]
 
 
 def test_every_number_of_the_farm_is_told_even_if_nothing_happens(settings):
-    told = {line.split("{")[0].split()[0] for line in text(FarmNumbers(settings)).splitlines() if line[0] != "#"}
-    assert told == {each.name for each in METRICS if each.told_by == "farm"}
+    told = {line.split("{")[0].split()[0] for line in exposition(FarmCollector(settings)).splitlines() if line[0] != "#"}
+    assert told == {each.name for each in METRICS if each.source == "farm"}
 
 
 def test_numbers_are_served_where_they_should_be(settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = serve(FarmNumbers(settings), Address("127.0.0.1", port))
+    server = serve(FarmCollector(settings), Address("127.0.0.1", port))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert b"farm_broker_up 1.0" in answer.read()
     with pytest.raises(OSError, match="in use"):
-        serve(FarmNumbers(settings), Address("127.0.0.1", port))
+        serve(FarmCollector(settings), Address("127.0.0.1", port))
     server.shutdown()
     server.server_close()
 
@@ -172,10 +172,10 @@ def test_numbers_are_served_where_they_should_be(settings):
 def test_a_scrape_asks_the_broker_few_things_however_many_jobs_there_are(farm, settings):
     registry = farm.context.registry
     for number in range(300):
-        registry.add(f"job-{number}", JobRequest.parse(GIVEN))
-        registry.ring(f"job-{number}", "download", window_s=3600)
-    numbers, client = FarmNumbers(settings), registry.ledger.redis
-    text(numbers)
+        registry.jobs.add(f"job-{number}", JobRequest.parse(GIVEN))
+        registry.steps.claim_dispatch(f"job-{number}", "download", window_s=3600)
+    numbers, client = FarmCollector(settings), registry.backend.redis
+    exposition(numbers)
     before = client.info("stats")["total_commands_processed"]
-    text(numbers)
+    exposition(numbers)
     assert client.info("stats")["total_commands_processed"] - before < 45

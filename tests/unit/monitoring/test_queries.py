@@ -53,7 +53,7 @@ def test_panels_do_not_lie_on_each_other():
     for panel in panels():
         place = panel["gridPos"]
         columns, rows = (range(place[at], place[at] + place[size]) for at, size in ("xw", "yh"))
-        cells = set(step_id(columns, rows))
+        cells = set(product(columns, rows))
         assert not cells & seen
         assert place["x"] + place["w"] <= 24
         seen |= cells

@@ -11,18 +11,18 @@ from collections.abc import Callable
 import pytest
 
 from farm.metrics import METRICS
-from farm.monitoring.worker_metrics import Sums
+from farm.monitoring.worker_metrics import WorkerMetrics
 
 
 @pytest.fixture
-def sums() -> Sums:
+def sums() -> WorkerMetrics:
     """Sums that are added up while the test runs."""
-    sums = Sums()
+    sums = WorkerMetrics()
     threading.Thread(target=sums.add_up, daemon=True).start()
     return sums
 
 
-def value(sums: Sums, name: str, **labels: str) -> float | None:
+def value(sums: WorkerMetrics, name: str, **labels: str) -> float | None:
     return sums.registry.get_sample_value(name, labels)
 
 
@@ -81,11 +81,11 @@ def test_series_that_are_known_begin_at_nothing(sums):
 
 def test_every_metric_of_a_worker_is_there(sums):
     told = {each.name for each in sums.registry.collect()}
-    assert told == {each.name.removesuffix("_total") for each in METRICS if each.told_by == "worker"}
+    assert told == {each.name.removesuffix("_total") for each in METRICS if each.source == "worker"}
 
 
 def test_a_worker_that_does_not_read_holds_nobody_up():
-    unread = Sums()
+    unread = WorkerMetrics()
     began = time.monotonic()
     for _ in range(5_000):
         unread.tell("farm_retries_total", 1, {"station": "embed"})

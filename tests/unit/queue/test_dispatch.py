@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import redis
 
-from farm.client.transports.celery import QueuedTransport
+from farm.client.transports.celery import CeleryTransport
 from farm.engine.context import Context
-from farm.engine.route import FIRST, Step
+from farm.route import FIRST, Step
 from farm.errors import FarmUnreachable
 from farm.job import JobRequest
-from farm.queue.app import DESKS, PRIORITIES, make_app
-from farm.queue.dispatch import tickets
+from farm.queue.app import TASK_ROUTES, PRIORITIES, make_app
+from farm.queue.dispatch import signatures
 from farm.registry import open_registry
 from farm.settings import Settings
 from farm.store import open_store
@@ -34,7 +34,7 @@ GIVEN: dict[str, Any] = {
 @pytest.fixture
 def ctx(broker: str, tmp_path: Path) -> Context:
     ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
-    ctx.registry.add("a", JobRequest.parse(GIVEN))
+    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
     return ctx
 
 
@@ -52,7 +52,7 @@ def body(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, 
 
 
 def test_a_new_job_is_one_message_with_the_whole_way_in_it(ctx, broker):
-    QueuedTransport(ctx).send("a", FIRST)
+    CeleryTransport(ctx).send("a", FIRST)
     (message,) = messages(broker)
     args, kwargs, embedded = body(message)
     rest = list(reversed(embedded["chain"]))
@@ -69,7 +69,7 @@ def test_a_new_job_is_one_message_with_the_whole_way_in_it(ctx, broker):
 
 
 def test_a_job_goes_on_from_any_step(ctx, broker):
-    QueuedTransport(ctx).send("a", Step("generate", 7))
+    CeleryTransport(ctx).send("a", Step("generate", 7))
     (message,) = messages(broker)
     args, _, embedded = body(message)
     assert (message["headers"]["task"], args) == ("farm.generate", ["a", 7])
@@ -78,7 +78,7 @@ def test_a_job_goes_on_from_any_step(ctx, broker):
 
 
 def test_a_person_reads_the_job_in_a_messages_arguments(ctx, broker):
-    QueuedTransport(ctx).send("a", FIRST)
+    CeleryTransport(ctx).send("a", FIRST)
     (message,) = messages(broker)
     rest = reversed(body(message)[2]["chain"])
     assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("job a", "{}")
@@ -86,22 +86,22 @@ def test_a_person_reads_the_job_in_a_messages_arguments(ctx, broker):
 
 
 def test_a_person_reads_which_chunk_of_how_many_once_that_is_known(ctx, broker):
-    lease = ctx.registry.take("a", "embed", lease_s=60, max_attempts=3)
-    ctx.registry.commit(lease, {"chunks": 12})
-    QueuedTransport(ctx).send("a", Step("generate", 2))
+    lease = ctx.registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
+    ctx.registry.steps.commit(lease, {"chunks": 12})
+    CeleryTransport(ctx).send("a", Step("generate", 2))
     (message,) = messages(broker)
     assert message["headers"]["argsrepr"] == "job a, chunk 3 of 12"
 
 
 def test_the_last_step_is_a_message_of_its_own(ctx, broker):
-    QueuedTransport(ctx).send("a", Step("mux"))
+    CeleryTransport(ctx).send("a", Step("mux"))
     (message,) = messages(broker)
     assert message["headers"]["task"] == "farm.mux"
     assert not body(message)[2]["chain"]
 
 
 def test_messages_are_json_and_small(ctx, broker):
-    QueuedTransport(ctx).send("a", FIRST)
+    CeleryTransport(ctx).send("a", FIRST)
     (message,) = messages(broker)
     assert message["content-type"] == "application/json"
     assert "a woman talks" not in base64.b64decode(message["body"]).decode()
@@ -110,8 +110,8 @@ def test_messages_are_json_and_small(ctx, broker):
 
 @pytest.mark.parametrize(("priority", "number"), [("high", 0), ("normal", 3), ("low", 6)])
 def test_every_ticket_has_its_jobs_priority(ctx, broker, priority, number):
-    ctx.registry.add("b", JobRequest.parse({**GIVEN, "priority": priority}))
-    QueuedTransport(ctx).send("b", FIRST)
+    ctx.registry.jobs.add("b", JobRequest.parse({**GIVEN, "priority": priority}))
+    CeleryTransport(ctx).send("b", FIRST)
     (message,) = messages(broker)
     rest = body(message)[2]["chain"]
     assert message["properties"]["priority"] == number
@@ -120,8 +120,8 @@ def test_every_ticket_has_its_jobs_priority(ctx, broker, priority, number):
 
 def test_urgent_jobs_are_handed_out_first(ctx, broker):
     for priority in ("low", "normal", "high"):
-        ctx.registry.add(priority, JobRequest.parse({**GIVEN, "priority": priority}))
-        QueuedTransport(ctx).send(priority, FIRST)
+        ctx.registry.jobs.add(priority, JobRequest.parse({**GIVEN, "priority": priority}))
+        CeleryTransport(ctx).send(priority, FIRST)
     with make_app(ctx.settings).connection_for_read() as connection:
         queue = connection.SimpleQueue("cpu")
         assert [queue.get(timeout=2).payload[0] for _ in range(3)] == [["high"], ["normal"], ["low"]]
@@ -129,10 +129,10 @@ def test_urgent_jobs_are_handed_out_first(ctx, broker):
 
 
 def test_a_message_that_is_sent_again_has_a_new_id(ctx):
-    ctx.registry.ring("a", "mux", window_s=0)
-    ctx.registry.ring("a", "mux", window_s=0)
+    ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
+    ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
     app = make_app(ctx.settings)
-    (again,) = tickets(app, ctx, "a", [Step("mux")])
+    (again,) = signatures(app, ctx, "a", [Step("mux")])
     assert again.options["task_id"] == "a-mux-a2"
 
 
@@ -140,10 +140,10 @@ def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_othe
     # Given a job whose video is made
     ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
     urgent = {**GIVEN, "webhook": "https://example.org/done", "priority": "high"}
-    ctx.registry.add("a", JobRequest.parse(urgent))
+    ctx.registry.jobs.add("a", JobRequest.parse(urgent))
     for step_id in ("embed", "mux"):
-        lease = ctx.registry.take("a", step_id, lease_s=60, max_attempts=3)
-        ctx.registry.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
+        lease = ctx.registry.steps.acquire("a", step_id, lease_s=60, max_attempts=3)
+        ctx.registry.steps.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
     # When a worker gets the last message
     program = "from tasks.mux import mux; mux.apply(args=['a'], throw=True)"
     environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
@@ -152,14 +152,14 @@ def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_othe
     (message,) = messages(broker)
     assert (message["headers"]["task"], body(message)[0]) == ("farm.notify", ["a"])
     assert message["properties"]["priority"] == PRIORITIES["low"]
-    assert ctx.registry.idle() == []
+    assert ctx.registry.jobs.orphaned() == []
 
 
 def test_no_broker_is_a_sentence(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
     ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
-    ctx.registry.add("a", JobRequest.parse(GIVEN))
-    transport = QueuedTransport(ctx)
+    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
+    transport = CeleryTransport(ctx)
     transport.app.conf.task_publish_retry_policy = {"max_retries": 0}
     with pytest.raises(FarmUnreachable, match="the broker did not take job a"):
         transport.send("a", FIRST)
@@ -167,7 +167,7 @@ def test_no_broker_is_a_sentence(tmp_path):
 
 def test_every_task_has_its_queue():
     conf = make_app(Settings(broker_url="redis://host/0")).conf
-    assert conf.task_routes == {desk.task: {"queue": desk.queue} for desk in DESKS.values()}
+    assert conf.task_routes == {desk.task: {"queue": desk.queue} for desk in TASK_ROUTES.values()}
     assert {queue.name for queue in conf.task_queues} == {"cpu", "gpu"}
     assert {queue.routing_key for queue in conf.task_queues} == {"cpu", "gpu"}
 
@@ -194,4 +194,4 @@ def test_the_task_modules_make_exactly_the_tables_tasks():
     )
     environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
     made = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
-    assert made.stdout.split() == " ".join(sorted(f"{desk.module} {desk.task}" for desk in DESKS.values())).split()
+    assert made.stdout.split() == " ".join(sorted(f"{desk.module} {desk.task}" for desk in TASK_ROUTES.values())).split()

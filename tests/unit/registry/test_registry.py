@@ -12,8 +12,9 @@ import redis
 
 from farm.errors import Cancelled, DownloadFailed, FarmUnreachable, InvalidInput, WorkerLost
 from farm.job import Event, JobRequest, JobStatus, Result
-from farm.registry import Lease, Registry, open_registry, queued
-from farm.registry.registry import REMEMBERED
+from farm.registry import Lease, Registry, open_registry
+from farm.registry.jobs import queued
+from farm.registry.records import CACHE_SIZE
 
 REQUEST = JobRequest(
     prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
@@ -31,12 +32,12 @@ def registry(request: pytest.FixtureRequest) -> Registry:
 @pytest.fixture
 def entered(registry: Registry) -> Registry:
     """A registry with the job `a`."""
-    registry.add("a", REQUEST)
+    registry.jobs.add("a", REQUEST)
     return registry
 
 
 def take(registry: Registry, step_id: str = "mux", *, lease_s: float = 60, max_attempts: int = 3) -> Lease:
-    lease = registry.take("a", step_id, lease_s=lease_s, max_attempts=max_attempts)
+    lease = registry.steps.acquire("a", step_id, lease_s=lease_s, max_attempts=max_attempts)
     assert lease is not None
     return lease
 
@@ -49,11 +50,11 @@ def lose(registry: Registry, step_id: str = "mux", *, max_attempts: int = 3) -> 
 
 
 def told(registry: Registry, job_id: str = "a") -> list[tuple[str, float]]:
-    return [(event.stage, event.pct) for event in registry.events(job_id, wait_s=0.05)]
+    return [(event.stage, event.pct) for event in registry.jobs.events(job_id, wait_s=0.05)]
 
 
 def report(registry: Registry, stage: str, pct: float, **details: Any) -> None:
-    registry.report(Event(job_id="a", stage=stage, pct=pct, details=details))
+    registry.jobs.report(Event(job_id="a", stage=stage, pct=pct, details=details))
 
 
 def race(call: Callable[[], Any], runners: int = 8) -> list[Any]:
@@ -76,11 +77,11 @@ def race(call: Callable[[], Any], runners: int = 8) -> list[Any]:
 
 
 def test_a_new_job_is_queued_and_live(registry):
-    assert registry.add("a", REQUEST)
-    status = registry.job("a")
+    assert registry.jobs.add("a", REQUEST)
+    status = registry.jobs.status("a")
     assert (status.state, status.stage, status.pct, status.ended) == ("queued", "queued", 0, False)
     assert abs(status.created_at - time.time()) < 5
-    assert registry.live() == ["a"]
+    assert registry.jobs.live() == ["a"]
 
 
 def test_the_request_comes_back_as_it_was_entered(entered):
@@ -93,9 +94,9 @@ def test_a_request_is_read_once(entered):
 
 def test_a_request_that_was_asked_for_too_early_is_found_later(registry):
     with pytest.raises(InvalidInput):
-        registry.request("a")
-    registry.add("a", REQUEST)
-    assert registry.request("a") == REQUEST
+        registry.jobs.request("a")
+    registry.jobs.add("a", REQUEST)
+    assert registry.jobs.request("a") == REQUEST
 
 
 def test_a_job_is_entered_once(entered):
@@ -112,28 +113,28 @@ def test_an_unknown_job_is_named(registry, call):
 
 
 def test_an_idempotency_key_belongs_to_the_first_job(registry):
-    assert registry.claim("key", "a") == "a"
-    assert registry.claim("key", "b") == "a"
-    assert registry.claim("other key", "b") == "b"
+    assert registry.jobs.claim_idempotency_key("key", "a") == "a"
+    assert registry.jobs.claim_idempotency_key("key", "b") == "a"
+    assert registry.jobs.claim_idempotency_key("other key", "b") == "b"
 
 
 def test_many_claims_at_once_agree_on_one_job(registry):
     ids = iter("abcdefgh")
-    assert len(set(race(lambda: registry.claim("key", next(ids))))) == 1
+    assert len(set(race(lambda: registry.jobs.claim_idempotency_key("key", next(ids))))) == 1
 
 
 def test_jobs_come_newest_first(registry):
     for job_id in ("c", "a", "b"):
-        registry.add(job_id, REQUEST)
+        registry.jobs.add(job_id, REQUEST)
         time.sleep(0.002)
-    assert [status.job_id for status in registry.jobs()] == ["b", "a", "c"]
+    assert [status.job_id for status in registry.jobs.newest()] == ["b", "a", "c"]
 
 
 def test_jobs_are_listed_page_by_page(registry, monkeypatch):
     monkeypatch.setattr("farm.registry.PAGE", 2)
     for job_id in "abcde":
-        registry.add(job_id, REQUEST)
-    assert sorted(status.job_id for status in registry.jobs()) == list("abcde")
+        registry.jobs.add(job_id, REQUEST)
+    assert sorted(status.job_id for status in registry.jobs.newest()) == list("abcde")
 
 
 def test_a_job_that_has_ended_is_live_until_that_is_settled(entered):
@@ -150,11 +151,11 @@ def test_a_new_job_is_idle(entered):
 
 
 CARE: dict[str, Callable[[Registry, float], Any]] = {
-    "rung for": lambda registry, window_s: registry.ring("a", "mux", window_s=window_s),
+    "rung for": lambda registry, window_s: registry.steps.claim_dispatch("a", "mux", window_s=window_s),
     "taken": lambda registry, lease_s: take(registry, lease_s=lease_s),
-    "renewed": lambda registry, lease_s: registry.renew(take(registry, lease_s=0), lease_s=lease_s),
-    "given back": lambda registry, after_s: registry.give_back(take(registry), after_s=after_s),
-    "handed back": lambda registry, window_s: registry.hand_back(take(registry), window_s=window_s),
+    "renewed": lambda registry, lease_s: registry.steps.renew(take(registry, lease_s=0), lease_s=lease_s),
+    "given back": lambda registry, after_s: registry.steps.release(take(registry), retry_after_s=after_s),
+    "handed back": lambda registry, window_s: registry.steps.release(take(registry), window_s=window_s),
 }
 """Ways to be busy with the job `a` for so many seconds."""
 
@@ -218,9 +219,9 @@ def test_a_settled_job_that_is_entered_again_is_not_live(entered):
 
 
 def test_a_job_is_known_once_it_is_entered(registry):
-    assert not registry.knows("a")
-    registry.add("a", REQUEST)
-    assert registry.knows("a")
+    assert not registry.jobs.exists("a")
+    registry.jobs.add("a", REQUEST)
+    assert registry.jobs.exists("a")
 
 
 def test_a_job_is_entered_again_as_it_had_ended(registry):
@@ -234,9 +235,9 @@ def test_a_job_is_entered_again_as_it_had_ended(registry):
         updated_at=2000,
         result=SUCCESS,
     )
-    assert registry.restore(ended, REQUEST)
-    assert (registry.job("a"), registry.request("a"), registry.live()) == (ended, REQUEST, [])
-    assert [status.job_id for status in registry.jobs()] == ["a"]
+    assert registry.jobs.restore(ended, REQUEST)
+    assert (registry.jobs.status("a"), registry.jobs.request("a"), registry.jobs.live()) == (ended, REQUEST, [])
+    assert [status.job_id for status in registry.jobs.newest()] == ["a"]
     assert told(registry) == [("completed", 100)]
 
 
@@ -248,17 +249,17 @@ def test_a_job_that_is_known_is_not_entered_again(entered):
 
 def test_a_forgotten_job_is_as_if_it_had_never_been(registry):
     request = REQUEST.model_copy(update={"idempotency_key": "key"})
-    registry.claim("key", "a")
-    registry.add("a", request)
-    registry.commit(take(registry), {"video": "key"})
-    registry.end("a", "success", SUCCESS)
-    registry.forget("a", ["mux"])
-    assert not registry.knows("a")
-    assert (list(registry.jobs()), registry.live(), registry.output("a", "mux")) == ([], [], None)
-    assert registry.claim("key", "b") == "b"
-    registry.add("a", REQUEST)
-    registry.cancel("a", by="the caller")
-    assert (told(registry), registry.request("a")) == ([("cancelled", 0)], REQUEST)
+    registry.jobs.claim_idempotency_key("key", "a")
+    registry.jobs.add("a", request)
+    registry.steps.commit(take(registry), {"video": "key"})
+    registry.jobs.end("a", "success", SUCCESS)
+    registry.jobs.forget("a", ["mux"])
+    assert not registry.jobs.exists("a")
+    assert (list(registry.jobs.newest()), registry.jobs.live(), registry.steps.committed("a", "mux")) == ([], [], None)
+    assert registry.jobs.claim_idempotency_key("key", "b") == "b"
+    registry.jobs.add("a", REQUEST)
+    registry.jobs.cancel("a", by="the caller")
+    assert (told(registry), registry.jobs.request("a")) == ([("cancelled", 0)], REQUEST)
 
 
 @pytest.mark.parametrize("job_id", ["a", "b"])
@@ -300,12 +301,12 @@ def test_a_report_after_the_end_stops_the_step(entered):
 def test_a_step_of_a_job_that_the_broker_has_lost_stops(registry):
     with pytest.raises(Cancelled, match="the broker has lost it"):
         report(registry, "muxing_ok", 90)
-    assert not registry.knows("a")
+    assert not registry.jobs.exists("a")
 
 
 def test_a_job_that_the_broker_has_lost_does_not_end(registry):
-    assert not registry.end("a", "success", SUCCESS)
-    assert not registry.knows("a")
+    assert not registry.jobs.end("a", "success", SUCCESS)
+    assert not registry.jobs.exists("a")
 
 
 def test_a_late_listener_hears_everything_from_the_beginning(entered):
@@ -342,7 +343,7 @@ def test_a_listener_need_not_wait_for_the_end_of_a_job_that_has_ended(entered):
 
 def test_a_job_whose_events_are_gone_says_nothing_and_keeps_nobody_waiting(entered):
     entered.end("a", "success", SUCCESS)
-    entered.ledger.delete("events:a")
+    entered.backend.delete("events:a")
     began = time.monotonic()
     assert list(entered.events("a", wait_s=60)) == []
     assert time.monotonic() - began < 30
@@ -400,7 +401,7 @@ def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bo
     """Cancels the job `a` by somebody who dies when it is ended: just before, or right after."""
 
     def cancel(after: bool) -> None:
-        swap = registry.ledger.swap
+        swap = registry.backend.swap
 
         def last(*words: Any) -> None:
             if after:
@@ -408,9 +409,9 @@ def dies_at(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Callable[[bo
             raise SystemExit
 
         with monkeypatch.context() as dying:
-            dying.setattr(registry.ledger, "swap", last)
+            dying.setattr(registry.backend, "swap", last)
             with pytest.raises(SystemExit):
-                registry.cancel("a", by="the caller")
+                registry.jobs.cancel("a", by="the caller")
 
     return cancel
 
@@ -429,7 +430,7 @@ def test_a_job_has_not_ended_if_whoever_would_end_it_died_before(entered, dies_a
 
 def test_an_unknown_job_cannot_be_cancelled(registry):
     with pytest.raises(InvalidInput, match="nobody"):
-        registry.cancel("nobody", by="the caller")
+        registry.jobs.cancel("nobody", by="the caller")
 
 
 # Steps
@@ -450,7 +451,7 @@ def test_a_message_may_be_sent_again_when_its_window_is_over(entered):
 def test_a_message_that_led_to_a_lease_is_not_waited_for(entered):
     entered.ring("a", "mux", window_s=60)
     lease = take(entered)
-    entered.give_back(lease, after_s=0)
+    entered.give_back(lease, retry_after_s=0)
     assert entered.ring("a", "mux", window_s=60)
 
 
@@ -488,7 +489,7 @@ def test_a_message_that_is_lost_may_be_sent_again_at_once(entered):
 
 def test_a_message_that_led_to_a_lease_after_all_is_not_lost(entered):
     entered.ring("a", "mux", window_s=60)
-    entered.give_back(take(entered), after_s=60)
+    entered.give_back(take(entered), retry_after_s=60)
     entered.lost("a", "mux")
     assert entered.idle() == []
     assert not entered.ring("a", "mux", window_s=60)
@@ -561,7 +562,7 @@ def test_there_are_no_goods_of_no_products(entered):
 
 def test_who_looks_for_the_goods_of_an_unknown_job_is_told(registry):
     with pytest.raises(InvalidInput, match="job_id: got 'nobody'; there is no such job"):
-        registry.look("nobody", ["mux"])
+        registry.snapshot("nobody", ["mux"])
 
 
 def test_what_was_made_is_current(entered):
@@ -597,7 +598,7 @@ def test_what_is_made_is_not_made_again(entered):
 
 def test_a_lease_does_not_bring_back_a_job_that_the_broker_has_lost(registry):
     take(registry)
-    assert not registry.knows("a")
+    assert not registry.jobs.exists("a")
 
 
 def test_a_product_that_is_remembered_is_current(entered):
@@ -624,7 +625,7 @@ def test_a_worker_of_before_cannot_hand_in_once_its_product_is_fenced_off(entere
 
 def test_a_lease_given_back_can_be_taken_at_once_but_is_rung_for_after_its_pause(entered):
     lease = take(entered)
-    assert entered.give_back(lease, after_s=SHORT_S)
+    assert entered.give_back(lease, retry_after_s=SHORT_S)
     assert not entered.ring("a", "mux", window_s=60)
     time.sleep(2 * SHORT_S)
     assert entered.ring("a", "mux", window_s=60)
@@ -633,7 +634,7 @@ def test_a_lease_given_back_can_be_taken_at_once_but_is_rung_for_after_its_pause
 
 def test_an_attempt_that_was_broken_off_does_not_count_but_has_a_fence_of_its_own(entered):
     broken_off = take(entered)
-    entered.give_back(broken_off, after_s=0, counted=False)
+    entered.give_back(broken_off, retry_after_s=0, counted=False)
     again = take(entered)
     assert (again.attempts, again.fence) == (1, broken_off.fence + 1)
 
@@ -641,7 +642,7 @@ def test_an_attempt_that_was_broken_off_does_not_count_but_has_a_fence_of_its_ow
 def test_the_loser_of_a_lease_cannot_give_it_back(entered):
     slow = lose(entered)
     take(entered)
-    assert not entered.give_back(slow, after_s=0)
+    assert not entered.give_back(slow, retry_after_s=0)
     assert entered.take("a", "mux", lease_s=60, max_attempts=3) is None
 
 
@@ -689,16 +690,16 @@ def test_an_address_of_another_kind_is_refused_without_its_secrets(url):
 def test_a_broker_that_does_not_answer_is_named_without_its_password():
     registry = open_registry("redis://:secret@127.0.0.1:1/0")
     with pytest.raises(FarmUnreachable, match=r"no broker answers at 127\.0\.0\.1:1") as caught:
-        registry.job("a")
+        registry.jobs.status("a")
     assert "secret" not in caught.value.message
 
 
 def test_a_connection_that_was_dropped_is_made_again(broker):
     registry = open_registry(broker)
-    registry.add("a", REQUEST)
+    registry.jobs.add("a", REQUEST)
     with redis.Redis.from_url(broker) as client:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    assert registry.job("a").state == "queued"
+    assert registry.jobs.status("a").state == "queued"
 
 
 @pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
@@ -708,10 +709,10 @@ def test_a_broker_that_takes_nothing_is_named(broker, setting):
         client.config_set(setting, 1)
         try:
             with pytest.raises(FarmUnreachable, match=r"the broker at 127\.0\.0\.1:\d+ takes nothing just now"):
-                registry.add("a", REQUEST)
+                registry.jobs.add("a", REQUEST)
         finally:
             client.config_set(setting, 0)
-    assert registry.add("a", REQUEST)
+    assert registry.jobs.add("a", REQUEST)
 
 
 def test_a_broker_that_refuses_is_named_and_not_asked_again(broker):
@@ -728,10 +729,10 @@ def test_a_broker_that_refuses_is_named_and_not_asked_again(broker):
 
 def test_a_broker_that_has_lost_its_scripts_is_given_them_again(broker):
     registry = open_registry(broker)
-    registry.add("a", REQUEST)
+    registry.jobs.add("a", REQUEST)
     with redis.Redis.from_url(broker) as client:
         client.script_flush()
-    assert registry.add("b", REQUEST)
+    assert registry.jobs.add("b", REQUEST)
 
 
 def test_two_clients_of_one_broker_see_the_same_book(broker):
@@ -748,7 +749,7 @@ def count(registry: Registry, call: Callable[[], Any]) -> int:
     """How many requests for records a broker gets in a call."""
 
     def asked() -> int:
-        calls = registry.ledger.redis.info("commandstats")
+        calls = registry.backend.redis.info("commandstats")
         return sum(calls.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "mget"))
 
     before = asked()
@@ -758,12 +759,12 @@ def count(registry: Registry, call: Callable[[], Any]) -> int:
 
 def test_what_a_process_did_last_it_changes_in_one_request(broker):
     registry = open_registry(broker)
-    registry.add("a", REQUEST)
+    registry.jobs.add("a", REQUEST)
     report(registry, "validation_started", 0)
     lease = take(registry)
     assert count(registry, lambda: report(registry, "validation_ok", 2)) == 1
-    assert count(registry, lambda: registry.commit(lease, {})) == 1
-    assert count(registry, lambda: registry.end("a", "success", SUCCESS)) == 1
+    assert count(registry, lambda: registry.steps.commit(lease, {})) == 1
+    assert count(registry, lambda: registry.jobs.end("a", "success", SUCCESS)) == 1
 
 
 def test_who_was_mistaken_about_what_another_did_is_put_right(broker):
@@ -780,25 +781,25 @@ def test_nothing_is_refused_for_what_was_seen_before(broker):
     ours, theirs = open_registry(broker), open_registry(broker)
     ours.add("a", REQUEST)
     lease = take(ours, max_attempts=1)
-    theirs.give_back(lease, after_s=0, counted=False)
+    theirs.give_back(lease, retry_after_s=0, counted=False)
     again = take(ours, max_attempts=1)
     assert (again.fence, again.attempts) == (2, 1)
 
 
 def test_a_process_keeps_no_more_than_it_needs_in_mind(registry):
-    for number in range(3 * REMEMBERED):
-        registry.add(f"job {number}", REQUEST)
-        registry.ring(f"job {number}", "mux", window_s=60)
-        registry.look(f"job {number}", ["mux"])
-    assert len(registry._seen) < 2 * REMEMBERED
+    for number in range(3 * CACHE_SIZE):
+        registry.jobs.add(f"job {number}", REQUEST)
+        registry.steps.claim_dispatch(f"job {number}", "mux", window_s=60)
+        registry.snapshot(f"job {number}", ["mux"])
+    assert len(registry._seen) < 2 * CACHE_SIZE
 
 
 def test_a_broker_that_comes_back_is_found_again(broker):
     registry = open_registry(broker)
-    registry.add("a", REQUEST)
+    registry.jobs.add("a", REQUEST)
     with redis.Redis.from_url(broker) as client:
         client.client_kill_filter(_type="normal", skipme=True)
-    assert registry.job("a").state == "queued"
+    assert registry.jobs.status("a").state == "queued"
 
 
 # The clock
@@ -811,24 +812,24 @@ def times_asked(broker: str) -> int:
 
 
 def test_the_clock_is_the_brokers(broker):
-    ledger = open_registry(broker).ledger
-    ledger.now()
+    backend = open_registry(broker).backend
+    backend.now()
     time.sleep(0.4)
     with redis.Redis.from_url(broker) as client:
         seconds, microseconds = client.time()
-    assert ledger.now() == pytest.approx(seconds + microseconds / 1e6, abs=0.2)
+    assert backend.now() == pytest.approx(seconds + microseconds / 1e6, abs=0.2)
 
 
 def test_the_broker_is_not_asked_for_the_time_at_every_look(broker):
-    ledger, before = open_registry(broker).ledger, times_asked(broker)
-    assert ledger.now() < ledger.now() < ledger.now()
+    backend, before = open_registry(broker).backend, times_asked(broker)
+    assert backend.now() < backend.now() < backend.now()
     assert times_asked(broker) == before + 1
 
 
 def test_the_broker_is_asked_again_lest_the_clocks_part(broker, monkeypatch):
     monkeypatch.setattr("farm.registry.redis.CLOCK_S", SHORT_S)
-    ledger, before = open_registry(broker).ledger, times_asked(broker)
-    ledger.now()
+    backend, before = open_registry(broker).backend, times_asked(broker)
+    backend.now()
     time.sleep(2 * SHORT_S)
-    ledger.now()
+    backend.now()
     assert times_asked(broker) == before + 2

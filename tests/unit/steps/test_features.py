@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from farm.engine.context import Context
-from farm.engine.route import Step
-from farm.engine.step_context import Drained, StepContext
+from farm.route import Step
+from farm.engine.step_context import WorkerDraining, StepContext
 from farm.job import JobRequest
 from farm.model.audio import STRETCH
 from farm.registry import Lease, open_registry
 from farm.settings import Settings
-from farm.steps.features import PIECE, laid, rows_of
+from farm.steps.features import ROWS_PER_OBJECT, cache_rows, rows_of
 from farm.store import Store
 from farm.store.memory import MemoryStore
 
-ROWS = torch.arange(4 * PIECE + 30.0).view(-1, 1, 1).expand(-1, 2, 3)
+ROWS = torch.arange(4 * ROWS_PER_OBJECT + 30.0).view(-1, 1, 1).expand(-1, 2, 3)
 """A recording of four pieces and a bit, each row holding its own number."""
 
-STRETCHES = [range(2 * PIECE), range(2 * PIECE, 4 * PIECE), range(4 * PIECE, len(ROWS))]
+STRETCHES = [range(2 * ROWS_PER_OBJECT), range(2 * ROWS_PER_OBJECT, 4 * ROWS_PER_OBJECT), range(4 * ROWS_PER_OBJECT, len(ROWS))]
 
 
 class Noting(MemoryStore):
@@ -48,7 +48,7 @@ class Harness:
         (folder / "weights").write_bytes(b"an encoder")
 
     def lay(self, job_id: str = "one", content: bytes = b"a voice", leaving: Callable[[], bool] = bool) -> str:
-        return laid(
+        return cache_rows(
             self.step_ctx(job_id, leaving), "voice", self.folder, content, stretches=STRETCHES, make=self.encoded
         )
 
@@ -84,7 +84,7 @@ def test_every_row_is_found_again_across_pieces(harness: Harness) -> None:
 
 
 def test_rows_come_in_the_order_in_which_they_are_asked_for(harness: Harness) -> None:
-    wanted = [0, 0, PIECE - 1, PIECE, PIECE + 1, PIECE, PIECE - 1]
+    wanted = [0, 0, ROWS_PER_OBJECT - 1, ROWS_PER_OBJECT, ROWS_PER_OBJECT + 1, ROWS_PER_OBJECT, ROWS_PER_OBJECT - 1]
     assert rows_of(harness.step_ctx(), harness.lay(), wanted)[:, 0, 0].tolist() == wanted
 
 
@@ -92,9 +92,9 @@ def test_rows_come_in_the_order_in_which_they_are_asked_for(harness: Harness) ->
     ("rows", "pieces"),
     [
         (range(10, 95), [0]),
-        (range(PIECE), [0]),
-        (range(PIECE - 1, PIECE + 1), [0, 1]),
-        (range(2 * PIECE, 2 * PIECE + 85), [2]),
+        (range(ROWS_PER_OBJECT), [0]),
+        (range(ROWS_PER_OBJECT - 1, ROWS_PER_OBJECT + 1), [0, 1]),
+        (range(2 * ROWS_PER_OBJECT, 2 * ROWS_PER_OBJECT + 85), [2]),
         ([len(ROWS) - 1, len(ROWS) - 1], [4]),
     ],
 )
@@ -110,11 +110,11 @@ def test_a_piece_holds_its_own_rows_and_no_more(harness: Harness) -> None:
     folder = harness.lay()
     sizes = [harness.context.store.size(key) or 0 for key in harness.context.store.keys(f"{folder}/")]
     assert len(sizes) == 5
-    assert max(sizes) < 4 * ROWS[:PIECE].numel() + 200
+    assert max(sizes) < 4 * ROWS[:ROWS_PER_OBJECT].numel() + 200
 
 
 def test_no_piece_belongs_to_two_stretches() -> None:
-    assert STRETCH % PIECE == 0
+    assert STRETCH % ROWS_PER_OBJECT == 0
 
 
 def test_jobs_with_one_voice_encode_it_once(harness: Harness) -> None:
@@ -140,7 +140,7 @@ def test_a_set_with_a_piece_missing_is_completed(harness: Harness, lost: int) ->
 
 
 def test_a_worker_that_is_asked_to_go_keeps_what_it_has_made(harness: Harness) -> None:
-    with pytest.raises(Drained):
+    with pytest.raises(WorkerDraining):
         harness.lay(leaving=lambda: len(harness.made) == 2)
     harness.lay()
     assert harness.made == STRETCHES

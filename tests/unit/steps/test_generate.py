@@ -46,7 +46,7 @@ def video(farm: Farm, **fields: Any) -> tuple[bytes, dict[str, Any]]:
     """The job's first segment, and the parameters that its result tells."""
     job = farm.submit({**SMALL, **fields})
     params = job.result(timeout_s=120).params
-    key = farm.context.registry.output(job.id, "generate-0000")["segment"]
+    key = farm.context.registry.steps.committed(job.id, "generate-0000")["segment"]
     return farm.context.store.get(key), params
 
 

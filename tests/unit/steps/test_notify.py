@@ -12,15 +12,16 @@ from standardwebhooks import Webhook
 
 from farm.client import Farm, Job
 from farm.engine import journal
-from farm.engine.attempt import due, perform
+from farm.engine.advance import claim_due_step
+from tests.support.steps import run_step
 from farm.engine.context import Context
-from farm.engine.route import LAST, NOTIFY
+from farm.route import LAST, NOTIFY
 from farm.errors import DownloadFailed, FarmError, InvalidInput
 from farm.job import JobRequest, Notice, Result
-from farm.maintenance.gc import waste
+from farm.maintenance.gc import find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Registry, open_registry
-from farm.registry.memory import MemoryLedger
+from farm.registry.memory import MemoryBackend
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
@@ -29,13 +30,13 @@ from tests.support.receiver import SECRET, Receiver
 DAY_S = 86400
 
 
-class Clock(MemoryLedger):
+class Clock(MemoryBackend):
     """A ledger whose clock a test can put forward."""
 
-    ahead_s = 0.0
+    remaining_gpu_s = 0.0
 
     def now(self) -> float:
-        return super().now() + self.ahead_s
+        return super().now() + self.remaining_gpu_s
 
 
 class Harness:
@@ -52,18 +53,18 @@ class Harness:
         }
         self.request = JobRequest.parse({**request, "webhook": hook.url})
         journal.enter(self.context, "a", self.request)
-        self.context.registry.add("a", self.request)
+        self.context.registry.jobs.add("a", self.request)
 
     def end(self) -> None:
-        self.context.registry.end("a", "success", Result(job_id="a", status="success", warnings=("ü",)))
+        self.context.registry.jobs.end("a", "success", Result(job_id="a", status="success", warnings=("ü",)))
 
     def round(self) -> None:
         """What the reaper and a worker do: whatever is due, once."""
-        if "a" in self.context.registry.idle() and (step := due(self.context, "a")):
-            perform(self.context, "a", step)
+        if "a" in self.context.registry.jobs.orphaned() and (step := claim_due_step(self.context, "a")):
+            run_step(self.context, "a", step)
 
     def later(self, seconds: float) -> None:
-        self.clock.ahead_s += seconds
+        self.clock.remaining_gpu_s += seconds
         self.round()
 
     @property
@@ -72,7 +73,7 @@ class Harness:
 
     @property
     def live(self) -> list[str]:
-        return self.context.registry.live()
+        return self.context.registry.jobs.live()
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_the_result_is_told_signed_and_the_job_is_closed(ended, hook):
     ended.round()
     (call,) = hook.calls
     told = Webhook(SECRET).verify(call.body, call.headers)
-    assert told == ended.context.registry.job("a").result.model_dump(mode="json")
+    assert told == ended.context.registry.jobs.status("a").result.model_dump(mode="json")
     assert call.headers["content-type"] == "application/json"
     assert ended.notice == Notice(state="delivered", tries=1, reason="answered 204")
     assert ended.live == []
@@ -102,7 +103,7 @@ def test_the_result_is_told_signed_and_the_job_is_closed(ended, hook):
 @pytest.mark.parametrize(
     ("end", "code"),
     [
-        (lambda ctx: ctx.registry.fail("a", DownloadFailed("404"), at_stage="x"), "E_DOWNLOAD_FAILED"),
+        (lambda ctx: ctx.registry.jobs.fail("a", DownloadFailed("404"), at_stage="x"), "E_DOWNLOAD_FAILED"),
         (lambda ctx: Job(ctx, "a").cancel(), "E_CANCELLED"),
     ],
     ids=["error", "cancelled"],
@@ -115,25 +116,25 @@ def test_other_ends_are_told_too(harness, hook, end: Callable[[Context], Any], c
 
 
 def test_nothing_is_told_before_the_end(harness, hook):
-    assert perform(harness.context, "a", NOTIFY) is None
+    assert run_step(harness.context, "a", NOTIFY) is None
     assert (hook.calls, harness.notice) == ([], None)
-    assert harness.context.registry.attempts("a", NOTIFY.id) == 0
+    assert harness.context.registry.steps.attempts("a", NOTIFY.id) == 0
 
 
 def test_the_last_step_hands_the_call_on(harness):
     for step_id in ("embed", LAST.id):
-        lease = harness.context.registry.take("a", step_id, lease_s=60, max_attempts=3)
+        lease = harness.context.registry.steps.acquire("a", step_id, lease_s=60, max_attempts=3)
         result = Result(job_id="a", status="success").model_dump(mode="json")
-        harness.context.registry.commit(lease, {"chunks": 0, "attempt": 1, "timings": {}, "result": result})
-    assert perform(harness.context, "a", LAST) == NOTIFY
-    assert due(harness.context, "a") is None, "its message is one caller's to send"
+        harness.context.registry.steps.commit(lease, {"chunks": 0, "attempt": 1, "timings": {}, "result": result})
+    assert run_step(harness.context, "a", LAST) == NOTIFY
+    assert claim_due_step(harness.context, "a") is None, "its message is one caller's to send"
 
 
 def test_a_job_without_a_webhook_is_closed_at_its_end(hook, harness):
     without = harness.request.model_copy(update={"webhook": None})
-    harness.context.registry.add("b", without)
+    harness.context.registry.jobs.add("b", without)
     Job(harness.context, "b").cancel()
-    assert due(harness.context, "b") is None
+    assert claim_due_step(harness.context, "b") is None
     assert (harness.live, Job(harness.context, "b").webhook()) == (["a"], None)
 
 
@@ -191,10 +192,10 @@ def test_a_receiver_that_never_answers_changes_nothing_of_the_jobs_end(hook, tmp
     harness = Harness(hook, tmp_path, webhook_timeout_s=0.2)
     hook.silent_s = 2
     harness.end()
-    before = harness.context.registry.job("a")
+    before = harness.context.registry.jobs.status("a")
     for _ in range(3):
         harness.later(31)
-    assert harness.context.registry.job("a") == before
+    assert harness.context.registry.jobs.status("a") == before
     assert harness.notice.state == "given up"
     assert harness.notice.reason.startswith("took too long")
 
@@ -220,8 +221,8 @@ def test_a_worker_without_the_secret_leaves_it_to_a_later_one(hook, tmp_path):
 
 
 def test_a_worker_that_dies_behind_its_call_lets_another_call_again(ended, hook):
-    step = due(ended.context, "a")
-    ended.context.registry.take("a", step.id, lease_s=15, max_attempts=9)
+    step = claim_due_step(ended.context, "a")
+    ended.context.registry.steps.acquire("a", step.id, lease_s=15, max_attempts=9)
     ended.later(14)
     assert hook.calls == []
     ended.later(2)
@@ -230,7 +231,7 @@ def test_a_worker_that_dies_behind_its_call_lets_another_call_again(ended, hook)
 
 def test_workers_that_die_again_and_again_do_so_no_more_often_than_a_receiver_may_fail(ended, hook):
     for _ in range(3):
-        ended.context.registry.take("a", NOTIFY.id, lease_s=0, max_attempts=9)
+        ended.context.registry.steps.acquire("a", NOTIFY.id, lease_s=0, max_attempts=9)
     ended.round()
     assert hook.calls == []
     assert ended.notice == Notice(state="given up", tries=4, reason="the workers died that should call it")
@@ -238,7 +239,7 @@ def test_workers_that_die_again_and_again_do_so_no_more_often_than_a_receiver_ma
 
 def test_a_message_that_comes_twice_calls_once(ended, hook):
     ended.round()
-    assert perform(ended.context, "a", NOTIFY) is None
+    assert run_step(ended.context, "a", NOTIFY) is None
     assert len(hook.calls) == 1
 
 
@@ -258,7 +259,7 @@ def test_a_call_that_was_still_to_come_is_made_after_the_broker_lost_everything(
     ended.round()
     found = lose(ended)
     assert (found.outcome, found.reason, found.step, ended.live) == ("had ended", "success", NOTIFY, ["a"])
-    perform(ended.context, "a", found.step)
+    run_step(ended.context, "a", found.step)
     assert hook.ids() == ["msg_a", "msg_a"]
     assert (ended.notice.state, ended.live) == ("delivered", [])
 
@@ -268,16 +269,16 @@ def test_a_video_whose_end_nobody_wrote_down_is_told_after_the_broker_lost_every
     harness.context.store.put(keys.attempt("a", LAST.id, 1, keys.OUTPUT), json.dumps(made).encode())
     found = lose(harness)
     assert (found.outcome, found.step) == ("had ended", NOTIFY)
-    perform(harness.context, "a", found.step)
+    run_step(harness.context, "a", found.step)
     assert hook.ids() == ["msg_a"]
 
 
 def test_a_worker_of_before_the_loss_cannot_say_that_it_was_called(ended):
-    due(ended.context, "a")
-    lease = ended.context.registry.take("a", NOTIFY.id, lease_s=60, max_attempts=9)
+    claim_due_step(ended.context, "a")
+    lease = ended.context.registry.steps.acquire("a", NOTIFY.id, lease_s=60, max_attempts=9)
     assert lose(ended).step == NOTIFY
-    ended.context.registry.take("a", NOTIFY.id, lease_s=60, max_attempts=9)
-    assert not ended.context.registry.commit(lease, {"outcome": "delivered"})
+    ended.context.registry.steps.acquire("a", NOTIFY.id, lease_s=60, max_attempts=9)
+    assert not ended.context.registry.steps.commit(lease, {"outcome": "delivered"})
 
 
 def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended, hook, monkeypatch):
@@ -290,22 +291,22 @@ def test_what_was_told_is_not_told_again_after_the_broker_lost_everything(ended,
 
 
 def test_what_was_told_hides_nothing_else_that_was_made(ended):
-    for step_id, made_of in (("download", {}), (LAST.id, {"download": 1})):
-        output = {"attempt": 1, "made_of": made_of, "timings": {}}
+    for step_id, inputs in (("download", {}), (LAST.id, {"download": 1})):
+        output = {"attempt": 1, "made_of": inputs, "timings": {}}
         ended.context.store.put(keys.attempt("a", step_id, 1, keys.OUTPUT), json.dumps(output).encode())
     ended.round()
     assert lose(ended).kept == 2
-    assert all(ended.context.registry.output("a", name) for name in ("download", "mux", "notify"))
+    assert all(ended.context.registry.steps.committed("a", name) for name in ("download", "mux", "notify"))
 
 
 def test_what_was_told_is_still_known_when_all_but_the_video_has_gone(ended, hook):
     ended.round()
-    ended.clock.ahead_s = DAY_S
-    for each in waste(ended.context):
+    ended.clock.remaining_gpu_s = DAY_S
+    for each in find_garbage(ended.context):
         each.remove()
     assert list(ended.context.store.keys("jobs/")) == [
         keys.end("a"),
-        "jobs/a/notify/0001/goods.json",
+        "jobs/a/notify/0001/output.json",
         keys.request("a"),
     ]
     assert lose(ended).step is None
@@ -314,14 +315,14 @@ def test_what_was_told_is_still_known_when_all_but_the_video_has_gone(ended, hoo
 def test_a_job_is_not_swept_before_its_end_is_told(ended, hook):
     hook.then = 500
     ended.round()
-    ended.clock.ahead_s = 99 * DAY_S
-    assert list(waste(ended.context)) == []
+    ended.clock.remaining_gpu_s = 99 * DAY_S
+    assert list(find_garbage(ended.context)) == []
 
 
 def test_an_expired_job_leaves_nothing_of_its_call(ended, hook):
     ended.round()
-    ended.clock.ahead_s = 7 * DAY_S
-    for each in waste(ended.context):
+    ended.clock.remaining_gpu_s = 7 * DAY_S
+    for each in find_garbage(ended.context):
         each.remove()
     assert (list(ended.context.store.keys("")), ended.clock.texts) == ([], {})
 
@@ -338,8 +339,8 @@ def test_a_farm_without_a_secret_refuses_a_webhook_before_anything_is_entered(ha
 def test_a_worker_without_a_secret_refuses_it_too(hook, tmp_path):
     harness = Harness(hook, tmp_path, webhook_secret=())
     with pytest.raises(InvalidInput, match=r"^webhook: this farm calls none"):
-        perform(harness.context, "a", due(harness.context, "a"))
-    assert harness.context.registry.job("a").state == "error"
+        run_step(harness.context, "a", claim_due_step(harness.context, "a"))
+    assert harness.context.registry.jobs.status("a").state == "error"
 
 
 def test_a_farm_in_this_process_refuses_a_webhook(harness):

@@ -13,13 +13,13 @@ import pytest
 
 from farm.client import Farm
 from farm.engine.context import Context
-from farm.engine.route import LAST
+from farm.route import LAST
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput, UploadFailed
 from farm.job import JobRequest
 from farm.registry import Lease, open_registry
 from farm.settings import Settings
-from farm.steps.output import carried, handed_out, open_outlet
+from farm.steps.output import inline_video, publish_artifact, open_destination
 from farm.store import Store
 from farm.store.memory import MemoryStore
 from tests.support.swift import Swift, bucket_of
@@ -36,13 +36,13 @@ def request(**output: str) -> JobRequest:
     return JobRequest.parse({**GIVEN, "output_config": output})
 
 
-def outlet(settings: Settings, **output: str) -> Store | None:
-    return open_outlet(request(**output).output_config, settings)
+def destination(settings: Settings, **output: str) -> Store | None:
+    return open_destination(request(**output).output_config, settings)
 
 
 def refusal(settings: Settings, **output: str) -> str:
     with pytest.raises(InvalidInput) as caught:
-        outlet(settings, **output)
+        destination(settings, **output)
     return caught.value.message
 
 
@@ -82,14 +82,14 @@ def at(url: str) -> Path:
 
 def test_a_file_goes_into_the_operators_folder_under_the_contracts_name(settings, folder, video):
     step_ctx = work_on(request(store="volume", prefix="of/anna"), settings, video.parent)
-    url = handed_out(step_ctx, outlet(settings, store="volume", prefix="of/anna"), "key", video)
+    url = publish_artifact(step_ctx, destination(settings, store="volume", prefix="of/anna"), "key", video)
     assert at(url) == folder / "of" / "anna" / NAME
     assert at(url).read_bytes() == b"the video"
 
 
 def test_handing_out_twice_is_the_same_as_once(settings, folder, video):
     step_ctx = work_on(request(store="volume"), settings, video.parent)
-    urls = [handed_out(step_ctx, outlet(settings, store="volume"), "key", video) for _ in range(2)]
+    urls = [publish_artifact(step_ctx, destination(settings, store="volume"), "key", video) for _ in range(2)]
     assert urls[0] == urls[1]
     assert [path.name for path in folder.iterdir()] == [NAME]
 
@@ -105,13 +105,13 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(settings, folder, t
 def test_a_link_within_the_folder_is_followed(settings, folder):
     (folder / "anna").mkdir()
     (folder / "link").symlink_to(folder / "anna")
-    assert outlet(settings, store="volume", prefix="link") is not None
+    assert destination(settings, store="volume", prefix="link") is not None
 
 
 def test_a_file_that_is_a_link_is_replaced_and_not_written_through(settings, folder, video, tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     (folder / NAME).symlink_to(tmp_path / "secret")
-    handed_out(work_on(request(store="volume"), settings, video.parent), outlet(settings, store="volume"), "key", video)
+    publish_artifact(work_on(request(store="volume"), settings, video.parent), destination(settings, store="volume"), "key", video)
     assert (tmp_path / "secret").read_bytes() == b"secret"
     assert (folder / NAME).read_bytes() == b"the video"
 
@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_written_is_a_failed_upload(tmp_path, video):
     settings = Settings(output_folder=tmp_path / "file", store_retry_s=0)
     step_ctx = work_on(request(store="volume"), settings, video.parent)
     with pytest.raises(UploadFailed, match=r"Not a directory|File exists") as caught:
-        handed_out(step_ctx, outlet(settings, store="volume"), "key", video)
+        publish_artifact(step_ctx, destination(settings, store="volume"), "key", video)
     assert caught.value.retryable
 
 
@@ -144,7 +144,7 @@ def open_to_jobs(swift: Swift) -> tuple[Settings, str]:
 def test_a_file_goes_into_an_allowed_bucket_and_anybody_with_its_url_can_take_it(open_to_jobs, swift, video):
     settings, bucket = open_to_jobs
     wanted = {"store": "s3", "bucket": bucket, "prefix": "of/anna", "region": "us-east-1"}
-    url = handed_out(work_on(request(**wanted), settings, video.parent), outlet(settings, **wanted), "key", video)
+    url = publish_artifact(work_on(request(**wanted), settings, video.parent), destination(settings, **wanted), "key", video)
     with urlopen(url) as answer:
         assert (answer.read(), answer.headers["Content-Type"]) == (b"the video", "video/mp4")
     listed = swift.client().list_objects(bucket, recursive=True)
@@ -153,7 +153,7 @@ def test_a_file_goes_into_an_allowed_bucket_and_anybody_with_its_url_can_take_it
 
 def test_the_region_is_the_requests(open_to_jobs):
     settings, bucket = open_to_jobs
-    found = outlet(settings, store="s3", bucket=bucket, region="eu-central-1")
+    found = destination(settings, store="s3", bucket=bucket, region="eu-central-1")
     assert "eu-central-1" in found.url("x")
 
 
@@ -161,7 +161,7 @@ def test_a_bucket_that_is_not_there_is_a_failed_upload(swift, video):
     settings = swift.settings(output_buckets=("nowhere",), store_retry_s=0)
     step_ctx = work_on(request(store="s3", bucket="nowhere"), settings, video.parent)
     with pytest.raises(UploadFailed, match="s3://nowhere/ could not take"):
-        handed_out(step_ctx, outlet(settings, store="s3", bucket="nowhere"), "key", video)
+        publish_artifact(step_ctx, destination(settings, store="s3", bucket="nowhere"), "key", video)
 
 
 def test_a_bucket_that_the_operator_does_not_name_is_refused(open_to_jobs):
@@ -183,19 +183,19 @@ def test_the_bucket_of_the_farms_own_store_is_refused(swift):
 
 def test_a_small_video_is_carried_by_its_result(settings, video):
     step_ctx = work_on(request(store="inline"), settings, video.parent)
-    assert base64.b64decode(carried(step_ctx, "key", video)) == b"the video"
-    assert outlet(settings, store="inline") is None
+    assert base64.b64decode(inline_video(step_ctx, "key", video)) == b"the video"
+    assert destination(settings, store="inline") is None
 
 
 def test_a_video_of_exactly_the_limit_is_carried(settings, video):
     exact = settings.model_copy(update={"output_inline_bytes": 9})
-    assert carried(work_on(request(store="inline"), exact, video.parent), "key", video)
+    assert inline_video(work_on(request(store="inline"), exact, video.parent), "key", video)
 
 
 def test_a_larger_one_is_refused_by_size_and_limit_and_lies_in_the_store(settings, video):
     tight = settings.model_copy(update={"output_inline_bytes": 8})
     with pytest.raises(UploadFailed) as caught:
-        carried(work_on(request(store="inline"), tight, video.parent), "jobs/a/made.mp4", video)
+        inline_video(work_on(request(store="inline"), tight, video.parent), "jobs/a/made.mp4", video)
     assert "has 9 bytes; a result carries at most 8 (FARM_OUTPUT_INLINE_BYTES)" in caught.value.message
     assert caught.value.message.endswith("it lies at memory:///jobs/a/made.mp4")
     assert not caught.value.retryable
@@ -204,13 +204,13 @@ def test_a_larger_one_is_refused_by_size_and_limit_and_lies_in_the_store(setting
 @pytest.mark.parametrize("output", [None, {"store": "volume"}])
 def test_nothing_else_is_carried(settings, video, output):
     wanted = JobRequest.parse({**GIVEN, "output_config": output})
-    assert carried(work_on(wanted, settings, video.parent), "key", video) is None
+    assert inline_video(work_on(wanted, settings, video.parent), "key", video) is None
 
 
 def test_a_request_without_a_wish_finds_its_files_in_the_store(settings, video):
     step_ctx = work_on(JobRequest.parse(GIVEN), settings, video.parent)
-    assert open_outlet(None, settings) is None
-    assert handed_out(step_ctx, None, "jobs/a/made.mp4", video) == "memory:///jobs/a/made.mp4"
+    assert open_destination(None, settings) is None
+    assert publish_artifact(step_ctx, None, "jobs/a/made.mp4", video) == "memory:///jobs/a/made.mp4"
 
 
 # Refused before anything is entered

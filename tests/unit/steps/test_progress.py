@@ -11,8 +11,8 @@ import pytest
 
 from farm.client.progress import detail
 from farm.engine.context import Context
-from farm.engine.route import Step
-from farm.engine.step_context import Drained, StepContext, stays
+from farm.route import Step
+from farm.engine.step_context import WorkerDraining, StepContext, never_draining
 from farm.errors import Cancelled
 from farm.job import Event, JobRequest
 from farm.metrics import listen
@@ -26,11 +26,11 @@ REQUEST = JobRequest(
 )
 
 
-def working(tmp_path: Path, step: Step, leaving: Callable[[], bool] = stays) -> StepContext:
+def working(tmp_path: Path, step: Step, leaving: Callable[[], bool] = never_draining) -> StepContext:
     """An attempt at a step of the job `a`."""
     ctx = Context(Settings(home=tmp_path), open_store("memory://"), open_registry("memory://"))
-    ctx.registry.add("a", REQUEST)
-    lease = ctx.registry.take("a", step.id, lease_s=60, max_attempts=3)
+    ctx.registry.jobs.add("a", REQUEST)
+    lease = ctx.registry.steps.acquire("a", step.id, lease_s=60, max_attempts=3)
     assert lease
     return StepContext(
         ctx.settings, ctx.store, ctx.registry, step, lease, REQUEST, tmp_path, threading.Event(), leaving
@@ -46,8 +46,8 @@ def make_chunk(progress: Progress, steps: int) -> None:
 
 
 def events(step_ctx: StepContext) -> list[Event]:
-    step_ctx.registry.cancel("a", by="the test")
-    return list(step_ctx.registry.events("a", wait_s=0))[:-1]
+    step_ctx.registry.jobs.cancel("a", by="the test")
+    return list(step_ctx.registry.jobs.events("a", wait_s=0))[:-1]
 
 
 def test_a_chunk_passes_through_the_contracts_stages(tmp_path):
@@ -63,7 +63,7 @@ def test_a_worker_that_is_asked_to_go_stops_at_the_next_denoise_step(tmp_path, r
     progress = Progress(working(tmp_path, Step("generate", 0), asked.is_set), 1)
     progress.report("pre", 0, 1)
     asked.set()
-    with pytest.raises(Drained):
+    with pytest.raises(WorkerDraining):
         progress.report(*reached)
 
 
@@ -112,7 +112,7 @@ def test_a_cancelled_job_stops_at_the_next_denoise_step(tmp_path):
     step_ctx = working(tmp_path, Step("generate", 0))
     progress = Progress(step_ctx, 1)
     progress.report("pre", 0, 1)
-    step_ctx.registry.cancel("a", by="the caller")
+    step_ctx.registry.jobs.cancel("a", by="the caller")
     with pytest.raises(Cancelled, match="chunk_0_sampling_50 stops here"):
         progress.report("sampling", 1, 2)
 

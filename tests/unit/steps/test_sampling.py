@@ -15,7 +15,7 @@ from farm.model.pipeline import Sampling
 from farm.model.presets import preset
 from farm.model.variant import Variant
 from farm.settings import Settings
-from farm.steps.sampling import as_used, sampling, usual_variant, variant
+from farm.steps.sampling import used_parameters, sampling, default_variant, variant
 
 MINIATURE, LARGE = preset("miniature"), preset("infinitetalk-480")
 
@@ -31,7 +31,7 @@ def settings(**variables: str) -> Settings:
 
 def test_a_plain_request_is_drawn_with_the_defaults_on_the_plain_model() -> None:
     assert sampling(request(), MINIATURE, settings()) == Sampling()
-    assert variant(request(), settings()) == usual_variant(settings()) == Variant()
+    assert variant(request(), settings()) == default_variant(settings()) == Variant()
 
 
 @pytest.mark.parametrize(("size", "shift"), [("infinitetalk-480", 7.0), ("infinitetalk-720", 11.0)])
@@ -120,7 +120,7 @@ def test_streaming_is_refused_elsewhere_with_the_reason(asked: dict[str, Any], o
 
 def test_the_result_tells_what_was_used_of_what_was_left_open() -> None:
     farm = settings(OFFLOAD="on", SKIP_LAST_STEP="true")
-    used = as_used(request(), sampling(request(), LARGE, farm), farm, "native")
+    used = used_parameters(request(), sampling(request(), LARGE, farm), farm, "native")
     assert used.pop("negative_prompt").startswith("bright tones")
     assert used == {
         "sample_shift": 7.0,

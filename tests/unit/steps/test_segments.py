@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from farm.client import Job
-from farm.engine.attempt import perform
+from tests.support.steps import run_step
 from farm.engine.context import Context
-from farm.engine.route import FIRST, Step, following
+from farm.route import FIRST, Step, next_step
 from farm.job import JobRequest
 from farm.media.aac import first_packet
 from farm.media.audio import write_wav
@@ -55,15 +55,15 @@ class Growing:
             self.context.store.put(keys.upload(path), path)
         sources = {name: keys.SCHEME + keys.upload(path) for name, path in (("face", face), ("voice", voice))}
         given = {**SMALL, "cond_video": sources["face"], "cond_audio": {"person1": sources["voice"]}, **fields}
-        self.context.registry.add(job_id, JobRequest.parse(given))
+        self.context.registry.jobs.add(job_id, JobRequest.parse(given))
 
     def until(self, job_id: str, last: Step) -> None:
         """Every step up to one."""
         step: Step | None = FIRST
         while step:
-            perform(self.context, job_id, step)
-            chunks = (self.context.registry.output(job_id, "embed") or {}).get("chunks", 1)
-            step = None if step == last else following(step, chunks=chunks)
+            run_step(self.context, job_id, step)
+            chunks = (self.context.registry.steps.committed(job_id, "embed") or {}).get("chunks", 1)
+            step = None if step == last else next_step(step, chunks=chunks)
 
     def address(self, job_id: str) -> str:
         """The playlist's, as the web server has it."""
@@ -122,7 +122,7 @@ def test_the_finished_video_shows_what_was_watched(farm, portrait, speech):
     farm.enter("done", portrait, speech)
     farm.until("done", Step("mux"))
     watched = play(farm.net.address("done"))
-    video = farm.context.registry.job("done").result.video.url
+    video = farm.context.registry.jobs.status("done").result.video.url
     with av.open(urlsplit(video).path) as finished:
         assert [frame.to_ndarray().tobytes() for frame in finished.decode(video=0)] == watched.pictures
 
@@ -137,7 +137,7 @@ def test_a_chunk_that_was_made_twice_is_listed_once_as_the_one_that_counts(farm,
     # Given a worker that took the second chunk, stored something, and died
     farm.enter("twice", portrait, speech)
     farm.until("twice", Step("generate", 0))
-    lost = farm.context.registry.take("twice", "generate-0001", lease_s=0, max_attempts=9)
+    lost = farm.context.registry.steps.acquire("twice", "generate-0001", lease_s=0, max_attempts=9)
     farm.context.store.put(keys.attempt("twice", "generate-0001", lost.fence, "segment.m4s"), b"half of it")
     # When it is made again
     farm.until("twice", Step("generate", 2))
@@ -169,7 +169,7 @@ def test_time_runs_on_over_a_cut(farm, film, tmp_path):
     farm.enter("cut", film, tmp_path / "voice.wav", **scenes)
     facts = Step("embed")
     farm.until("cut", facts)
-    assert farm.context.registry.output("cut", facts.id)["cuts"] == [25]
+    assert farm.context.registry.steps.committed("cut", facts.id)["cuts"] == [25]
     # When it is made, then times go on through both
     farm.until("cut", Step("generate", 3))
     assert play(farm.net.address("cut")).times == list(range(50))
@@ -190,7 +190,7 @@ def test_a_chunk_reads_the_piece_of_sound_with_its_seconds(farm, portrait, speec
     monkeypatch.setattr(soundtrack, "CHUNKS", 2)
     farm.enter("pieces", portrait, speech)
     farm.until("pieces", Step("generate", 2))
-    pieces = farm.context.registry.output("pieces", "embed")["track"]
+    pieces = farm.context.registry.steps.committed("pieces", "embed")["track"]
     assert [Path(key).name for key in pieces] == ["track-0000.aac", "track-0001.aac"]
     # Then every packet of the sound is played once
     assert play(farm.net.address("pieces")).sound.shape[1] == (first_packet(12) - 1) * 1024

@@ -23,7 +23,7 @@ LARGE = 2 * PART_BYTES + 12_345
 LARGEST, MOST_KB = 128 << 20, 64 << 10
 """Bytes of a file, and what its way to the store and back may take of a process's memory."""
 
-KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
+QUEUE_KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
 
 
 @pytest.fixture
@@ -147,9 +147,9 @@ def test_every_object_carries_its_checksum(swift):
     assert found.metadata["x-amz-meta-sha256"] == "089857f9c407941715faed7f7321a5534f6f825b0d2c074d86e62ffe95071d76"
 
 
-@pytest.mark.parametrize("missing", KEYS)
+@pytest.mark.parametrize("missing", QUEUE_KEYS)
 def test_a_missing_key_is_named(missing):
-    given = {name: value for name, value in KEYS.items() if name != missing}
+    given = {name: value for name, value in QUEUE_KEYS.items() if name != missing}
     with pytest.raises(InvalidInput, match=f"{missing}: it is missing; an s3:// store needs it"):
         opened(Settings.load({"FARM_STORE_URL": "s3://goods", **given}))
 
@@ -160,26 +160,26 @@ def test_a_missing_key_is_named(missing):
 )
 def test_an_address_that_is_none_is_refused_without_its_password(name, value):
     with pytest.raises(InvalidInput, match=f"{name}: got .*; allowed: http:// or https://") as caught:
-        opened(Settings.load({"FARM_STORE_URL": "s3://goods", **KEYS, name: value}))
+        opened(Settings.load({"FARM_STORE_URL": "s3://goods", **QUEUE_KEYS, name: value}))
     assert "pass" not in caught.value.message
 
 
 @pytest.mark.parametrize("url", ["s3://", "s3://Goods", "s3://a", "s3://10.0.0.1", "s3://goods:9000", "s3:goods"])
 def test_a_bucket_that_no_service_would_take_is_refused(url):
     with pytest.raises(InvalidInput, match=r"FARM_STORE_URL: .*; allowed: s3://bucket/prefix"):
-        opened(Settings.load({"FARM_STORE_URL": url, **KEYS}))
+        opened(Settings.load({"FARM_STORE_URL": url, **QUEUE_KEYS}))
 
 
 @pytest.mark.parametrize("prefix", ["..", "a//b", "a/../b", "a\\b"])
 def test_a_prefix_that_no_key_could_begin_with_is_refused(prefix):
     with pytest.raises(InvalidInput, match="FARM_STORE_URL: got the prefix"):
-        opened(Settings.load({"FARM_STORE_URL": f"s3://goods/{prefix}", **KEYS}))
+        opened(Settings.load({"FARM_STORE_URL": f"s3://goods/{prefix}", **QUEUE_KEYS}))
 
 
 @pytest.mark.parametrize("url", ["s3://key:pass@goods", "s3://goods?key=1", "s3://goods#a"])
 def test_an_address_holds_no_more_than_bucket_and_prefix(url):
     with pytest.raises(InvalidInput, match="FARM_STORE_URL: got") as caught:
-        opened(Settings.load({"FARM_STORE_URL": url, **KEYS}))
+        opened(Settings.load({"FARM_STORE_URL": url, **QUEUE_KEYS}))
     assert "pass" not in caught.value.message
 
 
@@ -191,5 +191,5 @@ def test_a_farm_keeps_its_goods_in_the_bucket_of_its_settings(swift, tmp_path, u
 
 
 def test_the_secret_is_in_no_repr_of_the_store():
-    store = opened(Settings.load({"FARM_STORE_URL": "s3://goods", **KEYS}))
+    store = opened(Settings.load({"FARM_STORE_URL": "s3://goods", **QUEUE_KEYS}))
     assert "the-secret" not in f"{store} {store!r} {vars(store)}"

@@ -14,7 +14,7 @@ from farm.settings import Settings
 from farm.store import Store
 from tests.support.swift import SECRET_KEY, STRANGERS_KEY, STRANGERS_SECRET, Swift, bucket_of, opened
 
-KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
+QUEUE_KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
 
 
 @pytest.fixture
@@ -110,4 +110,4 @@ def test_a_url_can_name_the_bucket_in_the_host(swift):
     ],
 )
 def test_urls_name_the_bucket_where_the_service_looks_for_it(environ, start):
-    assert opened(Settings.load({"FARM_STORE_URL": "s3://goods", **KEYS, **environ})).url("a").startswith(start)
+    assert opened(Settings.load({"FARM_STORE_URL": "s3://goods", **QUEUE_KEYS, **environ})).url("a").startswith(start)

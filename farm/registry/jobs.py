@@ -1,0 +1,301 @@
+"""The jobs of a farm: requests, statuses and events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import count
+from math import inf
+from typing import Any
+
+from pydantic import ValidationError
+
+from farm.errors import Cancelled, FarmError, InvalidInput
+from farm.job import STAGES, Event, Failure, JobRequest, JobStatus, Result, State
+from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
+from farm.registry.records import CACHE_SIZE, RecordStore
+from farm.registry.steps import LIVE, REMAINING, current_step_key, step_key
+
+LAST_STAGES = ("completed", "error", "cancelled")
+"""A job's last event has one of these stages."""
+
+JOBS = "jobs"
+"""Index of all jobs, by the time of their submission."""
+
+ENDED = "ended"
+"""Index that counts jobs by how they ended."""
+
+UNKNOWN_LENGTH = -1.0
+"""Index score of a job whose audio length is not known yet."""
+
+PAGE = 100
+"""Jobs that are listed with one request."""
+
+
+class StatusRecord:
+    """The status of a job as a record, None while there is no such job."""
+
+    def __init__(self, status: JobStatus | None) -> None:
+        self.status = status
+
+    @property
+    def text(self) -> str:
+        if self.status is None:
+            raise ValueError("a job that does not exist has no text")
+        return self.status.model_dump_json()
+
+
+class JobRegistry:
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+        self._backend = records.backend
+        self._cached_request = lru_cache(CACHE_SIZE)(self._read_request)
+
+    def claim_idempotency_key(self, idempotency_key: str, job_id: str) -> str:
+        """The job that this key belongs to: `job_id` if the key is new."""
+        key = idempotency_record_key(idempotency_key)
+        return self._backend.compare_and_set(key, None, job_id) or job_id
+
+    def add(self, job_id: str, request: JobRequest) -> bool:
+        """Enters a job; False if it was there before."""
+        return self.restore(queued(job_id, self._backend.now()), request)
+
+    def restore(
+        self,
+        status: JobStatus,
+        request: JobRequest,
+        *,
+        current_step_id: str | None = None,
+        webhook_pending: bool = False,
+    ) -> bool:
+        """Enters a job with its status and the step that ran last; False if it was there before.
+
+        An ended job is live only while its webhook is pending.
+        """
+        job_id = status.job_id
+        effects: list[Effect] = [
+            SetText(request_key(job_id), request.model_dump_json()),
+            Add(JOBS, job_id, status.created_at),
+        ]
+        if current_step_id:
+            effects.append(SetText(current_step_key(job_id), current_step_id))
+        if status.ended:
+            effects.append(_event_of(status))
+        else:
+            effects.append(Add(REMAINING, job_id, UNKNOWN_LENGTH))
+        if webhook_pending or not status.ended:
+            effects.append(Add(LIVE, job_id, 0))
+        text = status.model_dump_json()
+        return self._backend.compare_and_set(job_key(job_id), None, text, effects) is None
+
+    def exists(self, job_id: str) -> bool:
+        return self._records.read(job_key(job_id)) != [None]
+
+    def request(self, job_id: str) -> JobRequest:
+        """The request of a job; InvalidInput if there is no such job."""
+        return self._cached_request(job_id)
+
+    def _read_request(self, job_id: str) -> JobRequest:
+        key = request_key(job_id)
+        text = self._records.cached(key) or self._records.read(key)[0]
+        if text is None:
+            raise unknown_job(job_id)
+        return JobRequest.model_validate_json(text)
+
+    def status(self, job_id: str) -> JobStatus:
+        """The status of a job; InvalidInput if there is no such job."""
+        (text,) = self._records.read(job_key(job_id))
+        return parse_status(job_id, text)
+
+    def newest(self) -> Iterator[JobStatus]:
+        """All jobs, the newest first, read as they are consumed: `PAGE` of them at a time."""
+        for start in count(0, PAGE):
+            job_ids = self._backend.newest_members(JOBS, start, PAGE)
+            texts = self._backend.get_all([job_key(job_id) for job_id in job_ids])
+            for job_id, text in zip(job_ids, texts, strict=True):
+                if text is not None:
+                    yield parse_status(job_id, text)
+            if len(job_ids) < PAGE:
+                return
+
+    def live(self) -> list[str]:
+        """Ids of all jobs that have not ended, or have not been closed."""
+        return self._backend.members_below(LIVE, inf)
+
+    def orphaned(self) -> list[str]:
+        """Ids of live jobs whose step is covered by neither a lease nor a dispatched message."""
+        return self._backend.members_below(LIVE, self._backend.now())
+
+    def close(self, job_id: str) -> None:
+        """Removes a job from the live ones, once its end is stored and reported."""
+        self._backend.remove_member(LIVE, job_id)
+
+    def report(self, event: Event) -> None:
+        """Advances a job; raises Cancelled if it has ended or is not known any more."""
+
+        def advanced(status: JobStatus) -> dict[str, Any]:
+            return {
+                "state": "running",
+                "stage": event.stage,
+                "pct": max(status.pct, event.pct),
+                "details": event.details,
+            }
+
+        if not self._change(event.job_id, advanced):
+            raise Cancelled(
+                f"job {event.job_id} has ended, or the broker has lost it; "
+                f"{event.stage} is interrupted"
+            )
+
+    def events(self, job_id: str, *, wait_s: float = 1.0) -> Iterator[Event]:
+        """Every event of a job, from its first to its last; waits for those to come."""
+        position = "0"
+        while True:
+            ended = self.status(job_id).ended
+            # An ended job has no event to come; looking once more catches those written meanwhile.
+            found = self._backend.read_after(events_key(job_id), position, 0 if ended else wait_s)
+            for position, text in found:  # noqa: B007  # the last position is where to go on
+                event = Event.model_validate_json(text)
+                yield event
+                if event.stage in LAST_STAGES:
+                    return
+            if ended and not found:
+                return
+
+    def end(self, job_id: str, state: State, result: Result) -> bool:
+        """Ends a job; False if it had ended already. It stays live until it is closed."""
+
+        def ended(status: JobStatus) -> dict[str, Any]:
+            if state == "success":
+                return {
+                    "state": state,
+                    "stage": "completed",
+                    "pct": float(STAGES["completed"]),
+                    "details": {},
+                    "result": result,
+                }
+            details = {}
+            if result.error is not None:
+                details = {"code": result.error.code, "message": result.error.message}
+            return {"state": state, "stage": state, "details": details, "result": result}
+
+        return self._change(job_id, ended)
+
+    def fail(self, job_id: str, error: FarmError, *, at_stage: str) -> bool:
+        """Ends a job with an error, or as cancelled; False if it had ended already."""
+        state: State = "cancelled" if isinstance(error, Cancelled) else "error"
+        failure = Failure.model_validate(error.describe(at_stage=at_stage))
+        return self.end(job_id, state, Result(job_id=job_id, status="error", error=failure))
+
+    def cancel(self, job_id: str, *, by: str) -> bool:
+        """Ends a job; its running step stops at its next report. False if it had ended already."""
+        stage = self.status(job_id).stage
+        return self.fail(job_id, Cancelled(f"cancelled by {by} at {stage}"), at_stage=stage)
+
+    def forget(self, job_id: str, step_ids: Iterable[str]) -> None:
+        """Removes every record of an ended job, the job itself last, so that it can be repeated."""
+        self._forget_idempotency_key(job_id)
+        for index in (LIVE, REMAINING, JOBS):
+            self._backend.remove_member(index, job_id)
+        for step_id in step_ids:
+            self._backend.delete(step_key(job_id, step_id))
+        for key in (events_key, request_key, current_step_key, job_key):
+            self._backend.delete(key(job_id))
+        self._records.clear_cache()
+
+    def _forget_idempotency_key(self, job_id: str) -> None:
+        (text,) = self._records.read(request_key(job_id))
+        if text is None:
+            return
+        idempotency_key = JobRequest.model_validate_json(text).idempotency_key
+        if idempotency_key is None:
+            return
+        key = idempotency_record_key(idempotency_key)
+        if self._records.read(key) == [job_id]:
+            self._backend.delete(key)
+
+    def _change(self, job_id: str, fields: Callable[[JobStatus], dict[str, Any]]) -> bool:
+        """Changes a job that has not ended, and appends the event; False if it has, or is unknown."""
+        now = self._backend.now()
+
+        def rule(record: StatusRecord) -> StatusRecord | None:
+            status = record.status
+            if status is None or status.ended:
+                return None
+            return StatusRecord(status.model_copy(update={**fields(status), "updated_at": now}))
+
+        changed = self._records.change(
+            job_key(job_id),
+            parse=lambda text: StatusRecord(parse_status(job_id, text) if text else None),
+            rule=rule,
+            effects=_effects_of,
+        )
+        return changed is not None
+
+
+def queued(job_id: str, created_at: float) -> JobStatus:
+    """The status of a job that no worker has begun."""
+    return JobStatus(
+        job_id=job_id,
+        state="queued",
+        stage="queued",
+        pct=0,
+        details={},
+        created_at=created_at,
+        updated_at=created_at,
+    )
+
+
+def parse_status(job_id: str, text: str | None) -> JobStatus:
+    """The status in a text; InvalidInput if there is no such job, FarmError if it is unreadable."""
+    if text is None:
+        raise unknown_job(job_id)
+    try:
+        return JobStatus.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise FarmError(
+            f"job {job_id}: its status cannot be read ({field}: {first['msg']}); "
+            "was it written by another version of the farm?"
+        ) from error
+
+
+def unknown_job(job_id: str) -> InvalidInput:
+    return InvalidInput(f"job_id: got {job_id!r}; there is no such job (`farm jobs` lists them)")
+
+
+def job_key(job_id: str) -> str:
+    return f"job:{job_id}"
+
+
+def request_key(job_id: str) -> str:
+    return f"request:{job_id}"
+
+
+def events_key(job_id: str) -> str:
+    return f"events:{job_id}"
+
+
+def idempotency_record_key(idempotency_key: str) -> str:
+    return f"idempotency:{idempotency_key}"
+
+
+def _event_of(status: JobStatus) -> Append:
+    event = Event(stage=status.stage, pct=status.pct, job_id=status.job_id, details=status.details)
+    return Append(events_key(status.job_id), event.model_dump_json())
+
+
+def _effects_of(record: StatusRecord) -> Effects:
+    status = record.status
+    if status is None:
+        return ()
+    if not status.ended:
+        return [_event_of(status)]
+    outcome = f"{status.state} {status.details.get('code', '')}".strip()
+    return [
+        _event_of(status),
+        Score(LIVE, status.job_id, 0),
+        Increment(ENDED, outcome),
+        Remove(REMAINING, status.job_id),
+    ]

@@ -1,0 +1,128 @@
+"""What a committed step leaves for the next ones: one frozen type for each kind of step.
+
+Everything named `..._key`, or listed as keys, is the key of an object in the store.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from farm.job import Result
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DownloadOutput(_Record):
+    """The checked source and voices."""
+
+    step: Literal["download"] = "download"
+    visual_key: str
+    visual_kind: Literal["image", "video"]
+    audio_keys: tuple[str, ...]
+    """One recording for each speaker."""
+
+
+class EmbedOutput(_Record):
+    """The embedded speech, the audio of the video, and the plan of its chunks."""
+
+    step: Literal["embed"] = "embed"
+    embedding_prefixes: tuple[str, ...]
+    """For each speaker, the prefix of the keys of its embeddings."""
+    rows: int
+    """Rows of each speaker's embedding: 25 a second."""
+    audio_key: str
+    """The audio of the whole video: the original recording, or both speakers mixed."""
+    aac_keys: tuple[str, ...]
+    """The same as AAC, in pieces of a minute, for the segments."""
+    frames: int
+    chunks: int
+    cuts: tuple[int, ...]
+    """The frames at which a new scene of the source begins."""
+    warnings: tuple[str, ...]
+
+
+class UsedParameters(_Record):
+    """Parameters that the request left open, or that the operator decides, as they were used."""
+
+    sample_shift: float
+    negative_prompt: str
+    quant: str | None
+    offload_model: bool
+    num_persistent_param_in_dit: int | None
+    skip_last_step: bool
+    attention: str
+
+
+class SegmentLinks(_Record):
+    """How the playlist refers to a segment; made once, because a signed URL changes every time."""
+
+    init: str
+    segment: str
+
+
+class ChunkOutput(_Record):
+    """One chunk of the video, playable behind the ones before it."""
+
+    step: Literal["generate"] = "generate"
+    init_key: str
+    """The initialisation section (fragmented MP4) that a player reads before the segment."""
+    segment_key: str
+    links: SegmentLinks
+    frames: int
+    """Frames that the segment adds to the video."""
+    condition_key: str | None
+    """The condition of an image, which all chunks share; None for a video."""
+    tail_key: str | None
+    """Motion frames, generator state and reference colours for the next chunk; None for the last."""
+    used: UsedParameters | None = None
+    """Reported by the first chunk for all of them."""
+
+
+class MuxOutput(_Record):
+    """The finished video."""
+
+    step: Literal["mux"] = "mux"
+    result: Result
+    video_key: str
+
+
+class NotifyOutput(_Record):
+    """The delivery of the webhook of a job that ended."""
+
+    step: Literal["notify"] = "notify"
+    outcome: Literal["delivered", "gave_up"]
+    tries: int
+    reason: str
+
+
+StepOutput = DownloadOutput | EmbedOutput | ChunkOutput | MuxOutput | NotifyOutput
+
+
+class Committed(_Record):
+    """An output with the attempt that produced it."""
+
+    output: Annotated[StepOutput, Field(discriminator="step")]
+    timings: dict[str, int]
+    """Milliseconds by the name of what took them."""
+    attempt: int
+    """The fencing token of the attempt."""
+    inputs: dict[str, int]
+    """For each step whose output was read, the attempt that had committed it."""
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the job, which the output of `embed` holds; TypeError for any other output."""
+        if not isinstance(self.output, EmbedOutput):
+            raise TypeError(f"{self.output.step} does not know the number of chunks")
+        return self.output.chunks
+
+
+def parse_committed(text: str | bytes | dict[str, Any]) -> Committed:
+    """The envelope in a JSON text; ValueError if it cannot be read."""
+    if isinstance(text, dict):
+        return Committed.model_validate(text)
+    return Committed.model_validate_json(text)

@@ -1,0 +1,182 @@
+"""The record of one step: its state, and every rule by which that may change.
+
+        claim_dispatch            acquire                commit
+  new ----------------> dispatched ------> leased ----------------> committed
+   ^                      |    ^             |
+   |  mark_lost, or the   |    |  release    |  the lease expires, or release
+   |  dispatch expires    |    |  requeued   |  (retried after a pause)
+   +----------------------+    +-------------+-----> new
+
+A step is covered as long as it is dispatched or leased: until then no other message is sent for it.
+Each acquired lease raises the fencing token, and only its holder may renew, release or commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from farm.errors import FarmError
+from farm.registry.outputs import Committed
+
+
+class StepState(StrEnum):
+    NEW = "new"
+    DISPATCHED = "dispatched"
+    LEASED = "leased"
+    COMMITTED = "committed"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The exclusive right to run a step, until it expires or another attempt acquires the next."""
+
+    job_id: str
+    step_id: str
+    fence: int
+    """The fencing token: it orders the attempts at a step."""
+    attempts: int
+    """Attempts that count, this one included."""
+    after_expiry: bool = False
+    """The attempt before lost its worker: its lease expired."""
+
+
+class StepRecord(BaseModel):
+    """Times are seconds since 1970 on the backend's clock. Rules return the record as it becomes,
+    or None where they do not allow the change.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    dispatches: int = 0
+    """Messages sent for this step."""
+    consumed_dispatch: int = 0
+    """The dispatch that led to the last lease; lower than `dispatches` while one is undelivered."""
+    dispatched_at: float | None = None
+    dispatch_expires_at: float = 0
+    fence: int = 0
+    attempts: int = 0
+    acquired_at: float | None = None
+    after_expiry: bool = False
+    lease_expires_at: float = 0
+    committed: Committed | None = None
+
+    @classmethod
+    def parse(cls, text: str | None, *, job_id: str, step_id: str) -> Self:
+        """The record in a text, or that of a new step; FarmError names the job if it is unreadable."""
+        if text is None:
+            return cls()
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))
+            raise FarmError(
+                f"job {job_id}: the record of step {step_id} cannot be read ({field}: {first['msg']}); "
+                "was it written by another version of the farm?"
+            ) from error
+
+    @property
+    def text(self) -> str:
+        return self.model_dump_json()
+
+    def state(self, now: float) -> StepState:
+        if self.committed is not None:
+            return StepState.COMMITTED
+        if self.lease_expires_at > now:
+            return StepState.LEASED
+        if self.dispatch_expires_at > now:
+            return StepState.DISPATCHED
+        return StepState.NEW
+
+    @property
+    def covered_until(self) -> float:
+        """Until when a lease or a dispatched message covers this step; 0 once it is committed.
+
+        A committed step covers nothing: the next step is to be dispatched.
+        """
+        return max(self.lease_expires_at, self.dispatch_expires_at)
+
+    @property
+    def is_undelivered(self) -> bool:
+        """A message was dispatched and has led to no lease yet.
+
+        No clock is read: those of two processes differ by as long as a busy machine delays an answer.
+        """
+        return self.committed is None and self.consumed_dispatch < self.dispatches
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds between the last dispatch and its lease."""
+        if self.acquired_at is None or self.dispatched_at is None:
+            return 0.0
+        return max(0.0, self.acquired_at - self.dispatched_at)
+
+    def is_superseded(self, attempt: int) -> bool:
+        """Whether an attempt is neither committed nor able to commit any more."""
+        if self.committed is not None:
+            return attempt != self.fence
+        return attempt < self.fence
+
+    def is_held_by(self, lease: Lease) -> bool:
+        return self.committed is None and self.fence == lease.fence
+
+    def dispatched(self, now: float, *, window_s: float) -> Self | None:
+        """Claims the right to send the message, unless the step is committed or covered."""
+        if self.committed is not None or self.covered_until > now:
+            return None
+        return self._with(
+            dispatches=self.dispatches + 1, dispatched_at=now, dispatch_expires_at=now + window_s
+        )
+
+    def marked_lost(self) -> Self | None:
+        """Frees the dispatch of a message that is in no queue, unless it has led to a lease."""
+        return self._with(dispatch_expires_at=0.0) if self.is_undelivered else None
+
+    def leased(self, now: float, *, lease_s: float) -> Self | None:
+        """Begins an attempt, unless the step is committed or another attempt holds its lease."""
+        if self.committed is not None or self.lease_expires_at > now:
+            return None
+        return self._with(
+            fence=self.fence + 1,
+            attempts=self.attempts + 1,
+            after_expiry=self.lease_expires_at > 0,  # a release leaves 0
+            consumed_dispatch=self.dispatches,
+            acquired_at=now,
+            lease_expires_at=now + lease_s,
+            dispatch_expires_at=0.0,
+        )
+
+    def renewed(self, lease: Lease, *, expires_at: float) -> Self | None:
+        return self._with(lease_expires_at=expires_at) if self.is_held_by(lease) else None
+
+    def released(
+        self, lease: Lease, now: float, *, retry_after_s: float, counted: bool, requeued: bool
+    ) -> Self | None:
+        """Ends an attempt without an output."""
+        if not self.is_held_by(lease):
+            return None
+        return self._with(
+            attempts=lease.attempts if counted else lease.attempts - 1,
+            lease_expires_at=0.0,
+            dispatch_expires_at=now + retry_after_s,
+            consumed_dispatch=self.dispatches - 1 if requeued else self.consumed_dispatch,
+        )
+
+    def committed_by(self, lease: Lease, committed: Committed) -> Self | None:
+        """Makes the output of an attempt the step's output."""
+        if not self.is_held_by(lease):
+            return None
+        return self._with(committed=committed, lease_expires_at=0.0)
+
+    def restored(self, *, fence: int, committed: Committed | None) -> Self | None:
+        """What is known of a record that was lost; never in place of a committed output."""
+        if self.committed is not None:
+            return None
+        return type(self)(fence=fence, committed=committed)
+
+    def _with(self, **changes: object) -> Self:
+        return self.model_copy(update=changes)

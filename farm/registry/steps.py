@@ -1,0 +1,219 @@
+"""The steps of all jobs: dispatches, leases and outputs. The rules are those of `StepRecord`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from farm.errors import WorkerLost
+from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
+from farm.registry.outputs import Committed
+from farm.registry.records import RecordStore
+from farm.registry.step_record import Lease, StepRecord
+
+UNDELIVERED = "undelivered"
+"""Index of dispatched messages that have led to no lease, by the time of their dispatch."""
+
+LIVE = "live"
+"""Index of jobs that have not been closed, by the time until which a step of theirs is covered."""
+
+REMAINING = "remaining_gpu_s"
+"""Index of jobs that have not ended, by the estimated GPU seconds of the chunks still to make."""
+
+SPEED_RATIO = "speed_ratio"
+"""How many times its estimate the last chunk of the farm took."""
+
+
+@dataclass(frozen=True)
+class EstimateUpdate:
+    """What a committed step changes in the estimates; None leaves one as it is."""
+
+    remaining_gpu_s: float | None = None
+    speed_ratio: float | None = None
+
+
+NO_UPDATE = EstimateUpdate()
+
+Rule = Callable[[StepRecord], StepRecord | None]
+
+
+class StepRegistry:
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+
+    def claim_dispatch(self, job_id: str, step_id: str, *, window_s: float) -> bool:
+        """Whether the caller may send the message of a step now; True for one caller alone.
+
+        No other caller may within the window, unless a lease comes first or the message is lost.
+        """
+        now = self._records.backend.now()
+        return self._change(
+            job_id,
+            step_id,
+            lambda record: record.dispatched(now, window_s=window_s),
+            [Add(UNDELIVERED, undelivered_member(job_id, step_id), now)],
+        )
+
+    def undelivered(self, *, for_s: float) -> list[tuple[str, str]]:
+        """Job and step of each message that was dispatched that long ago and led to no lease."""
+        oldest = self._records.backend.now() - for_s
+        members = self._records.backend.members_below(UNDELIVERED, oldest)
+        return [(job_id, step_id) for job_id, _, step_id in (m.partition(" ") for m in members)]
+
+    def mark_lost(self, job_id: str, step_id: str) -> None:
+        """Records that a message is in no queue, so that the step may be dispatched again."""
+        self._change(job_id, step_id, StepRecord.marked_lost)
+        self._records.backend.remove_member(UNDELIVERED, undelivered_member(job_id, step_id))
+
+    def acquire(
+        self, job_id: str, step_id: str, *, lease_s: float, max_attempts: int
+    ) -> Lease | None:
+        """The lease on a step; None if it is committed or another attempt holds the lease.
+
+        Raises WorkerLost once every allowed attempt has lost its worker.
+        """
+        now = self._records.backend.now()
+        record = self._changed(
+            job_id,
+            step_id,
+            lambda record: record.leased(now, lease_s=lease_s),
+            [
+                SetText(current_step_key(job_id), step_id),
+                Remove(UNDELIVERED, undelivered_member(job_id, step_id)),
+            ],
+        )
+        if record is None:
+            return None
+        if record.attempts > max_attempts:
+            raise WorkerLost(
+                f"{step_id}: {max_attempts} attempts in a row lost their worker; it is not tried again"
+            )
+        return Lease(job_id, step_id, record.fence, record.attempts, record.after_expiry)
+
+    def renew(self, lease: Lease, *, lease_s: float) -> bool:
+        """Extends a lease; False if the attempt is superseded."""
+        expires_at = self._records.backend.now() + lease_s
+        return self._change_held(lease, lambda record: record.renewed(lease, expires_at=expires_at))
+
+    def release(
+        self,
+        lease: Lease,
+        *,
+        retry_after_s: float = 0.0,
+        counted: bool = True,
+        requeued: bool = False,
+    ) -> bool:
+        """Ends an attempt without an output; False if it is superseded.
+
+        The step is not dispatched again within `retry_after_s` seconds. An attempt that was
+        interrupted through no fault of the step is not counted. A requeued message is back in its
+        queue, so it counts as dispatched.
+        """
+        now = self._records.backend.now()
+        member = undelivered_member(lease.job_id, lease.step_id)
+        return self._change_held(
+            lease,
+            lambda record: record.released(
+                lease, now, retry_after_s=retry_after_s, counted=counted, requeued=requeued
+            ),
+            [Add(UNDELIVERED, member, now)] if requeued else [],
+        )
+
+    def commit(
+        self, lease: Lease, committed: Committed, estimate: EstimateUpdate = NO_UPDATE
+    ) -> bool:
+        """Makes the output of an attempt the step's output; False if the attempt is superseded."""
+        effects: list[Effect] = []
+        if estimate.speed_ratio is not None:
+            effects.append(SetText(SPEED_RATIO, f"{estimate.speed_ratio:.4g}"))
+        if estimate.remaining_gpu_s is not None:
+            effects.append(Score(REMAINING, lease.job_id, estimate.remaining_gpu_s))
+        return self._change_held(
+            lease, lambda record: record.committed_by(lease, committed), effects
+        )
+
+    def restore(
+        self, job_id: str, step_id: str, *, fence: int, committed: Committed | None = None
+    ) -> None:
+        """Enters what is known of a lost record: its output, or a fencing token above all others."""
+        self._change(
+            job_id, step_id, lambda record: record.restored(fence=fence, committed=committed)
+        )
+
+    def committed(self, job_id: str, step_id: str) -> Committed | None:
+        """The output of a step, in its envelope; None until it is committed."""
+        return self._record(job_id, step_id).committed
+
+    def is_superseded(self, job_id: str, step_id: str, attempt: int) -> bool:
+        """Whether an attempt is neither committed nor able to commit any more."""
+        return self._record(job_id, step_id).is_superseded(attempt)
+
+    def dispatches(self, job_id: str, step_ids: Sequence[str]) -> list[int]:
+        """How often the message of each step was sent."""
+        steps = [(job_id, step_id) for step_id in step_ids]
+        return [record.dispatches for record in self._read(steps)]
+
+    def dispatched_at(self, steps: Iterable[tuple[str, str]]) -> list[float | None]:
+        """When the message of each step (job, step) was sent last; None if it never was."""
+        return [record.dispatched_at for record in self._read(list(steps))]
+
+    def leased(self, steps: Iterable[tuple[str, str]]) -> list[bool]:
+        """Whether a worker holds the lease of each step (job, step)."""
+        now = self._records.backend.now()
+        return [record.lease_expires_at > now for record in self._read(list(steps))]
+
+    def waited_s(self, job_id: str, step_ids: Sequence[str]) -> float:
+        """Seconds that the messages of steps waited for their leases, in all."""
+        steps = [(job_id, step_id) for step_id in step_ids]
+        return sum(record.waited_s for record in self._read(steps))
+
+    def attempts(self, job_id: str, step_id: str) -> int:
+        """Attempts at a step that count."""
+        return self._record(job_id, step_id).attempts
+
+    def current_step_id(self, job_id: str) -> str | None:
+        """The step whose lease was acquired last; None before the first."""
+        return self._records.read(current_step_key(job_id))[0]
+
+    def _record(self, job_id: str, step_id: str) -> StepRecord:
+        (text,) = self._records.read(step_key(job_id, step_id))
+        return StepRecord.parse(text, job_id=job_id, step_id=step_id)
+
+    def _read(self, steps: Sequence[tuple[str, str]]) -> list[StepRecord]:
+        """Records in one request; they are read once, so they do not fill the cache."""
+        keys = [step_key(job_id, step_id) for job_id, step_id in steps]
+        texts = self._records.backend.get_all(keys) if keys else []
+        return [
+            StepRecord.parse(text, job_id=job_id, step_id=step_id)
+            for (job_id, step_id), text in zip(steps, texts, strict=True)
+        ]
+
+    def _change_held(self, lease: Lease, rule: Rule, effects: Effects = ()) -> bool:
+        return self._change(lease.job_id, lease.step_id, rule, effects)
+
+    def _change(self, job_id: str, step_id: str, rule: Rule, effects: Effects = ()) -> bool:
+        return self._changed(job_id, step_id, rule, effects) is not None
+
+    def _changed(
+        self, job_id: str, step_id: str, rule: Rule, effects: Effects
+    ) -> StepRecord | None:
+        """Updates a step record together with the time until which its job is covered, atomically."""
+        return self._records.change(
+            step_key(job_id, step_id),
+            parse=lambda text: StepRecord.parse(text, job_id=job_id, step_id=step_id),
+            rule=rule,
+            effects=lambda record: [Score(LIVE, job_id, record.covered_until), *effects],
+        )
+
+
+def step_key(job_id: str, step_id: str) -> str:
+    return f"step:{job_id}:{step_id}"
+
+
+def current_step_key(job_id: str) -> str:
+    return f"current_step:{job_id}"
+
+
+def undelivered_member(job_id: str, step_id: str) -> str:
+    """A step as a member of an index; neither part has a space."""
+    return f"{job_id} {step_id}"
