@@ -1,0 +1,206 @@
+"""Writes the reference pages in docs/reference from the descriptions in the code.
+
+    python -m docs.generate            writes the pages
+    python -m docs.generate --check    exits 1 if a page differs from the code
+
+Settings, metrics, errors and the job contract are described in the code and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from farm.cli import EXIT_STATUS
+from farm.errors import FarmError
+from farm.job import NOT_YET, STAGES, JobRequest
+from farm.metrics import METRICS, SECONDS, Metric
+from farm.settings import PREFIX, Settings
+
+FOLDER = Path(__file__).parent / "reference"
+NOTE = "<!-- Written by `python -m docs.generate`: edit the descriptions in the code instead. -->"
+
+SECTIONS = {
+    "General": ("home",),
+    "Broker and store": ("broker_", "store_"),
+    "S3": ("s3_",),
+    "Model": ("weights", "preset", "device", "attention", "loras", "quant", "offload", "skip_"),
+    "Workers": ("cpu_", "lease_", "reap_", "redispatch_", "max_attempts", "step_", "grace_"),
+    "Retention": ("keep_",),
+    "Webhooks": ("webhook_",),
+    "Output": ("output_",),
+    "Monitoring and web pages": ("metrics_", "flower_", "ui_"),
+    "Input limits": ("max_", "fetch_"),
+}
+"""Prefixes of the settings in each section; a setting belongs to the first section that matches."""
+
+CHUNK_STAGES = "chunk_{k}_pre, chunk_{k}_sampling_{percent}, chunk_{k}_decode"
+
+
+def settings_page() -> str:
+    """Every setting, by section."""
+    names: dict[str, list[str]] = {title: [] for title in SECTIONS}
+    for name in Settings.model_fields:
+        names[_section(name)].append(name)
+    parts = [
+        "# Settings",
+        "Settings are read once, from the environment. An unknown `FARM_` variable is an error that"
+        "\nsuggests the nearest name.",
+    ]
+    for title, members in names.items():
+        rows = [_setting(name) for name in members]
+        parts += [f"## {title}", _table(("variable", "default", "meaning"), rows)]
+    return _page(parts)
+
+
+def metrics_page() -> str:
+    """Every metric, and the values of its labels."""
+    values = {label: known for metric in METRICS for label, known in metric.labels.items()}
+    labels = [(label, ", ".join(known) or "known at run time") for label, known in values.items()]
+    buckets = ", ".join(f"{bound:g}" for bound in SECONDS)
+    return _page(
+        [
+            "# Metrics",
+            "How to scrape them: [Metrics](../operations/metrics.md).",
+            _table(("name", "type", "source", "labels", "meaning"), map(_metric, METRICS)),
+            f"Histogram buckets end at these seconds: {buckets}.",
+            "## Labels",
+            _table(("label", "values"), labels),
+        ]
+    )
+
+
+def errors_page() -> str:
+    """Every error code."""
+    rows = [(kind.code, _retries(kind), _summary(kind)) for kind in _error_classes()]
+    return _page(
+        [
+            "# Errors",
+            "`retryable` is the default of the code. An error object's own `retryable` may differ,"
+            "\nfor instance for a download that was refused for good.",
+            _table(("code", "retryable", "meaning"), rows),
+        ]
+    )
+
+
+def job_page() -> str:
+    """The fields of a request, the stages of a job and the exit statuses of the command line."""
+    return _page(
+        [
+            "# Job contract",
+            "How fields work together, and what a result looks like: [API](../api.md).",
+            "## Request fields",
+            _table(("field", "default", "meaning"), map(_field, JobRequest.model_fields)),
+            "## Progress stages",
+            _table(("stage", "pct"), _stages()),
+            "## Exit statuses",
+            _table(("exit status", "meaning"), EXIT_STATUS.items()),
+        ]
+    )
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "errors.md": errors_page,
+    "job.md": job_page,
+}
+
+
+def main() -> int:
+    """Writes the pages, or compares them; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m docs.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare the pages, write nothing")
+    if parser.parse_args().check:
+        stale = [name for name, page in PAGES.items() if not _is_current(FOLDER / name, page())]
+        for name in stale:
+            print(f"docs/reference/{name} is stale: run python -m docs.generate", file=sys.stderr)
+        return 1 if stale else 0
+    FOLDER.mkdir(exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
+    return 0
+
+
+def _is_current(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def _section(setting: str) -> str:
+    for title, prefixes in SECTIONS.items():
+        if setting.startswith(prefixes):
+            return title
+    raise LookupError(f"{setting} belongs to no section: add it to SECTIONS in docs/generate.py")
+
+
+def _setting(name: str) -> tuple[str, str, str]:
+    info = Settings.model_fields[name]
+    return PREFIX + name.upper(), _default(info.default), info.description or ""
+
+
+def _metric(metric: Metric) -> tuple[str, ...]:
+    return metric.name, metric.kind, metric.source, ", ".join(metric.labels), metric.help
+
+
+def _default(value: Any) -> str:
+    """A default as an environment variable would hold it."""
+    if value in (None, ()):
+        return "unset"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _error_classes() -> Iterator[type[FarmError]]:
+    """The classes of farm.errors; a subclass elsewhere is internal."""
+    return (kind for kind in FarmError.__subclasses__() if kind.__module__ == FarmError.__module__)
+
+
+def _retries(kind: type[FarmError]) -> str:
+    if kind.retries == 0:
+        return "no"
+    return f"yes; the farm retries {'once' if kind.retries == 1 else f'{kind.retries} times'}"
+
+
+def _summary(kind: type[FarmError]) -> str:
+    """The first paragraph of a docstring, on one line."""
+    first, _, _ = (inspect.getdoc(kind) or "").partition("\n\n")
+    return " ".join(first.split())
+
+
+def _field(name: str) -> tuple[str, str, str]:
+    info = JobRequest.model_fields[name]
+    default = "required" if info.is_required() else json.dumps(info.default)
+    refused = " *Refused for now.*" if name in NOT_YET else ""
+    return name, default, f"{info.description}{refused}"
+
+
+def _stages() -> Iterator[tuple[str, str]]:
+    first, last = STAGES["generation_started"], STAGES["muxing_started"]
+    for stage, pct in STAGES.items():
+        yield stage, str(pct)
+        if stage == "generation_started":
+            details = "`details`: chunk, chunks, step, steps, eta_s"
+            yield CHUNK_STAGES, f"{first} to {last}; {details}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", r"\|")
+
+
+def _page(parts: Sequence[str]) -> str:
+    return "\n\n".join([NOTE, *parts]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
