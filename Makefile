@@ -1,13 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check reference chaos bench-farm miniature clean
+.PHONY: demo test check docs reference chaos bench-farm miniature clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: most wait for processes of their own
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 check: .venv/tools ## style, types and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+docs: .venv/tools ## the reference pages, from the descriptions in the code
+	$(BIN)/python -m docs.generate
 reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
 chaos: .venv/tools ## break a farm in every way we know, and count; ARGS=--long for more of it

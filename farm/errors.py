@@ -60,26 +60,26 @@ class FarmError(Exception):
 
 
 class InvalidInput(FarmError):
-    """The request, or a media file that it refers to, is invalid."""
+    """The request, or a file that it names, is invalid."""
 
     code = "E_INPUT_VALIDATION"
 
 
 class DownloadFailed(FarmError):
-    """A URL could not be downloaded, or its content is not of the type that the field needs."""
+    """A URL could not be fetched, or its content is not what the field requires."""
 
     code = "E_DOWNLOAD_FAILED"
     retries = 2
 
 
 class EmbeddingFailed(FarmError):
-    """The audio encoder could not compute embeddings of the speech."""
+    """The audio encoder could not compute embeddings from the speech."""
 
     code = "E_AUDIO_EMBEDDING"
 
 
 class PipelineLoadFailed(FarmError):
-    """A checkpoint is missing or incomplete, or does not match its model."""
+    """A checkpoint is missing, incomplete, or of a different shape than its model."""
 
     code = "E_PIPELINE_LOAD"
 
@@ -100,27 +100,27 @@ class FFmpegFailed(FarmError):
 
 
 class GenerationFailed(FarmError):
-    """The model failed while it generated a chunk."""
+    """The model failed while generating a chunk."""
 
     code = "E_GENERATION_RUNTIME"
     retries = 1
 
 
 class UploadFailed(FarmError):
-    """An object could not be written to the store."""
+    """The store did not accept an object."""
 
     code = "E_UPLOAD"
     retries = 2
 
 
 class TimedOut(FarmError):
-    """A time limit was exceeded."""
+    """A time limit was reached."""
 
     code = "E_TIMEOUT"
 
 
 class Cancelled(FarmError):
-    """The job was cancelled on request."""
+    """The job was cancelled."""
 
     code = "E_CANCELLED"
 
@@ -135,7 +135,7 @@ class WorkerLost(FarmError):
 
 
 class FarmUnreachable(FarmError):
-    """The broker or the store does not respond, or responds unexpectedly."""
+    """The farm's broker or store does not answer, or gives an unexpected answer."""
 
     code = "E_UNREACHABLE"
     retries = 2

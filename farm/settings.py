@@ -33,7 +33,8 @@ def _secret(value: str) -> str:
 
 
 class Settings(BaseModel):
-    """Each field is the environment variable of its name in capitals after `FARM_`, for example FARM_LEASE_S."""
+    """Each field is the environment variable of its name in capitals after `FARM_`, for example "
+    "FARM_LEASE_S."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
@@ -46,7 +47,8 @@ class Settings(BaseModel):
     broker_url: str | None = Field(
         None,
         repr=False,
-        description="redis:// or rediss:// URL of the broker; unset = the broker started by `farm up`",
+        description="redis:// or rediss:// URL of the broker; unset = the broker started by `farm "
+        "up`",
     )
     store_url: str | None = Field(
         None, description="object store: file:///folder or s3://bucket/prefix; unset = {home}/store"
@@ -67,11 +69,13 @@ class Settings(BaseModel):
     )
     s3_path_style: bool | None = Field(
         None,
-        description="true: bucket in the URL's path, false: in the host name; unset = host name at Amazon, else path",
+        description="true: bucket in the URL's path, false: in the host name; unset = host name "
+        "at Amazon, else path",
     )
     s3_public_base: str | None = Field(
         None,
-        description="URL under which callers reach the S3 service, used in results; unset = FARM_S3_ENDPOINT",
+        description="URL under which callers reach the S3 service, used in results; unset = "
+        "FARM_S3_ENDPOINT",
     )
     s3_link_s: int = Field(
         604_800,
@@ -86,7 +90,8 @@ class Settings(BaseModel):
     store_retry_s: float = Field(
         30,
         ge=0,
-        description="seconds for which a failing or unresponsive store is retried before the step fails",
+        description="seconds for which a failing or unresponsive store is retried before the step "
+        "fails",
     )
     weights: Path | None = Field(
         None, description="folder with one subfolder of weights per preset; unset = {home}/weights"
@@ -97,21 +102,24 @@ class Settings(BaseModel):
     )
     attention: str = Field(
         "auto",
-        description="attention kernel by its name in diffusers; auto = the fastest exact kernel on the device",
+        description="attention kernel by its name in diffusers; auto = the fastest exact kernel "
+        "on the device",
     )
     loras: tuple[tuple[str, Path], ...] = Field(
         (), description="LoRA adapters that jobs may use: NAME=FILE, comma-separated"
     )
     quant: Literal["int8", "fp8"] | None = Field(
         None,
-        description="weight quantization for jobs that do not choose one: int8 or fp8; unset = none",
+        description="weight quantization for jobs that do not choose one: int8 or fp8; unset = "
+        "none",
     )
     quant_activations: bool = Field(
         False, description="true: quantize activations along with weights; a little less exact"
     )
     offload: Literal["off", "allowed", "on"] = Field(
         "off",
-        description="streaming of the model from host memory: off, allowed = if a job asks, on = for every job",
+        description="streaming of the model from host memory: off, allowed = if a job asks, on = "
+        "for every job",
     )
     skip_last_step: bool = Field(
         False,
@@ -121,13 +129,15 @@ class Settings(BaseModel):
     lease_s: float = Field(
         15,
         gt=0,
-        description="seconds without renewal after which a step's lease expires and another worker may take the step",
+        description="seconds without renewal after which a step's lease expires and another "
+        "worker may take the step",
     )
     reap_every_s: float = Field(5, gt=0, description="seconds between two runs of the reaper")
     redispatch_after_s: float = Field(
         3600,
         gt=0,
-        description="seconds that a dispatched message may wait in its queue before the step is dispatched again",
+        description="seconds that a dispatched message may wait in its queue before the step is "
+        "dispatched again",
     )
     max_attempts: int = Field(3, ge=1, description="attempts at one step before its job fails")
     step_timeout_s: float = Field(
@@ -136,22 +146,26 @@ class Settings(BaseModel):
     keep_intermediates_s: float = Field(
         86400,
         ge=0,
-        description="seconds after a job's end from which `farm gc` removes everything but its video",
+        description="seconds after a job's end from which `farm gc` removes everything but its "
+        "video",
     )
     keep_jobs_s: float | None = Field(
         None,
         ge=0,
-        description="seconds after a job's end from which `farm gc` removes its video and record; unset = never",
+        description="seconds after a job's end from which `farm gc` removes its video and record; "
+        "unset = never",
     )
     grace_s: float = Field(
         20,
         gt=0,
-        description="seconds after SIGTERM for running steps to stop cleanly; after that they are interrupted",
+        description="seconds after SIGTERM for running steps to stop cleanly; after that they are "
+        "interrupted",
     )
     metrics_address: str | None = Field(
         None,
         pattern=r"^((([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
-        description="PORT or HOST:PORT of a process's Prometheus endpoint, 127.0.0.1 without a host; unset = none",
+        description="PORT or HOST:PORT of a process's Prometheus endpoint, 127.0.0.1 without a "
+        "host; unset = none",
     )
     flower_auth: str | None = Field(
         None,
@@ -163,33 +177,39 @@ class Settings(BaseModel):
     fetch_timeout_s: float = Field(300, gt=0, description="time limit of one download in seconds")
     fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
-        description="private networks that URLs may point into, comma-separated, for example 10.1.0.0/16",
+        description="private networks that URLs may point into, comma-separated, for example "
+        "10.1.0.0/16",
     )
     webhook_secret: tuple[Annotated[str, AfterValidator(_secret)], ...] = Field(
         (),
         repr=False,
-        description="signing secret of webhooks, whsec_...; old,new during rotation; unset = webhooks are disabled",
+        description="signing secret of webhooks, whsec_...; old,new during rotation; unset = "
+        "webhooks are disabled",
     )
     webhook_timeout_s: float = Field(
         10, gt=0, description="time limit of one webhook call in seconds"
     )
     webhook_retry_delays_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (5, 30, 120, 600, 3600, 10_800, 28_800, 43_200),
-        description="seconds before each retry of a failed webhook call, comma-separated; then the farm gives up",
+        description="seconds before each retry of a failed webhook call, comma-separated; then "
+        "the farm gives up",
     )
     webhook_ca: Path | None = Field(
         None,
-        description="PEM file with the CA certificates of webhook receivers; unset = the public CAs",
+        description="PEM file with the CA certificates of webhook receivers; unset = the public "
+        "CAs",
     )
     output_buckets: tuple[
         Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...
     ] = Field(
         (),
-        description="buckets of the S3 service to which jobs may have results copied, comma-separated",
+        description="buckets of the S3 service to which jobs may have results copied, "
+        "comma-separated",
     )
     output_folder: Path | None = Field(
         None,
-        description="folder on every cpu worker to which jobs may have results copied; unset = none",
+        description="folder on every cpu worker to which jobs may have results copied; unset = "
+        "none",
     )
     output_inline_bytes: int = Field(
         1_000_000,
@@ -276,7 +296,8 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong or unknown."""
+        """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong "
+        "or unknown."""
         given = {
             name.removeprefix(PREFIX).lower(): value
             for name, value in environ.items()
@@ -289,7 +310,8 @@ class Settings(BaseModel):
 
 
 def _older(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the environment says by its older names; a bucket without its keys is another program's."""
+    """What the environment says by its older names; a bucket without its keys is another "
+    "program's."""
     given = {field: environ[name] for name, field in OLDER.items() if name in environ}
     if "S3_BUCKET" in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
         given["store_url"] = f"s3://{environ['S3_BUCKET']}"

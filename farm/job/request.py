@@ -156,41 +156,41 @@ class JobRequest(Contract):
     The fields' descriptions say what is allowed; they are shown in errors and in `--help`.
     """
 
-    prompt: Words = Field(description="a description of the video; at least 1 character")
+    prompt: Words = Field(description="text description of the video; at least 1 character")
     negative_prompt: str | None = Field(
         None,
         validation_alias=AliasChoices("negative_prompt", "n_prompt"),
-        description="what the video must not show; null = the model's default",
+        description="what the video must not show; null = the model's default negative prompt",
     )
     cond_video: Source = Field(
         description="the face: an image or a video, as URL, data URI, base64, store key or path"
     )
     cond_audio: CondAudio | None = Field(
         None,
-        description='the voices: {"person1": audio, "person2": audio or null}, '
-        "in the same forms as cond_video",
+        description='the speech: {"person1": audio, "person2": audio or null}, in the same forms '
+        "as cond_video",
     )
     tts_audio: TtsAudio | None = Field(
         None,
-        description='text to speak instead: {"text", "human1_voice"}; '
-        'with "human2_voice", (s1) (s2) turns',
+        description='text to speak instead: {"text", "human1_voice"}; with "human2_voice" too, '
+        "(s1) (s2) turns",
     )
     audio_type: Literal["para", "add"] | None = Field(
         None,
-        description="two audio files: para = in parallel, add = one after the other; "
-        "null for one file; add or null for text",
+        description="two recordings: para = simultaneous, add = one after the other; null for "
+        "one, add or null for text",
     )
     bbox: Annotated[Boxes, BeforeValidator(_box_to_boxes)] | None = Field(
         None,
-        description="the speakers' boxes: "
-        '{"person1": [x_min, y_min, x_max, y_max], "person2": [...]} or null',
+        description='positions of two speakers: {"person1": [x_min, y_min, x_max, y_max], '
+        '"person2": [...]} or null',
     )
     size: Literal["infinitetalk-480", "infinitetalk-720"] = Field(
         "infinitetalk-480",
         description="infinitetalk-480 or infinitetalk-720; the aspect ratio follows the source",
     )
     mode: Literal["clip", "streaming"] = Field(
-        "clip", description="clip: one chunk; streaming: as many chunks as the audio needs"
+        "clip", description="clip: one chunk; streaming: as many as the audio needs"
     )
     frame_num: FrameCount = Field(
         81, ge=5, le=1001, description="frames of one chunk, 4n+1, 5 to 1001"
@@ -199,58 +199,81 @@ class JobRequest(Contract):
         1000,
         ge=1,
         le=2_250_000,
-        description="streaming: maximum number of frames, at 25 fps; 1 to 2250000",
+        description="streaming: maximum number of frames, at 25 per second; 1 to 2250000",
     )
     motion_frame: FrameCount = Field(
         9,
         ge=1,
-        description="frames that a chunk shares with the one before it, 4n+1, below frame_num",
+        description="frames that a chunk shares with the previous one, 4n+1, below frame_num",
     )
     sample_steps: int = Field(
         40, ge=1, le=1000, description="denoise steps, 1 to 1000 (4 to 40 in practice)"
     )
     sample_shift: float | None = Field(
-        None, gt=0, le=100, description="above 0 to 100; null = 7 at 480, 11 at 720"
+        None,
+        gt=0,
+        le=100,
+        description="shift of the noise schedule, above 0 to 100; null = 7 at 480, 11 at 720",
     )
-    sample_text_guide_scale: float = Field(5.0, ge=0, le=20, description="text guidance, 0 to 20")
-    sample_audio_guide_scale: float = Field(4.0, ge=0, le=20, description="audio guidance, 0 to 20")
-    color_correction_strength: float = Field(1.0, ge=0, le=1, description="0 to 1")
-    use_teacache: bool = Field(False, description="true or false")
-    teacache_thresh: float = Field(0.2, ge=0, le=1, description="0 to 1")
-    use_apg: bool = Field(False, description="true or false")
-    apg_momentum: float = Field(-0.75, ge=-1, le=1, description="-1 to 1")
-    apg_norm_threshold: float = Field(55, ge=0, description="0 or more")
+    sample_text_guide_scale: float = Field(
+        5.0, ge=0, le=20, description="text guidance scale, 0 to 20"
+    )
+    sample_audio_guide_scale: float = Field(
+        4.0, ge=0, le=20, description="audio guidance scale, 0 to 20"
+    )
+    color_correction_strength: float = Field(
+        1.0, ge=0, le=1, description="strength of the colour correction between chunks, 0 to 1"
+    )
+    use_teacache: bool = Field(
+        False, description="reuse of similar denoise steps (TeaCache): true or false"
+    )
+    teacache_thresh: float = Field(0.2, ge=0, le=1, description="TeaCache threshold, 0 to 1")
+    use_apg: bool = Field(False, description="adaptive projected guidance (APG): true or false")
+    apg_momentum: float = Field(-0.75, ge=-1, le=1, description="APG momentum, -1 to 1")
+    apg_norm_threshold: float = Field(55, ge=0, description="APG norm threshold, 0 or more")
     base_seed: int = Field(
         42,
         ge=-1,
         lt=2**63,
-        description="0 or more; -1 = drawn at submission and reported in the result",
+        description="random seed, 0 or more; -1 = drawn at submission and returned in the result",
     )
     lora: tuple[Lora, ...] = Field(
-        (), description='adapters by the names that the operator configured: [{"name", "scale"}]'
+        (),
+        description='LoRA adapters by the names that the operator configured: [{"name", "scale"}]',
     )
-    quant: Literal["int8", "fp8"] | None = Field(None, description="int8, fp8 or null")
-    num_persistent_param_in_dit: int | None = Field(None, ge=0, description="0 or more, or null")
-    offload_model: bool | None = Field(None, description="true, false or null")
+    quant: Literal["int8", "fp8"] | None = Field(
+        None, description="weight quantization: int8, fp8 or null"
+    )
+    num_persistent_param_in_dit: int | None = Field(
+        None,
+        ge=0,
+        description="transformer parameters kept on the device while streaming: 0 or more, or null",
+    )
+    offload_model: bool | None = Field(
+        None, description="stream the model from host memory: true, false or null"
+    )
     quant_dir: str | None = Field(
         None, description="a folder that the operator has configured, or null"
     )
     scene_seg: bool = Field(
         False,
-        description="true: scenes of a source video are generated separately, "
-        "so that none starts from another's frames",
+        description="true: plan each scene of a source video separately, so that none starts with "
+        "frames of another",
     )
     output_config: OutputConfig | None = Field(
         None,
-        description='where results are copied to: {"store": "s3", "bucket", "prefix", "region"}, '
-        '{"store": "volume", "prefix"}, {"store": "inline"} or null',
+        description='additional destination of the result: {"store": "s3", "bucket", "prefix", '
+        '"region"}, {"store": "volume", "prefix"}, {"store": "inline"} or null',
     )
     webhook: Annotated[str, Field(max_length=2000), AfterValidator(_check_webhook)] | None = Field(
-        None, description="an https URL that receives the result when the job ends, or null"
+        None, description="https URL that is called with the result when the job ends, or null"
     )
     priority: Priority = Field("normal", description="low, normal or high")
     idempotency_key: str | None = Field(
-        None, min_length=1, max_length=200, description="same key, same job; 1 to 200 characters"
+        None,
+        min_length=1,
+        max_length=200,
+        description="the same key returns the same job; 1 to 200 characters",
     )
 
     @model_validator(mode="after")
