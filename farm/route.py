@@ -1,6 +1,7 @@
 """The steps of a job: one table of their specs, and which step comes after which.
 
-A new kind of step needs a row here, its output in `farm/registry/outputs.py`, its function in `farm/steps`, and a test.
+A new kind of step needs a row here, its output in `farm/registry/outputs.py`, its function in
+`farm/steps`, and a test.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The steps of the farm as Celery tasks; `celery -A tasks` finds the application in tasks/celery.py."""
+"""The steps as Celery tasks; `celery -A tasks` finds the application in tasks/celery.py."""

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker in the registry: how many workers each queue has, and so how many GPUs."""
+"""The heartbeat of a worker in the registry: it tells how many workers each queue has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.base import context
 from tasks.celery import app
 
 INTERVAL_S = 10.0
-"""Celery's own heartbeat comes every 2 s; a worker counts as alive for three times this interval."""
+"""Celery's own comes every 2 s; a worker counts as alive for three times this interval."""
 
 SILENT_S = 86_400.0
 """After this long without a heartbeat a killed worker is not listed any more."""

@@ -26,7 +26,7 @@ def _open(**_: Any) -> None:
 
 @worker_ready.connect
 def _serve(**_: Any) -> None:
-    """After the first children were forked. A worker whose port is taken works on without metrics."""
+    """After the first children were forked. Without its port a worker goes on, without metrics."""
     address = settings.metrics_listen_address
     if address is None or not _collected:
         return

@@ -30,7 +30,7 @@ INLINE = "inline://"
 
 
 class Farm:
-    """A farm behind a broker's URL, or in this process for `inline://`; by default the settings'."""
+    """A farm behind the URL of a broker (by default the settings'), or `inline://`."""
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load(os.environ)
@@ -120,7 +120,7 @@ class Farm:
         return self.context.registry.now()
 
     def upload(self, request: JobRequest) -> JobRequest:
-        """The request with local sources (a path, a data URI, base64) replaced by their store URLs."""
+        """The request with local sources replaced by their URLs in the store."""
         return request.with_sources(self._upload)
 
     def _upload(self, source: str, field: str) -> str:

@@ -1,4 +1,4 @@
-"""Requests for an endpoint that cannot read local files: files as data URIs, in Runpod's envelope."""
+"""Requests for a remote endpoint: files as data URIs, in Runpod's envelope."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def wrap_envelope(
 
 
 def size_warning(text: str) -> str | None:
-    """A warning if a payload is too large for Runpod's /run; InvalidInput if /runsync refuses it too."""
+    """A warning if a payload is too large for /run; InvalidInput if /runsync refuses it too."""
     megabytes = len(text.encode()) / 1e6
     if megabytes <= RUN_MB:
         return None

@@ -27,7 +27,7 @@ def estimate_update(
     chunks: int | None,
     took_s: float,
 ) -> EstimateUpdate:
-    """The GPU seconds that remain of a job behind a step; only `embed` and `generate` change them."""
+    """The GPU seconds that remain of a job; only `embed` and `generate` change them."""
     expected_s = chunk_s(request)
     if isinstance(committed.output, EmbedOutput):
         return EstimateUpdate(remaining_gpu_s=committed.output.chunks * expected_s)

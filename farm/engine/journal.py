@@ -36,7 +36,7 @@ def record_request(ctx: Context, job_id: str, request: JobRequest) -> None:
 
 
 def read_request(store: Store, job_id: str) -> tuple[JobRequest, float]:
-    """The request of a job and when it was submitted; KeyError or ValueError if it is unreadable."""
+    """The request of a job and when it was submitted; KeyError, ValueError if it is unreadable."""
     entry = json.loads(store.get(keys.request(job_id)))
     request = JobRequest.model_validate_json(json.dumps(entry["request"]))
     return request, float(entry["submitted_at"])
@@ -84,7 +84,7 @@ def stored_jobs(store: Store) -> Iterator[tuple[str, list[str]]]:
 
 
 def stored_attempts(job_keys: Iterable[str]) -> list[AttemptKey]:
-    """The attempts that wrote keys: the furthest step first, of each step the last attempt first."""
+    """The attempts that wrote keys: the furthest step first, and of each the last attempt."""
     parsed = {keys.attempt_of(key) for key in job_keys}
     attempts = [attempt for attempt in parsed if attempt is not None]
     return sorted(attempts, key=_progress, reverse=True)

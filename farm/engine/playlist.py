@@ -44,7 +44,7 @@ class StoredSegment(NamedTuple):
 def store_segment(ctx: StepContext, init: bytes, segment: bytes) -> StoredSegment:
     """Stores a chunk's segment and the initialisation section that a player reads before it.
 
-    Links are made once, because a line of a growing playlist must not change, and a signed URL would.
+    Links are made once: a line of a growing playlist must not change, and a signed URL would.
     """
     init_key = _store_init(ctx, init)
     segment_key = ctx.put(segment, "segment.m4s")
@@ -129,7 +129,8 @@ def _lines(segments: Sequence[ChunkOutput]) -> list[str]:
     lines = []
     init = None
     for output in segments:
-        if output.links.init != init:  # another machine's encoder may describe its frames otherwise
+        # Another machine's encoder may describe its frames otherwise.
+        if output.links.init != init:
             init = output.links.init
             lines.append(f'#EXT-X-MAP:URI="{init}"\n')
         lines.append(f"#EXTINF:{output.frames / FPS:.3f},\n{output.links.segment}\n")
@@ -145,7 +146,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _store_init(ctx: StepContext, init: bytes) -> str:
-    """The key of the initialisation section: that of the chunk before, if its bytes are the same."""
+    """The key of the initialisation section: that of the previous chunk, if it is the same."""
     if ctx.step.chunk:
         before = ctx.chunk_output(ctx.step.chunk - 1).init_key
         if ctx.store.get(before) == init:

@@ -47,8 +47,8 @@ def make_app(settings: Settings) -> Celery:
 def reliability(settings: Settings) -> dict[str, Any]:
     """Each Celery setting that differs from its default, with the reason."""
     return {
-        # The registry holds every state and result. A result backend would be a second truth, and a finished chunk
-        # whose result could not be written would count as failed.
+        # The registry holds every state and result. A result backend would be a second source of
+        # truth, and a finished chunk whose result could not be written would count as failed.
         "result_backend": None,
         "task_ignore_result": True,
         # JSON only: unpickling runs whatever code a message holds.
@@ -67,11 +67,11 @@ def reliability(settings: Settings) -> dict[str, Any]:
         # Losing the broker for a moment must not kill a warm GPU child; the fencing token decides
         # which attempt commits.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # A replacement child may load the model for minutes; by default it is killed after 4 s, again
-        # and again.
+        # A replacement child may load the model for minutes; by default it is killed after 4 s,
+        # again and again.
         "worker_proc_alive_timeout": 900,
-        # The soft limit raises in the child, so that the job ends as E_TIMEOUT; the hard limit is for
-        # code that cannot be interrupted.
+        # The soft limit raises in the child, so that the job ends as E_TIMEOUT; the hard limit is
+        # for code that cannot be interrupted.
         "task_soft_time_limit": settings.step_timeout_s,
         "task_time_limit": settings.step_timeout_s + 60,
         # Workers and the broker may start in any order, and the broker may be down for any time.
@@ -94,21 +94,7 @@ def reliability(settings: Settings) -> dict[str, Any]:
         # Flower needs events; waiting times need the time of sending.
         "worker_send_task_events": True,
         "task_send_sent_event": True,
-        "broker_transport_options": {
-            # Longer than a task may take, or its message is delivered again while it runs.
-            "visibility_timeout": 2 * settings.step_timeout_s,
-            # Sweep for messages of dead workers every 10 s; by default it is every 100 s.
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-            # Strictly by priority.
-            "priority_steps": sorted(MESSAGE_PRIORITIES.values()),
-            "queue_order_strategy": "priority",
-            # Without a timeout a publish to a dead peer blocks for ever; the health check finds
-            # connections that NAT has dropped.
-            "socket_timeout": 30,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-        },
+        "broker_transport_options": _transport_options(settings),
         # A reap that comes too late is not worth making up for. Lateness is judged by the worker's
         # clock, which may differ.
         "beat_schedule": {
@@ -118,6 +104,25 @@ def reliability(settings: Settings) -> dict[str, Any]:
                 "options": {"expires": CLOCK_SKEW_S},
             }
         },
+    }
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    """The same for kombu's connection to Redis."""
+    return {
+        # Longer than a task may take, or its message is delivered again while it runs.
+        "visibility_timeout": 2 * settings.step_timeout_s,
+        # Sweep for messages of dead workers every 10 s; by default it is every 100 s.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Strictly by priority.
+        "priority_steps": sorted(MESSAGE_PRIORITIES.values()),
+        "queue_order_strategy": "priority",
+        # Without a timeout a publish to a dead peer blocks for ever; the health check finds
+        # connections that NAT has dropped.
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
     }
 
 

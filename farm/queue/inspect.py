@@ -26,7 +26,7 @@ UNACKED = "unacked"
 """The hash in which kombu keeps delivered messages until they are acknowledged."""
 
 OLDEST = 5
-"""Messages at the head of a queue that are read: one of the reaper's may precede the first step's."""
+"""Messages at the head of a queue that are read: the first may be the reaper's."""
 
 
 @dataclass(frozen=True)

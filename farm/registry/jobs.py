@@ -215,7 +215,7 @@ class JobRegistry:
             self._backend.delete(key)
 
     def _change(self, job_id: str, fields: Callable[[JobStatus], dict[str, Any]]) -> bool:
-        """Changes a job that has not ended, and appends the event; False if it has, or is unknown."""
+        """Changes a job and appends the event; False if it has ended or is unknown."""
         now = self._backend.now()
 
         def rule(record: StatusRecord) -> StatusRecord | None:

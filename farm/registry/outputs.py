@@ -77,7 +77,7 @@ class ChunkOutput(_Record):
     condition_key: str | None
     """The condition of an image, which all chunks share; None for a video."""
     tail_key: str | None
-    """Motion frames, generator state and reference colours for the next chunk; None for the last."""
+    """Motion frames, generator state, reference colours for the next chunk; None for the last."""
     used: UsedParameters | None = None
     """Reported by the first chunk for all of them."""
 

@@ -16,7 +16,7 @@ from farm.registry.workers import WorkerRegistry
 
 
 class Registry:
-    """Jobs, steps and workers over one backend. All rules stand here; a backend only keeps texts."""
+    """Jobs, steps and workers over one backend, which only keeps texts."""
 
     def __init__(self, backend: RegistryBackend) -> None:
         self.backend = backend
@@ -32,7 +32,10 @@ class Registry:
     def snapshot(
         self, job_id: str, step_ids: Sequence[str]
     ) -> tuple[JobStatus, list[Committed | None]]:
-        """The status of a job and the outputs of steps at one moment; InvalidInput if it is unknown."""
+        """The status of a job and the outputs of steps at one moment.
+
+        Raises InvalidInput if there is no such job.
+        """
         # The request is needed next; reading it along costs less than asking for it.
         keys = [job_key(job_id), request_key(job_id)]
         keys += [step_key(job_id, step_id) for step_id in step_ids]

@@ -66,7 +66,7 @@ class StepRecord(BaseModel):
 
     @classmethod
     def parse(cls, text: str | None, *, job_id: str, step_id: str) -> Self:
-        """The record in a text, or that of a new step; FarmError names the job if it is unreadable."""
+        """The record in a text, or that of a new step; a FarmError that names the job otherwise."""
         if text is None:
             return cls()
         try:
@@ -75,7 +75,8 @@ class StepRecord(BaseModel):
             first = error.errors(include_url=False)[0]
             field = ".".join(map(str, first["loc"]))
             raise FarmError(
-                f"job {job_id}: the record of step {step_id} cannot be read ({field}: {first['msg']}); "
+                f"job {job_id}: the record of step {step_id} cannot be read "
+                f"({field}: {first['msg']}); "
                 "was it written by another version of the farm?"
             ) from error
 
@@ -104,7 +105,7 @@ class StepRecord(BaseModel):
     def is_undelivered(self) -> bool:
         """A message was dispatched and has led to no lease yet.
 
-        No clock is read: those of two processes differ by as long as a busy machine delays an answer.
+        No clock is read: those of two processes differ by the delay of a busy machine.
         """
         return self.committed is None and self.consumed_dispatch < self.dispatches
 

@@ -86,7 +86,8 @@ class StepRegistry:
             return None
         if record.attempts > max_attempts:
             raise WorkerLost(
-                f"{step_id}: {max_attempts} attempts in a row lost their worker; it is not tried again"
+                f"{step_id}: {max_attempts} attempts in a row lost their worker; "
+                "it is not tried again"
             )
         return Lease(job_id, step_id, record.fence, record.attempts, record.after_expiry)
 
@@ -135,7 +136,7 @@ class StepRegistry:
     def restore(
         self, job_id: str, step_id: str, *, fence: int, committed: Committed | None = None
     ) -> None:
-        """Enters what is known of a lost record: its output, or a fencing token above all others."""
+        """Enters what is known of a lost record: its output, or a token above all others."""
         self._change(
             job_id, step_id, lambda record: record.restored(fence=fence, committed=committed)
         )
@@ -197,7 +198,7 @@ class StepRegistry:
     def _changed(
         self, job_id: str, step_id: str, rule: Rule, effects: Effects
     ) -> StepRecord | None:
-        """Updates a step record together with the time until which its job is covered, atomically."""
+        """Updates a step record, and atomically the time until which its job is covered."""
         return self._records.change(
             step_key(job_id, step_id),
             parse=lambda text: StepRecord.parse(text, job_id=job_id, step_id=step_id),

@@ -1,4 +1,4 @@
-"""The step `embed`: embeddings of the speech, the audio of the video, and the plan of its chunks."""
+"""The step `embed`: embeddings of the speech, the audio, and the plan of the chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features that depend on an input and an encoder only: computed once, shared by jobs and machines."""
+"""Features of an input and an encoder: computed once, shared by jobs and machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLE_BYTES = 1 << 20
-"""Bytes at each end of a weights file that identify it; hashing a whole text encoder takes a minute."""
+"""Bytes at each end of a weights file that identify it; hashing all of it takes a minute."""
 
 ROWS_PER_OBJECT = 250
 """Ten seconds of video: an hour is neither read for each chunk nor ten thousand objects."""
@@ -24,7 +24,7 @@ ROWS_PER_OBJECT = 250
 def cache_features(
     ctx: StepContext, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]
 ) -> str:
-    """The key of a safetensors file with the tensor `features`, computed unless it is in the store."""
+    """The key of a safetensors file with the tensor `features`, computed unless stored."""
     from safetensors.torch import save
 
     key = keys.shared(kind, fingerprint(encoder), content)

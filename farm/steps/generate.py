@@ -158,7 +158,7 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
 
 
 def boxes(request: JobRequest) -> list[Box]:
-    """Two speakers' boxes in the model's order, rounded out to whole pixels; empty for one speaker."""
+    """Two speakers' boxes in the model's order, rounded outwards; empty for one speaker."""
     if request.bbox is None or request.bbox.person2 is None:
         return []
     corners = (request.bbox.person1, request.bbox.person2)
@@ -206,7 +206,7 @@ def _encode_segment(
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:
-    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], truncated and not rounded, as the original does."""
+    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], truncated as the original does."""
     import torch
 
     scaled = ((frames + 1) * 127.5).clamp(0, 255)

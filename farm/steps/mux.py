@@ -109,7 +109,7 @@ def _timings(ctx: StepContext) -> dict[str, int]:
 
 
 def _params(ctx: StepContext) -> dict[str, Any]:
-    """Every parameter as it was used, with the model's own values where the request left it open."""
+    """Every parameter as it was used, with defaults where the request left it open."""
     embedded = ctx.embed_output
     used = ctx.chunk_output(0).used
     return {

@@ -1,4 +1,4 @@
-"""The step `notify`: the result of an ended job, sent to its webhook until the receiver accepts it."""
+"""The step `notify`: the result of an ended job, sent to its webhook until it is accepted."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def file_stem(ctx: StepContext) -> str:
 
 
 def inline_video(ctx: StepContext, key: str, path: Path) -> str | None:
-    """The video in base64 if the request wants it in its result; UploadFailed if it is too large."""
+    """The video in base64 if the request wants it so; UploadFailed if it is too large."""
     config = ctx.request.output_config
     if config is None or config.store != "inline":
         return None

@@ -1,4 +1,4 @@
-"""What a request asks of the model; what it leaves open is decided by the operator or the preset."""
+"""What a request asks of the model, with defaults of the operator and the preset."""
 
 from __future__ import annotations
 

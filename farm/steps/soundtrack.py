@@ -1,4 +1,4 @@
-"""The audio of the segments: AAC in the store in pieces, from which each chunk takes its packets."""
+"""The audio of the segments: AAC in pieces, from which each chunk takes its packets."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from farm import Farm
-from farm.engine.scratch import LOCK, YOUNG_S
+from farm.engine.scratch import LOCK, MIN_AGE_S
 from farm.local.supervisor import Supervisor, open_supervisor
 from farm.settings import Settings
 from farm.store import keys
@@ -58,7 +58,7 @@ def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
     result = job.result(timeout_s=60)
     eventually(lambda: farm.context.registry.jobs.live() == [])
     (left,) = scratch_folders(supervisor)
-    old = (left / LOCK).stat().st_mtime - YOUNG_S - 1
+    old = (left / LOCK).stat().st_mtime - MIN_AGE_S - 1
     os.utime(left / LOCK, (old, old))
 
     # When it is swept

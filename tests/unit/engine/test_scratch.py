@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from farm.engine import scratch
-from farm.engine.scratch import LOCK, YOUNG_S, abandoned, scratch_folder
+from farm.engine.scratch import LOCK, MIN_AGE_S, abandoned, scratch_folder
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def grow_old(folder: Path) -> None:
-    old = (folder / LOCK).stat().st_mtime - YOUNG_S - 1
+    old = (folder / LOCK).stat().st_mtime - MIN_AGE_S - 1
     os.utime(folder / LOCK, (old, old))
 
 
