@@ -1,1 +1,1 @@
-"""Files and signals: fetch them, see what they really are, read and write pictures, sound and video."""
+"""Images, audio and video: probing, decoding, encoding, speech synthesis and muxing."""

@@ -1,4 +1,4 @@
-"""Sound: decoded from any format, turned into what the model hears, written as WAV."""
+"""Audio: decoded from any format, prepared for the model, written as WAV."""
 
 from __future__ import annotations
 
@@ -20,136 +20,158 @@ from farm.media.container import audio_stream, decode_frames, open_media
 from farm.plan import SPEECH_RATE
 
 LOUDNESS_LUFS = -23.0
-"""How loud the encoder hears everybody: the level of European broadcasting (EBU R 128), as InfiniteTalk sets it."""
+"""Loudness of the encoder's input: European broadcasting (EBU R 128), as in InfiniteTalk."""
 
 LOUDNESS_BLOCK_S = 0.4
-"""The shortest sound that has a loudness (ITU-R BS.1770-4, the gating block)."""
+"""The shortest audio that has a loudness (ITU-R BS.1770-4, the gating block)."""
 
-LOUDNESS_MEANT = 100.0
-"""Beyond this many LUFS a measurement says nothing (silence measures minus infinity)."""
+MAX_LOUDNESS_LUFS = 100.0
+"""A measurement beyond this means nothing (silence measures minus infinity)."""
 
-FILTERED = 60 * SPEECH_RATE
-"""Samples that are weighted at a time to measure how loud they are."""
+FILTER_BLOCK = 60 * SPEECH_RATE
+"""Samples that are weighted at a time when loudness is measured."""
 
 Samples = NDArray[np.float32]
 
 
 def decode(path: Path) -> tuple[Samples, int]:
-    """All the sound of a file as float32 [C, n] in [-1, 1], and its rate in samples a second.
+    """All audio of a file as float32 [C, n] in [-1, 1], and its sample rate in Hz.
 
-    A truncated file is read as far as it goes. Raises InvalidInput if nothing in it is sound.
+    A truncated file is read as far as it goes. Raises InvalidInput if the file has no audio.
     """
-    parts, rates = zip(*audio_blocks(path), strict=True)
-    return np.concatenate(parts, axis=1), rates[0]
+    blocks, rates = zip(*audio_blocks(path), strict=True)
+    return np.concatenate(blocks, axis=1), rates[0]
 
 
 def speech(path: Path) -> Samples:
-    """What the audio encoder hears: float32 [n], mono, 16 kHz, as loud as LOUDNESS_LUFS."""
-    # Bit by bit: hours at 48 kHz never lie in memory at their own rate.
-    stereo = audio_blocks(path)
-    first, rate = next(stereo)
-    mono = (piece.mean(axis=0) for piece in chain([first], (piece for piece, _ in stereo)))
-    return normalise_loudness(_joined(mono, rate, SPEECH_RATE))
+    """The audio encoder's input: float32 [n], mono, 16 kHz, at LOUDNESS_LUFS."""
+    # Block by block, so that hours at 48 kHz are never in memory at their own rate.
+    blocks = audio_blocks(path)
+    first, rate = next(blocks)
+    rest = (block for block, _ in blocks)
+    mono = (block.mean(axis=0) for block in chain([first], rest))
+    return normalise_loudness(_resample_blocks(mono, rate, SPEECH_RATE))
 
 
-def resample(samples: Samples, rate: int, wanted: int) -> Samples:
-    """[n] at `rate` as [ceil(n * wanted / rate)] at `wanted`: the numbers of librosa.resample, without its import."""
-    return _joined([samples], rate, wanted)
+def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
+    """[n] at `rate` as [ceil(n * new_rate / rate)]: librosa.resample's numbers, not its import."""
+    return _resample_blocks([samples], rate, new_rate)
 
 
-def _joined(track: Iterable[Samples], rate: int, wanted: int) -> Samples:
-    """Like `resampled`, of pieces that are taken one by one; where they are cut makes no difference."""
+def _resample_blocks(blocks: Iterable[Samples], rate: int, new_rate: int) -> Samples:
+    """Like `resample`, from blocks taken one by one; block boundaries make no difference."""
     import soxr
 
-    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float32", quality="HQ")
-    count, heard = 0, []
-    for piece in track:
-        count += len(piece)
-        heard.append(stream.resample_chunk(piece))
-    heard.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    length = ceil(count * (wanted / rate))
-    return _exactly(np.concatenate(heard), length)
+    stream = soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality="HQ")
+    count = 0
+    resampled = []
+    for block in blocks:
+        count += len(block)
+        resampled.append(stream.resample_chunk(block))
+    resampled.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    length = ceil(count * (new_rate / rate))
+    return _fit(np.concatenate(resampled), length)
 
 
 def audio_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
-    """The sound bit by bit, as (float32 [C, k], rate), where neither C nor rate changes.
+    """The audio block by block, as (float32 [C, k], sample rate); C and rate never change.
 
-    Raises InvalidInput at its end if there was none.
+    Raises InvalidInput at the end if there was none.
     """
     count = 0
     try:
         with open_media(path) as container:
-            if stream := audio_stream(container):
-                for piece in _as_floats(decode_frames(container, stream)):
-                    # Packed, not planar: PyAV 18 reads beyond its pointers to planes where there are more than eight.
-                    channels = piece.to_ndarray().reshape(piece.samples, -1).T
-                    count += piece.samples
-                    yield channels.astype(np.float32, copy=False), piece.sample_rate
+            stream = audio_stream(container)
+            if stream:
+                for frame in _packed_floats(decode_frames(container, stream)):
+                    count += frame.samples
+                    yield _channels(frame), frame.sample_rate
     except av.FFmpegError as error:
-        raise InvalidInput(f"{path.name}: this sound cannot be read ({error})") from error
+        raise InvalidInput(f"{path.name}: the audio cannot be decoded ({error})") from error
     if not count:
-        raise InvalidInput(f"{path.name}: holds no sound")
+        raise InvalidInput(f"{path.name}: it has no audio")
+
+
+def _channels(frame: AudioFrame) -> Samples:
+    """A frame of packed floats as [C, k]."""
+    # Packed, not planar: PyAV 18 reads beyond its plane pointers above eight channels.
+    channels = frame.to_ndarray().reshape(frame.samples, -1).T
+    return channels.astype(np.float32, copy=False)
 
 
 def normalise_loudness(samples: Samples) -> Samples:
-    """16 kHz `samples` at LOUDNESS_LUFS; unchanged where they are too short or too quiet to be measured."""
+    """16 kHz `samples` at LOUDNESS_LUFS; unchanged if too short or too quiet to be measured."""
     import pyloudnorm
 
     if len(samples) < LOUDNESS_BLOCK_S * SPEECH_RATE:
         return samples
     meter = pyloudnorm.Meter(SPEECH_RATE, block_size=LOUDNESS_BLOCK_S)
     for stage in meter._filters.values():
-        stage.apply_filter = partial(_filtered, stage)
+        stage.apply_filter = partial(_apply_filter, stage)
     loudness = meter.integrated_loudness(samples)
-    if not abs(loudness) <= LOUDNESS_MEANT:
+    if not abs(loudness) <= MAX_LOUDNESS_LUFS:  # nan as well
         return samples
-    return samples * np.float32(10 ** ((LOUDNESS_LUFS - loudness) / 20))
+    gain = 10 ** ((LOUDNESS_LUFS - loudness) / 20)
+    return samples * np.float32(gain)
 
 
-def _filtered(stage: Any, samples: Samples) -> Samples:
-    """What a filter of pyloudnorm's makes of samples [n], in their place.
+def _apply_filter(stage: Any, samples: Samples) -> Samples:
+    """Applies a filter of pyloudnorm to samples [n], in place.
 
-    Its own way, all at once in float64, gives the same numbers and takes 24 bytes a sample: 1.4 GB for an hour.
+    pyloudnorm's own way, all at once in float64, gives the same numbers and takes 24 bytes a
+    sample: 1.4 GB for an hour.
     """
     from scipy.signal import lfilter
 
     state = np.zeros(max(len(stage.a), len(stage.b)) - 1)
-    for first in range(0, len(samples), FILTERED):
-        piece = samples[first : first + FILTERED]
-        heard, state = lfilter(stage.b, stage.a, piece, zi=state)
-        piece[:] = stage.passband_gain * heard
+    for start in range(0, len(samples), FILTER_BLOCK):
+        block = samples[start : start + FILTER_BLOCK]
+        filtered, state = lfilter(stage.b, stage.a, block, zi=state)
+        block[:] = stage.passband_gain * filtered
     return samples
 
 
 def write_wav(path: Path, samples: Samples, rate: int) -> None:
-    """`samples`, float32 [C, n] or [n] in [-1, 1], as a 16 bit WAV; what is louder is clipped."""
+    """Writes `samples`, float32 [C, n] or [n] in [-1, 1], as a 16 bit WAV; louder ones clip."""
     write_wav_blocks(path, [np.atleast_2d(samples)], rate)
 
 
-def write_wav_blocks(path: Path, track: Iterable[Samples], rate: int) -> None:
-    """Like `write_wav`, of one or more pieces [C, k], which are taken one by one."""
-    rest = iter(track)
+def write_wav_blocks(path: Path, blocks: Iterable[Samples], rate: int) -> None:
+    """Like `write_wav`, from one or more blocks [C, k] that are taken one by one."""
+    rest = iter(blocks)
     first = next(rest)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(first))
         file.setsampwidth(2)
         file.setframerate(rate)
-        for piece in chain([first], rest):
-            whole = np.clip(np.round(piece * 32768), -32768, 32767).astype("<i2")
-            file.writeframes(np.ascontiguousarray(whole.T).tobytes())
+        for block in chain([first], rest):
+            integers = np.clip(np.round(block * 32768), -32768, 32767).astype("<i2")
+            file.writeframes(np.ascontiguousarray(integers.T).tobytes())
 
 
-def _exactly(samples: Samples, length: int) -> Samples:
+def _fit(samples: Samples, length: int) -> Samples:
+    """The samples cut or padded with silence to `length`."""
     missing = length - len(samples)
-    return np.pad(samples, (0, missing)) if missing > 0 else samples[:length]
+    if missing > 0:
+        return np.pad(samples, (0, missing))
+    return samples[:length]
 
 
-def _as_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
-    """Packed floats, all with the first frame's rate and channels: in MP3s that were glued together both change."""
-    layout, rate = None, None
-    for _, alike in groupby(frames, lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
+def _packed_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+    """Frames of packed floats, all with the first frame's rate and channels.
+
+    In concatenated MP3s both may change on the way.
+    """
+    layout = None
+    rate = None
+    for _, group in groupby(frames, _format):
         resampler = AudioResampler(format="flt", layout=layout, rate=rate)
-        for frame in chain(alike, [None]):
+        for frame in chain(group, [None]):
             if frame and rate is None:
-                layout, rate = frame.layout, frame.sample_rate
+                layout = frame.layout
+                rate = frame.sample_rate
             yield from resampler.resample(frame)
+
+
+def _format(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate

@@ -1,4 +1,7 @@
-"""ffmpeg, fed with a sound sample by sample: so it opens no file from outside, and hears what the model hears."""
+"""Running ffmpeg on audio that we decode ourselves.
+
+It opens no untrusted file, and encodes exactly the samples that the model hears.
+"""
 
 from __future__ import annotations
 
@@ -18,38 +21,46 @@ from farm.media.audio import Samples, audio_blocks
 AAC_KBPS_PER_CHANNEL = 96
 
 REPRODUCIBLE = {"map_metadata": -1, "fflags": "+bitexact", "flags:a": "+bitexact"}
-"""The recording's tags (names, places) are nobody's business, and dates would make every run's bytes differ."""
+"""Drops the recording's tags, which may hold names and places; dates would make bytes differ."""
+
+SHOWN_LINES = 5
+"""Last lines of ffmpeg's output in an error."""
 
 AudioBlocks = Iterable[tuple[Samples, int]]
 
 
-def open_audio(sound: Path) -> tuple[int, int, AudioBlocks]:
-    """How many channels a sound has, its rate, and its pieces; InvalidInput without any."""
-    rest: Iterator[tuple[Samples, int]] = audio_blocks(sound)
+def open_audio(path: Path) -> tuple[int, int, AudioBlocks]:
+    """Number of channels, sample rate and blocks of an audio file; InvalidInput without audio."""
+    rest: Iterator[tuple[Samples, int]] = audio_blocks(path)
     first = next(rest)
-    return len(first[0]), first[1], chain([first], rest)
+    samples, rate = first
+    return len(samples), rate, chain([first], rest)
 
 
 def audio_input(channels: int, rate: int, seconds: float) -> Any:
-    """The sound that `run` feeds, as a stream for a command, `seconds` long: cut off, or followed by silence."""
-    sound = ffmpeg.input("pipe:0", format="f32le", ar=rate, ac=channels)
-    return sound["a:0"].filter("apad", whole_dur=f"{seconds:.6f}").filter("atrim", end=f"{seconds:.6f}")
+    """The input stream that `run_ffmpeg` feeds, cut or padded with silence to `seconds`."""
+    stream = ffmpeg.input("pipe:0", format="f32le", ar=rate, ac=channels)["a:0"]
+    padded = stream.filter("apad", whole_dur=f"{seconds:.6f}")
+    return padded.filter("atrim", end=f"{seconds:.6f}")
 
 
-def run_ffmpeg(command: Any, track: AudioBlocks, *, task: str) -> None:
-    """Runs a command of ffmpeg-python's, which may replace its output, and feeds it; raises FFmpegFailed.
+def run_ffmpeg(command: Any, blocks: AudioBlocks, *, task: str) -> None:
+    """Runs a command of ffmpeg-python, feeds it the audio and overwrites its output.
 
-    The sound cannot drift from the lips by gaps in a recording's clock, because only its samples are counted.
+    Audio cannot drift from the lips through gaps in a recording's timestamps, because only samples
+    are counted. Raises FFmpegFailed.
     """
-    # Without -y and -nostdin ffmpeg may wait for an answer that nobody gives.
-    quiet = command.global_args("-nostdin", "-hide_banner", "-loglevel", "error").overwrite_output()
-    # Always the bundled program, so that every machine makes the same file.
-    with ffmpeg.run_async(quiet, cmd=imageio_ffmpeg.get_ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True) as process:
-        # A pipe breaks when ffmpeg has heard enough, or has failed; its exit status tells which.
+    # Without -nostdin and -y ffmpeg may wait for an answer on its terminal.
+    command = command.global_args("-nostdin", "-hide_banner", "-loglevel", "error")
+    command = command.overwrite_output()
+    # Always the bundled program, so that every machine writes the same bytes.
+    program = imageio_ffmpeg.get_ffmpeg_exe()
+    with ffmpeg.run_async(command, cmd=program, pipe_stdin=True, pipe_stderr=True) as process:
+        # The pipe breaks when ffmpeg has enough samples or has failed; its exit status tells which.
         with suppress(BrokenPipeError):
-            for samples, _ in track:
+            for samples, _ in blocks:
                 process.stdin.write(np.ascontiguousarray(samples.T, "<f4").tobytes())
-        _, said = process.communicate()
+        _, output = process.communicate()
     if process.returncode:
-        last = "\n".join(said.decode("utf-8", "replace").strip().splitlines()[-5:])
-        raise FFmpegFailed(f"ffmpeg could not {task}: {last}")
+        lines = output.decode("utf-8", "replace").strip().splitlines()
+        raise FFmpegFailed(f"ffmpeg could not {task}: " + "\n".join(lines[-SHOWN_LINES:]))

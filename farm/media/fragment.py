@@ -1,4 +1,7 @@
-"""A chunk as a player takes it while the video grows: fragmented MP4 (ISO 14496-12) on the whole video's clock."""
+"""A chunk as a player loads it while the video grows.
+
+It is fragmented MP4 (ISO 14496-12) on the whole video's clock.
+"""
 
 from __future__ import annotations
 
@@ -20,86 +23,125 @@ from farm.media.aac import PACKET, RATE, first_packet
 from farm.media.container import audio_stream, open_media, video_stream
 from farm.plan import FPS
 
-# With the index delayed until there are packets, an edit list in it tells players to skip the sound's priming.
+# With the index delayed until there are packets, its edit list makes players skip the priming.
 MOVFLAGS = "delay_moov+frag_custom+default_base_moof+skip_trailer"
 
 PARENTS = (b"moov", b"trak", b"mdia", b"moof", b"traf")
+"""Boxes that contain the boxes we change."""
+
+BOX_HEADER = 8
+"""Bytes of a box's size and kind."""
+
+FULL_BOX_HEADER = 4
+"""Bytes of version and flags, before the content of mfhd, tfdt and mdhd (ISO 14496-12)."""
+
+TIMESCALE_OFFSET = 12
+"""Bytes of version, flags and two 32 bit dates before the ticks per second in mdhd."""
+
+BITRATES_OFFSET = 4 + 22
+"""Bytes from the name of the esds box to its two bit rates (ISO 14496-1, 7.2.6.5 and 7.2.6.6)."""
 
 
-def fragment(pictures: Path, sound: Sequence[bytes], *, index: int, first: int) -> tuple[bytes, bytes]:
-    """What a player reads once, and the segment: the pictures of a video file, copied, with packets of AAC in ADTS.
+def fragment(video: Path, audio: Sequence[bytes], *, index: int, first: int) -> tuple[bytes, bytes]:
+    """The initialisation segment and the media segment of a chunk.
 
-    `index` counts the chunks, `first` is the frame of the whole video with which this one begins; its times go on from
-    there. `sound` begins with the packet `first_packet(first)`. Raises FFmpegFailed.
+    The frames of a video file are copied, with AAC packets in ADTS that begin with packet
+    `first_packet(first)`. `index` counts the chunks; `first` is the frame of the whole video at
+    which this one begins, and where its timestamps start. Raises FFmpegFailed.
     """
     try:
-        made = _muxed(pictures, b"".join(sound))
+        content = _mux(video, b"".join(audio))
     except (av.FFmpegError, ValueError) as error:
-        raise FFmpegFailed(f"{pictures.name}: it could not become a segment ({error})") from error
-    _forget_bitrate(made)
-    _set_clock(made, index=index, first=first)
-    begin = next(start for kind, start in _boxes(made) if kind == b"moof") - 8
-    return bytes(made[:begin]), bytes(made[begin:])
+        raise FFmpegFailed(f"{video.name}: it could not become a segment ({error})") from error
+    _clear_bitrates(content)
+    _set_clock(content, index=index, first=first)
+    starts = (start for kind, start in _boxes(content) if kind == b"moof")
+    begin = next(starts) - BOX_HEADER
+    return bytes(content[:begin]), bytes(content[begin:])
 
 
-def _muxed(pictures: Path, sound: bytes) -> bytearray:
-    """Both as one fragment whose pictures begin at time zero, and whose sound one packet earlier.
+def _mux(video: Path, audio: bytes) -> bytearray:
+    """Both as one fragment, with video from time zero and audio one packet earlier.
 
-    So every chunk's index is the same, whatever its place in the video.
+    Every chunk then has the same index, wherever it is in the video.
     """
     out = BytesIO()
     options = {"movflags": MOVFLAGS, "write_btrt": "0", "fflags": "+bitexact"}
-    with open_media(pictures) as shown, av.open(BytesIO(sound), "r", format="aac") as spoken:
-        picture, voice = video_stream(shown), audio_stream(spoken)
-        if picture is None or voice is None:
-            raise ValueError("pictures or sound are missing")
-        bare = BitStreamFilterContext("aac_adtstoasc", voice)
+    with open_media(video) as source, av.open(BytesIO(audio), "r", format="aac") as track:
+        frames = video_stream(source)
+        voice = audio_stream(track)
+        if frames is None or voice is None:
+            raise ValueError("video or audio is missing")
+        without_adts = BitStreamFilterContext("aac_adtstoasc", voice)
         with av.open(out, "w", format="mp4", options=options) as file:
-            streams = file.add_stream_from_template(picture), file.add_stream_from_template(voice)
-            _copy(_filled(shown.demux(picture)), file, streams[0], tick=Fraction(1, FPS), start=0)
-            stripped = (each for packet in _filled(spoken.demux(voice)) for each in bare.filter(packet))
-            _copy(stripped, file, streams[1], tick=Fraction(PACKET, RATE), start=-1)
+            video_out = file.add_stream_from_template(frames)
+            audio_out = file.add_stream_from_template(voice)
+            video_packets = _not_empty(source.demux(frames))
+            _copy(video_packets, file, video_out, tick=Fraction(1, FPS), start=0)
+            audio_packets = (
+                each
+                for packet in _not_empty(track.demux(voice))
+                for each in without_adts.filter(packet)
+            )
+            _copy(audio_packets, file, audio_out, tick=Fraction(PACKET, RATE), start=-1)
     return bytearray(out.getvalue())
 
 
-def _filled(packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
-    """Without the empty one that ends a stream."""
+def _not_empty(packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
+    """The packets without the empty one that ends a stream."""
     return (packet for packet in packets if packet.size)
 
 
-def _copy(packets: Iterable[Packet[Any]], file: OutputContainer, stream: Stream, *, tick: Fraction, start: int) -> None:
-    """Packets, each `tick` seconds long, one behind the other from tick number `start` on."""
+def _copy(
+    packets: Iterable[Packet[Any]],
+    file: OutputContainer,
+    stream: Stream,
+    *,
+    tick: Fraction,
+    start: int,
+) -> None:
+    """Copies packets that last `tick` seconds each, the first at tick number `start`."""
     for number, packet in enumerate(packets, start=start):
-        packet.time_base, packet.pts, packet.dts, packet.duration = tick, number, number, 1
+        packet.time_base = tick
+        packet.pts = number
+        packet.dts = number
+        packet.duration = 1
         packet.stream = stream
         file.mux(packet)
 
 
-def _forget_bitrate(made: bytearray) -> None:
-    """Zero, which is unknown, for the chunk's own bit rates: a player reads them once, for all chunks."""
-    # 22 bytes into the box, by ISO 14496-1, 7.2.6.5 and 7.2.6.6: the largest one and the average.
-    struct.pack_into(">II", made, made.index(b"esds") + 4 + 22, 0, 0)
+def _clear_bitrates(content: bytearray) -> None:
+    """Sets the chunk's maximum and average bit rate to 0, unknown.
+
+    A player reads them once, for all chunks.
+    """
+    struct.pack_into(">II", content, content.index(b"esds") + BITRATES_OFFSET, 0, 0)
 
 
-def _set_clock(made: bytearray, *, index: int, first: int) -> None:
-    """Puts the fragment at its place in the whole video: its number and its tracks' times."""
-    boxes = list(_boxes(made))
-    # Behind version, flags and two dates of 32 bits there are the ticks of a second.
-    scales = [struct.unpack_from(">I", made, start + 12)[0] for kind, start in boxes if kind == b"mdhd"]
-    clocks = [start + 4 for kind, start in boxes if kind == b"tfdt"]
-    begins = (Fraction(first, FPS), Fraction(first_packet(first) * PACKET, RATE))
-    for clock, scale, begin in zip(clocks, scales, begins, strict=True):
-        struct.pack_into(">Q", made, clock, int(begin * scale))
-    (number,) = (start + 4 for kind, start in boxes if kind == b"mfhd")
-    struct.pack_into(">I", made, number, index + 1)
+def _set_clock(content: bytearray, *, index: int, first: int) -> None:
+    """Sets the fragment's number and its tracks' times to its position in the whole video."""
+    boxes = list(_boxes(content))
+    timescales = [start + TIMESCALE_OFFSET for kind, start in boxes if kind == b"mdhd"]
+    clocks = [start + FULL_BOX_HEADER for kind, start in boxes if kind == b"tfdt"]
+    video_start = Fraction(first, FPS)
+    audio_start = Fraction(first_packet(first) * PACKET, RATE)
+    starts = (video_start, audio_start)
+    for timescale, clock, start_s in zip(timescales, clocks, starts, strict=True):
+        (ticks_per_second,) = struct.unpack_from(">I", content, timescale)
+        struct.pack_into(">Q", content, clock, int(start_s * ticks_per_second))
+    (number,) = (start + FULL_BOX_HEADER for kind, start in boxes if kind == b"mfhd")
+    struct.pack_into(">I", content, number, index + 1)
 
 
-def _boxes(content: bytearray, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int]]:
-    """Every box's kind and where its content starts, parents before their children."""
-    end = len(content) if end is None else end
+def _boxes(
+    content: bytearray, start: int = 0, end: int | None = None
+) -> Iterator[tuple[bytes, int]]:
+    """The kind of every box and the start of its content, parents before their children."""
+    if end is None:
+        end = len(content)
     while start < end:
         size, kind = struct.unpack_from(">I4s", content, start)
-        yield kind, start + 8
+        yield kind, start + BOX_HEADER
         if kind in PARENTS:
-            yield from _boxes(content, start + 8, start + size)
+            yield from _boxes(content, start + BOX_HEADER, start + size)
         start += size

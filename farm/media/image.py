@@ -1,4 +1,4 @@
-"""Pictures: eight bits of red, green and blue, upright, whatever the file holds."""
+"""Still images as upright 8 bit RGB, whatever their file holds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from farm.errors import InvalidInput
 
-BACKDROP = (255, 255, 255)
-"""What shows through where a picture is transparent: white paper."""
+BACKGROUND = (255, 255, 255)
+"""White, behind transparent pixels."""
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
-"""What Pillow raises for a picture that it cannot read, by the way in which it is broken."""
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""Exceptions that Pillow raises for an image that it cannot decode, depending on the damage."""
 
 _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -29,50 +37,65 @@ _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
     "GIF": GifImageFile,
 }
 
+_MAGIC_BYTES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+}
+
 _ORIENTATION = 0x0112
-"""The EXIF tag that says which side of a photograph is up."""
+"""The EXIF tag of a photograph's orientation."""
+
+_QUARTER_TURNED = (5, 6, 7, 8)
+"""EXIF orientations whose width and height are swapped."""
+
+_GREY_16_TO_8 = 65_535 / 255
 
 
 def image_format(head: bytes) -> str | None:
     """JPEG, PNG, WEBP or GIF by the first 12 bytes of a file; None for anything else."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    signs = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF"}
-    return next((name for sign, name in signs.items() if head.startswith(sign)), None)
+    formats = (name for magic, name in _MAGIC_BYTES.items() if head.startswith(magic))
+    return next(formats, None)
 
 
 def open_image(path: Path) -> ImageFile.ImageFile:
-    """The picture's header; its pixels are decoded when first asked for. Raises one of BROKEN."""
-    # Image.open would warn or refuse by Pillow's own pixel limit, which belongs to the whole process; ours is in probe.
+    """The image's header; pixels are decoded on first use. Raises one of DECODE_ERRORS."""
+    # Image.open would warn or refuse by Pillow's process-wide pixel limit; ours is in probe.
     with path.open("rb") as file:
         kind = image_format(file.read(12))
     if kind is None:
-        raise ValueError(f"{path.name} is no picture; wanted one of {', '.join(_READERS)}")
+        raise ValueError(f"{path.name} is not an image; allowed: {', '.join(_READERS)}")
     return _READERS[kind](path)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height as shown, after the camera's note on which side is up (EXIF orientation)."""
+    """Width and height as shown, by the EXIF orientation."""
     width, height = image.size
-    return (height, width) if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8) else (width, height)
+    if image.getexif().get(_ORIENTATION) in _QUARTER_TURNED:
+        return height, width
+    return width, height
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """The picture as uint8 [H, W, 3], upright, transparent parts over BACKDROP, the first frame of an animation.
+    """The image as uint8 [H, W, 3], upright, on a white background; an animation's first frame.
 
     Raises InvalidInput if it cannot be decoded.
     """
     try:
         with open_image(path) as image:
             return np.array(_rgb(ImageOps.exif_transpose(image)))
-    except BROKEN as error:
-        raise InvalidInput(f"{path.name}: this picture cannot be read ({error})") from error
+    except DECODE_ERRORS as error:
+        raise InvalidInput(f"{path.name}: the image cannot be decoded ({error})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits of grey; Pillow's own conversion clips at 255 instead of scaling
-        image = Image.fromarray((np.asarray(image, np.float32) / 257).round().astype(np.uint8))
+    if image.mode.startswith("I"):  # 16 bit grey; Pillow's conversion clips instead of scaling
+        grey = np.asarray(image, np.float32) / _GREY_16_TO_8
+        image = Image.fromarray(grey.round().astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
-    paper = Image.new("RGBA", image.size, (*BACKDROP, 255))
-    return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
+    background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+    return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")

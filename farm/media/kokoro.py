@@ -1,7 +1,8 @@
-"""Speech from text by Kokoro, a voice model of 82 million parameters that the operator may put beside the others.
+"""Text to speech with Kokoro, a model of 82 million parameters that the operator may install.
 
-Its folder holds `config.json`, `kokoro-v1_0.pth` and `voices/NAME.pt`, as they are published; its code is the extra
-`kokoro`. espeak-ng turns the words into sounds, because Kokoro's own way needs a language model fetched on first use.
+Its folder holds `config.json`, `kokoro-v1_0.pth` and `voices/NAME.pt`, as published; its code is
+the extra `kokoro`. espeak-ng converts text to phonemes, because Kokoro's own way needs a language
+model that it downloads on first use.
 """
 
 from __future__ import annotations
@@ -22,85 +23,115 @@ from farm.errors import PipelineLoadFailed
 from farm.media.audio import Samples
 
 RATE = 24_000
-REPOSITORY, WEIGHTS = "hexgrad/Kokoro-82M", "kokoro-v1_0.pth"
-"""Where the weights are published, and the name of their file there."""
+REPOSITORY = "hexgrad/Kokoro-82M"
+WEIGHTS = "kokoro-v1_0.pth"
+"""Where the weights are published, and their file name there."""
 
-LANGUAGES = {"a": "en-us", "b": "en-gb", "e": "es", "f": "fr-fr", "h": "hi", "i": "it", "p": "pt-br"}
-"""What a voice's first letter says it speaks. Japanese and Chinese voices need more than espeak-ng knows."""
+LANGUAGES = {
+    "a": "en-us",
+    "b": "en-gb",
+    "e": "es",
+    "f": "fr-fr",
+    "h": "hi",
+    "i": "it",
+    "p": "pt-br",
+}
+"""Languages by a voice's first letter. Japanese and Chinese need more than espeak-ng has."""
 
-LONGEST_PHRASE = 510
-"""Sounds that the model takes at once: its positions less the two that mark beginning and end."""
+MAX_PHONEMES = 510
+"""Phonemes that the model takes at once: its positions, less one each for beginning and end."""
 
 
 def voices(folder: Path) -> list[str]:
-    """The voices that can speak here, such as `af_heart`, sorted; none without the weights or the extra."""
+    """The available voices, such as `af_heart`, sorted; none without the weights or the extra."""
     if find_spec("kokoro") is None or not (folder / "config.json").is_file():
         return []
-    return sorted(file.stem for file in (folder / "voices").glob("*.pt") if file.stem[0] in LANGUAGES)
+    files = (folder / "voices").glob("*.pt")
+    return sorted(file.stem for file in files if file.stem[0] in LANGUAGES)
 
 
 def synthesise(text: str, voice: str, folder: Path) -> Samples:
-    """What one of the `voices` says, float32 [n] in [-1, 1] at RATE; the same words make the same samples.
+    """`text` spoken by one of the `voices`, float32 [n] in [-1, 1] at RATE; deterministic.
 
-    Raises PipelineLoadFailed if a file of the folder is missing or broken, with its name.
+    Raises PipelineLoadFailed with the file's name if a file of the folder is missing or broken.
     """
     import torch
 
-    model, style = _model(folder), _tensors(folder / "voices" / f"{voice}.pt")
+    model = _model(folder)
+    style = _tensors(folder / "voices" / f"{voice}.pt")
     spoken = [np.zeros(0, np.float32)]
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # its oscillators start at random phases
         for phrase in phrases(text, LANGUAGES[voice[0]]):
-            # A voice has a style for each length of a phrase.
+            # A voice has a style vector for each number of phonemes.
             spoken.append(model(phrase, style[len(phrase) - 1]).numpy())
     return np.clip(np.concatenate(spoken), -1, 1)
 
 
 def phrases(text: str, language: str) -> list[str]:
-    """The sounds of a text in Kokoro's letters, as few pieces as fit into the model, cut where sentences end."""
-    speak = _phonemiser(language)
+    """A text's phonemes in Kokoro's alphabet, in as few phrases as fit into the model.
+
+    Phrases are cut where sentences end.
+    """
+    phonemise = _phonemiser(language)
     found = [""]
     for sentence in re.split(r"(?<=[.!?…。])\s+|\n+", text):
-        for piece in wrap(speak(sentence), LONGEST_PHRASE):
-            together = f"{found[-1]} {piece}".strip()
-            found[-1:] = [together] if len(together) <= LONGEST_PHRASE else [found[-1], piece]
+        for piece in wrap(phonemise(sentence), MAX_PHONEMES):
+            joined = f"{found[-1]} {piece}".strip()
+            if len(joined) <= MAX_PHONEMES:
+                found[-1] = joined
+            else:
+                found.append(piece)
     return [phrase for phrase in found if re.search(r"\w", phrase)]
 
 
 @cache
 def _phonemiser(language: str) -> Any:
+    """A function from text to phonemes."""
     from misaki.espeak import EspeakFallback, EspeakG2P
 
     if language not in ("en-us", "en-gb"):
-        foreign = EspeakG2P(language)
-        return lambda text: foreign(text)[0]
+        other = EspeakG2P(language)
+        return lambda text: other(text)[0]
     english = EspeakFallback(british=language == "en-gb")
     return lambda text: english(SimpleNamespace(text=text))[0] or ""
 
 
 @lru_cache(maxsize=1)
 def _model(folder: Path) -> Any:
-    """The model with every weight from its file; its own loader would pass over those that do not fit."""
+    """The model with every weight loaded; its own loader ignores those that do not fit."""
     from kokoro.model import KModel
 
+    config = folder / "config.json"
     weights = folder / WEIGHTS
     stored = _tensors(weights)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.nn.utils.weight_norm` is deprecated", FutureWarning)
+        warnings.filterwarnings(
+            "ignore", "`torch.nn.utils.weight_norm` is deprecated", FutureWarning
+        )
         warnings.filterwarnings("ignore", "dropout option adds dropout", UserWarning)
         try:
-            model = KModel(REPOSITORY, config=str(folder / "config.json"), model=str(weights)).eval()
+            model = KModel(REPOSITORY, config=str(config), model=str(weights)).eval()
         except (OSError, KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise PipelineLoadFailed(f"{folder}: Kokoro cannot be loaded ({error})") from error
-    for part, module in model.named_children():
-        names = {name.removeprefix("module.") for name in stored.get(part, {})}
-        if missing := sorted(dict(module.named_parameters()).keys() - names):
-            raise PipelineLoadFailed(f"{weights}: {part}.{missing[0]} and {len(missing) - 1} more tensors are missing")
+    _check_complete(model, stored, weights)
     return model
 
 
+def _check_complete(model: Any, stored: Any, weights: Path) -> None:
+    """Raises PipelineLoadFailed if a parameter of the model is not in the file."""
+    for part, module in model.named_children():
+        names = {name.removeprefix("module.") for name in stored.get(part, {})}
+        missing = sorted(dict(module.named_parameters()).keys() - names)
+        if missing:
+            others = len(missing) - 1
+            raise PipelineLoadFailed(
+                f"{weights}: {part}.{missing[0]} and {others} more tensors are missing"
+            )
+
+
 def _tensors(path: Path) -> Any:
-    """What a published `.pth` or `.pt` file holds: tensors by their names, or one tensor; no code is run."""
+    """The content of a published `.pth` or `.pt` file, tensors by name or one; runs no code."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""The finished video: the segments joined as they are, with one unbroken track of the original sound."""
+"""The finished video: segments joined without re-encoding, with one track of the original audio."""
 
 from __future__ import annotations
 
@@ -11,61 +11,95 @@ from typing import Any
 import av
 import ffmpeg
 from av import AudioStream, VideoStream
+from av.container import InputContainer
 
 from farm.errors import FFmpegFailed
 from farm.media.container import audio_stream, open_media, video_stream
-from farm.media.ffmpeg import AAC_KBPS_PER_CHANNEL, REPRODUCIBLE, audio_input, open_audio, run_ffmpeg
+from farm.media.ffmpeg import (
+    AAC_KBPS_PER_CHANNEL,
+    REPRODUCIBLE,
+    audio_input,
+    open_audio,
+    run_ffmpeg,
+)
 from farm.plan import FPS
 
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AAC_RATES = (
+    8000,
+    11025,
+    12000,
+    16000,
+    22050,
+    24000,
+    32000,
+    44100,
+    48000,
+    64000,
+    88200,
+    96000,
+)
 AAC_CHANNELS = (1, 2, 3, 4, 5, 6, 8)
-"""How many channels AAC has a standard arrangement for; any other number becomes stereo."""
+"""Numbers of channels with a standard AAC layout; any other becomes stereo."""
 
 
-def mux(segments: Sequence[Path], sound: Path, out: Path, *, frames: int) -> None:
-    """The MP4 at `out`: H.264 pictures copied packet by packet, AAC of the original sound, `frames` / 25 s long.
+def mux(segments: Sequence[Path], audio: Path, out: Path, *, frames: int) -> None:
+    """Writes an MP4 of `frames` / 25 s: H.264 copied packet by packet, the original audio as AAC.
 
-    The sound keeps its rate and channels as far as AAC has them; silence fills what it lacks at the end. Raises
-    FFmpegFailed with ffmpeg's last lines, or if the result is not what `check` wants; InvalidInput without any sound.
+    Audio keeps its rate and channels as far as AAC supports them, and is padded with silence.
+    Raises FFmpegFailed with ffmpeg's last lines, or if `verify_video` fails; InvalidInput without
+    any audio.
     """
-    channels, rate, track = open_audio(sound)
+    channels, rate, blocks = open_audio(audio)
     listing = out.with_suffix(".segments")
-    listing.write_text("".join(f"file '{_quoted(segment)}'\n" for segment in segments), "utf-8")
+    lines = [f"file '{_quoted(segment)}'\n" for segment in segments]
+    listing.write_text("".join(lines), "utf-8")
     try:
-        run_ffmpeg(_command(listing, channels, rate, out, frames / FPS), track, task="join the video")
+        command = _command(listing, channels, rate, out, frames / FPS)
+        run_ffmpeg(command, blocks, task="join the video")
     finally:
         listing.unlink()
     verify_video(out, frames=frames)
 
 
 def verify_video(out: Path, *, frames: int) -> None:
-    """Nothing, if the MP4 is what was promised; otherwise FFmpegFailed, which says what differs.
+    """Raises FFmpegFailed, naming each difference, unless the MP4 is as promised.
 
-    Promised are H.264 at 25 fps with exactly `frames` frames, AAC, both `frames` / 25 s long give or take a frame, and
-    the index before the data, so that playing starts before the download ends.
+    Promised are H.264 at 25 fps with exactly `frames` frames, AAC, both `frames` / 25 s long within
+    a frame, and the index before the data, so that playback starts before the download ends.
     """
-    wanted = {"pictures": "h264", "sound": "aac", "fps": FPS, "frames": frames, "index before data": True}
+    wanted = {
+        "video": "h264",
+        "audio": "aac",
+        "fps": FPS,
+        "frames": frames,
+        "index before data": True,
+    }
     found = _facts(out)
-    faults = [f"{name}: {found[name]}, wanted {value}" for name, value in wanted.items() if found[name] != value]
-    for name in ("picture seconds", "sound seconds"):
+    faults = []
+    for name, value in wanted.items():
+        if found[name] != value:
+            faults.append(f"{name}: {found[name]}, wanted {value}")
+    for name in ("video seconds", "audio seconds"):
         if abs(found[name] - frames / FPS) > 1 / FPS:
             faults.append(f"{name}: {found[name]:.3f}, wanted {frames / FPS:.3f}")
     if faults:
-        raise FFmpegFailed(f"{out.name} is not what was asked for: {'; '.join(faults)}")
+        raise FFmpegFailed(f"{out.name} is not as requested: {'; '.join(faults)}")
 
 
 def _quoted(segment: Path) -> str:
-    # The concat demuxer reads its list as a shell would.
+    # The concat demuxer parses its list like a shell.
     return str(segment.resolve()).replace("'", "'\\''")
 
 
 def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float) -> Any:
-    pictures = ffmpeg.input(str(listing.resolve()), format="concat", safe=0, protocol_whitelist="file")
+    segments = ffmpeg.input(
+        str(listing.resolve()), format="concat", safe=0, protocol_whitelist="file"
+    )
     kept = channels if channels in AAC_CHANNELS else 2
     options = {
         "c:v": "copy",
-        # Segments have no frames out of order, so a frame's number is its time, whatever their own clocks say: those
-        # with a sound of their own are a little longer than their pictures.
+        # Segments have no reordered frames, so a frame's number is its time, whatever the segments'
+        # own clocks say: those that carry audio are slightly longer than their frames.
         "bsf:v": f"setts=ts=N/({FPS}*TB):duration=1/({FPS}*TB)",
         "c:a": "aac",
         "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k",
@@ -74,24 +108,32 @@ def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float)
         "movflags": "+faststart",
         **REPRODUCIBLE,
     }
-    return ffmpeg.output(pictures["v:0"], audio_input(channels, rate, seconds), str(out.resolve()), **options)
+    audio = audio_input(channels, rate, seconds)
+    return ffmpeg.output(segments["v:0"], audio, str(out.resolve()), **options)
 
 
 def _facts(out: Path) -> dict[str, Any]:
     try:
         with open_media(out) as container:
-            pictures, sound = video_stream(container), audio_stream(container)
+            video = video_stream(container)
+            audio = audio_stream(container)
             return {
-                "pictures": pictures and pictures.codec_context.name,
-                "sound": sound and sound.codec_context.name,
-                "fps": pictures and pictures.average_rate,
-                "picture seconds": _seconds(pictures),
-                "sound seconds": _seconds(sound),
-                "frames": sum(packet.size > 0 for packet in container.demux(pictures)) if pictures else 0,
+                "video": video and video.codec_context.name,
+                "audio": audio and audio.codec_context.name,
+                "fps": video and video.average_rate,
+                "video seconds": _seconds(video),
+                "audio seconds": _seconds(audio),
+                "frames": _count_frames(container, video),
                 "index before data": _index_first(out),
             }
     except av.FFmpegError as error:
         raise FFmpegFailed(f"{out.name} cannot be read back ({error})") from error
+
+
+def _count_frames(container: InputContainer, video: VideoStream | None) -> int:
+    if video is None:
+        return 0
+    return sum(packet.size > 0 for packet in container.demux(video))
 
 
 def _seconds(stream: VideoStream | AudioStream | None) -> float:
@@ -101,12 +143,16 @@ def _seconds(stream: VideoStream | AudioStream | None) -> float:
 
 
 def _index_first(out: Path) -> bool:
-    """Whether the box with the index (moov) comes before the one with the data (mdat); ISO 14496-12, 4.2."""
+    """Whether the index (moov) comes before the data (mdat); ISO 14496-12, 4.2."""
     with out.open("rb") as file:
-        while len(header := file.read(8)) == 8:
+        while True:
+            header = file.read(8)
+            if len(header) < 8:
+                return False
             size, kind = struct.unpack(">I4s", header)
             if kind in (b"moov", b"mdat"):
                 return bool(kind == b"moov")
-            # Size 1 announces a 64 bit size, behind the kind.
-            file.seek(struct.unpack(">Q", file.read(8))[0] - 16 if size == 1 else size - 8, SEEK_CUR)
-    return False
+            remaining = size - 8
+            if size == 1:  # a 64 bit size follows the kind
+                remaining = struct.unpack(">Q", file.read(8))[0] - 16
+            file.seek(remaining, SEEK_CUR)

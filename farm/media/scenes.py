@@ -1,4 +1,4 @@
-"""Where a video goes from one scene to the next."""
+"""Scene cuts of a video."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from farm.media.container import decode_frames, open_media, video_stream
 from farm.plan import FPS
 
 _WIDTH = 256
-"""Pixels across that are enough to see a cut, as in PySceneDetect's own downscaling."""
+"""Width in pixels at which cuts are detected, as in PySceneDetect's own downscaling."""
 
 
 def cuts(path: Path, *, frames: int) -> list[int]:
-    """Which of a video's first `frames` frames, at 25 a second, is the first of a new scene; rising, without 0.
+    """First frames of new scenes among a video's first `frames` at 25 fps; ascending, without 0.
 
-    A scene changes where a picture differs from the one before it far more than its neighbours do; fades and camera
-    movements are no changes. Raises InvalidInput if the video cannot be read.
+    A scene changes where a frame differs from the one before it much more than its neighbours do;
+    fades and camera movements are not cuts. Raises InvalidInput if the video cannot be decoded.
     """
     from scenedetect.common import FrameTimecode
     from scenedetect.detectors import AdaptiveDetector
@@ -30,31 +30,38 @@ def cuts(path: Path, *, frames: int) -> list[int]:
     detector = AdaptiveDetector(min_scene_len=0)
     found: list[int] = []
     try:
-        for index, frame in _shown(path):
+        for index, frame in _frames_at_25_fps(path):
             if index >= frames:
                 break
-            pixels = frame.reformat(_WIDTH, round(_WIDTH * frame.height / frame.width) or 1, "bgr24").to_ndarray()
-            found += [cut.frame_num for cut in detector.process_frame(FrameTimecode(index, float(FPS)), pixels)]
+            height = round(_WIDTH * frame.height / frame.width) or 1
+            pixels = frame.reformat(_WIDTH, height, "bgr24").to_ndarray()
+            timecode = FrameTimecode(index, float(FPS))
+            found += [cut.frame_num for cut in detector.process_frame(timecode, pixels)]
     except av.FFmpegError as error:
-        raise InvalidInput(f"{path.name}: this video cannot be read ({error})") from error
+        raise InvalidInput(f"{path.name}: the video cannot be decoded ({error})") from error
     return found
 
 
-def _shown(path: Path) -> Iterator[tuple[int, VideoFrame]]:
-    """Every frame that a video at 25 fps has time to show (as `read_frame` finds them), with where it shows first."""
+def _frames_at_25_fps(path: Path) -> Iterator[tuple[int, VideoFrame]]:
+    """The frames of a video that are visible at 25 fps, each with the first index that shows it.
+
+    They are the frames that `read_frame` returns.
+    """
     with open_media(path) as container:
         stream = video_stream(container)
         if stream is None or stream.time_base is None:
             return
         stream.thread_type = "AUTO"
-        start, tick = stream.start_time or 0, Fraction(stream.time_base) * FPS
-        waiting: tuple[int, VideoFrame] | None = None
+        start = stream.start_time or 0
+        frames_per_tick = Fraction(stream.time_base) * FPS
+        pending: tuple[int, VideoFrame] | None = None
         for frame in decode_frames(container, stream):
             if frame.pts is None:
                 continue
-            index = max(0, ceil((frame.pts - start - Fraction(1, 2)) * tick))
-            if waiting and index > waiting[0]:
-                yield waiting
-            waiting = index, frame
-        if waiting:
-            yield waiting
+            index = max(0, ceil((frame.pts - start - Fraction(1, 2)) * frames_per_tick))
+            # A frame is visible unless a later one has the same index.
+            if pending and index > pending[0]:
+                yield pending
+            pending = (index, frame)
+        if pending:
+            yield pending

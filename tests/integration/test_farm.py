@@ -126,12 +126,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("field", "source", "code", "says"),
     [
-        ("cond_video", "corrupt", "E_INPUT_VALIDATION", "cond_video: the picture is broken"),
+        ("cond_video", "corrupt", "E_INPUT_VALIDATION", "cond_video: the image is broken"),
         ("cond_video", "huge", "E_INPUT_VALIDATION", "40000 x 40000"),
         ("cond_video", "empty", "E_INPUT_VALIDATION", "cond_video: the file is empty (0 bytes)"),
         ("cond_video", "text", "E_DOWNLOAD_FAILED", "cond_video: the file holds text"),
         ("cond_audio", "text", "E_DOWNLOAD_FAILED", "cond_audio.person1: the file holds text, not sound"),
-        ("cond_audio", "header", "E_INPUT_VALIDATION", "cond_audio.person1: the file holds no sound"),
+        ("cond_audio", "header", "E_INPUT_VALIDATION", "cond_audio.person1: the file has no audio"),
         ("cond_audio", "empty", "E_INPUT_VALIDATION", "cond_audio.person1: the file is empty"),
         ("cond_video", "http://127.0.0.1:1/a.png", "E_DOWNLOAD_FAILED", "cond_video"),
         ("cond_video", "http://169.254.169.254/latest", "E_DOWNLOAD_FAILED", "169.254.169.254"),

@@ -134,7 +134,7 @@ def test_a_text_file_named_png_is_refused_with_the_reason(page: Page, voice: Pat
 
     page.click("#submit")
 
-    why = "cond_video: the file holds text, not a picture or a video"
+    why = "cond_video: the file holds text, not an image or a video"
     expect(page.locator("#bar [role=alert]")).to_contain_text(why, timeout=JOB_MS)
 
 

@@ -20,7 +20,9 @@ def tone(seconds: float, rate: int, channels: int = 1, level: float = 0.3) -> ND
 
 @pytest.fixture
 def make_wav(tmp_path: Path) -> Callable[..., Path]:
-    def make(seconds: float = 1.0, rate: int = 44_100, channels: int = 1, level: float = 0.3) -> Path:
+    def make(
+        seconds: float = 1.0, rate: int = 44_100, channels: int = 1, level: float = 0.3
+    ) -> Path:
         path = tmp_path / f"tone-{seconds}-{rate}-{channels}-{level}.wav"
         write_wav(path, tone(seconds, rate, channels, level), rate)
         return path
@@ -30,7 +32,7 @@ def make_wav(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def counting() -> Callable[..., list[NDArray[np.uint8]]]:
-    """Up to 256 frames of 64 x 48 that carry their number: eight stripes, white for a one and black for a zero."""
+    """Up to 256 frames of 64 x 48, each showing its number in binary: white stripes are ones."""
 
     def make(count: int) -> list[NDArray[np.uint8]]:
         bits = np.unpackbits(np.arange(count, dtype=np.uint8)[:, None], axis=1) * 255

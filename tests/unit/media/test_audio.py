@@ -1,4 +1,4 @@
-"""Any sound becomes what the model hears: mono, 16 kHz, one loudness."""
+"""Any audio becomes the model's input: mono, 16 kHz, one loudness."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import soundfile
 import soxr
 
 from farm.errors import InvalidInput
-from farm.media.audio import FILTERED, decode, normalise_loudness, resample, speech, write_wav
+from farm.media.audio import FILTER_BLOCK, decode, normalise_loudness, resample, speech, write_wav
 
 
 def loudness(samples):
@@ -39,7 +39,9 @@ def test_what_is_too_loud_for_a_wav_is_clipped_not_wrapped_around(tmp_path):
     assert decode(tmp_path / "x.wav")[0].tolist() == [[32767 / 32768, -1.0]]
 
 
-@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+@pytest.mark.parametrize(
+    "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"]
+)
 def test_every_way_to_write_a_sample_decodes_to_the_same_number(tmp_path, subtype):
     soundfile.write(tmp_path / "x.wav", np.full((100, 2), (0.5, -0.25)), 22_050, subtype=subtype)
     samples, rate = decode(tmp_path / "x.wav")
@@ -55,13 +57,13 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(make_wav):
 
 
 def test_mp3s_glued_together_are_one_sound_at_one_rate(tmp_path):
-    # Given a stereo song at 44.1 kHz and a mono one at 22.05 kHz in one file, each a second of 440 Hz
+    # Given a stereo MP3 at 44.1 kHz and a mono one at 22.05 kHz, each a second of 440 Hz, joined
     beat = 2 * np.pi * 440 * np.arange(44_100) / 44_100
     soundfile.write(tmp_path / "first.mp3", np.stack([np.sin(beat)] * 2, axis=1) / 2, 44_100)
     soundfile.write(tmp_path / "second.mp3", np.sin(2 * beat[:22_050]) / 2, 22_050)
     both = (tmp_path / "first.mp3").read_bytes() + (tmp_path / "second.mp3").read_bytes()
     (tmp_path / "both.mp3").write_bytes(both)
-    # When it is decoded, then both seconds have their pitch
+    # When the file is decoded, then both seconds have their pitch
     samples, rate = decode(tmp_path / "both.mp3")
     assert samples.shape[1] / rate == pytest.approx(2, abs=0.15)
     for second in np.split(samples[0, : 2 * rate], 2):
@@ -89,7 +91,10 @@ def test_speech_that_is_taken_bit_by_bit_has_the_numbers_of_the_whole(tmp_path, 
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3 * rate + 77)).astype(np.float32)
     write_wav(tmp_path / "x.wav", noise, rate)
     whole = soxr.resample(decode(tmp_path / "x.wav")[0].mean(axis=0), rate, 16_000, quality="HQ")
-    np.testing.assert_array_equal(speech(tmp_path / "x.wav"), normalise_loudness(whole[: ceil((3 * rate + 77) * 16_000 / rate)]))
+    np.testing.assert_array_equal(
+        speech(tmp_path / "x.wav"),
+        normalise_loudness(whole[: ceil((3 * rate + 77) * 16_000 / rate)]),
+    )
 
 
 @pytest.mark.parametrize("level", [0.9, 0.05, 0.001])
@@ -115,13 +120,19 @@ def test_what_is_too_short_to_have_a_loudness_stays_as_it_is(count):
 
 def test_a_long_recording_is_as_loud_as_pyloudnorm_says(tmp_path):
     # Given more than is weighted at a time, the last part of it louder
-    samples = np.random.default_rng(0).uniform(-0.1, 0.1, FILTERED + 16_000 * 5).astype(np.float32)
-    samples[FILTERED - 8_000 :] *= 4
-    meant = 10 ** ((-23 - pyloudnorm.Meter(16_000, block_size=0.4).integrated_loudness(samples)) / 20)
+    samples = (
+        np.random.default_rng(0).uniform(-0.1, 0.1, FILTER_BLOCK + 16_000 * 5).astype(np.float32)
+    )
+    samples[FILTER_BLOCK - 8_000 :] *= 4
+    meant = 10 ** (
+        (-23 - pyloudnorm.Meter(16_000, block_size=0.4).integrated_loudness(samples)) / 20
+    )
     np.testing.assert_array_equal(normalise_loudness(samples), samples * np.float32(meant))
 
 
-@pytest.mark.parametrize(("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)])
+@pytest.mark.parametrize(
+    ("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)]
+)
 def test_resampling_rounds_the_length_up(count, rate, expected):
     assert resample(np.zeros(count, np.float32), rate, 16_000).shape == (expected,)
 

@@ -29,25 +29,32 @@ from farm.media.probe import StillImage, expect_audio, expect_visual
 
 
 @pytest.mark.parametrize(
-    ("name", "who", "size"), [("portrait.png", stranger(SITTER), PORTRAIT_SIZE), ("couple.png", couple(), COUPLE_SIZE)]
+    ("name", "who", "size"),
+    [("portrait.png", stranger(SITTER), PORTRAIT_SIZE), ("couple.png", couple(), COUPLE_SIZE)],
 )
-def test_a_picture_is_what_the_program_draws(name, who, size):
-    kept, drawn = (np.asarray(each, int) for each in (read_image(FOLDER / name), picture(who, size)))
+def test_an_image_is_what_the_program_draws(name, who, size):
+    kept, drawn = (
+        np.asarray(each, int) for each in (read_image(FOLDER / name), picture(who, size))
+    )
     # Processors differ in the last bit of a sine.
     assert abs(kept - drawn).max() <= 1
 
 
-def test_the_portrait_is_a_small_square_picture():
+def test_the_portrait_is_a_small_square_image():
     assert expect_visual(FOLDER / "portrait.png", field="cond_video") == StillImage(512, 512, "PNG")
     assert (FOLDER / "portrait.png").stat().st_size < 150_000
 
 
-SPOKEN = [("speech.wav", SENTENCE, None), ("question.wav", QUESTION, None), ("answer.wav", ANSWER, ANSWERS_VOICE)]
+SPOKEN = [
+    ("speech.wav", SENTENCE, None),
+    ("question.wav", QUESTION, None),
+    ("answer.wav", ANSWER, ANSWERS_VOICE),
+]
 
 
-@pytest.mark.parametrize(("name", "words", "voice"), SPOKEN)
-def test_speech_is_what_the_program_speaks(tmp_path, name, words, voice):
-    say(words, tmp_path / name, voice=voice)
+@pytest.mark.parametrize(("name", "text", "voice"), SPOKEN)
+def test_speech_is_what_the_program_synthesises(tmp_path, name, text, voice):
+    say(text, tmp_path / name, voice=voice)
     (again, rate), (kept, kept_rate) = decode(tmp_path / name), decode(FOLDER / name)
     assert rate == kept_rate
     np.testing.assert_allclose(again, kept, atol=1e-3)
@@ -59,17 +66,21 @@ def test_speech_lasts_whole_video_frames(name):
 
 
 def test_a_mouth_can_be_opened():
-    shut, wide = (np.asarray(picture(stranger(SITTER), (64, 64), openings=[opening])) for opening in (0, 1))
+    shut, wide = (
+        np.asarray(picture(stranger(SITTER), (64, 64), openings=[opening])) for opening in (0, 1)
+    )
     assert (shut != wide).any()
 
 
 def test_one_of_two_mouths_can_be_opened():
-    shut, wide = (np.asarray(picture(couple(), (64, 128), openings=openings)) for openings in ([0, 0], [0, 1]))
+    shut, wide = (
+        np.asarray(picture(couple(), (64, 128), openings=openings)) for openings in ([0, 0], [0, 1])
+    )
     assert (shut[:, :64] == wide[:, :64]).all()
     assert (shut[:, 64:] != wide[:, 64:]).any()
 
 
-def test_the_couple_is_a_small_wide_picture():
+def test_the_couple_is_a_small_wide_image():
     assert expect_visual(FOLDER / "couple.png", field="cond_video") == StillImage(640, 320, "PNG")
     assert (FOLDER / "couple.png").stat().st_size < 150_000
 
@@ -79,7 +90,7 @@ def test_the_speech_lasts_eight_to_nine_seconds():
     assert (FOLDER / "speech.wav").stat().st_size < 450_000
 
 
-def test_the_film_is_what_the_program_draws():
+def test_the_video_is_what_the_program_draws():
     with av.open(str(FOLDER / "sitter.mp4")) as container:
         kept = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
     drawn = list(film(stranger(SITTER), FILM_SIZE, FILM_FRAMES))
@@ -88,6 +99,6 @@ def test_the_film_is_what_the_program_draws():
     assert (FOLDER / "sitter.mp4").stat().st_size < 150_000
 
 
-def test_the_sitter_moves_in_the_film():
+def test_the_sitter_moves_in_the_video():
     first, *_, last = film(stranger(SITTER), FILM_SIZE, FILM_FRAMES)
     assert abs(first.astype(int) - last).mean() > 0.5

@@ -1,4 +1,4 @@
-"""Chunks that a player plays as one video, however many there are."""
+"""Fragments of chunks, which a player plays as one video."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-PLAYLIST-TYPE
 
 @pytest.fixture
 def noise(tmp_path):
-    """A voice's band of noise, in which every seam would be heard, at a rate that has to be converted."""
+    """Noise in the band of a voice, in which every seam is audible, at a rate to be resampled."""
     samples = np.random.default_rng(7).standard_normal(22_050 * 20)
     spectrum = np.fft.rfft(samples)
     spectrum[np.fft.rfftfreq(len(samples), 1 / 22_050) > 4000] = 0
@@ -31,7 +31,10 @@ def noise(tmp_path):
 
 @pytest.fixture
 def chunks(tmp_path, counting, noise):
-    """What chunks of so many frames each become, and their pictures as files; the whole sound lies in track.aac."""
+    """Makes fragments of chunks with these numbers of frames; the whole audio is in track.aac.
+
+    Each is (init, segment, video file).
+    """
 
     def make(*counts):
         write_track(noise, tmp_path / "track.aac", frames=sum(counts))
@@ -50,7 +53,7 @@ def chunks(tmp_path, counting, noise):
 
 
 def listed(folder, made):
-    """The name of a closed playlist of all fragments, which lies with them in the folder."""
+    """Writes a closed playlist and its fragments to a folder; returns the playlist's name."""
     lines = [HEAD, '#EXT-X-MAP:URI="init.mp4"\n']
     (folder / "init.mp4").write_bytes(made[0][0])
     for index, (_, segment, _) in enumerate(made):
@@ -73,7 +76,7 @@ def test_fifty_chunks_play_as_one_video(chunks, tmp_path):
     assert played.pictures == [frame for *_, pictures in made for frame in frames_of(pictures)]
 
 
-def test_the_sound_of_fifty_chunks_is_that_of_one_unbroken_track(chunks, tmp_path):
+def test_the_audio_of_fifty_chunks_is_that_of_one_track(chunks, tmp_path):
     made = chunks(*[5, 4, 7, 1, 3] * 10)
     with served(tmp_path) as address:
         sound = play(f"{address}/{listed(tmp_path, made)}").sound
@@ -82,27 +85,29 @@ def test_the_sound_of_fifty_chunks_is_that_of_one_unbroken_track(chunks, tmp_pat
     assert 0 <= sound.shape[1] - 200 * 1920 < 1024
 
 
-def test_the_sound_runs_with_the_finished_videos_to_the_end(chunks, tmp_path, noise):
-    # Given what a player heard of fifty chunks, and the finished video's sound
+def test_the_audio_stays_in_sync_with_the_finished_video(chunks, tmp_path, noise):
+    # Given the audio that a player plays of fifty chunks, and that of the finished video
     made = chunks(*[4] * 50)
     with served(tmp_path) as address:
         sound = play(f"{address}/{listed(tmp_path, made)}").sound[0]
     mux([pictures for *_, pictures in made], noise, tmp_path / "out.mp4", frames=200)
     finished, rate = decode(tmp_path / "out.mp4")
-    # Then they are the same at the beginning and at the end, to a fraction of a millisecond
+    # Then they are in sync at the beginning and at the end, within a fraction of a millisecond
     for second in (0.5, 7.0):
         ours = sound[round(second * 48_000) :][:24_000]
-        theirs = np.interp(np.arange(24_000) / 48_000 + second, np.arange(finished.shape[1]) / rate, finished[0])
+        theirs = np.interp(
+            np.arange(24_000) / 48_000 + second, np.arange(finished.shape[1]) / rate, finished[0]
+        )
         lags = np.correlate(ours, theirs[100:-100], mode="valid")
         assert lags.argmax() == pytest.approx(100, abs=6)
 
 
-def test_a_player_is_told_the_same_by_every_chunk(chunks):
+def test_every_chunk_has_the_same_initialisation_segment(chunks):
     assert len({init for init, *_ in chunks(5, 4, 7, 1, 3)}) == 1
 
 
-def test_chunks_are_numbered_from_one_on(chunks):
-    # ISO 14496-12, 8.8.5: the number follows the box's name, its version and flags
+def test_fragments_are_numbered_from_one(chunks):
+    # ISO 14496-12, 8.8.5: the number follows the box's name, version and flags
     numbers = [segment[segment.index(b"mfhd") + 8 :][:4] for _, segment, _ in chunks(5, 4, 7)]
     assert numbers == [bytes([0, 0, 0, number]) for number in (1, 2, 3)]
 
@@ -111,26 +116,28 @@ def test_the_same_chunk_has_the_same_bytes(chunks):
     assert [made[:2] for made in chunks(5, 4)] == [made[:2] for made in chunks(5, 4)]
 
 
-def test_the_finished_video_has_the_pictures_of_its_segments_and_all_of_them(chunks, tmp_path, noise):
-    # Given fifty segments, each a little longer than its pictures by its own sound
+def test_the_finished_video_has_all_frames_of_its_segments(chunks, tmp_path, noise):
+    # Given fifty segments, each slightly longer than its frames because of its audio
     made, parts = chunks(*[4] * 50), []
     for index, (init, segment, _) in enumerate(made):
         parts.append(tmp_path / f"{index}.mp4")
         parts[-1].write_bytes(init + segment)
-    # When they are joined, then no picture is missing, and the bytes are those that silent segments make
+    # When they are joined, then no frame is missing, and silent segments give the same bytes
     mux(parts, noise, tmp_path / "out.mp4", frames=200)
     mux([pictures for *_, pictures in made], noise, tmp_path / "silent.mp4", frames=200)
     assert probe(tmp_path / "out.mp4", field="out").frames == 200
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "silent.mp4").read_bytes()
 
 
-def test_what_is_no_video_cannot_become_a_segment(tmp_path, noise):
+def test_a_file_without_video_cannot_become_a_segment(tmp_path, noise):
     write_track(noise, tmp_path / "track.aac", frames=5)
-    with pytest.raises(FFmpegFailed, match=r"noise\.wav: it could not become a segment \(pictures or sound"):
+    with pytest.raises(
+        FFmpegFailed, match=r"noise\.wav: it could not become a segment \(video or audio"
+    ):
         fragment(noise, list(packets(tmp_path / "track.aac")), index=0, first=0)
 
 
-def test_a_chunk_without_sound_cannot_become_a_segment(tmp_path, counting):
+def test_a_chunk_without_audio_cannot_become_a_segment(tmp_path, counting):
     write_segment(tmp_path / "pictures.mp4", counting(5))
     with pytest.raises(FFmpegFailed, match=r"pictures\.mp4: it could not become a segment"):
         fragment(tmp_path / "pictures.mp4", [], index=0, first=0)

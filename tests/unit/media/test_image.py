@@ -54,18 +54,18 @@ def test_a_palette_with_a_transparent_colour_is_laid_over_paper(path):
 
 
 @pytest.mark.parametrize(("grey", "shown"), [(0, 0), (65535, 255), (32896, 128), (257, 1)])
-def test_sixteen_bits_of_grey_are_scaled_not_clipped(path, grey, shown):
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(path, grey, shown):
     Image.fromarray(np.full((20, 20), grey, np.uint16)).save(path, "PNG")
     assert corner(path) == (shown, shown, shown)
 
 
 @pytest.mark.parametrize(("mode", "colour", "shown"), [("L", 77, 77), ("1", 1, 255)])
-def test_grey_and_black_and_white_become_colours(path, mode, colour, shown):
+def test_grey_and_black_and_white_become_rgb(path, mode, colour, shown):
     Image.new(mode, (20, 20), colour).save(path, "PNG")
     assert corner(path) == (shown, shown, shown)
 
 
-def test_printers_colours_become_screen_colours(path):
+def test_cmyk_becomes_rgb(path):
     Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(path, "JPEG")
     red, green, blue = corner(path)
     assert red > 250
@@ -74,8 +74,8 @@ def test_printers_colours_become_screen_colours(path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photograph_stands_upright_however_the_camera_was_held(path, orientation):
-    # Given a picture whose upper left quarter is red, stored as a camera in this orientation would
+def test_a_photograph_is_upright_for_every_orientation(path, orientation):
+    # Given an image whose upper left quarter is red, stored as a camera in this orientation would
     upright = np.zeros((32, 48, 3), np.uint8)
     upright[:16, :24] = (255, 0, 0)
     turned = {
@@ -91,18 +91,18 @@ def test_a_photograph_stands_upright_however_the_camera_was_held(path, orientati
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(turned)).save(path, "PNG", exif=exif)
-    # When it is read, then it is as it was seen
+    # When it is read, then it is upright
     np.testing.assert_array_equal(read_image(path), upright)
 
 
-def test_an_animation_is_its_first_frame(path):
+def test_an_animation_is_read_as_its_first_frame(path):
     first, second = Image.new("RGB", (20, 20), (255, 0, 0)), Image.new("RGB", (20, 20), (0, 0, 255))
     first.save(path, "GIF", save_all=True, append_images=[second])
     assert corner(path) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(20)])
-def test_what_is_no_picture_is_invalid(path, content):
+def test_a_file_that_is_not_an_image_is_invalid(path, content):
     path.write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"^picture: this picture cannot be read"):
+    with pytest.raises(InvalidInput, match=r"^picture: the image cannot be decoded"):
         read_image(path)

@@ -1,4 +1,4 @@
-"""Kokoro speaks by its own code: with weights drawn at random here, of the published configuration."""
+"""Speech by Kokoro's own code, with random weights in the published configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.job.dialogue import turns
 from farm.media.audio import decode
-from farm.media.kokoro import LONGEST_PHRASE, WEIGHTS, phrases, synthesise, voices
+from farm.media.kokoro import MAX_PHONEMES, WEIGHTS, phrases, synthesise, voices
 from farm.media.speech import speak, speak_dialogue
 
 LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
@@ -55,7 +55,7 @@ def parts_of(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.fixture(scope="module")
 def kokoro(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as it is published, 82 million parameters; its weights are noise and its sounds are short."""
+    """A folder as published, with 82 million random parameters that speak briefly."""
     from kokoro.model import KModel
 
     folder = tmp_path_factory.mktemp("kokoro")
@@ -65,10 +65,12 @@ def kokoro(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         torch.manual_seed(7)
         torch.save({}, folder / WEIGHTS)
-        model = KModel("hexgrad/Kokoro-82M", config=str(folder / "config.json"), model=str(folder / WEIGHTS))
+        model = KModel(
+            "hexgrad/Kokoro-82M", config=str(folder / "config.json"), model=str(folder / WEIGHTS)
+        )
         model.predictor.duration_proj.linear_layer.bias.data.fill_(-3)
         for name in ("af_heart", "bm_george", "jf_alpha"):
-            torch.save(torch.randn(LONGEST_PHRASE, 1, 256), folder / "voices" / f"{name}.pt")
+            torch.save(torch.randn(MAX_PHONEMES, 1, 256), folder / "voices" / f"{name}.pt")
     parts = {
         name: {f"module.{key}": tensor for key, tensor in part.state_dict().items()}
         for name, part in model.named_children()
@@ -110,14 +112,18 @@ def test_every_weight_comes_from_the_file(kokoro, tmp_path):
     assert said[0].shape != said[1].shape or not np.array_equal(*said)
 
 
-@pytest.mark.parametrize(("part", "tensor"), [("bert", "embeddings.word_embeddings.weight"), ("decoder", "")])
+@pytest.mark.parametrize(
+    ("part", "tensor"), [("bert", "embeddings.word_embeddings.weight"), ("decoder", "")]
+)
 def test_a_missing_tensor_is_named(kokoro, tmp_path, part, tensor):
     parts = parts_of(kokoro)
     parts[part] = {name: value for name, value in parts[part].items() if tensor not in name}
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     torch.save(parts, tmp_path / WEIGHTS)
     shutil.copytree(kokoro / "voices", tmp_path / "voices")
-    with pytest.raises(PipelineLoadFailed, match=rf"kokoro-v1_0\.pth: {part}\.{tensor}.* are missing"):
+    with pytest.raises(
+        PipelineLoadFailed, match=rf"kokoro-v1_0\.pth: {part}\.{tensor}.* are missing"
+    ):
         synthesise("Hello.", "af_heart", tmp_path)
 
 
@@ -146,13 +152,13 @@ def test_a_text_is_cut_where_sentences_end():
     assert short == "həlˈO ðˈɛɹ. hˈW ɑɹ ju?"
     long = phrases("The farm talks on and on without a pause. " * 40, "en-us")
     assert len(long) > 1
-    assert max(map(len, long)) <= LONGEST_PHRASE
+    assert max(map(len, long)) <= MAX_PHONEMES
     assert all(phrase.endswith(".") for phrase in long)
 
 
 def test_a_sentence_without_end_is_cut_between_words():
     pieces = phrases("on and on " * 200, "en-us")
-    assert max(map(len, pieces)) <= LONGEST_PHRASE
+    assert max(map(len, pieces)) <= MAX_PHONEMES
     assert " ".join(pieces).count("ænd") == 200
 
 
@@ -170,7 +176,9 @@ def test_a_job_names_a_voice_of_kokoros_by_its_prefix(kokoro, tmp_path):
 
 def test_both_kinds_of_voice_can_talk_with_each_other(kokoro, tmp_path):
     paths = tmp_path / "first.wav", tmp_path / "second.wav"
-    speak_dialogue(turns("(s1) hello (s2) hello"), paths, voices=(None, "kokoro:af_heart"), weights=kokoro)
+    speak_dialogue(
+        turns("(s1) hello (s2) hello"), paths, voices=(None, "kokoro:af_heart"), weights=kokoro
+    )
     (first, rate), (second, other) = map(decode, paths)
     assert (rate, other) == (24_000, 24_000)
     assert first.shape == second.shape
@@ -180,12 +188,14 @@ def test_both_kinds_of_voice_can_talk_with_each_other(kokoro, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["af_hart", "jf_alpha", "../af_heart", ""])
-def test_an_unknown_voice_of_kokoros_is_refused(kokoro, tmp_path, name):
-    with pytest.raises(InvalidInput, match=r"^tts_audio\.human1_voice: got .*; allowed: a voice"):
+def test_an_unknown_kokoro_voice_is_refused(kokoro, tmp_path, name):
+    with pytest.raises(
+        InvalidInput, match=r"^tts_audio\.human1_voice: got .*; allowed: a Kokoro voice"
+    ):
         speak("Hello.", tmp_path / "said.wav", voice=f"kokoro:{name}", weights=kokoro)
 
 
 @pytest.mark.parametrize("weights", [None, Path("nowhere")])
-def test_a_farm_without_kokoro_says_so(tmp_path, weights):
-    with pytest.raises(InvalidInput, match="this farm has no voice of Kokoro's"):
+def test_without_kokoro_its_voices_are_refused(tmp_path, weights):
+    with pytest.raises(InvalidInput, match="this farm has no Kokoro voices"):
         speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=weights)

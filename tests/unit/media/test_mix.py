@@ -1,4 +1,4 @@
-"""Two recordings become two tracks for the model and one sound for the video."""
+"""Two recordings become two tracks for the model and one mix for the video."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mixed(tmp_path):
     return run
 
 
-def test_together_the_shorter_track_is_followed_by_silence():
+def test_in_parallel_the_shorter_track_is_padded_with_silence():
     first, second = aligned_tracks(np.ones(3), np.full(5, 2.0), in_turn=False)
     assert (first.tolist(), second.tolist()) == ([1, 1, 1, 0, 0], [2] * 5)
 
@@ -35,7 +35,7 @@ def test_in_turn_each_track_is_silent_while_the_other_speaks():
     assert (first.tolist(), second.tolist()) == ([1, 1, 0, 0, 0], [0, 0, 2, 2, 2])
 
 
-def test_together_both_are_heard_at_once_and_the_longer_one_to_its_end(mixed):
+def test_in_parallel_both_are_added_and_the_longer_one_is_kept_whole(mixed):
     low, high = tone(1.0, 16_000, level=0.25), tone(1.5, 16_000, level=0.5)
     samples, rate = mixed((low, 16_000), (high, 16_000))
     assert (rate, samples.shape) == (16_000, (1, 24_000))
@@ -44,36 +44,43 @@ def test_together_both_are_heard_at_once_and_the_longer_one_to_its_end(mixed):
     np.testing.assert_allclose(samples, wanted, atol=1e-4)
 
 
-def test_in_turn_one_is_heard_after_the_other(mixed):
+def test_in_turn_one_follows_the_other(mixed):
     first, second = tone(0.5, 16_000, level=0.25), tone(1.0, 16_000, level=0.5)
     samples, _ = mixed((first, 16_000), (second, 16_000), in_turn=True)
     np.testing.assert_allclose(samples, np.concatenate([first, second], axis=1), atol=1e-4)
 
 
-def test_two_loud_voices_are_turned_down_and_not_clipped(mixed):
+def test_two_loud_voices_are_attenuated_and_not_clipped(mixed):
     loud = tone(1.0, 16_000, level=0.9)
     samples, _ = mixed((loud, 16_000), (loud, 16_000))
     assert np.abs(samples).max() == pytest.approx(1, abs=1e-3)
     assert np.corrcoef(samples[0], loud[0])[0, 1] > 0.9999
 
 
-def test_a_loud_voice_in_turn_stays_as_loud_as_it_was(mixed):
+def test_a_loud_voice_in_turn_keeps_its_level(mixed):
     loud = tone(1.0, 16_000, level=0.9)
-    assert np.abs(mixed((loud, 16_000), (loud, 16_000), in_turn=True)[0]).max() == pytest.approx(0.9, abs=1e-3)
+    assert np.abs(mixed((loud, 16_000), (loud, 16_000), in_turn=True)[0]).max() == pytest.approx(
+        0.9, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_the_higher_rate_and_the_larger_number_of_channels_win(mixed, in_turn):
-    # given a mono recording at 16 kHz and a stereo one at 44.1 kHz, of which only the left side is heard
-    mono, left = tone(1.0, 16_000, level=0.3), np.pad(tone(1.0, 44_100, level=0.3), ((0, 1), (0, 0)))
+    # given a mono recording at 16 kHz and a stereo one at 44.1 kHz whose right channel is silent
+    mono, left = (
+        tone(1.0, 16_000, level=0.3),
+        np.pad(tone(1.0, 44_100, level=0.3), ((0, 1), (0, 0))),
+    )
     samples, rate = mixed((mono, 16_000), (left, 44_100), in_turn=in_turn)
-    # then the mono one is heard on both sides, at the pitch and for the time that it had
+    # then the mono one is on both channels, with its pitch and length
     assert rate == 44_100
     assert samples.shape == (2, pytest.approx((2 if in_turn else 1) * 44_100, abs=2))
-    np.testing.assert_allclose(samples[1, 200:43_900], tone(1.0, 44_100, level=0.3)[0, 200:43_900], atol=2e-3)
+    np.testing.assert_allclose(
+        samples[1, 200:43_900], tone(1.0, 44_100, level=0.3)[0, 200:43_900], atol=2e-3
+    )
 
 
-def test_a_single_channel_in_a_room_of_six_is_left_and_right(mixed):
+def test_mono_mixed_with_six_channels_is_left_and_right(mixed):
     samples, _ = mixed((tone(0.2, 16_000), 16_000), (np.zeros((6, 10), "float32"), 16_000))
     assert [bool(channel.any()) for channel in samples] == [True, True, False, False, False, False]
 
@@ -81,18 +88,20 @@ def test_a_single_channel_in_a_room_of_six_is_left_and_right(mixed):
 @pytest.mark.parametrize(
     ("in_turn", "seconds", "count"), [(False, 0.7, 11_200), (True, 1.2, 19_200), (True, 9, 32_000)]
 )
-def test_the_sound_ends_with_the_video(mixed, in_turn, seconds, count):
+def test_the_mix_ends_with_the_video(mixed, in_turn, seconds, count):
     one = tone(1.0, 16_000), 16_000
     assert mixed(one, one, in_turn=in_turn, seconds=seconds)[0].shape == (1, count)
 
 
-def test_a_loud_moment_after_the_videos_end_turns_nothing_down(mixed):
-    quiet_then_loud = np.concatenate([tone(1.0, 16_000, level=0.2), tone(1.0, 16_000, level=0.9)], axis=1)
+def test_a_peak_after_the_end_of_the_video_attenuates_nothing(mixed):
+    quiet_then_loud = np.concatenate(
+        [tone(1.0, 16_000, level=0.2), tone(1.0, 16_000, level=0.9)], axis=1
+    )
     samples, _ = mixed((quiet_then_loud, 16_000), (quiet_then_loud, 16_000), seconds=1.0)
     assert np.abs(samples).max() == pytest.approx(0.4, abs=1e-3)
 
 
-def test_a_recording_without_sound_is_invalid(tmp_path, make_wav):
+def test_a_recording_without_audio_is_invalid(tmp_path, make_wav):
     (tmp_path / "words.wav").write_bytes(b"words")
     with pytest.raises(InvalidInput, match=r"^words\.wav"):
         mix(make_wav(), tmp_path / "words.wav", tmp_path / "mix.wav", in_turn=False, seconds=1)

@@ -1,4 +1,4 @@
-"""Segments and sound become one MP4 that is what the contract promises."""
+"""Segments and audio become one MP4 as the contract promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farm.media.video import write_segment
 
 @pytest.fixture
 def segments(tmp_path, counting):
-    """Segments of so many frames each, in the format that the suffix names; the count runs on from one to the next."""
+    """Segments with these numbers of frames, numbered throughout; the suffix is the format."""
 
     def make(*counts, suffix="mp4"):
         frames, paths = iter(counting(sum(counts))), []
@@ -33,7 +33,7 @@ def out(tmp_path):
 
 
 def pictures(path):
-    """Every decoded frame's own bytes, and its time in frames."""
+    """Every decoded frame's time in frames, and its bytes."""
     with av.open(path) as container:
         stream = container.streams.video[0]
         return [
@@ -48,10 +48,12 @@ def test_segments_are_joined_frame_by_frame_without_a_seam(segments, make_wav, o
     mux(parts, make_wav(3.0), out, frames=65)
     joined = pictures(out)
     assert [time for time, _ in joined] == pytest.approx(range(65))
-    assert [image for _, image in joined] == [image for part in parts for _, image in pictures(part)]
+    assert [image for _, image in joined] == [
+        image for part in parts for _, image in pictures(part)
+    ]
 
 
-def test_a_single_segment_will_do(segments, make_wav, out):
+def test_a_single_segment_is_enough(segments, make_wav, out):
     mux(segments(1), make_wav(1.0), out, frames=1)
     assert probe(out, field="out").frames == 1
 
@@ -70,38 +72,42 @@ def test_a_single_segment_will_do(segments, make_wav, out):
         (7000, 1, (8000, 1)),
     ],
 )
-def test_the_sound_keeps_its_rate_and_channels_as_far_as_aac_has_them(segments, make_wav, out, rate, channels, kept):
+def test_audio_keeps_its_rate_and_channels_as_far_as_aac_supports_them(
+    segments, make_wav, out, rate, channels, kept
+):
     mux(segments(50), make_wav(2.0, rate, channels), out, frames=50)
     sound = probe(out, field="out").audio
     assert (sound.rate, sound.channels, sound.codec) == (*kept, "aac")
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1.98, 2.0, 2.02, 5.0])
-def test_the_sound_is_as_long_as_the_pictures_whatever_it_was(segments, make_wav, out, seconds):
+def test_audio_is_as_long_as_the_video_whatever_its_length_was(segments, make_wav, out, seconds):
     mux(segments(50), make_wav(seconds), out, frames=50)
     assert probe(out, field="out").audio.seconds == pytest.approx(2, abs=0.04)
 
 
-def test_the_sound_is_the_original_from_its_first_sample(segments, tmp_path, out):
+def test_audio_is_the_original_from_its_first_sample(segments, tmp_path, out):
     # Given a click in the middle of silence
     samples = np.zeros(88_200, np.float32)
     samples[44_100:44_110] = 0.9
     write_wav(tmp_path / "click.wav", samples, 44_100)
-    # When it is laid under a video, then it sounds at the very same moment, give or take a millisecond
+    # When it is muxed, then it is heard at the same time, within a millisecond
     mux(segments(50), tmp_path / "click.wav", out, frames=50)
     heard, rate = decode(out)
     assert np.abs(heard[0]).argmax() / rate == pytest.approx(1.0, abs=0.001)
 
 
-def test_sound_whose_clock_starts_late_is_not_shifted(segments, make_wav, out, tmp_path):
-    # Given a recording whose first sample carries the time 0.5 s
+def test_audio_with_a_late_first_timestamp_is_not_shifted(segments, make_wav, out, tmp_path):
+    # Given a recording whose first sample has the timestamp 0.5 s
     samples, rate = decode(make_wav(1.0, 48_000))
     with av.open(tmp_path / "late.mkv", "w") as file:
         stream = file.add_stream("pcm_s16le", rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            (samples * 32767).astype(np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate, frame.pts = rate, rate // 2
         file.mux(stream.encode(frame))
-    # When it is laid under a video, then it is heard from the beginning, as the encoder of the audio heard it
+    # When it is muxed, then it is heard from the beginning, as by the audio encoder
     mux(segments(25), tmp_path / "late.mkv", out, frames=25)
     assert np.abs(decode(out)[0][0, 2000:8000]).max() > 0.2
 
@@ -122,50 +128,59 @@ def test_the_same_parts_make_the_same_bytes_over_an_older_file(segments, make_wa
     assert out.read_bytes() == first
 
 
-def test_nothing_but_the_video_is_left_behind(segments, make_wav, out, tmp_path):
+def test_only_the_video_is_left_behind(segments, make_wav, out, tmp_path):
     parts, sound = segments(10, 10), make_wav(1.0)
     mux(parts, sound, out, frames=20)
     assert set(tmp_path.iterdir()) == {*parts, sound, out}
 
 
-def test_ffmpegs_last_lines_say_what_is_wrong(make_wav, out, tmp_path):
+def test_an_error_carries_ffmpegs_last_lines(make_wav, out, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"nonsense" * 100)
     with pytest.raises(FFmpegFailed, match=r"(?s)could not join.*Invalid data"):
         mux([tmp_path / "broken.mp4"], make_wav(1.0), out, frames=25)
 
 
-def test_a_missing_frame_is_noticed(segments, make_wav, out):
+def test_a_missing_frame_is_detected(segments, make_wav, out):
     with pytest.raises(FFmpegFailed, match=r"frames: 49, wanted 50"):
         mux(segments(49), make_wav(2.0), out, frames=50)
 
 
-def test_a_video_without_sound_is_noticed(segments):
+def test_a_video_without_audio_is_detected(segments):
     (silent,) = segments(25)
-    with pytest.raises(FFmpegFailed, match=r"sound: None, wanted aac.*sound seconds: 0.000, wanted 1.000"):
+    with pytest.raises(
+        FFmpegFailed, match=r"audio: None, wanted aac.*audio seconds: 0.000, wanted 1.000"
+    ):
         verify_video(silent, frames=25)
 
 
-def test_an_index_behind_the_data_is_noticed(segments):
+def test_an_index_after_the_data_is_detected(segments):
     (segment,) = segments(25)
     with pytest.raises(FFmpegFailed, match=r"index before data: False, wanted True"):
         verify_video(segment, frames=25)
 
 
-def test_sound_that_ends_early_is_noticed(segments, make_wav, out, tmp_path):
-    # Given a good video, copied without the last part of its sound
+def test_audio_that_ends_early_is_detected(segments, make_wav, out, tmp_path):
+    # Given a valid video, copied without the last part of its audio
     mux(segments(50), make_wav(2.0), out, frames=50)
-    with av.open(out) as source, av.open(tmp_path / "short.mp4", "w", options={"movflags": "faststart"}) as short:
+    with (
+        av.open(out) as source,
+        av.open(tmp_path / "short.mp4", "w", options={"movflags": "faststart"}) as short,
+    ):
         copies = {stream: short.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
-            if packet.dts is not None and (packet.stream.type == "video" or packet.pts * packet.time_base < 1):
+            if packet.dts is not None and (
+                packet.stream.type == "video" or packet.pts * packet.time_base < 1
+            ):
                 packet.stream = copies[packet.stream]
                 short.mux(packet)
-    # When it is checked, then only that is wrong
-    with pytest.raises(FFmpegFailed, match=r"asked for: sound seconds: 1\.\d+, wanted 2\.000$"):
+    # When it is verified, then only that is wrong
+    with pytest.raises(
+        FFmpegFailed, match=r"not as requested: audio seconds: 1\.\d+, wanted 2\.000$"
+    ):
         verify_video(tmp_path / "short.mp4", frames=50)
 
 
-def test_what_is_no_video_is_noticed(tmp_path):
+def test_a_file_that_is_not_a_video_is_detected(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"nonsense" * 10)
     with pytest.raises(FFmpegFailed, match=r"cannot be read back"):
         verify_video(tmp_path / "x.mp4", frames=1)

@@ -1,4 +1,4 @@
-"""The bytes decide what a file is, and what cannot be used is refused in words."""
+"""A file's bytes decide what it is; unusable files are refused with a reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ from PIL import Image
 from farm.errors import DownloadFailed, InvalidInput
 from farm.media.audio import decode
 from farm.media.mux import mux
-from farm.media.probe import Audio, Clip, Limits, StillImage, Unsupported, expect_audio, expect_visual, probe
+from farm.media.probe import (
+    Audio,
+    Clip,
+    Limits,
+    StillImage,
+    Unsupported,
+    expect_audio,
+    expect_visual,
+    probe,
+)
 from farm.media.video import write_segment
 
 NOISE = np.random.default_rng(0).bytes(6000)
@@ -26,25 +35,25 @@ NOISE = np.random.default_rng(0).bytes(6000)
 
 @pytest.fixture
 def file(tmp_path):
-    """A file of these bytes, whose name says nothing."""
+    """Writes bytes to a file without a suffix."""
 
     def make(content):
-        path = tmp_path / "goods"
+        path = tmp_path / "content"
         path.write_bytes(content)
         return path
 
     return make
 
 
-def picture(kind, width=64, height=48, **options):
+def encoded_image(kind, width=64, height=48, **options):
     pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def sound(container, codec, rate=48_000, layout="stereo", seconds=1.0):
-    """One second of silence in any format that PyAV writes."""
+def encoded_audio(container, codec, rate=48_000, layout="stereo", seconds=1.0):
+    """Silence in any format that PyAV writes."""
     buffer = BytesIO()
     with av.open(buffer, "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate, layout=layout)
@@ -61,35 +70,46 @@ def sound(container, codec, rate=48_000, layout="stereo", seconds=1.0):
 
 
 def png(width, height):
-    """A PNG that claims this size and holds nearly nothing."""
+    """A PNG that claims this size and holds almost nothing."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(b"\0" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
-def test_a_picture_is_known_by_its_bytes(file, kind):
-    assert probe(file(picture(kind)), field="cond_video") == StillImage(64, 48, kind)
+def test_an_image_is_recognised_by_its_bytes(file, kind):
+    assert probe(file(encoded_image(kind)), field="cond_video") == StillImage(64, 48, kind)
 
 
-def test_a_picture_is_measured_upright(file):
+def test_an_image_is_measured_upright(file):
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert probe(file(picture("JPEG", exif=exif)), field="cond_video") == StillImage(48, 64, "JPEG")
+    assert probe(file(encoded_image("JPEG", exif=exif)), field="cond_video") == StillImage(
+        48, 64, "JPEG"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
-def test_a_video_is_counted_frame_by_frame(tmp_path, counting, suffix):
+def test_the_frames_of_a_video_are_counted(tmp_path, counting, suffix):
     write_segment(tmp_path / f"clip.{suffix}", counting(30))
-    assert probe(tmp_path / f"clip.{suffix}", field="cond_video") == Clip(64, 48, 25.0, 30, 1.2, None)
+    assert probe(tmp_path / f"clip.{suffix}", field="cond_video") == Clip(
+        64, 48, 25.0, 30, 1.2, None
+    )
 
 
-def test_a_webm_without_a_length_in_its_header_is_measured_all_the_same(file):
-    # Given what a browser records: WebM written without seeking back, so that no duration is noted
+def test_a_webm_without_a_duration_in_its_header_is_measured(file):
+    # Given a browser's recording: WebM written without seeking back, so without a duration
     buffer = BytesIO()
     with av.open(buffer, "w", format="webm", options={"live": "1"}) as out:
         stream = out.add_stream("libvpx", rate=10)
@@ -99,7 +119,7 @@ def test_a_webm_without_a_length_in_its_header_is_measured_all_the_same(file):
             frame.pts = index
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
-    # When it is probed, then its frames were counted
+    # When it is probed, then its frames are counted
     found = expect_visual(file(buffer.getvalue()), field="cond_video")
     assert isinstance(found, Clip)
     assert found.frames == 20
@@ -121,14 +141,16 @@ def test_a_webm_without_a_length_in_its_header_is_measured_all_the_same(file):
         ("aiff", "pcm_s16be"),
     ],
 )
-def test_sound_is_known_by_its_bytes(file, container, codec):
-    found = expect_audio(file(sound(container, codec)), field="cond_audio.person1")
+def test_audio_is_recognised_by_its_bytes(file, container, codec):
+    found = expect_audio(file(encoded_audio(container, codec)), field="cond_audio.person1")
     assert (found.rate, found.channels) == (48_000, 2)
     assert found.seconds == pytest.approx(1, abs=0.06)
 
 
-@pytest.mark.parametrize("samples", [np.zeros(22_050), np.random.default_rng(0).normal(0, 0.1, 22_050)])
-def test_vorbis_is_sound_too(file, samples):
+@pytest.mark.parametrize(
+    "samples", [np.zeros(22_050), np.random.default_rng(0).normal(0, 0.1, 22_050)]
+)
+def test_vorbis_is_recognised_as_audio(file, samples):
     buffer = BytesIO()
     soundfile.write(buffer, samples, 22_050, format="OGG", subtype="VORBIS")
     found = expect_audio(file(buffer.getvalue()), field="cond_audio.person1")
@@ -136,22 +158,24 @@ def test_vorbis_is_sound_too(file, samples):
     assert found.seconds == pytest.approx(1, abs=0.01)
 
 
-def test_the_sound_of_a_video_will_do_as_sound(tmp_path, counting, make_wav):
+def test_the_audio_of_a_video_is_accepted_as_audio(tmp_path, counting, make_wav):
     write_segment(tmp_path / "pictures.mp4", counting(25))
     mux([tmp_path / "pictures.mp4"], make_wav(1.0), tmp_path / "clip.mp4", frames=25)
-    assert expect_audio(tmp_path / "clip.mp4", field="cond_audio.person1") == Audio(44_100, 1, 1.0, "aac")
+    assert expect_audio(tmp_path / "clip.mp4", field="cond_audio.person1") == Audio(
+        44_100, 1, 1.0, "aac"
+    )
 
 
-def test_a_song_with_a_cover_is_sound_not_a_video(file):
-    # Given an MP3 whose ID3 tag holds a picture
-    body = b"\0image/png\0\3\0" + picture("PNG")
+def test_a_song_with_cover_art_is_audio_and_not_video(file):
+    # Given an MP3 whose ID3 tag holds an image
+    body = b"\0image/png\0\3\0" + encoded_image("PNG")
     cover = b"APIC" + struct.pack(">I", len(body)) + b"\0\0" + body
     size = bytes(len(cover) >> shift & 0x7F for shift in (21, 14, 7, 0))
-    music = sound("mp3", "libmp3lame")
+    music = encoded_audio("mp3", "libmp3lame")
     path = file(b"ID3\3\0\0" + size + cover + music[music.index(b"\xff\xfb") :])
     with av.open(path) as container:
         assert container.streams.video
-    # When it is probed, then it is what one hears
+    # When it is probed, then it is audio
     assert isinstance(probe(path, field="cond_audio.person1"), Audio)
 
 
@@ -166,34 +190,39 @@ def test_a_song_with_a_cover_is_sound_not_a_video(file):
         (b"\n<!DOCTYPE html><title>404</title>", "a web page"),
         (b"%PDF-1.7\n\xff\xff", "a PDF document"),
         (b"PK\x03\x04....", "a ZIP archive"),
-        (NOISE, "bytes of no kind that the farm knows"),
-        (bytes(5000), "bytes of no kind that the farm knows"),
-        (picture("PNG"), "a picture"),
+        (NOISE, "data of an unknown format"),
+        (bytes(5000), "data of an unknown format"),
+        (encoded_image("PNG"), "an image"),
     ],
 )
-def test_something_else_instead_of_sound_is_the_wrong_type(file, content, holds):
+def test_a_file_that_is_not_audio_has_the_wrong_type(file, content, holds):
     with pytest.raises(DownloadFailed) as caught:
         expect_audio(file(content), field="cond_audio.person1")
-    assert caught.value.message.startswith(f"cond_audio.person1: the file holds {holds}, not sound; allowed: wav, mp3")
+    assert caught.value.message.startswith(
+        f"cond_audio.person1: the file holds {holds}, not audio; allowed: wav, mp3"
+    )
     assert not caught.value.retryable
 
 
-def test_a_video_without_sound_is_no_voice(tmp_path, counting):
+def test_a_video_without_audio_is_refused_as_audio(tmp_path, counting):
     write_segment(tmp_path / "mute.mp4", counting(5))
-    with pytest.raises(DownloadFailed, match=r"holds a video without sound, not sound"):
+    with pytest.raises(DownloadFailed, match=r"holds a video without audio, not audio"):
         expect_audio(tmp_path / "mute.mp4", field="cond_audio.person1")
 
 
-def test_sound_instead_of_a_face_is_the_wrong_type(make_wav):
+def test_audio_instead_of_a_face_has_the_wrong_type(make_wav):
     with pytest.raises(
-        DownloadFailed, match=r"^cond_video: the file holds sound, not a picture or a video; allowed: jpg"
+        DownloadFailed,
+        match=r"^cond_video: the file holds audio, not an image or a video; allowed: jpg",
     ):
         expect_visual(make_wav(), field="cond_video")
 
 
-def test_a_playlist_is_never_opened_even_if_it_hides_behind_binary_bytes(file):
+def test_a_playlist_disguised_by_binary_bytes_is_never_opened(file):
     hidden = b"#EXTM3U\n#EXTINF:9,\nfile:///etc/passwd\n\xff\xfe\x00"
-    assert probe(file(hidden), field="cond_audio.person1") == Unsupported("bytes of no kind that the farm knows")
+    assert probe(file(hidden), field="cond_audio.person1") == Unsupported(
+        "data of an unknown format"
+    )
 
 
 @pytest.mark.parametrize("expect", [expect_audio, expect_visual])
@@ -204,52 +233,54 @@ def test_an_empty_file_is_invalid(file, expect):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_a_truncated_picture_is_broken(file, kind, share):
-    whole = picture(kind)
-    with pytest.raises(InvalidInput, match=r"^cond_video: the picture is broken"):
+def test_a_truncated_image_is_broken(file, kind, share):
+    whole = encoded_image(kind)
+    with pytest.raises(InvalidInput, match=r"^cond_video: the image is broken"):
         probe(file(whole[: int(len(whole) * share)]), field="cond_video")
 
 
-def test_a_picture_with_damaged_pixels_is_broken(file):
-    whole = picture("PNG")
-    with pytest.raises(InvalidInput, match=r"^cond_video: the picture is broken"):
+def test_an_image_with_damaged_pixels_is_broken(file):
+    whole = encoded_image("PNG")
+    with pytest.raises(InvalidInput, match=r"^cond_video: the image is broken"):
         probe(file(whole[:500] + bytes(50) + whole[550:]), field="cond_video")
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "says"),
+    ("width", "height", "message"),
     [
-        (40_000, 40_000, "40000 x 40000 pixels, 1,600 million; allowed: 64 million"),
-        (16_384, 16_384, "16384 x 16384 pixels, 268 million; allowed: 64 million"),
+        (40_000, 40_000, "40000 x 40000 pixels, 1,600 megapixels; allowed: 64 megapixels"),
+        (16_384, 16_384, "16384 x 16384 pixels, 268 megapixels; allowed: 64 megapixels"),
         (20_000, 100, "20000 x 100 pixels; allowed: 16 to 16384"),
         (15, 64, "15 x 64 pixels; allowed: 16 to 16384"),
     ],
 )
-def test_a_picture_beyond_the_limits_is_refused_by_its_header_alone(file, width, height, says):
+def test_an_image_beyond_the_limits_is_refused_by_its_header_alone(file, width, height, message):
     path = file(png(width, height))
     tracemalloc.start()
     begun = time.monotonic()
-    with pytest.raises(InvalidInput, match=f"^cond_video: the picture is {says}"):
+    with pytest.raises(InvalidInput, match=f"^cond_video: got {message}"):
         probe(path, field="cond_video")
     assert time.monotonic() - begun < 0.2
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
 
 
-def test_a_picture_of_the_smallest_size_is_taken(file):
-    assert probe(file(picture("PNG", 16, 16)), field="cond_video") == StillImage(16, 16, "PNG")
+def test_an_image_of_the_minimum_size_is_accepted(file):
+    assert probe(file(encoded_image("PNG", 16, 16)), field="cond_video") == StillImage(
+        16, 16, "PNG"
+    )
 
 
 def test_a_video_beyond_the_limits_is_refused(tmp_path, counting):
     write_segment(tmp_path / "clip.mp4", counting(30))
-    with pytest.raises(InvalidInput, match=r"64 x 48 pixels.*allowed: 0.001 million"):
+    with pytest.raises(InvalidInput, match=r"64 x 48 pixels.*allowed: 0.001 megapixels"):
         probe(tmp_path / "clip.mp4", field="cond_video", limits=Limits(max_pixels=1000))
-    with pytest.raises(InvalidInput, match=r"lasts 1 s; allowed: 1 s"):
+    with pytest.raises(InvalidInput, match=r"got 1 s; allowed: 1 s"):
         probe(tmp_path / "clip.mp4", field="cond_video", limits=Limits(max_seconds=1.0))
 
 
-def test_sound_beyond_the_limits_is_refused(make_wav):
-    with pytest.raises(InvalidInput, match=r"^cond_audio.person1: lasts 3 s; allowed: 2 s"):
+def test_audio_beyond_the_limits_is_refused(make_wav):
+    with pytest.raises(InvalidInput, match=r"^cond_audio.person1: got 3 s; allowed: 2 s"):
         expect_audio(make_wav(3.0), field="cond_audio.person1", limits=Limits(max_seconds=2.0))
 
 
@@ -258,27 +289,29 @@ def test_a_wav_with_a_header_and_no_samples_is_invalid(tmp_path):
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(16_000)
-    with pytest.raises(InvalidInput, match=r"holds no sound: not one sample"):
+    with pytest.raises(InvalidInput, match=r"has no audio: no sample"):
         expect_audio(tmp_path / "empty.wav", field="cond_audio.person1")
 
 
 @pytest.mark.parametrize("claim", [0, 0x7FFFFFFF, 0xFFFFFFFF])
-def test_a_wav_that_lies_about_its_size_is_read_as_far_as_it_goes(make_wav, claim):
-    # Given half a second of samples behind a header that claims something else
+def test_a_wav_with_a_wrong_size_in_its_header_is_read_as_far_as_it_goes(make_wav, claim):
+    # Given half a second of samples after a header that claims another size
     path = make_wav(0.5, 16_000)
     whole = path.read_bytes()
     at = whole.index(b"data") + 4
     path.write_bytes(whole[:at] + struct.pack("<I", claim) + whole[at + 4 :])
-    # When it is probed and decoded, then all of them are there
+    # When it is probed and decoded, then all samples are found
     assert expect_audio(path, field="cond_audio.person1") == Audio(16_000, 1, 0.5, "pcm_s16le")
     assert decode(path)[0].shape == (1, 8000)
 
 
 @pytest.mark.parametrize("container", ["mp3", "flac", "ogg", "ipod", "wav"])
-def test_a_known_beginning_and_then_noise_is_broken_not_foreign(file, container):
-    codec = {"mp3": "libmp3lame", "ogg": "libopus", "ipod": "aac", "wav": "pcm_s16le"}.get(container, container)
+def test_a_known_header_followed_by_noise_is_broken_and_not_unsupported(file, container):
+    codec = {"mp3": "libmp3lame", "ogg": "libopus", "ipod": "aac", "wav": "pcm_s16le"}.get(
+        container, container
+    )
     with pytest.raises(InvalidInput, match=r"^cond_audio.person1: the file"):
-        expect_audio(file(sound(container, codec)[:16] + NOISE), field="cond_audio.person1")
+        expect_audio(file(encoded_audio(container, codec)[:16] + NOISE), field="cond_audio.person1")
 
 
 def test_a_video_cut_before_its_index_is_broken(tmp_path, counting):

@@ -1,4 +1,4 @@
-"""Cuts are found where they are seen at 25 frames a second, whatever the source's own rate."""
+"""Cuts are found at 25 fps, whatever the frame rate of the source."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ Film = Callable[..., Path]
 
 
 def view(scene: int, time: float) -> np.ndarray:
-    """A picture of one colour per scene, with something in it that moves slowly; uint8 [48, 64, 3]."""
-    pixels = np.full((48, 64, 3), [(200, 60, 60), (60, 180, 60), (70, 70, 220), (230, 230, 120)][scene], np.uint8)
+    """An image with one colour per scene and a slowly moving square; uint8 [48, 64, 3]."""
+    pixels = np.full(
+        (48, 64, 3), [(200, 60, 60), (60, 180, 60), (70, 70, 220), (230, 230, 120)][scene], np.uint8
+    )
     left = int(20 + 10 * np.sin(time))
     pixels[10:30, left : left + 12] = 255 - pixels[0, 0]
     return pixels
@@ -48,8 +50,12 @@ def film(tmp_path) -> Film:
 def steady(fps: float, *scenes: float) -> list[tuple[int, int]]:
     """Frames at an even rate; `scenes` are each one's seconds."""
     frames = []
-    for scene, (begin, end) in enumerate(zip(np.cumsum([0, *scenes]), np.cumsum(scenes), strict=False)):
-        frames += [(scene, round(1000 * n / fps)) for n in range(round(begin * fps), round(end * fps))]
+    for scene, (begin, end) in enumerate(
+        zip(np.cumsum([0, *scenes]), np.cumsum(scenes), strict=False)
+    ):
+        frames += [
+            (scene, round(1000 * n / fps)) for n in range(round(begin * fps), round(end * fps))
+        ]
     return frames
 
 
@@ -64,24 +70,24 @@ def test_a_cut_is_the_first_frame_that_shows_the_new_scene(film, fps):
         assert np.abs(after[2, 2].astype(int) - view(scene + 1, 0)[2, 2]).max() < 20
 
 
-def test_a_cut_is_found_by_the_frames_own_times(film):
-    # given a scene whose frames come now and then, and one at 50 frames a second from 2.51 s on
+def test_a_cut_is_found_by_the_frames_timestamps(film):
+    # given a scene with irregular frames, and one at 50 fps from 2.51 s on
     slow = [(0, milliseconds) for milliseconds in (0, 300, 350, 900, 1000, 1700, 1800, 2200, 2400)]
     path = film([*slow, *((1, 2510 + 20 * n) for n in range(100))])
     assert cuts(path, frames=1000) == [63]
 
 
-def test_movement_is_no_cut(film):
+def test_movement_is_not_a_cut(film):
     assert cuts(film(steady(25, 4.0)), frames=1000) == []
 
 
-def test_nothing_is_looked_for_beyond_the_videos_end(film):
+def test_cuts_after_the_end_of_the_video_are_ignored(film):
     path = film(steady(25, 2.0, 2.0, 2.0))
     assert cuts(path, frames=1000) == [50, 100]
     assert cuts(path, frames=80) == [50]
 
 
-def test_what_is_no_video_is_invalid(tmp_path):
+def test_a_file_that_is_not_a_video_is_invalid(tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"words")
     with pytest.raises(InvalidInput, match=r"^x\.mp4"):
         cuts(tmp_path / "x.mp4", frames=10)

@@ -1,4 +1,4 @@
-"""Words become sound, the same words the same sound."""
+"""Text becomes speech, the same text the same speech."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = "Hello, this is the farm."
 
 @pytest.fixture
 def said(tmp_path):
-    """What is heard, and its rate."""
+    """Speaks a text; returns the samples and their rate."""
 
     def run(text, voice=None):
         speak(text, tmp_path / "said.wav", voice=voice)
@@ -26,7 +26,7 @@ def said(tmp_path):
     return run
 
 
-def test_a_sentence_becomes_about_as_much_sound_as_a_person_would_need(said):
+def test_a_sentence_lasts_about_as_long_as_when_a_person_speaks_it(said):
     samples, rate = said(WORDS)
     assert samples.shape[0] == 1
     assert rate == 22_050
@@ -38,20 +38,22 @@ def test_a_longer_text_takes_longer(said):
     assert said(WORDS * 3)[0].size > 2 * said(WORDS)[0].size
 
 
-def test_the_same_words_make_the_same_sound_whatever_was_said_before(said):
+def test_the_same_text_makes_the_same_samples_whatever_was_spoken_before(said):
     first = said(WORDS)[0]
     said("Etwas anderes.", "de+f3")
     np.testing.assert_array_equal(said(WORDS)[0], first)
 
 
-def test_several_may_speak_at_once(tmp_path):
+def test_texts_can_be_spoken_concurrently(tmp_path):
     paths = [tmp_path / f"{index}.wav" for index in range(6)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda path: speak(WORDS, path), paths))
     assert len({path.read_bytes() for path in paths}) == 1
 
 
-@pytest.mark.parametrize("voice", ["en-us", "en-gb", "EN-GB", "de", "fr-fr", "cmn", "en-us+f2", "en-gb+m3"])
+@pytest.mark.parametrize(
+    "voice", ["en-us", "en-gb", "EN-GB", "de", "fr-fr", "cmn", "en-us+f2", "en-gb+m3"]
+)
 def test_known_voices_speak(said, voice):
     assert said("Hallo 1 2 3", voice)[0].size > 5000
 
@@ -60,18 +62,20 @@ def test_another_voice_sounds_different(said):
     assert not np.array_equal(said(WORDS, "en-us+f2")[0], said(WORDS, "en-us")[0])
 
 
-def test_words_can_be_said_faster_and_higher():
+def test_speech_can_be_faster_and_higher():
     def pitch(samples, rate):
-        """Hz: the lag at which a vowel is most like itself."""
+        """The fundamental frequency in Hz, by autocorrelation."""
         lags = np.arange(rate // 400, rate // 60)
         return rate / lags[np.argmax([np.dot(samples[lag:], samples[:-lag]) for lag in lags])]
 
-    plain, fast, high = (synthesise("aaaa", "en-us", **how) for how in ({}, {"speed_wpm": 220}, {"pitch": 90}))
+    plain, fast, high = (
+        synthesise("aaaa", "en-us", **how) for how in ({}, {"speed_wpm": 220}, {"pitch": 90})
+    )
     assert len(fast[0]) < 0.9 * len(plain[0])
     assert pitch(*high) > 1.1 * pitch(*plain)
 
 
-def test_no_voice_is_american_english(said):
+def test_the_default_voice_is_american_english(said):
     np.testing.assert_array_equal(said(WORDS, None)[0], said(WORDS, "en-us")[0])
 
 
@@ -85,25 +89,29 @@ def test_no_voice_is_american_english(said):
         ("../etc", "such as"),
     ],
 )
-def test_an_unknown_voice_is_refused_with_near_names(said, voice, near):
+def test_an_unknown_voice_is_refused_with_allowed_ones(said, voice, near):
     with pytest.raises(InvalidInput, match=r"^tts_audio.human1_voice: ") as caught:
         said(WORDS, voice)
     assert near in caught.value.message
 
 
 @pytest.mark.parametrize("text", ["", "...", "   \n", "?!", "\0"])
-def test_nothing_to_pronounce_is_invalid(said, text):
-    with pytest.raises(InvalidInput, match=r"^tts_audio\.text: nothing in "):
+def test_a_text_that_cannot_be_pronounced_is_invalid(said, text):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.text: got .*, which cannot be pronounced"):
         said(text)
 
 
-def test_a_text_without_end_is_refused(said):
-    with pytest.raises(InvalidInput, match=r"^tts_audio.text: 100,001 characters; allowed: 100,000"):
+def test_a_text_that_is_too_long_is_refused(said):
+    with pytest.raises(
+        InvalidInput, match=r"^tts_audio.text: got 100,001 characters; allowed: 100,000"
+    ):
         said("a" * (MAX_CHARACTERS + 1))
 
 
-@pytest.mark.parametrize("text", ["Grüße aus Köln", "你好", "one\0two", "<speak>tag</speak>", "-h", "😀"])
-def test_any_text_may_be_spoken(said, text):
+@pytest.mark.parametrize(
+    "text", ["Grüße aus Köln", "你好", "one\0two", "<speak>tag</speak>", "-h", "😀"]
+)
+def test_unusual_text_is_spoken(said, text):
     assert said(text)[0].size > 3000
 
 
@@ -115,7 +123,7 @@ def test_the_voices_can_be_listed():
 
 @pytest.fixture
 def conversation(tmp_path):
-    """What two people are heard to say, as float32 [2, n]."""
+    """Speaks a dialogue; returns both tracks as float32 [2, n]."""
 
     def run(text, voices=("en-us", "en-gb")):
         paths = tmp_path / "first.wav", tmp_path / "second.wav"
@@ -127,9 +135,9 @@ def conversation(tmp_path):
     return run
 
 
-def test_of_two_who_talk_one_is_silent_at_a_time(conversation, said):
+def test_in_a_dialogue_one_speaker_is_silent_at_a_time(conversation, said):
     both = conversation("(s1) hello there (s2) good morning to you (s1) how are you")
-    # then every turn is what its speaker says alone, in its place, while the other's track holds zeros
+    # then every turn equals its text spoken alone, and the other speaker's track holds zeros
     spoken = [said("hello there"), said("good morning to you", "en-gb"), said("how are you")]
     ends = np.cumsum([0, *(samples.shape[1] for samples, _ in spoken)])
     assert both.shape[1] == ends[-1]
@@ -139,11 +147,16 @@ def test_of_two_who_talk_one_is_silent_at_a_time(conversation, said):
         assert not part[1 - index % 2].any()
 
 
-def test_an_unknown_second_voice_is_named_as_such(conversation):
-    with pytest.raises(InvalidInput, match=r"^tts_audio\.human2_voice: got 'robot'; allowed: a language"):
+def test_an_unknown_second_voice_is_refused_by_its_field(conversation):
+    with pytest.raises(
+        InvalidInput, match=r"^tts_audio\.human2_voice: got 'robot'; allowed: a language"
+    ):
         conversation("(s1) hello (s2) good morning", (None, "robot"))
 
 
-def test_a_turn_that_nobody_can_pronounce_is_invalid(conversation):
-    with pytest.raises(InvalidInput, match=r"^tts_audio\.text: nothing in '\.\.\.' can be pronounced"):
+def test_a_turn_that_cannot_be_pronounced_is_invalid(conversation):
+    with pytest.raises(
+        InvalidInput,
+        match=r"^tts_audio\.text: got .*, which cannot be pronounced",
+    ):
         conversation("(s1) hello (s2) ...")

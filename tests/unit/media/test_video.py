@@ -1,4 +1,4 @@
-"""The right frame at the right time, and segments that can be joined."""
+"""Frames read by their time, and segments that can be joined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from farm.media.video import ENCODER, read_frame, write_segment, write_thumbnail
 
 
 def number(pixels):
-    """Which of the counting frames this is."""
+    """The number that a counting frame shows."""
     return int(np.packbits(pixels[24, 4::8, 0] > 127)[0])
 
 
@@ -41,30 +41,40 @@ def test_every_frame_is_found_by_its_time(tmp_path, counting, suffix, index):
     assert number(read_frame(tmp_path / f"x.{suffix}", index / 25)) == index
 
 
-@pytest.mark.parametrize(("seconds", "index"), [(0.039, 0), (0.041, 1), (0.999, 24), (3.3, 80), (1e6, 80), (-1, 0)])
-def test_between_two_frames_the_earlier_one_shows_and_past_the_end_the_last(tmp_path, counting, seconds, index):
+@pytest.mark.parametrize(
+    ("seconds", "index"), [(0.039, 0), (0.041, 1), (0.999, 24), (3.3, 80), (1e6, 80), (-1, 0)]
+)
+def test_between_two_frames_the_earlier_one_is_read_and_past_the_end_the_last(
+    tmp_path, counting, seconds, index
+):
     write_segment(tmp_path / "x.mp4", counting(81))
     assert number(read_frame(tmp_path / "x.mp4", seconds)) == index
 
 
-@pytest.mark.parametrize(("seconds", "index"), [(0, 0), (0.15, 1), (0.9, 2), (1.0, 3), (2.99, 3), (3.0, 4), (9, 4)])
-def test_an_uneven_frame_rate_goes_by_the_frames_own_times(uneven, seconds, index):
+@pytest.mark.parametrize(
+    ("seconds", "index"), [(0, 0), (0.15, 1), (0.9, 2), (1.0, 3), (2.99, 3), (3.0, 4), (9, 4)]
+)
+def test_a_variable_frame_rate_is_read_by_timestamps(uneven, seconds, index):
     assert number(read_frame(uneven, seconds)) == index
 
 
-def test_frames_that_refer_to_later_ones_are_found_too(tmp_path, counting):
+def test_b_frames_are_found_by_their_time(tmp_path, counting):
     # Given a video with B-frames and open groups of pictures
     with av.open(tmp_path / "x.mp4", "w") as out:
-        stream = out.add_stream("libx264", rate=25, options={"x264-params": "bframes=3:open-gop=1:keyint=12:crf=10"})
+        stream = out.add_stream(
+            "libx264", rate=25, options={"x264-params": "bframes=3:open-gop=1:keyint=12:crf=10"}
+        )
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for pixels in counting(60):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         out.mux(stream.encode(None))
     # When each frame is read by its time, then each is itself
-    assert [number(read_frame(tmp_path / "x.mp4", index / 25)) for index in range(60)] == list(range(60))
+    assert [number(read_frame(tmp_path / "x.mp4", index / 25)) for index in range(60)] == list(
+        range(60)
+    )
 
 
-def test_a_frame_far_behind_is_not_reached_by_decoding_from_the_start(tmp_path):
+def test_a_late_frame_is_found_by_seeking(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
     write_segment(tmp_path / "x.mp4", (np.roll(noise, index, 1) for index in range(250)), crf=40)
     begun = time.process_time()
@@ -78,8 +88,8 @@ def test_a_frame_far_behind_is_not_reached_by_decoding_from_the_start(tmp_path):
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_a_video_from_a_phone_stands_upright(tmp_path, turns):
-    # Given a video, red in its upper left quarter, whose container says how far it is to be turned
+def test_a_rotated_video_is_read_upright(tmp_path, turns):
+    # Given a video, red in its upper left quarter, with a display rotation
     upright = np.zeros((48, 64, 3), np.uint8)
     upright[:24, :32] = (255, 0, 0)
     stored = np.ascontiguousarray(np.rot90(upright, -turns))
@@ -90,7 +100,7 @@ def test_a_video_from_a_phone_stands_upright(tmp_path, turns):
         stream.set_display_rotation(turns * 90)
         out.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         out.mux(stream.encode(None))
-    # When a frame is read, then the red is where it was seen
+    # When a frame is read, then the red is at the upper left
     seen = read_frame(tmp_path / "x.mp4", 0)
     assert seen.shape == upright.shape
     assert seen[12, 16, 0] > 200
@@ -100,25 +110,32 @@ def test_a_video_from_a_phone_stands_upright(tmp_path, turns):
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"\0\0\0\x20ftypisom" + bytes(100)])
-def test_what_is_no_video_is_invalid(tmp_path, content):
+def test_a_file_that_is_not_a_video_is_invalid(tmp_path, content):
     (tmp_path / "x.mp4").write_bytes(content)
     with pytest.raises(InvalidInput, match=r"^x\.mp4"):
         read_frame(tmp_path / "x.mp4", 0)
 
 
-@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120), (255, 255, 255), (0, 0, 0)])
+@pytest.mark.parametrize(
+    "colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120), (255, 255, 255), (0, 0, 0)]
+)
 def test_colours_survive_being_written_and_read(tmp_path, colour):
     write_segment(tmp_path / "x.mp4", [np.full((64, 64, 3), colour, np.uint8)])
     error = read_frame(tmp_path / "x.mp4", 0)[8:-8, 8:-8].astype(int) - colour
     assert np.abs(error).max() <= 2
 
 
-def test_a_segment_says_what_it_is(tmp_path, counting):
+def test_a_segment_has_the_promised_format(tmp_path, counting):
     assert write_segment(tmp_path / "x.mp4", counting(60)) == 60
     with av.open(tmp_path / "x.mp4") as container:
         (stream,) = container.streams
         context = stream.codec_context
-        assert (context.name, context.pix_fmt, stream.average_rate, stream.frames) == ("h264", "yuv420p", 25, 60)
+        assert (context.name, context.pix_fmt, stream.average_rate, stream.frames) == (
+            "h264",
+            "yuv420p",
+            25,
+            60,
+        )
         assert (context.colorspace, context.color_range, context.color_primaries) == (1, 1, 1)
         packets = [packet for packet in container.demux(stream) if packet.size]
     assert [index for index, packet in enumerate(packets) if packet.is_keyframe] == [0, 25, 50]
@@ -133,8 +150,8 @@ def test_the_same_frames_make_the_same_bytes(tmp_path):
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
-def test_a_lesser_processor_makes_the_same_bytes(tmp_path, monkeypatch):
-    # Given a picture that moves, so that the encoder weighs what later frames take from earlier ones
+def test_an_older_processor_makes_the_same_bytes(tmp_path, monkeypatch):
+    # Given a moving image, so that the encoder weighs how later frames depend on earlier ones
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     frames = [np.roll(noise, shift, axis=1) for shift in range(9)]
     write_segment(tmp_path / "a.mp4", frames)
@@ -144,7 +161,7 @@ def test_a_lesser_processor_makes_the_same_bytes(tmp_path, monkeypatch):
 
 
 def test_frames_are_taken_one_by_one(tmp_path, counting):
-    # Given a source that notes how many of its frames are alive
+    # Given a source that counts its frames in memory
     alive, most = set(), 0
 
     class Pixels(np.ndarray):
@@ -160,23 +177,26 @@ def test_frames_are_taken_one_by_one(tmp_path, counting):
             yield fresh
             del fresh
 
-    # When they are written, then only a few of them were alive at any time
+    # When they are written, then only a few of them were in memory at any time
     write_segment(tmp_path / "x.mp4", source())
     assert most < 10
 
 
 @pytest.mark.parametrize(
-    ("frames", "says"),
+    ("frames", "message"),
     [
         ([], "at least one frame"),
         ([np.zeros((48, 63, 3), np.uint8)], "63x48; yuv420p needs even sides"),
         ([np.zeros((48, 64), np.uint8)], r"uint8 \[48, 64\]; wanted uint8 \[48, 64, 3\]"),
         ([np.zeros((48, 64, 3), np.float32)], "float32"),
-        ([np.zeros((48, 64, 3), np.uint8), np.zeros((48, 32, 3), np.uint8)], r"frame 1 is uint8 \[48, 32, 3\]"),
+        (
+            [np.zeros((48, 64, 3), np.uint8), np.zeros((48, 32, 3), np.uint8)],
+            r"frame 1 is uint8 \[48, 32, 3\]",
+        ),
     ],
 )
-def test_frames_that_make_no_video_are_refused_in_words(tmp_path, frames, says):
-    with pytest.raises(FFmpegFailed, match=says) as caught:
+def test_invalid_frames_are_refused_with_a_reason(tmp_path, frames, message):
+    with pytest.raises(FFmpegFailed, match=message) as caught:
         write_segment(tmp_path / "x.mp4", frames)
     assert not caught.value.retryable
 
