@@ -1,1 +1,1 @@
-"""HTTP with strangers: guarded connections, downloads, webhooks and their signatures."""
+"""HTTP to the outside: guarded downloads and webhooks, signatures, addresses of pages."""

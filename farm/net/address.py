@@ -1,4 +1,4 @@
-"""Where a page listens, and who may reach it: this machine, and others behind a password alone."""
+"""Addresses that web pages listen on; beyond loopback they need a password."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from typing import NamedTuple, Self
 
 from farm.errors import InvalidInput
 
-# Flower parts credentials at commas, and compares ASCII alone; one rule for all pages.
+# Flower splits credentials at commas, and compares ASCII only; all pages follow the same rule.
 USER_PASSWORD = re.compile(r"[^:,\s]+:[^,\s]+")
 
 
 class Address(NamedTuple):
-    """An interface's address and a port of it."""
+    """A network interface's IP address, and a port."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str, *, field: str) -> Self:
-        """What ADDRESS:PORT says, for example 127.0.0.1:5555 or [::1]:5555; else InvalidInput, which names `of`."""
+        """The address in ADDRESS:PORT, such as 127.0.0.1:5555 or [::1]:5555.
+
+        Raises InvalidInput, which names `field`.
+        """
         host, _, port = text.rpartition(":")
         try:
-            address = cls(str(ip_address(re.sub(r"^\[(.+)\]$", r"\1", host))), int(port))
+            ip = ip_address(re.sub(r"^\[(.+)\]$", r"\1", host))
+            address = cls(str(ip), int(port))
         except ValueError:
             address = cls("", 0)
         if not 0 < address.port < 65536:
-            raise InvalidInput(f"{field}: got {text!r}; allowed: ADDRESS:PORT, for example 127.0.0.1:8000")
+            allowed = "ADDRESS:PORT, for example 127.0.0.1:8000"
+            raise InvalidInput(f"{field}: got {text!r}; allowed: {allowed}")
         return address
 
     def __str__(self) -> str:
@@ -37,7 +42,7 @@ class Address(NamedTuple):
 
     @property
     def bracketed(self) -> str:
-        """The host as a URL has it."""
+        """The host as written in a URL: IPv6 in brackets."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
@@ -46,7 +51,7 @@ class Address(NamedTuple):
 
     @property
     def is_listening(self) -> bool:
-        """Whether somebody answers there."""
+        """Whether a program accepts connections there."""
         try:
             socket.create_connection((self.host, self.port), timeout=1).close()
         except OSError:
@@ -55,16 +60,25 @@ class Address(NamedTuple):
 
 
 def check_page(address: Address, auth: str | None, *, field: str, package: str, extra: str) -> None:
-    """Refuses a page whose package is not installed, that strangers could look into, or whose port is taken.
+    """Raises InvalidInput if a page cannot or must not be served at an address.
 
-    `auth` is user:password, of which the error tells nothing. Raises InvalidInput.
+    Its package must be installed, an address beyond loopback needs a password, and the port must
+    be free. `auth` is user:password, which no error repeats.
     """
     if find_spec(package) is None:
-        raise InvalidInput(f"{field}: {package} is not installed; pip install infinitetalk-farm[{extra}]")
+        install = f"pip install infinitetalk-farm[{extra}]"
+        raise InvalidInput(f"{field}: {package} is not installed; {install}")
     variable = f"FARM_{field.upper()}_AUTH"
     if auth is None and not ip_address(address.host).is_loopback:
-        raise InvalidInput(f"{field}: got {address.host}, which others reach; allowed: loopback, or set {variable}")
+        allowed = f"allowed: loopback, or set {variable}"
+        raise InvalidInput(
+            f"{field}: got {address.host}, which other machines can reach; {allowed}"
+        )
     if auth is not None and not (auth.isascii() and USER_PASSWORD.fullmatch(auth)):
-        raise InvalidInput(f"{variable}: allowed: USER:PASSWORD in ASCII, without blanks and commas")
+        raise InvalidInput(
+            f"{variable}: allowed: USER:PASSWORD in ASCII, without blanks and commas"
+        )
     if address.is_listening:
-        raise InvalidInput(f"{field}: got {address}, where another program listens; allowed: a free port")
+        raise InvalidInput(
+            f"{field}: got {address}, where another program listens; allowed: a free port"
+        )

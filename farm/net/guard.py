@@ -1,4 +1,4 @@
-"""The guard between the farm and the web: connections to public addresses alone, and why one came to nothing."""
+"""Protection against server-side request forgery: connections to public addresses only."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Sequence[Address]]
 Headers = dict[bytes | str, bytes | str]
 
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 10.0, 30.0
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 30.0
 TIMEOUTS = {"connect": CONNECT_TIMEOUT_S, "read": READ_TIMEOUT_S, "write": READ_TIMEOUT_S}
-"""Of a single wait; a deadline bounds the whole."""
+"""Limits of a single wait; a deadline bounds the whole request."""
 
 _PORTS = {"http": 80, "https": 443}
 _URL_SAFE = "/%:@!$&'()*+,;=~?-._"
 
 _GLOBAL_UNICAST = ip_network("2000::/3")
-"""All the public IPv6 there is (RFC 4291, 2.4); forms that carry an IPv4 address, mapped or NAT64, lie outside it."""
+"""All public IPv6 (RFC 4291, 2.4); addresses that embed IPv4, mapped or NAT64, are outside it."""
 
-_NOT_FOR_US = (
-    ip_network("2002::/16"),  # 6to4: carries any IPv4 address, a private one too (RFC 3056)
-    ip_network("192.88.99.0/24"),  # relays of 6to4 (RFC 7526)
-    ip_network("168.63.129.16/32"),  # a cloud host's own agent, at a public address (Azure)
+_NEVER_PUBLIC = (
+    ip_network("2002::/16"),  # 6to4: embeds any IPv4 address, also a private one (RFC 3056)
+    ip_network("192.88.99.0/24"),  # 6to4 relays (RFC 7526)
+    ip_network("168.63.129.16/32"),  # Azure's host agent, at a public address
 )
 
 
 def resolve_host(host: str, port: int) -> list[Address]:
-    """Every address that the system's resolver knows for `host`, in its order of preference."""
+    """Every address of `host`, in the system resolver's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` belongs to the open internet: global, one host, and no other address in disguise."""
-    if any(address in network for network in _NOT_FOR_US):
+    """Whether `address` is a global unicast address that embeds no other address."""
+    if any(address in network for network in _NEVER_PUBLIC):
         return False
     if address.version == 6 and address not in _GLOBAL_UNICAST:
         return False
@@ -51,7 +52,7 @@ def is_public(address: Address) -> bool:
 
 
 class RequestFailed(Exception):
-    """Why a request came to nothing, in words that go behind the address, and whether another try may help."""
+    """Why a request failed, as text to follow the URL, and whether a retry may help."""
 
     def __init__(self, reason: str, *, retryable: bool = False) -> None:
         super().__init__(reason)
@@ -59,7 +60,7 @@ class RequestFailed(Exception):
 
 
 class GuardedBackend(httpcore.NetworkBackend):
-    """Connections to allowed addresses only, all of which end at one deadline (in `time.monotonic` seconds)."""
+    """Connections to allowed addresses only, until a deadline in `time.monotonic` seconds."""
 
     def __init__(self, *, allow: Sequence[Network], resolve: Resolve, deadline: float) -> None:
         self._allow = allow
@@ -76,28 +77,34 @@ class GuardedBackend(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in self._checked(host, port):
+        for address in self._allowed_addresses(host, port):
             try:
                 limit = _time_left(self._deadline, timeout)
-                stream = self._sockets.connect_tcp(str(address), port, limit, local_address, socket_options)
+                stream = self._sockets.connect_tcp(
+                    str(address), port, limit, local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
                 return _TimedStream(stream, self._deadline)
         raise failure
 
-    def _checked(self, host: str, port: int) -> Sequence[Address]:
-        """All or nothing: a name with one private address among public ones is an attack, or a mistake."""
+    def _allowed_addresses(self, host: str, port: int) -> Sequence[Address]:
+        """All addresses of a host; RequestFailed if any is not allowed.
+
+        One private address among public ones is an attack or a mistake.
+        """
         addresses = self._resolve(host, port)
         for address in addresses:
-            if not is_public(address) and not any(address in network for network in self._allow):
-                # The address itself stays unsaid: the answer would map the private network for whoever asks.
-                raise RequestFailed(f"{host} is not at a public address, and the farm goes nowhere else")
+            is_allowed = any(address in network for network in self._allow)
+            if not is_public(address) and not is_allowed:
+                # Without the address, since callers could map the private network with it.
+                raise RequestFailed(f"{host} is not at a public address; no other is allowed")
         return addresses
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every wait is cut at the deadline, so that a slow drip of bytes ends as well."""
+    """A stream whose every wait ends at the deadline, so that a slow drip of bytes ends as well."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
         self._stream = stream
@@ -113,10 +120,14 @@ class _TimedStream(httpcore.NetworkStream):
         self._stream.close()
 
     def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
     ) -> httpcore.NetworkStream:
         limit = _time_left(self._deadline, timeout)
-        return _TimedStream(self._stream.start_tls(ssl_context, server_hostname, limit), self._deadline)
+        stream = self._stream.start_tls(ssl_context, server_hostname, limit)
+        return _TimedStream(stream, self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -125,46 +136,61 @@ class _TimedStream(httpcore.NetworkStream):
 def _time_left(deadline: float, timeout: float | None) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise httpcore.ReadTimeout("the time for the whole of it is over")
-    return left if timeout is None else min(left, timeout)
+        raise httpcore.ReadTimeout("the deadline of the request has passed")
+    if timeout is None:
+        return left
+    return min(left, timeout)
 
 
 def request_target(url: str) -> tuple[httpcore.URL, Headers]:
-    """Where to connect and which headers to send; a name and password in `url` go to its own host only."""
+    """The URL to request, and the headers to send; credentials in `url` go to its own host only."""
     try:
         parts = urlsplit(url)
-        host, port = (parts.hostname or "").encode("idna"), parts.port
+        host = (parts.hostname or "").encode("idna")
+        port = parts.port
     except ValueError as error:
-        raise RequestFailed(f"not an address: {error}") from error
+        raise RequestFailed(f"it is not a URL: {error}") from error
     if parts.scheme not in _PORTS or not host:
-        raise RequestFailed(f"only http and https addresses with a host are fetched, not {redact_url(url)}")
-    path = quote(parts.path or "/", safe=_URL_SAFE) + ("?" + quote(parts.query, safe=_URL_SAFE) if parts.query else "")
+        raise RequestFailed(f"got {redact_url(url)}; allowed: http and https URLs with a host")
+    path = quote(parts.path or "/", safe=_URL_SAFE)
+    if parts.query:
+        path += "?" + quote(parts.query, safe=_URL_SAFE)
     target = httpcore.URL(scheme=parts.scheme.encode(), host=host, port=port, target=path.encode())
-    headers: Headers = {"Host": _host(host, port), "User-Agent": "infinitetalk-farm"}
-    # No compressed answer: its size on the wire says nothing about its size on our disk.
-    headers["Accept-Encoding"] = "identity"
+    headers: Headers = {
+        "Host": _host_header(host, port),
+        "User-Agent": "infinitetalk-farm",
+        # The size of a compressed response says nothing about its size on disk.
+        "Accept-Encoding": "identity",
+    }
     if parts.username is not None:
-        headers["Authorization"] = _basic(parts)
+        headers["Authorization"] = _basic_auth(parts)
     return target, headers
 
 
-def _host(host: bytes, port: int | None) -> str:
-    name = f"[{host.decode()}]" if b":" in host else host.decode()
-    return name if port is None else f"{name}:{port}"
+def _host_header(host: bytes, port: int | None) -> str:
+    name = host.decode()
+    if ":" in name:
+        name = f"[{name}]"
+    if port is None:
+        return name
+    return f"{name}:{port}"
 
 
-def _basic(parts: SplitResult) -> str:
-    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return "Basic " + base64.b64encode(pair.encode()).decode()
+def _basic_auth(parts: SplitResult) -> str:
+    user = unquote(parts.username or "")
+    password = unquote(parts.password or "")
+    credentials = base64.b64encode(f"{user}:{password}".encode())
+    return "Basic " + credentials.decode()
 
 
 def header(response: httpcore.Response, name: bytes) -> str:
-    """A header of an answer; empty if it has none of that name."""
-    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), "")
+    """A header of a response; empty if it is absent."""
+    values = (value for key, value in response.headers if key.lower() == name)
+    return next(values, b"").decode("latin-1")
 
 
 def redact_url(url: str) -> str:
-    """`url` as a message may carry it: no name, no password, no query (a signed address is a password too)."""
+    """`url` for messages, without credentials and query (a signed URL is a credential too)."""
     bare = url.partition("?")[0].partition("#")[0]
     scheme, slashes, rest = bare.partition("//")
     host, slash, path = rest.partition("/")
@@ -172,18 +198,22 @@ def redact_url(url: str) -> str:
 
 
 def as_request_failed(error: BaseException, timeout_s: float) -> RequestFailed | None:
-    """`error` in words; None for what is not the network's doing, a full disk for one."""
+    """`error` as RequestFailed; None if it is not an error of the request, but a full disk, say."""
     if isinstance(error, RequestFailed):
         return error
     if isinstance(error, httpcore.TimeoutException):
-        limits = f"{CONNECT_TIMEOUT_S:g} s to connect, {READ_TIMEOUT_S:g} s between two bytes, {timeout_s:g} s in all"
-        return RequestFailed(f"took too long (limits: {limits})", retryable=True)
+        limits = (
+            f"{CONNECT_TIMEOUT_S:g} s to connect, "
+            f"{READ_TIMEOUT_S:g} s between two bytes, "
+            f"{timeout_s:g} s in total"
+        )
+        return RequestFailed(f"timed out (limits: {limits})", retryable=True)
     if isinstance(error, socket.gaierror):
         return RequestFailed("no such host", retryable=error.errno != socket.EAI_NONAME)
     if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
         # httpcore drops the cause of its errors, but keeps it among their arguments.
-        untrusted = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in error.args)
-        return RequestFailed(f"the connection failed ({error})", retryable=not untrusted)
+        is_untrusted = any(isinstance(arg, ssl.SSLCertVerificationError) for arg in error.args)
+        return RequestFailed(f"the connection failed ({error})", retryable=not is_untrusted)
     if isinstance(error, httpcore.LocalProtocolError):
-        return RequestFailed(f"not an address that HTTP can ask for ({error})")
+        return RequestFailed(f"it is not a URL that HTTP can request ({error})")
     return None

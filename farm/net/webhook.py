@@ -1,4 +1,4 @@
-"""A text handed to a receiver over HTTPS, past the guard that keeps private networks private."""
+"""Webhook calls over HTTPS, with private networks protected by the guard."""
 
 from __future__ import annotations
 
@@ -33,24 +33,26 @@ def post(
     ca_file: Path | None = None,
     resolve: Resolve | None = None,
 ) -> int:
-    """The status that the receiver answers with; a redirect is an answer like any other and is not followed.
+    """Posts a body and returns the status of the response; redirects are not followed.
 
-    Only https, and only to public addresses or those in `allow`: the address that was checked is the one connected to.
-    `timeout_s` bounds the whole of it. Nothing of the answer's body is read, so it may be as long as it likes.
-    `authority` is a PEM file of who vouches for the receiver; None = the usual authorities. Raises Failure.
+    Only to https URLs at public addresses, or those in `allow`: the address that was checked is the
+    one connected to. `timeout_s` bounds the whole call. The body of the response is not read, so
+    its length does not matter. `ca_file` is a PEM file of certificate authorities to trust; None =
+    the usual ones. Raises RequestFailed.
     """
     if not url.lower().startswith(SCHEME):
         raise RequestFailed("only https addresses are called")
-    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, deadline=time.monotonic() + timeout_s)
-    context = _trusting(ca_file) if ca_file else None
-    target, usual = request_target(url)
+    context = _trust(ca_file) if ca_file else None
+    target, default_headers = request_target(url)
+    deadline = time.monotonic() + timeout_s
+    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, deadline=deadline)
     try:
         with (
             httpcore.ConnectionPool(network_backend=backend, ssl_context=context) as pool,
             pool.stream(
                 "POST",
                 target,
-                headers=[*usual.items(), *headers.items()],
+                headers=[*default_headers.items(), *headers.items()],
                 content=body,
                 extensions={"timeout": TIMEOUTS},
             ) as response,
@@ -63,8 +65,8 @@ def post(
         raise failure from error
 
 
-def _trusting(ca_file: Path) -> ssl.SSLContext:
+def _trust(ca_file: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
-        raise RequestFailed(f"{ca_file} holds no certificates ({error})") from error
+        raise RequestFailed(f"{ca_file} has no certificates ({error})") from error

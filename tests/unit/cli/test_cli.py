@@ -725,7 +725,7 @@ def test_a_misspelt_column_is_one_line_and_status_2(run, table, farm):
 
 
 @pytest.mark.parametrize(
-    ("address", "why"), [("0.0.0.0:5555", "0.0.0.0, which others reach"), ("5555", "allowed: ADDRESS:PORT")]
+    ("address", "why"), [("0.0.0.0:5555", "0.0.0.0, which other machines can reach"), ("5555", "allowed: ADDRESS:PORT")]
 )
 def test_a_flower_that_may_not_be_is_one_line_and_status_2(run, farm, address, why):
     result = run("up", "--flower", address)

@@ -34,7 +34,7 @@ def test_a_wav_comes_back_as_it_was_written(tmp_path, channels):
     np.testing.assert_allclose(again, samples, atol=1 / 32768)
 
 
-def test_what_is_too_loud_for_a_wav_is_clipped_not_wrapped_around(tmp_path):
+def test_samples_too_loud_for_a_wav_are_clipped(tmp_path):
     write_wav(tmp_path / "x.wav", np.array([2.0, -2.0], np.float32), 16_000)
     assert decode(tmp_path / "x.wav")[0].tolist() == [[32767 / 32768, -1.0]]
 
@@ -42,7 +42,7 @@ def test_what_is_too_loud_for_a_wav_is_clipped_not_wrapped_around(tmp_path):
 @pytest.mark.parametrize(
     "subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"]
 )
-def test_every_way_to_write_a_sample_decodes_to_the_same_number(tmp_path, subtype):
+def test_every_sample_format_decodes_to_the_same_numbers(tmp_path, subtype):
     soundfile.write(tmp_path / "x.wav", np.full((100, 2), (0.5, -0.25)), 22_050, subtype=subtype)
     samples, rate = decode(tmp_path / "x.wav")
     assert samples.shape == (2, 100)
@@ -56,7 +56,7 @@ def test_a_truncated_file_is_read_as_far_as_it_goes(make_wav):
     assert decode(path)[0].shape == (1, 4000)
 
 
-def test_mp3s_glued_together_are_one_sound_at_one_rate(tmp_path):
+def test_joined_mp3s_decode_to_one_sample_rate(tmp_path):
     # Given a stereo MP3 at 44.1 kHz and a mono one at 22.05 kHz, each a second of 440 Hz, joined
     beat = 2 * np.pi * 440 * np.arange(44_100) / 44_100
     soundfile.write(tmp_path / "first.mp3", np.stack([np.sin(beat)] * 2, axis=1) / 2, 44_100)
@@ -71,7 +71,7 @@ def test_mp3s_glued_together_are_one_sound_at_one_rate(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"RIFF\0\0\0\0WAVE"])
-def test_a_file_without_sound_is_invalid(tmp_path, content):
+def test_a_file_without_audio_is_invalid(tmp_path, content):
     (tmp_path / "x.wav").write_bytes(content)
     with pytest.raises(InvalidInput, match=r"^x\.wav"):
         decode(tmp_path / "x.wav")
@@ -87,7 +87,7 @@ def test_speech_is_mono_at_16_khz_with_its_pitch_and_length_kept(make_wav, rate,
 
 
 @pytest.mark.parametrize("rate", [8000, 22_050, 44_100, 48_000])
-def test_speech_that_is_taken_bit_by_bit_has_the_numbers_of_the_whole(tmp_path, rate):
+def test_speech_decoded_in_blocks_equals_speech_decoded_at_once(tmp_path, rate):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3 * rate + 77)).astype(np.float32)
     write_wav(tmp_path / "x.wav", noise, rate)
     whole = soxr.resample(decode(tmp_path / "x.wav")[0].mean(axis=0), rate, 16_000, quality="HQ")
@@ -98,11 +98,11 @@ def test_speech_that_is_taken_bit_by_bit_has_the_numbers_of_the_whole(tmp_path, 
 
 
 @pytest.mark.parametrize("level", [0.9, 0.05, 0.001])
-def test_everybody_is_heard_equally_loud(make_wav, level):
+def test_speech_has_the_same_loudness_whatever_its_level(make_wav, level):
     assert loudness(speech(make_wav(2.0, 16_000, level=level))) == pytest.approx(-23, abs=0.1)
 
 
-def test_opposite_channels_cancel_as_a_mean_does(tmp_path):
+def test_opposite_channels_cancel_out(tmp_path):
     wave_form = np.sin(np.arange(16_000) / 10).astype(np.float32)
     write_wav(tmp_path / "x.wav", np.stack([wave_form, -wave_form]) * 0.5, 16_000)
     assert np.abs(speech(tmp_path / "x.wav")).max() < 1e-4
@@ -113,13 +113,13 @@ def test_silence_stays_silence(make_wav):
 
 
 @pytest.mark.parametrize("count", [1, 6399])
-def test_what_is_too_short_to_have_a_loudness_stays_as_it_is(count):
+def test_audio_too_short_to_have_a_loudness_stays_unchanged(count):
     samples = np.full(count, 0.5, np.float32)
     np.testing.assert_array_equal(normalise_loudness(samples), samples)
 
 
-def test_a_long_recording_is_as_loud_as_pyloudnorm_says(tmp_path):
-    # Given more than is weighted at a time, the last part of it louder
+def test_a_long_recording_is_as_loud_as_pyloudnorm_measures(tmp_path):
+    # Given a recording longer than a filter block, with a louder end
     samples = (
         np.random.default_rng(0).uniform(-0.1, 0.1, FILTER_BLOCK + 16_000 * 5).astype(np.float32)
     )

@@ -79,7 +79,7 @@ def kokoro(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_voices_are_those_whose_language_can_be_read(kokoro):
+def test_only_voices_of_supported_languages_are_listed(kokoro):
     assert voices(kokoro) == ["af_heart", "bm_george"]
 
 
@@ -87,7 +87,7 @@ def test_without_weights_there_are_no_voices(tmp_path):
     assert voices(tmp_path) == []
 
 
-def test_words_become_sound(kokoro):
+def test_text_becomes_speech(kokoro):
     samples = synthesise("Hello there.", "af_heart", kokoro)
     assert samples.dtype == np.float32
     assert samples.ndim == 1
@@ -95,7 +95,7 @@ def test_words_become_sound(kokoro):
     assert 0.2 < len(samples) / 24_000 < 5
 
 
-def test_the_same_words_make_the_same_sound_whatever_was_said_before(kokoro):
+def test_the_same_text_makes_the_same_samples_whatever_was_spoken_before(kokoro):
     first = synthesise("Hello.", "af_heart", kokoro)
     assert not np.array_equal(synthesise("Hello.", "bm_george", kokoro), first)
     torch.rand(1)
@@ -156,25 +156,25 @@ def test_a_text_is_cut_where_sentences_end():
     assert all(phrase.endswith(".") for phrase in long)
 
 
-def test_a_sentence_without_end_is_cut_between_words():
+def test_an_overlong_sentence_is_cut_between_words():
     pieces = phrases("on and on " * 200, "en-us")
     assert max(map(len, pieces)) <= MAX_PHONEMES
     assert " ".join(pieces).count("ænd") == 200
 
 
 @pytest.mark.parametrize("text", ["", "...", "\n"])
-def test_nothing_to_pronounce_is_no_phrase(text):
+def test_a_text_that_cannot_be_pronounced_has_no_phrases(text):
     assert phrases(text, "en-us") == []
 
 
-def test_a_job_names_a_voice_of_kokoros_by_its_prefix(kokoro, tmp_path):
+def test_a_kokoro_voice_is_chosen_by_its_prefix(kokoro, tmp_path):
     speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=kokoro)
     samples, rate = decode(tmp_path / "said.wav")
     assert rate == 24_000
     np.testing.assert_allclose(samples[0], synthesise("Hello.", "af_heart", kokoro), atol=1e-4)
 
 
-def test_both_kinds_of_voice_can_talk_with_each_other(kokoro, tmp_path):
+def test_both_synthesisers_can_speak_in_one_dialogue(kokoro, tmp_path):
     paths = tmp_path / "first.wav", tmp_path / "second.wav"
     speak_dialogue(
         turns("(s1) hello (s2) hello"), paths, voices=(None, "kokoro:af_heart"), weights=kokoro

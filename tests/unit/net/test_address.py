@@ -1,4 +1,4 @@
-"""Where pages may listen, and who may reach them."""
+"""Addresses that web pages may listen on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ui(address):
 
 @pytest.fixture(params=[flower, ui])
 def page(request):
-    """Opens each kind of page, as far as it is allowed."""
+    """Opens each kind of page."""
     return request.param
 
 
@@ -41,15 +41,25 @@ def page(request):
         ("0.0.0.0:65535", Address("0.0.0.0", 65535), "http://0.0.0.0:65535"),
     ],
 )
-def test_an_address_is_read_as_people_write_it(text, address, url):
+def test_an_address_is_parsed(text, address, url):
     assert Address.parse(text, field="flower") == address
     assert (str(address), address.url) == (text, url)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5555", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "host:5555", "127.0.0.1:x"]
+    "text",
+    [
+        "",
+        "5555",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "host:5555",
+        "127.0.0.1:x",
+    ],
 )
-def test_what_is_no_address_is_refused(text):
+def test_an_invalid_address_is_refused(text):
     with pytest.raises(InvalidInput, match="allowed: ADDRESS:PORT, for example"):
         Address.parse(text, field="flower")
 
@@ -60,43 +70,63 @@ def test_loopback_needs_no_password(page, host):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "8.8.8.8"])
-def test_beyond_loopback_a_password_is_asked_for(page, host):
+def test_an_address_beyond_loopback_needs_a_password(page, host):
     with pytest.raises(
-        InvalidInput, match=f"got {host}, which others reach; allowed: loopback, or set FARM_[A-Z]*_AUTH"
+        InvalidInput,
+        match=f"got {host}, which other .* reach; allowed: loopback, or set FARM_[A-Z]*_AUTH",
     ):
         page(Address(host, 45_557))
 
 
-def test_beyond_loopback_a_password_is_enough():
+def test_an_address_beyond_loopback_with_a_password_is_accepted():
     check_flower(Address("0.0.0.0", 45_557), Settings(flower_auth="me:secret"))
 
 
-@pytest.mark.parametrize("auth", ["", "me", "me:", ":secret", "me:sec,ret", "me:sec ret", "me:sécret", "a:b:c,d"])
+@pytest.mark.parametrize(
+    "auth", ["", "me", "me:", ":secret", "me:sec,ret", "me:sec ret", "me:sécret", "a:b:c,d"]
+)
 def test_a_password_that_flower_would_misread_is_refused_and_not_shown(auth):
     with pytest.raises(InvalidInput) as caught:
         check_flower(HERE, Settings(flower_auth=auth))
-    assert caught.value.message == "FARM_FLOWER_AUTH: allowed: USER:PASSWORD in ASCII, without blanks and commas"
+    assert (
+        caught.value.message
+        == "FARM_FLOWER_AUTH: allowed: USER:PASSWORD in ASCII, without blanks and commas"
+    )
 
 
 def test_a_port_that_is_taken_is_refused(page):
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = Address(*other.getsockname())
-        with pytest.raises(InvalidInput, match="where another program listens; allowed: a free port"):
+        with pytest.raises(
+            InvalidInput, match="where another program listens; allowed: a free port"
+        ):
             page(taken)
 
 
 @pytest.mark.parametrize(
-    ("check", "needs", "extra"),
+    ("check", "package", "extra"),
     [
-        ("from farm.local.flower import check_flower; check_flower(HERE, Settings())", "flower", "monitor"),
-        ("from farm.ui.serve import open_page; open_page(Farm('inline://'), HERE).__enter__()", "gradio", "ui"),
+        (
+            "from farm.local.flower import check_flower; check_flower(HERE, Settings())",
+            "flower",
+            "monitor",
+        ),
+        (
+            "from farm.ui.serve import open_page; open_page(Farm('inline://'), HERE).__enter__()",
+            "gradio",
+            "ui",
+        ),
     ],
 )
-def test_without_the_package_it_is_said_what_to_install(check, package, extra):
+def test_without_the_package_the_error_says_what_to_install(check, package, extra):
     lines = [
         f"import sys; sys.modules[{package!r}] = None",
-        "from farm import Farm; from farm.net.address import Address; from farm.settings import Settings",
+        "from farm import Farm",
+        "from farm.net.address import Address",
+        "from farm.settings import Settings",
         f"HERE = Address('127.0.0.1', 45557); {check}",
     ]
-    said = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True).stderr
+    said = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True
+    ).stderr
     assert f"{package} is not installed; pip install infinitetalk-farm[{extra}]" in said

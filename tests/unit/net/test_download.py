@@ -1,4 +1,4 @@
-"""What may be fetched, from where, how much and how long."""
+"""Downloads: from which addresses, how much and for how long; and inline data."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NOT_PUBLIC = {
     "private": "10.0.0.1 172.16.0.1 192.168.1.1 fc00::1 fd00::1 fec0::1",
     "this host": "127.0.0.1 0.0.0.0 :: ::1",
     "this link": "169.254.169.254 fe80::1 fe80::1%eth0",
-    "a carrier's": "100.64.0.1 100.100.100.200",
-    "to many at once": "224.0.0.1 239.1.1.1 255.255.255.255 ff02::1",
+    "carrier-grade NAT": "100.64.0.1 100.100.100.200",
+    "multicast and broadcast": "224.0.0.1 239.1.1.1 255.255.255.255 ff02::1",
     "reserved": "192.0.0.1 192.0.2.1 198.18.0.1 240.0.0.1 2001:db8::1 100::1",
-    "another address in disguise": "::ffff:8.8.8.8 ::127.0.0.1 64:ff9b::7f00:1 64:ff9b:1::1 2002:7f00:1::1 2001::1",
-    "a cloud's own": "168.63.129.16 192.88.99.1",
+    "IPv4 inside": "::ffff:8.8.8.8 ::127.0.0.1 64:ff9b::7f00:1 64:ff9b:1::1 2002:7f00:1::1 2001::1",
+    "cloud services": "168.63.129.16 192.88.99.1",
 }
 
 
@@ -39,18 +39,25 @@ def server() -> Iterator[WebServer]:
 
 @pytest.fixture
 def get(tmp_path: Path) -> Callable[..., Path]:
-    """Fetches with the operator's leave for loopback, where the tests' server lives."""
+    """Downloads with loopback allowed, where the tests' server runs."""
 
     def run(url: str, **options: Any) -> Path:
-        path = tmp_path / "goods"
-        download_file(url, path, **({"field": "cond_video", "max_bytes": 1000, "timeout_s": 5.0, "allow": LOOPBACK} | options))
+        path = tmp_path / "file"
+        download_file(
+            url,
+            path,
+            **(
+                {"field": "cond_video", "max_bytes": 1000, "timeout_s": 5.0, "allow": LOOPBACK}
+                | options
+            ),
+        )
         return path
 
     return run
 
 
 def refused(get: Callable[..., Path], tmp_path: Path, url: str, **options: Any) -> DownloadFailed:
-    """The error that fetching `url` ends with; no file may be left behind."""
+    """The error of downloading `url`; no file may be left."""
     with pytest.raises(DownloadFailed) as caught:
         get(url, **options)
     assert list(tmp_path.iterdir()) == []
@@ -59,11 +66,11 @@ def refused(get: Callable[..., Path], tmp_path: Path, url: str, **options: Any) 
     return caught.value
 
 
-def test_the_body_lands_in_the_file(server, get):
+def test_the_body_is_written_to_the_file(server, get):
     assert get(server.serve("/face.png", b"pixels")).read_bytes() == b"pixels"
 
 
-def test_spaces_and_letters_beyond_ascii_may_stand_in_an_address(server, get):
+def test_a_url_may_contain_spaces_and_non_ascii_letters(server, get):
     server.serve("/m%C3%BCller%20one.png", b"pixels")
     assert get(server.url("/müller one.png")).read_bytes() == b"pixels"
 
@@ -83,21 +90,29 @@ def test_a_fourth_redirect_is_refused(server, get, tmp_path):
     assert not error.retryable
 
 
-@pytest.mark.parametrize("target", ["http://169.254.169.254/latest/meta-data", "http://10.0.0.1/", "http://[::1]/"])
+@pytest.mark.parametrize(
+    "target", ["http://169.254.169.254/latest/meta-data", "http://10.0.0.1/", "http://[::1]/"]
+)
 def test_a_redirect_into_the_private_network_is_refused(server, get, tmp_path, target):
     error = refused(get, tmp_path, server.redirect("/", to=target))
     assert "not at a public address" in error.message
     assert not error.retryable
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://example.org/x", "gopher://example.org/", ""])
-def test_a_redirect_to_another_scheme_or_to_nowhere_is_refused(server, get, tmp_path, target):
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://example.org/x", "gopher://example.org/", ""]
+)
+def test_a_redirect_to_another_scheme_or_nowhere_is_refused(server, get, tmp_path, target):
     error = refused(get, tmp_path, server.redirect("/", to=target))
     assert not error.retryable
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(404, False), (403, False), (429, True), (500, True), (503, True)])
-def test_a_refusal_names_its_status_and_whether_another_try_may_help(server, get, tmp_path, status, retryable):
+@pytest.mark.parametrize(
+    ("status", "retryable"), [(404, False), (403, False), (429, True), (500, True), (503, True)]
+)
+def test_an_error_status_is_named_and_retryable_if_temporary(
+    server, get, tmp_path, status, retryable
+):
     error = refused(get, tmp_path, server.serve("/gone", b"sorry", status=status))
     assert f"answered {status}" in error.message
     assert error.retryable is retryable
@@ -108,14 +123,18 @@ def test_loopback_is_refused_unless_the_operator_allows_it(server, get, tmp_path
     assert server.requests == []
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "0x7f.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.1", "2130706433", "0x7f.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]"]
+)
 def test_other_spellings_of_loopback_are_refused_too(server, get, tmp_path, host):
     server.serve("/", b"secret")
     error = refused(get, tmp_path, f"http://{host}:{server.port}/", allow=[])
     assert "not at a public address" in error.message
 
 
-@pytest.mark.parametrize("address", [address for line in NOT_PUBLIC.values() for address in line.split()])
+@pytest.mark.parametrize(
+    "address", [address for line in NOT_PUBLIC.values() for address in line.split()]
+)
 def test_an_address_off_the_open_internet_is_not_public(address):
     assert not is_public(ip_address(address))
 
@@ -125,29 +144,29 @@ def test_an_address_of_the_open_internet_is_public(address):
     assert is_public(ip_address(address))
 
 
-def test_one_private_address_among_public_ones_spoils_the_name(get, tmp_path):
+def test_a_name_with_one_private_address_is_refused(get, tmp_path):
     answers = [ip_address("93.184.216.34"), ip_address("10.0.0.7")]
     error = refused(get, tmp_path, "http://face.example/", resolve=lambda host, port: answers)
     assert "face.example" in error.message
     assert "10.0.0.7" not in error.message
 
 
-def test_a_name_that_changes_its_mind_is_connected_to_where_it_was_checked(server, get):
-    # Given a name that is harmless when first asked and points into the private network ever after
+def test_dns_rebinding_has_no_effect(server, get):
+    # Given a name that resolves to an allowed address once, and to a private one ever after
     asked = []
 
     def rebinding(host, port):
         asked.append(host)
         return [ip_address("127.0.0.1" if len(asked) == 1 else "10.0.0.1")]
 
-    # When it is fetched, then it was asked once, and the server that was checked has answered
+    # When it is downloaded, then it was resolved once, and the checked server has answered
     server.serve("/", b"pixels")
     assert get(f"http://face.example:{server.port}/", resolve=rebinding).read_bytes() == b"pixels"
     assert asked == ["face.example"]
     assert server.requests[0]["Host"] == f"face.example:{server.port}"
 
 
-def test_the_next_address_is_tried_when_the_first_does_not_answer(server, get):
+def test_the_next_address_is_tried_when_the_first_fails(server, get):
     server.serve("/", b"pixels")
     addresses = [ip_address("127.0.0.9"), ip_address("127.0.0.1")]
     assert get(f"http://face.example:{server.port}/", resolve=lambda host, port: addresses).exists()
@@ -155,11 +174,14 @@ def test_the_next_address_is_tried_when_the_first_does_not_answer(server, get):
 
 def test_an_ipv6_host_keeps_its_brackets(server, get):
     server.serve("/", b"pixels")
-    get(f"http://[2606:4700::1111]:{server.port}/", resolve=lambda host, port: [ip_address("127.0.0.1")])
+    get(
+        f"http://[2606:4700::1111]:{server.port}/",
+        resolve=lambda host, port: [ip_address("127.0.0.1")],
+    )
     assert server.requests[0]["Host"] == f"[2606:4700::1111]:{server.port}"
 
 
-def test_an_international_name_is_asked_for_in_its_ascii_form(server, get):
+def test_an_international_name_is_resolved_in_its_ascii_form(server, get):
     asked = []
     server.serve("/", b"pixels")
     get(
@@ -170,48 +192,67 @@ def test_an_international_name_is_asked_for_in_its_ascii_form(server, get):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "face.png", "http://", "http:///x", "ftp://a/x", "http://a:99999/", "http://[::1", "http://a..b/"]
+    "url",
+    [
+        "",
+        "face.png",
+        "http://",
+        "http:///x",
+        "ftp://a/x",
+        "http://a:99999/",
+        "http://[::1",
+        "http://a..b/",
+    ],
 )
-def test_what_is_no_web_address_is_refused(get, tmp_path, url):
+def test_an_invalid_url_is_refused(get, tmp_path, url):
     assert not refused(get, tmp_path, url, resolve=lambda host, port: []).retryable
 
 
-def test_name_and_password_go_to_their_own_host_only(server, get):
-    # Given an address with a password, that leads to another host
+def test_credentials_are_sent_to_their_own_host_only(server, get):
+    # Given a URL with a password that redirects to another host
     server.serve("/there", b"pixels")
     server.redirect("/", to=f"http://other.example:{server.port}/there")
     # When it is followed
-    get(f"http://anna:se%63ret@face.example:{server.port}/", resolve=lambda host, port: [ip_address("127.0.0.1")])
-    # Then only the first host has seen it
-    assert server.requests[0]["Authorization"] == "Basic " + base64.b64encode(b"anna:secret").decode()
+    get(
+        f"http://anna:se%63ret@face.example:{server.port}/",
+        resolve=lambda host, port: [ip_address("127.0.0.1")],
+    )
+    # Then only the first host receives the password
+    assert (
+        server.requests[0]["Authorization"] == "Basic " + base64.b64encode(b"anna:secret").decode()
+    )
     assert "Authorization" not in server.requests[1]
 
 
-def test_a_message_carries_neither_password_nor_query(server, get, tmp_path):
+def test_an_error_contains_neither_password_nor_query(server, get, tmp_path):
     server.serve("/gone", b"", status=404)
-    error = refused(get, tmp_path, f"http://anna:secret@127.0.0.1:{server.port}/gone?signature=abc#part")
+    error = refused(
+        get, tmp_path, f"http://anna:secret@127.0.0.1:{server.port}/gone?signature=abc#part"
+    )
     assert f"http://127.0.0.1:{server.port}/gone: answered 404" in error.message
     assert "secret" not in str(error.describe(at_stage="download"))
     assert "abc" not in str(error.describe(at_stage="download"))
 
 
-def test_the_environments_proxies_are_not_used(server, get, monkeypatch):
+def test_proxies_of_the_environment_are_ignored(server, get, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert get(server.serve("/", b"pixels")).exists()
 
 
-def test_a_body_of_exactly_the_limit_is_taken(server, get):
+def test_a_body_of_exactly_the_limit_is_accepted(server, get):
     assert get(server.serve("/", b"x" * 1000)).stat().st_size == 1000
 
 
-def test_an_announced_size_above_the_limit_is_refused_before_the_body_is_read(server, get, tmp_path):
+def test_an_announced_size_above_the_limit_is_refused_before_the_body_is_read(
+    server, get, tmp_path
+):
     error = refused(get, tmp_path, server.serve("/", b"", Content_Length="5000000000"))
     assert "5,000,000,000 bytes; allowed: 1,000" in error.message
     assert not error.retryable
 
 
-def test_an_unannounced_body_above_the_limit_is_cut_off(server, get, tmp_path):
+def test_an_unannounced_body_above_the_limit_is_aborted(server, get, tmp_path):
     def endless(handler):
         handler.send_response(200)
         handler.end_headers()
@@ -224,18 +265,19 @@ def test_an_unannounced_body_above_the_limit_is_cut_off(server, get, tmp_path):
     assert not error.retryable
 
 
-def test_a_body_shorter_than_announced_may_be_tried_again(server, get, tmp_path):
+def test_a_body_shorter_than_announced_is_retryable(server, get, tmp_path):
     assert refused(get, tmp_path, server.serve("/", b"half", Content_Length="8")).retryable
 
 
-def test_a_compressed_answer_is_refused(server, get, tmp_path):
+def test_a_compressed_response_is_refused(server, get, tmp_path):
     assert (
-        "Content-Encoding 'gzip'" in refused(get, tmp_path, server.serve("/", b"..", Content_Encoding="gzip")).message
+        "Content-Encoding 'gzip'"
+        in refused(get, tmp_path, server.serve("/", b"..", Content_Encoding="gzip")).message
     )
 
 
-def test_a_slow_drip_ends_with_the_time_for_the_whole(server, get, tmp_path):
-    # Given a server that sends a byte every now and then, so that no single wait is long
+def test_a_slow_drip_ends_at_the_timeout(server, get, tmp_path):
+    # Given a server that sends a byte at a time, so that no single wait is long
     def drip(handler):
         handler.send_response(200)
         handler.end_headers()
@@ -244,13 +286,13 @@ def test_a_slow_drip_ends_with_the_time_for_the_whole(server, get, tmp_path):
             time.sleep(0.05)
 
     server.replies["/"] = drip
-    # When half a second is all that it has, then it ends about then, and may be tried again
+    # When the timeout is half a second, then the download ends about then, and is retryable
     begun = time.monotonic()
     assert refused(get, tmp_path, server.url("/"), timeout_s=0.5).retryable
     assert 0.4 < time.monotonic() - begun < 2
 
 
-def test_nobody_listening_may_be_tried_again(get, tmp_path):
+def test_a_refused_connection_is_retryable(get, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         error = refused(get, tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}/")
@@ -258,7 +300,9 @@ def test_nobody_listening_may_be_tried_again(get, tmp_path):
     assert error.retryable
 
 
-@pytest.mark.parametrize(("errno", "retryable"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)])
+@pytest.mark.parametrize(
+    ("errno", "retryable"), [(socket.EAI_NONAME, False), (socket.EAI_AGAIN, True)]
+)
 def test_an_unknown_host_is_final_but_a_failing_resolver_is_not(get, tmp_path, errno, retryable):
     def fail(host, port):
         raise socket.gaierror(errno, "no")
@@ -277,23 +321,23 @@ def test_an_unknown_host_is_final_but_a_failing_resolver_is_not(get, tmp_path, e
         "cGl4\r\nZWxzPz4/\n",
     ],
 )
-def test_every_spelling_of_inline_bytes_is_read(text):
+def test_every_spelling_of_inline_data_is_decoded(text):
     assert decode_inline(text, field="cond_video", max_bytes=9) == b"pixels?>?"
 
 
-def test_missing_padding_is_forgiven():
+def test_missing_padding_is_accepted():
     assert decode_inline("YQ", field="cond_video", max_bytes=9) == b"a"
 
 
 @pytest.mark.parametrize(
     "text", ["not base64!", "data:image/png;base64", "data:image/png;base64,@@@", "YQ==YQ==x", "a"]
 )
-def test_what_is_neither_data_uri_nor_base64_names_the_field(text):
+def test_text_that_is_neither_data_uri_nor_base64_is_refused_by_its_field(text):
     with pytest.raises(InvalidInput, match=r"^cond_video: "):
         decode_inline(text, field="cond_video", max_bytes=100)
 
 
 @pytest.mark.parametrize("head", ["", "data:;base64,"])
-def test_inline_bytes_above_the_limit_are_refused(head):
+def test_inline_data_above_the_limit_is_refused(head):
     with pytest.raises(InvalidInput, match=r"allowed: 9$"):
         decode_inline(head + base64.b64encode(b"x" * 10).decode(), field="cond_video", max_bytes=9)

@@ -1,4 +1,4 @@
-"""Signatures, as the specification's own library verifies them."""
+"""Signatures, verified by the specification's own library."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def signed(*secrets: str, at_s: int | None = None) -> dict[str, str]:
     return sign(BODY, message_id="msg_a", at_s=at_s or int(time.time()), secrets=secrets)
 
 
-def test_the_specifications_own_example_comes_out():
+def test_the_specifications_example_is_reproduced():
     # From the reference implementations' tests, github.com/standard-webhooks
     headers = sign(
         b'{"test": 2432232314}',
@@ -31,12 +31,12 @@ def test_the_specifications_own_example_comes_out():
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_the_library_of_the_specification_takes_what_was_signed():
+def test_the_specifications_library_accepts_a_signature():
     assert Webhook(SECRET).verify(BODY, signed(SECRET)) == {"job_id": "a", "prompt": "ü"}
 
 
 @pytest.mark.parametrize("known", [SECRET, OTHER])
-def test_while_a_secret_is_replaced_either_one_will_do(known):
+def test_while_a_secret_is_rotated_both_verify(known):
     assert Webhook(known).verify(BODY, signed(OTHER, SECRET))
 
 
@@ -45,20 +45,20 @@ def test_while_a_secret_is_replaced_either_one_will_do(known):
     [(BODY + b" ", "msg_a", 0), (BODY, "msg_b", 0), (BODY, "msg_a", 60)],
     ids=["body", "id", "time"],
 )
-def test_what_was_changed_on_the_way_is_not_taken(body, message_id, later_s):
+def test_a_modified_message_is_rejected(body, message_id, later_s):
     at_s = int(time.time()) - 60
     changed = {"webhook-id": message_id, "webhook-timestamp": str(at_s + later_s)}
     with pytest.raises(WebhookVerificationError, match="No matching signature"):
         Webhook(SECRET).verify(body, {**signed(SECRET, at_s=at_s), **changed})
 
 
-def test_a_signature_with_another_secret_is_not_taken():
+def test_a_signature_with_another_secret_is_rejected():
     with pytest.raises(WebhookVerificationError, match="No matching signature"):
         Webhook(SECRET).verify(BODY, signed(OTHER))
 
 
 @pytest.mark.parametrize("count", [24, 25, 26, 64])
-def test_a_secret_spells_a_key_with_and_without_padding(count):
+def test_a_secret_is_decoded_with_and_without_padding(count):
     key = bytes(range(count))
     secret = "whsec_" + base64.b64encode(key).decode()
     assert decode_secret(secret) == decode_secret(secret.rstrip("=")) == key
@@ -76,6 +76,6 @@ def test_a_secret_spells_a_key_with_and_without_padding(count):
         "whsec_ü" + "A" * 40,
     ],
 )
-def test_what_is_no_secret_is_refused_without_being_repeated(secret):
+def test_an_invalid_secret_is_refused_without_being_repeated(secret):
     with pytest.raises(ValueError, match=r"^a secret is whsec_ and 24 to 64 bytes in base64$"):
         decode_secret(secret)

@@ -197,7 +197,7 @@ def test_a_receiver_that_never_answers_changes_nothing_of_the_jobs_end(hook, tmp
         harness.later(31)
     assert harness.context.registry.jobs.status("a") == before
     assert harness.notice.state == "given up"
-    assert harness.notice.reason.startswith("took too long")
+    assert harness.notice.reason.startswith("timed out")
 
 
 def test_the_private_network_is_never_called(hook, tmp_path):
