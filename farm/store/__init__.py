@@ -1,4 +1,4 @@
-"""Goods by key: everything heavier than a ticket (pixels, sound, tensors) goes through a store."""
+"""Objects by key: everything too large for a message (pixels, audio, tensors) is in a store."""
 
 from __future__ import annotations
 
@@ -14,61 +14,70 @@ from farm.settings import Settings
 
 
 class Store(Protocol):
-    """Whole objects under keys like `jobs/4f2a/mux/0001/video.mp4`; a reader sees an object complete or not at all."""
+    """Objects under keys like `jobs/4f2a/mux/0001/video.mp4`.
+
+    Writes are atomic: a reader sees an object complete or not at all.
+    """
 
     def put(self, key: str, source: Path | bytes) -> None:
-        """Stores a file or bytes, in one atomic act; raises UploadFailed."""
+        """Stores a file or bytes atomically; raises UploadFailed."""
 
     def get(self, key: str) -> bytes:
-        """A small object; raises KeyError."""
+        """A small object's bytes; raises KeyError."""
 
     def fetch(self, key: str, path: Path) -> Path:
-        """A large object as a file at `path`, to be read and not written; raises KeyError."""
+        """Copies or links a large object to `path`, which must not be written; raises KeyError."""
 
     def size(self, key: str) -> int | None:
-        """Bytes of an object, None where there is none."""
+        """Size of an object in bytes; None if there is none."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, sorted."""
 
     def delete(self, key: str) -> None:
-        """Removes an object, or does nothing where there is none."""
+        """Deletes an object if there is one."""
 
     def url(self, key: str) -> str:
-        """Where a person can take the object from."""
+        """A URL from which a person can download the object."""
 
     def link(self, key: str, *, page: str) -> str:
-        """How a text stored as `page` names the object, so that whoever can read the one can read the other."""
+        """A link to the object for a page stored as `page`; readers of the page can follow it."""
 
 
 def is_key(text: str) -> bool:
-    """Whether any make of store can hold something under this name."""
-    return all(part not in ("", ".", "..") for part in text.split("/")) and "\0" not in text and "\\" not in text
+    """Whether a text is a valid key in every kind of store."""
+    has_bad_name = any(name in ("", ".", "..") for name in text.split("/"))
+    return not has_bad_name and "\0" not in text and "\\" not in text
 
 
 def check_key(key: str) -> str:
-    """A key that any make of store can hold; InvalidInput for one that could lead out of a folder."""
+    """The key; raises InvalidInput if it is not valid, and so could lead out of a folder."""
     if not is_key(key):
-        raise InvalidInput(f"store key: got {key!r}; allowed: names with / between, none of them empty, '.' or '..'")
+        allowed = "names separated by /, none of them empty, '.' or '..'"
+        raise InvalidInput(f"store key: got {key!r}; allowed: {allowed}")
     return key
 
 
 def relative_link(key: str, page: str) -> str:
-    """A key as a name that starts from the folder of another key, written as in a URL."""
-    return quote(relpath(check_key(key), dirname(check_key(page))))
+    """A key relative to the folder of another key, quoted for a URL."""
+    folder = dirname(check_key(page))
+    return quote(relpath(check_key(key), folder))
 
 
 def open_store(url: str, settings: Settings | None = None) -> Store:
-    """The store at an address: `file:///folder`, `s3://bucket/prefix` of the settings' service, or `memory://`.
+    """The store at a URL: `file:///folder`, `s3://bucket/prefix` or `memory://`.
 
-    `memory://` is for this process alone. Nothing is contacted yet.
+    The settings choose the S3 service. `memory://` is private to this process. Nothing is contacted
+    yet.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
         from farm.store.local import LocalStore
 
-        return LocalStore(Path(unquote(parts.path)), retry_s=settings.store_retry_s if settings else 0)
-    if parts.scheme == "s3" and not parts.query and not parts.fragment and "@" not in parts.netloc:
+        retry_s = settings.store_retry_s if settings else 0
+        return LocalStore(Path(unquote(parts.path)), retry_s=retry_s)
+    has_extras = parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme == "s3" and not has_extras:
         from farm.store.s3 import S3Store
 
         return S3Store(parts.netloc, parts.path.strip("/"), settings or Settings.load({}))
@@ -81,5 +90,5 @@ def open_store(url: str, settings: Settings | None = None) -> Store:
 
 
 def without_credentials(url: str) -> str:
-    """An address as a message may show it."""
+    """A URL for messages, without user and password."""
     return re.sub("//.*@", "//", url)

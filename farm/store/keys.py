@@ -1,13 +1,13 @@
-"""The key layout, in one place.
+"""The layout of keys in the store.
 
-uploads/{sha256}                              what callers handed in
+uploads/{sha256}                              files that callers uploaded
 shared/{kind}/{sha256}                        text features, by the hash of input and encoder
-shared/{kind}/{sha256}/{piece}                embeddings of speech, by the same hash, ten seconds each
-jobs/{job_id}/request.json                    the request as accepted and when, written before anything else
+shared/{kind}/{sha256}/{piece}                speech embeddings, by the same hash, in pieces of 10 s
+jobs/{job_id}/request.json                    the accepted request and its time, written first
 jobs/{job_id}/end.json                        the job's last status, once it has ended
-jobs/{job_id}/playlist.m3u8                   what can be watched of it so far; written anew with each chunk
-jobs/{job_id}/{step_id}/{attempt}/{name}      what one attempt at a step stored; the registry says which attempt counts
-jobs/{job_id}/{step_id}/{attempt}/output.json its output, written last, with its timings and inputs
+jobs/{job_id}/playlist.m3u8                   the HLS playlist, rewritten with each chunk
+jobs/{job_id}/{step_id}/{attempt}/{name}      objects of one attempt; the registry says which counts
+jobs/{job_id}/{step_id}/{attempt}/output.json its output, written last, with timings and inputs
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SCHEME = "store://"
 
 
 def upload(source: Path | bytes) -> str:
-    """The key of a caller's file: the same bytes are stored once."""
+    """The key of a caller's file; the same bytes are stored once."""
     return UPLOADS + digest(source)
 
 
 def shared(kind: str, *parts: str | bytes | memoryview) -> str:
-    """The key of something that only depends on `parts`, so that jobs and machines share it."""
+    """The key of an object that depends only on `parts`, so that jobs and machines share it."""
     hashed = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -45,12 +45,12 @@ def shared(kind: str, *parts: str | bytes | memoryview) -> str:
 
 
 def piece(folder: str, number: int) -> str:
-    """The key of a part of something that is shared."""
+    """The key of one piece of a shared object."""
     return f"{folder}/{number:05d}"
 
 
 def job(job_id: str) -> str:
-    """What all keys of a job begin with."""
+    """The prefix of all keys of a job."""
     return f"{JOBS}{job_id}/"
 
 
@@ -80,7 +80,9 @@ class AttemptKey(NamedTuple):
 def attempt_of(key: str) -> AttemptKey | None:
     """The attempt that wrote a key; None for a key of the job itself."""
     found = ATTEMPT.fullmatch(key)
-    return AttemptKey(found[1], int(found[2])) if found else None
+    if found is None:
+        return None
+    return AttemptKey(found[1], int(found[2]))
 
 
 def digest(source: Path | bytes) -> str:

@@ -1,4 +1,4 @@
-"""A store in a folder: for one machine, or for many that mount the same volume."""
+"""A store in a folder, for one machine or for several that mount the same volume."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from farm.store import check_key, relative_link
 
 RETRY_DELAY_S = 0.5
 
+PART_PREFIX = ".part-"
+"""Of the names of files that are still being written."""
+
 
 class LocalStore:
-    """Objects are files under `root`; each is written beside its place and renamed into it."""
+    """Objects are files under `root`, written to a temporary name and renamed."""
 
     def __init__(self, root: Path, *, retry_s: float = 0) -> None:
-        """A disk that is full or not there just now is tried again for `retry_s` seconds."""
+        """Writes to a full or missing disk are retried for `retry_s` seconds."""
         self.root = root.expanduser().resolve()
         self.retry_s = retry_s
 
@@ -52,13 +55,16 @@ class LocalStore:
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
-        return path.stat().st_size if path.is_file() else None
+        if not path.is_file():
+            return None
+        return path.stat().st_size
 
     def keys(self, prefix: str) -> Iterator[str]:
-        folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
-        files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".part-"))
-        names = sorted(file.relative_to(self.root).as_posix() for file in files)
-        return (name for name in names if name.startswith(prefix))
+        parent, slash, _ = prefix.rpartition("/")
+        folder = self._path(parent) if slash else self.root
+        files = (path for path in folder.rglob("*") if _is_object(path))
+        keys = sorted(file.relative_to(self.root).as_posix() for file in files)
+        return (key for key in keys if key.startswith(prefix))
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -81,7 +87,7 @@ class LocalStore:
 
     def _put(self, source: Path | bytes, path: Path) -> None:
         os.makedirs(path.parent, exist_ok=True)
-        part = path.with_name(f".part-{secrets.token_hex(8)}")
+        part = path.with_name(f"{PART_PREFIX}{secrets.token_hex(8)}")
         try:
             if isinstance(source, bytes):
                 part.write_bytes(source)
@@ -91,6 +97,10 @@ class LocalStore:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+def _is_object(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(PART_PREFIX)
 
 
 def _log_retry(error: Exception, delay_s: float) -> None:

@@ -1,4 +1,4 @@
-"""A store in this process's memory, for tests."""
+"""A store in the memory of this process, for tests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from farm.store import check_key, relative_link
 
 
 class MemoryStore:
+    """Objects in a dict."""
+
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
     def put(self, key: str, source: Path | bytes) -> None:
-        self.objects[check_key(key)] = source if isinstance(source, bytes) else source.read_bytes()
+        if isinstance(source, Path):
+            source = source.read_bytes()
+        self.objects[check_key(key)] = source
 
     def get(self, key: str) -> bytes:
         return self.objects[key]
@@ -23,7 +27,9 @@ class MemoryStore:
         return path
 
     def size(self, key: str) -> int | None:
-        return len(self.objects[key]) if key in self.objects else None
+        if key not in self.objects:
+            return None
+        return len(self.objects[key])
 
     def keys(self, prefix: str) -> Iterator[str]:
         return iter(sorted(key for key in self.objects if key.startswith(prefix)))

@@ -1,7 +1,8 @@
 """A store in a bucket of any S3 service, through the minio client.
 
-A put is atomic there, so nothing is renamed. Each object carries the SHA-256 of its bytes as metadata, because that is
-kept by every service and holds from end to end; an ETag is no checksum once an object was sent in parts or encrypted.
+Writes to S3 are atomic, so nothing is renamed. Each object has the SHA-256 of its bytes as
+metadata, which every service keeps and which holds end to end; an ETag is not a checksum if an
+object was uploaded in parts or is encrypted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from minio.error import S3Error
 from minio.helpers import check_bucket_name
@@ -25,28 +26,31 @@ from farm.store.keys import digest
 from farm.store.service import Service, ServiceError
 
 PART_BYTES = 16 << 20
-"""Larger files are sent in parts of this size, one after the other: memory stays at about two parts."""
+"""Larger files are uploaded in parts of this size, one by one: memory stays at about two parts."""
 
 BLOCK_BYTES = 1 << 20
+"""Objects are downloaded in blocks of this size."""
+
 CHECKSUM = "x-amz-meta-sha256"
 
 Answer = TypeVar("Answer")
 
 
 class S3Store:
-    """Objects lie in `bucket`, under `prefix` if it is not empty."""
+    """Objects are in `bucket`, under `prefix` if it is not empty."""
 
     def __init__(self, bucket: str, prefix: str, settings: Settings) -> None:
-        """InvalidInput for a name that no service would take, or for settings that lead to none."""
+        """Raises InvalidInput for a bucket or prefix that is not valid, or for wrong settings."""
         try:
             check_bucket_name(bucket, strict=True)
         except ValueError as error:
             raise InvalidInput(f"FARM_STORE_URL: {error}; allowed: s3://bucket/prefix") from error
         if prefix and not is_key(prefix):
-            raise InvalidInput(f"FARM_STORE_URL: got the prefix {prefix!r}; allowed: names with / between")
+            allowed = "names separated by /"
+            raise InvalidInput(f"FARM_STORE_URL: got the prefix {prefix!r}; allowed: {allowed}")
         self.bucket = bucket
         self.prefix = f"{prefix}/" if prefix else ""
-        self._link = timedelta(seconds=settings.s3_link_s)
+        self._link_lifetime = timedelta(seconds=settings.s3_link_s)
         self._service = Service(settings)
 
     def put(self, key: str, source: Path | bytes) -> None:
@@ -54,8 +58,9 @@ class S3Store:
         try:
             checksum = digest(source)
             self._service.call(lambda: self._send(name, source, checksum))
-        except OSError as error:  # of the source; those of the connection are no OSErrors
-            raise UploadFailed(f"the store could not take {key}: {error.strerror or error}") from error
+        except OSError as error:  # of the source; errors of the connection are not OSErrors
+            reason = error.strerror or error
+            raise UploadFailed(f"the store could not take {key}: {reason}") from error
         except ServiceError as error:
             message = f"the store {self} could not take {key}: {error}"
             raise UploadFailed(message, retryable=error.retryable) from error
@@ -74,27 +79,33 @@ class S3Store:
     def size(self, key: str) -> int | None:
         name = self._name(key)
         try:
-            return self._asked(key, lambda: self._service.client.stat_object(self.bucket, name).size)
+            return self._call(key, lambda: self._service.client.stat_object(self.bucket, name).size)
         except KeyError:
             return None
 
     def keys(self, prefix: str) -> Iterator[str]:
-        def listed() -> list[str]:
-            found = self._service.client.list_objects(self.bucket, prefix=self.prefix + prefix, recursive=True)
-            return [str(each.object_name) for each in found if not each.is_dir]  # consoles leave empty folders
+        def list_names() -> list[str]:
+            objects = self._service.client.list_objects(
+                self.bucket, prefix=self.prefix + prefix, recursive=True
+            )
+            # Web consoles create empty objects for folders.
+            return [str(each.object_name) for each in objects if not each.is_dir]
 
-        return (name.removeprefix(self.prefix) for name in sorted(self._asked(f"the keys under {prefix!r}", listed)))
+        names = self._call(f"the keys under {prefix!r}", list_names)
+        return (name.removeprefix(self.prefix) for name in sorted(names))
 
     def delete(self, key: str) -> None:
         name = self._name(key)
-        self._asked(key, lambda: self._service.client.remove_object(self.bucket, name))
+        self._call(key, lambda: self._service.client.remove_object(self.bucket, name))
 
     def url(self, key: str) -> str:
-        """A signed address that anybody can take the object from for FARM_S3_LINK_S seconds; made without asking."""
-        return self._service.signer.presigned_get_object(self.bucket, self._name(key), expires=self._link)
+        """A presigned URL, valid for FARM_S3_LINK_S seconds; the service is not contacted."""
+        return self._service.signer.presigned_get_object(
+            self.bucket, self._name(key), expires=self._link_lifetime
+        )
 
     def link(self, key: str, *, page: str) -> str:
-        """A signed address: a relative name would carry no signature."""
+        """A presigned URL, since a relative link has no signature."""
         return self.url(key)
 
     def __str__(self) -> str:
@@ -104,9 +115,14 @@ class S3Store:
         return self.prefix + check_key(key)
 
     def _send(self, name: str, source: Path | bytes, checksum: str) -> None:
-        length = len(source) if isinstance(source, bytes) else source.stat().st_size
-        with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-            sent = self._service.client.put_object(
+        if isinstance(source, bytes):
+            length = len(source)
+            content: BinaryIO = BytesIO(source)
+        else:
+            length = source.stat().st_size
+            content = source.open("rb")
+        with content as stream:
+            result = self._service.client.put_object(
                 self.bucket,
                 name,
                 stream,
@@ -116,27 +132,31 @@ class S3Store:
                 part_size=PART_BYTES,
                 num_parallel_uploads=1,
             )
-        if not sent.etag:  # parts are joined under a 200 that may turn out to be an error, which the client passes over
-            raise ServiceError("it did not say that it joined the parts", retryable=True)
+        # The response to joining parts may be an error with status 200, which the client ignores.
+        if not result.etag:
+            raise ServiceError("it did not confirm that it joined the parts", retryable=True)
 
-    def _read(self, key: str, take: Callable[[Iterable[bytes]], Answer]) -> Answer:
-        """What `take` makes of an object's blocks; it may be called again from the first block on."""
+    def _read(self, key: str, consume: Callable[[Iterable[bytes]], Answer]) -> Answer:
+        """The result of `consume` on an object's blocks; a retry calls it with all blocks again."""
         name = self._name(key)
 
         def read() -> Answer:
             response = self._service.client.get_object(self.bucket, name)
             try:
-                return take(_blocks(response))
+                return consume(_blocks(response))
             finally:
                 response.close()
                 response.release_conn()
 
-        return self._asked(key, read)
+        return self._call(key, read)
 
-    def _asked(self, what: str, call: Callable[[], Answer]) -> Answer:
-        """What the service answers; KeyError if it has no such object, FarmUnreachable if it does not answer."""
+    def _call(self, what: str, request: Callable[[], Answer]) -> Answer:
+        """The result of a request about `what`; KeyError if there is no such object.
+
+        Raises FarmUnreachable if the service does not answer.
+        """
         try:
-            return self._service.call(call)
+            return self._service.call(request)
         except ServiceError as error:
             if isinstance(error.__cause__, S3Error) and error.__cause__.code == "NoSuchKey":
                 raise KeyError(what) from None
@@ -150,9 +170,11 @@ def _blocks(response: BaseHTTPResponse) -> Iterator[bytes]:
     for block in response.stream(BLOCK_BYTES):
         hashed.update(block)
         yield block
-    wanted = response.headers.get(CHECKSUM)  # none on what others have laid there
-    if wanted not in (None, hashed.hexdigest()):
-        raise ServiceError(f"what came has another SHA-256 than what was put, which is {wanted}", retryable=True)
+    expected = response.headers.get(CHECKSUM)
+    # Objects that other programs stored have no checksum.
+    if expected not in (None, hashed.hexdigest()):
+        message = f"the SHA-256 of the download is {hashed.hexdigest()}, expected {expected}"
+        raise ServiceError(message, retryable=True)
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""An S3 service: how it is reached, what is asked again, and what its refusals mean."""
+"""An S3 service: connections, retries, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -21,37 +21,48 @@ from farm.retry import retry_until
 from farm.settings import Settings
 from farm.store import without_credentials
 
-CONNECT_S, READ_S = 5.0, 30.0
-"""Limits for a connection, and between two bytes of an answer."""
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 30.0
+"""Limits for a connection, and between two bytes of a response."""
 
-THREADS = 10
-"""Connections that are kept for threads that ask at the same time."""
+MAX_CONNECTIONS = 10
+"""Connections that are kept open for concurrent threads."""
 
 FIRST_RETRY_DELAY_S = 0.25
 MAX_RETRY_DELAY_S = 5.0
-LONGEST_REASON = 300
+MAX_REASON = 300
+"""Characters of a service's error that are kept."""
 
-RETRYABLE_CODES = {"BadDigest", "IncompleteBody", "OperationAborted", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"}
-"""Refusals below 500 that say: the way here was bad, or somebody else is at it, so ask again."""
+RETRYABLE_CODES = {
+    "BadDigest",
+    "IncompleteBody",
+    "OperationAborted",
+    "RequestTimeout",
+    "SlowDown",
+    "XAmzContentSHA256Mismatch",
+}
+"""Error codes with a status below 500 that are temporary: damaged requests and conflicts."""
 
 Answer = TypeVar("Answer")
 
 
 class ServiceError(Exception):
-    """Why a service did not do what it was asked to, in words; `passing` says whether asking again may help."""
+    """A failed request to the service, and whether a retry may help."""
 
     def __init__(self, reason: str, *, retryable: bool) -> None:
-        super().__init__(reason[:LONGEST_REASON])
+        super().__init__(reason[:MAX_REASON])
         self.retryable = retryable
 
 
 class Service:
-    """`client` asks the service; `signer` makes URLs for those who reach it by its public name."""
+    """`client` sends requests; `signer` presigns URLs with the service's public address."""
 
     def __init__(self, settings: Settings) -> None:
-        """InvalidInput names the setting that is missing or wrong; nothing is contacted yet."""
+        """Raises InvalidInput for a missing or wrong setting; nothing is contacted yet."""
         self.client = _client(settings, "s3_endpoint")
-        self.signer = _client(settings, "s3_public_base") if settings.s3_public_base else self.client
+        self.signer = self.client
+        if settings.s3_public_base:
+            self.signer = _client(settings, "s3_public_base")
         self._retry_s = settings.store_retry_s
 
     def call(self, request: Callable[[], Answer]) -> Answer:
@@ -77,27 +88,31 @@ class Service:
 
 
 def as_service_error(error: Exception) -> ServiceError:
-    """An error of the client as a refusal."""
+    """An error of the client as a ServiceError."""
     if isinstance(error, S3Error):
-        status, reason = error.response.status, f"{error.code}: {error.message}"
-        return ServiceError(reason, retryable=_is_down(status) or error.code in RETRYABLE_CODES)
+        is_retryable = _is_temporary(error.response.status) or error.code in RETRYABLE_CODES
+        return ServiceError(f"{error.code}: {error.message}", retryable=is_retryable)
     if isinstance(error, ServerError):
-        return ServiceError(str(error), retryable=_is_down(error.status_code))
-    cause = getattr(error, "reason", None) or error  # what the last of several tries ended with
-    return ServiceError(f"{type(cause).__name__}: {cause}", retryable=not isinstance(cause, SSLError))
+        return ServiceError(str(error), retryable=_is_temporary(error.status_code))
+    cause = getattr(error, "reason", None) or error  # of the last of several tries
+    return ServiceError(
+        f"{type(cause).__name__}: {cause}", retryable=not isinstance(cause, SSLError)
+    )
 
 
-def _is_down(status: int) -> bool:
-    return status == 429 or (status >= 500 and status != 501)  # 501: it will never know that request
+def _is_temporary(status: int) -> bool:
+    if status == 501:  # the service does not implement the request
+        return False
+    return status == 429 or status >= 500
 
 
 def _client(settings: Settings, field: str) -> Minio:
-    """A client of the service at the address in a field of the settings."""
+    """A client of the service at the URL in a field of the settings."""
     secure, host = _address(field, getattr(settings, field))
     client = Minio(
         host,
-        access_key=_given(settings, "s3_access_key"),
-        secret_key=_given(settings, "s3_secret_key"),
+        access_key=_required(settings, "s3_access_key"),
+        secret_key=_required(settings, "s3_secret_key"),
         region=settings.s3_region,
         secure=secure,
         http_client=_pool(settings.s3_ca if secure else None, secure=secure),
@@ -110,37 +125,41 @@ def _client(settings: Settings, field: str) -> Minio:
 
 
 def _address(field: str, url: str) -> tuple[bool, str]:
-    """Whether an address wants TLS, and its host with its port."""
+    """Whether a URL uses TLS, and its host with the port."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.path.strip("/"):
+    is_http = parts.scheme in ("http", "https") and parts.hostname
+    if not is_http or "@" in parts.netloc or parts.path.strip("/"):
         shown = without_credentials(url)
-        raise InvalidInput(f"FARM_{field.upper()}: got {shown!r}; allowed: http:// or https://, a host and a port")
+        allowed = "http:// or https://, a host and a port"
+        raise InvalidInput(f"FARM_{field.upper()}: got {shown!r}; allowed: {allowed}")
     return parts.scheme == "https", parts.netloc
 
 
-def _given(settings: Settings, field: str) -> str:
+def _required(settings: Settings, field: str) -> str:
     value: str | None = getattr(settings, field)
     if not value:
-        described = Settings.model_fields[field].description
-        raise InvalidInput(f"FARM_{field.upper()}: it is missing; an s3:// store needs it; allowed: {described}")
+        allowed = Settings.model_fields[field].description
+        reason = "it is missing; an s3:// store needs it"
+        raise InvalidInput(f"FARM_{field.upper()}: {reason}; allowed: {allowed}")
     return value
 
 
-def _pool(authority: Path | None, *, secure: bool) -> PoolManager:
-    """Connections whose single requests are repeated at once, so that a hiccup costs a part and not the whole."""
+def _pool(ca_file: Path | None, *, secure: bool) -> PoolManager:
+    """Connections that retry single requests, so that an error costs a part, not the object."""
     retry = Retry(
         total=3,
-        read=1,  # each may be READ_S of silence
+        read=1,  # each may take READ_TIMEOUT_S
         backoff_factor=0.2,
         status_forcelist=(429, 500, 502, 503, 504),
-        raise_on_status=False,  # the answer says why
+        raise_on_status=False,  # the response says why
         respect_retry_after_header=False,  # it may be an hour
     )
-    timeout = Timeout(connect=CONNECT_S, read=READ_S)
+    timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
     if not secure:
-        return PoolManager(maxsize=THREADS, retries=retry, timeout=timeout)
+        return PoolManager(maxsize=MAX_CONNECTIONS, retries=retry, timeout=timeout)
     try:
-        context = ssl.create_default_context(cafile=authority or certifi.where())
+        context = ssl.create_default_context(cafile=ca_file or certifi.where())
     except OSError as error:
-        raise InvalidInput(f"FARM_S3_CA: got {str(authority)!r}; it holds no certificates ({error})") from error
-    return PoolManager(maxsize=THREADS, retries=retry, timeout=timeout, ssl_context=context)
+        message = f"FARM_S3_CA: got {str(ca_file)!r}; it has no certificates ({error})"
+        raise InvalidInput(message) from error
+    return PoolManager(maxsize=MAX_CONNECTIONS, retries=retry, timeout=timeout, ssl_context=context)

@@ -1,4 +1,4 @@
-"""What only a store on S3 has: large objects in parts, checksums, and a service that the settings name."""
+"""Features of S3 stores: uploads in parts, checksums, and settings of the service."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from farm.store.s3 import PART_BYTES
 from tests.support.swift import Swift, bucket_of, opened
 
 LARGE = 2 * PART_BYTES + 12_345
-"""Bytes that are sent in three parts."""
+"""Bytes that are uploaded in three parts."""
 
-LARGEST, MOST_KB = 128 << 20, 64 << 10
-"""Bytes of a file, and what its way to the store and back may take of a process's memory."""
+HUGE = 128 << 20
+MAX_MEMORY_KB = 64 << 10
+"""Bytes of a file, and the memory that its upload and download may take."""
 
-QUEUE_KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
+CREDENTIALS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def store(swift: Swift) -> Store:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file no part of which is like another."""
+    """A file whose parts all differ."""
     path = tmp_path / "large"
     with path.open("wb") as file:
         for index in range(LARGE // 1000 + 1):
@@ -42,13 +43,13 @@ def large(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_large_file_comes_back_as_it_was_put(store, large, tmp_path):
+def test_a_large_file_is_read_back_unchanged(store, large, tmp_path):
     store.put("large", large)
     assert store.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
     assert store.size("large") == LARGE
 
 
-def test_nothing_is_left_of_a_large_object_that_was_deleted(swift, large):
+def test_nothing_is_left_of_a_deleted_large_object(swift, large):
     settings = swift.settings()
     store = opened(settings)
     store.put("large", large)
@@ -63,11 +64,13 @@ from farm.settings import Settings
 from farm.store import open_store
 
 def most_kb():  # of this process's own memory; ru_maxrss would begin with the parent's
-    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    lines = open("/proc/self/status").read().splitlines()
+    (peak,) = (line for line in lines if line.startswith("VmHWM"))
+    return int(peak.split()[1])
 
 settings = Settings.model_validate_json(sys.argv[1])
 store, source = open_store(settings.store_address, settings), Path(sys.argv[2])
-store.put("small", b"goods")
+store.put("small", b"object")
 store.get("small")
 before = most_kb()
 store.put("large", source)
@@ -77,19 +80,21 @@ print(put - before, most_kb() - before)
 """
 
 
-def test_a_large_file_does_not_go_through_memory_as_a_whole(swift, tmp_path):
+def test_a_large_file_is_not_held_in_memory(swift, tmp_path):
     with (tmp_path / "large").open("wb") as file:
-        for index in range(LARGEST >> 20):
+        for index in range(HUGE >> 20):
             file.write(index.to_bytes(4, "big") * (1 << 18))
 
     given = [swift.settings().model_dump_json(), str(tmp_path / "large")]
-    done = subprocess.run([sys.executable, "-c", MEMORY, *given], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, *given], capture_output=True, text=True, check=True
+    )
 
     put, fetched = (int(kb) for kb in done.stdout.split())
-    assert put <= fetched < MOST_KB
+    assert put <= fetched < MAX_MEMORY_KB
 
 
-def test_a_listing_of_many_pages_is_whole(store):
+def test_a_listing_of_many_pages_is_complete(store):
     names = [f"jobs/1/{index:03d}" for index in range(12)]
     for name in names:
         store.put(name, b"")
@@ -99,97 +104,108 @@ def test_a_listing_of_many_pages_is_whole(store):
 def test_two_prefixes_of_one_bucket_share_nothing(swift):
     settings = swift.settings()
     other = settings.model_copy(update={"store_url": f"s3://{bucket_of(settings)}/of/b-farm"})
-    opened(settings).put("goods", b"of one")
-    assert opened(other).size("goods") is None
+    opened(settings).put("object", b"of one")
+    assert opened(other).size("object") is None
     assert list(opened(other).keys("")) == []
 
 
-def test_a_bucket_may_be_all_the_stores_own(swift):
+def test_a_store_may_use_a_whole_bucket(swift):
     settings = swift.settings()
     whole = opened(settings.model_copy(update={"store_url": f"s3://{bucket_of(settings)}"}))
-    opened(settings).put("goods", b"goods")
-    assert list(whole.keys("")) == ["of/a-farm/goods"]
-    assert whole.get("of/a-farm/goods") == b"goods"
+    opened(settings).put("object", b"object")
+    assert list(whole.keys("")) == ["of/a-farm/object"]
+    assert whole.get("of/a-farm/object") == b"object"
 
 
-def test_the_folders_that_a_console_shows_are_no_keys(swift):
+def test_folders_created_by_a_console_are_not_keys(swift):
     settings = swift.settings()
     swift.client().put_object(bucket_of(settings), "of/a-farm/folder/", BytesIO(), 0)
     assert list(opened(settings).keys("")) == []
 
 
-def lay(swift: Swift, settings: Settings, goods: bytes, **metadata: Any) -> None:
-    """Puts an object past the store."""
-    name = "of/a-farm/goods"
-    swift.client().put_object(bucket_of(settings), name, BytesIO(goods), len(goods), metadata=metadata)
+def store_directly(swift: Swift, settings: Settings, object: bytes, **metadata: Any) -> None:
+    """Stores an object without the store."""
+    name = "of/a-farm/object"
+    swift.client().put_object(
+        bucket_of(settings), name, BytesIO(object), len(object), metadata=metadata
+    )
 
 
 @pytest.mark.parametrize("call", ["get", "fetch"])
-def test_bytes_that_are_not_those_that_were_put_are_refused(swift, tmp_path, call):
+def test_corrupted_objects_are_refused(swift, tmp_path, call):
     settings = swift.settings(store_retry_s=0)
-    lay(swift, settings, b"spoilt", sha256="0" * 64)
+    store_directly(swift, settings, b"spoilt", sha256="0" * 64)
     store = opened(settings)
-    with pytest.raises(FarmUnreachable, match="goods: what came has another SHA-256 than what was put"):
-        store.get("goods") if call == "get" else store.fetch("goods", tmp_path / "here")
+    with pytest.raises(
+        FarmUnreachable, match=r"object: the SHA-256 of the download is .*, expected 000"
+    ):
+        store.get("object") if call == "get" else store.fetch("object", tmp_path / "here")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_object_of_others_that_has_no_checksum_can_be_read(swift):
+def test_an_object_without_a_checksum_can_be_read(swift):
     settings = swift.settings()
-    lay(swift, settings, b"goods")
-    assert opened(settings).get("goods") == b"goods"
+    store_directly(swift, settings, b"object")
+    assert opened(settings).get("object") == b"object"
 
 
-def test_every_object_carries_its_checksum(swift):
+def test_every_object_has_a_checksum(swift):
     settings = swift.settings()
-    opened(settings).put("goods", b"goods")
-    found = swift.client().stat_object(bucket_of(settings), "of/a-farm/goods")
-    assert found.metadata["x-amz-meta-sha256"] == "089857f9c407941715faed7f7321a5534f6f825b0d2c074d86e62ffe95071d76"
+    opened(settings).put("object", b"object")
+    found = swift.client().stat_object(bucket_of(settings), "of/a-farm/object")
+    assert (
+        found.metadata["x-amz-meta-sha256"]
+        == "2958d416d08aa5a472d7b509036cb7eafd542add84527e66a145ea64cb4cdc75"
+    )
 
 
-@pytest.mark.parametrize("missing", QUEUE_KEYS)
+@pytest.mark.parametrize("missing", CREDENTIALS)
 def test_a_missing_key_is_named(missing):
-    given = {name: value for name, value in QUEUE_KEYS.items() if name != missing}
+    given = {name: value for name, value in CREDENTIALS.items() if name != missing}
     with pytest.raises(InvalidInput, match=f"{missing}: it is missing; an s3:// store needs it"):
-        opened(Settings.load({"FARM_STORE_URL": "s3://goods", **given}))
+        opened(Settings.load({"FARM_STORE_URL": "s3://bucket", **given}))
 
 
 @pytest.mark.parametrize("name", ["FARM_S3_ENDPOINT", "FARM_S3_PUBLIC_BASE"])
 @pytest.mark.parametrize(
     "value", ["minio:9000", "ftp://minio", "http://", "http://minio/below", "http://me:pass@minio"]
 )
-def test_an_address_that_is_none_is_refused_without_its_password(name, value):
-    with pytest.raises(InvalidInput, match=f"{name}: got .*; allowed: http:// or https://") as caught:
-        opened(Settings.load({"FARM_STORE_URL": "s3://goods", **QUEUE_KEYS, name: value}))
+def test_an_invalid_address_is_refused_without_its_password(name, value):
+    with pytest.raises(
+        InvalidInput, match=f"{name}: got .*; allowed: http:// or https://"
+    ) as caught:
+        opened(Settings.load({"FARM_STORE_URL": "s3://bucket", **CREDENTIALS, name: value}))
     assert "pass" not in caught.value.message
 
 
-@pytest.mark.parametrize("url", ["s3://", "s3://Goods", "s3://a", "s3://10.0.0.1", "s3://goods:9000", "s3:goods"])
-def test_a_bucket_that_no_service_would_take_is_refused(url):
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3://Bucket", "s3://a", "s3://10.0.0.1", "s3://bucket:9000", "s3:bucket"]
+)
+def test_an_invalid_bucket_is_refused(url):
     with pytest.raises(InvalidInput, match=r"FARM_STORE_URL: .*; allowed: s3://bucket/prefix"):
-        opened(Settings.load({"FARM_STORE_URL": url, **QUEUE_KEYS}))
+        opened(Settings.load({"FARM_STORE_URL": url, **CREDENTIALS}))
 
 
 @pytest.mark.parametrize("prefix", ["..", "a//b", "a/../b", "a\\b"])
-def test_a_prefix_that_no_key_could_begin_with_is_refused(prefix):
+def test_an_invalid_prefix_is_refused(prefix):
     with pytest.raises(InvalidInput, match="FARM_STORE_URL: got the prefix"):
-        opened(Settings.load({"FARM_STORE_URL": f"s3://goods/{prefix}", **QUEUE_KEYS}))
+        opened(Settings.load({"FARM_STORE_URL": f"s3://bucket/{prefix}", **CREDENTIALS}))
 
 
-@pytest.mark.parametrize("url", ["s3://key:pass@goods", "s3://goods?key=1", "s3://goods#a"])
-def test_an_address_holds_no_more_than_bucket_and_prefix(url):
+@pytest.mark.parametrize("url", ["s3://key:pass@bucket", "s3://bucket?key=1", "s3://bucket#a"])
+def test_an_address_with_more_than_bucket_and_prefix_is_refused(url):
     with pytest.raises(InvalidInput, match="FARM_STORE_URL: got") as caught:
-        opened(Settings.load({"FARM_STORE_URL": url, **QUEUE_KEYS}))
+        opened(Settings.load({"FARM_STORE_URL": url, **CREDENTIALS}))
     assert "pass" not in caught.value.message
 
 
 @pytest.mark.parametrize("url", ["inline://", "redis://127.0.0.1:1/0"])
-def test_a_farm_keeps_its_goods_in_the_bucket_of_its_settings(swift, tmp_path, url):
+def test_a_farm_uses_the_bucket_of_its_settings(swift, tmp_path, url):
     settings = swift.settings(home=tmp_path)
-    Farm(url, settings=settings).context.store.put("goods", b"goods")
-    assert opened(settings).get("goods") == b"goods"
+    Farm(url, settings=settings).context.store.put("object", b"object")
+    assert opened(settings).get("object") == b"object"
 
 
 def test_the_secret_is_in_no_repr_of_the_store():
-    store = opened(Settings.load({"FARM_STORE_URL": "s3://goods", **QUEUE_KEYS}))
+    store = opened(Settings.load({"FARM_STORE_URL": "s3://bucket", **CREDENTIALS}))
     assert "the-secret" not in f"{store} {store!r} {vars(store)}"

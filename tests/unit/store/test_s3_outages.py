@@ -1,4 +1,4 @@
-"""What a store on S3 does when the service refuses, breaks off, or is not there."""
+"""S3 stores when the service refuses requests, drops connections or is down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.swift import Swift, opened
 from tests.support.wire import Wire
 
 LARGE = 2 * PART_BYTES + 12_345
-"""Bytes that are sent in three parts."""
+"""Bytes that are uploaded in three parts."""
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def wire(swift: Swift) -> Iterator[Wire]:
 
 @pytest.fixture
 def wired(swift: Swift, wire: Wire) -> Store:
-    """A store that reaches the service over a wire that can be cut."""
+    """A store connected to the service by a wire that can be cut."""
     return opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}"))
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """A file no part of which is like another."""
+    """A file whose parts all differ."""
     path = tmp_path / "large"
     with path.open("wb") as file:
         for index in range(LARGE // 1000 + 1):
@@ -53,9 +53,9 @@ def large(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("call", ["put", "get", "keys"])
-def test_a_wrong_secret_is_refused_at_once_by_name(swift, call):
+def test_a_wrong_secret_is_reported_at_once(swift, call):
     store = opened(swift.settings(s3_secret_key="wrong", store_retry_s=60))
-    arguments = {"put": ("goods", b"goods"), "get": ("goods",), "keys": ("",)}[call]
+    arguments = {"put": ("object", b"object"), "get": ("object",), "keys": ("",)}[call]
     began = time.monotonic()
     with pytest.raises((UploadFailed, FarmUnreachable), match="SignatureDoesNotMatch") as caught:
         getattr(store, call)(*arguments)
@@ -64,36 +64,40 @@ def test_a_wrong_secret_is_refused_at_once_by_name(swift, call):
     assert "wrong" not in caught.value.message
 
 
-def test_a_bucket_that_is_not_there_is_said_by_name(swift):
+def test_a_missing_bucket_is_named(swift):
     store = opened(swift.settings(store_url="s3://no-such-bucket"))
-    with pytest.raises(UploadFailed, match=r"s3://no-such-bucket/ could not take goods: NoSuchBucket") as caught:
-        store.put("goods", b"goods")
+    with pytest.raises(
+        UploadFailed, match=r"s3://no-such-bucket/ could not take object: NoSuchBucket"
+    ) as caught:
+        store.put("object", b"object")
     assert not caught.value.retryable
-    with pytest.raises(FarmUnreachable, match=r"s3://no-such-bucket/ did not answer for goods: NoSuchBucket"):
-        store.get("goods")
+    with pytest.raises(
+        FarmUnreachable, match=r"s3://no-such-bucket/ did not answer for object: NoSuchBucket"
+    ):
+        store.get("object")
 
 
 def test_a_put_whose_source_is_missing_fails_and_leaves_nothing(store, tmp_path):
-    with pytest.raises(UploadFailed, match="the store could not take goods: No such file"):
-        store.put("goods", tmp_path / "missing")
+    with pytest.raises(UploadFailed, match="the store could not take object: No such file"):
+        store.put("object", tmp_path / "missing")
     assert list(store.keys("")) == []
 
 
-def test_a_download_that_breaks_off_is_begun_anew(wired, wire, large, tmp_path):
+def test_an_interrupted_download_is_restarted(wired, wire, large, tmp_path):
     wired.put("large", large)
     wire.cut(2, down=PART_BYTES)
     assert wired.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
     assert wire.cuts == 0
 
 
-def test_an_upload_that_breaks_off_is_begun_anew(wired, wire, large, tmp_path):
+def test_an_interrupted_upload_is_restarted(wired, wire, large, tmp_path):
     wire.cut(6, up=PART_BYTES // 2)
     wired.put("large", large)
     assert wired.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
     assert wire.cuts == 0
 
 
-def test_an_upload_that_never_ends_keeps_the_object_before_it(swift, wire, large):
+def test_a_failed_upload_keeps_the_previous_object(swift, wire, large):
     settings = swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=0)
     opened(settings).put("large", b"the first")
     wire.cut(1000, up=PART_BYTES // 2)
@@ -103,31 +107,31 @@ def test_an_upload_that_never_ends_keeps_the_object_before_it(swift, wire, large
     assert opened(settings).get("large") == b"the first"
 
 
-def test_a_service_that_comes_back_is_waited_for(swift):
+def test_a_service_that_restarts_is_waited_for(swift):
     store = opened(swift.settings(store_retry_s=60))
-    store.put("first", b"goods")
+    store.put("first", b"object")
     with ThreadPoolExecutor() as pool:
         swift.kill()
         began = time.monotonic()
-        put, got = pool.submit(store.put, "second", b"goods"), pool.submit(store.get, "first")
+        put, got = pool.submit(store.put, "second", b"object"), pool.submit(store.get, "first")
         time.sleep(2)
         swift.start()
         put.result()
-        assert got.result() == store.get("second") == b"goods"
+        assert got.result() == store.get("second") == b"object"
     assert time.monotonic() - began > 2
 
 
 @pytest.mark.parametrize(
     ("call", "arguments", "error"),
     [
-        ("put", ("goods", b"goods"), UploadFailed),
-        ("get", ("goods",), FarmUnreachable),
-        ("size", ("goods",), FarmUnreachable),
+        ("put", ("object", b"object"), UploadFailed),
+        ("get", ("object",), FarmUnreachable),
+        ("size", ("object",), FarmUnreachable),
         ("keys", ("",), FarmUnreachable),
-        ("delete", ("goods",), FarmUnreachable),
+        ("delete", ("object",), FarmUnreachable),
     ],
 )
-def test_a_service_that_stays_away_is_an_error_that_may_pass(swift, wire, call, arguments, error):
+def test_a_service_that_stays_down_is_a_retryable_error(swift, wire, call, arguments, error):
     store = opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=1))
     wire.close()
     began = time.monotonic()
@@ -138,10 +142,11 @@ def test_a_service_that_stays_away_is_an_error_that_may_pass(swift, wire, call, 
 
 
 class Scripted:
-    """A service that gives the answers it was told to, one a request; the last one for ever."""
+    """A service with scripted responses, one a request; the last one repeats."""
 
     def __init__(self, *answers: tuple[int, str]) -> None:
-        self.answers, self.asked = list(answers), 0
+        self.answers = list(answers)
+        self.requests = 0
         script = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -149,8 +154,10 @@ class Scripted:
 
             def answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                script.asked += 1
-                status, body = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                script.requests += 1
+                status, body = (
+                    script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+                )
                 self.send_response(status)
                 self.send_header("Content-Type", "application/xml")
                 self.send_header("Content-Length", str(len(body)))
@@ -172,7 +179,7 @@ class Scripted:
     def settings(self, **changes: float) -> Settings:
         endpoint = f"http://127.0.0.1:{self._server.server_port}"
         keys = {"s3_access_key": "key", "s3_secret_key": "the-secret", "s3_endpoint": endpoint}
-        return Settings.model_validate({"store_url": "s3://goods", **keys, **changes})
+        return Settings.model_validate({"store_url": "s3://bucket", **keys, **changes})
 
     def close(self) -> None:
         self._server.shutdown()
@@ -197,47 +204,56 @@ def failure(code: str, message: str = "so it is") -> str:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "times"), [(503, "SlowDown", 5), (500, "InternalError", 5), (400, "RequestTimeout", 3)]
+    ("status", "code", "times"),
+    [(503, "SlowDown", 5), (500, "InternalError", 5), (400, "RequestTimeout", 3)],
 )
-def test_a_service_that_asks_for_patience_is_asked_again(scripted, status, code, times):
+def test_temporary_errors_are_retried(scripted, status, code, times):
     service = scripted(*[(status, failure(code))] * times, (200, ""))
-    opened(service.settings(store_retry_s=30)).put("goods", b"goods")
-    assert service.asked == times + 1
+    opened(service.settings(store_retry_s=30)).put("object", b"object")
+    assert service.requests == times + 1
 
 
-STARTED = (200, "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>")
-JOINED = (200, '<CompleteMultipartUploadResult><ETag>"etag-3"</ETag></CompleteMultipartUploadResult>')
+STARTED = (
+    200,
+    "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+)
+JOINED = (
+    200,
+    '<CompleteMultipartUploadResult><ETag>"etag-3"</ETag></CompleteMultipartUploadResult>',
+)
 
 
-def test_a_hiccup_in_a_large_upload_costs_a_part_and_not_the_whole(scripted, large):
+def test_an_error_in_a_large_upload_repeats_one_part_only(scripted, large):
     service = scripted(STARTED, (200, ""), (503, failure("SlowDown")), (200, ""), (200, ""), JOINED)
-    opened(service.settings(store_retry_s=0)).put("goods", large)
-    assert service.asked == 6
+    opened(service.settings(store_retry_s=0)).put("object", large)
+    assert service.requests == 6
 
 
-def test_the_services_own_words_are_said_in_the_end_but_not_without_end(scripted):
+def test_the_services_message_is_reported_and_truncated(scripted):
     service = scripted((500, failure("InternalError", "no " * 1000)))
     with pytest.raises(UploadFailed, match="InternalError: no no no") as caught:
-        opened(service.settings(store_retry_s=0)).put("goods", b"goods")
+        opened(service.settings(store_retry_s=0)).put("object", b"object")
     assert len(caught.value.message) < 500
 
 
-@pytest.mark.parametrize(("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented"), (400, "EntityTooLarge")])
-def test_a_refusal_for_good_is_not_asked_about_again(scripted, status, code):
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (501, "NotImplemented"), (400, "EntityTooLarge")]
+)
+def test_a_permanent_error_is_not_retried(scripted, status, code):
     service = scripted((status, failure(code)))
     with pytest.raises(UploadFailed, match=f"{code}: so it is") as caught:
-        opened(service.settings(store_retry_s=30)).put("goods", b"goods")
-    assert (service.asked, caught.value.retryable) == (1, False)
+        opened(service.settings(store_retry_s=30)).put("object", b"object")
+    assert (service.requests, caught.value.retryable) == (1, False)
 
 
-def test_parts_that_were_not_joined_are_no_object(scripted, large):
+def test_parts_that_were_not_joined_are_an_error(scripted, large):
     service = scripted(STARTED, (200, ""), (200, ""), (200, ""), (200, failure("InternalError")))
-    with pytest.raises(UploadFailed, match="it did not say that it joined the parts") as caught:
-        opened(service.settings(store_retry_s=0)).put("goods", large)
-    assert (service.asked, caught.value.retryable) == (5, True)
+    with pytest.raises(UploadFailed, match="it did not confirm that it joined the parts") as caught:
+        opened(service.settings(store_retry_s=0)).put("object", large)
+    assert (service.requests, caught.value.retryable) == (5, True)
 
 
-def test_something_that_is_no_s3_service_is_an_error_of_the_farm(scripted):
+def test_a_server_that_is_not_s3_is_an_error_of_the_farm(scripted):
     service = scripted((200, "<html><p>Welcome!</html>"))
     with pytest.raises(FarmUnreachable, match="did not answer for the keys under '': ParseError"):
         opened(service.settings(store_retry_s=0)).keys("")
@@ -251,24 +267,26 @@ def safe(swift: Swift, certificate: Path) -> Iterator[str]:
     wire.close()
 
 
-def test_a_service_behind_tls_is_spoken_to_once_its_authority_is_known(swift, safe, certificate, large, tmp_path):
+def test_a_service_behind_tls_is_used_if_its_ca_is_trusted(
+    swift, safe, certificate, large, tmp_path
+):
     store = opened(swift.settings(s3_endpoint=safe, s3_ca=certificate))
-    store.put("goods", large)
-    assert store.fetch("goods", tmp_path / "here").read_bytes() == large.read_bytes()
+    store.put("object", large)
+    assert store.fetch("object", tmp_path / "here").read_bytes() == large.read_bytes()
 
 
-def test_a_service_that_nobody_vouches_for_is_not_spoken_to(swift, safe):
+def test_a_service_with_an_untrusted_certificate_is_refused(swift, safe):
     store = opened(swift.settings(s3_endpoint=safe, store_retry_s=60))
     began = time.monotonic()
     with pytest.raises(UploadFailed, match="CERTIFICATE_VERIFY_FAILED") as caught:
-        store.put("goods", b"goods")
+        store.put("object", b"object")
     assert not caught.value.retryable
     assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])
-def test_a_file_of_no_certificates_is_refused_by_its_setting(swift, safe, tmp_path, content):
+def test_a_ca_file_without_certificates_is_refused(swift, safe, tmp_path, content):
     if content:
         (tmp_path / "ca.pem").write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"FARM_S3_CA: got .*ca\.pem'; it holds no certificates"):
+    with pytest.raises(InvalidInput, match=r"FARM_S3_CA: got .*ca\.pem'; it has no certificates"):
         opened(swift.settings(s3_endpoint=safe, s3_ca=tmp_path / "ca.pem"))

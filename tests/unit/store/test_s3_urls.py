@@ -1,4 +1,4 @@
-"""URLs of objects on S3: for whom they work, for how long, and for what."""
+"""Presigned URLs of S3 objects: lifetime, tampering, and addresses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ import pytest
 
 from farm.settings import Settings
 from farm.store import Store
-from tests.support.swift import SECRET_KEY, STRANGERS_KEY, STRANGERS_SECRET, Swift, bucket_of, opened
+from tests.support.swift import (
+    SECRET_KEY,
+    STRANGERS_KEY,
+    STRANGERS_SECRET,
+    Swift,
+    bucket_of,
+    opened,
+)
 
-QUEUE_KEYS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
+CREDENTIALS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
 
 
 @pytest.fixture
@@ -30,20 +37,20 @@ def status_of(url: str) -> int:
         return error.code
 
 
-def test_a_url_hands_out_the_object_to_anybody_as_what_it_is(store):
+def test_a_url_serves_the_object_with_its_content_type(store):
     store.put("jobs/1/a video.mp4", b"moving")
     with urllib.request.urlopen(store.url("jobs/1/a video.mp4")) as response:
         assert (response.read(), response.headers["Content-Type"]) == (b"moving", "video/mp4")
 
 
-def test_a_url_does_not_hold_the_secret(store):
-    assert SECRET_KEY not in store.url("goods")
+def test_a_url_does_not_contain_the_secret(store):
+    assert SECRET_KEY not in store.url("object")
 
 
-def test_a_url_lasts_as_long_as_was_set_and_then_is_refused(swift):
+def test_a_url_expires(swift):
     store = opened(swift.settings(s3_link_s=1))
-    store.put("goods", b"goods")
-    url = store.url("goods")
+    store.put("object", b"object")
+    url = store.url("object")
     assert status_of(url) == 200
     time.sleep(2.1)
     assert status_of(url) == 403
@@ -52,62 +59,78 @@ def test_a_url_lasts_as_long_as_was_set_and_then_is_refused(swift):
 @pytest.mark.parametrize(
     ("was", "becomes"),
     [
-        ("/goods?", "/others?"),
+        ("/object?", "/others?"),
         ("X-Amz-Expires=604800", "X-Amz-Expires=604799"),
         ("X-Amz-Signature=", "X-Amz-Signature=0"),
         ("127.0.0.1", "localhost"),
     ],
 )
-def test_a_url_that_was_tampered_with_is_refused(store, was, becomes):
-    store.put("goods", b"goods")
-    store.put("others", b"somebody else's")
-    url = store.url("goods")
+def test_a_modified_url_is_refused(store, was, becomes):
+    store.put("object", b"object")
+    store.put("others", b"other")
+    url = store.url("object")
     assert status_of(url) == 200
     assert was in url
     assert status_of(url.replace(was, becomes, 1)) == 403
 
 
 def test_a_url_without_its_signature_is_refused(store):
-    store.put("goods", b"goods")
-    assert status_of(store.url("goods").partition("?")[0]) in (400, 403)
+    store.put("object", b"object")
+    assert status_of(store.url("object").partition("?")[0]) in (400, 403)
 
 
-@pytest.mark.parametrize("key", [STRANGERS_KEY, "farm:worker", "nobody:known"])
-def test_a_url_that_a_stranger_signed_is_refused(swift, key):
+@pytest.mark.parametrize("key", [STRANGERS_KEY, "farm:worker", "unknown:user"])
+def test_a_url_signed_by_another_user_is_refused(swift, key):
     settings = swift.settings()
-    opened(settings).put("goods", b"goods")
+    opened(settings).put("object", b"object")
     stranger = swift.client(key, STRANGERS_SECRET)
-    assert status_of(stranger.presigned_get_object(bucket_of(settings), "of/a-farm/goods")) in (403, 404)
+    assert status_of(stranger.presigned_get_object(bucket_of(settings), "of/a-farm/object")) in (
+        403,
+        404,
+    )
 
 
-def test_a_url_leads_to_the_public_base(swift):
+def test_a_url_uses_the_public_address(swift):
     public = swift.endpoint.replace("127.0.0.1", "localhost")
     store = opened(swift.settings(s3_public_base=public))
-    store.put("goods", b"goods")
-    assert store.url("goods").startswith(f"{public}/")
-    assert status_of(store.url("goods")) == 200
+    store.put("object", b"object")
+    assert store.url("object").startswith(f"{public}/")
+    assert status_of(store.url("object")) == 200
 
 
 def test_a_url_can_name_the_bucket_in_the_host(swift):
     public = swift.endpoint.replace("127.0.0.1", "localhost")
     settings = swift.settings()
-    opened(settings).put("goods", b"goods")
-    url = urlsplit(opened(settings.model_copy(update={"s3_path_style": False, "s3_public_base": public})).url("goods"))
-    connection = HTTPConnection("127.0.0.1", swift.ports["proxy"])  # where a wildcard record would lead
+    opened(settings).put("object", b"object")
+    url = urlsplit(
+        opened(settings.model_copy(update={"s3_path_style": False, "s3_public_base": public})).url(
+            "object"
+        )
+    )
+    connection = HTTPConnection(
+        "127.0.0.1", swift.ports["proxy"]
+    )  # where a wildcard record would lead
     connection.request("GET", f"{url.path}?{url.query}", headers={"Host": url.netloc})
     assert url.netloc.startswith(bucket_of(settings) + ".localhost:")
-    assert connection.getresponse().read() == b"goods"
+    assert connection.getresponse().read() == b"object"
 
 
 @pytest.mark.parametrize(
     ("environ", "start"),
     [
-        ({}, "https://goods.s3.us-east-1.amazonaws.com/a?"),
-        ({"FARM_S3_REGION": "eu-west-3"}, "https://goods.s3.eu-west-3.amazonaws.com/a?"),
-        ({"FARM_S3_PATH_STYLE": "true"}, "https://s3.us-east-1.amazonaws.com/goods/a?"),
-        ({"FARM_S3_ENDPOINT": "http://minio:9000/"}, "http://minio:9000/goods/a?"),
-        ({"FARM_S3_ENDPOINT": "http://minio:9000", "FARM_S3_PATH_STYLE": "0"}, "http://goods.minio:9000/a?"),
+        ({}, "https://bucket.s3.us-east-1.amazonaws.com/a?"),
+        ({"FARM_S3_REGION": "eu-west-3"}, "https://bucket.s3.eu-west-3.amazonaws.com/a?"),
+        ({"FARM_S3_PATH_STYLE": "true"}, "https://s3.us-east-1.amazonaws.com/bucket/a?"),
+        ({"FARM_S3_ENDPOINT": "http://minio:9000/"}, "http://minio:9000/bucket/a?"),
+        (
+            {"FARM_S3_ENDPOINT": "http://minio:9000", "FARM_S3_PATH_STYLE": "0"},
+            "http://bucket.minio:9000/a?",
+        ),
     ],
 )
-def test_urls_name_the_bucket_where_the_service_looks_for_it(environ, start):
-    assert opened(Settings.load({"FARM_STORE_URL": "s3://goods", **QUEUE_KEYS, **environ})).url("a").startswith(start)
+def test_urls_name_the_bucket_as_the_service_expects(environ, start):
+    assert (
+        opened(Settings.load({"FARM_STORE_URL": "s3://bucket", **CREDENTIALS, **environ}))
+        .url("a")
+        .startswith(start)
+    )
