@@ -1,1 +1,1 @@
-"""What to try the farm with: a face, a voice, and the jobs that use them."""
+"""Examples: a face, voices, and requests that use them."""

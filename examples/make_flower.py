@@ -1,8 +1,8 @@
-"""A picture of Flower while a batch is made, for docs/. Run as
+"""A screenshot of Flower during a batch, for docs/. Run as
 
 python -m examples.make_flower flower.png
 
-It takes Chromium, as Debian has it.
+It needs Debian's Chromium.
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ from farm.net.address import Address
 from farm.settings import Settings
 
 BATCH = Path(__file__).parent / "batch.csv"
-WHERE = Address("127.0.0.1", 5557)
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-WIDTH, HEIGHT = 1240, 640
+ADDRESS = Address("127.0.0.1", 5557)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-sync",
+]
+WIDTH = 1240
+HEIGHT = 640
 
 
-def photograph(url: str, target: Path) -> None:
-    """Flower's list of messages, those of jobs alone, the newest first."""
+def save_screenshot(url: str, target: Path) -> None:
+    """Saves a screenshot of Flower's list of tasks, filtered to those of jobs."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
@@ -40,12 +47,15 @@ def photograph(url: str, target: Path) -> None:
 
 
 def main(target: Path) -> None:
-    with tempfile.TemporaryDirectory() as home, open_supervisor(Settings(home=Path(home)), flower=WHERE) as supervisor:
+    with (
+        tempfile.TemporaryDirectory() as home,
+        open_supervisor(Settings(home=Path(home)), flower=ADDRESS) as supervisor,
+    ):
         farm = Farm(settings=supervisor.settings)
         jobs = list(farm.submit_batch(row.request() for row in rows(BATCH)))
         while not jobs[-1].status().stage.startswith("chunk_1_"):
             time.sleep(0.1)
-        photograph(WHERE.url, target)
+        save_screenshot(ADDRESS.url, target)
         farm.cancel(job.id for job in jobs)
 
 

@@ -1,8 +1,8 @@
-"""Makes the examples' media: faces drawn as those of the miniature's lessons are, and spoken sentences.
+"""Generates the media of the examples: drawn faces and synthetic speech.
 
 python -m examples.make_media
 
-The miniature has met none of them: its lessons draw from other seeds, and in no lesson anybody speaks English.
+The miniature was not trained on any of them: its training draws other seeds, and no English.
 """
 
 from __future__ import annotations
@@ -30,57 +30,63 @@ SENTENCE = (
     "A long speech is cut into chunks, and each chunk goes on from the last."
 )
 
-QUESTION, ANSWER = "Who are you, and who drew the two of us?", "I am the second voice. A program drew us both."
-"""What the first and the second of a couple say."""
+QUESTION = "Who are you, and who drew the two of us?"
+ANSWER = "I am the second voice. A program drew us both."
+"""The lines of the first and the second speaker."""
 
 ANSWERS_VOICE = "en-gb+linda"
 
 STRANGERS = 90_000_000
-"""Where the numbers of people begin whom nobody learns from: far above those of `miniature.training.generator`."""
+"""First number of unseen faces, far above those of `miniature.training.generator`."""
 
-SITTER, COUPLE = 1732, (3080, 1868)
-"""Who sits for the portrait and for the couple's picture: chosen because they smile."""
+SITTER = 1732
+COUPLE = (3080, 1868)
+"""The faces of the portrait and of the couple's image: chosen because they smile."""
 
-PORTRAIT_SIZE, COUPLE_SIZE = (512, 512), (320, 640)
+PORTRAIT_SIZE = (512, 512)
+COUPLE_SIZE = (320, 640)
 """Height and width in pixels."""
 
-FILM_SIZE, FILM_FRAMES = (256, 256), 97
-"""Of the film in which the sitter sways, blinks and says nothing."""
+FILM_SIZE = (256, 256)
+FILM_FRAMES = 97
+"""Of the video in which the sitter sways, blinks and stays silent."""
 
 
 def stranger(number: int) -> Cast:
-    """Somebody in a place, always the same for a number."""
+    """The person and background of a number."""
     return cast(Dice(1, torch.Generator().manual_seed(STRANGERS + number)), 1, *PORTRAIT_SIZE)
 
 
 def couple() -> Cast:
-    """Two people side by side, where the first one is at home."""
+    """Two people side by side, with the first one's background."""
     first, second = (stranger(number) for number in COUPLE)
-    return Cast(first.place, first.faces + second.faces, (_at(-0.95), _at(0.95)), first.tint, first.lift)
+    return Cast(
+        first.place, first.faces + second.faces, (_at(-0.95), _at(0.95)), first.tint, first.lift
+    )
 
 
 def picture(who: Cast, size: tuple[int, int], *, openings: Sequence[float] = (0, 0)) -> Image.Image:
-    """How they look before they speak: eyes open, each mouth closed at 0 and wide open at 1."""
+    """An image of them with open eyes, each mouth closed at 0 and wide open at 1."""
     dice = Dice(1, torch.Generator().manual_seed(0))
     poses = tuple(still(dice, torch.tensor([float(opening)])) for opening in openings)
     return Image.fromarray(_drawn(who, poses[: len(who.faces)], size))
 
 
 def film(who: Cast, size: tuple[int, int], frames: int) -> Iterator[Pixels]:
-    """How one person listens for so many frames, uint8 [H, W, 3] each."""
+    """A silent person as `frames` frames, uint8 [H, W, 3] each."""
     shut = torch.zeros(1, frames)
     pose = acted(Dice(1, torch.Generator().manual_seed(0)), shut, shut)
     return (_drawn(who, (pose.at(slice(frame, frame + 1)),), size) for frame in range(frames))
 
 
-def say(words: str, path: Path, *, voice: str | None = None) -> None:
-    """The words as a WAV of whole video frames, so that the voice's features lie exactly over the frames."""
-    speak(words, path, voice=voice)
+def say(text: str, path: Path, *, voice: str | None = None) -> None:
+    """Writes speech as a WAV of whole video frames, so that audio features align with frames."""
+    speak(text, path, voice=voice)
     write_wav(path, *whole_frames(*decode(path)))
 
 
 def whole_frames(samples: Samples, rate: int) -> tuple[Samples, int]:
-    """`samples` [C, n] without what comes after the last whole frame of 1 / 25 s, and their rate."""
+    """`samples` [C, n] cut after the last whole frame of 1 / 25 s, and their rate."""
     frames = samples.shape[1] * FPS // rate
     return samples[:, : frames * rate // FPS], rate
 
@@ -91,7 +97,7 @@ def _drawn(who: Cast, poses: tuple[Pose, ...], size: tuple[int, int]) -> Pixels:
 
 
 def _at(x: float) -> Where:
-    """A place for a head, in halves of the picture's height from its middle."""
+    """A head's position, in halves of the image's height from its centre."""
     return Where(*(torch.tensor([number]) for number in (x, -0.06, 0.6)))
 
 

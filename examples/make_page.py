@@ -1,8 +1,8 @@
-"""Two pictures of the page, for docs/: a video that grows, and boxes around two speakers. Run as
+"""Two screenshots of the page, for docs/: a growing video, and boxes of two speakers. Run as
 
 python -m examples.make_page page.png boxes.png
 
-It takes Chromium, as Debian has it.
+It needs Debian's Chromium.
 """
 
 from __future__ import annotations
@@ -21,37 +21,44 @@ from farm.settings import Settings
 from farm.ui.serve import open_page
 
 EXAMPLES = Path(__file__).parent
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-PLAYS = ["--autoplay-policy=no-user-gesture-required"]
-WHERE = Address("127.0.0.1", 7861)
-PATIENCE_MS = 180_000
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-sync",
+]
+AUTOPLAY = ["--autoplay-policy=no-user-gesture-required"]
+ADDRESS = Address("127.0.0.1", 7861)
+TIMEOUT_MS = 180_000
 
 BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
-"""Where the couple's faces are, as parts of the picture: left, top, right, bottom."""
+"""The couple's faces in fractions of the image: left, top, right, bottom."""
 
 
-def growing(page: Page) -> None:
-    """One speaker, whose video plays while it is made."""
+def show_growing_video(page: Page) -> None:
+    """Shows one speaker's video playing while it is generated."""
     choose(page, face="portrait.png", sound1="speech.wav")
     page.fill("#prompt input, #prompt textarea", "a drawn person talks to the camera")
     page.locator("#preset").get_by_text("draft").click()
     page.click("#submit")
     page.wait_for_function(
-        "() => { const video = document.querySelector('#player video'); return video && video.currentTime > 1 }",
-        timeout=PATIENCE_MS,
+        "() => document.querySelector('#player video')?.currentTime > 1", timeout=TIMEOUT_MS
     )
 
 
-def boxes(page: Page) -> None:
-    """Two speakers, each with a box."""
+def show_boxes(page: Page) -> None:
+    """Shows two speakers, each with a box."""
     page.locator("#speakers").get_by_text("two").click()
     choose(page, face="couple.png", sound1="question.wav", sound2="answer.wav")
     page.get_by_text("Draw a box").wait_for()
     page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
-    seen = page.locator("#boxes img.face").bounding_box() or {}
+    image = page.locator("#boxes img.face").bounding_box() or {}
     for left, top, right, bottom in BOXES:
         for x, y, act in ((left, top, page.mouse.down), (right, bottom, page.mouse.up)):
-            page.locator("#boxes .stage").hover(position={"x": x * seen["width"], "y": y * seen["height"]})
+            page.locator("#boxes .stage").hover(
+                position={"x": x * image["width"], "y": y * image["height"]}
+            )
             act()
     page.locator("#boxes rect.person2").wait_for()
 
@@ -66,14 +73,16 @@ def main(*targets: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as home,
         open_supervisor(Settings(home=Path(home))) as supervisor,
-        open_page(Farm(settings=supervisor.settings), WHERE),
+        open_page(Farm(settings=supervisor.settings), ADDRESS),
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*QUIET, *PLAYS])
-        for shown, target in zip((growing, boxes), targets, strict=True):
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=[*QUIET, *AUTOPLAY]
+        )
+        for show, target in zip((show_growing_video, show_boxes), targets, strict=True):
             page = browser.new_page(viewport={"width": 1240, "height": 800})
-            page.goto(WHERE.url)
-            shown(page)
+            page.goto(ADDRESS.url)
+            show(page)
             page.screenshot(path=target, full_page=True)
         browser.close()
 

@@ -1,4 +1,4 @@
-"""A picture of a result: frames of a video over the waveform of its sound. Run as
+"""An image of a result: frames of a video above its waveform. Run as
 
 python -m examples.make_strip video.mp4 strip.jpg
 """
@@ -14,27 +14,36 @@ from PIL import Image, ImageDraw
 
 from farm.media.audio import decode
 
-FRAMES, HEIGHT, WAVE_HEIGHT = 8, 160, 56
-PAPER, INK = "#ffffff", "#d9743f"
+FRAMES = 8
+HEIGHT = 160
+WAVE_HEIGHT = 56
+MARGIN = 4
+"""In pixels, the last above and below the waveform."""
+PAPER = "#ffffff"
+INK = "#d9743f"
 
 
 def strip(video: Path) -> Image.Image:
-    """FRAMES pictures spread evenly over the video, each over its moment of the sound."""
+    """FRAMES frames spread evenly over the video, each above its part of the waveform."""
     with av.open(str(video)) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
-    chosen = [frames[(2 * place + 1) * len(frames) // (2 * FRAMES)] for place in range(FRAMES)]
+    middles = [(2 * column + 1) * len(frames) // (2 * FRAMES) for column in range(FRAMES)]
+    chosen = [frames[index] for index in middles]
     width = round(HEIGHT * chosen[0].width / chosen[0].height)
     sheet = Image.new("RGB", (width * FRAMES, HEIGHT + WAVE_HEIGHT), PAPER)
-    for place, frame in enumerate(chosen):
-        sheet.paste(frame.resize((width, HEIGHT), Image.Resampling.LANCZOS), (place * width, 0))
+    for column, frame in enumerate(chosen):
+        thumbnail = frame.resize((width, HEIGHT), Image.Resampling.LANCZOS)
+        sheet.paste(thumbnail, (column * width, 0))
     _draw_wave(sheet, decode(video)[0].mean(axis=0))
     return sheet
 
 
 def _draw_wave(sheet: Image.Image, samples: np.ndarray) -> None:
-    draw, middle = ImageDraw.Draw(sheet), HEIGHT + WAVE_HEIGHT // 2
+    draw = ImageDraw.Draw(sheet)
+    middle = HEIGHT + WAVE_HEIGHT // 2
     peaks = [np.abs(part).max() for part in np.array_split(samples, sheet.width)]
-    for x, peak in enumerate(np.array(peaks) / max(peaks) * (WAVE_HEIGHT / 2 - 4)):
+    heights = np.array(peaks) / max(peaks) * (WAVE_HEIGHT / 2 - MARGIN)
+    for x, peak in enumerate(heights):
         draw.line((x, middle - peak, x, middle + peak), fill=INK)
 
 

@@ -21,7 +21,8 @@ NAMED = [
     "tts_single",
     "tts_multi",
 ]
-FACE, VOICE = "https://example.org/face.png", {"person1": "https://example.org/voice.wav"}
+FACE = "https://example.org/face.png"
+VOICE = {"person1": "https://example.org/voice.wav"}
 GIVEN: dict[str, Any] = {"prompt": "a woman talks", "cond_video": FACE, "cond_audio": VOICE}
 
 DEFAULTS = {
@@ -279,7 +280,8 @@ def test_exactly_one_of_audio_and_text_must_be_given(voices):
 
 
 TWO: dict[str, Any] = {"cond_audio": {**VOICE, "person2": "b.wav"}, "audio_type": "para"}
-LEFT, RIGHT = [0, 0, 10, 20], [10.5, 0, 20, 20]
+LEFT = [0, 0, 10, 20]
+RIGHT = [10.5, 0, 20, 20]
 
 
 def talk(text: str, voice: str | None = "en-us") -> dict[str, Any]:

@@ -38,8 +38,10 @@ def chunks(tmp_path, counting, noise):
 
     def make(*counts):
         write_track(noise, tmp_path / "track.aac", frames=sum(counts))
-        track, shown = list(packets(tmp_path / "track.aac")), iter(counting(sum(counts)))
-        made, first = [], 0
+        track = list(packets(tmp_path / "track.aac"))
+        shown = iter(counting(sum(counts)))
+        made = []
+        first = 0
         for index, count in enumerate(counts):
             pictures = tmp_path / f"pictures-{index}.mp4"
             write_segment(pictures, [next(shown) for _ in range(count)])
@@ -118,7 +120,8 @@ def test_the_same_chunk_has_the_same_bytes(chunks):
 
 def test_the_finished_video_has_all_frames_of_its_segments(chunks, tmp_path, noise):
     # Given fifty segments, each slightly longer than its frames because of its audio
-    made, parts = chunks(*[4] * 50), []
+    made = chunks(*[4] * 50)
+    parts = []
     for index, (init, segment, _) in enumerate(made):
         parts.append(tmp_path / f"{index}.mp4")
         parts[-1].write_bytes(init + segment)

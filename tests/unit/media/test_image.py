@@ -96,7 +96,8 @@ def test_a_photograph_is_upright_for_every_orientation(path, orientation):
 
 
 def test_an_animation_is_read_as_its_first_frame(path):
-    first, second = Image.new("RGB", (20, 20), (255, 0, 0)), Image.new("RGB", (20, 20), (0, 0, 255))
+    first = Image.new("RGB", (20, 20), (255, 0, 0))
+    second = Image.new("RGB", (20, 20), (0, 0, 255))
     first.save(path, "GIF", save_all=True, append_images=[second])
     assert corner(path) == (255, 0, 0)
 

@@ -36,7 +36,8 @@ def test_in_turn_each_track_is_silent_while_the_other_speaks():
 
 
 def test_in_parallel_both_are_added_and_the_longer_one_is_kept_whole(mixed):
-    low, high = tone(1.0, 16_000, level=0.25), tone(1.5, 16_000, level=0.5)
+    low = tone(1.0, 16_000, level=0.25)
+    high = tone(1.5, 16_000, level=0.5)
     samples, rate = mixed((low, 16_000), (high, 16_000))
     assert (rate, samples.shape) == (16_000, (1, 24_000))
     wanted = high.copy()
@@ -45,7 +46,8 @@ def test_in_parallel_both_are_added_and_the_longer_one_is_kept_whole(mixed):
 
 
 def test_in_turn_one_follows_the_other(mixed):
-    first, second = tone(0.5, 16_000, level=0.25), tone(1.0, 16_000, level=0.5)
+    first = tone(0.5, 16_000, level=0.25)
+    second = tone(1.0, 16_000, level=0.5)
     samples, _ = mixed((first, 16_000), (second, 16_000), in_turn=True)
     np.testing.assert_allclose(samples, np.concatenate([first, second], axis=1), atol=1e-4)
 
@@ -67,10 +69,8 @@ def test_a_loud_voice_in_turn_keeps_its_level(mixed):
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_the_higher_rate_and_the_larger_number_of_channels_win(mixed, in_turn):
     # given a mono recording at 16 kHz and a stereo one at 44.1 kHz whose right channel is silent
-    mono, left = (
-        tone(1.0, 16_000, level=0.3),
-        np.pad(tone(1.0, 44_100, level=0.3), ((0, 1), (0, 0))),
-    )
+    mono = tone(1.0, 16_000, level=0.3)
+    left = np.pad(tone(1.0, 44_100, level=0.3), ((0, 1), (0, 0)))
     samples, rate = mixed((mono, 16_000), (left, 44_100), in_turn=in_turn)
     # then the mono one is on both channels, with its pitch and length
     assert rate == 44_100

@@ -18,7 +18,8 @@ def segments(tmp_path, counting):
     """Segments with these numbers of frames, numbered throughout; the suffix is the format."""
 
     def make(*counts, suffix="mp4"):
-        frames, paths = iter(counting(sum(counts))), []
+        frames = iter(counting(sum(counts)))
+        paths = []
         for index, count in enumerate(counts):
             paths.append(tmp_path / f"chunk {index} o'clock.{suffix}")
             write_segment(paths[-1], [next(frames) for _ in range(count)])
@@ -105,7 +106,8 @@ def test_audio_with_a_late_first_timestamp_is_not_shifted(segments, make_wav, ou
         frame = av.AudioFrame.from_ndarray(
             (samples * 32767).astype(np.int16), format="s16", layout="mono"
         )
-        frame.sample_rate, frame.pts = rate, rate // 2
+        frame.sample_rate = rate
+        frame.pts = rate // 2
         file.mux(stream.encode(frame))
     # When it is muxed, then it is heard from the beginning, as by the audio encoder
     mux(segments(25), tmp_path / "late.mkv", out, frames=25)
@@ -121,7 +123,8 @@ def test_the_index_comes_first_and_both_streams_are_there(segments, make_wav, ou
 
 
 def test_the_same_parts_make_the_same_bytes_over_an_older_file(segments, make_wav, out):
-    parts, sound = segments(30), make_wav(1.2)
+    parts = segments(30)
+    sound = make_wav(1.2)
     mux(parts, sound, out, frames=30)
     first = out.read_bytes()
     mux(parts, sound, out, frames=30)
@@ -129,7 +132,8 @@ def test_the_same_parts_make_the_same_bytes_over_an_older_file(segments, make_wa
 
 
 def test_only_the_video_is_left_behind(segments, make_wav, out, tmp_path):
-    parts, sound = segments(10, 10), make_wav(1.0)
+    parts = segments(10, 10)
+    sound = make_wav(1.0)
     mux(parts, sound, out, frames=20)
     assert set(tmp_path.iterdir()) == {*parts, sound, out}
 

@@ -59,7 +59,8 @@ def encoded_audio(container, codec, rate=48_000, layout="stereo", seconds=1.0):
         stream = out.add_stream(codec, rate=rate, layout=layout)
         samples = np.zeros((stream.layout.nb_channels, round(rate * seconds)), np.float32)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts = rate, 0
+        frame.sample_rate = rate
+        frame.pts = 0
         fitting = av.AudioResampler(
             format=stream.format, layout=layout, rate=rate, frame_size=stream.frame_size or 1024
         )
@@ -113,7 +114,9 @@ def test_a_webm_without_a_duration_in_its_header_is_measured(file):
     buffer = BytesIO()
     with av.open(buffer, "w", format="webm", options={"live": "1"}) as out:
         stream = out.add_stream("libvpx", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width = 64
+        stream.height = 48
+        stream.pix_fmt = "yuv420p"
         for index in range(20):
             frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
             frame.pts = index

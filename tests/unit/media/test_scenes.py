@@ -35,11 +35,14 @@ def film(tmp_path) -> Film:
         path = tmp_path / "film.mkv"
         with av.open(path, "w") as out:
             stream = out.add_stream("libx264", rate=25, options={"crf": "10"})
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.width = 64
+            stream.height = 48
+            stream.pix_fmt = "yuv420p"
             stream.codec_context.time_base = Fraction(1, 1000)
             for scene, milliseconds in frames:
                 frame = av.VideoFrame.from_ndarray(view(scene, milliseconds / 1000), format="rgb24")
-                frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+                frame.pts = milliseconds
+                frame.time_base = Fraction(1, 1000)
                 out.mux(stream.encode(frame))
             out.mux(stream.encode(None))
         return path
@@ -65,7 +68,8 @@ def test_a_cut_is_the_first_frame_that_shows_the_new_scene(film, fps):
     found = cuts(path, frames=1000)
     assert len(found) == 2
     for scene, cut in enumerate(found):
-        before, after = read_frame(path, (cut - 1) / 25), read_frame(path, cut / 25)
+        before = read_frame(path, (cut - 1) / 25)
+        after = read_frame(path, cut / 25)
         assert np.abs(before[2, 2].astype(int) - view(scene, 0)[2, 2]).max() < 20
         assert np.abs(after[2, 2].astype(int) - view(scene + 1, 0)[2, 2]).max() < 20
 

@@ -24,11 +24,14 @@ def uneven(tmp_path, counting):
     """A video whose five frames are shown at 0, 0.1, 0.2, 1.0 and 3.0 s."""
     with av.open(tmp_path / "uneven.mkv", "w") as out:
         stream = out.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width = 64
+        stream.height = 48
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for pixels, milliseconds in zip(counting(5), (0, 100, 200, 1000, 3000), strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+            frame.pts = milliseconds
+            frame.time_base = Fraction(1, 1000)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return tmp_path / "uneven.mkv"
@@ -64,7 +67,9 @@ def test_b_frames_are_found_by_their_time(tmp_path, counting):
         stream = out.add_stream(
             "libx264", rate=25, options={"x264-params": "bframes=3:open-gop=1:keyint=12:crf=10"}
         )
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width = 64
+        stream.height = 48
+        stream.pix_fmt = "yuv420p"
         for pixels in counting(60):
             out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         out.mux(stream.encode(None))
@@ -162,7 +167,8 @@ def test_an_older_processor_makes_the_same_bytes(tmp_path, monkeypatch):
 
 def test_frames_are_taken_one_by_one(tmp_path, counting):
     # Given a source that counts its frames in memory
-    alive, most = set(), 0
+    alive = set()
+    most = 0
 
     class Pixels(np.ndarray):
         def __del__(self):

@@ -113,7 +113,8 @@ def test_a_service_that_restarts_is_waited_for(swift):
     with ThreadPoolExecutor() as pool:
         swift.kill()
         began = time.monotonic()
-        put, got = pool.submit(store.put, "second", b"object"), pool.submit(store.get, "first")
+        put = pool.submit(store.put, "second", b"object")
+        got = pool.submit(store.get, "first")
         time.sleep(2)
         swift.start()
         put.result()

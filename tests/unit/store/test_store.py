@@ -291,7 +291,8 @@ def test_an_unknown_kind_of_address_is_refused(url):
 
 
 def test_two_stores_in_memory_share_nothing():
-    first, second = MemoryStore(), MemoryStore()
+    first = MemoryStore()
+    second = MemoryStore()
     first.put("a", b"object")
     assert second.size("a") is None
 
