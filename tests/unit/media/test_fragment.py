@@ -43,11 +43,11 @@ def chunks(tmp_path, counting, noise):
         made = []
         first = 0
         for index, count in enumerate(counts):
-            pictures = tmp_path / f"pictures-{index}.mp4"
-            write_segment(pictures, [next(shown) for _ in range(count)])
+            video = tmp_path / f"video-{index}.mp4"
+            write_segment(video, [next(shown) for _ in range(count)])
             last = index == len(counts) - 1
-            sound = track[first_packet(first) : None if last else first_packet(first + count)]
-            made.append((*fragment(pictures, sound, index=index, first=first), pictures))
+            audio = track[first_packet(first) : None if last else first_packet(first + count)]
+            made.append((*fragment(video, audio, index=index, first=first), video))
             first += count
         return made
 
@@ -75,28 +75,28 @@ def test_fifty_chunks_play_as_one_video(chunks, tmp_path):
     with served(tmp_path) as address:
         played = play(f"{address}/{listed(tmp_path, made)}")
     assert played.times == list(range(200))
-    assert played.pictures == [frame for *_, pictures in made for frame in frames_of(pictures)]
+    assert played.pictures == [frame for *_, video in made for frame in frames_of(video)]
 
 
 def test_the_audio_of_fifty_chunks_is_that_of_one_track(chunks, tmp_path):
     made = chunks(*[5, 4, 7, 1, 3] * 10)
     with served(tmp_path) as address:
-        sound = play(f"{address}/{listed(tmp_path, made)}").sound
+        audio = play(f"{address}/{listed(tmp_path, made)}").sound
     whole, _ = decode(tmp_path / "track.aac")
-    np.testing.assert_array_equal(sound, whole[:, PRIMING:])
-    assert 0 <= sound.shape[1] - 200 * 1920 < 1024
+    np.testing.assert_array_equal(audio, whole[:, PRIMING:])
+    assert 0 <= audio.shape[1] - 200 * 1920 < 1024
 
 
 def test_the_audio_stays_in_sync_with_the_finished_video(chunks, tmp_path, noise):
     # Given the audio that a player plays of fifty chunks, and that of the finished video
     made = chunks(*[4] * 50)
     with served(tmp_path) as address:
-        sound = play(f"{address}/{listed(tmp_path, made)}").sound[0]
-    mux([pictures for *_, pictures in made], noise, tmp_path / "out.mp4", frames=200)
+        audio = play(f"{address}/{listed(tmp_path, made)}").sound[0]
+    mux([video for *_, video in made], noise, tmp_path / "out.mp4", frames=200)
     finished, rate = decode(tmp_path / "out.mp4")
     # Then they are in sync at the beginning and at the end, within a fraction of a millisecond
     for second in (0.5, 7.0):
-        ours = sound[round(second * 48_000) :][:24_000]
+        ours = audio[round(second * 48_000) :][:24_000]
         theirs = np.interp(
             np.arange(24_000) / 48_000 + second, np.arange(finished.shape[1]) / rate, finished[0]
         )
@@ -127,7 +127,7 @@ def test_the_finished_video_has_all_frames_of_its_segments(chunks, tmp_path, noi
         parts[-1].write_bytes(init + segment)
     # When they are joined, then no frame is missing, and silent segments give the same bytes
     mux(parts, noise, tmp_path / "out.mp4", frames=200)
-    mux([pictures for *_, pictures in made], noise, tmp_path / "silent.mp4", frames=200)
+    mux([video for *_, video in made], noise, tmp_path / "silent.mp4", frames=200)
     assert probe(tmp_path / "out.mp4", field="out").frames == 200
     assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "silent.mp4").read_bytes()
 
@@ -141,6 +141,6 @@ def test_a_file_without_video_cannot_become_a_segment(tmp_path, noise):
 
 
 def test_a_chunk_without_audio_cannot_become_a_segment(tmp_path, counting):
-    write_segment(tmp_path / "pictures.mp4", counting(5))
-    with pytest.raises(FFmpegFailed, match=r"pictures\.mp4: it could not become a segment"):
-        fragment(tmp_path / "pictures.mp4", [], index=0, first=0)
+    write_segment(tmp_path / "video.mp4", counting(5))
+    with pytest.raises(FFmpegFailed, match=r"video\.mp4: it could not become a segment"):
+        fragment(tmp_path / "video.mp4", [], index=0, first=0)

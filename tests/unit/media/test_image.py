@@ -1,4 +1,4 @@
-"""Every kind of picture comes out as the same eight bits of red, green and blue."""
+"""Images of every kind are read as 8 bit RGB."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farm.media.image import read_image
 
 @pytest.fixture
 def path(tmp_path):
-    return tmp_path / "picture"
+    return tmp_path / "image"
 
 
 def corner(path):
@@ -45,10 +45,10 @@ def test_grey_with_alpha_is_laid_over_paper_too(path):
 
 
 def test_a_palette_with_a_transparent_colour_is_laid_over_paper(path):
-    picture = Image.new("P", (20, 20), 0)
-    picture.putpalette([10, 20, 30, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    picture.save(path, "PNG", transparency=0)
+    image = Image.new("P", (20, 20), 0)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    image.save(path, "PNG", transparency=0)
     assert corner(path) == (255, 255, 255)
     assert tuple(read_image(path)[0, 1]) == (200, 100, 50)
 
@@ -105,5 +105,5 @@ def test_an_animation_is_read_as_its_first_frame(path):
 @pytest.mark.parametrize("content", [b"", b"words", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(20)])
 def test_a_file_that_is_not_an_image_is_invalid(path, content):
     path.write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"^picture: the image cannot be decoded"):
+    with pytest.raises(InvalidInput, match=r"^image: the image cannot be decoded"):
         read_image(path)

@@ -108,8 +108,8 @@ def test_every_weight_comes_from_the_file(kokoro, tmp_path):
     parts = parts_of(kokoro)
     parts["text_encoder"]["module.embedding.weight"] += 1
     torch.save(parts, other / WEIGHTS)
-    said = [synthesise("Hello.", "af_heart", folder) for folder in (kokoro, other)]
-    assert said[0].shape != said[1].shape or not np.array_equal(*said)
+    spoken = [synthesise("Hello.", "af_heart", folder) for folder in (kokoro, other)]
+    assert spoken[0].shape != spoken[1].shape or not np.array_equal(*spoken)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_a_text_that_cannot_be_pronounced_has_no_phrases(text):
 
 
 def test_a_kokoro_voice_is_chosen_by_its_prefix(kokoro, tmp_path):
-    speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=kokoro)
-    samples, rate = decode(tmp_path / "said.wav")
+    speak("Hello.", tmp_path / "speech.wav", voice="kokoro:af_heart", weights=kokoro)
+    samples, rate = decode(tmp_path / "speech.wav")
     assert rate == 24_000
     np.testing.assert_allclose(samples[0], synthesise("Hello.", "af_heart", kokoro), atol=1e-4)
 
@@ -192,10 +192,10 @@ def test_an_unknown_kokoro_voice_is_refused(kokoro, tmp_path, name):
     with pytest.raises(
         InvalidInput, match=r"^tts_audio\.human1_voice: got .*; allowed: a Kokoro voice"
     ):
-        speak("Hello.", tmp_path / "said.wav", voice=f"kokoro:{name}", weights=kokoro)
+        speak("Hello.", tmp_path / "speech.wav", voice=f"kokoro:{name}", weights=kokoro)
 
 
 @pytest.mark.parametrize("weights", [None, Path("nowhere")])
 def test_without_kokoro_its_voices_are_refused(tmp_path, weights):
     with pytest.raises(InvalidInput, match="this farm has no Kokoro voices"):
-        speak("Hello.", tmp_path / "said.wav", voice="kokoro:af_heart", weights=weights)
+        speak("Hello.", tmp_path / "speech.wav", voice="kokoro:af_heart", weights=weights)

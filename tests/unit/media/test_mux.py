@@ -33,7 +33,7 @@ def out(tmp_path):
     return tmp_path / "out.mp4"
 
 
-def pictures(path):
+def decoded_frames(path):
     """Every decoded frame's time in frames, and its bytes."""
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -47,10 +47,10 @@ def pictures(path):
 def test_segments_are_joined_frame_by_frame_without_a_seam(segments, make_wav, out, suffix):
     parts = segments(33, 24, 1, 7, suffix=suffix)
     mux(parts, make_wav(3.0), out, frames=65)
-    joined = pictures(out)
+    joined = decoded_frames(out)
     assert [time for time, _ in joined] == pytest.approx(range(65))
     assert [image for _, image in joined] == [
-        image for part in parts for _, image in pictures(part)
+        image for part in parts for _, image in decoded_frames(part)
     ]
 
 
@@ -77,8 +77,8 @@ def test_audio_keeps_its_rate_and_channels_as_far_as_aac_supports_them(
     segments, make_wav, out, rate, channels, kept
 ):
     mux(segments(50), make_wav(2.0, rate, channels), out, frames=50)
-    sound = probe(out, field="out").audio
-    assert (sound.rate, sound.channels, sound.codec) == (*kept, "aac")
+    audio = probe(out, field="out").audio
+    assert (audio.rate, audio.channels, audio.codec) == (*kept, "aac")
 
 
 @pytest.mark.parametrize("seconds", [0.1, 1.98, 2.0, 2.02, 5.0])
@@ -124,18 +124,18 @@ def test_the_index_comes_first_and_both_streams_are_there(segments, make_wav, ou
 
 def test_the_same_parts_make_the_same_bytes_over_an_older_file(segments, make_wav, out):
     parts = segments(30)
-    sound = make_wav(1.2)
-    mux(parts, sound, out, frames=30)
+    audio = make_wav(1.2)
+    mux(parts, audio, out, frames=30)
     first = out.read_bytes()
-    mux(parts, sound, out, frames=30)
+    mux(parts, audio, out, frames=30)
     assert out.read_bytes() == first
 
 
 def test_only_the_video_is_left_behind(segments, make_wav, out, tmp_path):
     parts = segments(10, 10)
-    sound = make_wav(1.0)
-    mux(parts, sound, out, frames=20)
-    assert set(tmp_path.iterdir()) == {*parts, sound, out}
+    audio = make_wav(1.0)
+    mux(parts, audio, out, frames=20)
+    assert set(tmp_path.iterdir()) == {*parts, audio, out}
 
 
 def test_an_error_carries_ffmpegs_last_lines(make_wav, out, tmp_path):

@@ -162,8 +162,8 @@ def test_vorbis_is_recognised_as_audio(file, samples):
 
 
 def test_the_audio_of_a_video_is_accepted_as_audio(tmp_path, counting, make_wav):
-    write_segment(tmp_path / "pictures.mp4", counting(25))
-    mux([tmp_path / "pictures.mp4"], make_wav(1.0), tmp_path / "clip.mp4", frames=25)
+    write_segment(tmp_path / "silent.mp4", counting(25))
+    mux([tmp_path / "silent.mp4"], make_wav(1.0), tmp_path / "clip.mp4", frames=25)
     assert expect_audio(tmp_path / "clip.mp4", field="cond_audio.person1") == Audio(
         44_100, 1, 1.0, "aac"
     )

@@ -16,32 +16,32 @@ WORDS = "Hello, this is the farm."
 
 
 @pytest.fixture
-def said(tmp_path):
+def synthesised(tmp_path):
     """Speaks a text; returns the samples and their rate."""
 
     def run(text, voice=None):
-        speak(text, tmp_path / "said.wav", voice=voice)
-        return decode(tmp_path / "said.wav")
+        speak(text, tmp_path / "speech.wav", voice=voice)
+        return decode(tmp_path / "speech.wav")
 
     return run
 
 
-def test_a_sentence_lasts_about_as_long_as_when_a_person_speaks_it(said):
-    samples, rate = said(WORDS)
+def test_a_sentence_lasts_about_as_long_as_when_a_person_speaks_it(synthesised):
+    samples, rate = synthesised(WORDS)
     assert samples.shape[0] == 1
     assert rate == 22_050
     assert 1 < samples.shape[1] / rate < 3
     assert 0.02 < np.sqrt(np.mean(samples**2)) < 0.5
 
 
-def test_a_longer_text_takes_longer(said):
-    assert said(WORDS * 3)[0].size > 2 * said(WORDS)[0].size
+def test_a_longer_text_takes_longer(synthesised):
+    assert synthesised(WORDS * 3)[0].size > 2 * synthesised(WORDS)[0].size
 
 
-def test_the_same_text_makes_the_same_samples_whatever_was_spoken_before(said):
-    first = said(WORDS)[0]
-    said("Etwas anderes.", "de+f3")
-    np.testing.assert_array_equal(said(WORDS)[0], first)
+def test_the_same_text_makes_the_same_samples_whatever_was_spoken_before(synthesised):
+    first = synthesised(WORDS)[0]
+    synthesised("Etwas anderes.", "de+f3")
+    np.testing.assert_array_equal(synthesised(WORDS)[0], first)
 
 
 def test_texts_can_be_spoken_concurrently(tmp_path):
@@ -54,12 +54,12 @@ def test_texts_can_be_spoken_concurrently(tmp_path):
 @pytest.mark.parametrize(
     "voice", ["en-us", "en-gb", "EN-GB", "de", "fr-fr", "cmn", "en-us+f2", "en-gb+m3"]
 )
-def test_known_voices_speak(said, voice):
-    assert said("Hallo 1 2 3", voice)[0].size > 5000
+def test_known_voices_speak(synthesised, voice):
+    assert synthesised("Hallo 1 2 3", voice)[0].size > 5000
 
 
-def test_another_voice_sounds_different(said):
-    assert not np.array_equal(said(WORDS, "en-us+f2")[0], said(WORDS, "en-us")[0])
+def test_another_voice_sounds_different(synthesised):
+    assert not np.array_equal(synthesised(WORDS, "en-us+f2")[0], synthesised(WORDS, "en-us")[0])
 
 
 def test_speech_can_be_faster_and_higher():
@@ -75,8 +75,8 @@ def test_speech_can_be_faster_and_higher():
     assert pitch(*high) > 1.1 * pitch(*plain)
 
 
-def test_the_default_voice_is_american_english(said):
-    np.testing.assert_array_equal(said(WORDS, None)[0], said(WORDS, "en-us")[0])
+def test_the_default_voice_is_american_english(synthesised):
+    np.testing.assert_array_equal(synthesised(WORDS, None)[0], synthesised(WORDS, "en-us")[0])
 
 
 @pytest.mark.parametrize(
@@ -89,30 +89,30 @@ def test_the_default_voice_is_american_english(said):
         ("../etc", "such as"),
     ],
 )
-def test_an_unknown_voice_is_refused_with_allowed_ones(said, voice, near):
+def test_an_unknown_voice_is_refused_with_allowed_ones(synthesised, voice, near):
     with pytest.raises(InvalidInput, match=r"^tts_audio.human1_voice: ") as caught:
-        said(WORDS, voice)
+        synthesised(WORDS, voice)
     assert near in caught.value.message
 
 
 @pytest.mark.parametrize("text", ["", "...", "   \n", "?!", "\0"])
-def test_a_text_that_cannot_be_pronounced_is_invalid(said, text):
+def test_a_text_that_cannot_be_pronounced_is_invalid(synthesised, text):
     with pytest.raises(InvalidInput, match=r"^tts_audio\.text: got .*, which cannot be pronounced"):
-        said(text)
+        synthesised(text)
 
 
-def test_a_text_that_is_too_long_is_refused(said):
+def test_a_text_that_is_too_long_is_refused(synthesised):
     with pytest.raises(
         InvalidInput, match=r"^tts_audio.text: got 100,001 characters; allowed: 100,000"
     ):
-        said("a" * (MAX_CHARACTERS + 1))
+        synthesised("a" * (MAX_CHARACTERS + 1))
 
 
 @pytest.mark.parametrize(
     "text", ["Grüße aus Köln", "你好", "one\0two", "<speak>tag</speak>", "-h", "😀"]
 )
-def test_unusual_text_is_spoken(said, text):
-    assert said(text)[0].size > 3000
+def test_unusual_text_is_spoken(synthesised, text):
+    assert synthesised(text)[0].size > 3000
 
 
 def test_the_voices_can_be_listed():
@@ -135,10 +135,14 @@ def conversation(tmp_path):
     return run
 
 
-def test_in_a_dialogue_one_speaker_is_silent_at_a_time(conversation, said):
+def test_in_a_dialogue_one_speaker_is_silent_at_a_time(conversation, synthesised):
     both = conversation("(s1) hello there (s2) good morning to you (s1) how are you")
     # then every turn equals its text spoken alone, and the other speaker's track holds zeros
-    spoken = [said("hello there"), said("good morning to you", "en-gb"), said("how are you")]
+    spoken = [
+        synthesised("hello there"),
+        synthesised("good morning to you", "en-gb"),
+        synthesised("how are you"),
+    ]
     ends = np.cumsum([0, *(samples.shape[1] for samples, _ in spoken)])
     assert both.shape[1] == ends[-1]
     for index, (samples, _) in enumerate(spoken):

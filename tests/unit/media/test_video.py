@@ -209,6 +209,6 @@ def test_invalid_frames_are_refused_with_a_reason(tmp_path, frames, message):
 
 def test_a_thumbnail_is_a_jpeg_of_the_frame(tmp_path):
     write_thumbnail(tmp_path / "x.jpg", np.full((48, 64, 3), (200, 100, 50), np.uint8))
-    with Image.open(tmp_path / "x.jpg") as picture:
-        assert (picture.format, picture.size) == ("JPEG", (64, 48))
-        assert np.abs(np.asarray(picture).astype(int) - (200, 100, 50)).max() <= 3
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert (image.format, image.size) == ("JPEG", (64, 48))
+        assert np.abs(np.asarray(image).astype(int) - (200, 100, 50)).max() <= 3

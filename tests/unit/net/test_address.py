@@ -126,7 +126,7 @@ def test_without_the_package_the_error_says_what_to_install(check, package, extr
         "from farm.settings import Settings",
         f"HERE = Address('127.0.0.1', 45557); {check}",
     ]
-    said = subprocess.run(
+    errors = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True
     ).stderr
-    assert f"{package} is not installed; pip install infinitetalk-farm[{extra}]" in said
+    assert f"{package} is not installed; pip install infinitetalk-farm[{extra}]" in errors
