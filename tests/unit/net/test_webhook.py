@@ -23,7 +23,7 @@ def call(hook: Receiver) -> Callable[..., int]:
     """Posts to the receiver, with loopback allowed and its certificate trusted."""
 
     def run(url: str = hook.url, **options: Any) -> int:
-        given = {"timeout_s": 5.0, "allow": LOOPBACK, "authority": hook.certificate} | options
+        given = {"timeout_s": 5.0, "allow": LOOPBACK, "ca_file": hook.certificate} | options
         return post(url, b"the body", {"webhook-id": "msg_a"}, **given)
 
     return run
