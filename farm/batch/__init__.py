@@ -1,1 +1,1 @@
-"""Many jobs from one file: rows in, a line of results for each as it ends, and the same file again goes on."""
+"""Many jobs from one file: rows in, a line of results for each as it ends; resumable."""

@@ -1,4 +1,7 @@
-"""What became of a batch's rows: a line for each in a CSV, written as it ends; several batches may share the file."""
+"""The results of a batch: a CSV with one line per row, written as it ends.
+
+Several batches may share the file, one after the other.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from farm.job import JobStatus
 DONE = "success"
 INVALID = "invalid"
 GPU_TIMINGS = ("load_ms", "sampling_ms", "decode_ms")
-"""What a gpu worker's time goes into."""
+"""The timings of a result that are spent on a gpu worker."""
 
 
 @dataclass(frozen=True)
@@ -34,72 +37,85 @@ class Outcome:
 
 
 BATCH = "batch"
-"""The last column: the id of the batch that a line is of."""
+"""The last column: the id of the batch that a line belongs to."""
 
-COLUMNS = [*(each.name for each in fields(Outcome)), BATCH]
+COLUMNS = [*(column.name for column in fields(Outcome)), BATCH]
 
 
-def of_job(name: str, status: JobStatus) -> Outcome:
+def outcome_of_job(name: str, status: JobStatus) -> Outcome:
     """The outcome of a row whose job has ended."""
-    made = status.result
-    if made is None or made.error:
-        code, message = (made.error.code, made.error.message) if made and made.error else ("", "")
-        return Outcome(name, status.state, status.job_id, code=code, message=message)
-    seconds = sum(made.timings.get(timing, 0) for timing in GPU_TIMINGS) / 1000
-    url = made.video.url if made.video else ""
+    result = status.result
+    if result is None:
+        return Outcome(name, status.state, status.job_id)
+    if result.error:
+        return Outcome(
+            name,
+            status.state,
+            status.job_id,
+            code=result.error.code,
+            message=result.error.message,
+        )
+    gpu_s = sum(result.timings.get(timing, 0) for timing in GPU_TIMINGS) / 1000
     return Outcome(
-        name, DONE, status.job_id, url, str(made.params.get("base_seed", "")), f"{seconds:.1f}"
+        name,
+        DONE,
+        status.job_id,
+        url=result.video.url if result.video else "",
+        seed=str(result.params.get("base_seed", "")),
+        gpu_s=f"{gpu_s:.1f}",
     )
 
 
-def of_mistake(name: str, error: FarmError) -> Outcome:
+def outcome_of_error(name: str, error: FarmError) -> Outcome:
     """The outcome of a row that cannot become a job."""
     return Outcome(name, INVALID, code=error.code, message=error.message)
 
 
 class Results:
-    """An open file of results; `done` names the rows of a batch that have their video and are not done again."""
+    """An open results file; `done` holds the names of this batch's rows that have their video."""
 
     def __init__(self, file: TextIO, batch: str, lines: list[dict[str, str]]) -> None:
+        """Writes the lines to keep: those of other batches, and of rows that are done."""
         self.batch = batch
-        self.done = {line["id"] for line in lines if self._is_ours(line) and line["status"] == DONE}
+        self.done = {
+            line["id"] for line in lines if line[BATCH] == batch and line["status"] == DONE
+        }
         self._file = file
-        self._lines = csv.DictWriter(file, COLUMNS)
-        self._lines.writeheader()
-        self._lines.writerows(
-            line for line in lines if not self._is_ours(line) or line["status"] == DONE
-        )
+        self._writer = csv.DictWriter(file, COLUMNS)
+        self._writer.writeheader()
+        for line in lines:
+            if line[BATCH] != batch or line["status"] == DONE:
+                self._writer.writerow(line)
         self._file.flush()
 
     def add(self, outcome: Outcome) -> None:
-        self._lines.writerow({**asdict(outcome), BATCH: self.batch})
+        """Appends a line, on disk before the next row ends."""
+        self._writer.writerow({**asdict(outcome), BATCH: self.batch})
         self._file.flush()
-
-    def _is_ours(self, line: dict[str, str]) -> bool:
-        return line[BATCH] == self.batch
 
 
 @contextmanager
 def open_results(path: Path, *, batch: str) -> Iterator[Results]:
-    """The results at `path`, where rows of this batch that have no video lose their line: they are tried again.
+    """The results at `path`, without the lines of this batch's rows that are tried again.
 
-    InvalidInput for a file of another kind, which stays as it is, and while another writes here.
+    Raises InvalidInput for a file with other content, which is left unchanged, and while another
+    process writes to it.
     """
-    with _claimed(path) as file:
-        lines = _read(path, file)
+    with _open_locked(path) as file:
+        lines = _read_lines(path, file)
         file.seek(0)
         file.truncate()
         yield Results(file, batch, lines)
 
 
-def _claimed(path: Path) -> TextIO:
-    """The file, which nobody else writes until it is closed."""
+def _open_locked(path: Path) -> TextIO:
+    """The file, opened for reading and writing, under an exclusive lock until it is closed."""
     try:
         file = path.open("a+", newline="", encoding="utf-8")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InvalidInput(
-            f"out: got {str(path)!r}; another `farm batch` writes there; let it end first"
+            f"out: got {str(path)!r}; another `farm batch` is writing to it; wait until it ends"
         ) from None
     except OSError as error:
         raise InvalidInput(
@@ -108,15 +124,20 @@ def _claimed(path: Path) -> TextIO:
     return file
 
 
-def _read(path: Path, file: TextIO) -> list[dict[str, str]]:
-    """What an earlier run wrote; a last line that was cut off says nothing."""
+def _read_lines(path: Path, file: TextIO) -> list[dict[str, str]]:
+    """The lines of earlier runs, without a last line that was cut off."""
     file.seek(0)
     reader = csv.DictReader(file)
     try:
         if reader.fieldnames in (None, COLUMNS):
-            return [line for line in reader if None not in line.values() and None not in line]
+            return [line for line in reader if _is_complete(line)]
     except (UnicodeDecodeError, csv.Error):  # not even a table
         pass
     raise InvalidInput(
-        f"out: got {str(path)!r}, which holds something else; allowed: a new file, or earlier results"
+        f"out: got {str(path)!r}, which has other content; allowed: a new file, or earlier results"
     )
+
+
+def _is_complete(line: dict[str, str]) -> bool:
+    """Whether a line has a cell for each column and no more: DictReader marks both with None."""
+    return None not in line.values() and None not in line

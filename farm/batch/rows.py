@@ -1,4 +1,7 @@
-"""The rows of a batch, in CSV, JSON Lines or one JSON: a bad row is its own affair, a bad header all's."""
+"""The rows of a batch, in CSV, JSON Lines or one JSON.
+
+An invalid row is reported and skipped; an invalid header fails the batch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import csv
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,107 +19,146 @@ from farm.job import PARTS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
 
 ID = "id"
-"""The column, or key, that names a row; it is no field of the contract."""
+"""The column, or key, that names a row; no field of the contract."""
 
 COLUMNS = [
     ID,
     *JobRequest.model_fields,
     *(f"{field}.{part}" for field, kind in PARTS.items() for part in kind.model_fields),
 ]
-"""What the columns of a table may be called."""
+"""The column names that a table may use."""
 
 DELIMITERS = ",;\t"
 
-LONGEST_ID = 200
-"""Characters; it stands in the results, in logs and in a terminal."""
+MAX_ID_LENGTH = 200
+"""Characters; ids appear in the results, in logs and in a terminal."""
+
+ParsedRow = tuple[int, dict[str, Any] | InvalidInput]
+"""The number of a row, and its fields or the error in how it is written."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One wish: `fields` for `JobRequest.parse`, or the `mistake` in how it is written.
+    """One request: `fields` for `JobRequest.parse`, or the `error` in how the row is written.
 
-    `line` counts from 1; in one JSON, whose lines say nothing, it is the item's number.
+    `line` is the number of its line, from 1; in one JSON, whose items may share a line, it is the
+    number of the item.
     """
 
     line: int
     name: str
-    """Its id, or a digest of what it says; the same whenever the file is read."""
+    """Its id, or a digest of its content; the same each time the file is read."""
     fields: Mapping[str, Any]
-    mistake: InvalidInput | None = None
+    error: InvalidInput | None = None
 
     def request(self) -> JobRequest:
-        """What it asks for; InvalidInput."""
-        if self.mistake:
-            raise self.mistake
+        """The request of the row; InvalidInput if it is invalid."""
+        if self.error:
+            raise self.error
         return JobRequest.parse(self.fields)
 
 
 def rows(file: Path) -> Iterator[Row]:
-    """The rows of a .csv, .jsonl or .json file one by one; InvalidInput for another kind or a wrong header."""
-    readers = {".csv": _table, ".jsonl": _objects, ".ndjson": _objects, ".json": _batch}
-    if file.suffix.lower() not in readers:
+    """The rows of a .csv, .jsonl or .json file, read one by one.
+
+    Raises InvalidInput for another kind of file or an invalid header.
+    """
+    readers: dict[str, Callable[[Path, Iterable[str]], Iterator[ParsedRow]]] = {
+        ".csv": _read_table,
+        ".jsonl": _read_json_lines,
+        ".ndjson": _read_json_lines,
+        ".json": _read_batch,
+    }
+    read = readers.get(file.suffix.lower())
+    if read is None:
         raise InvalidInput(f"{file}: allowed: a file whose name ends in {', '.join(readers)}")
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _named(file, readers[file.suffix.lower()](file, lines))
+            yield from _named(file, read(file, lines))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file}: it is not text in UTF-8 ({error})") from error
     except OSError as error:
         raise InvalidInput(f"{file}: it cannot be read ({error.strerror})") from error
 
 
-def _named(file: Path, written: Iterable[tuple[int, dict[str, Any] | InvalidInput]]) -> Iterator[Row]:
-    """Rows with their names; the second row of an id is a mistake, of the same words one more wish for them."""
-    ids: dict[str, int] = {}
-    alike: Counter[str] = Counter()
-    for line, fields in written:
+def _named(file: Path, parsed: Iterable[ParsedRow]) -> Iterator[Row]:
+    """Rows with their names.
+
+    A repeated id is an error; an identical row without id is one more job.
+    """
+    lines_by_id: dict[str, int] = {}
+    repeats: Counter[str] = Counter()
+    for line, fields in parsed:
         if isinstance(fields, InvalidInput):
             yield Row(line, f"line-{line}", {}, fields)
             continue
-        given = fields.pop(ID, None)
-        if given is None:
-            name = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
-            alike[name] += 1
-            yield Row(line, name if alike[name] == 1 else f"{name}-{alike[name]}", resolve_paths(file, fields))
-        elif not _is_id(given):
-            odd = f"id: got {repr(given)[:LONGEST_ID]}; allowed: a number, or 1 to {LONGEST_ID} printable characters"
-            yield Row(line, f"line-{line}", {}, InvalidInput(odd))
-        elif ids.setdefault(str(given), line) != line:
-            twice = InvalidInput(
-                f"id: got {given!r}, which line {ids[str(given)]} has already; allowed: an id for each"
-            )
-            yield Row(line, str(given), {}, twice)
+        row_id = fields.pop(ID, None)
+        if row_id is None:
+            name = _digest(fields)
+            repeats[name] += 1
+            if repeats[name] > 1:
+                name = f"{name}-{repeats[name]}"
+            yield Row(line, name, resolve_paths(file, fields))
+        elif not _is_valid_id(row_id):
+            shown = repr(row_id)[:MAX_ID_LENGTH]
+            allowed = f"a number, or 1 to {MAX_ID_LENGTH} printable characters"
+            error = InvalidInput(f"id: got {shown}; allowed: {allowed}")
+            yield Row(line, f"line-{line}", {}, error)
         else:
-            yield Row(line, str(given), resolve_paths(file, fields))
+            yield _with_id(file, line, row_id, fields, lines_by_id)
 
 
-def _is_id(given: Any) -> bool:
-    return isinstance(given, str | int) and 0 < len(str(given)) <= LONGEST_ID and str(given).isprintable()
+def _with_id(
+    file: Path, line: int, row_id: Any, fields: dict[str, Any], lines_by_id: dict[str, int]
+) -> Row:
+    """The row of a valid id, which is added to `lines_by_id` or refused if it is there."""
+    name = str(row_id)
+    first_line = lines_by_id.setdefault(name, line)
+    if first_line == line:
+        return Row(line, name, resolve_paths(file, fields))
+    error = InvalidInput(
+        f"id: got {row_id!r}, which line {first_line} has already; allowed: an id for each"
+    )
+    return Row(line, name, {}, error)
 
 
-def _objects(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_valid_id(row_id: Any) -> bool:
+    if not isinstance(row_id, str | int):
+        return False
+    text = str(row_id)
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
+
+
+def _read_json_lines(_: Path, lines: Iterable[str]) -> Iterator[ParsedRow]:
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield number, InvalidInput(f"request: it is not JSON ({error})")
-            continue
-        kind = type(fields).__name__
-        yield number, fields if isinstance(fields, dict) else InvalidInput(f"request: got {kind}; allowed: an object")
+        if line.strip():
+            yield number, _parse_json(line)
 
 
-def _batch(file: Path, _: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
-    """The items of the contract's batch, all of which are in memory."""
+def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return InvalidInput(f"request: it is not JSON ({error})")
+    if isinstance(fields, dict):
+        return fields
+    return InvalidInput(f"request: got {type(fields).__name__}; allowed: an object")
+
+
+def _read_batch(file: Path, _: Iterable[str]) -> Iterator[ParsedRow]:
+    """The items of the contract's batch, which is read as a whole."""
     return enumerate(batch_items(read_object(file)), start=1)
 
 
-def _table(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any] | InvalidInput]]:
+def _read_table(file: Path, lines: Iterable[str]) -> Iterator[ParsedRow]:
     remaining = iter(lines)
     header = next(remaining, "")
     delimiter = max(DELIMITERS, key=header.count)
-    columns = [each.strip() for each in next(csv.reader([header], delimiter=delimiter), [])]
+    columns = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
     _check_header(file, columns)
     reader = csv.reader(remaining, delimiter=delimiter)
     while True:
@@ -128,23 +170,36 @@ def _table(file: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, An
             yield reader.line_num + 1, InvalidInput(f"request: it is not CSV ({error})")
             continue
         if cells:
-            yield reader.line_num + 1, _fields(columns, cells)
+            yield reader.line_num + 1, _parse_cells(columns, cells)
 
 
 def _check_header(file: Path, columns: list[str]) -> None:
-    for column in columns:
-        if column not in COLUMNS:
-            allowed = f"allowed: {ID} and the contract's fields"
-            hint = did_you_mean(column, COLUMNS)
-            raise InvalidInput(f"{file}: got the column {column!r}; {allowed}{hint}")
-        if columns.count(column) > 1 or (column in PARTS and any(each.startswith(f"{column}.") for each in columns)):
-            raise InvalidInput(f"{file}: the column {column!r} is given twice; allowed: one for each field")
     if not columns:
         raise InvalidInput(f"{file}: it is empty; allowed: a first line that names the columns")
+    for column in columns:
+        if column not in COLUMNS:
+            hint = did_you_mean(column, COLUMNS)
+            raise InvalidInput(
+                f"{file}: got the column {column!r}; allowed: {ID} and the contract's fields{hint}"
+            )
+        if columns.count(column) > 1 or _has_part_columns(column, columns):
+            raise InvalidInput(
+                f"{file}: the column {column!r} is given twice; allowed: one for each field"
+            )
 
 
-def _fields(columns: list[str], cells: list[str]) -> dict[str, Any] | InvalidInput:
-    """What a line of a table says; an empty cell says nothing."""
+def _has_part_columns(column: str, columns: list[str]) -> bool:
+    """Whether parts of the same field have columns too, like `bbox` beside `bbox.person1`."""
+    if column not in PARTS:
+        return False
+    return any(other.startswith(f"{column}.") for other in columns)
+
+
+def _parse_cells(columns: list[str], cells: list[str]) -> dict[str, Any] | InvalidInput:
+    """The fields in a line of a table; an empty cell is an omitted field."""
     if len(cells) != len(columns):
-        return InvalidInput(f"request: the line has {len(cells)} cells; allowed: {len(columns)}, as the header")
-    return JobRequest.fields_from_text({column: cell for column, cell in zip(columns, cells, strict=True) if cell.strip()})
+        return InvalidInput(
+            f"request: the line has {len(cells)} cells; allowed: {len(columns)}, as the header"
+        )
+    given = zip(columns, cells, strict=True)
+    return JobRequest.fields_from_text({column: cell for column, cell in given if cell.strip()})

@@ -1,4 +1,4 @@
-"""A batch under way: never more than so many of its jobs at once, and each row's outcome as it comes."""
+"""A running batch: a limited number of its jobs at a time, and each row's outcome as it ends."""
 
 from __future__ import annotations
 
@@ -6,51 +6,50 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from farm.batch.results import INVALID, Outcome, Results, of_job, of_mistake
+from farm.batch.results import INVALID, Outcome, Results, outcome_of_error, outcome_of_job
 from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
 from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
-from farm.job import JobStatus
+from farm.job import JobStatus, Priority
 from farm.retry import retry_until
 
-LOOK_EVERY_S = 0.5
-PATIENCE_S = 300.0
-"""How long a broker or a store that is away is waited for."""
+POLL_INTERVAL_S = 0.5
+RETRY_S = 300.0
+"""How long calls are retried while the broker or the store is down."""
 
 Answer = TypeVar("Answer")
 
 
-class Order(BaseModel):
-    """Which file becomes which results, and how: what the farm remembers of a batch."""
+class BatchSpec(BaseModel):
+    """A batch as the farm stores it: its file, its results, and how it runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: Path
     out: Path
-    priority: Literal["low", "normal", "high"] = Field("low", description="low, normal or high")
-    in_flight: int = Field(20, ge=1, description="1 or more")
+    priority: Priority = "low"
+    in_flight: int = Field(20, ge=1)
 
     @property
     def id(self) -> str:
-        """The same for the same file, so that the same command goes on with it."""
+        """The same for the same file, so that the same command resumes."""
         return _digest(str(self.file))[:12]
 
 
-def remember(farm: Farm, order: Order) -> None:
-    """Notes a batch, for `remembered`."""
-    farm.context.store.put(_key(order.id), order.model_dump_json().encode())
+def save_batch(farm: Farm, spec: BatchSpec) -> None:
+    """Stores a batch for `load_batch`."""
+    farm.context.store.put(_key(spec.id), spec.model_dump_json().encode())
 
 
-def remembered(farm: Farm, batch_id: str) -> Order:
-    """The batch that was noted under an id; InvalidInput if there is none."""
+def load_batch(farm: Farm, batch_id: str) -> BatchSpec:
+    """The batch that was stored under an id; InvalidInput if there is none."""
     try:
-        return Order.model_validate_json(farm.context.store.get(_key(batch_id)))
+        return BatchSpec.model_validate_json(farm.context.store.get(_key(batch_id)))
     except (KeyError, InvalidInput):
         raise InvalidInput(
             f"batch: got {batch_id!r}; there is no such batch (`farm batch run` prints its id)"
@@ -59,57 +58,59 @@ def remembered(farm: Farm, batch_id: str) -> Order:
 
 @dataclass
 class Batch:
-    """Rows on their way through a farm. `flying` are those whose jobs have not ended.
+    """The rows of a batch on a farm; FarmUnreachable if no broker answers.
 
-    What failed before it `began`, on the farm's clock, is tried again. FarmUnreachable if no broker tells the time.
+    Jobs that failed before `started_at`, on the farm's clock, belong to an earlier run and are
+    tried again.
     """
 
     farm: Farm
-    order: Order
+    spec: BatchSpec
     results: Results
-    flying: dict[str, Job] = field(default_factory=dict)
-    began: float = field(init=False)
+    in_flight: dict[str, Job] = field(default_factory=dict)
+    """The jobs that have not ended, by the names of their rows."""
+    started_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began = patiently(self.farm.now)
+        self.started_at = retry_while_down(self.farm.now)
 
     def run(self) -> Iterator[Outcome]:
-        """The outcome of every row that has no video yet, as it ends, after it was written down.
+        """The outcome of every row that has no video yet, as it ends, after it is written.
 
-        FarmUnreachable or UploadFailed once the farm was away for long, or has lost its jobs; whoever stops reading
-        leaves the farm working.
+        Raises FarmUnreachable or UploadFailed if the farm was down for RETRY_S or has lost the
+        batch's jobs. If the caller stops reading, submitted jobs continue.
         """
-        for row in rows(self.order.file):
-            if row.name in self.results.done and not row.mistake:
+        for row in rows(self.spec.file):
+            if row.name in self.results.done and not row.error:
                 continue
-            while len(self.flying) >= self.order.in_flight:
-                yield from self._landed()
+            while len(self.in_flight) >= self.spec.in_flight:
+                yield from self._completed()
             try:
-                self.flying[row.name] = self._job(row)
-            except InvalidInput as mistake:
-                yield self._write(of_mistake(row.name, mistake))
-        while self.flying:
-            yield from self._landed()
+                self.in_flight[row.name] = self._job(row)
+            except InvalidInput as error:
+                yield self._write(outcome_of_error(row.name, error))
+        while self.in_flight:
+            yield from self._completed()
 
-    def _landed(self) -> Iterator[Outcome]:
-        """What has ended since; a pause if nothing has."""
-        ended = False
-        for name, job in list(self.flying.items()):
+    def _completed(self) -> Iterator[Outcome]:
+        """The outcomes of jobs that have ended since the last call; waits a moment without any."""
+        any_ended = False
+        for name, job in list(self.in_flight.items()):
             status = self._status(job)
             if status.ended:
-                ended = True
-                del self.flying[name]
-                yield self._write(of_job(name, status))
-        if not ended:
-            time.sleep(LOOK_EVERY_S)
+                any_ended = True
+                del self.in_flight[name]
+                yield self._write(outcome_of_job(name, status))
+        if not any_ended:
+            time.sleep(POLL_INTERVAL_S)
 
     def _status(self, job: Job) -> JobStatus:
         try:
-            return patiently(job.status)
+            return retry_while_down(job.status)
         except InvalidInput as error:
-            again = "`farm recover`, then the same command again"
             raise FarmUnreachable(
-                f"the broker has lost job {job.id}; {again}", retryable=False
+                f"the broker has lost job {job.id}; `farm recover`, then the same command again",
+                retryable=False,
             ) from error
 
     def _write(self, outcome: Outcome) -> Outcome:
@@ -117,53 +118,51 @@ class Batch:
         return outcome
 
     def _job(self, row: Row) -> Job:
-        """The job of a row: the one that an earlier run entered, unless it ended without a video."""
+        """The job of a row: that of an earlier run, unless it ended without a video."""
         request = row.request()
-        fields: dict[str, Any] = {
-            **request.model_dump(mode="json"),
-            "priority": self.order.priority,
-        }
+        fields: dict[str, Any] = {**request.model_dump(mode="json"), "priority": self.spec.priority}
         if request.idempotency_key:
-            return self._submitted(fields)
-        attempts = (
-            self._submitted(
-                {**fields, "idempotency_key": _digest(f"{self.order.file}\0{row.name}\0{attempt}")}
-            )
-            for attempt in count()
-        )
-        return next(job for job in attempts if not self._failed_before(job))
+            return self._submit(fields)
+        # Each attempt at a row has a key, so an earlier run's job is found again, not repeated.
+        attempt = 0
+        while True:
+            key = _digest(f"{self.spec.file}\0{row.name}\0{attempt}")
+            job = self._submit({**fields, "idempotency_key": key})
+            if not self._failed_before(job):
+                return job
+            attempt += 1
 
     def _failed_before(self, job: Job) -> bool:
         status = self._status(job)
-        return status.state in ("error", "cancelled") and status.created_at < self.began
+        return status.state in ("error", "cancelled") and status.created_at < self.started_at
 
-    def _submitted(self, fields: dict[str, Any]) -> Job:
-        return patiently(lambda: self.farm.submit(fields))
+    def _submit(self, fields: dict[str, Any]) -> Job:
+        return retry_while_down(lambda: self.farm.submit(fields))
 
 
-def patiently(call: Callable[[], Answer]) -> Answer:
-    """The result of a call to the farm, repeated for a while if the broker or the store is down."""
-    return retry_until(call, timeout_s=PATIENCE_S, is_retryable=_is_down, delay_s=LOOK_EVERY_S)
+def retry_while_down(call: Callable[[], Answer]) -> Answer:
+    """The result of a call to the farm, retried for RETRY_S while the broker or store is down."""
+    return retry_until(call, timeout_s=RETRY_S, is_retryable=_is_down, delay_s=POLL_INTERVAL_S)
 
 
 def _is_down(error: Exception) -> bool:
     return isinstance(error, FarmUnreachable | UploadFailed) and error.retryable
 
 
+SUMMARY_NOUNS = {
+    "success": "videos",
+    INVALID: "invalid rows",
+    "error": "failed",
+    "cancelled": "cancelled",
+}
+
+
 def summary(counts: dict[str, int]) -> str:
-    """How many rows ended how, in words."""
-    named = {
-        "success": "videos",
-        INVALID: "invalid rows",
-        "error": "failed",
-        "cancelled": "cancelled",
-    }
-    return (
-        ", ".join(
-            f"{counts[status]} {words}" for status, words in named.items() if counts.get(status)
-        )
-        or "nothing"
-    )
+    """The number of rows by their outcome, for example `3 videos, 1 failed`."""
+    parts = [
+        f"{counts[status]} {noun}" for status, noun in SUMMARY_NOUNS.items() if counts.get(status)
+    ]
+    return ", ".join(parts) or "nothing"
 
 
 def _key(batch_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The `farm` command: words in, one call, words out. A file for each family of commands."""
+"""The `farm` command: each command parses options, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from farm.cli import batches, jobs, maintenance, requests, serve, weights
-from farm.cli.exit_codes import BROKEN_OFF, EXIT_STATUS, FAILED, STATUS_OF
-from farm.cli.render import complain
+from farm.cli.exit_codes import EXIT_STATUS, FAILED, INTERRUPTED, STATUS_OF_ERROR
+from farm.cli.render import print_error
 from farm.errors import FarmError
 
 __all__ = ["EXIT_STATUS", "cli", "main"]
@@ -23,25 +23,29 @@ COMMANDS = [
 ]
 
 
-class Door(click.Group):
-    """Shows the farm's errors as one line, without a traceback, and says by its status how a command ended."""
+class FarmGroup(click.Group):
+    """Prints the farm's errors as one line without a traceback, and sets the exit status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FarmError as error:
-            complain(error)
-            ctx.exit(STATUS_OF.get(type(error), FAILED))
+            print_error(error)
+            ctx.exit(STATUS_OF_ERROR.get(type(error), FAILED))
         except KeyboardInterrupt:
-            ctx.exit(BROKEN_OFF)
+            ctx.exit(INTERRUPTED)
 
 
-@click.group(cls=Door, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+@click.group(cls=FarmGroup, commands=COMMANDS, context_settings=HELP_OPTIONS)
 @click.version_option(package_name="infinitetalk-farm")
 def cli() -> None:
     """Turn a face and a voice into a talking video.
 
-    The farm is found by FARM_BROKER_URL, or by FARM_HOME if `farm up` runs on this machine.
+    Commands talk to the farm at FARM_BROKER_URL, or else to the one that `farm up` runs in
+    FARM_HOME on this machine.
     """
 
 

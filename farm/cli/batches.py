@@ -5,26 +5,27 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from farm.batch.results import open_results
+from farm.batch.results import Outcome, open_results
 from farm.batch.rows import Row, rows
-from farm.batch.run import Batch, Order, remember, remembered, summary
-from farm.cli.exit_codes import FAILED, WRONG
+from farm.batch.run import Batch, BatchSpec, load_batch, save_batch, summary
+from farm.cli.exit_codes import FAILED, INVALID_INPUT
 from farm.cli.options import FILE, TARGET, json_option
-from farm.cli.render import tell
+from farm.cli.render import print_line
 from farm.client import Farm
-from farm.client.estimate import estimate
+from farm.client.estimate import Estimate, estimate
 from farm.client.job import check_target
-from farm.client.progress import counted
+from farm.client.progress import batch_progress
 from farm.errors import FarmError
+from farm.job import PRIORITIES
 
-OUTCOMES = json_option("print each row as it ends as JSON Lines, and no bar")
+OUTCOMES = json_option("print one line of JSON per row as it ends, without a progress bar")
 
 
 @click.group()
@@ -37,120 +38,151 @@ def batch() -> None:
 
 @batch.command()
 @click.argument("file", type=FILE)
-@click.option("--out", default=Path("results.csv"), show_default=True, type=TARGET)
-@click.option("--dry-run", is_flag=True, help="only check every row and say what it will take")
+@click.option(
+    "--out",
+    default=Path("results.csv"),
+    show_default=True,
+    type=TARGET,
+    help="the results, a CSV to which rows are appended",
+)
+@click.option("--dry-run", is_flag=True, help="only check every row and estimate its GPU time")
 @click.option(
     "--priority",
-    type=click.Choice(["low", "normal", "high"]),
+    type=click.Choice(PRIORITIES),
     default="low",
     show_default=True,
-    help="of all its jobs",
+    help="priority of all its jobs",
 )
 @click.option(
     "--in-flight",
     default=20,
     show_default=True,
     type=click.IntRange(1),
-    help="jobs at once, at most",
+    help="most jobs at a time",
 )
 @OUTCOMES
 def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_json: bool) -> None:
-    """Make a video of every row of FILE, and write a line into the results as each ends.
+    """Make a video of every row of FILE, and append a line to the results as each row ends.
 
-    Columns are the contract's fields, with parts as in cond_audio.person1, and id. Relative paths start at FILE's
-    folder. The same command again goes on: rows that have their video are left alone, the others are tried again.
+    Columns are the contract's fields, with parts as in cond_audio.person1, and id. Paths are
+    relative to FILE's folder. The same command resumes: rows that have a video are skipped, the
+    others are tried again.
 
     Example: farm batch run jobs.csv --out results.csv
     """
     if dry_run:
-        _tell_forecast(file, as_json)
-    else:
-        check_target(out)
-        order = Order(
-            file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight
-        )
-        _run_batch(Farm(), order, as_json)
+        _estimate_batch(file, as_json)
+        return
+    check_target(out)
+    spec = BatchSpec(file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight)
+    _run_batch(Farm(), spec, as_json)
 
 
 @batch.command("watch")
 @click.argument("batch_id")
 @OUTCOMES
 def watch_batch(batch_id: str, as_json: bool) -> None:
-    """Go on with a batch that was broken off, on the machine that has its file.
+    """Resume an interrupted batch, on the machine that has its file.
 
     Example: farm batch watch ID
     """
     farm = Farm()
-    _run_batch(farm, remembered(farm, batch_id), as_json)
+    _run_batch(farm, load_batch(farm, batch_id), as_json)
 
 
-def _run_batch(farm: Farm, order: Order, as_json: bool) -> None:
-    """Sees a batch through; fails unless every row has its video."""
-    console, counts = Console(stderr=True, quiet=as_json), Counter[str]()
-    names = [row.name for row in rows(order.file)]
-    total = len(names)
-    with open_results(order.out, batch=order.id) as results:
-        remember(farm, order)
+def _run_batch(farm: Farm, spec: BatchSpec, as_json: bool) -> None:
+    """Runs a batch to its end; exits with status 1 unless every row has its video."""
+    names = [row.name for row in rows(spec.file)]
+    counts: Counter[str] = Counter()
+    with open_results(spec.out, batch=spec.id) as results:
+        save_batch(farm, spec)
         counts["success"] = len(results.done.intersection(names))
-        begun = {
-            "batch": order.id,
-            "rows": total,
-            "done": counts["success"],
-            "results": str(order.out),
-        }
-        click.echo(json.dumps(begun) if as_json else order.id)
-        with counted(console, total, done=counts["success"]) as report:
-            try:
-                for outcome in Batch(farm, order, results).run():
-                    counts[outcome.status] += 1
-                    why = f"{outcome.code}: {outcome.message}" if outcome.code else ""
-                    report(outcome.id, outcome.status, why, summary(counts))
-                    if as_json:
-                        click.echo(json.dumps(asdict(outcome)))
-            except KeyboardInterrupt:
-                console.print(
-                    f"the farm goes on with what was submitted; `farm batch watch {order.id}` with the rest"
-                )
-                raise
+        if as_json:
+            started = {"batch": spec.id, "rows": len(names), "done": counts["success"]}
+            click.echo(json.dumps({**started, "results": str(spec.out)}))
+        else:
+            click.echo(spec.id)
+        _show_batch(Batch(farm, spec, results), len(names), counts, as_json)
     if not as_json:
-        click.echo(f"{total} rows: {summary(counts)}; {order.out}")
-    if counts["success"] < total:
+        click.echo(f"{len(names)} rows: {summary(counts)}; {spec.out}")
+    if counts["success"] < len(names):
         raise SystemExit(FAILED)
 
 
-def _tell_forecast(file: Path, as_json: bool) -> None:
-    """A line for each row, then their sums; the input is wrong if a row cannot become a job."""
-    counts, gpu_s, unheard = Counter[str](), 0.0, 0
+def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -> None:
+    """Prints each outcome of a running batch, and counts it."""
+    console = Console(stderr=True, quiet=as_json)
+    with batch_progress(console, total, done=counts["success"]) as report:
+        try:
+            for outcome in batch.run():
+                counts[outcome.status] += 1
+                report(outcome.id, outcome.status, _reason(outcome), summary(counts))
+                if as_json:
+                    click.echo(json.dumps(asdict(outcome)))
+        except KeyboardInterrupt:
+            console.print(
+                "submitted jobs continue; "
+                f"`farm batch watch {batch.spec.id}` continues with the other rows",
+                soft_wrap=True,
+            )
+            raise
+
+
+def _reason(outcome: Outcome) -> str:
+    return f"{outcome.code}: {outcome.message}" if outcome.code else ""
+
+
+@dataclass
+class _Totals:
+    """The sums of a dry run."""
+
+    valid: int = 0
+    invalid: int = 0
+    unknown: int = 0
+    gpu_s: float = 0.0
+
+    def add(self, estimated: Estimate) -> None:
+        self.valid += 1
+        if estimated.gpu_s is None:
+            self.unknown += 1
+        else:
+            self.gpu_s += estimated.gpu_s
+
+    def __str__(self) -> str:
+        line = (
+            f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid; "
+            f"about {self.gpu_s / 3600:.1f} hours of one H100"
+        )
+        return f"{line}, without {self.unknown} of unknown length" if self.unknown else line
+
+
+def _estimate_batch(file: Path, as_json: bool) -> None:
+    """Prints the estimate of each row, then their sums; exits with status 2 for an invalid row."""
+    totals = _Totals()
     for row in rows(file):
         try:
-            ahead = estimate(row.request())
+            estimated = estimate(row.request())
         except FarmError as error:
-            counts["invalid"] += 1
-            _tell_row(
-                row,
-                f"{error.code}: {error.message}",
-                {"code": error.code, "message": error.message},
-                as_json,
-            )
-            continue
-        counts["good"] += 1
-        gpu_s += ahead.gpu_s or 0
-        unheard += ahead.gpu_s is None
-        told = "not known before its sound is here"
-        if ahead.gpu_s is not None:
-            told = f"{ahead.frames:7} frames  {ahead.chunks:5} chunks  {ahead.gpu_s:8.0f} s"
-        _tell_row(row, told, asdict(ahead), as_json)
+            totals.invalid += 1
+            fields = {"code": error.code, "message": error.message}
+            _print_row(row, f"{error.code}: {error.message}", fields, as_json)
+        else:
+            totals.add(estimated)
+            _print_row(row, _estimate_text(estimated), asdict(estimated), as_json)
     if not as_json:
-        click.echo(
-            f"{counts.total()} rows: {counts['good']} good, {counts['invalid']} invalid; "
-            f"about {gpu_s / 3600:.1f} hours of one H100{f' without {unheard} that are not known' * (unheard > 0)}"
-        )
-    if counts["invalid"]:
-        raise SystemExit(WRONG)
+        click.echo(str(totals))
+    if totals.invalid:
+        raise SystemExit(INVALID_INPUT)
 
 
-def _tell_row(row: Row, told: str, values: Mapping[str, Any], as_json: bool) -> None:
+def _estimate_text(estimated: Estimate) -> str:
+    if estimated.gpu_s is None:
+        return "unknown, because the length of its audio is not known yet"
+    return f"{estimated.frames:7} frames  {estimated.chunks:5} chunks  {estimated.gpu_s:8.0f} s"
+
+
+def _print_row(row: Row, text: str, fields: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"line": row.line, "id": row.name, **values}))
+        click.echo(json.dumps({"line": row.line, "id": row.name, **fields}))
     else:
-        tell(f"{row.line:6}  {row.name:20}  {told}", values.get("code", ""), "red")
+        print_line(f"{row.line:6}  {row.name:20}  {text}", fields.get("code", ""), "red")

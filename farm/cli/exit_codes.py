@@ -1,18 +1,26 @@
-"""What a command's exit status says."""
+"""The exit statuses of every command."""
 
 from __future__ import annotations
 
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
 
-FINE, FAILED, WRONG, UNREACHABLE, BROKEN_OFF = 0, 1, 2, 3, 130
+SUCCESS = 0
+FAILED = 1
+INVALID_INPUT = 2
+UNREACHABLE = 3
+INTERRUPTED = 130
+"""128 + SIGINT, as a shell reports it."""
 
 EXIT_STATUS = {
-    FINE: "success",
+    SUCCESS: "success",
     FAILED: "a job or a batch row ended without a video, or a check found an error",
-    WRONG: "invalid input: an option, a field, a file or a setting",
+    INVALID_INPUT: "invalid input: an option, a field, a file or a setting",
     UNREACHABLE: "the farm is unreachable",
-    BROKEN_OFF: "interrupted by Ctrl-C; submitted jobs continue",
+    INTERRUPTED: "interrupted by Ctrl-C; submitted jobs continue",
 }
 
-STATUS_OF: dict[type[FarmError], int] = {InvalidInput: WRONG, FarmUnreachable: UNREACHABLE}
-"""The exit status of an error; all others are FAILED."""
+STATUS_OF_ERROR: dict[type[FarmError], int] = {
+    InvalidInput: INVALID_INPUT,
+    FarmUnreachable: UNREACHABLE,
+}
+"""All other errors are FAILED."""

@@ -1,4 +1,4 @@
-"""Commands about jobs that were handed in."""
+"""Commands about submitted jobs."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ import click
 
 from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option, output_option
-from farm.cli.render import complain, end_as, see_through, show, tell
+from farm.cli.render import (
+    exit_unless_successful,
+    follow_to_end,
+    print_error,
+    print_line,
+    print_status,
+)
 from farm.client import Farm, Job
 from farm.errors import FarmError, InvalidInput
-from farm.job import State
+from farm.job import JobStatus, Notice, State
 
-LOOK_EVERY_S = 0.5
-"""Pause between two looks whether a video has begun to grow."""
+POLL_INTERVAL_S = 0.5
+"""Pause between two checks for a playlist."""
 
 
 @click.command()
 @click.argument("job_id")
 @json_option("print the whole status as JSON")
 def status(job_id: str, as_json: bool) -> None:
-    """Say where a job stands, and what became of its webhook.
+    """Show the state of a job, and of its webhook call.
 
     Example: farm status ID --json
     """
     job = Farm().job(job_id)
-    now, notice = job.status(), job.webhook()
+    current = job.status()
+    notice = job.webhook()
     if as_json:
-        told = {**now.model_dump(mode="json"), "webhook": notice and notice.model_dump()}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        fields = current.model_dump(mode="json")
+        fields["webhook"] = notice.model_dump() if notice else None
+        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
         return
-    show(now)
+    print_status(current)
     if notice:
-        click.echo(
-            f"webhook: {notice.state}, tried {notice.tries} times{f', {notice.reason}' * bool(notice.reason)}"
-        )
+        click.echo(_webhook_line(notice))
 
 
 @click.command()
 @click.argument("job_id")
-@click.option("--play", is_flag=True, help="first print where a player finds what is made so far")
-@json_option("print its events as JSON Lines, and no bar")
+@click.option("--play", is_flag=True, help="first print the URL of the growing video's playlist")
+@json_option("print the events as JSON Lines, without a progress bar")
 def watch(job_id: str, play: bool, as_json: bool) -> None:
     """Show a job's progress until it ends.
 
@@ -53,70 +59,76 @@ def watch(job_id: str, play: bool, as_json: bool) -> None:
     """
     job = Farm().job(job_id)
     if play:
-        _tell_playlist(job, as_json)
-    if as_json:
-        for event in job.events():
-            click.echo(event.model_dump_json())
-        end_as(job.status())
-    else:
-        see_through(job, None, as_json)
+        _print_playlist(job, as_json)
+    if not as_json:
+        follow_to_end(job, None, as_json)
+        return
+    for event in job.events():
+        click.echo(event.model_dump_json())
+    exit_unless_successful(job.status())
 
 
 @click.command()
 @click.argument("job_id")
-@output_option("write the video here")
+@output_option("write the video to this file")
 @json_option("print the whole result as JSON")
 def result(job_id: str, output: Path | None, as_json: bool) -> None:
-    """Print where the video of a finished job lies, or write it to a file.
+    """Print the URL of a finished job's video, or save the video to a file.
 
     Example: farm result ID -o talking.mp4
     """
     job = Farm().job(job_id)
-    now = job.status()
-    if not now.ended:
+    current = job.status()
+    if not current.ended:
         raise InvalidInput(
-            f"job_id: got {job_id!r}; it has not ended, it is at {now.stage} ({now.pct:.0f} %)"
+            f"job_id: got {job_id!r}; it has not ended, "
+            f"it is at {current.stage} ({current.pct:.0f} %)"
         )
     try:
-        made = job.result()
+        ended = job.result()
     except FarmError as error:
-        complain(error)
-        raise SystemExit(FAILED) from error  # as the job ended, whoever is to blame
+        print_error(error)
+        # The job failed, not this command: 1 even for an error that is 2 or 3 elsewhere.
+        raise SystemExit(FAILED) from error
     if output:
         job.save(output)
     if as_json:
-        click.echo(made.model_dump_json(indent=2))
+        click.echo(ended.model_dump_json(indent=2))
     else:
-        click.echo(output or (made.video and made.video.url))
+        click.echo(output or (ended.video and ended.video.url))
 
 
 @click.command()
 @click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
-@json_option("print them as JSON Lines")
+@json_option("print one line of JSON per job")
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """End jobs; a running step stops at its next denoise step.
+    """Cancel jobs; a running step stops at its next denoise step.
 
     Example: farm cancel ID, or a whole batch: farm cancel $(cat ids)
     """
     farm = Farm()
     for job_id, cancelled in farm.cancel(job_ids, by="farm cancel").items():
         state = farm.job(job_id).status().state
-        said = state if cancelled else f"it had ended already: {state}"
         if as_json:
             click.echo(json.dumps({"job_id": job_id, "cancelled": cancelled, "state": state}))
-        else:
-            tell(said if len(job_ids) == 1 else f"{job_id}  {said}", state)
+            continue
+        line = state if cancelled else f"it had already ended: {state}"
+        if len(job_ids) > 1:
+            line = f"{job_id}  {line}"
+        print_line(line, state)
 
 
 @click.command()
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="how many")
-@click.option("--state", type=click.Choice(get_args(State)), help="only those in this state")
 @click.option(
-    "--since", type=click.DateTime(), help="only those entered at this time (UTC) or later"
+    "--limit", default=20, show_default=True, type=click.IntRange(1), help="most jobs to list"
 )
-@json_option("print them as JSON Lines")
+@click.option("--state", type=click.Choice(get_args(State)), help="only jobs in this state")
+@click.option(
+    "--since", type=click.DateTime(), help="only jobs submitted at this time (UTC) or later"
+)
+@json_option("print one line of JSON per job")
 def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
-    """List the newest jobs: id, when it was entered (UTC), state, progress, and its stage or its error.
+    """List the newest jobs: id, time of submission (UTC), state, progress, and stage or error.
 
     Example: farm jobs --state error --since 2026-11-22
     """
@@ -125,17 +137,33 @@ def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool)
         if as_json:
             click.echo(each.model_dump_json())
         else:
-            entered = datetime.fromtimestamp(each.created_at, UTC)
-            why = each.result.error.code if each.result and each.result.error else each.stage
-            tell(
-                f"{each.job_id}  {entered:%Y-%m-%d %H:%M:%S}  {each.state:9}  {each.pct:5.1f} %  {why}",
-                each.state,
-            )
+            print_line(_job_line(each), each.state)
 
 
-def _tell_playlist(job: Job, as_json: bool) -> None:
-    """Prints where a job's video grows, as soon as there is something to watch."""
-    while (address := job.playlist()) is None and not job.status().ended:
-        time.sleep(LOOK_EVERY_S)
-    if address:
-        click.echo(json.dumps({"playlist": address}) if as_json else address)
+def _job_line(status: JobStatus) -> str:
+    submitted = datetime.fromtimestamp(status.created_at, UTC)
+    error = status.result.error if status.result else None
+    reason = error.code if error else status.stage
+    columns = [
+        status.job_id,
+        f"{submitted:%Y-%m-%d %H:%M:%S}",
+        f"{status.state:9}",
+        f"{status.pct:5.1f} %",
+        reason,
+    ]
+    return "  ".join(columns)
+
+
+def _webhook_line(notice: Notice) -> str:
+    line = f"webhook: {notice.state.replace('_', ' ')}, tried {notice.tries} times"
+    return f"{line}, {notice.reason}" if notice.reason else line
+
+
+def _print_playlist(job: Job, as_json: bool) -> None:
+    """Prints the URL of a job's playlist as soon as it exists; nothing if the job ends first."""
+    url = job.playlist()
+    while url is None and not job.status().ended:
+        time.sleep(POLL_INTERVAL_S)
+        url = job.playlist()
+    if url:
+        click.echo(json.dumps({"playlist": url}) if as_json else url)

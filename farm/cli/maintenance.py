@@ -1,4 +1,4 @@
-"""Commands that look after a farm: what was lost, what is left over, what is broken."""
+"""Commands that keep a farm healthy: recovery, garbage collection, checks."""
 
 from __future__ import annotations
 
@@ -11,82 +11,87 @@ import click
 
 from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option
-from farm.cli.render import tell
+from farm.cli.render import print_line
 from farm.client import Farm
 from farm.settings import Settings
 
 
 @click.command()
-@json_option("print them as JSON Lines")
+@json_option("print one line of JSON per job")
 def recover(as_json: bool) -> None:
-    """Enter jobs again that the broker has lost, and let them go on from their last finished chunk.
+    """Restore jobs that the broker has lost from the store, and resume those that had not ended.
 
-    Does nothing to jobs that the broker knows, so it may be run at any time and more than once.
+    A job continues after its last committed step. Jobs that the broker knows stay as they are, so
+    this is safe to run at any time and more than once.
 
     Example: farm recover
     """
-    outcomes: Counter[str] = Counter()
-    for each in Farm().recover():
-        outcomes[each.outcome] += 1
+    counts: Counter[str] = Counter()
+    for job in Farm().recover():
+        counts[job.outcome] += 1
         if as_json:
-            click.echo(
-                json.dumps(
-                    {
-                        field: getattr(each, field)
-                        for field in ("job_id", "outcome", "reason", "kept")
-                    }
-                )
-            )
+            fields = ("job_id", "outcome", "reason", "kept")
+            click.echo(json.dumps({field: getattr(job, field) for field in fields}))
         else:
-            click.echo(f"{each.job_id}  {each.outcome:10}  {each.reason or ''}".rstrip())
+            click.echo(f"{job.job_id}  {job.outcome:13}  {job.reason or ''}".rstrip())
     if not as_json:
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-        click.echo(f"jobs in the store: {counts or 'none'}")
+        summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+        click.echo(f"jobs in the store: {summary or 'none'}")
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="only say what would be removed")
-@json_option("print it as JSON Lines")
+@click.option("--dry-run", is_flag=True, help="only list what would be removed")
+@json_option("print one line of JSON per removal")
 def gc(dry_run: bool, as_json: bool) -> None:
-    """Remove what nobody needs any more, from the store, the broker and this machine's temporary folder.
+    """Remove garbage from the store, the broker and this machine's temporary folder.
 
-    Attempts that were overtaken; of jobs that ended FARM_KEEP_INTERMEDIATES_S ago all but the video; jobs that ended
-    FARM_KEEP_JOBS_S ago; folders of workers that died. Never what is current, and no job that the broker does not know.
+    Garbage is: superseded attempts; everything but the video of jobs that ended
+    FARM_KEEP_INTERMEDIATES_S ago; jobs that ended FARM_KEEP_JOBS_S ago; scratch folders of dead
+    workers. Committed outputs of live jobs, and jobs that the broker does not know, are never
+    removed.
 
     Example: farm gc --dry-run
     """
-    objects = size = 0
-    for each in Farm().gc(dry_run=dry_run):
-        objects, size = objects + each.objects, size + each.bytes
-        told = {field: getattr(each, field) for field in ("reason", "name", "objects", "bytes")}
-        line = f"{each.reason:12}  {each.objects:5}  {each.bytes / 1e6:10.3f} MB  {each.name}"
-        click.echo(json.dumps(told) if as_json else line)
+    objects = 0
+    size = 0
+    for garbage in Farm().gc(dry_run=dry_run):
+        objects += garbage.objects
+        size += garbage.bytes
+        if as_json:
+            fields = ("reason", "name", "objects", "bytes")
+            click.echo(json.dumps({field: getattr(garbage, field) for field in fields}))
+        else:
+            click.echo(
+                f"{_gc_line(garbage.reason, garbage.objects, garbage.bytes)}  {garbage.name}"
+            )
     if not as_json:
-        click.echo(
-            f"{'would remove' if dry_run else 'removed':12}  {objects:5}  {size / 1e6:10.3f} MB"
-        )
+        click.echo(_gc_line("would remove" if dry_run else "removed", objects, size))
+
+
+def _gc_line(title: str, objects: int, size: int) -> str:
+    return f"{title:12}  {objects:5}  {size / 1e6:10.3f} MB"
 
 
 @click.command()
-@json_option("print them as JSON Lines")
+@json_option("print one line of JSON per check")
 def doctor(as_json: bool) -> None:
-    """Look at all that a farm needs from here: broker, clock, store, workers, weights, GPU, ffmpeg, disk.
+    """Check what a farm needs: broker, clock, store, workers, weights, GPU, ffmpeg, disk.
 
-    Says what to do about each. Exit status 1 if something is broken.
+    A warning or an error comes with a remedy. The exit status is 1 if a check finds an error.
 
     Example: farm doctor
     """
     from farm.monitoring.doctor import run_checks
 
-    states = set()
-    for each in run_checks(Settings.load(os.environ)):
-        states.add(each.status)
-        line = f"{each.status:6}  {each.check:8}  {each.message}" + (
-            f"\n{'':18}-> {each.remedy}" if each.remedy else ""
-        )
+    statuses = set()
+    for finding in run_checks(Settings.load(os.environ)):
+        statuses.add(finding.status)
         if as_json:
-            click.echo(json.dumps(asdict(each)))
-        else:
-            tell(line, each.status)
-    if "broken" in states:
+            click.echo(json.dumps(asdict(finding)))
+            continue
+        start = f"{finding.status:7}  {finding.check:8}  "
+        print_line(start + finding.message, finding.status)
+        if finding.remedy:
+            click.echo(f"{' ' * len(start)}-> {finding.remedy}")
+    if "error" in statuses:
         raise SystemExit(FAILED)

@@ -1,10 +1,10 @@
-"""Options that commands share, and what they mean."""
+"""Options that several commands share, and the request that they add up to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,89 +14,89 @@ from farm.job import JobRequest
 from farm.job.files import read_payload
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FILE_OR_INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+FILE_OR_STDIN = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 TARGET = click.Path(dir_okay=False, path_type=Path)
 
-Option = Callable[[Any], Any]
+Decorator = Callable[[Any], Any]
 
 
-def json_option(said: str) -> Option:
-    """`--json`, which prints for machines what is otherwise printed for people."""
-    return click.option("--json", "as_json", is_flag=True, help=said)
+def json_option(help_text: str) -> Decorator:
+    """`--json`: output for programs instead of people."""
+    return click.option("--json", "as_json", is_flag=True, help=help_text)
 
 
-def output_option(said: str) -> Option:
-    """`--output`, a file that can be written, which is looked at before anything is done."""
-    return click.option("-o", "--output", type=TARGET, callback=_writable, help=said)
+def output_option(help_text: str) -> Decorator:
+    """`--output`: a file, whose folder is checked for write access before anything is done."""
+    return click.option("-o", "--output", type=TARGET, callback=_check_writable, help=help_text)
 
 
-def _writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+def _check_writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
     if path:
         check_target(path)
     return path
 
 
+class Shorthand(NamedTuple):
+    """An option that is shorter than the field that it sets."""
+
+    name: str
+    metavar: str
+    help: str
+
+
+SHORTHANDS = (
+    Shorthand("image", "FILE|URL", "the face: an image (short for --cond-video)"),
+    Shorthand("video", "FILE|URL", "the face: a video (short for --cond-video)"),
+    Shorthand("audio", "FILE|URL", "the voice (short for --cond-audio '{\"person1\": ...}')"),
+    Shorthand("text", "TEXT", "text to speak (short for --tts-audio '{\"text\": ...}')"),
+    Shorthand("voice", "NAME", "the voice that speaks --text, for example en-us+f3"),
+)
+
+
 def request_options(command: click.Command) -> click.Command:
-    """Gives a command an option for every field of the contract, the short ones and the file that has them all."""
-    command.params += [
-        click.Option(
-            ["--image"], metavar="FILE|URL", help="the face: a picture (short for --cond-video)"
-        ),
-        click.Option(
-            ["--video"], metavar="FILE|URL", help="the face: a video (short for --cond-video)"
-        ),
-        click.Option(
-            ["--audio"],
-            metavar="FILE|URL",
-            help="the voice (short for --cond-audio '{\"person1\": ...}')",
-        ),
-        click.Option(
-            ["--text"],
-            metavar="WORDS",
-            help="words to speak (short for --tts-audio '{\"text\": ...}')",
-        ),
-        click.Option(
-            ["--voice"], metavar="NAME", help="the voice that speaks them, for example en-us+f3"
-        ),
-        click.Option(
-            ["--request", "file"],
-            type=FILE_OR_INPUT,
-            metavar="FILE",
-            help="JSON of all fields, - for standard input; options go before it",
-        ),
-    ]
+    """Adds `--request`, the shorthands, and an option for every field of the contract."""
+    for name, metavar, help_text in SHORTHANDS:
+        command.params.append(click.Option([f"--{name}"], metavar=metavar, help=help_text))
+    file_help = "JSON file with all fields, - for standard input; options override it"
+    file_option = ["--request", "file"]
+    command.params.append(
+        click.Option(file_option, type=FILE_OR_STDIN, metavar="FILE", help=file_help)
+    )
     for name, field in JobRequest.model_fields.items():
-        option = click.Option(
-            [f"--{name.replace('_', '-')}"], metavar="VALUE", help=field.description
-        )
-        command.params.append(option)
+        option = f"--{name.replace('_', '-')}"
+        command.params.append(click.Option([option], metavar="VALUE", help=field.description))
     return command
 
 
-def request_fields(file: Path | None, words: Mapping[str, str | None]) -> dict[str, Any]:
-    """The contract's fields that a file and the options name; InvalidInput if an option says what another says."""
-    given = {name: word for name, word in words.items() if word is not None}
-    short = {
-        name: given.pop(name)
-        for name in ("image", "video", "audio", "text", "voice")
-        if name in given
-    }
+def request_fields(file: Path | None, options: Mapping[str, str | None]) -> dict[str, Any]:
+    """The contract's fields from a file and from options, which override the file's.
+
+    Raises InvalidInput if two options set the same field.
+    """
+    given = {name: text for name, text in options.items() if text is not None}
+    shorthands = {name: given.pop(name) for name, _, _ in SHORTHANDS if name in given}
     fields = JobRequest.fields_from_text(given)
-    meant: list[tuple[str, str, Any]] = [
-        ("cond_video", name, short[name]) for name in ("image", "video") if name in short
-    ]
-    if "audio" in short:
-        meant.append(("cond_audio", "audio", {"person1": short["audio"]}))
-    if "voice" in short and "text" not in short:
-        raise InvalidInput(
-            f"--voice: got {short['voice']!r} without --text, the words that it speaks"
-        )
-    if "text" in short:
-        meant.append(
-            ("tts_audio", "text", {"text": short["text"], "human1_voice": short.get("voice")})
-        )
-    for field, option, value in meant:
+    for option, field, value in _expanded(shorthands):
         if field in fields:
             raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")
         fields[field] = value
-    return {**(read_payload(file) if file else {}), **fields}
+    if file is None:
+        return fields
+    return {**read_payload(file), **fields}
+
+
+def _expanded(shorthands: Mapping[str, str]) -> list[tuple[str, str, Any]]:
+    """The shorthand, the field that it sets, and its value."""
+    expanded: list[tuple[str, str, Any]] = []
+    for name in ("image", "video"):
+        if name in shorthands:
+            expanded.append((name, "cond_video", shorthands[name]))
+    if "audio" in shorthands:
+        expanded.append(("audio", "cond_audio", {"person1": shorthands["audio"]}))
+    voice = shorthands.get("voice")
+    if "text" in shorthands:
+        speech = {"text": shorthands["text"], "human1_voice": voice}
+        expanded.append(("text", "tts_audio", speech))
+    elif voice is not None:
+        raise InvalidInput(f"--voice: got {voice!r} without --text, which it speaks")
+    return expanded

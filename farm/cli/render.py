@@ -1,4 +1,4 @@
-"""What is shown of a job, and how lines get their colours."""
+"""How jobs and errors are printed, and which words are coloured."""
 
 from __future__ import annotations
 
@@ -15,61 +15,70 @@ from farm.errors import FarmError
 from farm.job import JobStatus
 
 COLOURS = {
-    **dict.fromkeys(("success", "fine"), "green"),
+    **dict.fromkeys(("success", "ok"), "green"),
     **dict.fromkeys(("running", "queued"), "cyan"),
-    **dict.fromkeys(("cancelled", "odd"), "yellow"),
-    **dict.fromkeys(("error", "invalid", "broken"), "red"),
+    **dict.fromkeys(("cancelled", "warning"), "yellow"),
+    **dict.fromkeys(("error", "invalid"), "red"),
 }
-"""In which colour a state stands on a terminal."""
+"""The colour of a state on a terminal."""
 
 
-def see_through(job: Job, output: Path | None, as_json: bool) -> None:
-    """Follows a job to its end, then says where the video is, or why there is none."""
+def follow_to_end(job: Job, output: Path | None, as_json: bool) -> None:
+    """Shows a job until it ends, then prints where its video is, or why it has none."""
     try:
         ended = follow(job, Console(stderr=True, quiet=as_json))
     except KeyboardInterrupt:
         click.echo(
-            f"job {job.id} goes on; `farm watch {job.id}` follows it, `farm cancel {job.id}` ends it",
+            f"job {job.id} continues; `farm watch {job.id}` follows it, "
+            f"`farm cancel {job.id}` ends it",
             err=True,
         )
         raise
-    saved = job.save(output) if output and ended.state == "success" else None
+    saved = None
+    if output and ended.state == "success":
+        saved = job.save(output)
     if saved and not as_json:
         click.echo(saved)
     else:
-        show(ended, as_json)
-    end_as(ended)
+        print_status(ended, as_json)
+    exit_unless_successful(ended)
 
 
-def end_as(ended: JobStatus) -> None:
-    """Ends the command as the job ended."""
+def exit_unless_successful(ended: JobStatus) -> None:
+    """Exits with status 1 if a job ended without a video."""
     if ended.state != "success":
         raise SystemExit(FAILED)
 
 
-def show(status: JobStatus, as_json: bool = False) -> None:
-    """Prints where a job stands, and what came of it."""
+def print_status(status: JobStatus, as_json: bool = False) -> None:
+    """Prints the state of a job, and its video or error once it has ended."""
     if as_json:
         click.echo(status.model_dump_json(indent=2))
         return
-    made = status.result
-    stage = made.error.at_stage if made and made.error else status.stage
-    tell(f"{status.state} at {stage} ({status.pct:.0f} %)", status.state)
-    if made and made.error:
-        tell(f"{made.error.code}: {made.error.message}", made.error.code, "red")
-    if made and made.video:
-        click.echo(made.video.url)
-        for warning in made.warnings:
+    result = status.result
+    error = result.error if result else None
+    stage = error.at_stage if error else status.stage
+    print_line(f"{status.state} at {stage} ({status.pct:.0f} %)", status.state)
+    if error:
+        print_line(f"{error.code}: {error.message}", error.code, "red")
+    if result and result.video:
+        click.echo(result.video.url)
+        for warning in result.warnings:
             click.echo(f"note: {warning}")
 
 
-def complain(error: FarmError) -> None:
-    """Prints an error's line to standard error."""
-    tell(f"{error.code}: {error.message}", error.code, "red", Console(stderr=True))
+def print_error(error: FarmError) -> None:
+    """Prints an error as one line to standard error."""
+    console = Console(stderr=True)
+    print_line(f"{error.code}: {error.message}", error.code, "red", console)
 
 
-def tell(line: str, word: str, colour: str | None = None, console: Console | None = None) -> None:
-    """Prints a line; on a terminal that knows colours with a word of it in its colour."""
-    text, begin = Text(line), line.find(word)
-    text.stylize(colour or COLOURS.get(word, ""), begin, begin + len(word))
+def print_line(
+    line: str, highlight: str, colour: str | None = None, console: Console | None = None
+) -> None:
+    """Prints a line, unwrapped; on a colour terminal one word of it in `colour`, or in its own."""
+    text = Text(line)
+    start = line.find(highlight)
+    style = colour or COLOURS.get(highlight, "")
+    text.stylize(style, start, start + len(highlight))
     (console or Console()).print(text, soft_wrap=True)

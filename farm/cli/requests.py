@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from farm.cli.options import json_option, output_option, request_fields, request_options
-from farm.cli.render import see_through, show
+from farm.cli.render import follow_to_end, print_status
 from farm.client import Farm
 from farm.client.estimate import estimate
 from farm.client.farm import INLINE
@@ -20,28 +20,30 @@ from farm.job import JobRequest
 @request_options
 @click.command()
 @click.option("--wait", is_flag=True, help="show the progress until the job ends")
-@output_option("write the video here (implies --wait)")
-@click.option("--here", is_flag=True, help="run the job in this process, without a farm")
-@json_option("print its status as JSON instead; after --wait the last one")
+@output_option("write the video to this file (implies --wait)")
+@click.option("--inline", is_flag=True, help="run the job in this process, without a farm")
+@json_option("print the job's status as JSON; with --wait its final one")
 def submit(
     file: Path | None,
     wait: bool,
     output: Path | None,
-    here: bool,
+    inline: bool,
     as_json: bool,
-    **words: str | None,
+    **options: str | None,
 ) -> None:
-    """Hand in a job and print its id.
+    """Submit a job and print its id.
 
-    Example: farm submit --image portrait.png --audio speech.wav --prompt "a woman talks" -o talking.mp4
+    Example: farm submit --image face.png --audio voice.wav --prompt "a woman talks" -o out.mp4
     """
-    job = Farm(INLINE if here else None).submit(request_fields(file, words))
+    farm = Farm(INLINE if inline else None)
+    job = farm.submit(request_fields(file, options))
     if not as_json:
         click.echo(job.id)
-    if wait or output or here:
-        see_through(job, output, as_json)
+    # An inline job ends with this process, so it is always followed.
+    if wait or output or inline:
+        follow_to_end(job, output, as_json)
     elif as_json:
-        show(job.status(), as_json)
+        print_status(job.status(), as_json)
 
 
 @request_options
@@ -49,21 +51,21 @@ def submit(
 @click.option(
     "--upload",
     is_flag=True,
-    help="put files into the farm's store and name them store://...; else they go along",
+    help="upload files to the farm's store and refer to them by store:// URL",
 )
 @click.option(
-    "--envelope", is_flag=True, help='for Runpod: {"input": the request, "policy": its limits}'
+    "--envelope", is_flag=True, help='wrap it for Runpod: {"input": the request, "policy": limits}'
 )
 @click.option(
-    "--execution-s", type=click.IntRange(5), metavar="N", help="policy: seconds that it may run"
+    "--execution-s", type=click.IntRange(5), metavar="N", help="policy: longest run in seconds"
 )
 @click.option(
     "--ttl-s",
     type=click.IntRange(10),
     metavar="N",
-    help="policy: seconds that it may wait and run in all",
+    help="policy: longest wait and run together in seconds",
 )
-@output_option("write it here instead")
+@output_option("write the request to this file instead")
 def payload(
     file: Path | None,
     upload: bool,
@@ -71,30 +73,38 @@ def payload(
     execution_s: int | None,
     ttl_s: int | None,
     output: Path | None,
-    **words: str | None,
+    **options: str | None,
 ) -> None:
-    """Print a request as JSON, ready to be posted, after it was checked together with the files that it names.
+    """Validate a request and its files, and print it as JSON, ready to be posted.
 
-    Files go along as data URIs. Runpod's /run takes 10 MB, its /runsync 20 MB.
+    Files are embedded as data URIs. Runpod's /run accepts 10 MB, its /runsync 20 MB.
 
-    Example: farm payload --image portrait.png --audio speech.wav --prompt "a woman talks" --envelope -o request.json
+    Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """
-    request = JobRequest.parse(request_fields(file, words))
-    try:
-        estimate(request)
-    except DownloadFailed as error:  # what lies here is the caller's, and is not downloaded
-        raise InvalidInput(error.message) from error
+    request = JobRequest.parse(request_fields(file, options))
+    _check_files(request)
     packed = Farm(INLINE).upload(request) if upload else embed_files(request)
-    fields = packed.model_dump(mode="json", exclude_unset=True)
+    body = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)
-    told = wrap_envelope(fields, execution_s=execution_s, ttl_s=ttl_s) if wrapped else fields
-    text = json.dumps(told, indent=2, ensure_ascii=False)
-    if wrapped and (note := size_warning(text)):
-        click.echo(f"note: {note}", err=True)
+    if wrapped:
+        body = wrap_envelope(body, execution_s=execution_s, ttl_s=ttl_s)
+    text = json.dumps(body, indent=2, ensure_ascii=False)
+    warning = size_warning(text) if wrapped else None
+    if warning:
+        click.echo(f"note: {warning}", err=True)
     if output:
         output.write_text(text + "\n", encoding="utf-8")
     else:
         click.echo(text)
+
+
+def _check_files(request: JobRequest) -> None:
+    """Raises InvalidInput for local files that the farm would refuse."""
+    try:
+        estimate(request)
+    except DownloadFailed as error:
+        # The code for content of a wrong type; but nothing was downloaded, the file is local.
+        raise InvalidInput(error.message) from error
 
 
 @click.command()

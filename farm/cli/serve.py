@@ -1,4 +1,4 @@
-"""Commands that run something: until Ctrl-C, or one job long."""
+"""Commands that run a process: until Ctrl-C, or for one job."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from farm.cli.options import FILE
-from farm.cli.render import see_through
+from farm.cli.render import follow_to_end
 from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.job.files import read_payload
 from farm.net.address import Address
+from farm.route import QUEUES
 from farm.settings import Settings
 
 
@@ -26,29 +27,29 @@ from farm.settings import Settings
     metavar="[ADDRESS:PORT]",
     is_flag=False,
     flag_value="127.0.0.1:5555",
-    help="also run Flower, the page of messages and workers; by default on 127.0.0.1:5555",
+    help="also run Flower, a web page of tasks and workers; by default at 127.0.0.1:5555",
 )
 def up(flower: str | None) -> None:
-    """Run a whole farm on this machine: broker and workers, until Ctrl-C.
+    """Run a whole farm on this machine, broker and workers, until Ctrl-C.
 
-    Ctrl-C lets the workers hand back what they have in hand; a second one ends them at once. Flower listens beyond
-    loopback only if FARM_FLOWER_AUTH=USER:PASSWORD is set.
+    Ctrl-C drains the workers: running steps return to the queue. A second Ctrl-C kills them.
+    Flower listens beyond loopback only if FARM_FLOWER_AUTH=USER:PASSWORD is set.
 
     Example: farm up --flower
     """
     from farm.local.supervisor import open_supervisor
 
-    settings, address = (
-        Settings.load(os.environ),
-        Address.parse(flower, field="flower") if flower else None,
-    )
+    settings = Settings.load(os.environ)
+    address = Address.parse(flower, field="flower") if flower else None
     click.echo("starting broker and workers ...")
-    with _until_ctrl_c("the farm is down"), open_supervisor(settings, flower=address) as supervisor:
+    with (
+        _until_ctrl_c("the farm has stopped"),
+        open_supervisor(settings, flower=address) as supervisor,
+    ):
         if settings.metrics_address:
-            _serve_numbers(supervisor.settings)
-        click.echo(
-            f"the farm is up in {settings.folder} (logs in {settings.folder / 'logs'}); Ctrl-C ends it"
-        )
+            _serve_metrics(supervisor.settings)
+        folder = settings.folder
+        click.echo(f"the farm is up in {folder} (logs in {folder / 'logs'}); Ctrl-C stops it")
         if address:
             click.echo(f"Flower is at {address.url}")
         _warn_without_weights(settings)
@@ -60,7 +61,8 @@ def _warn_without_weights(settings: Settings) -> None:
 
     model = preset(settings.preset)
     folder = model.folder(settings.weights_folder)
-    if missing := [part for part in model.parts if not (folder / part).is_dir()]:
+    missing = [part for part in model.parts if not (folder / part).is_dir()]
+    if missing:
         click.echo(
             f"note: no video can be made yet: {folder} has no {', '.join(missing)}; {model.remedy}",
             err=True,
@@ -68,11 +70,12 @@ def _warn_without_weights(settings: Settings) -> None:
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="print them once instead")
+@click.option("--once", is_flag=True, help="print the metrics once instead of serving them")
 def metrics(once: bool) -> None:
-    """Serve the farm's numbers to Prometheus at FARM_METRICS_ADDRESS, until Ctrl-C.
+    """Serve the farm's metrics to Prometheus at FARM_METRICS_ADDRESS, until Ctrl-C.
 
-    They are looked up in the broker whenever they are asked for. Workers serve their own, where they have that setting.
+    They are read from the broker at each scrape. Workers serve metrics of their own if that
+    variable is set for them.
 
     Example: farm metrics --once
     """
@@ -82,24 +85,25 @@ def metrics(once: bool) -> None:
     if once:
         click.echo(exposition(FarmCollector(settings)), nl=False)
         return
-    with _until_ctrl_c("no numbers any more"):
-        _serve_numbers(settings)
+    with _until_ctrl_c("the metrics server has stopped"):
+        _serve_metrics(settings)
         signal.pause()
 
 
-def _serve_numbers(settings: Settings) -> None:
+def _serve_metrics(settings: Settings) -> None:
     from farm.monitoring.exporter import FarmCollector, serve
 
-    if settings.metrics_listen_address is None:
+    address = settings.metrics_listen_address
+    if address is None:
         raise InvalidInput("FARM_METRICS_ADDRESS: not set; allowed: PORT or HOST:PORT")
     try:
-        serve(FarmCollector(settings), settings.metrics_listen_address)
+        serve(FarmCollector(settings), address)
     except OSError as error:
-        said = error.strerror or error
+        reason = error.strerror or error
         raise InvalidInput(
-            f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {said}"
+            f"FARM_METRICS_ADDRESS: got {settings.metrics_address!r}; {reason}"
         ) from error
-    click.echo(f"numbers at {settings.metrics_listen_address.url}/metrics")
+    click.echo(f"metrics at {address.url}/metrics")
 
 
 @click.command()
@@ -108,25 +112,27 @@ def _serve_numbers(settings: Settings) -> None:
     default="127.0.0.1:7860",
     show_default=True,
     metavar="ADDRESS:PORT",
-    help="where it listens",
+    help="where to listen",
 )
 def ui(address: str) -> None:
-    """Serve a page on which people make videos, until Ctrl-C.
+    """Serve a web page for making videos, until Ctrl-C.
 
-    Beyond this machine only with FARM_UI_AUTH=USER:PASSWORD. Example: farm ui --address 127.0.0.1:8000
+    It listens beyond loopback only if FARM_UI_AUTH=USER:PASSWORD is set.
+
+    Example: farm ui --address 127.0.0.1:8000
     """
     from farm.ui.serve import open_page
 
-    where = Address.parse(address, field="ui")
-    with _until_ctrl_c("the page is gone"), open_page(Farm(), where):
-        click.echo(f"the page is at {where.url}; Ctrl-C ends it")
+    listen_address = Address.parse(address, field="ui")
+    with _until_ctrl_c("the web page has stopped"), open_page(Farm(), listen_address):
+        click.echo(f"the web page is at {listen_address.url}; Ctrl-C stops it")
         signal.pause()
 
 
 @click.command()
-@click.argument("queue", type=click.Choice(["cpu", "gpu"]))
+@click.argument("queue", type=click.Choice(QUEUES))
 def worker(queue: Any) -> None:
-    """Run one worker in this process's place.
+    """Run one worker; this process becomes the worker.
 
     Example: farm worker gpu
     """
@@ -139,32 +145,35 @@ def worker(queue: Any) -> None:
 @click.command()
 @click.argument("request", type=FILE)
 def demo(request: Path) -> None:
-    """Start a farm, run one request through it, show its progress, and stop the farm again.
+    """Start a farm, run one request on it, show the progress, and stop the farm.
 
     Example: farm demo examples/single_image.json
     """
     from farm.local.supervisor import open_supervisor
 
-    _end_on_signals()
+    _interrupt_on_signals()
     settings = Settings.load(os.environ)
     click.echo("starting broker and workers ...")
     with open_supervisor(settings) as supervisor:
         job = Farm(settings=supervisor.settings).submit(read_payload(request))
-        click.echo(f"job {job.id} is on its way through download, embed, generate and mux")
-        see_through(job, settings.folder / "demo.mp4", as_json=False)
+        click.echo(f"job {job.id} goes through download, embed, generate and mux")
+        follow_to_end(job, settings.folder / "demo.mp4", as_json=False)
 
 
 @contextmanager
-def _until_ctrl_c(farewell: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the block, and that is no failure."""
-    _end_on_signals()
+def _until_ctrl_c(last_line: str) -> Iterator[None]:
+    """Ends the block at Ctrl-C or SIGTERM, which is no failure, and prints a last line."""
+    _interrupt_on_signals()
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(farewell)
+        click.echo(last_line)
 
 
-def _end_on_signals() -> None:
-    """SIGTERM ends a farm like Ctrl-C; and Ctrl-C works also where a script started us in the background."""
+def _interrupt_on_signals() -> None:
+    """Turns SIGINT and SIGTERM into KeyboardInterrupt.
+
+    A shell script starts background processes with SIGINT ignored, hence SIGINT too.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

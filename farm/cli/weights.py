@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from farm.cli.options import json_option
-from farm.client.progress import metered
+from farm.client.progress import byte_progress
 from farm.errors import InvalidInput
 from farm.settings import Settings
 
@@ -21,9 +21,10 @@ PRESET = click.argument(
 
 @click.group()
 def weights() -> None:
-    """Fetch the model's weights: pull, then convert, then check.
+    """Install the model's weights: pull, then convert, then check.
 
-    They end in the folder FARM_WEIGHTS, or in FARM_HOME. The miniature's come with the package and need none of this.
+    They are installed in the folder FARM_WEIGHTS, by default in FARM_HOME. The miniature's weights
+    come with the package.
 
     Example: farm weights pull && farm weights convert && farm weights check
     """
@@ -36,30 +37,29 @@ def weights() -> None:
     type=click.Choice(["single", "multi"]),
     default="single",
     show_default=True,
-    help="which InfiniteTalk",
+    help="which InfiniteTalk checkpoint",
 )
 @click.option(
     "--revision",
     "revisions",
     multiple=True,
     metavar="REPOSITORY=REVISION",
-    help="branch, tag or commit; else main",
+    help="branch, tag or commit; by default main",
 )
 def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
-    """Download the published weights of PRESET from the hub; started again, it goes on where it stopped.
+    """Download the published weights of PRESET from the hub; an interrupted download resumes.
 
-    HF_HOME says where they are kept, HF_ENDPOINT names a mirror, HF_TOKEN signs in.
+    HF_HOME is where they are cached, HF_ENDPOINT names a mirror, HF_TOKEN authenticates.
 
     Example: farm weights pull infinitetalk-480 --speakers multi
     """
     from farm.model.presets import preset
     from farm.model.weights.pull import pull
 
-    chosen = dict(_revision(each) for each in revisions)
+    chosen = dict(_parse_revision(each) for each in revisions)
     folder = Settings.load(os.environ).weights_folder
-    for source in pull(
-        preset(name), folder, speakers=speakers, revisions=chosen, tell=click.echo
-    ).values():
+    pulled = pull(preset(name), folder, speakers=speakers, revisions=chosen, tell=click.echo)
+    for source in pulled.values():
         click.echo(f"{source.repository} at {source.commit}: {source.path}")
     click.echo(f"next: farm weights convert {name}")
 
@@ -70,17 +70,17 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
     "--wan",
     envvar="CKPT_DIR",
     metavar="FOLDER",
-    help="Wan2.1-I2V-14B-480P, original or Diffusers layout",
+    help="Wan2.1-I2V-14B-480P in its original or the Diffusers layout",
 )
 @click.option(
     "--infinitetalk",
     envvar="INFINITETALK_DIR",
     metavar="FILE",
-    help="InfiniteTalk's, or an eight-bit file",
+    help="InfiniteTalk's checkpoint, or one of its eight-bit files",
 )
 @click.option("--wav2vec", envvar="WAV2VEC_DIR", metavar="FOLDER", help="chinese-wav2vec2-base")
 def convert(name: str, **paths: str | None) -> None:
-    """Make the folder that PRESET is loaded from out of published weights; by default those that were pulled.
+    """Convert published weights, by default the pulled ones, into the folder that PRESET loads.
 
     Example: farm weights convert --wan Wan2.1-I2V-14B-480P --infinitetalk infinitetalk.safetensors
     """
@@ -88,20 +88,20 @@ def convert(name: str, **paths: str | None) -> None:
     from farm.model.weights.convert import convert
     from farm.model.weights.sources import chosen_sources
 
-    model, root = preset(name), Settings.load(os.environ).weights_folder
-    sources = chosen_sources(
-        model, root, {role: Path(path) for role, path in paths.items() if path}
-    )
-    with metered(Console(stderr=True)) as report:
+    model = preset(name)
+    root = Settings.load(os.environ).weights_folder
+    given = {role: Path(path) for role, path in paths.items() if path}
+    sources = chosen_sources(model, root, given)
+    with byte_progress(Console(stderr=True)) as report:
         folder = convert(model, root, sources, report=report)
     click.echo(folder)
 
 
 @weights.command()
 @PRESET
-@json_option("print each part as JSON Lines")
+@json_option("print one line of JSON per part")
 def check(name: str, as_json: bool) -> None:
-    """Compare every tensor of PRESET's folder with the model, by name and shape, without loading it.
+    """Check every tensor in PRESET's folder by name and shape, without loading the model.
 
     Example: farm weights check miniature
     """
@@ -111,13 +111,13 @@ def check(name: str, as_json: bool) -> None:
     model = preset(name)
     folder = model.folder(Settings.load(os.environ).weights_folder)
     for part, (tensors, size) in check(folder, model).items():
-        told = {"part": part, "tensors": tensors, "bytes": size}
-        click.echo(
-            json.dumps(told) if as_json else f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB"
-        )
+        if as_json:
+            click.echo(json.dumps({"part": part, "tensors": tensors, "bytes": size}))
+        else:
+            click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
 
 
-def _revision(text: str) -> tuple[str, str]:
+def _parse_revision(text: str) -> tuple[str, str]:
     repository, _, revision = text.partition("=")
     if not (repository and revision):
         raise InvalidInput(f"revision: got {text!r}; allowed: NAME=VALUE")

@@ -1,4 +1,4 @@
-"""Progress in a terminal or a notebook: one live bar, or a line for each event where there is neither."""
+"""Progress in a terminal or a notebook as a live bar; elsewhere as one line per event."""
 
 from __future__ import annotations
 
@@ -22,33 +22,35 @@ from farm.job import Event, JobStatus
 
 
 def follow(job: Job, console: Console | None = None) -> JobStatus:
-    """Shows a job until it ends, and returns where it then stands. A notebook needs ipywidgets for its bar."""
+    """Shows a job until it ends, and returns its last status. Notebooks need ipywidgets."""
     console = console or Console()
     if console.is_terminal or console.is_jupyter:
         _draw(job, console)
     else:
         for event in job.events():
-            console.out(
-                f"{event.pct:5.1f} %  {event.stage:24} {detail(event)}".rstrip(), highlight=False
-            )
+            line = f"{event.pct:5.1f} %  {event.stage:24} {detail(event)}"
+            console.out(line.rstrip(), highlight=False)
     return job.status()
 
 
 def stage(event: Event) -> str:
-    """What is being done, in words; which chunk it is done to, `detail` tells."""
-    return event.stage.split("_")[2] if "chunk" in event.details else event.stage.replace("_", " ")
+    """The stage in words, without the chunk, which is part of `detail`."""
+    if "chunk" in event.details:
+        # chunk_{number}_{name}, while sampling with _{percent} behind it
+        return event.stage.split("_")[2]
+    return event.stage.replace("_", " ")
 
 
 def detail(event: Event) -> str:
-    """The chunk and the step, counted from 1 as people do, and the time that is left."""
-    told = event.details
+    """The chunk and the denoise step, counted from 1, and the time that is left."""
+    details = event.details
     parts = []
-    if "chunk" in told:
-        parts.append(f"chunk {told['chunk'] + 1} of {told['chunks']}")
-    if "step" in told:
-        parts.append(f"step {told['step']} of {told['steps']}")
-    if "eta_s" in told:
-        parts.append(f"{told['eta_s']:.0f} s left")
+    if "chunk" in details:
+        parts.append(f"chunk {details['chunk'] + 1} of {details['chunks']}")
+    if "step" in details:
+        parts.append(f"step {details['step']} of {details['steps']}")
+    if "eta_s" in details:
+        parts.append(f"{details['eta_s']:.0f} s left")
     return ", ".join(parts)
 
 
@@ -66,12 +68,15 @@ def _draw(job: Job, console: Console) -> None:
             progress.update(
                 bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event)
             )
-        progress.refresh()  # In a notebook nobody else draws the last event.
+        progress.refresh()  # In a notebook no thread draws the last event.
 
 
 @contextmanager
-def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """A `report(what, done, total)` in bytes that draws itself; without a terminal, a line when `what` changes."""
+def byte_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yields `report(name, done, total)`, in bytes, which draws a bar.
+
+    Without a terminal it prints one line each time the name changes.
+    """
     columns = [
         TextColumn("{task.description:16}"),
         BarColumn(),
@@ -80,39 +85,41 @@ def metered(console: Console) -> Iterator[Callable[[str, int, int], None]]:
     ]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=None)
-        said = ""
+        last_name = ""
 
-        def report(what: str, done: int, total: int) -> None:
-            nonlocal said
-            if what != said and not console.is_terminal:
-                console.out(f"{what} (of {total / 1e9:.1f} GB in all)", highlight=False)
-            said = what
-            progress.update(bar, description=what, completed=done, total=total)
+        def report(name: str, done: int, total: int) -> None:
+            nonlocal last_name
+            if name != last_name and not console.is_terminal:
+                console.out(f"{name} (of {total / 1e9:.1f} GB in all)", highlight=False)
+            last_name = name
+            progress.update(bar, description=name, completed=done, total=total)
 
         yield report
 
 
 @contextmanager
-def counted(
+def batch_progress(
     console: Console, total: int, *, done: int
 ) -> Iterator[Callable[[str, str, str, str], None]]:
-    """A `report(name, status, why, so_far)` of each thing of many as it ends.
+    """Yields `report(name, status, reason, summary)`, to be called for each row that ends.
 
-    Without a terminal it is a line for each, with one a line for each that has a `why`.
+    A terminal shows a bar with the summary, and a line for each row that has a reason; everything
+    else gets a line for each row.
     """
     columns = [
         MofNCompleteColumn(),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
     ]
-    times = [TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True)]
-    with Progress(*columns, *times, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("", total=total, completed=done)
 
-        def report(name: str, status: str, why: str, so_far: str) -> None:
-            if why or not console.is_terminal:
-                console.out(f"{status:9}  {name}  {why}".rstrip(), highlight=False)
-            progress.update(bar, description=so_far, advance=1)
+        def report(name: str, status: str, reason: str, summary: str) -> None:
+            if reason or not console.is_terminal:
+                console.out(f"{status:9}  {name}  {reason}".rstrip(), highlight=False)
+            progress.update(bar, description=summary, advance=1)
 
         yield report

@@ -12,7 +12,7 @@ import pytest
 from farm import Farm, Job
 from farm.batch.results import open_results
 from farm.batch.rows import rows
-from farm.batch.run import Batch, Order
+from farm.batch.run import Batch, BatchSpec
 from farm.job.files import read_payload
 from tests.conftest import EXAMPLES
 from tests.integration.test_farm import local
@@ -42,9 +42,9 @@ def test_an_example_becomes_a_video(farm: Farm, jobs: dict[str, Job], name: str)
 def test_an_example_of_a_batch_becomes_its_videos(farm: Farm, tmp_path: Path, name: str) -> None:
     short: list[dict[str, Any]] = [{"id": row.name, **row.fields, **SHORT} for row in rows(EXAMPLES / name)]
     (tmp_path / "jobs.json").write_text(json.dumps({"batch": short}))
-    order = Order(file=tmp_path / "jobs.json", out=tmp_path / "results.csv")
+    spec = BatchSpec(file=tmp_path / "jobs.json", out=tmp_path / "results.csv")
 
-    with open_results(order.out, batch=order.id) as results:
-        outcomes = list(Batch(farm, order, results).run())
+    with open_results(spec.out, batch=spec.id) as results:
+        outcomes = list(Batch(farm, spec, results).run())
 
     assert {each.id: each.status for each in outcomes} == {row["id"]: "success" for row in short}
