@@ -1,1 +1,1 @@
-"""A page for people: fill in, watch the video grow, take it home. Made of Gradio; talks to `farm.client.Farm` alone."""
+"""The web page for making videos: Gradio over `farm.client.Farm`, without knowledge of its own."""

@@ -1,4 +1,4 @@
-"""The face that was chosen, with a box for each speaker drawn over it."""
+"""The chosen face, with a box for each speaker drawn over it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,37 @@ from importlib.resources import files
 
 import gradio as gr
 
+# A JavaScript template literal, which Gradio evaluates in the browser.
 FACE = """<div class="${open ? 'open' : ''}"><div class="stage">${!value.face ? '' : value.video
 ? `<video class="face" src="${value.face}" muted playsinline preload="auto"></video>`
 : `<img class="face" alt="the face" src="${value.face}">`}<svg viewBox="0 0 1 1"></svg></div>
-${open && value.face ? '<p>Draw a box around the first speaker, then one around the second.</p>' : ''}</div>"""
+${open && value.face
+? '<p>Draw a box around the first speaker, then one around the second.</p>' : ''}</div>"""
 
-OF_FILE = """(file) => file ? {face: file.url, video: /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name)} : {}"""
+FROM_FILE = """(file) => file
+? {face: file.url, video: /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name)}
+: {}"""
+"""The value of the boxes for a newly chosen file: no boxes yet."""
 
 
 def boxes(face: gr.File) -> gr.HTML:
-    """An input whose value holds `person1` and `person2`, each [x_min, y_min, x_max, y_max] in pixels of the source.
+    """An input whose value holds `person1` and `person2`: [x_min, y_min, x_max, y_max] in pixels.
 
-    It shows what is chosen as the face. Boxes belong to one face and go with it; they can be drawn while `open`.
+    It shows the chosen face; choosing another one clears the boxes. They can be drawn while `open`
+    is true.
     """
     drawn = gr.HTML(
         {},
         html_template=FACE,
-        css_template=_part("boxes.css"),
-        js_on_load=_part("boxes.js"),
+        css_template=_read_part("boxes.css"),
+        js_on_load=_read_part("boxes.js"),
         apply_default_css=False,
         open=False,
         elem_id="boxes",
     )
-    face.change(None, face, drawn, js=OF_FILE, api_visibility="private", queue=False)
+    face.change(None, face, drawn, js=FROM_FILE, api_visibility="private", queue=False)
     return drawn
 
 
-def _part(name: str) -> str:
+def _read_part(name: str) -> str:
     return files("farm.ui").joinpath(name).read_text()

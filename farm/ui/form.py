@@ -1,4 +1,4 @@
-"""What is filled in on the page, as the fields of a job."""
+"""The values that are entered on the page, as the fields of a job."""
 
 from __future__ import annotations
 
@@ -9,23 +9,50 @@ from farm.errors import InvalidInput
 from farm.job import JobRequest
 from farm.model.presets import MINIATURE
 
-RECORDED, SPOKEN = "recording", "words"
-TOGETHER, IN_TURN = "both talk at once", "one after the other"
+RECORDING = "recording"
+TEXT = "text"
+"""Where the voice comes from."""
+
+TOGETHER = "both talk at once"
+IN_TURN = "one after the other"
+"""How two recordings are combined."""
 
 ADVANCED = (
-    "size", "negative_prompt", "sample_steps", "sample_text_guide_scale", "sample_audio_guide_scale", "sample_shift",
-    "color_correction_strength", "base_seed", "mode", "frame_num", "max_frame_num", "motion_frame", "use_teacache",
-    "teacache_thresh", "use_apg", "apg_momentum", "apg_norm_threshold", "lora", "quant", "scene_seg", "priority",
-)  # fmt: skip
-"""Fields of the contract that are folded away: each has a default that serves."""
+    "size",
+    "negative_prompt",
+    "sample_steps",
+    "sample_text_guide_scale",
+    "sample_audio_guide_scale",
+    "sample_shift",
+    "color_correction_strength",
+    "base_seed",
+    "mode",
+    "frame_num",
+    "max_frame_num",
+    "motion_frame",
+    "use_teacache",
+    "teacache_thresh",
+    "use_apg",
+    "apg_momentum",
+    "apg_norm_threshold",
+    "lora",
+    "quant",
+    "scene_seg",
+    "priority",
+)
+"""Fields of the contract in the collapsed section: their defaults suit most videos."""
 
-WHOLE = {"mode": "streaming"}
-"""On a page, a video is as long as its sound."""
+INITIAL = {"mode": "streaming"}
+"""Where the page differs from the contract's defaults: a video is as long as its audio."""
 
 
 def _preset(*, steps: int, text: float, audio: float, cached: bool = False) -> dict[str, Any]:
-    scales = {"sample_text_guide_scale": text, "sample_audio_guide_scale": audio}
-    return {"sample_steps": steps, **scales, "use_teacache": cached}
+    return {
+        "sample_steps": steps,
+        "sample_text_guide_scale": text,
+        "sample_audio_guide_scale": audio,
+        "use_teacache": cached,
+    }
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -33,60 +60,75 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fast": _preset(steps=12, text=5.0, audio=4.0, cached=True),
     "draft": _preset(steps=4, text=1.0, audio=1.0),
 }
-"""What a preset writes into the folded fields, where it can be seen and changed."""
+"""The advanced fields that a preset fills in, where they can be seen and changed."""
 
 
-def request(filled: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that Farm.submit takes; InvalidInput if something is missing that only the page can tell."""
-    if not filled["face"]:
+def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields for Farm.submit; InvalidInput for a missing value that only the page can name."""
+    if not values["face"]:
         raise InvalidInput("face: got nothing; allowed: an image or a video with a face")
-    fields = {"prompt": filled["prompt"], "cond_video": filled["face"], **_voices(filled)}
-    boxes = {
-        person: box for person in ("person1", "person2") if (box := filled["boxes"].get(person))
-    }
-    if boxes and filled["speakers"] == 2:
-        fields["bbox"] = boxes
-    return {**fields, **_advanced(filled)}
+    fields = {"prompt": values["prompt"], "cond_video": values["face"]}
+    if values["voice"] == TEXT:
+        fields |= _speech(values)
+    else:
+        fields |= _recordings(values)
+    if values["speakers"] == 2:
+        fields |= _boxes(values["boxes"])
+    return {**fields, **_advanced(values)}
 
 
-def usual(model: str) -> str:
-    """The preset that a page begins with: four steps are as good as forty to the miniature."""
+def default_preset(model: str) -> str:
+    """The preset that a page starts with.
+
+    For the miniature 4 steps are as good as 40, which only take longer.
+    """
     return "draft" if model == MINIATURE.name else "quality"
 
 
 def initial(field: str, preset: str) -> Any:
-    """What a folded field shows at first."""
-    return {**WHOLE, **PRESETS[preset]}.get(field, JobRequest.model_fields[field].default)
+    """The value of an advanced field on a new page."""
+    values = {**INITIAL, **PRESETS[preset]}
+    if field in values:
+        return values[field]
+    return JobRequest.model_fields[field].default
 
 
-def _voices(filled: Mapping[str, Any]) -> dict[str, Any]:
-    two = filled["speakers"] == 2
-    if filled["voice"] == SPOKEN:
-        voices = {
-            "human1_voice": filled["voice1"] or None,
-            "human2_voice": (two and filled["voice2"]) or None,
-        }
-        if two and not voices["human2_voice"]:
-            raise InvalidInput(
-                "second voice: got nothing; two speakers need the name of a voice each"
-            )
-        return {"tts_audio": {"text": filled["text"], **voices}}
-    sounds = {
-        f"person{person}": filled[f"sound{person}"] for person in (1, 2)[: filled["speakers"]]
+def _speech(values: Mapping[str, Any]) -> dict[str, Any]:
+    second_voice = None
+    if values["speakers"] == 2:
+        second_voice = values["voice2"]
+        if not second_voice:
+            raise InvalidInput("second voice: got nothing; allowed: a name, for two speakers")
+    speech = {
+        "text": values["text"],
+        "human1_voice": values["voice1"] or None,
+        "human2_voice": second_voice,
     }
-    for person, sound in sounds.items():
-        if not sound:
+    return {"tts_audio": speech}
+
+
+def _recordings(values: Mapping[str, Any]) -> dict[str, Any]:
+    recordings = {"person1": values["audio1"]}
+    if values["speakers"] == 2:
+        recordings["person2"] = values["audio2"]
+    for person, recording in recordings.items():
+        if not recording:
             raise InvalidInput(
-                f"voice of {person}: got nothing; allowed: a sound file, or a recording made here"
+                f"voice of {person}: got nothing; allowed: an audio file, or a recording made here"
             )
-    return {
-        "cond_audio": sounds,
-        **({"audio_type": "para" if filled["order"] == TOGETHER else "add"} if two else {}),
-    }
+    fields: dict[str, Any] = {"cond_audio": recordings}
+    if values["speakers"] == 2:
+        fields["audio_type"] = "para" if values["order"] == TOGETHER else "add"
+    return fields
 
 
-def _advanced(filled: Mapping[str, Any]) -> dict[str, Any]:
-    """The folded fields that hold something; whoever empties one takes the default."""
-    given = {name: filled[name] for name in ADVANCED if filled[name] not in (None, "")}
-    words = {name: value for name, value in given.items() if isinstance(value, str)}
-    return {**given, **JobRequest.fields_from_text(words)}
+def _boxes(drawn: Mapping[str, Any]) -> dict[str, Any]:
+    boxes = {person: drawn[person] for person in ("person1", "person2") if drawn.get(person)}
+    return {"bbox": boxes} if boxes else {}
+
+
+def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The advanced fields that are not empty; an emptied one takes the contract's default."""
+    given = {name: values[name] for name in ADVANCED if values[name] not in (None, "")}
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    return {**given, **JobRequest.fields_from_text(texts)}

@@ -1,4 +1,7 @@
-"""The left side of the page: an input for every field of a job, of which only those are shown that are asked for."""
+"""The left side of the page: an input for every field of a job.
+
+Inputs that the number of speakers or the kind of voice makes irrelevant are hidden.
+"""
 
 from __future__ import annotations
 
@@ -12,39 +15,36 @@ from farm.ui import form
 from farm.ui.boxes import boxes
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+"""Options of event handlers: no spinner, no public API endpoint, no queueing."""
 
 
 def inputs() -> dict[str, Component]:
-    """Lays them out, in the order in which a person thinks of them, and returns each by the name that `form` uses."""
+    """Lays out the inputs in the order of their importance; keys are the names that `form` uses."""
     face = gr.File(label="Face: an image or a video", file_types=["image", "video"], elem_id="face")
     drawn = boxes(face)
     speakers = gr.Radio([("one", 1), ("two", 2)], value=1, label="Speakers", elem_id="speakers")
     voice = gr.Radio(
-        [form.RECORDED, form.SPOKEN], value=form.RECORDED, label="Voice from a", elem_id="voice"
+        [form.RECORDING, form.TEXT], value=form.RECORDING, label="Voice from a", elem_id="voice"
     )
-    with gr.Group() as recorded:
-        sound1, sound2 = _sound(1, "Voice"), _sound(2, "Second voice")
+    with gr.Group() as recordings:
+        audio1 = _audio(1, "Voice")
+        audio2 = _audio(2, "Second voice")
         order = gr.Radio(
             [form.IN_TURN, form.TOGETHER], value=form.IN_TURN, label="Two voices", visible=False
         )
-    with gr.Group(visible=False) as spoken:
-        turns = "two speakers: (s1) What the first says (s2) and the second"
-        text = gr.Textbox(label="Words to speak", lines=3, info=turns, elem_id="text")
+    with gr.Group(visible=False) as speech:
+        syntax = "two speakers: (s1) What the first says (s2) and the second"
+        text = gr.Textbox(label="Text to speak", lines=3, info=syntax, elem_id="text")
         voice1 = gr.Textbox(label="Name of the voice", placeholder="en-us+f3", elem_id="voice1")
         voice2 = gr.Textbox(label="Name of the second voice", visible=False, elem_id="voice2")
     prompt = gr.Textbox(
         "a person talks to the camera", label="What the video shows", elem_id="prompt"
     )
-
-    def fold(speakers: int, voice: str) -> list[Any]:
-        visible = [voice == form.RECORDED, voice == form.SPOKEN, *[speakers == 2] * 3]
-        return [*(gr.update(visible=each) for each in visible), gr.update(open=speakers == 2)]
-
     gr.on(
         [speakers.change, voice.change],
-        fold,
+        _show_relevant,
         [speakers, voice],
-        [recorded, spoken, sound2, order, voice2, drawn],
+        [recordings, speech, audio2, order, voice2, drawn],
         **QUIET,
     )
     return {
@@ -53,8 +53,8 @@ def inputs() -> dict[str, Component]:
         "speakers": speakers,
         "voice": voice,
         "prompt": prompt,
-        "sound1": sound1,
-        "sound2": sound2,
+        "audio1": audio1,
+        "audio2": audio2,
         "order": order,
         "text": text,
         "voice1": voice1,
@@ -62,27 +62,40 @@ def inputs() -> dict[str, Component]:
     }
 
 
-def advanced(usual: str) -> dict[str, Component]:
-    """Those that have a default that serves, folded away, under the presets that write into them."""
-    preset = gr.Radio(list(form.PRESETS), value=usual, label="Preset", elem_id="preset")
+def _show_relevant(speakers: int, voice: str) -> list[Any]:
+    """Updates of recordings, speech, audio2, order, voice2 and boxes, in this order."""
+    two = speakers == 2
+    return [
+        gr.update(visible=voice == form.RECORDING),
+        gr.update(visible=voice == form.TEXT),
+        gr.update(visible=two),
+        gr.update(visible=two),
+        gr.update(visible=two),
+        gr.update(open=two),
+    ]
+
+
+def advanced(preset: str) -> dict[str, Component]:
+    """Lays out the presets, and below them the collapsed fields that they fill in."""
+    chosen = gr.Radio(list(form.PRESETS), value=preset, label="Preset", elem_id="preset")
     with gr.Accordion("Advanced", open=False), gr.Row():
-        folded = {name: _folded(name, form.initial(name, usual)) for name in form.ADVANCED}
-    written = [folded[name] for name in form.PRESETS[usual]]
-    preset.input(lambda name: list(form.PRESETS[name].values()), preset, written, **QUIET)
-    return folded
+        fields = {name: _field(name, form.initial(name, preset)) for name in form.ADVANCED}
+    filled_in = [fields[name] for name in form.PRESETS[preset]]
+    chosen.input(lambda name: list(form.PRESETS[name].values()), chosen, filled_in, **QUIET)
+    return fields
 
 
-def _sound(person: int, label: str) -> gr.Audio:
+def _audio(person: int, label: str) -> gr.Audio:
     sources: Any = ["upload", "microphone"]
     return gr.Audio(
-        label=label, sources=sources, type="filepath", visible=person == 1, elem_id=f"sound{person}"
+        label=label, sources=sources, type="filepath", visible=person == 1, elem_id=f"audio{person}"
     )
 
 
-def _folded(name: str, value: Any) -> Component:
-    """The input of a field of the contract, by what it holds; one that may hold nothing is a text."""
+def _field(name: str, value: Any) -> Component:
+    """The input of a field of the contract by its type; a text for one that may be null."""
     schema = JobRequest.model_json_schema()["properties"][name]
-    shown: dict[str, Any] = {
+    options: dict[str, Any] = {
         "label": name,
         "info": schema["description"],
         "elem_id": name,
@@ -90,10 +103,12 @@ def _folded(name: str, value: Any) -> Component:
     }
     match schema:
         case {"enum": allowed}:
-            return gr.Dropdown(allowed, value=value, **shown)
+            return gr.Dropdown(allowed, value=value, **options)
         case {"type": "boolean"}:
-            return gr.Checkbox(value, **shown)
-        case {"type": "integer" | "number" as kind}:
-            return gr.Number(value, precision=0 if kind == "integer" else None, **shown)
+            return gr.Checkbox(value, **options)
+        case {"type": "integer"}:
+            return gr.Number(value, precision=0, **options)
+        case {"type": "number"}:
+            return gr.Number(value, **options)
         case _:
-            return gr.Textbox(value or "", **shown)
+            return gr.Textbox(value or "", **options)

@@ -1,4 +1,4 @@
-"""The page: on the left what to make, on the right how it is coming along."""
+"""The page: on the left the request, on the right the progress of a job and its video."""
 
 from __future__ import annotations
 
@@ -16,60 +16,71 @@ from farm.errors import FarmError, InvalidInput
 from farm.job import JobStatus
 from farm.ui import form, view
 from farm.ui.inputs import QUIET, advanced, inputs
-from farm.ui.video_cache import Shelf
+from farm.ui.video_cache import VideoCache
 
-LOOK_EVERY_S = 1.0
-CLEARED_S = (3600, 86400)
-"""How often uploads are cleared away, and how old they may become; the last ones go with the page."""
-REMEMBERED = 20
-"""Jobs that a browser keeps in its list."""
+POLL_INTERVAL_S = 1.0
+DELETE_UPLOADS_S = (3600, 86400)
+"""How often uploads are deleted, and from which age; the last ones when the page is closed."""
+MAX_JOBS = 20
+"""Jobs in the list that a browser keeps."""
+MAX_TITLE_LENGTH = 60
+"""Characters of a prompt in that list."""
 
 
-# No {{...}}: Gradio runs what that leaves as a JavaScript template, and a prompt may hold one.
+# No {{...}}: Gradio would run its content as a JavaScript template, and a prompt may contain one.
 JOBS = """${value.length ? '<b>My jobs</b>' : ''}${value.map((job) =>
 `<button value="${job.id}" class="${job.chosen ? 'chosen' : ''}">${job.line}</button>`).join('')}"""
 JOBS_CSS = """
-button { display: block; width: 100%; margin-top: 6px; padding: 6px 10px; text-align: left; border-radius: 6px;
-  border: 1px solid #8885; }
+button { display: block; width: 100%; margin-top: 6px; padding: 6px 10px; text-align: left;
+  border-radius: 6px; border: 1px solid #8885; }
 .chosen { background: #8882; border-color: currentColor; }
 """
-CHOOSE = """element.addEventListener('click', (event) => {
+JOBS_JS = """element.addEventListener('click', (event) => {
   if (event.target.value) trigger('select', {job_id: event.target.value});
 });"""
 
 
 class Shown(NamedTuple):
-    """What a visitor sees: of which job, the film in the player, and whether the job had ended."""
+    """What a visitor sees: a job, the video in the player, and whether the job had ended."""
 
     job_id: str | None = None
-    film: str | None = None
+    video: str | None = None
     ended: bool = False
 
 
 class Page:
-    """One farm's page. Its handlers hold nothing of a visitor: that is in his browser."""
+    """The page of one farm. It holds no state of visitors: that is in their browsers."""
 
     def __init__(self, farm: Farm, root: Path) -> None:
         self.farm = farm
-        self.shelf = Shelf(root)
+        self.videos = VideoCache(root)
         with gr.Blocks(
-            title="infinitetalk-farm", analytics_enabled=False, delete_cache=CLEARED_S
+            title="infinitetalk-farm", analytics_enabled=False, delete_cache=DELETE_UPLOADS_S
         ) as self.blocks:
             gr.Markdown("# Talking video\nA face and a voice in, a video out.")
             with gr.Row(equal_height=False):
                 with gr.Column():
-                    self.fields = {**inputs(), **advanced(form.usual(farm.context.settings.preset))}
-                    self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
-                    self.notice = gr.HTML(elem_id="notice")
+                    self._add_request()
                 with gr.Column():
-                    self._lay_job()
-            self._wire()
+                    self._add_job()
+            self._connect()
 
-    def _lay_job(self) -> None:
-        self.mine = gr.BrowserState(
-            [], storage_key="infinitetalk-farm-jobs", secret="infinitetalk-farm"
+    def _add_request(self) -> None:
+        preset = form.default_preset(self.farm.context.settings.preset)
+        self.fields = {**inputs(), **advanced(preset)}
+        self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
+        self.notice = gr.HTML(elem_id="notice")
+
+    def _add_job(self) -> None:
+        # The secret encrypts the list. A constant one lets it outlast a restart of the page; there
+        # is nothing in it to hide from the browser that keeps it.
+        self.own_jobs = gr.BrowserState(
+            [],
+            storage_key="infinitetalk-farm-jobs",
+            secret="infinitetalk-farm",  # noqa: S106
         )
-        self.chosen, self.shown = gr.State(None), gr.State(Shown())
+        self.chosen = gr.State(None)
+        self.shown = gr.State(Shown())
         self.bar = gr.HTML(elem_id="bar")
         self.player = gr.Video(
             label="The video, while it grows",
@@ -87,88 +98,101 @@ class Page:
             [],
             html_template=JOBS,
             css_template=JOBS_CSS,
-            js_on_load=CHOOSE,
+            js_on_load=JOBS_JS,
             padding=True,
             elem_id="jobs",
         )
 
-    def _wire(self) -> None:
-        entered: Any = {*self.fields.values(), self.mine}
-        self.submit.click(self._submit, entered, [self.notice, self.mine, self.chosen], **QUIET)
+    def _connect(self) -> None:
+        """Binds the handlers: buttons, the list of jobs, and a timer that refreshes the right."""
+        entered: Any = {*self.fields.values(), self.own_jobs}
+        self.submit.click(self._submit, entered, [self.notice, self.own_jobs, self.chosen], **QUIET)
         self.cancel.click(self._cancel, self.shown, None, **QUIET)
         self.jobs.select(_choose, None, self.chosen, **QUIET)
-        looks = [self.blocks.load, gr.Timer(LOOK_EVERY_S).tick, self.chosen.change]
+        triggers = [self.blocks.load, gr.Timer(POLL_INTERVAL_S).tick, self.chosen.change]
         outputs = [self.jobs, self.shown, self.bar, self.player, self.download, self.cancel]
-        gr.on(looks, self._look, [self.mine, self.chosen, self.shown], outputs, **QUIET)
+        gr.on(triggers, self._refresh, [self.own_jobs, self.chosen, self.shown], outputs, **QUIET)
 
-    def _submit(self, given: Mapping[Component, Any]) -> tuple[Any, ...]:
-        filled = {name: given[component] for name, component in self.fields.items()}
+    def _submit(self, entered: Mapping[Component, Any]) -> tuple[Any, ...]:
+        """Updates of the notice, the visitor's jobs and the chosen job."""
+        values = {name: entered[component] for name, component in self.fields.items()}
         try:
-            job = self.farm.submit(form.request(filled))
+            job = self.farm.submit(form.request_fields(values))
         except FarmError as error:
-            return view.notice(error.code, error.message), gr.skip(), gr.skip()
-        return "", [[job.id, filled["prompt"][:60]], *given[self.mine]][:REMEMBERED], job.id
+            return view.alert(error.code, error.message), gr.skip(), gr.skip()
+        own_jobs = [[job.id, values["prompt"][:MAX_TITLE_LENGTH]], *entered[self.own_jobs]]
+        return "", own_jobs[:MAX_JOBS], job.id
 
     def _cancel(self, shown: Shown) -> None:
         if shown.job_id:
             self.farm.job(shown.job_id).cancel(by="the page")
 
-    def _look(
-        self, mine: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request
+    def _refresh(
+        self, own_jobs: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request
     ) -> tuple[Any, ...]:
-        """The visitor's jobs as they stand, and what is to be seen of the chosen one."""
+        """Updates of the list of jobs, `shown`, the bar, the player and the two buttons."""
         try:
-            known = {job.id: (job, prompt) for job_id, prompt in mine if (job := self._job(job_id))}
-            chosen = chosen if chosen in known else next(iter(known), None)
-            lines = [
-                view.line(job.status(), prompt, chosen=job.id == chosen)
-                for job, prompt in known.values()
+            jobs = self._known_jobs(own_jobs)
+            if chosen not in jobs:
+                chosen = next(iter(jobs), None)
+            items = [
+                view.list_item(job.status(), prompt, chosen=job_id == chosen)
+                for job_id, (job, prompt) in jobs.items()
             ]
-            return lines, *self._show(known[chosen][0] if chosen else None, shown, request)
+            if chosen is None:
+                return items, *_no_job()
+            return items, *self._show(jobs[chosen][0], shown, request)
         except FarmError as error:
-            return gr.skip(), gr.skip(), view.notice(error.code, error.message), *[gr.skip()] * 3
+            return gr.skip(), gr.skip(), view.alert(error.code, error.message), *_unchanged(3)
 
-    def _job(self, job_id: str) -> Job | None:
-        """One of the visitor's jobs, unless the farm has forgotten it."""
-        try:
-            return self.farm.job(job_id)
-        except InvalidInput:
-            return None
+    def _known_jobs(self, own_jobs: list[list[str]]) -> dict[str, tuple[Job, str]]:
+        """The visitor's jobs with their prompts by id, without those that the farm has removed."""
+        known = {}
+        for job_id, prompt in own_jobs:
+            try:
+                known[job_id] = (self.farm.job(job_id), prompt)
+            except InvalidInput:
+                continue
+        return known
 
-    def _show(self, job: Job | None, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
-        """Bar, player, download and cancelling of a job; only what has changed since."""
-        if job is None:
-            return (
-                Shown(),
-                "",
-                gr.update(value=None),
-                gr.update(interactive=False),
-                gr.update(interactive=False),
-            )
-        if shown == (job.id, shown.film, True):
-            return (gr.skip(),) * 5
+    def _show(self, job: Job, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
+        """Updates of `shown`, the bar, the player and the two buttons."""
+        if shown == (job.id, shown.video, True):
+            return _unchanged(5)
         status = job.status()
-        film = self._film(job, status, shown.film if shown.job_id == job.id else None)
-        made = str(self.shelf.finished(job)) if status.state == "success" else None
+        is_playing = shown.job_id == job.id and shown.video is not None
+        video = self._video(job, status, is_playing=is_playing)
+        player = gr.skip()
+        # A new value would restart the player.
+        if (shown.job_id, shown.video) != (job.id, video):
+            player = gr.update(value=_file_data(video, request) if video else None)
+        finished = None
+        if status.state == "success":
+            finished = str(self.videos.fetch_finished(job))
         return (
-            Shown(job.id, film, status.ended),
+            Shown(job.id, video, status.ended),
             view.bar(status),
-            gr.skip()
-            if shown[:2] == (job.id, film)
-            else gr.update(value=film and _served(film, request)),
-            gr.update(value=made, interactive=made is not None),
+            player,
+            gr.update(value=finished, interactive=finished is not None),
             gr.update(interactive=not status.ended),
         )
 
-    def _film(self, job: Job, status: JobStatus, playing: str | None) -> str | None:
-        """What to play: what is made so far, or the finished video for somebody who comes later."""
-        growing = self.shelf.growing(job)
-        film = (
-            self.shelf.finished(job)
-            if status.state == "success" and not (playing and growing)
-            else growing
-        )
-        return str(film) if film else None
+    def _video(self, job: Job, status: JobStatus, *, is_playing: bool) -> str | None:
+        """The growing playlist, or the finished video for a visitor who did not watch it grow."""
+        growing = self.videos.update_growing(job)
+        if status.state == "success" and not (is_playing and growing):
+            return str(self.videos.fetch_finished(job))
+        return str(growing) if growing else None
+
+
+def _no_job() -> tuple[Any, ...]:
+    """Updates of `shown`, the bar, the player and the two buttons for a visitor without jobs."""
+    disabled = gr.update(interactive=False)
+    return Shown(), "", gr.update(value=None), disabled, disabled
+
+
+def _unchanged(outputs: int) -> tuple[Any, ...]:
+    return (gr.skip(),) * outputs
 
 
 def _choose(event: gr.EventData) -> str:
@@ -176,8 +200,8 @@ def _choose(event: gr.EventData) -> str:
     return job_id
 
 
-def _served(path: str, request: gr.Request) -> dict[str, Any]:
-    """A file of the shelf for the player, under the address by which this visitor's browser came here."""
+def _file_data(path: str, request: gr.Request) -> dict[str, Any]:
+    """A file of the cache for the player, at the URL by which this visitor reaches the page."""
     page = request.headers.get("referer", "")
     url = urljoin(page, f"gradio_api/file={quote(path)}")
     return FileData(path=url, url=url, is_stream=path.endswith(".m3u8")).model_dump()

@@ -1,4 +1,4 @@
-"""The page's server: on loopback for whoever sits at this machine, elsewhere only behind a password."""
+"""The server of the page: without a password on loopback only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from farm.net.address import Address, check_page
 
 @contextmanager
 def open_page(farm: Farm, address: Address) -> Iterator[None]:
-    """Serves the page while the block runs; InvalidInput for an address that others reach without a password."""
+    """Serves the page while the block runs.
+
+    Raises InvalidInput for an address beyond loopback if FARM_UI_AUTH is not set.
+    """
     settings = farm.context.settings
     check_page(address, settings.ui_auth, field="ui", package="gradio", extra="ui")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # looked at when it is imported
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it while it is imported.
     import gradio as gr
 
     from farm.ui.page import Page
@@ -27,9 +30,10 @@ def open_page(farm: Farm, address: Address) -> Iterator[None]:
         page.blocks.launch(
             server_name=address.bracketed,
             server_port=address.port,
-            auth=_login(settings.ui_auth),
+            auth=_credentials(settings.ui_auth),
             allowed_paths=[folder],
             max_file_size=settings.max_visual_bytes,
+            # System fonts, so that no font is loaded from another server.
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             footer_links=[],
             prevent_thread_lock=True,
@@ -44,6 +48,9 @@ def open_page(farm: Farm, address: Address) -> Iterator[None]:
             page.blocks.close(verbose=False)
 
 
-def _login(auth: str | None) -> tuple[str, str] | None:
-    user, _, password = (auth or "").partition(":")
-    return (user, password) if user else None
+def _credentials(auth: str | None) -> tuple[str, str] | None:
+    """The user and the password in USER:PASSWORD."""
+    if auth is None:
+        return None
+    user, _, password = auth.partition(":")
+    return user, password

@@ -1,4 +1,4 @@
-"""How a job looks on the page."""
+"""How the page shows a job, as HTML."""
 
 from __future__ import annotations
 
@@ -11,43 +11,53 @@ from farm.job import Event, JobStatus
 COLOURS = {"success": "#22a06b", "error": "#c9372c", "cancelled": "#8590a2"}
 RUNNING = "#1d7afc"
 BAR = (
-    '<div class="job" data-state="{state}"><div role="progressbar" aria-valuenow="{pct:.0f}" style="background: #8883; '
-    'border-radius: 6px"><div style="width: {pct:.1f}%; height: 12px; border-radius: 6px; background: {colour}"></div>'
-    "</div><div>{said}</div>{reason}</div>"
+    '<div class="job" data-state="{state}">'
+    '<div role="progressbar" aria-valuenow="{pct:.0f}" '
+    'style="background: #8883; border-radius: 6px">'
+    '<div style="width: {pct:.1f}%; height: 12px; border-radius: 6px; background: {colour}"></div>'
+    "</div><div>{text}</div>{remarks}</div>"
 )
 
 
 def bar(status: JobStatus) -> str:
-    """A bar, what is being done, and the reason if the job failed."""
+    """A progress bar with the stage, and the error or the warnings of a job that has ended."""
     event = Event(stage=status.stage, pct=status.pct, job_id=status.job_id, details=status.details)
-    parts = (status.state,) if status.ended else (stage(event), detail(event))
+    parts = [f"{status.pct:.0f} %"]
+    if status.ended:
+        parts.append(status.state)
+    else:
+        parts += [stage(event), detail(event)]
     return BAR.format(
         state=status.state,
         pct=status.pct,
         colour=COLOURS.get(status.state, RUNNING),
-        said=escape(" · ".join(part for part in (f"{status.pct:.0f} %", *parts) if part)),
-        reason=reason(status),
+        text=escape(" · ".join(part for part in parts if part)),
+        remarks=_remarks(status),
     )
 
 
-def reason(status: JobStatus) -> str:
-    """Why there is no video, or what is to be said about it."""
-    made = status.result
-    if made and made.error:
-        return notice(made.error.code, made.error.message)
-    return "".join(f"<p>{escape(warning)}</p>" for warning in made.warnings) if made else ""
+def _remarks(status: JobStatus) -> str:
+    """The error or the warnings of a job that has ended."""
+    result = status.result
+    if result is None:
+        return ""
+    if result.error:
+        return alert(result.error.code, result.error.message)
+    return "".join(f"<p>{escape(warning)}</p>" for warning in result.warnings)
 
 
-def notice(code: str, message: str) -> str:
-    """An error, for eyes and for screen readers."""
+def alert(code: str, message: str) -> str:
+    """An error, which screen readers announce."""
     return f'<p role="alert"><b>{code}</b> {escape(message)}</p>'
 
 
-def line(status: JobStatus, prompt: str, *, chosen: bool) -> dict[str, Any]:
-    """A job in a list; its line is HTML."""
-    at = f"{status.state} {status.pct:.0f} %" if status.state == "running" else status.state
+def list_item(status: JobStatus, prompt: str, *, chosen: bool) -> dict[str, Any]:
+    """A job in the list of jobs; its `line` is HTML."""
+    state: str = status.state
+    if state == "running":
+        state = f"{state} {status.pct:.0f} %"
     return {
         "id": status.job_id,
-        "line": escape(f"{prompt} · {at} · {status.job_id}"),
+        "line": escape(f"{prompt} · {state} · {status.job_id}"),
         "chosen": chosen,
     }

@@ -59,7 +59,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 def fill(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     page.set_input_files("#face input[type=file]", face)
-    page.set_input_files("#sound1 input[type=file]", voice)
+    page.set_input_files("#audio1 input[type=file]", voice)
     page.get_by_text("Advanced").click()
     page.locator("#preset").get_by_text("draft").click()
     expect(page.locator("#sample_steps input")).to_have_value("4")
@@ -67,7 +67,7 @@ def fill(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     for name, value in {**small, **fields}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(str(value))
     expect(page.locator("#face")).to_contain_text(face.stem)
-    expect(page.locator("#sound1")).to_contain_text("0:0", timeout=SOON_MS)
+    expect(page.locator("#audio1")).to_contain_text("0:0", timeout=SOON_MS)
 
 
 def player(page: Page, what: str) -> float:
@@ -151,7 +151,7 @@ def test_what_cannot_become_a_job_is_said_at_once(page: Page, farm: Farm, portra
 def test_boxes_drawn_over_the_picture_are_pixels_of_the_source(page: Page, farm: Farm, portrait: Path) -> None:
     page.set_input_files("#face input[type=file]", portrait)
     page.locator("#speakers").get_by_text("two").click()
-    page.locator("#voice").get_by_text("words").click()
+    page.locator("#voice").get_by_text("text", exact=True).click()
     page.locator("#text textarea").fill("(s1) Hello. (s2) Hi.")
     for name, voice in {"voice1": "en-us", "voice2": "en-gb"}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(voice)

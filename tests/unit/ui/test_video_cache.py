@@ -1,18 +1,19 @@
-"""Files that the page serves of the jobs that are looked at."""
+"""The cache of the videos that the page serves."""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from farm.ui.video_cache import MOST_JOBS, Shelf
+from farm.ui.video_cache import MAX_CACHED_JOBS, VideoCache
 
 
 class Finished:
-    """A job that has a video."""
+    """A job that has a video, and counts how often it is saved."""
 
     def __init__(self, name: str) -> None:
-        self.id, self.saved = name, 0
+        self.id = name
+        self.saved = 0
 
     def save(self, path):
         self.saved += 1
@@ -21,20 +22,27 @@ class Finished:
 
 
 def test_a_finished_video_is_fetched_once(tmp_path):
-    job, shelf = Finished("a"), Shelf(tmp_path)
-    assert shelf.finished(job).read_text() == shelf.finished(job).read_text() == "a"
+    job = Finished("a")
+    cache = VideoCache(tmp_path)
+    assert cache.fetch_finished(job).read_text() == cache.fetch_finished(job).read_text() == "a"
     assert job.saved == 1
 
 
-def test_only_the_jobs_that_were_looked_at_last_are_kept(tmp_path):
-    shelf = Shelf(tmp_path)
-    for number in range(MOST_JOBS + 3):
-        os.utime(shelf.finished(Finished(f"job-{number}")).parent, (number, number))
-    assert {path.name for path in tmp_path.iterdir()} == {f"job-{number}" for number in range(3, MOST_JOBS + 3)}
+def test_only_the_most_recently_viewed_jobs_are_kept(tmp_path):
+    cache = VideoCache(tmp_path)
+    for number in range(MAX_CACHED_JOBS + 3):
+        os.utime(cache.fetch_finished(Finished(f"job-{number}")).parent, (number, number))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"job-{number}" for number in range(3, MAX_CACHED_JOBS + 3)
+    }
 
 
-def test_many_visitors_do_not_trip_over_what_is_cleared_away(tmp_path):
-    shelf = Shelf(tmp_path)
+def test_concurrent_visitors_survive_the_removal_of_old_jobs(tmp_path):
+    cache = VideoCache(tmp_path)
     with ThreadPoolExecutor(16) as visitors:
-        shown = list(visitors.map(lambda number: shelf.finished(Finished(f"job-{number}")).name, range(600)))
+        shown = list(
+            visitors.map(
+                lambda number: cache.fetch_finished(Finished(f"job-{number}")).name, range(600)
+            )
+        )
     assert shown == [f"talking-job-{number}.mp4" for number in range(600)]
