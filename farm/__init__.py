@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["Event", "Farm", "FarmError", "Job", "JobRequest", "JobStatus", "Result"]
 
-_HOMES = {
+_MODULES = {
     "Event": "farm.job",
     "Farm": "farm.client",
     "FarmError": "farm.errors",
@@ -23,9 +23,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported when they are asked for: a worker that needs only farm.model pays for nothing else."""
-    if name not in _HOMES:
+    """Imports public names on first use, so that `import farm.model` loads nothing else."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'farm' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

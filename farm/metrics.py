@@ -13,15 +13,18 @@ from itertools import product
 from typing import Literal
 
 from farm.errors import FarmError
-from farm.job.request import PRIORITIES
+from farm.job import PRIORITIES
 from farm.route import QUEUES, STEP_KINDS
 
-KINDS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())
-CODES = tuple(sorted(kind.code for kind in KINDS))
+ERRORS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())
+CODES = tuple(sorted(error.code for error in ERRORS))
 SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
+"""Bucket bounds of all histograms: from a short step to the limits of a long chunk."""
 
 STEPS = {4: "1-4", 8: "5-8", 16: "9-16", 25: "17-25", 40: "26-40", 1000: "41-1000"}
-"""Classes of denoise steps by their highest number: without them, each number would be a series."""
+"""Classes of the number of denoise steps by their upper bound; each number as a label value of its
+own would be a thousand series.
+"""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ METRICS = (
         {"outcome": (), "code": ()},
     ),
 )
-"""All metrics. SECONDS are the bucket bounds of each histogram."""
+"""All metrics."""
 
 Listener = Callable[[str, float, Mapping[str, str]], None]
 """Receives a metric's name, the value to add or observe, and the labels."""
@@ -162,8 +165,8 @@ _listeners: list[Listener] = []
 
 def add(name: str, value: float = 1, /, **labels: str) -> None:
     """Adds to a counter or observes a value in a histogram, if this process has a listener."""
-    for listen in _listeners:
-        listen(name, value, labels)
+    for listener in _listeners:
+        listener(name, value, labels)
 
 
 def listen(listener: Listener) -> None:
@@ -173,4 +176,5 @@ def listen(listener: Listener) -> None:
 
 def steps_class(steps: int) -> str:
     """The class of a number of denoise steps, for example `26-40`."""
-    return list(STEPS.values())[bisect_left(list(STEPS), steps)]
+    upper_bounds = list(STEPS)
+    return STEPS[upper_bounds[bisect_left(upper_bounds, steps)]]

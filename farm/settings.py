@@ -17,24 +17,26 @@ from farm.validation import invalid_input
 
 PREFIX = "FARM_"
 
-OLDER = {
-    f"S3_{name}": f"s3_{name.lower()}"
-    for name in ("ENDPOINT", "REGION", "ACCESS_KEY", "SECRET_KEY", "PUBLIC_BASE")
+S3_VARIABLES = {
+    "S3_ENDPOINT": "s3_endpoint",
+    "S3_REGION": "s3_region",
+    "S3_ACCESS_KEY": "s3_access_key",
+    "S3_SECRET_KEY": "s3_secret_key",
+    "S3_PUBLIC_BASE": "s3_public_base",
 }
-"""Names that farms before this one used; a FARM_ variable goes before them."""
+"""Variables without a prefix, as existing deployments set them; FARM_ variables override them."""
 
-MOST_PORT = 65_533
-"""The highest port that leaves room for those of the workers of `farm up`."""
+MAX_METRICS_PORT = 65_533
+"""`farm up` gives the next ports to its two workers."""
 
 
-def _secret(value: str) -> str:
+def _check_secret(value: str) -> str:
     decode_secret(value)
     return value
 
 
 class Settings(BaseModel):
-    """Each field is the environment variable of its name in capitals after `FARM_`, for example "
-    "FARM_LEASE_S."""
+    """Each field is an environment variable: `lease_s` is FARM_LEASE_S."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
@@ -47,8 +49,9 @@ class Settings(BaseModel):
     broker_url: str | None = Field(
         None,
         repr=False,
-        description="redis:// or rediss:// URL of the broker; unset = the broker started by `farm "
-        "up`",
+        description=(
+            "redis:// or rediss:// URL of the broker; unset = the broker started by `farm up`"
+        ),
     )
     store_url: str | None = Field(
         None, description="object store: file:///folder or s3://bucket/prefix; unset = {home}/store"
@@ -69,13 +72,17 @@ class Settings(BaseModel):
     )
     s3_path_style: bool | None = Field(
         None,
-        description="true: bucket in the URL's path, false: in the host name; unset = host name "
-        "at Amazon, else path",
+        description=(
+            "true: bucket in the URL's path, false: in the host name; unset = host name at "
+            "Amazon, else path"
+        ),
     )
     s3_public_base: str | None = Field(
         None,
-        description="URL under which callers reach the S3 service, used in results; unset = "
-        "FARM_S3_ENDPOINT",
+        description=(
+            "URL under which callers reach the S3 service, used in results; unset = "
+            "FARM_S3_ENDPOINT"
+        ),
     )
     s3_link_s: int = Field(
         604_800,
@@ -90,8 +97,9 @@ class Settings(BaseModel):
     store_retry_s: float = Field(
         30,
         ge=0,
-        description="seconds for which a failing or unresponsive store is retried before the step "
-        "fails",
+        description=(
+            "seconds for which a failing or unresponsive store is retried before the step fails"
+        ),
     )
     weights: Path | None = Field(
         None, description="folder with one subfolder of weights per preset; unset = {home}/weights"
@@ -102,24 +110,29 @@ class Settings(BaseModel):
     )
     attention: str = Field(
         "auto",
-        description="attention kernel by its name in diffusers; auto = the fastest exact kernel "
-        "on the device",
+        description=(
+            "attention kernel by its name in diffusers; auto = the fastest exact kernel on "
+            "the device"
+        ),
     )
     loras: tuple[tuple[str, Path], ...] = Field(
         (), description="LoRA adapters that jobs may use: NAME=FILE, comma-separated"
     )
     quant: Literal["int8", "fp8"] | None = Field(
         None,
-        description="weight quantization for jobs that do not choose one: int8 or fp8; unset = "
-        "none",
+        description=(
+            "weight quantization for jobs that do not choose one: int8 or fp8; unset = none"
+        ),
     )
     quant_activations: bool = Field(
         False, description="true: quantize activations along with weights; a little less exact"
     )
     offload: Literal["off", "allowed", "on"] = Field(
         "off",
-        description="streaming of the model from host memory: off, allowed = if a job asks, on = "
-        "for every job",
+        description=(
+            "streaming of the model from host memory: off, allowed = if a job asks, on = for "
+            "every job"
+        ),
     )
     skip_last_step: bool = Field(
         False,
@@ -129,15 +142,19 @@ class Settings(BaseModel):
     lease_s: float = Field(
         15,
         gt=0,
-        description="seconds without renewal after which a step's lease expires and another "
-        "worker may take the step",
+        description=(
+            "seconds without renewal after which a step's lease expires and another worker "
+            "may take the step"
+        ),
     )
     reap_every_s: float = Field(5, gt=0, description="seconds between two runs of the reaper")
     redispatch_after_s: float = Field(
         3600,
         gt=0,
-        description="seconds that a dispatched message may wait in its queue before the step is "
-        "dispatched again",
+        description=(
+            "seconds that a dispatched message may wait in its queue before the step is "
+            "dispatched again"
+        ),
     )
     max_attempts: int = Field(3, ge=1, description="attempts at one step before its job fails")
     step_timeout_s: float = Field(
@@ -146,26 +163,33 @@ class Settings(BaseModel):
     keep_intermediates_s: float = Field(
         86400,
         ge=0,
-        description="seconds after a job's end from which `farm gc` removes everything but its "
-        "video",
+        description=(
+            "seconds after a job's end from which `farm gc` removes everything but its video"
+        ),
     )
     keep_jobs_s: float | None = Field(
         None,
         ge=0,
-        description="seconds after a job's end from which `farm gc` removes its video and record; "
-        "unset = never",
+        description=(
+            "seconds after a job's end from which `farm gc` removes its video and record; "
+            "unset = never"
+        ),
     )
     grace_s: float = Field(
         20,
         gt=0,
-        description="seconds after SIGTERM for running steps to stop cleanly; after that they are "
-        "interrupted",
+        description=(
+            "seconds after SIGTERM for running steps to stop cleanly; after that they are "
+            "interrupted"
+        ),
     )
     metrics_address: str | None = Field(
         None,
         pattern=r"^((([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
-        description="PORT or HOST:PORT of a process's Prometheus endpoint, 127.0.0.1 without a "
-        "host; unset = none",
+        description=(
+            "PORT or HOST:PORT of a process's Prometheus endpoint, 127.0.0.1 without a host; "
+            "unset = none"
+        ),
     )
     flower_auth: str | None = Field(
         None,
@@ -177,39 +201,47 @@ class Settings(BaseModel):
     fetch_timeout_s: float = Field(300, gt=0, description="time limit of one download in seconds")
     fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
-        description="private networks that URLs may point into, comma-separated, for example "
-        "10.1.0.0/16",
+        description=(
+            "private networks that URLs may point into, comma-separated, for example 10.1.0.0/16"
+        ),
     )
-    webhook_secret: tuple[Annotated[str, AfterValidator(_secret)], ...] = Field(
+    webhook_secret: tuple[Annotated[str, AfterValidator(_check_secret)], ...] = Field(
         (),
         repr=False,
-        description="signing secret of webhooks, whsec_...; old,new during rotation; unset = "
-        "webhooks are disabled",
+        description=(
+            "signing secret of webhooks, whsec_...; old,new during rotation; unset = "
+            "webhooks are disabled"
+        ),
     )
     webhook_timeout_s: float = Field(
         10, gt=0, description="time limit of one webhook call in seconds"
     )
     webhook_retry_delays_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (5, 30, 120, 600, 3600, 10_800, 28_800, 43_200),
-        description="seconds before each retry of a failed webhook call, comma-separated; then "
-        "the farm gives up",
+        description=(
+            "seconds before each retry of a failed webhook call, comma-separated; then the "
+            "farm gives up"
+        ),
     )
     webhook_ca: Path | None = Field(
         None,
-        description="PEM file with the CA certificates of webhook receivers; unset = the public "
-        "CAs",
+        description=(
+            "PEM file with the CA certificates of webhook receivers; unset = the public CAs"
+        ),
     )
     output_buckets: tuple[
         Annotated[str, Field(pattern="^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")], ...
     ] = Field(
         (),
-        description="buckets of the S3 service to which jobs may have results copied, "
-        "comma-separated",
+        description=(
+            "buckets of the S3 service to which jobs may have results copied, comma-separated"
+        ),
     )
     output_folder: Path | None = Field(
         None,
-        description="folder on every cpu worker to which jobs may have results copied; unset = "
-        "none",
+        description=(
+            "folder on every cpu worker to which jobs may have results copied; unset = none"
+        ),
     )
     output_inline_bytes: int = Field(
         1_000_000,
@@ -226,12 +258,14 @@ class Settings(BaseModel):
         "fetch_allow", "webhook_secret", "webhook_retry_delays_s", "output_buckets", mode="before"
     )
     @classmethod
-    def _split(cls, value: object) -> object:
-        return value.replace(",", " ").split() if isinstance(value, str) else value
+    def _split_list(cls, value: object) -> object:
+        if isinstance(value, str):
+            return value.replace(",", " ").split()
+        return value
 
     @field_validator("loras", mode="before")
     @classmethod
-    def _pairs(cls, value: object) -> object:
+    def _parse_loras(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
@@ -241,10 +275,11 @@ class Settings(BaseModel):
 
     @field_validator("broker_url")
     @classmethod
-    def _readable(cls, value: str | None) -> str | None:
+    def _check_broker_url(cls, value: str | None) -> str | None:
         try:
             _ = urlsplit(value or "").port
-        except ValueError:  # its words hold what stands where a port should be: of a password with a / in it, a part
+        # Not chained: the message quotes the port, which for a password with a / is part of it.
+        except ValueError:
             raise ValueError(
                 "it is no URL; a password has %2F for /, %3F for ? and %23 for #"
             ) from None
@@ -252,14 +287,17 @@ class Settings(BaseModel):
 
     @field_validator("metrics_address")
     @classmethod
-    def _port(cls, value: str | None) -> str | None:
-        if value is not None and not 0 < int(value.rpartition(":")[2]) <= MOST_PORT:
-            raise ValueError(f"the port is not one of 1 to {MOST_PORT}")
+    def _check_metrics_port(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        port = int(value.rpartition(":")[2])
+        if not 0 < port <= MAX_METRICS_PORT:
+            raise ValueError(f"the port is not one of 1 to {MAX_METRICS_PORT}")
         return value
 
     @property
     def metrics_listen_address(self) -> Address | None:
-        """Where numbers are told; None if nowhere."""
+        """Where this process serves metrics; None if it serves none."""
         if self.metrics_address is None:
             return None
         host, _, port = self.metrics_address.rpartition(":")
@@ -272,47 +310,50 @@ class Settings(BaseModel):
 
     @property
     def weights_folder(self) -> Path:
-        return self.weights.expanduser().resolve() if self.weights else self.folder / "weights"
+        if self.weights is None:
+            return self.folder / "weights"
+        return self.weights.expanduser().resolve()
 
     @property
     def store_address(self) -> str:
         return self.store_url or (self.folder / "store").as_uri()
 
     @property
-    def broker_note(self) -> Path:
-        """The file in which `farm up` leaves the URL of its broker."""
+    def broker_url_file(self) -> Path:
+        """The file to which `farm up` writes the URL of its broker."""
         return self.folder / "run" / "broker"
 
     @property
     def broker_address(self) -> str:
-        """The broker's URL; FarmUnreachable when none is set and none was started."""
+        """The broker's URL; FarmUnreachable if none is set and no farm is up in `home`."""
         if self.broker_url:
             return self.broker_url
-        if self.broker_note.is_file():
-            return self.broker_note.read_text().strip()
+        if self.broker_url_file.is_file():
+            return self.broker_url_file.read_text().strip()
         raise FarmUnreachable(
             f"no farm is up in {self.folder}; start one with `farm up`, or set FARM_BROKER_URL"
         )
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from an environment's FARM_ variables; InvalidInput names one that is wrong "
-        "or unknown."""
+        """Settings from FARM_ variables; InvalidInput for one that is invalid or unknown."""
         given = {
             name.removeprefix(PREFIX).lower(): value
             for name, value in environ.items()
             if name.startswith(PREFIX)
         }
         try:
-            return cls.model_validate({**_older(environ), **given})
+            return cls.model_validate({**_from_s3_variables(environ), **given})
         except ValidationError as error:
             raise invalid_input(error, cls, prefix=PREFIX) from error
 
 
-def _older(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the environment says by its older names; a bucket without its keys is another "
-    "program's."""
-    given = {field: environ[name] for name, field in OLDER.items() if name in environ}
+def _from_s3_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Settings from variables without a prefix.
+
+    Other programs use S3_BUCKET too, so it becomes the store only together with both keys.
+    """
+    given = {field: environ[name] for name, field in S3_VARIABLES.items() if name in environ}
     if "S3_BUCKET" in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
         given["store_url"] = f"s3://{environ['S3_BUCKET']}"
     return given

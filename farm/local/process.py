@@ -7,20 +7,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that a process gets when its parent dies, however it dies."""
+"""prctl(2): the signal that a process receives when its parent dies, for whatever reason."""
 
 
 def spawn(
     command: Sequence[str], *, log: Path, environ: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Starts a command in a process group of its own, so that Ctrl-C reaches us alone and we decide about the rest."""
+    """Starts a command with its output appended to `log`.
+
+    It has its own session, so Ctrl-C reaches the parent only, which then decides about the rest.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    end_with_us = _end_with(os.getpid()) if sys.platform == "linux" else None
+    die_with_parent = _die_with(os.getpid()) if sys.platform == "linux" else None
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603
             command,
@@ -29,12 +32,12 @@ def spawn(
             stderr=subprocess.STDOUT,
             env=dict(environ),
             start_new_session=True,
-            preexec_fn=end_with_us,
+            preexec_fn=die_with_parent,
         )
 
 
 def stop(children: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> None:
-    """Asks children to finish what they have in hand, waits, then ends whatever is left of their groups."""
+    """Sends children SIGTERM, waits `grace_s` for each, then kills what is left of their groups."""
     for child in children:
         child.terminate()
     try:
@@ -49,16 +52,20 @@ def stop(children: Sequence[subprocess.Popen[bytes]], *, grace_s: float) -> None
 
 
 def tail(log: Path, lines: int = 5) -> str:
-    """The last lines that a child wrote."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:]) if log.is_file() else ""
+    """The last lines of a log; empty if there is none."""
+    if not log.is_file():
+        return ""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _end_with(parent: int):  # type: ignore[no-untyped-def]  # what preexec_fn takes
+def _die_with(parent: int) -> Callable[[], None]:
+    """A `preexec_fn` with which a child receives SIGTERM when its parent dies."""
+    # Loaded here: between fork and exec a child of a process with threads must not load libraries.
     libc = ctypes.CDLL(None)
 
     def arrange() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died while we were being started
+        if os.getppid() != parent:  # It died before prctl took effect.
             os.kill(os.getpid(), signal.SIGTERM)
 
     return arrange

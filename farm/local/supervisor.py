@@ -1,4 +1,4 @@
-"""Broker, workers, the reaper's beat and, if wanted, Flower under one roof, in one foreground process."""
+"""Broker, workers, beat and, optionally, Flower under one foreground process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import get_args
 
 from celery import Celery
 from celery.beat import EmbeddedService
@@ -18,20 +17,27 @@ from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
 from farm.local.flower import check_flower, flower_command, flower_environ
 from farm.local.process import spawn, stop, tail
-from farm.local.worker import QueueName, worker_command, worker_environ
+from farm.local.worker import worker_command, worker_environ
 from farm.net.address import Address
 from farm.queue.app import make_app
+from farm.route import QUEUES
 from farm.settings import PREFIX, Settings
 
-QUEUES: tuple[QueueName, ...] = get_args(QueueName)
 FLOWER = "flower"
-START_S = 120.0
-LAST_S = 10.0
-"""How much longer than their grace workers may take to be gone: what hangs is broken off, and Celery says goodbye."""
+START_TIMEOUT_S = 120.0
+PING_TIMEOUT_S = 0.5
+RESTART_INTERVAL_S = 1.0
+KILL_AFTER_S = 10.0
+"""Seconds after the workers' own grace until they are killed: a hanging step is interrupted by
+then, and Celery shuts down.
+"""
 
 
 class Supervisor:
-    """The children of a farm that is up, by name: one for each queue, and Flower; made by `open_house`."""
+    """The child processes of a running farm by name: one worker per queue, and Flower.
+
+    Created by `open_supervisor`.
+    """
 
     def __init__(
         self, settings: Settings, *, application: str = "tasks", flower: Address | None = None
@@ -41,7 +47,7 @@ class Supervisor:
         self.app: Celery = make_app(settings)
         self.beat = EmbeddedService(self.app, thread=True, scheduler_cls="celery.beat:Scheduler")
         self.commands: dict[str, list[str]] = {
-            name: worker_command(name, settings, application=application) for name in QUEUES
+            queue: worker_command(queue, settings, application=application) for queue in QUEUES
         }
         if flower:
             self.commands[FLOWER] = flower_command(flower)
@@ -53,53 +59,57 @@ class Supervisor:
         self.beat.start()
 
     def wait_until_ready(self) -> None:
-        """Returns once every child answers; FarmUnreachable with its last lines if one died instead."""
-        deadline = time.monotonic() + START_S
-        while not self._answers():
+        """Returns once every child responds.
+
+        Raises FarmUnreachable with the last lines of a child that died or did not respond in time.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._is_ready():
             for name, child in self.children.items():
                 if child.poll() is not None or time.monotonic() > deadline:
                     log = self.log(name)
                     raise FarmUnreachable(
-                        f"{_called(name)} did not start; the last lines of {log}:\n{tail(log)}"
+                        f"{_title(name)} did not start; the last lines of {log}:\n{tail(log)}"
                     )
 
-    def supervise(self, tell: Callable[[str], None]) -> None:
-        """Starts children again that have died, for ever."""
+    def supervise(self, report: Callable[[str], None]) -> None:
+        """Restarts dead children, forever."""
         while True:
-            self.replace_dead(tell)
-            time.sleep(1)
+            self.replace_dead(report)
+            time.sleep(RESTART_INTERVAL_S)
 
-    def replace_dead(self, tell: Callable[[str], None]) -> None:
-        """Starts each child again that has died."""
+    def replace_dead(self, report: Callable[[str], None]) -> None:
+        """Restarts each child that has died, and reports it."""
         for name, child in list(self.children.items()):
             if child.poll() is not None:
-                tell(f"{_called(name)} ended with status {child.returncode}; starting it again")
-                stop([child], grace_s=0)
+                report(f"{_title(name)} ended with status {child.returncode}; starting it again")
+                stop([child], grace_s=0)  # the processes that it left behind
                 self._start(name)
 
     def stop(self) -> None:
-        """Lets the workers hand back what they have in hand, and ends those that are not gone after their grace."""
+        """Drains the workers, and kills those that are still there after their grace."""
         if self.beat.is_alive():
             self.beat.stop()
-        stop(list(self.children.values()), grace_s=self.settings.grace_s + LAST_S)
+        stop(list(self.children.values()), grace_s=self.settings.grace_s + KILL_AFTER_S)
 
     def log(self, name: str) -> Path:
         return self.settings.folder / "logs" / f"{name}.log"
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         if self.flower and not self.flower.is_listening:
             return False
-        # One of the pool's may still lead to a broker that was at this address before.
+        # A pooled connection could still lead to a broker that used this address before.
         with self.app.connection_for_write() as connection:
-            return len(self.app.control.ping(timeout=0.5, connection=connection)) >= len(QUEUES)
+            answers = self.app.control.ping(timeout=PING_TIMEOUT_S, connection=connection)
+        return len(answers) >= len(QUEUES)
 
     def _start(self, name: str) -> None:
-        self.children[name] = spawn(
-            self.commands[name], log=self.log(name), environ=_environ(name, self.settings)
-        )
+        environ = _child_environ(name, self.settings)
+        self.children[name] = spawn(self.commands[name], log=self.log(name), environ=environ)
 
 
-def _called(name: str) -> str:
+def _title(name: str) -> str:
+    """A child in messages."""
     return "Flower" if name == FLOWER else f"the {name} worker"
 
 
@@ -107,39 +117,40 @@ def _called(name: str) -> str:
 def open_supervisor(
     settings: Settings, *, application: str = "tasks", flower: Address | None = None
 ) -> Iterator[Supervisor]:
-    """A farm that is up while the block runs, its workers those of the Celery application in a module.
+    """A farm that runs while the block runs; `application` is the module of its Celery tasks.
 
-    FarmUnreachable if one is up in this home already; InvalidInput if Flower cannot be at that door.
+    Without `settings.broker_url` it includes a broker. Raises FarmUnreachable if a farm runs in
+    this home already, InvalidInput if Flower cannot listen at its address.
     """
     if flower:
         check_flower(flower, settings)
-    with _alone(settings), ExitStack() as on_the_way_out:
+    with _lock_home(settings), ExitStack() as cleanup:
         url = settings.broker_url
         if url is None:
             broker = Broker(settings)
-            on_the_way_out.callback(broker.stop)
+            cleanup.callback(broker.stop)
             url = broker.url
         supervisor = Supervisor(
             settings.model_copy(update={"broker_url": url}), application=application, flower=flower
         )
-        on_the_way_out.callback(supervisor.stop)
+        cleanup.callback(supervisor.stop)
         supervisor.start()
         supervisor.wait_until_ready()
         yield supervisor
 
 
 @contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Holds the lock of this home; the system lets go of it however the process ends."""
+def _lock_home(settings: Settings) -> Iterator[None]:
+    """Locks the home of a farm; the kernel releases the lock however the process ends."""
     path = settings.folder / "run" / "lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.open("a+")
+        lock = path.open("a+")
     except OSError as error:
         raise InvalidInput(
-            f"FARM_HOME: got {str(settings.home)!r}; allowed: a folder that can be written ({error.strerror})"
+            f"FARM_HOME: got {str(settings.home)!r}; allowed: a writable folder ({error.strerror})"
         ) from error
-    with opened as lock:
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -149,10 +160,14 @@ def _alone(settings: Settings) -> Iterator[None]:
         yield
 
 
-def _environ(name: str, settings: Settings) -> dict[str, str]:
-    """What a child needs to see the same settings, whatever its working folder, and a worker's port for its numbers."""
+def _child_environ(name: str, settings: Settings) -> dict[str, str]:
+    """The environment of a child: the same settings in any working folder.
+
+    Each worker serves its metrics at a port of its own, after the supervisor's.
+    """
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
     if settings.metrics_listen_address and name in QUEUES:
         host, port = settings.metrics_listen_address
-        ours[PREFIX + "METRICS_ADDRESS"] = str(Address(host, port + 1 + QUEUES.index(name)))
+        own = Address(host, port + 1 + QUEUES.index(name))
+        ours[PREFIX + "METRICS_ADDRESS"] = str(own)
     return worker_environ(flower_environ(settings, {**os.environ, **ours}))

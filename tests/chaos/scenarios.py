@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from farm import Job
-from farm.local.worker import QueueName
+from farm.route import Queue
 from tests.chaos.stand import Stand
 from tests.chaos.tally import Logbook
 from tests.support.disk import fill
@@ -55,7 +55,7 @@ def kills(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
         stand.until(lambda: any("sampling" in job.status().stage for job in jobs) or _all_ended(jobs))
         time.sleep(dice.uniform(0, 0.5))
         made = _made(jobs)
-        queue: QueueName = "cpu" if number % 3 == 2 else "gpu"
+        queue: Queue = "cpu" if number % 3 == 2 else "gpu"
         os.kill(stand.children[queue].pid if number % 3 else stand.child(queue), signal.SIGKILL)
         faults.append(time.time())
         stand.until(lambda made=made: _made(jobs) > made or _all_ended(jobs))
@@ -170,7 +170,7 @@ def asked_to_go(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
     faults = []
     for index, stage in enumerate(WAY):
         stand.until(lambda index=index: _is_at(jobs[0], WAY[index:]))
-        queue: QueueName = "gpu" if stage.startswith("chunk") else "cpu"
+        queue: Queue = "gpu" if stage.startswith("chunk") else "cpu"
         stand.children[queue].send_signal(signal.SIGTERM)
         faults.append(time.time())
     return faults

@@ -18,7 +18,8 @@ from farm import Farm
 from farm.local.broker import Broker
 from farm.local.process import spawn, stop
 from farm.local.supervisor import Supervisor
-from farm.local.worker import QueueName, worker_command
+from farm.local.worker import worker_command
+from farm.route import Queue
 from farm.settings import Settings
 from tests.support.receiver import Receiver
 from tests.support.swift import Swift
@@ -48,7 +49,7 @@ class Stand(Supervisor):
         self.hook: Receiver | None = None
         """Who is called at the end of the first job."""
 
-    def worker(self, queue: QueueName, name: str) -> subprocess.Popen[bytes]:
+    def worker(self, queue: Queue, name: str) -> subprocess.Popen[bytes]:
         """Starts one worker."""
         command = worker_command(queue, self.settings, application="tests.chaos.hooked")
         command = [word.replace(f"{queue}@", f"{name}@") for word in command]
@@ -62,7 +63,7 @@ class Stand(Supervisor):
         tell = self.app.control.add_consumer if listens else self.app.control.cancel_consumer
         tell("gpu", destination=[f"{SECOND}@{gethostname()}"], reply=True)
 
-    def child(self, queue: QueueName) -> int:
+    def child(self, queue: Queue) -> int:
         """The process in which a worker's tasks run."""
         found: list[str] = self.until(lambda: _children(self.children[queue].pid))
         return int(found[0])
@@ -118,7 +119,7 @@ class Stand(Supervisor):
         self.stop()
         self.broker.stop()
 
-    def _start(self, queue: QueueName) -> None:
+    def _start(self, queue: Queue) -> None:
         self.children[queue] = self.worker(queue, queue)
 
 

@@ -159,7 +159,7 @@ def test_folders_follow_from_the_home(tmp_path):
     settings = Settings.load({"FARM_HOME": str(tmp_path)})
     assert settings.weights_folder == tmp_path / "weights"
     assert settings.store_address == (tmp_path / "store").as_uri()
-    assert settings.broker_note == tmp_path / "run" / "broker"
+    assert settings.broker_url_file == tmp_path / "run" / "broker"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,15 +174,15 @@ def test_store_and_weights_may_lie_elsewhere(tmp_path):
 
 def test_the_broker_of_the_home_is_found_by_its_note(tmp_path):
     settings = Settings(home=tmp_path)
-    settings.broker_note.parent.mkdir()
-    settings.broker_note.write_text("redis://:pass@127.0.0.1:1234/0\n")
+    settings.broker_url_file.parent.mkdir()
+    settings.broker_url_file.write_text("redis://:pass@127.0.0.1:1234/0\n")
     assert settings.broker_address == "redis://:pass@127.0.0.1:1234/0"
 
 
 def test_a_broker_that_was_set_goes_before_the_note(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://far/0")
-    settings.broker_note.parent.mkdir()
-    settings.broker_note.write_text("redis://near/0")
+    settings.broker_url_file.parent.mkdir()
+    settings.broker_url_file.write_text("redis://near/0")
     assert settings.broker_address == "redis://far/0"
 
 

@@ -1,4 +1,4 @@
-"""A broker and children of our own, which leave nothing behind."""
+"""The local broker and child processes, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from farm.settings import Settings
 PYTHON = [sys.executable, "-c"]
 
 
-def runs(pid: int) -> bool:
-    """Whether a process is there and no corpse."""
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def wait_for(truth: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while not truth():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_a_broker_is_found_by_its_note_and_gone_when_it_is_stopped(tmp_path):
+def test_a_broker_is_found_by_its_url_file_until_it_is_stopped(tmp_path):
     settings = Settings(home=tmp_path)
     broker = Broker(settings)
     assert settings.broker_address == broker.url
     broker.stop()
-    assert not settings.broker_note.exists()
+    assert not settings.broker_url_file.exists()
     with redis.Redis.from_url(broker.url) as client, pytest.raises(redis.ConnectionError):
         client.ping()
 
 
-def test_a_broker_that_still_runs_is_used_again(running_broker):
+def test_a_broker_that_is_still_running_is_adopted(running_broker):
     assert Broker(running_broker.settings).url == running_broker.url
 
 
-def test_what_was_queued_is_there_after_a_restart(tmp_path):
+def test_queued_messages_survive_a_restart(tmp_path):
     settings = Settings(home=tmp_path)
     first = Broker(settings)
     with redis.Redis.from_url(first.url) as client:
@@ -68,7 +68,7 @@ def test_what_was_queued_is_there_after_a_restart(tmp_path):
     assert kept == [b"a message"]
 
 
-def test_who_knew_a_broker_finds_it_again_after_a_restart(tmp_path):
+def test_a_restarted_broker_has_the_same_url(tmp_path):
     settings = Settings(home=tmp_path)
     first = Broker(settings)
     first.stop()
@@ -77,7 +77,7 @@ def test_who_knew_a_broker_finds_it_again_after_a_restart(tmp_path):
     assert second.url == first.url
 
 
-def test_a_broker_whose_port_was_taken_meanwhile_takes_another(tmp_path):
+def test_a_restarted_broker_takes_another_port_if_its_own_is_in_use(tmp_path):
     settings = Settings(home=tmp_path)
     first = Broker(settings)
     first.stop()
@@ -87,80 +87,94 @@ def test_a_broker_whose_port_was_taken_meanwhile_takes_another(tmp_path):
     assert urlsplit(second.url).port != urlsplit(first.url).port
 
 
-def test_a_home_that_cannot_be_is_named(tmp_path):
+def test_an_unusable_home_is_rejected(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidInput, match=r"FARM_HOME: got '.*file'; allowed: a folder that can be written"):
+    with pytest.raises(InvalidInput, match=r"FARM_HOME: got '.*file'; allowed: a writable folder"):
         open_supervisor(Settings(home=tmp_path / "file")).__enter__()
 
 
-def test_nobody_else_reads_the_brokers_password(running_broker):
+def test_only_the_owner_can_read_the_brokers_password(running_broker):
     folder = running_broker.settings.folder / "run"
-    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("broker", "broker.conf")} == {0o600}
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("broker", "broker.conf")} == {
+        0o600
+    }
 
 
-def test_a_broker_asks_for_its_password(running_broker):
+def test_a_broker_requires_its_password(running_broker):
     address = running_broker.url.rpartition("@")[2]
-    with redis.Redis.from_url(f"redis://{address}") as stranger, pytest.raises(redis.AuthenticationError):
-        stranger.ping()
+    with (
+        redis.Redis.from_url(f"redis://{address}") as client,
+        pytest.raises(redis.AuthenticationError),
+    ):
+        client.ping()
 
 
 def test_a_child_writes_to_its_log(tmp_path):
-    child = spawn([*PYTHON, "print('one'); print('two')"], log=tmp_path / "logs" / "child.log", environ=os.environ)
+    child = spawn(
+        [*PYTHON, "print('one'); print('two')"],
+        log=tmp_path / "logs" / "child.log",
+        environ=os.environ,
+    )
     child.wait()
     assert tail(tmp_path / "logs" / "child.log", lines=1) == "two"
 
 
-def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):
+def test_a_missing_log_has_no_last_lines(tmp_path):
     assert tail(tmp_path / "child.log") == ""
 
 
-def test_a_child_that_will_not_stop_is_ended_with_its_own_children(tmp_path):
+def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(tmp_path):
     program = (
         "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
         "child = os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
     )
     log = tmp_path / "child.log"
     child = spawn([*PYTHON, program], log=log, environ=os.environ)
-    wait_for(lambda: len(log.read_text().split()) == 2 if log.is_file() else False)
+    wait_until(lambda: len(log.read_text().split()) == 2 if log.is_file() else False)
     stop([child], grace_s=0.1)
     pids = [int(word) for word in log.read_text().split()]
-    wait_for(lambda: not any(runs(pid) for pid in pids))
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
 
 
-def test_a_child_ends_with_its_parent_however_the_parent_dies(tmp_path):
+def test_a_child_ends_with_its_parent_even_after_sigkill(tmp_path):
     log = tmp_path / "child.log"
     program = (
         "import os, sys, time; from pathlib import Path; from farm.local.process import spawn; "
-        f"child = spawn([sys.executable, '-c', 'import time; time.sleep(60)'], log=Path({str(log)!r}), "
+        f"child = spawn([sys.executable, '-c', 'import time; time.sleep(60)'], "
+        f"log=Path({str(log)!r}), "
         "environ=os.environ); print(child.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([*PYTHON, program], stdout=subprocess.PIPE, text=True) as parent:
         grandchild = int(parent.stdout.readline())
-        assert runs(grandchild)
+        assert is_running(grandchild)
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not runs(grandchild))
+    wait_until(lambda: not is_running(grandchild))
 
 
-def test_a_gpu_worker_is_one_process_and_a_cpu_worker_as_many_as_were_set():
+def test_a_gpu_worker_has_one_process_and_a_cpu_worker_cpu_concurrency():
     settings = Settings(cpu_concurrency=7)
-    gpu, cpu = worker_command("gpu", settings), worker_command("cpu", settings)
+    gpu = worker_command("gpu", settings)
+    cpu = worker_command("cpu", settings)
     assert gpu[gpu.index("--concurrency") + 1] == "1"
     assert cpu[cpu.index("--concurrency") + 1] == "7"
     assert (gpu[gpu.index("--queues") + 1], cpu[cpu.index("--queues") + 1]) == ("gpu", "cpu")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another allocator")
-def test_what_a_worker_lets_go_of_goes_back_to_the_system():
-    # Given 200 MB in pieces of which the last one is kept, after a larger one that had raised glibc's own threshold
+def test_a_worker_returns_freed_memory_to_the_system():
+    # Given 200 MB in pieces of which the last is kept, after a larger one that raised glibc's own
+    # threshold
     program = (
         "from pathlib import Path; large = bytearray(20 << 20); del large; "
         "parts = [bytearray(4 << 20) for _ in range(50)]; del parts[:-1]; "
         "print(int(Path('/proc/self/statm').read_text().split()[1]) * 4096 >> 20)"
     )
-    left_mb = subprocess.run([*PYTHON, program], env=worker_environ(os.environ), capture_output=True, check=True).stdout
-    assert int(left_mb) < 50
+    resident_mb = subprocess.run(
+        [*PYTHON, program], env=worker_environ(os.environ), capture_output=True, check=True
+    ).stdout
+    assert int(resident_mb) < 50
 
 
-def test_an_operators_word_on_allocation_stands():
+def test_the_operators_malloc_tunables_override_ours():
     environ = {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
     assert worker_environ(environ) == environ
