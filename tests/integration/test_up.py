@@ -164,7 +164,7 @@ def test_a_farm_that_is_up_serves_its_numbers(tmp_path: Path, monkeypatch: pytes
 
     up.send_signal(signal.SIGINT)
     up.communicate(timeout=60)
-    assert f"numbers at http://127.0.0.1:{port}/metrics" in said
+    assert f"metrics at http://127.0.0.1:{port}/metrics" in said
     assert [b"\nfarm_broker_up 1.0" in numbers for numbers in served] == [True, False, False]
     assert [b"\nfarm_gpu_busy_seconds_total 0.0" in numbers for numbers in served] == [False, True, True]
     assert left_behind(tmp_path) == []
