@@ -96,7 +96,8 @@ def test_a_batch_item_is_named_by_its_id_or_its_index(batch):
 
 
 def test_output_config_of_a_batch_is_the_default_of_its_items(batch):
-    ours, own = {"store": "s3", "bucket": "ours"}, {"store": "s3", "bucket": "own"}
+    ours = {"store": "s3", "bucket": "ours"}
+    own = {"store": "s3", "bucket": "own"}
     first, second = batch(GIVEN, {**GIVEN, "output_config": own}, output_config=ours)
     assert (first.fields["output_config"], second.fields["output_config"]) == (ours, own)
 

@@ -227,7 +227,8 @@ def test_a_row_can_set_its_own_idempotency_key(farm, worker, spec):
 def test_calls_are_retried_while_the_broker_or_store_is_down(
     farm, worker, spec, monkeypatch, error
 ):
-    submit, calls = farm.submit, []
+    submit = farm.submit
+    calls = []
 
     def fragile(fields):
         calls.append(fields)
