@@ -1,4 +1,4 @@
-"""The alerts fire in trouble and at no other time, as Prometheus itself judges them."""
+"""The alerts, result by promtool: each fires at its fault, none on a healthy farm."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import yaml
 from tests.support.programs import program
 from tests.support.queries import alerts
 
-JUDGED = Path(__file__).parents[2] / "alerts.yaml"
+RULE_TESTS = Path(__file__).parents[2] / "alerts.yaml"
 
 
-def test_alerts_fire_in_the_troubles_that_they_are_for():
-    command = [program("promtool"), "test", "rules", str(JUDGED)]
-    judged = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert judged.returncode == 0, judged.stdout + judged.stderr
+def test_alerts_fire_at_their_faults():
+    command = [program("promtool"), "test", "rules", str(RULE_TESTS)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_alert_has_a_trouble_and_stays_calm_without():
-    calm, *troubles = yaml.safe_load(JUDGED.read_text())["tests"]
+def test_every_alert_is_tested_with_and_without_its_fault():
+    healthy, *faults = yaml.safe_load(RULE_TESTS.read_text())["tests"]
     names = {alert["alert"] for alert in alerts()}
-    assert {each["alertname"] for each in calm["alert_rule_test"] if "exp_alerts" not in each} == names
-    fired = [each for trouble in troubles for each in trouble["alert_rule_test"] if each.get("exp_alerts")]
+    assert {
+        each["alertname"] for each in healthy["alert_rule_test"] if "exp_alerts" not in each
+    } == names
+    fired = [
+        each for fault in faults for each in fault["alert_rule_test"] if each.get("exp_alerts")
+    ]
     assert {each["alertname"] for each in fired} == names

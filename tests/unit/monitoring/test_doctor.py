@@ -1,4 +1,4 @@
-"""What `farm doctor` finds where something is missing, and where nothing is."""
+"""`farm doctor`: its findings on a healthy machine and on faulty ones."""
 
 from __future__ import annotations
 
@@ -16,39 +16,43 @@ from farm.cli import cli
 from farm.monitoring.doctor import Finding, run_checks
 from farm.settings import Settings
 
-Found = Callable[..., dict[str, Finding]]
+Check = Callable[..., dict[str, Finding]]
 
 
 @pytest.fixture
-def found(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Found:
-    """What is found with these settings, by name."""
-    monkeypatch.setattr("farm.monitoring.doctor.ANSWER_S", 0.2)
+def findings(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Returns the findings with changed settings, by the names of their checks."""
+    monkeypatch.setattr("farm.monitoring.doctor.WORKER_TIMEOUT_S", 0.2)
 
-    def look(**changes: object) -> dict[str, Finding]:
+    def check(**changes: object) -> dict[str, Finding]:
         settings = Settings(home=tmp_path / "home", broker_url=broker).model_copy(update=changes)
-        return {each.what: each for each in run_checks(settings)}
+        return {each.check: each for each in run_checks(settings)}
 
-    return look
-
-
-def test_all_that_a_farm_needs_is_looked_at(found):
-    states = {name: each.state for name, each in found().items()}
-    assert states.pop("gpu") in ("fine", "odd")
-    assert states.pop("disk") in ("fine", "odd")
-    well = dict.fromkeys(["broker", "clock", "store", "weights", "ffmpeg"], "fine")
-    assert states == {**well, "workers": "broken"}, "nobody works here"
+    return check
 
 
-def test_workers_that_are_missing_are_named_with_their_commands(found):
-    workers = found()["workers"]
-    assert (workers.said, workers.remedy) == ("0 cpu, 0 gpu", "farm worker cpu and farm worker gpu")
+def test_everything_that_a_farm_needs_is_checked(findings):
+    statuses = {name: finding.status for name, finding in findings().items()}
+    assert statuses.pop("gpu") in ("ok", "warning")
+    assert statuses.pop("disk") in ("ok", "warning")
+    healthy = dict.fromkeys(["broker", "clock", "store", "weights", "ffmpeg"], "ok")
+    assert statuses == {**healthy, "workers": "error"}, "there are no workers"
 
 
-def test_a_broker_that_does_not_answer_is_broken_and_the_rest_is_looked_at(found):
-    seen = found(broker_url="redis://:secret@127.0.0.1:1/0")
-    assert [seen[name].state for name in ("broker", "clock", "workers", "store")] == ["broken"] * 3 + ["fine"]
-    assert "no broker answers at 127.0.0.1:1" in seen["broker"].said
-    assert "secret" not in str(seen)
+def test_missing_workers_are_an_error_with_their_commands(findings):
+    workers = findings()["workers"]
+    assert (workers.message, workers.remedy) == (
+        "0 cpu, 0 gpu",
+        "farm worker cpu and farm worker gpu",
+    )
+
+
+def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
+    found = findings(broker_url="redis://:secret@127.0.0.1:1/0")
+    statuses = [found[name].status for name in ("broker", "clock", "workers", "store")]
+    assert statuses == ["error", "error", "error", "ok"]
+    assert "no broker answers at 127.0.0.1:1" in found["broker"].message
+    assert "secret" not in str(found)
 
 
 @pytest.mark.parametrize(
@@ -58,63 +62,64 @@ def test_a_broker_that_does_not_answer_is_broken_and_the_rest_is_looked_at(found
         ("maxmemory-policy", "allkeys-lru", "set maxmemory-policy noeviction"),
     ],
 )
-def test_a_broker_that_may_lose_jobs_is_odd(found, broker, name, value, remedy):
+def test_a_broker_that_can_lose_jobs_is_a_warning(findings, broker, name, value, remedy):
     with redis.Redis.from_url(broker) as client:
         (before,) = client.config_get(name).values()
         client.config_set(name, value)
         try:
-            seen = found()["broker"]
+            finding = findings()["broker"]
         finally:
             client.config_set(name, before)
-    assert (seen.state, remedy in seen.remedy) == ("odd", True)
+    assert (finding.status, remedy in finding.remedy) == ("warning", True)
 
 
-def test_a_clock_that_is_wrong_is_odd(found, monkeypatch):
-    right = found()["clock"]
-    assert right.state == "fine"
-    monkeypatch.setattr("farm.monitoring.doctor.CLOCK_S", -1)
-    wrong = found()["clock"]
-    assert (wrong.state, "NTP" in wrong.remedy) == ("odd", True)
+def test_a_wrong_clock_is_a_warning(findings, monkeypatch):
+    right = findings()["clock"]
+    assert right.status == "ok"
+    monkeypatch.setattr("farm.monitoring.doctor.MAX_CLOCK_SKEW_S", -1)
+    wrong = findings()["clock"]
+    assert (wrong.status, "NTP" in wrong.remedy) == ("warning", True)
 
 
-def test_a_store_that_takes_nothing_is_broken(found, tmp_path):
+def test_an_unwritable_store_is_an_error(findings, tmp_path):
     (tmp_path / "file").touch()
-    seen = found(store_url=(tmp_path / "file").as_uri())["store"]
-    assert (seen.state, "could not take" in seen.said) == ("broken", True)
+    finding = findings(store_url=(tmp_path / "file").as_uri())["store"]
+    assert (finding.status, "could not take" in finding.message) == ("error", True)
 
 
-def test_what_nobody_foresaw_is_broken_and_the_rest_is_looked_at(found):
-    seen = found(store_url="file:///no%00path")
-    assert (seen["store"].state, seen["store"].said) == ("broken", "ValueError: embedded null byte")
-    assert (seen["clock"].state, seen["weights"].state) == ("fine", "fine")
+def test_an_unexpected_exception_is_an_error_and_the_rest_is_checked(findings):
+    found = findings(store_url="file:///no%00path")
+    assert found["store"].status == "error"
+    assert found["store"].message == "ValueError: embedded null byte"
+    assert (found["clock"].status, found["weights"].status) == ("ok", "ok")
 
 
-def test_nothing_is_left_in_the_store(found, tmp_path):
-    found()
+def test_the_check_leaves_nothing_in_the_store(findings, tmp_path):
+    findings()
     assert [path for path in (tmp_path / "home" / "store").rglob("*") if path.is_file()] == []
 
 
-def test_weights_that_are_missing_are_broken(found):
-    seen = found(preset="infinitetalk-480")["weights"]
-    assert (seen.state, "farm weights pull" in seen.remedy) == ("broken", True)
+def test_missing_weights_are_an_error(findings):
+    finding = findings(preset="infinitetalk-480")["weights"]
+    assert (finding.status, "farm weights pull" in finding.remedy) == ("error", True)
 
 
-@pytest.mark.parametrize(("free_gb", "state"), [(0.5, "broken"), (5, "odd"), (50, "fine")])
-def test_room_on_the_disk_is_judged(found, monkeypatch, free_gb, state):
+@pytest.mark.parametrize(("free_gb", "status"), [(0.5, "error"), (5, "warning"), (50, "ok")])
+def test_free_disk_space_is_checked(findings, monkeypatch, free_gb, status):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free_gb * 1e9))
-    seen = found()["disk"]
-    assert (seen.state, bool(seen.remedy)) == (state, state != "fine")
+    finding = findings()["disk"]
+    assert (finding.status, bool(finding.remedy)) == (status, status != "ok")
 
 
-def test_what_is_broken_is_status_1(broker, tmp_path, monkeypatch):
-    monkeypatch.setattr("farm.monitoring.doctor.ANSWER_S", 0.2)
+def test_an_error_is_status_1(broker, tmp_path, monkeypatch):
+    monkeypatch.setattr("farm.monitoring.doctor.WORKER_TIMEOUT_S", 0.2)
     environ = {"FARM_HOME": str(tmp_path), "FARM_BROKER_URL": broker}
-    told = CliRunner().invoke(cli, ["doctor"], env=environ)
-    assert told.exit_code == 1
-    assert "broken  workers   0 cpu, 0 gpu\n" in told.stdout
-    assert "-> farm worker cpu and farm worker gpu" in told.stdout
+    result = CliRunner().invoke(cli, ["doctor"], env=environ)
+    assert result.exit_code == 1
+    assert "error    workers   0 cpu, 0 gpu\n" in result.stdout
+    assert "-> farm worker cpu and farm worker gpu" in result.stdout
     lines = CliRunner().invoke(cli, ["doctor", "--json"], env=environ).stdout.splitlines()
-    assert json.loads(lines[0])["what"] == "broker"
+    assert json.loads(lines[0])["check"] == "broker"
 
 
 def test_the_contract_is_printed_as_a_schema():

@@ -1,4 +1,4 @@
-"""The farm's numbers, from a registry and a broker whose messages nobody takes."""
+"""The farm's metrics, from a registry and a broker without workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from farm.client import Farm
-from farm.job import JobRequest
+from farm.job import PRIORITIES, JobRequest
 from farm.metrics import METRICS
-from farm.monitoring.exporter import FarmCollector, serve, exposition
+from farm.monitoring.exporter import FarmCollector, exposition, serve
 from farm.net.address import Address
-from farm.queue.app import TASK_ROUTES, PRIORITIES, make_app
-from farm.registry.steps import EstimateUpdate
+from farm.queue.app import REAP_QUEUE, REAP_TASK, make_app
+from farm.registry.outputs import Committed, EmbedOutput
+from farm.registry.steps import EstimateUpdate, step_key
 from farm.settings import Settings
 
 GIVEN = {
@@ -25,6 +26,18 @@ GIVEN = {
     "cond_video": "https://example.org/face.png",
     "cond_audio": {"person1": "https://example.org/voice.wav"},
 }
+
+
+EMBEDDED = EmbedOutput(
+    embedding_prefixes=(),
+    rows=1,
+    audio_key="",
+    aac_keys=(),
+    frames=1,
+    chunks=1,
+    cuts=(),
+    warnings=(),
+)
 
 
 @pytest.fixture
@@ -44,98 +57,112 @@ def value(settings: Settings, name: str, **labels: str) -> float | None:
 
 
 def age(farm: Farm, job_id: str, step_id: str, seconds: float) -> None:
-    """Has the message for a product sent that long ago."""
-    backend, key = farm.context.registry.backend, f"product:{job_id}:{step_id}"
-    (exposition,) = backend.get_all([key])
-    record = json.loads(exposition)
-    backend.swap(key, exposition, json.dumps({**record, "rung_at": record["rung_at"] - seconds}))
+    """Changes a step's record as if its message had been dispatched that long ago."""
+    backend = farm.context.registry.backend
+    key = step_key(job_id, step_id)
+    (old,) = backend.get_all([key])
+    record = json.loads(old)
+    record["dispatched_at"] -= seconds
+    backend.compare_and_set(key, old, json.dumps(record))
 
 
 @pytest.mark.parametrize("priority", PRIORITIES)
 def test_messages_are_counted_by_queue_and_priority(farm, settings, priority):
     for _ in range(3):
         farm.submit({**GIVEN, "priority": priority})
-    lengths = {each: value(settings, "farm_queue_length", queue="cpu", priority=each) for each in PRIORITIES}
+    lengths = {
+        each: value(settings, "farm_queue_length", queue="cpu", priority=each)
+        for each in PRIORITIES
+    }
     assert lengths == {**dict.fromkeys(PRIORITIES, 0), priority: 3}
     assert value(settings, "farm_queue_length", queue="gpu", priority=priority) == 0
 
 
 @pytest.mark.parametrize("priority", PRIORITIES)
-def test_the_oldest_message_waits_since_it_was_rung_for(farm, settings, priority):
+def test_the_oldest_message_waits_since_its_dispatch(farm, settings, priority):
     jobs = [farm.submit({**GIVEN, "priority": priority}) for _ in range(2)]
     age(farm, jobs[0].id, "download", 500)
-    waited = {each: value(settings, "farm_queue_oldest_seconds", queue="cpu", priority=each) for each in PRIORITIES}
+    waited = {
+        each: value(settings, "farm_queue_oldest_seconds", queue="cpu", priority=each)
+        for each in PRIORITIES
+    }
     assert 500 <= waited.pop(priority) < 530
     assert set(waited.values()) == {0}
 
 
-def test_a_chunks_message_waits_since_its_own_ring(farm, settings):
+def test_a_chunks_message_waits_since_its_own_dispatch(farm, settings):
     ctx = farm.context
     ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
     ctx.registry.steps.claim_dispatch("a", "generate-0007", window_s=15)
     age(farm, "a", "generate-0007", 90)
-    make_app(settings).signature("farm.generate", args=("a", 7), queue="gpu", priority=3, immutable=True).apply_async()
+    make_app(settings).signature(
+        "farm.generate", args=("a", 7), queue="gpu", priority=3, immutable=True
+    ).apply_async()
     assert 90 <= value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="normal") < 120
 
 
-def test_rounds_of_the_reaper_hide_no_ticket(farm, settings):
+def test_reaper_messages_do_not_hide_the_oldest_step(farm, settings):
     app = make_app(settings)
-    app.signature(TASK_ROUTES["reap"].task, queue="cpu", priority=3).apply_async()
+    app.signature(REAP_TASK, queue=REAP_QUEUE, priority=3).apply_async()
     job = farm.submit(GIVEN)
     age(farm, job.id, "download", 500)
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") >= 500
 
 
-def test_a_queue_of_rounds_alone_has_no_age(settings):
-    make_app(settings).signature(TASK_ROUTES["reap"].task, queue="cpu", priority=3).apply_async()
+def test_reaper_messages_alone_have_no_age(settings):
+    make_app(settings).signature(REAP_TASK, queue=REAP_QUEUE, priority=3).apply_async()
     assert value(settings, "farm_queue_length", queue="cpu", priority="normal") == 1
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
 
 
-@pytest.mark.parametrize("message", ["", "x", "[]", "{}", '{"headers": {"task": "farm.mux"}, "body": "bm8="}'])
-def test_a_message_of_somebody_else_hides_no_number(settings, broker, message):
+@pytest.mark.parametrize(
+    "message", ["", "x", "[]", "{}", '{"headers": {"task": "farm.mux"}, "body": "bm8="}']
+)
+def test_a_foreign_message_does_not_hide_a_metric(settings, broker, message):
     with redis.Redis.from_url(broker) as client:
         client.rpush("gpu", message)
     assert value(settings, "farm_queue_length", queue="gpu", priority="high") == 1
     assert value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="high") == 0
 
 
-def test_messages_in_hand_are_those_that_are_not_given_up(settings, broker):
+def test_unacknowledged_messages_are_counted(settings, broker):
     with redis.Redis.from_url(broker) as client:
         client.hset("unacked", mapping={"one": "message", "two": "message"})
     assert value(settings, "farm_unacked_messages") == 2
 
 
-def test_the_census_is_told(farm, settings):
+def test_the_statistics_are_exported(farm, settings):
     registry = farm.context.registry
     registry.workers.heartbeat("gpu here 1")
     for job_id in "ab":
         registry.jobs.add(job_id, JobRequest.parse(GIVEN))
-    registry.steps.commit(registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3), {}, EstimateUpdate(100.0))
+    lease = registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
+    committed = Committed(output=EMBEDDED, timings={}, attempt=lease.fence, inputs={})
+    registry.steps.commit(lease, committed, EstimateUpdate(100.0))
     registry.steps.acquire("a", "generate-0000", lease_s=15, max_attempts=3)
-    told = {
+    expected = {
         "farm_broker_up": 1,
         "farm_live_jobs": 2,
-        "farm_idle_jobs": 1,
+        "farm_orphaned_jobs": 1,
         "farm_runnable_jobs": 2,
-        "farm_unheard_jobs": 1,
-        "farm_ahead_seconds": 200,
-        "farm_predicted_wait_seconds": 200,
+        "farm_unknown_length_jobs": 1,
+        "farm_estimated_gpu_seconds": 200,
+        "farm_estimated_wait_seconds": 200,
     }
-    assert {name: value(settings, name) for name in told} == told
+    assert {name: value(settings, name) for name in expected} == expected
     assert value(settings, "farm_workers", queue="gpu") == 1
-    assert value(settings, "farm_running_steps", kind="generate") == 1
-    assert value(settings, "farm_running_steps", kind="mux") == 0
+    assert value(settings, "farm_running_steps", step="generate") == 1
+    assert value(settings, "farm_running_steps", step="mux") == 0
 
 
-def test_ended_jobs_are_told_and_every_code_begins_at_nothing(farm, settings):
+def test_ended_jobs_are_counted_and_every_code_starts_at_0(farm, settings):
     farm.submit(GIVEN).cancel(by="a test")
     assert value(settings, "farm_jobs_total", outcome="cancelled", code="E_CANCELLED") == 1
     assert value(settings, "farm_jobs_total", outcome="error", code="E_WORKER_LOST") == 0
     assert value(settings, "farm_jobs_total", outcome="success", code="") == 0
 
 
-def test_the_broker_is_told(settings, broker):
+def test_the_brokers_state_is_exported(settings, broker):
     assert value(settings, "farm_broker_aof_ok") == 1
     assert value(settings, "farm_broker_memory_bytes") > 100_000
     assert value(settings, "farm_broker_evicted_keys_total") == 0
@@ -145,18 +172,26 @@ def test_the_broker_is_told(settings, broker):
         client.config_set("appendonly", "yes")
 
 
-def test_while_the_broker_is_away_only_that_is_told(tmp_path):
-    away = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
-    samples = [line for line in exposition(FarmCollector(away)).splitlines() if not line.startswith("#")]
+def test_only_broker_up_is_exported_while_the_broker_is_down(tmp_path):
+    unreachable = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
+    samples = [
+        line
+        for line in exposition(FarmCollector(unreachable)).splitlines()
+        if not line.startswith("#")
+    ]
     assert samples == ["farm_broker_up 0.0"]
 
 
-def test_every_number_of_the_farm_is_told_even_if_nothing_happens(settings):
-    told = {line.split("{")[0].split()[0] for line in exposition(FarmCollector(settings)).splitlines() if line[0] != "#"}
-    assert told == {each.name for each in METRICS if each.source == "farm"}
+def test_every_metric_is_exported_on_an_idle_farm(settings):
+    exported = {
+        line.split("{")[0].split()[0]
+        for line in exposition(FarmCollector(settings)).splitlines()
+        if line[0] != "#"
+    }
+    assert exported == {each.name for each in METRICS if each.source == "exporter"}
 
 
-def test_numbers_are_served_where_they_should_be(settings):
+def test_metrics_are_served_at_their_address(settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -169,13 +204,14 @@ def test_numbers_are_served_where_they_should_be(settings):
     server.server_close()
 
 
-def test_a_scrape_asks_the_broker_few_things_however_many_jobs_there_are(farm, settings):
+def test_a_scrape_sends_few_commands_for_any_number_of_jobs(farm, settings):
     registry = farm.context.registry
     for number in range(300):
         registry.jobs.add(f"job-{number}", JobRequest.parse(GIVEN))
         registry.steps.claim_dispatch(f"job-{number}", "download", window_s=3600)
-    numbers, client = FarmCollector(settings), registry.backend.redis
-    exposition(numbers)
+    collector = FarmCollector(settings)
+    client = registry.backend.redis
+    exposition(collector)
     before = client.info("stats")["total_commands_processed"]
-    exposition(numbers)
+    exposition(collector)
     assert client.info("stats")["total_commands_processed"] - before < 45

@@ -1,4 +1,4 @@
-"""A worker's sums: what its children count reaches them, whatever becomes of the children."""
+"""The metrics of a worker, to which its child processes contribute."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from farm.monitoring.worker_metrics import WorkerMetrics
 
 
 @pytest.fixture
-def sums() -> WorkerMetrics:
-    """Sums that are added up while the test runs."""
-    sums = WorkerMetrics()
-    threading.Thread(target=sums.add_up, daemon=True).start()
-    return sums
+def metrics() -> WorkerMetrics:
+    """Metrics that are collected while the test runs."""
+    metrics = WorkerMetrics()
+    threading.Thread(target=metrics.collect_forever, daemon=True).start()
+    return metrics
 
 
-def value(sums: WorkerMetrics, name: str, **labels: str) -> float | None:
-    return sums.registry.get_sample_value(name, labels)
+def value(metrics: WorkerMetrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(name, labels)
 
 
-def becomes(what: Callable[[], float | None], wanted: float) -> bool:
+def becomes(current: Callable[[], float | None], expected: float) -> bool:
     deadline = time.monotonic() + 10
-    while what() != wanted and time.monotonic() < deadline:
+    while current() != expected and time.monotonic() < deadline:
         time.sleep(0.01)
-    return what() == wanted
+    return current() == expected
 
 
 def child(work: Callable[[], None]) -> int:
@@ -43,50 +43,54 @@ def child(work: Callable[[], None]) -> int:
     return pid
 
 
-def test_what_children_count_is_added_up(sums):
+def test_counts_of_several_children_are_added_up(metrics):
     def work() -> None:
         for _ in range(100):
-            sums.tell("farm_retries_total", 1, {"station": "embed"})
+            metrics.send("farm_retries_total", 1, {"step": "embed"})
 
     for pid in [child(work) for _ in range(3)]:
         os.waitpid(pid, 0)
-    assert becomes(lambda: value(sums, "farm_retries_total", kind="embed"), 300)
+    assert becomes(lambda: value(metrics, "farm_retries_total", step="embed"), 300)
 
 
-def test_what_a_killed_child_has_counted_stays(sums):
+def test_counts_of_a_killed_child_are_kept(metrics):
     def work() -> None:
-        sums.tell("farm_gpu_busy_seconds_total", 2.5, {})
+        metrics.send("farm_gpu_busy_seconds_total", 2.5, {})
         os.kill(os.getpid(), signal.SIGKILL)
 
     os.waitpid(child(work), 0)
-    assert becomes(lambda: value(sums, "farm_gpu_busy_seconds_total"), 2.5)
+    assert becomes(lambda: value(metrics, "farm_gpu_busy_seconds_total"), 2.5)
 
 
-def test_seconds_are_entered_into_buckets(sums):
-    sums.tell("farm_cold_load_seconds", 7, {})
-    assert becomes(lambda: value(sums, "farm_cold_load_seconds_count"), 1)
-    assert [value(sums, "farm_cold_load_seconds_bucket", le=le) for le in ("5.0", "10.0", "+Inf")] == [0, 1, 1]
-    assert value(sums, "farm_cold_load_seconds_sum") == 7
+def test_seconds_are_counted_in_buckets(metrics):
+    metrics.send("farm_model_load_seconds", 7, {})
+    assert becomes(lambda: value(metrics, "farm_model_load_seconds_count"), 1)
+    assert [
+        value(metrics, "farm_model_load_seconds_bucket", le=le) for le in ("5.0", "10.0", "+Inf")
+    ] == [0, 1, 1]
+    assert value(metrics, "farm_model_load_seconds_sum") == 7
 
 
-def test_labels_that_nobody_foresaw_make_a_series(sums):
-    sums.tell("farm_frames_total", 9, {"size": "infinitetalk-480"})
-    assert becomes(lambda: value(sums, "farm_frames_total", size="infinitetalk-480"), 9)
+def test_unforeseen_label_values_create_a_series(metrics):
+    metrics.send("farm_frames_total", 9, {"size": "infinitetalk-480"})
+    assert becomes(lambda: value(metrics, "farm_frames_total", size="infinitetalk-480"), 9)
 
 
-def test_series_that_are_known_begin_at_nothing(sums):
-    assert value(sums, "farm_lease_losses_total", kind="mux") == 0
-    assert value(sums, "farm_duplicates_total", kind="mux", found="held") == 0
+def test_known_series_start_at_0(metrics):
+    assert value(metrics, "farm_expired_leases_total", step="mux") == 0
+    assert value(metrics, "farm_duplicates_total", step="mux", reason="leased") == 0
 
 
-def test_every_metric_of_a_worker_is_there(sums):
-    told = {each.name for each in sums.registry.collect()}
-    assert told == {each.name.removesuffix("_total") for each in METRICS if each.source == "worker"}
+def test_every_worker_metric_exists(metrics):
+    names = {each.name for each in metrics.registry.collect()}
+    assert names == {
+        each.name.removesuffix("_total") for each in METRICS if each.source == "worker"
+    }
 
 
-def test_a_worker_that_does_not_read_holds_nobody_up():
+def test_sending_does_not_block_if_the_worker_does_not_read():
     unread = WorkerMetrics()
-    began = time.monotonic()
+    start = time.monotonic()
     for _ in range(5_000):
-        unread.tell("farm_retries_total", 1, {"station": "embed"})
-    assert time.monotonic() - began < 10
+        unread.send("farm_retries_total", 1, {"step": "embed"})
+    assert time.monotonic() - start < 10
