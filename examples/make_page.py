@@ -38,7 +38,7 @@ BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
 
 def show_growing_video(page: Page) -> None:
     """Shows one speaker's video playing while it is generated."""
-    choose(page, face="portrait.png", sound1="speech.wav")
+    choose(page, face="portrait.png", audio1="speech.wav")
     page.fill("#prompt input, #prompt textarea", "a drawn person talks to the camera")
     page.locator("#preset").get_by_text("draft").click()
     page.click("#submit")
@@ -50,7 +50,7 @@ def show_growing_video(page: Page) -> None:
 def show_boxes(page: Page) -> None:
     """Shows two speakers, each with a box."""
     page.locator("#speakers").get_by_text("two").click()
-    choose(page, face="couple.png", sound1="question.wav", sound2="answer.wav")
+    choose(page, face="couple.png", audio1="question.wav", audio2="answer.wav")
     page.get_by_text("Draw a box").wait_for()
     page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
     image = page.locator("#boxes img.face").bounding_box() or {}

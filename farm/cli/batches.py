@@ -30,7 +30,9 @@ OUTCOMES = json_option("print one line of JSON per row as it ends, without a pro
 
 @click.group()
 def batch() -> None:
-    """Make many videos from one file: a CSV, JSON Lines, or a JSON with a batch.
+    """Make many videos from one file.
+
+    The file is a CSV, JSON Lines, or a JSON with a batch.
 
     Example: farm batch run jobs.csv
     """
@@ -62,11 +64,11 @@ def batch() -> None:
 )
 @OUTCOMES
 def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_json: bool) -> None:
-    """Make a video of every row of FILE, and append a line to the results as each row ends.
+    """Make a video of every row of FILE.
 
-    Columns are the contract's fields, with parts as in cond_audio.person1, and id. Paths are
-    relative to FILE's folder. The same command resumes: rows that have a video are skipped, the
-    others are tried again.
+    A line is appended to the results as each row ends. Columns are the contract's fields, with
+    parts as in cond_audio.person1, and id. Paths are relative to FILE's folder. The same command
+    resumes: rows that have a video are skipped, the others are tried again.
 
     Example: farm batch run jobs.csv --out results.csv
     """
@@ -82,7 +84,9 @@ def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_
 @click.argument("batch_id")
 @OUTCOMES
 def watch_batch(batch_id: str, as_json: bool) -> None:
-    """Resume an interrupted batch, on the machine that has its file.
+    """Resume an interrupted batch.
+
+    Run it on the machine that has the batch's file.
 
     Example: farm batch watch ID
     """

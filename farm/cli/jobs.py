@@ -73,7 +73,7 @@ def watch(job_id: str, play: bool, as_json: bool) -> None:
 @output_option("write the video to this file")
 @json_option("print the whole result as JSON")
 def result(job_id: str, output: Path | None, as_json: bool) -> None:
-    """Print the URL of a finished job's video, or save the video to a file.
+    """Print the URL of a job's video, or save it to a file.
 
     Example: farm result ID -o talking.mp4
     """
@@ -102,7 +102,9 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
 @click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
 @json_option("print one line of JSON per job")
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
-    """Cancel jobs; a running step stops at its next denoise step.
+    """Cancel jobs.
+
+    A running step stops at its next denoise step.
 
     Example: farm cancel ID, or a whole batch: farm cancel $(cat ids)
     """
@@ -128,7 +130,10 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 )
 @json_option("print one line of JSON per job")
 def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
-    """List the newest jobs: id, time of submission (UTC), state, progress, and stage or error.
+    """List the newest jobs.
+
+    Columns are the id, the time of submission (UTC), the state, the progress, and the stage or
+    the error.
 
     Example: farm jobs --state error --since 2026-11-22
     """

@@ -19,10 +19,11 @@ from farm.settings import Settings
 @click.command()
 @json_option("print one line of JSON per job")
 def recover(as_json: bool) -> None:
-    """Restore jobs that the broker has lost from the store, and resume those that had not ended.
+    """Resume jobs that the broker has lost.
 
-    A job continues after its last committed step. Jobs that the broker knows stay as they are, so
-    this is safe to run at any time and more than once.
+    They are restored from the store; those that had not ended continue after their last committed
+    step. Jobs that the broker knows stay as they are, so this is safe to run at any time and more
+    than once.
 
     Example: farm recover
     """
@@ -43,12 +44,12 @@ def recover(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
 @json_option("print one line of JSON per removal")
 def gc(dry_run: bool, as_json: bool) -> None:
-    """Remove garbage from the store, the broker and this machine's temporary folder.
+    """Remove what no job needs any more.
 
-    Garbage is: superseded attempts; everything but the video of jobs that ended
-    FARM_KEEP_INTERMEDIATES_S ago; jobs that ended FARM_KEEP_JOBS_S ago; scratch folders of dead
-    workers. Committed outputs of live jobs, and jobs that the broker does not know, are never
-    removed.
+    It is removed from the store, the broker and this machine's temporary folder: superseded
+    attempts; everything but the video of jobs that ended FARM_KEEP_INTERMEDIATES_S ago; jobs that
+    ended FARM_KEEP_JOBS_S ago; scratch folders of dead workers. Committed outputs of live jobs,
+    and jobs that the broker does not know, are never removed.
 
     Example: farm gc --dry-run
     """
@@ -75,9 +76,10 @@ def _gc_line(title: str, objects: int, size: int) -> str:
 @click.command()
 @json_option("print one line of JSON per check")
 def doctor(as_json: bool) -> None:
-    """Check what a farm needs: broker, clock, store, workers, weights, GPU, ffmpeg, disk.
+    """Check everything that a farm needs.
 
-    A warning or an error comes with a remedy. The exit status is 1 if a check finds an error.
+    That is the broker, the clock, the store, workers, weights, the GPU, ffmpeg and free disk
+    space. Each warning or error comes with a remedy. The exit status is 1 after an error.
 
     Example: farm doctor
     """

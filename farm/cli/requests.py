@@ -75,9 +75,10 @@ def payload(
     output: Path | None,
     **options: str | None,
 ) -> None:
-    """Validate a request and its files, and print it as JSON, ready to be posted.
+    """Validate a request and print it as JSON.
 
-    Files are embedded as data URIs. Runpod's /run accepts 10 MB, its /runsync 20 MB.
+    It is ready to be posted: files are embedded as data URIs. Runpod's /run accepts 10 MB, its
+    /runsync 20 MB.
 
     Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """

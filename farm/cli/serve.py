@@ -30,7 +30,7 @@ from farm.settings import Settings
     help="also run Flower, a web page of tasks and workers; by default at 127.0.0.1:5555",
 )
 def up(flower: str | None) -> None:
-    """Run a whole farm on this machine, broker and workers, until Ctrl-C.
+    """Run a whole farm on this machine, until Ctrl-C.
 
     Ctrl-C drains the workers: running steps return to the queue. A second Ctrl-C kills them.
     Flower listens beyond loopback only if FARM_FLOWER_AUTH=USER:PASSWORD is set.
@@ -72,10 +72,10 @@ def _warn_without_weights(settings: Settings) -> None:
 @click.command()
 @click.option("--once", is_flag=True, help="print the metrics once instead of serving them")
 def metrics(once: bool) -> None:
-    """Serve the farm's metrics to Prometheus at FARM_METRICS_ADDRESS, until Ctrl-C.
+    """Serve the farm's metrics to Prometheus, until Ctrl-C.
 
-    They are read from the broker at each scrape. Workers serve metrics of their own if that
-    variable is set for them.
+    They are served at FARM_METRICS_ADDRESS, and read from the broker at each scrape. Workers for
+    which that variable is set serve metrics of their own.
 
     Example: farm metrics --once
     """
@@ -132,7 +132,7 @@ def ui(address: str) -> None:
 @click.command()
 @click.argument("queue", type=click.Choice(QUEUES))
 def worker(queue: Any) -> None:
-    """Run one worker; this process becomes the worker.
+    """Run one worker of a queue, until Ctrl-C.
 
     Example: farm worker gpu
     """
@@ -145,7 +145,7 @@ def worker(queue: Any) -> None:
 @click.command()
 @click.argument("request", type=FILE)
 def demo(request: Path) -> None:
-    """Start a farm, run one request on it, show the progress, and stop the farm.
+    """Start a farm, run one request on it, and stop it.
 
     Example: farm demo examples/single_image.json
     """

@@ -47,9 +47,10 @@ def weights() -> None:
     help="branch, tag or commit; by default main",
 )
 def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
-    """Download the published weights of PRESET from the hub; an interrupted download resumes.
+    """Download the published weights of PRESET.
 
-    HF_HOME is where they are cached, HF_ENDPOINT names a mirror, HF_TOKEN authenticates.
+    They come from the Hugging Face hub; an interrupted download resumes. HF_HOME is where they are
+    cached, HF_ENDPOINT names a mirror, HF_TOKEN authenticates.
 
     Example: farm weights pull infinitetalk-480 --speakers multi
     """
@@ -80,7 +81,9 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
 )
 @click.option("--wav2vec", envvar="WAV2VEC_DIR", metavar="FOLDER", help="chinese-wav2vec2-base")
 def convert(name: str, **paths: str | None) -> None:
-    """Convert published weights, by default the pulled ones, into the folder that PRESET loads.
+    """Convert published weights for PRESET.
+
+    The result is the folder that PRESET loads. Without options the pulled weights are converted.
 
     Example: farm weights convert --wan Wan2.1-I2V-14B-480P --infinitetalk infinitetalk.safetensors
     """
@@ -101,7 +104,9 @@ def convert(name: str, **paths: str | None) -> None:
 @PRESET
 @json_option("print one line of JSON per part")
 def check(name: str, as_json: bool) -> None:
-    """Check every tensor in PRESET's folder by name and shape, without loading the model.
+    """Check every tensor in PRESET's folder.
+
+    Names and shapes are compared with the model, without loading it.
 
     Example: farm weights check miniature
     """
