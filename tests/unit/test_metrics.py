@@ -1,4 +1,4 @@
-"""The list of all numbers, and what adds to them."""
+"""The catalogue of metrics, and adding to them."""
 
 from __future__ import annotations
 
@@ -6,57 +6,67 @@ from itertools import pairwise
 
 import pytest
 
-from farm.engine.journal import STEP_KINDS as STEP_STATIONS
-from farm.metrics import CODES, METRICS, PRIORITIES, QUEUES, STEP_KINDS, STEPS, add, listen, steps_class
-from farm.queue.app import TASK_ROUTES
-from farm.queue.app import PRIORITIES as APP_PRIORITIES
+from farm.metrics import CODES, DUPLICATE, METRICS, QUEUE, STEP, STEPS, add, listen, steps_class
+from farm.queue.app import MESSAGE_PRIORITIES, TASK_ROUTES
+from farm.route import STEP_SPECS
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_a_name_follows_prometheus_rules(metric):
+def test_a_name_follows_the_conventions_of_prometheus(metric):
     assert metric.name.startswith("farm_")
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.kind != "histogram" or metric.name.endswith("_seconds")
 
 
-def test_every_name_stands_once():
+def test_names_are_unique():
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
-def test_no_label_names_a_job():
+def test_no_label_contains_a_job_id():
     labels = {label for metric in METRICS for label in metric.labels}
-    assert labels == {"station", "queue", "priority", "size", "steps", "found", "outcome", "code"}
+    assert labels == {"step", "queue", "priority", "size", "steps", "reason", "outcome", "code"}
 
 
-def test_the_values_of_labels_are_those_of_the_farm():
-    assert set(QUEUES) == {desk.queue for desk in TASK_ROUTES.values()}
-    assert set(PRIORITIES) == set(APP_PRIORITIES)
-    assert STEP_KINDS == STEP_STATIONS
+def test_label_values_match_the_rest_of_the_farm():
+    assert set(QUEUE["queue"]) == set(TASK_ROUTES.values())
+    assert set(QUEUE["priority"]) == set(MESSAGE_PRIORITIES)
+    assert STEP["step"] == DUPLICATE["step"] == tuple(STEP_SPECS)
     assert {"E_WORKER_LOST", "E_INTERNAL", "E_TIMEOUT"} <= set(CODES)
 
 
-def test_series_that_are_known_are_all_ways_of_their_labels():
+def test_known_series_are_all_combinations_of_label_values():
     by_name = {metric.name: metric for metric in METRICS}
-    assert len(list(by_name["farm_queue_length"].series())) == len(QUEUES) * len(PRIORITIES)
+    queues = set(TASK_ROUTES.values())
+    lengths = list(by_name["farm_queue_length"].series())
+    assert len(lengths) == len(queues) * len(MESSAGE_PRIORITIES)
     assert list(by_name["farm_chunk_seconds"].series()) == []
 
 
 @pytest.mark.parametrize(
     ("steps", "expected"),
-    [(1, "1-4"), (4, "1-4"), (5, "5-8"), (8, "5-8"), (9, "9-16"), (40, "26-40"), (41, "41-1000"), (1000, "41-1000")],
+    [
+        (1, "1-4"),
+        (4, "1-4"),
+        (5, "5-8"),
+        (8, "5-8"),
+        (9, "9-16"),
+        (40, "26-40"),
+        (41, "41-1000"),
+        (1000, "41-1000"),
+    ],
 )
-def test_denoise_steps_have_a_class(steps, expected):
+def test_a_number_of_denoise_steps_has_a_class(steps, expected):
     assert steps_class(steps) == expected
 
 
-def test_the_classes_of_denoise_steps_leave_no_gap():
+def test_the_classes_of_denoise_steps_have_no_gaps():
     bounds = [tuple(map(int, name.split("-"))) for name in STEPS.values()]
     assert [high for _, high in bounds] == list(STEPS)
     assert all(low == before + 1 for (_, before), (low, _) in pairwise(bounds))
 
 
-def test_a_number_is_told_to_who_listens():
-    heard = []
-    listen(lambda *number: heard.append(number))
+def test_values_are_passed_to_listeners():
+    received = []
+    listen(lambda *value: received.append(value))
     add("farm_frames_total", 5, size="infinitetalk-480")
-    assert heard == [("farm_frames_total", 5, {"size": "infinitetalk-480"})]
+    assert received == [("farm_frames_total", 5, {"size": "infinitetalk-480"})]

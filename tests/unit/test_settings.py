@@ -1,4 +1,4 @@
-"""The environment, read once."""
+"""Settings from the environment."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ DEFAULTS = {
     "cpu_concurrency": 2,
     "lease_s": 15,
     "reap_every_s": 5,
-    "ring_s": 3600,
+    "redispatch_after_s": 3600,
     "max_attempts": 3,
     "step_timeout_s": 3600,
     "metrics_address": None,
     "max_visual_bytes": 200_000_000,
-    "max_sound_bytes": 50_000_000,
+    "max_audio_bytes": 50_000_000,
     "fetch_timeout_s": 300,
     "fetch_allow": (),
 }
 
-WRONG = [
+INVALID = [
     ("FARM_CPU_CONCURRENCY", "0"),
     ("FARM_CPU_CONCURRENCY", "many"),
     ("FARM_CPU_CONCURRENCY", "1.5"),
@@ -49,11 +49,11 @@ WRONG = [
     ("FARM_LEASE_S", "-1"),
     ("FARM_LEASE_S", "soon"),
     ("FARM_REAP_EVERY_S", "0"),
-    ("FARM_RING_S", "0"),
+    ("FARM_REDISPATCH_AFTER_S", "0"),
     ("FARM_MAX_ATTEMPTS", "0"),
     ("FARM_STEP_TIMEOUT_S", "0"),
     ("FARM_MAX_VISUAL_BYTES", "0"),
-    ("FARM_MAX_SOUND_BYTES", "200 MB"),
+    ("FARM_MAX_AUDIO_BYTES", "200 MB"),
     ("FARM_FETCH_TIMEOUT_S", ""),
     ("FARM_S3_REGION", "us east"),
     ("FARM_S3_PATH_STYLE", "host"),
@@ -70,21 +70,23 @@ def test_an_empty_environment_gives_the_defaults():
     assert {name: getattr(settings, name) for name in DEFAULTS} == DEFAULTS
 
 
-def test_every_setting_has_a_sentence():
+def test_every_setting_has_a_description():
     assert all(field.description for field in Settings.model_fields.values())
 
 
 def test_a_variable_sets_its_field():
-    settings = Settings.load({"FARM_LEASE_S": "2.5", "FARM_PRESET": "large", "FARM_MAX_ATTEMPTS": "7"})
+    settings = Settings.load(
+        {"FARM_LEASE_S": "2.5", "FARM_PRESET": "large", "FARM_MAX_ATTEMPTS": "7"}
+    )
     assert (settings.lease_s, settings.preset, settings.max_attempts) == (2.5, "large", 7)
 
 
-def test_variables_of_others_are_not_looked_at():
+def test_other_variables_are_ignored():
     assert Settings.load({"PATH": "/bin", "FARMER": "x", "MY_FARM_LEASE_S": "0"}) == Settings()
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_value_is_refused_by_the_variables_name(name, value):
+@pytest.mark.parametrize(("name", "value"), INVALID)
+def test_an_invalid_value_is_rejected_by_the_variables_name(name, value):
     with pytest.raises(InvalidInput) as caught:
         Settings.load({name: value})
     described = Settings.model_fields[name.removeprefix("FARM_").lower()].description
@@ -93,7 +95,7 @@ def test_a_wrong_value_is_refused_by_the_variables_name(name, value):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"),
+    ("unknown", "suggestion"),
     [
         ("FARM_LEASES_S", "FARM_LEASE_S"),
         ("FARM_BROKER", "FARM_BROKER_URL"),
@@ -101,61 +103,72 @@ def test_a_wrong_value_is_refused_by_the_variables_name(name, value):
         ("FARM_STORE", "FARM_STORE_URL"),
     ],
 )
-def test_an_unknown_variable_is_answered_with_the_nearest(wrong, right):
+def test_an_unknown_variable_is_rejected_with_the_closest_name(unknown, suggestion):
     with pytest.raises(InvalidInput) as caught:
-        Settings.load({wrong: "secret"})
-    assert caught.value.message == f"{wrong}: there is no such field; did you mean {right}?"
+        Settings.load({unknown: "secret"})
+    assert caught.value.message == f"{unknown}: there is no such field; did you mean {suggestion}?"
 
 
-def test_networks_stand_with_commas_between():
+def test_networks_are_separated_by_commas():
     settings = Settings.load({"FARM_FETCH_ALLOW": "10.1.0.0/16, 192.168.7.1,fd00::/8"})
-    assert settings.fetch_allow == (ip_network("10.1.0.0/16"), ip_network("192.168.7.1/32"), ip_network("fd00::/8"))
+    assert settings.fetch_allow == (
+        ip_network("10.1.0.0/16"),
+        ip_network("192.168.7.1/32"),
+        ip_network("fd00::/8"),
+    )
 
 
-def test_no_networks_may_stand():
+def test_a_list_of_networks_can_be_empty():
     assert Settings.load({"FARM_FETCH_ALLOW": ""}).fetch_allow == ()
 
 
 @pytest.mark.parametrize("value", ["everything", "10.0.0.1/8"])
-def test_what_is_no_network_is_refused(value):
+def test_an_invalid_network_is_rejected(value):
     with pytest.raises(InvalidInput, match="FARM_FETCH_ALLOW"):
         Settings.load({"FARM_FETCH_ALLOW": value})
 
 
-def test_pauses_stand_with_commas_between():
-    assert Settings.load({"FARM_WEBHOOK_PAUSES_S": "5, 0.5,7"}).webhook_retry_delays_s == (5, 0.5, 7)
+def test_retry_delays_are_separated_by_commas():
+    assert Settings.load({"FARM_WEBHOOK_RETRY_DELAYS_S": "5, 0.5,7"}).webhook_retry_delays_s == (
+        5,
+        0.5,
+        7,
+    )
 
 
 @pytest.mark.parametrize("value", ["soon", "5,0", "-1"])
-def test_what_is_no_pause_is_refused(value):
-    with pytest.raises(InvalidInput, match="FARM_WEBHOOK_PAUSES_S"):
-        Settings.load({"FARM_WEBHOOK_PAUSES_S": value})
+def test_an_invalid_retry_delay_is_rejected(value):
+    with pytest.raises(InvalidInput, match="FARM_WEBHOOK_RETRY_DELAYS_S"):
+        Settings.load({"FARM_WEBHOOK_RETRY_DELAYS_S": value})
 
 
-def test_buckets_stand_with_commas_between():
-    assert Settings.load({"FARM_OUTPUT_BUCKETS": "one, two.three"}).output_buckets == ("one", "two.three")
+def test_buckets_are_separated_by_commas():
+    assert Settings.load({"FARM_OUTPUT_BUCKETS": "one, two.three"}).output_buckets == (
+        "one",
+        "two.three",
+    )
 
 
 @pytest.mark.parametrize("value", ["UPPER", "a/b", "x"])
-def test_what_is_no_bucket_is_refused(value):
+def test_an_invalid_bucket_is_rejected(value):
     with pytest.raises(InvalidInput, match="FARM_OUTPUT_BUCKETS"):
         Settings.load({"FARM_OUTPUT_BUCKETS": value})
 
 
-def test_two_secrets_may_stand_while_one_is_replaced_and_are_not_shown():
+def test_two_secrets_can_be_set_during_rotation_and_are_not_shown():
     settings = Settings.load({"FARM_WEBHOOK_SECRET": f"{SECRET},{SECRET}"})
     assert settings.webhook_secret == (SECRET, SECRET)
     assert SECRET not in repr(settings)
 
 
 @pytest.mark.parametrize("value", ["my own secret", SECRET + ",whsec_short", "whsec_!"])
-def test_what_is_no_secret_is_refused_without_being_repeated(value):
+def test_an_invalid_secret_is_rejected_without_being_repeated(value):
     with pytest.raises(InvalidInput, match=r"^FARM_WEBHOOK_SECRET.*24 to 64 bytes") as caught:
         Settings.load({"FARM_WEBHOOK_SECRET": value})
     assert value not in "".join(traceback.format_exception(caught.value))
 
 
-def test_folders_follow_from_the_home(tmp_path):
+def test_folders_are_in_the_home_by_default(tmp_path):
     settings = Settings.load({"FARM_HOME": str(tmp_path)})
     assert settings.weights_folder == tmp_path / "weights"
     assert settings.store_address == (tmp_path / "store").as_uri()
@@ -163,71 +176,79 @@ def test_folders_follow_from_the_home(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_home_may_begin_with_a_tilde():
+def test_a_tilde_in_the_home_is_expanded():
     assert Settings(home=Path("~/farm")).folder == Path.home().resolve() / "farm"
 
 
-def test_store_and_weights_may_lie_elsewhere(tmp_path):
+def test_store_and_weights_can_be_elsewhere(tmp_path):
     settings = Settings.load({"FARM_STORE_URL": "memory://", "FARM_WEIGHTS": str(tmp_path)})
     assert (settings.store_address, settings.weights_folder) == ("memory://", tmp_path)
 
 
-def test_the_broker_of_the_home_is_found_by_its_note(tmp_path):
+def test_the_local_broker_is_found_by_its_url_file(tmp_path):
     settings = Settings(home=tmp_path)
     settings.broker_url_file.parent.mkdir()
     settings.broker_url_file.write_text("redis://:pass@127.0.0.1:1234/0\n")
     assert settings.broker_address == "redis://:pass@127.0.0.1:1234/0"
 
 
-def test_a_broker_that_was_set_goes_before_the_note(tmp_path):
+def test_a_broker_url_overrides_the_url_file(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://far/0")
     settings.broker_url_file.parent.mkdir()
     settings.broker_url_file.write_text("redis://near/0")
     assert settings.broker_address == "redis://far/0"
 
 
-def test_without_a_broker_the_sentence_says_what_to_do(tmp_path):
-    with pytest.raises(FarmUnreachable, match=r"no farm is up in .*; start one with `farm up`, or set FARM_BROKER_URL"):
+def test_without_a_broker_the_error_says_what_to_do(tmp_path):
+    with pytest.raises(
+        FarmUnreachable,
+        match=r"no farm is up in .*; start one with `farm up`, or set FARM_BROKER_URL",
+    ):
         _ = Settings(home=tmp_path).broker_address
 
 
-def test_the_brokers_password_is_in_no_repr():
+def test_the_brokers_password_is_not_in_the_repr():
     settings = Settings.load({"FARM_BROKER_URL": "redis://:hunter2@host/0"})
     assert "hunter2" not in f"{settings!r} {settings}"
 
 
-def test_the_secret_of_the_store_is_in_no_repr():
-    settings = Settings.load({"FARM_S3_ACCESS_KEY": "somebody", "FARM_S3_SECRET_KEY": "hunter2"})
+def test_the_stores_credentials_are_not_in_the_repr():
+    settings = Settings.load({"FARM_S3_ACCESS_KEY": "access-key", "FARM_S3_SECRET_KEY": "hunter2"})
     assert "hunter2" not in f"{settings!r} {settings}"
-    assert "somebody" not in f"{settings!r} {settings}"
+    assert "access-key" not in f"{settings!r} {settings}"
 
 
-OLDER = {
+S3_ENVIRON = {
     "S3_ENDPOINT": "http://minio:9000",
     "S3_REGION": "eu-west-3",
-    "S3_ACCESS_KEY": "somebody",
+    "S3_ACCESS_KEY": "access-key",
     "S3_SECRET_KEY": "hunter2",
     "S3_PUBLIC_BASE": "https://media.example.com",
 }
 
 
-def test_the_store_can_be_named_by_the_older_variables():
-    settings = Settings.load({**OLDER, "S3_BUCKET": "goods"})
-    assert settings.store_address == "s3://goods"
-    assert {name: getattr(settings, name.lower()) for name in OLDER} == OLDER
+def test_the_store_can_be_set_by_variables_without_prefix():
+    settings = Settings.load({**S3_ENVIRON, "S3_BUCKET": "videos"})
+    assert settings.store_address == "s3://videos"
+    assert {name: getattr(settings, name.lower()) for name in S3_ENVIRON} == S3_ENVIRON
 
 
-def test_a_farm_variable_goes_before_an_older_one():
+def test_a_farm_variable_overrides_one_without_prefix():
     settings = Settings.load(
-        {**OLDER, "S3_BUCKET": "goods", "FARM_STORE_URL": "s3://ours", "FARM_S3_REGION": "eu-west-1"}
+        {
+            **S3_ENVIRON,
+            "S3_BUCKET": "videos",
+            "FARM_STORE_URL": "s3://ours",
+            "FARM_S3_REGION": "eu-west-1",
+        }
     )
     assert (settings.store_address, settings.s3_region) == ("s3://ours", "eu-west-1")
 
 
 @pytest.mark.parametrize("missing", ["S3_ACCESS_KEY", "S3_SECRET_KEY"])
-def test_a_bucket_without_its_keys_is_another_programs(missing):
-    older = {name: value for name, value in OLDER.items() if name != missing}
-    assert Settings.load({**older, "S3_BUCKET": "goods"}).store_url is None
+def test_a_bucket_without_both_keys_is_ignored(missing):
+    environ = {name: value for name, value in S3_ENVIRON.items() if name != missing}
+    assert Settings.load({**environ, "S3_BUCKET": "videos"}).store_url is None
 
 
 def test_settings_cannot_be_changed():
@@ -240,7 +261,7 @@ def test_equal_settings_are_one_key():
 
 
 @pytest.mark.parametrize(
-    ("address", "at"),
+    ("address", "expected"),
     [
         ("9464", ("127.0.0.1", 9464)),
         ("0.0.0.0:9464", ("0.0.0.0", 9464)),
@@ -248,24 +269,36 @@ def test_equal_settings_are_one_key():
         ("[::1]:9464", ("::1", 9464)),
     ],
 )
-def test_numbers_are_told_here_unless_a_host_is_named(address, at):
-    assert Settings.load({"FARM_METRICS_ADDRESS": address}).metrics_at == at
+def test_metrics_are_served_on_loopback_unless_a_host_is_given(address, expected):
+    assert Settings.load({"FARM_METRICS_ADDRESS": address}).metrics_listen_address == expected
 
 
-def test_a_password_that_breaks_its_url_is_not_repeated():
+def test_a_password_in_a_malformed_url_is_not_repeated():
     with pytest.raises(InvalidInput, match="a password has %2F for /") as caught:
         Settings.load({"FARM_BROKER_URL": "redis://:hush#more@host:6379/0"})
     assert "hush" not in str(caught.value.describe(at_stage=""))
 
 
-def test_without_an_address_no_numbers_are_told():
-    assert Settings.load({}).metrics_at is None
+def test_without_an_address_no_metrics_are_served():
+    assert Settings.load({}).metrics_listen_address is None
 
 
 @pytest.mark.parametrize(
     "address",
-    ["", ":9464", "here", "0", "65534", "99999", "::1:9464", "a b:9464", "9464/x", "a..b:9464", f"{'a' * 64}:9464"],
+    [
+        "",
+        ":9464",
+        "here",
+        "0",
+        "65534",
+        "99999",
+        "::1:9464",
+        "a b:9464",
+        "9464/x",
+        "a..b:9464",
+        f"{'a' * 64}:9464",
+    ],
 )
-def test_an_address_that_is_none_is_refused(address):
+def test_an_invalid_metrics_address_is_rejected(address):
     with pytest.raises(InvalidInput, match="FARM_METRICS_ADDRESS"):
         Settings.load({"FARM_METRICS_ADDRESS": address})
