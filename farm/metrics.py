@@ -22,8 +22,8 @@ SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
 """Bucket bounds of all histograms: from a short step to the limits of a long chunk."""
 
 STEPS = {4: "1-4", 8: "5-8", 16: "9-16", 25: "17-25", 40: "26-40", 1000: "41-1000"}
-"""Classes of the number of denoise steps by their upper bound; each number as a label value of its
-own would be a thousand series.
+"""Classes of the number of denoise steps by their upper bound: a label value for each number would
+be a thousand series.
 """
 
 

@@ -163,11 +163,11 @@ def _lock_home(settings: Settings) -> Iterator[None]:
 def _child_environ(name: str, settings: Settings) -> dict[str, str]:
     """The environment of a child: the same settings in any working folder.
 
-    Each worker serves its metrics at a port of its own, after the supervisor's.
+    The metrics of the workers are served at the ports after the supervisor's.
     """
     ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
     if settings.metrics_listen_address and name in QUEUES:
         host, port = settings.metrics_listen_address
-        own = Address(host, port + 1 + QUEUES.index(name))
-        ours[PREFIX + "METRICS_ADDRESS"] = str(own)
+        worker_port = port + 1 + QUEUES.index(name)
+        ours[PREFIX + "METRICS_ADDRESS"] = str(Address(host, worker_port))
     return worker_environ(flower_environ(settings, {**os.environ, **ours}))

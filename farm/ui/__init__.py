@@ -1,1 +1,1 @@
-"""The web page for making videos: Gradio over `farm.client.Farm`, without knowledge of its own."""
+"""The web page for making videos, built with Gradio on `farm.client.Farm` alone."""

@@ -1,10 +1,10 @@
-// Boxes over the face, drawn with the mouse or a finger. props.value: {face: URL, video: bool, person1, person2}, each
-// box [x_min, y_min, x_max, y_max] in pixels of the source. The first drag is the first speaker's, the next the second's.
+// Boxes over the face, drawn with the mouse or a finger. props.value: {face: URL, video: bool, person1, person2}; a
+// box is [x_min, y_min, x_max, y_max] in pixels of the source. The first drag sets person1, the second person2.
 const find = (name) => element.querySelector(name);
 let corner = null;
-let size = [1, 1]; // of the source; the face is drawn anew with every box, and for a moment has none of its own
+let size = [1, 1]; // of the source; kept, because each box replaces the element, which then has no size yet
 
-function place(event) {
+function pixel(event) {
   const [width, height] = size, shown = find(".stage").getBoundingClientRect();
   const within = (at, length) => Math.min(Math.max(at, 0), 1) * length;
   return [
@@ -14,7 +14,7 @@ function place(event) {
 }
 
 function box(event) {
-  const [x, y] = place(event);
+  const [x, y] = pixel(event);
   return [Math.min(corner[0], x), Math.min(corner[1], y), Math.max(corner[0], x), Math.max(corner[1], y)];
 }
 
@@ -41,14 +41,14 @@ function show() {
 }
 
 for (const ready of ["load", "loadeddata"]) element.addEventListener(ready, show, true);
-// Whatever is changed from outside, the picture is kept and what was drawn over it is gone.
+// Gradio's updates keep the face but remove the boxes drawn over it.
 new MutationObserver(() => find("rect") || show()).observe(element, { childList: true, subtree: true });
 element.addEventListener("error", () => find(".face")?.remove(), true);
 
 element.addEventListener("pointerdown", (event) => {
   if (!props.open || !find(".face") || !event.target.closest(".stage")) return;
   event.preventDefault();
-  corner = place(event);
+  corner = pixel(event);
 });
 element.addEventListener("pointermove", (event) => {
   if (!corner) return;
