@@ -59,7 +59,9 @@ def test_panels_do_not_overlap():
     seen = set()
     for panel in panels():
         position = panel["gridPos"]
-        columns, rows = (range(position[at], position[at] + position[size]) for at, size in ("xw", "yh"))
+        columns, rows = (
+            range(position[at], position[at] + position[size]) for at, size in ("xw", "yh")
+        )
         cells = set(product(columns, rows))
         assert not cells & seen
         assert position["x"] + position["w"] <= 24
