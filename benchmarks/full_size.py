@@ -28,7 +28,8 @@ from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan
 
-FRAMES, MOTION_FRAMES = 81, 9
+FRAMES = 81
+MOTION_FRAMES = 9
 VARIANTS = {
     "bfloat16": Variant(),
     **{scheme: Variant(quant=scheme) for scheme in SCHEMES},
@@ -51,7 +52,11 @@ def draw(preset: Preset, folder: Path) -> None:
         model.save_pretrained(folder / part, max_shard_size="5GB")
         del model
         torch.cuda.empty_cache()
-    shutil.copytree(MINIATURE.folder(folder) / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    shutil.copytree(
+        MINIATURE.folder(folder) / "tokenizer",
+        folder / "tokenizer",
+        dirs_exist_ok=True,
+    )
 
 
 @contextmanager
@@ -96,18 +101,25 @@ def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
         )
     # pre, sampling 0, sampling 1 ... sampling N, decode 0, decode 1
     print(
-        f"{'':6}a pass {(marks[-3] - marks[2]) / 3 / (steps - 1):.2f} s, decode {marks[-1] - marks[-2]:.2f} s", end=", "
+        f"{'':6}a pass {(marks[-3] - marks[2]) / 3 / (steps - 1):.2f} s, decode {marks[-1] - marks[-2]:.2f} s",
+        end=", ",
     )
-    print(f"frames {list(frames.shape)}, finite {bool(frames.isfinite().all())}, deviation {frames.std():.3f}")
+    print(
+        f"frames {list(frames.shape)}, finite {bool(frames.isfinite().all())}, deviation {frames.std():.3f}"
+    )
 
 
 @torch.inference_mode()
 def compare_variants(pipeline: Pipeline) -> None:
     """One pass at 480 as each variant: seconds, peak memory, and how far its prediction is from the plain one's."""
-    model, config, device = pipeline.transformer, pipeline.transformer.config, pipeline.device
+    model = pipeline.transformer
+    config = pipeline.transformer.config
+    device = pipeline.device
     generator = torch.Generator(device).manual_seed(0)
     draw_ = lambda *shape: torch.randn(*shape, device=device, generator=generator)  # noqa: E731
-    seen, text, image = draw_(1, 36, 21, 80, 80), draw_(1, 40, config.text_dim), draw_(1, 257, config.image_dim)
+    seen = draw_(1, 36, 21, 80, 80)
+    text = draw_(1, 40, config.text_dim)
+    image = draw_(1, 257, config.image_dim)
     heard = windows(0.3 * draw_(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim))
     time_ = torch.tensor([731.25], device=device)
     plain = None
@@ -118,7 +130,10 @@ def compare_variants(pipeline: Pipeline) -> None:
         with told(f"one pass, {name}"):
             answer = model(seen, time_, text=text, image=image, audio=heard)
         plain = answer if plain is None else plain
-        print(f"{'':6}relative L2 to the first: {(answer - plain).norm() / plain.norm():.2e}", flush=True)
+        print(
+            f"{'':6}relative L2 to the first: {(answer - plain).norm() / plain.norm():.2e}",
+            flush=True,
+        )
     pipeline.become(Variant())
 
 
@@ -126,19 +141,30 @@ def compare_variants(pipeline: Pipeline) -> None:
 def compare_block(pipeline: Pipeline) -> None:
     """The first block's output in the preset's dtype against float32, relative L2, at 480's token count."""
     model = pipeline.transformer
-    config, device = model.config, pipeline.device
+    config = model.config
+    device = pipeline.device
     grid = (21, 40, 40)
-    tokens, width = grid[0] * grid[1] * grid[2], config.num_attention_heads * config.attention_head_dim
+    tokens = grid[0] * grid[1] * grid[2]
+    width = config.num_attention_heads * config.attention_head_dim
     draw_ = lambda *shape: torch.randn(*shape, device=device)  # noqa: E731
     rope = model.rope(torch.empty(1, 16, grid[0], 2 * grid[1], 2 * grid[2], device=device))
-    given = (draw_(1, tokens, width), draw_(1, 769, width), 0.1 * draw_(1, 6, width), rope)
+    given = (
+        draw_(1, tokens, width),
+        draw_(1, 769, width),
+        0.1 * draw_(1, 6, width),
+        rope,
+    )
     heard = draw_(1, grid[0], config.audio_tokens, config.audio_token_dim)
     block = model.blocks[0]
     dtype = model.patch_embedding.weight.dtype
     half = block(given[0].to(dtype), given[1].to(dtype), given[2], rope, heard.to(dtype)).float()
     full = deepcopy(block).float()(*given, heard)
-    print(f"first block, {dtype} against float32: relative L2 {(half - full).norm() / full.norm():.2e}")
-    print(f"the same of what the block adds to its input: {(half - full).norm() / (full - given[0]).norm():.2e}")
+    print(
+        f"first block, {dtype} against float32: relative L2 {(half - full).norm() / full.norm():.2e}"
+    )
+    print(
+        f"the same of what the block adds to its input: {(half - full).norm() / (full - given[0]).norm():.2e}"
+    )
 
 
 def main() -> None:

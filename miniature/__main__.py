@@ -20,13 +20,30 @@ from miniature.training import Run, Stopped
 
 def main() -> None:
     reading = argparse.ArgumentParser(prog="python -m miniature", description=__doc__)
-    reading.add_argument("--home", type=Path, default=Path(".miniature"), help="where everything is kept")
-    reading.add_argument("--minutes", type=float, default=math.inf, help="stop after so many; the next run goes on")
-    reading.add_argument("--scale", type=float, default=1.0, help="a share of the usual time, to try things")
+    reading.add_argument(
+        "--home",
+        type=Path,
+        default=Path(".miniature"),
+        help="where everything is kept",
+    )
+    reading.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="stop after so many; the next run goes on",
+    )
+    reading.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="a share of the usual time, to try things",
+    )
     wanted = reading.parse_args()
     wanted.home.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True  # few sizes come again and again, and small 3-D convolutions vary tenfold
+    torch.backends.cudnn.benchmark = (
+        True  # few sizes come again and again, and small 3-D convolutions vary tenfold
+    )
     torch.set_float32_matmul_precision("high")
     run = Run(wanted.home, device, time.monotonic() + 60 * wanted.minutes)
     try:

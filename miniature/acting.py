@@ -52,7 +52,15 @@ def still(dice: Dice, opening: Tensor) -> Pose:
     """A pose to be photographed in, [B, 1]: eyes open, the mouth as wide as `opening` [B]."""
     zero = torch.zeros_like(opening)[:, None]
     x, y, tilt = (dice.between(-0.01, 0.01)[:, None] for _ in range(3))
-    return Pose(x=x, y=y, tilt=tilt, lids=zero + 1, brows=zero, opening=opening[:, None], spread=zero)
+    return Pose(
+        x=x,
+        y=y,
+        tilt=tilt,
+        lids=zero + 1,
+        brows=zero,
+        opening=opening[:, None],
+        spread=zero,
+    )
 
 
 def _smoothed(signal: Tensor) -> Tensor:
@@ -75,7 +83,8 @@ def _sway(dice: Dice, frames: int, amount: float) -> Tensor:
 def _blinks(dice: Dice, frames: int) -> Tensor:
     """[B, F]: a lid falls and rises within a fifth of a second, every 2 to 5 seconds."""
     seconds = torch.arange(frames, device=dice.generator.device) / FPS
-    every, first = dice.between(2, 5)[:, None], dice.between(0, 5)[:, None]
+    every = dice.between(2, 5)[:, None]
+    first = dice.between(0, 5)[:, None]
     since = (seconds - first).remainder(every)
     distance = torch.minimum(since, every - since)
     return ((distance - 0.04) / 0.08).clamp(0, 1)

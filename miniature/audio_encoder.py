@@ -29,7 +29,8 @@ BANDS = 24
 WEIGHTS = (10.0, 2.0, *[0.5 / BANDS] * BANDS)
 """Of opening, width and each band in the loss: their variances are about 0.08, 0.2 and 1.7."""
 
-SECONDS, PEAK = 30, 2e-3
+SECONDS = 30
+PEAK = 2e-3
 
 
 class Listener(nn.Module):
@@ -40,7 +41,9 @@ class Listener(nn.Module):
         # An AudioEncoder has no dropout: the model never hears the same twice and is too small to learn by heart.
         self.model = AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"])).model
         size = self.model.config
-        self.heads = nn.ModuleList(nn.Linear(size.hidden_size, 2 + BANDS) for _ in range(size.num_hidden_layers))
+        self.heads = nn.ModuleList(
+            nn.Linear(size.hidden_size, 2 + BANDS) for _ in range(size.num_hidden_layers)
+        )
 
     def train(self, mode: bool = True) -> Self:
         """Is always at work, never in training."""
@@ -48,7 +51,10 @@ class Listener(nn.Module):
 
     def forward(self, heard: Tensor) -> Tensor:
         layers = embeddings(self.model, heard).unbind(2)
-        return torch.stack([head(layer) for head, layer in zip(self.heads, layers, strict=True)], dim=2)
+        return torch.stack(
+            [head(layer) for head, layer in zip(self.heads, layers, strict=True)],
+            dim=2,
+        )
 
 
 def embeddings(model: nn.Module, heard: Tensor) -> Tensor:
@@ -57,7 +63,9 @@ def embeddings(model: nn.Module, heard: Tensor) -> Tensor:
     The model is one that has been given to an AudioEncoder, which made it answer 25 times a second.
     """
     variance, mean = torch.var_mean(heard, dim=1, correction=0, keepdim=True)
-    hidden = model((heard - mean) / (variance + 1e-7).sqrt(), output_hidden_states=True).hidden_states
+    hidden = model(
+        (heard - mean) / (variance + 1e-7).sqrt(), output_hidden_states=True
+    ).hidden_states
     return torch.stack(hidden[1:], dim=2)
 
 
@@ -83,7 +91,14 @@ def truth(spoken: Tensor) -> Tensor:
     """
     power = torch.fft.rfft(windows(spoken)).abs().square() @ mel(spoken.device)
     relative = power / power.mean(dim=(1, 2), keepdim=True).clamp(min=1e-9)
-    return torch.cat([opening(spoken)[..., None], width(spoken)[..., None], relative.clamp(min=1e-3).log10()], dim=2)
+    return torch.cat(
+        [
+            opening(spoken)[..., None],
+            width(spoken)[..., None],
+            relative.clamp(min=1e-3).log10(),
+        ],
+        dim=2,
+    )
 
 
 def mel(device: torch.device) -> Tensor:
@@ -119,7 +134,9 @@ def report(
         lines = []
         for kind, noisy in (("clean", False), ("noisy", True)):
             spoken = islice(_talks(held_out, seconds, noisy), items)
-            found = torch.stack([_correlation(_features(model, heard) @ reading, said) for heard, said in spoken])
+            found = torch.stack(
+                [_correlation(_features(model, heard) @ reading, said) for heard, said in spoken]
+            )
             lines.append(f"{kind} {found.mean():.3f}, worst {found.min():.3f}")
         yield f"opening of held-out voices, {items} recordings of {seconds} s: {'; '.join(lines)}"
 
@@ -130,7 +147,9 @@ def _reading(model: nn.Module, voices: Voices) -> Tensor:
     features = torch.cat([_features(model, heard) for heard, _ in talks])
     openings = torch.cat([said for _, said in talks])[:, None].double()
     # Ridge: layers repeat one another, and an exact solution would balance huge numbers.
-    square = features.T @ features + 1e-3 * len(features) * torch.eye(features.shape[1], device=features.device)
+    square = features.T @ features + 1e-3 * len(features) * torch.eye(
+        features.shape[1], device=features.device
+    )
     return torch.linalg.solve(square, features.T @ openings)
 
 

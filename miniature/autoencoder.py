@@ -17,12 +17,14 @@ from miniature.clips import MOUTH, Clips
 from miniature.studio import Studio
 from miniature.training import Losses, Run, generator, trained
 
-SECONDS, PEAK = 780, 1.5e-3
+SECONDS = 780
+PEAK = 1.5e-3
 
 PICTURES_SHARE = 0.18
 """Of the time, for single pictures: they are cheap, and a video is drawn from its first frame."""
 
-PICTURES, PICTURE_SIZES = 128, ((128, 128), (96, 176), (176, 96))
+PICTURES = 128
+PICTURE_SIZES = ((128, 128), (96, 176), (176, 96))
 CLIPS, FRAMES, CLIP_SIZE, NEAR = 10, 81, (96, 96), (0.7, 1.5)
 """Whole chunks, because a shorter clip never shows what 81 frames do to a causal decoder; of one size, because a
 compiled step takes half the time, and compiling it two minutes; small and near, because only faces move."""
@@ -43,15 +45,27 @@ NOISE, CALM = 0.06, 1e-3
 
 def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
     """The autoencoder with the statistics of its latents in its configuration."""
-    config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
+    config = {
+        **MINIATURE.parts["vae"],
+        "latents_mean": [0.0] * 16,
+        "latents_std": [1.0] * 16,
+    }
     torch.manual_seed(0)
     model = _forgetful(built("vae", config))
 
     @lru_cache(maxsize=1)
     def filmed(number: int, frames: int) -> Clips:
-        dice, chosen = generator(run, number, 1), random.Random(number)
+        dice = generator(run, number, 1)
+        chosen = random.Random(number)
         if frames > 1:
-            return studio.clips(dice, DRAWN * CLIPS, 1, frames, CLIP_SIZE, near=chosen.uniform(*NEAR))
+            return studio.clips(
+                dice,
+                DRAWN * CLIPS,
+                1,
+                frames,
+                CLIP_SIZE,
+                near=chosen.uniform(*NEAR),
+            )
         speakers = 2 if chosen.random() < 0.25 else 1
         return studio.clips(dice, DRAWN * PICTURES, speakers, frames, chosen.choice(PICTURE_SIZES))
 
@@ -104,7 +118,12 @@ def _losses(model: Any, clips: Clips, dice: torch.Generator) -> Losses:
     square = error.square()
     near = ((weight / weight.mean()) * (error.abs() + 4 * square)).mean()
     missed = (_movement(error, clips) / (_movement(clips.video, clips) + STILL)).mean()
-    loss = near + 0.5 * _edges(error, clips.weight) + LIPS * missed + CALM * latents.float().square().mean()
+    loss = (
+        near
+        + 0.5 * _edges(error, clips.weight)
+        + LIPS * missed
+        + CALM * latents.float().square().mean()
+    )
     return {
         "loss": loss,
         "psnr": _psnr(square),
@@ -116,7 +135,10 @@ def _losses(model: Any, clips: Clips, dice: torch.Generator) -> Losses:
 
 def _edges(error: Tensor, weight: Tensor) -> Tensor:
     """How much errors differ from their neighbours above, to the left and a frame before; nothing else sees a blur."""
-    differences = [error.diff(dim=3).abs() * weight[..., 1:, :], error.diff(dim=4).abs() * weight[..., 1:]]
+    differences = [
+        error.diff(dim=3).abs() * weight[..., 1:, :],
+        error.diff(dim=4).abs() * weight[..., 1:],
+    ]
     if error.shape[2] > 1:
         differences.append(error.diff(dim=2).abs() * weight)
     return torch.stack([each.mean() for each in differences]).sum() / weight.mean()
@@ -137,6 +159,9 @@ def _movement(video: Tensor, clips: Clips) -> Tensor:
 @torch.inference_mode()
 def _statistics(run: Run, studio: Studio, vae: VideoAutoencoder) -> tuple[list[float], list[float]]:
     """Each channel's mean and deviation over some clips."""
-    batches = [studio.clips(generator(run, step, 2), 8, 1, FRAMES, PICTURE_SIZES[0]).video for step in range(4)]
+    batches = [
+        studio.clips(generator(run, step, 2), 8, 1, FRAMES, PICTURE_SIZES[0]).video
+        for step in range(4)
+    ]
     latents = torch.cat([vae.encode(video) for video in batches]).float().transpose(0, 1).flatten(1)
     return latents.mean(1).tolist(), latents.std(1).tolist()

@@ -31,8 +31,12 @@ class Cast:
     def nearer(self, dice: Dice, times: float) -> Cast:
         """The same people from so much nearer, somebody's lips about the middle."""
         head = self.heads[0]
-        x, y = head.x + 0.3 * dice.between(-1, 1) * head.size, head.y + dice.between(0, 0.6) * head.size
-        heads = tuple(Where(times * (each.x - x), times * (each.y - y), times * each.size) for each in self.heads)
+        x = head.x + 0.3 * dice.between(-1, 1) * head.size
+        y = head.y + dice.between(0, 0.6) * head.size
+        heads = tuple(
+            Where(times * (each.x - x), times * (each.y - y), times * each.size)
+            for each in self.heads
+        )
         return replace(self, heads=heads)
 
     def painted(self, poses: tuple[Pose, ...], height: int, width: int) -> Tensor:
@@ -40,7 +44,9 @@ class Cast:
         canvas = Canvas(self.place, height, width)
         for face, head, pose in zip(self.faces, self.heads, poses, strict=True):
             person(canvas, face, head, pose)
-        pixels = torch.einsum("bij,bjfhw->bifhw", self.tint, canvas.pixels) + self.lift.view(-1, 3, 1, 1, 1)
+        pixels = torch.einsum("bij,bjfhw->bifhw", self.tint, canvas.pixels) + self.lift.view(
+            -1, 3, 1, 1, 1
+        )
         return pixels.clamp(0, 1) * 2 - 1
 
 
@@ -63,14 +69,24 @@ class Clips:
 
     def mirrored(self) -> Clips:
         """Left and right exchanged; who is where is not."""
-        return Clips(self.video.flip(-1), self.picture.flip(-1), self.weight.flip(-1), self.regions)
+        return Clips(
+            self.video.flip(-1),
+            self.picture.flip(-1),
+            self.weight.flip(-1),
+            self.regions,
+        )
 
 
 def cast(dice: Dice, speakers: int, height: int, width: int) -> Cast:
     """One person somewhere in the middle, or two side by side."""
     halves = width / min(height, width), height / min(height, width)
     heads = [_head(dice, index, speakers, *halves) for index in range(speakers)]
-    return Cast(places(dice), tuple(people(dice) for _ in heads), tuple(heads), *_restyled(dice))
+    return Cast(
+        places(dice),
+        tuple(people(dice) for _ in heads),
+        tuple(heads),
+        *_restyled(dice),
+    )
 
 
 def first(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[int, int]) -> Clips:
@@ -79,7 +95,8 @@ def first(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[in
     fade[:3] = opening.new_tensor([1.0, 0.6, 0.25])
     fade = fade[: opening.shape[2]]
     shown = dice.between(-0.6, 0.9).clamp(min=0)[:, None, None]
-    opening, spread = torch.lerp(opening, shown, fade), spread * (1 - fade)
+    opening = torch.lerp(opening, shown, fade)
+    spread = spread * (1 - fade)
     poses = tuple(_awake(acted(dice, opening[:, s], spread[:, s])) for s in range(opening.shape[1]))
     video = who.painted(poses, *size)
     return Clips(video, video[:, :, 0], weights(who, *size), _regions(dice, who, *size))
@@ -90,7 +107,12 @@ def later(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[in
     poses = tuple(acted(dice, opening[:, s], spread[:, s]) for s in range(opening.shape[1]))
     posed = tuple(still(dice, dice.between(-0.6, 0.9).clamp(min=0)) for _ in poses)
     picture = who.painted(posed, *size)[:, :, 0]
-    return Clips(who.painted(poses, *size), picture, weights(who, *size), _regions(dice, who, *size))
+    return Clips(
+        who.painted(poses, *size),
+        picture,
+        weights(who, *size),
+        _regions(dice, who, *size),
+    )
 
 
 def weights(who: Cast, height: int, width: int) -> Tensor:
@@ -104,20 +126,49 @@ def weights(who: Cast, height: int, width: int) -> Tensor:
 
 def mouth_box(face: Face, head: Where, height: int, width: int) -> Tensor:
     """[B, H, W] of 0 and 1: where the lips go when they open and the head nods."""
-    low, high = face.mouth_height - 0.6 * face.mouth_gape - 0.1, face.mouth_height + 1.6 * face.mouth_gape + 0.1
-    return _box(head, -face.mouth_width - 0.14, face.mouth_width + 0.14, low, high, height, width)
+    low = face.mouth_height - 0.6 * face.mouth_gape - 0.1
+    high = face.mouth_height + 1.6 * face.mouth_gape + 0.1
+    return _box(
+        head,
+        -face.mouth_width - 0.14,
+        face.mouth_width + 0.14,
+        low,
+        high,
+        height,
+        width,
+    )
 
 
 def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
     """[B, H, W] of 0 and 1: eyes and brows."""
     wide = face.eye_apart + face.eye_size + 0.06
-    top, bottom = face.brow_height + 0.08, face.eye_size * face.eye_round + 0.06
-    return _box(head, -wide, wide, face.eye_height - top, face.eye_height + bottom, height, width)
+    top = face.brow_height + 0.08
+    bottom = face.eye_size * face.eye_round + 0.06
+    return _box(
+        head,
+        -wide,
+        wide,
+        face.eye_height - top,
+        face.eye_height + bottom,
+        height,
+        width,
+    )
 
 
-def _box(head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, height: int, width: int) -> Tensor:
+def _box(
+    head: Where,
+    left: Tensor,
+    right: Tensor,
+    top: Tensor,
+    bottom: Tensor,
+    height: int,
+    width: int,
+) -> Tensor:
     x, y = (each[0] for each in grid(height, width, head.x.device))
-    x, y = ((each - middle[:, None, None]) / head.size[:, None, None] for each, middle in ((x, head.x), (y, head.y)))
+    x, y = (
+        (each - middle[:, None, None]) / head.size[:, None, None]
+        for each, middle in ((x, head.x), (y, head.y))
+    )
     left, right, top, bottom = (each[:, None, None] for each in (left, right, top, bottom))
     return ((x > left) & (x < right) & (y > top) & (y < bottom)).float()
 
@@ -125,22 +176,36 @@ def _box(head: Where, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor, 
 def _head(dice: Dice, index: int, speakers: int, half_width: float, half_height: float) -> Where:
     up = (half_height - 1) * dice.between(0, 0.8)
     if speakers == 1:
-        return Where(0.22 * dice.between(-1, 1), dice.between(-0.2, 0.05) - up, dice.between(0.46, 0.76))
+        return Where(
+            0.22 * dice.between(-1, 1),
+            dice.between(-0.2, 0.05) - up,
+            dice.between(0.46, 0.76),
+        )
     middle = half_width / 2 * (2 * index - 1)
     size = dice.between(0.4, 0.58) * min(1.0, half_width / 1.35)
-    return Where(middle + 0.08 * half_width * dice.between(-1, 1), dice.between(-0.16, 0.02) - up, size)
+    return Where(
+        middle + 0.08 * half_width * dice.between(-1, 1),
+        dice.between(-0.16, 0.02) - up,
+        size,
+    )
 
 
 def _restyled(dice: Dice) -> tuple[Tensor, Tensor]:
     """For most pictures nothing; else another contrast, saturation, hue and brightness."""
-    batch, device = dice.batch, dice.generator.device
+    batch = dice.batch
+    device = dice.generator.device
     changed = dice.often(0.3)[:, None, None]
     grey = torch.full((3, 3), 1 / 3, device=device)
     one = torch.eye(3, device=device)
     mixed = torch.randn(batch, 3, 3, generator=dice.generator, device=device) * 0.05
-    wanted = torch.lerp(grey, one, dice.between(0.3, 1.25)[:, None, None]) * dice.between(0.75, 1.15)[:, None, None]
+    wanted = (
+        torch.lerp(grey, one, dice.between(0.3, 1.25)[:, None, None])
+        * dice.between(0.75, 1.15)[:, None, None]
+    )
     tint = torch.lerp(one.expand(batch, 3, 3), wanted + mixed, changed)
-    lift = changed[:, :, 0] * (0.07 * torch.randn(batch, 3, generator=dice.generator, device=device))
+    lift = changed[:, :, 0] * (
+        0.07 * torch.randn(batch, 3, generator=dice.generator, device=device)
+    )
     return tint, lift
 
 
@@ -158,7 +223,11 @@ def _regions(dice: Dice, who: Cast, height: int, width: int) -> Tensor:
     boxed = dice.often(0.5).tolist()
     boxes = [_head_box(head, height, width) for head in who.heads]
     rows = [
-        regions((height, width), (height, width), [box[row] for box in boxes] if boxed[row] else ())
+        regions(
+            (height, width),
+            (height, width),
+            [box[row] for box in boxes] if boxed[row] else (),
+        )
         for row in range(dice.batch)
     ]
     return torch.stack(rows).to(who.tint.device)
@@ -168,7 +237,8 @@ def _head_box(head: Where, height: int, width: int) -> list[Box]:
     half = min(height, width) / 2
     middle = torch.stack([head.y * half + height / 2, head.x * half + width / 2], 1).cpu()
     reach = (head.size * half)[:, None].cpu() * torch.tensor([1.1, 0.9])
-    low, high = (middle - reach).floor().clamp(min=0), (middle + reach).ceil()
+    low = (middle - reach).floor().clamp(min=0)
+    high = (middle + reach).ceil()
     high = torch.minimum(high, torch.tensor([height, width]))
     boxes = torch.cat([low, high], 1).int().tolist()
     return [(top, left, bottom, right) for top, left, bottom, right in boxes]

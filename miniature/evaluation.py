@@ -27,7 +27,8 @@ from miniature.noises import RATE
 from miniature.sitter import Sitter
 from miniature.voices import FRAME, Voices, opening
 
-FRAMES, MOTION_FRAMES = 81, 9
+FRAMES = 81
+MOTION_FRAMES = 9
 SHOWN = slice(3, None)
 """A clip begins with its picture, whose mouth says nothing."""
 
@@ -59,8 +60,12 @@ class Camera:
     def film(self, sitter: Sitter, said: Tensor) -> Tensor:
         """[3, F, H, W] of the sitter saying `said` [S, n], chunk after chunk."""
         rows = embeddings(self.ears, said.to(self.pipeline.device)).float().cpu()
-        text, negative = (self.pipeline.encode_text(prompt) for prompt in ("a person talks", "static"))
-        condition, tail, shown = self._condition(sitter), None, []
+        text, negative = (
+            self.pipeline.encode_text(prompt) for prompt in ("a person talks", "static")
+        )
+        condition = self._condition(sitter)
+        tail = None
+        shown = []
         plan = Plan(rows.shape[1], FRAMES, MOTION_FRAMES, ())
         for chunk in map(plan.chunk, range(plan.chunks)):
             frames, tail = self.pipeline.chunk(
@@ -83,7 +88,8 @@ class Camera:
 
 def speech(voices: Voices, index: int, frames: int) -> Tensor:
     """[n]: so many frames of sentences, the first of them the clip of that number."""
-    said, samples = torch.zeros(0), frames * FRAME
+    said = torch.zeros(0)
+    samples = frames * FRAME
     while len(said) < samples:
         said = torch.cat([said, voices.clip(index % len(voices)), torch.zeros(RATE // 4)])
         index += 3
@@ -93,9 +99,11 @@ def speech(voices: Voices, index: int, frames: int) -> Tensor:
 def one_speaker(camera: Camera, voices: Voices) -> Iterator[Figures]:
     """A chunk of each held-out sentence, each said by somebody else."""
     for index in range(len(voices)):
-        sitter, said = Sitter.number(index), speech(voices, index, FRAMES)[None]
+        sitter = Sitter.number(index)
+        said = speech(voices, index, FRAMES)[None]
         frames = camera.film(sitter, said)
-        seen, wanted = sitter.mouths(frames)[0], opening(said)[0]
+        seen = sitter.mouths(frames)[0]
+        wanted = opening(said)[0]
         other = opening(speech(voices, index + 7, FRAMES)[None])[0]
         silent = sitter.mouths(camera.film(sitter, torch.zeros_like(said)))[0]
         same = likeness(frames, sitter.picture, sitter.outside())
@@ -113,13 +121,16 @@ def ten_chunks(camera: Camera, voices: Voices) -> Iterator[Figures]:
     """A long video: what the last chunk has lost against the first."""
     length = FRAMES - MOTION_FRAMES
     for index in range(10):
-        sitter, said = Sitter.number(100 + index), speech(voices, index, FRAMES + 9 * length)[None]
+        sitter = Sitter.number(100 + index)
+        said = speech(voices, index, FRAMES + 9 * length)[None]
         frames = camera.film(sitter, said)
         same = likeness(frames, sitter.picture, sitter.outside())
         yield {
             "identity_lost_db": float(same[:FRAMES].mean() - same[-length:].mean()),
             "colour_drift": drift(frames[:, -length:], sitter.picture, sitter.outside()),
-            "correlation_of_the_last": correlation(sitter.mouths(frames)[0][-length:], opening(said)[0][-length:]),
+            "correlation_of_the_last": correlation(
+                sitter.mouths(frames)[0][-length:], opening(said)[0][-length:]
+            ),
         }
 
 
@@ -128,9 +139,11 @@ def two_speakers(camera: Camera, voices: Voices) -> Iterator[Figures]:
     first_half = torch.arange(FRAMES * FRAME) < FRAMES * FRAME / 2
     for index in range(16):
         sitter = Sitter.number(200 + index, 2, (96, 176) if index % 2 else (112, 144))
-        one, other = speech(voices, index, FRAMES), speech(voices, index + 9, FRAMES)
+        one = speech(voices, index, FRAMES)
+        other = speech(voices, index + 9, FRAMES)
         said = torch.stack([one * first_half, other * ~first_half])
-        mouths, wanted = sitter.mouths(camera.film(sitter, said)), opening(said)
+        mouths = sitter.mouths(camera.film(sitter, said))
+        wanted = opening(said)
         for speaker in (0, 1):
             seen = mouths[speaker][SHOWN]
             yield {
@@ -144,17 +157,35 @@ def examined(name: str, items: Iterator[Figures]) -> None:
     rows = []
     for figures in items:
         rows.append(figures)
-        print(json.dumps({"item": f"{name} {len(rows)}", **{key: round(each, 3) for key, each in figures.items()}}))
+        print(
+            json.dumps(
+                {
+                    "item": f"{name} {len(rows)}",
+                    **{key: round(each, 3) for key, each in figures.items()},
+                }
+            )
+        )
     columns = {key: [row[key] for row in rows] for key in rows[0]}
-    reductions: dict[str, Callable[[list[float]], float]] = {"mean": mean, "least": min, "most": max}
-    said = {key: {how: round(of(column), 4) for how, of in reductions.items()} for key, column in columns.items()}
+    reductions: dict[str, Callable[[list[float]], float]] = {
+        "mean": mean,
+        "least": min,
+        "most": max,
+    }
+    said = {
+        key: {how: round(of(column), 4) for how, of in reductions.items()}
+        for key, column in columns.items()
+    }
     print(json.dumps({"examination": name, "items": len(rows), **said}), flush=True)
 
 
 def main(voices_path: str, folder: str = str(MINIATURE.folder(Path()))) -> None:
-    voices, quick = Voices(Path(voices_path), held_out=True), Camera.of(Path(folder))
+    voices = Voices(Path(voices_path), held_out=True)
+    quick = Camera.of(Path(folder))
     examined("one speaker, 4 steps", one_speaker(quick, voices))
-    examined("one speaker, 8 steps with guidance", one_speaker(Camera(quick.pipeline, quick.ears, USUAL), voices))
+    examined(
+        "one speaker, 8 steps with guidance",
+        one_speaker(Camera(quick.pipeline, quick.ears, USUAL), voices),
+    )
     examined("ten chunks", ten_chunks(quick, voices))
     examined("two speakers", two_speakers(quick, voices))
 

@@ -89,7 +89,9 @@ class Dice:
 
     def between(self, low: float, high: float) -> Tensor:
         """[B], even."""
-        return low + (high - low) * torch.rand(self.batch, generator=self.generator, device=self.generator.device)
+        return low + (high - low) * torch.rand(
+            self.batch, generator=self.generator, device=self.generator.device
+        )
 
     def often(self, share: float) -> Tensor:
         """[B] of 0 and 1."""
@@ -98,7 +100,9 @@ class Dice:
     def among(self, colours: list[tuple[int, int, int]], jitter: float = 0.03) -> Tensor:
         """[B, 3]: one of the colours, in 0..255, a little changed."""
         table = torch.tensor(colours, device=self.generator.device) / 255
-        chosen = torch.randint(len(table), (self.batch,), generator=self.generator, device=table.device)
+        chosen = torch.randint(
+            len(table), (self.batch,), generator=self.generator, device=table.device
+        )
         noise = torch.randn(self.batch, 3, generator=self.generator, device=table.device)
         return (table[chosen] + jitter * noise).clamp(0, 1)
 
@@ -106,10 +110,13 @@ class Dice:
 def people(dice: Dice) -> Face:
     """A batch of people of every kind."""
     some: Callable[[float, float], Tensor] = dice.between
-    skin, hair, shirt = dice.among(SKINS), dice.among(HAIRS), dice.among(WOOLS, 0.06)
+    skin = dice.among(SKINS)
+    hair = dice.among(HAIRS)
+    shirt = dice.among(WOOLS, 0.06)
     dyed = dice.often(0.12)[:, None]
     hair = torch.lerp(hair, dice.among(DYED, 0.06), dyed)
-    bearded, long_hair = dice.often(0.25), dice.often(0.45)
+    bearded = dice.often(0.25)
+    long_hair = dice.often(0.45)
     return Face(
         skin=skin,
         shade=skin * torch.tensor([0.84, 0.76, 0.72], device=skin.device),
@@ -171,8 +178,15 @@ def places(dice: Dice) -> Place:
     """Rooms and skies that are quieter than the people."""
     wall = dice.among(BACKDROPS, 0.05)
     colours = [wall, (wall + 0.1 * dice.between(-1, 1)[:, None]).clamp(0, 1)]
-    colours += [torch.lerp(wall, dice.among(BACKDROPS, 0.05), 0.7 * dice.between(0, 1)[:, None]) for _ in range(2)]
-    things = [dice.between(*limits) for _ in range(3) for limits in ((-1.6, 1.6), (-1.2, 1.0), (0.1, 0.7), (0.1, 0.7))]
+    colours += [
+        torch.lerp(wall, dice.among(BACKDROPS, 0.05), 0.7 * dice.between(0, 1)[:, None])
+        for _ in range(2)
+    ]
+    things = [
+        dice.between(*limits)
+        for _ in range(3)
+        for limits in ((-1.6, 1.6), (-1.2, 1.0), (0.1, 0.7), (0.1, 0.7))
+    ]
     return Place(
         colours=torch.stack(colours, 1),
         direction=dice.between(0, 6.3),

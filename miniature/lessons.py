@@ -16,7 +16,8 @@ from miniature.audio_encoder import embeddings
 from miniature.clips import MOUTH, Clips
 from miniature.studio import Studio
 
-FRAMES, MOTION_LATENTS = 81, 3
+FRAMES = 81
+MOTION_LATENTS = 3
 
 MOST_WORN = 4
 """Times at most that what a clip goes on from was decoded and encoded again. A model that learns to take the face from
@@ -65,7 +66,12 @@ class Lessons:
 
 def joined(lessons: list[Lessons]) -> Lessons:
     """All of them as one batch."""
-    return Lessons(**{each.name: torch.cat([getattr(one, each.name) for one in lessons]) for each in fields(Lessons)})
+    return Lessons(
+        **{
+            each.name: torch.cat([getattr(one, each.name) for one in lessons])
+            for each in fields(Lessons)
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -78,15 +84,30 @@ class Teacher:
     vae: VideoAutoencoder
 
     @torch.no_grad()
-    def lessons(self, dice: torch.Generator, batch: int, speakers: int, size: tuple[int, int]) -> Lessons:
+    def lessons(
+        self,
+        dice: torch.Generator,
+        batch: int,
+        speakers: int,
+        size: tuple[int, int],
+    ) -> Lessons:
         """A batch of clips that all begin a video, or all are from the middle of one."""
         with torch.autocast(dice.device.type, torch.bfloat16, enabled=dice.device.type == "cuda"):
             return self._made(dice, batch, speakers, size)
 
-    def _made(self, dice: torch.Generator, batch: int, speakers: int, size: tuple[int, int]) -> Lessons:
+    def _made(
+        self,
+        dice: torch.Generator,
+        batch: int,
+        speakers: int,
+        size: tuple[int, int],
+    ) -> Lessons:
         heard, said = self.studio.spoken(dice, batch, speakers, RECORDING_S)
-        start, begins, rounds = (int(each) for each in torch.randint(0, 200, (3,), generator=dice, device=dice.device))
-        begins, rounds = begins % 2 == 0, rounds % (MOST_WORN + 1)
+        start, begins, rounds = (
+            int(each) for each in torch.randint(0, 200, (3,), generator=dice, device=dice.device)
+        )
+        begins = begins % 2 == 0
+        rounds = rounds % (MOST_WORN + 1)
         start = max(LOOK_BEHIND, start)
         clips = self.studio.filmed(dice, said, start, FRAMES, size, begins=begins)
         rows = embeddings(self.hear, heard.flatten(0, 1)).unflatten(0, (batch, speakers))
@@ -111,7 +132,9 @@ class Teacher:
         motion = latents[:, :, :MOTION_LATENTS]
         for _ in range(rounds):
             motion = self.vae.encode(self.vae.decode(motion))
-        amount = 0.05 * rounds * torch.rand(len(motion), 1, 1, 1, 1, generator=dice, device=dice.device)
+        amount = (
+            0.05 * rounds * torch.rand(len(motion), 1, 1, 1, 1, generator=dice, device=dice.device)
+        )
         return motion + amount * torch.randn(motion.shape, generator=dice, device=dice.device)
 
 
@@ -122,5 +145,7 @@ def _on_latents(clips: Clips, latents: Tensor) -> Tensor:
     """
     weight = F.max_pool3d(clips.weight, (1, 8, 8))
     mouths = weight >= MOUTH
-    moving = (latents.var(2, keepdim=True).mean(1, keepdim=True) * mouths).sum((2, 3, 4), keepdim=True)
+    moving = (latents.var(2, keepdim=True).mean(1, keepdim=True) * mouths).sum(
+        (2, 3, 4), keepdim=True
+    )
     return torch.where(mouths, weight * USUALLY / (1 + moving), weight)

@@ -47,8 +47,16 @@ def make(run: Run, scale: float = 1.0) -> Path:
     voices = Voices(_voices(run), run.device)
     studio = Studio(voices)
     _kept_parts(weights)
-    _part(run, "audio_encoder", lambda: audio_encoder.train(run, voices, scale * audio_encoder.SECONDS))
-    _part(run, "vae", lambda: autoencoder.train(run, studio, scale * autoencoder.SECONDS))
+    _part(
+        run,
+        "audio_encoder",
+        lambda: audio_encoder.train(run, voices, scale * audio_encoder.SECONDS),
+    )
+    _part(
+        run,
+        "vae",
+        lambda: autoencoder.train(run, studio, scale * autoencoder.SECONDS),
+    )
     _part(run, "transformer", lambda: _transformer(run, studio, scale))
     return weights
 
@@ -78,9 +86,15 @@ def _part(run: Run, part: str, train: Callable[[], Any]) -> None:
 
 
 def _transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
-    weights, device = run.home / "weights", run.device
+    weights = run.home / "weights"
+    device = run.device
     parts = {part: load_part(weights, part, dtype="float32").to(device) for part in PARTS}
-    text = TextEncoder(parts["text_encoder"], load_tokenizer(weights), max_tokens=TEXT_LEN, device=str(device))
+    text = TextEncoder(
+        parts["text_encoder"],
+        load_tokenizer(weights),
+        max_tokens=TEXT_LEN,
+        device=str(device),
+    )
     teacher = Teacher(
         studio,
         AudioEncoder(parts["audio_encoder"]).model,

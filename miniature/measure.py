@@ -21,7 +21,8 @@ def mouth(frames: Tensor, closed: Tensor, wide: Tensor, box: Tensor) -> Tensor:
 
 def correlation(one: Tensor, other: Tensor) -> float:
     """Pearson's, of two signals [F]; 0 where one of them stands still."""
-    one, other = one - one.mean(), other - other.mean()
+    one = one - one.mean()
+    other = other - other.mean()
     return float((one * other).sum() / (one.norm() * other.norm()).clamp(min=1e-9))
 
 
@@ -29,7 +30,10 @@ def lag(seen: Tensor, said: Tensor, reach: int = 6) -> int:
     """By how many frames `seen` comes after `said`, -reach..reach, where they agree best."""
     frames = len(seen)
     shifted = {
-        by: correlation(seen[max(0, by) : frames + min(0, by)], said[max(0, -by) : frames - max(0, by)])
+        by: correlation(
+            seen[max(0, by) : frames + min(0, by)],
+            said[max(0, -by) : frames - max(0, by)],
+        )
         for by in range(-reach, reach + 1)
     }
     return max(shifted, key=lambda by: (shifted[by], -abs(by)))

@@ -22,8 +22,12 @@ def colours(batch: int, samples: int, generator: Generator) -> Tensor:
     """Noise between white and brown, a colour for each row."""
     white = torch.randn(batch, samples, generator=generator, device=generator.device)
     spectrum = torch.fft.rfft(white)
-    frequency = torch.linspace(0, RATE / 2, spectrum.shape[1], device=generator.device).clamp(min=20)
-    return level(torch.fft.irfft(spectrum * frequency ** -between(0, 1, (batch, 1), generator), samples))
+    frequency = torch.linspace(0, RATE / 2, spectrum.shape[1], device=generator.device).clamp(
+        min=20
+    )
+    return level(
+        torch.fft.irfft(spectrum * frequency ** -between(0, 1, (batch, 1), generator), samples)
+    )
 
 
 def hum(batch: int, samples: int, generator: Generator) -> Tensor:
@@ -39,7 +43,8 @@ def music(batch: int, samples: int, generator: Generator) -> Tensor:
     """Chords of three notes that are struck and fade, in a tempo and an octave of their own for each row."""
     beat = between(0.2, 0.8, (batch, 1), generator) * RATE
     place = torch.arange(samples, device=generator.device) / beat
-    chord, since = place.long(), place.frac() * beat / RATE
+    chord = place.long()
+    since = place.frac() * beat / RATE
     steps = between(0, 13, (batch, int(chord.max()) + 1), generator).floor()
     octave = between(110, 330, (batch, 1), generator)
     sound = torch.zeros(batch, samples, device=generator.device)

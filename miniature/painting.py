@@ -14,14 +14,12 @@ from torch import Tensor
 from miniature.acting import Pose
 from miniature.face import Face, Place
 
-INSIDE, TOOTH, TONGUE, WHITE, PUPIL, INK = (
-    (0.14, 0.03, 0.05),
-    (0.97, 0.95, 0.92),
-    (0.80, 0.36, 0.36),
-    (0.985, 0.98, 0.97),
-    (0.10, 0.09, 0.10),
-    (0.17, 0.13, 0.14),
-)
+INSIDE = (0.14, 0.03, 0.05)
+TOOTH = (0.97, 0.95, 0.92)
+TONGUE = (0.80, 0.36, 0.36)
+WHITE = (0.985, 0.98, 0.97)
+PUPIL = (0.10, 0.09, 0.10)
+INK = (0.17, 0.13, 0.14)
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,30 @@ class Canvas:
     def __init__(self, place: Place, height: int, width: int) -> None:
         self.x, self.y = grid(height, width, place.colours.device)
         self.pixel = 2 / min(height, width)
-        wall, wall_end, thing, other = (each.view(-1, 3, 1, 1, 1) for each in place.colours.unbind(1))
+        wall, wall_end, thing, other = (
+            each.view(-1, 3, 1, 1, 1) for each in place.colours.unbind(1)
+        )
         angle = _over(place.direction)
         slope = (0.5 + 0.35 * (self.x * angle.cos() + self.y * angle.sin())).clamp(0, 1)
         self.pixels = torch.lerp(wall, wall_end, slope[:, None])
         for index, colour in ((0, thing), (1, other), (2, thing)):
             x, y, wide, high = (_over(each) for each in place.things[:, index].unbind(1))
-            dx, dy = self.x - x, self.y - y
-            shape = torch.where(_over(place.roundness) > 0, oval(dx, dy, wide, high), block(dx, dy, wide, high))
+            dx = self.x - x
+            dy = self.y - y
+            shape = torch.where(
+                _over(place.roundness) > 0,
+                oval(dx, dy, wide, high),
+                block(dx, dy, wide, high),
+            )
             self.paint(colour.view(-1, 3), shape, strength=0.8)
 
     def paint(
-        self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1
+        self,
+        colour: Tensor | tuple[float, ...],
+        shape: Tensor,
+        *,
+        soft: float = 0,
+        strength: Tensor | float = 1,
     ) -> None:
         """Covers the inside of a shape; `soft` widens its edge, in the picture's units."""
         paint = torch.as_tensor(colour, device=shape.device).view(-1, 3, 1, 1, 1)
@@ -74,7 +84,8 @@ def oval(x: Tensor, y: Tensor, wide: Tensor | float, high: Tensor | float) -> Te
 
     Far beside a flat one the first order says that it is near; the rectangle round it knows better.
     """
-    u, v = x / wide, y / high
+    u = x / wide
+    v = y / high
     value = u * u + v * v - 1
     near = value / (2 * torch.sqrt((u / wide) ** 2 + (v / high) ** 2) + 1e-6)
     return torch.maximum(near, block(x, y, wide, high))
@@ -94,11 +105,14 @@ def person(canvas: Canvas, face: Face, where: Where, pose: Pose) -> None:
     """Paints one person a picture. What is above the collar moves with the head, the shoulders stay."""
     size = _over(where.size)
     f = {name: _over(each) for name, each in vars(face).items() if each.ndim == 1}
-    sx, sy = (canvas.x - _over(where.x)) / size, (canvas.y - _over(where.y)) / size
+    sx = (canvas.x - _over(where.x)) / size
+    sy = (canvas.y - _over(where.y)) / size
     angle = pose.tilt[..., None, None]
-    dx, dy = sx - pose.x[..., None, None], sy - pose.y[..., None, None] - 0.8
+    dx = sx - pose.x[..., None, None]
+    dy = sy - pose.y[..., None, None] - 0.8
     # The head turns about the throat, 0.8 below its middle.
-    x, y = dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin() + 0.8
+    x = dx * angle.cos() + dy * angle.sin()
+    y = dy * angle.cos() - dx * angle.sin() + 0.8
     brush = _Brush(canvas, size)
     _hair_behind(brush, face, f, x, y)
     _body(brush, face, f, sx, sy)
@@ -117,7 +131,12 @@ class _Brush:
     size: Tensor
 
     def __call__(
-        self, colour: Tensor | tuple[float, ...], shape: Tensor, *, soft: float = 0, strength: Tensor | float = 1
+        self,
+        colour: Tensor | tuple[float, ...],
+        shape: Tensor,
+        *,
+        soft: float = 0,
+        strength: Tensor | float = 1,
     ) -> None:
         self.canvas.paint(colour, shape * self.size, soft=soft, strength=strength)
 
@@ -141,7 +160,13 @@ def _hair_behind(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) ->
 
 def _body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     brush(face.shade, block(x, y - 1.0, f["neck"], 0.45))
-    brush(face.shirt, torch.minimum(oval(x, y - 2.35, f["shoulders"], 1.2), block(x, y - 5.35, f["shoulders"], 3.0)))
+    brush(
+        face.shirt,
+        torch.minimum(
+            oval(x, y - 2.35, f["shoulders"], 1.2),
+            block(x, y - 5.35, f["shoulders"], 3.0),
+        ),
+    )
     brush(face.collar, oval(x, y - 1.22, f["neck"] + 0.12, 0.14))
     brush(face.shade, oval(x, y - 1.16, f["neck"] - 0.01, 0.12))
 
@@ -157,18 +182,29 @@ def _head(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     within = brush.cover(head)
     brush(face.shade, 0.55 - f["light"] * x, soft=0.25, strength=0.5 * within)
     for side in (-1, 1):
-        brush(face.blush, oval(x - side * 0.42, y - 0.3, 0.16, 0.12), soft=0.1, strength=0.8 * within)
-    jaw = torch.maximum(head, f["mouth_height"] + 0.16 - f["beard"] - y - 0.6 * (x / f["breadth"]) ** 4)
+        brush(
+            face.blush,
+            oval(x - side * 0.42, y - 0.3, 0.16, 0.12),
+            soft=0.1,
+            strength=0.8 * within,
+        )
+    jaw = torch.maximum(
+        head,
+        f["mouth_height"] + 0.16 - f["beard"] - y - 0.6 * (x / f["breadth"]) ** 4,
+    )
     brush(face.hair, jaw, soft=0.03, strength=(f["beard"] > 0).float())
     brush(face.shade, oval(x, y - 0.22, f["nose"], 0.055))
     brush(face.skin, oval(x, y - 0.195, f["nose"] * 0.8, 0.045))
 
 
 def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
-    lids, lift = pose.lids[..., None, None], pose.brows[..., None, None]
-    wide, high = f["eye_size"], f["eye_size"] * f["eye_round"]
+    lids = pose.lids[..., None, None]
+    lift = pose.brows[..., None, None]
+    wide = f["eye_size"]
+    high = f["eye_size"] * f["eye_round"]
     for side in (-1, 1):
-        ex, ey = x - side * f["eye_apart"], y - f["eye_height"]
+        ex = x - side * f["eye_apart"]
+        ey = y - f["eye_height"]
         # A lid that falls takes the upper edge of the eye down to two thirds of its height.
         open_high = high * (0.06 + 0.94 * lids)
         low = ey - 0.35 * high * (1 - lids)
@@ -187,13 +223,20 @@ def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pos
 
 def _mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
     """Lips round a dark inside with teeth above and a tongue below; closed, it is a line that may smile."""
-    opening, spread = pose.opening[..., None, None], pose.spread[..., None, None]
+    opening = pose.opening[..., None, None]
+    spread = pose.spread[..., None, None]
     wide = f["mouth_width"] * (1 + 0.22 * spread) * (1 - 0.12 * opening)
     gape = f["mouth_gape"] * opening
-    bend = y - f["mouth_height"] + f["smile"] * 0.22 * (x * x / f["mouth_width"] - 0.4 * f["mouth_width"])
+    bend = (
+        y
+        - f["mouth_height"]
+        + f["smile"] * 0.22 * (x * x / f["mouth_width"] - 0.4 * f["mouth_width"])
+    )
     my = bend - 0.55 * gape  # the jaw falls more than the lip rises
     brush(
-        face.hair, band(x, bend + 0.11, f["mouth_width"] * 0.9, f["moustache"]), strength=(f["moustache"] > 0).float()
+        face.hair,
+        band(x, bend + 0.11, f["mouth_width"] * 0.9, f["moustache"]),
+        strength=(f["moustache"] > 0).float(),
     )
     brush(face.lips, oval(x, my, wide + 0.4 * f["lip_thick"], gape + f["lip_thick"]))
     inside = oval(x, my, wide * 0.88, gape + 0.004)
@@ -208,24 +251,47 @@ def _mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Po
         torch.maximum(inside, my + gape * (1 - 2 * f["teeth"])),
         strength=((f["teeth"] > 0.05) & (opening > 0.1)).float(),
     )
-    brush(INSIDE, band(x, bend, wide * 0.9, 0.012), strength=0.75 * (1 - 8 * opening).clamp(0, 1))
+    brush(
+        INSIDE,
+        band(x, bend, wide * 0.9, 0.012),
+        strength=0.75 * (1 - 8 * opening).clamp(0, 1),
+    )
 
 
 def _hair(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     """A cap above the forehead, parted somewhere."""
     crown = f["crown"]
     cap = oval(x, y + 0.12, f["breadth"] + 0.35 * crown + 0.02, 0.9 + crown)
-    forehead = oval(x - 0.3 * f["parting"], y - 0.42, f["breadth"] * f["temples"], 0.42 - f["fringe"])
-    brush(face.hair, torch.maximum(torch.maximum(cap, -forehead), y - f["sides"]), strength=(crown > 0).float())
+    forehead = oval(
+        x - 0.3 * f["parting"],
+        y - 0.42,
+        f["breadth"] * f["temples"],
+        0.42 - f["fringe"],
+    )
+    brush(
+        face.hair,
+        torch.maximum(torch.maximum(cap, -forehead), y - f["sides"]),
+        strength=(crown > 0).float(),
+    )
     shine = torch.maximum(oval(x - 0.3 * f["light"], y + 0.78, 0.3, 0.1), cap + 0.05)
-    brush((face.hair * 1.25 + 0.06).clamp(0, 1), shine, soft=0.12, strength=0.5 * (crown > 0).float())
+    brush(
+        (face.hair * 1.25 + 0.06).clamp(0, 1),
+        shine,
+        soft=0.12,
+        strength=0.5 * (crown > 0).float(),
+    )
 
 
 def _glasses(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     worn = (f["glasses"] > 0).float()
     ey = y - f["eye_height"]
     for side in (-1, 1):
-        lens = oval(x - side * f["eye_apart"], ey, f["glasses"] + 1e-3, f["glasses"] * 0.85 + 1e-3)
+        lens = oval(
+            x - side * f["eye_apart"],
+            ey,
+            f["glasses"] + 1e-3,
+            f["glasses"] * 0.85 + 1e-3,
+        )
         brush(face.frame, lens.abs() - 0.022, strength=worn)
     bridge = band(x, ey + 0.03, (f["eye_apart"] - f["glasses"]).clamp(min=0), 0.02)
     brush(face.frame, bridge, strength=worn)

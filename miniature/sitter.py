@@ -35,12 +35,16 @@ class Sitter:
 
     def mouths(self, frames: Tensor) -> list[Tensor]:
         """How far each speaker's mouth is open in frames [3, F, H, W], [F] each."""
-        closed, wide = self._posed(0.0), self._posed(1.0)
+        closed = self._posed(0.0)
+        wide = self._posed(1.0)
         return [mouth(frames, closed, wide, box) for box in self.boxes()]
 
     def boxes(self) -> list[Tensor]:
         """Where each speaker's mouth is, [H, W] of 0 and 1."""
-        return [mouth_box(*one, *self.size)[0] for one in zip(self.who.faces, self.who.heads, strict=True)]
+        return [
+            mouth_box(*one, *self.size)[0]
+            for one in zip(self.who.faces, self.who.heads, strict=True)
+        ]
 
     def outside(self) -> Tensor:
         """Everything but the mouths, [H, W] of 0 and 1."""
@@ -48,6 +52,15 @@ class Sitter:
 
     def _posed(self, opening: float) -> Tensor:
         """[3, H, W]: upright, every mouth as wide open as that."""
-        zero, one = torch.zeros(1, 1), torch.ones(1, 1)
-        pose = Pose(x=zero, y=zero, tilt=zero, lids=one, brows=zero, opening=one * opening, spread=zero)
+        zero = torch.zeros(1, 1)
+        one = torch.ones(1, 1)
+        pose = Pose(
+            x=zero,
+            y=zero,
+            tilt=zero,
+            lids=one,
+            brows=zero,
+            opening=one * opening,
+            spread=zero,
+        )
         return self.who.painted((pose,) * len(self.who.faces), *self.size)[0, :, 0]

@@ -32,7 +32,9 @@ class Studio:
         begins = bool(Dice(1, dice_of).often(0.5))
         return self.filmed(dice_of, said, 0, frames, size, begins=begins, near=near)
 
-    def spoken(self, dice_of: torch.Generator, batch: int, speakers: int, seconds: float) -> tuple[Tensor, Tensor]:
+    def spoken(
+        self, dice_of: torch.Generator, batch: int, speakers: int, seconds: float
+    ) -> tuple[Tensor, Tensor]:
         """What a microphone hears and what was said, both [B, S, n]."""
         if speakers == 2:
             return self.voices.conversations(batch, seconds, dice_of)
@@ -52,9 +54,11 @@ class Studio:
     ) -> Clips:
         """The speakers of `said` [B, S, n] from frame `start` on, from so many times nearer."""
         batch, speakers = said.shape[:2]
-        dice, shown = Dice(batch, dice_of), slice(start, start + frames)
+        dice = Dice(batch, dice_of)
+        shown = slice(start, start + frames)
         opened, spread = (
-            lips(said.flatten(0, 1)).unflatten(0, said.shape[:2])[..., shown] for lips in (opening, width)
+            lips(said.flatten(0, 1)).unflatten(0, said.shape[:2])[..., shown]
+            for lips in (opening, width)
         )
         who = cast(dice, speakers, *size)
         if near != 1:

@@ -23,7 +23,10 @@ Losses = Mapping[str, Tensor]
 Lesson = Callable[[Any, int, float], Losses]
 """The losses of a model at a step, of whose training so much has passed, 0..1."""
 
-LOG_EVERY, WARM_UP, CLIP, AVERAGE = 100, 100, 1.0, 0.999
+LOG_EVERY = 100
+WARM_UP = 100
+CLIP = 1.0
+AVERAGE = 0.999
 
 
 class Stopped(Exception):
@@ -42,13 +45,23 @@ class Run:
 
     def log(self, **facts: object) -> None:
         """A line on the screen and in the log."""
-        line = json.dumps({name: round(f, 5) if isinstance(f, float) else f for name, f in facts.items()})
+        line = json.dumps(
+            {name: round(f, 5) if isinstance(f, float) else f for name, f in facts.items()}
+        )
         print(line, flush=True)
         with (self.home / "log.jsonl").open("a") as log:
             log.write(line + "\n")
 
 
-def trained(run: Run, name: str, model: nn.Module, lesson: Lesson, *, seconds: float, peak: float) -> Any:
+def trained(
+    run: Run,
+    name: str,
+    model: nn.Module,
+    lesson: Lesson,
+    *,
+    seconds: float,
+    peak: float,
+) -> Any:
     """The moving average of `model` after so many seconds of training. Raises Stopped at the benchmarks's deadline."""
     state = _State(run, name, model.to(run.device).train(), seconds, peak)
     while state.passed < 1:
@@ -69,14 +82,23 @@ class _State:
     """A model, its average, its optimiser and where they are."""
 
     def __init__(self, run: Run, name: str, model: nn.Module, budget: float, peak: float) -> None:
-        self.bench, self.name, self.model, self.budget, self.peak = run, name, model, budget, peak
+        self.bench = run
+        self.name = name
+        self.model = model
+        self.budget = budget
+        self.peak = peak
         self.average = copy.deepcopy(model)
         fused = run.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
+            model.parameters(),
+            lr=peak,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
+            fused=fused,
         )
         self.path = run.home / f"{name}.state.pt"
-        self.step, self.seconds = 0, 0.0
+        self.step = 0
+        self.seconds = 0.0
         if self.path.exists():
             self._load()
 
@@ -90,7 +112,11 @@ class _State:
         began = self.bench.clock()
         for group in self.optimiser.param_groups:
             group["lr"] = self.peak * self._share()
-        with torch.autocast(self.bench.device.type, torch.bfloat16, enabled=self.bench.device.type == "cuda"):
+        with torch.autocast(
+            self.bench.device.type,
+            torch.bfloat16,
+            enabled=self.bench.device.type == "cuda",
+        ):
             found = lesson(self.model, self.step, self.passed)
         found["loss"].backward()
         length = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -101,20 +127,27 @@ class _State:
         if self.step % LOG_EVERY == 0:
             said = {name: each.item() for name, each in found.items()}
             self.bench.log(
-                stage=self.name, step=self.step, **said, gradient=length.item(), seconds=round(self.seconds, 1)
+                stage=self.name,
+                step=self.step,
+                **said,
+                gradient=length.item(),
+                seconds=round(self.seconds, 1),
             )
         length.item()  # waits for the device, so that the clock is right
         self.seconds += self.bench.clock() - began
 
     def save(self) -> None:
-        parts = {name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")}
+        parts = {
+            name: getattr(self, name).state_dict() for name in ("model", "average", "optimiser")
+        }
         torch.save({**parts, "step": self.step, "seconds": self.seconds}, self.path)
 
     def _load(self) -> None:
         state = torch.load(self.path, map_location=self.bench.device, weights_only=True)
         for name in ("model", "average", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step = state["step"]
+        self.seconds = state["seconds"]
 
     def _share(self) -> float:
         """Of the peak: up in a line, down in half a cosine."""

@@ -15,7 +15,8 @@ from farm.model.speakers import looks
 from miniature.lessons import Lessons, Teacher, joined
 from miniature.training import Losses, Run, generator, trained
 
-SECONDS, PEAK = 540, 1e-3
+SECONDS = 540
+PEAK = 1e-3
 BATCH = 64
 """Clips in a step, which waits for the CPU with fewer: it is some three thousand kernels, however large."""
 
@@ -52,7 +53,13 @@ KINDS = (
 )
 
 
-def train(run: Run, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS, scale: float = 1.0) -> Any:
+def train(
+    run: Run,
+    teacher: Teacher,
+    prompts: Tensor,
+    seconds: float = SECONDS,
+    scale: float = 1.0,
+) -> Any:
     """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
     pools = _pools(run, teacher, scale)
     torch.manual_seed(0)
@@ -64,7 +71,9 @@ def train(run: Run, teacher: Teacher, prompts: Tensor, seconds: float = SECONDS,
         chosen = random.Random(step)
         kind = chosen.choices(KINDS, [each.batches for each in KINDS])[0]
         pool = pools[kind]
-        lessons = pool.some(torch.randint(len(pool.known), (BATCH,), generator=dice, device=dice.device))
+        lessons = pool.some(
+            torch.randint(len(pool.known), (BATCH,), generator=dice, device=dice.device)
+        )
         text = prompts[torch.randint(len(prompts), (BATCH,), generator=dice, device=dice.device)]
         if kind.speakers == 2 and chosen.random() < DEAF:
             lessons = lessons.unheard()
@@ -79,7 +88,12 @@ def _pools(run: Run, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
     pools = {}
     for number, kind in enumerate(KINDS):
         made = [
-            teacher.lessons(generator(run, 1000 * number + batch, 3), BATCH, kind.speakers, (kind.height, kind.width))
+            teacher.lessons(
+                generator(run, 1000 * number + batch, 3),
+                BATCH,
+                kind.speakers,
+                (kind.height, kind.width),
+            )
             for batch in range(max(2, round(scale * kind.batches)))
         ]
         pools[kind] = joined(made)
@@ -96,16 +110,22 @@ def _begun(model: Any) -> Any:
     return model
 
 
-def _losses(model: Any, lessons: Lessons, text: Tensor, dice: torch.Generator, gaze: _Gaze) -> Losses:
+def _losses(
+    model: Any, lessons: Lessons, text: Tensor, dice: torch.Generator, gaze: _Gaze
+) -> Losses:
     latents = lessons.latents.float()
     noise = torch.randn(latents.shape, generator=dice, device=dice.device)
     even = torch.rand(len(latents), generator=dice, device=dice.device)
     time = SHIFT * even / (1 + (SHIFT - 1) * even)
     x = torch.lerp(latents, noise, time.view(-1, 1, 1, 1, 1))
     count = lessons.motion.shape[2]
-    fixed = torch.arange(count, device=time.device).view(1, 1, -1, 1, 1) < lessons.known.view(-1, 1, 1, 1, 1)
+    fixed = torch.arange(count, device=time.device).view(1, 1, -1, 1, 1) < lessons.known.view(
+        -1, 1, 1, 1, 1
+    )
     x[:, :, :count] = torch.where(fixed, lessons.motion.float(), x[:, :, :count])
-    heard = torch.rand(len(latents), generator=dice, device=dice.device) >= DEAF * (lessons.rows.shape[1] == 1)
+    heard = torch.rand(len(latents), generator=dice, device=dice.device) >= DEAF * (
+        lessons.rows.shape[1] == 1
+    )
     predicted = model(
         torch.cat([x, lessons.condition.float()], dim=1),
         1000 * time,
@@ -119,7 +139,12 @@ def _losses(model: Any, lessons: Lessons, text: Tensor, dice: torch.Generator, g
     free[:, :, :count] *= ~fixed
     flow = (square * free).sum() / (free.sum() * latents.shape[1])
     seen = gaze.loss()
-    return {"loss": flow + GAZE * seen, "flow": flow, "gaze": seen, "plain": square.mean()}
+    return {
+        "loss": flow + GAZE * seen,
+        "flow": flow,
+        "gaze": seen,
+        "plain": square.mean(),
+    }
 
 
 class _Gaze:

@@ -25,7 +25,20 @@ from torch import Generator, Tensor
 from miniature.noises import RATE, between, colours, crowd, hum, music
 from miniature.sentences import HELD_OUT, TRAINED
 
-TIMBRES = ("", "+m1", "+m3", "+m5", "+m7", "+f1", "+belinda", "+steph", "+Andy", "+Annie", "+klatt2", "+grandma")
+TIMBRES = (
+    "",
+    "+m1",
+    "+m3",
+    "+m5",
+    "+m7",
+    "+f1",
+    "+belinda",
+    "+steph",
+    "+Andy",
+    "+Annie",
+    "+klatt2",
+    "+grandma",
+)
 """All without breath, which is another noise each time; none but the plain one is a held-out voice's."""
 
 Said = Mapping[str, Sequence[str]]
@@ -42,7 +55,11 @@ CLOSED, WIDE_OPEN = 0.08, 2.0
 
 
 def corpus(
-    trained: Said = TRAINED, held_out: Said = HELD_OUT, *, seed: int = 0, sayings: int = 2
+    trained: Said = TRAINED,
+    held_out: Said = HELD_OUT,
+    *,
+    seed: int = 0,
+    sayings: int = 2,
 ) -> dict[str, NDArray[np.generic]]:
     """Every sentence spoken, always the same for one seed.
 
@@ -59,15 +76,23 @@ def corpus(
     }
 
 
-def _spoken(said: Said, timbres: tuple[str, ...], dice: random.Random) -> Iterator[NDArray[np.int16]]:
+def _spoken(
+    said: Said, timbres: tuple[str, ...], dice: random.Random
+) -> Iterator[NDArray[np.int16]]:
     """Each sentence as int16 [n] at 16 kHz."""
     from farm.media.audio import normalise_loudness, resample
     from farm.media.speech import synthesise
 
     for voice, sentences in said.items():
         for sentence in sentences:
-            speed_wpm, pitch = dice.randint(110, 220), dice.randint(10, 90)
-            sound = synthesise(sentence, voice + dice.choice(timbres), speed_wpm=speed_wpm, pitch=pitch)
+            speed_wpm = dice.randint(110, 220)
+            pitch = dice.randint(10, 90)
+            sound = synthesise(
+                sentence,
+                voice + dice.choice(timbres),
+                speed_wpm=speed_wpm,
+                pitch=pitch,
+            )
             clip = normalise_loudness(resample(*sound, RATE))
             yield np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
 
@@ -94,7 +119,9 @@ def width(spoken: Tensor) -> Tensor:
     power = torch.fft.rfft(around).abs().square()
     low, high = (power[..., begin:end].sum(dim=2) for begin, end in ((18, 72), (216, 900)))
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
-    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(around.square().mean(dim=2))).clamp(max=1)
+    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(around.square().mean(dim=2))).clamp(
+        max=1
+    )
 
 
 def windows(spoken: Tensor) -> Tensor:
@@ -124,7 +151,13 @@ def _mean(power: Tensor, where: Tensor) -> Tensor:
 class Voices:
     """The corpus on a device, of which recordings of any length are drawn."""
 
-    def __init__(self, path: Path, device: str | torch.device = "cpu", *, held_out: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        *,
+        held_out: bool = False,
+    ) -> None:
         stored = load_file(path, device=str(device))
         chosen = stored["held_out"] == held_out
         self.samples = stored["samples"]
@@ -152,24 +185,30 @@ class Voices:
         spoken = self.sentences(batch, seconds, generator)
         samples = spoken.shape[1]
         clock = torch.arange(samples, device=self.device)
-        begin, length = draw(0, samples), draw(0.05, 0.95) ** 2 * samples
+        begin = draw(0, samples)
+        length = draw(0.05, 0.95) ** 2 * samples
         spoken[(draw(0, 1) < 0.3) & (clock >= begin) & (clock < begin + length)] = 0
         spoken *= draw(0, 1) >= 0.12
         noise = self._noises(batch, seconds, generator) * self.amplitude * 10 ** (-draw(5, 30) / 20)
         gain = 10 ** draw(-0.5, 0.3)
         return gain * (spoken + noise), gain * spoken
 
-    def conversations(self, batch: int, seconds: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    def conversations(
+        self, batch: int, seconds: float, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
         """What is heard and spoken of two speakers: float32 [B, 2, n] each.
 
         In two thirds they take turns and who does not speak is silent, noise and all; in the rest they speak at once,
         or one of them never does.
         """
-        heard, spoken = (each.unflatten(0, (batch, 2)) for each in self.recordings(2 * batch, seconds, generator))
+        heard, spoken = (
+            each.unflatten(0, (batch, 2)) for each in self.recordings(2 * batch, seconds, generator)
+        )
         draw = partial(self._draw, batch, generator)
         clock = torch.arange(spoken.shape[2], device=self.device) / RATE
         turn = ((clock + draw(0, 10)) / draw(0.7, 4)).long() % 2
-        kind, listener = draw(0, 1), draw(0, 2).long()
+        kind = draw(0, 1)
+        listener = draw(0, 2).long()
         silent = torch.where(kind < 0.65, turn, torch.where(kind < 0.85, listener, -1))
         speaks = torch.stack([silent != 0, silent != 1], dim=1)
         return heard * speaks, spoken * speaks
@@ -179,24 +218,36 @@ class Voices:
         samples = round(seconds * RATE)
         links = 2 + ceil(1.22 * samples / int(self.lengths.min()))
         draw = partial(self._draw, batch, generator, links=links)
-        clip, speed = draw(0, len(self)).long(), draw(0.82, 1.22).double()
+        clip = draw(0, len(self)).long()
+        speed = draw(0.82, 1.22).double()
         lasts = self.lengths[clip] / speed
         starts = (lasts + draw(0.1, 1.5) * RATE).cumsum(1).roll(1, 1)
         # The first clip may have begun before.
         starts[:, 0] = 0
         starts -= lasts[:, :1] * self._draw(batch, generator, -0.2, 0.9)
-        clock = torch.arange(samples, device=self.device, dtype=torch.float64).expand(batch, -1).contiguous()
+        clock = (
+            torch.arange(samples, device=self.device, dtype=torch.float64)
+            .expand(batch, -1)
+            .contiguous()
+        )
         link = (torch.searchsorted(starts, clock, right=True) - 1).clamp(min=0)
         place = (clock - starts.gather(1, link)) * speed.gather(1, link)
         inside = (place >= 0) & (place < self.lengths[clip].gather(1, link) - 1)
-        left = (place.floor().long().clamp(min=0) + self.begins[clip].gather(1, link)).clamp(max=len(self.samples) - 2)
+        left = (place.floor().long().clamp(min=0) + self.begins[clip].gather(1, link)).clamp(
+            max=len(self.samples) - 2
+        )
         part = place.frac().float()
         sound = self.samples[left] * (1 - part) + self.samples[left + 1] * part
         return sound * inside / 32768
 
     def _noises(self, batch: int, seconds: float, generator: Generator) -> Tensor:
         """[B, n]: every other row at a mean power of 1, of all sorts, the others silent."""
-        makes = (colours, hum, music, lambda rows, _, dice: crowd(self.sentences(rows, seconds, dice), dice))
+        makes = (
+            colours,
+            hum,
+            music,
+            lambda rows, _, dice: crowd(self.sentences(rows, seconds, dice), dice),
+        )
         sort = self._draw(batch, generator, 0, len(makes) / 0.5).squeeze(1).long()
         noises = torch.zeros(batch, round(seconds * RATE), device=self.device)
         for index, make in enumerate(makes):
@@ -204,7 +255,15 @@ class Voices:
                 noises[sort == index] = make(rows, noises.shape[1], generator).to(self.device)
         return noises
 
-    def _draw(self, batch: int, generator: Generator, low: float, high: float, *, links: int = 1) -> Tensor:
+    def _draw(
+        self,
+        batch: int,
+        generator: Generator,
+        low: float,
+        high: float,
+        *,
+        links: int = 1,
+    ) -> Tensor:
         """A number between `low` and `high` for each row, [B, links]."""
         return between(low, high, (batch, links), generator).to(self.device)
 

@@ -9,17 +9,31 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import AttentionBackendName, attention_backend, dispatch_attention_fn
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    attention_backend,
+    dispatch_attention_fn,
+)
 from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed, did_you_mean
 
 AUTO = "auto"
 
-EXACT = ("native", "_native_cudnn", "_native_flash", "_native_efficient", "flash", "_flash_3", "xformers")
+EXACT = (
+    "native",
+    "_native_cudnn",
+    "_native_flash",
+    "_native_efficient",
+    "flash",
+    "_flash_3",
+    "xformers",
+)
 """What `auto` may choose from: neither those that round to eight bits nor those that download their kernel."""
 
-TRIED_TOKENS, TIMED_TOKENS, TIMED_CALLS = 64, 8192, 3
+TRIED_TOKENS = 64
+TIMED_TOKENS = 8192
+TIMED_CALLS = 3
 
 
 def attend_with(transformer: Any, name: str, device: str) -> str:
@@ -27,8 +41,15 @@ def attend_with(transformer: Any, name: str, device: str) -> str:
 
     Of this transformer alone: diffusers' own setter changes the default of the whole process as well.
     """
-    config, dtype = transformer.config, transformer.patch_embedding.weight.dtype
-    kernel = chosen(name, device, dtype, heads=config.num_attention_heads, head_dim=config.attention_head_dim)
+    config = transformer.config
+    dtype = transformer.patch_embedding.weight.dtype
+    kernel = chosen(
+        name,
+        device,
+        dtype,
+        heads=config.num_attention_heads,
+        head_dim=config.attention_head_dim,
+    )
     for processor in transformer.attn_processors.values():
         processor._attention_backend = AttentionBackendName(kernel)
     return kernel
@@ -42,14 +63,21 @@ def chosen(name: str, device: str, dtype: torch.dtype, *, heads: int, head_dim: 
     tokens = _tokens(TRIED_TOKENS, device, dtype, heads, head_dim)
     if name == AUTO:
         able = [each for each in EXACT if fault(each, tokens) is None]
-        return min(able, key=lambda each: _milliseconds(each, tokens.repeat(1, TIMED_TOKENS // TRIED_TOKENS, 1, 1)))
+        return min(
+            able,
+            key=lambda each: _milliseconds(
+                each, tokens.repeat(1, TIMED_TOKENS // TRIED_TOKENS, 1, 1)
+            ),
+        )
     known = [each.value for each in AttentionBackendName]
     if name not in known:
         allowed = ", ".join([AUTO, *known])
         hint = did_you_mean(name, known)
         raise InvalidInput(f"attention backend: got {name!r}; allowed: {allowed}{hint}")
     if reason := fault(name, tokens):
-        raise PipelineLoadFailed(f"the attention backend {name!r} does not work on {device} in {dtype}: {reason}")
+        raise PipelineLoadFailed(
+            f"the attention backend {name!r} does not work on {device} in {dtype}: {reason}"
+        )
     return name
 
 
@@ -59,7 +87,12 @@ def fault(name: str, tokens: Tensor) -> str | None:
     try:
         with attention_backend(name):
             answer = dispatch_attention_fn(tokens, few, few)
-        wanted = dispatch_attention_fn(tokens.float(), few.float(), few.float(), backend=AttentionBackendName.NATIVE)
+        wanted = dispatch_attention_fn(
+            tokens.float(),
+            few.float(),
+            few.float(),
+            backend=AttentionBackendName.NATIVE,
+        )
     except Exception as error:  # whatever a kernel of somebody else's raises
         return f"{type(error).__name__}: {error}"
     off = float((answer.float() - wanted).norm() / wanted.norm())
@@ -75,7 +108,8 @@ def _milliseconds(name: str, tokens: Tensor) -> float:
     """What one call takes on a CUDA device; elsewhere 0, so that the first of `EXACT` wins."""
     if tokens.device.type != "cuda":
         return 0.0
-    began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    began = torch.cuda.Event(enable_timing=True)
+    ended = torch.cuda.Event(enable_timing=True)
     with attention_backend(name):
         for call in range(2 * TIMED_CALLS):  # the first half warms up
             if call == TIMED_CALLS:

@@ -48,7 +48,9 @@ class Voice:
     def stretches(self) -> list[range]:
         """The rows that are made in one pass each."""
         length = STRETCH if self.norm else self.rows
-        return [range(first, min(first + length, self.rows)) for first in range(0, self.rows, length)]
+        return [
+            range(first, min(first + length, self.rows)) for first in range(0, self.rows, length)
+        ]
 
 
 class WholeNorm(nn.Module):
@@ -61,7 +63,9 @@ class WholeNorm(nn.Module):
         super().__init__()
         self.norm = layer.layer_norm
         # The convolution is linear, so ten samples' means and covariances tell those of all channels.
-        mean, covariance = _moments(samples.unfold(0, layer.conv.kernel_size[0], layer.conv.stride[0]))
+        mean, covariance = _moments(
+            samples.unfold(0, layer.conv.kernel_size[0], layer.conv.stride[0])
+        )
         kernels = layer.conv.weight[:, 0].double().cpu()
         self.mean = (kernels @ mean).to(layer.conv.weight)
         self.variance = (kernels @ covariance * kernels).sum(1).to(layer.conv.weight)
@@ -93,14 +97,20 @@ class AudioEncoder:
         """
         frames = frame_count(len(speech))
         if frames < 1 or len(speech) < SHORTEST_SPEECH:
-            raise EmbeddingFailed(f"{len(speech)} samples at {SPEECH_RATE} Hz are less than one video frame")
+            raise EmbeddingFailed(
+                f"{len(speech)} samples at {SPEECH_RATE} Hz are less than one video frame"
+            )
         if not np.isfinite(speech).all():
             raise EmbeddingFailed("the speech holds samples that are not finite numbers")
         samples = torch.from_numpy(np.ascontiguousarray(speech, dtype=np.float32))
         deviation = (samples.var(correction=0) + 1e-7).sqrt()
         samples = (samples - samples.mean()).div_(deviation)
         first = self.model.feature_extractor.conv_layers[0]
-        return Voice(samples, frames, WholeNorm(first, samples) if frames > ONE_PASS else None)
+        return Voice(
+            samples,
+            frames,
+            WholeNorm(first, samples) if frames > ONE_PASS else None,
+        )
 
     @torch.inference_mode()
     def rows(self, voice: Voice, stretch: range) -> Tensor:
@@ -111,7 +121,8 @@ class AudioEncoder:
         """
         if voice.norm is None:
             return self._encoded(voice.samples)
-        begin, end = max(0, stretch.start - CONTEXT), min(voice.rows, stretch.stop + CONTEXT)
+        begin = max(0, stretch.start - CONTEXT)
+        end = min(voice.rows, stretch.stop + CONTEXT)
         # One sample more, which no feature hears: so many rows exactly could be rounded down to one less.
         samples = F.pad(voice.samples[begin * ROW : end * ROW], (0, 1))
         with _instead(self.model.feature_extractor.conv_layers[0], voice.norm):
@@ -119,7 +130,9 @@ class AudioEncoder:
         return rows[stretch.start - begin : stretch.stop - begin]
 
     def _encoded(self, samples: Tensor) -> Tensor:
-        hidden = self.model(samples[None].to(self.model.device), output_hidden_states=True).hidden_states
+        hidden = self.model(
+            samples[None].to(self.model.device), output_hidden_states=True
+        ).hidden_states
         return torch.stack(hidden[1:])[:, 0].transpose(0, 1).float().cpu()
 
 
@@ -146,7 +159,8 @@ def _at_video_rate(_: nn.Module, inputs: Any, features: Tensor) -> Tensor:
 @contextmanager
 def _instead(layer: Any, norm: nn.Module) -> Iterator[None]:
     """A convolution's own norm is replaced while the block runs."""
-    own, layer.layer_norm = layer.layer_norm, norm
+    own = layer.layer_norm
+    layer.layer_norm = norm
     try:
         yield
     finally:
@@ -155,9 +169,11 @@ def _instead(layer: Any, norm: nn.Module) -> Iterator[None]:
 
 def _moments(windows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [k] and covariance [k, k] of [n, k], in float64, a few megabytes at a time."""
-    total, products = torch.zeros(()), torch.zeros(())
+    total = torch.zeros(())
+    products = torch.zeros(())
     for block in windows.split(1 << 16):
         block = block.double()
-        total, products = total + block.sum(0), products + block.T @ block
+        total = total + block.sum(0)
+        products = products + block.T @ block
     mean = total / len(windows)
     return mean, products / len(windows) - torch.outer(mean, mean)

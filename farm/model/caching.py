@@ -27,9 +27,11 @@ class TeaCache:
 
     def plan(self, modulations: Tensor) -> list[bool]:
         """Whether the blocks run, for each step, from the steps' modulations [steps, ...]."""
-        before, after = modulations[:-1].flatten(1), modulations[1:].flatten(1)
+        before = modulations[:-1].flatten(1)
+        after = modulations[1:].flatten(1)
         changes = ((after - before).abs().mean(1) / before.abs().mean(1)).tolist()
-        computed, expected = [True] * min(ALWAYS_COMPUTED, len(modulations)), 0.0
+        computed = [True] * min(ALWAYS_COMPUTED, len(modulations))
+        expected = 0.0
         for change in changes[ALWAYS_COMPUTED - 1 :]:
             expected += float(np.polyval(self.polynomial, change))
             computed.append(not expected < self.threshold)

@@ -50,7 +50,10 @@ def load_part(folder: Path, part: str, *, dtype: str) -> Any:
     _quiet(part)
     try:
         model = model_class(part).from_pretrained(
-            folder / part, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+            folder / part,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PipelineLoadFailed(f"{folder / part} cannot be loaded: {error}") from error

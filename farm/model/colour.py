@@ -9,7 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_XYZ_FROM_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_XYZ_FROM_RGB = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
 _WHITE = (0.95047, 1.0, 1.08883)
 _LAB_FROM_XYZ = ((0.0, 116.0, 0.0), (500.0, -500.0, 0.0), (0.0, 200.0, -200.0))
 
@@ -26,7 +30,8 @@ def transfer(frames: Tensor, reference: Tensor, strength: float) -> Tensor:
         return frames
     rgb = _unit(frames)
     lab = _lab(rgb)
-    mean, deviation = lab.mean(dim=(2, 3), keepdim=True), lab.std(dim=(2, 3), correction=0, keepdim=True)
+    mean = lab.mean(dim=(2, 3), keepdim=True)
+    deviation = lab.std(dim=(2, 3), correction=0, keepdim=True)
     wanted_mean, wanted_deviation = reference.to(frames).view(2, 3, 1, 1, 1)
     even = torch.where(deviation > 0, (lab - mean) / deviation, 0)  # a flat channel has only a mean
     moved = _rgb(even * wanted_deviation + wanted_mean)
@@ -57,5 +62,9 @@ def _rgb(lab: Tensor) -> Tensor:
     root = torch.stack([lab[1] / 500 + y, y, (y - lab[2] / 200).clamp(min=0)])
     xyz = torch.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787)
     linear = _mixed(torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB)) * torch.tensor(_WHITE), xyz)
-    curved = torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055, 12.92 * linear)
+    curved = torch.where(
+        linear > 0.0031308,
+        1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055,
+        12.92 * linear,
+    )
     return curved.clamp(0, 1)

@@ -40,7 +40,11 @@ class Apg:
 def branches(text_scale: float, audio_scale: float) -> tuple[tuple[Branch, ...], tuple[float, ...]]:
     """The passes in order, and the scale of the difference between each and the next."""
     if text_scale != 1:
-        return (Branch(), Branch(prompt=False), Branch(prompt=False, sound=False)), (text_scale, audio_scale)
+        return (
+            Branch(),
+            Branch(prompt=False),
+            Branch(prompt=False, sound=False),
+        ), (text_scale, audio_scale)
     if audio_scale != 1:
         return (Branch(), Branch(sound=False)), (audio_scale,)
     return (Branch(),), ()
@@ -58,10 +62,14 @@ class Guidance:
         """As many [16, T, H, W] as there are branches in, one velocity out."""
         differences = [more - less for more, less in pairwise(predictions)]
         if self.apg:
-            base, weights = predictions[0], [scale - 1 for scale in self.scales]
-            differences = [self._projected(i, each, base, self.apg) for i, each in enumerate(differences)]
+            base = predictions[0]
+            weights = [scale - 1 for scale in self.scales]
+            differences = [
+                self._projected(i, each, base, self.apg) for i, each in enumerate(differences)
+            ]
         else:
-            base, weights = predictions[-1], list(self.scales)
+            base = predictions[-1]
+            weights = list(self.scales)
         for weight, difference in zip(weights, differences, strict=True):
             base = base + weight * difference
         return base

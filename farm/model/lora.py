@@ -57,7 +57,10 @@ class Adapter:
 
     def change(self, parameter: str, device: str = "cpu") -> Tensor:
         """What the file adds to one of the parameters in `shapes`, in float32."""
-        read = {piece: self._tensors[name].to(device, torch.float32) for piece, name in self._pieces[parameter].items()}
+        read = {
+            piece: self._tensors[name].to(device, torch.float32)
+            for piece, name in self._pieces[parameter].items()
+        }
         change = torch.zeros(self.shapes[parameter], device=device)
         if "up" in read:
             product = read["up"].flatten(1) @ read["down"].flatten(1)
@@ -68,7 +71,10 @@ class Adapter:
         return change
 
     def _matched(self, name: str, spellings: Mapping[str, str]) -> tuple[str, str]:
-        bare = next((name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)), name)
+        bare = next(
+            (name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix)),
+            name,
+        )
         for ending, (leaf, piece) in PIECES.items():
             parameter = spellings.get(f"{bare.removesuffix(ending)}.{leaf}")
             if bare.endswith(ending) and parameter:
@@ -78,14 +84,22 @@ class Adapter:
     def _check(self, shape: torch.Size, pieces: Mapping[str, str]) -> None:
         """Refuses halves of a pair, and products or sums of another size than the parameter's."""
         name = next(iter(pieces.values()))
-        if pieces.keys() & {"up", "down", "alpha"} and not pieces.keys() >= {"up", "down"}:
+        if pieces.keys() & {"up", "down", "alpha"} and not pieces.keys() >= {
+            "up",
+            "down",
+        }:
             raise PipelineLoadFailed(f"{self.path}: {name} lacks the other half of its pair")
         sizes = {piece: self._tensors.shape(pieces[piece]) for piece in pieces}
         if "up" in sizes:
-            (out, rank), down = (sizes["up"][0], prod(sizes["up"][1:])), sizes["down"]
+            (out, rank), down = (
+                (sizes["up"][0], prod(sizes["up"][1:])),
+                sizes["down"],
+            )
             if (rank, out * prod(down[1:])) != (down[0], shape.numel()):
                 given = f"{list(sizes['up'])} by {list(down)}"
-                raise PipelineLoadFailed(f"{self.path}: {name} is {given}; the model has {list(shape)}")
+                raise PipelineLoadFailed(
+                    f"{self.path}: {name} is {given}; the model has {list(shape)}"
+                )
         if "diff" in sizes and prod(sizes["diff"]) != shape.numel():
             given = f"{pieces['diff']} is {list(sizes['diff'])}"
             raise PipelineLoadFailed(f"{self.path}: {given}; the model has {list(shape)}")

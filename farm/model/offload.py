@@ -17,7 +17,8 @@ def place(model: Any, device: str, *, resident: int | None) -> None:
 
     None keeps all of them there. On CUDA, a block is copied while the one before it computes.
     """
-    blocks, stay = model.blocks, _fitting(model.blocks, resident)
+    blocks = model.blocks
+    stay = _fitting(model.blocks, resident)
     if stay == len(blocks):
         model.to(device)
         return
@@ -32,7 +33,10 @@ def place(model: Any, device: str, *, resident: int | None) -> None:
         )
     finally:
         model._modules = modules
-    for each in (*(child for name, child in model.named_children() if name != "blocks"), *blocks[:stay]):
+    for each in (
+        *(child for name, child in model.named_children() if name != "blocks"),
+        *blocks[:stay],
+    ):
         each.to(device)
 
 

@@ -15,7 +15,10 @@ PARTS = {
     "transformer": ("farm.model.transformer:InfiniteTalkTransformer", None),
     "vae": ("diffusers:AutoencoderKLWan", None),
     "text_encoder": ("transformers:UMT5EncoderModel", "transformers:UMT5Config"),
-    "image_encoder": ("transformers:CLIPVisionModel", "transformers:CLIPVisionConfig"),
+    "image_encoder": (
+        "transformers:CLIPVisionModel",
+        "transformers:CLIPVisionConfig",
+    ),
     "audio_encoder": ("transformers:Wav2Vec2Model", "transformers:Wav2Vec2Config"),
 }
 
@@ -33,7 +36,11 @@ def library(part: str) -> str:
 def built(part: str, config: Mapping[str, Any]) -> Any:
     """A part by its configuration, its weights not yet those of any checkpoint."""
     configuration = PARTS[part][1]
-    return model_class(part)(**config) if configuration is None else model_class(part)(_named(configuration)(**config))
+    return (
+        model_class(part)(**config)
+        if configuration is None
+        else model_class(part)(_named(configuration)(**config))
+    )
 
 
 def skeleton(part: str, config: Mapping[str, Any]) -> Any:
@@ -50,7 +57,10 @@ def shapes(model: Any) -> dict[str, torch.Size]:
 
 def kept_in_float32(part: str) -> list[str]:
     """Modules of a part that loading in bfloat16 leaves in float32."""
-    rule = {"diffusers": "_keep_in_fp32_modules", "transformers": "_keep_in_fp32_modules_strict"}[library(part)]
+    rule = {
+        "diffusers": "_keep_in_fp32_modules",
+        "transformers": "_keep_in_fp32_modules_strict",
+    }[library(part)]
     return list(getattr(model_class(part), rule, None) or [])
 
 

@@ -127,15 +127,26 @@ class Pipeline:
             return self.variants.switch(variant)
 
     @torch.inference_mode()
-    def condition(self, frame: NDArray[np.uint8], *, size: str, frame_num: int, boxes: Sequence[Box] = ()) -> Condition:
+    def condition(
+        self,
+        frame: NDArray[np.uint8],
+        *,
+        size: str,
+        frame_num: int,
+        boxes: Sequence[Box] = (),
+    ) -> Condition:
         """The condition of an RGB picture [H, W, 3], cut to the bucket of `size` that its shape is nearest to.
 
         `boxes` are two speakers' places in the picture; without them person 1 is on the left, person 2 on the right.
         """
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            raise InvalidInput(f"the picture is {frame.dtype} {list(frame.shape)}; uint8 [height, width, 3] is wanted")
+            raise InvalidInput(
+                f"the picture is {frame.dtype} {list(frame.shape)}; uint8 [height, width, 3] is wanted"
+            )
         if size not in self.preset.sizes:
-            raise InvalidInput(f"size is {size!r}; {self.preset.name} draws {', '.join(self.preset.sizes)}")
+            raise InvalidInput(
+                f"size is {size!r}; {self.preset.name} draws {', '.join(self.preset.sizes)}"
+            )
         with _memory(self.device, size):
             cut = bucket(frame.shape[0], frame.shape[1], self.preset.sizes[size])
             picture = fitted(frame, *cut).to(self.device)
@@ -172,15 +183,34 @@ class Pipeline:
             motion = self._motion(condition, tail)
             colours = tail.colours if tail and tail.shown else statistics(condition.frame)
 
-            latents = self._denoise(noise, motion, condition, text, negative_text, audio, sampling, report)
+            latents = self._denoise(
+                noise,
+                motion,
+                condition,
+                text,
+                negative_text,
+                audio,
+                sampling,
+                report,
+            )
             if not latents.isfinite().all():
-                raise GenerationFailed(f"chunk {chunk.index} came out with values that are not finite numbers")
+                raise GenerationFailed(
+                    f"chunk {chunk.index} came out with values that are not finite numbers"
+                )
 
             report("decode", 0, 1)
-            frames = transfer(self.vae.decode(latents), colours.to(self.device), sampling.colour_strength).cpu()
+            frames = transfer(
+                self.vae.decode(latents),
+                colours.to(self.device),
+                sampling.colour_strength,
+            ).cpu()
             report("decode", 1, 1)
         new = frames[:, chunk.overlap : chunk.overlap + chunk.keep]
-        return new, Tail(frames[:, -sampling.motion_frame :].clone(), generator_state, colours.cpu())
+        return new, Tail(
+            frames[:, -sampling.motion_frame :].clone(),
+            generator_state,
+            colours.cpu(),
+        )
 
     def _motion(self, condition: Condition, tail: Tail | None) -> Tensor:
         """The clean latents [16, g, h, w] that the chunk begins with: the picture, or the frames shown last."""
@@ -202,21 +232,38 @@ class Pipeline:
         """From noise [16, T, h, w] to latents, in float32; the first latents are held to `motion` all the way."""
         wanted, scales = branches(sampling.text_scale, sampling.audio_scale)
         guidance = Guidance(scales, sampling.apg)
-        times = timesteps(sampling.steps, sampling.shift, skip_last=sampling.skip_last_step).to(self.device)
+        times = timesteps(sampling.steps, sampling.shift, skip_last=sampling.skip_last_step).to(
+            self.device
+        )
         steps = len(times) - 1
         shortcuts = self._shortcuts(wanted, times[:-1], sampling.teacache)
         known = motion.shape[1]
-        context, places = condition.latents.to(self.device), condition.regions.to(self.device)[None]
+        context = condition.latents.to(self.device)
+        places = condition.regions.to(self.device)[None]
         image = condition.image_tokens.to(self.device)
-        texts = {True: text.to(self.device)[None], False: negative_text.to(self.device)[None]}
-        sounds = {True: audio.to(self.device)[None], False: torch.zeros_like(audio[None, :1]).to(self.device)}
+        texts = {
+            True: text.to(self.device)[None],
+            False: negative_text.to(self.device)[None],
+        }
+        sounds = {
+            True: audio.to(self.device)[None],
+            False: torch.zeros_like(audio[None, :1]).to(self.device),
+        }
         voices = {sound: windows(rows) for sound, rows in sounds.items()}
 
         def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
             seen = torch.cat([x, context])[None]
-            heard, read, shortcut = voices[branch.sound], texts[branch.prompt], shortcuts.get(branch)
+            heard = voices[branch.sound]
+            read = texts[branch.prompt]
+            shortcut = shortcuts.get(branch)
             return self.transformer(
-                seen, time[None], text=read, image=image, audio=heard, regions=places, shortcut=shortcut
+                seen,
+                time[None],
+                text=read,
+                image=image,
+                audio=heard,
+                regions=places,
+                shortcut=shortcut,
             )[0]
 
         x = noise.to(self.device)
@@ -229,7 +276,9 @@ class Pipeline:
             report("sampling", step + 1, steps)
         return x
 
-    def _shortcuts(self, wanted: Sequence[Branch], times: Tensor, teacache: TeaCache | None) -> dict[Branch, Shortcut]:
+    def _shortcuts(
+        self, wanted: Sequence[Branch], times: Tensor, teacache: TeaCache | None
+    ) -> dict[Branch, Shortcut]:
         """Each branch's way round the blocks, if the job wants one."""
         if teacache is None:
             return {}
@@ -239,7 +288,12 @@ class Pipeline:
 
 
 def load_pipeline(
-    folder: Path, preset: Preset, device: str, *, attention: str = "auto", variant: Variant | None = None
+    folder: Path,
+    preset: Preset,
+    device: str,
+    *,
+    attention: str = "auto",
+    variant: Variant | None = None,
 ) -> Pipeline:
     """Everything that a chunk needs, from a checkpoint folder onto a device; PipelineLoadFailed names what is wrong.
 
@@ -252,7 +306,8 @@ def load_pipeline(
         variants.switch(variant or Variant())
         kernel = attend_with(transformer, attention, device)
         text_encoder = load_part(folder, "text_encoder", dtype=preset.dtype)
-        tokenizer, max_tokens = load_tokenizer(folder), transformer.config.text_len
+        tokenizer = load_tokenizer(folder)
+        max_tokens = transformer.config.text_len
         return Pipeline(
             preset=preset,
             device=device,
@@ -260,10 +315,13 @@ def load_pipeline(
             variants=variants,
             attention=kernel,
             vae=VideoAutoencoder(
-                load_part(folder, "vae", dtype="float32").to(device), latents_in_a_call=preset.latents_in_a_call
+                load_part(folder, "vae", dtype="float32").to(device),
+                latents_in_a_call=preset.latents_in_a_call,
             ),
             encode_text=TextEncoder(text_encoder, tokenizer, max_tokens=max_tokens, device=device),
-            encode_image=ImageEncoder(load_part(folder, "image_encoder", dtype=preset.dtype).to(device)),
+            encode_image=ImageEncoder(
+                load_part(folder, "image_encoder", dtype=preset.dtype).to(device)
+            ),
         )
 
 
@@ -285,13 +343,21 @@ def draw_noise(like: Tensor, tail: Tail | None, sampling: Sampling) -> tuple[Ten
     return noise, generator.get_state()
 
 
-def _check(chunk: Chunk, condition: Condition, audio: Tensor, tail: Tail | None, sampling: Sampling) -> None:
+def _check(
+    chunk: Chunk,
+    condition: Condition,
+    audio: Tensor,
+    tail: Tail | None,
+    sampling: Sampling,
+) -> None:
     """Refuses parts of different chunks or jobs before they cost a step."""
     remembered = tail.motion_frames.shape[1] if tail else 0
     rows = chunk.frame_num + LOOK_BEHIND + LOOK_AHEAD
     latent_frames = 1 + (chunk.frame_num - 1) // 4
     if remembered != chunk.overlap:
-        raise InvalidInput(f"chunk {chunk.index} overlaps by {chunk.overlap} frames, its tail has {remembered}")
+        raise InvalidInput(
+            f"chunk {chunk.index} overlaps by {chunk.overlap} frames, its tail has {remembered}"
+        )
     if audio.ndim != 4 or audio.shape[1] != rows:
         raise InvalidInput(
             f"the audio is {list(audio.shape)}; chunk {chunk.index} hears [speakers, {rows}, layers, dim]"
@@ -299,9 +365,13 @@ def _check(chunk: Chunk, condition: Condition, audio: Tensor, tail: Tail | None,
     if audio.shape[0] not in (1, 2):
         raise InvalidInput(f"the audio has {audio.shape[0]} speakers; 1 or 2 can be heard")
     if (frames := condition.latents.shape[1]) != latent_frames:
-        raise InvalidInput(f"the condition has {frames} latent frames; {chunk.frame_num} frames need {latent_frames}")
+        raise InvalidInput(
+            f"the condition has {frames} latent frames; {chunk.frame_num} frames need {latent_frames}"
+        )
     if not 0 < sampling.motion_frame <= chunk.frame_num or sampling.motion_frame % 4 != 1:
-        raise InvalidInput(f"motion_frame is {sampling.motion_frame}; 4n + 1 up to {chunk.frame_num} is wanted")
+        raise InvalidInput(
+            f"motion_frame is {sampling.motion_frame}; 4n + 1 up to {chunk.frame_num} is wanted"
+        )
 
 
 @contextmanager
@@ -311,7 +381,11 @@ def _memory(device: str, wanted: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         asked = re.search(r"allocate ([\d.]+ \w+)", str(error))
-        free = f"{torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB" if device.startswith("cuda") else "too little"
+        free = (
+            f"{torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB"
+            if device.startswith("cuda")
+            else "too little"
+        )
         raise OutOfMemory(
             f"{wanted} does not fit on {device}: {asked[1] if asked else 'more memory'} was asked for, {free} is free; "
             "choose infinitetalk-480, a lower frame_num, offload_model or quant"

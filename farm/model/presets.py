@@ -42,7 +42,11 @@ class Preset:
     @property
     def remedy(self) -> str:
         """What brings weights that are missing."""
-        return "install the package again" if self.shipped else "run `farm weights pull`, then `farm weights convert`"
+        return (
+            "install the package again"
+            if self.shipped
+            else "run `farm weights pull`, then `farm weights convert`"
+        )
 
 
 SHIFTS = {"infinitetalk-480": 7.0, "infinitetalk-720": 11.0}
@@ -66,7 +70,9 @@ MINIATURE = Preset(
         },
     },
     shifts=SHIFTS,
-    teacache=dict.fromkeys(SHIFTS, (1.0, 0.0)),  # not fitted: blocks change as their modulation does
+    teacache=dict.fromkeys(
+        SHIFTS, (1.0, 0.0)
+    ),  # not fitted: blocks change as their modulation does
     dtype="float32",
     latents_in_a_call=10,
     shipped=True,
@@ -174,13 +180,30 @@ INFINITETALK = Preset(
     },
     shifts=SHIFTS,
     teacache={  # fitted by TeaCache's authors to Wan 2.1 image-to-video 14B, for the signal after the projection
-        "infinitetalk-480": (2.57151496e5, -3.54229917e4, 1.40286849e3, -1.35890334e1, 1.32517977e-1),
-        "infinitetalk-720": (8.10705460e3, 2.13393892e3, -3.72934672e2, 1.66203073e1, -4.17769401e-2),
+        "infinitetalk-480": (
+            2.57151496e5,
+            -3.54229917e4,
+            1.40286849e3,
+            -1.35890334e1,
+            1.32517977e-1,
+        ),
+        "infinitetalk-720": (
+            8.10705460e3,
+            2.13393892e3,
+            -3.72934672e2,
+            1.66203073e1,
+            -4.17769401e-2,
+        ),
     },
     dtype="bfloat16",
     latents_in_a_call=1,  # a GPU is busy with one, and four at 720 take 20 GB
     parts={
-        "transformer": {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824},
+        "transformer": {
+            "num_attention_heads": 40,
+            "attention_head_dim": 128,
+            "num_layers": 40,
+            "ffn_dim": 13824,
+        },
         "vae": {"base_dim": 96, "z_dim": 16},
         "text_encoder": {
             "vocab_size": 256_384,
@@ -200,7 +223,11 @@ INFINITETALK = Preset(
             "patch_size": 14,
             "hidden_act": "gelu",
         },
-        "audio_encoder": {"hidden_size": 768, "num_hidden_layers": 12, "mask_time_prob": 0.0},
+        "audio_encoder": {
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "mask_time_prob": 0.0,
+        },
     },
 )
 

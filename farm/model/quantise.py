@@ -48,7 +48,9 @@ def check_scheme(scheme: str, device: str, dtype: torch.dtype) -> None:
         weight = quantised(torch.ones(64, 64, device=device, dtype=dtype), scheme)
         nn.functional.linear(torch.ones(1, 32, 64, device=device, dtype=dtype), weight)
     except ImportError as error:
-        raise PipelineLoadFailed(f"quant {scheme!r} needs torchao: pip install 'infinitetalk-farm[quant]'") from error
+        raise PipelineLoadFailed(
+            f"quant {scheme!r} needs torchao: pip install 'infinitetalk-farm[quant]'"
+        ) from error
     except (AssertionError, RuntimeError, NotImplementedError, ValueError) as error:
         raise PipelineLoadFailed(f"quant {scheme!r} does not work on {device}: {error}") from error
 

@@ -21,8 +21,11 @@ from farm.errors import InvalidInput
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels of the source picture; bottom and right are excluded."""
 
-FIRST_VOICE, SECOND_VOICE, NOBODY = 2.0, 22.0, 12.0
-_LINE_STARTS, _LINE_LENGTH = (0.0, 20.0), 4.0
+FIRST_VOICE = 2.0
+SECOND_VOICE = 22.0
+NOBODY = 12.0
+_LINE_STARTS = (0.0, 20.0)
+_LINE_LENGTH = 4.0
 _MARGIN = 0.05
 _THETA = 10_000.0
 
@@ -35,7 +38,9 @@ def regions(frame: tuple[int, int], cut: tuple[int, int], boxes: Sequence[Box] =
     """
     height, width = frame
     masks = torch.zeros(3, height, width)
-    for mask, (top, left, bottom, right) in zip(masks, _checked(frame, boxes) or _halves(height, width), strict=False):
+    for mask, (top, left, bottom, right) in zip(
+        masks, _checked(frame, boxes) or _halves(height, width), strict=False
+    ):
         mask[top:bottom, left:right] = 1
     masks[2] = 1 - masks[:2].amax(0)
     return on_tokens(_fitted(masks, *cut))
@@ -50,7 +55,8 @@ def on_tokens(masks: Tensor) -> Tensor:
 def positions(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
     """Where each token stands on the line of voices, [B, L] float32; arguments as of `looks`."""
     share = looks(query, key, regions, backend)
-    low, high = share.amin(1, keepdim=True), share.amax(1, keepdim=True)
+    low = share.amin(1, keepdim=True)
+    high = share.amax(1, keepdim=True)
     line = _LINE_LENGTH * (share - low) / (high - low + 1e-8)
     places = torch.stack([line[..., 0] + _LINE_STARTS[0], line[..., 1] + _LINE_STARTS[1]], -1)
     places = F.pad(places, (0, 1), value=NOBODY)
@@ -64,8 +70,16 @@ def looks(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = Non
     video's self-attention; `regions` [B, 3, tokens]. One attention whose values are the regions gives every token's
     share of looks at each of them, and no matrix of looks is ever stored.
     """
-    values = F.pad(regions.mT, (0, key.shape[-1] - regions.shape[1]))[:, :, None].expand_as(key).type_as(key)
-    shares = dispatch_attention_fn(query, key, values, backend=backend)[..., : regions.shape[1]].float().mean(2)
+    values = (
+        F.pad(regions.mT, (0, key.shape[-1] - regions.shape[1]))[:, :, None]
+        .expand_as(key)
+        .type_as(key)
+    )
+    shares = (
+        dispatch_attention_fn(query, key, values, backend=backend)[..., : regions.shape[1]]
+        .float()
+        .mean(2)
+    )
     return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no looks
 
 
@@ -79,13 +93,19 @@ def placed(tokens: Tensor, positions: Tensor) -> Tensor:
 
 def voices(tokens: int, device: torch.device) -> Tensor:
     """The positions [1, tokens] of two speakers' audio tokens: the first half is person 1's."""
-    return torch.tensor([[FIRST_VOICE, SECOND_VOICE]], device=device).repeat_interleave(tokens // 2, dim=1)
+    return torch.tensor([[FIRST_VOICE, SECOND_VOICE]], device=device).repeat_interleave(
+        tokens // 2, dim=1
+    )
 
 
 def turned(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Neighbouring channels (2i, 2i + 1) as planes, each turned by its angle; float32 inside, the tokens' dtype out."""
     even, odd = tokens.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).type_as(tokens)
+    return (
+        torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
+        .flatten(-2)
+        .type_as(tokens)
+    )
 
 
 def _checked(frame: tuple[int, int], boxes: Sequence[Box]) -> Sequence[Box]:
@@ -102,7 +122,8 @@ def _checked(frame: tuple[int, int], boxes: Sequence[Box]) -> Sequence[Box]:
 
 
 def _halves(height: int, width: int) -> Sequence[Box]:
-    half, far = width // 2, 1 - _MARGIN
+    half = width // 2
+    far = 1 - _MARGIN
     rows = int(height * _MARGIN), int(height * far)
     columns = [(int(half * _MARGIN + start), int(half * far + start)) for start in (0, half)]
     return [(rows[0], left, rows[1], right) for left, right in columns]
@@ -112,7 +133,8 @@ def _fitted(masks: Tensor, height: int, width: int) -> Tensor:
     """Scaled and cut like the picture itself (`farm.model.image.fitted`), then on the latent grid."""
     scale = max(height / masks.shape[1], width / masks.shape[2])
     big = _nearest(masks, ceil(scale * masks.shape[1]), ceil(scale * masks.shape[2]))
-    top, left = round((big.shape[1] - height) / 2), round((big.shape[2] - width) / 2)
+    top = round((big.shape[1] - height) / 2)
+    left = round((big.shape[2] - width) / 2)
     cut = big[:, top : top + height, left : left + width]
     return (_nearest(cut, height // 8, width // 8) > 0).float()
 

@@ -39,9 +39,21 @@ class TextEncoder:
     @torch.inference_mode()
     def __call__(self, prompt: str) -> Tensor:
         """[tokens, text_dim] float32, at most `max_tokens` of them; the rest of a longer prompt is not read."""
-        tokens = self.tokenizer(cleaned(prompt), truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        tokens = self.tokenizer(
+            cleaned(prompt),
+            truncation=True,
+            max_length=self.max_tokens,
+            return_tensors="pt",
+        )
         try:
-            return self.model.to(self.device)(tokens.input_ids.to(self.device)).last_hidden_state[0].float()
+            return (
+                self.model.to(self.device)(tokens.input_ids.to(self.device))
+                .last_hidden_state[0]
+                .float()
+            )
         finally:
-            for parameter, data in self._on_host:  # nothing has changed, so nothing is copied back
+            for (
+                parameter,
+                data,
+            ) in self._on_host:  # nothing has changed, so nothing is copied back
                 parameter.data = data

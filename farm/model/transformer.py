@@ -42,7 +42,9 @@ class AudioProjector(nn.Module):
     Latent frame 0 hears `window` entries, every later one `window + 3`, so each kind has its own first layer.
     """
 
-    def __init__(self, *, window: int, entry: int, hidden: int, tokens: int, token_dim: int) -> None:
+    def __init__(
+        self, *, window: int, entry: int, hidden: int, tokens: int, token_dim: int
+    ) -> None:
         super().__init__()
         self.tokens = tokens
         self.proj1 = nn.Linear(window * entry, hidden)
@@ -53,7 +55,13 @@ class AudioProjector(nn.Module):
 
     def forward(self, first: Tensor, later: Tensor) -> Tensor:
         """[B, S, 5, layers, dim] and [B, S, T-1, 8, layers, dim] in, [B, T, S x tokens, token_dim] out."""
-        hidden = torch.cat([self.proj1(first.flatten(2))[:, :, None], self.proj1_vf(later.flatten(3))], dim=2)
+        hidden = torch.cat(
+            [
+                self.proj1(first.flatten(2))[:, :, None],
+                self.proj1_vf(later.flatten(3)),
+            ],
+            dim=2,
+        )
         hidden = F.relu(self.proj2(F.relu(hidden)))
         tokens = self.norm(self.proj3(hidden).unflatten(-1, (self.tokens, -1)))
         return tokens.transpose(1, 2).flatten(2, 3)
@@ -66,14 +74,32 @@ class VideoAttnProcessor:
     _parallel_config = None
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, _text: None, _mask: None, rotary_emb: tuple[Tensor, Tensor]
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        _text: None,
+        _mask: None,
+        rotary_emb: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        cos, sin = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
-        query = turned(attn.norm_q(attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1)), cos, sin)
-        key = turned(attn.norm_k(attn.to_k(hidden_states)).unflatten(-1, (attn.heads, -1)), cos, sin)
+        cos = rotary_emb[0][..., 0::2]
+        sin = rotary_emb[1][..., 1::2]
+        query = turned(
+            attn.norm_q(attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1)),
+            cos,
+            sin,
+        )
+        key = turned(
+            attn.norm_k(attn.to_k(hidden_states)).unflatten(-1, (attn.heads, -1)),
+            cos,
+            sin,
+        )
         value = attn.to_v(hidden_states).unflatten(-1, (attn.heads, -1))
         answer = dispatch_attention_fn(
-            query, key, value, backend=self._attention_backend, parallel_config=self._parallel_config
+            query,
+            key,
+            value,
+            backend=self._attention_backend,
+            parallel_config=self._parallel_config,
         )
         return attn.to_out[1](attn.to_out[0](answer.flatten(2))), query, key
 
@@ -87,11 +113,23 @@ class ContextAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __call__(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: None) -> Tensor:
-        image, text = encoder_hidden_states[:, :IMAGE_TOKENS], encoder_hidden_states[:, IMAGE_TOKENS:]
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        *_: None,
+    ) -> Tensor:
+        image = encoder_hidden_states[:, :IMAGE_TOKENS]
+        text = encoder_hidden_states[:, IMAGE_TOKENS:]
         query = attn.norm_q(attn.to_q(hidden_states))
         answer = self._attend(attn, query, attn.norm_k(attn.to_k(text)), attn.to_v(text))
-        answer = answer + self._attend(attn, query, attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image))
+        answer = answer + self._attend(
+            attn,
+            query,
+            attn.norm_added_k(attn.add_k_proj(image)),
+            attn.add_v_proj(image),
+        )
         return attn.to_out[1](attn.to_out[0](answer))
 
     def _attend(self, attn: Any, *query_key_value: Tensor) -> Tensor:
@@ -108,12 +146,15 @@ class AudioAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __call__(self, attn: Any, hidden_states: Tensor, audio: Tensor, places: Tensor | None) -> Tensor:
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, audio: Tensor, places: Tensor | None
+    ) -> Tensor:
         batch, frames = audio.shape[:2]
         query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1))
         key, value = attn.to_kv(audio).unflatten(-1, (2, attn.heads, -1)).flatten(0, 1).unbind(2)
         if places is not None:
-            query, key = placed(query, places), placed(key, voices(key.shape[1], key.device))
+            query = placed(query, places)
+            key = placed(key, voices(key.shape[1], key.device))
         query = query.unflatten(1, (frames, -1)).flatten(0, 1)
         answer = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
         return attn.to_out[0](answer.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2))
@@ -141,7 +182,14 @@ class InfiniteTalkBlock(WanTransformerBlock):
     """Self-attention, attention to text and image, attention to the audio, feed-forward."""
 
     def __init__(self, *, dim: int, ffn_dim: int, heads: int, eps: float, audio_dim: int) -> None:
-        super().__init__(dim, ffn_dim, heads, cross_attn_norm=True, eps=eps, added_kv_proj_dim=dim)
+        super().__init__(
+            dim,
+            ffn_dim,
+            heads,
+            cross_attn_norm=True,
+            eps=eps,
+            added_kv_proj_dim=dim,
+        )
         self.attn1.set_processor(VideoAttnProcessor())
         self.attn2.set_processor(ContextAttnProcessor())
         self.norm_audio = FP32LayerNorm(dim, eps)
@@ -161,14 +209,20 @@ class InfiniteTalkBlock(WanTransformerBlock):
         `regions` [B, 3, tokens of a latent frame] says who is where if two speakers are heard.
         """
         x = hidden_states
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + temb).chunk(6, dim=1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + temb).chunk(
+            6, dim=1
+        )
 
         # 1. Self-attention
         h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
         answer, query, key = self.attn1(h, None, None, rotary_emb)
         x = (x.float() + answer * gate1).type_as(x)
         kernel = self.attn1.processor._attention_backend
-        places = None if regions is None else positions(query, key[:, : regions.shape[2]], regions, kernel)
+        places = (
+            None
+            if regions is None
+            else positions(query, key[:, : regions.shape[2]], regions, kernel)
+        )
 
         # 2. Text and image
         x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)
@@ -208,7 +262,10 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         "time_proj",
         "proj_out",
     ]
-    _skip_layerwise_casting_patterns: ClassVar = [*WanTransformer3DModel._skip_layerwise_casting_patterns, "audio_proj"]
+    _skip_layerwise_casting_patterns: ClassVar = [
+        *WanTransformer3DModel._skip_layerwise_casting_patterns,
+        "audio_proj",
+    ]
 
     @register_to_config
     def __init__(
@@ -260,7 +317,13 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
             token_dim=audio_token_dim,
         )
         self.blocks = nn.ModuleList(
-            InfiniteTalkBlock(dim=width, ffn_dim=ffn_dim, heads=num_attention_heads, eps=eps, audio_dim=audio_token_dim)
+            InfiniteTalkBlock(
+                dim=width,
+                ffn_dim=ffn_dim,
+                heads=num_attention_heads,
+                eps=eps,
+                audio_dim=audio_token_dim,
+            )
             for _ in range(num_layers)
         )
 
@@ -299,7 +362,9 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         def blocks(x: Tensor) -> Tensor:
             for block in self.blocks:
                 if torch.is_grad_enabled() and self.gradient_checkpointing:
-                    x = self._gradient_checkpointing_func(block, x, context, modulation, rotary_emb, heard, regions)
+                    x = self._gradient_checkpointing_func(
+                        block, x, context, modulation, rotary_emb, heard, regions
+                    )
                 else:
                     x = block(x, context, modulation, rotary_emb, heard, regions)
             return x
@@ -315,7 +380,9 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         """Zeros up to text_len, before the text's layers: the padding is seen, as a constant token that is not zero."""
         missing = self.config.text_len - text.shape[1]
         if missing < 0:
-            raise InvalidInput(f"the text has {text.shape[1]} tokens, the model reads {self.config.text_len}")
+            raise InvalidInput(
+                f"the text has {text.shape[1]} tokens, the model reads {self.config.text_len}"
+            )
         return F.pad(text, (0, 0, 0, missing))
 
     def _unpatched(self, patches: Tensor, grid: torch.Size) -> Tensor:

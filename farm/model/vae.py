@@ -33,7 +33,10 @@ class VideoAutoencoder:
         caches: list[Tensor | None] = [None] * self.model._cached_conv_counts["encoder"]
         pieces = [
             self.model.encoder(piece, feat_cache=caches, feat_idx=[0])
-            for piece in (x[:, :, :1], *x[:, :, 1:].split(TEMPORAL_STRIDE * self._piece, dim=2))
+            for piece in (
+                x[:, :, :1],
+                *x[:, :, 1:].split(TEMPORAL_STRIDE * self._piece, dim=2),
+            )
             if piece.shape[2]
         ]
         mean = self.model.quant_conv(torch.cat(pieces, dim=2)).chunk(2, dim=1)[0]

@@ -32,8 +32,12 @@ class Variant:
     """How many of the blocks' parameters stay on the device while the others stream in; None = all stay."""
 
     def __post_init__(self) -> None:
-        if self.quant and self.resident is not None:  # torchao's tensors refuse to change their device under torch 2.11
-            raise InvalidInput("quant: rounded weights cannot be streamed; allowed: quant or offload_model, not both")
+        if (
+            self.quant and self.resident is not None
+        ):  # torchao's tensors refuse to change their device under torch 2.11
+            raise InvalidInput(
+                "quant: rounded weights cannot be streamed; allowed: quant or offload_model, not both"
+            )
 
 
 Recipe = tuple[tuple[tuple[Path, float], ...], str | None]
@@ -47,20 +51,34 @@ class Variants:
 
     def __init__(self, transformer: Any, base: Mapping[str, Tensor], device: str) -> None:
         """`transformer` has the weights of `base`, in its own dtypes, and may still be on the CPU."""
-        self._model, self._base, self._device = transformer, base, device
-        self._parameters = {name: (each.shape, each.dtype) for name, each in transformer.named_parameters()}
+        self._model = transformer
+        self._base = base
+        self._device = device
+        self._parameters = {
+            name: (each.shape, each.dtype) for name, each in transformer.named_parameters()
+        }
         self._linears = quantisable(transformer)
         self._adapters: dict[Path, Adapter] = {}
-        self._now: dict[str, Recipe | None] = {}  # of every weight that is not plain; None: a switch broke off there
+        self._now: dict[
+            str, Recipe | None
+        ] = {}  # of every weight that is not plain; None: a switch broke off there
         self._resident: tuple[int | None] | None = None
 
     @torch.no_grad()
     def switch(self, variant: Variant) -> bool:
         """Whether anything had to change. Raises PipelineLoadFailed before anything has."""
         if variant.quant:
-            check_scheme(variant.quant, self._device, self._model.patch_embedding.weight.dtype)
+            check_scheme(
+                variant.quant,
+                self._device,
+                self._model.patch_embedding.weight.dtype,
+            )
         recipes = self._recipes(variant)
-        changed = [name for name in self._now | recipes if self._now.get(name, PLAIN) != recipes.get(name, PLAIN)]
+        changed = [
+            name
+            for name in self._now | recipes
+            if self._now.get(name, PLAIN) != recipes.get(name, PLAIN)
+        ]
         if not changed and self._resident == (variant.resident,):
             return False
         release(self._model)
@@ -74,7 +92,9 @@ class Variants:
 
     def _recipes(self, variant: Variant) -> dict[str, Recipe]:
         """How each weight that the variant changes is made."""
-        recipes: dict[str, Recipe] = {name: ((), variant.quant) for name in self._linears if variant.quant}
+        recipes: dict[str, Recipe] = {
+            name: ((), variant.quant) for name in self._linears if variant.quant
+        }
         for path, scale in variant.adapters:
             for name in self._adapter(path).shapes:
                 adapters, quant = recipes.get(name, PLAIN)
@@ -83,7 +103,9 @@ class Variants:
 
     def _adapter(self, path: Path) -> Adapter:
         if path not in self._adapters:
-            self._adapters[path] = Adapter(path, {name: shape for name, (shape, _) in self._parameters.items()})
+            self._adapters[path] = Adapter(
+                path, {name: shape for name, (shape, _) in self._parameters.items()}
+            )
         return self._adapters[path]
 
     def _make(self, name: str, recipe: Recipe) -> None:
@@ -100,7 +122,11 @@ class Variants:
         made = quantised(weight, quant) if quant else weight
         module, _, leaf = name.rpartition(".")
         owner = self._model.get_submodule(module)
-        setattr(owner, leaf, nn.Parameter(made.to(getattr(owner, leaf).device), requires_grad=False))
+        setattr(
+            owner,
+            leaf,
+            nn.Parameter(made.to(getattr(owner, leaf).device), requires_grad=False),
+        )
         self._now[name] = recipe
         if recipe == PLAIN:
             del self._now[name]

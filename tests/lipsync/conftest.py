@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.make_media import COUPLE_SIZE, FOLDER, PORTRAIT_SIZE, SITTER, couple, picture, stranger
+from examples.make_media import (
+    COUPLE_SIZE,
+    FOLDER,
+    PORTRAIT_SIZE,
+    SITTER,
+    couple,
+    picture,
+    stranger,
+)
 from farm import Farm
 from farm.media.audio import write_wav
 from farm.media.video import write_segment
@@ -47,7 +55,12 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sitter(studio: Path) -> Sitter:
     """The examples' portrait: somebody whom the miniature never met."""
-    return Sitter.drawn(drawing(stranger(SITTER), PORTRAIT_SIZE), studio / "one.png", speakers=1, size=(128, 128))
+    return Sitter.drawn(
+        drawing(stranger(SITTER), PORTRAIT_SIZE),
+        studio / "one.png",
+        speakers=1,
+        size=(128, 128),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +79,12 @@ def hush(taken: Taken, sitter: Sitter, studio: Path) -> Take:
 @pytest.fixture(scope="session")
 def pair(taken: Taken, studio: Path) -> Take:
     """Two people in turns, two chunks."""
-    two = Sitter.drawn(drawing(couple(), COUPLE_SIZE), studio / "two.png", speakers=2, size=(96, 176))
+    two = Sitter.drawn(
+        drawing(couple(), COUPLE_SIZE),
+        studio / "two.png",
+        speakers=2,
+        size=(96, 176),
+    )
     return taken(two, tts_audio=TURNS)
 
 
@@ -81,7 +99,8 @@ def foreign(taken: Taken, studio: Path) -> Take:
 @pytest.fixture(scope="session")
 def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
     """Two short chunks from a film whose sitter jumps aside when the second one begins, and where to."""
-    here, there = _aside(studio, -0.05), _aside(studio, 0.05)
+    here = _aside(studio, -0.05)
+    there = _aside(studio, 0.05)
     before, after = (np.asarray(Image.open(each.source)) for each in (here, there))
     write_segment(studio / "walk.mp4", [before] * 32 + [after] * 40)
     filmed = replace(here, source=studio / "walk.mp4")
@@ -92,7 +111,12 @@ def _aside(studio: Path, x: float) -> Sitter:
     """The examples' sitter, so far to the right."""
     who = stranger(SITTER)
     moved = replace(who, heads=(replace(who.heads[0], x=who.heads[0].x + x),))
-    return Sitter.drawn(drawing(moved, PORTRAIT_SIZE), studio / f"aside{x}.png", speakers=1, size=(128, 128))
+    return Sitter.drawn(
+        drawing(moved, PORTRAIT_SIZE),
+        studio / f"aside{x}.png",
+        speakers=1,
+        size=(128, 128),
+    )
 
 
 def drawing(who: Cast, size: tuple[int, int]) -> Drawing:

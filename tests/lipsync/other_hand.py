@@ -14,10 +14,19 @@ SIDE, FINER = 512, 2
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
 
-WALL, WOOL, COLLAR = (122, 172, 178), (225, 139, 84), (239, 164, 110)
-SKIN, SHADE, BLUSH = (241, 196, 163), (216, 158, 126), (240, 172, 146)
-HAIR, EYE, IRIS, PUPIL = (73, 47, 43), (253, 251, 248), (66, 108, 104), (34, 28, 32)
-LIPS, INSIDE, TEETH = (196, 92, 88), (122, 46, 52), (255, 252, 247)
+WALL = (122, 172, 178)
+WOOL = (225, 139, 84)
+COLLAR = (239, 164, 110)
+SKIN = (241, 196, 163)
+SHADE = (216, 158, 126)
+BLUSH = (240, 172, 146)
+HAIR = (73, 47, 43)
+EYE = (253, 251, 248)
+IRIS = (66, 108, 104)
+PUPIL = (34, 28, 32)
+LIPS = (196, 92, 88)
+INSIDE = (122, 46, 52)
+TEETH = (255, 252, 247)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,9 @@ class Sheet:
     def shape(self, half: Sequence[Point], colour: Colour) -> None:
         """A symmetric shape from its right half, given from top to bottom; its outline runs smoothly."""
         left = [(SIDE - x, y) for x, y in reversed(half) if x != SIDE / 2]
-        ImageDraw.Draw(self.paper).polygon([(x * FINER, y * FINER) for x, y in ring([*half, *left])], fill=colour)
+        ImageDraw.Draw(self.paper).polygon(
+            [(x * FINER, y * FINER) for x, y in ring([*half, *left])], fill=colour
+        )
 
 
 def ring(points: Sequence[Point], steps: int = 24) -> list[Point]:
@@ -50,12 +61,56 @@ def ring(points: Sequence[Point], steps: int = 24) -> list[Point]:
 def portrait(opening: float) -> Image.Image:
     """A friendly face, 512 x 512, whose mouth smiles closed at 0 and is wide open at 1."""
     sheet = Sheet(Image.new("RGB", (SIDE * FINER,) * 2, WALL))
-    sheet.shape([(256, 62), (330, 76), (380, 132), (392, 216), (396, 300), (384, 362), (330, 388)], HAIR)
-    sheet.shape([(256, 392), (312, 396), (380, 418), (440, 450), (470, 520), (480, 600), (300, 640)], WOOL)
+    sheet.shape(
+        [
+            (256, 62),
+            (330, 76),
+            (380, 132),
+            (392, 216),
+            (396, 300),
+            (384, 362),
+            (330, 388),
+        ],
+        HAIR,
+    )
+    sheet.shape(
+        [
+            (256, 392),
+            (312, 396),
+            (380, 418),
+            (440, 450),
+            (470, 520),
+            (480, 600),
+            (300, 640),
+        ],
+        WOOL,
+    )
     sheet.shape([(256, 380), (318, 396), (290, 432), (256, 440)], COLLAR)
     sheet.shape([(256, 320), (300, 330), (301, 372), (310, 402), (284, 424)], SHADE)
-    sheet.shape([(256, 100), (318, 114), (354, 172), (356, 238), (340, 300), (304, 348), (272, 365)], SKIN)
-    sheet.shape([(256, 84), (330, 92), (372, 150), (374, 232), (350, 206), (330, 160), (256, 148)], HAIR)
+    sheet.shape(
+        [
+            (256, 100),
+            (318, 114),
+            (354, 172),
+            (356, 238),
+            (340, 300),
+            (304, 348),
+            (272, 365),
+        ],
+        SKIN,
+    )
+    sheet.shape(
+        [
+            (256, 84),
+            (330, 92),
+            (372, 150),
+            (374, 232),
+            (350, 206),
+            (330, 160),
+            (256, 148),
+        ],
+        HAIR,
+    )
     for side in (-1, 1):
         cheek_and_eye(sheet, 256 + side * 48, side)
     sheet.oval(256, 282, 26, 10, SHADE)
@@ -76,7 +131,25 @@ def cheek_and_eye(sheet: Sheet, x: float, side: int) -> None:
 
 def mouth(sheet: Sheet, opening: float) -> None:
     drop = 24 * opening
-    sheet.shape([(256, 307), (276, 305), (296, 306), (284, 322 + drop), (256, 330 + 1.2 * drop)], LIPS)
-    sheet.shape([(256, 312), (276, 311), (286, 312), (276, 315 + drop), (256, 318 + 1.2 * drop)], INSIDE)
+    sheet.shape(
+        [
+            (256, 307),
+            (276, 305),
+            (296, 306),
+            (284, 322 + drop),
+            (256, 330 + 1.2 * drop),
+        ],
+        LIPS,
+    )
+    sheet.shape(
+        [
+            (256, 312),
+            (276, 311),
+            (286, 312),
+            (276, 315 + drop),
+            (256, 318 + 1.2 * drop),
+        ],
+        INSIDE,
+    )
     if opening:
         sheet.shape([(256, 313), (280, 313), (270, 320), (256, 321)], TEETH)

@@ -43,7 +43,10 @@ class Sitter:
 
     def mouths(self, frames: Tensor) -> list[Tensor]:
         """How far each mouth is open in frames [3, F, H, W], as [F] each."""
-        return [mouth(frames, self.closed, wide, box) for wide, box in zip(self.wide, self.boxes, strict=True)]
+        return [
+            mouth(frames, self.closed, wide, box)
+            for wide, box in zip(self.wide, self.boxes, strict=True)
+        ]
 
     @property
     def boxes(self) -> list[Tensor]:
@@ -60,6 +63,7 @@ def _around(moved: Tensor) -> Tensor:
     """The smallest rectangle round all that is true, and MARGIN more."""
     box = torch.zeros(moved.shape)
     rows, columns = (moved.any(side).nonzero().flatten().tolist() for side in (1, 0))
-    top, left = max(0, rows[0] - MARGIN), max(0, columns[0] - MARGIN)
+    top = max(0, rows[0] - MARGIN)
+    left = max(0, columns[0] - MARGIN)
     box[top : rows[-1] + MARGIN + 1, left : columns[-1] + MARGIN + 1] = 1
     return box

@@ -62,14 +62,19 @@ def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
     used = job.result(timeout_s=60 * MINUTES).params
     frames = decoded(job.save(scratch / "talk.mp4"))
     sounds = farm.context.registry.steps.committed(job.id, "download")["sounds"]
-    paths = [farm.context.store.fetch(key, scratch / f"sound-{who}") for who, key in enumerate(sounds)]
+    paths = [
+        farm.context.store.fetch(key, scratch / f"sound-{who}") for who, key in enumerate(sounds)
+    ]
     borders = range(used["frame_num"], used["frames"], used["frame_num"] - used["motion_frame"])
     return Take(
         sitter,
         frames,
         said=[opening(torch.from_numpy(speech(path))[None])[0, : used["frames"]] for path in paths],
         borders=list(borders),
-        raw={border - used["motion_frame"]: _tail(farm, job.id, chunk) for chunk, border in enumerate(borders)},
+        raw={
+            border - used["motion_frame"]: _tail(farm, job.id, chunk)
+            for chunk, border in enumerate(borders)
+        },
     )
 
 

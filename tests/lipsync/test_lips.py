@@ -68,7 +68,9 @@ def test_silence_leaves_the_mouth_closed(hush: Take, seen: Tensor) -> None:
 
 
 def test_the_mp4_shows_what_the_model_made(talk: Take) -> None:
-    made, shown, said = [], [], []
+    made = []
+    shown = []
+    said = []
     for first, raw in talk.raw.items():
         frames = slice(first, first + raw.shape[1])
         made.append(talk.sitter.mouths(raw)[0])
@@ -106,7 +108,9 @@ def test_no_border_of_chunks_can_be_seen(talk: Take) -> None:
     assert talk.changes[across].max() <= bounds.SEAM * talk.changes[within].quantile(0.99)
 
 
-def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(walk: tuple[Take, Sitter]) -> None:
+def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(
+    walk: tuple[Take, Sitter],
+) -> None:
     take, there = walk
     way = mouth(take.frames, take.sitter.closed, there.closed, take.sitter.outside)
     (border,) = take.borders
@@ -118,20 +122,23 @@ def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(walk: tuple[T
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_each_of_two_mouths_follows_its_own_speaker(pair: Take, speaker: int) -> None:
-    mouth, said = pair.mouths[speaker][BEGUN], pair.said[speaker][BEGUN]
+    mouth = pair.mouths[speaker][BEGUN]
+    said = pair.said[speaker][BEGUN]
     assert correlation(mouth, said) >= bounds.OWN_VOICE
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_neither_of_two_mouths_follows_the_other_speaker(pair: Take, speaker: int) -> None:
-    mouth, said = pair.mouths[speaker][BEGUN], pair.said[1 - speaker][BEGUN]
+    mouth = pair.mouths[speaker][BEGUN]
+    said = pair.said[1 - speaker][BEGUN]
     assert correlation(mouth, said) <= bounds.OTHER_VOICE
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_a_mouth_rests_in_the_other_ones_turn(pair: Take, speaker: int) -> None:
     mouth = pair.mouths[speaker]
-    mine, others = mouth[pair.said[speaker] > 0], mouth[pair.said[1 - speaker] > 0]
+    mine = mouth[pair.said[speaker] > 0]
+    others = mouth[pair.said[1 - speaker] > 0]
     assert others.std() <= bounds.LISTENING * mine.std()
 
 

@@ -25,9 +25,16 @@ from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variants
 from farm.plan import Plan, audio_rows
-from tests.reference.drawing import draw, filled, filled_autoencoder, filled_transformer
+from tests.reference.drawing import (
+    draw,
+    filled,
+    filled_autoencoder,
+    filled_transformer,
+)
 
-AUDIO_LAYERS, AUDIO_DIM, IMAGE_DIM = 12, 768, 1280
+AUDIO_LAYERS = 12
+AUDIO_DIM = 768
+IMAGE_DIM = 1280
 
 
 class Unsupported(Exception):
@@ -57,7 +64,9 @@ def run(folder: Path) -> list[Comparison]:
         "loop": _loop,
     }
     if case["kind"] not in kinds:
-        raise Unsupported(f"cases of kind {case['kind']!r} are unknown; there are {', '.join(kinds)}")
+        raise Unsupported(
+            f"cases of kind {case['kind']!r} are unknown; there are {', '.join(kinds)}"
+        )
     got = kinds[case["kind"]](folder.resolve().name, case)
     if missing := expected.keys() - got.keys():
         raise Unsupported(f"nothing here computes {', '.join(sorted(missing))}")
@@ -150,7 +159,10 @@ def _regrouped(heard: Tensor) -> tuple[Tensor, Tensor]:
     last 3.
     """
     groups = heard[:, :, 1:].unflatten(2, (-1, 4))
-    later = torch.cat([groups[:, :, :, 0, :3], groups[:, :, :, 1:3, 2], groups[:, :, :, 3, 2:]], dim=3)
+    later = torch.cat(
+        [groups[:, :, :, 0, :3], groups[:, :, :, 1:3, 2], groups[:, :, :, 3, 2:]],
+        dim=3,
+    )
     return heard[:, :, 0], later
 
 
@@ -175,7 +187,9 @@ class _Recorder(VideoAutoencoder):
 
 def _loop(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
     if case["humans"] not in (1, 2):
-        raise Unsupported(f"the pipeline is driven by one or two speakers, the case has {case['humans']}")
+        raise Unsupported(
+            f"the pipeline is driven by one or two speakers, the case has {case['humans']}"
+        )
     vae = _Recorder(filled_autoencoder(AutoencoderKLWan(**case["vae"])))
     pipeline = _pipeline(name, case, vae)
     computed = _passes(pipeline.transformer)
@@ -234,7 +248,8 @@ def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Ten
     length = case["audio_frames"]
     plan = Plan(min(length, case["max_frame_num"]), case["frame_num"], case["motion_frame"])
     voices = [
-        draw(f"{name}.audio{speaker + 1}", (length, AUDIO_LAYERS, AUDIO_DIM)) for speaker in range(case["humans"])
+        draw(f"{name}.audio{speaker + 1}", (length, AUDIO_LAYERS, AUDIO_DIM))
+        for speaker in range(case["humans"])
     ]
     audio = case["audio_scale"] * torch.stack(voices)
     boxes = _boxes(case)
@@ -243,7 +258,9 @@ def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Ten
         picture = _source_frame(name, case, min(chunk.start, case["source_frames"] - 1))
         frames, tail = pipeline.chunk(
             chunk,
-            condition=pipeline.condition(picture, size=case["size"], frame_num=case["frame_num"], boxes=boxes),
+            condition=pipeline.condition(
+                picture, size=case["size"], frame_num=case["frame_num"], boxes=boxes
+            ),
             text=pipeline.encode_text("context"),
             negative_text=pipeline.encode_text("context_null"),
             audio=audio[:, audio_rows(chunk, length)],

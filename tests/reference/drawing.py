@@ -8,12 +8,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from farm.model.weights.key_maps import native_autoencoder, native_transformer, original_transformer
+from farm.model.weights.key_maps import (
+    native_autoencoder,
+    native_transformer,
+    original_transformer,
+)
 
 
 def draw(name: str, shape: Sequence[int]) -> Tensor:
     """Standard normal numbers that depend on the name alone."""
-    return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+    return torch.randn(
+        tuple(shape),
+        generator=torch.Generator().manual_seed(zlib.crc32(name.encode())),
+    )
 
 
 def weight(name: str, shape: Sequence[int]) -> Tensor:
@@ -47,23 +54,37 @@ def filled_autoencoder(model: nn.Module) -> nn.Module:
     """The autoencoder, in the same way."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     native = native_autoencoder({name: name for name in _autoencoder_names()})
-    checkpoint = {original: weight(original, shapes[ours]) for ours, original in native.items() if ours in shapes}
+    checkpoint = {
+        original: weight(original, shapes[ours])
+        for ours, original in native.items()
+        if ours in shapes
+    }
     model.load_state_dict(native_autoencoder(checkpoint), strict=True)
     return model.eval().requires_grad_(False)
 
 
 def _autoencoder_names() -> list[str]:
     """Every name that the original layout can hold: 11 encoder and 15 decoder stages, each with all leaves."""
-    residual = ["residual.0.gamma", "residual.3.gamma", "residual.2", "residual.6", "shortcut"]
+    residual = [
+        "residual.0.gamma",
+        "residual.3.gamma",
+        "residual.2",
+        "residual.6",
+        "shortcut",
+    ]
     attention = ["norm.gamma", "to_qkv", "proj"]
     sampling = ["resample.1", "time_conv"]
     modules = ["conv1", "conv2"]
     for side, stages in (("encoder.downsamples", 11), ("decoder.upsamples", 15)):
-        modules += [f"{side}.{stage}.{leaf}" for stage in range(stages) for leaf in residual + sampling]
+        modules += [
+            f"{side}.{stage}.{leaf}" for stage in range(stages) for leaf in residual + sampling
+        ]
     for side in ("encoder", "decoder"):
         modules += [f"{side}.middle.{index}.{leaf}" for index in (0, 2) for leaf in residual]
         modules += [f"{side}.middle.1.{leaf}" for leaf in attention]
         modules += [f"{side}.conv1", f"{side}.head.0.gamma", f"{side}.head.2"]
     return [
-        name for each in modules for name in ([each] if each.endswith("gamma") else [f"{each}.weight", f"{each}.bias"])
+        name
+        for each in modules
+        for name in ([each] if each.endswith("gamma") else [f"{each}.weight", f"{each}.bias"])
     ]

@@ -25,7 +25,8 @@ def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
     """
     if not folder.is_dir():
         raise PipelineLoadFailed(f"{folder} is missing; {preset.remedy}")
-    found, faults = {}, []
+    found = {}
+    faults = []
     for part, config in preset.parts.items():
         try:
             listed = check_part(folder, part)
@@ -43,7 +44,11 @@ def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
 def check_part(folder: Path, part: str) -> dict[str, Listed]:
     """The tensors of one part, which are those that its configuration asks for; PipelineLoadFailed if they are not."""
     try:
-        config = {name: value for name, value in _config(folder / part).items() if not name.startswith("_")}
+        config = {
+            name: value
+            for name, value in _config(folder / part).items()
+            if not name.startswith("_")
+        }
         listed: dict[str, Listed] = {}
         for path in shards(folder / part, stem(part)):
             listed |= opened(path).listed
@@ -56,7 +61,10 @@ def check_part(folder: Path, part: str) -> dict[str, Listed]:
 
 
 def differences(
-    wanted: Mapping[str, torch.Size], found: Mapping[str, Listed], *, spoken: Callable[[str], str] = str
+    wanted: Mapping[str, torch.Size],
+    found: Mapping[str, Listed],
+    *,
+    spoken: Callable[[str], str] = str,
 ) -> str:
     """What a checkpoint and a model do not agree in, as one sentence; empty if all is well.
 
@@ -89,7 +97,9 @@ def _check_config(folder: Path, wanted: Mapping[str, Any]) -> None:
     config = _config(folder)
     for name, value in wanted.items():
         if config.get(name, value) != value:
-            raise PipelineLoadFailed(f"{folder / 'config.json'} says {name} {config[name]}; the model has {value}")
+            raise PipelineLoadFailed(
+                f"{folder / 'config.json'} says {name} {config[name]}; the model has {value}"
+            )
 
 
 def _config(folder: Path) -> dict[str, Any]:

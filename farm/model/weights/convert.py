@@ -35,7 +35,14 @@ from farm.model.weights.key_maps import (
 )
 from farm.model.weights.rounded import plain
 from farm.model.weights.sources import Source, write_note
-from farm.model.weights.tensorfile import Entry, Listed, TensorFile, opened, shards, write_shards
+from farm.model.weights.tensorfile import (
+    Entry,
+    Listed,
+    TensorFile,
+    opened,
+    shards,
+    write_shards,
+)
 
 SHARD_BYTES = 5_000_000_000
 
@@ -81,7 +88,12 @@ class Place:
 
 
 def convert(
-    preset: Preset, root: Path, sources: Mapping[str, Source], *, report: Report, shard_bytes: int = SHARD_BYTES
+    preset: Preset,
+    root: Path,
+    sources: Mapping[str, Source],
+    *,
+    report: Report,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """The preset's folder under `root`, made of the sources `wan`, `infinitetalk` and `wav2vec`.
 
@@ -90,10 +102,14 @@ def convert(
     """
     folder = preset.folder(root)
     if folder.exists():
-        raise InvalidInput(f"{folder} exists; remove it, or choose another folder of weights by FARM_WEIGHTS")
+        raise InvalidInput(
+            f"{folder} exists; remove it, or choose another folder of weights by FARM_WEIGHTS"
+        )
     origins, tokenizer = _origins(preset, {role: source.path for role, source in sources.items()})
     skeletons = {part: skeleton(part, config) for part, config in preset.parts.items()}
-    plan = {part: _entries(part, origins[part], skeletons[part], preset.dtype) for part in preset.parts}
+    plan = {
+        part: _entries(part, origins[part], skeletons[part], preset.dtype) for part in preset.parts
+    }
     total = sum(entry.listed.size for entries in plan.values() for entry in entries)
     try:
         with appearing(folder) as temporary:
@@ -103,7 +119,13 @@ def convert(
             meter = Meter(report, total)
             for part, entries in plan.items():
                 save_config(part, skeletons[part], temporary / part)
-                write_shards(temporary / part, stem(part), entries, shard_bytes=shard_bytes, wrote=partial(meter, part))
+                write_shards(
+                    temporary / part,
+                    stem(part),
+                    entries,
+                    shard_bytes=shard_bytes,
+                    wrote=partial(meter, part),
+                )
     except OSError as error:
         raise PipelineLoadFailed(f"{folder} cannot be written: {error}") from error
     return folder
@@ -121,30 +143,46 @@ def _origins(preset: Preset, paths: Mapping[str, Path]) -> tuple[dict[str, Origi
     if not tokenizer.is_dir():
         raise PipelineLoadFailed(f"{tokenizer} is missing: the tokenizer of the text encoder")
     safe = wav2vec / "model.safetensors"
-    heard = Origin([safe if safe.is_file() else wav2vec / "pytorch_model.bin"], native_audio_encoder)
+    heard = Origin(
+        [safe if safe.is_file() else wav2vec / "pytorch_model.bin"],
+        native_audio_encoder,
+    )
     return {**origins, "audio_encoder": heard}, tokenizer
 
 
-def _original_layout(preset: Preset, wan: Path, infinitetalk: Path) -> tuple[dict[str, Origin], Path]:
+def _original_layout(
+    preset: Preset, wan: Path, infinitetalk: Path
+) -> tuple[dict[str, Origin], Path]:
     res_blocks = preset.parts["vae"].get("num_res_blocks", 2)
     clip = wan / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
     return {
         "transformer": Origin(
-            [*shards(wan, "diffusion_pytorch_model"), infinitetalk], native_transformer, TRANSFORMER_NAMING.original
+            [*shards(wan, "diffusion_pytorch_model"), infinitetalk],
+            native_transformer,
+            TRANSFORMER_NAMING.original,
         ),
         "vae": Origin(
             [wan / "Wan2.1_VAE.pth"],
             partial(native_autoencoder, res_blocks=res_blocks),
             autoencoder_naming(res_blocks).original,
         ),
-        "text_encoder": Origin([wan / "models_t5_umt5-xxl-enc-bf16.pth"], native_text_encoder, TEXT_NAMING.original),
+        "text_encoder": Origin(
+            [wan / "models_t5_umt5-xxl-enc-bf16.pth"],
+            native_text_encoder,
+            TEXT_NAMING.original,
+        ),
         "image_encoder": Origin([clip], native_image_encoder, IMAGE_NAMING.original),
     }, wan / "google" / "umt5-xxl"
 
 
-def _diffusers_layout(preset: Preset, wan: Path, infinitetalk: Path) -> tuple[dict[str, Origin], Path]:
+def _diffusers_layout(
+    preset: Preset, wan: Path, infinitetalk: Path
+) -> tuple[dict[str, Origin], Path]:
     """Its names are ours, but for InfiniteTalk's own, which are left to `native_transformer`."""
-    files = {part: shards(wan / part, stem(part)) for part in ("transformer", "vae", "text_encoder", "image_encoder")}
+    files = {
+        part: shards(wan / part, stem(part))
+        for part in ("transformer", "vae", "text_encoder", "image_encoder")
+    }
     return {
         "transformer": Origin([*files["transformer"], infinitetalk], native_transformer),
         "vae": Origin(files["vae"], dict),
@@ -155,14 +193,18 @@ def _diffusers_layout(preset: Preset, wan: Path, infinitetalk: Path) -> tuple[di
 
 def _untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Without the second name of the shared embedding."""
-    return {name: tensor for name, tensor in tensors.items() if name != "encoder.embed_tokens.weight"}
+    return {
+        name: tensor for name, tensor in tensors.items() if name != "encoder.embed_tokens.weight"
+    }
 
 
 def _entries(part: str, origin: Origin, model: Any, dtype: str) -> list[Entry]:
     """What is to be written of a part, once it is what the model asks for."""
     places = _places(origin)
     found = {ours: place.listed for ours, place in places.items()}
-    if wrong := differences(shapes(model), found, spoken=lambda ours: _spoken(ours, places, origin)):
+    if wrong := differences(
+        shapes(model), found, spoken=lambda ours: _spoken(ours, places, origin)
+    ):
         raise PipelineLoadFailed(f"{origin.files[0].parent} makes no {part} of this model: {wrong}")
     entries = []
     for ours, place in places.items():
@@ -183,7 +225,11 @@ def _places(origin: Origin) -> dict[str, Place]:
 
 def _spoken(ours: str, places: Mapping[str, Place], origin: Origin) -> str:
     """A tensor by the name that stands, or should stand, in the published files."""
-    return f"{places[ours].name} in {places[ours].file.path.name}" if ours in places else origin.original(ours)
+    return (
+        f"{places[ours].name} in {places[ours].file.path.name}"
+        if ours in places
+        else origin.original(ours)
+    )
 
 
 def _stored(part: str, name: str, published: torch.dtype, wanted: str) -> torch.dtype:
@@ -202,4 +248,6 @@ def _made(place: Place, origin: Origin, ours: str, dtype: torch.dtype) -> Tensor
 def _check_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise PipelineLoadFailed(f"{size / 1e9:.1f} GB are to be written to {folder.parent}, {free / 1e9:.1f} are free")
+        raise PipelineLoadFailed(
+            f"{size / 1e9:.1f} GB are to be written to {folder.parent}, {free / 1e9:.1f} are free"
+        )

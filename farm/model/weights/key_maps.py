@@ -49,7 +49,10 @@ TRANSFORMER = {
     "img_emb.proj.1": "condition_embedder.image_embedder.ff.net.0.proj",
     "img_emb.proj.3": "condition_embedder.image_embedder.ff.net.2",
     "img_emb.proj.4": "condition_embedder.image_embedder.norm2",
-    **{f"audio_proj.{part}": f"audio_proj.{part}" for part in ("proj1", "proj1_vf", "proj2", "proj3", "norm")},
+    **{
+        f"audio_proj.{part}": f"audio_proj.{part}"
+        for part in ("proj1", "proj1_vf", "proj2", "proj3", "norm")
+    },
     "head.head": "proj_out",
     "head.modulation": "scale_shift_table",
 }
@@ -84,7 +87,11 @@ IMAGE_BLOCK = {
 }
 
 
-AUTOENCODER_SIDE = {"conv1": "conv_in", "head.0.gamma": "norm_out.gamma", "head.2": "conv_out"}
+AUTOENCODER_SIDE = {
+    "conv1": "conv_in",
+    "head.0.gamma": "norm_out.gamma",
+    "head.2": "conv_out",
+}
 
 AUTOENCODER_BLOCK = {
     "residual.0.gamma": "norm1.gamma",
@@ -100,7 +107,13 @@ AUDIO = {
     for theirs, ours in (("g", "original0"), ("v", "original1"))
 }
 
-AUDIO_TRAINING = ("quantizer.", "project_hid.", "project_q.", "lm_head.", "masked_spec_embed")
+AUDIO_TRAINING = (
+    "quantizer.",
+    "project_hid.",
+    "project_q.",
+    "lm_head.",
+    "masked_spec_embed",
+)
 """What only training needs: the contrastive head, a recogniser's head, the vector of masked frames."""
 
 
@@ -108,11 +121,18 @@ class Naming:
     """One published naming, read in both directions: modules at the top, and modules of a numbered block."""
 
     def __init__(
-        self, top: Mapping[str, str], block: Mapping[str, str] | None = None, *, theirs: str = "blocks", ours: str = ""
+        self,
+        top: Mapping[str, str],
+        block: Mapping[str, str] | None = None,
+        *,
+        theirs: str = "blocks",
+        ours: str = "",
     ) -> None:
         self._blocks = theirs, ours or theirs
         self._native = dict(top), dict(block or {})
-        self._original = tuple({here: there for there, here in table.items()} for table in self._native)
+        self._original = tuple(
+            {here: there for there, here in table.items()} for table in self._native
+        )
 
     def native(self, name: str) -> str:
         """Our name of an original tensor."""
@@ -147,7 +167,11 @@ def autoencoder_naming(res_blocks: int) -> Naming:
     top = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
     for side in ("encoder", "decoder"):
         top |= {f"{side}.{theirs}": f"{side}.{ours}" for theirs, ours in AUTOENCODER_SIDE.items()}
-        for there, here in (("middle.0", "resnets.0"), ("middle.1", "attentions.0"), ("middle.2", "resnets.1")):
+        for there, here in (
+            ("middle.0", "resnets.0"),
+            ("middle.1", "attentions.0"),
+            ("middle.2", "resnets.1"),
+        ):
             top |= _moved(f"{side}.{there}", f"{side}.mid_block.{here}")
     for place in range(4 * (res_blocks + 1) - 1):
         top |= _moved(f"encoder.downsamples.{place}", f"encoder.down_blocks.{place}")
@@ -178,7 +202,9 @@ def original_transformer(tensors: Mapping[str, Anything]) -> dict[str, Anything]
     return {TRANSFORMER_NAMING.original(name): tensor for name, tensor in tensors.items()}
 
 
-def native_autoencoder(tensors: Mapping[str, Anything], *, res_blocks: int = 2) -> dict[str, Anything]:
+def native_autoencoder(
+    tensors: Mapping[str, Anything], *, res_blocks: int = 2
+) -> dict[str, Anything]:
     """An original Wan 2.1 VAE state dict under diffusers' names."""
     naming = autoencoder_naming(res_blocks)
     return {naming.native(name): tensor for name, tensor in tensors.items()}
@@ -199,10 +225,16 @@ def native_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if not name.startswith("visual.") or name == "visual.head":
             continue
-        parts = zip("qkv", tensor.tensor_split(3), strict=True) if ".to_qkv." in name else [("qkv", tensor)]
+        parts = (
+            zip("qkv", tensor.tensor_split(3), strict=True)
+            if ".to_qkv." in name
+            else [("qkv", tensor)]
+        )
         for part, rows in parts:
             ours = IMAGE_NAMING.native(name.replace(".to_qkv.", f".{part}."))
-            native[ours] = rows.squeeze() if name in ("visual.cls_embedding", "visual.pos_embedding") else rows
+            native[ours] = (
+                rows.squeeze() if name in ("visual.cls_embedding", "visual.pos_embedding") else rows
+            )
     return native
 
 
@@ -219,4 +251,8 @@ def native_audio_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]
     Older files keep the two factors of the normalised positional convolution as `weight_g` and `weight_v`.
     """
     bare = {name.removeprefix("wav2vec2."): tensor for name, tensor in tensors.items()}
-    return {AUDIO_NAMING.native(name): tensor for name, tensor in bare.items() if not name.startswith(AUDIO_TRAINING)}
+    return {
+        AUDIO_NAMING.native(name): tensor
+        for name, tensor in bare.items()
+        if not name.startswith(AUDIO_TRAINING)
+    }

@@ -19,7 +19,13 @@ from pathlib import Path
 
 from farm.errors import DownloadFailed, InvalidInput
 from farm.model.presets import Preset
-from farm.model.weights.sources import Repository, Source, pull_note, repositories, write_note
+from farm.model.weights.sources import (
+    Repository,
+    Source,
+    pull_note,
+    repositories,
+    write_note,
+)
 
 Tell = Callable[[str], None]
 
@@ -52,7 +58,12 @@ class Remote:
 
 
 def pull(
-    preset: Preset, root: Path, *, speakers: str = "single", revisions: Mapping[str, str] | None = None, tell: Tell
+    preset: Preset,
+    root: Path,
+    *,
+    speakers: str = "single",
+    revisions: Mapping[str, str] | None = None,
+    tell: Tell,
 ) -> dict[str, Source]:
     """What `convert` needs for a preset, on this machine; also noted under `root`, with the commits.
 
@@ -96,9 +107,19 @@ def _remote(repository: str, commit: str, file: str) -> Remote:
     with _asking(f"{file} of {repository}"):
         about = get_hf_file_metadata(url)
     if about.etag is None or about.size is None:
-        raise DownloadFailed(f"{file} of {repository}: the server tells no {'size' if about.etag else 'ETag'}")
+        raise DownloadFailed(
+            f"{file} of {repository}: the server tells no {'size' if about.etag else 'ETag'}"
+        )
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
-    return Remote(repository, commit, file, url, about.etag, about.size, folder / "blobs" / about.etag)
+    return Remote(
+        repository,
+        commit,
+        file,
+        url,
+        about.etag,
+        about.size,
+        folder / "blobs" / about.etag,
+    )
 
 
 def _fetched(remote: Remote, tell: Tell) -> Path:
@@ -118,7 +139,9 @@ def _transfer(remote: Remote) -> None:
     from huggingface_hub.file_download import http_get
 
     token = get_token()
-    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = {"Accept-Encoding": "identity"} | (
+        {"Authorization": f"Bearer {token}"} if token else {}
+    )
     remote.blob.parent.mkdir(parents=True, exist_ok=True)
     with remote.unfinished.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -149,7 +172,9 @@ def _check_content(remote: Remote) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != remote.etag:
         remote.unfinished.unlink()
-        raise DownloadFailed(f"{remote.file} of {remote.repository} arrived damaged and was thrown away; pull it again")
+        raise DownloadFailed(
+            f"{remote.file} of {remote.repository} arrived damaged and was thrown away; pull it again"
+        )
 
 
 def _check_room(coming: list[Remote]) -> None:
@@ -158,8 +183,11 @@ def _check_room(coming: list[Remote]) -> None:
 
     cache = Path(constants.HF_HUB_CACHE)
     folder = next(each for each in (cache, *cache.parents) if each.is_dir())
-    arrived = sum(remote.unfinished.stat().st_size for remote in coming if remote.unfinished.exists())
-    size, free = sum(remote.size for remote in coming) - arrived, shutil.disk_usage(folder).free
+    arrived = sum(
+        remote.unfinished.stat().st_size for remote in coming if remote.unfinished.exists()
+    )
+    size = sum(remote.size for remote in coming) - arrived
+    free = shutil.disk_usage(folder).free
     if free < size:
         needs = f"{size / 1e9:.1f} GB are to come, {free / 1e9:.1f} are free in {folder}"
         raise DownloadFailed(f"{needs}; choose another place by HF_HOME", retryable=False)
@@ -169,7 +197,11 @@ def _check_room(coming: list[Remote]) -> None:
 def _asking(what: str) -> Iterator[None]:
     """Turns the hub's refusals and the network's failures into our error, which says what can be done."""
     import httpx2
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         yield
@@ -179,7 +211,10 @@ def _asking(what: str) -> Iterator[None]:
     except RevisionNotFoundError as error:
         raise DownloadFailed(f"{what}: there is no such revision", retryable=False) from error
     except EntryNotFoundError as error:
-        raise DownloadFailed(f"{what}: there is no such file; try another --revision", retryable=False) from error
+        raise DownloadFailed(
+            f"{what}: there is no such file; try another --revision",
+            retryable=False,
+        ) from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         advice = "pull again, and it goes on where it stopped"

@@ -13,7 +13,9 @@ from torch import Tensor
 from farm.errors import PipelineLoadFailed
 from farm.model.weights.tensorfile import Listed, TensorFile
 
-DATA, SCALE, SHIFT = "._data", "._scale", "._shift"
+DATA = "._data"
+SCALE = "._scale"
+SHIFT = "._shift"
 ACTIVATIONS = (".input_scale", ".output_scale")
 EIGHT_BITS = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -35,9 +37,19 @@ class Rounded:
         self._file = file
         for name in file.listed:
             self._check(name)
-        kept = {name: each for name, each in file.listed.items() if not name.endswith((DATA, SCALE, *ACTIVATIONS))}
-        data = {name.removesuffix(DATA): each for name, each in file.listed.items() if name.endswith(DATA)}
-        self.listed = kept | {name: Listed(each.shape, torch.float32, each.whole) for name, each in data.items()}
+        kept = {
+            name: each
+            for name, each in file.listed.items()
+            if not name.endswith((DATA, SCALE, *ACTIVATIONS))
+        }
+        data = {
+            name.removesuffix(DATA): each
+            for name, each in file.listed.items()
+            if name.endswith(DATA)
+        }
+        self.listed = kept | {
+            name: Listed(each.shape, torch.float32, each.whole) for name, each in data.items()
+        }
 
     def read(self, name: str) -> Tensor:
         """A tensor that was rounded is float32."""
@@ -46,12 +58,17 @@ class Rounded:
         return self._file.read(name + DATA).float() * self._file.read(name + SCALE).float()
 
     def _check(self, name: str) -> None:
-        where, listed = f"{self.path.name}: {name}", self._file.listed
+        where = f"{self.path.name}: {name}"
+        listed = self._file.listed
         if name.endswith(SHIFT):
             raise PipelineLoadFailed(f"{where}: weights in fewer than eight bits cannot be read")
         if name.endswith(DATA) and listed[name].dtype not in EIGHT_BITS:
-            raise PipelineLoadFailed(f"{where} is {listed[name].dtype}; int8 and float8 can be read")
+            raise PipelineLoadFailed(
+                f"{where} is {listed[name].dtype}; int8 and float8 can be read"
+            )
         if name.endswith(DATA) and name.removesuffix(DATA) + SCALE not in listed:
             raise PipelineLoadFailed(f"{where} lacks its scale")
         if name.endswith(ACTIVATIONS) and not bool((self._file.read(name) == 1).all()):
-            raise PipelineLoadFailed(f"{where} is {self._file.read(name).tolist()}: its activations were rounded too")
+            raise PipelineLoadFailed(
+                f"{where} is {self._file.read(name).tolist()}: its activations were rounded too"
+            )

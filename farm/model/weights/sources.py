@@ -14,7 +14,12 @@ WAN_SHARDS = 7
 
 TOKENIZER = tuple(
     f"google/umt5-xxl/{name}"
-    for name in ("special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json")
+    for name in (
+        "special_tokens_map.json",
+        "spiece.model",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    )
 )
 
 
@@ -32,7 +37,10 @@ WAN = Repository(
     "Wan-AI/Wan2.1-I2V-14B-480P",
     (
         "diffusion_pytorch_model.safetensors.index.json",
-        *(f"diffusion_pytorch_model-{n:05}-of-{WAN_SHARDS:05}.safetensors" for n in range(1, WAN_SHARDS + 1)),
+        *(
+            f"diffusion_pytorch_model-{n:05}-of-{WAN_SHARDS:05}.safetensors"
+            for n in range(1, WAN_SHARDS + 1)
+        ),
         "models_t5_umt5-xxl-enc-bf16.pth",
         "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
         "Wan2.1_VAE.pth",
@@ -84,7 +92,9 @@ def read_note(file: Path) -> dict[str, Source]:
         return {}
     try:
         known = json.loads(file.read_text())
-        return {role: Source(**{**about, "path": Path(about["path"])}) for role, about in known.items()}
+        return {
+            role: Source(**{**about, "path": Path(about["path"])}) for role, about in known.items()
+        }
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise PipelineLoadFailed(f"{file} is not a note of sources: {error}") from error
 
@@ -100,10 +110,18 @@ def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dic
     InvalidInput if one is neither, and for a preset whose weights are shipped.
     """
     _check_published(preset)
-    sources = read_note(pull_note(root, preset)) | {role: Source(path) for role, path in paths.items()}
-    for role, variable in (("wan", "CKPT_DIR"), ("infinitetalk", "INFINITETALK_DIR"), ("wav2vec", "WAV2VEC_DIR")):
+    sources = read_note(pull_note(root, preset)) | {
+        role: Source(path) for role, path in paths.items()
+    }
+    for role, variable in (
+        ("wan", "CKPT_DIR"),
+        ("infinitetalk", "INFINITETALK_DIR"),
+        ("wav2vec", "WAV2VEC_DIR"),
+    ):
         if role not in sources:
-            given = f"name it by --{role} or {variable}, or run `farm weights pull {preset.name}` first"
+            given = (
+                f"name it by --{role} or {variable}, or run `farm weights pull {preset.name}` first"
+            )
             raise InvalidInput(f"{role}: it was neither given nor pulled; {given}")
     return sources
 

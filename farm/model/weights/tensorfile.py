@@ -94,12 +94,15 @@ class Pickled:
         self.path = path
         self._tensors = _unpickled(path)
         self._touched = 0
-        self.listed = {name: Listed(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()}
+        self.listed = {
+            name: Listed(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
+        }
 
     def read(self, name: str) -> Tensor:
         self._touched += self.listed[name].size
         if self._touched > STAYS_MAPPED:
-            self._tensors, self._touched = _unpickled(self.path), self.listed[name].size
+            self._tensors = _unpickled(self.path)
+            self._touched = self.listed[name].size
         return self._tensors[name]
 
 
@@ -134,7 +137,12 @@ def shards(folder: Path, stem: str) -> list[Path]:
 
 
 def write_shards(
-    folder: Path, stem: str, entries: Sequence[Entry], *, shard_bytes: int, wrote: Callable[[Entry], None]
+    folder: Path,
+    stem: str,
+    entries: Sequence[Entry],
+    *,
+    shard_bytes: int,
+    wrote: Callable[[Entry], None],
 ) -> None:
     """Writes one file, or shards of up to `shard_bytes` with an index, as `from_pretrained` reads them.
 
@@ -142,14 +150,22 @@ def write_shards(
     """
     folder.mkdir(exist_ok=True)
     groups = _grouped(entries, shard_bytes)
-    names = [f"{stem}-{number:05}-of-{len(groups):05}.safetensors" for number in range(1, len(groups) + 1)]
+    names = [
+        f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
+        for number in range(1, len(groups) + 1)
+    ]
     if len(groups) == 1:
         names = [f"{stem}.safetensors"]
     for name, group in zip(names, groups, strict=True):
         write(folder / name, group, wrote)
     if len(groups) > 1:
-        places = {entry.name: name for name, group in zip(names, groups, strict=True) for entry in group}
-        index = {"metadata": {"total_size": sum(entry.listed.size for entry in entries)}, "weight_map": places}
+        places = {
+            entry.name: name for name, group in zip(names, groups, strict=True) for entry in group
+        }
+        index = {
+            "metadata": {"total_size": sum(entry.listed.size for entry in entries)},
+            "weight_map": places,
+        }
         (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
@@ -160,9 +176,14 @@ def write(path: Path, entries: Sequence[Entry], wrote: Callable[[Entry], None]) 
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for entry in entries:
-        begin, end = end, end + entry.listed.size
+        begin = end
+        end = end + entry.listed.size
         shape = list(entry.listed.shape)
-        header[entry.name] = {"dtype": words[entry.listed.dtype], "shape": shape, "data_offsets": [begin, end]}
+        header[entry.name] = {
+            "dtype": words[entry.listed.dtype],
+            "shape": shape,
+            "data_offsets": [begin, end],
+        }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
@@ -189,7 +210,9 @@ def _header(path: Path) -> dict[str, Listed]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(size - 8, LONGEST_HEADER):
-            raise PipelineLoadFailed(f"{path} is cut short or no safetensors file: {size} bytes hold no whole header")
+            raise PipelineLoadFailed(
+                f"{path} is cut short or no safetensors file: {size} bytes hold no whole header"
+            )
         text = file.read(length)
     try:
         header = json.loads(text)
@@ -203,17 +226,36 @@ def _listed(about: dict[str, list[int]], data: int) -> Listed:
     begin, end = about["data_offsets"]
     listed = Listed(torch.Size(about["shape"]), DTYPES[str(about["dtype"])], whole=end <= data)
     if end - begin != listed.size:
-        raise ValueError(f"{listed.size} bytes of {about['dtype']} {about['shape']} do not fit {about['data_offsets']}")
+        raise ValueError(
+            f"{listed.size} bytes of {about['dtype']} {about['shape']} do not fit {about['data_offsets']}"
+        )
     return listed
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
     """A state dict; only torch's own reader of tensors ever looks at the pickle."""
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        tensors = torch.load(
+            path,
+            map_location="cpu",
+            weights_only=True,
+            mmap=zipfile.is_zipfile(path),
+        )
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PipelineLoadFailed(f"{path} is refused: it is damaged, or holds more than tensors ({reason})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(each, Tensor) for each in tensors.values()):
-        raise PipelineLoadFailed(f"{path} is refused: a table of tensors is wanted, it holds something else")
+        raise PipelineLoadFailed(
+            f"{path} is refused: it is damaged, or holds more than tensors ({reason})"
+        ) from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(each, Tensor) for each in tensors.values()
+    ):
+        raise PipelineLoadFailed(
+            f"{path} is refused: a table of tensors is wanted, it holds something else"
+        )
     return tensors

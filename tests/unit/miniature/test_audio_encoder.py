@@ -27,7 +27,9 @@ def encoder() -> AudioEncoder:
 
 
 @pytest.mark.parametrize("seconds", [1.31, 5.0])
-def test_a_batch_is_embedded_as_the_farm_embeds_each_recording(encoder: AudioEncoder, seconds: float) -> None:
+def test_a_batch_is_embedded_as_the_farm_embeds_each_recording(
+    encoder: AudioEncoder, seconds: float
+) -> None:
     # given recordings of different loudness, off centre, one of them silent
     heard = torch.randn(3, int(16_000 * seconds), generator=Generator().manual_seed(0))
     heard *= torch.tensor([[0.1], [3.0], [0.0]])
@@ -50,7 +52,9 @@ def test_the_truth_is_opening_and_width_and_the_bands(stored: Path) -> None:
     torch.testing.assert_close(told[..., 1], width(spoken))
 
 
-def test_bands_are_beside_the_mean_so_that_loudness_makes_no_difference(stored: Path) -> None:
+def test_bands_are_beside_the_mean_so_that_loudness_makes_no_difference(
+    stored: Path,
+) -> None:
     spoken = Voices(stored).clip(0)[None, :16_000]
     torch.testing.assert_close(truth(0.2 * spoken), truth(spoken), atol=1e-3, rtol=0)
 
@@ -72,7 +76,9 @@ def test_bands_cover_speech_without_gaps() -> None:
     assert covered[inside].min() > 0.5
 
 
-def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(stored: Path, tmp_path: Path) -> None:
+def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(
+    stored: Path, tmp_path: Path
+) -> None:
     model = train(Run(tmp_path, torch.device("cpu")), Voices(stored), seconds=4)
     model.half().save_pretrained(tmp_path / "audio_encoder")
     embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
@@ -88,9 +94,21 @@ class Perfect(nn.Module):
         return SimpleNamespace(hidden_states=[None, 3 - 2 * opening(heard)[..., None]])
 
 
-def test_a_report_says_one_for_a_perfect_ear_and_less_where_it_takes_noise_for_speech(stored: Path) -> None:
-    lines = list(report(Perfect(), Voices(stored), Voices(stored, held_out=True), lengths_s=(3, 5), items=12))
+def test_a_report_says_one_for_a_perfect_ear_and_less_where_it_takes_noise_for_speech(
+    stored: Path,
+) -> None:
+    lines = list(
+        report(
+            Perfect(),
+            Voices(stored),
+            Voices(stored, held_out=True),
+            lengths_s=(3, 5),
+            items=12,
+        )
+    )
     for line, seconds in zip(lines, (3, 5), strict=True):
-        assert line.startswith(f"opening of held-out voices, 12 recordings of {seconds} s: clean 1.000, worst 1.000; ")
+        assert line.startswith(
+            f"opening of held-out voices, 12 recordings of {seconds} s: clean 1.000, worst 1.000; "
+        )
         noisy, worst = (float(number) for number in re.findall(r"\d\.\d+", line)[2:])
         assert worst < noisy

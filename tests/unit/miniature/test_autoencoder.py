@@ -44,7 +44,9 @@ def test_a_video_of_one_picture_is_drawn_as_that_picture_is(model: Any, stored: 
 @torch.no_grad()
 def test_a_step_has_its_own_noise(model: Any, stored: Path) -> None:
     clips = filmed(stored, 5)
-    one, same, other = (_losses(model, clips, Generator().manual_seed(seed))["loss"] for seed in (1, 1, 2))
+    one, same, other = (
+        _losses(model, clips, Generator().manual_seed(seed))["loss"] for seed in (1, 1, 2)
+    )
     assert one == same
     assert one != other
 
@@ -54,7 +56,8 @@ def test_lips_that_are_not_drawn_are_missed_however_dark_they_are(
     model: Any, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given an autoencoder that has learnt nothing yet
-    clips, dice = filmed(stored, 41), Generator().manual_seed(0)
+    clips = filmed(stored, 41)
+    dice = Generator().manual_seed(0)
     missed = _losses(model, clips, dice)["missed"]
     assert missed > 0.6
     # pictures of a third of the contrast count nearly as much

@@ -21,7 +21,8 @@ def dice(batch: int = 4, seed: int = 1) -> Dice:
 
 def upright(batch: int = 4) -> Pose:
     return replace(
-        still(dice(batch), torch.zeros(batch)), **{each: torch.zeros(batch, 1) for each in ("x", "y", "tilt")}
+        still(dice(batch), torch.zeros(batch)),
+        **{each: torch.zeros(batch, 1) for each in ("x", "y", "tilt")},
     )
 
 
@@ -31,7 +32,9 @@ def change(one: Tensor, other: Tensor) -> Tensor:
 
 
 def test_a_seed_draws_the_same_people_in_the_same_place() -> None:
-    one, same, another = (cast(dice(seed=seed), 1, *SIZE).painted((upright(),), *SIZE) for seed in (1, 1, 2))
+    one, same, another = (
+        cast(dice(seed=seed), 1, *SIZE).painted((upright(),), *SIZE) for seed in (1, 1, 2)
+    )
     assert one.shape == (4, 3, 1, 64, 64)
     assert one.equal(same)
     assert not one.equal(another)
@@ -41,14 +44,22 @@ def test_a_seed_draws_the_same_people_in_the_same_place() -> None:
 
 def test_people_differ_from_each_other() -> None:
     people = cast(dice(), 1, *SIZE).painted((upright(),), *SIZE)
-    assert all((people[one] - people[other]).abs().mean() > 0.1 for one in range(4) for other in range(one))
+    assert all(
+        (people[one] - people[other]).abs().mean() > 0.1 for one in range(4) for other in range(one)
+    )
 
 
 @pytest.mark.parametrize(
-    ("part", "amount", "box"), [("opening", 1.0, mouth_box), ("spread", 1.0, mouth_box), ("lids", 0.0, eyes_box)]
+    ("part", "amount", "box"),
+    [
+        ("opening", 1.0, mouth_box),
+        ("spread", 1.0, mouth_box),
+        ("lids", 0.0, eyes_box),
+    ],
 )
 def test_what_moves_stays_in_its_box(part: str, amount: float, box: object) -> None:
-    who, before = cast(dice(), 1, *SIZE), replace(upright(), opening=torch.full((4, 1), 0.4))
+    who = cast(dice(), 1, *SIZE)
+    before = replace(upright(), opening=torch.full((4, 1), 0.4))
     after = replace(before, **{part: torch.full((4, 1), amount)})
     changed = change(who.painted((before,), *SIZE), who.painted((after,), *SIZE))
     inside = box(who.faces[0], who.heads[0], *SIZE)  # type: ignore[operator]
@@ -57,16 +68,20 @@ def test_what_moves_stays_in_its_box(part: str, amount: float, box: object) -> N
 
 
 def test_a_mouth_opens_steadily() -> None:
-    who, closed = cast(dice(), 1, *SIZE), upright()
+    who = cast(dice(), 1, *SIZE)
+    closed = upright()
     amounts = [
-        who.painted((replace(closed, opening=torch.full((4, 1), each)),), *SIZE) for each in (0.0, 0.3, 0.6, 1.0)
+        who.painted((replace(closed, opening=torch.full((4, 1), each)),), *SIZE)
+        for each in (0.0, 0.3, 0.6, 1.0)
     ]
     moved = torch.stack([change(amounts[0], each).sum((1, 2)) for each in amounts])
     assert (moved.diff(dim=0) > 0).all()
 
 
 def test_a_head_nods_with_its_voice_and_blinks_without_it() -> None:
-    silent, loud = (acted(dice(8), torch.full((8, 250), level), torch.zeros(8, 250)) for level in (0.0, 1.0))
+    silent, loud = (
+        acted(dice(8), torch.full((8, 250), level), torch.zeros(8, 250)) for level in (0.0, 1.0)
+    )
     assert (loud.y < silent.y).all()
     assert loud.lids.equal(silent.lids)
     assert (silent.lids.amin(1) == 0).all()
@@ -75,7 +90,8 @@ def test_a_head_nods_with_its_voice_and_blinks_without_it() -> None:
 
 
 def test_a_first_clip_begins_with_its_picture_and_then_joins_the_voice() -> None:
-    throw, said = dice(), torch.ones(4, 1, 9)
+    throw = dice()
+    said = torch.ones(4, 1, 9)
     who = cast(throw, 1, *SIZE)
     clips = first(throw, who, said, torch.zeros(4, 1, 9), SIZE)
     assert clips.video[:, :, 0].equal(clips.picture)
@@ -87,7 +103,9 @@ def test_a_picture_may_show_any_mouth_whatever_is_said() -> None:
     throw = dice(16)
     who = cast(throw, 1, *SIZE)
     clips = first(throw, who, torch.zeros(16, 1, 9), torch.zeros(16, 1, 9), SIZE)
-    closing = [change(clips.video[:, :, frame : frame + 1], clips.video[:, :, 8:]) for frame in (0, 4)]
+    closing = [
+        change(clips.video[:, :, frame : frame + 1], clips.video[:, :, 8:]) for frame in (0, 4)
+    ]
     lips = mouth_box(who.faces[0], who.heads[0], *SIZE)
     mouths, nods = ((each * lips).amax((1, 2)) for each in closing)
     assert (mouths > 3 * nods + 0.1).float().mean() > 0.3
@@ -100,7 +118,13 @@ def test_nobody_is_photographed_in_a_blink() -> None:
 
 def test_a_mirror_turns_all_of_a_clip() -> None:
     throw = dice()
-    clips = first(throw, cast(throw, 1, *SIZE), torch.zeros(4, 1, 3), torch.zeros(4, 1, 3), SIZE)
+    clips = first(
+        throw,
+        cast(throw, 1, *SIZE),
+        torch.zeros(4, 1, 3),
+        torch.zeros(4, 1, 3),
+        SIZE,
+    )
     mirrored = clips.mirrored()
     assert mirrored.video[..., 5].equal(clips.video[..., -6])
     assert mirrored.picture.equal(mirrored.video[:, :, 0])
@@ -118,7 +142,8 @@ def test_a_later_clip_has_a_picture_of_the_same_people_in_another_pose() -> None
 
 
 def test_each_of_two_speakers_moves_a_mouth_in_a_region_of_their_own() -> None:
-    throw, said = dice(), torch.zeros(4, 2, 5)
+    throw = dice()
+    said = torch.zeros(4, 2, 5)
     said[:, 1, 3:] = 1
     who = cast(throw, 2, 64, 128)
     clips = later(throw, who, said, torch.zeros(4, 2, 5), (64, 128))
@@ -135,6 +160,8 @@ def test_mouths_and_eyes_count_more_than_the_wall() -> None:
     throw = dice()
     who = cast(throw, 1, *SIZE)
     weight = later(throw, who, torch.zeros(4, 1, 1), torch.zeros(4, 1, 1), SIZE).weight[:, 0, 0]
-    face, head = who.faces[0], who.heads[0]
-    lips, eyes = mouth_box(face, head, *SIZE).bool(), eyes_box(face, head, *SIZE).bool()
+    face = who.faces[0]
+    head = who.heads[0]
+    lips = mouth_box(face, head, *SIZE).bool()
+    eyes = eyes_box(face, head, *SIZE).bool()
     assert weight[lips].min() > weight[eyes & ~lips].max() > weight[~lips & ~eyes].max() == 1

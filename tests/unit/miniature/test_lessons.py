@@ -22,7 +22,8 @@ from miniature.transformer import _Gaze, _losses
 from miniature.voices import Voices
 
 SHIPPED = MINIATURE.folder(Path())
-BATCH, SIZE = 2, (32, 48)
+BATCH = 2
+SIZE = (32, 48)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,14 @@ def beginning(teacher: Teacher) -> Lessons:
 
 @pytest.fixture(scope="module")
 def middle(teacher: Teacher) -> Lessons:
-    return next(each for seed in range(9) if (each := taught(teacher, seed, speakers=2)).known[0] == 3)
+    return next(
+        each for seed in range(9) if (each := taught(teacher, seed, speakers=2)).known[0] == 3
+    )
 
 
-def test_a_clip_that_begins_a_video_begins_with_its_picture(beginning: Lessons) -> None:
+def test_a_clip_that_begins_a_video_begins_with_its_picture(
+    beginning: Lessons,
+) -> None:
     assert beginning.latents.shape == (BATCH, 16, 21, 4, 6)
     assert beginning.condition.shape == (BATCH, 20, 21, 4, 6)
     assert beginning.rows.shape == (BATCH, 1, 85, 3, 64)
@@ -58,14 +63,18 @@ def test_a_clip_that_begins_a_video_begins_with_its_picture(beginning: Lessons) 
     assert beginning.motion[:, :, 0].equal(beginning.latents[:, :, 0])
 
 
-def test_a_clip_from_the_middle_goes_on_from_three_latents_and_has_another_picture(middle: Lessons) -> None:
+def test_a_clip_from_the_middle_goes_on_from_three_latents_and_has_another_picture(
+    middle: Lessons,
+) -> None:
     assert middle.rows.shape[1] == 2
     assert middle.motion.shape == (BATCH, 16, 3, 4, 6)
     assert not middle.condition[:, 4:, 0].equal(middle.latents[:, :, 0])
 
 
 def test_mouths_that_move_little_count_more(beginning: Lessons, teacher: Teacher) -> None:
-    clips = Studio(teacher.studio.voices).clips(torch.Generator().manual_seed(0), BATCH, 1, 81, SIZE)
+    clips = Studio(teacher.studio.voices).clips(
+        torch.Generator().manual_seed(0), BATCH, 1, 81, SIZE
+    )
     lively, quiet = (_on_latents(clips, by * beginning.latents.float()) for by in (1.0, 0.5))
     mouths = lively != quiet
     assert 0 < mouths.sum() < mouths.numel() / 2
@@ -77,7 +86,8 @@ def test_mouths_that_move_little_count_more(beginning: Lessons, teacher: Teacher
 
 
 def test_a_seed_teaches_the_same_again(teacher: Teacher) -> None:
-    one, same = taught(teacher, 3), taught(teacher, 3)
+    one = taught(teacher, 3)
+    same = taught(teacher, 3)
     assert all(getattr(one, each.name).equal(getattr(same, each.name)) for each in fields(Lessons))
 
 
@@ -121,7 +131,9 @@ def test_what_the_clip_begins_with_is_not_asked_for(model: Any, beginning: Lesso
     assert changed(1) > 1.05 * expected
 
 
-def test_looks_are_taught_only_where_two_speak(model: Any, beginning: Lessons, middle: Lessons) -> None:
+def test_looks_are_taught_only_where_two_speak(
+    model: Any, beginning: Lessons, middle: Lessons
+) -> None:
     assert loss(model, beginning)["gaze"] == 0
     taught = loss(model, middle)["gaze"]
     taught.backward()

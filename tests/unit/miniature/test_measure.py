@@ -25,12 +25,15 @@ def test_a_late_signal_has_a_positive_lag(by: int) -> None:
 
 
 def test_likeness_is_the_signal_to_noise_ratio_where_one_looks() -> None:
-    picture, where = torch.zeros(3, 4, 4), torch.zeros(4, 4)
+    picture = torch.zeros(3, 4, 4)
+    where = torch.zeros(4, 4)
     where[:, :2] = 1
     frames = torch.zeros(3, 2, 4, 4)
     frames[:, 1, :, :2] = 0.2  # a tenth of the full scale of 2
     frames[..., 2:] = 1
-    assert likeness(frames, picture, where).tolist() == pytest.approx([90, 20], abs=0.01)  # 90 is where it ends
+    assert likeness(frames, picture, where).tolist() == pytest.approx(
+        [90, 20], abs=0.01
+    )  # 90 is where it ends
 
 
 def test_drift_is_the_worst_channels_share_of_full_scale() -> None:
@@ -41,7 +44,8 @@ def test_drift_is_the_worst_channels_share_of_full_scale() -> None:
 
 
 def test_a_mouth_is_read_in_units_of_closed_and_wide_open() -> None:
-    closed, wide = torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)
+    closed = torch.zeros(3, 4, 4)
+    wide = torch.zeros(3, 4, 4)
     wide[:, 1:3] = -0.8
     frames = torch.stack([closed, 0.25 * wide, wide], 1)
     frames[:, :, 0] = 1  # not in the mouth
@@ -53,7 +57,12 @@ def test_a_mouth_is_read_in_units_of_closed_and_wide_open() -> None:
 def test_the_mouths_of_a_sitter_are_read_as_they_were_drawn() -> None:
     for speakers, size in ((1, (128, 128)), (2, (96, 176))):
         sitter = Sitter.number(3, speakers, size)
-        closed, wide = sitter._posed(0.0), sitter._posed(1.0)
-        assert [float(each[0]) for each in sitter.mouths(closed[:, None])] == pytest.approx([0.0] * speakers)
-        assert [float(each[0]) for each in sitter.mouths(wide[:, None])] == pytest.approx([1.0] * speakers)
+        closed = sitter._posed(0.0)
+        wide = sitter._posed(1.0)
+        assert [float(each[0]) for each in sitter.mouths(closed[:, None])] == pytest.approx(
+            [0.0] * speakers
+        )
+        assert [float(each[0]) for each in sitter.mouths(wide[:, None])] == pytest.approx(
+            [1.0] * speakers
+        )
         assert sitter.outside().mean() > 0.85

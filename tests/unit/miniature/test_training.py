@@ -22,13 +22,19 @@ def fitted(home: Path, *, deadline: float = float("inf"), seconds: float = 300) 
 
     def lesson(model: Any, step: int, passed: float) -> Losses:
         x = torch.randn(8, 1, generator=generator(run, step))
-        return {"loss": (model(x) - 3 * x).square().mean(), "passed": torch.tensor(passed)}
+        return {
+            "loss": (model(x) - 3 * x).square().mean(),
+            "passed": torch.tensor(passed),
+        }
 
     return trained(run, "line", nn.Linear(1, 1), lesson, seconds=seconds, peak=0.05)
 
 
-def test_a_stopped_training_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+def test_a_stopped_training_ends_as_one_that_was_never_stopped(
+    tmp_path: Path,
+) -> None:
+    whole = tmp_path / "whole"
+    parts = tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
     expected = fitted(whole).state_dict()
@@ -59,6 +65,9 @@ def test_losses_are_logged_with_their_step(tmp_path: Path) -> None:
 
 def test_streams_and_steps_have_random_numbers_of_their_own(tmp_path: Path) -> None:
     run = Run(tmp_path, torch.device("cpu"))
-    drawn = [torch.rand(4, generator=generator(run, step, stream)) for step, stream in ((1, 0), (2, 0), (1, 1))]
+    drawn = [
+        torch.rand(4, generator=generator(run, step, stream))
+        for step, stream in ((1, 0), (2, 0), (1, 1))
+    ]
     assert len({tuple(each.tolist()) for each in drawn}) == 3
     assert drawn[0].equal(torch.rand(4, generator=generator(run, 1, 0)))

@@ -43,7 +43,11 @@ def said() -> Tensor:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of two trained clips, one low and one high tone, and a held-out one of noise."""
-    clips = [tone(200, 2)[0], tone(3000, 3)[0], 0.1 * torch.randn(32_000, generator=dice())]
+    clips = [
+        tone(200, 2)[0],
+        tone(3000, 3)[0],
+        0.1 * torch.randn(32_000, generator=dice()),
+    ]
     path = tmp_path_factory.mktemp("voices") / "voices.safetensors"
     save_file(
         {
@@ -79,7 +83,9 @@ def test_every_voice_can_be_spoken() -> None:
 
 
 def test_no_timbre_of_a_held_out_voice_is_trained_on() -> None:
-    assert {"+" + voice.partition("+")[2] for voice in HELD_OUT if "+" in voice} & set(TIMBRES) == set()
+    assert {"+" + voice.partition("+")[2] for voice in HELD_OUT if "+" in voice} & set(
+        TIMBRES
+    ) == set()
 
 
 def test_nothing_is_said_twice_and_nothing_of_the_demo_at_all() -> None:
@@ -95,10 +101,15 @@ def test_nothing_is_said_twice_and_nothing_of_the_demo_at_all() -> None:
 @pytest.fixture(scope="module")
 def small() -> dict[str, np.ndarray]:
     """Two sentences said twice, and a held-out one."""
-    return corpus({"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]}, {"en-us": ["Good morning."]})
+    return corpus(
+        {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]},
+        {"en-us": ["Good morning."]},
+    )
 
 
-def test_a_corpus_holds_every_sentence_as_often_as_it_is_said(small: dict[str, np.ndarray]) -> None:
+def test_a_corpus_holds_every_sentence_as_often_as_it_is_said(
+    small: dict[str, np.ndarray],
+) -> None:
     assert small["samples"].dtype == np.int16
     assert small["held_out"].tolist() == [False] * 4 + [True]
     assert small["ends"][-1] == len(small["samples"])
@@ -106,7 +117,11 @@ def test_a_corpus_holds_every_sentence_as_often_as_it_is_said(small: dict[str, n
 
 
 def test_a_sentence_is_said_slower_and_faster() -> None:
-    said = corpus({"de": ["Guten Morgen, wie geht es dir heute?"]}, {"en-us": ["Good morning."]}, sayings=6)
+    said = corpus(
+        {"de": ["Guten Morgen, wie geht es dir heute?"]},
+        {"en-us": ["Good morning."]},
+        sayings=6,
+    )
     lengths = np.diff(said["ends"], prepend=0)[:6]
     assert lengths.max() > 1.5 * lengths.min()
 
@@ -117,8 +132,13 @@ def test_all_voices_are_equally_loud(small: dict[str, np.ndarray]) -> None:
         np.testing.assert_allclose(normalise_loudness(heard), heard, atol=1e-3)
 
 
-def test_the_same_seed_makes_the_same_corpus_and_another_one_another(small: dict[str, np.ndarray]) -> None:
-    said = {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]}, {"en-us": ["Good morning."]}
+def test_the_same_seed_makes_the_same_corpus_and_another_one_another(
+    small: dict[str, np.ndarray],
+) -> None:
+    said = (
+        {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]},
+        {"en-us": ["Good morning."]},
+    )
     assert np.array_equal(corpus(*said)["samples"], small["samples"])
     assert not np.array_equal(corpus(*said, seed=1)["samples"], small["samples"])
 
@@ -128,14 +148,21 @@ def test_training_needs_no_sound_library() -> None:
         "import sys, miniature.voices, miniature.audio_encoder;"
         "print({'av', 'pydantic', 'pyloudnorm', 'soxr', 'espeakng_loader', 'diffusers'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=EXAMPLES.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES.parent,
+    )
     assert done.stdout == "set()\n", done.stderr
 
 
 # ---- what lips do
 
 
-def test_ordinary_speech_opens_the_mouth_half_and_its_loudest_vowels_almost_wholly(said: Tensor) -> None:
+def test_ordinary_speech_opens_the_mouth_half_and_its_loudest_vowels_almost_wholly(
+    said: Tensor,
+) -> None:
     voiced = opening(said)[opening(said) > 0.15]
     assert 0.4 < voiced.mean() < 0.7
     assert voiced.max() > 0.9
@@ -163,7 +190,9 @@ def test_how_loud_a_recording_is_makes_no_difference(said: Tensor) -> None:
 def test_a_long_pause_beside_speech_makes_no_difference(said: Tensor) -> None:
     longer = torch.nn.functional.pad(said, (0, 320_000))
     frames = opening(said).shape[1] - 2
-    torch.testing.assert_close(opening(longer)[:, :frames], opening(said)[:, :frames], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        opening(longer)[:, :frames], opening(said)[:, :frames], atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("samples", [640, 1279, 1280, 20_960, 51_840, 51_841])
@@ -186,7 +215,9 @@ def test_the_mouth_is_widest_open_where_the_sound_is(frame: int) -> None:
 
 
 @pytest.mark.parametrize(("hertz", "low", "high"), [(300, -1, -0.8), (3000, 0.8, 1)])
-def test_dark_sounds_round_the_lips_and_bright_ones_draw_them_wide(hertz: float, low: float, high: float) -> None:
+def test_dark_sounds_round_the_lips_and_bright_ones_draw_them_wide(
+    hertz: float, low: float, high: float
+) -> None:
     middle = width(tone(hertz, 1))[0, 2:-2]
     assert (middle >= low).all()
     assert (middle <= high).all()
@@ -244,7 +275,9 @@ def test_voices_are_higher_and_lower_than_they_were_spoken(stored: Path) -> None
     assert 225 < low.quantile(0.95) < 250
 
 
-def test_there_are_pauses_between_sentences_and_sound_without_clicks(stored: Path) -> None:
+def test_there_are_pauses_between_sentences_and_sound_without_clicks(
+    stored: Path,
+) -> None:
     spoken = Voices(stored).sentences(40, 8, dice())
     pauses = (spoken.unfold(1, 800, 800).abs().amax(dim=2) == 0).float().mean(dim=1)
     assert pauses.min() > 0
@@ -252,7 +285,9 @@ def test_there_are_pauses_between_sentences_and_sound_without_clicks(stored: Pat
     assert spoken.abs().max() < 0.101
 
 
-def test_some_recordings_have_a_silence_that_is_longer_than_any_pause(stored: Path) -> None:
+def test_some_recordings_have_a_silence_that_is_longer_than_any_pause(
+    stored: Path,
+) -> None:
     def longest_s(spoken: Tensor) -> float:
         """Of the silences that are whole tenths of a second."""
         silent = (spoken.unfold(1, 1600, 1600) == 0).all(dim=2)
@@ -264,7 +299,9 @@ def test_some_recordings_have_a_silence_that_is_longer_than_any_pause(stored: Pa
     assert longest_s(spoken[spoken.any(dim=1)]) > 2
 
 
-def test_one_recording_in_eight_holds_no_speech(drawn: tuple[Tensor, Tensor]) -> None:
+def test_one_recording_in_eight_holds_no_speech(
+    drawn: tuple[Tensor, Tensor],
+) -> None:
     heard, spoken = drawn
     silent = (spoken == 0).all(dim=1)
     assert 0.08 < silent.float().mean() < 0.17
@@ -272,7 +309,9 @@ def test_one_recording_in_eight_holds_no_speech(drawn: tuple[Tensor, Tensor]) ->
     assert 0 < (heard[silent] != 0).any(dim=1).float().mean() < 1
 
 
-def test_every_other_recording_is_noisy_5_to_30_db_below_the_voice(drawn: tuple[Tensor, Tensor]) -> None:
+def test_every_other_recording_is_noisy_5_to_30_db_below_the_voice(
+    drawn: tuple[Tensor, Tensor],
+) -> None:
     heard, spoken = drawn
     noise = (heard - spoken).square().mean(dim=1)
     noisy = noise > 1e-12
@@ -297,14 +336,18 @@ def talk(stored: Path) -> tuple[Tensor, Tensor]:
     return Voices(stored).conversations(200, 2, dice())
 
 
-def test_most_conversations_go_in_turns_and_the_listener_is_wholly_silent(talk: tuple[Tensor, Tensor]) -> None:
+def test_most_conversations_go_in_turns_and_the_listener_is_wholly_silent(
+    talk: tuple[Tensor, Tensor],
+) -> None:
     heard, spoken = talk
     assert heard.shape == spoken.shape == (200, 2, 32_000)
     at_once = (heard != 0).all(dim=1).any(dim=1)
     assert 0.7 < (~at_once).float().mean() < 0.95
 
 
-def test_both_speak_in_about_half_of_the_short_conversations(talk: tuple[Tensor, Tensor]) -> None:
+def test_both_speak_in_about_half_of_the_short_conversations(
+    talk: tuple[Tensor, Tensor],
+) -> None:
     speaks = (talk[1] != 0).any(dim=2)
     assert 0.35 < speaks.all(dim=1).float().mean() < 0.65
     # and each of the two is the silent one as often
@@ -320,7 +363,9 @@ def test_nothing_is_spoken_that_is_not_heard(talk: tuple[Tensor, Tensor]) -> Non
 
 
 @pytest.mark.parametrize("make", [colours, hum, music])
-def test_noises_have_a_power_of_one_and_follow_the_dice(make: Callable[[int, int, Generator], Tensor]) -> None:
+def test_noises_have_a_power_of_one_and_follow_the_dice(
+    make: Callable[[int, int, Generator], Tensor],
+) -> None:
     noise = make(3, 16_001, dice())
     torch.testing.assert_close(noise.square().mean(dim=1), torch.ones(3))
     assert torch.equal(noise, make(3, 16_001, dice()))

@@ -59,7 +59,13 @@ def condition(pipeline: Pipeline, picture: np.ndarray) -> Condition:
 
 
 @pytest.fixture(scope="session")
-def make(pipeline: Pipeline, plan: Plan, sampling: Sampling, condition: Condition, voice: torch.Tensor) -> Make:
+def make(
+    pipeline: Pipeline,
+    plan: Plan,
+    sampling: Sampling,
+    condition: Condition,
+    voice: torch.Tensor,
+) -> Make:
     """Makes chunk `index` of the plan; any argument of `Pipeline.chunk` can be given instead."""
 
     def chunk(index: int, tail: Tail | None = None, **changes: Any) -> tuple[torch.Tensor, Tail]:

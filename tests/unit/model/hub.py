@@ -40,7 +40,9 @@ class Hub:
     def transfers(self, part: str) -> list[str | None]:
         """The ranges that were asked for of the large files whose path has that part."""
         return [
-            headers.get("range") for method, path, headers in self.asked if method == "GET" and f"/cdn/{part}" in path
+            headers.get("range")
+            for method, path, headers in self.asked
+            if method == "GET" and f"/cdn/{part}" in path
         ]
 
 
@@ -88,22 +90,41 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             elif revision not in ("main", COMMIT):
                 self._refuse("RevisionNotFound")
             else:
-                self._answer(200, json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode())
+                self._answer(
+                    200,
+                    json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode(),
+                )
 
         def _address(self, repository: str, commit: str, file: str) -> None:
             content = hub.files[repository].get(file)
             if content is None or commit != COMMIT:
                 self._refuse("EntryNotFound")
             elif len(content) < LARGE:
-                self._content(content, {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": COMMIT})
+                self._content(
+                    content,
+                    {
+                        "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+                        "X-Repo-Commit": COMMIT,
+                    },
+                )
             else:
-                about = {"X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Linked-Size": len(content)}
-                place = {"Location": f"{hub.network}/cdn/{repository}/{file}", "X-Repo-Commit": COMMIT}
+                about = {
+                    "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+                    "X-Linked-Size": len(content),
+                }
+                place = {
+                    "Location": f"{hub.network}/cdn/{repository}/{file}",
+                    "X-Repo-Commit": COMMIT,
+                }
                 self._answer(302, b"", {**about, **place})
 
         def _content(self, content: bytes, headers: dict[str, Any]) -> None:
             begin = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
-            whole = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
+            whole = (
+                {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
+                if begin
+                else {}
+            )
             self._answer(206 if begin else 200, content[begin:], {**headers, **whole})
 
         def _refuse(self, code: str, status: int = 404) -> None:
@@ -111,7 +132,10 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self, status: int, body: bytes, headers: dict[str, Any] | None = None) -> None:
             self.send_response(status)
-            for name, value in {"Content-Length": len(body), **(headers or {})}.items():
+            for name, value in {
+                "Content-Length": len(body),
+                **(headers or {}),
+            }.items():
                 self.send_header(name, str(value))
             self.end_headers()
             if self.command == "GET":

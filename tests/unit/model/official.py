@@ -14,7 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farm.model.presets import Preset
-from farm.model.weights.key_maps import IMAGE_NAMING, TEXT_NAMING, autoencoder_naming, original_transformer
+from farm.model.weights.key_maps import (
+    IMAGE_NAMING,
+    TEXT_NAMING,
+    autoencoder_naming,
+    original_transformer,
+)
 from farm.model.weights.sources import Source
 
 Tensors = dict[str, Tensor]
@@ -33,13 +38,23 @@ def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
         each.mkdir(parents=True)
     transformer = original_transformer(load_part(native, "transformer"))
     heard = {name: tensor for name, tensor in transformer.items() if HEARING.match(name)}
-    write_shards(wan, {name: tensor for name, tensor in transformer.items() if name not in heard}, count=7)
+    write_shards(
+        wan,
+        {name: tensor for name, tensor in transformer.items() if name not in heard},
+        count=7,
+    )
     save_file(heard, infinitetalk / "infinitetalk.safetensors")
     res_blocks = preset.parts["vae"]["num_res_blocks"]
-    torch.save(renamed(load_part(native, "vae"), autoencoder_naming(res_blocks).original), wan / VAE)
+    torch.save(
+        renamed(load_part(native, "vae"), autoencoder_naming(res_blocks).original),
+        wan / VAE,
+    )
     torch.save(renamed(load_part(native, "text_encoder"), TEXT_NAMING.original), wan / T5)
     torch.save(published_clip(load_part(native, "image_encoder")), wan / CLIP)
-    torch.save(published_wav2vec(load_part(native, "audio_encoder")), wav2vec / "pytorch_model.bin")
+    torch.save(
+        published_wav2vec(load_part(native, "audio_encoder")),
+        wav2vec / "pytorch_model.bin",
+    )
     shutil.copytree(native / "tokenizer", wan / "google" / "umt5-xxl")
     return {
         "wan": Source(wan),
@@ -52,11 +67,20 @@ def publish_diffusers(native: Path, folder: Path, preset: Preset) -> dict[str, S
     """The same with Wan in Diffusers' layout."""
     sources = publish(native, folder, preset)
     wan = folder / "diffusers"
-    for part in ("transformer", "vae", "text_encoder", "image_encoder", "tokenizer"):
+    for part in (
+        "transformer",
+        "vae",
+        "text_encoder",
+        "image_encoder",
+        "tokenizer",
+    ):
         shutil.copytree(native / part, wan / part)
     file = wan / "transformer" / "diffusion_pytorch_model.safetensors"
     heard = ("audio_proj.", "attn_audio.", "norm_audio.")
-    save_file({name: t for name, t in load_file(file).items() if not any(part in name for part in heard)}, file)
+    save_file(
+        {name: t for name, t in load_file(file).items() if not any(part in name for part in heard)},
+        file,
+    )
     file = wan / "image_encoder" / "model.safetensors"
     save_file(renamed(load_file(file), "vision_model.{}".format), file)
     file = wan / "text_encoder" / "model.safetensors"
@@ -75,10 +99,16 @@ def renamed(tensors: Tensors, original: Callable[[str], str]) -> Tensors:
 
 
 def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
-    files = [f"diffusion_pytorch_model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    files = [
+        f"diffusion_pytorch_model-{number:05}-of-{count:05}.safetensors"
+        for number in range(1, count + 1)
+    ]
     places = dict(zip(tensors, itertools.cycle(files), strict=False))
     for file in files:
-        save_file({name: tensors[name] for name in tensors if places[name] == file}, folder / file)
+        save_file(
+            {name: tensors[name] for name in tensors if places[name] == file},
+            folder / file,
+        )
     index = {"metadata": {}, "weight_map": places}
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
 
@@ -86,18 +116,31 @@ def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
 def published_clip(tensors: Tensors) -> Tensors:
     """Queries, keys and values in one matrix, leading axes of one, a head, and a text half."""
     names = renamed(tensors, IMAGE_NAMING.original)
-    clip = {name: tensor for name, tensor in names.items() if not any(f".attn.{part}." in name for part in "qkv")}
+    clip = {
+        name: tensor
+        for name, tensor in names.items()
+        if not any(f".attn.{part}." in name for part in "qkv")
+    }
     clip["visual.cls_embedding"] = clip["visual.cls_embedding"][None, None]
     clip["visual.pos_embedding"] = clip["visual.pos_embedding"][None]
     for name in [name for name in names if ".attn.q." in name]:
         rows = [names[name.replace(".attn.q.", f".attn.{part}.")] for part in "qkv"]
         clip[name.replace(".attn.q.", ".attn.to_qkv.")] = torch.cat(rows)
-    return clip | {"visual.head": torch.zeros(4, 4), "textual.token_embedding.weight": torch.zeros(9, 4)}
+    return clip | {
+        "visual.head": torch.zeros(4, 4),
+        "textual.token_embedding.weight": torch.zeros(9, 4),
+    }
 
 
 def published_wav2vec(tensors: Tensors) -> Tensors:
     """As it was saved after training, by a torch whose weight norm had other names."""
     conv = "encoder.pos_conv_embed.conv"
-    old = {f"{conv}.parametrizations.weight.original{i}": f"{conv}.weight_{leaf}" for i, leaf in enumerate("gv")}
+    old = {
+        f"{conv}.parametrizations.weight.original{i}": f"{conv}.weight_{leaf}"
+        for i, leaf in enumerate("gv")
+    }
     bare = renamed(tensors, lambda name: "wav2vec2." + old.get(name, name))
-    return bare | {"wav2vec2.masked_spec_embed": torch.zeros(4), "quantizer.codevectors": torch.zeros(1, 2, 3)}
+    return bare | {
+        "wav2vec2.masked_spec_embed": torch.zeros(4),
+        "quantizer.codevectors": torch.zeros(1, 2, 3),
+    }

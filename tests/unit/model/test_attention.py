@@ -17,7 +17,10 @@ def choose(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -
 
 
 def test_an_unknown_backend_is_refused_with_near_names() -> None:
-    with pytest.raises(InvalidInput, match=r"got '_native_cudn'; allowed: auto, .*; did you mean _native_cudnn\?"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"got '_native_cudn'; allowed: auto, .*; did you mean _native_cudnn\?",
+    ):
         choose("_native_cudn")
 
 
@@ -27,8 +30,13 @@ def test_a_name_near_to_none_is_refused_with_all_names() -> None:
 
 
 @pytest.mark.parametrize("name", ["_native_cudnn", "flash", "sage"])
-def test_a_backend_that_does_not_work_here_is_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(PipelineLoadFailed, match=rf"'{name}' does not work on cpu in torch.float32: \w+Error: .+"):
+def test_a_backend_that_does_not_work_here_is_refused_with_the_reason(
+    name: str,
+) -> None:
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=rf"'{name}' does not work on cpu in torch.float32: \w+Error: .+",
+    ):
         choose(name)
 
 

@@ -8,7 +8,13 @@ import torch
 
 from farm.errors import EmbeddingFailed
 from farm.media import audio as sound
-from farm.model.audio import ONE_PASS, ROW, AudioEncoder, load_audio_encoder, windows
+from farm.model.audio import (
+    ONE_PASS,
+    ROW,
+    AudioEncoder,
+    load_audio_encoder,
+    windows,
+)
 from farm.model.presets import MINIATURE
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -31,7 +37,8 @@ def test_every_video_frame_gets_a_row(encoder: AudioEncoder, seconds: float, fra
 
 
 def test_loudness_does_not_matter(encoder: AudioEncoder) -> None:
-    quiet, loud = encoder.embed(speech(1)), encoder.embed(5 * speech(1))
+    quiet = encoder.embed(speech(1))
+    loud = encoder.embed(5 * speech(1))
     torch.testing.assert_close(quiet, loud, rtol=0, atol=1e-3)
 
 
@@ -78,12 +85,16 @@ def talk() -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [50, ONE_PASS])
-def test_up_to_the_limit_a_recording_is_encoded_as_the_original_does_it(encoder: AudioEncoder, rows: int) -> None:
+def test_up_to_the_limit_a_recording_is_encoded_as_the_original_does_it(
+    encoder: AudioEncoder, rows: int
+) -> None:
     samples = speech(rows / 25)
     assert torch.equal(encoder.embed(samples), in_one_pass(encoder, samples))
 
 
-def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(trained: AudioEncoder, talk: np.ndarray) -> None:
+def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(
+    trained: AudioEncoder, talk: np.ndarray
+) -> None:
     distance = apart(trained.embed(talk), in_one_pass(trained, talk))
     assert distance.mean() < 1e-3
     # and within a second of each seam, where less than all is heard
@@ -92,7 +103,9 @@ def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(trained: AudioEncode
     assert max(distance[seam - 25 : seam + 25].max() for seam in seams) < 2e-3
 
 
-def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(trained: AudioEncoder, talk: np.ndarray) -> None:
+def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(
+    trained: AudioEncoder, talk: np.ndarray
+) -> None:
     # Given one that is almost nothing, with all that is heard around it
     with_a_pause = talk.copy()
     with_a_pause[45 * 16_000 : 135 * 16_000] *= 1e-3
@@ -100,9 +113,13 @@ def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(trained: AudioEnco
     assert distance.max() < 0.05
 
 
-def test_the_encoder_never_hears_more_at_once_than_the_limit(encoder: AudioEncoder) -> None:
+def test_the_encoder_never_hears_more_at_once_than_the_limit(
+    encoder: AudioEncoder,
+) -> None:
     heard: list[int] = []
-    hook = encoder.model.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[-1]))
+    hook = encoder.model.register_forward_pre_hook(
+        lambda _, inputs: heard.append(inputs[0].shape[-1])
+    )
     try:
         encoder.embed(speech(200))
     finally:
@@ -112,14 +129,20 @@ def test_the_encoder_never_hears_more_at_once_than_the_limit(encoder: AudioEncod
 
 
 @pytest.mark.parametrize("seconds", [120.04, 121.3, 180.0, 199.99])
-def test_a_long_recording_has_a_row_for_every_video_frame_too(encoder: AudioEncoder, seconds: float) -> None:
+def test_a_long_recording_has_a_row_for_every_video_frame_too(
+    encoder: AudioEncoder, seconds: float
+) -> None:
     voice = encoder.listen(speech(seconds))
-    assert [row for stretch in voice.stretches() for row in stretch] == list(range(int(seconds * 25)))
+    assert [row for stretch in voice.stretches() for row in stretch] == list(
+        range(int(seconds * 25))
+    )
     last = voice.stretches()[-1]
     assert encoder.rows(voice, last).shape == (len(last), 3, 64)
 
 
-def test_a_long_recording_leaves_the_encoder_as_it_was(encoder: AudioEncoder) -> None:
+def test_a_long_recording_leaves_the_encoder_as_it_was(
+    encoder: AudioEncoder,
+) -> None:
     before = encoder.embed(speech(1))
     encoder.embed(speech(121))
     assert torch.equal(encoder.embed(speech(1)), before)
@@ -131,7 +154,10 @@ def test_the_first_latent_frame_hears_two_frames_to_each_side_and_the_later_ones
     first, later = windows(rows)
     # then latent frame i >= 1 hears start + 4i - 5 .. start + 4i + 2
     assert first.flatten().tolist() == [18, 19, 20, 21, 22]
-    assert later[0].flatten(1).tolist() == [list(range(19, 27)), list(range(23, 31))]
+    assert later[0].flatten(1).tolist() == [
+        list(range(19, 27)),
+        list(range(23, 31)),
+    ]
 
 
 def test_a_batch_of_chunks_hears_what_each_hears_alone() -> None:

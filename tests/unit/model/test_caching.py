@@ -43,7 +43,9 @@ def test_the_polynomial_takes_its_highest_power_first() -> None:
     assert not TeaCache(1.61, (4, 1, 0.1)).plan(changes)[5]
 
 
-def test_a_threshold_of_zero_skips_nothing(make: Callable[..., tuple[Tensor, object]], sampling: Sampling) -> None:
+def test_a_threshold_of_zero_skips_nothing(
+    make: Callable[..., tuple[Tensor, object]], sampling: Sampling
+) -> None:
     plain = replace(sampling, steps=7)
     cached = replace(plain, teacache=TeaCache(0.0, AS_IT_IS))
     assert torch.equal(make(0, sampling=cached)[0], make(0, sampling=plain)[0])
@@ -64,20 +66,38 @@ def test_round_the_blocks_the_tokens_get_what_was_added_last() -> None:
 
 @pytest.mark.parametrize(("text_scale", "passes"), [(5.0, 3), (1.0, 2)])
 def test_every_branch_has_a_way_round_of_its_own(
-    make: Callable[..., tuple[Tensor, object]], pipeline: Pipeline, sampling: Sampling, text_scale: float, passes: int
+    make: Callable[..., tuple[Tensor, object]],
+    pipeline: Pipeline,
+    sampling: Sampling,
+    text_scale: float,
+    passes: int,
 ) -> None:
     # given a job of seven steps whose last two are skipped
-    model, entered, left, headed = pipeline.transformer, [], [], []
+    model = pipeline.transformer
+    entered = []
+    left = []
+    headed = []
     hooks = [
-        model.patch_embedding.register_forward_hook(lambda _, __, x: entered.append(x.flatten(2).transpose(1, 2))),
+        model.patch_embedding.register_forward_hook(
+            lambda _, __, x: entered.append(x.flatten(2).transpose(1, 2))
+        ),
         model.blocks[-1].register_forward_hook(lambda _, __, x: left.append(x)),
         model.norm_out.register_forward_pre_hook(lambda _, seen: headed.append(seen[0])),
     ]
-    make(0, sampling=replace(sampling, steps=7, text_scale=text_scale, teacache=TeaCache(1e9, AS_IT_IS)))
+    make(
+        0,
+        sampling=replace(
+            sampling,
+            steps=7,
+            text_scale=text_scale,
+            teacache=TeaCache(1e9, AS_IT_IS),
+        ),
+    )
     for hook in hooks:
         hook.remove()
     # then a skipped pass adds what the same branch's last computed pass added
     assert (len(left), len(headed)) == (5 * passes, 7 * passes)
     for computed in range(4 * passes, 5 * passes):
-        added, skipped = left[computed] - entered[computed], computed + passes
+        added = left[computed] - entered[computed]
+        skipped = computed + passes
         torch.testing.assert_close(headed[skipped], entered[skipped] + added)

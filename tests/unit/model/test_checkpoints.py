@@ -14,7 +14,10 @@ from farm.model.checkpoints import load_part, ready
 from farm.model.presets import MINIATURE, preset
 from tests.support.tiny_model import SKETCH
 
-FILES = {"transformer": "diffusion_pytorch_model.safetensors", "audio_encoder": "model.safetensors"}
+FILES = {
+    "transformer": "diffusion_pytorch_model.safetensors",
+    "audio_encoder": "model.safetensors",
+}
 TENSORS = {
     "transformer": "blocks.1.attn_audio.to_kv.weight",
     "audio_encoder": "encoder.layers.1.attention.k_proj.weight",
@@ -46,7 +49,11 @@ def test_a_missing_tensor_is_named(part: str, damaged: Path) -> None:
 
 
 def test_an_unexpected_tensor_is_named(part: str, damaged: Path) -> None:
-    rewrite(damaged, part, load_file(damaged / part / FILES[part]) | {"blocks.9.surprise": torch.ones(1)})
+    rewrite(
+        damaged,
+        part,
+        load_file(damaged / part / FILES[part]) | {"blocks.9.surprise": torch.ones(1)},
+    )
     with pytest.raises(PipelineLoadFailed, match=r"1 unexpected .*blocks\.9\.surprise"):
         load_part(damaged, part, dtype="float32")
 
@@ -75,22 +82,35 @@ def test_a_file_cut_short_is_refused(part: str, damaged: Path) -> None:
 
 
 def test_weights_that_must_be_pulled_are_missed_by_path(tmp_path: Path) -> None:
-    with pytest.raises(PipelineLoadFailed, match=f"{tmp_path}/infinitetalk-480/transformer is missing"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=f"{tmp_path}/infinitetalk-480/transformer is missing",
+    ):
         ready(preset("infinitetalk-480"), tmp_path)
 
 
 def test_a_missing_part_is_named(weights: Path, tmp_path: Path) -> None:
     shutil.copytree(weights, tmp_path / "sketch", ignore=shutil.ignore_patterns("vae"))
-    with pytest.raises(PipelineLoadFailed, match=r"sketch/vae is missing: .*run `farm weights pull`"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=r"sketch/vae is missing: .*run `farm weights pull`",
+    ):
         ready(SKETCH, tmp_path)
 
 
-def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(tmp_path: Path) -> None:
+def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(
+    tmp_path: Path,
+) -> None:
     # given a folder that an earlier version drew
     (tmp_path / "miniature").mkdir()
     assert ready(MINIATURE, tmp_path) == Path(farm.model.__file__).parent / "miniature"
 
 
-def test_a_package_without_its_weights_is_to_be_installed_again(tmp_path: Path) -> None:
-    with pytest.raises(PipelineLoadFailed, match=r"lost/transformer is missing: .*install the package again"):
+def test_a_package_without_its_weights_is_to_be_installed_again(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=r"lost/transformer is missing: .*install the package again",
+    ):
         ready(replace(MINIATURE, name="lost"), tmp_path)

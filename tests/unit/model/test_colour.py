@@ -26,7 +26,9 @@ def noisy(seed: int, *shape: int) -> Tensor:
         ((0, 0, 1), (32.30, 79.19, -107.86)),
     ],
 )
-def test_lab_of_known_colours(rgb: tuple[float, float, float], lab: tuple[float, float, float]) -> None:
+def test_lab_of_known_colours(
+    rgb: tuple[float, float, float], lab: tuple[float, float, float]
+) -> None:
     mean, deviation = statistics(flat(*rgb))
     assert mean.tolist() == pytest.approx(lab, abs=0.02)
     assert deviation.tolist() == pytest.approx((0, 0, 0), abs=1e-3)
@@ -42,11 +44,14 @@ def test_every_frame_takes_the_references_mean_and_deviation() -> None:
     reference = statistics(noisy(1, 3, 16, 16))
     moved = transfer(0.6 * noisy(2, 3, 4, 16, 16) + 0.1, reference, 1.0)
     for frame in moved.unbind(1):
-        torch.testing.assert_close(statistics(frame), reference, rtol=0, atol=0.6)  # clipping takes a little
+        torch.testing.assert_close(
+            statistics(frame), reference, rtol=0, atol=0.6
+        )  # clipping takes a little
 
 
 def test_strength_blends_in_rgb() -> None:
-    frames, reference = noisy(2, 3, 4, 16, 16), statistics(noisy(1, 3, 16, 16) * 0.5)
+    frames = noisy(2, 3, 4, 16, 16)
+    reference = statistics(noisy(1, 3, 16, 16) * 0.5)
     none, half, full = (transfer(frames, reference, strength) for strength in (0.0, 0.5, 1.0))
     assert torch.equal(none, frames)
     torch.testing.assert_close(half, (frames + full) / 2, rtol=0, atol=1e-6)

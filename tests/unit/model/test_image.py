@@ -16,9 +16,16 @@ SIZES = preset("infinitetalk-480").sizes
 
 @pytest.mark.parametrize(
     ("height", "width", "wanted"),
-    [(640, 640, (640, 640)), (1080, 1920, (448, 896)), (1920, 1080, (832, 448)), (90, 9, (1280, 320))],
+    [
+        (640, 640, (640, 640)),
+        (1080, 1920, (448, 896)),
+        (1920, 1080, (832, 448)),
+        (90, 9, (1280, 320)),
+    ],
 )
-def test_the_bucket_with_the_nearest_ratio_wins(height: int, width: int, wanted: tuple[int, int]) -> None:
+def test_the_bucket_with_the_nearest_ratio_wins(
+    height: int, width: int, wanted: tuple[int, int]
+) -> None:
     assert bucket(height, width, SIZES["infinitetalk-480"]) == wanted
 
 
@@ -30,7 +37,8 @@ def test_of_two_equally_near_buckets_the_first_listed_wins() -> None:
 def test_a_picture_is_scaled_to_cover_and_cut_in_the_middle() -> None:
     # given a picture twice as wide as high, black left, grey middle, white right
     frame = np.zeros((32, 64, 3), np.uint8)
-    frame[:, 16:48], frame[:, 48:] = 127, 255
+    frame[:, 16:48] = 127
+    frame[:, 48:] = 255
     cut = fitted(frame, 32, 32)
     assert cut.shape == (3, 32, 32)
     assert cut.unique().tolist() == pytest.approx([(127 / 255 - 0.5) * 2])
@@ -49,7 +57,9 @@ def test_an_odd_margin_is_cut_half_to_even() -> None:
     assert ((fitted(frame, 16, 16)[0, 0, 0] / 2 + 0.5) * 255).item() == pytest.approx(2)
 
 
-def test_clip_gives_257_tokens_whatever_the_shape_of_the_picture(weights: Path) -> None:
+def test_clip_gives_257_tokens_whatever_the_shape_of_the_picture(
+    weights: Path,
+) -> None:
     encoder = ImageEncoder(load_part(weights, "image_encoder", dtype="float32"))
     tokens = encoder(torch.rand(3, 96, 176) * 2 - 1)
     assert tokens.shape == (1, 257, 64)
@@ -75,7 +85,9 @@ class Retina:
     def eval(self) -> Retina:
         return self
 
-    def __call__(self, *, pixel_values: torch.Tensor, output_hidden_states: bool) -> SimpleNamespace:
+    def __call__(
+        self, *, pixel_values: torch.Tensor, output_hidden_states: bool
+    ) -> SimpleNamespace:
         self.seen = pixel_values
         return SimpleNamespace(hidden_states=[torch.zeros(1, 257, 4)] * 3)
 
@@ -85,7 +97,12 @@ def test_clip_is_shown_a_square_in_its_own_normalisation() -> None:
     ImageEncoder(retina)(torch.zeros(3, 96, 176))
     assert retina.seen.shape == (1, 3, 224, 224)
     assert retina.seen[0, :, 0, 0].tolist() == pytest.approx(
-        [(0.5 - 0.48145466) / 0.26862954, (0.5 - 0.4578275) / 0.26130258, (0.5 - 0.40821073) / 0.27577711], rel=1e-5
+        [
+            (0.5 - 0.48145466) / 0.26862954,
+            (0.5 - 0.4578275) / 0.26130258,
+            (0.5 - 0.40821073) / 0.27577711,
+        ],
+        rel=1e-5,
     )
 
 

@@ -28,8 +28,14 @@ def names_of(model: Preset, part: str) -> list[str]:
     ("original", "native"),
     [
         ("blocks.7.cross_attn.k_img.weight", "blocks.7.attn2.add_k_proj.weight"),
-        ("blocks.7.audio_cross_attn.kv_linear.bias", "blocks.7.attn_audio.to_kv.bias"),
-        ("blocks.7.audio_cross_attn.proj.weight", "blocks.7.attn_audio.to_out.0.weight"),
+        (
+            "blocks.7.audio_cross_attn.kv_linear.bias",
+            "blocks.7.attn_audio.to_kv.bias",
+        ),
+        (
+            "blocks.7.audio_cross_attn.proj.weight",
+            "blocks.7.attn_audio.to_out.0.weight",
+        ),
         ("blocks.7.norm3.weight", "blocks.7.norm2.weight"),
         ("blocks.7.norm_x.weight", "blocks.7.norm_audio.weight"),
         ("blocks.17.modulation", "blocks.17.scale_shift_table"),
@@ -48,14 +54,25 @@ def test_every_name_of_the_14b_reads_in_both_directions() -> None:
     originals = original_transformer(names)
     assert len(originals) == len(names)
     assert native_transformer(originals) == names
-    assert not [name for name in originals if "attn1" in name or "scale_shift" in name or "condition" in name]
+    assert not [
+        name
+        for name in originals
+        if "attn1" in name or "scale_shift" in name or "condition" in name
+    ]
 
 
 def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
-    expected = {"token_embedding.weight": "shared.weight", "norm.weight": "encoder.final_layer_norm.weight"}
+    expected = {
+        "token_embedding.weight": "shared.weight",
+        "norm.weight": "encoder.final_layer_norm.weight",
+    }
     for block in range(2):
-        there, here = f"blocks.{block}", f"encoder.block.{block}"
-        expected |= {f"{there}.attn.{part}.weight": f"{here}.layer.0.SelfAttention.{part}.weight" for part in "qkvo"}
+        there = f"blocks.{block}"
+        here = f"encoder.block.{block}"
+        expected |= {
+            f"{there}.attn.{part}.weight": f"{here}.layer.0.SelfAttention.{part}.weight"
+            for part in "qkvo"
+        }
         expected |= {
             f"{there}.norm1.weight": f"{here}.layer.0.layer_norm.weight",
             f"{there}.pos_embedding.embedding.weight": f"{here}.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -64,7 +81,9 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
             f"{there}.ffn.fc1.weight": f"{here}.layer.1.DenseReluDense.wi_1.weight",
             f"{there}.ffn.fc2.weight": f"{here}.layer.1.DenseReluDense.wo.weight",
         }
-    assert native_text_encoder({name: name for name in expected}) == {ours: name for name, ours in expected.items()}
+    assert native_text_encoder({name: name for name in expected}) == {
+        ours: name for name, ours in expected.items()
+    }
     assert set(expected.values()) == set(names_of(SKETCH, "text_encoder"))
     assert {TEXT_NAMING.original(name) for name in expected.values()} == set(expected)
 
@@ -80,14 +99,26 @@ def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
         "visual.pos_embedding": ours["embeddings.position_embedding.weight"][None],
         "visual.patch_embedding.weight": ours["embeddings.patch_embedding.weight"],
     }
-    for theirs, stem in (("pre_norm", "pre_layrnorm"), ("post_norm", "post_layernorm")):
-        original |= {f"visual.{theirs}.{leaf}": ours[f"{stem}.{leaf}"] for leaf in ("weight", "bias")}
-    renames = {"norm1": "layer_norm1", "norm2": "layer_norm2", "attn.proj": "self_attn.out_proj"}
+    for theirs, stem in (
+        ("pre_norm", "pre_layrnorm"),
+        ("post_norm", "post_layernorm"),
+    ):
+        original |= {
+            f"visual.{theirs}.{leaf}": ours[f"{stem}.{leaf}"] for leaf in ("weight", "bias")
+        }
+    renames = {
+        "norm1": "layer_norm1",
+        "norm2": "layer_norm2",
+        "attn.proj": "self_attn.out_proj",
+    }
     renames |= {"mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
     for block in range(3):
-        there, here = f"visual.transformer.{block}", f"encoder.layers.{block}"
+        there = f"visual.transformer.{block}"
+        here = f"encoder.layers.{block}"
         for leaf in ("weight", "bias"):
-            original |= {f"{there}.{a}.{leaf}": ours[f"{here}.{b}.{leaf}"] for a, b in renames.items()}
+            original |= {
+                f"{there}.{a}.{leaf}": ours[f"{here}.{b}.{leaf}"] for a, b in renames.items()
+            }
             rows = [ours[f"{here}.self_attn.{part}_proj.{leaf}"] for part in "qkv"]
             original[f"{there}.attn.to_qkv.{leaf}"] = torch.cat(rows)
     # then the conversion gives them back
@@ -97,12 +128,18 @@ def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
 
 
 def test_an_image_encoder_of_diffusers_layout_is_the_bare_model_after_its_prefix_goes() -> None:
-    names = ["vision_model.pre_layrnorm.bias", "vision_model.embeddings.position_ids", "visual_projection.weight"]
+    names = [
+        "vision_model.pre_layrnorm.bias",
+        "vision_model.embeddings.position_ids",
+        "visual_projection.weight",
+    ]
     assert bare_image_encoder(dict.fromkeys(names, 0)) == {"pre_layrnorm.bias": 0}
 
 
 @pytest.mark.parametrize("each", PRESETS.values(), ids=lambda each: each.name)
-def test_every_name_of_an_autoencoder_reads_in_both_directions(each: Preset) -> None:
+def test_every_name_of_an_autoencoder_reads_in_both_directions(
+    each: Preset,
+) -> None:
     # given a decoder whose stages are as long as its configuration says
     res_blocks = each.parts["vae"].get("num_res_blocks", 2)
     naming = autoencoder_naming(res_blocks)
@@ -111,20 +148,34 @@ def test_every_name_of_an_autoencoder_reads_in_both_directions(each: Preset) -> 
     originals = [naming.original(name) for name in ours]
     assert len(set(originals)) == len(ours)
     assert list(native_autoencoder(dict.fromkeys(originals, 0), res_blocks=res_blocks)) == ours
-    assert not [name for name in originals if "block" in name or "resnets" in name or "norm1" in name]
+    assert not [
+        name for name in originals if "block" in name or "resnets" in name or "norm1" in name
+    ]
 
 
 def test_the_published_autoencoders_names_are_those_of_diffusers_own_converter() -> None:
-    originals = [autoencoder_naming(2).original(name) for name in names_of(preset("infinitetalk-480"), "vae")]
+    originals = [
+        autoencoder_naming(2).original(name) for name in names_of(preset("infinitetalk-480"), "vae")
+    ]
     tensors = {name: name for name in originals}
     assert native_autoencoder(tensors) == convert_wan_vae_to_diffusers(dict(tensors))
 
 
 @pytest.mark.parametrize("prefix", ["", "wav2vec2."])
 @pytest.mark.parametrize("factor", ["weight_g", "parametrizations.weight.original0"])
-def test_an_audio_encoder_keeps_what_hearing_needs_under_todays_names(prefix: str, factor: str) -> None:
-    originals = [f"{prefix}encoder.pos_conv_embed.conv.{factor}", f"{prefix}encoder.layer_norm.bias"]
-    training = ["quantizer.codevectors", "project_q.bias", "lm_head.weight", f"{prefix}masked_spec_embed"]
+def test_an_audio_encoder_keeps_what_hearing_needs_under_todays_names(
+    prefix: str, factor: str
+) -> None:
+    originals = [
+        f"{prefix}encoder.pos_conv_embed.conv.{factor}",
+        f"{prefix}encoder.layer_norm.bias",
+    ]
+    training = [
+        "quantizer.codevectors",
+        "project_q.bias",
+        "lm_head.weight",
+        f"{prefix}masked_spec_embed",
+    ]
     assert list(native_audio_encoder(dict.fromkeys(originals + training, 0))) == [
         "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
         "encoder.layer_norm.bias",

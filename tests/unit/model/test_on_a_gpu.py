@@ -31,9 +31,16 @@ def fast(weights: Path) -> Pipeline:
 
 
 @pytest.fixture
-def draw(fast: Pipeline, plan: Plan, sampling: Sampling, voice: Tensor, picture: np.ndarray) -> Callable[..., Tensor]:
+def draw(
+    fast: Pipeline,
+    plan: Plan,
+    sampling: Sampling,
+    voice: Tensor,
+    picture: np.ndarray,
+) -> Callable[..., Tensor]:
     """The first chunk by a variant, after which the plain model is back."""
-    chunk, condition = plan.chunk(0), fast.condition(picture, size="infinitetalk-480", frame_num=9)
+    chunk = plan.chunk(0)
+    condition = fast.condition(picture, size="infinitetalk-480", frame_num=9)
 
     def drawn(variant: Variant, **changes: Any) -> Tensor:
         fast.become(variant)
@@ -77,10 +84,13 @@ def test_every_scheme_works(draw: Callable[..., Tensor], quant: str) -> None:
     assert torch.equal(draw(Variant()), plain)
 
 
-def test_an_adapter_is_merged_streamed_and_gone_again(draw: Callable[..., Tensor], tmp_path: Path) -> None:
+def test_an_adapter_is_merged_streamed_and_gone_again(
+    draw: Callable[..., Tensor], tmp_path: Path
+) -> None:
     save_file({"blocks.0.norm3.diff": torch.ones(128)}, tmp_path / "adapter.safetensors")
     adapters = ((tmp_path / "adapter.safetensors", 0.5),)
-    plain, adapted = draw(Variant()), draw(Variant(adapters=adapters))
+    plain = draw(Variant())
+    adapted = draw(Variant(adapters=adapters))
     assert not torch.equal(adapted, plain)
     assert torch.equal(draw(Variant(adapters=adapters, resident=0)), adapted)
     assert torch.equal(draw(Variant()), plain)

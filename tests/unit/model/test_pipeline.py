@@ -15,7 +15,8 @@ from farm.plan import Plan, audio_rows
 
 
 def test_chunks_add_up_to_the_video(make, plan: Plan) -> None:
-    pieces, tail = [], None
+    pieces = []
+    tail = None
     for index in range(plan.chunks):
         frames, tail = make(index, tail)
         pieces.append(frames)
@@ -28,7 +29,9 @@ def test_chunks_add_up_to_the_video(make, plan: Plan) -> None:
     assert video.std() > 0.05  # a picture, not one colour
 
 
-def test_a_chunk_made_again_from_the_stored_tail_is_the_same_bit_for_bit(make, tmp_path: Path) -> None:
+def test_a_chunk_made_again_from_the_stored_tail_is_the_same_bit_for_bit(
+    make, tmp_path: Path
+) -> None:
     # given the second chunk of an unbroken run
     _, tail = make(0)
     unbroken, after = make(1, tail)
@@ -37,7 +40,10 @@ def test_a_chunk_made_again_from_the_stored_tail_is_the_same_bit_for_bit(make, t
     again, after_again = make(1, Tail.from_tensors(load_file(tmp_path / "tail.safetensors")))
     # then frames and the next tail are the same
     assert torch.equal(again, unbroken)
-    assert all(torch.equal(a, b) for a, b in zip(vars(after).values(), vars(after_again).values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(vars(after).values(), vars(after_again).values(), strict=True)
+    )
 
 
 def test_a_condition_survives_a_file(condition: Condition, make, tmp_path: Path) -> None:
@@ -58,7 +64,14 @@ def test_another_random_state_gives_another_chunk(make) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 43}, {"text_scale": 4.0}, {"audio_scale": 2.0}, {"shift": 3.0}, {"colour_strength": 0.0}]
+    "changes",
+    [
+        {"seed": 43},
+        {"text_scale": 4.0},
+        {"audio_scale": 2.0},
+        {"shift": 3.0},
+        {"colour_strength": 0.0},
+    ],
 )
 def test_every_setting_counts(make, sampling: Sampling, changes: dict[str, float]) -> None:
     assert not torch.equal(make(0, sampling=replace(sampling, **changes))[0], make(0)[0])
@@ -92,9 +105,14 @@ def test_cancelling_stops_at_that_step(make) -> None:
 def test_a_full_device_is_told_with_what_to_change(make) -> None:
     def report(stage: str, done: int, total: int) -> None:
         if stage == "sampling":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of ...")
+            raise torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of ..."
+            )
 
-    with pytest.raises(OutOfMemory, match=r"32x32 does not fit on cpu: 2\.50 GiB .*infinitetalk-480.*frame_num"):
+    with pytest.raises(
+        OutOfMemory,
+        match=r"32x32 does not fit on cpu: 2\.50 GiB .*infinitetalk-480.*frame_num",
+    ):
         make(0, report=report)
 
 
@@ -118,13 +136,20 @@ def test_audio_of_another_length_is_refused(make, voice: Tensor) -> None:
         make(0, audio=voice[:, :12])
 
 
-def test_a_condition_of_another_length_is_refused(make, pipeline: Pipeline, picture: np.ndarray) -> None:
+def test_a_condition_of_another_length_is_refused(
+    make, pipeline: Pipeline, picture: np.ndarray
+) -> None:
     with pytest.raises(InvalidInput, match="2 latent frames; 9 frames need 3"):
-        make(0, condition=pipeline.condition(picture, size="infinitetalk-480", frame_num=5))
+        make(
+            0,
+            condition=pipeline.condition(picture, size="infinitetalk-480", frame_num=5),
+        )
 
 
 @pytest.mark.parametrize("motion_frame", [0, 4, 13])
-def test_a_motion_frame_that_does_not_fit_is_refused(make, sampling: Sampling, motion_frame: int) -> None:
+def test_a_motion_frame_that_does_not_fit_is_refused(
+    make, sampling: Sampling, motion_frame: int
+) -> None:
     with pytest.raises(InvalidInput, match=f"motion_frame is {motion_frame}"):
         make(0, sampling=replace(sampling, motion_frame=motion_frame))
 
@@ -144,7 +169,9 @@ def test_three_speakers_are_refused(make, voice: Tensor) -> None:
         make(0, audio=voice[:, :13].expand(3, -1, -1, -1))
 
 
-def test_a_video_keeps_the_colours_of_its_first_picture(make, pipeline: Pipeline, picture: np.ndarray) -> None:
+def test_a_video_keeps_the_colours_of_its_first_picture(
+    make, pipeline: Pipeline, picture: np.ndarray
+) -> None:
     # given a second chunk whose source frame is much darker
     _, tail = make(0)
     dark = pipeline.condition(picture // 8, size="infinitetalk-480", frame_num=9)
@@ -153,18 +180,30 @@ def test_a_video_keeps_the_colours_of_its_first_picture(make, pipeline: Pipeline
     assert torch.equal(after.colours, tail.colours)
 
 
-def test_a_skipped_last_step_saves_its_passes_and_hardly_moves_the_video(make, sampling: Sampling) -> None:
+def test_a_skipped_last_step_saves_its_passes_and_hardly_moves_the_video(
+    make, sampling: Sampling
+) -> None:
     told: list[tuple[str, int, int]] = []
     whole, after = make(0, sampling=replace(sampling, steps=8))
     shorter, after_shorter = make(
-        0, sampling=replace(sampling, steps=8, skip_last_step=True), report=lambda *event: told.append(event)
+        0,
+        sampling=replace(sampling, steps=8, skip_last_step=True),
+        report=lambda *event: told.append(event),
     )
-    assert [event for event in told if event[0] == "sampling"][-1] == ("sampling", 7, 7)
+    assert [event for event in told if event[0] == "sampling"][-1] == (
+        "sampling",
+        7,
+        7,
+    )
     assert 0 < (shorter - whole).norm() / whole.norm() < 0.05
-    assert torch.equal(after.generator_state, after_shorter.generator_state)  # later chunks draw the same noise
+    assert torch.equal(
+        after.generator_state, after_shorter.generator_state
+    )  # later chunks draw the same noise
 
 
-def test_after_a_cut_a_chunk_begins_from_its_own_picture_alone(make, pipeline: Pipeline, plan: Plan, picture) -> None:
+def test_after_a_cut_a_chunk_begins_from_its_own_picture_alone(
+    make, pipeline: Pipeline, plan: Plan, picture
+) -> None:
     # given two tails that differ in everything but the random generator
     _, tail = make(0)
     other = replace(tail, motion_frames=-tail.motion_frames, colours=tail.colours + 1)

@@ -77,11 +77,18 @@ def is_rounded(tensor: Tensor) -> bool:
     return torch.equal(tensor.float(), tensor.bfloat16().float())
 
 
-def test_the_head_works_on_numbers_that_were_never_rounded(model: InfiniteTalkTransformer) -> None:
+def test_the_head_works_on_numbers_that_were_never_rounded(
+    model: InfiniteTalkTransformer,
+) -> None:
     with watched(model.proj_out) as calls:
         prediction = predicted(model)
     ((seen,), _, answer) = calls[0]
-    assert {seen.dtype, answer.dtype, prediction.dtype, model.proj_out.weight.dtype} == {torch.float32}
+    assert {
+        seen.dtype,
+        answer.dtype,
+        prediction.dtype,
+        model.proj_out.weight.dtype,
+    } == {torch.float32}
     assert not is_rounded(seen)
     assert not is_rounded(prediction)
 
@@ -90,22 +97,42 @@ def test_the_time_is_embedded_as_in_float32_bit_for_bit(
     model: InfiniteTalkTransformer, exact: InfiniteTalkTransformer
 ) -> None:
     time = torch.tensor([731.25])
-    for rounded, wanted in zip(model.condition_embedder.time(time), exact.condition_embedder.time(time), strict=True):
+    for rounded, wanted in zip(
+        model.condition_embedder.time(time),
+        exact.condition_embedder.time(time),
+        strict=True,
+    ):
         assert torch.equal(rounded, wanted)
 
 
-def test_two_times_that_bfloat16_cannot_tell_apart_give_two_predictions(model: InfiniteTalkTransformer) -> None:
+def test_two_times_that_bfloat16_cannot_tell_apart_give_two_predictions(
+    model: InfiniteTalkTransformer,
+) -> None:
     assert not torch.equal(predicted(model, 731.25), predicted(model, 732.0))
 
 
-def test_gated_sums_are_float32_and_rounded_once_after_each_sublayer(model: InfiniteTalkTransformer) -> None:
-    block, x = model.blocks[0], noise(1, 8, 128).bfloat16()
+def test_gated_sums_are_float32_and_rounded_once_after_each_sublayer(
+    model: InfiniteTalkTransformer,
+) -> None:
+    block = model.blocks[0]
+    x = noise(1, 8, 128).bfloat16()
     _, temb = model.condition_embedder.time(torch.tensor([731.25]))
     shift1, scale1, gate1, shift2, scale2, gate2 = (block.scale_shift_table + temb).chunk(6, dim=1)
     rope = model.rope(noise(1, 36, 2, 4, 4))
     parts = [block.attn1, block.attn2, block.attn_audio, block.ffn]
-    with watched(parts[0]) as a, watched(parts[1]) as b, watched(parts[2]) as c, watched(parts[3]) as d:
-        left = block(x, noise(1, 300, 128).bfloat16(), temb, rope, noise(1, 2, 8, 64).bfloat16())
+    with (
+        watched(parts[0]) as a,
+        watched(parts[1]) as b,
+        watched(parts[2]) as c,
+        watched(parts[3]) as d,
+    ):
+        left = block(
+            x,
+            noise(1, 300, 128).bfloat16(),
+            temb,
+            rope,
+            noise(1, 2, 8, 64).bfloat16(),
+        )
     looked, read, heard, fed = (calls[0] for calls in (a, b, c, d))
     # 1. modulated in float32, rounded for the kernel, gated and added in float32, rounded
     assert torch.equal(looked[0][0], (block.norm1(x.float()) * (1 + scale1) + shift1).bfloat16())
@@ -140,7 +167,9 @@ def test_weights_that_stay_in_float32_keep_every_bit(
     assert not is_rounded(model.get_parameter(name))
 
 
-def test_queries_are_turned_in_float32_and_rounded_once(model: InfiniteTalkTransformer) -> None:
+def test_queries_are_turned_in_float32_and_rounded_once(
+    model: InfiniteTalkTransformer,
+) -> None:
     cos, sin = (each[..., start::2] for start, each in enumerate(model.rope(noise(1, 36, 2, 4, 4))))
     tokens = noise(1, 8, 4, 32).bfloat16()
     assert {cos.dtype, sin.dtype} == {torch.float32}
@@ -148,33 +177,51 @@ def test_queries_are_turned_in_float32_and_rounded_once(model: InfiniteTalkTrans
     assert torch.equal(turned(tokens, cos, sin), turned(tokens.float(), cos, sin).bfloat16())
 
 
-def test_image_then_text_then_its_padding_make_the_context(model: InfiniteTalkTransformer) -> None:
+def test_image_then_text_then_its_padding_make_the_context(
+    model: InfiniteTalkTransformer,
+) -> None:
     with watched(model.blocks[0]) as calls:
         predicted(model)
     context = calls[0][0][1]
-    text, image = (noise(1, 7, 64).bfloat16(), noise(1, 257, 64).bfloat16())
+    text = noise(1, 7, 64).bfloat16()
+    image = noise(1, 257, 64).bfloat16()
     embedder = model.condition_embedder
     padding = embedder.text_embedder(torch.zeros(1, 505, 64).bfloat16())
     assert context.shape == (1, IMAGE_TOKENS + 512, 128)
     assert padding.abs().min(dim=1).values.max() > 0  # a constant token, and not zero
-    wanted = torch.cat([embedder.image_embedder(image), embedder.text_embedder(text), padding], dim=1)
+    wanted = torch.cat(
+        [embedder.image_embedder(image), embedder.text_embedder(text), padding],
+        dim=1,
+    )
     torch.testing.assert_close(context, wanted, rtol=0, atol=0.02)
 
 
-def test_every_token_of_the_context_is_looked_at_the_padding_too(exact: InfiniteTalkTransformer) -> None:
-    attn, x, context = exact.blocks[0].attn2, noise(1, 5, 128), noise(1, IMAGE_TOKENS + 30, 128)
-    context[:, IMAGE_TOKENS + 7 :] = context[:, -1:]  # seven words, then 23 times the same token of padding
+def test_every_token_of_the_context_is_looked_at_the_padding_too(
+    exact: InfiniteTalkTransformer,
+) -> None:
+    attn = exact.blocks[0].attn2
+    x = noise(1, 5, 128)
+    context = noise(1, IMAGE_TOKENS + 30, 128)
+    context[:, IMAGE_TOKENS + 7 :] = context[
+        :, -1:
+    ]  # seven words, then 23 times the same token of padding
     heads = lambda tokens: tokens.unflatten(-1, (4, 32)).transpose(1, 2)  # noqa: E731
-    query, text, image = attn.norm_q(attn.to_q(x)), context[:, IMAGE_TOKENS:], context[:, :IMAGE_TOKENS]
-    read = F.scaled_dot_product_attention(*map(heads, (query, attn.norm_k(attn.to_k(text)), attn.to_v(text))))
-    key, value = attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image)
+    query = attn.norm_q(attn.to_q(x))
+    text = context[:, IMAGE_TOKENS:]
+    image = context[:, :IMAGE_TOKENS]
+    read = F.scaled_dot_product_attention(
+        *map(heads, (query, attn.norm_k(attn.to_k(text)), attn.to_v(text)))
+    )
+    key = attn.norm_added_k(attn.add_k_proj(image))
+    value = attn.add_v_proj(image)
     seen = F.scaled_dot_product_attention(*map(heads, (query, key, value)))
     wanted = attn.to_out[0]((read + seen).transpose(1, 2).flatten(2))
     torch.testing.assert_close(attn(x, context), wanted, rtol=0, atol=1e-5)
 
 
 def test_where_a_token_stands_is_told_finer_than_bfloat16_can() -> None:
-    query, key = noise(1, 24, 3, 8).bfloat16(), noise(1, 6, 3, 8).bfloat16()
+    query = noise(1, 24, 3, 8).bfloat16()
+    key = noise(1, 6, 3, 8).bfloat16()
     who = torch.tensor([[[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]])
     places = positions(query, key, who)
     assert places.dtype == torch.float32
@@ -188,7 +235,10 @@ def test_state_and_guidance_are_float32_and_only_the_kernels_input_is_rounded(
 ) -> None:
     condition = half.condition(picture, size="infinitetalk-480", frame_num=9)
     chunk = plan.chunk(0)
-    with watched(half.transformer) as passes, watched(half.transformer.patch_embedding) as patched:
+    with (
+        watched(half.transformer) as passes,
+        watched(half.transformer.patch_embedding) as patched,
+    ):
         frames, tail = half.chunk(
             chunk,
             condition=condition,
@@ -202,17 +252,28 @@ def test_state_and_guidance_are_float32_and_only_the_kernels_input_is_rounded(
     times = torch.stack([arguments[1][0] for arguments, _, _ in passes])
     assert torch.equal(times, timesteps(2, 7.0)[:2].repeat_interleave(3))
     latents = [arguments[0] for arguments, _, _ in passes]
-    assert {each.dtype for each in (*latents, condition.latents, frames, tail.motion_frames)} == {torch.float32}
-    assert not is_rounded(latents[-1][0, :16, 1:])  # latent frame 0 is held to the picture, whatever the state is
+    assert {each.dtype for each in (*latents, condition.latents, frames, tail.motion_frames)} == {
+        torch.float32
+    }
+    assert not is_rounded(
+        latents[-1][0, :16, 1:]
+    )  # latent frame 0 is held to the picture, whatever the state is
     assert {arguments[0].dtype for arguments, _, _ in patched} == {torch.bfloat16}
 
 
-def test_the_autoencoder_is_float32_and_kernels_may_be_the_fastest(half: Pipeline) -> None:
+def test_the_autoencoder_is_float32_and_kernels_may_be_the_fastest(
+    half: Pipeline,
+) -> None:
     assert {each.dtype for each in half.vae.model.parameters()} == {torch.float32}
     assert not torch.backends.cudnn.deterministic
 
 
-def test_the_encoders_have_the_models_dtype_and_hand_out_float32(half: Pipeline, picture: Any) -> None:
+def test_the_encoders_have_the_models_dtype_and_hand_out_float32(
+    half: Pipeline, picture: Any
+) -> None:
     assert half.encode_text("a man").dtype == torch.float32
-    assert half.condition(picture, size="infinitetalk-480", frame_num=9).image_tokens.dtype == torch.float32
+    assert (
+        half.condition(picture, size="infinitetalk-480", frame_num=9).image_tokens.dtype
+        == torch.float32
+    )
     assert {half.encode_text.model.dtype, half.encode_image.model.dtype} == {torch.bfloat16}

@@ -10,7 +10,10 @@ from farm.model.presets import PRESETS, Preset, preset
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InvalidInput, match=r"model: got 'minature'; allowed: .*miniature; did you mean miniature\?"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"model: got 'minature'; allowed: .*miniature; did you mean miniature\?",
+    ):
         preset("minature")
 
 

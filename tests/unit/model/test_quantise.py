@@ -22,8 +22,16 @@ def exact(weights: Path) -> Tensor:
     return predicted(load_part(weights, "transformer", dtype="float32"))
 
 
-BOUNDS = [(None, "bfloat16", 0.02), ("int8", "float32", 0.02), ("int8-dynamic", "float32", 0.04)]
-BOUNDS += [("fp8", "float32", 0.06), ("int8", "bfloat16", 0.03), ("fp8", "bfloat16", 0.06)]
+BOUNDS = [
+    (None, "bfloat16", 0.02),
+    ("int8", "float32", 0.02),
+    ("int8-dynamic", "float32", 0.04),
+]
+BOUNDS += [
+    ("fp8", "float32", 0.06),
+    ("int8", "bfloat16", 0.03),
+    ("fp8", "bfloat16", 0.06),
+]
 
 
 @pytest.mark.parametrize(("scheme", "dtype", "bound"), BOUNDS)
@@ -45,21 +53,34 @@ def test_rounded_blocks_are_not_streamed() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may be able to")
-def test_what_a_device_cannot_do_is_told_before_anything_changes(weights: Path) -> None:
+def test_what_a_device_cannot_do_is_told_before_anything_changes(
+    weights: Path,
+) -> None:
     model = load_part(weights, "transformer", dtype="float32")
     variants = Variants(model, stored_part(weights, "transformer"), "cpu")
-    with pytest.raises(PipelineLoadFailed, match=r"quant 'fp8-dynamic' does not work on cpu: .*capability"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=r"quant 'fp8-dynamic' does not work on cpu: .*capability",
+    ):
         variants.switch(Variant(quant="fp8-dynamic"))
     assert {type(each) for each in model.parameters()} == {torch.nn.Parameter}
 
 
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(PipelineLoadFailed, match="no quantisation 'int4'; there are int8, int8-dynamic, fp8"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match="no quantisation 'int4'; there are int8, int8-dynamic, fp8",
+    ):
         check_scheme("int4", "cpu", torch.float32)
 
 
-def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "torchao", None)
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    with pytest.raises(PipelineLoadFailed, match=r"needs torchao: pip install 'infinitetalk-farm\[quant\]'"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=r"needs torchao: pip install 'infinitetalk-farm\[quant\]'",
+    ):
         check_scheme("int8", "cpu", torch.float16)

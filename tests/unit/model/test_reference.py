@@ -44,27 +44,41 @@ def test_the_tolerance_notices_a_small_change(changes: dict[str, object], tmp_pa
 def test_a_numerical_fault_exits_with_one_and_says_where(tmp_path: Path) -> None:
     folder = copied("wav2vec_short", tmp_path)
     expected = load_file(folder / "expected.safetensors")
-    save_file({"embedding": expected["embedding"] * 1.0001}, folder / "expected.safetensors")
+    save_file(
+        {"embedding": expected["embedding"] * 1.0001},
+        folder / "expected.safetensors",
+    )
     done = subprocess.run(  # the command line itself is what is tested
-        [sys.executable, "-m", "tests.reference", str(folder)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tests.reference", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
-    assert done.stdout.startswith("FAIL  wav2vec_short: largest relative error 1.0e-04 (embedding; tolerance 1e-05)")
+    assert done.stdout.startswith(
+        "FAIL  wav2vec_short: largest relative error 1.0e-04 (embedding; tolerance 1e-05)"
+    )
 
 
-def test_a_case_that_needs_more_than_there_is_fails_with_the_reason(tmp_path: Path) -> None:
+def test_a_case_that_needs_more_than_there_is_fails_with_the_reason(
+    tmp_path: Path,
+) -> None:
     passed, line = runner.verdict(copied("clip_image_one_speaker_two_passes", tmp_path, humans=3))
     assert not passed
     assert "one or two speakers, the case has 3" in line
 
 
 def test_a_shortcut_taken_at_another_step_is_noticed(tmp_path: Path) -> None:
-    passes = json.loads((CASES[0].parent / "clip_teacache" / "case.json").read_text())["computed_passes"]
+    passes = json.loads((CASES[0].parent / "clip_teacache" / "case.json").read_text())[
+        "computed_passes"
+    ]
     compared = run(copied("clip_teacache", tmp_path, computed_passes=[*passes[:-3], 1, 1, 1]))
     assert [each.tensor for each in compared if not each.passed] == ["computed_passes"]
 
 
-def test_a_file_beside_the_cases_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_beside_the_cases_is_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "README.md").touch()
     assert runner.main([str(tmp_path / "README.md")]) == 0
     assert capsys.readouterr().out == "skip  README.md: not a case's folder\n"

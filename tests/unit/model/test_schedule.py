@@ -23,12 +23,17 @@ def test_without_a_shift_the_steps_are_even() -> None:
 
 
 def test_a_shift_of_seven_is_as_calculated_by_hand() -> None:
-    assert timesteps(4, 7.0)[1].item() == pytest.approx(1000 * 7 * 0.667 / (1 + 6 * 0.667), rel=1e-6)
+    assert timesteps(4, 7.0)[1].item() == pytest.approx(
+        1000 * 7 * 0.667 / (1 + 6 * 0.667), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("steps", [2, 4, 40])
-def test_without_its_last_look_the_schedule_goes_to_zero_one_step_earlier(steps: int) -> None:
-    whole, shorter = timesteps(steps, 7.0), timesteps(steps, 7.0, skip_last=True)
+def test_without_its_last_look_the_schedule_goes_to_zero_one_step_earlier(
+    steps: int,
+) -> None:
+    whole = timesteps(steps, 7.0)
+    shorter = timesteps(steps, 7.0, skip_last=True)
     assert shorter.tolist() == [*whole[:-2].tolist(), 0]
 
 

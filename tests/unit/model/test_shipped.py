@@ -18,7 +18,11 @@ from farm.model.weights.tensorfile import opened
 
 PACKAGE = Path(farm.model.__file__).parent
 SHIPPED = [each for each in PRESETS.values() if each.shipped]
-PARTS = [pytest.param(PACKAGE / each.name, part, id=f"{each.name}-{part}") for each in SHIPPED for part in each.parts]
+PARTS = [
+    pytest.param(PACKAGE / each.name, part, id=f"{each.name}-{part}")
+    for each in SHIPPED
+    for part in each.parts
+]
 
 
 @pytest.fixture(params=SHIPPED, ids=lambda each: each.name)
@@ -58,7 +62,9 @@ def test_the_tokenizer_reads_whatever_there_is_to_read(folder: Path) -> None:
 
 @pytest.mark.parametrize("each", SHIPPED, ids=lambda each: each.name)
 def test_the_command_checks_the_packages_own(each: Preset, tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["weights", "check", each.name], env={"FARM_WEIGHTS": str(tmp_path)})
+    done = CliRunner().invoke(
+        cli, ["weights", "check", each.name], env={"FARM_WEIGHTS": str(tmp_path)}
+    )
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.output.splitlines()] == list(each.parts)
 
@@ -66,7 +72,11 @@ def test_the_command_checks_the_packages_own(each: Preset, tmp_path: Path) -> No
 @pytest.mark.parametrize("act", ["pull", "convert"])
 @pytest.mark.parametrize("each", SHIPPED, ids=lambda each: each.name)
 def test_there_is_nothing_to_pull_or_convert(each: Preset, act: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["weights", act, each.name], env={"FARM_WEIGHTS": str(tmp_path / "weights")})
+    done = CliRunner().invoke(
+        cli,
+        ["weights", act, each.name],
+        env={"FARM_WEIGHTS": str(tmp_path / "weights")},
+    )
     assert done.exit_code == 2
     assert f"got '{each.name}'; its weights come with the package" in done.output
     assert not (tmp_path / "weights").exists()

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput
-from farm.model.speakers import NOBODY, on_tokens, placed, positions, regions, voices
+from farm.model.speakers import (
+    NOBODY,
+    on_tokens,
+    placed,
+    positions,
+    regions,
+    voices,
+)
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -29,7 +36,12 @@ def test_without_boxes_the_speakers_have_the_two_halves_less_a_margin() -> None:
 
 def test_boxes_say_rows_and_columns_without_their_far_ends() -> None:
     masks = regions((64, 64), (64, 64), [(0, 0, 16, 32), (32, 48, 64, 64)])
-    assert grid(masks, 4) == [[0, 0, 2, 2], [2, 2, 2, 2], [2, 2, 2, 1], [2, 2, 2, 1]]
+    assert grid(masks, 4) == [
+        [0, 0, 2, 2],
+        [2, 2, 2, 2],
+        [2, 2, 2, 1],
+        [2, 2, 2, 1],
+    ]
 
 
 def test_boxes_are_cut_with_the_picture() -> None:
@@ -42,11 +54,16 @@ def test_boxes_are_cut_with_the_picture() -> None:
     ("boxes", "message"),
     [
         ([(0, 0, 8, 8)], "1 boxes were given; two speakers need two"),
-        ([(0, 0, 8, 8), (0, 8, 8, 65)], "columns 8..65 is not inside the picture of 64 rows and 64 columns"),
+        (
+            [(0, 0, 8, 8), (0, 8, 8, 65)],
+            "columns 8..65 is not inside the picture of 64 rows and 64 columns",
+        ),
         ([(0, 0, 8, 8), (9, 8, 9, 16)], "rows 9..9"),
     ],
 )
-def test_boxes_that_cannot_be_are_refused(boxes: list[tuple[int, int, int, int]], message: str) -> None:
+def test_boxes_that_cannot_be_are_refused(
+    boxes: list[tuple[int, int, int, int]], message: str
+) -> None:
     with pytest.raises(InvalidInput, match=message):
         regions((64, 64), (64, 64), boxes)
 
@@ -56,19 +73,25 @@ def test_a_token_belongs_to_the_speaker_that_it_looks_at() -> None:
     tokens = 30 * torch.eye(4)[None, :, None]
     who = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]])
     # then the first stands at person 1's far end, the second at person 2's, the others nowhere
-    assert positions(tokens, tokens, who[None])[0].tolist() == pytest.approx([4, 24, NOBODY, NOBODY])
+    assert positions(tokens, tokens, who[None])[0].tolist() == pytest.approx(
+        [4, 24, NOBODY, NOBODY]
+    )
 
 
 def test_positions_equal_those_of_the_written_out_definition() -> None:
-    query, key = drawn(1, 1, 24, 3, 8), drawn(2, 1, 6, 3, 8)
+    query = drawn(1, 1, 24, 3, 8)
+    key = drawn(2, 1, 6, 3, 8)
     who = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
     looks = torch.einsum("bqhd,bkhd->bhqk", query, key).div(8**0.5).softmax(-1)
     share = torch.stack([(looks * mask).sum(-1).mean(1) / mask.sum() for mask in who], -1)[0]
     line = 4 * (share - share.amin(0)) / (share.amax(0) - share.amin(0) + 1e-8)
     wanted = [
-        (each[0], 20 + each[1], torch.tensor(NOBODY))[int(s.argmax())] for each, s in zip(line, share, strict=True)
+        (each[0], 20 + each[1], torch.tensor(NOBODY))[int(s.argmax())]
+        for each, s in zip(line, share, strict=True)
     ]
-    torch.testing.assert_close(positions(query, key, who[None])[0], torch.stack(wanted), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        positions(query, key, who[None])[0], torch.stack(wanted), rtol=0, atol=1e-4
+    )
 
 
 def test_a_speaker_outside_the_picture_leaves_finite_numbers() -> None:
@@ -78,12 +101,17 @@ def test_a_speaker_outside_the_picture_leaves_finite_numbers() -> None:
 
 
 def test_turning_keeps_lengths_and_only_distance_counts() -> None:
-    query, key = drawn(1, 1, 1, 2, 8), drawn(2, 1, 1, 2, 8)
+    query = drawn(1, 1, 1, 2, 8)
+    key = drawn(2, 1, 1, 2, 8)
 
     def likeness(here: float, there: float) -> Tensor:
-        return (placed(query, torch.tensor([[here]])) * placed(key, torch.tensor([[there]]))).sum(-1)
+        return (placed(query, torch.tensor([[here]])) * placed(key, torch.tensor([[there]]))).sum(
+            -1
+        )
 
-    torch.testing.assert_close(placed(query, torch.tensor([[7.0]])).norm(dim=-1), query.norm(dim=-1))
+    torch.testing.assert_close(
+        placed(query, torch.tensor([[7.0]])).norm(dim=-1), query.norm(dim=-1)
+    )
     torch.testing.assert_close(likeness(2.0, 5.0), likeness(12.0, 15.0))
     assert not torch.allclose(likeness(2.0, 5.0), likeness(2.0, 22.0))
 
@@ -94,10 +122,13 @@ def test_the_first_half_of_the_audio_tokens_is_the_first_speakers() -> None:
 
 def test_a_token_counts_for_a_region_by_its_corner() -> None:
     masks = torch.zeros(3, 4, 4)
-    masks[0, 0, 0], masks[1, 1, 1] = 1, 1
+    masks[0, 0, 0] = 1
+    masks[1, 1, 1] = 1
     assert on_tokens(masks).sum(1).tolist() == [1, 0, 0]
 
 
-def test_whose_voice_is_whose_matters(make: Callable[..., tuple[Tensor, object]], voice: Tensor) -> None:
+def test_whose_voice_is_whose_matters(
+    make: Callable[..., tuple[Tensor, object]], voice: Tensor
+) -> None:
     both = torch.cat([voice[:, :13], voice[:, 4:]])
     assert not torch.equal(make(0, audio=both)[0], make(0, audio=both.flip(0))[0])

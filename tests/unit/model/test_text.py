@@ -11,7 +11,10 @@ from farm.model.text import DEFAULT_NEGATIVE_PROMPT, cleaned
     ("prompt", "wanted"),
     [
         ("  a   man\n\ttalks ", "a man talks"),
-        ("1 < 2 &amp;amp; 3", "1 < 2 & 3"),  # where there is a "<", ftfy leaves entities alone
+        (
+            "1 < 2 &amp;amp; 3",
+            "1 < 2 & 3",
+        ),  # where there is a "<", ftfy leaves entities alone
         ("schÃ¶n", "schön"),
         ("說話的人", "說話的人"),
     ],
@@ -21,10 +24,15 @@ def test_prompts_are_cleaned(prompt: str, wanted: str) -> None:
 
 
 def test_features_are_not_padded(pipeline: Pipeline) -> None:
-    assert pipeline.encode_text("talk").shape == (5, 64)  # four bytes and the end mark
+    assert pipeline.encode_text("talk").shape == (
+        5,
+        64,
+    )  # four bytes and the end mark
 
 
-def test_prompts_with_the_same_meaning_after_cleaning_are_the_same(pipeline: Pipeline) -> None:
+def test_prompts_with_the_same_meaning_after_cleaning_are_the_same(
+    pipeline: Pipeline,
+) -> None:
     assert torch.equal(pipeline.encode_text("he &amp; she"), pipeline.encode_text(" he & she "))
 
 
@@ -37,4 +45,6 @@ def test_a_prompt_longer_than_the_model_reads_is_cut(pipeline: Pipeline) -> None
 
 
 def test_the_standard_negative_prompt_is_encoded_whole(pipeline: Pipeline) -> None:
-    assert pipeline.encode_text(DEFAULT_NEGATIVE_PROMPT).shape[0] == len(DEFAULT_NEGATIVE_PROMPT) + 1
+    assert (
+        pipeline.encode_text(DEFAULT_NEGATIVE_PROMPT).shape[0] == len(DEFAULT_NEGATIVE_PROMPT) + 1
+    )

@@ -23,7 +23,12 @@ def noise(*shape: int) -> Tensor:
 
 def predictor(model: InfiniteTalkTransformer) -> Predict:
     @torch.inference_mode()
-    def predict(*, timestep: float = 500.0, text: Tensor | None = None, audio: Tensor | None = None) -> Tensor:
+    def predict(
+        *,
+        timestep: float = 500.0,
+        text: Tensor | None = None,
+        audio: Tensor | None = None,
+    ) -> Tensor:
         rows = noise(1, 9, 3, 64) if audio is None else audio
         return model(
             noise(1, 36, 2, 4, 4),
@@ -51,8 +56,12 @@ def test_the_14b_configuration_has_the_published_number_of_parameters() -> None:
         model = built("transformer", preset("infinitetalk-480").parts["transformer"])
     count = sum(each.numel() for each in model.parameters())
     assert count == pytest.approx(18.88e9, rel=5e-4)
-    assert sum(each.numel() for each in model.blocks[0].parameters()) == pytest.approx(464.2e6, rel=5e-4)
-    assert sum(each.numel() for each in model.audio_proj.parameters()) == pytest.approx(74.2e6, rel=5e-4)
+    assert sum(each.numel() for each in model.blocks[0].parameters()) == pytest.approx(
+        464.2e6, rel=5e-4
+    )
+    assert sum(each.numel() for each in model.audio_proj.parameters()) == pytest.approx(
+        74.2e6, rel=5e-4
+    )
 
 
 def test_padding_of_the_text_is_seen(predict: Predict) -> None:
@@ -70,7 +79,8 @@ def test_text_longer_than_the_model_reads_is_refused(predict: Predict) -> None:
 
 def test_every_latent_frame_hears_its_own_sound(predict: Predict) -> None:
     # given sound that differs only in what the second latent frame hears
-    audio, other = noise(1, 9, 3, 64), noise(1, 9, 3, 64)
+    audio = noise(1, 9, 3, 64)
+    other = noise(1, 9, 3, 64)
     other[:, 8] += 1
     difference = (predict(audio=audio) - predict(audio=other)).abs().amax(dim=(0, 1, 3, 4))
     assert difference[1] > 10 * difference[0] > 0  # frame 0 notices through self-attention only
@@ -81,10 +91,16 @@ def test_every_latent_frame_hears_its_own_sound(predict: Predict) -> None:
 def test_a_batch_is_predicted_like_each_of_it_alone(weights: Path, speakers: int) -> None:
     # given two chunks that differ in everything, also in who is where
     model = load_part(weights, "transformer", dtype="float32")
-    latents, times = noise(2, 36, 2, 4, 4), torch.tensor([500.0, 900.0])
+    latents = noise(2, 36, 2, 4, 4)
+    times = torch.tensor([500.0, 900.0])
     conditions = {"text": noise(2, 7, 64), "image": noise(2, 257, 64)}
     rows = noise(2, speakers, 9, 3, 64)
-    who = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], [[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]]])
+    who = torch.tensor(
+        [
+            [[1.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+            [[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]],
+        ]
+    )
     together = model(latents, times, **conditions, audio=windows(rows), regions=who)
     # then each comes out as it does without the other
     for each in range(2):
@@ -101,15 +117,28 @@ def test_a_batch_is_predicted_like_each_of_it_alone(weights: Path, speakers: int
 
 def test_time_norms_and_head_stay_in_float32(half: InfiniteTalkTransformer) -> None:
     block = half.blocks[0]
-    exact = [half.condition_embedder.time_proj, half.condition_embedder.time_embedder.linear_1, half.proj_out]
-    assert {each.weight.dtype for each in (*exact, block.norm2, block.norm_audio)} == {torch.float32}
-    assert {block.scale_shift_table.dtype, half.scale_shift_table.dtype} == {torch.float32}
-    assert {each.weight.dtype for each in (block.attn1.to_q, block.attn_audio.to_kv, half.audio_proj.proj1)} == {
-        torch.bfloat16
+    exact = [
+        half.condition_embedder.time_proj,
+        half.condition_embedder.time_embedder.linear_1,
+        half.proj_out,
+    ]
+    assert {each.weight.dtype for each in (*exact, block.norm2, block.norm_audio)} == {
+        torch.float32
     }
+    assert {block.scale_shift_table.dtype, half.scale_shift_table.dtype} == {torch.float32}
+    assert {
+        each.weight.dtype
+        for each in (
+            block.attn1.to_q,
+            block.attn_audio.to_kv,
+            half.audio_proj.proj1,
+        )
+    } == {torch.bfloat16}
 
 
-def test_a_timestep_is_never_rounded_to_the_weights_dtype(half: InfiniteTalkTransformer) -> None:
+def test_a_timestep_is_never_rounded_to_the_weights_dtype(
+    half: InfiniteTalkTransformer,
+) -> None:
     # given two times that are one number in bfloat16
     assert torch.tensor(731.25).bfloat16() == torch.tensor(732.0).bfloat16()
     embedding, modulation = half.condition_embedder.time(torch.tensor([731.25, 732.0]))
@@ -120,28 +149,48 @@ def test_a_timestep_is_never_rounded_to_the_weights_dtype(half: InfiniteTalkTran
 def test_the_prediction_leaves_in_float32_and_close_to_the_exact_one(
     half: InfiniteTalkTransformer, predict: Predict
 ) -> None:
-    rounded, exact = predictor(half)(), predict()
+    rounded = predictor(half)()
+    exact = predict()
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, rounded.bfloat16().float())
     assert (rounded - exact).norm() / exact.norm() < 0.02
 
 
-def test_saving_and_loading_gives_the_same_prediction(predict: Predict, weights: Path, tmp_path: Path) -> None:
+def test_saving_and_loading_gives_the_same_prediction(
+    predict: Predict, weights: Path, tmp_path: Path
+) -> None:
     load_part(weights, "transformer", dtype="float32").save_pretrained(tmp_path / "transformer")
     again = load_part(tmp_path, "transformer", dtype="float32")
     assert torch.equal(predictor(again)(), predict())
 
 
-def test_attention_kernels_can_be_chosen_for_every_attention(weights: Path, predict: Predict) -> None:
+def test_attention_kernels_can_be_chosen_for_every_attention(
+    weights: Path, predict: Predict
+) -> None:
     model = load_part(weights, "transformer", dtype="float32")
     model.set_attention_backend("_native_math")
-    assert {each._attention_backend.value for each in model.attn_processors.values()} == {"_native_math"}
+    assert {each._attention_backend.value for each in model.attn_processors.values()} == {
+        "_native_math"
+    }
     torch.testing.assert_close(predictor(model)(), predict(), rtol=0, atol=1e-4)
 
 
 def test_norms_have_the_published_epsilons(half: InfiniteTalkTransformer) -> None:
-    block, embedder = half.blocks[0], half.condition_embedder.image_embedder
-    norms = [block.norm1, block.norm2, block.norm3, block.norm_audio, half.norm_out, block.attn1.norm_q]
-    norms += [block.attn1.norm_k, block.attn2.norm_q, block.attn2.norm_k, block.attn2.norm_added_k]
+    block = half.blocks[0]
+    embedder = half.condition_embedder.image_embedder
+    norms = [
+        block.norm1,
+        block.norm2,
+        block.norm3,
+        block.norm_audio,
+        half.norm_out,
+        block.attn1.norm_q,
+    ]
+    norms += [
+        block.attn1.norm_k,
+        block.attn2.norm_q,
+        block.attn2.norm_k,
+        block.attn2.norm_added_k,
+    ]
     assert {each.eps for each in norms} == {1e-6}
     assert {each.eps for each in (embedder.norm1, embedder.norm2, half.audio_proj.norm)} == {1e-5}

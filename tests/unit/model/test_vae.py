@@ -37,7 +37,10 @@ def vae(model: AutoencoderKLWan) -> VideoAutoencoder:
 
 def constants(vae: VideoAutoencoder) -> tuple[Tensor, Tensor]:
     config = vae.model.config
-    mean, std = (torch.tensor(each).view(1, 16, 1, 1, 1) for each in (config.latents_mean, config.latents_std))
+    mean, std = (
+        torch.tensor(each).view(1, 16, 1, 1, 1)
+        for each in (config.latents_mean, config.latents_std)
+    )
     return mean, std
 
 
@@ -52,8 +55,11 @@ def noise(*shape: int) -> Tensor:
 @pytest.mark.parametrize("in_a_call", [1, 2, 10])
 @pytest.mark.parametrize("frames", [1, 9, 25])
 @torch.inference_mode()
-def test_encoding_in_long_pieces_equals_the_stock_walk(model: AutoencoderKLWan, frames: int, in_a_call: int) -> None:
-    vae, video = VideoAutoencoder(model, latents_in_a_call=in_a_call), pixels(3, frames, 32, 48)
+def test_encoding_in_long_pieces_equals_the_stock_walk(
+    model: AutoencoderKLWan, frames: int, in_a_call: int
+) -> None:
+    vae = VideoAutoencoder(model, latents_in_a_call=in_a_call)
+    video = pixels(3, frames, 32, 48)
     mean, std = constants(vae)
     stock = (model.encode(video[None]).latent_dist.mode() - mean) / std
     torch.testing.assert_close(vae.encode(video), stock[0], rtol=0, atol=1e-5)
@@ -62,8 +68,11 @@ def test_encoding_in_long_pieces_equals_the_stock_walk(model: AutoencoderKLWan, 
 @pytest.mark.parametrize("in_a_call", [1, 2, 10])
 @pytest.mark.parametrize("latents", [1, 3, 6])
 @torch.inference_mode()
-def test_decoding_in_long_pieces_equals_the_stock_walk(model: AutoencoderKLWan, latents: int, in_a_call: int) -> None:
-    vae, z = VideoAutoencoder(model, latents_in_a_call=in_a_call), noise(16, latents, 4, 6)
+def test_decoding_in_long_pieces_equals_the_stock_walk(
+    model: AutoencoderKLWan, latents: int, in_a_call: int
+) -> None:
+    vae = VideoAutoencoder(model, latents_in_a_call=in_a_call)
+    z = noise(16, latents, 4, 6)
     mean, std = constants(vae)
     stock = model.decode(z[None] * std + mean).sample
     video = vae.decode(z)
@@ -72,27 +81,41 @@ def test_decoding_in_long_pieces_equals_the_stock_walk(model: AutoencoderKLWan, 
 
 
 @torch.inference_mode()
-def test_a_batch_is_encoded_decoded_and_conditioned_like_each_of_it_alone(vae: VideoAutoencoder) -> None:
-    videos, latents, images = pixels(2, 3, 9, 32, 48), noise(2, 16, 3, 4, 6), pixels(2, 3, 32, 48)
+def test_a_batch_is_encoded_decoded_and_conditioned_like_each_of_it_alone(
+    vae: VideoAutoencoder,
+) -> None:
+    videos = pixels(2, 3, 9, 32, 48)
+    latents = noise(2, 16, 3, 4, 6)
+    images = pixels(2, 3, 32, 48)
     together = vae.encode(videos), vae.decode(latents), vae.condition(images, 9)
     for index in range(2):
-        alone = vae.encode(videos[index]), vae.decode(latents[index]), vae.condition(images[index], 9)
+        alone = (
+            vae.encode(videos[index]),
+            vae.decode(latents[index]),
+            vae.condition(images[index], 9),
+        )
         for one, batch in zip(alone, together, strict=True):
             torch.testing.assert_close(batch[index], one, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
 def test_a_loss_reaches_every_weight_from_every_frame(vae: VideoAutoencoder, side: str) -> None:
-    given = (pixels(2, 3, 13, 32, 48) if side == "encoder" else noise(2, 16, 4, 4, 6)).requires_grad_()
+    given = (
+        pixels(2, 3, 13, 32, 48) if side == "encoder" else noise(2, 16, 4, 4, 6)
+    ).requires_grad_()
     vae.model.requires_grad_(True)
     made = (vae.encode if side == "encoder" else vae.decode)(given)
     made.square().mean().backward()
     assert (given.grad.abs().amax(dim=(1, 3, 4)) > 0).all()
-    assert [name for name, each in getattr(vae.model, side).named_parameters() if each.grad is None] == []
+    assert [
+        name for name, each in getattr(vae.model, side).named_parameters() if each.grad is None
+    ] == []
 
 
 @torch.inference_mode()
-def test_the_condition_is_a_mask_then_the_picture_followed_by_grey(vae: VideoAutoencoder) -> None:
+def test_the_condition_is_a_mask_then_the_picture_followed_by_grey(
+    vae: VideoAutoencoder,
+) -> None:
     image = pixels(3, 32, 48)
     condition = vae.condition(image, 9)
     assert condition.shape == (20, 3, 4, 6)
@@ -103,6 +126,13 @@ def test_the_condition_is_a_mask_then_the_picture_followed_by_grey(vae: VideoAut
 
 
 @torch.inference_mode()
-def test_the_conditions_first_latent_is_that_of_the_picture_alone(vae: VideoAutoencoder) -> None:
+def test_the_conditions_first_latent_is_that_of_the_picture_alone(
+    vae: VideoAutoencoder,
+) -> None:
     image = pixels(3, 32, 48)
-    torch.testing.assert_close(vae.condition(image, 9)[4:, :1], vae.encode(image[:, None]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        vae.condition(image, 9)[4:, :1],
+        vae.encode(image[:, None]),
+        rtol=0,
+        atol=1e-6,
+    )

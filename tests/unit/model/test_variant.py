@@ -39,7 +39,10 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adapters") / "first.safetensors"
-    pair = {"lora_down.weight": noise(4, 128, seed=1), "lora_up.weight": noise(128, 4, seed=2)}
+    pair = {
+        "lora_down.weight": noise(4, 128, seed=1),
+        "lora_up.weight": noise(128, 4, seed=2),
+    }
     tensors = {f"diffusion_model.blocks.1.self_attn.q.{end}": each for end, each in pair.items()}
     save_file({**tensors, "diffusion_model.blocks.0.norm3.diff": noise(128, seed=3)}, path)
     return path
@@ -48,7 +51,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adapters") / "second.safetensors"
-    save_file({"blocks.1.self_attn.q.diff": noise(128, 128, seed=4), "blocks.1.diff_m": noise(1, 6, 128, seed=5)}, path)
+    save_file(
+        {
+            "blocks.1.self_attn.q.diff": noise(128, 128, seed=4),
+            "blocks.1.diff_m": noise(1, 6, 128, seed=5),
+        },
+        path,
+    )
     return path
 
 
@@ -58,13 +67,17 @@ def bits(model: nn.Module) -> dict[str, Tensor]:
 
 def same(some: dict[str, Tensor], others: dict[str, Tensor]) -> bool:
     return all(
-        type(each) is type(others[name]) and each.dtype == others[name].dtype and torch.equal(each, others[name])
+        type(each) is type(others[name])
+        and each.dtype == others[name].dtype
+        and torch.equal(each, others[name])
         for name, each in some.items()
     )
 
 
 def query_change(path: Path) -> Tensor:
-    tensors = {name.removeprefix("diffusion_model."): each for name, each in load_file(path).items()}
+    tensors = {
+        name.removeprefix("diffusion_model."): each for name, each in load_file(path).items()
+    }
     stem = "blocks.1.self_attn.q"
     if f"{stem}.diff" in tensors:
         return tensors[f"{stem}.diff"]
@@ -78,7 +91,10 @@ def test_adapters_are_added_in_float32_with_their_scales_and_rounded_once(
     wanted = base[QUERY] + 0.5 * query_change(first) - 1.5 * query_change(second)
     merged = changing.transformer.get_parameter(QUERY)
     torch.testing.assert_close(
-        merged, wanted.to(merged.dtype), rtol=0, atol=1e-5 if wanted.dtype == merged.dtype else 0
+        merged,
+        wanted.to(merged.dtype),
+        rtol=0,
+        atol=1e-5 if wanted.dtype == merged.dtype else 0,
     )
     assert torch.equal(
         changing.transformer.get_parameter("blocks.1.scale_shift_table"),
@@ -86,7 +102,9 @@ def test_adapters_are_added_in_float32_with_their_scales_and_rounded_once(
     )
 
 
-def test_the_plain_model_comes_back_bit_for_bit(changing: Pipeline, first: Path, second: Path) -> None:
+def test_the_plain_model_comes_back_bit_for_bit(
+    changing: Pipeline, first: Path, second: Path
+) -> None:
     plain = bits(changing.transformer)
     for variant in (
         Variant(adapters=((first, 0.7),)),
@@ -101,7 +119,9 @@ def test_the_plain_model_comes_back_bit_for_bit(changing: Pipeline, first: Path,
     assert same(bits(changing.transformer), plain)
 
 
-def test_the_way_to_a_variant_does_not_matter(changing: Pipeline, first: Path, second: Path) -> None:
+def test_the_way_to_a_variant_does_not_matter(
+    changing: Pipeline, first: Path, second: Path
+) -> None:
     wanted = Variant(adapters=((first, 0.7),))
     changing.become(wanted)
     straight = bits(changing.transformer)
@@ -116,7 +136,11 @@ def test_nothing_happens_where_nothing_changes(changing: Pipeline, first: Path) 
     before = {name: each.data_ptr() for name, each in changing.transformer.named_parameters()}
     assert not changing.become(Variant(adapters=((first, 1.0),)))
     changing.become(Variant(adapters=((first, 2.0),)))
-    moved = [name for name, each in changing.transformer.named_parameters() if each.data_ptr() != before[name]]
+    moved = [
+        name
+        for name, each in changing.transformer.named_parameters()
+        if each.data_ptr() != before[name]
+    ]
     assert moved == ["blocks.0.norm2.weight", QUERY]
 
 
@@ -141,9 +165,12 @@ class Failing(dict[str, Tensor]):
         return super().__getitem__(name)
 
 
-def test_a_switch_that_broke_off_is_made_good_by_the_next(weights: Path, base: dict[str, Tensor], first: Path) -> None:
+def test_a_switch_that_broke_off_is_made_good_by_the_next(
+    weights: Path, base: dict[str, Tensor], first: Path
+) -> None:
     # given a switch back to the plain model that fails after the first of two weights
-    transformer, source = load_part(weights, "transformer", dtype="float32"), Failing(base)
+    transformer = load_part(weights, "transformer", dtype="float32")
+    source = Failing(base)
     variants = Variants(transformer, source, "cpu")
     variants.switch(Variant(adapters=((first, 1.0),)))
     source.fails = True
@@ -158,9 +185,18 @@ def test_a_switch_that_broke_off_is_made_good_by_the_next(weights: Path, base: d
 def test_every_block_linear_is_rounded_and_nothing_else(changing: Pipeline) -> None:
     plain = {name: type(each) for name, each in changing.transformer.named_parameters()}
     changing.become(Variant(quant="int8"))
-    rounded = [name for name, each in changing.transformer.named_parameters() if type(each) is not plain[name]]
+    rounded = [
+        name
+        for name, each in changing.transformer.named_parameters()
+        if type(each) is not plain[name]
+    ]
     assert rounded == quantisable(changing.transformer)
-    assert {name.split(".")[2] for name in rounded} == {"attn1", "attn2", "attn_audio", "ffn"}
+    assert {name.split(".")[2] for name in rounded} == {
+        "attn1",
+        "attn2",
+        "attn_audio",
+        "ffn",
+    }
     assert len(rounded) == 2 * (4 + 6 + 3 + 2)
 
 
@@ -190,12 +226,22 @@ def test_streaming_blocks_changes_no_bit_of_the_video(
 def test_as_many_blocks_stay_as_their_parameters_allow(changing: Pipeline) -> None:
     model = changing.transformer
     size = sum(each.numel() for each in model.blocks[0].parameters())
-    for resident, streamed in ((0, [0, 1]), (size - 1, [0, 1]), (size, [1]), (2 * size, []), (None, [])):
+    for resident, streamed in (
+        (0, [0, 1]),
+        (size - 1, [0, 1]),
+        (size, [1]),
+        (2 * size, []),
+        (None, []),
+    ):
         changing.become(Variant(resident=resident))
         hooked = [index for index, block in enumerate(model.blocks) if has_hooks(block)]
         assert hooked == streamed
         assert not has_hooks(model.condition_embedder)
-        assert [*model._modules][:3] == ["rope", "patch_embedding", "condition_embedder"]
+        assert [*model._modules][:3] == [
+            "rope",
+            "patch_embedding",
+            "condition_embedder",
+        ]
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -31,7 +31,10 @@ def test_good_weights_are_counted_by_part(weights: Path) -> None:
     found = check(weights, SKETCH)
     assert list(found) == list(SKETCH.parts)
     tensors = load_file(weights / "vae" / "diffusion_pytorch_model.safetensors")
-    assert found["vae"] == (len(tensors), sum(each.nbytes for each in tensors.values()))
+    assert found["vae"] == (
+        len(tensors),
+        sum(each.nbytes for each in tensors.values()),
+    )
 
 
 def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
@@ -44,21 +47,35 @@ def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
     with pytest.raises(PipelineLoadFailed) as failure:
         check(folder, SKETCH)
     assert "vae/config.json is missing" in failure.value.message
-    assert "1 mismatched tensor: shared.weight is [3, 5], [259, 64] is wanted" in failure.value.message
+    assert (
+        "1 mismatched tensor: shared.weight is [3, 5], [259, 64] is wanted" in failure.value.message
+    )
     assert "tokenizer is missing" in failure.value.message
 
 
-def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(weights: Path) -> None:
-    longer = {**SKETCH.parts, "transformer": {**SKETCH.parts["transformer"], "num_layers": 3}}
-    with pytest.raises(PipelineLoadFailed, match=r"config\.json says num_layers 2; the model has 3"):
+def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(
+    weights: Path,
+) -> None:
+    longer = {
+        **SKETCH.parts,
+        "transformer": {**SKETCH.parts["transformer"], "num_layers": 3},
+    }
+    with pytest.raises(
+        PipelineLoadFailed, match=r"config\.json says num_layers 2; the model has 3"
+    ):
         check(weights, replace(SKETCH, parts=longer))
 
 
-def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(folder: Path) -> None:
+def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(
+    folder: Path,
+) -> None:
     file = folder / "audio_encoder" / "model.safetensors"
     os.truncate(file, file.stat().st_size - 1)
     last = sorted(load_names(folder))[-1]
-    with pytest.raises(PipelineLoadFailed, match=f"audio_encoder cannot be loaded: 1 truncated tensor: {last}"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=f"audio_encoder cannot be loaded: 1 truncated tensor: {last}",
+    ):
         check(folder, SKETCH)
 
 
@@ -73,8 +90,14 @@ def load_names(folder: Path) -> list[str]:
     [
         (b"", "cut short or no safetensors file"),
         (b"\xff" * 100, "cut short or no safetensors file"),
-        ((9).to_bytes(8, "little") + b"not json!", "no header of a safetensors file"),
-        ((13).to_bytes(8, "little") + b'{"a": {"b":1}', "no header of a safetensors file"),
+        (
+            (9).to_bytes(8, "little") + b"not json!",
+            "no header of a safetensors file",
+        ),
+        (
+            (13).to_bytes(8, "little") + b'{"a": {"b":1}',
+            "no header of a safetensors file",
+        ),
     ],
 )
 def test_a_file_that_is_none_of_tensors_is_refused(content: bytes, said: str, folder: Path) -> None:
@@ -95,7 +118,13 @@ def test_many_differences_are_counted_and_the_first_ones_named() -> None:
     found = {"blocks.0.weight": Listed(torch.Size([2]), torch.float32)}
     said = "8 missing tensors: blocks.1.weight, blocks.2.weight, blocks.3.weight and 5 more"
     assert differences(wanted, found) == said
-    assert differences(wanted, {name: Listed(shape, torch.float32) for name, shape in wanted.items()}) == ""
+    assert (
+        differences(
+            wanted,
+            {name: Listed(shape, torch.float32) for name, shape in wanted.items()},
+        )
+        == ""
+    )
 
 
 @pytest.fixture
@@ -105,12 +134,19 @@ def published(weights: Path, tmp_path: Path) -> dict[str, Source]:
 
 @pytest.mark.parametrize("given", ["options", "environment"])
 def test_the_command_converts_then_checks_then_finds_the_fault(
-    given: str, published: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: str,
+    published: dict[str, Source],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(PRESETS, SKETCH.name, SKETCH)
     # given published weights, named by options or by the names that other systems use
     environment = {"FARM_WEIGHTS": str(tmp_path / "weights")}
-    names = {"wan": "CKPT_DIR", "infinitetalk": "INFINITETALK_DIR", "wav2vec": "WAV2VEC_DIR"}
+    names = {
+        "wan": "CKPT_DIR",
+        "infinitetalk": "INFINITETALK_DIR",
+        "wav2vec": "WAV2VEC_DIR",
+    }
     options = [word for role, each in published.items() for word in (f"--{role}", str(each.path))]
     if given == "environment":
         environment |= {names[role]: str(each.path) for role, each in published.items()}
@@ -122,7 +158,10 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
     # then both say what there is
     assert (converted.exit_code, checked.exit_code) == (0, 0), converted.output + checked.output
     assert str(tmp_path / "weights" / SKETCH.name) in converted.output
-    assert [line.split()[:2] for line in checked.output.splitlines()][:2] == [["transformer", "113"], ["vae", "146"]]
+    assert [line.split()[:2] for line in checked.output.splitlines()][:2] == [
+        ["transformer", "113"],
+        ["vae", "146"],
+    ]
     # and a fault is an exit status and a sentence
     (tmp_path / "weights" / SKETCH.name / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     checked = run.invoke(cli, ["weights", "check", SKETCH.name], env=environment)

@@ -45,11 +45,21 @@ def damaged(published: Sources, tmp_path: Path) -> Sources:
     """A copy of the published weights, for a test to damage."""
     shutil.copytree(published["wan"].path.parent, tmp_path / "published")
     base = published["wan"].path.parent
-    return {role: Source(tmp_path / "published" / source.path.relative_to(base)) for role, source in published.items()}
+    return {
+        role: Source(tmp_path / "published" / source.path.relative_to(base))
+        for role, source in published.items()
+    }
 
 
 @torch.inference_mode()
-def film(preset: Preset, folder: Path, plan: Plan, sampling: Sampling, picture: np.ndarray, voice: Tensor) -> Tensor:
+def film(
+    preset: Preset,
+    folder: Path,
+    plan: Plan,
+    sampling: Sampling,
+    picture: np.ndarray,
+    voice: Tensor,
+) -> Tensor:
     """One chunk of video, by the weights of a folder alone."""
     pipeline = load_pipeline(folder, preset, "cpu")
     chunk = plan.chunk(0)
@@ -82,13 +92,18 @@ def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
     folder = convert(SKETCH, tmp_path / "weights", sources, report=quiet)
     # then they are found good, and the video is the same
     check(folder, SKETCH)
-    native, ours = (film(SKETCH, each, plan, sampling, picture, voice) for each in (weights, folder))
+    native, ours = (
+        film(SKETCH, each, plan, sampling, picture, voice) for each in (weights, folder)
+    )
     assert torch.equal(native, ours)
 
 
 def test_a_converted_ear_hears_the_same_bit_for_bit(weights: Path, converted: Path) -> None:
     speech = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
-    assert torch.equal(load_audio_encoder(weights).embed(speech), load_audio_encoder(converted).embed(speech))
+    assert torch.equal(
+        load_audio_encoder(weights).embed(speech),
+        load_audio_encoder(converted).embed(speech),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -104,15 +119,21 @@ def test_shards_hold_what_native_weights_are_loaded_as(
     for part in preset.parts:
         wanted = "float32" if part in ("vae", "audio_encoder") else dtype
         stored = {
-            name: tensor for file in (folder / part).glob("*.safetensors") for name, tensor in load_file(file).items()
+            name: tensor
+            for file in (folder / part).glob("*.safetensors")
+            for name, tensor in load_file(file).items()
         }
-        loaded, native = (load_part(each, part, dtype=wanted).state_dict() for each in (folder, weights))
+        loaded, native = (
+            load_part(each, part, dtype=wanted).state_dict() for each in (folder, weights)
+        )
         for name, tensor in stored.items():
             torch.testing.assert_close(tensor, loaded[name], rtol=0, atol=0)
             torch.testing.assert_close(tensor, native[name], rtol=0, atol=0)
 
 
-def test_where_two_files_have_a_tensor_infinitetalks_counts(damaged: Sources, tmp_path: Path) -> None:
+def test_where_two_files_have_a_tensor_infinitetalks_counts(
+    damaged: Sources, tmp_path: Path
+) -> None:
     file = damaged["infinitetalk"].path
     save_file(load_file(file) | {"head.head.bias": torch.full((64,), 7.0)}, file)
     folder = convert(SKETCH, tmp_path, damaged, report=quiet)
@@ -164,15 +185,25 @@ def rename(tensors: dict[str, Tensor], name: str) -> None:
     tensors[f"{name}.old"] = tensors.pop(name)
 
 
-FAULTS = {drop: "1 missing tensor: {name}", reshape: r"\b1 mismatched .*{name}.*\[3, 5\]", rename: "{name}.old"}
+FAULTS = {
+    drop: "1 missing tensor: {name}",
+    reshape: r"\b1 mismatched .*{name}.*\[3, 5\]",
+    rename: "{name}.old",
+}
 
 PLACES = {
-    "blocks.1.ffn.0.weight": ("wan", "diffusion_pytorch_model-0000?-of-00007.safetensors"),
+    "blocks.1.ffn.0.weight": (
+        "wan",
+        "diffusion_pytorch_model-0000?-of-00007.safetensors",
+    ),
     "blocks.0.audio_cross_attn.kv_linear.weight": ("infinitetalk", ""),
     "decoder.upsamples.3.residual.2.weight": ("wan", official.VAE),
     "blocks.1.ffn.gate.0.weight": ("wan", official.T5),
     "visual.transformer.2.mlp.0.weight": ("wan", official.CLIP),
-    "wav2vec2.encoder.layers.1.attention.k_proj.weight": ("wav2vec", "pytorch_model.bin"),
+    "wav2vec2.encoder.layers.1.attention.k_proj.weight": (
+        "wav2vec",
+        "pytorch_model.bin",
+    ),
 }
 
 
@@ -189,7 +220,10 @@ def rewrite(path: Path, name: str, damage: Callable[[dict[str, Tensor], str], No
 @pytest.mark.parametrize("damage", FAULTS, ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", PLACES)
 def test_a_faulty_tensor_is_refused_by_its_published_name(
-    name: str, damage: Callable[[dict[str, Tensor], str], None], damaged: Sources, tmp_path: Path
+    name: str,
+    damage: Callable[[dict[str, Tensor], str], None],
+    damaged: Sources,
+    tmp_path: Path,
 ) -> None:
     role, file = PLACES[name]
     rewrite(damaged[role].path / file, name, damage)
@@ -199,9 +233,14 @@ def test_a_faulty_tensor_is_refused_by_its_published_name(
     assert not (tmp_path / "weights").exists()
 
 
-def test_a_shard_cut_short_is_refused_by_the_tensors_that_it_lost(damaged: Sources, tmp_path: Path) -> None:
+def test_a_shard_cut_short_is_refused_by_the_tensors_that_it_lost(
+    damaged: Sources, tmp_path: Path
+) -> None:
     shard = damaged["wan"].path / "diffusion_pytorch_model-00003-of-00007.safetensors"
-    last = max(json.loads(header(shard)).items(), key=lambda each: each[1]["data_offsets"][1])[0]
+    last = max(
+        json.loads(header(shard)).items(),
+        key=lambda each: each[1]["data_offsets"][1],
+    )[0]
     os.truncate(shard, shard.stat().st_size - 1)
     with pytest.raises(PipelineLoadFailed, match=f"1 truncated tensor: {last} in {shard.name}"):
         convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
@@ -213,13 +252,22 @@ def header(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("file", [official.VAE, official.T5, official.CLIP])
-def test_a_pickle_cut_short_is_refused_by_its_path(file: str, damaged: Sources, tmp_path: Path) -> None:
+def test_a_pickle_cut_short_is_refused_by_its_path(
+    file: str, damaged: Sources, tmp_path: Path
+) -> None:
     os.truncate(damaged["wan"].path / file, 5000)
     with pytest.raises(PipelineLoadFailed, match=f"{file} is refused: it is damaged"):
         convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
 
 
-@pytest.mark.parametrize("file", ["diffusion_pytorch_model-00004-of-00007.safetensors", official.T5, "google/umt5-xxl"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "diffusion_pytorch_model-00004-of-00007.safetensors",
+        official.T5,
+        "google/umt5-xxl",
+    ],
+)
 def test_a_missing_file_is_named(file: str, damaged: Sources, tmp_path: Path) -> None:
     lost = damaged["wan"].path / file
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
@@ -238,24 +286,40 @@ class Trap:
 
 
 @pytest.mark.parametrize("container", ["torch.save", "pickle"])
-@pytest.mark.parametrize("place", [("wan", official.VAE), ("wan", official.CLIP), ("wav2vec", "pytorch_model.bin")])
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("wan", official.VAE),
+        ("wan", official.CLIP),
+        ("wav2vec", "pytorch_model.bin"),
+    ],
+)
 def test_a_pickle_that_runs_code_is_refused_and_runs_none(
     container: str, place: tuple[str, str], damaged: Sources, tmp_path: Path
 ) -> None:
     # given a file that makes a folder when it is unpickled
-    mark, file = tmp_path / "mark", damaged[place[0]].path / place[1]
+    mark = tmp_path / "mark"
+    file = damaged[place[0]].path / place[1]
     harm = {"conv1.weight": torch.zeros(1), "harm": Trap(mark)}
     if container == "pickle":
         file.write_bytes(pickle.dumps(harm, protocol=2))
     else:
         torch.save(harm, file)
     # when it is converted, then it is refused, and there is no such folder
-    with pytest.raises(PipelineLoadFailed, match=f"{file.name} is refused: .*holds more than tensors"):
+    with pytest.raises(
+        PipelineLoadFailed,
+        match=f"{file.name} is refused: .*holds more than tensors",
+    ):
         convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
     assert not mark.exists()
 
 
-def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(damaged: Sources, tmp_path: Path) -> None:
-    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, damaged["wan"].path / official.VAE)
+def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(
+    damaged: Sources, tmp_path: Path
+) -> None:
+    torch.save(
+        {"state_dict": {"conv1.weight": torch.zeros(1)}},
+        damaged["wan"].path / official.VAE,
+    )
     with pytest.raises(PipelineLoadFailed, match="a table of tensors is wanted"):
         convert(SKETCH, tmp_path / "weights", damaged, report=quiet)

@@ -29,7 +29,10 @@ def hub() -> Iterator[Hub]:
     files: dict[str, dict[str, bytes]] = {each.name: {} for each in repositories}
     for each in repositories:
         files[each.name] |= {file: drawn.randbytes(2000) for file in each.files}
-    files[WAN.name] |= {SHARD: drawn.randbytes(3 * CHUNK), "assets/logo.png": b"not needed"}
+    files[WAN.name] |= {
+        SHARD: drawn.randbytes(3 * CHUNK),
+        "assets/logo.png": b"not needed",
+    }
     with opened(files) as running:
         yield running
 
@@ -38,14 +41,19 @@ class Machine:
     """Where `pull` runs: its environment, and what lies there afterwards."""
 
     def __init__(self, hub: Hub, folder: Path) -> None:
-        self.weights, self.cache = folder / "weights", folder / "hf"
+        self.weights = folder / "weights"
+        self.cache = folder / "hf"
         mine = {
             "FARM_WEIGHTS": str(self.weights),
             "HF_HOME": str(self.cache),
             "HF_ENDPOINT": hub.url,
             "HF_TOKEN": "ours",
         }
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("FARM_", "HF_"))}
+        clean = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FARM_", "HF_"))
+        }
         self.environment = clean | mine
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -67,7 +75,9 @@ def machine(hub: Hub, tmp_path: Path) -> Machine:
     return Machine(hub, tmp_path)
 
 
-def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(hub: Hub, machine: Machine) -> None:
+def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(
+    hub: Hub, machine: Machine
+) -> None:
     done = machine.pull()
     assert done.returncode == 0, done.stderr
     for repository in (WAN, INFINITETALK["single"], WAV2VEC):
@@ -101,7 +111,11 @@ def test_a_second_pull_transfers_nothing(hub: Hub, machine: Machine) -> None:
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, machine: Machine) -> None:
     hub.cuts = [CHUNK + 5, CHUNK + 5]
     assert machine.pull().returncode == 0
-    assert hub.transfers(WAN.name) == [None, f"bytes={CHUNK}-", f"bytes={2 * CHUNK}-"]
+    assert hub.transfers(WAN.name) == [
+        None,
+        f"bytes={CHUNK}-",
+        f"bytes={2 * CHUNK}-",
+    ]
     assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
 
 
@@ -151,9 +165,13 @@ def test_a_large_file_that_arrives_damaged_is_not_kept(hub: Hub, machine: Machin
     assert machine.pull().returncode == 0
 
 
-def test_the_token_goes_to_the_hub_and_not_to_the_content_network(hub: Hub, machine: Machine) -> None:
+def test_the_token_goes_to_the_hub_and_not_to_the_content_network(
+    hub: Hub, machine: Machine
+) -> None:
     assert machine.pull().returncode == 0
-    sent = {path.startswith("/cdn/"): headers.get("authorization") for _, path, headers in hub.asked}
+    sent = {
+        path.startswith("/cdn/"): headers.get("authorization") for _, path, headers in hub.asked
+    }
     assert sent == {False: "Bearer ours", True: None}
 
 
@@ -166,14 +184,24 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--revision", f"{WAN.name}=v9"], 1, f"E_DOWNLOAD_FAILED: {WAN.name} at v9: there is no such revision"),
-        (["--revision", "somebody/else=main"], 2, f"'somebody/else'; allowed: {WAN.name}, "),
+        (
+            ["--revision", f"{WAN.name}=v9"],
+            1,
+            f"E_DOWNLOAD_FAILED: {WAN.name} at v9: there is no such revision",
+        ),
+        (
+            ["--revision", "somebody/else=main"],
+            2,
+            f"'somebody/else'; allowed: {WAN.name}, ",
+        ),
         (["--revision", "main"], 2, "revision: got 'main'; allowed: NAME=VALUE"),
         (["miniature"], 2, "its weights come with the package"),
         (["infinitetalk-48O"], 2, "did you mean infinitetalk-480?"),
     ],
 )
-def test_nonsense_is_refused(arguments: list[str], status: int, said: str, machine: Machine) -> None:
+def test_nonsense_is_refused(
+    arguments: list[str], status: int, said: str, machine: Machine
+) -> None:
     done = machine.pull(*arguments)
     assert (done.returncode, said in done.stderr) == (status, True), done.stderr
 
@@ -182,10 +210,15 @@ def test_a_missing_file_and_a_closed_repository_are_named(hub: Hub, machine: Mac
     del hub.files[WAN.name]["Wan2.1_VAE.pth"]
     assert f"Wan2.1_VAE.pth of {WAN.name}: there is no such file" in machine.pull().stderr
     del hub.files[WAN.name]
-    assert f"{WAN.name} at main: there is no such repository, or it may be read with a token" in machine.pull().stderr
+    assert (
+        f"{WAN.name} at main: there is no such repository, or it may be read with a token"
+        in machine.pull().stderr
+    )
 
 
-def test_no_hub_at_all_is_a_failure_that_can_be_tried_again(machine: Machine) -> None:
+def test_no_hub_at_all_is_a_failure_that_can_be_tried_again(
+    machine: Machine,
+) -> None:
     machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
     done = machine.pull()
     assert done.returncode == 1

@@ -41,12 +41,18 @@ def test_a_file_without_rounded_weights_is_left_as_it_is(tmp_path: Path) -> None
     assert plain(file) is file
 
 
-@pytest.mark.parametrize(("dtype", "largest", "bound"), [(torch.int8, 127, 0.01), (torch.float8_e4m3fn, 448, 0.04)])
+@pytest.mark.parametrize(
+    ("dtype", "largest", "bound"),
+    [(torch.int8, 127, 0.01), (torch.float8_e4m3fn, 448, 0.04)],
+)
 def test_a_rounded_weight_comes_back_under_its_own_name(
     tmp_path: Path, dtype: torch.dtype, largest: float, bound: float
 ) -> None:
     weight = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
-    tensors = {**rounded(NAME, weight, dtype, largest=largest), "head.modulation": weight}
+    tensors = {
+        **rounded(NAME, weight, dtype, largest=largest),
+        "head.modulation": weight,
+    }
     file = plain(opened(stored(tmp_path, tensors)))
     assert {name: tuple(each.shape) for name, each in file.listed.items()} == {
         "head.modulation": (8, 16),
@@ -60,26 +66,47 @@ def test_a_rounded_weight_comes_back_under_its_own_name(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({f"{NAME}.weight._shift": torch.ones(1)}, r"weight\._shift: weights in fewer than eight bits"),
+        (
+            {f"{NAME}.weight._shift": torch.ones(1)},
+            r"weight\._shift: weights in fewer than eight bits",
+        ),
         ({f"{NAME}.weight._scale": None}, r"weight\._data lacks its scale"),
-        ({f"{NAME}.input_scale": torch.tensor(0.5)}, r"input_scale is 0\.5: its activations were rounded too"),
-        ({f"{NAME}.weight._data": torch.ones(8, 16, dtype=torch.uint8)}, r"weight\._data is torch\.uint8"),
+        (
+            {f"{NAME}.input_scale": torch.tensor(0.5)},
+            r"input_scale is 0\.5: its activations were rounded too",
+        ),
+        (
+            {f"{NAME}.weight._data": torch.ones(8, 16, dtype=torch.uint8)},
+            r"weight\._data is torch\.uint8",
+        ),
     ],
 )
 def test_what_no_plain_weight_can_hold_is_refused_by_name(
     tmp_path: Path, change: dict[str, Tensor | None], reason: str
 ) -> None:
-    tensors = {**rounded(NAME, torch.ones(8, 16), torch.int8, largest=127), **change}
-    file = opened(stored(tmp_path, {name: each for name, each in tensors.items() if each is not None}))
+    tensors = {
+        **rounded(NAME, torch.ones(8, 16), torch.int8, largest=127),
+        **change,
+    }
+    file = opened(
+        stored(
+            tmp_path,
+            {name: each for name, each in tensors.items() if each is not None},
+        )
+    )
     with pytest.raises(PipelineLoadFailed, match=reason):
         Rounded(file)
 
 
-def test_a_published_eight_bit_file_is_converted_like_a_plain_one(weights: Path, tmp_path: Path) -> None:
+def test_a_published_eight_bit_file_is_converted_like_a_plain_one(
+    weights: Path, tmp_path: Path
+) -> None:
     # given the whole transformer in one file, its blocks' linears rounded, as the authors publish it beside Wan
     sources = official.publish(weights, tmp_path / "published", SKETCH)
     tensors = official.original_transformer(official.load_part(weights, "transformer"))
-    linears = [name for name, each in tensors.items() if name.startswith("blocks.") and each.ndim == 2]
+    linears = [
+        name for name, each in tensors.items() if name.startswith("blocks.") and each.ndim == 2
+    ]
     eight_bits = {name: each for name, each in tensors.items() if name not in linears}
     for name in linears:
         eight_bits |= rounded(name.removesuffix(".weight"), tensors[name], torch.int8, largest=127)
@@ -89,7 +116,10 @@ def test_a_published_eight_bit_file_is_converted_like_a_plain_one(weights: Path,
     # then every weight is near what it was, and those that were not rounded are the same
     native = load_file(weights / "transformer" / "diffusion_pytorch_model.safetensors")
     made = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
-    errors = {name: float((made[name].float() - each).norm() / each.norm()) for name, each in native.items()}
+    errors = {
+        name: float((made[name].float() - each).norm() / each.norm())
+        for name, each in native.items()
+    }
     assert made.keys() == native.keys()
     assert max(errors.values()) < 0.01
     assert sum(error > 0 for error in errors.values()) == len(linears)

@@ -9,7 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from farm.model.weights.tensorfile import DTYPES, Entry, Listed, opened, shards, write, write_shards
+from farm.model.weights.tensorfile import (
+    DTYPES,
+    Entry,
+    Listed,
+    opened,
+    shards,
+    write,
+    write_shards,
+)
 
 TENSORS = {
     "a.half": torch.arange(7, dtype=torch.float16),
@@ -30,11 +38,17 @@ def ignore(entry: Entry) -> None:
     pass
 
 
-def test_a_file_is_written_byte_for_byte_as_the_library_writes_it(tmp_path: Path) -> None:
-    tensors = TENSORS | {f"of {word}": torch.ones(3).to(dtype) for word, dtype in reversed(DTYPES.items())}
+def test_a_file_is_written_byte_for_byte_as_the_library_writes_it(
+    tmp_path: Path,
+) -> None:
+    tensors = TENSORS | {
+        f"of {word}": torch.ones(3).to(dtype) for word, dtype in reversed(DTYPES.items())
+    }
     write(tmp_path / "ours.safetensors", entries(tensors), ignore)
     save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
-    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
+    assert (tmp_path / "ours.safetensors").read_bytes() == (
+        tmp_path / "theirs.safetensors"
+    ).read_bytes()
 
 
 def test_a_header_tells_shape_and_dtype_of_every_tensor(tmp_path: Path) -> None:
@@ -46,7 +60,10 @@ def test_a_header_tells_shape_and_dtype_of_every_tensor(tmp_path: Path) -> None:
 def test_tensors_read_are_those_that_were_written(tmp_path: Path) -> None:
     write(tmp_path / "model.safetensors", entries(TENSORS), ignore)
     torch.save(TENSORS, tmp_path / "model.pth")
-    for file in (opened(tmp_path / "model.safetensors"), opened(tmp_path / "model.pth")):
+    for file in (
+        opened(tmp_path / "model.safetensors"),
+        opened(tmp_path / "model.pth"),
+    ):
         for name, tensor in TENSORS.items():
             torch.testing.assert_close(file.read(name), tensor, rtol=0, atol=0)
 
@@ -55,25 +72,39 @@ def test_shards_stay_under_their_size_and_make_up_the_whole(tmp_path: Path) -> N
     tensors = {f"blocks.{number}": torch.full((100,), float(number)) for number in range(7)}
     write_shards(tmp_path / "part", "model", entries(tensors), shard_bytes=800, wrote=ignore)
     files = shards(tmp_path / "part", "model")
-    assert [each.name for each in files] == [f"model-{number:05}-of-00004.safetensors" for number in range(1, 5)]
+    assert [each.name for each in files] == [
+        f"model-{number:05}-of-00004.safetensors" for number in range(1, 5)
+    ]
     read = {name: tensor for file in files for name, tensor in load_file(file).items()}
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
 
 
 def test_what_fits_into_one_file_is_one_file(tmp_path: Path) -> None:
-    write_shards(tmp_path / "part", "model", entries(TENSORS), shard_bytes=10**6, wrote=ignore)
+    write_shards(
+        tmp_path / "part",
+        "model",
+        entries(TENSORS),
+        shard_bytes=10**6,
+        wrote=ignore,
+    )
     assert [each.name for each in (tmp_path / "part").iterdir()] == ["model.safetensors"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
-def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(ending: str, tmp_path: Path) -> None:
+def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(
+    ending: str, tmp_path: Path
+) -> None:
     # given 64 tensors of 4 MB
     tensors = {f"blocks.{number}": torch.full((1024, 1024), float(number)) for number in range(64)}
     source = tmp_path / f"model.{ending}"
     save_file(tensors, source) if ending == "safetensors" else torch.save(tensors, source)
     # when another process reads, casts and writes them
-    done = subprocess.run([sys.executable, "-c", COPY, source, tmp_path / "copy"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COPY, source, tmp_path / "copy"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     # then it never held more than the tensor in hand and the pages that were read last
     assert int(done.stdout) < 100
