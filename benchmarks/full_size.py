@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from farm.model.audio import windows
-from farm.model.parts import built
+from farm.model.audio import audio_windows
+from farm.model.parts import build
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.presets import INFINITETALK, MINIATURE, Preset
 from farm.model.quantise import SCHEMES
@@ -33,7 +33,7 @@ MOTION_FRAMES = 9
 VARIANTS = {
     "bfloat16": Variant(),
     **{scheme: Variant(quant=scheme) for scheme in SCHEMES},
-    "streamed from the host": Variant(resident=0),
+    "streamed from the host": Variant(resident_parameters=0),
 }
 
 
@@ -44,7 +44,7 @@ def draw(preset: Preset, folder: Path) -> None:
             continue
         with torch.device("cuda"):
             torch.set_default_dtype(torch.float32 if part == "vae" else torch.bfloat16)
-            model = built(part, config)
+            model = build(part, config)
             torch.set_default_dtype(torch.float32)
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -120,12 +120,12 @@ def compare_variants(pipeline: Pipeline) -> None:
     seen = draw_(1, 36, 21, 80, 80)
     text = draw_(1, 40, config.text_dim)
     image = draw_(1, 257, config.image_dim)
-    heard = windows(0.3 * draw_(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim))
+    heard = audio_windows(0.3 * draw_(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim))
     time_ = torch.tensor([731.25], device=device)
     plain = None
     for name, variant in VARIANTS.items():
         with told(f"becoming {name}"):
-            pipeline.become(variant)
+            pipeline.switch_variant(variant)
         model(seen, time_, text=text, image=image, audio=heard)
         with told(f"one pass, {name}"):
             answer = model(seen, time_, text=text, image=image, audio=heard)
@@ -134,7 +134,7 @@ def compare_variants(pipeline: Pipeline) -> None:
             f"{'':6}relative L2 to the first: {(answer - plain).norm() / plain.norm():.2e}",
             flush=True,
         )
-    pipeline.become(Variant())
+    pipeline.switch_variant(Variant())
 
 
 @torch.inference_mode()

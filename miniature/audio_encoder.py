@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from farm.model.audio import AudioEncoder
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from miniature.noises import RATE
 from miniature.training import Losses, Run, generator, trained
@@ -39,7 +39,7 @@ class Listener(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # An AudioEncoder has no dropout: the model never hears the same twice and is too small to learn by heart.
-        self.model = AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"])).model
+        self.model = AudioEncoder(build("audio_encoder", MINIATURE.parts["audio_encoder"])).model
         size = self.model.config
         self.heads = nn.ModuleList(
             nn.Linear(size.hidden_size, 2 + BANDS) for _ in range(size.num_hidden_layers)

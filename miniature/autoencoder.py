@@ -10,7 +10,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch import Tensor, nn
 
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
 from miniature.clips import MOUTH, Clips
@@ -51,7 +51,7 @@ def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
         "latents_std": [1.0] * 16,
     }
     torch.manual_seed(0)
-    model = _forgetful(built("vae", config))
+    model = _forgetful(build("vae", config))
 
     @lru_cache(maxsize=1)
     def filmed(number: int, frames: int) -> Clips:
@@ -79,7 +79,7 @@ def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
         return _losses(model, clips.mirrored() if mirrored else clips, generator(run, step, 6))
 
     model = trained(run, "vae", model, lesson, seconds=seconds, peak=PEAK)
-    mean, std = _statistics(run, studio, VideoAutoencoder(model, latents_in_a_call=20))
+    mean, std = _statistics(run, studio, VideoAutoencoder(model, latents_per_call=20))
     run.log(stage="vae", latents_mean=mean, latents_std=std)
     model.register_to_config(latents_mean=mean, latents_std=std)
     return model
@@ -108,10 +108,10 @@ def _compile(model: Any) -> None:
 
 
 def _losses(model: Any, clips: Clips, dice: torch.Generator) -> Losses:
-    vae = VideoAutoencoder(model, latents_in_a_call=FRAMES // 4)
+    vae = VideoAutoencoder(model, latents_per_call=FRAMES // 4)
     latents = vae.encode(clips.video)
     noise = torch.randn(latents.shape, generator=dice, device=dice.device)
-    drawn = vae.unclamped(latents + NOISE * noise).float()
+    drawn = vae.decode_unclamped(latents + NOISE * noise).float()
     weight = clips.weight.expand(-1, -1, drawn.shape[2], -1, -1).clone()
     weight[:, :, 0] *= FIRST_FRAME
     error = drawn - clips.video

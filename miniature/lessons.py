@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farm.model.audio import windows
+from farm.model.audio import audio_windows
 from farm.model.image import ImageEncoder
 from farm.model.vae import VideoAutoencoder
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND
@@ -61,7 +61,7 @@ class Lessons:
 
     def audio(self, heard: Tensor) -> tuple[Tensor, Tensor]:
         """The windows of the speech; silence where `heard` [B] is false."""
-        return windows(self.rows.float() * heard.view(-1, 1, 1, 1, 1))
+        return audio_windows(self.rows.float() * heard.view(-1, 1, 1, 1, 1))
 
 
 def joined(lessons: list[Lessons]) -> Lessons:

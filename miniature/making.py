@@ -99,7 +99,7 @@ def _transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
         studio,
         AudioEncoder(parts["audio_encoder"]).model,
         ImageEncoder(parts["image_encoder"]),
-        VideoAutoencoder(parts["vae"], latents_in_a_call=20),
+        VideoAutoencoder(parts["vae"], latents_per_call=20),
     )
     prompts = torch.stack([_padded(text(prompt)) for prompt in PROMPTS]).to(device)
     return transformer.train(run, teacher, prompts, scale * transformer.SECONDS, scale)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE
-from farm.model.speakers import looks
+from farm.model.speakers import region_attention
 from miniature.lessons import Lessons, Teacher, joined
 from miniature.training import Losses, Run, generator, trained
 
@@ -63,7 +63,7 @@ def train(
     """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
     pools = _pools(run, teacher, scale)
     torch.manual_seed(0)
-    model = _begun(built("transformer", MINIATURE.parts["transformer"]))
+    model = _begun(build("transformer", MINIATURE.parts["transformer"]))
     gaze = _Gaze(model)
 
     def lesson(model: Any, step: int, _: float) -> Losses:
@@ -174,7 +174,7 @@ class _Gaze:
             return
         _answer, query, key = out
         tokens = self._regions.shape[2]
-        share = looks(query, key[:, :tokens], self._regions).float()
+        share = region_attention(query, key[:, :tokens], self._regions).float()
         odds = share / share.sum(-1, keepdim=True).clamp(min=1e-6)
         own = self._regions.mT.repeat(1, query.shape[1] // tokens, 1)
         right = (odds * own).sum(-1) / own.sum(-1).clamp(min=1)

@@ -59,7 +59,7 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
 
     chosen = dict(_parse_revision(each) for each in revisions)
     folder = Settings.load(os.environ).weights_folder
-    pulled = pull(preset(name), folder, speakers=speakers, revisions=chosen, tell=click.echo)
+    pulled = pull(preset(name), folder, speakers=speakers, revisions=chosen, print_line=click.echo)
     for source in pulled.values():
         click.echo(f"{source.repository} at {source.commit}: {source.path}")
     click.echo(f"next: farm weights convert {name}")

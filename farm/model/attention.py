@@ -1,7 +1,7 @@
-"""Attention kernels: by name, or the fastest exact one that the device really runs.
+"""Attention kernels: by name, or the fastest exact one that runs on the device.
 
-That a package imports says little: kernels refuse devices, dtypes and head sizes only when they are called. So a small
-call decides.
+A package that can be imported need not work: kernels refuse devices, dtypes and head sizes only
+when they are called. So every candidate is tried with a small call.
 """
 
 from __future__ import annotations
@@ -29,24 +29,27 @@ EXACT = (
     "_flash_3",
     "xformers",
 )
-"""What `auto` may choose from: neither those that round to eight bits nor those that download their kernel."""
+"""The candidates of `auto`: none that rounds to eight bits or downloads its kernel."""
 
 TRIED_TOKENS = 64
 TIMED_TOKENS = 8192
 TIMED_CALLS = 3
 
+LARGEST_ERROR = 0.1
+"""Relative to float32; a kernel in bfloat16 is off by about 0.01, a broken one by about 1."""
 
-def attend_with(transformer: Any, name: str, device: str) -> str:
-    """Sets the kernel of all the transformer's attentions, and returns its name; raises what `chosen` does.
 
-    Of this transformer alone: diffusers' own setter changes the default of the whole process as well.
+def set_attention_backend(transformer: Any, name: str, device: str) -> str:
+    """Sets the kernel of all the transformer's attentions and returns its name.
+
+    Only this transformer changes; diffusers' own setter changes the default of the process as well.
+    Raises as `select_backend`.
     """
     config = transformer.config
-    dtype = transformer.patch_embedding.weight.dtype
-    kernel = chosen(
+    kernel = select_backend(
         name,
         device,
-        dtype,
+        transformer.patch_embedding.weight.dtype,
         heads=config.num_attention_heads,
         head_dim=config.attention_head_dim,
     )
@@ -55,64 +58,76 @@ def attend_with(transformer: Any, name: str, device: str) -> str:
     return kernel
 
 
-def chosen(name: str, device: str, dtype: torch.dtype, *, heads: int, head_dim: int) -> str:
-    """The backend of that name, or for `auto` the fastest of the exact ones, by diffusers' name for it.
+def select_backend(name: str, device: str, dtype: torch.dtype, *, heads: int, head_dim: int) -> str:
+    """The backend of that name or, for `auto`, the name of the fastest exact one.
 
-    Raises InvalidInput for a name that is unknown, PipelineLoadFailed with the reason for one that does not work here.
+    Raises InvalidInput for an unknown name, PipelineLoadFailed with the reason for a backend that
+    does not work here.
     """
-    tokens = _tokens(TRIED_TOKENS, device, dtype, heads, head_dim)
+    tokens = _random_tokens(TRIED_TOKENS, device, dtype, heads, head_dim)
     if name == AUTO:
-        able = [each for each in EXACT if fault(each, tokens) is None]
-        return min(
-            able,
-            key=lambda each: _milliseconds(
-                each, tokens.repeat(1, TIMED_TOKENS // TRIED_TOKENS, 1, 1)
-            ),
-        )
-    known = [each.value for each in AttentionBackendName]
-    if name not in known:
-        allowed = ", ".join([AUTO, *known])
-        hint = did_you_mean(name, known)
-        raise InvalidInput(f"attention backend: got {name!r}; allowed: {allowed}{hint}")
-    if reason := fault(name, tokens):
+        return _fastest(tokens)
+    _check_name(name)
+    fault = backend_fault(name, tokens)
+    if fault:
         raise PipelineLoadFailed(
-            f"the attention backend {name!r} does not work on {device} in {dtype}: {reason}"
+            f"the attention backend {name!r} does not work on {device} in {dtype}: {fault}"
         )
     return name
 
 
-def fault(name: str, tokens: Tensor) -> str | None:
+def backend_fault(name: str, tokens: Tensor) -> str | None:
     """Why a backend cannot attend from [1, L, heads, D] to a part of it, or None if it can."""
     few = tokens[:, : TRIED_TOKENS // 2]
     try:
         with attention_backend(name):
             answer = dispatch_attention_fn(tokens, few, few)
-        wanted = dispatch_attention_fn(
-            tokens.float(),
-            few.float(),
-            few.float(),
-            backend=AttentionBackendName.NATIVE,
-        )
-    except Exception as error:  # whatever a kernel of somebody else's raises
+        exact = few.float()
+        native = AttentionBackendName.NATIVE
+        expected = dispatch_attention_fn(tokens.float(), exact, exact, backend=native)
+    except Exception as error:  # kernels of other packages may raise anything
         return f"{type(error).__name__}: {error}"
-    off = float((answer.float() - wanted).norm() / wanted.norm())
-    return None if off < 0.1 else f"its answer is {off:.0%} off"
+    relative_error = float((answer.float() - expected).norm() / expected.norm())
+    if relative_error < LARGEST_ERROR:
+        return None
+    return f"its answer is {relative_error:.0%} off"
 
 
-def _tokens(length: int, device: str, dtype: torch.dtype, heads: int, head_dim: int) -> Tensor:
+def _check_name(name: str) -> None:
+    known = [each.value for each in AttentionBackendName]
+    if name in known:
+        return
+    allowed = ", ".join([AUTO, *known])
+    hint = did_you_mean(name, known)
+    raise InvalidInput(f"attention backend: got {name!r}; allowed: {allowed}{hint}")
+
+
+def _fastest(tokens: Tensor) -> str:
+    """The fastest exact backend that works.
+
+    Without CUDA nothing is timed and the first one wins.
+    """
+    working = [name for name in EXACT if backend_fault(name, tokens) is None]
+    if tokens.device.type != "cuda":
+        return working[0]
+    many = tokens.repeat(1, TIMED_TOKENS // TRIED_TOKENS, 1, 1)
+    return min(working, key=lambda name: _call_ms(name, many))
+
+
+def _random_tokens(
+    length: int, device: str, dtype: torch.dtype, heads: int, head_dim: int
+) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, length, heads, head_dim, generator=generator).to(device, dtype)
 
 
-def _milliseconds(name: str, tokens: Tensor) -> float:
-    """What one call takes on a CUDA device; elsewhere 0, so that the first of `EXACT` wins."""
-    if tokens.device.type != "cuda":
-        return 0.0
+def _call_ms(name: str, tokens: Tensor) -> float:
+    """The milliseconds of one call on a CUDA device."""
     began = torch.cuda.Event(enable_timing=True)
     ended = torch.cuda.Event(enable_timing=True)
     with attention_backend(name):
-        for call in range(2 * TIMED_CALLS):  # the first half warms up
-            if call == TIMED_CALLS:
+        for call in range(2 * TIMED_CALLS):
+            if call == TIMED_CALLS:  # the first half warms up
                 began.record()
             dispatch_attention_fn(tokens, tokens, tokens)
         ended.record()

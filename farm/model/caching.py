@@ -1,7 +1,8 @@
-"""TeaCache: where a step would change little, what the blocks added last time is added again.
+"""TeaCache: steps that would change little add again what the blocks added last.
 
-How much a step changes can be read from its time alone. So the plan for all steps stands before the first one runs; it
-is the same for every branch and every chunk of a job, and the device is never waited for.
+How much a step changes follows from its timestep alone. So the plan of all steps is known before
+the first one runs, it is the same for every branch and every chunk of a job, and the host never
+waits for the device. Source: https://github.com/ali-vilab/TeaCache.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import torch
 from torch import Tensor
 
 ALWAYS_COMPUTED = 5
-"""The first steps, in which the picture takes its shape."""
+"""The first steps, which decide the composition of the video."""
 
 
 @dataclass(frozen=True)
 class TeaCache:
-    """When to skip: once the expected changes add up to `threshold`, the blocks run again."""
+    """Which steps to skip: the blocks run again once the expected changes reach `threshold`."""
 
     threshold: float
     polynomial: tuple[float, ...]
-    """From the change of the time's modulation to the expected change of the blocks' answer; highest power first."""
+    """From the change of the time's modulation to that of the output; highest power first."""
 
     def plan(self, modulations: Tensor) -> list[bool]:
         """Whether the blocks run, for each step, from the steps' modulations [steps, ...]."""
@@ -34,23 +35,27 @@ class TeaCache:
         expected = 0.0
         for change in changes[ALWAYS_COMPUTED - 1 :]:
             expected += float(np.polyval(self.polynomial, change))
-            computed.append(not expected < self.threshold)
-            if computed[-1]:
+            is_computed = not expected < self.threshold
+            computed.append(is_computed)
+            if is_computed:
                 expected = 0.0
         return computed
 
 
-class Shortcut:
-    """One branch's way round the blocks; made anew for every chunk."""
+class BlockCache:
+    """What the blocks added to one branch's tokens at its last computed step.
+
+    Every branch of every chunk has a cache for itself.
+    """
 
     def __init__(self, plan: Iterable[bool]) -> None:
-        self._computed = iter(plan)
+        self._plan = iter(plan)
         self._added = torch.zeros(())
 
     def __call__(self, x: Tensor, blocks: Callable[[Tensor], Tensor]) -> Tensor:
-        """The tokens [B, L, C] after the blocks: through them at the steps of the plan, round them at the others."""
-        if next(self._computed):
-            after = blocks(x)
-            self._added = after - x
-            return after
-        return x + self._added
+        """The tokens [B, L, C] after the blocks, computed or from the cache, as the plan says."""
+        if not next(self._plan):
+            return x + self._added
+        after = blocks(x)
+        self._added = after - x
+        return after

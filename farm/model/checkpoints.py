@@ -27,7 +27,7 @@ from farm.model.presets import Preset
 from farm.model.weights.check import check_part
 
 
-def ready(preset: Preset, root: Path) -> Path:
+def checkpoint_folder(preset: Preset, root: Path) -> Path:
     """The preset's folder, complete: in the package if its weights are shipped, else under `root`.
 
     Raises PipelineLoadFailed, naming path and part, when something is missing.
@@ -43,11 +43,11 @@ def ready(preset: Preset, root: Path) -> Path:
 def load_part(folder: Path, part: str, *, dtype: str) -> Any:
     """One model of a folder, for inference, on the CPU; modules that must stay in float32 do.
 
-    Raises PipelineLoadFailed, before anything is read but the files' headers, that names what is missing, unexpected,
-    of another shape or cut short.
+    Raises PipelineLoadFailed, before anything is read but the files' headers, that names what is
+    missing, unexpected, of another shape or cut short.
     """
     check_part(folder, part)
-    _quiet(part)
+    _disable_progress_bar(part)
     try:
         model = model_class(part).from_pretrained(
             folder / part,
@@ -61,15 +61,16 @@ def load_part(folder: Path, part: str, *, dtype: str) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, whatever its kind."""
+    """The folder's tokenizer, of any kind that transformers knows."""
     from transformers import AutoTokenizer
 
+    path = folder / "tokenizer"
     try:
-        return AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        return AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise PipelineLoadFailed(f"{folder / 'tokenizer'} cannot be loaded: {error}") from error
+        raise PipelineLoadFailed(f"{path} cannot be loaded: {error}") from error
 
 
-def _quiet(part: str) -> None:
-    """No progress bars: a worker's output is log lines, and loading is told as an event."""
+def _disable_progress_bar(part: str) -> None:
+    """A worker's output is log lines, and loading is reported as an event."""
     import_module(f"{library(part)}.utils.logging").disable_progress_bar()

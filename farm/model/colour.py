@@ -1,7 +1,9 @@
-"""Colour transfer: a chunk keeps the colours of the job's first picture.
+"""Colour transfer: a chunk keeps the colours of the job's first image.
 
-Chunks are made one from the end of the other, so a small cast would grow. Every frame's Lab channels get the mean and
-the deviation of the reference picture. Lab is that of sRGB under D65 with the 2 degree observer.
+Each chunk continues from the end of the one before, so a small colour cast would grow. Every
+frame's Lab channels get the mean and the standard deviation of the reference image (Reinhard et al.
+2001, "Color Transfer between Images"). Lab is that of sRGB under D65 with the 2 degree observer;
+constants as in skimage.color.
 """
 
 from __future__ import annotations
@@ -18,14 +20,20 @@ _WHITE = (0.95047, 1.0, 1.08883)
 _LAB_FROM_XYZ = ((0.0, 116.0, 0.0), (500.0, -500.0, 0.0), (0.0, 200.0, -200.0))
 
 
-def statistics(frame: Tensor) -> Tensor:
-    """[3, H, W] in [-1, 1] in; [2, 3] out: mean and population deviation of the Lab channels."""
+def lab_statistics(frame: Tensor) -> Tensor:
+    """Mean and population deviation of the Lab channels, [2, 3].
+
+    `frame` is [3, H, W] in [-1, 1].
+    """
     lab = _lab(_unit(frame))
     return torch.stack([lab.mean(dim=(1, 2)), lab.std(dim=(1, 2), correction=0)])
 
 
-def transfer(frames: Tensor, reference: Tensor, strength: float) -> Tensor:
-    """[3, F, H, W] in [-1, 1] in and out, every frame moved to `reference` [2, 3] by `strength` in 0..1."""
+def transfer_colours(frames: Tensor, reference: Tensor, strength: float) -> Tensor:
+    """Frames whose Lab statistics are moved to `reference` [2, 3] by `strength` in 0..1.
+
+    [3, F, H, W] in [-1, 1] in and out.
+    """
     if strength == 0:
         return frames
     rgb = _unit(frames)
@@ -33,8 +41,9 @@ def transfer(frames: Tensor, reference: Tensor, strength: float) -> Tensor:
     mean = lab.mean(dim=(2, 3), keepdim=True)
     deviation = lab.std(dim=(2, 3), correction=0, keepdim=True)
     wanted_mean, wanted_deviation = reference.to(frames).view(2, 3, 1, 1, 1)
-    even = torch.where(deviation > 0, (lab - mean) / deviation, 0)  # a flat channel has only a mean
-    moved = _rgb(even * wanted_deviation + wanted_mean)
+    # A channel of one value has only a mean.
+    normalised = torch.where(deviation > 0, (lab - mean) / deviation, 0)
+    moved = _rgb(normalised * wanted_deviation + wanted_mean)
     return torch.lerp(rgb, moved, strength) * 2 - 1
 
 
@@ -42,16 +51,17 @@ def _unit(frames: Tensor) -> Tensor:
     return ((frames.float() + 1) / 2).clamp(0, 1)
 
 
-def _mixed(matrix: Tensor, channels: Tensor) -> Tensor:
+def _apply_matrix(matrix: Tensor, channels: Tensor) -> Tensor:
     return torch.einsum("ij,j...->i...", matrix.to(channels), channels)
 
 
 def _lab(rgb: Tensor) -> Tensor:
     """sRGB in [0, 1], channels first, to Lab."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = _mixed(torch.tensor(_XYZ_FROM_RGB) / torch.tensor(_WHITE)[:, None], linear)
+    xyz_from_rgb = torch.tensor(_XYZ_FROM_RGB)
+    xyz = _apply_matrix(xyz_from_rgb / torch.tensor(_WHITE)[:, None], linear)
     root = torch.where(xyz > 0.008856, xyz.clamp(min=1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116)
-    lab = _mixed(torch.tensor(_LAB_FROM_XYZ), root)
+    lab = _apply_matrix(torch.tensor(_LAB_FROM_XYZ), root)
     lab[0] -= 16
     return lab
 
@@ -61,7 +71,8 @@ def _rgb(lab: Tensor) -> Tensor:
     y = (lab[0] + 16) / 116
     root = torch.stack([lab[1] / 500 + y, y, (y - lab[2] / 200).clamp(min=0)])
     xyz = torch.where(root > 0.2068966, root**3, (root - 16 / 116) / 7.787)
-    linear = _mixed(torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB)) * torch.tensor(_WHITE), xyz)
+    rgb_from_xyz = torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB))
+    linear = _apply_matrix(rgb_from_xyz * torch.tensor(_WHITE), xyz)
     curved = torch.where(
         linear > 0.0031308,
         1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055,

@@ -1,12 +1,14 @@
-"""Guidance: which predictions a step needs, and how they become one velocity.
+"""Classifier-free guidance: the predictions that a step needs, and their combination.
 
-A step asks the model up to three times, each time taking one condition away. With `c` hearing and reading everything:
+A step runs the model up to three times, each time with one condition fewer. With `c` for all
+conditions:
 
-    text scale not 1    c, without the prompt, without the prompt and the sound
-    text scale 1        c, without the sound
+    text scale not 1    c, without the prompt, without the prompt and the audio
+    text scale 1        c, without the audio
     both scales 1       c
 
-Each difference between neighbours is what one condition contributes; the scales say how much of it is wanted.
+Each difference between neighbours is the contribution of one condition; the scales say how strongly
+it counts.
 """
 
 from __future__ import annotations
@@ -21,17 +23,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Branch:
-    """What one pass of the model is given."""
+    """The conditions of one pass of the model."""
 
     prompt: bool = True
     """The prompt, or else the negative prompt."""
-    sound: bool = True
-    """The speaker's embedding, or else one speaker's zeros."""
+    audio: bool = True
+    """The speakers' embeddings, or else the zeros of one speaker."""
 
 
 @dataclass(frozen=True)
 class Apg:
-    """Adaptive projected guidance: differences with momentum, bounded, and without the part parallel to `c`."""
+    """Adaptive projected guidance.
+
+    Differences have momentum and a bounded norm, and lose the part that is parallel to `c`.
+    Source: https://arxiv.org/abs/2410.02416.
+    """
 
     momentum: float = -0.75
     norm_threshold: float = 55.0
@@ -40,18 +46,18 @@ class Apg:
 def branches(text_scale: float, audio_scale: float) -> tuple[tuple[Branch, ...], tuple[float, ...]]:
     """The passes in order, and the scale of the difference between each and the next."""
     if text_scale != 1:
-        return (
-            Branch(),
-            Branch(prompt=False),
-            Branch(prompt=False, sound=False),
-        ), (text_scale, audio_scale)
+        passes = (Branch(), Branch(prompt=False), Branch(prompt=False, audio=False))
+        return passes, (text_scale, audio_scale)
     if audio_scale != 1:
-        return (Branch(), Branch(sound=False)), (audio_scale,)
+        return (Branch(), Branch(audio=False)), (audio_scale,)
     return (Branch(),), ()
 
 
 class Guidance:
-    """Combines the predictions of one step; made anew for every chunk, because APG's momentum starts empty there."""
+    """Combines the predictions of one step.
+
+    Every chunk needs a new one, because APG's momentum starts at zero there.
+    """
 
     def __init__(self, scales: Sequence[float], apg: Apg | None = None) -> None:
         self.scales = scales
@@ -59,26 +65,32 @@ class Guidance:
         self._momentum: list[Tensor | None] = [None for _ in scales]
 
     def __call__(self, predictions: Sequence[Tensor]) -> Tensor:
-        """As many [16, T, H, W] as there are branches in, one velocity out."""
+        """One velocity from the predictions [16, T, H, W] of the branches, in their order."""
         differences = [more - less for more, less in pairwise(predictions)]
-        if self.apg:
-            base = predictions[0]
+        if self.apg is None:
+            velocity = predictions[-1]
+            weights = list(self.scales)
+        else:
+            # APG counts from the full prediction, so each difference is in it once already.
+            velocity = predictions[0]
             weights = [scale - 1 for scale in self.scales]
             differences = [
-                self._projected(i, each, base, self.apg) for i, each in enumerate(differences)
+                self._project(index, difference, predictions[0], self.apg)
+                for index, difference in enumerate(differences)
             ]
-        else:
-            base = predictions[-1]
-            weights = list(self.scales)
         for weight, difference in zip(weights, differences, strict=True):
-            base = base + weight * difference
-        return base
+            velocity = velocity + weight * difference
+        return velocity
 
-    def _projected(self, index: int, difference: Tensor, conditional: Tensor, apg: Apg) -> Tensor:
-        """The momentum keeps the unclipped sum; the norm is that of the whole tensor; float64 for the projection."""
+    def _project(self, index: int, difference: Tensor, conditional: Tensor, apg: Apg) -> Tensor:
+        """The difference with momentum, clipped, less its part along `conditional`.
+
+        The momentum keeps the unclipped sum; the norm is that of the whole tensor.
+        """
         past = self._momentum[index]
         moved = difference if past is None else difference + apg.momentum * past
         self._momentum[index] = moved
         clipped = (moved * torch.clamp(apg.norm_threshold / moved.norm(), max=1.0)).double()
         direction = conditional.double() / conditional.double().norm()
-        return (clipped - (clipped * direction).sum() * direction).type_as(difference)
+        parallel = (clipped * direction).sum() * direction
+        return (clipped - parallel).type_as(difference)

@@ -1,4 +1,4 @@
-"""The picture: which bucket it goes to, how it is cut for the model, and CLIP's tokens of it."""
+"""The source image: its bucket, how it is cropped for the model, and CLIP's tokens of it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,27 @@ _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def bucket(height: int, width: int, buckets: Mapping[float, tuple[int, int]]) -> tuple[int, int]:
-    """The (height, width) whose height / width ratio is nearest to the picture's; of equals, the one listed first."""
+def nearest_bucket(
+    height: int, width: int, buckets: Mapping[float, tuple[int, int]]
+) -> tuple[int, int]:
+    """The (height, width) whose ratio is nearest to the image's.
+
+    Of equals, the one listed first.
+    """
     ratio = min(buckets, key=lambda key: abs(key - height / width))
     return buckets[ratio]
 
 
-def fitted(frame: NDArray[np.uint8], height: int, width: int) -> Tensor:
-    """RGB [H, W, 3] in; float32 [3, height, width] in [-1, 1] out, scaled to cover and cut in the middle."""
+def resize_and_crop(frame: NDArray[np.uint8], height: int, width: int) -> Tensor:
+    """An RGB image [H, W, 3] as float32 [3, height, width] in [-1, 1].
+
+    It is resized to cover the new size and cropped at the centre.
+    """
     scale = max(height / frame.shape[0], width / frame.shape[1])
     big_height = ceil(scale * frame.shape[0])
     big_width = ceil(scale * frame.shape[1])
-    resized = np.asarray(
-        Image.fromarray(frame).resize((big_width, big_height), Image.Resampling.BILINEAR)
-    )
+    image = Image.fromarray(frame).resize((big_width, big_height), Image.Resampling.BILINEAR)
+    resized = np.asarray(image)
     top = round((big_height - height) / 2)  # half to even, as in the original
     left = round((big_width - width) / 2)
     cut = torch.from_numpy(resized[top : top + height, left : left + width].copy())
@@ -38,7 +45,7 @@ def fitted(frame: NDArray[np.uint8], height: int, width: int) -> Tensor:
 
 
 class ImageEncoder:
-    """CLIP's 257 tokens of a picture, from the last layer but one."""
+    """CLIP's 257 tokens of an image, from the last layer but one."""
 
     def __init__(self, model: Any) -> None:
         self.model = model.eval()
@@ -47,17 +54,19 @@ class ImageEncoder:
     def __call__(self, image: Tensor) -> Tensor:
         """[3, H, W] in [-1, 1] in, [1, 257, image_dim] out.
 
-        The picture is squashed to a square, not cut, and bicubic overshoot is not clamped: CLIP's own preprocessing
-        differs in both, and the model was not trained on that.
+        The image is squashed to a square, not cropped, and bicubic overshoot is not clamped: CLIP's
+        own preprocessing differs in both, and the model was not trained on that.
         """
         side = self.model.config.image_size
-        square = (
-            F.interpolate(image[None], size=(side, side), mode="bicubic", align_corners=False) * 0.5
-            + 0.5
+        square = F.interpolate(
+            image[None],
+            size=(side, side),
+            mode="bicubic",
+            align_corners=False,
         )
-        mean, std = (
-            torch.tensor(each, device=image.device).view(3, 1, 1)
-            for each in (_CLIP_MEAN, _CLIP_STD)
-        )
+        square = square * 0.5 + 0.5
+        mean = torch.tensor(_CLIP_MEAN, device=image.device).view(3, 1, 1)
+        std = torch.tensor(_CLIP_STD, device=image.device).view(3, 1, 1)
         pixels = ((square - mean) / std).to(self.model.dtype)
-        return self.model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2].float()
+        hidden = self.model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        return hidden[-2].float()

@@ -1,7 +1,7 @@
-"""Blocks that live in host memory and come to the device just before their turn, through diffusers' group offload.
+"""Blocks that stay in host memory and are copied to the device just before their turn.
 
-Copying one block of the 14 billion parameters takes less time than computing one, so behind a stream of its own it
-costs memory on the host and next to nothing else.
+Diffusers' group offload does the copying. One block of the 14 billion parameters is copied in less
+time than it is computed in, so on a separate stream this costs host memory and next to no time.
 """
 
 from __future__ import annotations
@@ -12,19 +12,38 @@ import torch
 from torch import nn
 
 
-def place(model: Any, device: str, *, resident: int | None) -> None:
-    """Puts the model on the device, but of its blocks only the first ones with at most `resident` parameters in all.
+def move_to_device(model: Any, device: str, *, resident_parameters: int | None) -> None:
+    """Moves the model to the device, except for blocks beyond `resident_parameters`.
 
-    None keeps all of them there. On CUDA, a block is copied while the one before it computes.
+    The first blocks stay on the device as long as their parameters together are at most that many;
+    None moves all of them. On CUDA, a block is copied while the one before it computes.
     """
     blocks = model.blocks
-    stay = _fitting(model.blocks, resident)
+    stay = _resident_blocks(blocks, resident_parameters)
     if stay == len(blocks):
         model.to(device)
         return
-    # Group offload takes everything below the module that it is given; what shall stay is out of its sight meanwhile.
+    _stream_blocks(model, blocks[stay:], device)
+    others = [child for name, child in model.named_children() if name != "blocks"]
+    for module in (*others, *blocks[:stay]):
+        module.to(device)
+
+
+def remove_offload_hooks(model: Any) -> None:
+    """Undoes `move_to_device`'s streaming; every tensor stays where it is."""
+    for module in model.modules():
+        registry = getattr(module, "_diffusers_hook", None)
+        if registry is None:
+            continue
+        for name in reversed([*registry.hooks]):
+            registry.remove_hook(name, recurse=False)
+
+
+def _stream_blocks(model: Any, blocks: nn.ModuleList, device: str) -> None:
+    # Group offload takes everything below the module that it is given, so the rest is hidden from
+    # it meanwhile.
     modules = dict(model._modules)
-    model._modules = {"blocks": blocks[stay:]}
+    model._modules = {"blocks": blocks}
     try:
         model.enable_group_offload(
             torch.device(device),
@@ -33,29 +52,14 @@ def place(model: Any, device: str, *, resident: int | None) -> None:
         )
     finally:
         model._modules = modules
-    for each in (
-        *(child for name, child in model.named_children() if name != "blocks"),
-        *blocks[:stay],
-    ):
-        each.to(device)
 
 
-def release(model: Any) -> None:
-    """Takes the hooks of `place` away; every tensor stays where it is."""
-    for module in model.modules():
-        if registry := getattr(module, "_diffusers_hook", None):
-            for name in reversed([*registry.hooks]):
-                registry.remove_hook(name, recurse=False)
-
-
-def _fitting(blocks: nn.ModuleList, parameters: int | None) -> int:
-    """How many blocks, from the first, have at most so many parameters together."""
+def _resident_blocks(blocks: nn.ModuleList, parameters: int | None) -> int:
+    """The number of blocks, from the first, that have at most `parameters` parameters in total."""
     if parameters is None:
         return len(blocks)
-    count = 0
-    for block in blocks:
+    for count, block in enumerate(blocks):
         parameters -= sum(each.numel() for each in block.parameters())
         if parameters < 0:
-            break
-        count += 1
-    return count
+            return count
+    return len(blocks)

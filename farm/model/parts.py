@@ -9,71 +9,73 @@ from typing import Any
 
 import torch
 
-# Where each part's class and, for transformers' models, its configuration live: a worker that only embeds sound never
-# imports the others.
+# The class of each part and, for transformers' models, of its configuration. By name, so that a
+# worker that only embeds audio never imports the other parts.
 PARTS = {
     "transformer": ("farm.model.transformer:InfiniteTalkTransformer", None),
     "vae": ("diffusers:AutoencoderKLWan", None),
     "text_encoder": ("transformers:UMT5EncoderModel", "transformers:UMT5Config"),
-    "image_encoder": (
-        "transformers:CLIPVisionModel",
-        "transformers:CLIPVisionConfig",
-    ),
+    "image_encoder": ("transformers:CLIPVisionModel", "transformers:CLIPVisionConfig"),
     "audio_encoder": ("transformers:Wav2Vec2Model", "transformers:Wav2Vec2Config"),
 }
 
 
 def model_class(part: str) -> Any:
     """The class of a part."""
-    return _named(PARTS[part][0])
+    return _import_name(PARTS[part][0])
 
 
 def library(part: str) -> str:
-    """Whose ways of loading and storing the part keeps to: diffusers' or transformers'."""
+    """The library that loads and stores the part: diffusers or transformers."""
     return "diffusers" if PARTS[part][1] is None else "transformers"
 
 
-def built(part: str, config: Mapping[str, Any]) -> Any:
-    """A part by its configuration, its weights not yet those of any checkpoint."""
-    configuration = PARTS[part][1]
-    return (
-        model_class(part)(**config)
-        if configuration is None
-        else model_class(part)(_named(configuration)(**config))
-    )
+def build(part: str, config: Mapping[str, Any]) -> Any:
+    """A part by its configuration, with its class's random initial weights."""
+    config_class = PARTS[part][1]
+    if config_class is None:
+        return model_class(part)(**config)
+    return model_class(part)(_import_name(config_class)(**config))
 
 
 def skeleton(part: str, config: Mapping[str, Any]) -> Any:
     """A part with names, shapes and dtypes, and no memory for any weight."""
     with torch.device("meta"):
-        return built(part, config)
+        return build(part, config)
 
 
-def shapes(model: Any) -> dict[str, torch.Size]:
-    """Every tensor that a checkpoint of the model must hold; of tensors that are one and the same, the first name."""
+def tensor_shapes(model: Any) -> dict[str, torch.Size]:
+    """The shape of every tensor that a checkpoint of the model must hold.
+
+    Of tensors that are one and the same, only the first name counts.
+    """
     tied = getattr(model, "_tied_weights_keys", None) or {}
-    return {name: tensor.shape for name, tensor in model.state_dict().items() if name not in tied}
+    state = model.state_dict()
+    return {name: tensor.shape for name, tensor in state.items() if name not in tied}
 
 
-def kept_in_float32(part: str) -> list[str]:
+def float32_modules(part: str) -> list[str]:
     """Modules of a part that loading in bfloat16 leaves in float32."""
-    rule = {
+    attribute = {
         "diffusers": "_keep_in_fp32_modules",
         "transformers": "_keep_in_fp32_modules_strict",
     }[library(part)]
-    return list(getattr(model_class(part), rule, None) or [])
+    return list(getattr(model_class(part), attribute, None) or [])
 
 
-def stem(part: str) -> str:
-    """What a part's weight files are called, before `.safetensors`."""
+def weights_stem(part: str) -> str:
+    """The name of a part's weight files, before `.safetensors`."""
     return {"diffusers": "diffusion_pytorch_model", "transformers": "model"}[library(part)]
 
 
 def save_config(part: str, model: Any, folder: Path) -> None:
     """Writes the part's config.json."""
-    (model.save_config if library(part) == "diffusers" else model.config.save_pretrained)(folder)
+    if library(part) == "diffusers":
+        model.save_config(folder)
+    else:
+        model.config.save_pretrained(folder)
 
 
-def _named(place: str) -> Any:
-    module, name = place.split(":")
+def _import_name(path: str) -> Any:
+    module, name = path.split(":")
     return getattr(import_module(module), name)

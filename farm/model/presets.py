@@ -1,6 +1,7 @@
-"""The models there are: sizes, defaults and configurations as data.
+"""The models: sizes, defaults and configurations as data.
 
-A preset says everything in which the miniature differs from the 14 billion parameters; the code has no other switch.
+A preset holds everything in which the miniature differs from the 14 billion parameters; the code
+has no other switch.
 """
 
 from __future__ import annotations
@@ -18,35 +19,37 @@ Buckets = Mapping[float, tuple[int, int]]
 
 @dataclass(frozen=True)
 class Preset:
-    """One model: what it can draw and how its parts are built."""
+    """One model: the sizes that it can generate and how its parts are built."""
 
     name: str
     sizes: Mapping[str, Buckets]
     shifts: Mapping[str, float]
-    """The schedule's shift for each size where the job names none."""
+    """The schedule's shift for each size, unless the job names one."""
     teacache: Mapping[str, tuple[float, ...]]
-    """For each size, the polynomial that `farm.model.caching` expects the blocks' change by; highest power first."""
+    """The polynomial of `farm.model.caching` for each size; highest power first."""
     dtype: str
-    """Of the transformer, the text and the image encoder; autoencoder and audio encoder are always float32."""
-    latents_in_a_call: int
-    """Of the autoencoder: more are faster and take more memory (4 at 640x640: some 3 GB for each feature map)."""
+    """Of the transformer, the text and the image encoder; the other parts are always float32."""
+    latents_per_call: int
+    """Of the autoencoder; more are faster and take more memory.
+
+    4 at 640x640 take about 3 GB for each feature map.
+    """
     parts: Mapping[str, Mapping[str, Any]]
     """Each part's configuration, by the name of its folder."""
     shipped: bool = False
-    """The weights come with this package; those of other presets are pulled and converted."""
+    """Whether the weights come with this package; others are pulled and converted."""
 
     def folder(self, root: Path) -> Path:
-        """Where the weights lie: beside this file if they are shipped, else under `root`."""
-        return (Path(__file__).parent if self.shipped else root) / self.name
+        """The folder of the weights: beside this file if they are shipped, else under `root`."""
+        parent = Path(__file__).parent if self.shipped else root
+        return parent / self.name
 
     @property
     def remedy(self) -> str:
-        """What brings weights that are missing."""
-        return (
-            "install the package again"
-            if self.shipped
-            else "run `farm weights pull`, then `farm weights convert`"
-        )
+        """The command that fetches missing weights."""
+        if self.shipped:
+            return "install the package again"
+        return "run `farm weights pull`, then `farm weights convert`"
 
 
 SHIFTS = {"infinitetalk-480": 7.0, "infinitetalk-720": 11.0}
@@ -74,7 +77,7 @@ MINIATURE = Preset(
         SHIFTS, (1.0, 0.0)
     ),  # not fitted: blocks change as their modulation does
     dtype="float32",
-    latents_in_a_call=10,
+    latents_per_call=10,
     shipped=True,
     parts={
         "transformer": {
@@ -92,7 +95,8 @@ MINIATURE = Preset(
             "audio_tokens": 8,
             "audio_token_dim": 128,
         },
-        "vae": {  # squares of 2 x 2 pixels as channels: a quarter of the work on a CPU for the same number of weights
+        # Squares of 2 x 2 pixels as channels: a quarter of the work on a CPU for as many weights.
+        "vae": {
             "base_dim": 32,
             "z_dim": 16,
             "dim_mult": [1, 2, 4],
@@ -179,7 +183,9 @@ INFINITETALK = Preset(
         },
     },
     shifts=SHIFTS,
-    teacache={  # fitted by TeaCache's authors to Wan 2.1 image-to-video 14B, for the signal after the projection
+    # Fitted by TeaCache's authors to Wan 2.1 image-to-video 14B, for the signal after the
+    # projection.
+    teacache={
         "infinitetalk-480": (
             2.57151496e5,
             -3.54229917e4,
@@ -196,7 +202,7 @@ INFINITETALK = Preset(
         ),
     },
     dtype="bfloat16",
-    latents_in_a_call=1,  # a GPU is busy with one, and four at 720 take 20 GB
+    latents_per_call=1,  # a GPU is busy with one, and four at 720 take 20 GB
     parts={
         "transformer": {
             "num_attention_heads": 40,
@@ -235,7 +241,7 @@ PRESETS = {each.name: each for each in (MINIATURE, INFINITETALK)}
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name, or InvalidInput with the names that there are."""
+    """The preset of that name; InvalidInput with the known names if there is none."""
     if name in PRESETS:
         return PRESETS[name]
     known = ", ".join(sorted(PRESETS))

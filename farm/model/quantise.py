@@ -1,4 +1,6 @@
-"""The blocks' linears in eight bits: half of bfloat16's memory, and faster products where the activations are too.
+"""The blocks' linears in eight bits: half of bfloat16's memory.
+
+Products are faster too where the activations are rounded as well:
 
     int8            weights int8, one scale a row
     int8-dynamic    and activations int8, one scale a token
@@ -21,7 +23,7 @@ from farm.errors import PipelineLoadFailed
 SCHEMES = ("int8", "int8-dynamic", "fp8", "fp8-dynamic")
 
 
-def quantisable(model: nn.Module) -> list[str]:
+def quantisable_weights(model: nn.Module) -> list[str]:
     """The names of the weights that a scheme changes: those of all linears in `blocks`."""
     return [
         f"{name}.weight"
@@ -30,22 +32,23 @@ def quantisable(model: nn.Module) -> list[str]:
     ]
 
 
-def quantised(weight: Tensor, scheme: str) -> Tensor:
-    """A linear's weight [out, in] under a scheme, on its device; it answers to the same operations."""
+def quantise(weight: Tensor, scheme: str) -> Tensor:
+    """A linear's weight [out, in] under a scheme, on its device, for the same operations."""
     from torchao.quantization import quantize_
 
-    # A linear of its own, because torchao changes modules, not tensors.
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    # Inside a temporary linear, because torchao changes modules, not tensors.
+    outputs, inputs = weight.shape
+    linear = nn.Linear(inputs, outputs, bias=False, device="meta")
     linear.weight = nn.Parameter(weight, requires_grad=False)
-    quantize_(linear, _recipe(scheme))
+    quantize_(linear, _torchao_config(scheme))
     return linear.weight
 
 
 @cache
 def check_scheme(scheme: str, device: str, dtype: torch.dtype) -> None:
-    """Tries the scheme on the device; PipelineLoadFailed with the reason if it does not work there."""
+    """Tries the scheme on the device; PipelineLoadFailed says why it does not work there."""
     try:
-        weight = quantised(torch.ones(64, 64, device=device, dtype=dtype), scheme)
+        weight = quantise(torch.ones(64, 64, device=device, dtype=dtype), scheme)
         nn.functional.linear(torch.ones(1, 32, 64, device=device, dtype=dtype), weight)
     except ImportError as error:
         raise PipelineLoadFailed(
@@ -55,7 +58,7 @@ def check_scheme(scheme: str, device: str, dtype: torch.dtype) -> None:
         raise PipelineLoadFailed(f"quant {scheme!r} does not work on {device}: {error}") from error
 
 
-def _recipe(scheme: str) -> Any:
+def _torchao_config(scheme: str) -> Any:
     from torchao import quantization as torchao
 
     match scheme:
@@ -67,4 +70,4 @@ def _recipe(scheme: str) -> Any:
             return torchao.Float8WeightOnlyConfig()
         case "fp8-dynamic":
             return torchao.Float8DynamicActivationFloat8WeightConfig(granularity=torchao.PerRow())
-    raise PipelineLoadFailed(f"there is no quantisation {scheme!r}; there are {', '.join(SCHEMES)}")
+    raise PipelineLoadFailed(f"quant: got {scheme!r}; allowed: {', '.join(SCHEMES)}")

@@ -1,9 +1,10 @@
 """Two speakers in one picture: whose voice a pixel hears.
 
-Each speaker has a region of the picture. Where a pixel looks while the video attends to its own first frame tells to
-whom it belongs: person 1, person 2 or the background. That becomes a position on a line on which the first voice
-stands at 2, the second at 22, and nobody at 12; a rotary embedding of it makes near voices loud and far ones quiet.
-Positions and ranges are those that InfiniteTalk was trained with.
+Each speaker has a region of the picture. While the video attends to its own first frame, the region
+that a pixel attends to most is the one it belongs to: person 1, person 2 or the background. That
+becomes a position on a line where the first voice is at 2, the second at 22 and the background at
+12. A rotary embedding (RoPE) of that position makes near voices loud and far ones quiet. Positions
+and ranges are those that InfiniteTalk was trained with.
 """
 
 from __future__ import annotations
@@ -23,114 +24,129 @@ Box = tuple[int, int, int, int]
 
 FIRST_VOICE = 2.0
 SECOND_VOICE = 22.0
-NOBODY = 12.0
-_LINE_STARTS = (0.0, 20.0)
-_LINE_LENGTH = 4.0
+BACKGROUND = 12.0
+
+# Pixels of person 1 are at 0..4 and those of person 2 at 20..24: the centre of each range is that
+# speaker's voice.
+_RANGE_STARTS = (0.0, 20.0)
+_RANGE_LENGTH = 4.0
+
 _MARGIN = 0.05
 _THETA = 10_000.0
 
 
 def regions(frame: tuple[int, int], cut: tuple[int, int], boxes: Sequence[Box] = ()) -> Tensor:
-    """Who is where, [3, tokens of a latent frame] of 0 and 1: person 1, person 2, background.
+    """Masks of 0 and 1 for person 1, person 2 and the background: [3, tokens of a latent frame].
 
-    `frame` is (height, width) of the source and `cut` that of the video. Without boxes person 1 has the left half of
-    the source and person 2 the right one, a margin of 5 % left out.
+    `frame` is (height, width) of the source and `cut` that of the video. Without boxes person 1 has
+    the left half of the source and person 2 the right one, less a margin of 5 %.
     """
     height, width = frame
+    _check_boxes(frame, boxes)
     masks = torch.zeros(3, height, width)
-    for mask, (top, left, bottom, right) in zip(
-        masks, _checked(frame, boxes) or _halves(height, width), strict=False
-    ):
+    for mask, box in zip(masks[:2], boxes or _halves(height, width), strict=True):
+        top, left, bottom, right = box
         mask[top:bottom, left:right] = 1
     masks[2] = 1 - masks[:2].amax(0)
-    return on_tokens(_fitted(masks, *cut))
+    return on_tokens(_on_latents(masks, *cut))
 
 
 def on_tokens(masks: Tensor) -> Tensor:
-    """Masks on the latent grid [3, h, w] in, on that of the tokens [3, (h/2)(w/2)] out."""
+    """Masks on the latent grid [3, h, w] in, on the grid of the tokens [3, (h/2)(w/2)] out."""
     _, height, width = masks.shape
     return (_nearest(masks, height // 2, width // 2) > 0).float().flatten(1)
 
 
 def positions(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
-    """Where each token stands on the line of voices, [B, L] float32; arguments as of `looks`."""
-    share = looks(query, key, regions, backend)
-    low = share.amin(1, keepdim=True)
-    high = share.amax(1, keepdim=True)
-    line = _LINE_LENGTH * (share - low) / (high - low + 1e-8)
-    places = torch.stack([line[..., 0] + _LINE_STARTS[0], line[..., 1] + _LINE_STARTS[1]], -1)
-    places = F.pad(places, (0, 1), value=NOBODY)
-    return places.gather(2, share.argmax(2, keepdim=True))[..., 0]
+    """The position of each token on the line of voices, [B, L] float32.
 
-
-def looks(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
-    """How much each token looks at each region, by the region's size: [B, L, 3] float32.
-
-    `query` [B, L, heads, D] and `key`, that of the first latent frame's tokens, [B, tokens, heads, D], both of the
-    video's self-attention; `regions` [B, 3, tokens]. One attention whose values are the regions gives every token's
-    share of looks at each of them, and no matrix of looks is ever stored.
+    Arguments as of `region_attention`.
     """
-    values = (
-        F.pad(regions.mT, (0, key.shape[-1] - regions.shape[1]))[:, :, None]
-        .expand_as(key)
-        .type_as(key)
-    )
-    shares = (
-        dispatch_attention_fn(query, key, values, backend=backend)[..., : regions.shape[1]]
-        .float()
-        .mean(2)
-    )
-    return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no looks
+    attention = region_attention(query, key, regions, backend)
+    low = attention.amin(1, keepdim=True)
+    high = attention.amax(1, keepdim=True)
+    within = _RANGE_LENGTH * (attention - low) / (high - low + 1e-8)
+    first = within[..., 0] + _RANGE_STARTS[0]
+    second = within[..., 1] + _RANGE_STARTS[1]
+    candidates = F.pad(torch.stack([first, second], -1), (0, 1), value=BACKGROUND)
+    strongest = attention.argmax(2, keepdim=True)
+    return candidates.gather(2, strongest)[..., 0]
 
 
-def placed(tokens: Tensor, positions: Tensor) -> Tensor:
-    """Tokens [B, L, heads, D] turned by their positions [B, L], in float32."""
+def region_attention(
+    query: Tensor,
+    key: Tensor,
+    regions: Tensor,
+    backend: str | None = None,
+) -> Tensor:
+    """The attention of each token to each region, divided by the region's size: [B, L, 3] float32.
+
+    `query` [B, L, heads, D] and `key`, that of the first latent frame's tokens, [B, tokens, heads,
+    D], both of the video's self-attention; `regions` [B, 3, tokens]. One attention whose values are
+    the masks of the regions gives every token's share of attention for each of them; the matrix of
+    weights is never stored.
+    """
+    count = regions.shape[1]
+    values = F.pad(regions.mT, (0, key.shape[-1] - count))
+    values = values[:, :, None].expand_as(key).type_as(key)
+    answer = dispatch_attention_fn(query, key, values, backend=backend)
+    shares = answer[..., :count].float().mean(2)
+    return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no attention
+
+
+def apply_speaker_rope(tokens: Tensor, positions: Tensor) -> Tensor:
+    """Tokens [B, L, heads, D] rotated by their positions [B, L] on the line of voices, in float32.
+
+    The result has the dtype of the tokens.
+    """
     dim = tokens.shape[-1]
-    speeds = _THETA ** (-torch.arange(0, dim, 2, device=tokens.device, dtype=torch.float32) / dim)
-    angles = (positions[..., None] * speeds)[..., None, :]
-    return turned(tokens, angles.cos(), angles.sin())
+    channels = torch.arange(0, dim, 2, device=tokens.device, dtype=torch.float32)
+    frequencies = _THETA ** (-channels / dim)
+    angles = (positions[..., None] * frequencies)[..., None, :]
+    return apply_rope(tokens, angles.cos(), angles.sin())
 
 
-def voices(tokens: int, device: torch.device) -> Tensor:
+def voice_positions(tokens: int, device: torch.device) -> Tensor:
     """The positions [1, tokens] of two speakers' audio tokens: the first half is person 1's."""
-    return torch.tensor([[FIRST_VOICE, SECOND_VOICE]], device=device).repeat_interleave(
-        tokens // 2, dim=1
-    )
+    speakers = torch.tensor([[FIRST_VOICE, SECOND_VOICE]], device=device)
+    return speakers.repeat_interleave(tokens // 2, dim=1)
 
 
-def turned(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Neighbouring channels (2i, 2i + 1) as planes, each turned by its angle; float32 inside, the tokens' dtype out."""
+def apply_rope(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Each pair of channels (2i, 2i + 1) rotated by its angle, in float32.
+
+    The result has the dtype of the tokens.
+    """
     even, odd = tokens.unflatten(-1, (-1, 2)).unbind(-1)
-    return (
-        torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
-        .flatten(-2)
-        .type_as(tokens)
-    )
+    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
+    return rotated.flatten(-2).type_as(tokens)
 
 
-def _checked(frame: tuple[int, int], boxes: Sequence[Box]) -> Sequence[Box]:
+def _check_boxes(frame: tuple[int, int], boxes: Sequence[Box]) -> None:
     height, width = frame
     if len(boxes) not in (0, 2):
-        raise InvalidInput(f"{len(boxes)} boxes were given; two speakers need two, or none")
+        raise InvalidInput(f"boxes: got {len(boxes)}; allowed: two, one a speaker, or none")
     for top, left, bottom, right in boxes:
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise InvalidInput(
-                f"the box rows {top}..{bottom}, columns {left}..{right} is not inside the picture of "
-                f"{height} rows and {width} columns"
+                f"boxes: got rows {top}..{bottom}, columns {left}..{right}; "
+                f"allowed: inside the image of {height} rows and {width} columns"
             )
-    return boxes
 
 
 def _halves(height: int, width: int) -> Sequence[Box]:
+    """The boxes of the left and of the right half, less the margin."""
     half = width // 2
     far = 1 - _MARGIN
-    rows = int(height * _MARGIN), int(height * far)
-    columns = [(int(half * _MARGIN + start), int(half * far + start)) for start in (0, half)]
-    return [(rows[0], left, rows[1], right) for left, right in columns]
+    top = int(height * _MARGIN)
+    bottom = int(height * far)
+    return [
+        (top, int(half * _MARGIN + start), bottom, int(half * far + start)) for start in (0, half)
+    ]
 
 
-def _fitted(masks: Tensor, height: int, width: int) -> Tensor:
-    """Scaled and cut like the picture itself (`farm.model.image.fitted`), then on the latent grid."""
+def _on_latents(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks resized and cropped like the image (`resize_and_crop`), then on the latent grid."""
     scale = max(height / masks.shape[1], width / masks.shape[2])
     big = _nearest(masks, ceil(scale * masks.shape[1]), ceil(scale * masks.shape[2]))
     top = round((big.shape[1] - height) / 2)

@@ -1,4 +1,4 @@
-"""The prompt: cleaned, cut into tokens, encoded by UMT5."""
+"""The prompt: cleaned, tokenised and encoded by UMT5."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import torch
 from torch import Tensor
 
 DEFAULT_NEGATIVE_PROMPT = (
-    "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall "
-    "gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
-    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
-    "legs, many people in the background, walking backwards"
+    "bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, "
+    "images, static, overall gray, worst quality, low quality, JPEG compression residue, ugly, "
+    "incomplete, extra fingers, poorly drawn hands, poorly drawn faces, deformed, disfigured, "
+    "misshapen limbs, fused fingers, still picture, messy background, three legs, many people in "
+    "the background, walking backwards"
 )
-"""What Wan's authors steer away from; part of how the model was tuned, so not ours to word better."""
+"""The negative prompt of Wan's authors, word for word: the model was tuned with it."""
 
 
-def cleaned(prompt: str) -> str:
-    """Broken Unicode mended, HTML entities resolved (also doubly escaped ones), runs of white space made one space."""
-    return " ".join(unescape(unescape(ftfy.fix_text(prompt))).split())
+def clean_prompt(prompt: str) -> str:
+    """A prompt with Unicode repaired, HTML entities resolved and white space collapsed.
+
+    Entities may be escaped twice, as in the original.
+    """
+    text = unescape(unescape(ftfy.fix_text(prompt)))
+    return " ".join(text.split())
 
 
 class TextEncoder:
     """UMT5's features of a prompt, without padding: the transformer adds that itself.
 
-    A prompt is read once a job, so the encoder's 11 GB are on the device only meanwhile: 720 would not fit beside them.
+    A prompt is encoded once a job, so the encoder's 11 GB are on the device only during the call: a
+    job at 720 would not fit beside them.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int, device: str = "cpu") -> None:
@@ -38,22 +44,21 @@ class TextEncoder:
 
     @torch.inference_mode()
     def __call__(self, prompt: str) -> Tensor:
-        """[tokens, text_dim] float32, at most `max_tokens` of them; the rest of a longer prompt is not read."""
+        """[tokens, text_dim] float32, at most `max_tokens` of them.
+
+        The rest of a longer prompt is dropped.
+        """
         tokens = self.tokenizer(
-            cleaned(prompt),
+            clean_prompt(prompt),
             truncation=True,
             max_length=self.max_tokens,
             return_tensors="pt",
         )
         try:
-            return (
-                self.model.to(self.device)(tokens.input_ids.to(self.device))
-                .last_hidden_state[0]
-                .float()
-            )
+            self.model.to(self.device)
+            answer = self.model(tokens.input_ids.to(self.device))
+            return answer.last_hidden_state[0].float()
         finally:
-            for (
-                parameter,
-                data,
-            ) in self._on_host:  # nothing has changed, so nothing is copied back
+            # The weights did not change, so those on the host are put back instead of copied.
+            for parameter, data in self._on_host:
                 parameter.data = data

@@ -1,9 +1,10 @@
 """The video transformer: Wan's, with ears.
 
-Diffusers' Wan 2.1 image-to-video transformer, to which InfiniteTalk adds a projector (wav2vec2 embeddings become audio
-tokens for each latent frame) and, in every block, one attention in which a latent frame's pixels listen to that
-frame's tokens only. What stays in float32 whatever the model's dtype: the time path, all norms and modulations, and
-the head, because guidance multiplies the rounding of the prediction by 4 or 5.
+Diffusers' Wan 2.1 image-to-video transformer, to which InfiniteTalk adds a projector (wav2vec2
+embeddings become audio tokens for each latent frame) and, in every block, one attention from a
+latent frame's pixels to that frame's audio tokens. Whatever the model's dtype, the time path, all
+norms and modulations, and the head stay in float32, because guidance multiplies the rounding of the
+prediction by 4 or 5.
 
 Shapes: B batch, T latent frames, L tokens, C width, S speakers, H W latent height and width.
 """
@@ -26,8 +27,8 @@ from diffusers.models.transformers.transformer_wan import (
 from torch import Tensor, nn
 
 from farm.errors import InvalidInput
-from farm.model.caching import Shortcut
-from farm.model.speakers import placed, positions, turned, voices
+from farm.model.caching import BlockCache
+from farm.model.speakers import apply_rope, apply_speaker_rope, positions, voice_positions
 
 IMAGE_TOKENS = 257
 """CLIP's class token and 16 x 16 patches; they come before the text in the context."""
@@ -37,9 +38,10 @@ TEMPORAL_STRIDE = 4
 
 
 class AudioProjector(nn.Module):
-    """Audio tokens for each latent frame, from the windows of embeddings that the frame hears.
+    """Audio tokens for each latent frame, from its window of embeddings.
 
-    Latent frame 0 hears `window` entries, every later one `window + 3`, so each kind has its own first layer.
+    Latent frame 0 hears `window` entries, every later one `window + 3`, so there are two first
+    layers.
     """
 
     def __init__(
@@ -54,22 +56,23 @@ class AudioProjector(nn.Module):
         self.norm = FP32LayerNorm(token_dim, eps=1e-5)
 
     def forward(self, first: Tensor, later: Tensor) -> Tensor:
-        """[B, S, 5, layers, dim] and [B, S, T-1, 8, layers, dim] in, [B, T, S x tokens, token_dim] out."""
-        hidden = torch.cat(
-            [
-                self.proj1(first.flatten(2))[:, :, None],
-                self.proj1_vf(later.flatten(3)),
-            ],
-            dim=2,
-        )
-        hidden = F.relu(self.proj2(F.relu(hidden)))
+        """The audio tokens [B, T, S x tokens, token_dim].
+
+        `first` [B, S, 5, layers, dim] is the window of latent frame 0, `later`
+        [B, S, T-1, 8, layers, dim] holds the others.
+        """
+        first_hidden = self.proj1(first.flatten(2))[:, :, None]
+        later_hidden = self.proj1_vf(later.flatten(3))
+        hidden = F.relu(torch.cat([first_hidden, later_hidden], dim=2))
+        hidden = F.relu(self.proj2(hidden))
         tokens = self.norm(self.proj3(hidden).unflatten(-1, (self.tokens, -1)))
         return tokens.transpose(1, 2).flatten(2, 3)
 
 
 class VideoAttnProcessor:
-    """Self-attention that also hands back its queries and keys, which tell two speakers' pixels apart."""
+    """Self-attention that also returns its queries and keys, for `farm.model.speakers`."""
 
+    # Names that diffusers' dispatcher sets and reads.
     _attention_backend = None
     _parallel_config = None
 
@@ -81,19 +84,14 @@ class VideoAttnProcessor:
         _mask: None,
         rotary_emb: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
+        # Diffusers repeats every angle for both channels of a pair.
         cos = rotary_emb[0][..., 0::2]
         sin = rotary_emb[1][..., 1::2]
-        query = turned(
-            attn.norm_q(attn.to_q(hidden_states)).unflatten(-1, (attn.heads, -1)),
-            cos,
-            sin,
-        )
-        key = turned(
-            attn.norm_k(attn.to_k(hidden_states)).unflatten(-1, (attn.heads, -1)),
-            cos,
-            sin,
-        )
-        value = attn.to_v(hidden_states).unflatten(-1, (attn.heads, -1))
+        query = _split_heads(attn.norm_q(attn.to_q(hidden_states)), attn.heads)
+        key = _split_heads(attn.norm_k(attn.to_k(hidden_states)), attn.heads)
+        value = _split_heads(attn.to_v(hidden_states), attn.heads)
+        query = apply_rope(query, cos, sin)
+        key = apply_rope(key, cos, sin)
         answer = dispatch_attention_fn(
             query,
             key,
@@ -107,7 +105,8 @@ class VideoAttnProcessor:
 class ContextAttnProcessor:
     """Attention to the image and to the text with the same queries; the two answers are added.
 
-    The stock processor finds the border at `length - 512` and so splits any other text length wrongly, without a word.
+    The stock processor splits the context at `length - 512`, which is silently wrong for any other
+    length of the text.
     """
 
     _attention_backend = None
@@ -123,45 +122,61 @@ class ContextAttnProcessor:
         image = encoder_hidden_states[:, :IMAGE_TOKENS]
         text = encoder_hidden_states[:, IMAGE_TOKENS:]
         query = attn.norm_q(attn.to_q(hidden_states))
-        answer = self._attend(attn, query, attn.norm_k(attn.to_k(text)), attn.to_v(text))
-        answer = answer + self._attend(
-            attn,
-            query,
-            attn.norm_added_k(attn.add_k_proj(image)),
-            attn.add_v_proj(image),
-        )
+        text_key = attn.norm_k(attn.to_k(text))
+        image_key = attn.norm_added_k(attn.add_k_proj(image))
+        answer = self._attend(attn, query, text_key, attn.to_v(text))
+        answer = answer + self._attend(attn, query, image_key, attn.add_v_proj(image))
         return attn.to_out[1](attn.to_out[0](answer))
 
-    def _attend(self, attn: Any, *query_key_value: Tensor) -> Tensor:
-        heads = [each.unflatten(-1, (attn.heads, -1)) for each in query_key_value]
-        return dispatch_attention_fn(*heads, backend=self._attention_backend).flatten(2)
+    def _attend(self, attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        answer = dispatch_attention_fn(
+            _split_heads(query, attn.heads),
+            _split_heads(key, attn.heads),
+            _split_heads(value, attn.heads),
+            backend=self._attention_backend,
+        )
+        return answer.flatten(2)
 
 
 class AudioAttnProcessor:
-    """Attention inside each latent frame: its pixels ask, its audio tokens answer.
+    """Attention inside each latent frame, from its pixels to its audio tokens.
 
-    With two speakers, pixels and voices have places on a line (`farm.model.speakers`).
+    With two speakers, pixels and voices have positions on a line (`farm.model.speakers`).
     """
 
     _attention_backend = None
     _parallel_config = None
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, audio: Tensor, places: Tensor | None
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        audio: Tensor,
+        speaker_positions: Tensor | None,
     ) -> Tensor:
         batch, frames = audio.shape[:2]
-        query = attn.to_q(hidden_states).unflatten(-1, (attn.heads, -1))
-        key, value = attn.to_kv(audio).unflatten(-1, (2, attn.heads, -1)).flatten(0, 1).unbind(2)
-        if places is not None:
-            query = placed(query, places)
-            key = placed(key, voices(key.shape[1], key.device))
+        query = _split_heads(attn.to_q(hidden_states), attn.heads)
+        key_value = attn.to_kv(audio).unflatten(-1, (2, attn.heads, -1))
+        key, value = key_value.flatten(0, 1).unbind(2)
+        if speaker_positions is not None:
+            query = apply_speaker_rope(query, speaker_positions)
+            key = apply_speaker_rope(key, voice_positions(key.shape[1], key.device))
         query = query.unflatten(1, (frames, -1)).flatten(0, 1)
         answer = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-        return attn.to_out[0](answer.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2))
+        answer = answer.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2)
+        return attn.to_out[0](answer)
+
+
+def _split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """[B, L, C] in, [B, L, heads, C / heads] out."""
+    return tokens.unflatten(-1, (heads, -1))
 
 
 class AudioAttention(nn.Module, AttentionModuleMixin):
-    """[B, L, C] asks [B, T, tokens, audio_dim]; no norm on queries and keys, unlike Wan's own attentions."""
+    """Attention from [B, L, C] to audio tokens [B, T, tokens, audio_dim].
+
+    Unlike in Wan's own attentions there is no norm on queries and keys.
+    """
 
     _default_processor_cls = AudioAttnProcessor
     _available_processors: ClassVar = [AudioAttnProcessor]
@@ -174,8 +189,10 @@ class AudioAttention(nn.Module, AttentionModuleMixin):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.processor: Any = AudioAttnProcessor()
 
-    def forward(self, hidden_states: Tensor, audio: Tensor, places: Tensor | None = None) -> Tensor:
-        return self.processor(self, hidden_states, audio, places)
+    def forward(
+        self, hidden_states: Tensor, audio: Tensor, speaker_positions: Tensor | None = None
+    ) -> Tensor:
+        return self.processor(self, hidden_states, audio, speaker_positions)
 
 
 class InfiniteTalkBlock(WanTransformerBlock):
@@ -204,31 +221,31 @@ class InfiniteTalkBlock(WanTransformerBlock):
         audio: Tensor,
         regions: Tensor | None = None,
     ) -> Tensor:
-        """[B, L, C] in and out; `temb` [B, 6, C] is float32, and so are the modulations and the gated sums.
+        """[B, L, C] in and out.
 
-        `regions` [B, 3, tokens of a latent frame] says who is where if two speakers are heard.
+        `temb` [B, 6, C] is float32, and so are the modulations and the gated sums. `regions`
+        [B, 3, tokens of a latent frame] are the masks of the speakers, for two of them.
         """
         x = hidden_states
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.scale_shift_table + temb).chunk(
-            6, dim=1
-        )
+        modulations = (self.scale_shift_table + temb).chunk(6, dim=1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulations
 
         # 1. Self-attention
         h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
         answer, query, key = self.attn1(h, None, None, rotary_emb)
         x = (x.float() + answer * gate1).type_as(x)
-        kernel = self.attn1.processor._attention_backend
-        places = (
-            None
-            if regions is None
-            else positions(query, key[:, : regions.shape[2]], regions, kernel)
-        )
+        speaker_positions = None
+        if regions is not None:
+            first_frame_key = key[:, : regions.shape[2]]
+            kernel = self.attn1.processor._attention_backend
+            speaker_positions = positions(query, first_frame_key, regions, kernel)
 
         # 2. Text and image
         x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)
 
         # 3. Audio
-        x = x + self.attn_audio(self.norm_audio(x.float()).type_as(x), audio, places)
+        h = self.norm_audio(x.float()).type_as(x)
+        x = x + self.attn_audio(h, audio, speaker_positions)
 
         # 4. Feed-forward
         h = (self.norm3(x.float()) * (1 + scale2) + shift2).type_as(x)
@@ -242,17 +259,21 @@ class ConditionEmbedder(WanTimeTextImageEmbedding):
     """
 
     def time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """[B] in 0..1000 in; the embedding [B, C] and the modulations of all blocks [B, 6, C] out, both float32."""
+        """The embedding [B, C] of times [B] in 0..1000, and the blocks' modulations [B, 6, C].
+
+        Both are float32.
+        """
         embedding = self.time_embedder(self.timesteps_proj(timestep.float()))
-        return embedding, self.time_proj(self.act_fn(embedding)).unflatten(1, (6, -1))
+        modulations = self.time_proj(self.act_fn(embedding)).unflatten(1, (6, -1))
+        return embedding, modulations
 
     def context(self, text: Tensor, image: Tensor) -> Tensor:
-        """[B, text_len, text_dim] and [B, 257, image_dim] in, [B, 257 + text_len, C] out."""
+        """The context [B, 257 + text_len, C] of text [B, text_len, text_dim] and image tokens."""
         return torch.cat([self.image_embedder(image), self.text_embedder(text)], dim=1)
 
 
 class InfiniteTalkTransformer(WanTransformer3DModel):
-    """Predicts noise minus video for one chunk, given text, image, sound and time."""
+    """Predicts noise minus video for one chunk, given text, image, audio and time."""
 
     _no_split_modules: ClassVar = ["InfiniteTalkBlock"]
     _repeated_blocks: ClassVar = ["InfiniteTalkBlock"]
@@ -291,7 +312,8 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         audio_token_dim: int = 768,
     ) -> None:
         width = num_attention_heads * attention_head_dim
-        # The undecorated constructor: the decorated one would register Wan's arguments as our configuration.
+        # The undecorated constructor: the decorated one would register Wan's arguments as our
+        # configuration.
         WanTransformer3DModel.__init__.__wrapped__(
             self,
             patch_size=patch_size,
@@ -336,15 +358,16 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         image: Tensor,
         audio: tuple[Tensor, Tensor],
         regions: Tensor | None = None,
-        shortcut: Shortcut | None = None,
+        cache: BlockCache | None = None,
     ) -> Tensor:
         """The prediction [B, 16, T, H, W] in float32.
 
-        `hidden_states` [B, 36, T, H, W]: noisy latents (16), mask (4), condition latents (16). `timestep` [B], float32.
-        `text` [B, up to text_len, text_dim]. `image` [B, 257, image_dim]. `audio`: the windows that `farm.model.audio`
-        cuts for latent frame 0 and for the later ones, [B, S, ...] each; all of a batch have as many speakers.
-        `regions` [B, 3, (H/2)(W/2)] from `farm.model.speakers`, where two speakers are heard. `shortcut` says whether
-        this pass goes through the blocks. Everything is cast here to the dtype of the weights, but not the time.
+        `hidden_states` [B, 36, T, H, W]: noisy latents (16), mask (4), condition latents (16).
+        `timestep` [B], float32. `text` [B, up to text_len, text_dim]. `image` [B, 257, image_dim].
+        `audio`: the windows of `farm.model.audio` for latent frame 0 and for the later ones, [B, S,
+        ...] each; every item of a batch has the same number of speakers. `regions` [B, 3,
+        (H/2)(W/2)] from `farm.model.speakers`, for two speakers. `cache` decides whether this pass
+        goes through the blocks. Everything but the time is cast here to the dtype of the weights.
         """
         dtype = self.patch_embedding.weight.dtype
 
@@ -354,38 +377,46 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         grid = x.shape[2:]
         x = x.flatten(2).transpose(1, 2).contiguous()
         embedding, modulation = self.condition_embedder.time(timestep)
-        context = self.condition_embedder.context(self._padded(text).to(dtype), image.to(dtype))
-        heard = self.audio_proj(*(windows.to(dtype) for windows in audio))
-        regions = None if audio[0].shape[1] == 1 else regions
+        text = self._pad_text(text).to(dtype)
+        context = self.condition_embedder.context(text, image.to(dtype))
+        first, later = audio
+        audio_tokens = self.audio_proj(first.to(dtype), later.to(dtype))
+        speakers = first.shape[1]
+        if speakers == 1:
+            regions = None
+        conditions = (context, modulation, rotary_emb, audio_tokens, regions)
 
         # 2. Blocks
-        def blocks(x: Tensor) -> Tensor:
+        def run_blocks(x: Tensor) -> Tensor:
             for block in self.blocks:
                 if torch.is_grad_enabled() and self.gradient_checkpointing:
-                    x = self._gradient_checkpointing_func(
-                        block, x, context, modulation, rotary_emb, heard, regions
-                    )
+                    x = self._gradient_checkpointing_func(block, x, *conditions)
                 else:
-                    x = block(x, context, modulation, rotary_emb, heard, regions)
+                    x = block(x, *conditions)
             return x
 
-        x = shortcut(x, blocks) if shortcut else blocks(x)
+        x = cache(x, run_blocks) if cache else run_blocks(x)
 
         # 3. Head, in float32
         shift, scale = (self.scale_shift_table + embedding[:, None]).chunk(2, dim=1)
         patches = self.proj_out(self.norm_out(x.float()) * (1 + scale) + shift)
-        return self._unpatched(patches, grid)
+        return self._unpatchify(patches, grid)
 
-    def _padded(self, text: Tensor) -> Tensor:
-        """Zeros up to text_len, before the text's layers: the padding is seen, as a constant token that is not zero."""
+    def _pad_text(self, text: Tensor) -> Tensor:
+        """Text features with zeros up to text_len.
+
+        The text's layers come after the padding, so the model sees it as a constant token, not
+        zero.
+        """
         missing = self.config.text_len - text.shape[1]
         if missing < 0:
             raise InvalidInput(
-                f"the text has {text.shape[1]} tokens, the model reads {self.config.text_len}"
+                f"text: got {text.shape[1]} tokens; allowed: up to {self.config.text_len}"
             )
         return F.pad(text, (0, 0, 0, missing))
 
-    def _unpatched(self, patches: Tensor, grid: torch.Size) -> Tensor:
+    def _unpatchify(self, patches: Tensor, grid: torch.Size) -> Tensor:
         """[B, L, pt x ph x pw x 16] in, [B, 16, T, H, W] out."""
         x = patches.unflatten(2, (*self.config.patch_size, -1)).unflatten(1, grid)
-        return x.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6, 7).flatten(4, 5).flatten(2, 3)
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)

@@ -1,7 +1,8 @@
-"""The video autoencoder: Wan's, with normalised latents and several latents in a call.
+"""The video autoencoder: Wan's, with normalised latents and several latents a call.
 
-The stock class walks through a video four frames at a time, which leaves a CPU (and a small model on a GPU) idle
-between calls. The causal convolutions' caches accept longer pieces with the same result, to rounding.
+The stock class walks through a video four frames at a time, which leaves a CPU (and a small model
+on a GPU) idle between calls. The causal convolutions' caches accept longer pieces with the same
+result, to rounding.
 """
 
 from __future__ import annotations
@@ -15,54 +16,59 @@ from farm.model.transformer import TEMPORAL_STRIDE
 
 
 class VideoAutoencoder:
-    """Video [..., 3, F, H, W] in [-1, 1] to latents [..., 16, T, H/8, W/8] of about unit variance, and back; float32.
+    """Video to latents of about unit variance, and back; float32.
 
-    A model with a patch size takes squares of that many pixels as one with more channels.
+    Video is [..., 3, F, H, W] in [-1, 1], latents are [..., 16, T, H/8, W/8]. A model with a patch
+    size treats squares of that many pixels as one pixel with more channels.
     """
 
-    def __init__(self, model: AutoencoderKLWan, *, latents_in_a_call: int = 4) -> None:
+    def __init__(self, model: AutoencoderKLWan, *, latents_per_call: int = 4) -> None:
         self.model = model.eval()
-        self._piece = latents_in_a_call
-        self._patch = model.config.patch_size or 1
-        self._mean = torch.tensor(model.config.latents_mean, device=model.device).view(-1, 1, 1, 1)
-        self._std = torch.tensor(model.config.latents_std, device=model.device).view(-1, 1, 1, 1)
+        self._latents_per_call = latents_per_call
+        self._patch_size = model.config.patch_size or 1
+        mean = torch.tensor(model.config.latents_mean, device=model.device)
+        std = torch.tensor(model.config.latents_std, device=model.device)
+        self._mean = mean.view(-1, 1, 1, 1)
+        self._std = std.view(-1, 1, 1, 1)
 
     def encode(self, video: Tensor) -> Tensor:
         """The posterior's mean; F must be 4n + 1, and T is n + 1."""
-        x = patchify(video.reshape(-1, *video.shape[-4:]), self._patch)
+        x = patchify(video.reshape(-1, *video.shape[-4:]), self._patch_size)
         caches: list[Tensor | None] = [None] * self.model._cached_conv_counts["encoder"]
-        pieces = [
+        # The first latent stands for one frame, each later one for four.
+        later = x[:, :, 1:].split(TEMPORAL_STRIDE * self._latents_per_call, dim=2)
+        moments = [
             self.model.encoder(piece, feat_cache=caches, feat_idx=[0])
-            for piece in (
-                x[:, :, :1],
-                *x[:, :, 1:].split(TEMPORAL_STRIDE * self._piece, dim=2),
-            )
+            for piece in (x[:, :, :1], *later)
             if piece.shape[2]
         ]
-        mean = self.model.quant_conv(torch.cat(pieces, dim=2)).chunk(2, dim=1)[0]
+        mean = self.model.quant_conv(torch.cat(moments, dim=2)).chunk(2, dim=1)[0]
         latents = (mean - self._mean) / self._std
         return latents.reshape(*video.shape[:-4], *latents.shape[1:])
 
     def decode(self, latents: Tensor) -> Tensor:
         """The video, clamped to [-1, 1]; F is 4 (T - 1) + 1."""
-        return self.unclamped(latents).clamp(-1, 1)
+        return self.decode_unclamped(latents).clamp(-1, 1)
 
-    def unclamped(self, latents: Tensor) -> Tensor:
+    def decode_unclamped(self, latents: Tensor) -> Tensor:
         """The video as the decoder draws it, a little beyond [-1, 1] here and there."""
         z = latents.reshape(-1, *latents.shape[-4:])
         z = self.model.post_quant_conv(z * self._std + self._mean)
         caches: list[Tensor | None] = [None] * self.model._cached_conv_counts["decoder"]
-        pieces = [
+        pieces = [z[:, :, :1], *z[:, :, 1:].split(self._latents_per_call, dim=2)]
+        frames = [
             self.model.decoder(piece, feat_cache=caches, feat_idx=[0], first_chunk=index == 0)
-            for index, piece in enumerate((z[:, :, :1], *z[:, :, 1:].split(self._piece, dim=2)))
+            for index, piece in enumerate(pieces)
             if piece.shape[2]
         ]
-        video = unpatchify(torch.cat(pieces, dim=2), self._patch)
+        video = unpatchify(torch.cat(frames, dim=2), self._patch_size)
         return video.reshape(*latents.shape[:-4], *video.shape[1:])
 
     def condition(self, image: Tensor, frame_num: int) -> Tensor:
-        """What the model sees of its picture: [..., 4 + 16, T, H/8, W/8], a mask that is one in latent frame 0, then
-        the latents of `image` [..., 3, H, W] followed by mid grey.
+        """The image condition of a chunk, [..., 4 + 16, T, H/8, W/8].
+
+        A mask that is one in latent frame 0, then the latents of `image` [..., 3, H, W] followed by
+        mid grey.
         """
         grey = image.new_zeros(*image.shape[:-2], frame_num - 1, *image.shape[-2:])
         latents = self.encode(torch.cat([image.unsqueeze(-3), grey], dim=-3))

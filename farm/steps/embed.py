@@ -113,19 +113,19 @@ def _padded(samples: Samples, frame_num: int) -> Samples:
 
 def _cache_embedding(ctx: StepContext, samples: Samples) -> str:
     """The prefix of the keys of a voice's embedding, computed unless it is in the store."""
-    from farm.model.checkpoints import ready
+    from farm.model.checkpoints import checkpoint_folder
 
     ctx.raise_if_draining()
-    folder = ready(preset(ctx.settings.preset), ctx.settings.weights_folder)
+    folder = checkpoint_folder(preset(ctx.settings.preset), ctx.settings.weights_folder)
     encoder = _encoder(folder)
-    voice = encoder.listen(samples)
+    voice = encoder.prepare(samples)
     return cache_rows(
         ctx,
         "voice",
         folder / "audio_encoder",
         samples.data.cast("B"),
-        stretches=voice.stretches(),
-        make=partial(encoder.rows, voice),
+        stretches=voice.spans(),
+        make=partial(encoder.encode, voice),
     )
 
 

@@ -76,13 +76,13 @@ def generate(ctx: StepContext) -> ChunkOutput:
 @cache
 def warm_pipeline(settings: Settings) -> Pipeline:
     """The model of this worker, loaded once in the life of its process."""
-    from farm.model.checkpoints import ready
+    from farm.model.checkpoints import checkpoint_folder
     from farm.model.pipeline import load_pipeline
 
     start = time.monotonic()
     model = preset(settings.preset)
     pipeline = load_pipeline(
-        ready(model, settings.weights_folder),
+        checkpoint_folder(model, settings.weights_folder),
         model,
         _device(settings),
         attention=settings.attention,
@@ -110,7 +110,7 @@ def _warm_pipeline(ctx: StepContext) -> Pipeline:
     wanted = variant(ctx.request, ctx.settings)
     with ctx.timed("load"):
         pipeline = warm_pipeline(ctx.settings)
-        if pipeline.become(wanted):
+        if pipeline.switch_variant(wanted):
             log("model_switched", variant=str(wanted))
     if is_first:
         ctx.report("pipeline_warm_ok")
@@ -191,7 +191,7 @@ def _previous_tail(ctx: StepContext, chunk: Chunk) -> Tail | None:
     if key is None:
         raise LookupError(f"job {ctx.job_id}: chunk {chunk.index - 1} left no tail")
     tail = Tail.from_tensors(_load_tensors(ctx, key))
-    return tail if chunk.overlap else tail.cut()
+    return tail if chunk.overlap else tail.at_cut()
 
 
 def _encode_segment(

@@ -58,7 +58,7 @@ def variant(request: JobRequest, settings: Settings) -> Variant:
     return Variant(
         adapters=tuple((files[lora.name], lora.scale) for lora in request.lora),
         quant=_scheme(request.quant or settings.quant, settings),
-        resident=_resident_parameters(request, settings),
+        resident_parameters=_resident_parameters(request, settings),
     )
 
 
@@ -67,7 +67,7 @@ def default_variant(settings: Settings) -> Variant:
     from farm.model.variant import Variant
 
     resident = 0 if settings.offload == "on" else None
-    return Variant(quant=_scheme(settings.quant, settings), resident=resident)
+    return Variant(quant=_scheme(settings.quant, settings), resident_parameters=resident)
 
 
 def used_parameters(
@@ -84,8 +84,8 @@ def used_parameters(
         sample_shift=parameters.shift,
         negative_prompt=negative_prompt,
         quant=wanted.quant,
-        offload_model=wanted.resident is not None,
-        num_persistent_param_in_dit=wanted.resident,
+        offload_model=wanted.resident_parameters is not None,
+        num_persistent_param_in_dit=wanted.resident_parameters,
         skip_last_step=parameters.skip_last_step,
         attention=attention,
     )

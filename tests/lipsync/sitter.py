@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from farm.model.image import fitted
+from farm.model.image import resize_and_crop
 from miniature.measure import mouth
 
 MARGIN = 3
@@ -36,7 +36,7 @@ class Sitter:
         """Somebody whose picture is kept at `source`; size is (height, width) of the video."""
         draw([0.0] * speakers).save(source)
         closed, *wide = (
-            fitted(np.asarray(draw(openings.tolist())), *size)
+            resize_and_crop(np.asarray(draw(openings.tolist())), *size)
             for openings in torch.cat([torch.zeros(1, speakers), torch.eye(speakers)])
         )
         return cls(source, closed, tuple(wide))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from examples.make_media import COUPLE_SIZE, couple
-from farm.model.image import fitted
+from farm.model.image import resize_and_crop
 from miniature.measure import correlation, darkness, likeness
 from tests.lipsync import other_hand
 from tests.lipsync.conftest import drawing
@@ -22,7 +22,7 @@ OPENINGS = torch.linspace(0, 1, 6)
 
 def filmed(draw: Drawing, openings: Sequence[Sequence[float]], size: tuple[int, int]) -> Tensor:
     """[3, F, H, W]: a frame for each of these openings of all mouths."""
-    return torch.stack([fitted(np.asarray(draw(each)), *size) for each in openings], 1)
+    return torch.stack([resize_and_crop(np.asarray(draw(each)), *size) for each in openings], 1)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE, PRESETS, Preset
 from tests.reference.drawing import filled
 
@@ -24,7 +24,7 @@ SKETCH = Preset(
     shifts={"infinitetalk-480": 7.0},
     teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
     dtype="float32",
-    latents_in_a_call=10,
+    latents_per_call=10,
     parts={
         **MINIATURE.parts,
         "transformer": {
@@ -50,7 +50,7 @@ SKETCH = Preset(
 def sketched(folder: Path) -> Path:
     """The folder, now with everything that a checkpoint of the sketch has."""
     for part, config in SKETCH.parts.items():
-        filled(built(part, config)).save_pretrained(folder / part)
+        filled(build(part, config)).save_pretrained(folder / part)
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     return folder
 

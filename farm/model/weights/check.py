@@ -1,4 +1,7 @@
-"""Whether a checkpoint fits its model: every tensor's name and shape, from headers alone, before anything is loaded."""
+"""Whether a checkpoint fits its model: every tensor's name and shape, from headers alone.
+
+Nothing is loaded before this check has passed.
+"""
 
 from __future__ import annotations
 
@@ -10,106 +13,114 @@ from typing import Any
 import torch
 
 from farm.errors import PipelineLoadFailed
-from farm.model.parts import shapes, skeleton, stem
+from farm.model.parts import skeleton, tensor_shapes, weights_stem
 from farm.model.presets import Preset
-from farm.model.weights.tensorfile import Listed, opened, shards
+from farm.model.weights.tensorfile import TensorInfo, open_tensors, shard_paths
 
-SHOWN = 3
+MAX_NAMED = 3
 """Tensors of a kind that an error names; the rest are counted."""
 
 
 def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
     """Tensors and bytes of each part of a preset's folder.
 
-    Raises PipelineLoadFailed that names every faulty part, with what its tensors and its configuration differ in.
+    Raises PipelineLoadFailed that names every faulty part, with what its tensors and its
+    configuration differ in.
     """
     if not folder.is_dir():
         raise PipelineLoadFailed(f"{folder} is missing; {preset.remedy}")
-    found = {}
+    sizes = {}
     faults = []
     for part, config in preset.parts.items():
         try:
-            listed = check_part(folder, part)
+            info = check_part(folder, part)
             _check_config(folder / part, config)
-            found[part] = len(listed), sum(each.size for each in listed.values())
+            sizes[part] = len(info), sum(each.size for each in info.values())
         except PipelineLoadFailed as error:
             faults.append(error.message)
     if not (folder / "tokenizer").is_dir():
         faults.append(f"{folder / 'tokenizer'} is missing")
     if faults:
         raise PipelineLoadFailed("; ".join(faults))
-    return found
+    return sizes
 
 
-def check_part(folder: Path, part: str) -> dict[str, Listed]:
-    """The tensors of one part, which are those that its configuration asks for; PipelineLoadFailed if they are not."""
+def check_part(folder: Path, part: str) -> dict[str, TensorInfo]:
+    """The tensors of one part, which are exactly those that its configuration asks for.
+
+    Raises PipelineLoadFailed if they are not.
+    """
     try:
         config = {
             name: value
-            for name, value in _config(folder / part).items()
+            for name, value in _read_config(folder / part).items()
             if not name.startswith("_")
         }
-        listed: dict[str, Listed] = {}
-        for path in shards(folder / part, stem(part)):
-            listed |= opened(path).listed
-        wanted = shapes(skeleton(part, config))
-        if wrong := differences(wanted, listed):
-            raise PipelineLoadFailed(wrong)
+        found: dict[str, TensorInfo] = {}
+        for path in shard_paths(folder / part, weights_stem(part)):
+            found |= open_tensors(path).info
+        faults = differences(tensor_shapes(skeleton(part, config)), found)
+        if faults:
+            raise PipelineLoadFailed(faults)
     except (PipelineLoadFailed, OSError, TypeError, ValueError) as error:
         raise PipelineLoadFailed(f"{folder / part} cannot be loaded: {error}") from error
-    return listed
+    return found
 
 
 def differences(
-    wanted: Mapping[str, torch.Size],
-    found: Mapping[str, Listed],
+    expected: Mapping[str, torch.Size],
+    found: Mapping[str, TensorInfo],
     *,
-    spoken: Callable[[str], str] = str,
+    describe: Callable[[str], str] = str,
 ) -> str:
-    """What a checkpoint and a model do not agree in, as one sentence; empty if all is well.
+    """The differences between a checkpoint and a model as one sentence; empty if there are none.
 
-    `spoken` says what the reader knows a tensor by.
+    `describe` turns our name of a tensor into the one that the reader knows.
     """
-
-    def differs(name: str) -> bool:
-        return name in wanted and found[name].shape != wanted[name]
-
-    kinds = {
-        "missing": [spoken(name) for name in wanted if name not in found],
-        "unexpected": [spoken(name) for name in found if name not in wanted],
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    mismatched = [
+        name for name in found if name in expected and found[name].shape != expected[name]
+    ]
+    truncated = [name for name in found if not found[name].complete]
+    faults = {
+        "missing": [describe(name) for name in missing],
+        "unexpected": [describe(name) for name in unexpected],
         "mismatched": [
-            f"{spoken(name)} is {list(found[name].shape)}, {list(wanted[name])} is wanted"
-            for name in found
-            if differs(name)
+            f"{describe(name)} is {list(found[name].shape)} instead of {list(expected[name])}"
+            for name in mismatched
         ],
-        "truncated": [spoken(name) for name in found if not found[name].whole],
+        "truncated": [describe(name) for name in truncated],
     }
-    return "; ".join(_told(kind, names) for kind, names in kinds.items() if names)
+    return "; ".join(_summary(kind, names) for kind, names in faults.items() if names)
 
 
-def _told(kind: str, names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)} {kind} tensor{'s' if len(names) > 1 else ''}: {', '.join(names[:SHOWN])}{more}"
+def _summary(kind: str, names: list[str]) -> str:
+    noun = "tensor" if len(names) == 1 else "tensors"
+    summary = f"{len(names)} {kind} {noun}: {', '.join(names[:MAX_NAMED])}"
+    if len(names) > MAX_NAMED:
+        summary += f" and {len(names) - MAX_NAMED} more"
+    return summary
 
 
-def _check_config(folder: Path, wanted: Mapping[str, Any]) -> None:
+def _check_config(folder: Path, expected: Mapping[str, Any]) -> None:
     """Refuses a part that fits its own configuration, which is not the preset's."""
-    config = _config(folder)
-    for name, value in wanted.items():
+    config = _read_config(folder)
+    for name, value in expected.items():
         if config.get(name, value) != value:
             raise PipelineLoadFailed(
                 f"{folder / 'config.json'} says {name} {config[name]}; the model has {value}"
             )
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise PipelineLoadFailed(f"{file} is missing") from error
+        raise PipelineLoadFailed(f"{path} is missing") from error
     except ValueError as error:
-        raise PipelineLoadFailed(f"{file} is not JSON: {error}") from error
+        raise PipelineLoadFailed(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict):
-        raise PipelineLoadFailed(f"{file} holds no configuration")
+        raise PipelineLoadFailed(f"{path} holds no configuration")
     return config

@@ -1,7 +1,8 @@
 """The published weights, in the layouts that they are published in, into one folder of ours.
 
-Everything is planned and compared with the model from the files' headers before the first byte is written; then one
-tensor after the other is read, renamed, cast to the dtype that it will be loaded in, and written.
+Everything is planned and compared with the model from the files' headers before the first byte is
+written; then one tensor after the other is read, renamed, cast to the dtype that it will be loaded
+in, and written.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.parts import kept_in_float32, save_config, shapes, skeleton, stem
+from farm.model.parts import float32_modules, save_config, skeleton, tensor_shapes, weights_stem
 from farm.model.presets import Preset
 from farm.model.weights.check import differences
-from farm.model.weights.folder import appearing
+from farm.model.weights.folder import atomic_folder
 from farm.model.weights.key_maps import (
-    IMAGE_NAMING,
-    TEXT_NAMING,
-    TRANSFORMER_NAMING,
-    autoencoder_naming,
+    IMAGE_KEYS,
+    TEXT_KEYS,
+    TRANSFORMER_KEYS,
+    autoencoder_keys,
     bare_image_encoder,
     native_audio_encoder,
     native_autoencoder,
@@ -33,14 +34,14 @@ from farm.model.weights.key_maps import (
     native_text_encoder,
     native_transformer,
 )
-from farm.model.weights.rounded import plain
-from farm.model.weights.sources import Source, write_note
+from farm.model.weights.rounded import dequantised
+from farm.model.weights.sources import Source, write_sources
 from farm.model.weights.tensorfile import (
     Entry,
-    Listed,
     TensorFile,
-    opened,
-    shards,
+    TensorInfo,
+    open_tensors,
+    shard_paths,
     write_shards,
 )
 
@@ -55,35 +56,35 @@ Report = Callable[[str, int, int], None]
 
 @dataclass
 class Meter:
-    """Tells how far a conversion is."""
+    """Reports the progress of a conversion."""
 
     report: Report
     total: int
     done: int = 0
 
     def __call__(self, part: str, entry: Entry) -> None:
-        self.done += entry.listed.size
+        self.done += entry.info.size
         self.report(part, self.done, self.total)
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What one part is made of."""
+class PartSource:
+    """The published files of one part, and how their names become ours."""
 
     files: list[Path]
-    native: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    to_native: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     """Its tensors under our names."""
-    original: Callable[[str], str] = str
+    original_name: Callable[[str], str] = str
     """Our name of a tensor to the one that its file should have."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one of our tensors lies in the published files."""
+class SourceTensor:
+    """The published tensor that one of ours is read from."""
 
     file: TensorFile
     name: str
-    listed: Listed
+    info: TensorInfo
     """As it comes out under our name."""
 
 
@@ -97,157 +98,177 @@ def convert(
 ) -> Path:
     """The preset's folder under `root`, made of the sources `wan`, `infinitetalk` and `wav2vec`.
 
-    Wan may be in its original or in Diffusers' layout. Raises InvalidInput if the folder exists, and
-    PipelineLoadFailed, before anything is written, that names the file or the tensors that do not fit the model.
+    Wan may be in its original or in Diffusers' layout. Raises InvalidInput if the folder exists,
+    and PipelineLoadFailed, before anything is written, that names the file or the tensors that do
+    not fit the model.
     """
     folder = preset.folder(root)
     if folder.exists():
         raise InvalidInput(
             f"{folder} exists; remove it, or choose another folder of weights by FARM_WEIGHTS"
         )
-    origins, tokenizer = _origins(preset, {role: source.path for role, source in sources.items()})
+    paths = {role: source.path for role, source in sources.items()}
+    part_sources, tokenizer = _part_sources(preset, paths)
     skeletons = {part: skeleton(part, config) for part, config in preset.parts.items()}
     plan = {
-        part: _entries(part, origins[part], skeletons[part], preset.dtype) for part in preset.parts
+        part: _entries(part, part_sources[part], skeletons[part], preset.dtype)
+        for part in preset.parts
     }
-    total = sum(entry.listed.size for entries in plan.values() for entry in entries)
+    total = sum(entry.info.size for entries in plan.values() for entry in entries)
     try:
-        with appearing(folder) as temporary:
-            _check_room(temporary, total)
+        with atomic_folder(folder) as temporary:
+            _check_disk_space(temporary, total)
             shutil.copytree(tokenizer, temporary / "tokenizer")
-            write_note(temporary / "sources.json", sources)
+            write_sources(temporary / "sources.json", sources)
             meter = Meter(report, total)
             for part, entries in plan.items():
                 save_config(part, skeletons[part], temporary / part)
                 write_shards(
                     temporary / part,
-                    stem(part),
+                    weights_stem(part),
                     entries,
                     shard_bytes=shard_bytes,
-                    wrote=partial(meter, part),
+                    on_written=partial(meter, part),
                 )
     except OSError as error:
         raise PipelineLoadFailed(f"{folder} cannot be written: {error}") from error
     return folder
 
 
-def _origins(preset: Preset, paths: Mapping[str, Path]) -> tuple[dict[str, Origin], Path]:
-    """What each part is made of, and the tokenizer's folder."""
-    wan, infinitetalk, wav2vec = (paths[role] for role in ("wan", "infinitetalk", "wav2vec"))
+def _part_sources(preset: Preset, paths: Mapping[str, Path]) -> tuple[dict[str, PartSource], Path]:
+    """The published files of each part, and the tokenizer's folder."""
+    wan = paths["wan"]
+    infinitetalk = paths["infinitetalk"]
+    wav2vec = paths["wav2vec"]
     if not wan.is_dir():
-        raise PipelineLoadFailed(f"{wan} is no folder; that of Wan2.1-I2V-14B-480P is wanted")
+        raise PipelineLoadFailed(f"wan: got {wan}; allowed: the folder of Wan2.1-I2V-14B-480P")
     if infinitetalk.is_dir():
         infinitetalk = infinitetalk / "infinitetalk.safetensors"
     layout = _diffusers_layout if (wan / "transformer").is_dir() else _original_layout
-    origins, tokenizer = layout(preset, wan, infinitetalk)
+    part_sources, tokenizer = layout(preset, wan, infinitetalk)
     if not tokenizer.is_dir():
         raise PipelineLoadFailed(f"{tokenizer} is missing: the tokenizer of the text encoder")
-    safe = wav2vec / "model.safetensors"
-    heard = Origin(
-        [safe if safe.is_file() else wav2vec / "pytorch_model.bin"],
-        native_audio_encoder,
-    )
-    return {**origins, "audio_encoder": heard}, tokenizer
+    audio_file = wav2vec / "model.safetensors"
+    if not audio_file.is_file():
+        audio_file = wav2vec / "pytorch_model.bin"
+    part_sources["audio_encoder"] = PartSource([audio_file], native_audio_encoder)
+    return part_sources, tokenizer
 
 
 def _original_layout(
     preset: Preset, wan: Path, infinitetalk: Path
-) -> tuple[dict[str, Origin], Path]:
+) -> tuple[dict[str, PartSource], Path]:
     res_blocks = preset.parts["vae"].get("num_res_blocks", 2)
-    clip = wan / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
-    return {
-        "transformer": Origin(
-            [*shards(wan, "diffusion_pytorch_model"), infinitetalk],
+    part_sources = {
+        "transformer": PartSource(
+            [*shard_paths(wan, "diffusion_pytorch_model"), infinitetalk],
             native_transformer,
-            TRANSFORMER_NAMING.original,
+            TRANSFORMER_KEYS.original,
         ),
-        "vae": Origin(
+        "vae": PartSource(
             [wan / "Wan2.1_VAE.pth"],
             partial(native_autoencoder, res_blocks=res_blocks),
-            autoencoder_naming(res_blocks).original,
+            autoencoder_keys(res_blocks).original,
         ),
-        "text_encoder": Origin(
+        "text_encoder": PartSource(
             [wan / "models_t5_umt5-xxl-enc-bf16.pth"],
             native_text_encoder,
-            TEXT_NAMING.original,
+            TEXT_KEYS.original,
         ),
-        "image_encoder": Origin([clip], native_image_encoder, IMAGE_NAMING.original),
-    }, wan / "google" / "umt5-xxl"
+        "image_encoder": PartSource(
+            [wan / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"],
+            native_image_encoder,
+            IMAGE_KEYS.original,
+        ),
+    }
+    return part_sources, wan / "google" / "umt5-xxl"
 
 
 def _diffusers_layout(
     preset: Preset, wan: Path, infinitetalk: Path
-) -> tuple[dict[str, Origin], Path]:
-    """Its names are ours, but for InfiniteTalk's own, which are left to `native_transformer`."""
+) -> tuple[dict[str, PartSource], Path]:
+    """Its names are ours, except for InfiniteTalk's, which `native_transformer` renames."""
     files = {
-        part: shards(wan / part, stem(part))
+        part: shard_paths(wan / part, weights_stem(part))
         for part in ("transformer", "vae", "text_encoder", "image_encoder")
     }
-    return {
-        "transformer": Origin([*files["transformer"], infinitetalk], native_transformer),
-        "vae": Origin(files["vae"], dict),
-        "text_encoder": Origin(files["text_encoder"], _untied),
-        "image_encoder": Origin(files["image_encoder"], bare_image_encoder),
-    }, wan / "tokenizer"
-
-
-def _untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the second name of the shared embedding."""
-    return {
-        name: tensor for name, tensor in tensors.items() if name != "encoder.embed_tokens.weight"
+    part_sources = {
+        "transformer": PartSource([*files["transformer"], infinitetalk], native_transformer),
+        "vae": PartSource(files["vae"], dict),
+        "text_encoder": PartSource(files["text_encoder"], _without_tied_embedding),
+        "image_encoder": PartSource(files["image_encoder"], bare_image_encoder),
     }
+    return part_sources, wan / "tokenizer"
 
 
-def _entries(part: str, origin: Origin, model: Any, dtype: str) -> list[Entry]:
-    """What is to be written of a part, once it is what the model asks for."""
-    places = _places(origin)
-    found = {ours: place.listed for ours, place in places.items()}
-    if wrong := differences(
-        shapes(model), found, spoken=lambda ours: _spoken(ours, places, origin)
-    ):
-        raise PipelineLoadFailed(f"{origin.files[0].parent} makes no {part} of this model: {wrong}")
+def _without_tied_embedding(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the second name of the shared embedding."""
+    tied = "encoder.embed_tokens.weight"
+    return {name: tensor for name, tensor in tensors.items() if name != tied}
+
+
+def _entries(part: str, source: PartSource, model: Any, dtype: str) -> list[Entry]:
+    """The tensors to write of a part, checked to be exactly those of the model."""
+    tensors = _source_tensors(source)
+    faults = differences(
+        tensor_shapes(model),
+        {name: tensor.info for name, tensor in tensors.items()},
+        describe=lambda name: _published_name(name, tensors, source),
+    )
+    if faults:
+        raise PipelineLoadFailed(
+            f"{source.files[0].parent} makes no {part} of this model: {faults}"
+        )
     entries = []
-    for ours, place in places.items():
-        stored = Listed(place.listed.shape, _stored(part, ours, place.listed.dtype, dtype))
-        entries.append(Entry(ours, stored, partial(_made, place, origin, ours, stored.dtype)))
+    for name, tensor in tensors.items():
+        stored = _stored_dtype(part, name, tensor.info.dtype, dtype)
+        make = partial(_read_native, tensor, source, name, stored)
+        entries.append(Entry(name, TensorInfo(tensor.info.shape, stored), make))
     return entries
 
 
-def _places(origin: Origin) -> dict[str, Place]:
-    """Where each of our tensors comes from; where two files have one, the later counts, as in the original."""
-    places = {}
-    for file in (plain(opened(path)) for path in origin.files):
-        for name, listed in file.listed.items():
-            for ours, like in origin.native({name: listed.hollow()}).items():
-                places[ours] = Place(file, name, Listed(like.shape, like.dtype, listed.whole))
-    return places
+def _source_tensors(source: PartSource) -> dict[str, SourceTensor]:
+    """The source of each of our tensors.
+
+    Of two files that have one, the later counts, as in the original.
+    """
+    tensors = {}
+    for path in source.files:
+        file = dequantised(open_tensors(path))
+        for name, info in file.info.items():
+            for ours, like in source.to_native({name: info.meta_tensor()}).items():
+                native_info = TensorInfo(like.shape, like.dtype, info.complete)
+                tensors[ours] = SourceTensor(file, name, native_info)
+    return tensors
 
 
-def _spoken(ours: str, places: Mapping[str, Place], origin: Origin) -> str:
-    """A tensor by the name that stands, or should stand, in the published files."""
-    return (
-        f"{places[ours].name} in {places[ours].file.path.name}"
-        if ours in places
-        else origin.original(ours)
-    )
+def _published_name(name: str, tensors: Mapping[str, SourceTensor], source: PartSource) -> str:
+    """A tensor by the name that it has, or should have, in the published files."""
+    if name not in tensors:
+        return source.original_name(name)
+    return f"{tensors[name].name} in {tensors[name].file.path.name}"
 
 
-def _stored(part: str, name: str, published: torch.dtype, wanted: str) -> torch.dtype:
-    """What a tensor is loaded as, so that loading need not copy it."""
+def _stored_dtype(part: str, name: str, published: torch.dtype, preset_dtype: str) -> torch.dtype:
+    """The dtype that a tensor is loaded in, so that loading need not copy it."""
     if not published.is_floating_point:
         return published
-    kept = any(module in name.split(".") for module in kept_in_float32(part))
-    loaded: torch.dtype = torch.float32 if kept or part in FLOAT32_PARTS else getattr(torch, wanted)
-    return loaded
+    modules = name.split(".")
+    keeps_float32 = any(module in modules for module in float32_modules(part))
+    if keeps_float32 or part in FLOAT32_PARTS:
+        return torch.float32
+    dtype: torch.dtype = getattr(torch, preset_dtype)
+    return dtype
 
 
-def _made(place: Place, origin: Origin, ours: str, dtype: torch.dtype) -> Tensor:
-    return origin.native({place.name: place.file.read(place.name)})[ours].to(dtype)
+def _read_native(tensor: SourceTensor, source: PartSource, name: str, dtype: torch.dtype) -> Tensor:
+    published = {tensor.name: tensor.file.read(tensor.name)}
+    return source.to_native(published)[name].to(dtype)
 
 
-def _check_room(folder: Path, size: int) -> None:
+def _check_disk_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise PipelineLoadFailed(
-            f"{size / 1e9:.1f} GB are to be written to {folder.parent}, {free / 1e9:.1f} are free"
+            f"{folder.parent} has {free / 1e9:.1f} GB free; the weights take {size / 1e9:.1f} GB"
         )

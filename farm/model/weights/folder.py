@@ -11,14 +11,14 @@ from pathlib import Path
 
 
 @contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """An empty folder under a temporary name, which becomes `folder` in one rename if all goes well.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder under a temporary name, renamed to `folder` if the block succeeds.
 
     OSError if `folder` has appeared meanwhile.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    temporary.chmod(0o755)  # mkdtemp's is for its owner alone, and workers may be others
+    temporary.chmod(0o755)  # mkdtemp's is for its owner alone, and workers may be other users
     try:
         yield temporary
         os.replace(temporary, folder)

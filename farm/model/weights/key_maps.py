@@ -1,9 +1,10 @@
-"""What the published checkpoints call a tensor, and what we call it.
+"""The names of tensors in the published checkpoints, and ours.
 
-Source of the left sides: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder, autoencoder), and
-transformers' wav2vec2. Each table maps module names; `weight` and `bias` stay. Every table is one to one, so it reads
-in both directions. All functions work on any part of a state dict, down to a single tensor; a name that they don't
-know stays, for `farm.model.weights.check` to refuse.
+Source of the left sides: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder,
+autoencoder), and transformers' wav2vec2. Each table maps module names; `weight` and `bias` stay.
+Every table is one to one, so it reads in both directions. All functions work on any part of a state
+dict, down to a single tensor; a name that they do not know stays, for `farm.model.weights.check` to
+refuse.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-Anything = TypeVar("Anything")
+Value = TypeVar("Value")
+"""A tensor or whatever else belongs to a name."""
 
 TRANSFORMER_BLOCK = {
     "modulation": "scale_shift_table",
@@ -102,9 +104,11 @@ AUTOENCODER_BLOCK = {
     **{same: same for same in ("resample.1", "time_conv", "norm.gamma", "to_qkv", "proj")},
 }
 
+POSITIONAL_CONV = "encoder.pos_conv_embed.conv"
+
 AUDIO = {
-    f"encoder.pos_conv_embed.conv.weight_{theirs}": f"encoder.pos_conv_embed.conv.parametrizations.weight.{ours}"
-    for theirs, ours in (("g", "original0"), ("v", "original1"))
+    f"{POSITIONAL_CONV}.weight_g": f"{POSITIONAL_CONV}.parametrizations.weight.original0",
+    f"{POSITIONAL_CONV}.weight_v": f"{POSITIONAL_CONV}.parametrizations.weight.original1",
 }
 
 AUDIO_TRAINING = (
@@ -114,11 +118,14 @@ AUDIO_TRAINING = (
     "lm_head.",
     "masked_spec_embed",
 )
-"""What only training needs: the contrastive head, a recogniser's head, the vector of masked frames."""
+"""Only used in training: the contrastive head, a recogniser's head, the vector of masked frames."""
 
 
-class Naming:
-    """One published naming, read in both directions: modules at the top, and modules of a numbered block."""
+class KeyMap:
+    """The keys of one published layout, in both directions.
+
+    One table is for modules at the top, another for the modules of a numbered block.
+    """
 
     def __init__(
         self,
@@ -128,131 +135,134 @@ class Naming:
         theirs: str = "blocks",
         ours: str = "",
     ) -> None:
-        self._blocks = theirs, ours or theirs
-        self._native = dict(top), dict(block or {})
-        self._original = tuple(
-            {here: there for there, here in table.items()} for table in self._native
-        )
+        self._original_blocks = theirs
+        self._native_blocks = ours or theirs
+        self._top = dict(top)
+        self._block = dict(block or {})
+        self._original_top = {here: there for there, here in self._top.items()}
+        self._original_block = {here: there for there, here in self._block.items()}
 
     def native(self, name: str) -> str:
         """Our name of an original tensor."""
-        return self._renamed(name, self._native, self._blocks)
+        numbered = _split_block(name, self._original_blocks)
+        if numbered:
+            number, rest = numbered
+            return f"{self._native_blocks}.{number}.{_look_up(rest, self._block)}"
+        return _look_up(name, self._top)
 
     def original(self, name: str) -> str:
         """The original name of our tensor."""
-        return self._renamed(name, self._original, self._blocks[::-1])
-
-    @staticmethod
-    def _renamed(name: str, tables: tuple[dict[str, str], ...], blocks: tuple[str, ...]) -> str:
-        top, block = tables
-        if numbered := re.fullmatch(rf"{re.escape(blocks[0])}\.(\d+)\.(.+)", name):
-            return f"{blocks[1]}.{numbered[1]}.{_looked_up(numbered[2], block)}"
-        return _looked_up(name, top)
+        numbered = _split_block(name, self._native_blocks)
+        if numbered:
+            number, rest = numbered
+            return f"{self._original_blocks}.{number}.{_look_up(rest, self._original_block)}"
+        return _look_up(name, self._original_top)
 
 
-def _looked_up(name: str, table: Mapping[str, str]) -> str:
-    """Some tables name a tensor, most a module whose `weight` and `bias` keep their names."""
+def _split_block(name: str, blocks: str) -> tuple[str, str] | None:
+    """The number of a block and the name inside it; None for a name outside the blocks."""
+    found = re.fullmatch(rf"{re.escape(blocks)}\.(\d+)\.(.+)", name)
+    return (found[1], found[2]) if found else None
+
+
+def _look_up(name: str, table: Mapping[str, str]) -> str:
+    """The table's name for a tensor, or that of its module with the same `weight` or `bias`."""
     if name in table:
         return table[name]
     stem, dot, leaf = name.rpartition(".")
     return table.get(stem, stem) + dot + leaf
 
 
-def autoencoder_naming(res_blocks: int) -> Naming:
-    """Of a Wan 2.1 autoencoder of four stages with `res_blocks` residual blocks in each: 2 in the published one.
+def autoencoder_keys(res_blocks: int) -> KeyMap:
+    """The keys of a Wan 2.1 autoencoder of four stages with `res_blocks` residual blocks in each.
 
-    The original counts residual blocks and resamplers of all stages in one row. Our encoder does so too; our decoder
-    counts them by stage, where each has one residual block more than the encoder's.
+    The published one has 2. The original numbers residual blocks and resamplers of all stages in
+    one sequence. Our encoder does so too; our decoder numbers them by stage, where each has one
+    residual block more than the encoder's.
     """
     top = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
     for side in ("encoder", "decoder"):
         top |= {f"{side}.{theirs}": f"{side}.{ours}" for theirs, ours in AUTOENCODER_SIDE.items()}
-        for there, here in (
-            ("middle.0", "resnets.0"),
-            ("middle.1", "attentions.0"),
-            ("middle.2", "resnets.1"),
-        ):
-            top |= _moved(f"{side}.{there}", f"{side}.mid_block.{here}")
-    for place in range(4 * (res_blocks + 1) - 1):
-        top |= _moved(f"encoder.downsamples.{place}", f"encoder.down_blocks.{place}")
-    for place in range(4 * (res_blocks + 2) - 1):
-        stage, within = divmod(place, res_blocks + 2)
+        top |= _block_keys(f"{side}.middle.0", f"{side}.mid_block.resnets.0")
+        top |= _block_keys(f"{side}.middle.1", f"{side}.mid_block.attentions.0")
+        top |= _block_keys(f"{side}.middle.2", f"{side}.mid_block.resnets.1")
+    # Four stages with a resampler after each but the last.
+    for number in range(4 * (res_blocks + 1) - 1):
+        top |= _block_keys(f"encoder.downsamples.{number}", f"encoder.down_blocks.{number}")
+    for number in range(4 * (res_blocks + 2) - 1):
+        stage, within = divmod(number, res_blocks + 2)
         here = f"resnets.{within}" if within <= res_blocks else "upsamplers.0"
-        top |= _moved(f"decoder.upsamples.{place}", f"decoder.up_blocks.{stage}.{here}")
-    return Naming(top)
+        top |= _block_keys(f"decoder.upsamples.{number}", f"decoder.up_blocks.{stage}.{here}")
+    return KeyMap(top)
 
 
-def _moved(theirs: str, ours: str) -> dict[str, str]:
+def _block_keys(theirs: str, ours: str) -> dict[str, str]:
     return {f"{theirs}.{there}": f"{ours}.{here}" for there, here in AUTOENCODER_BLOCK.items()}
 
 
-TRANSFORMER_NAMING = Naming(TRANSFORMER, TRANSFORMER_BLOCK)
-TEXT_NAMING = Naming(TEXT, TEXT_BLOCK, ours="encoder.block")
-IMAGE_NAMING = Naming(IMAGE, IMAGE_BLOCK, theirs="visual.transformer", ours="encoder.layers")
-AUDIO_NAMING = Naming(AUDIO)
+TRANSFORMER_KEYS = KeyMap(TRANSFORMER, TRANSFORMER_BLOCK)
+TEXT_KEYS = KeyMap(TEXT, TEXT_BLOCK, ours="encoder.block")
+IMAGE_KEYS = KeyMap(IMAGE, IMAGE_BLOCK, theirs="visual.transformer", ours="encoder.layers")
+AUDIO_KEYS = KeyMap(AUDIO)
 
 
-def native_transformer(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
+def native_transformer(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """An original InfiniteTalk state dict under our names."""
-    return {TRANSFORMER_NAMING.native(name): tensor for name, tensor in tensors.items()}
+    return {TRANSFORMER_KEYS.native(name): tensor for name, tensor in tensors.items()}
 
 
-def original_transformer(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
-    """The other way round."""
-    return {TRANSFORMER_NAMING.original(name): tensor for name, tensor in tensors.items()}
+def original_transformer(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """The reverse of `native_transformer`."""
+    return {TRANSFORMER_KEYS.original(name): tensor for name, tensor in tensors.items()}
 
 
-def native_autoencoder(
-    tensors: Mapping[str, Anything], *, res_blocks: int = 2
-) -> dict[str, Anything]:
+def native_autoencoder(tensors: Mapping[str, Value], *, res_blocks: int = 2) -> dict[str, Value]:
     """An original Wan 2.1 VAE state dict under diffusers' names."""
-    naming = autoencoder_naming(res_blocks)
-    return {naming.native(name): tensor for name, tensor in tensors.items()}
+    keys = autoencoder_keys(res_blocks)
+    return {keys.native(name): tensor for name, tensor in tensors.items()}
 
 
-def native_text_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
+def native_text_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """An original UMT5 state dict under transformers' names."""
-    return {TEXT_NAMING.native(name): tensor for name, tensor in tensors.items()}
+    return {TEXT_KEYS.native(name): tensor for name, tensor in tensors.items()}
 
 
 def native_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The picture half of an original CLIP state dict under transformers' names.
+    """The image half of an original CLIP state dict under transformers' names.
 
-    Its queries, keys and values lie in one matrix, its single embeddings have leading axes of one, and its head is not
-    used.
+    Its queries, keys and values lie in one matrix, its single embeddings have leading axes of one,
+    and its head is not used.
     """
     native = {}
     for name, tensor in tensors.items():
         if not name.startswith("visual.") or name == "visual.head":
             continue
-        parts = (
-            zip("qkv", tensor.tensor_split(3), strict=True)
-            if ".to_qkv." in name
-            else [("qkv", tensor)]
-        )
-        for part, rows in parts:
-            ours = IMAGE_NAMING.native(name.replace(".to_qkv.", f".{part}."))
-            native[ours] = (
-                rows.squeeze() if name in ("visual.cls_embedding", "visual.pos_embedding") else rows
-            )
+        if ".to_qkv." in name:
+            for part, rows in zip("qkv", tensor.tensor_split(3), strict=True):
+                native[IMAGE_KEYS.native(name.replace(".to_qkv.", f".{part}."))] = rows
+        elif name in ("visual.cls_embedding", "visual.pos_embedding"):
+            native[IMAGE_KEYS.native(name)] = tensor.squeeze()
+        else:
+            native[IMAGE_KEYS.native(name)] = tensor
     return native
 
 
-def bare_image_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
-    """A CLIP state dict of transformers, as Diffusers' Wan has it, under the names of the bare picture model."""
+def bare_image_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """A CLIP state dict of transformers, as in Diffusers' Wan, for the bare vision model."""
     bare = {name.removeprefix("vision_model."): tensor for name, tensor in tensors.items()}
     unused = ("visual_projection.", "embeddings.position_ids")
     return {name: tensor for name, tensor in bare.items() if not name.startswith(unused)}
 
 
-def native_audio_encoder(tensors: Mapping[str, Anything]) -> dict[str, Anything]:
-    """A wav2vec2 state dict, with or without the heads of its training, under the names of the bare model.
+def native_audio_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """A wav2vec2 state dict, with or without training heads, under the names of the bare model.
 
-    Older files keep the two factors of the normalised positional convolution as `weight_g` and `weight_v`.
+    Older files keep the two factors of the normalised positional convolution as `weight_g` and
+    `weight_v`.
     """
     bare = {name.removeprefix("wav2vec2."): tensor for name, tensor in tensors.items()}
     return {
-        AUDIO_NAMING.native(name): tensor
+        AUDIO_KEYS.native(name): tensor
         for name, tensor in bare.items()
         if not name.startswith(AUDIO_TRAINING)
     }

@@ -1,8 +1,8 @@
 """InfiniteTalk's published eight-bit files, which optimum-quanto wrote, read as plain tensors.
 
-Of a rounded linear `x` they hold `x.weight._data` (int8 or float8, [out, in]), `x.weight._scale` ([out, 1]) and the
-scales of its input and output, which are 1 where activations were left alone. The map beside them (`.json`) says
-nothing that the tensors do not.
+Of a quantised linear `x` they hold `x.weight._data` (int8 or float8, [out, in]), `x.weight._scale`
+([out, 1]) and the scales of its input and output, which are 1 where activations were left alone.
+The map beside them (`.json`) adds nothing to the tensors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
-from farm.model.weights.tensorfile import Listed, TensorFile
+from farm.model.weights.tensorfile import TensorFile, TensorInfo
 
 DATA = "._data"
 SCALE = "._scale"
@@ -20,55 +20,52 @@ ACTIVATIONS = (".input_scale", ".output_scale")
 EIGHT_BITS = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def plain(file: TensorFile) -> TensorFile:
-    """The file, or if it holds rounded weights, what they were rounded from."""
-    return Rounded(file) if any(name.endswith(DATA) for name in file.listed) else file
+def dequantised(file: TensorFile) -> TensorFile:
+    """The file or, if its weights are quantised, a view of it with plain weights."""
+    if any(name.endswith(DATA) for name in file.info):
+        return DequantisedFile(file)
+    return file
 
 
-class Rounded:
-    """The tensors of such a file under the names that they had before; rounded ones are multiplied out when read.
+class DequantisedFile:
+    """The tensors of a quantised file under their original names, dequantised when read.
 
-    Raises PipelineLoadFailed, naming the tensor, for fewer than eight bits, for a weight without its scale, and for
-    activations that were rounded by fixed scales: those are part of the model, and no plain weight can hold them.
+    Raises PipelineLoadFailed, naming the tensor, for fewer than eight bits, for a weight without
+    its scale, and for activations with fixed scales: those are part of the model, and no plain
+    weight can hold them.
     """
 
     def __init__(self, file: TensorFile) -> None:
         self.path = file.path
         self._file = file
-        for name in file.listed:
+        self.info: dict[str, TensorInfo] = {}
+        for name, info in file.info.items():
             self._check(name)
-        kept = {
-            name: each
-            for name, each in file.listed.items()
-            if not name.endswith((DATA, SCALE, *ACTIVATIONS))
-        }
-        data = {
-            name.removesuffix(DATA): each
-            for name, each in file.listed.items()
-            if name.endswith(DATA)
-        }
-        self.listed = kept | {
-            name: Listed(each.shape, torch.float32, each.whole) for name, each in data.items()
-        }
+            if name.endswith(DATA):
+                plain = TensorInfo(info.shape, torch.float32, info.complete)
+                self.info[name.removesuffix(DATA)] = plain
+            elif not name.endswith((SCALE, *ACTIVATIONS)):
+                self.info[name] = info
 
     def read(self, name: str) -> Tensor:
-        """A tensor that was rounded is float32."""
-        if name + DATA not in self._file.listed:
+        """One tensor; a dequantised one is float32."""
+        if name + DATA not in self._file.info:
             return self._file.read(name)
         return self._file.read(name + DATA).float() * self._file.read(name + SCALE).float()
 
     def _check(self, name: str) -> None:
         where = f"{self.path.name}: {name}"
-        listed = self._file.listed
         if name.endswith(SHIFT):
             raise PipelineLoadFailed(f"{where}: weights in fewer than eight bits cannot be read")
-        if name.endswith(DATA) and listed[name].dtype not in EIGHT_BITS:
-            raise PipelineLoadFailed(
-                f"{where} is {listed[name].dtype}; int8 and float8 can be read"
-            )
-        if name.endswith(DATA) and name.removesuffix(DATA) + SCALE not in listed:
-            raise PipelineLoadFailed(f"{where} lacks its scale")
+        if name.endswith(DATA):
+            self._check_data(name, where)
         if name.endswith(ACTIVATIONS) and not bool((self._file.read(name) == 1).all()):
-            raise PipelineLoadFailed(
-                f"{where} is {self._file.read(name).tolist()}: its activations were rounded too"
-            )
+            scale = self._file.read(name).tolist()
+            raise PipelineLoadFailed(f"{where} is {scale}: its activations are quantised too")
+
+    def _check_data(self, name: str, where: str) -> None:
+        dtype = self._file.info[name].dtype
+        if dtype not in EIGHT_BITS:
+            raise PipelineLoadFailed(f"{where} is {dtype}; int8 and float8 can be read")
+        if name.removesuffix(DATA) + SCALE not in self._file.info:
+            raise PipelineLoadFailed(f"{where} lacks its scale")

@@ -1,4 +1,4 @@
-"""Where the published weights come from: repositories and files as data, and the note of what was taken."""
+"""Where the published weights come from: repositories as data, and the record of a pull."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ TOKENIZER = tuple(
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, and those of its files that are needed."""
+    """A repository of the hub, and the files that are needed of it."""
 
     name: str
     files: tuple[str, ...]
     revision: str = "main"
-    """A branch is resolved to a commit when it is pulled. No commit is pinned here until one has been tried."""
+    """A branch is resolved to a commit when it is pulled. No commit is pinned until
+    one has been tried.
+    """
 
 
 WAN = Repository(
@@ -38,8 +40,8 @@ WAN = Repository(
     (
         "diffusion_pytorch_model.safetensors.index.json",
         *(
-            f"diffusion_pytorch_model-{n:05}-of-{WAN_SHARDS:05}.safetensors"
-            for n in range(1, WAN_SHARDS + 1)
+            f"diffusion_pytorch_model-{number:05}-of-{WAN_SHARDS:05}.safetensors"
+            for number in range(1, WAN_SHARDS + 1)
         ),
         "models_t5_umt5-xxl-enc-bf16.pth",
         "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
@@ -57,17 +59,18 @@ WAV2VEC = Repository("TencentGameMate/chinese-wav2vec2-base", ("pytorch_model.bi
 
 
 def repositories(preset: Preset, speakers: str) -> dict[str, Repository]:
-    """What a preset is converted from: `wan`, `infinitetalk` (trained for `single` or `multi` speakers) and `wav2vec`.
+    """The repositories that a preset is converted from, by role.
 
-    InvalidInput for a preset whose weights are shipped.
+    The roles are `wan`, `infinitetalk` (trained for `single` or `multi` speakers) and `wav2vec`.
+    Raises InvalidInput for a preset whose weights are shipped.
     """
-    _check_published(preset)
+    _check_not_shipped(preset)
     return {"wan": WAN, "infinitetalk": INFINITETALK[speakers], "wav2vec": WAV2VEC}
 
 
 @dataclass(frozen=True)
 class Source:
-    """Published weights on this machine, and where they came from, if that is known."""
+    """Published weights on this machine, and where they came from if that is known."""
 
     path: Path
     """A folder; of InfiniteTalk its one file."""
@@ -76,58 +79,56 @@ class Source:
     commit: str | None = None
 
 
-def write_note(file: Path, sources: Mapping[str, Source]) -> None:
-    """Keeps sources, as JSON."""
+def write_sources(file: Path, sources: Mapping[str, Source]) -> None:
+    """Writes sources as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = {
-        role: {name: str(value) for name, value in asdict(source).items() if value is not None}
-        for role, source in sources.items()
-    }
-    file.write_text(json.dumps(known, indent=2) + "\n")
+    record = {}
+    for role, source in sources.items():
+        fields = asdict(source).items()
+        record[role] = {name: str(value) for name, value in fields if value is not None}
+    file.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def read_note(file: Path) -> dict[str, Source]:
-    """The sources that a note keeps; none if there is no note."""
+def read_sources(file: Path) -> dict[str, Source]:
+    """The sources in a file of `write_sources`; none if there is no file."""
     if not file.is_file():
         return {}
     try:
-        known = json.loads(file.read_text())
+        record = json.loads(file.read_text())
         return {
-            role: Source(**{**about, "path": Path(about["path"])}) for role, about in known.items()
+            role: Source(**{**fields, "path": Path(fields["path"])})
+            for role, fields in record.items()
         }
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise PipelineLoadFailed(f"{file} is not a note of sources: {error}") from error
+        raise PipelineLoadFailed(f"{file} is not a record of sources: {error}") from error
 
 
-def pull_note(root: Path, preset: Preset) -> Path:
-    """Where `pull` notes, for `convert`, what it has pulled."""
+def pull_record(root: Path, preset: Preset) -> Path:
+    """The file in which `pull` records, for `convert`, what it has pulled."""
     return root / f"{preset.name}.pulled.json"
 
 
 def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dict[str, Source]:
-    """What to convert: the given paths, and what was pulled for the rest.
+    """What to convert: the given paths and, for the rest, what was pulled.
 
-    InvalidInput if one is neither, and for a preset whose weights are shipped.
+    InvalidInput if a source is neither, and for a preset whose weights are shipped.
     """
-    _check_published(preset)
-    sources = read_note(pull_note(root, preset)) | {
-        role: Source(path) for role, path in paths.items()
-    }
-    for role, variable in (
-        ("wan", "CKPT_DIR"),
-        ("infinitetalk", "INFINITETALK_DIR"),
-        ("wav2vec", "WAV2VEC_DIR"),
-    ):
+    _check_not_shipped(preset)
+    sources = read_sources(pull_record(root, preset))
+    sources |= {role: Source(path) for role, path in paths.items()}
+    variables = {"wan": "CKPT_DIR", "infinitetalk": "INFINITETALK_DIR", "wav2vec": "WAV2VEC_DIR"}
+    for role, variable in variables.items():
         if role not in sources:
-            given = (
-                f"name it by --{role} or {variable}, or run `farm weights pull {preset.name}` first"
+            raise InvalidInput(
+                f"{role}: it was neither given nor pulled; name it by --{role} or {variable}, "
+                f"or run `farm weights pull {preset.name}` first"
             )
-            raise InvalidInput(f"{role}: it was neither given nor pulled; {given}")
     return sources
 
 
-def _check_published(preset: Preset) -> None:
+def _check_not_shipped(preset: Preset) -> None:
     if preset.shipped:
         raise InvalidInput(
-            f"preset: got {preset.name!r}; its weights come with the package, there is nothing to pull or convert"
+            f"preset: got {preset.name!r}; its weights come with the package, "
+            "there is nothing to pull or convert"
         )

@@ -1,8 +1,8 @@
-"""Files of tensors: what they hold, told without reading it; one tensor at a time in, one at a time out.
+"""Files of tensors: what they hold, from their headers; one tensor at a time in, one at a time out.
 
-A checkpoint is larger than the memory of most machines, so nothing here keeps more than the tensor in hand. Layout of
-a safetensors file: 8 bytes with the header's length, the header as JSON, the tensors. Source: the format's own
-description, https://github.com/huggingface/safetensors#format.
+A checkpoint is larger than the memory of most machines, so nothing here keeps more than one tensor.
+Layout of a safetensors file: 8 bytes with the header's length, the header as JSON, the tensors.
+Source: the format's own description, https://github.com/huggingface/safetensors#format.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Callable, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
@@ -36,22 +37,25 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""What a header calls a dtype; tensors lie in this order, the widest first, so that all are aligned when mapped."""
+"""The dtypes by their names in a header.
 
-LONGEST_HEADER = 100_000_000
-"""Bytes; the format's own limit."""
+Tensors lie in this order, the widest first, so that all are aligned when mapped.
+"""
 
-STAYS_MAPPED = 64 * 2**20
-"""Bytes that may be read of a mapped file before it is mapped anew, which gives the pages read so far back."""
+MAX_HEADER_BYTES = 100_000_000
+"""The format's own limit."""
+
+REMAP_AFTER_BYTES = 64 * 2**20
+"""Bytes read of a mapped file until it is mapped again, which releases the pages read so far."""
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A tensor as a file lists it."""
+class TensorInfo:
+    """A tensor as the header of its file describes it."""
 
     shape: torch.Size
     dtype: torch.dtype
-    whole: bool = True
+    complete: bool = True
     """Whether the file is long enough to hold all of it."""
 
     @property
@@ -59,8 +63,8 @@ class Listed:
         """In bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
-    def hollow(self) -> Tensor:
-        """A tensor of that shape and dtype that has no memory."""
+    def meta_tensor(self) -> Tensor:
+        """A tensor of that shape and dtype without memory."""
         return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
 
@@ -68,41 +72,76 @@ class TensorFile(Protocol):
     """A file of tensors."""
 
     path: Path
-    listed: dict[str, Listed]
+    info: dict[str, TensorInfo]
 
     def read(self, name: str) -> Tensor:
         """One tensor, mapped from the file."""
 
 
-class Safetensors:
-    """A safetensors file; PipelineLoadFailed if its header cannot be read."""
+class SafetensorsFile(Mapping[str, Tensor]):
+    """The tensors of a safetensors file by name, each mapped from the file when it is read.
 
-    def __init__(self, path: Path) -> None:
+    Creating one reads the header alone. Raises PipelineLoadFailed if the file, or later a tensor,
+    cannot be read.
+    """
+
+    def __init__(self, path: Path, *, remap_after_bytes: int | None = None) -> None:
+        """`remap_after_bytes` limits the memory of a pass over the whole file.
+
+        None maps it once.
+        """
         self.path = path
-        self.listed = _header(path)
+        self.info = _read_header(path)
+        self._remap_after_bytes = remap_after_bytes
+        self._bytes_read = 0
+        self._mapped: Any = None
+
+    def map(self) -> None:
+        """Maps the file into memory; PipelineLoadFailed unless it holds every tensor whole."""
+        try:
+            self._mapped = safe_open(self.path, framework="pt")
+        except (OSError, SafetensorError) as error:
+            raise PipelineLoadFailed(f"{self.path} cannot be read: {error}") from error
+        self._bytes_read = 0
 
     def read(self, name: str) -> Tensor:
-        with safe_open(self.path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
-            return tensor
+        """One tensor, mapped from the file."""
+        size = self.info[name].size
+        limit = self._remap_after_bytes
+        if self._mapped is None or (limit is not None and self._bytes_read + size > limit):
+            self.map()
+        self._bytes_read += size
+        tensor: Tensor = self._mapped.get_tensor(name)
+        return tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.info)
+
+    def __len__(self) -> int:
+        return len(self.info)
 
 
-class Pickled:
+class PickleFile:
     """A `.pth` or `.bin` file, of which torch reads tensors and refuses everything else."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tensors = _unpickled(path)
-        self._touched = 0
-        self.listed = {
-            name: Listed(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
+        self._tensors = _load_pickle(path)
+        self._bytes_read = 0
+        self.info = {
+            name: TensorInfo(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
         }
 
     def read(self, name: str) -> Tensor:
-        self._touched += self.listed[name].size
-        if self._touched > STAYS_MAPPED:
-            self._tensors = _unpickled(self.path)
-            self._touched = self.listed[name].size
+        """One tensor, mapped from the file."""
+        size = self.info[name].size
+        if self._bytes_read + size > REMAP_AFTER_BYTES:
+            self._tensors = _load_pickle(self.path)
+            self._bytes_read = 0
+        self._bytes_read += size
         return self._tensors[name]
 
 
@@ -111,19 +150,29 @@ class Entry:
     """A tensor to be written, made when its turn comes."""
 
     name: str
-    listed: Listed
+    info: TensorInfo
     make: Callable[[], Tensor]
 
 
-def opened(path: Path) -> TensorFile:
-    """A file of tensors by its ending; PipelineLoadFailed if it is not there or cannot be read."""
+def open_tensors(path: Path) -> TensorFile:
+    """A file of tensors by its ending; PipelineLoadFailed if it is missing or cannot be read."""
     if not path.is_file():
         raise PipelineLoadFailed(f"{path} is missing")
-    return Safetensors(path) if path.suffix == ".safetensors" else Pickled(path)
+    if path.suffix == ".safetensors":
+        return SafetensorsFile(path, remap_after_bytes=REMAP_AFTER_BYTES)
+    return PickleFile(path)
 
 
-def shards(folder: Path, stem: str) -> list[Path]:
-    """The safetensors files that a folder's index names, or the only one; they need not be there."""
+def part_tensors(folder: Path, part: str) -> Mapping[str, Tensor]:
+    """The tensors of one part of a checkpoint folder, mapped from its file or its shards."""
+    files = [SafetensorsFile(path) for path in sorted((folder / part).glob("*.safetensors"))]
+    for file in files:
+        file.map()
+    return ChainMap(*files)  # type: ignore[arg-type]  # typed as mutable; nothing is ever set
+
+
+def shard_paths(folder: Path, stem: str) -> list[Path]:
+    """The safetensors files that a folder's index names, or the only one; they need not exist."""
     index = folder / f"{stem}.safetensors.index.json"
     if not index.is_file():
         return [folder / f"{stem}.safetensors"]
@@ -131,7 +180,8 @@ def shards(folder: Path, stem: str) -> list[Path]:
         names = set(json.loads(index.read_text())["weight_map"].values())
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise PipelineLoadFailed(f"{index} is not an index of tensors: {error}") from error
-    if outside := sorted(name for name in names if Path(name).name != name):
+    outside = sorted(name for name in names if Path(name).name != name)
+    if outside:
         raise PipelineLoadFailed(f"{index} names a file outside its folder: {outside[0]}")
     return [folder / name for name in sorted(names)]
 
@@ -142,98 +192,110 @@ def write_shards(
     entries: Sequence[Entry],
     *,
     shard_bytes: int,
-    wrote: Callable[[Entry], None],
+    on_written: Callable[[Entry], None],
 ) -> None:
-    """Writes one file, or shards of up to `shard_bytes` with an index, as `from_pretrained` reads them.
+    """Writes one file, or shards with an index, as `from_pretrained` reads them.
 
-    `wrote` is called after each tensor.
+    A shard has up to `shard_bytes`. `on_written` is called after each tensor.
     """
     folder.mkdir(exist_ok=True)
-    groups = _grouped(entries, shard_bytes)
-    names = [
-        f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
-        for number in range(1, len(groups) + 1)
-    ]
-    if len(groups) == 1:
-        names = [f"{stem}.safetensors"]
-    for name, group in zip(names, groups, strict=True):
-        write(folder / name, group, wrote)
-    if len(groups) > 1:
-        places = {
-            entry.name: name for name, group in zip(names, groups, strict=True) for entry in group
-        }
-        index = {
-            "metadata": {"total_size": sum(entry.listed.size for entry in entries)},
-            "weight_map": places,
-        }
-        (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
+    shards = _split(entries, shard_bytes)
+    if len(shards) == 1:
+        write_safetensors(folder / f"{stem}.safetensors", entries, on_written)
+        return
+    file_of: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
+        write_safetensors(folder / name, shard, on_written)
+        file_of |= {entry.name: name for entry in shard}
+    total_size = sum(entry.info.size for entry in entries)
+    index = {"metadata": {"total_size": total_size}, "weight_map": file_of}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
-def write(path: Path, entries: Sequence[Entry], wrote: Callable[[Entry], None]) -> None:
-    """Writes a safetensors file, one tensor after the other, byte for byte as the library writes them all at once."""
-    words = {dtype: word for word, dtype in DTYPES.items()}
-    entries = sorted(entries, key=lambda entry: ([*words].index(entry.listed.dtype), entry.name))
+def write_safetensors(
+    path: Path, entries: Sequence[Entry], on_written: Callable[[Entry], None]
+) -> None:
+    """Writes a file one tensor after the other, byte for byte as the library writes all at once."""
+    order = list(DTYPES.values())
+    entries = sorted(entries, key=lambda entry: (order.index(entry.info.dtype), entry.name))
+    header = _encode_header(entries)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for entry in entries:
+            tensor = entry.make().contiguous().flatten()
+            file.write(tensor.view(torch.uint8).numpy().data)
+            on_written(entry)
+
+
+def _encode_header(entries: Sequence[Entry]) -> bytes:
+    dtype_names = {dtype: name for name, dtype in DTYPES.items()}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for entry in entries:
         begin = end
-        end = end + entry.listed.size
-        shape = list(entry.listed.shape)
+        end = begin + entry.info.size
         header[entry.name] = {
-            "dtype": words[entry.listed.dtype],
-            "shape": shape,
+            "dtype": dtype_names[entry.info.dtype],
+            "shape": list(entry.info.shape),
             "data_offsets": [begin, end],
         }
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for entry in entries:
-            file.write(entry.make().contiguous().flatten().view(torch.uint8).numpy().data)
-            wrote(entry)
+    padding = -len(text) % 8  # the tensors begin at a multiple of 8
+    return text + b" " * padding
 
 
-def _grouped(entries: Sequence[Entry], limit: int) -> list[list[Entry]]:
-    groups: list[list[Entry]] = [[]]
+def _split(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:
+    """The entries in their order, in groups of up to `shard_bytes`; a larger one is alone."""
+    shards: list[list[Entry]] = [[]]
     filled = 0
     for entry in entries:
-        if groups[-1] and filled + entry.listed.size > limit:
-            groups.append([])
+        if shards[-1] and filled + entry.info.size > shard_bytes:
+            shards.append([])
             filled = 0
-        groups[-1].append(entry)
-        filled += entry.listed.size
-    return groups
+        shards[-1].append(entry)
+        filled += entry.info.size
+    return shards
 
 
-def _header(path: Path) -> dict[str, Listed]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > min(size - 8, LONGEST_HEADER):
-            raise PipelineLoadFailed(
-                f"{path} is cut short or no safetensors file: {size} bytes hold no whole header"
-            )
-        text = file.read(length)
+def _read_header(path: Path) -> dict[str, TensorInfo]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > min(size - 8, MAX_HEADER_BYTES):
+                raise PipelineLoadFailed(
+                    f"{path} cannot be read: it is cut short or no safetensors file, "
+                    f"its {size} bytes hold no whole header"
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise PipelineLoadFailed(f"{path} cannot be read: {error}") from error
     try:
         header = json.loads(text)
         header.pop("__metadata__", None)
-        return {name: _listed(about, size - 8 - length) for name, about in header.items()}
+        data_bytes = size - 8 - length
+        return {name: _tensor_info(fields, data_bytes) for name, fields in header.items()}
     except (ValueError, LookupError, AttributeError, TypeError) as error:
-        raise PipelineLoadFailed(f"{path} has no header of a safetensors file: {error}") from error
+        raise PipelineLoadFailed(
+            f"{path} cannot be read: it has no header of a safetensors file: {error}"
+        ) from error
 
 
-def _listed(about: dict[str, list[int]], data: int) -> Listed:
-    begin, end = about["data_offsets"]
-    listed = Listed(torch.Size(about["shape"]), DTYPES[str(about["dtype"])], whole=end <= data)
-    if end - begin != listed.size:
+def _tensor_info(fields: dict[str, Any], data_bytes: int) -> TensorInfo:
+    begin, end = fields["data_offsets"]
+    shape = torch.Size(fields["shape"])
+    info = TensorInfo(shape, DTYPES[str(fields["dtype"])], complete=end <= data_bytes)
+    if end - begin != info.size:
         raise ValueError(
-            f"{listed.size} bytes of {about['dtype']} {about['shape']} do not fit {about['data_offsets']}"
+            f"{info.size} bytes of {fields['dtype']} {fields['shape']} "
+            f"do not fit {fields['data_offsets']}"
         )
-    return listed
+    return info
 
 
-def _unpickled(path: Path) -> dict[str, Tensor]:
-    """A state dict; only torch's own reader of tensors ever looks at the pickle."""
+def _load_pickle(path: Path) -> dict[str, Tensor]:
+    """A state dict; only torch's own reader of tensors ever sees the pickle."""
     try:
         tensors = torch.load(
             path,
@@ -241,21 +303,13 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
             weights_only=True,
             mmap=zipfile.is_zipfile(path),
         )
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise PipelineLoadFailed(
-            f"{path} is refused: it is damaged, or holds more than tensors ({reason})"
+            f"{path} is refused: it is damaged, or holds more than tensors ({lines[0]})"
         ) from error
     if not isinstance(tensors, dict) or not all(
         isinstance(each, Tensor) for each in tensors.values()
     ):
-        raise PipelineLoadFailed(
-            f"{path} is refused: a table of tensors is wanted, it holds something else"
-        )
+        raise PipelineLoadFailed(f"{path} is refused: it holds something else than named tensors")
     return tensors

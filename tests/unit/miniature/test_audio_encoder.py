@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from farm.model.audio import AudioEncoder, load_audio_encoder
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from miniature.audio_encoder import BANDS, embeddings, mel, report, train, truth
 from miniature.training import Run
@@ -23,7 +23,7 @@ from miniature.voices import Voices, opening, width
 @pytest.fixture(scope="module")
 def encoder() -> AudioEncoder:
     torch.manual_seed(0)
-    return AudioEncoder(built("audio_encoder", MINIATURE.parts["audio_encoder"]))
+    return AudioEncoder(build("audio_encoder", MINIATURE.parts["audio_encoder"]))
 
 
 @pytest.mark.parametrize("seconds", [1.31, 5.0])

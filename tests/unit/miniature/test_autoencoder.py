@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Generator
 
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
 from miniature import autoencoder
@@ -24,7 +24,7 @@ from miniature.voices import Voices
 def model() -> Any:
     torch.manual_seed(0)
     statistics = {"latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
-    return _forgetful(built("vae", {**MINIATURE.parts["vae"], **statistics}))
+    return _forgetful(build("vae", {**MINIATURE.parts["vae"], **statistics}))
 
 
 def filmed(stored: Path, frames: int) -> Clips:
@@ -33,7 +33,7 @@ def filmed(stored: Path, frames: int) -> Clips:
 
 @torch.no_grad()
 def test_a_video_of_one_picture_is_drawn_as_that_picture_is(model: Any, stored: Path) -> None:
-    vae = VideoAutoencoder(model, latents_in_a_call=20)
+    vae = VideoAutoencoder(model, latents_per_call=20)
     picture = filmed(stored, 1).video
     drawn = vae.decode(vae.encode(picture))
     still = vae.decode(vae.encode(picture.expand(-1, -1, 13, -1, -1)))

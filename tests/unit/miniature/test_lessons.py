@@ -13,7 +13,7 @@ from torch import Tensor
 from farm.model.audio import load_audio_encoder
 from farm.model.checkpoints import load_part
 from farm.model.image import ImageEncoder
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
 from miniature.lessons import Lessons, Teacher, _on_latents, joined
@@ -32,7 +32,7 @@ def teacher(stored: Path) -> Teacher:
         Studio(Voices(stored)),
         load_audio_encoder(SHIPPED).model,
         ImageEncoder(load_part(SHIPPED, "image_encoder", dtype="float32")),
-        VideoAutoencoder(load_part(SHIPPED, "vae", dtype="float32"), latents_in_a_call=20),
+        VideoAutoencoder(load_part(SHIPPED, "vae", dtype="float32"), latents_per_call=20),
     )
 
 
@@ -109,7 +109,7 @@ def test_lessons_are_joined_and_chosen_by_their_number(beginning: Lessons) -> No
 @pytest.fixture(scope="module")
 def model() -> Any:
     torch.manual_seed(0)
-    return built("transformer", {**MINIATURE.parts["transformer"], "num_layers": 2})
+    return build("transformer", {**MINIATURE.parts["transformer"], "num_layers": 2})
 
 
 def loss(model: Any, lessons: Lessons) -> dict[str, Tensor]:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from farm.model.presets import Preset
 from farm.model.weights.key_maps import (
-    IMAGE_NAMING,
-    TEXT_NAMING,
-    autoencoder_naming,
+    IMAGE_KEYS,
+    TEXT_KEYS,
+    autoencoder_keys,
     original_transformer,
 )
 from farm.model.weights.sources import Source
@@ -46,10 +46,10 @@ def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
     save_file(heard, infinitetalk / "infinitetalk.safetensors")
     res_blocks = preset.parts["vae"]["num_res_blocks"]
     torch.save(
-        renamed(load_part(native, "vae"), autoencoder_naming(res_blocks).original),
+        renamed(load_part(native, "vae"), autoencoder_keys(res_blocks).original),
         wan / VAE,
     )
-    torch.save(renamed(load_part(native, "text_encoder"), TEXT_NAMING.original), wan / T5)
+    torch.save(renamed(load_part(native, "text_encoder"), TEXT_KEYS.original), wan / T5)
     torch.save(published_clip(load_part(native, "image_encoder")), wan / CLIP)
     torch.save(
         published_wav2vec(load_part(native, "audio_encoder")),
@@ -115,7 +115,7 @@ def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
 
 def published_clip(tensors: Tensors) -> Tensors:
     """Queries, keys and values in one matrix, leading axes of one, a head, and a text half."""
-    names = renamed(tensors, IMAGE_NAMING.original)
+    names = renamed(tensors, IMAGE_KEYS.original)
     clip = {
         name: tensor
         for name, tensor in names.items()

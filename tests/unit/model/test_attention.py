@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.attention import AUTO, chosen, fault
+from farm.model.attention import AUTO, select_backend, backend_fault
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import load_pipeline
 from tests.support.tiny_model import SKETCH
 
 
 def choose(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:
-    return chosen(name, device, dtype, heads=4, head_dim=32)
+    return select_backend(name, device, dtype, heads=4, head_dim=32)
 
 
 def test_an_unknown_backend_is_refused_with_near_names() -> None:
@@ -25,7 +25,10 @@ def test_an_unknown_backend_is_refused_with_near_names() -> None:
 
 
 def test_a_name_near_to_none_is_refused_with_all_names() -> None:
-    with pytest.raises(InvalidInput, match=r"got 'qqq'; allowed: auto, flash, .*xformers$"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"got 'qqq'; allowed: auto, flash, .*xformers$",
+    ):
         choose("qqq")
 
 
@@ -42,7 +45,7 @@ def test_a_backend_that_does_not_work_here_is_refused_with_the_reason(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_auto_ends_with_a_backend_that_works(dtype: torch.dtype) -> None:
-    assert fault(choose(AUTO, dtype=dtype), torch.ones(1, 64, 4, 32, dtype=dtype)) is None
+    assert backend_fault(choose(AUTO, dtype=dtype), torch.ones(1, 64, 4, 32, dtype=dtype)) is None
     assert choose(AUTO, dtype=dtype) == "native"  # where nothing is timed, the first that works
 
 

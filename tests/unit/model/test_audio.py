@@ -9,11 +9,11 @@ import torch
 from farm.errors import EmbeddingFailed
 from farm.media import audio as sound
 from farm.model.audio import (
-    ONE_PASS,
-    ROW,
+    ONE_PASS_ROWS,
+    ROW_SAMPLES,
     AudioEncoder,
     load_audio_encoder,
-    windows,
+    audio_windows,
 )
 from farm.model.presets import MINIATURE
 
@@ -84,7 +84,7 @@ def talk() -> np.ndarray:
     return np.concatenate(voices * 14)[: 180 * 16_000]
 
 
-@pytest.mark.parametrize("rows", [50, ONE_PASS])
+@pytest.mark.parametrize("rows", [50, ONE_PASS_ROWS])
 def test_up_to_the_limit_a_recording_is_encoded_as_the_original_does_it(
     encoder: AudioEncoder, rows: int
 ) -> None:
@@ -98,7 +98,7 @@ def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(
     distance = apart(trained.embed(talk), in_one_pass(trained, talk))
     assert distance.mean() < 1e-3
     # and within a second of each seam, where less than all is heard
-    seams = [stretch.start for stretch in trained.listen(talk).stretches()][1:]
+    seams = [stretch.start for stretch in trained.prepare(talk).spans()][1:]
     assert len(seams) == 2
     assert max(distance[seam - 25 : seam + 25].max() for seam in seams) < 2e-3
 
@@ -125,19 +125,19 @@ def test_the_encoder_never_hears_more_at_once_than_the_limit(
     finally:
         hook.remove()
     assert len(heard) == 4
-    assert max(heard) <= ONE_PASS * ROW
+    assert max(heard) <= ONE_PASS_ROWS * ROW_SAMPLES
 
 
 @pytest.mark.parametrize("seconds", [120.04, 121.3, 180.0, 199.99])
 def test_a_long_recording_has_a_row_for_every_video_frame_too(
     encoder: AudioEncoder, seconds: float
 ) -> None:
-    voice = encoder.listen(speech(seconds))
-    assert [row for stretch in voice.stretches() for row in stretch] == list(
+    voice = encoder.prepare(speech(seconds))
+    assert [row for stretch in voice.spans() for row in stretch] == list(
         range(int(seconds * 25))
     )
-    last = voice.stretches()[-1]
-    assert encoder.rows(voice, last).shape == (len(last), 3, 64)
+    last = voice.spans()[-1]
+    assert encoder.encode(voice, last).shape == (len(last), 3, 64)
 
 
 def test_a_long_recording_leaves_the_encoder_as_it_was(
@@ -151,7 +151,7 @@ def test_a_long_recording_leaves_the_encoder_as_it_was(
 def test_the_first_latent_frame_hears_two_frames_to_each_side_and_the_later_ones_eight() -> None:
     # given a chunk of nine frames from frame 20, each row holding its own frame number
     rows = torch.arange(18, 31).view(1, 13, 1, 1)
-    first, later = windows(rows)
+    first, later = audio_windows(rows)
     # then latent frame i >= 1 hears start + 4i - 5 .. start + 4i + 2
     assert first.flatten().tolist() == [18, 19, 20, 21, 22]
     assert later[0].flatten(1).tolist() == [
@@ -162,15 +162,15 @@ def test_the_first_latent_frame_hears_two_frames_to_each_side_and_the_later_ones
 
 def test_a_batch_of_chunks_hears_what_each_hears_alone() -> None:
     rows = torch.arange(2 * 3 * 13 * 2 * 4).view(2, 3, 13, 2, 4)
-    first, later = windows(rows)
+    first, later = audio_windows(rows)
     for index in range(2):
-        alone = windows(rows[index])
+        alone = audio_windows(rows[index])
         assert torch.equal(first[index], alone[0])
         assert torch.equal(later[index], alone[1])
 
 
 def test_windows_keep_entry_layer_channel_in_that_order() -> None:
     rows = torch.arange(13 * 2 * 3).view(1, 13, 2, 3)
-    first, later = windows(rows)
+    first, later = audio_windows(rows)
     assert torch.equal(first[0], rows[0, :5])
     assert torch.equal(later[0, 0], rows[0, 1:9])

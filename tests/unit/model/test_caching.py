@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from farm.model.caching import Shortcut, TeaCache
+from farm.model.caching import BlockCache, TeaCache
 from farm.model.pipeline import Pipeline, Sampling
 
 AS_IT_IS = (1.0, 0.0)
@@ -58,8 +58,8 @@ def test_round_the_blocks_the_tokens_get_what_was_added_last() -> None:
         runs.append(x)
         return 3 * x
 
-    shortcut = Shortcut([True, False, True, False])
-    through = [shortcut(torch.tensor(float(x)), blocks).item() for x in (1, 10, 2, 10)]
+    cache = BlockCache([True, False, True, False])
+    through = [cache(torch.tensor(float(x)), blocks).item() for x in (1, 10, 2, 10)]
     assert through == [3, 12, 6, 14]
     assert len(runs) == 2
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import farm.model
 from farm.errors import PipelineLoadFailed
-from farm.model.checkpoints import load_part, ready
+from farm.model.checkpoints import load_part, checkpoint_folder
 from farm.model.presets import MINIATURE, preset
 from tests.support.tiny_model import SKETCH
 
@@ -86,7 +86,7 @@ def test_weights_that_must_be_pulled_are_missed_by_path(tmp_path: Path) -> None:
         PipelineLoadFailed,
         match=f"{tmp_path}/infinitetalk-480/transformer is missing",
     ):
-        ready(preset("infinitetalk-480"), tmp_path)
+        checkpoint_folder(preset("infinitetalk-480"), tmp_path)
 
 
 def test_a_missing_part_is_named(weights: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_missing_part_is_named(weights: Path, tmp_path: Path) -> None:
         PipelineLoadFailed,
         match=r"sketch/vae is missing: .*run `farm weights pull`",
     ):
-        ready(SKETCH, tmp_path)
+        checkpoint_folder(SKETCH, tmp_path)
 
 
 def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(
@@ -103,7 +103,7 @@ def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(
 ) -> None:
     # given a folder that an earlier version drew
     (tmp_path / "miniature").mkdir()
-    assert ready(MINIATURE, tmp_path) == Path(farm.model.__file__).parent / "miniature"
+    assert checkpoint_folder(MINIATURE, tmp_path) == Path(farm.model.__file__).parent / "miniature"
 
 
 def test_a_package_without_its_weights_is_to_be_installed_again(
@@ -113,4 +113,4 @@ def test_a_package_without_its_weights_is_to_be_installed_again(
         PipelineLoadFailed,
         match=r"lost/transformer is missing: .*install the package again",
     ):
-        ready(replace(MINIATURE, name="lost"), tmp_path)
+        checkpoint_folder(replace(MINIATURE, name="lost"), tmp_path)

@@ -16,7 +16,7 @@ def test_text_and_audio_guidance_take_three_passes() -> None:
     assert passes == (
         Branch(),
         Branch(prompt=False),
-        Branch(prompt=False, sound=False),
+        Branch(prompt=False, audio=False),
     )
     # v = u + 5 (c - t) + 4 (t - u) with c, t, u = 3, 2, 10
     assert Guidance(scales)([prediction(3), prediction(2), prediction(10)]).unique().tolist() == [
@@ -26,7 +26,7 @@ def test_text_and_audio_guidance_take_three_passes() -> None:
 
 def test_audio_guidance_alone_takes_two_passes_with_the_prompt_in_both() -> None:
     passes, scales = branches(1.0, 2.0)
-    assert passes == (Branch(), Branch(sound=False))
+    assert passes == (Branch(), Branch(audio=False))
     assert Guidance(scales)([prediction(3), prediction(2)]).unique().tolist() == [
         4
     ]  # a + 2 (c - a)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from farm.model.checkpoints import load_part
-from farm.model.image import ImageEncoder, bucket, fitted
+from farm.model.image import ImageEncoder, nearest_bucket, resize_and_crop
 from farm.model.presets import preset
 
 SIZES = preset("infinitetalk-480").sizes
@@ -26,12 +26,12 @@ SIZES = preset("infinitetalk-480").sizes
 def test_the_bucket_with_the_nearest_ratio_wins(
     height: int, width: int, wanted: tuple[int, int]
 ) -> None:
-    assert bucket(height, width, SIZES["infinitetalk-480"]) == wanted
+    assert nearest_bucket(height, width, SIZES["infinitetalk-480"]) == wanted
 
 
 def test_of_two_equally_near_buckets_the_first_listed_wins() -> None:
-    assert bucket(10, 10, {0.5: (1, 2), 1.5: (3, 2)}) == (1, 2)
-    assert bucket(10, 10, {1.5: (3, 2), 0.5: (1, 2)}) == (3, 2)
+    assert nearest_bucket(10, 10, {0.5: (1, 2), 1.5: (3, 2)}) == (1, 2)
+    assert nearest_bucket(10, 10, {1.5: (3, 2), 0.5: (1, 2)}) == (3, 2)
 
 
 def test_a_picture_is_scaled_to_cover_and_cut_in_the_middle() -> None:
@@ -39,7 +39,7 @@ def test_a_picture_is_scaled_to_cover_and_cut_in_the_middle() -> None:
     frame = np.zeros((32, 64, 3), np.uint8)
     frame[:, 16:48] = 127
     frame[:, 48:] = 255
-    cut = fitted(frame, 32, 32)
+    cut = resize_and_crop(frame, 32, 32)
     assert cut.shape == (3, 32, 32)
     assert cut.unique().tolist() == pytest.approx([(127 / 255 - 0.5) * 2])
 
@@ -47,14 +47,14 @@ def test_a_picture_is_scaled_to_cover_and_cut_in_the_middle() -> None:
 def test_black_and_white_reach_the_ends_of_the_range() -> None:
     frame = np.zeros((20, 30, 3), np.uint8)
     frame[10:] = 255
-    cut = fitted(frame, 16, 24)
+    cut = resize_and_crop(frame, 16, 24)
     assert (cut.min().item(), cut.max().item()) == (-1, 1)
 
 
 def test_an_odd_margin_is_cut_half_to_even() -> None:
     # given 21 rows for 16: half of 5 is 2.5, and two rows are cut above
     frame = np.repeat(np.arange(21, dtype=np.uint8)[:, None, None], 16, axis=1).repeat(3, axis=2)
-    assert ((fitted(frame, 16, 16)[0, 0, 0] / 2 + 0.5) * 255).item() == pytest.approx(2)
+    assert ((resize_and_crop(frame, 16, 16)[0, 0, 0] / 2 + 0.5) * 255).item() == pytest.approx(2)
 
 
 def test_clip_gives_257_tokens_whatever_the_shape_of_the_picture(

@@ -4,11 +4,11 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-from farm.model.parts import built, shapes, skeleton
+from farm.model.parts import build, tensor_shapes, skeleton
 from farm.model.presets import PRESETS, Preset, preset
 from farm.model.weights.key_maps import (
-    TEXT_NAMING,
-    autoencoder_naming,
+    TEXT_KEYS,
+    autoencoder_keys,
     bare_image_encoder,
     native_audio_encoder,
     native_autoencoder,
@@ -21,7 +21,7 @@ from tests.support.tiny_model import SKETCH
 
 
 def names_of(model: Preset, part: str) -> list[str]:
-    return list(shapes(skeleton(part, model.parts[part])))
+    return list(tensor_shapes(skeleton(part, model.parts[part])))
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,11 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
         ours: name for name, ours in expected.items()
     }
     assert set(expected.values()) == set(names_of(SKETCH, "text_encoder"))
-    assert {TEXT_NAMING.original(name) for name in expected.values()} == set(expected)
+    assert {TEXT_KEYS.original(name) for name in expected.values()} == set(expected)
 
 
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
-    model = built("image_encoder", SKETCH.parts["image_encoder"])
+    model = build("image_encoder", SKETCH.parts["image_encoder"])
     ours = model.state_dict()
     # given the model's own tensors as the original file holds them, with a text half that is not wanted
     original = {
@@ -142,10 +142,10 @@ def test_every_name_of_an_autoencoder_reads_in_both_directions(
 ) -> None:
     # given a decoder whose stages are as long as its configuration says
     res_blocks = each.parts["vae"].get("num_res_blocks", 2)
-    naming = autoencoder_naming(res_blocks)
+    keys = autoencoder_keys(res_blocks)
     ours = names_of(each, "vae")
     # then every name has an original, and that is one of the published layout
-    originals = [naming.original(name) for name in ours]
+    originals = [keys.original(name) for name in ours]
     assert len(set(originals)) == len(ours)
     assert list(native_autoencoder(dict.fromkeys(originals, 0), res_blocks=res_blocks)) == ours
     assert not [
@@ -155,7 +155,7 @@ def test_every_name_of_an_autoencoder_reads_in_both_directions(
 
 def test_the_published_autoencoders_names_are_those_of_diffusers_own_converter() -> None:
     originals = [
-        autoencoder_naming(2).original(name) for name in names_of(preset("infinitetalk-480"), "vae")
+        autoencoder_keys(2).original(name) for name in names_of(preset("infinitetalk-480"), "vae")
     ]
     tensors = {name: name for name in originals}
     assert native_autoencoder(tensors) == convert_wan_vae_to_diffusers(dict(tensors))

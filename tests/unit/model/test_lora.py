@@ -10,7 +10,7 @@ from torch import Size, Tensor
 
 from farm.errors import PipelineLoadFailed
 from farm.model.lora import Adapter
-from farm.model.parts import built
+from farm.model.parts import build
 from tests.support.tiny_model import SKETCH
 
 Write = Callable[[Mapping[str, Tensor]], Adapter]
@@ -19,7 +19,7 @@ Write = Callable[[Mapping[str, Tensor]], Adapter]
 @pytest.fixture(scope="module")
 def parameters() -> dict[str, Size]:
     with torch.device("meta"):
-        model = built("transformer", SKETCH.parts["transformer"])
+        model = build("transformer", SKETCH.parts["transformer"])
     return {name: each.shape for name, each in model.named_parameters()}
 
 
@@ -67,14 +67,14 @@ SPELLINGS = [
 def test_a_pair_is_a_product_whatever_it_is_called(write: Write, down: str, up: str) -> None:
     adapter = write({down: DOWN, up: UP})
     assert [*adapter.shapes] == ["blocks.1.attn1.to_q.weight"]
-    torch.testing.assert_close(adapter.change("blocks.1.attn1.to_q.weight"), UP @ DOWN)
+    torch.testing.assert_close(adapter.delta("blocks.1.attn1.to_q.weight"), UP @ DOWN)
 
 
 def test_alpha_counts_as_a_share_of_the_rank(write: Write) -> None:
     stem = "diffusion_model.blocks.0.ffn.2"
     pair = {f"{stem}.lora_down.weight": noise(4, 256), f"{stem}.lora_up.weight": UP}
-    plain = write(pair).change("blocks.0.ffn.net.2.weight")
-    scaled = write({**pair, f"{stem}.alpha": torch.tensor(1.0)}).change("blocks.0.ffn.net.2.weight")
+    plain = write(pair).delta("blocks.0.ffn.net.2.weight")
+    scaled = write({**pair, f"{stem}.alpha": torch.tensor(1.0)}).delta("blocks.0.ffn.net.2.weight")
     torch.testing.assert_close(scaled, plain / 4)
 
 
@@ -118,7 +118,7 @@ def test_a_difference_is_added_to_its_parameter(
     change = noise(*parameters[parameter])
     adapter = write({name: change.bfloat16()})
     assert [*adapter.shapes] == [parameter]
-    assert torch.equal(adapter.change(parameter), change.bfloat16().float())
+    assert torch.equal(adapter.delta(parameter), change.bfloat16().float())
 
 
 def test_a_pair_and_a_difference_of_one_weight_add_up(write: Write) -> None:
@@ -131,7 +131,7 @@ def test_a_pair_and_a_difference_of_one_weight_add_up(write: Write) -> None:
             f"{stem}.diff": sum_,
         }
     )
-    torch.testing.assert_close(adapter.change("blocks.0.attn1.to_q.weight"), UP @ DOWN + sum_)
+    torch.testing.assert_close(adapter.delta("blocks.0.attn1.to_q.weight"), UP @ DOWN + sum_)
 
 
 def test_a_convolutions_pair_is_a_product_too(write: Write) -> None:
@@ -144,7 +144,7 @@ def test_a_convolutions_pair_is_a_product_too(write: Write) -> None:
         }
     )
     wanted = torch.einsum("or,rcthw->octhw", up.flatten(1), down)
-    torch.testing.assert_close(adapter.change("patch_embedding.weight"), wanted)
+    torch.testing.assert_close(adapter.delta("patch_embedding.weight"), wanted)
 
 
 def test_the_product_is_computed_in_float32(write: Write) -> None:
@@ -155,7 +155,7 @@ def test_the_product_is_computed_in_float32(write: Write) -> None:
             f"{stem}.lora_up.weight": UP.bfloat16(),
         }
     )
-    change = adapter.change("blocks.0.attn1.to_q.weight")
+    change = adapter.delta("blocks.0.attn1.to_q.weight")
     assert change.dtype == torch.float32
     assert torch.equal(change, UP.bfloat16().float() @ DOWN.bfloat16().float())
 

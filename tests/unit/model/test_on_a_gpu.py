@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from farm.model.attention import AUTO, EXACT, chosen
+from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
@@ -43,7 +43,7 @@ def draw(
     condition = fast.condition(picture, size="infinitetalk-480", frame_num=9)
 
     def drawn(variant: Variant, **changes: Any) -> Tensor:
-        fast.become(variant)
+        fast.switch_variant(variant)
         frames, _ = fast.chunk(
             chunk,
             condition=condition,
@@ -54,26 +54,26 @@ def draw(
             sampling=replace(sampling, **changes),
             report=quiet,
         )
-        fast.become(Variant())
+        fast.switch_variant(Variant())
         return frames
 
     return drawn
 
 
 def test_auto_takes_an_exact_kernel_that_works() -> None:
-    assert chosen(AUTO, "cuda", torch.bfloat16, heads=40, head_dim=128) in EXACT
+    assert select_backend(AUTO, "cuda", torch.bfloat16, heads=40, head_dim=128) in EXACT
 
 
-@pytest.mark.parametrize("resident", [0, 300_000])
-def test_streamed_blocks_change_no_bit(draw: Callable[..., Tensor], resident: int) -> None:
+@pytest.mark.parametrize("resident_parameters", [0, 300_000])
+def test_streamed_blocks_change_no_bit(draw: Callable[..., Tensor], resident_parameters: int) -> None:
     plain = draw(Variant())
-    assert torch.equal(draw(Variant(resident=resident)), plain)
+    assert torch.equal(draw(Variant(resident_parameters=resident_parameters)), plain)
     assert torch.equal(draw(Variant()), plain)
 
 
 def test_streamed_blocks_may_be_skipped(draw: Callable[..., Tensor]) -> None:
     changes = {"steps": 8, "teacache": TeaCache(1e9, (1.0, 0.0))}
-    assert torch.equal(draw(Variant(resident=0), **changes), draw(Variant(), **changes))
+    assert torch.equal(draw(Variant(resident_parameters=0), **changes), draw(Variant(), **changes))
 
 
 @pytest.mark.parametrize("quant", SCHEMES)
@@ -92,5 +92,5 @@ def test_an_adapter_is_merged_streamed_and_gone_again(
     plain = draw(Variant())
     adapted = draw(Variant(adapters=adapters))
     assert not torch.equal(adapted, plain)
-    assert torch.equal(draw(Variant(adapters=adapters, resident=0)), adapted)
+    assert torch.equal(draw(Variant(adapters=adapters, resident_parameters=0)), adapted)
     assert torch.equal(draw(Variant()), plain)

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from farm.model.audio import windows
+from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.schedule import timesteps
-from farm.model.speakers import positions, turned
+from farm.model.speakers import positions, apply_rope
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
 from tests.support.tiny_model import SKETCH
@@ -68,7 +68,7 @@ def predicted(model: InfiniteTalkTransformer, timestep: float = 500.0) -> Tensor
         torch.tensor([timestep]),
         text=noise(1, 7, 64),
         image=noise(1, 257, 64),
-        audio=windows(rows[None]),
+        audio=audio_windows(rows[None]),
     )
 
 
@@ -174,7 +174,7 @@ def test_queries_are_turned_in_float32_and_rounded_once(
     tokens = noise(1, 8, 4, 32).bfloat16()
     assert {cos.dtype, sin.dtype} == {torch.float32}
     assert not is_rounded(cos)
-    assert torch.equal(turned(tokens, cos, sin), turned(tokens.float(), cos, sin).bfloat16())
+    assert torch.equal(apply_rope(tokens, cos, sin), apply_rope(tokens.float(), cos, sin).bfloat16())
 
 
 def test_image_then_text_then_its_padding_make_the_context(

@@ -12,7 +12,7 @@ from torch import Tensor
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.checkpoints import load_part
 from farm.model.quantise import check_scheme
-from farm.model.stored import stored_part
+from farm.model.weights.tensorfile import part_tensors
 from farm.model.variant import Variant, Variants
 from tests.unit.model.test_precision import predicted
 
@@ -39,7 +39,7 @@ def test_the_prediction_stays_near_the_exact_one(
     weights: Path, exact: Tensor, scheme: str | None, dtype: str, bound: float
 ) -> None:
     model = load_part(weights, "transformer", dtype=dtype)
-    Variants(model, stored_part(weights, "transformer"), "cpu").switch(Variant(quant=scheme))
+    Variants(model, part_tensors(weights, "transformer"), "cpu").switch(Variant(quant=scheme))
     prediction = predicted(model)
     error = float((prediction - exact).norm() / exact.norm())
     print(f"{scheme} {dtype}: {error:.2e}")
@@ -49,7 +49,7 @@ def test_the_prediction_stays_near_the_exact_one(
 
 def test_rounded_blocks_are_not_streamed() -> None:
     with pytest.raises(InvalidInput, match="quant or offload_model, not both"):
-        Variant(quant="int8", resident=0)
+        Variant(quant="int8", resident_parameters=0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may be able to")
@@ -57,7 +57,7 @@ def test_what_a_device_cannot_do_is_told_before_anything_changes(
     weights: Path,
 ) -> None:
     model = load_part(weights, "transformer", dtype="float32")
-    variants = Variants(model, stored_part(weights, "transformer"), "cpu")
+    variants = Variants(model, part_tensors(weights, "transformer"), "cpu")
     with pytest.raises(
         PipelineLoadFailed,
         match=r"quant 'fp8-dynamic' does not work on cpu: .*capability",
@@ -69,7 +69,7 @@ def test_what_a_device_cannot_do_is_told_before_anything_changes(
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
         PipelineLoadFailed,
-        match="no quantisation 'int4'; there are int8, int8-dynamic, fp8",
+        match="quant: got 'int4'; allowed: int8, int8-dynamic, fp8",
     ):
         check_scheme("int4", "cpu", torch.float32)
 

@@ -14,7 +14,7 @@ from farm.cli import cli
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.presets import PRESETS, Preset
 from farm.model.weights.check import check_part
-from farm.model.weights.tensorfile import opened
+from farm.model.weights.tensorfile import open_tensors
 
 PACKAGE = Path(farm.model.__file__).parent
 SHIPPED = [each for each in PRESETS.values() if each.shipped]
@@ -49,9 +49,9 @@ def test_weights_lie_in_16_bits_and_are_loaded_in_32(folder: Path, part: str) ->
     loaded = load_part(folder, part, dtype="float32").state_dict()
     assert {each.dtype.itemsize for each in stored.values() if each.dtype.is_floating_point} == {2}
     for file in (folder / part).glob("*.safetensors"):
-        for name in opened(file).listed:
+        for name in open_tensors(file).info:
             assert loaded[name].dtype == torch.float32
-            assert torch.equal(loaded[name], opened(file).read(name).float())
+            assert torch.equal(loaded[name], open_tensors(file).read(name).float())
 
 
 def test_the_tokenizer_reads_whatever_there_is_to_read(folder: Path) -> None:

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from farm.errors import InvalidInput
 from farm.model.speakers import (
-    NOBODY,
+    BACKGROUND,
     on_tokens,
-    placed,
+    apply_speaker_rope,
     positions,
     regions,
-    voices,
+    voice_positions,
 )
 
 
@@ -53,10 +53,10 @@ def test_boxes_are_cut_with_the_picture() -> None:
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        ([(0, 0, 8, 8)], "1 boxes were given; two speakers need two"),
+        ([(0, 0, 8, 8)], "boxes: got 1; allowed: two"),
         (
             [(0, 0, 8, 8), (0, 8, 8, 65)],
-            "columns 8..65 is not inside the picture of 64 rows and 64 columns",
+            r"columns 8\.\.65; allowed: inside the image of 64 rows and 64 columns",
         ),
         ([(0, 0, 8, 8), (9, 8, 9, 16)], "rows 9..9"),
     ],
@@ -74,7 +74,7 @@ def test_a_token_belongs_to_the_speaker_that_it_looks_at() -> None:
     who = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]])
     # then the first stands at person 1's far end, the second at person 2's, the others nowhere
     assert positions(tokens, tokens, who[None])[0].tolist() == pytest.approx(
-        [4, 24, NOBODY, NOBODY]
+        [4, 24, BACKGROUND, BACKGROUND]
     )
 
 
@@ -82,11 +82,11 @@ def test_positions_equal_those_of_the_written_out_definition() -> None:
     query = drawn(1, 1, 24, 3, 8)
     key = drawn(2, 1, 6, 3, 8)
     who = torch.tensor([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
-    looks = torch.einsum("bqhd,bkhd->bhqk", query, key).div(8**0.5).softmax(-1)
-    share = torch.stack([(looks * mask).sum(-1).mean(1) / mask.sum() for mask in who], -1)[0]
+    attention = torch.einsum("bqhd,bkhd->bhqk", query, key).div(8**0.5).softmax(-1)
+    share = torch.stack([(attention * mask).sum(-1).mean(1) / mask.sum() for mask in who], -1)[0]
     line = 4 * (share - share.amin(0)) / (share.amax(0) - share.amin(0) + 1e-8)
     wanted = [
-        (each[0], 20 + each[1], torch.tensor(NOBODY))[int(s.argmax())]
+        (each[0], 20 + each[1], torch.tensor(BACKGROUND))[int(s.argmax())]
         for each, s in zip(line, share, strict=True)
     ]
     torch.testing.assert_close(
@@ -105,19 +105,19 @@ def test_turning_keeps_lengths_and_only_distance_counts() -> None:
     key = drawn(2, 1, 1, 2, 8)
 
     def likeness(here: float, there: float) -> Tensor:
-        return (placed(query, torch.tensor([[here]])) * placed(key, torch.tensor([[there]]))).sum(
+        return (apply_speaker_rope(query, torch.tensor([[here]])) * apply_speaker_rope(key, torch.tensor([[there]]))).sum(
             -1
         )
 
     torch.testing.assert_close(
-        placed(query, torch.tensor([[7.0]])).norm(dim=-1), query.norm(dim=-1)
+        apply_speaker_rope(query, torch.tensor([[7.0]])).norm(dim=-1), query.norm(dim=-1)
     )
     torch.testing.assert_close(likeness(2.0, 5.0), likeness(12.0, 15.0))
     assert not torch.allclose(likeness(2.0, 5.0), likeness(2.0, 22.0))
 
 
 def test_the_first_half_of_the_audio_tokens_is_the_first_speakers() -> None:
-    assert voices(6, torch.device("cpu")).tolist() == [[2, 2, 2, 22, 22, 22]]
+    assert voice_positions(6, torch.device("cpu")).tolist() == [[2, 2, 2, 22, 22, 22]]
 
 
 def test_a_token_counts_for_a_region_by_its_corner() -> None:

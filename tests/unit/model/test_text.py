@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from farm.model.pipeline import Pipeline
-from farm.model.text import DEFAULT_NEGATIVE_PROMPT, cleaned
+from farm.model.text import DEFAULT_NEGATIVE_PROMPT, clean_prompt
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from farm.model.text import DEFAULT_NEGATIVE_PROMPT, cleaned
     ],
 )
 def test_prompts_are_cleaned(prompt: str, wanted: str) -> None:
-    assert cleaned(prompt) == wanted
+    assert clean_prompt(prompt) == wanted
 
 
 def test_features_are_not_padded(pipeline: Pipeline) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput
-from farm.model.audio import windows
+from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
-from farm.model.parts import built
+from farm.model.parts import build
 from farm.model.presets import preset
 from farm.model.transformer import InfiniteTalkTransformer
 
@@ -35,7 +35,7 @@ def predictor(model: InfiniteTalkTransformer) -> Predict:
             torch.tensor([timestep]),
             text=noise(1, 7, 64) if text is None else text,
             image=noise(1, 257, 64),
-            audio=windows(rows[None]),
+            audio=audio_windows(rows[None]),
         )
 
     return predict
@@ -53,7 +53,7 @@ def half(weights: Path) -> InfiniteTalkTransformer:
 
 def test_the_14b_configuration_has_the_published_number_of_parameters() -> None:
     with torch.device("meta"):
-        model = built("transformer", preset("infinitetalk-480").parts["transformer"])
+        model = build("transformer", preset("infinitetalk-480").parts["transformer"])
     count = sum(each.numel() for each in model.parameters())
     assert count == pytest.approx(18.88e9, rel=5e-4)
     assert sum(each.numel() for each in model.blocks[0].parameters()) == pytest.approx(
@@ -73,7 +73,7 @@ def test_padding_of_the_text_is_seen(predict: Predict) -> None:
 
 
 def test_text_longer_than_the_model_reads_is_refused(predict: Predict) -> None:
-    with pytest.raises(InvalidInput, match="513 tokens, the model reads 512"):
+    with pytest.raises(InvalidInput, match="got 513 tokens; allowed: up to 512"):
         predict(text=noise(1, 513, 64))
 
 
@@ -101,7 +101,7 @@ def test_a_batch_is_predicted_like_each_of_it_alone(weights: Path, speakers: int
             [[0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]],
         ]
     )
-    together = model(latents, times, **conditions, audio=windows(rows), regions=who)
+    together = model(latents, times, **conditions, audio=audio_windows(rows), regions=who)
     # then each comes out as it does without the other
     for each in range(2):
         one = slice(each, each + 1)
@@ -109,7 +109,7 @@ def test_a_batch_is_predicted_like_each_of_it_alone(weights: Path, speakers: int
             latents[one],
             times[one],
             **{name: tensor[one] for name, tensor in conditions.items()},
-            audio=windows(rows[one]),
+            audio=audio_windows(rows[one]),
             regions=who[one],
         )
         torch.testing.assert_close(together[one], alone, rtol=0, atol=1e-5)

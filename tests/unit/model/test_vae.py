@@ -32,7 +32,7 @@ def model(weights: Path, request: pytest.FixtureRequest) -> AutoencoderKLWan:
 
 @pytest.fixture(scope="module")
 def vae(model: AutoencoderKLWan) -> VideoAutoencoder:
-    return VideoAutoencoder(model, latents_in_a_call=2)
+    return VideoAutoencoder(model, latents_per_call=2)
 
 
 def constants(vae: VideoAutoencoder) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,7 @@ def noise(*shape: int) -> Tensor:
 def test_encoding_in_long_pieces_equals_the_stock_walk(
     model: AutoencoderKLWan, frames: int, in_a_call: int
 ) -> None:
-    vae = VideoAutoencoder(model, latents_in_a_call=in_a_call)
+    vae = VideoAutoencoder(model, latents_per_call=in_a_call)
     video = pixels(3, frames, 32, 48)
     mean, std = constants(vae)
     stock = (model.encode(video[None]).latent_dist.mode() - mean) / std
@@ -71,7 +71,7 @@ def test_encoding_in_long_pieces_equals_the_stock_walk(
 def test_decoding_in_long_pieces_equals_the_stock_walk(
     model: AutoencoderKLWan, latents: int, in_a_call: int
 ) -> None:
-    vae = VideoAutoencoder(model, latents_in_a_call=in_a_call)
+    vae = VideoAutoencoder(model, latents_per_call=in_a_call)
     z = noise(16, latents, 4, 6)
     mean, std = constants(vae)
     stock = model.decode(z[None] * std + mean).sample

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, load_pipeline
-from farm.model.quantise import quantisable
+from farm.model.quantise import quantisable_weights
 from farm.model.variant import Variant, Variants
 from tests.support.tiny_model import SKETCH
 
@@ -87,7 +87,7 @@ def query_change(path: Path) -> Tensor:
 def test_adapters_are_added_in_float32_with_their_scales_and_rounded_once(
     changing: Pipeline, base: dict[str, Tensor], first: Path, second: Path
 ) -> None:
-    assert changing.become(Variant(adapters=((first, 0.5), (second, -1.5))))
+    assert changing.switch_variant(Variant(adapters=((first, 0.5), (second, -1.5))))
     wanted = base[QUERY] + 0.5 * query_change(first) - 1.5 * query_change(second)
     merged = changing.transformer.get_parameter(QUERY)
     torch.testing.assert_close(
@@ -111,11 +111,11 @@ def test_the_plain_model_comes_back_bit_for_bit(
         Variant(adapters=((second, 1.2), (first, 0.1))),
         Variant(adapters=((first, 0.3),), quant="int8"),
         Variant(quant="fp8"),
-        Variant(adapters=((first, 0.3),), resident=0),
+        Variant(adapters=((first, 0.3),), resident_parameters=0),
     ):
-        assert changing.become(variant)
+        assert changing.switch_variant(variant)
         assert not same(bits(changing.transformer), plain)
-    assert changing.become(Variant())
+    assert changing.switch_variant(Variant())
     assert same(bits(changing.transformer), plain)
 
 
@@ -123,19 +123,19 @@ def test_the_way_to_a_variant_does_not_matter(
     changing: Pipeline, first: Path, second: Path
 ) -> None:
     wanted = Variant(adapters=((first, 0.7),))
-    changing.become(wanted)
+    changing.switch_variant(wanted)
     straight = bits(changing.transformer)
-    changing.become(Variant(adapters=((second, 2.0),)))
-    changing.become(wanted)
+    changing.switch_variant(Variant(adapters=((second, 2.0),)))
+    changing.switch_variant(wanted)
     assert same(bits(changing.transformer), straight)
 
 
 def test_nothing_happens_where_nothing_changes(changing: Pipeline, first: Path) -> None:
-    assert not changing.become(Variant())
-    changing.become(Variant(adapters=((first, 1.0),)))
+    assert not changing.switch_variant(Variant())
+    changing.switch_variant(Variant(adapters=((first, 1.0),)))
     before = {name: each.data_ptr() for name, each in changing.transformer.named_parameters()}
-    assert not changing.become(Variant(adapters=((first, 1.0),)))
-    changing.become(Variant(adapters=((first, 2.0),)))
+    assert not changing.switch_variant(Variant(adapters=((first, 1.0),)))
+    changing.switch_variant(Variant(adapters=((first, 2.0),)))
     moved = [
         name
         for name, each in changing.transformer.named_parameters()
@@ -150,7 +150,7 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(
     save_file({"blocks.0.surprise.diff": torch.ones(1)}, tmp_path / "other.safetensors")
     plain = bits(changing.transformer)
     with pytest.raises(PipelineLoadFailed, match=r"blocks\.0\.surprise\.diff belongs to nothing"):
-        changing.become(Variant(adapters=((first, 1.0), (tmp_path / "other.safetensors", 1.0))))
+        changing.switch_variant(Variant(adapters=((first, 1.0), (tmp_path / "other.safetensors", 1.0))))
     assert same(bits(changing.transformer), plain)
 
 
@@ -184,13 +184,13 @@ def test_a_switch_that_broke_off_is_made_good_by_the_next(
 
 def test_every_block_linear_is_rounded_and_nothing_else(changing: Pipeline) -> None:
     plain = {name: type(each) for name, each in changing.transformer.named_parameters()}
-    changing.become(Variant(quant="int8"))
+    changing.switch_variant(Variant(quant="int8"))
     rounded = [
         name
         for name, each in changing.transformer.named_parameters()
         if type(each) is not plain[name]
     ]
-    assert rounded == quantisable(changing.transformer)
+    assert rounded == quantisable_weights(changing.transformer)
     assert {name.split(".")[2] for name in rounded} == {
         "attn1",
         "attn2",
@@ -203,37 +203,37 @@ def test_every_block_linear_is_rounded_and_nothing_else(changing: Pipeline) -> N
 def test_an_adapter_is_merged_before_the_sum_is_rounded_to_eight_bits(
     changing: Pipeline, base: dict[str, Tensor], first: Path
 ) -> None:
-    changing.become(Variant(adapters=((first, 1.0),), quant="int8"))
+    changing.switch_variant(Variant(adapters=((first, 1.0),), quant="int8"))
     merged = changing.transformer.get_parameter(QUERY).dequantize().float()
     wanted = base[QUERY] + query_change(first)
     assert (merged - wanted).norm() / wanted.norm() < 0.01
 
 
-@pytest.mark.parametrize("resident", [0, 10**9])
+@pytest.mark.parametrize("resident_parameters", [0, 10**9])
 def test_streaming_blocks_changes_no_bit_of_the_video(
-    make: Callable[..., tuple[Tensor, object]], pipeline: Pipeline, resident: int
+    make: Callable[..., tuple[Tensor, object]], pipeline: Pipeline, resident_parameters: int
 ) -> None:
     plain = make(0)[0]
-    pipeline.become(Variant(resident=resident))
+    pipeline.switch_variant(Variant(resident_parameters=resident_parameters))
     try:
         assert torch.equal(make(0)[0], plain)
         assert torch.equal(make(0)[0], plain)
     finally:
-        pipeline.become(Variant())
+        pipeline.switch_variant(Variant())
     assert torch.equal(make(0)[0], plain)
 
 
 def test_as_many_blocks_stay_as_their_parameters_allow(changing: Pipeline) -> None:
     model = changing.transformer
     size = sum(each.numel() for each in model.blocks[0].parameters())
-    for resident, streamed in (
+    for resident_parameters, streamed in (
         (0, [0, 1]),
         (size - 1, [0, 1]),
         (size, [1]),
         (2 * size, []),
         (None, []),
     ):
-        changing.become(Variant(resident=resident))
+        changing.switch_variant(Variant(resident_parameters=resident_parameters))
         hooked = [index for index, block in enumerate(model.blocks) if has_hooks(block)]
         assert hooked == streamed
         assert not has_hooks(model.condition_embedder)

@@ -16,7 +16,7 @@ from farm.errors import PipelineLoadFailed
 from farm.model.presets import PRESETS
 from farm.model.weights.check import check, check_part, differences
 from farm.model.weights.sources import Source
-from farm.model.weights.tensorfile import Listed
+from farm.model.weights.tensorfile import TensorInfo
 from tests.support.tiny_model import SKETCH
 from tests.unit.model import official
 
@@ -48,7 +48,7 @@ def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
         check(folder, SKETCH)
     assert "vae/config.json is missing" in failure.value.message
     assert (
-        "1 mismatched tensor: shared.weight is [3, 5], [259, 64] is wanted" in failure.value.message
+        "1 mismatched tensor: shared.weight is [3, 5] instead of [259, 64]" in failure.value.message
     )
     assert "tokenizer is missing" in failure.value.message
 
@@ -115,13 +115,13 @@ def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
 
 def test_many_differences_are_counted_and_the_first_ones_named() -> None:
     wanted = {f"blocks.{number}.weight": torch.Size([2]) for number in range(9)}
-    found = {"blocks.0.weight": Listed(torch.Size([2]), torch.float32)}
+    found = {"blocks.0.weight": TensorInfo(torch.Size([2]), torch.float32)}
     said = "8 missing tensors: blocks.1.weight, blocks.2.weight, blocks.3.weight and 5 more"
     assert differences(wanted, found) == said
     assert (
         differences(
             wanted,
-            {name: Listed(shape, torch.float32) for name, shape in wanted.items()},
+            {name: TensorInfo(shape, torch.float32) for name, shape in wanted.items()},
         )
         == ""
     )

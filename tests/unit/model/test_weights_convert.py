@@ -21,7 +21,7 @@ from farm.model.pipeline import Sampling, load_pipeline
 from farm.model.presets import Preset
 from farm.model.weights.check import check
 from farm.model.weights.convert import convert
-from farm.model.weights.sources import Source, read_note
+from farm.model.weights.sources import Source, read_sources
 from farm.plan import Plan, audio_rows
 from tests.support.tiny_model import SKETCH
 from tests.unit.model import official
@@ -158,7 +158,7 @@ def test_progress_is_told_in_bytes_up_to_the_whole(published: Sources, tmp_path:
 def test_the_folder_says_what_it_was_made_of(published: Sources, tmp_path: Path) -> None:
     known = Source(published["wan"].path, "Wan-AI/Wan2.1-I2V-14B-480P", "main", "0" * 40)
     folder = convert(SKETCH, tmp_path, {**published, "wan": known}, report=quiet)
-    assert read_note(folder / "sources.json")["wan"] == known
+    assert read_sources(folder / "sources.json")["wan"] == known
 
 
 def test_an_existing_folder_is_not_overwritten(published: Sources, tmp_path: Path) -> None:
@@ -321,5 +321,5 @@ def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(
         {"state_dict": {"conv1.weight": torch.zeros(1)}},
         damaged["wan"].path / official.VAE,
     )
-    with pytest.raises(PipelineLoadFailed, match="a table of tensors is wanted"):
+    with pytest.raises(PipelineLoadFailed, match="holds something else than named tensors"):
         convert(SKETCH, tmp_path / "weights", damaged, report=quiet)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.model.weights.sources import INFINITETALK, WAN, WAV2VEC, read_note
+from farm.model.weights.sources import INFINITETALK, WAN, WAV2VEC, read_sources
 from tests.unit.model.hub import COMMIT, Hub, opened
 
 SHARD = "diffusion_pytorch_model-00002-of-00007.safetensors"
@@ -85,7 +85,7 @@ def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(
             assert machine.has(repository.name, file) == hub.files[repository.name][file]
     assert not any("assets" in path or "multi" in path for _, path, _ in hub.asked)
     # and convert is told where they lie, and which commit `main` was
-    noted = read_note(machine.weights / "infinitetalk-480.pulled.json")
+    noted = read_sources(machine.weights / "infinitetalk-480.pulled.json")
     assert {(each.repository, each.revision, each.commit) for each in noted.values()} == {
         (each.name, "main", COMMIT) for each in (WAN, INFINITETALK["single"], WAV2VEC)
     }
@@ -95,7 +95,7 @@ def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(
 
 def test_progress_names_what_is_to_come_and_each_file(machine: Machine) -> None:
     lines = machine.pull("--speakers", "multi").stdout.splitlines()
-    assert lines[0] == "0.03 GB in 17 files are to come"
+    assert lines[0] == "0.03 GB in 17 files to download"
     assert f"{WAN.name} {SHARD} (0.03 GB)" in lines
     assert any("multi/infinitetalk.safetensors" in line for line in lines)
     assert lines[-1] == "next: farm weights convert infinitetalk-480"
@@ -160,7 +160,7 @@ def test_a_large_file_that_arrives_damaged_is_not_kept(hub: Hub, machine: Machin
     hub.damage = True
     done = machine.pull()
     assert done.returncode == 1
-    assert f"E_DOWNLOAD_FAILED: {SHARD} of {WAN.name} arrived damaged" in done.stderr
+    assert f"E_DOWNLOAD_FAILED: {SHARD} of {WAN.name} arrived damaged and was deleted" in done.stderr
     hub.damage = False
     assert machine.pull().returncode == 0
 
@@ -178,7 +178,7 @@ def test_the_token_goes_to_the_hub_and_not_to_the_content_network(
 def test_a_pinned_revision_is_taken(machine: Machine) -> None:
     done = machine.pull("--revision", f"{WAV2VEC.name}={COMMIT}")
     assert done.returncode == 0
-    assert read_note(machine.weights / "infinitetalk-480.pulled.json")["wav2vec"].revision == COMMIT
+    assert read_sources(machine.weights / "infinitetalk-480.pulled.json")["wav2vec"].revision == COMMIT
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_missing_file_and_a_closed_repository_are_named(hub: Hub, machine: Mac
     assert f"Wan2.1_VAE.pth of {WAN.name}: there is no such file" in machine.pull().stderr
     del hub.files[WAN.name]
     assert (
-        f"{WAN.name} at main: there is no such repository, or it may be read with a token"
+        f"{WAN.name} at main: there is no such repository, or it needs a token"
         in machine.pull().stderr
     )
 
@@ -223,5 +223,5 @@ def test_no_hub_at_all_is_a_failure_that_can_be_tried_again(
     done = machine.pull()
     assert done.returncode == 1
     assert "E_DOWNLOAD_FAILED" in done.stderr
-    assert "pull again, and it goes on where it stopped" in done.stderr
+    assert "pull again to resume where it stopped" in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
 from farm.model.weights.convert import convert
-from farm.model.weights.rounded import Rounded, plain
+from farm.model.weights.rounded import DequantisedFile, dequantised
 from farm.model.weights.sources import Source
-from farm.model.weights.tensorfile import opened
+from farm.model.weights.tensorfile import open_tensors
 from tests.support.tiny_model import SKETCH
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
@@ -37,8 +37,8 @@ def stored(tmp_path: Path, tensors: dict[str, Tensor]) -> Path:
 
 
 def test_a_file_without_rounded_weights_is_left_as_it_is(tmp_path: Path) -> None:
-    file = opened(stored(tmp_path, {"head.weight": torch.ones(2, 2)}))
-    assert plain(file) is file
+    file = open_tensors(stored(tmp_path, {"head.weight": torch.ones(2, 2)}))
+    assert dequantised(file) is file
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_a_rounded_weight_comes_back_under_its_own_name(
         **rounded(NAME, weight, dtype, largest=largest),
         "head.modulation": weight,
     }
-    file = plain(opened(stored(tmp_path, tensors)))
-    assert {name: tuple(each.shape) for name, each in file.listed.items()} == {
+    file = dequantised(open_tensors(stored(tmp_path, tensors)))
+    assert {name: tuple(each.shape) for name, each in file.info.items()} == {
         "head.modulation": (8, 16),
         f"{NAME}.weight": (8, 16),
     }
@@ -73,7 +73,7 @@ def test_a_rounded_weight_comes_back_under_its_own_name(
         ({f"{NAME}.weight._scale": None}, r"weight\._data lacks its scale"),
         (
             {f"{NAME}.input_scale": torch.tensor(0.5)},
-            r"input_scale is 0\.5: its activations were rounded too",
+            r"input_scale is 0\.5: its activations are quantised too",
         ),
         (
             {f"{NAME}.weight._data": torch.ones(8, 16, dtype=torch.uint8)},
@@ -88,14 +88,14 @@ def test_what_no_plain_weight_can_hold_is_refused_by_name(
         **rounded(NAME, torch.ones(8, 16), torch.int8, largest=127),
         **change,
     }
-    file = opened(
+    file = open_tensors(
         stored(
             tmp_path,
             {name: each for name, each in tensors.items() if each is not None},
         )
     )
     with pytest.raises(PipelineLoadFailed, match=reason):
-        Rounded(file)
+        DequantisedFile(file)
 
 
 def test_a_published_eight_bit_file_is_converted_like_a_plain_one(

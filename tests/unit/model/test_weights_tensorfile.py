@@ -1,21 +1,27 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from farm.errors import PipelineLoadFailed
+from farm.model.weights import tensorfile
 from farm.model.weights.tensorfile import (
     DTYPES,
     Entry,
-    Listed,
-    opened,
-    shards,
-    write,
+    SafetensorsFile,
+    TensorInfo,
+    open_tensors,
+    part_tensors,
+    shard_paths,
+    write_safetensors,
     write_shards,
 )
 
@@ -31,7 +37,7 @@ TENSORS = {
 
 
 def entries(tensors: dict[str, Tensor]) -> list[Entry]:
-    return [Entry(name, Listed(t.shape, t.dtype), lambda t=t: t) for name, t in tensors.items()]
+    return [Entry(name, TensorInfo(t.shape, t.dtype), lambda t=t: t) for name, t in tensors.items()]
 
 
 def ignore(entry: Entry) -> None:
@@ -44,7 +50,7 @@ def test_a_file_is_written_byte_for_byte_as_the_library_writes_it(
     tensors = TENSORS | {
         f"of {word}": torch.ones(3).to(dtype) for word, dtype in reversed(DTYPES.items())
     }
-    write(tmp_path / "ours.safetensors", entries(tensors), ignore)
+    write_safetensors(tmp_path / "ours.safetensors", entries(tensors), ignore)
     save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
     assert (tmp_path / "ours.safetensors").read_bytes() == (
         tmp_path / "theirs.safetensors"
@@ -53,25 +59,83 @@ def test_a_file_is_written_byte_for_byte_as_the_library_writes_it(
 
 def test_a_header_tells_shape_and_dtype_of_every_tensor(tmp_path: Path) -> None:
     save_file(TENSORS, tmp_path / "model.safetensors")
-    listed = opened(tmp_path / "model.safetensors").listed
-    assert listed == {name: Listed(tensor.shape, tensor.dtype) for name, tensor in TENSORS.items()}
+    listed = open_tensors(tmp_path / "model.safetensors").info
+    assert listed == {
+        name: TensorInfo(tensor.shape, tensor.dtype) for name, tensor in TENSORS.items()
+    }
 
 
 def test_tensors_read_are_those_that_were_written(tmp_path: Path) -> None:
-    write(tmp_path / "model.safetensors", entries(TENSORS), ignore)
+    write_safetensors(tmp_path / "model.safetensors", entries(TENSORS), ignore)
     torch.save(TENSORS, tmp_path / "model.pth")
     for file in (
-        opened(tmp_path / "model.safetensors"),
-        opened(tmp_path / "model.pth"),
+        open_tensors(tmp_path / "model.safetensors"),
+        open_tensors(tmp_path / "model.pth"),
     ):
         for name, tensor in TENSORS.items():
             torch.testing.assert_close(file.read(name), tensor, rtol=0, atol=0)
 
 
+def test_a_part_in_shards_is_one_mapping_of_its_tensors(tmp_path: Path) -> None:
+    write_shards(
+        tmp_path / "part",
+        "model",
+        entries(TENSORS),
+        shard_bytes=50,
+        on_written=ignore,
+    )
+    assert len(list((tmp_path / "part").glob("*.safetensors"))) > 1
+    stored = part_tensors(tmp_path, "part")
+    assert {*stored} == {*TENSORS}
+    for name, tensor in TENSORS.items():
+        torch.testing.assert_close(stored[name], tensor, rtol=0, atol=0)
+
+
+def test_a_file_without_a_limit_is_mapped_once_and_one_with_a_limit_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a file of 7 tensors of 400 bytes
+    save_file({f"{number}": torch.ones(100) for number in range(7)}, tmp_path / "model.safetensors")
+    opened: list[Path] = []
+
+    def counted(path: Path, **options: str) -> object:
+        opened.append(path)
+        return safe_open(path, **options)
+
+    monkeypatch.setattr(tensorfile, "safe_open", counted)
+    # when all of it is read, then it was mapped once, or after every third tensor
+    for limit, times in ((None, 1), (1200, 3)):
+        opened.clear()
+        file = SafetensorsFile(tmp_path / "model.safetensors", remap_after_bytes=limit)
+        assert all((tensor == 1).all() for tensor in file.values())
+        assert len(opened) == times
+
+
+@pytest.mark.parametrize("content", [None, b"not a checkpoint", b""])
+def test_a_file_that_cannot_be_read_is_refused_by_its_path(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(PipelineLoadFailed, match=r"model\.safetensors cannot be read"):
+        SafetensorsFile(path)
+
+
+def test_a_file_cut_short_has_a_header_and_cannot_be_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(100), "b": torch.ones(100)}, path)
+    os.truncate(path, path.stat().st_size - 1)
+    file = SafetensorsFile(path)
+    assert [info.complete for info in file.info.values()] == [True, False]
+    with pytest.raises(PipelineLoadFailed, match=r"model\.safetensors cannot be read"):
+        file.map()
+
+
 def test_shards_stay_under_their_size_and_make_up_the_whole(tmp_path: Path) -> None:
     tensors = {f"blocks.{number}": torch.full((100,), float(number)) for number in range(7)}
-    write_shards(tmp_path / "part", "model", entries(tensors), shard_bytes=800, wrote=ignore)
-    files = shards(tmp_path / "part", "model")
+    write_shards(tmp_path / "part", "model", entries(tensors), shard_bytes=800, on_written=ignore)
+    files = shard_paths(tmp_path / "part", "model")
     assert [each.name for each in files] == [
         f"model-{number:05}-of-00004.safetensors" for number in range(1, 5)
     ]
@@ -85,7 +149,7 @@ def test_what_fits_into_one_file_is_one_file(tmp_path: Path) -> None:
         "model",
         entries(TENSORS),
         shard_bytes=10**6,
-        wrote=ignore,
+        on_written=ignore,
     )
     assert [each.name for each in (tmp_path / "part").iterdir()] == ["model.safetensors"]
 
@@ -114,17 +178,20 @@ def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(
 COPY = """
 import sys, torch
 from pathlib import Path
-from farm.model.weights.tensorfile import Entry, Listed, opened, write
+from farm.model.weights.tensorfile import Entry, TensorInfo, open_tensors, write_safetensors
 
 def peak_mb():
     status = dict(line.split(":") for line in open("/proc/self/status"))
     return int(status["VmHWM"].split()[0]) // 1024
 
-source = opened(Path(sys.argv[1]))
+source = open_tensors(Path(sys.argv[1]))
 make = lambda name: lambda: source.read(name).to(torch.bfloat16)
-entries = [Entry(name, Listed(each.shape, torch.bfloat16), make(name)) for name, each in source.listed.items()]
+entries = [
+    Entry(name, TensorInfo(info.shape, torch.bfloat16), make(name))
+    for name, info in source.info.items()
+]
 open("/proc/self/clear_refs", "w").write("5")
 before = peak_mb()
-write(Path(sys.argv[2]), entries, lambda entry: None)
+write_safetensors(Path(sys.argv[2]), entries, lambda entry: None)
 print(peak_mb() - before)
 """

@@ -13,7 +13,7 @@ from farm.engine.context import Context
 from farm.route import Step
 from farm.engine.step_context import WorkerDraining, StepContext
 from farm.job import JobRequest
-from farm.model.audio import STRETCH
+from farm.model.audio import SPAN_ROWS
 from farm.registry import Lease, open_registry
 from farm.settings import Settings
 from farm.steps.features import ROWS_PER_OBJECT, cache_rows, rows_of
@@ -114,7 +114,7 @@ def test_a_piece_holds_its_own_rows_and_no_more(harness: Harness) -> None:
 
 
 def test_no_piece_belongs_to_two_stretches() -> None:
-    assert STRETCH % ROWS_PER_OBJECT == 0
+    assert SPAN_ROWS % ROWS_PER_OBJECT == 0
 
 
 def test_jobs_with_one_voice_encode_it_once(harness: Harness) -> None:

@@ -101,7 +101,7 @@ def test_weights_are_rounded_as_the_request_or_else_the_operator_says(
     ],
 )
 def test_blocks_stream_where_the_operator_allows_it(asked: dict[str, Any], offload: str, resident: int | None) -> None:
-    assert variant(request(**asked), settings(OFFLOAD=offload)).resident == resident
+    assert variant(request(**asked), settings(OFFLOAD=offload)).resident_parameters == resident
 
 
 @pytest.mark.parametrize(
