@@ -1,10 +1,11 @@
-"""The 14-billion-parameter model with random weights on one GPU: does it load, what does a chunk cost, is it right?
+"""The 14-billion-parameter model with random weights on one GPU: loading, speed, accuracy.
 
     python -m benchmarks.full_size FOLDER [--steps 2]
 
-Draws a checkpoint of the `infinitetalk-480` preset into FOLDER (about 55 GB) and loads it as a worker does. Makes one
-chunk for one and for two speakers at 480 and one at 720, and compares the first block in the preset's dtype with the
-same block in float32, and one pass of each variant (eight bits, streamed) with the plain one.
+Writes a random checkpoint of the `infinitetalk-480` preset to FOLDER (about 55 GB) and loads it as
+a worker does. Generates one chunk for one and for two speakers at 480 and one at 720, and compares
+the first block in the preset's dtype with the same block in float32, and one pass of each variant
+(eight bits, streamed) with the plain one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from farm.model.audio import audio_windows
 from farm.model.parts import build
@@ -37,8 +39,8 @@ VARIANTS = {
 }
 
 
-def draw(preset: Preset, folder: Path) -> None:
-    """Random weights of every part at full size, saved in the layout that a worker reads."""
+def write_random_checkpoint(preset: Preset, folder: Path) -> None:
+    """Writes random weights of every part at full size, in the layout that a worker reads."""
     for part, config in preset.parts.items():
         if part == "audio_encoder" or (folder / part).exists():
             continue
@@ -48,47 +50,44 @@ def draw(preset: Preset, folder: Path) -> None:
             torch.set_default_dtype(torch.float32)
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.data.normal_(std=(parameter.numel() / parameter.shape[0]) ** -0.5)
+                inputs = parameter.numel() / parameter.shape[0]
+                parameter.data.normal_(std=inputs**-0.5)
         model.save_pretrained(folder / part, max_shard_size="5GB")
         del model
         torch.cuda.empty_cache()
-    shutil.copytree(
-        MINIATURE.folder(folder) / "tokenizer",
-        folder / "tokenizer",
-        dirs_exist_ok=True,
-    )
+    tokenizer = MINIATURE.folder(folder) / "tokenizer"
+    shutil.copytree(tokenizer, folder / "tokenizer", dirs_exist_ok=True)
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """Prints the seconds that the block takes and the most memory that it holds."""
+def measured(title: str) -> Iterator[None]:
+    """Prints the seconds that the block takes and its peak memory."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     yield
     torch.cuda.synchronize()
-    print(
-        f"{what:44} {time.perf_counter() - began:7.1f} s {torch.cuda.max_memory_allocated() / 2**30:6.1f} GiB",
-        flush=True,
-    )
+    took_s = time.perf_counter() - began
+    peak_gib = torch.cuda.max_memory_allocated() / 2**30
+    print(f"{title:44} {took_s:7.1f} s {peak_gib:6.1f} GiB", flush=True)
 
 
 def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
-    """A first chunk from a picture of noise and embeddings of noise."""
-    what = f"{size}, {speakers} speaker{'s' * (speakers > 1)}"
+    """A first chunk from an image of noise and embeddings of noise."""
+    title = f"{size}, {speakers} speaker(s)"
     frame = np.random.default_rng(0).integers(0, 255, (640, 640, 3), np.uint8)
     config = pipeline.transformer.config
     text = torch.randn(40, config.text_dim)
     audio = 0.3 * torch.randn(speakers, FRAMES + 4, config.audio_layers, config.audio_dim)
-    marks: list[float] = []
+    times_s: list[float] = []
 
     def report(stage: str, done: int, total: int) -> None:
         torch.cuda.synchronize()
-        marks.append(time.perf_counter())
+        times_s.append(time.perf_counter())
 
-    with told(f"{what}: condition"):
+    with measured(f"{title}: condition"):
         condition = pipeline.condition(frame, size=size, frame_num=FRAMES)
-    with told(f"{what}: chunk of {steps} steps x 3 passes"):
+    with measured(f"{title}: chunk of {steps} steps x 3 passes"):
         frames, _ = pipeline.chunk(
             Plan(FRAMES, FRAMES, MOTION_FRAMES).chunk(0),
             condition=condition,
@@ -99,90 +98,93 @@ def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
             sampling=Sampling(steps=steps),
             report=report,
         )
-    # pre, sampling 0, sampling 1 ... sampling N, decode 0, decode 1
-    print(
-        f"{'':6}a pass {(marks[-3] - marks[2]) / 3 / (steps - 1):.2f} s, decode {marks[-1] - marks[-2]:.2f} s",
-        end=", ",
-    )
-    print(
-        f"frames {list(frames.shape)}, finite {bool(frames.isfinite().all())}, deviation {frames.std():.3f}"
-    )
+    # Reports: pre, sampling 0, sampling 1 ... sampling N, decode 0, decode 1. Step 1 warms up.
+    pass_s = (times_s[-3] - times_s[2]) / 3 / (steps - 1)
+    decode_s = times_s[-1] - times_s[-2]
+    is_finite = bool(frames.isfinite().all())
+    print(f"      a pass {pass_s:.2f} s, decode {decode_s:.2f} s", end=", ")
+    print(f"frames {list(frames.shape)}, finite {is_finite}, deviation {frames.std():.3f}")
 
 
 @torch.inference_mode()
 def compare_variants(pipeline: Pipeline) -> None:
-    """One pass at 480 as each variant: seconds, peak memory, and how far its prediction is from the plain one's."""
+    """One pass at 480 as each variant: seconds, peak memory and difference from the plain one."""
     model = pipeline.transformer
-    config = pipeline.transformer.config
+    config = model.config
     device = pipeline.device
     generator = torch.Generator(device).manual_seed(0)
-    draw_ = lambda *shape: torch.randn(*shape, device=device, generator=generator)  # noqa: E731
-    seen = draw_(1, 36, 21, 80, 80)
-    text = draw_(1, 40, config.text_dim)
-    image = draw_(1, 257, config.image_dim)
-    heard = audio_windows(0.3 * draw_(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim))
-    time_ = torch.tensor([731.25], device=device)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=device, generator=generator)
+
+    latents = noise(1, 36, 21, 80, 80)
+    text = noise(1, 40, config.text_dim)
+    image = noise(1, 257, config.image_dim)
+    rows = 0.3 * noise(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim)
+    audio = audio_windows(rows)
+    timestep = torch.tensor([731.25], device=device)
     plain = None
     for name, variant in VARIANTS.items():
-        with told(f"becoming {name}"):
+        with measured(f"switching to {name}"):
             pipeline.switch_variant(variant)
-        model(seen, time_, text=text, image=image, audio=heard)
-        with told(f"one pass, {name}"):
-            answer = model(seen, time_, text=text, image=image, audio=heard)
-        plain = answer if plain is None else plain
-        print(
-            f"{'':6}relative L2 to the first: {(answer - plain).norm() / plain.norm():.2e}",
-            flush=True,
-        )
+        model(latents, timestep, text=text, image=image, audio=audio)  # warms up
+        with measured(f"one pass, {name}"):
+            answer = model(latents, timestep, text=text, image=image, audio=audio)
+        if plain is None:
+            plain = answer
+        difference = relative_difference(answer, plain)
+        print(f"      relative L2 to the first: {difference:.2e}", flush=True)
     pipeline.switch_variant(Variant())
 
 
 @torch.inference_mode()
 def compare_block(pipeline: Pipeline) -> None:
-    """The first block's output in the preset's dtype against float32, relative L2, at 480's token count."""
+    """The first block in the preset's dtype against float32, relative L2, at 480's token count."""
     model = pipeline.transformer
     config = model.config
     device = pipeline.device
-    grid = (21, 40, 40)
-    tokens = grid[0] * grid[1] * grid[2]
-    width = config.num_attention_heads * config.attention_head_dim
-    draw_ = lambda *shape: torch.randn(*shape, device=device)  # noqa: E731
-    rope = model.rope(torch.empty(1, 16, grid[0], 2 * grid[1], 2 * grid[2], device=device))
-    given = (
-        draw_(1, tokens, width),
-        draw_(1, 769, width),
-        0.1 * draw_(1, 6, width),
-        rope,
-    )
-    heard = draw_(1, grid[0], config.audio_tokens, config.audio_token_dim)
+    frames, height, width = (21, 40, 40)
+    tokens = frames * height * width
+    channels = config.num_attention_heads * config.attention_head_dim
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=device)
+
+    rope = model.rope(torch.empty(1, 16, frames, 2 * height, 2 * width, device=device))
+    x = noise(1, tokens, channels)
+    context = noise(1, 769, channels)
+    modulation = 0.1 * noise(1, 6, channels)
+    audio = noise(1, frames, config.audio_tokens, config.audio_token_dim)
     block = model.blocks[0]
     dtype = model.patch_embedding.weight.dtype
-    half = block(given[0].to(dtype), given[1].to(dtype), given[2], rope, heard.to(dtype)).float()
-    full = deepcopy(block).float()(*given, heard)
-    print(
-        f"first block, {dtype} against float32: relative L2 {(half - full).norm() / full.norm():.2e}"
-    )
-    print(
-        f"the same of what the block adds to its input: {(half - full).norm() / (full - given[0]).norm():.2e}"
-    )
+    half = block(x.to(dtype), context.to(dtype), modulation, rope, audio.to(dtype)).float()
+    full = deepcopy(block).float()(x, context, modulation, rope, audio)
+    print(f"first block, {dtype} against float32: {relative_difference(half, full):.2e}")
+    added = (half - full).norm() / (full - x).norm()
+    print(f"the same relative to what the block adds to its input: {added:.2e}")
+
+
+def relative_difference(tensor: Tensor, reference: Tensor) -> float:
+    """Relative L2."""
+    return float((tensor - reference).norm() / reference.norm())
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    words.add_argument("folder", type=Path)
-    words.add_argument("--steps", type=int, default=2)
-    given = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=2)
+    options = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__)
-    with told("drawing and saving"):
-        draw(INFINITETALK, given.folder)
-    with told("loading"):
-        pipeline = load_pipeline(given.folder, INFINITETALK, "cuda")
+    with measured("writing a checkpoint"):
+        write_random_checkpoint(INFINITETALK, options.folder)
+    with measured("loading"):
+        pipeline = load_pipeline(options.folder, INFINITETALK, "cuda")
     print(f"attention: {pipeline.attention}")
-    with told("a prompt"):
+    with measured("a prompt"):
         pipeline.encode_text("a person talks to the camera")
-    one_chunk(pipeline, "infinitetalk-480", 1, given.steps)
-    one_chunk(pipeline, "infinitetalk-480", 2, given.steps)
-    one_chunk(pipeline, "infinitetalk-720", 1, given.steps)
+    one_chunk(pipeline, "infinitetalk-480", 1, options.steps)
+    one_chunk(pipeline, "infinitetalk-480", 2, options.steps)
+    one_chunk(pipeline, "infinitetalk-720", 1, options.steps)
     compare_block(pipeline)
     compare_variants(pipeline)
 

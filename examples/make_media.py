@@ -18,10 +18,10 @@ from farm.media.audio import Samples, decode, write_wav
 from farm.media.speech import speak
 from farm.media.video import Pixels, write_segment
 from farm.plan import FPS
-from miniature.acting import Pose, acted, still
-from miniature.clips import Cast, cast
-from miniature.face import Dice
-from miniature.painting import Where
+from miniature.acting import Pose, animate, posed
+from miniature.clips import Scene, sample_scene
+from miniature.face import Sampler
+from miniature.painting import HeadPosition
 
 FOLDER = Path(__file__).parent
 
@@ -52,31 +52,39 @@ FILM_FRAMES = 97
 """Of the video in which the sitter sways, blinks and stays silent."""
 
 
-def stranger(number: int) -> Cast:
+def stranger(number: int) -> Scene:
     """The person and background of a number."""
-    return cast(Dice(1, torch.Generator().manual_seed(STRANGERS + number)), 1, *PORTRAIT_SIZE)
-
-
-def couple() -> Cast:
-    """Two people side by side, with the first one's background."""
-    first, second = (stranger(number) for number in COUPLE)
-    return Cast(
-        first.place, first.faces + second.faces, (_at(-0.95), _at(0.95)), first.tint, first.lift
+    return sample_scene(
+        Sampler(1, torch.Generator().manual_seed(STRANGERS + number)), 1, *PORTRAIT_SIZE
     )
 
 
-def picture(who: Cast, size: tuple[int, int], *, openings: Sequence[float] = (0, 0)) -> Image.Image:
+def couple() -> Scene:
+    """Two people side by side, with the first one's background."""
+    first, second = (stranger(number) for number in COUPLE)
+    return Scene(
+        first.background,
+        first.faces + second.faces,
+        (_at(-0.95), _at(0.95)),
+        first.tint,
+        first.lift,
+    )
+
+
+def picture(
+    who: Scene, size: tuple[int, int], *, openings: Sequence[float] = (0, 0)
+) -> Image.Image:
     """An image of them with open eyes, each mouth closed at 0 and wide open at 1."""
-    dice = Dice(1, torch.Generator().manual_seed(0))
-    poses = tuple(still(dice, torch.tensor([float(opening)])) for opening in openings)
+    sampler = Sampler(1, torch.Generator().manual_seed(0))
+    poses = tuple(posed(sampler, torch.tensor([float(opening)])) for opening in openings)
     return Image.fromarray(_drawn(who, poses[: len(who.faces)], size))
 
 
-def film(who: Cast, size: tuple[int, int], frames: int) -> Iterator[Pixels]:
+def film(who: Scene, size: tuple[int, int], frames: int) -> Iterator[Pixels]:
     """A silent person as `frames` frames, uint8 [H, W, 3] each."""
     shut = torch.zeros(1, frames)
-    pose = acted(Dice(1, torch.Generator().manual_seed(0)), shut, shut)
-    return (_drawn(who, (pose.at(slice(frame, frame + 1)),), size) for frame in range(frames))
+    pose = animate(Sampler(1, torch.Generator().manual_seed(0)), shut, shut)
+    return (_drawn(who, (pose.select(slice(frame, frame + 1)),), size) for frame in range(frames))
 
 
 def say(text: str, path: Path, *, voice: str | None = None) -> None:
@@ -91,14 +99,14 @@ def whole_frames(samples: Samples, rate: int) -> tuple[Samples, int]:
     return samples[:, : frames * rate // FPS], rate
 
 
-def _drawn(who: Cast, poses: tuple[Pose, ...], size: tuple[int, int]) -> Pixels:
-    drawn = who.painted(poses, *size)[0, :, 0]
+def _drawn(who: Scene, poses: tuple[Pose, ...], size: tuple[int, int]) -> Pixels:
+    drawn = who.render(poses, *size)[0, :, 0]
     return np.asarray(((drawn + 1) * 127.5).round().byte().permute(1, 2, 0))
 
 
-def _at(x: float) -> Where:
+def _at(x: float) -> HeadPosition:
     """A head's position, in halves of the image's height from its centre."""
-    return Where(*(torch.tensor([number]) for number in (x, -0.06, 0.6)))
+    return HeadPosition(*(torch.tensor([number]) for number in (x, -0.06, 0.6)))
 
 
 def main() -> None:

@@ -1,1 +1,4 @@
-"""How the small model was made: voices, faces, training; nothing that a farm runs imports it."""
+"""The program that trained the small model: voices, faces, training.
+
+Nothing that a farm runs imports it.
+"""

@@ -1,7 +1,8 @@
-"""Makes the miniature: python -m miniature [--home FOLDER] [--minutes M] [--scale S]
+"""Trains the miniature: python -m miniature [--home FOLDER] [--minutes M] [--scale S]
 
-Voices are spoken, then the ears, the autoencoder and the video transformer are trained, one after the other, and all
-is packed as a checkpoint folder. What is done already is not done again, and a training that was stopped goes on.
+Voices are synthesised, then the audio encoder, the autoencoder and the video transformer are
+trained, one after the other, and stored as a checkpoint folder. Finished parts are not trained
+again, and a training that was stopped is resumed.
 """
 
 from __future__ import annotations
@@ -19,37 +20,34 @@ from miniature.training import Run, Stopped
 
 
 def main() -> None:
-    reading = argparse.ArgumentParser(prog="python -m miniature", description=__doc__)
-    reading.add_argument(
-        "--home",
-        type=Path,
-        default=Path(".miniature"),
-        help="where everything is kept",
+    options = _parse_options()
+    options.home.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # A few sizes come again and again, and small 3-D convolutions vary tenfold.
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    run = Run(options.home, device, time.monotonic() + 60 * options.minutes)
+    try:
+        print(make(run, options.scale))
+    except Stopped as stopped:
+        sys.exit(str(stopped))
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m miniature", description=__doc__)
+    parser.add_argument(
+        "--home", type=Path, default=Path(".miniature"), help="folder of all results"
     )
-    reading.add_argument(
+    parser.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
-        help="stop after so many; the next run goes on",
+        help="stop after this time; the next run resumes",
     )
-    reading.add_argument(
-        "--scale",
-        type=float,
-        default=1.0,
-        help="a share of the usual time, to try things",
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="a share of the usual training time, for trials"
     )
-    wanted = reading.parse_args()
-    wanted.home.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = (
-        True  # few sizes come again and again, and small 3-D convolutions vary tenfold
-    )
-    torch.set_float32_matmul_precision("high")
-    run = Run(wanted.home, device, time.monotonic() + 60 * wanted.minutes)
-    try:
-        print(make(run, wanted.scale))
-    except Stopped as stopped:
-        sys.exit(str(stopped))
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

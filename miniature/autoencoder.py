@@ -1,4 +1,4 @@
-"""The video autoencoder: trained on faces to say in 16 numbers what 8 x 8 pixels show in four frames."""
+"""The video autoencoder: trained on faces, 16 numbers for 8 x 8 pixels of four frames."""
 
 from __future__ import annotations
 
@@ -13,117 +13,125 @@ from torch import Tensor, nn
 from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
-from miniature.clips import MOUTH, Clips
+from miniature.clips import MOUTH_WEIGHT, Clips
 from miniature.studio import Studio
-from miniature.training import Losses, Run, generator, trained
+from miniature.training import Losses, Run, generator, train_model
 
 SECONDS = 780
 PEAK = 1.5e-3
 
 PICTURES_SHARE = 0.18
-"""Of the time, for single pictures: they are cheap, and a video is drawn from its first frame."""
+"""Of the time, for single pictures: they are cheap, and a video depends on its first frame."""
 
 PICTURES = 128
 PICTURE_SIZES = ((128, 128), (96, 176), (176, 96))
-CLIPS, FRAMES, CLIP_SIZE, NEAR = 10, 81, (96, 96), (0.7, 1.5)
-"""Whole chunks, because a shorter clip never shows what 81 frames do to a causal decoder; of one size, because a
-compiled step takes half the time, and compiling it two minutes; small and near, because only faces move."""
+
+# Whole chunks, because a shorter clip never shows what 81 frames do to a causal decoder. One size,
+# because a compiled step takes half the time, and compiling it two minutes. Small and near, because
+# only faces move.
+CLIPS = 10
+FRAMES = 81
+CLIP_SIZE = (96, 96)
+NEAR = (0.7, 1.5)
 
 DRAWN = 8
-"""Batches that are drawn at once: two thousand small kernels take as long for one clip as for many."""
+"""Batches that are drawn at once: two thousand small kernels take as long for one clip as for many.
+"""
 
 FIRST_FRAME = 6.0
-"""How much more the frame counts from which a chunk, and all that follow it, take the face."""
+"""The weight of the frame from which a chunk, and all that follow it, take the face."""
 
-LIPS, STILL = 0.3, 0.003
-"""How much the share of its mouth's movement counts that each clip lacks, dark and pale alike; and a pixel's movement
-in [-1, 1] squared below which a mouth is called still."""
+LIP_WEIGHT = 0.3
+"""The weight of the share of its mouth's movement that a clip lacks, dark and pale alike."""
 
-NOISE, CALM = 0.06, 1e-3
-"""What the decoder must bear in its latents, and what keeps those from growing until they no longer feel it."""
+STILL = 0.003
+"""The movement of a pixel in [-1, 1], squared, below which a mouth counts as still."""
+
+NOISE = 0.06
+"""The noise in its latents that the decoder must bear."""
+
+CALM = 1e-3
+"""The weight of the latents' size, which could grow until they no longer feel the noise."""
 
 
 def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
     """The autoencoder with the statistics of its latents in its configuration."""
-    config = {
-        **MINIATURE.parts["vae"],
-        "latents_mean": [0.0] * 16,
-        "latents_std": [1.0] * 16,
-    }
+    config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
     torch.manual_seed(0)
-    model = _forgetful(build("vae", config))
+    model = _start_without_memory(build("vae", config))
 
     @lru_cache(maxsize=1)
-    def filmed(number: int, frames: int) -> Clips:
-        dice = generator(run, number, 1)
+    def rendered(number: int, frames: int) -> Clips:
+        rng = generator(run, number, 1)
         chosen = random.Random(number)
         if frames > 1:
-            return studio.clips(
-                dice,
-                DRAWN * CLIPS,
-                1,
-                frames,
-                CLIP_SIZE,
-                near=chosen.uniform(*NEAR),
-            )
+            near = chosen.uniform(*NEAR)
+            return studio.clips(rng, DRAWN * CLIPS, 1, frames, CLIP_SIZE, near=near)
         speakers = 2 if chosen.random() < 0.25 else 1
-        return studio.clips(dice, DRAWN * PICTURES, speakers, frames, chosen.choice(PICTURE_SIZES))
+        size = chosen.choice(PICTURE_SIZES)
+        return studio.clips(rng, DRAWN * PICTURES, speakers, frames, size)
 
-    def lesson(model: Any, step: int, passed: float) -> Losses:
+    def compute_losses(model: Any, step: int, passed: float) -> Losses:
         frames = 1 if passed < PICTURES_SHARE else FRAMES
         if frames > 1 and run.device.type == "cuda":
             _compile(model)
-        # A face in a mirror is another face.
+        # Every clip is used twice, because a face in a mirror is another face.
         pair, mirrored = divmod(step, 2)
-        clips = filmed(pair // DRAWN, frames).part(pair % DRAWN, DRAWN)
-        return _losses(model, clips.mirrored() if mirrored else clips, generator(run, step, 6))
+        clips = rendered(pair // DRAWN, frames).part(pair % DRAWN, DRAWN)
+        if mirrored:
+            clips = clips.mirrored()
+        return _losses(model, clips, generator(run, step, 6))
 
-    model = trained(run, "vae", model, lesson, seconds=seconds, peak=PEAK)
+    model = train_model(run, "vae", model, compute_losses, seconds=seconds, peak=PEAK)
     mean, std = _statistics(run, studio, VideoAutoencoder(model, latents_per_call=20))
     run.log(stage="vae", latents_mean=mean, latents_std=std)
     model.register_to_config(latents_mean=mean, latents_std=std)
     return model
 
 
-def _forgetful(model: Any) -> Any:
-    """Begins without looking at earlier frames: what it learns from pictures then holds for every frame of a video.
+def _start_without_memory(model: Any) -> Any:
+    """Zeroes the weights for earlier frames: what it learns of pictures then holds for video.
 
-    Four frames are the last of them, drawn four times, until it learns better.
+    Until it learns better, the model takes four frames for the last of them, drawn four times.
     """
     for module in model.modules():
-        if isinstance(module, WanCausalConv3d) and module.kernel_size[0] > 1:
-            module.weight.data[:, :, :-1] = 0
-            if module.kernel_size[1] == 1:  # between one frame and two
-                frames = module.out_channels // module.in_channels
-                module.weight.data[:, :, -1, 0, 0] = torch.eye(module.in_channels).repeat(frames, 1)
-                nn.init.zeros_(module.bias)
+        if not isinstance(module, WanCausalConv3d) or module.kernel_size[0] == 1:
+            continue
+        module.weight.data[:, :, :-1] = 0
+        between_one_and_two_frames = module.kernel_size[1] == 1
+        if between_one_and_two_frames:
+            frames = module.out_channels // module.in_channels
+            copy = torch.eye(module.in_channels).repeat(frames, 1)
+            module.weight.data[:, :, -1, 0, 0] = copy
+            nn.init.zeros_(module.bias)
     return model
 
 
 def _compile(model: Any) -> None:
-    """Once; by then every call has the same shape."""
+    """Compiles encoder and decoder once; by then every call has the same shape."""
     for part in (model.encoder, model.decoder):
         if part._compiled_call_impl is None:
             part.compile(dynamic=False)
 
 
-def _losses(model: Any, clips: Clips, dice: torch.Generator) -> Losses:
+def _losses(model: Any, clips: Clips, rng: torch.Generator) -> Losses:
+    # 1. The video after the latents with some noise
     vae = VideoAutoencoder(model, latents_per_call=FRAMES // 4)
     latents = vae.encode(clips.video)
-    noise = torch.randn(latents.shape, generator=dice, device=dice.device)
+    noise = torch.randn(latents.shape, generator=rng, device=rng.device)
     drawn = vae.decode_unclamped(latents + NOISE * noise).float()
+
+    # 2. Its errors, weighted by pixel and frame
     weight = clips.weight.expand(-1, -1, drawn.shape[2], -1, -1).clone()
     weight[:, :, 0] *= FIRST_FRAME
     error = drawn - clips.video
     square = error.square()
     near = ((weight / weight.mean()) * (error.abs() + 4 * square)).mean()
+
+    # 3. The movement that is missing, and the latents' size
     missed = (_movement(error, clips) / (_movement(clips.video, clips) + STILL)).mean()
-    loss = (
-        near
-        + 0.5 * _edges(error, clips.weight)
-        + LIPS * missed
-        + CALM * latents.float().square().mean()
-    )
+    size = latents.float().square().mean()
+    loss = near + 0.5 * _edges(error, clips.weight) + LIP_WEIGHT * missed + CALM * size
     return {
         "loss": loss,
         "psnr": _psnr(square),
@@ -134,7 +142,10 @@ def _losses(model: Any, clips: Clips, dice: torch.Generator) -> Losses:
 
 
 def _edges(error: Tensor, weight: Tensor) -> Tensor:
-    """How much errors differ from their neighbours above, to the left and a frame before; nothing else sees a blur."""
+    """How much errors differ from their neighbours in space and time.
+
+    The only loss that is sensitive to blur.
+    """
     differences = [
         error.diff(dim=3).abs() * weight[..., 1:, :],
         error.diff(dim=4).abs() * weight[..., 1:],
@@ -145,23 +156,22 @@ def _edges(error: Tensor, weight: Tensor) -> Tensor:
 
 
 def _psnr(square: Tensor) -> Tensor:
-    """Of squared errors between pictures in [-1, 1], in dB."""
+    """In dB, of squared errors between pictures in [-1, 1]."""
     return -10 * torch.log10(square.detach().mean() / 4)
 
 
 def _movement(video: Tensor, clips: Clips) -> Tensor:
-    """[B]: how much a pixel of each clip's mouths changes over time; 0 of a single picture."""
-    mouths = (clips.weight >= MOUTH).float()
-    moved = (video - video.mean(2, keepdim=True)).square() * mouths
-    return moved.mean((1, 2, 3, 4)) / mouths.mean((1, 2, 3, 4)).clamp(min=1e-6)
+    """[B]: the variance over time of a pixel of each clip's mouths; 0 of a single picture."""
+    mouths = (clips.weight >= MOUTH_WEIGHT).float()
+    change = (video - video.mean(2, keepdim=True)).square() * mouths
+    return change.mean((1, 2, 3, 4)) / mouths.mean((1, 2, 3, 4)).clamp(min=1e-6)
 
 
 @torch.inference_mode()
 def _statistics(run: Run, studio: Studio, vae: VideoAutoencoder) -> tuple[list[float], list[float]]:
     """Each channel's mean and deviation over some clips."""
-    batches = [
-        studio.clips(generator(run, step, 2), 8, 1, FRAMES, PICTURE_SIZES[0]).video
-        for step in range(4)
-    ]
-    latents = torch.cat([vae.encode(video) for video in batches]).float().transpose(0, 1).flatten(1)
-    return latents.mean(1).tolist(), latents.std(1).tolist()
+    size = PICTURE_SIZES[0]
+    videos = [studio.clips(generator(run, step, 2), 8, 1, FRAMES, size).video for step in range(4)]
+    latents = torch.cat([vae.encode(video) for video in videos]).float()
+    channels = latents.transpose(0, 1).flatten(1)
+    return channels.mean(1).tolist(), channels.std(1).tolist()

@@ -1,4 +1,4 @@
-"""Clips: batches of short videos of talking people, with everything that the model is told about them."""
+"""Clips: batches of short videos of talking people, with what the model is told of them."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ import torch
 from torch import Tensor
 
 from farm.model.speakers import Box, regions
-from miniature.acting import Pose, acted, still
-from miniature.face import Dice, Face, Place, people, places
-from miniature.painting import Canvas, Where, grid, person
+from miniature.acting import Pose, animate, posed
+from miniature.face import Background, Face, Sampler, sample_backgrounds, sample_faces
+from miniature.painting import Canvas, HeadPosition, grid, paint_person
 
-MOUTH, EYES = 20.0, 3.0
-"""How much more a pixel of the mouth or of the eyes counts than one of the wall."""
+MOUTH_WEIGHT = 20.0
+EYES_WEIGHT = 3.0
+"""The weight of a pixel of the mouth or of the eyes in the loss; one of the wall has 1."""
 
 
 @dataclass(frozen=True)
-class Cast:
-    """Who is in the pictures: S people in each of B places."""
+class Scene:
+    """The content of B pictures: S people in front of a background."""
 
-    place: Place
+    background: Background
     faces: tuple[Face, ...]
-    heads: tuple[Where, ...]
+    heads: tuple[HeadPosition, ...]
     tint: Tensor
-    """[B, 3, 3]: how all colours are mixed anew, as another hand or camera would have them."""
+    """[B, 3, 3]: how all colours are mixed, as another painter or camera would have them."""
     lift: Tensor
     """[B, 3]: what is added to them."""
 
-    def nearer(self, dice: Dice, times: float) -> Cast:
-        """The same people from so much nearer, somebody's lips about the middle."""
+    def zoomed(self, sampler: Sampler, times: float) -> Scene:
+        """The same people, so many times nearer, with the first one's lips about the middle."""
         head = self.heads[0]
-        x = head.x + 0.3 * dice.between(-1, 1) * head.size
-        y = head.y + dice.between(0, 0.6) * head.size
+        x = head.x + 0.3 * sampler.uniform(-1, 1) * head.size
+        y = head.y + sampler.uniform(0, 0.6) * head.size
         heads = tuple(
-            Where(times * (each.x - x), times * (each.y - y), times * each.size)
+            HeadPosition(times * (each.x - x), times * (each.y - y), times * each.size)
             for each in self.heads
         )
         return replace(self, heads=heads)
 
-    def painted(self, poses: tuple[Pose, ...], height: int, width: int) -> Tensor:
+    def render(self, poses: tuple[Pose, ...], height: int, width: int) -> Tensor:
         """Their video [B, 3, F, H, W] in [-1, 1]."""
-        canvas = Canvas(self.place, height, width)
+        canvas = Canvas(self.background, height, width)
         for face, head, pose in zip(self.faces, self.heads, poses, strict=True):
-            person(canvas, face, head, pose)
-        pixels = torch.einsum("bij,bjfhw->bifhw", self.tint, canvas.pixels) + self.lift.view(
-            -1, 3, 1, 1, 1
-        )
+            paint_person(canvas, face, head, pose)
+        mixed = torch.einsum("bij,bjfhw->bifhw", self.tint, canvas.pixels)
+        pixels = mixed + self.lift.view(-1, 3, 1, 1, 1)
         return pixels.clamp(0, 1) * 2 - 1
 
 
@@ -57,18 +57,18 @@ class Clips:
     video: Tensor
     """[B, 3, F, H, W] in [-1, 1]."""
     picture: Tensor
-    """[B, 3, H, W]: what the model is given to see; equal to frame 0 of a clip that begins a video."""
+    """[B, 3, H, W]: the source image; equal to frame 0 of a clip that begins a video."""
     weight: Tensor
-    """[B, 1, 1, H, W]: how much each pixel counts."""
+    """[B, 1, 1, H, W]: the weight of each pixel in the loss."""
     regions: Tensor
     """[B, 3, tokens of a latent frame]: person 1, person 2, background."""
 
     def part(self, index: int, parts: int) -> Clips:
-        """One of so many equal parts of the batch."""
+        """One of `parts` equal parts of the batch."""
         return Clips(*(getattr(self, each.name).chunk(parts)[index] for each in fields(self)))
 
     def mirrored(self) -> Clips:
-        """Left and right exchanged; who is where is not."""
+        """Left and right exchanged, except for the regions."""
         return Clips(
             self.video.flip(-1),
             self.picture.flip(-1),
@@ -77,74 +77,93 @@ class Clips:
         )
 
 
-def cast(dice: Dice, speakers: int, height: int, width: int) -> Cast:
+def sample_scene(sampler: Sampler, speakers: int, height: int, width: int) -> Scene:
     """One person somewhere in the middle, or two side by side."""
-    halves = width / min(height, width), height / min(height, width)
-    heads = [_head(dice, index, speakers, *halves) for index in range(speakers)]
-    return Cast(
-        places(dice),
-        tuple(people(dice) for _ in heads),
-        tuple(heads),
-        *_restyled(dice),
-    )
+    half_width = width / min(height, width)
+    half_height = height / min(height, width)
+    heads = [
+        _sample_head(sampler, index, speakers, half_width, half_height) for index in range(speakers)
+    ]
+    background = sample_backgrounds(sampler)
+    faces = tuple(sample_faces(sampler) for _ in heads)
+    tint, lift = _sample_colour_change(sampler)
+    return Scene(background, faces, tuple(heads), tint, lift)
 
 
-def first(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[int, int]) -> Clips:
-    """Clips that begin with their picture: a mouth in any position, which then joins the voice. Both are [B, S, F]."""
+def clips_from_start(
+    sampler: Sampler,
+    scene: Scene,
+    opening: Tensor,
+    spread: Tensor,
+    size: tuple[int, int],
+) -> Clips:
+    """Clips that begin with their picture: a mouth in any position, which then joins the voice.
+
+    `opening` and `spread` are [B, S, F]; size is (height, width).
+    """
     fade = opening.new_zeros(max(3, opening.shape[2]))
     fade[:3] = opening.new_tensor([1.0, 0.6, 0.25])
     fade = fade[: opening.shape[2]]
-    shown = dice.between(-0.6, 0.9).clamp(min=0)[:, None, None]
+    shown = sampler.uniform(-0.6, 0.9).clamp(min=0)[:, None, None]
     opening = torch.lerp(opening, shown, fade)
     spread = spread * (1 - fade)
-    poses = tuple(_awake(acted(dice, opening[:, s], spread[:, s])) for s in range(opening.shape[1]))
-    video = who.painted(poses, *size)
-    return Clips(video, video[:, :, 0], weights(who, *size), _regions(dice, who, *size))
-
-
-def later(dice: Dice, who: Cast, opening: Tensor, spread: Tensor, size: tuple[int, int]) -> Clips:
-    """Clips from the middle of a video, whose picture shows the same people in another pose."""
-    poses = tuple(acted(dice, opening[:, s], spread[:, s]) for s in range(opening.shape[1]))
-    posed = tuple(still(dice, dice.between(-0.6, 0.9).clamp(min=0)) for _ in poses)
-    picture = who.painted(posed, *size)[:, :, 0]
-    return Clips(
-        who.painted(poses, *size),
-        picture,
-        weights(who, *size),
-        _regions(dice, who, *size),
+    poses = tuple(
+        _with_open_eyes(animate(sampler, opening[:, speaker], spread[:, speaker]))
+        for speaker in range(opening.shape[1])
     )
+    video = scene.render(poses, *size)
+    weight = pixel_weights(scene, *size)
+    return Clips(video, video[:, :, 0], weight, _speaker_regions(sampler, scene, *size))
 
 
-def weights(who: Cast, height: int, width: int) -> Tensor:
-    """[B, 1, 1, H, W]: what to look at when a clip is compared with another."""
-    weight = torch.ones(len(who.tint), 1, 1, height, width, device=who.tint.device)
-    for face, head in zip(who.faces, who.heads, strict=True):
-        weight = weight + (MOUTH - 1) * mouth_box(face, head, height, width)[:, None, None]
-        weight = weight + (EYES - 1) * eyes_box(face, head, height, width)[:, None, None]
+def clips_from_middle(
+    sampler: Sampler,
+    scene: Scene,
+    opening: Tensor,
+    spread: Tensor,
+    size: tuple[int, int],
+) -> Clips:
+    """Clips from the middle of a video, whose picture shows the same people in another pose.
+
+    `opening` and `spread` are [B, S, F]; size is (height, width).
+    """
+    poses = tuple(
+        animate(sampler, opening[:, speaker], spread[:, speaker])
+        for speaker in range(opening.shape[1])
+    )
+    picture_poses = tuple(posed(sampler, sampler.uniform(-0.6, 0.9).clamp(min=0)) for _ in poses)
+    picture = scene.render(picture_poses, *size)[:, :, 0]
+    video = scene.render(poses, *size)
+    weight = pixel_weights(scene, *size)
+    return Clips(video, picture, weight, _speaker_regions(sampler, scene, *size))
+
+
+def pixel_weights(scene: Scene, height: int, width: int) -> Tensor:
+    """[B, 1, 1, H, W]: the weight of each pixel in the loss."""
+    weight = torch.ones(len(scene.tint), 1, 1, height, width, device=scene.tint.device)
+    for face, head in zip(scene.faces, scene.heads, strict=True):
+        mouth = mouth_mask(face, head, height, width)[:, None, None]
+        eyes = eyes_mask(face, head, height, width)[:, None, None]
+        weight = weight + (MOUTH_WEIGHT - 1) * mouth
+        weight = weight + (EYES_WEIGHT - 1) * eyes
     return weight
 
 
-def mouth_box(face: Face, head: Where, height: int, width: int) -> Tensor:
-    """[B, H, W] of 0 and 1: where the lips go when they open and the head nods."""
+def mouth_mask(face: Face, head: HeadPosition, height: int, width: int) -> Tensor:
+    """[B, H, W] of 0 and 1: where the lips are, also when they open and the head nods."""
     low = face.mouth_height - 0.6 * face.mouth_gape - 0.1
     high = face.mouth_height + 1.6 * face.mouth_gape + 0.1
-    return _box(
-        head,
-        -face.mouth_width - 0.14,
-        face.mouth_width + 0.14,
-        low,
-        high,
-        height,
-        width,
-    )
+    left = -face.mouth_width - 0.14
+    right = face.mouth_width + 0.14
+    return _rectangle_mask(head, left, right, low, high, height, width)
 
 
-def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
+def eyes_mask(face: Face, head: HeadPosition, height: int, width: int) -> Tensor:
     """[B, H, W] of 0 and 1: eyes and brows."""
     wide = face.eye_apart + face.eye_size + 0.06
     top = face.brow_height + 0.08
     bottom = face.eye_size * face.eye_round + 0.06
-    return _box(
+    return _rectangle_mask(
         head,
         -wide,
         wide,
@@ -155,8 +174,8 @@ def eyes_box(face: Face, head: Where, height: int, width: int) -> Tensor:
     )
 
 
-def _box(
-    head: Where,
+def _rectangle_mask(
+    head: HeadPosition,
     left: Tensor,
     right: Tensor,
     top: Tensor,
@@ -164,81 +183,83 @@ def _box(
     height: int,
     width: int,
 ) -> Tensor:
+    """[B, H, W]: a rectangle in units of each head."""
     x, y = (each[0] for each in grid(height, width, head.x.device))
-    x, y = (
-        (each - middle[:, None, None]) / head.size[:, None, None]
-        for each, middle in ((x, head.x), (y, head.y))
-    )
-    left, right, top, bottom = (each[:, None, None] for each in (left, right, top, bottom))
-    return ((x > left) & (x < right) & (y > top) & (y < bottom)).float()
+    size = head.size[:, None, None]
+    x = (x - head.x[:, None, None]) / size
+    y = (y - head.y[:, None, None]) / size
+    inside_x = (x > left[:, None, None]) & (x < right[:, None, None])
+    inside_y = (y > top[:, None, None]) & (y < bottom[:, None, None])
+    return (inside_x & inside_y).float()
 
 
-def _head(dice: Dice, index: int, speakers: int, half_width: float, half_height: float) -> Where:
-    up = (half_height - 1) * dice.between(0, 0.8)
+def _sample_head(
+    sampler: Sampler, index: int, speakers: int, half_width: float, half_height: float
+) -> HeadPosition:
+    up = (half_height - 1) * sampler.uniform(0, 0.8)
     if speakers == 1:
-        return Where(
-            0.22 * dice.between(-1, 1),
-            dice.between(-0.2, 0.05) - up,
-            dice.between(0.46, 0.76),
+        return HeadPosition(
+            0.22 * sampler.uniform(-1, 1),
+            sampler.uniform(-0.2, 0.05) - up,
+            sampler.uniform(0.46, 0.76),
         )
     middle = half_width / 2 * (2 * index - 1)
-    size = dice.between(0.4, 0.58) * min(1.0, half_width / 1.35)
-    return Where(
-        middle + 0.08 * half_width * dice.between(-1, 1),
-        dice.between(-0.16, 0.02) - up,
+    size = sampler.uniform(0.4, 0.58) * min(1.0, half_width / 1.35)
+    return HeadPosition(
+        middle + 0.08 * half_width * sampler.uniform(-1, 1),
+        sampler.uniform(-0.16, 0.02) - up,
         size,
     )
 
 
-def _restyled(dice: Dice) -> tuple[Tensor, Tensor]:
-    """For most pictures nothing; else another contrast, saturation, hue and brightness."""
-    batch = dice.batch
-    device = dice.generator.device
-    changed = dice.often(0.3)[:, None, None]
+def _sample_colour_change(sampler: Sampler) -> tuple[Tensor, Tensor]:
+    """Tint and lift of the colours: none for most pictures, else another look for each."""
+    batch = sampler.batch
+    generator = sampler.generator
+    device = generator.device
+    changed = sampler.bernoulli(0.3)[:, None, None]
     grey = torch.full((3, 3), 1 / 3, device=device)
     one = torch.eye(3, device=device)
-    mixed = torch.randn(batch, 3, 3, generator=dice.generator, device=device) * 0.05
-    wanted = (
-        torch.lerp(grey, one, dice.between(0.3, 1.25)[:, None, None])
-        * dice.between(0.75, 1.15)[:, None, None]
-    )
+    mixed = torch.randn(batch, 3, 3, generator=generator, device=device) * 0.05
+    saturation = sampler.uniform(0.3, 1.25)[:, None, None]
+    contrast = sampler.uniform(0.75, 1.15)[:, None, None]
+    wanted = torch.lerp(grey, one, saturation) * contrast
     tint = torch.lerp(one.expand(batch, 3, 3), wanted + mixed, changed)
-    lift = changed[:, :, 0] * (
-        0.07 * torch.randn(batch, 3, generator=dice.generator, device=device)
-    )
-    return tint, lift
+    brightness = 0.07 * torch.randn(batch, 3, generator=generator, device=device)
+    return tint, changed[:, :, 0] * brightness
 
 
-def _awake(pose: Pose) -> Pose:
-    """Nobody is photographed in a blink."""
+def _with_open_eyes(pose: Pose) -> Pose:
+    """The pose without a blink in the first two frames: a source image has open eyes."""
     lids = pose.lids.clone()
     lids[:, :2] = 1
     return replace(pose, lids=lids)
 
 
-def _regions(dice: Dice, who: Cast, height: int, width: int) -> Tensor:
-    """Boxes round the heads for half of the clips, halves of the picture for the others, as for jobs."""
-    if len(who.heads) == 1:
-        return torch.zeros(dice.batch, 3, (height // 16) * (width // 16), device=who.tint.device)
-    boxed = dice.often(0.5).tolist()
-    boxes = [_head_box(head, height, width) for head in who.heads]
-    rows = [
-        regions(
-            (height, width),
-            (height, width),
-            [box[row] for box in boxes] if boxed[row] else (),
-        )
-        for row in range(dice.batch)
-    ]
-    return torch.stack(rows).to(who.tint.device)
+def _speaker_regions(sampler: Sampler, scene: Scene, height: int, width: int) -> Tensor:
+    """Boxes round the heads for half of the clips, halves of the picture for the others."""
+    device = scene.tint.device
+    if len(scene.heads) == 1:
+        tokens = (height // 16) * (width // 16)
+        return torch.zeros(sampler.batch, 3, tokens, device=device)
+    has_boxes = sampler.bernoulli(0.5).tolist()
+    boxes = [_head_boxes(head, height, width) for head in scene.heads]
+    size = (height, width)
+    rows = []
+    for row in range(sampler.batch):
+        row_boxes = [box[row] for box in boxes] if has_boxes[row] else ()
+        rows.append(regions(size, size, row_boxes))
+    return torch.stack(rows).to(device)
 
 
-def _head_box(head: Where, height: int, width: int) -> list[Box]:
+def _head_boxes(head: HeadPosition, height: int, width: int) -> list[Box]:
+    """The box round each of B heads, in pixels."""
     half = min(height, width) / 2
-    middle = torch.stack([head.y * half + height / 2, head.x * half + width / 2], 1).cpu()
+    y = head.y * half + height / 2
+    x = head.x * half + width / 2
+    middle = torch.stack([y, x], 1).cpu()
     reach = (head.size * half)[:, None].cpu() * torch.tensor([1.1, 0.9])
     low = (middle - reach).floor().clamp(min=0)
-    high = (middle + reach).ceil()
-    high = torch.minimum(high, torch.tensor([height, width]))
+    high = torch.minimum((middle + reach).ceil(), torch.tensor([height, width]))
     boxes = torch.cat([low, high], 1).int().tolist()
     return [(top, left, bottom, right) for top, left, bottom, right in boxes]

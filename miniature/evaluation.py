@@ -1,8 +1,8 @@
-"""The miniature's examination: faces and voices that it never met, through the pipeline that workers run.
+"""Evaluation of the miniature on held-out faces and voices, through the pipeline of the workers.
 
     python -m miniature.evaluation VOICES.safetensors [WEIGHTS_FOLDER]
 
-prints a line for each item and one for each examination; twenty minutes on two cores.
+prints a line for each item and one for each test; it takes twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from farm.model.pipeline import Condition, Pipeline, Sampling, load_pipeline
 from farm.model.presets import MINIATURE
 from farm.plan import Plan, audio_rows
 from miniature.audio_encoder import embeddings
-from miniature.measure import correlation, drift, lag, likeness
+from miniature.measure import colour_drift, correlation, lag, psnr
 from miniature.noises import RATE
 from miniature.sitter import Sitter
 from miniature.voices import FRAME, Voices, opening
@@ -30,39 +30,38 @@ from miniature.voices import FRAME, Voices, opening
 FRAMES = 81
 MOTION_FRAMES = 9
 SHOWN = slice(3, None)
-"""A clip begins with its picture, whose mouth says nothing."""
+"""A clip begins with its picture, whose mouth is in a random position."""
 
 QUIET = slice(9, None)
-"""By then, a mouth that was open in the picture and has nothing to say has closed."""
+"""By then, a mouth that was open in the picture has closed if there is no speech."""
 
 QUICK = Sampling(steps=4, text_scale=1.0, audio_scale=1.0)
 USUAL = Sampling(steps=8)
 """With the contract's guidance, three passes a step."""
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Camera:
-    """The pipeline and the ears of a checkpoint folder."""
+class TalkingModel:
+    """The pipeline and the audio encoder of a checkpoint folder."""
 
     pipeline: Pipeline
-    ears: nn.Module
+    audio_encoder: nn.Module
     sampling: Sampling = QUICK
 
     @classmethod
-    def of(cls, folder: Path, sampling: Sampling = QUICK) -> Camera:
+    def load(cls, folder: Path, sampling: Sampling = QUICK) -> TalkingModel:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        ears = load_audio_encoder(folder, device).model
-        return cls(load_pipeline(folder, MINIATURE, device), ears, sampling)
+        audio_encoder = load_audio_encoder(folder, device).model
+        return cls(load_pipeline(folder, MINIATURE, device), audio_encoder, sampling)
 
     @torch.no_grad()
-    def film(self, sitter: Sitter, said: Tensor) -> Tensor:
+    def generate(self, sitter: Sitter, said: Tensor) -> Tensor:
         """[3, F, H, W] of the sitter saying `said` [S, n], chunk after chunk."""
-        rows = embeddings(self.ears, said.to(self.pipeline.device)).float().cpu()
-        text, negative = (
-            self.pipeline.encode_text(prompt) for prompt in ("a person talks", "static")
-        )
+        rows = embeddings(self.audio_encoder, said.to(self.pipeline.device)).float().cpu()
+        text = self.pipeline.encode_text("a person talks")
+        negative = self.pipeline.encode_text("static")
         condition = self._condition(sitter)
         tail = None
         shown = []
@@ -87,7 +86,7 @@ class Camera:
 
 
 def speech(voices: Voices, index: int, frames: int) -> Tensor:
-    """[n]: so many frames of sentences, the first of them the clip of that number."""
+    """`frames` frames of sentences, [n], beginning with the clip of that index."""
     said = torch.zeros(0)
     samples = frames * FRAME
     while len(said) < samples:
@@ -96,17 +95,17 @@ def speech(voices: Voices, index: int, frames: int) -> Tensor:
     return said[:samples]
 
 
-def one_speaker(camera: Camera, voices: Voices) -> Iterator[Figures]:
-    """A chunk of each held-out sentence, each said by somebody else."""
+def one_speaker(model: TalkingModel, voices: Voices) -> Iterator[Metrics]:
+    """A chunk of each held-out sentence, each with another face."""
     for index in range(len(voices)):
-        sitter = Sitter.number(index)
+        sitter = Sitter.numbered(index)
         said = speech(voices, index, FRAMES)[None]
-        frames = camera.film(sitter, said)
+        frames = model.generate(sitter, said)
         seen = sitter.mouths(frames)[0]
         wanted = opening(said)[0]
         other = opening(speech(voices, index + 7, FRAMES)[None])[0]
-        silent = sitter.mouths(camera.film(sitter, torch.zeros_like(said)))[0]
-        same = likeness(frames, sitter.picture, sitter.outside())
+        silent = sitter.mouths(model.generate(sitter, torch.zeros_like(said)))[0]
+        same = psnr(frames, sitter.picture, sitter.outside())
         yield {
             "correlation": correlation(seen[SHOWN], wanted[SHOWN]),
             "lag": abs(lag(seen[SHOWN], wanted[SHOWN])),
@@ -117,32 +116,33 @@ def one_speaker(camera: Camera, voices: Voices) -> Iterator[Figures]:
         }
 
 
-def ten_chunks(camera: Camera, voices: Voices) -> Iterator[Figures]:
-    """A long video: what the last chunk has lost against the first."""
+def ten_chunks(model: TalkingModel, voices: Voices) -> Iterator[Metrics]:
+    """A long video: the difference of the last chunk from the first."""
     length = FRAMES - MOTION_FRAMES
     for index in range(10):
-        sitter = Sitter.number(100 + index)
+        sitter = Sitter.numbered(100 + index)
         said = speech(voices, index, FRAMES + 9 * length)[None]
-        frames = camera.film(sitter, said)
-        same = likeness(frames, sitter.picture, sitter.outside())
+        frames = model.generate(sitter, said)
+        seen = sitter.mouths(frames)[0]
+        wanted = opening(said)[0]
+        same = psnr(frames, sitter.picture, sitter.outside())
         yield {
             "identity_lost_db": float(same[:FRAMES].mean() - same[-length:].mean()),
-            "colour_drift": drift(frames[:, -length:], sitter.picture, sitter.outside()),
-            "correlation_of_the_last": correlation(
-                sitter.mouths(frames)[0][-length:], opening(said)[0][-length:]
-            ),
+            "colour_drift": colour_drift(frames[:, -length:], sitter.picture, sitter.outside()),
+            "correlation_of_the_last": correlation(seen[-length:], wanted[-length:]),
         }
 
 
-def two_speakers(camera: Camera, voices: Voices) -> Iterator[Figures]:
+def two_speakers(model: TalkingModel, voices: Voices) -> Iterator[Metrics]:
     """Two people, of whom one talks in the first half and the other in the second."""
     first_half = torch.arange(FRAMES * FRAME) < FRAMES * FRAME / 2
     for index in range(16):
-        sitter = Sitter.number(200 + index, 2, (96, 176) if index % 2 else (112, 144))
+        size = (96, 176) if index % 2 else (112, 144)
+        sitter = Sitter.numbered(200 + index, 2, size)
         one = speech(voices, index, FRAMES)
         other = speech(voices, index + 9, FRAMES)
         said = torch.stack([one * first_half, other * ~first_half])
-        mouths = sitter.mouths(camera.film(sitter, said))
+        mouths = sitter.mouths(model.generate(sitter, said))
         wanted = opening(said)
         for speaker in (0, 1):
             seen = mouths[speaker][SHOWN]
@@ -152,42 +152,36 @@ def two_speakers(camera: Camera, voices: Voices) -> Iterator[Figures]:
             }
 
 
-def examined(name: str, items: Iterator[Figures]) -> None:
-    """Prints every item's figures, then their means and extremes."""
+def print_results(name: str, items: Iterator[Metrics]) -> None:
+    """Prints every item's metrics, then their means and extremes."""
     rows = []
-    for figures in items:
-        rows.append(figures)
-        print(
-            json.dumps(
-                {
-                    "item": f"{name} {len(rows)}",
-                    **{key: round(each, 3) for key, each in figures.items()},
-                }
-            )
-        )
+    for metrics in items:
+        rows.append(metrics)
+        rounded = {key: round(value, 3) for key, value in metrics.items()}
+        print(json.dumps({"item": f"{name} {len(rows)}", **rounded}))
     columns = {key: [row[key] for row in rows] for key in rows[0]}
     reductions: dict[str, Callable[[list[float]], float]] = {
         "mean": mean,
         "least": min,
         "most": max,
     }
-    said = {
-        key: {how: round(of(column), 4) for how, of in reductions.items()}
+    summary = {
+        key: {how: round(reduce(column), 4) for how, reduce in reductions.items()}
         for key, column in columns.items()
     }
-    print(json.dumps({"examination": name, "items": len(rows), **said}), flush=True)
+    print(json.dumps({"test": name, "items": len(rows), **summary}), flush=True)
 
 
 def main(voices_path: str, folder: str = str(MINIATURE.folder(Path()))) -> None:
     voices = Voices(Path(voices_path), held_out=True)
-    quick = Camera.of(Path(folder))
-    examined("one speaker, 4 steps", one_speaker(quick, voices))
-    examined(
+    quick = TalkingModel.load(Path(folder))
+    print_results("one speaker, 4 steps", one_speaker(quick, voices))
+    print_results(
         "one speaker, 8 steps with guidance",
-        one_speaker(Camera(quick.pipeline, quick.ears, USUAL), voices),
+        one_speaker(TalkingModel(quick.pipeline, quick.audio_encoder, USUAL), voices),
     )
-    examined("ten chunks", ten_chunks(quick, voices))
-    examined("two speakers", two_speakers(quick, voices))
+    print_results("ten chunks", ten_chunks(quick, voices))
+    print_results("two speakers", two_speakers(quick, voices))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What a face is: the numbers that tell one drawn person from another.
+"""A face: the numbers by which one drawn person differs from another.
 
-Lengths are in units of half a head's height, measured from the middle of the head, x to the right and y down. Colours
-are sRGB in [0, 1]. Every number is a tensor [B] and every colour [B, 3], so that a batch of people is one `Face`.
+Lengths are in units of half a head's height, measured from the middle of the head, x to the right
+and y down. Colours are sRGB in [0, 1]. Every number is a tensor [B] and every colour [B, 3], so
+that a batch of people is one `Face`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from miniature.palette import BACKDROPS, DYED, HAIRS, IRISES, LIPS, SKINS, WOOLS
 
 @dataclass(frozen=True)
 class Face:
-    """Whatever does not change while somebody talks."""
+    """Everything that does not change while a person talks."""
 
     skin: Tensor
     shade: Tensor
@@ -77,28 +78,28 @@ class Face:
     outline: Tensor
     """Thickness of an ink line round the head; 0 is none."""
     light: Tensor
-    """From where the light comes: -1 left, 1 right."""
+    """The side that the light comes from: -1 left, 1 right."""
 
 
 @dataclass(frozen=True)
-class Dice:
-    """Random numbers for a batch, all from one generator: the same seed draws the same people."""
+class Sampler:
+    """Random numbers for a batch, all from one generator: a seed always draws the same people."""
 
     batch: int
     generator: torch.Generator
 
-    def between(self, low: float, high: float) -> Tensor:
-        """[B], even."""
-        return low + (high - low) * torch.rand(
-            self.batch, generator=self.generator, device=self.generator.device
-        )
+    def uniform(self, low: float, high: float) -> Tensor:
+        """[B], uniform from `low` to `high`."""
+        device = self.generator.device
+        numbers = torch.rand(self.batch, generator=self.generator, device=device)
+        return low + (high - low) * numbers
 
-    def often(self, share: float) -> Tensor:
-        """[B] of 0 and 1."""
-        return (self.between(0, 1) < share).float()
+    def bernoulli(self, share: float) -> Tensor:
+        """[B] of 0 and 1; `share` of them are 1."""
+        return (self.uniform(0, 1) < share).float()
 
-    def among(self, colours: list[tuple[int, int, int]], jitter: float = 0.03) -> Tensor:
-        """[B, 3]: one of the colours, in 0..255, a little changed."""
+    def colour_from(self, colours: list[tuple[int, int, int]], jitter: float = 0.03) -> Tensor:
+        """[B, 3] in 0..1: one of the colours, which are in 0..255, a little changed."""
         table = torch.tensor(colours, device=self.generator.device) / 255
         chosen = torch.randint(
             len(table), (self.batch,), generator=self.generator, device=table.device
@@ -107,26 +108,27 @@ class Dice:
         return (table[chosen] + jitter * noise).clamp(0, 1)
 
 
-def people(dice: Dice) -> Face:
-    """A batch of people of every kind."""
-    some: Callable[[float, float], Tensor] = dice.between
-    skin = dice.among(SKINS)
-    hair = dice.among(HAIRS)
-    shirt = dice.among(WOOLS, 0.06)
-    dyed = dice.often(0.12)[:, None]
-    hair = torch.lerp(hair, dice.among(DYED, 0.06), dyed)
-    bearded = dice.often(0.25)
-    long_hair = dice.often(0.45)
+def sample_faces(sampler: Sampler) -> Face:
+    """A batch of random faces."""
+    # The order of the draws is part of every seed: a changed order draws other people.
+    some: Callable[[float, float], Tensor] = sampler.uniform
+    skin = sampler.colour_from(SKINS)
+    hair = sampler.colour_from(HAIRS)
+    shirt = sampler.colour_from(WOOLS, 0.06)
+    dyed = sampler.bernoulli(0.12)[:, None]
+    hair = torch.lerp(hair, sampler.colour_from(DYED, 0.06), dyed)
+    bearded = sampler.bernoulli(0.25)
+    long_hair = sampler.bernoulli(0.45)
     return Face(
         skin=skin,
         shade=skin * torch.tensor([0.84, 0.76, 0.72], device=skin.device),
         blush=torch.lerp(skin, skin.new_tensor([0.86, 0.36, 0.32]), 0.45 * some(0, 1)[:, None]),
         hair=hair,
-        iris=dice.among(IRISES),
-        lips=torch.lerp(dice.among(LIPS), skin, some(0, 0.45)[:, None]),
+        iris=sampler.colour_from(IRISES),
+        lips=torch.lerp(sampler.colour_from(LIPS), skin, some(0, 0.45)[:, None]),
         shirt=shirt,
         collar=(shirt + (0.12 * torch.sign(some(-1, 1)))[:, None]).clamp(0, 1),
-        frame=dice.among([(40, 36, 44), (96, 60, 44), (150, 120, 70), (60, 70, 110)]),
+        frame=sampler.colour_from([(40, 36, 44), (96, 60, 44), (150, 120, 70), (60, 70, 110)]),
         breadth=some(0.68, 0.88),
         jaw=some(0.04, 0.26),
         neck=some(0.30, 0.42),
@@ -146,50 +148,51 @@ def people(dice: Dice) -> Face:
         mouth_gape=some(0.18, 0.27),
         lip_thick=some(0.02, 0.065),
         smile=some(-0.2, 0.9),
-        teeth=some(0.12, 0.3) + 0.08 * dice.often(0.5),
-        crown=some(0.06, 0.26) * dice.often(0.93),
+        teeth=some(0.12, 0.3) + 0.08 * sampler.bernoulli(0.5),
+        crown=some(0.06, 0.26) * sampler.bernoulli(0.93),
         fringe=some(-0.8, -0.38),
         temples=some(0.82, 1.02),
         sides=some(-0.3, 0.2),
         parting=some(-0.6, 0.6),
         locks=some(0.6, 1.4) * long_hair,
         beard=some(0.02, 0.3) * bearded,
-        moustache=some(0.03, 0.06) * bearded * dice.often(0.7),
-        glasses=some(0.19, 0.25) * dice.often(0.22),
-        outline=some(0.012, 0.035) * dice.often(0.3),
+        moustache=some(0.03, 0.06) * bearded * sampler.bernoulli(0.7),
+        glasses=some(0.19, 0.25) * sampler.bernoulli(0.22),
+        outline=some(0.012, 0.035) * sampler.bernoulli(0.3),
         light=some(-1, 1),
     )
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the batch's pictures are taken and where the heads are in them, in halves of the picture's shorter side."""
+class Background:
+    """What is behind the people, in halves of the picture's shorter side."""
 
     colours: Tensor
-    """[B, 4, 3]: two of the wall, two of what is on it."""
+    """[B, 4, 3]: two of the wall, two of the shapes on it."""
     direction: Tensor
-    """In which the wall's two colours change into each other, in radians."""
+    """Of the gradient between the wall's two colours, in radians."""
     things: Tensor
     """[B, 3, 4]: x, y and half sides of soft rectangles and ovals on the wall."""
     roundness: Tensor
+    """[B]: 1 where the shapes are ovals."""
 
 
-def places(dice: Dice) -> Place:
-    """Rooms and skies that are quieter than the people."""
-    wall = dice.among(BACKDROPS, 0.05)
-    colours = [wall, (wall + 0.1 * dice.between(-1, 1)[:, None]).clamp(0, 1)]
-    colours += [
-        torch.lerp(wall, dice.among(BACKDROPS, 0.05), 0.7 * dice.between(0, 1)[:, None])
-        for _ in range(2)
-    ]
+def sample_backgrounds(sampler: Sampler) -> Background:
+    """Random rooms and skies, with less contrast than the people."""
+    wall = sampler.colour_from(BACKDROPS, 0.05)
+    colours = [wall, (wall + 0.1 * sampler.uniform(-1, 1)[:, None]).clamp(0, 1)]
+    for _ in range(2):
+        other = sampler.colour_from(BACKDROPS, 0.05)
+        share = 0.7 * sampler.uniform(0, 1)[:, None]
+        colours.append(torch.lerp(wall, other, share))
     things = [
-        dice.between(*limits)
+        sampler.uniform(*limits)
         for _ in range(3)
         for limits in ((-1.6, 1.6), (-1.2, 1.0), (0.1, 0.7), (0.1, 0.7))
     ]
-    return Place(
+    return Background(
         colours=torch.stack(colours, 1),
-        direction=dice.between(0, 6.3),
+        direction=sampler.uniform(0, 6.3),
         things=torch.stack(things, 1).view(-1, 3, 4),
-        roundness=dice.often(0.5),
+        roundness=sampler.bernoulli(0.5),
     )

@@ -1,4 +1,4 @@
-"""What the video transformer learns from: clips as the numbers that it will be given when it works."""
+"""The training data of the video transformer: clips as the tensors that it is given at work."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from farm.model.image import ImageEncoder
 from farm.model.vae import VideoAutoencoder
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND
 from miniature.audio_encoder import embeddings
-from miniature.clips import MOUTH, Clips
+from miniature.clips import MOUTH_WEIGHT, Clips
 from miniature.studio import Studio
 
 FRAMES = 81
 MOTION_LATENTS = 3
 
-MOST_WORN = 4
-"""Times at most that what a clip goes on from was decoded and encoded again. A model that learns to take the face from
-the picture instead does not lose it over a long video."""
+MAX_REENCODINGS = 4
+"""Times that the motion frames are decoded and encoded again, at most.
 
-USUALLY = 5.0
-"""How much a mouth moves: the variance over time of its latents, added up. Measured from 1 to 12."""
+A model that learns to take the face from the picture instead does not lose it over a long video.
+"""
+
+USUAL_MOVEMENT = 5.0
+"""Variance over time of a mouth's latents, added up; measured from 1 to 12."""
 
 RECORDING_S = 12.0
-"""A clip hears a piece of a recording that was encoded as a whole, as it will be."""
+"""A clip hears a part of a recording that was encoded as a whole, as it is at work."""
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingBatch:
     """B clips; T latent frames of h x w."""
 
     latents: Tensor
@@ -39,24 +41,26 @@ class Lessons:
     condition: Tensor
     """[B, 20, T, h, w]: mask and latents of the picture."""
     motion: Tensor
-    """[B, 16, 3, h, w]: what the clip begins with, as a job would have it."""
+    """[B, 16, 3, h, w]: the motion latents, as a job would have them."""
     known: Tensor
-    """[B]: how many of those latents it has, 1 or 3."""
+    """[B]: the number of motion latents that the clip begins with, 1 or 3."""
     image: Tensor
     """[B, 257, image_dim]."""
     rows: Tensor
-    """[B, S, F + 4, layers, dim]: what is heard."""
+    """[B, S, F + 4, layers, dim]: the embeddings of the speech."""
     regions: Tensor
     """[B, 3, tokens of a latent frame]."""
     weight: Tensor
-    """[B, 1, 1, h, w]: how much each latent counts."""
+    """[B, 1, 1, h, w]: the weight of each latent in the loss."""
 
-    def some(self, rows: Tensor) -> Lessons:
-        """The lessons at these indices."""
-        return Lessons(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+    def select(self, items: Tensor) -> TrainingBatch:
+        """The items at these indices."""
+        return TrainingBatch(
+            **{each.name: getattr(self, each.name)[items] for each in fields(self)}
+        )
 
-    def unheard(self) -> Lessons:
-        """The same pictures in silence, which is one speaker's however many there are."""
+    def silenced(self) -> TrainingBatch:
+        """The same pictures in silence, which is one speaker's for any number of them."""
         return replace(self, rows=torch.zeros_like(self.rows[:, :1]))
 
     def audio(self, heard: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,88 +68,93 @@ class Lessons:
         return audio_windows(self.rows.float() * heard.view(-1, 1, 1, 1, 1))
 
 
-def joined(lessons: list[Lessons]) -> Lessons:
+def concatenate(batches: list[TrainingBatch]) -> TrainingBatch:
     """All of them as one batch."""
-    return Lessons(
-        **{
-            each.name: torch.cat([getattr(one, each.name) for one in lessons])
-            for each in fields(Lessons)
-        }
-    )
+    joined = {}
+    for field in fields(TrainingBatch):
+        joined[field.name] = torch.cat([getattr(batch, field.name) for batch in batches])
+    return TrainingBatch(**joined)
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """Makes lessons with the models that are trained before the transformer."""
+class BatchBuilder:
+    """Builds training batches with the models that are trained before the transformer."""
 
     studio: Studio
-    hear: nn.Module
-    look: ImageEncoder
+    audio_encoder: nn.Module
+    image_encoder: ImageEncoder
     vae: VideoAutoencoder
 
     @torch.no_grad()
-    def lessons(
+    def build(
         self,
-        dice: torch.Generator,
+        rng: torch.Generator,
         batch: int,
         speakers: int,
         size: tuple[int, int],
-    ) -> Lessons:
-        """A batch of clips that all begin a video, or all are from the middle of one."""
-        with torch.autocast(dice.device.type, torch.bfloat16, enabled=dice.device.type == "cuda"):
-            return self._made(dice, batch, speakers, size)
+    ) -> TrainingBatch:
+        """Clips that all begin a video, or that are all from the middle of one."""
+        on_gpu = rng.device.type == "cuda"
+        with torch.autocast(rng.device.type, torch.bfloat16, enabled=on_gpu):
+            return self._build(rng, batch, speakers, size)
 
-    def _made(
+    def _build(
         self,
-        dice: torch.Generator,
+        rng: torch.Generator,
         batch: int,
         speakers: int,
         size: tuple[int, int],
-    ) -> Lessons:
-        heard, said = self.studio.spoken(dice, batch, speakers, RECORDING_S)
-        start, begins, rounds = (
-            int(each) for each in torch.randint(0, 200, (3,), generator=dice, device=dice.device)
-        )
-        begins = begins % 2 == 0
-        rounds = rounds % (MOST_WORN + 1)
-        start = max(LOOK_BEHIND, start)
-        clips = self.studio.filmed(dice, said, start, FRAMES, size, begins=begins)
-        rows = embeddings(self.hear, heard.flatten(0, 1)).unflatten(0, (batch, speakers))
+    ) -> TrainingBatch:
+        # 1. Random choices for all clips of the batch
+        heard, said = self.studio.speech(rng, batch, speakers, RECORDING_S)
+        draws = torch.randint(0, 200, (3,), generator=rng, device=rng.device).tolist()
+        start = max(LOOK_BEHIND, draws[0])
+        begins = draws[1] % 2 == 0
+        reencodings = draws[2] % (MAX_REENCODINGS + 1)
+
+        # 2. Video
+        clips = self.studio.render(rng, said, start, FRAMES, size, begins=begins)
+        rows = embeddings(self.audio_encoder, heard.flatten(0, 1))
+        rows = rows.unflatten(0, (batch, speakers))
         latents = self.vae.encode(clips.video)
-        motion = latents[:, :, :MOTION_LATENTS] if begins else self._worn(dice, latents, rounds)
-        return Lessons(
+        motion = latents[:, :, :MOTION_LATENTS]
+        known = 1
+        if not begins:
+            motion = self._reencode(rng, motion, reencodings)
+            known = MOTION_LATENTS
+
+        # 3. Conditions
+        tokens = [self.image_encoder(picture) for picture in clips.picture]
+        return TrainingBatch(
             latents=latents.bfloat16(),
             condition=self.vae.condition(clips.picture, FRAMES).bfloat16(),
             motion=motion.bfloat16(),
-            known=torch.full((batch,), 1 if begins else MOTION_LATENTS, device=latents.device),
-            image=torch.cat([self.look(picture) for picture in clips.picture]).bfloat16(),
+            known=torch.full((batch,), known, device=latents.device),
+            image=torch.cat(tokens).bfloat16(),
             rows=rows[:, :, start - LOOK_BEHIND : start + FRAMES + LOOK_AHEAD].bfloat16(),
             regions=clips.regions,
-            weight=_on_latents(clips, latents),
+            weight=_latent_weights(clips, latents),
         )
 
-    def _worn(self, dice: torch.Generator, latents: Tensor, rounds: int) -> Tensor:
-        """The first latents after so many times of decoding and encoding, as later chunks get them, and a little noise.
+    def _reencode(self, rng: torch.Generator, motion: Tensor, times: int) -> Tensor:
+        """Motion latents after decoding and encoding, as later chunks get them, and a little noise.
 
-        Sometimes none and no noise, else a chain would learn nothing from a clean start.
+        Sometimes without either, else a chain would learn nothing from a clean start.
         """
-        motion = latents[:, :, :MOTION_LATENTS]
-        for _ in range(rounds):
+        for _ in range(times):
             motion = self.vae.encode(self.vae.decode(motion))
-        amount = (
-            0.05 * rounds * torch.rand(len(motion), 1, 1, 1, 1, generator=dice, device=dice.device)
-        )
-        return motion + amount * torch.randn(motion.shape, generator=dice, device=dice.device)
+        share = torch.rand(len(motion), 1, 1, 1, 1, generator=rng, device=rng.device)
+        amount = 0.05 * times * share
+        return motion + amount * torch.randn(motion.shape, generator=rng, device=rng.device)
 
 
-def _on_latents(clips: Clips, latents: Tensor) -> Tensor:
+def _latent_weights(clips: Clips, latents: Tensor) -> Tensor:
     """The weights of the pixels as those of the latents.
 
-    Those of a mouth are the higher the less the latents move there, for a small or dark one speaks as well.
+    A mouth's are the higher the less its latents move, so that small and dark mouths count as much.
     """
     weight = F.max_pool3d(clips.weight, (1, 8, 8))
-    mouths = weight >= MOUTH
-    moving = (latents.var(2, keepdim=True).mean(1, keepdim=True) * mouths).sum(
-        (2, 3, 4), keepdim=True
-    )
-    return torch.where(mouths, weight * USUALLY / (1 + moving), weight)
+    mouths = weight >= MOUTH_WEIGHT
+    variance = latents.var(2, keepdim=True).mean(1, keepdim=True)
+    movement = (variance * mouths).sum((2, 3, 4), keepdim=True)
+    return torch.where(mouths, weight * USUAL_MOVEMENT / (1 + movement), weight)

@@ -1,4 +1,4 @@
-"""The way from sentences to weights, station by station; each leaves a folder that the next ones load."""
+"""The way from sentences to weights; each stage leaves a folder that the next ones load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from farm.model.presets import MINIATURE
 from farm.model.text import DEFAULT_NEGATIVE_PROMPT, TextEncoder
 from farm.model.vae import VideoAutoencoder
 from miniature import audio_encoder, autoencoder, transformer
-from miniature.lessons import Teacher
+from miniature.lessons import BatchBuilder
 from miniature.studio import Studio
 from miniature.training import Run
 from miniature.voices import Voices, corpus
@@ -33,36 +33,36 @@ PROMPTS = (
     "two people talk to each other",
     "someone tells a story, studio light, high quality",
 )
-"""The words make no difference yet to so small a model; it only gets used to being told something."""
+"""So small a model does not follow a prompt; it only gets used to having one."""
 
 SHARD = "15MB"
-KEPT = ("text_encoder", "image_encoder", "tokenizer")
+UNTRAINED_PARTS = ("text_encoder", "image_encoder", "tokenizer")
 PARTS = ("text_encoder", "image_encoder", "audio_encoder", "vae")
 TEXT_LEN = MINIATURE.parts["transformer"]["text_len"]
 
 
 def make(run: Run, scale: float = 1.0) -> Path:
-    """The finished checkpoint folder."""
+    """Trains every part that is missing and returns the finished checkpoint folder."""
     weights = run.home / "weights"
-    voices = Voices(_voices(run), run.device)
+    voices = Voices(_ensure_voices(run), run.device)
     studio = Studio(voices)
-    _kept_parts(weights)
-    _part(
+    _copy_untrained_parts(weights)
+    _train_part(
         run,
         "audio_encoder",
         lambda: audio_encoder.train(run, voices, scale * audio_encoder.SECONDS),
     )
-    _part(
+    _train_part(
         run,
         "vae",
         lambda: autoencoder.train(run, studio, scale * autoencoder.SECONDS),
     )
-    _part(run, "transformer", lambda: _transformer(run, studio, scale))
+    _train_part(run, "transformer", lambda: _train_transformer(run, studio, scale))
     return weights
 
 
-def _voices(run: Run) -> Path:
-    """The file of everything that is spoken, made once."""
+def _ensure_voices(run: Run) -> Path:
+    """The file of the spoken corpus, made unless it exists."""
     path = run.home / "voices.safetensors"
     if not path.exists():
         from safetensors.numpy import save_file
@@ -71,39 +71,43 @@ def _voices(run: Run) -> Path:
     return path
 
 
-def _kept_parts(weights: Path) -> None:
-    """The text and image encoders and the tokenizer as they are shipped: drawn at random once, and never trained."""
-    for part in KEPT:
+def _copy_untrained_parts(weights: Path) -> None:
+    """Copies the shipped text and image encoders and the tokenizer.
+
+    They were initialised at random once and are never trained.
+    """
+    for part in UNTRAINED_PARTS:
         shutil.copytree(MINIATURE.folder(weights) / part, weights / part, dirs_exist_ok=True)
 
 
-def _part(run: Run, part: str, train: Callable[[], Any]) -> None:
-    """Trains a part unless its folder is there, and stores it in 16 bits."""
+def _train_part(run: Run, part: str, train: Callable[[], Any]) -> None:
+    """Trains a part unless its folder exists, and stores it in 16 bits."""
     folder = run.home / "weights" / part
     if not folder.exists():
         train().half().save_pretrained(folder, max_shard_size=SHARD)
         run.log(stage=part, stored=str(folder))
 
 
-def _transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
+def _train_transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
     weights = run.home / "weights"
     device = run.device
     parts = {part: load_part(weights, part, dtype="float32").to(device) for part in PARTS}
-    text = TextEncoder(
+    encode_text = TextEncoder(
         parts["text_encoder"],
         load_tokenizer(weights),
         max_tokens=TEXT_LEN,
         device=str(device),
     )
-    teacher = Teacher(
+    builder = BatchBuilder(
         studio,
         AudioEncoder(parts["audio_encoder"]).model,
         ImageEncoder(parts["image_encoder"]),
         VideoAutoencoder(parts["vae"], latents_per_call=20),
     )
-    prompts = torch.stack([_padded(text(prompt)) for prompt in PROMPTS]).to(device)
-    return transformer.train(run, teacher, prompts, scale * transformer.SECONDS, scale)
+    features = [_pad_text(encode_text(prompt)) for prompt in PROMPTS]
+    prompts = torch.stack(features).to(device)
+    return transformer.train(run, builder, prompts, scale * transformer.SECONDS, scale)
 
 
-def _padded(text: Tensor) -> Tensor:
+def _pad_text(text: Tensor) -> Tensor:
     return F.pad(text, (0, 0, 0, TEXT_LEN - len(text)))

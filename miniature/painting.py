@@ -1,7 +1,7 @@
 """People as pixels: layers of soft-edged shapes, painted in batches on any device.
 
-Shapes: B pictures, F frames, H W pixels. A shape is a signed distance [B, F, H, W], negative inside; its edge is as
-soft as one pixel, so nothing has to be drawn finer and shrunk.
+Shapes: B pictures, F frames, H W pixels. A shape is a signed distance [B, F, H, W], negative
+inside; its edge is as soft as one pixel, so nothing has to be drawn finer and shrunk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from miniature.acting import Pose
-from miniature.face import Face, Place
+from miniature.face import Background, Face
 
 INSIDE = (0.14, 0.03, 0.05)
 TOOTH = (0.97, 0.95, 0.92)
@@ -23,8 +23,8 @@ INK = (0.17, 0.13, 0.14)
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where a head is: its middle and half its height, [B], in halves of the picture's shorter side."""
+class HeadPosition:
+    """The middle of a head and half its height, [B], in halves of the picture's shorter side."""
 
     x: Tensor
     y: Tensor
@@ -32,7 +32,10 @@ class Where:
 
 
 def grid(height: int, width: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """x [1, 1, 1, W] and y [1, 1, H, 1] of the pixels' middles, in halves of the shorter side from the centre."""
+    """x [1, 1, 1, W] and y [1, 1, H, 1] of the pixels' middles.
+
+    In halves of the shorter side, from the centre.
+    """
     half = min(height, width) / 2
     x = (torch.arange(width, device=device) + 0.5 - width / 2) / half
     y = (torch.arange(height, device=device) + 0.5 - height / 2) / half
@@ -40,23 +43,23 @@ def grid(height: int, width: int, device: torch.device | str = "cpu") -> tuple[T
 
 
 class Canvas:
-    """Pictures in the making; `pixels` is [B, 3, F, H, W] in [0, 1]."""
+    """Pictures that are being painted; `pixels` is [B, 3, F, H, W] in [0, 1]."""
 
-    def __init__(self, place: Place, height: int, width: int) -> None:
-        self.x, self.y = grid(height, width, place.colours.device)
+    def __init__(self, background: Background, height: int, width: int) -> None:
+        self.x, self.y = grid(height, width, background.colours.device)
         self.pixel = 2 / min(height, width)
-        wall, wall_end, thing, other = (
-            each.view(-1, 3, 1, 1, 1) for each in place.colours.unbind(1)
-        )
-        angle = _over(place.direction)
+        colours = background.colours[..., None, None, None]
+        wall, wall_end, thing, other = colours.unbind(1)
+        angle = _broadcast(background.direction)
         slope = (0.5 + 0.35 * (self.x * angle.cos() + self.y * angle.sin())).clamp(0, 1)
         self.pixels = torch.lerp(wall, wall_end, slope[:, None])
         for index, colour in ((0, thing), (1, other), (2, thing)):
-            x, y, wide, high = (_over(each) for each in place.things[:, index].unbind(1))
+            thing_shape = background.things[:, index, :, None, None, None]
+            x, y, wide, high = thing_shape.unbind(1)
             dx = self.x - x
             dy = self.y - y
             shape = torch.where(
-                _over(place.roundness) > 0,
+                _broadcast(background.roundness) > 0,
                 oval(dx, dy, wide, high),
                 block(dx, dy, wide, high),
             )
@@ -72,7 +75,8 @@ class Canvas:
     ) -> None:
         """Covers the inside of a shape; `soft` widens its edge, in the picture's units."""
         paint = torch.as_tensor(colour, device=shape.device).view(-1, 3, 1, 1, 1)
-        self.pixels = torch.lerp(self.pixels, paint, (self.cover(shape, soft) * strength)[:, None])
+        opacity = self.cover(shape, soft) * strength
+        self.pixels = torch.lerp(self.pixels, paint, opacity[:, None])
 
     def cover(self, shape: Tensor, soft: float = 0) -> Tensor:
         """How much of each pixel lies inside, 0..1."""
@@ -82,7 +86,7 @@ class Canvas:
 def oval(x: Tensor, y: Tensor, wide: Tensor | float, high: Tensor | float) -> Tensor:
     """An ellipse of these half axes; exact at the edge, to first order near it.
 
-    Far beside a flat one the first order says that it is near; the rectangle round it knows better.
+    Far beside a flat one the first order is too small; the rectangle round it is a better bound.
     """
     u = x / wide
     v = y / high
@@ -101,12 +105,12 @@ def band(x: Tensor, y: Tensor, wide: Tensor | float, thick: Tensor | float) -> T
     return torch.hypot((x.abs() - wide).clamp(min=0), y) - thick
 
 
-def person(canvas: Canvas, face: Face, where: Where, pose: Pose) -> None:
-    """Paints one person a picture. What is above the collar moves with the head, the shoulders stay."""
-    size = _over(where.size)
-    f = {name: _over(each) for name, each in vars(face).items() if each.ndim == 1}
-    sx = (canvas.x - _over(where.x)) / size
-    sy = (canvas.y - _over(where.y)) / size
+def paint_person(canvas: Canvas, face: Face, where: HeadPosition, pose: Pose) -> None:
+    """Paints one person a picture; head and neck move, the shoulders do not."""
+    size = _broadcast(where.size)
+    f = {name: _broadcast(each) for name, each in vars(face).items() if each.ndim == 1}
+    sx = (canvas.x - _broadcast(where.x)) / size
+    sy = (canvas.y - _broadcast(where.y)) / size
     angle = pose.tilt[..., None, None]
     dx = sx - pose.x[..., None, None]
     dy = sy - pose.y[..., None, None] - 0.8
@@ -114,13 +118,13 @@ def person(canvas: Canvas, face: Face, where: Where, pose: Pose) -> None:
     x = dx * angle.cos() + dy * angle.sin()
     y = dy * angle.cos() - dx * angle.sin() + 0.8
     brush = _Brush(canvas, size)
-    _hair_behind(brush, face, f, x, y)
-    _body(brush, face, f, sx, sy)
-    _head(brush, face, f, x, y)
-    _eyes(brush, face, f, x, y, pose)
-    _mouth(brush, face, f, x, y, pose)
-    _hair(brush, face, f, x, y)
-    _glasses(brush, face, f, x, y)
+    _paint_hair_behind(brush, face, f, x, y)
+    _paint_body(brush, face, f, sx, sy)
+    _paint_head(brush, face, f, x, y)
+    _paint_eyes(brush, face, f, x, y, pose)
+    _paint_mouth(brush, face, f, x, y, pose)
+    _paint_hair(brush, face, f, x, y)
+    _paint_glasses(brush, face, f, x, y)
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,13 @@ def _outline(f: Numbers, x: Tensor, y: Tensor) -> Tensor:
     return oval(x / (1 - f["jaw"] * y.clamp(-0.2, 1.2)), y, f["breadth"], 1.0)
 
 
-def _hair_behind(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_hair_behind(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     long = f["locks"]
     curtain = oval(x, y - 0.35 * long + 0.1, f["breadth"] + 0.16, 0.95 + 0.42 * long)
     brush(face.hair * 0.9, curtain, strength=(long > 0).float())
 
 
-def _body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     brush(face.shade, block(x, y - 1.0, f["neck"], 0.45))
     brush(
         face.shirt,
@@ -171,7 +175,7 @@ def _body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     brush(face.shade, oval(x, y - 1.16, f["neck"] - 0.01, 0.12))
 
 
-def _head(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_head(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     for side in (-1, 1):
         ear = oval(x - side * f["breadth"], y - 0.05, 0.06 + 0.5 * f["ears"], 0.17)
         brush(face.skin, ear)
@@ -197,7 +201,7 @@ def _head(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     brush(face.skin, oval(x, y - 0.195, f["nose"] * 0.8, 0.045))
 
 
-def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
+def _paint_eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
     lids = pose.lids[..., None, None]
     lift = pose.brows[..., None, None]
     wide = f["eye_size"]
@@ -221,8 +225,8 @@ def _eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pos
         brush(face.hair * 0.8, band(ex, by, wide * 0.95, f["brow_thick"]))
 
 
-def _mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
-    """Lips round a dark inside with teeth above and a tongue below; closed, it is a line that may smile."""
+def _paint_mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
+    """Lips round a dark inside with teeth and a tongue; closed, a line that may smile."""
     opening = pose.opening[..., None, None]
     spread = pose.spread[..., None, None]
     wide = f["mouth_width"] * (1 + 0.22 * spread) * (1 - 0.12 * opening)
@@ -258,7 +262,7 @@ def _mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Po
     )
 
 
-def _hair(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_hair(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     """A cap above the forehead, parted somewhere."""
     crown = f["crown"]
     cap = oval(x, y + 0.12, f["breadth"] + 0.35 * crown + 0.02, 0.9 + crown)
@@ -282,7 +286,7 @@ def _hair(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     )
 
 
-def _glasses(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_glasses(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
     worn = (f["glasses"] > 0).float()
     ey = y - f["eye_height"]
     for side in (-1, 1):
@@ -297,6 +301,6 @@ def _glasses(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> Non
     brush(face.frame, bridge, strength=worn)
 
 
-def _over(numbers: Tensor) -> Tensor:
+def _broadcast(numbers: Tensor) -> Tensor:
     """[B] as [B, 1, 1, 1]."""
     return numbers.view(-1, 1, 1, 1)

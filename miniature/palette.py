@@ -1,4 +1,4 @@
-"""The colours that people, clothes and rooms come in, as sRGB in 0..255."""
+"""The colours of people, clothes and rooms, as sRGB in 0..255."""
 
 SKINS = [
     (255, 224, 200),

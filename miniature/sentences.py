@@ -1,7 +1,7 @@
-"""What the voices say: everyday sentences, written for this project.
+"""The sentences of the voices, from everyday life and written for this project.
 
-Each takes 2 to 8 s. Nothing is trained on English, which the demo speaks, nor on any other language that is held out
-to measure by.
+Each takes 2 to 8 s. Neither English, which the demo speaks, nor any other language of the held-out
+voices is trained on.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ TRAINED = {
         "Ngày mai tôi sẽ mua hoa và trái cây ở chợ.",
     ),
 }
-"""Languages of espeak-ng that the models are trained on, and what is said in them."""
+"""Sentences by the languages of espeak-ng that the models are trained on."""
 
 HELD_OUT = {
     "en-us": (
@@ -270,4 +270,4 @@ HELD_OUT = {
         "Αύριο θα πάμε εκδρομή με όλους τους φίλους μας.",
     ),
 }
-"""Voices that nothing is trained on, and what they say."""
+"""Sentences by the held-out voices, for evaluation."""

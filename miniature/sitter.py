@@ -1,4 +1,4 @@
-"""Somebody to be filmed, about whom everything is known that has to be measured."""
+"""A synthetic sitter for a portrait, of whom everything that is measured is known."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from miniature.acting import Pose, still
-from miniature.clips import Cast, cast, mouth_box
-from miniature.face import Dice
-from miniature.measure import mouth
+from miniature.acting import Pose, posed
+from miniature.clips import Scene, mouth_mask, sample_scene
+from miniature.face import Sampler
+from miniature.measure import mouth_opening
 
 SEED = 77_000_077
-"""Far from the seeds of training (`miniature.training.generator`), so nobody here was ever seen there."""
+"""Far from the seeds of training (`miniature.training.generator`): no sitter was trained on."""
 
 
 @dataclass(frozen=True)
 class Sitter:
     """One person in a picture, or two; `size` is (height, width)."""
 
-    who: Cast
+    scene: Scene
     size: tuple[int, int]
     picture: Tensor
     """[3, H, W] in [-1, 1]."""
 
     @classmethod
-    def number(cls, index: int, speakers: int = 1, size: tuple[int, int] = (128, 128)) -> Sitter:
-        """Always the same one for a number."""
-        dice = Dice(1, torch.Generator().manual_seed(SEED + index))
-        who = cast(dice, speakers, *size)
-        poses = tuple(still(dice, dice.between(-0.6, 0.9).clamp(min=0)) for _ in range(speakers))
-        return cls(who, size, who.painted(poses, *size)[0, :, 0])
+    def numbered(cls, index: int, speakers: int = 1, size: tuple[int, int] = (128, 128)) -> Sitter:
+        """The sitter of a number, always the same one."""
+        sampler = Sampler(1, torch.Generator().manual_seed(SEED + index))
+        scene = sample_scene(sampler, speakers, *size)
+        poses = tuple(
+            posed(sampler, sampler.uniform(-0.6, 0.9).clamp(min=0)) for _ in range(speakers)
+        )
+        return cls(scene, size, scene.render(poses, *size)[0, :, 0])
 
     def mouths(self, frames: Tensor) -> list[Tensor]:
-        """How far each speaker's mouth is open in frames [3, F, H, W], [F] each."""
-        closed = self._posed(0.0)
-        wide = self._posed(1.0)
-        return [mouth(frames, closed, wide, box) for box in self.boxes()]
+        """The opening of each speaker's mouth in frames [3, F, H, W], [F] each."""
+        closed = self._with_mouths(0.0)
+        wide = self._with_mouths(1.0)
+        return [mouth_opening(frames, closed, wide, box) for box in self.boxes()]
 
     def boxes(self) -> list[Tensor]:
-        """Where each speaker's mouth is, [H, W] of 0 and 1."""
-        return [
-            mouth_box(*one, *self.size)[0]
-            for one in zip(self.who.faces, self.who.heads, strict=True)
-        ]
+        """The area of each speaker's mouth, [H, W] of 0 and 1."""
+        people = zip(self.scene.faces, self.scene.heads, strict=True)
+        return [mouth_mask(face, head, *self.size)[0] for face, head in people]
 
     def outside(self) -> Tensor:
         """Everything but the mouths, [H, W] of 0 and 1."""
         return 1 - torch.stack(self.boxes()).amax(0)
 
-    def _posed(self, opening: float) -> Tensor:
-        """[3, H, W]: upright, every mouth as wide open as that."""
+    def _with_mouths(self, opening: float) -> Tensor:
+        """[3, H, W]: everyone upright, every mouth this far open."""
         zero = torch.zeros(1, 1)
         one = torch.ones(1, 1)
         pose = Pose(
@@ -63,4 +63,5 @@ class Sitter:
             opening=one * opening,
             spread=zero,
         )
-        return self.who.painted((pose,) * len(self.who.faces), *self.size)[0, :, 0]
+        poses = (pose,) * len(self.scene.faces)
+        return self.scene.render(poses, *self.size)[0, :, 0]

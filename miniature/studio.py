@@ -1,4 +1,4 @@
-"""Where voices meet faces: clips in which drawn people say what is heard."""
+"""Joins voices and faces: clips in which drawn people say what is heard."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 from miniature.acting import FPS
-from miniature.clips import Clips, cast, first, later
-from miniature.face import Dice
+from miniature.clips import Clips, clips_from_middle, clips_from_start, sample_scene
+from miniature.face import Sampler
 from miniature.voices import Voices, opening, width
 
 
 class Studio:
-    """Makes batches of clips from the voices that may be trained on."""
+    """Makes batches of clips from the voices of the training set."""
 
     def __init__(self, voices: Voices) -> None:
         self.voices = voices
 
     def clips(
         self,
-        dice_of: torch.Generator,
+        rng: torch.Generator,
         batch: int,
         speakers: int,
         frames: int,
@@ -27,23 +27,26 @@ class Studio:
         *,
         near: float = 1.0,
     ) -> Clips:
-        """Clips that begin a video and clips from the middle of one, half and half; size is (height, width)."""
-        said = self.spoken(dice_of, batch, speakers, (frames + 1) / FPS)[1]
-        begins = bool(Dice(1, dice_of).often(0.5))
-        return self.filmed(dice_of, said, 0, frames, size, begins=begins, near=near)
+        """Clips that begin a video or, as often, from the middle of one.
 
-    def spoken(
-        self, dice_of: torch.Generator, batch: int, speakers: int, seconds: float
+        Size is (height, width).
+        """
+        _, said = self.speech(rng, batch, speakers, (frames + 1) / FPS)
+        begins = bool(Sampler(1, rng).bernoulli(0.5))
+        return self.render(rng, said, 0, frames, size, begins=begins, near=near)
+
+    def speech(
+        self, rng: torch.Generator, batch: int, speakers: int, seconds: float
     ) -> tuple[Tensor, Tensor]:
         """What a microphone hears and what was said, both [B, S, n]."""
         if speakers == 2:
-            return self.voices.conversations(batch, seconds, dice_of)
-        heard, said = self.voices.recordings(batch, seconds, dice_of)
+            return self.voices.conversations(batch, seconds, rng)
+        heard, said = self.voices.recordings(batch, seconds, rng)
         return heard[:, None], said[:, None]
 
-    def filmed(
+    def render(
         self,
-        dice_of: torch.Generator,
+        rng: torch.Generator,
         said: Tensor,
         start: int,
         frames: int,
@@ -52,15 +55,15 @@ class Studio:
         begins: bool,
         near: float = 1.0,
     ) -> Clips:
-        """The speakers of `said` [B, S, n] from frame `start` on, from so many times nearer."""
+        """The speakers of `said` [B, S, n] from frame `start` on, `near` times nearer."""
         batch, speakers = said.shape[:2]
-        dice = Dice(batch, dice_of)
+        sampler = Sampler(batch, rng)
         shown = slice(start, start + frames)
-        opened, spread = (
-            lips(said.flatten(0, 1)).unflatten(0, said.shape[:2])[..., shown]
-            for lips in (opening, width)
-        )
-        who = cast(dice, speakers, *size)
+        speech = said.flatten(0, 1)
+        openings = opening(speech).unflatten(0, (batch, speakers))[..., shown]
+        spreads = width(speech).unflatten(0, (batch, speakers))[..., shown]
+        scene = sample_scene(sampler, speakers, *size)
         if near != 1:
-            who = who.nearer(dice, near)
-        return (first if begins else later)(dice, who, opened, spread, size)
+            scene = scene.zoomed(sampler, near)
+        make_clips = clips_from_start if begins else clips_from_middle
+        return make_clips(sampler, scene, openings, spreads, size)

@@ -12,97 +12,100 @@ from torch import Tensor, nn
 from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.speakers import region_attention
-from miniature.lessons import Lessons, Teacher, joined
-from miniature.training import Losses, Run, generator, trained
+from miniature.lessons import BatchBuilder, TrainingBatch, concatenate
+from miniature.training import Losses, Run, generator, train_model
 
 SECONDS = 540
 PEAK = 1e-3
+
 BATCH = 64
-"""Clips in a step, which waits for the CPU with fewer: it is some three thousand kernels, however large."""
+"""Clips in a step.
+
+A step is about three thousand kernels for any number of clips, so a smaller one waits for the CPU.
+"""
 
 SHIFT = 5.0
-"""Times are drawn near the noise, where a face and its lips are decided; four steps see none below 0.7."""
+"""Times are drawn near the noise, where faces and lips are decided; four steps see none below 0.7.
+"""
 
-DEAF = 0.1
+AUDIO_DROPOUT = 0.1
 """How often nothing is heard, for guidance."""
 
-GAZE = 0.1
-"""How much it counts that each speaker's pixels look at that speaker."""
+REGION_LOSS_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Clips of one size and number of speakers: how many batches of lessons, and so how often they come."""
+class ClipKind:
+    """Clips of one size and number of speakers."""
 
     height: int
     width: int
     speakers: int
     batches: int
+    """The number of batches that are built, and so how often they are chosen."""
 
 
 KINDS = (
-    Kind(128, 128, 1, 34),
-    Kind(96, 176, 1, 8),
-    Kind(112, 144, 1, 8),
-    Kind(144, 112, 1, 8),
-    Kind(176, 96, 1, 8),
-    Kind(96, 176, 2, 21),
-    Kind(112, 144, 2, 12),
-    Kind(128, 128, 2, 5),
-    Kind(192, 192, 1, 3),
+    ClipKind(128, 128, 1, 34),
+    ClipKind(96, 176, 1, 8),
+    ClipKind(112, 144, 1, 8),
+    ClipKind(144, 112, 1, 8),
+    ClipKind(176, 96, 1, 8),
+    ClipKind(96, 176, 2, 21),
+    ClipKind(112, 144, 2, 12),
+    ClipKind(128, 128, 2, 5),
+    ClipKind(192, 192, 1, 3),
 )
 
 
 def train(
     run: Run,
-    teacher: Teacher,
+    builder: BatchBuilder,
     prompts: Tensor,
     seconds: float = SECONDS,
     scale: float = 1.0,
 ) -> Any:
-    """The transformer. `prompts` are text features [P, text_len, text_dim], of which every clip is given any."""
-    pools = _pools(run, teacher, scale)
-    torch.manual_seed(0)
-    model = _begun(build("transformer", MINIATURE.parts["transformer"]))
-    gaze = _Gaze(model)
+    """The transformer. `prompts` are text features [P, text_len, text_dim].
 
-    def lesson(model: Any, step: int, _: float) -> Losses:
-        dice = generator(run, step, 4)
+    Every clip has a random one.
+    """
+    pools = _build_pools(run, builder, scale)
+    torch.manual_seed(0)
+    model = _zero_init(build("transformer", MINIATURE.parts["transformer"]))
+    region_loss = _RegionLoss(model)
+
+    def compute_losses(model: Any, step: int, _: float) -> Losses:
+        rng = generator(run, step, 4)
         chosen = random.Random(step)
         kind = chosen.choices(KINDS, [each.batches for each in KINDS])[0]
         pool = pools[kind]
-        lessons = pool.some(
-            torch.randint(len(pool.known), (BATCH,), generator=dice, device=dice.device)
-        )
-        text = prompts[torch.randint(len(prompts), (BATCH,), generator=dice, device=dice.device)]
-        if kind.speakers == 2 and chosen.random() < DEAF:
-            lessons = lessons.unheard()
-        gaze.watch(lessons)
-        return _losses(model, lessons, text, dice, gaze)
+        items = torch.randint(len(pool.known), (BATCH,), generator=rng, device=rng.device)
+        batch = pool.select(items)
+        text = prompts[torch.randint(len(prompts), (BATCH,), generator=rng, device=rng.device)]
+        if kind.speakers == 2 and chosen.random() < AUDIO_DROPOUT:
+            batch = batch.silenced()
+        region_loss.start(batch)
+        return _losses(model, batch, text, rng, region_loss)
 
-    return trained(run, "transformer", model, lesson, seconds=seconds, peak=PEAK)
+    return train_model(run, "transformer", model, compute_losses, seconds=seconds, peak=PEAK)
 
 
-def _pools(run: Run, teacher: Teacher, scale: float) -> dict[Kind, Lessons]:
-    """Lessons of every kind, made once and gone through many times."""
+def _build_pools(run: Run, builder: BatchBuilder, scale: float) -> dict[ClipKind, TrainingBatch]:
+    """The training data of every kind, built once and used many times."""
     pools = {}
     for number, kind in enumerate(KINDS):
-        made = [
-            teacher.lessons(
-                generator(run, 1000 * number + batch, 3),
-                BATCH,
-                kind.speakers,
-                (kind.height, kind.width),
-            )
-            for batch in range(max(2, round(scale * kind.batches)))
-        ]
-        pools[kind] = joined(made)
+        size = (kind.height, kind.width)
+        batches = []
+        for index in range(max(2, round(scale * kind.batches))):
+            rng = generator(run, 1000 * number + index, 3)
+            batches.append(builder.build(rng, BATCH, kind.speakers, size))
+        pools[kind] = concatenate(batches)
         run.log(stage="lessons", kind=str(kind), clips=len(pools[kind].known))
     return pools
 
 
-def _begun(model: Any) -> Any:
-    """A start from which training is quick: what is gated and what is last begins at nothing."""
+def _zero_init(model: Any) -> Any:
+    """Zeroes the last layer and the audio branches, which speeds up the start of training."""
     nn.init.zeros_(model.proj_out.weight)
     nn.init.zeros_(model.proj_out.bias)
     for block in model.blocks:
@@ -111,71 +114,83 @@ def _begun(model: Any) -> Any:
 
 
 def _losses(
-    model: Any, lessons: Lessons, text: Tensor, dice: torch.Generator, gaze: _Gaze
+    model: Any,
+    batch: TrainingBatch,
+    text: Tensor,
+    rng: torch.Generator,
+    region_loss: _RegionLoss,
 ) -> Losses:
-    latents = lessons.latents.float()
-    noise = torch.randn(latents.shape, generator=dice, device=dice.device)
-    even = torch.rand(len(latents), generator=dice, device=dice.device)
+    # 1. A random time and the noisy latents of that time
+    latents = batch.latents.float()
+    clips = len(latents)
+    noise = torch.randn(latents.shape, generator=rng, device=rng.device)
+    even = torch.rand(clips, generator=rng, device=rng.device)
     time = SHIFT * even / (1 + (SHIFT - 1) * even)
     x = torch.lerp(latents, noise, time.view(-1, 1, 1, 1, 1))
-    count = lessons.motion.shape[2]
-    fixed = torch.arange(count, device=time.device).view(1, 1, -1, 1, 1) < lessons.known.view(
-        -1, 1, 1, 1, 1
-    )
-    x[:, :, :count] = torch.where(fixed, lessons.motion.float(), x[:, :, :count])
-    heard = torch.rand(len(latents), generator=dice, device=dice.device) >= DEAF * (
-        lessons.rows.shape[1] == 1
-    )
+
+    # 2. The motion latents, which are known
+    count = batch.motion.shape[2]
+    index = torch.arange(count, device=time.device).view(1, 1, -1, 1, 1)
+    is_known = index < batch.known.view(-1, 1, 1, 1, 1)
+    x[:, :, :count] = torch.where(is_known, batch.motion.float(), x[:, :, :count])
+
+    # 3. The prediction; one speaker's voice is dropped here, two speakers' for the whole batch
+    one_speaker = batch.rows.shape[1] == 1
+    heard = torch.rand(clips, generator=rng, device=rng.device) >= AUDIO_DROPOUT * one_speaker
     predicted = model(
-        torch.cat([x, lessons.condition.float()], dim=1),
+        torch.cat([x, batch.condition.float()], dim=1),
         1000 * time,
         text=text,
-        image=lessons.image.float(),
-        audio=lessons.audio(heard),
-        regions=lessons.regions,
+        image=batch.image.float(),
+        audio=batch.audio(heard),
+        regions=batch.regions,
     )
+
+    # 4. The losses; known latents are not predicted
     square = (predicted - (noise - latents)).square()
-    free = lessons.weight.expand(-1, -1, latents.shape[2], -1, -1).clone()
-    free[:, :, :count] *= ~fixed
-    flow = (square * free).sum() / (free.sum() * latents.shape[1])
-    seen = gaze.loss()
+    weight = batch.weight.expand(-1, -1, latents.shape[2], -1, -1).clone()
+    weight[:, :, :count] *= ~is_known
+    flow = (square * weight).sum() / (weight.sum() * latents.shape[1])
+    regions = region_loss.mean()
     return {
-        "loss": flow + GAZE * seen,
+        "loss": flow + REGION_LOSS_WEIGHT * regions,
         "flow": flow,
-        "gaze": seen,
+        "regions": regions,
         "plain": square.mean(),
     }
 
 
-class _Gaze:
-    """Watches where a model's pixels look in the first frame, which tells it whose voice they hear.
+class _RegionLoss:
+    """The cross entropy of the model's attention to the speakers' regions with the true regions.
 
-    That choice is an argmax, through which nothing is learnt; here it is taught.
+    The model takes the region of a pixel from an argmax of that attention, through which no
+    gradient flows; this loss trains it.
     """
 
     def __init__(self, model: Any) -> None:
         self._regions: Tensor | None = None
-        self._missed = torch.zeros(())
+        self._sum = torch.zeros(())
         self._blocks = len(model.blocks)
         for block in model.blocks:
-            block.attn1.register_forward_hook(self._note)
+            block.attn1.register_forward_hook(self._add)
 
-    def watch(self, lessons: Lessons) -> None:
-        """From now on, with the lessons' regions as what is right; one speaker needs none."""
-        self._regions = lessons.regions if lessons.rows.shape[1] == 2 else None
-        self._missed = lessons.regions.new_zeros(())
+    def start(self, batch: TrainingBatch) -> None:
+        """Starts a pass with the regions of a batch; with one speaker there is no loss."""
+        self._regions = batch.regions if batch.rows.shape[1] == 2 else None
+        self._sum = batch.regions.new_zeros(())
 
-    def loss(self) -> Tensor:
-        """The mean cross entropy of each pixel's looks with its own region, of one pass."""
-        return self._missed / self._blocks
+    def mean(self) -> Tensor:
+        """The mean over the pixels and blocks of one pass."""
+        return self._sum / self._blocks
 
-    def _note(self, _: object, __: object, out: tuple[Tensor, Tensor, Tensor]) -> None:
+    def _add(self, _: object, __: object, output: tuple[Tensor, Tensor, Tensor]) -> None:
         if self._regions is None:
             return
-        _answer, query, key = out
+        _answer, query, key = output
         tokens = self._regions.shape[2]
         share = region_attention(query, key[:, :tokens], self._regions).float()
-        odds = share / share.sum(-1, keepdim=True).clamp(min=1e-6)
-        own = self._regions.mT.repeat(1, query.shape[1] // tokens, 1)
-        right = (odds * own).sum(-1) / own.sum(-1).clamp(min=1)
-        self._missed = self._missed - torch.log(right.clamp(min=1e-4)).mean()
+        probability = share / share.sum(-1, keepdim=True).clamp(min=1e-6)
+        frames = query.shape[1] // tokens
+        target = self._regions.mT.repeat(1, frames, 1)
+        correct = (probability * target).sum(-1) / target.sum(-1).clamp(min=1)
+        self._sum = self._sum - torch.log(correct.clamp(min=1e-4)).mean()

@@ -1,9 +1,9 @@
-"""The voices that the miniature learns from, and how wide a mouth opens to say what they say.
+"""The voices of the training set, and the movement of the lips that belongs to them.
 
     python -m miniature.voices OUT.safetensors
 
-speaks the sentences with espeak-ng, which takes a quarter of a minute. To draw recordings from that file, torch, numpy
-and safetensors are enough.
+synthesises the sentences with espeak-ng in about 15 s. To draw recordings from that file, torch,
+numpy and safetensors are enough.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
-from miniature.noises import RATE, between, colours, crowd, hum, music
+from miniature.noises import RATE, babble, coloured_noise, mains_hum, music, uniform
 from miniature.sentences import HELD_OUT, TRAINED
 
 TIMBRES = (
@@ -39,57 +39,64 @@ TIMBRES = (
     "+klatt2",
     "+grandma",
 )
-"""All without breath, which is another noise each time; none but the plain one is a held-out voice's."""
+"""None is breathy, because breath differs at each synthesis; only the plain one is held out too."""
 
-Said = Mapping[str, Sequence[str]]
+Sentences = Mapping[str, Sequence[str]]
 """Sentences by the voice that says them."""
 
-FRAME, WINDOW = 640, 1920
-"""Samples from one video frame to the next at 25 a second, and in the 120 ms around a frame's centre that its lips
-answer to."""
+FRAME = 640
+"""Samples from one video frame to the next, at 25 a second."""
 
-CLOSED, WIDE_OPEN = 0.08, 2.0
-"""Where the mouth begins to open and where it opens no further, as multiples of the voice's own loudness."""
+WINDOW = 1920
+"""Samples that decide about the lips of a frame: the 120 ms around its centre."""
+
+CLOSED = 0.08
+WIDE_OPEN = 2.0
+"""Loudness at which the mouth begins to open and opens no further, relative to the recording's."""
 
 # ---- the corpus, made once
 
 
 def corpus(
-    trained: Said = TRAINED,
-    held_out: Said = HELD_OUT,
+    trained: Sentences = TRAINED,
+    held_out: Sentences = HELD_OUT,
     *,
     seed: int = 0,
     sayings: int = 2,
 ) -> dict[str, NDArray[np.generic]]:
-    """Every sentence spoken, always the same for one seed.
+    """Every sentence synthesised, always the same for one seed.
 
-    `samples` int16 [n] at 16 kHz, every clip at -23 LUFS; `ends` int64 [clips], where each clip ends; `held_out` bool
-    [clips]. Each trained sentence is said `sayings` times, by another voice, slower or faster, higher or lower.
+    `samples` int16 [n] at 16 kHz, every clip at -23 LUFS; `ends` int64 [clips], the end of each
+    clip; `held_out` bool [clips]. Each trained sentence is said `sayings` times, each time with
+    another timbre, speed and pitch.
     """
-    dice = random.Random(seed)
-    clips = [(clip, False) for _ in range(sayings) for clip in _spoken(trained, TIMBRES, dice)]
-    clips += [(clip, True) for clip in _spoken(held_out, ("",), dice)]
+    rng = random.Random(seed)
+    trained_clips: list[NDArray[np.int16]] = []
+    for _ in range(sayings):
+        trained_clips += _synthesise(trained, TIMBRES, rng)
+    held_out_clips = list(_synthesise(held_out, ("",), rng))
+    clips = trained_clips + held_out_clips
     return {
-        "samples": np.concatenate([clip for clip, _ in clips]),
-        "ends": np.cumsum([len(clip) for clip, _ in clips]),
-        "held_out": np.array([unheard for _, unheard in clips]),
+        "samples": np.concatenate(clips),
+        "ends": np.cumsum([len(clip) for clip in clips]),
+        "held_out": np.array([False] * len(trained_clips) + [True] * len(held_out_clips)),
     }
 
 
-def _spoken(
-    said: Said, timbres: tuple[str, ...], dice: random.Random
+def _synthesise(
+    sentences_of: Sentences, timbres: tuple[str, ...], rng: random.Random
 ) -> Iterator[NDArray[np.int16]]:
     """Each sentence as int16 [n] at 16 kHz."""
     from farm.media.audio import normalise_loudness, resample
     from farm.media.speech import synthesise
 
-    for voice, sentences in said.items():
+    for voice, sentences in sentences_of.items():
         for sentence in sentences:
-            speed_wpm = dice.randint(110, 220)
-            pitch = dice.randint(10, 90)
+            speed_wpm = rng.randint(110, 220)
+            pitch = rng.randint(10, 90)
             sound = synthesise(
                 sentence,
-                voice + dice.choice(timbres),
+                voice + rng.choice(timbres),
                 speed_wpm=speed_wpm,
                 pitch=pitch,
             )
@@ -97,43 +104,47 @@ def _spoken(
             yield np.clip(np.round(clip * 32768), -32768, 32767).astype(np.int16)
 
 
-# ---- what lips do
+# ---- the lips
 
 
 def opening(spoken: Tensor) -> Tensor:
-    """How far a mouth opens, [B, frames] from 0, closed, to 1, at 25 a second, for clean 16 kHz speech [B, n].
+    """The opening of the mouth, [B, frames] from 0 to 1, for clean 16 kHz speech [B, n].
 
-    The loudness under a 120 ms Hann window around each frame's centre, as a multiple of the recording's own: how loud
-    the recording is makes no difference. Ordinary speech opens it half, and silence closes it wholly.
+    The loudness under a 120 ms Hann window around the centre of each of 25 frames a second,
+    relative to that of the recording, so a gain makes no difference. Ordinary speech opens the
+    mouth half, and silence closes it.
     """
     power = windows(spoken).square().mean(dim=2)
     return ((_loudness(power) - CLOSED) / (WIDE_OPEN - CLOSED)).clamp(0, 1) ** 0.8
 
 
 def width(spoken: Tensor) -> Tensor:
-    """How wide lips are drawn, [B, frames] from -1, round as for oo, to 1, as for ee and s; 0 in silence.
+    """The spread of the lips, [B, frames] from -1 (round, as in oo) to 1 (as in ee and s).
 
-    The balance of sounds above 1,800 Hz and between 150 and 600, in the windows of `opening`.
+    The balance of the bands above 1,800 Hz and from 150 to 600 Hz, in the windows of `opening`; 0
+    in silence.
     """
     around = windows(spoken)
     power = torch.fft.rfft(around).abs().square()
-    low, high = (power[..., begin:end].sum(dim=2) for begin, end in ((18, 72), (216, 900)))
+    # A bin has 8.3 Hz.
+    low = power[..., 18:72].sum(dim=2)
+    high = power[..., 216:900].sum(dim=2)
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
-    return torch.tanh(1.2 * (balance + 0.7)) * (2 * _loudness(around.square().mean(dim=2))).clamp(
-        max=1
-    )
+    loudness = _loudness(around.square().mean(dim=2))
+    return torch.tanh(1.2 * (balance + 0.7)) * (2 * loudness).clamp(max=1)
 
 
 def windows(spoken: Tensor) -> Tensor:
-    """The sound around each frame's centre, faded out to both sides, [B, frames, WINDOW]."""
-    around = torch.nn.functional.pad(spoken, ((WINDOW - FRAME) // 2, (WINDOW - FRAME) // 2))
+    """The samples around each frame's centre under a Hann window, [B, frames, WINDOW]."""
+    margin = (WINDOW - FRAME) // 2
+    around = torch.nn.functional.pad(spoken, (margin, margin))
     return around.unfold(1, WINDOW, FRAME) * torch.hann_window(WINDOW, device=spoken.device)
 
 
 def _loudness(power: Tensor) -> Tensor:
-    """Powers [B, frames] as amplitudes, as multiples of the mean of those that are speech; all 0 where none is.
+    """Amplitudes of powers [B, frames], relative to the mean over speech; 0 in rows without speech.
 
-    Speech is what lies above -70 dB and no more than 10 dB below the mean of that: the gates of ITU-R BS.1770.
+    Speech is above -70 dB and at most 10 dB below the mean of that: the gates of ITU-R BS.1770.
     """
     present = _mean(power, power > 1e-7)
     speech = _mean(power, (power > 1e-7) & (power > present / 10))
@@ -141,15 +152,16 @@ def _loudness(power: Tensor) -> Tensor:
 
 
 def _mean(power: Tensor, where: Tensor) -> Tensor:
-    """[B, 1]; of nothing it is 0."""
-    return (power * where).sum(dim=1, keepdim=True) / where.sum(dim=1, keepdim=True).clamp(min=1)
+    """[B, 1], over the frames where `where` is true; 0 if there are none."""
+    count = where.sum(dim=1, keepdim=True).clamp(min=1)
+    return (power * where).sum(dim=1, keepdim=True) / count
 
 
-# ---- what is heard
+# ---- recordings
 
 
 class Voices:
-    """The corpus on a device, of which recordings of any length are drawn."""
+    """The corpus on a device, and random recordings of any length made of it."""
 
     def __init__(
         self,
@@ -175,11 +187,11 @@ class Voices:
         return self.samples[begin : begin + self.lengths[index]] / 32768
 
     def recordings(self, batch: int, seconds: float, generator: Generator) -> tuple[Tensor, Tensor]:
-        """What is heard and, of that, what is spoken: float32 [B, n] each, at 16 kHz.
+        """Recordings with noise and their clean speech: float32 [B, n] each, at 16 kHz.
 
-        Sentences by voices and at speeds of all sorts, with pauses. In three of ten recordings a stretch is silenced,
-        most often a short one, and in one of eight nobody speaks. In half of them there is a noise, 5 to 30 dB below
-        the voice, whether anybody speaks or not.
+        Sentences of random voices and speeds, with pauses. In three of ten recordings a part is
+        silenced, usually a short one, and one of eight has no speech at all. Half of them have
+        noise, 5 to 30 dB below the voice, with or without speech.
         """
         draw = partial(self._draw, batch, generator)
         spoken = self.sentences(batch, seconds, generator)
@@ -187,34 +199,41 @@ class Voices:
         clock = torch.arange(samples, device=self.device)
         begin = draw(0, samples)
         length = draw(0.05, 0.95) ** 2 * samples
-        spoken[(draw(0, 1) < 0.3) & (clock >= begin) & (clock < begin + length)] = 0
+        has_gap = draw(0, 1) < 0.3
+        spoken[has_gap & (clock >= begin) & (clock < begin + length)] = 0
         spoken *= draw(0, 1) >= 0.12
-        noise = self._noises(batch, seconds, generator) * self.amplitude * 10 ** (-draw(5, 30) / 20)
+        noise = self._noises(batch, seconds, generator) * self.amplitude
+        noise = noise * 10 ** (-draw(5, 30) / 20)
         gain = 10 ** draw(-0.5, 0.3)
         return gain * (spoken + noise), gain * spoken
 
     def conversations(
         self, batch: int, seconds: float, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """What is heard and spoken of two speakers: float32 [B, 2, n] each.
+        """Recordings and clean speech of two speakers: float32 [B, 2, n] each.
 
-        In two thirds they take turns and who does not speak is silent, noise and all; in the rest they speak at once,
-        or one of them never does.
+        In two thirds they take turns and the track of the listener is silent, without noise; in the
+        rest they speak at once, or one of them never does.
         """
-        heard, spoken = (
-            each.unflatten(0, (batch, 2)) for each in self.recordings(2 * batch, seconds, generator)
-        )
+        heard, spoken = self.recordings(2 * batch, seconds, generator)
+        heard = heard.unflatten(0, (batch, 2))
+        spoken = spoken.unflatten(0, (batch, 2))
         draw = partial(self._draw, batch, generator)
         clock = torch.arange(spoken.shape[2], device=self.device) / RATE
-        turn = ((clock + draw(0, 10)) / draw(0.7, 4)).long() % 2
+        offset_s = draw(0, 10)
+        turn = ((clock + offset_s) / draw(0.7, 4)).long() % 2
         kind = draw(0, 1)
         listener = draw(0, 2).long()
-        silent = torch.where(kind < 0.65, turn, torch.where(kind < 0.85, listener, -1))
+        one_or_none = torch.where(kind < 0.85, listener, -1)
+        silent = torch.where(kind < 0.65, turn, one_or_none)
         speaks = torch.stack([silent != 0, silent != 1], dim=1)
         return heard * speaks, spoken * speaks
 
     def sentences(self, batch: int, seconds: float, generator: Generator) -> Tensor:
-        """Clips one after the other, float32 [B, n], each 0.82 to 1.22 times as fast and high, with pauses between."""
+        """Clips one after the other, float32 [B, n], with pauses between them.
+
+        Each is resampled to 0.82 to 1.22 times its speed and pitch.
+        """
         samples = round(seconds * RATE)
         links = 2 + ceil(1.22 * samples / int(self.lengths.min()))
         draw = partial(self._draw, batch, generator, links=links)
@@ -225,34 +244,33 @@ class Voices:
         # The first clip may have begun before.
         starts[:, 0] = 0
         starts -= lasts[:, :1] * self._draw(batch, generator, -0.2, 0.9)
-        clock = (
-            torch.arange(samples, device=self.device, dtype=torch.float64)
-            .expand(batch, -1)
-            .contiguous()
-        )
+        # The position of each sample within its clip, between two of the clip's samples.
+        clock = torch.arange(samples, device=self.device, dtype=torch.float64)
+        clock = clock.expand(batch, -1).contiguous()
         link = (torch.searchsorted(starts, clock, right=True) - 1).clamp(min=0)
-        place = (clock - starts.gather(1, link)) * speed.gather(1, link)
-        inside = (place >= 0) & (place < self.lengths[clip].gather(1, link) - 1)
-        left = (place.floor().long().clamp(min=0) + self.begins[clip].gather(1, link)).clamp(
-            max=len(self.samples) - 2
-        )
-        part = place.frac().float()
-        sound = self.samples[left] * (1 - part) + self.samples[left + 1] * part
+        position = (clock - starts.gather(1, link)) * speed.gather(1, link)
+        inside = (position >= 0) & (position < self.lengths[clip].gather(1, link) - 1)
+        left = position.floor().long().clamp(min=0) + self.begins[clip].gather(1, link)
+        left = left.clamp(max=len(self.samples) - 2)
+        fraction = position.frac().float()
+        sound = self.samples[left] * (1 - fraction) + self.samples[left + 1] * fraction
         return sound * inside / 32768
 
     def _noises(self, batch: int, seconds: float, generator: Generator) -> Tensor:
-        """[B, n]: every other row at a mean power of 1, of all sorts, the others silent."""
-        makes = (
-            colours,
-            hum,
-            music,
-            lambda rows, _, dice: crowd(self.sentences(rows, seconds, dice), dice),
-        )
-        sort = self._draw(batch, generator, 0, len(makes) / 0.5).squeeze(1).long()
+        """[B, n]: about half of the rows with noise of all kinds, at a mean power of 1."""
+
+        def make_babble(rows: int, _: int, generator: Generator) -> Tensor:
+            return babble(self.sentences(rows, seconds, generator), generator)
+
+        makes = (coloured_noise, mains_hum, music, make_babble)
+        # Twice as many kinds as there are, so that half of the rows stay silent.
+        kind = self._draw(batch, generator, 0, len(makes) / 0.5).squeeze(1).long()
         noises = torch.zeros(batch, round(seconds * RATE), device=self.device)
         for index, make in enumerate(makes):
-            if rows := int((sort == index).sum()):
-                noises[sort == index] = make(rows, noises.shape[1], generator).to(self.device)
+            rows = int((kind == index).sum())
+            if rows:
+                noise = make(rows, noises.shape[1], generator)
+                noises[kind == index] = noise.to(self.device)
         return noises
 
     def _draw(
@@ -265,7 +283,7 @@ class Voices:
         links: int = 1,
     ) -> Tensor:
         """A number between `low` and `high` for each row, [B, links]."""
-        return between(low, high, (batch, links), generator).to(self.device)
+        return uniform(low, high, (batch, links), generator).to(self.device)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A few jobs through the real farm, each looked at by many tests."""
+"""A few jobs through the real farm, each used by many tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from examples.make_media import (
 from farm import Farm
 from farm.media.audio import write_wav
 from farm.media.video import write_segment
-from miniature.clips import Cast
+from miniature.clips import Scene
 from tests.lipsync import other_hand
 from tests.lipsync.sitter import Drawing, Sitter
 from tests.lipsync.take import Take, take
@@ -32,7 +32,10 @@ WORDS = (
     "It snowed all night, and this morning the whole street was quiet. Could you open the window?"
 )
 TURNS = {
-    "text": "(s1) Who are you, and where do you live? (s2) I am the second voice. A program drew us both.",
+    "text": (
+        "(s1) Who are you, and where do you live? "
+        "(s2) I am the second voice. A program drew us both."
+    ),
     "human1_voice": "en-us",
     "human2_voice": "en-gb+linda",
 }
@@ -42,19 +45,19 @@ Taken = Callable[..., Take]
 
 @pytest.fixture(scope="session")
 def taken(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Taken:
-    """What a job with these fields makes of a sitter."""
+    """Runs a job with these fields for a sitter."""
     return lambda sitter, **fields: take(farm, sitter, tmp_path_factory.mktemp("take"), **fields)
 
 
 @pytest.fixture(scope="session")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for sources."""
+    """A folder for source images and sounds."""
     return tmp_path_factory.mktemp("studio")
 
 
 @pytest.fixture(scope="session")
 def sitter(studio: Path) -> Sitter:
-    """The examples' portrait: somebody whom the miniature never met."""
+    """The examples' portrait, a face that the miniature was not trained on."""
     return Sitter.drawn(
         drawing(stranger(SITTER), PORTRAIT_SIZE),
         studio / "one.png",
@@ -65,7 +68,7 @@ def sitter(studio: Path) -> Sitter:
 
 @pytest.fixture(scope="session")
 def talk(taken: Taken, sitter: Sitter) -> Take:
-    """Three chunks of words that the farm speaks, in a language that the miniature never heard."""
+    """Three chunks of synthesised speech, in a language that the miniature was not trained on."""
     return taken(sitter, tts_audio={"text": WORDS})
 
 
@@ -90,7 +93,7 @@ def pair(taken: Taken, studio: Path) -> Take:
 
 @pytest.fixture(scope="session")
 def foreign(taken: Taken, studio: Path) -> Take:
-    """A chunk of a portrait that another hand drew."""
+    """A chunk of a portrait in another style."""
     draw = lambda openings: other_hand.portrait(openings[0])  # noqa: E731
     sitter = Sitter.drawn(draw, studio / "foreign.png", speakers=1, size=(128, 128))
     return taken(sitter, cond_audio={"person1": str(FOLDER / "speech.wav")}, mode="clip")
@@ -98,7 +101,7 @@ def foreign(taken: Taken, studio: Path) -> Take:
 
 @pytest.fixture(scope="session")
 def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
-    """Two short chunks from a film whose sitter jumps aside when the second one begins, and where to."""
+    """Two short chunks of a film whose sitter jumps aside between them, and the sitter after it."""
     here = _aside(studio, -0.05)
     there = _aside(studio, 0.05)
     before, after = (np.asarray(Image.open(each.source)) for each in (here, there))
@@ -108,7 +111,7 @@ def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
 
 
 def _aside(studio: Path, x: float) -> Sitter:
-    """The examples' sitter, so far to the right."""
+    """The examples' sitter, moved to the right by `x`."""
     who = stranger(SITTER)
     moved = replace(who, heads=(replace(who.heads[0], x=who.heads[0].x + x),))
     return Sitter.drawn(
@@ -119,8 +122,8 @@ def _aside(studio: Path, x: float) -> Sitter:
     )
 
 
-def drawing(who: Cast, size: tuple[int, int]) -> Drawing:
-    """How `who` are drawn, height and width in pixels."""
+def drawing(who: Scene, size: tuple[int, int]) -> Drawing:
+    """A function that draws `who`; size is (height, width) in pixels."""
 
     def draw(openings: Sequence[float]) -> Image.Image:
         return picture(who, size, openings=openings)

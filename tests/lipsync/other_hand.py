@@ -1,4 +1,4 @@
-"""A portrait by another hand than the one that drew the miniature's lessons: smooth outlines, other proportions."""
+"""A portrait in another style than the training data's: smooth outlines, other proportions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIDE, FINER = 512, 2
-"""Pixels of the finished picture, and how many times finer it is drawn: shrinking makes the edges smooth."""
+"""Pixels of the finished picture, and how many times finer it is drawn: shrinking makes the edges
+smooth.
+"""
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -31,7 +33,7 @@ TEETH = (255, 252, 247)
 
 @dataclass(frozen=True)
 class Sheet:
-    """Paper that is drawn upon in the coordinates of the finished picture."""
+    """An image that is drawn on in the coordinates of the finished picture."""
 
     paper: Image.Image
 
@@ -40,7 +42,10 @@ class Sheet:
         ImageDraw.Draw(self.paper).ellipse([edge * FINER for edge in box], fill=colour)
 
     def shape(self, half: Sequence[Point], colour: Colour) -> None:
-        """A symmetric shape from its right half, given from top to bottom; its outline runs smoothly."""
+        """A symmetric shape from its right half, given from top to bottom.
+
+        Its outline runs smoothly.
+        """
         left = [(SIDE - x, y) for x, y in reversed(half) if x != SIDE / 2]
         ImageDraw.Draw(self.paper).polygon(
             [(x * FINER, y * FINER) for x, y in ring([*half, *left])], fill=colour

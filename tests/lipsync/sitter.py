@@ -1,4 +1,4 @@
-"""Who is filmed: a picture, and how it would look with each mouth closed and wide open."""
+"""The sitter of a job: the source image, and the same with each mouth closed and wide open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from farm.model.image import resize_and_crop
-from miniature.measure import mouth
+from miniature.measure import mouth_opening
 
 MARGIN = 3
 """Pixels by which a nod may carry a mouth beyond its place in the picture."""
@@ -33,7 +33,7 @@ class Sitter:
 
     @classmethod
     def drawn(cls, draw: Drawing, source: Path, *, speakers: int, size: tuple[int, int]) -> Self:
-        """Somebody whose picture is kept at `source`; size is (height, width) of the video."""
+        """A sitter whose picture is written to `source`; size is (height, width) of the video."""
         draw([0.0] * speakers).save(source)
         closed, *wide = (
             resize_and_crop(np.asarray(draw(openings.tolist())), *size)
@@ -42,9 +42,9 @@ class Sitter:
         return cls(source, closed, tuple(wide))
 
     def mouths(self, frames: Tensor) -> list[Tensor]:
-        """How far each mouth is open in frames [3, F, H, W], as [F] each."""
+        """The opening of each mouth in frames [3, F, H, W], as [F] each."""
         return [
-            mouth(frames, self.closed, wide, box)
+            mouth_opening(frames, self.closed, wide, box)
             for wide, box in zip(self.wide, self.boxes, strict=True)
         ]
 
@@ -60,7 +60,7 @@ class Sitter:
 
 
 def _around(moved: Tensor) -> Tensor:
-    """The smallest rectangle round all that is true, and MARGIN more."""
+    """The smallest rectangle round all true pixels, and MARGIN more."""
     box = torch.zeros(moved.shape)
     rows, columns = (moved.any(side).nonzero().flatten().tolist() for side in (1, 0))
     top = max(0, rows[0] - MARGIN)

@@ -1,4 +1,4 @@
-"""What a job of the farm made of somebody, seen and heard again."""
+"""The video of a job, decoded, and the speech that belongs to it."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ JOB = {
 
 @dataclass(frozen=True)
 class Take:
-    """The frames of an MP4, and what was said to them."""
+    """The frames of an MP4, and the openings that its speech asks for."""
 
     sitter: Sitter
     frames: Tensor
     """[3, F, H, W] in [-1, 1], decoded from the MP4."""
     said: list[Tensor]
-    """How far each speaker's mouth should be open, [F]."""
+    """The opening that each speaker's mouth should have, [F]."""
     borders: list[int]
     """The first frame of each chunk but the first."""
     raw: dict[int, Tensor]
-    """Frames [3, motion_frame, H, W] as the model made them, before H.264, by the first one's number."""
+    """Frames [3, motion_frame, H, W] as the model made them, before H.264, by the first one's
+    number.
+    """
 
     @property
     def mouths(self) -> list[Tensor]:
-        """How far each mouth is open, [F]."""
+        """The opening that each mouth has, [F]."""
         return self.sitter.mouths(self.frames)
 
     @property

@@ -1,6 +1,7 @@
-"""Whether lips follow a voice and a face stays itself, from a request to the MP4.
+"""Whether lips follow a voice and a face stays the same, from a request to the MP4.
 
-The first frames are left out of correlations: there the mouth comes from where it is in the picture.
+The first frames are left out of correlations: there the mouth comes from where it is in the
+picture.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from examples.make_media import FOLDER
 from farm.media.audio import speech
-from miniature.measure import correlation, darkness, drift, lag, likeness, mouth
+from miniature.measure import colour_drift, correlation, darkness, lag, mouth_opening, psnr
 from miniature.voices import opening
 from tests.lipsync import bounds
 from tests.lipsync.sitter import Sitter
@@ -24,20 +25,20 @@ BEGUN = slice(2, None)
 
 @pytest.fixture
 def seen(talk: Take) -> Tensor:
-    """How far the mouth is open, from the third frame on."""
+    """The opening of the mouth, from the third frame on."""
     return talk.mouths[0][BEGUN]
 
 
 @pytest.fixture
 def said(talk: Take) -> Tensor:
-    """How far it should be."""
+    """The opening that it should have."""
     return talk.said[0][BEGUN]
 
 
 @pytest.fixture
 def same(talk: Take) -> Tensor:
-    """How much each frame is like the picture outside the mouth, in dB."""
-    return likeness(talk.frames, talk.sitter.closed, talk.sitter.outside)
+    """PSNR of each frame against the picture outside the mouth, in dB."""
+    return psnr(talk.frames, talk.sitter.closed, talk.sitter.outside)
 
 
 # ---- the mouth
@@ -57,7 +58,7 @@ def test_the_mouth_is_neither_early_nor_late(seen: Tensor, said: Tensor) -> None
     assert abs(lag(seen, said)) <= bounds.LAG
 
 
-def test_the_mouth_does_not_say_what_somebody_else_says(seen: Tensor) -> None:
+def test_the_mouth_does_not_follow_another_voice(seen: Tensor) -> None:
     other = opening(torch.from_numpy(speech(FOLDER / "speech.wav"))[None])[0]
     frames = min(len(seen), len(other))
     assert abs(correlation(seen[:frames], other[:frames])) <= bounds.WRONG_VOICE
@@ -99,7 +100,7 @@ def test_little_is_lost_from_chunk_to_chunk(talk: Take, same: Tensor) -> None:
 
 def test_colours_do_not_drift(talk: Take) -> None:
     last = talk.frames[:, talk.borders[-1] :]
-    assert drift(last, talk.sitter.closed, talk.sitter.outside) <= bounds.DRIFT
+    assert colour_drift(last, talk.sitter.closed, talk.sitter.outside) <= bounds.DRIFT
 
 
 def test_no_border_of_chunks_can_be_seen(talk: Take) -> None:
@@ -112,7 +113,7 @@ def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(
     walk: tuple[Take, Sitter],
 ) -> None:
     take, there = walk
-    way = mouth(take.frames, take.sitter.closed, there.closed, take.sitter.outside)
+    way = mouth_opening(take.frames, take.sitter.closed, there.closed, take.sitter.outside)
     (border,) = take.borders
     assert way[border] - way[border - 1] <= bounds.JUMP
 
@@ -122,30 +123,31 @@ def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_each_of_two_mouths_follows_its_own_speaker(pair: Take, speaker: int) -> None:
-    mouth = pair.mouths[speaker][BEGUN]
+    mouth_opening = pair.mouths[speaker][BEGUN]
     said = pair.said[speaker][BEGUN]
-    assert correlation(mouth, said) >= bounds.OWN_VOICE
+    assert correlation(mouth_opening, said) >= bounds.OWN_VOICE
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_neither_of_two_mouths_follows_the_other_speaker(pair: Take, speaker: int) -> None:
-    mouth = pair.mouths[speaker][BEGUN]
+    mouth_opening = pair.mouths[speaker][BEGUN]
     said = pair.said[1 - speaker][BEGUN]
-    assert correlation(mouth, said) <= bounds.OTHER_VOICE
+    assert correlation(mouth_opening, said) <= bounds.OTHER_VOICE
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
 def test_a_mouth_rests_in_the_other_ones_turn(pair: Take, speaker: int) -> None:
-    mouth = pair.mouths[speaker]
-    mine = mouth[pair.said[speaker] > 0]
-    others = mouth[pair.said[1 - speaker] > 0]
+    mouth_opening = pair.mouths[speaker]
+    mine = mouth_opening[pair.said[speaker] > 0]
+    others = mouth_opening[pair.said[1 - speaker] > 0]
     assert others.std() <= bounds.LISTENING * mine.std()
 
 
 # ---- a portrait of another kind
 
 
-def test_a_drawing_by_another_hand_talks_too(foreign: Take) -> None:
-    # Dark, and not like the open mouth that this hand would draw: the miniature opens a mouth in its own way.
+def test_a_drawing_in_another_style_talks_too(foreign: Take) -> None:
+    # Dark, and not like the open mouth that this hand would draw: the miniature opens a mouth in
+    # its own way.
     seen = darkness(foreign.frames, foreign.sitter.boxes[0])
     assert correlation(seen[BEGUN], foreign.said[0][BEGUN]) >= bounds.OTHER_HAND

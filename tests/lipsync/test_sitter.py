@@ -1,4 +1,4 @@
-"""What is read from a mouth is what was drawn."""
+"""The openings measured in drawings are those that were drawn."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from examples.make_media import COUPLE_SIZE, couple
 from farm.model.image import resize_and_crop
-from miniature.measure import correlation, darkness, likeness
+from miniature.measure import correlation, darkness, psnr
 from tests.lipsync import other_hand
 from tests.lipsync.conftest import drawing
 from tests.lipsync.sitter import Drawing, Sitter
@@ -32,7 +32,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Sitter:
 
 
 @pytest.mark.parametrize("speaker", [0, 1])
-def test_each_mouth_is_read_by_itself(two: Sitter, speaker: int) -> None:
+def test_each_mouth_is_measured_separately(two: Sitter, speaker: int) -> None:
     openings = [[float(each) * (who == speaker) for who in (0, 1)] for each in OPENINGS]
     mouths = two.mouths(filmed(drawing(couple(), COUPLE_SIZE), openings, (96, 176)))
 
@@ -43,10 +43,10 @@ def test_each_mouth_is_read_by_itself(two: Sitter, speaker: int) -> None:
 
 def test_nothing_outside_the_mouths_changes_when_they_open(two: Sitter) -> None:
     both = filmed(drawing(couple(), COUPLE_SIZE), [[1, 1]], (96, 176))
-    assert likeness(both, two.closed, two.outside).min() > 50
+    assert psnr(both, two.closed, two.outside).min() > 50
 
 
-def test_a_mouth_by_another_hand_grows_dark_as_it_opens(tmp_path: Path) -> None:
+def test_a_mouth_in_another_style_grows_dark_as_it_opens(tmp_path: Path) -> None:
     draw = lambda openings: other_hand.portrait(openings[0])  # noqa: E731
     sitter = Sitter.drawn(draw, tmp_path / "foreign.png", speakers=1, size=(128, 128))
     seen = darkness(filmed(draw, OPENINGS[:, None].tolist(), (128, 128)), sitter.boxes[0])

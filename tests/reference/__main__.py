@@ -10,7 +10,7 @@ from tests.reference.cases import Unsupported, run
 
 
 def verdict(folder: Path) -> tuple[bool, str]:
-    """Whether the case passed, and a line that says by how much."""
+    """Whether the case passed, and a line with its largest error."""
     name = folder.resolve().name
     try:
         comparisons = run(folder)
@@ -18,7 +18,8 @@ def verdict(folder: Path) -> tuple[bool, str]:
         return False, f"FAIL  {name}: {reason}"
     worst = max(comparisons, key=lambda each: each.error / each.tolerance)
     passed = all(each.passed for each in comparisons)
-    figures = f"largest relative error {worst.error:.1e} ({worst.tensor}; tolerance {worst.tolerance:.0e})"
+    detail = f"({worst.tensor}; tolerance {worst.tolerance:.0e})"
+    figures = f"largest relative error {worst.error:.1e} {detail}"
     return passed, f"{'ok  ' if passed else 'FAIL'}  {name}: {figures}"
 
 

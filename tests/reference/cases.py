@@ -38,12 +38,12 @@ IMAGE_DIM = 1280
 
 
 class Unsupported(Exception):
-    """The case asks for something that the farm's model cannot do yet."""
+    """The case needs a feature that the farm's model does not have."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far one tensor of a case is from what the original computed."""
+    """The error of one tensor of a case against the original."""
 
     tensor: str
     error: float
@@ -55,7 +55,10 @@ class Comparison:
 
 
 def run(folder: Path) -> list[Comparison]:
-    """Every tensor of the case compared; Unsupported when the case needs a feature that there is not."""
+    """Every tensor of the case compared.
+
+    Raises Unsupported if the case needs a feature that the model does not have.
+    """
     case = json.loads((folder / "case.json").read_text())
     expected = _expected(folder, case)
     kinds: dict[str, Callable[[str, dict[str, Any]], dict[str, Tensor]]] = {
@@ -77,7 +80,7 @@ def run(folder: Path) -> list[Comparison]:
 
 
 def _expected(folder: Path, case: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that came out and, of a case with TeaCache, which passes went through the blocks."""
+    """The expected tensors and, with TeaCache, the passes that went through the blocks."""
     expected = load_file(folder / "expected.safetensors")
     if "computed_passes" in case:
         expected["computed_passes"] = torch.tensor(case["computed_passes"])
@@ -93,7 +96,10 @@ def _tolerance(kind: str, tensor: str) -> float:
 
 
 def _relative_error(got: Tensor, wanted: Tensor) -> float:
-    """The difference's norm over the expected norm; infinite for another shape or for numbers that are not finite."""
+    """The difference's norm over the expected norm.
+
+    Infinite for another shape or for numbers that are not finite.
+    """
     if got.shape != wanted.shape or not got.isfinite().all():
         return float("inf")
     return float((got.double() - wanted.double()).norm() / wanted.double().norm())
@@ -140,7 +146,7 @@ def _transformer(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _masks(kind: str, height: int, width: int) -> Tensor:
-    """Who is where on the latent grid, [3, height, width]."""
+    """The speakers' masks on the latent grid, [3, height, width]."""
     if kind == "ones":
         return torch.ones(3, height, width)
     if kind != "halves":
@@ -153,10 +159,10 @@ def _masks(kind: str, height: int, width: int) -> Tensor:
 
 
 def _regrouped(heard: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows of 5 around each video frame [B, S, F, 5, ...] as the model takes them, for each latent frame.
+    """The windows of latent frames from windows of 5 around video frames [B, S, F, 5, ...].
 
-    Of a latent frame's four windows the first gives its first 3 entries, the middle ones their centre, the last its
-    last 3.
+    Of a latent frame's four windows the first gives its first 3 entries, the middle ones their
+    centre, the last its last 3.
     """
     groups = heard[:, :, 1:].unflatten(2, (-1, 4))
     later = torch.cat(
@@ -174,7 +180,7 @@ def _wav2vec(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
 
 
 class _Recorder(VideoAutoencoder):
-    """The autoencoder, keeping what it was asked to decode."""
+    """An autoencoder that keeps the latents that it decodes."""
 
     def __init__(self, model: AutoencoderKLWan) -> None:
         super().__init__(model)
@@ -272,7 +278,7 @@ def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Ten
 
 
 def _boxes(case: dict[str, Any]) -> list[Box]:
-    """Where two speakers are; one speaker's box plays no part."""
+    """The boxes of two speakers; one speaker's box is not used."""
     boxes = case["bbox"] if case["humans"] == 2 and case["bbox"] else []
     return [tuple(box) for box in (boxes.values() if isinstance(boxes, dict) else boxes)]
 

@@ -1,4 +1,4 @@
-"""Weights and inputs of the reference cases, drawn by name: the names are those of the original checkpoints."""
+"""Weights and inputs of the reference cases, drawn by their names in the original checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw(name: str, shape: Sequence[int]) -> Tensor:
 
 
 def weight(name: str, shape: Sequence[int]) -> Tensor:
-    """A parameter by its original name, scaled as its kind asks."""
+    """A parameter by its original name, scaled by its kind."""
     noise = draw(name, shape)
     if name.endswith(("modulation", "scale_shift_table")):
         return noise * shape[-1] ** -0.5
@@ -43,7 +43,7 @@ def filled(model: nn.Module) -> nn.Module:
 
 
 def filled_transformer(model: nn.Module) -> nn.Module:
-    """The transformer, its checkpoint drawn under original names and then converted as a real one would be."""
+    """The transformer with weights drawn under original names and converted like real ones."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     checkpoint = {name: weight(name, shape) for name, shape in original_transformer(shapes).items()}
     model.load_state_dict(native_transformer(checkpoint), strict=True)
@@ -64,7 +64,7 @@ def filled_autoencoder(model: nn.Module) -> nn.Module:
 
 
 def _autoencoder_names() -> list[str]:
-    """Every name that the original layout can hold: 11 encoder and 15 decoder stages, each with all leaves."""
+    """Every name of the original layout: 11 encoder and 15 decoder stages, each with all leaves."""
     residual = [
         "residual.0.gamma",
         "residual.3.gamma",

@@ -1,4 +1,4 @@
-"""The miniature's ears."""
+"""The miniature's audio encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from farm.model.audio import AudioEncoder, load_audio_encoder
 from farm.model.parts import build
 from farm.model.presets import MINIATURE
-from miniature.audio_encoder import BANDS, embeddings, mel, report, train, truth
+from miniature.audio_encoder import BANDS, embeddings, evaluate, mel_filters, targets, train
 from miniature.training import Run
 from miniature.voices import Voices, opening, width
 
@@ -44,39 +44,39 @@ def test_a_batch_can_be_learned_from(encoder: AudioEncoder) -> None:
     assert encoder.model.feature_extractor.conv_layers[0].conv.weight.grad.abs().sum() > 0
 
 
-def test_the_truth_is_opening_and_width_and_the_bands(stored: Path) -> None:
+def test_targets_are_opening_and_width_and_the_bands(stored: Path) -> None:
     spoken = Voices(stored).clip(0)[None, :16_000]
-    told = truth(spoken)
+    told = targets(spoken)
     assert told.shape == (1, 25, 2 + BANDS)
     torch.testing.assert_close(told[..., 0], opening(spoken))
     torch.testing.assert_close(told[..., 1], width(spoken))
 
 
-def test_bands_are_beside_the_mean_so_that_loudness_makes_no_difference(
+def test_bands_are_relative_to_the_mean_so_that_loudness_makes_no_difference(
     stored: Path,
 ) -> None:
     spoken = Voices(stored).clip(0)[None, :16_000]
-    torch.testing.assert_close(truth(0.2 * spoken), truth(spoken), atol=1e-3, rtol=0)
+    torch.testing.assert_close(targets(0.2 * spoken), targets(spoken), atol=1e-3, rtol=0)
 
 
 def test_silence_is_the_lowest_in_all_bands() -> None:
-    assert truth(torch.zeros(1, 16_000))[..., 2:].eq(-3).all()
+    assert targets(torch.zeros(1, 16_000))[..., 2:].eq(-3).all()
 
 
 @pytest.mark.parametrize(("hertz", "band"), [(220, 1), (1100, 8), (5000, 20)])
 def test_a_tone_is_in_the_band_of_its_height(hertz: float, band: int) -> None:
     sound = torch.sin(tau * hertz * torch.arange(16_000) / 16_000)[None]
-    assert truth(sound)[0, 12, 2:].argmax() == band
+    assert targets(sound)[0, 12, 2:].argmax() == band
 
 
 def test_bands_cover_speech_without_gaps() -> None:
-    covered = mel(torch.device("cpu")).sum(dim=1)
+    covered = mel_filters(torch.device("cpu")).sum(dim=1)
     inside = torch.linspace(0, 8000, 961)
     inside = (inside > 130) & (inside < 7000)
     assert covered[inside].min() > 0.5
 
 
-def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_loads(
+def test_the_result_of_a_few_steps_is_a_part_that_the_farm_loads(
     stored: Path, tmp_path: Path
 ) -> None:
     model = train(Run(tmp_path, torch.device("cpu")), Voices(stored), seconds=4)
@@ -88,17 +88,17 @@ def test_a_few_steps_teach_something_and_the_result_is_a_part_that_the_farm_load
 
 
 class Perfect(nn.Module):
-    """Hears the opening of whatever it hears, in one layer of one number, of which it adds a constant."""
+    """An encoder of one layer, whose only number is a linear function of the opening."""
 
     def forward(self, heard: Tensor, *, output_hidden_states: bool) -> SimpleNamespace:
         return SimpleNamespace(hidden_states=[None, 3 - 2 * opening(heard)[..., None]])
 
 
-def test_a_report_says_one_for_a_perfect_ear_and_less_where_it_takes_noise_for_speech(
+def test_a_perfect_encoder_scores_one_and_less_where_it_takes_noise_for_speech(
     stored: Path,
 ) -> None:
     lines = list(
-        report(
+        evaluate(
             Perfect(),
             Voices(stored),
             Voices(stored, held_out=True),

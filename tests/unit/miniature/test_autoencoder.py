@@ -1,4 +1,4 @@
-"""The autoencoder begins with pictures, and what it learns of them is true of videos."""
+"""The autoencoder begins with pictures, and what it learns of them holds for videos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
 from miniature import autoencoder
-from miniature.autoencoder import _forgetful, _losses
+from miniature.autoencoder import _losses, _start_without_memory
 from miniature.clips import Clips
 from miniature.studio import Studio
 from miniature.voices import Voices
@@ -24,17 +24,17 @@ from miniature.voices import Voices
 def model() -> Any:
     torch.manual_seed(0)
     statistics = {"latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
-    return _forgetful(build("vae", {**MINIATURE.parts["vae"], **statistics}))
+    return _start_without_memory(build("vae", {**MINIATURE.parts["vae"], **statistics}))
 
 
-def filmed(stored: Path, frames: int) -> Clips:
+def rendered(stored: Path, frames: int) -> Clips:
     return Studio(Voices(stored)).clips(Generator().manual_seed(0), 2, 1, frames, (32, 48))
 
 
 @torch.no_grad()
 def test_a_video_of_one_picture_is_drawn_as_that_picture_is(model: Any, stored: Path) -> None:
     vae = VideoAutoencoder(model, latents_per_call=20)
-    picture = filmed(stored, 1).video
+    picture = rendered(stored, 1).video
     drawn = vae.decode(vae.encode(picture))
     still = vae.decode(vae.encode(picture.expand(-1, -1, 13, -1, -1)))
     assert drawn.std() > 0.01
@@ -42,8 +42,8 @@ def test_a_video_of_one_picture_is_drawn_as_that_picture_is(model: Any, stored: 
 
 
 @torch.no_grad()
-def test_a_step_has_its_own_noise(model: Any, stored: Path) -> None:
-    clips = filmed(stored, 5)
+def test_every_step_has_other_noise(model: Any, stored: Path) -> None:
+    clips = rendered(stored, 5)
     one, same, other = (
         _losses(model, clips, Generator().manual_seed(seed))["loss"] for seed in (1, 1, 2)
     )
@@ -52,19 +52,19 @@ def test_a_step_has_its_own_noise(model: Any, stored: Path) -> None:
 
 
 @torch.no_grad()
-def test_lips_that_are_not_drawn_are_missed_however_dark_they_are(
+def test_missing_lip_movement_counts_also_for_dark_lips(
     model: Any, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # given an autoencoder that has learnt nothing yet
-    clips = filmed(stored, 41)
-    dice = Generator().manual_seed(0)
-    missed = _losses(model, clips, dice)["missed"]
+    clips = rendered(stored, 41)
+    rng = Generator().manual_seed(0)
+    missed = _losses(model, clips, rng)["missed"]
     assert missed > 0.6
     # pictures of a third of the contrast count nearly as much
-    assert _losses(model, replace(clips, video=clips.video / 3), dice)["missed"] > 0.7 * missed
+    assert _losses(model, replace(clips, video=clips.video / 3), rng)["missed"] > 0.7 * missed
     # they are in the loss
     whole = _losses(model, clips, Generator().manual_seed(0))["loss"]
-    monkeypatch.setattr(autoencoder, "LIPS", 0)
+    monkeypatch.setattr(autoencoder, "LIP_WEIGHT", 0)
     assert _losses(model, clips, Generator().manual_seed(0))["loss"] < whole - 0.1 * missed
     # and a picture has no lips that move
-    assert _losses(model, filmed(stored, 1), dice)["missed"] == 0
+    assert _losses(model, rendered(stored, 1), rng)["missed"] == 0

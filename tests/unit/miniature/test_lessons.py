@@ -1,4 +1,4 @@
-"""What the transformer is taught is what it will be given: the pictures, the motion frames, the sound."""
+"""Training gives the transformer what a job gives it: images, motion frames, audio."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from miniature.lessons import BatchBuilder, TrainingBatch, _latent_weights, concatenate
 from torch import Tensor
 
 from farm.model.audio import load_audio_encoder
@@ -16,9 +17,8 @@ from farm.model.image import ImageEncoder
 from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
-from miniature.lessons import Lessons, Teacher, _on_latents, joined
 from miniature.studio import Studio
-from miniature.transformer import _Gaze, _losses
+from miniature.transformer import _losses, _RegionLoss
 from miniature.voices import Voices
 
 SHIPPED = MINIATURE.folder(Path())
@@ -27,8 +27,8 @@ SIZE = (32, 48)
 
 
 @pytest.fixture(scope="module")
-def teacher(stored: Path) -> Teacher:
-    return Teacher(
+def builder(stored: Path) -> BatchBuilder:
+    return BatchBuilder(
         Studio(Voices(stored)),
         load_audio_encoder(SHIPPED).model,
         ImageEncoder(load_part(SHIPPED, "image_encoder", dtype="float32")),
@@ -36,74 +36,80 @@ def teacher(stored: Path) -> Teacher:
     )
 
 
-def taught(teacher: Teacher, seed: int, speakers: int = 1) -> Lessons:
-    return teacher.lessons(torch.Generator().manual_seed(seed), BATCH, speakers, SIZE)
+def built(builder: BatchBuilder, seed: int, speakers: int = 1) -> TrainingBatch:
+    return builder.build(torch.Generator().manual_seed(seed), BATCH, speakers, SIZE)
 
 
 @pytest.fixture(scope="module")
-def beginning(teacher: Teacher) -> Lessons:
-    return next(each for seed in range(9) if (each := taught(teacher, seed)).known[0] == 1)
+def from_start(builder: BatchBuilder) -> TrainingBatch:
+    return next(each for seed in range(9) if (each := built(builder, seed)).known[0] == 1)
 
 
 @pytest.fixture(scope="module")
-def middle(teacher: Teacher) -> Lessons:
+def from_middle(builder: BatchBuilder) -> TrainingBatch:
     return next(
-        each for seed in range(9) if (each := taught(teacher, seed, speakers=2)).known[0] == 3
+        each for seed in range(9) if (each := built(builder, seed, speakers=2)).known[0] == 3
     )
 
 
 def test_a_clip_that_begins_a_video_begins_with_its_picture(
-    beginning: Lessons,
+    from_start: TrainingBatch,
 ) -> None:
-    assert beginning.latents.shape == (BATCH, 16, 21, 4, 6)
-    assert beginning.condition.shape == (BATCH, 20, 21, 4, 6)
-    assert beginning.rows.shape == (BATCH, 1, 85, 3, 64)
-    assert beginning.condition[:, :4].sum() == BATCH * 4 * 4 * 6
-    torch.testing.assert_close(beginning.condition[:, 4:, 0], beginning.latents[:, :, 0])
-    assert beginning.motion[:, :, 0].equal(beginning.latents[:, :, 0])
+    assert from_start.latents.shape == (BATCH, 16, 21, 4, 6)
+    assert from_start.condition.shape == (BATCH, 20, 21, 4, 6)
+    assert from_start.rows.shape == (BATCH, 1, 85, 3, 64)
+    assert from_start.condition[:, :4].sum() == BATCH * 4 * 4 * 6
+    torch.testing.assert_close(from_start.condition[:, 4:, 0], from_start.latents[:, :, 0])
+    assert from_start.motion[:, :, 0].equal(from_start.latents[:, :, 0])
 
 
 def test_a_clip_from_the_middle_goes_on_from_three_latents_and_has_another_picture(
-    middle: Lessons,
+    from_middle: TrainingBatch,
 ) -> None:
-    assert middle.rows.shape[1] == 2
-    assert middle.motion.shape == (BATCH, 16, 3, 4, 6)
-    assert not middle.condition[:, 4:, 0].equal(middle.latents[:, :, 0])
+    assert from_middle.rows.shape[1] == 2
+    assert from_middle.motion.shape == (BATCH, 16, 3, 4, 6)
+    assert not from_middle.condition[:, 4:, 0].equal(from_middle.latents[:, :, 0])
 
 
-def test_mouths_that_move_little_count_more(beginning: Lessons, teacher: Teacher) -> None:
-    clips = Studio(teacher.studio.voices).clips(
+def test_mouths_that_move_little_count_more(
+    from_start: TrainingBatch, builder: BatchBuilder
+) -> None:
+    clips = Studio(builder.studio.voices).clips(
         torch.Generator().manual_seed(0), BATCH, 1, 81, SIZE
     )
-    lively, quiet = (_on_latents(clips, by * beginning.latents.float()) for by in (1.0, 0.5))
+    lively, quiet = (_latent_weights(clips, by * from_start.latents.float()) for by in (1.0, 0.5))
     mouths = lively != quiet
     assert 0 < mouths.sum() < mouths.numel() / 2
     assert (quiet > lively)[mouths].all()
     assert (quiet < 4 * lively)[mouths].all()
     # and what moves elsewhere is all the same
-    elsewhere = torch.where(mouths, 1.0, 9.0) * beginning.latents.float()
-    assert _on_latents(clips, elsewhere).equal(lively)
+    elsewhere = torch.where(mouths, 1.0, 9.0) * from_start.latents.float()
+    assert _latent_weights(clips, elsewhere).equal(lively)
 
 
-def test_a_seed_teaches_the_same_again(teacher: Teacher) -> None:
-    one = taught(teacher, 3)
-    same = taught(teacher, 3)
-    assert all(getattr(one, each.name).equal(getattr(same, each.name)) for each in fields(Lessons))
+def test_a_seed_gives_the_same_batch(builder: BatchBuilder) -> None:
+    one = built(builder, 3)
+    same = built(builder, 3)
+    assert all(
+        getattr(one, each.name).equal(getattr(same, each.name)) for each in fields(TrainingBatch)
+    )
 
 
-def test_who_is_not_heard_says_nothing(beginning: Lessons, middle: Lessons) -> None:
-    first, later = beginning.audio(torch.tensor([True, False]))
+def test_clips_that_are_not_heard_are_silent(
+    from_start: TrainingBatch, from_middle: TrainingBatch
+) -> None:
+    first, later = from_start.audio(torch.tensor([True, False]))
     assert first[0].any()
     assert later[0].any()
     assert not first[1].any()
     assert not later[1].any()
-    assert middle.unheard().rows.shape == (BATCH, 1, 85, 3, 64)
-    assert not middle.unheard().rows.any()
+    assert from_middle.silenced().rows.shape == (BATCH, 1, 85, 3, 64)
+    assert not from_middle.silenced().rows.any()
 
 
-def test_lessons_are_joined_and_chosen_by_their_number(beginning: Lessons) -> None:
-    twice = joined([beginning, replace(beginning, latents=-beginning.latents)])
-    assert twice.some(torch.tensor([BATCH])).latents.equal(-beginning.latents[:1])
+def test_batches_are_concatenated_and_selected_by_index(from_start: TrainingBatch) -> None:
+    twice = concatenate([from_start, replace(from_start, latents=-from_start.latents)])
+    assert twice.select(torch.tensor([BATCH])).latents.equal(-from_start.latents[:1])
 
 
 @pytest.fixture(scope="module")
@@ -112,30 +118,30 @@ def model() -> Any:
     return build("transformer", {**MINIATURE.parts["transformer"], "num_layers": 2})
 
 
-def loss(model: Any, lessons: Lessons) -> dict[str, Tensor]:
+def loss(model: Any, lessons: TrainingBatch) -> dict[str, Tensor]:
     text = torch.zeros(BATCH, 8, MINIATURE.parts["transformer"]["text_dim"])
-    gaze = _Gaze(model)
-    gaze.watch(lessons)
-    return dict(_losses(model, lessons, text, torch.Generator().manual_seed(0), gaze))
+    region_loss = _RegionLoss(model)
+    region_loss.start(lessons)
+    return dict(_losses(model, lessons, text, torch.Generator().manual_seed(0), region_loss))
 
 
 @torch.no_grad()
-def test_what_the_clip_begins_with_is_not_asked_for(model: Any, beginning: Lessons) -> None:
+def test_known_latents_are_not_in_the_loss(model: Any, from_start: TrainingBatch) -> None:
     def changed(latent: int) -> Tensor:
-        latents = beginning.latents.clone()
+        latents = from_start.latents.clone()
         latents[:, :, latent] += 3
-        return loss(model, replace(beginning, latents=latents))["flow"]
+        return loss(model, replace(from_start, latents=latents))["flow"]
 
-    expected = loss(model, beginning)["flow"]
+    expected = loss(model, from_start)["flow"]
     assert changed(0) == expected
     assert changed(1) > 1.05 * expected
 
 
-def test_looks_are_taught_only_where_two_speak(
-    model: Any, beginning: Lessons, middle: Lessons
+def test_the_region_loss_is_for_two_speakers_only(
+    model: Any, from_start: TrainingBatch, from_middle: TrainingBatch
 ) -> None:
-    assert loss(model, beginning)["gaze"] == 0
-    taught = loss(model, middle)["gaze"]
-    taught.backward()
-    assert taught > 0
+    assert loss(model, from_start)["regions"] == 0
+    built = loss(model, from_middle)["regions"]
+    built.backward()
+    assert built > 0
     assert model.blocks[0].attn1.to_q.weight.grad.abs().sum() > 0

@@ -1,11 +1,11 @@
-"""The measures say what they should of signals and pictures of which that is known."""
+"""The measures of signals and pictures whose values are known."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from miniature.measure import correlation, drift, lag, likeness, mouth
+from miniature.measure import colour_drift, correlation, lag, mouth_opening, psnr
 from miniature.sitter import Sitter
 
 SIGNAL = torch.rand(81, generator=torch.Generator().manual_seed(0))
@@ -24,14 +24,14 @@ def test_a_late_signal_has_a_positive_lag(by: int) -> None:
     assert lag(SIGNAL.roll(by), SIGNAL) == by
 
 
-def test_likeness_is_the_signal_to_noise_ratio_where_one_looks() -> None:
+def test_psnr_is_that_of_the_area() -> None:
     picture = torch.zeros(3, 4, 4)
     where = torch.zeros(4, 4)
     where[:, :2] = 1
     frames = torch.zeros(3, 2, 4, 4)
     frames[:, 1, :, :2] = 0.2  # a tenth of the full scale of 2
     frames[..., 2:] = 1
-    assert likeness(frames, picture, where).tolist() == pytest.approx(
+    assert psnr(frames, picture, where).tolist() == pytest.approx(
         [90, 20], abs=0.01
     )  # 90 is where it ends
 
@@ -40,10 +40,10 @@ def test_drift_is_the_worst_channels_share_of_full_scale() -> None:
     picture = torch.zeros(3, 4, 4)
     frames = picture[:, None].repeat(1, 5, 1, 1)
     frames[1] += 0.1
-    assert drift(frames, picture, torch.ones(4, 4)) == pytest.approx(0.05)
+    assert colour_drift(frames, picture, torch.ones(4, 4)) == pytest.approx(0.05)
 
 
-def test_a_mouth_is_read_in_units_of_closed_and_wide_open() -> None:
+def test_a_mouth_is_measured_in_units_of_closed_and_wide_open() -> None:
     closed = torch.zeros(3, 4, 4)
     wide = torch.zeros(3, 4, 4)
     wide[:, 1:3] = -0.8
@@ -51,14 +51,14 @@ def test_a_mouth_is_read_in_units_of_closed_and_wide_open() -> None:
     frames[:, :, 0] = 1  # not in the mouth
     box = torch.zeros(4, 4)
     box[1:3] = 1
-    assert mouth(frames, closed, wide, box).tolist() == pytest.approx([0, 0.25, 1])
+    assert mouth_opening(frames, closed, wide, box).tolist() == pytest.approx([0, 0.25, 1])
 
 
-def test_the_mouths_of_a_sitter_are_read_as_they_were_drawn() -> None:
+def test_the_mouths_of_a_sitter_are_measured_as_they_were_drawn() -> None:
     for speakers, size in ((1, (128, 128)), (2, (96, 176))):
-        sitter = Sitter.number(3, speakers, size)
-        closed = sitter._posed(0.0)
-        wide = sitter._posed(1.0)
+        sitter = Sitter.numbered(3, speakers, size)
+        closed = sitter._with_mouths(0.0)
+        wide = sitter._with_mouths(1.0)
         assert [float(each[0]) for each in sitter.mouths(closed[:, None])] == pytest.approx(
             [0.0] * speakers
         )

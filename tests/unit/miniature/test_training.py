@@ -1,4 +1,4 @@
-"""Training stops when it must, and goes on as if it had not."""
+"""Training stops at a deadline, and resumes as if it had not."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import pytest
 import torch
 from torch import nn
 
-from miniature.training import Losses, Run, Stopped, generator, trained
+from miniature.training import Losses, Run, Stopped, generator, train_model
 
 
 def fitted(home: Path, *, deadline: float = float("inf"), seconds: float = 300) -> Any:
-    """A line fitted to noisy points, of which every step draws its own, by a clock that ticks when it is read."""
+    """A line fitted to random points, with a clock that ticks when it is read."""
     ticks = itertools.count()
     run = Run(home, torch.device("cpu"), deadline, lambda: float(next(ticks)))
     torch.manual_seed(0)
 
-    def lesson(model: Any, step: int, passed: float) -> Losses:
+    def compute_losses(model: Any, step: int, passed: float) -> Losses:
         x = torch.randn(8, 1, generator=generator(run, step))
         return {
             "loss": (model(x) - 3 * x).square().mean(),
             "passed": torch.tensor(passed),
         }
 
-    return trained(run, "line", nn.Linear(1, 1), lesson, seconds=seconds, peak=0.05)
+    return train_model(run, "line", nn.Linear(1, 1), compute_losses, seconds=seconds, peak=0.05)
 
 
 def test_a_stopped_training_ends_as_one_that_was_never_stopped(
@@ -63,7 +63,7 @@ def test_losses_are_logged_with_their_step(tmp_path: Path) -> None:
     assert 0 < lines[0]["passed"] < lines[1]["passed"] < 1
 
 
-def test_streams_and_steps_have_random_numbers_of_their_own(tmp_path: Path) -> None:
+def test_streams_and_steps_have_independent_random_numbers(tmp_path: Path) -> None:
     run = Run(tmp_path, torch.device("cpu"))
     drawn = [
         torch.rand(4, generator=generator(run, step, stream))

@@ -18,7 +18,7 @@ from examples import make_media
 from farm.media.audio import normalise_loudness, resample, speech
 from farm.media.speech import synthesise, timbres, voices
 from farm.plan import frame_count
-from miniature.noises import colours, crowd, hum, music
+from miniature.noises import babble, coloured_noise, mains_hum, music
 from miniature.sentences import HELD_OUT, TRAINED
 from miniature.voices import FRAME, TIMBRES, Voices, corpus, opening, width
 
@@ -30,7 +30,7 @@ def tone(hertz: float, seconds: float, loudness: float = 0.1) -> Tensor:
     return loudness * torch.sin(tau * hertz * torch.arange(int(16_000 * seconds)) / 16_000)[None]
 
 
-def dice(seed: int = 0) -> Generator:
+def rng(seed: int = 0) -> Generator:
     return Generator().manual_seed(seed)
 
 
@@ -46,7 +46,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = [
         tone(200, 2)[0],
         tone(3000, 3)[0],
-        0.1 * torch.randn(32_000, generator=dice()),
+        0.1 * torch.randn(32_000, generator=rng()),
     ]
     path = tmp_path_factory.mktemp("voices") / "voices.safetensors"
     save_file(
@@ -63,7 +63,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def drawn(stored: Path) -> tuple[Tensor, Tensor]:
     """Heard and spoken, 300 recordings of 2 s."""
-    return Voices(stored).recordings(300, 2, dice())
+    return Voices(stored).recordings(300, 2, rng())
 
 
 # ---- sentences
@@ -88,7 +88,7 @@ def test_no_timbre_of_a_held_out_voice_is_trained_on() -> None:
     ) == set()
 
 
-def test_nothing_is_said_twice_and_nothing_of_the_demo_at_all() -> None:
+def test_no_sentence_is_repeated_or_from_the_demo() -> None:
     all_said = [sentence for said in (*TRAINED.values(), *HELD_OUT.values()) for sentence in said]
     demo = f"{make_media.SENTENCE} {make_media.QUESTION} {make_media.ANSWER}"
     assert len(set(all_said)) == len(all_said)
@@ -146,7 +146,8 @@ def test_the_same_seed_makes_the_same_corpus_and_another_one_another(
 def test_training_needs_no_sound_library() -> None:
     program = (
         "import sys, miniature.voices, miniature.audio_encoder;"
-        "print({'av', 'pydantic', 'pyloudnorm', 'soxr', 'espeakng_loader', 'diffusers'} & set(sys.modules))"
+        "heavy = {'av', 'pydantic', 'pyloudnorm', 'soxr', 'espeakng_loader', 'diffusers'};"
+        "print(heavy & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -169,14 +170,14 @@ def test_ordinary_speech_opens_the_mouth_half_and_its_loudest_vowels_almost_whol
 
 
 @pytest.mark.parametrize("hiss", [0, 0.0003])
-def test_where_nobody_speaks_it_is_closed(hiss: float) -> None:
-    sound = hiss * torch.randn(1, 16_000, generator=dice())
+def test_the_mouth_is_closed_without_speech(hiss: float) -> None:
+    sound = hiss * torch.randn(1, 16_000, generator=rng())
     assert opening(sound).eq(0).all()
     assert width(sound).eq(0).all()
 
 
 def test_a_pause_closes_it_even_over_a_faint_hiss(said: Tensor) -> None:
-    hiss = 0.001 * torch.randn(said.shape, generator=dice())
+    hiss = 0.001 * torch.randn(said.shape, generator=rng())
     pause = torch.zeros(1, 16_000) + hiss[:, :16_000]
     assert opening(torch.cat([said + hiss, pause], dim=1))[0, -22:].eq(0).all()
 
@@ -197,7 +198,7 @@ def test_a_long_pause_beside_speech_makes_no_difference(said: Tensor) -> None:
 
 @pytest.mark.parametrize("samples", [640, 1279, 1280, 20_960, 51_840, 51_841])
 def test_there_is_one_opening_for_each_video_frame(samples: int) -> None:
-    sound = torch.randn(2, samples, generator=dice())
+    sound = torch.randn(2, samples, generator=rng())
     assert opening(sound).shape == width(sound).shape == (2, frame_count(samples))
 
 
@@ -235,25 +236,25 @@ def test_wide_lips_are_those_of_see_and_round_ones_those_of_you() -> None:
 # ---- what is heard
 
 
-def test_the_same_dice_make_the_same_recordings(stored: Path) -> None:
+def test_the_same_seed_makes_the_same_recordings(stored: Path) -> None:
     voices = Voices(stored)
     for make in (voices.recordings, voices.conversations):
-        (heard, spoken), (again, _), (other, _) = (make(6, 2, dice(seed)) for seed in (3, 3, 4))
+        (heard, spoken), (again, _), (other, _) = (make(6, 2, rng(seed)) for seed in (3, 3, 4))
         assert torch.equal(heard, again)
         assert not torch.equal(heard, other)
         assert heard.dtype == spoken.dtype == torch.float32
 
 
-def test_recordings_are_as_long_as_was_wanted(drawn: tuple[Tensor, Tensor]) -> None:
+def test_recordings_have_the_requested_length(drawn: tuple[Tensor, Tensor]) -> None:
     heard, spoken = drawn
     assert heard.shape == spoken.shape == (300, 32_000)
     assert heard.isfinite().all()
 
 
-def test_trained_recordings_hold_no_held_out_voice(stored: Path) -> None:
+def test_recordings_for_training_hold_no_held_out_voice(stored: Path) -> None:
     # given a corpus whose trained clips are tones of 200 and 3000 Hz, and the held-out one noise
     def between_the_tones(held_out: bool) -> float:
-        spoken = Voices(stored, held_out=held_out).recordings(50, 3, dice())[1]
+        spoken = Voices(stored, held_out=held_out).recordings(50, 3, rng())[1]
         power = torch.fft.rfft(spoken * torch.hann_window(48_000)).abs().square()
         return float(power[:, 1200:6000].sum() / power.sum())
 
@@ -268,7 +269,7 @@ def test_a_clip_is_what_was_stored(stored: Path) -> None:
 
 
 def test_voices_are_higher_and_lower_than_they_were_spoken(stored: Path) -> None:
-    spoken = Voices(stored).sentences(200, 1, dice())
+    spoken = Voices(stored).sentences(200, 1, rng())
     peaks = torch.fft.rfft(spoken * torch.hann_window(16_000)).abs().argmax(dim=1)
     low = peaks[(peaks > 50) & (peaks < 500)].float()
     assert 160 < low.quantile(0.05) < 180
@@ -278,7 +279,7 @@ def test_voices_are_higher_and_lower_than_they_were_spoken(stored: Path) -> None
 def test_there_are_pauses_between_sentences_and_sound_without_clicks(
     stored: Path,
 ) -> None:
-    spoken = Voices(stored).sentences(40, 8, dice())
+    spoken = Voices(stored).sentences(40, 8, rng())
     pauses = (spoken.unfold(1, 800, 800).abs().amax(dim=2) == 0).float().mean(dim=1)
     assert pauses.min() > 0
     assert 0.05 < pauses.mean() < 0.4
@@ -294,8 +295,8 @@ def test_some_recordings_have_a_silence_that_is_longer_than_any_pause(
         return max(run for run in range(1, 100) if silent.unfold(1, run, 1).all(dim=2).any()) / 10
 
     voices = Voices(stored)
-    assert longest_s(voices.sentences(20, 10, dice())) <= 1.5
-    spoken = voices.recordings(20, 10, dice())[1]
+    assert longest_s(voices.sentences(20, 10, rng())) <= 1.5
+    spoken = voices.recordings(20, 10, rng())[1]
     assert longest_s(spoken[spoken.any(dim=1)]) > 2
 
 
@@ -333,7 +334,7 @@ def test_recordings_are_of_different_loudness(drawn: tuple[Tensor, Tensor]) -> N
 @pytest.fixture(scope="module")
 def talk(stored: Path) -> tuple[Tensor, Tensor]:
     """Heard and spoken by two, 200 conversations of 2 s."""
-    return Voices(stored).conversations(200, 2, dice())
+    return Voices(stored).conversations(200, 2, rng())
 
 
 def test_most_conversations_go_in_turns_and_the_listener_is_wholly_silent(
@@ -362,25 +363,25 @@ def test_nothing_is_spoken_that_is_not_heard(talk: tuple[Tensor, Tensor]) -> Non
 # ---- noises
 
 
-@pytest.mark.parametrize("make", [colours, hum, music])
-def test_noises_have_a_power_of_one_and_follow_the_dice(
+@pytest.mark.parametrize("make", [coloured_noise, mains_hum, music])
+def test_noises_have_a_power_of_one_and_follow_the_seed(
     make: Callable[[int, int, Generator], Tensor],
 ) -> None:
-    noise = make(3, 16_001, dice())
+    noise = make(3, 16_001, rng())
     torch.testing.assert_close(noise.square().mean(dim=1), torch.ones(3))
-    assert torch.equal(noise, make(3, 16_001, dice()))
+    assert torch.equal(noise, make(3, 16_001, rng()))
     assert not torch.equal(noise[0], noise[1])
 
 
-def test_a_crowd_is_many_mouths_at_once() -> None:
+def test_babble_is_many_voices_at_once() -> None:
     # given somebody who speaks for a tenth of the time
     speech = torch.zeros(8, 32_000)
-    speech[:, :3200] = torch.randn(8, 3200, generator=dice())
+    speech[:, :3200] = torch.randn(8, 3200, generator=rng())
     # then twelve such speak for most of it
-    noise = crowd(speech, dice())
+    noise = babble(speech, rng())
     torch.testing.assert_close(noise.square().mean(dim=1), torch.ones(8))
     assert (noise.abs() > 0.1).float().mean() > 0.5
 
 
-def test_a_crowd_of_nobody_is_silent() -> None:
-    assert crowd(torch.zeros(2, 1000), dice()).eq(0).all()
+def test_babble_of_silence_is_silent() -> None:
+    assert babble(torch.zeros(2, 1000), rng()).eq(0).all()

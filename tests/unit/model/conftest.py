@@ -1,4 +1,4 @@
-"""The sketch of a model, loaded, and chunks of nine frames for it to draw."""
+"""The tiny model, loaded, and chunks of nine frames of it."""
 
 from __future__ import annotations
 

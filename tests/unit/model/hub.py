@@ -1,7 +1,8 @@
 """A hub of its own on this machine: as much of the real one's manners as a download needs.
 
-A revision is resolved to a commit. A file's address tells commit, ETag and size; large files are redirected to another
-server, as to a content network. Ranges are served. A transfer can be cut or held in the middle.
+A revision is resolved to a commit. A file's address tells commit, ETag and size; large files are
+redirected to another server, as to a content network. Ranges are served. A transfer can be cut or
+held in the middle.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 
 COMMIT = "5" * 40
 LARGE = 100_000
-"""Bytes from which a file lies on the other server."""
+"""Bytes from which a file is on the other server."""
 
 
 @dataclass
 class Hub:
-    """Files by repository and path, what was asked for, and what shall go wrong."""
+    """Files by repository and path, the requests so far, and the faults to come."""
 
     files: dict[str, dict[str, bytes]]
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -38,7 +39,7 @@ class Hub:
     network: str = ""
 
     def transfers(self, part: str) -> list[str | None]:
-        """The ranges that were asked for of the large files whose path has that part."""
+        """The ranges that were requested of large files with `part` in their path."""
         return [
             headers.get("range")
             for method, path, headers in self.asked

@@ -1,4 +1,4 @@
-"""A checkpoint of our own layout, written as the authors publish theirs: files, containers and names."""
+"""A checkpoint of our layout, written in the published layouts: files, containers and names."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ T5 = "models_t5_umt5-xxl-enc-bf16.pth"
 CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 VAE = "Wan2.1_VAE.pth"
 HEARING = re.compile(r"audio_proj\.|.*\.audio_cross_attn\.|.*\.norm_x\.")
-"""What stands in InfiniteTalk's file; the rest is Wan's."""
+"""The tensors in InfiniteTalk's file; the others are Wan's."""
 
 
 def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
-    """The sources that `convert` takes, in `folder`: Wan in its original layout, InfiniteTalk and wav2vec2."""
+    """Writes the sources of `convert` to `folder`, with Wan in its original layout."""
     wan, infinitetalk, wav2vec = sources = [folder / name for name in ("wan", "single", "wav2vec")]
     for each in sources:
         each.mkdir(parents=True)

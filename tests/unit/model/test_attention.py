@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.attention import AUTO, select_backend, backend_fault
+from farm.model.attention import AUTO, backend_fault, select_backend
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import load_pipeline
 from tests.support.tiny_model import SKETCH

@@ -12,8 +12,8 @@ from farm.model.audio import (
     ONE_PASS_ROWS,
     ROW_SAMPLES,
     AudioEncoder,
-    load_audio_encoder,
     audio_windows,
+    load_audio_encoder,
 )
 from farm.model.presets import MINIATURE
 
@@ -103,9 +103,7 @@ def test_beyond_the_limit_rows_are_nearly_those_of_one_pass(
     assert max(distance[seam - 25 : seam + 25].max() for seam in seams) < 2e-3
 
 
-def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(
-    trained: AudioEncoder, talk: np.ndarray
-) -> None:
+def test_a_quiet_span_is_encoded_as_quiet(trained: AudioEncoder, talk: np.ndarray) -> None:
     # Given one that is almost nothing, with all that is heard around it
     with_a_pause = talk.copy()
     with_a_pause[45 * 16_000 : 135 * 16_000] *= 1e-3
@@ -113,7 +111,7 @@ def test_a_stretch_is_heard_as_loud_as_it_is_among_the_others(
     assert distance.max() < 0.05
 
 
-def test_the_encoder_never_hears_more_at_once_than_the_limit(
+def test_no_pass_of_the_encoder_is_longer_than_the_limit(
     encoder: AudioEncoder,
 ) -> None:
     heard: list[int] = []
@@ -133,9 +131,7 @@ def test_a_long_recording_has_a_row_for_every_video_frame_too(
     encoder: AudioEncoder, seconds: float
 ) -> None:
     voice = encoder.prepare(speech(seconds))
-    assert [row for stretch in voice.spans() for row in stretch] == list(
-        range(int(seconds * 25))
-    )
+    assert [row for stretch in voice.spans() for row in stretch] == list(range(int(seconds * 25)))
     last = voice.spans()[-1]
     assert encoder.encode(voice, last).shape == (len(last), 3, 64)
 

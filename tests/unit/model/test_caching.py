@@ -31,7 +31,7 @@ def test_changes_add_up_until_the_blocks_run_again() -> None:
     assert plan[5:] == [False, False, True, False, False, True]
 
 
-def test_what_changes_in_the_first_steps_does_not_count() -> None:
+def test_changes_in_the_first_steps_do_not_count() -> None:
     plan = TeaCache(0.25, AS_IT_IS).plan(growing(9, 9, 9, 9, 0.2, 0.2))
     assert plan[5:] == [False, True]
 
@@ -51,7 +51,7 @@ def test_a_threshold_of_zero_skips_nothing(
     assert torch.equal(make(0, sampling=cached)[0], make(0, sampling=plain)[0])
 
 
-def test_round_the_blocks_the_tokens_get_what_was_added_last() -> None:
+def test_a_skipped_step_adds_what_the_last_computed_step_added() -> None:
     runs: list[Tensor] = []
 
     def blocks(x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def test_round_the_blocks_the_tokens_get_what_was_added_last() -> None:
 
 
 @pytest.mark.parametrize(("text_scale", "passes"), [(5.0, 3), (1.0, 2)])
-def test_every_branch_has_a_way_round_of_its_own(
+def test_every_branch_has_a_separate_cache(
     make: Callable[..., tuple[Tensor, object]],
     pipeline: Pipeline,
     sampling: Sampling,

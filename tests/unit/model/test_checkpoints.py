@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import farm.model
 from farm.errors import PipelineLoadFailed
-from farm.model.checkpoints import load_part, checkpoint_folder
+from farm.model.checkpoints import checkpoint_folder, load_part
 from farm.model.presets import MINIATURE, preset
 from tests.support.tiny_model import SKETCH
 
@@ -31,7 +31,7 @@ def part(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def damaged(part: str, weights: Path, tmp_path: Path) -> Path:
-    """A folder with a copy of the part, for a test to damage."""
+    """A folder with a copy of the part that a test may damage."""
     shutil.copytree(weights / part, tmp_path / part)
     return tmp_path
 
@@ -81,7 +81,7 @@ def test_a_file_cut_short_is_refused(part: str, damaged: Path) -> None:
         load_part(damaged, part, dtype="float32")
 
 
-def test_weights_that_must_be_pulled_are_missed_by_path(tmp_path: Path) -> None:
+def test_missing_weights_are_named_by_path(tmp_path: Path) -> None:
     with pytest.raises(
         PipelineLoadFailed,
         match=f"{tmp_path}/infinitetalk-480/transformer is missing",
@@ -98,7 +98,7 @@ def test_a_missing_part_is_named(weights: Path, tmp_path: Path) -> None:
         checkpoint_folder(SKETCH, tmp_path)
 
 
-def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(
+def test_shipped_weights_come_from_the_package(
     tmp_path: Path,
 ) -> None:
     # given a folder that an earlier version drew
@@ -106,7 +106,7 @@ def test_shipped_weights_are_the_packages_whatever_lies_among_the_others(
     assert checkpoint_folder(MINIATURE, tmp_path) == Path(farm.model.__file__).parent / "miniature"
 
 
-def test_a_package_without_its_weights_is_to_be_installed_again(
+def test_a_package_without_its_weights_must_be_reinstalled(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(

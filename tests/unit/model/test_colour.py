@@ -52,7 +52,9 @@ def test_every_frame_takes_the_references_mean_and_deviation() -> None:
 def test_strength_blends_in_rgb() -> None:
     frames = noisy(2, 3, 4, 16, 16)
     reference = lab_statistics(noisy(1, 3, 16, 16) * 0.5)
-    none, half, full = (transfer_colours(frames, reference, strength) for strength in (0.0, 0.5, 1.0))
+    none, half, full = (
+        transfer_colours(frames, reference, strength) for strength in (0.0, 0.5, 1.0)
+    )
     assert torch.equal(none, frames)
     torch.testing.assert_close(half, (frames + full) / 2, rtol=0, atol=1e-6)
 

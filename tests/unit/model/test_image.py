@@ -57,7 +57,7 @@ def test_an_odd_margin_is_cut_half_to_even() -> None:
     assert ((resize_and_crop(frame, 16, 16)[0, 0, 0] / 2 + 0.5) * 255).item() == pytest.approx(2)
 
 
-def test_clip_gives_257_tokens_whatever_the_shape_of_the_picture(
+def test_clip_gives_257_tokens_for_an_image_of_any_shape(
     weights: Path,
 ) -> None:
     encoder = ImageEncoder(load_part(weights, "image_encoder", dtype="float32"))
@@ -77,7 +77,7 @@ def test_the_tokens_are_those_of_the_last_layer_but_one(weights: Path) -> None:
 
 
 class Retina:
-    """Stands where CLIP stands and keeps what it was shown."""
+    """In place of CLIP; keeps the pixels that it is given."""
 
     config = SimpleNamespace(image_size=224)
     dtype = torch.float32
@@ -92,7 +92,7 @@ class Retina:
         return SimpleNamespace(hidden_states=[torch.zeros(1, 257, 4)] * 3)
 
 
-def test_clip_is_shown_a_square_in_its_own_normalisation() -> None:
+def test_clip_gets_a_square_in_its_normalisation() -> None:
     retina = Retina()
     ImageEncoder(retina)(torch.zeros(3, 96, 176))
     assert retina.seen.shape == (1, 3, 224, 224)
@@ -106,7 +106,7 @@ def test_clip_is_shown_a_square_in_its_own_normalisation() -> None:
     )
 
 
-def test_clip_is_shown_the_overshoot_of_bicubic_edges() -> None:
+def test_clip_gets_the_overshoot_of_bicubic_edges() -> None:
     edge = torch.ones(3, 32, 32)
     edge[:, :, :16] = -1
     retina = Retina()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-from farm.model.parts import build, tensor_shapes, skeleton
+from farm.model.parts import build, skeleton, tensor_shapes
 from farm.model.presets import PRESETS, Preset, preset
 from farm.model.weights.key_maps import (
     TEXT_KEYS,
@@ -75,7 +75,9 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
         }
         expected |= {
             f"{there}.norm1.weight": f"{here}.layer.0.layer_norm.weight",
-            f"{there}.pos_embedding.embedding.weight": f"{here}.layer.0.SelfAttention.relative_attention_bias.weight",
+            f"{there}.pos_embedding.embedding.weight": (
+                f"{here}.layer.0.SelfAttention.relative_attention_bias.weight"
+            ),
             f"{there}.norm2.weight": f"{here}.layer.1.layer_norm.weight",
             f"{there}.ffn.gate.0.weight": f"{here}.layer.1.DenseReluDense.wi_0.weight",
             f"{there}.ffn.fc1.weight": f"{here}.layer.1.DenseReluDense.wi_1.weight",
@@ -91,7 +93,8 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
     model = build("image_encoder", SKETCH.parts["image_encoder"])
     ours = model.state_dict()
-    # given the model's own tensors as the original file holds them, with a text half that is not wanted
+    # given the model's own tensors as the original file holds them, with a text half that is not
+    # wanted
     original = {
         "textual.log_scale": torch.zeros(1),
         "visual.head": torch.zeros(64, 8),
@@ -163,7 +166,7 @@ def test_the_published_autoencoders_names_are_those_of_diffusers_own_converter()
 
 @pytest.mark.parametrize("prefix", ["", "wav2vec2."])
 @pytest.mark.parametrize("factor", ["weight_g", "parametrizations.weight.original0"])
-def test_an_audio_encoder_keeps_what_hearing_needs_under_todays_names(
+def test_an_audio_encoder_loses_its_training_heads_and_gets_current_names(
     prefix: str, factor: str
 ) -> None:
     originals = [

@@ -64,7 +64,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("down", "up"), SPELLINGS)
-def test_a_pair_is_a_product_whatever_it_is_called(write: Write, down: str, up: str) -> None:
+def test_a_pair_is_a_product_under_every_spelling(write: Write, down: str, up: str) -> None:
     adapter = write({down: DOWN, up: UP})
     assert [*adapter.shapes] == ["blocks.1.attn1.to_q.weight"]
     torch.testing.assert_close(adapter.delta("blocks.1.attn1.to_q.weight"), UP @ DOWN)
@@ -205,7 +205,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("tensors", "reason"), REFUSED)
-def test_what_cannot_be_merged_is_refused_by_name(
+def test_tensors_that_cannot_be_merged_are_refused_by_name(
     write: Write, tensors: dict[str, Tensor], reason: str
 ) -> None:
     with pytest.raises(PipelineLoadFailed, match=reason):

@@ -65,7 +65,9 @@ def test_auto_takes_an_exact_kernel_that_works() -> None:
 
 
 @pytest.mark.parametrize("resident_parameters", [0, 300_000])
-def test_streamed_blocks_change_no_bit(draw: Callable[..., Tensor], resident_parameters: int) -> None:
+def test_streamed_blocks_change_no_bit(
+    draw: Callable[..., Tensor], resident_parameters: int
+) -> None:
     plain = draw(Variant())
     assert torch.equal(draw(Variant(resident_parameters=resident_parameters)), plain)
     assert torch.equal(draw(Variant()), plain)

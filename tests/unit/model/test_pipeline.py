@@ -52,7 +52,7 @@ def test_a_condition_survives_a_file(condition: Condition, make, tmp_path: Path)
     assert torch.equal(make(0, condition=stored)[0], make(0)[0])
 
 
-def test_the_tail_is_the_end_of_the_chunk_as_it_is_shown(make) -> None:
+def test_the_tail_is_the_end_of_the_chunk_after_colour_correction(make) -> None:
     frames, tail = make(0)
     assert torch.equal(tail.motion_frames, frames[:, -5:])
 
@@ -77,12 +77,12 @@ def test_every_setting_counts(make, sampling: Sampling, changes: dict[str, float
     assert not torch.equal(make(0, sampling=replace(sampling, **changes))[0], make(0)[0])
 
 
-def test_sound_one_frame_late_gives_another_video(make, plan: Plan, voice: Tensor) -> None:
+def test_audio_one_frame_late_gives_another_video(make, plan: Plan, voice: Tensor) -> None:
     late = voice[:, [row + 1 for row in audio_rows(plan.chunk(0), 12)]]
     assert not torch.equal(make(0, audio=late)[0], make(0)[0])
 
 
-def test_progress_is_told_when_it_happens(make) -> None:
+def test_progress_is_reported_as_it_happens(make) -> None:
     told: list[tuple[str, int, int]] = []
     make(0, report=lambda *event: told.append(event))
     steps = [("sampling", done, 2) for done in (0, 1, 2)]
@@ -102,7 +102,7 @@ def test_cancelling_stops_at_that_step(make) -> None:
     assert told[-1] == ("sampling", 1, 2)
 
 
-def test_a_full_device_is_told_with_what_to_change(make) -> None:
+def test_out_of_memory_names_what_to_change(make) -> None:
     def report(stage: str, done: int, total: int) -> None:
         if stage == "sampling":
             raise torch.OutOfMemoryError(
@@ -223,7 +223,8 @@ def test_after_a_cut_a_chunk_begins_from_its_own_picture_alone(
 def test_the_random_stream_goes_on_over_a_cut(make) -> None:
     first, tail = make(0)
     assert not torch.equal(make(0, tail.at_cut())[0], first)
-    # an unbroken stream: the noise after the cut is the next that the generator draws, nothing is thrown away
+    # an unbroken stream: the noise after the cut is the next that the generator draws, nothing is
+    # thrown away
     generator = torch.Generator()
     generator.set_state(tail.generator_state)
     torch.randn(16, 3, 4, 4, generator=generator)

@@ -1,7 +1,7 @@
 """What is float32 and what is bfloat16, held rule by rule on a model that was loaded in bfloat16.
 
-Rules of kernels and of the whole order of roundings are in test_transformer (time, epsilons), test_speakers (empty
-regions) and in the reference cases.
+Rules of kernels and of the whole order of roundings are in test_transformer (time, epsilons),
+test_speakers (empty regions) and in the reference cases.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.schedule import timesteps
-from farm.model.speakers import positions, apply_rope
+from farm.model.speakers import apply_rope, positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
 from tests.support.tiny_model import SKETCH
@@ -167,14 +167,15 @@ def test_weights_that_stay_in_float32_keep_every_bit(
     assert not is_rounded(model.get_parameter(name))
 
 
-def test_queries_are_turned_in_float32_and_rounded_once(
+def test_queries_are_rotated_in_float32_and_rounded_once(
     model: InfiniteTalkTransformer,
 ) -> None:
     cos, sin = (each[..., start::2] for start, each in enumerate(model.rope(noise(1, 36, 2, 4, 4))))
     tokens = noise(1, 8, 4, 32).bfloat16()
     assert {cos.dtype, sin.dtype} == {torch.float32}
     assert not is_rounded(cos)
-    assert torch.equal(apply_rope(tokens, cos, sin), apply_rope(tokens.float(), cos, sin).bfloat16())
+    rotated = apply_rope(tokens.float(), cos, sin)
+    assert torch.equal(apply_rope(tokens, cos, sin), rotated.bfloat16())
 
 
 def test_image_then_text_then_its_padding_make_the_context(
@@ -196,7 +197,7 @@ def test_image_then_text_then_its_padding_make_the_context(
     torch.testing.assert_close(context, wanted, rtol=0, atol=0.02)
 
 
-def test_every_token_of_the_context_is_looked_at_the_padding_too(
+def test_every_token_of_the_context_is_attended_to_even_padding(
     exact: InfiniteTalkTransformer,
 ) -> None:
     attn = exact.blocks[0].attn2
@@ -219,7 +220,7 @@ def test_every_token_of_the_context_is_looked_at_the_padding_too(
     torch.testing.assert_close(attn(x, context), wanted, rtol=0, atol=1e-5)
 
 
-def test_where_a_token_stands_is_told_finer_than_bfloat16_can() -> None:
+def test_positions_are_finer_than_bfloat16() -> None:
     query = noise(1, 24, 3, 8).bfloat16()
     key = noise(1, 6, 3, 8).bfloat16()
     who = torch.tensor([[[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]])
@@ -268,7 +269,7 @@ def test_the_autoencoder_is_float32_and_kernels_may_be_the_fastest(
     assert not torch.backends.cudnn.deterministic
 
 
-def test_the_encoders_have_the_models_dtype_and_hand_out_float32(
+def test_the_encoders_have_the_models_dtype_and_return_float32(
     half: Pipeline, picture: Any
 ) -> None:
     assert half.encode_text("a man").dtype == torch.float32

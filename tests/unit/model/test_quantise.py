@@ -12,8 +12,8 @@ from torch import Tensor
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.checkpoints import load_part
 from farm.model.quantise import check_scheme
-from farm.model.weights.tensorfile import part_tensors
 from farm.model.variant import Variant, Variants
+from farm.model.weights.tensorfile import part_tensors
 from tests.unit.model.test_precision import predicted
 
 
@@ -53,7 +53,7 @@ def test_rounded_blocks_are_not_streamed() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may be able to")
-def test_what_a_device_cannot_do_is_told_before_anything_changes(
+def test_an_unsupported_scheme_is_refused_before_anything_changes(
     weights: Path,
 ) -> None:
     model = load_part(weights, "transformer", dtype="float32")

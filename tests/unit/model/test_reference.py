@@ -60,7 +60,7 @@ def test_a_numerical_fault_exits_with_one_and_says_where(tmp_path: Path) -> None
     )
 
 
-def test_a_case_that_needs_more_than_there_is_fails_with_the_reason(
+def test_an_unsupported_case_fails_with_the_reason(
     tmp_path: Path,
 ) -> None:
     passed, line = runner.verdict(copied("clip_image_one_speaker_two_passes", tmp_path, humans=3))
@@ -68,7 +68,7 @@ def test_a_case_that_needs_more_than_there_is_fails_with_the_reason(
     assert "one or two speakers, the case has 3" in line
 
 
-def test_a_shortcut_taken_at_another_step_is_noticed(tmp_path: Path) -> None:
+def test_another_skipped_step_is_noticed(tmp_path: Path) -> None:
     passes = json.loads((CASES[0].parent / "clip_teacache" / "case.json").read_text())[
         "computed_passes"
     ]

@@ -29,7 +29,7 @@ def test_a_shift_of_seven_is_as_calculated_by_hand() -> None:
 
 
 @pytest.mark.parametrize("steps", [2, 4, 40])
-def test_without_its_last_look_the_schedule_goes_to_zero_one_step_earlier(
+def test_without_its_last_step_the_schedule_reaches_zero_one_step_earlier(
     steps: int,
 ) -> None:
     whole = timesteps(steps, 7.0)
@@ -37,5 +37,5 @@ def test_without_its_last_look_the_schedule_goes_to_zero_one_step_earlier(
     assert shorter.tolist() == [*whole[:-2].tolist(), 0]
 
 
-def test_the_only_look_is_never_skipped() -> None:
+def test_the_only_step_is_never_skipped() -> None:
     assert timesteps(1, 7.0, skip_last=True).tolist() == [1000, 0]

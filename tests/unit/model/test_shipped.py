@@ -44,7 +44,7 @@ def test_a_wheel_takes_every_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("folder", "part"), PARTS)
-def test_weights_lie_in_16_bits_and_are_loaded_in_32(folder: Path, part: str) -> None:
+def test_weights_are_stored_in_16_bits_and_loaded_in_32(folder: Path, part: str) -> None:
     stored = check_part(folder, part)
     loaded = load_part(folder, part, dtype="float32").state_dict()
     assert {each.dtype.itemsize for each in stored.values() if each.dtype.is_floating_point} == {2}
@@ -54,7 +54,7 @@ def test_weights_lie_in_16_bits_and_are_loaded_in_32(folder: Path, part: str) ->
             assert torch.equal(loaded[name], open_tensors(file).read(name).float())
 
 
-def test_the_tokenizer_reads_whatever_there_is_to_read(folder: Path) -> None:
+def test_the_tokenizer_keeps_any_text(folder: Path) -> None:
     tokenizer = load_tokenizer(folder)
     words = "a woman talks, 说话, 🙂"
     assert tokenizer.decode(tokenizer(words)["input_ids"], skip_special_tokens=True) == words

@@ -9,8 +9,8 @@ from torch import Tensor
 from farm.errors import InvalidInput
 from farm.model.speakers import (
     BACKGROUND,
-    on_tokens,
     apply_speaker_rope,
+    on_tokens,
     positions,
     regions,
     voice_positions,
@@ -61,14 +61,12 @@ def test_boxes_are_cut_with_the_picture() -> None:
         ([(0, 0, 8, 8), (9, 8, 9, 16)], "rows 9..9"),
     ],
 )
-def test_boxes_that_cannot_be_are_refused(
-    boxes: list[tuple[int, int, int, int]], message: str
-) -> None:
+def test_impossible_boxes_are_refused(boxes: list[tuple[int, int, int, int]], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         regions((64, 64), (64, 64), boxes)
 
 
-def test_a_token_belongs_to_the_speaker_that_it_looks_at() -> None:
+def test_a_token_belongs_to_the_speaker_that_it_attends_to() -> None:
     # given four tokens of which each looks at itself alone
     tokens = 30 * torch.eye(4)[None, :, None]
     who = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]])
@@ -100,14 +98,14 @@ def test_a_speaker_outside_the_picture_leaves_finite_numbers() -> None:
     assert positions(drawn(1, 1, 24, 3, 8), drawn(2, 1, 6, 3, 8), who).isfinite().all()
 
 
-def test_turning_keeps_lengths_and_only_distance_counts() -> None:
+def test_rope_keeps_lengths_and_only_distance_counts() -> None:
     query = drawn(1, 1, 1, 2, 8)
     key = drawn(2, 1, 1, 2, 8)
 
     def likeness(here: float, there: float) -> Tensor:
-        return (apply_speaker_rope(query, torch.tensor([[here]])) * apply_speaker_rope(key, torch.tensor([[there]]))).sum(
-            -1
-        )
+        rotated_query = apply_speaker_rope(query, torch.tensor([[here]]))
+        rotated_key = apply_speaker_rope(key, torch.tensor([[there]]))
+        return (rotated_query * rotated_key).sum(-1)
 
     torch.testing.assert_close(
         apply_speaker_rope(query, torch.tensor([[7.0]])).norm(dim=-1), query.norm(dim=-1)
@@ -127,7 +125,7 @@ def test_a_token_counts_for_a_region_by_its_corner() -> None:
     assert on_tokens(masks).sum(1).tolist() == [1, 0, 0]
 
 
-def test_whose_voice_is_whose_matters(
+def test_exchanged_voices_give_another_video(
     make: Callable[..., tuple[Tensor, object]], voice: Tensor
 ) -> None:
     both = torch.cat([voice[:, :13], voice[:, 4:]])

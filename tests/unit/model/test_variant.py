@@ -1,4 +1,4 @@
-"""One transformer, brought from variant to variant and back."""
+"""One transformer, switched from variant to variant and back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUERY = "blocks.1.attn1.to_q.weight"
 
 @pytest.fixture(params=["float32", "bfloat16"])
 def changing(request: pytest.FixtureRequest, weights: Path) -> Pipeline:
-    """A pipeline of a test's own, whose checkpoint is in float32 and whose model may be in bfloat16."""
+    """A pipeline for one test, of a checkpoint in float32, in float32 or bfloat16."""
     return load_pipeline(weights, replace(SKETCH, dtype=request.param), "cpu")
 
 
@@ -150,7 +150,9 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(
     save_file({"blocks.0.surprise.diff": torch.ones(1)}, tmp_path / "other.safetensors")
     plain = bits(changing.transformer)
     with pytest.raises(PipelineLoadFailed, match=r"blocks\.0\.surprise\.diff belongs to nothing"):
-        changing.switch_variant(Variant(adapters=((first, 1.0), (tmp_path / "other.safetensors", 1.0))))
+        changing.switch_variant(
+            Variant(adapters=((first, 1.0), (tmp_path / "other.safetensors", 1.0)))
+        )
     assert same(bits(changing.transformer), plain)
 
 
@@ -165,7 +167,7 @@ class Failing(dict[str, Tensor]):
         return super().__getitem__(name)
 
 
-def test_a_switch_that_broke_off_is_made_good_by_the_next(
+def test_an_interrupted_switch_is_repaired_by_the_next(
     weights: Path, base: dict[str, Tensor], first: Path
 ) -> None:
     # given a switch back to the plain model that fails after the first of two weights

@@ -23,7 +23,7 @@ from tests.unit.model import official
 
 @pytest.fixture
 def folder(weights: Path, tmp_path: Path) -> Path:
-    """A copy of good weights, for a test to damage."""
+    """A copy of good weights that a test may damage."""
     return Path(shutil.copytree(weights, tmp_path / weights.name))
 
 
@@ -100,7 +100,7 @@ def load_names(folder: Path) -> list[str]:
         ),
     ],
 )
-def test_a_file_that_is_none_of_tensors_is_refused(content: bytes, said: str, folder: Path) -> None:
+def test_a_file_without_tensors_is_refused(content: bytes, said: str, folder: Path) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(content)
     with pytest.raises(PipelineLoadFailed, match=f"vae cannot be loaded: .*{said}"):
         check_part(folder, "vae")
@@ -170,7 +170,7 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
     assert "diffusion_pytorch_model.safetensors is missing" in checked.output
 
 
-def test_what_was_neither_given_nor_pulled_is_asked_for(tmp_path: Path) -> None:
+def test_a_source_neither_given_nor_pulled_is_refused(tmp_path: Path) -> None:
     environment = {"FARM_WEIGHTS": str(tmp_path), "CKPT_DIR": None}
     done = CliRunner().invoke(cli, ["weights", "convert"], env=environment)
     assert done.exit_code == 2

@@ -42,7 +42,7 @@ def converted(published: Sources, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def damaged(published: Sources, tmp_path: Path) -> Sources:
-    """A copy of the published weights, for a test to damage."""
+    """A copy of the published weights that a test may damage."""
     shutil.copytree(published["wan"].path.parent, tmp_path / "published")
     base = published["wan"].path.parent
     return {
@@ -98,7 +98,7 @@ def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
     assert torch.equal(native, ours)
 
 
-def test_a_converted_ear_hears_the_same_bit_for_bit(weights: Path, converted: Path) -> None:
+def test_a_converted_audio_encoder_gives_the_same_embedding(weights: Path, converted: Path) -> None:
     speech = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
     assert torch.equal(
         load_audio_encoder(weights).embed(speech),
@@ -115,7 +115,8 @@ def test_shards_hold_what_native_weights_are_loaded_as(
     folder = convert(preset, tmp_path, published, report=quiet, shard_bytes=500_000)
     check(folder, preset)
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
-    # then what is stored, what is loaded of it, and what is loaded of the native weights are the same
+    # then what is stored, what is loaded of it, and what is loaded of the native weights are the
+    # same
     for part in preset.parts:
         wanted = "float32" if part in ("vae", "audio_encoder") else dtype
         stored = {
@@ -147,7 +148,7 @@ def test_a_folder_of_safetensors_is_a_wav2vec2_too(damaged: Sources, tmp_path: P
     check(convert(SKETCH, tmp_path, damaged, report=quiet), SKETCH)
 
 
-def test_progress_is_told_in_bytes_up_to_the_whole(published: Sources, tmp_path: Path) -> None:
+def test_progress_is_reported_in_bytes_up_to_the_total(published: Sources, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     folder = convert(SKETCH, tmp_path, published, report=lambda *event: told.append(event))
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
@@ -155,7 +156,7 @@ def test_progress_is_told_in_bytes_up_to_the_whole(published: Sources, tmp_path:
     assert list(dict.fromkeys(part for part, _, _ in told)) == list(SKETCH.parts)
 
 
-def test_the_folder_says_what_it_was_made_of(published: Sources, tmp_path: Path) -> None:
+def test_the_folder_records_its_sources(published: Sources, tmp_path: Path) -> None:
     known = Source(published["wan"].path, "Wan-AI/Wan2.1-I2V-14B-480P", "main", "0" * 40)
     folder = convert(SKETCH, tmp_path, {**published, "wan": known}, report=quiet)
     assert read_sources(folder / "sources.json")["wan"] == known
@@ -167,7 +168,7 @@ def test_an_existing_folder_is_not_overwritten(published: Sources, tmp_path: Pat
         convert(SKETCH, tmp_path, published, report=quiet)
 
 
-def test_a_place_that_cannot_be_written_is_named(published: Sources, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(published: Sources, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("a file where a folder should be")
     with pytest.raises(PipelineLoadFailed, match=r"weights/sketch cannot be written"):
         convert(SKETCH, tmp_path / "weights", published, report=quiet)

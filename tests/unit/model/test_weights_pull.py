@@ -18,12 +18,12 @@ from tests.unit.model.hub import COMMIT, Hub, opened
 
 SHARD = "diffusion_pytorch_model-00002-of-00007.safetensors"
 CHUNK = 10 * 2**20
-"""Bytes in which the hub's library writes what arrives."""
+"""Bytes that the hub's library writes at a time."""
 
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    """A hub with everything that is needed, one large file, and a file that is not needed."""
+    """A hub with all needed files, one of them large, and a file that is not needed."""
     drawn = random.Random(0)
     repositories = (WAN, INFINITETALK["single"], INFINITETALK["multi"], WAV2VEC)
     files: dict[str, dict[str, bytes]] = {each.name: {} for each in repositories}
@@ -38,7 +38,7 @@ def hub() -> Iterator[Hub]:
 
 
 class Machine:
-    """Where `pull` runs: its environment, and what lies there afterwards."""
+    """The environment of `pull`, and the files that it leaves."""
 
     def __init__(self, hub: Hub, folder: Path) -> None:
         self.weights = folder / "weights"
@@ -75,7 +75,7 @@ def machine(hub: Hub, tmp_path: Path) -> Machine:
     return Machine(hub, tmp_path)
 
 
-def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(
+def test_only_needed_files_are_pulled_and_their_commits_recorded(
     hub: Hub, machine: Machine
 ) -> None:
     done = machine.pull()
@@ -84,16 +84,16 @@ def test_the_needed_files_come_and_no_others_and_their_commits_are_noted(
         for file in repository.files:
             assert machine.has(repository.name, file) == hub.files[repository.name][file]
     assert not any("assets" in path or "multi" in path for _, path, _ in hub.asked)
-    # and convert is told where they lie, and which commit `main` was
-    noted = read_sources(machine.weights / "infinitetalk-480.pulled.json")
-    assert {(each.repository, each.revision, each.commit) for each in noted.values()} == {
+    # and their folders are recorded for `convert`, with the commit that `main` was
+    recorded = read_sources(machine.weights / "infinitetalk-480.pulled.json")
+    assert {(each.repository, each.revision, each.commit) for each in recorded.values()} == {
         (each.name, "main", COMMIT) for each in (WAN, INFINITETALK["single"], WAV2VEC)
     }
-    assert (noted["infinitetalk"].path / "infinitetalk.safetensors").is_file()
-    assert (noted["wan"].path / SHARD).is_file()
+    assert (recorded["infinitetalk"].path / "infinitetalk.safetensors").is_file()
+    assert (recorded["wan"].path / SHARD).is_file()
 
 
-def test_progress_names_what_is_to_come_and_each_file(machine: Machine) -> None:
+def test_progress_names_the_total_and_each_file(machine: Machine) -> None:
     lines = machine.pull("--speakers", "multi").stdout.splitlines()
     assert lines[0] == "0.03 GB in 17 files to download"
     assert f"{WAN.name} {SHARD} (0.03 GB)" in lines
@@ -108,7 +108,7 @@ def test_a_second_pull_transfers_nothing(hub: Hub, machine: Machine) -> None:
     assert [path for method, path, _ in hub.asked if method == "GET" and "/api/" not in path] == []
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, machine: Machine) -> None:
+def test_a_broken_connection_is_resumed_where_it_broke(hub: Hub, machine: Machine) -> None:
     hub.cuts = [CHUNK + 5, CHUNK + 5]
     assert machine.pull().returncode == 0
     assert hub.transfers(WAN.name) == [
@@ -119,7 +119,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub: Hub, machine: 
     assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
 
 
-def test_a_pull_that_was_killed_goes_on_where_it_stopped(hub: Hub, machine: Machine) -> None:
+def test_a_killed_pull_resumes_where_it_stopped(hub: Hub, machine: Machine) -> None:
     # given a pull that is killed in the middle of a file
     hub.hold = 2 * CHUNK + 5
     first = machine.start()
@@ -147,7 +147,7 @@ def test_two_pulls_at_once_share_the_work(hub: Hub, machine: Machine) -> None:
     assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
 
 
-def test_an_unfinished_file_that_is_too_long_is_begun_anew(hub: Hub, machine: Machine) -> None:
+def test_an_unfinished_file_that_is_too_long_is_restarted(hub: Hub, machine: Machine) -> None:
     content = hub.files[WAN.name][SHARD]
     blobs = machine.cache / "hub" / f"models--{WAN.name.replace('/', '--')}" / "blobs"
     blobs.mkdir(parents=True)
@@ -160,7 +160,8 @@ def test_a_large_file_that_arrives_damaged_is_not_kept(hub: Hub, machine: Machin
     hub.damage = True
     done = machine.pull()
     assert done.returncode == 1
-    assert f"E_DOWNLOAD_FAILED: {SHARD} of {WAN.name} arrived damaged and was deleted" in done.stderr
+    message = f"E_DOWNLOAD_FAILED: {SHARD} of {WAN.name} arrived damaged and was deleted"
+    assert message in done.stderr
     hub.damage = False
     assert machine.pull().returncode == 0
 
@@ -178,7 +179,8 @@ def test_the_token_goes_to_the_hub_and_not_to_the_content_network(
 def test_a_pinned_revision_is_taken(machine: Machine) -> None:
     done = machine.pull("--revision", f"{WAV2VEC.name}={COMMIT}")
     assert done.returncode == 0
-    assert read_sources(machine.weights / "infinitetalk-480.pulled.json")["wav2vec"].revision == COMMIT
+    sources = read_sources(machine.weights / "infinitetalk-480.pulled.json")
+    assert sources["wav2vec"].revision == COMMIT
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
         (["infinitetalk-48O"], 2, "did you mean infinitetalk-480?"),
     ],
 )
-def test_nonsense_is_refused(
+def test_invalid_arguments_are_refused(
     arguments: list[str], status: int, said: str, machine: Machine
 ) -> None:
     done = machine.pull(*arguments)
@@ -216,7 +218,7 @@ def test_a_missing_file_and_a_closed_repository_are_named(hub: Hub, machine: Mac
     )
 
 
-def test_no_hub_at_all_is_a_failure_that_can_be_tried_again(
+def test_an_unreachable_hub_is_a_retryable_failure(
     machine: Machine,
 ) -> None:
     machine.environment["HF_ENDPOINT"] = "http://127.0.0.1:9"

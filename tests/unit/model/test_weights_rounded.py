@@ -81,7 +81,7 @@ def test_a_rounded_weight_comes_back_under_its_own_name(
         ),
     ],
 )
-def test_what_no_plain_weight_can_hold_is_refused_by_name(
+def test_unsupported_quantisation_is_refused_by_name(
     tmp_path: Path, change: dict[str, Tensor | None], reason: str
 ) -> None:
     tensors = {
@@ -101,7 +101,8 @@ def test_what_no_plain_weight_can_hold_is_refused_by_name(
 def test_a_published_eight_bit_file_is_converted_like_a_plain_one(
     weights: Path, tmp_path: Path
 ) -> None:
-    # given the whole transformer in one file, its blocks' linears rounded, as the authors publish it beside Wan
+    # given the whole transformer in one file, its blocks' linears rounded, as the authors publish
+    # it beside Wan
     sources = official.publish(weights, tmp_path / "published", SKETCH)
     tensors = official.original_transformer(official.load_part(weights, "transformer"))
     linears = [

@@ -57,7 +57,7 @@ def test_a_file_is_written_byte_for_byte_as_the_library_writes_it(
     ).read_bytes()
 
 
-def test_a_header_tells_shape_and_dtype_of_every_tensor(tmp_path: Path) -> None:
+def test_a_header_gives_shape_and_dtype_of_every_tensor(tmp_path: Path) -> None:
     save_file(TENSORS, tmp_path / "model.safetensors")
     listed = open_tensors(tmp_path / "model.safetensors").info
     assert listed == {
@@ -143,7 +143,7 @@ def test_shards_stay_under_their_size_and_make_up_the_whole(tmp_path: Path) -> N
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
 
 
-def test_what_fits_into_one_file_is_one_file(tmp_path: Path) -> None:
+def test_tensors_that_fit_into_one_file_are_one_file(tmp_path: Path) -> None:
     write_shards(
         tmp_path / "part",
         "model",
