@@ -36,7 +36,10 @@ def main() -> None:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m miniature", description=__doc__)
     parser.add_argument(
-        "--home", type=Path, default=Path(".miniature"), help="folder of all results"
+        "--home",
+        type=Path,
+        default=Path(".miniature"),
+        help="folder of all results",
     )
     parser.add_argument(
         "--minutes",
@@ -45,7 +48,10 @@ def _parse_options() -> argparse.Namespace:
         help="stop after this time; the next run resumes",
     )
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="a share of the usual training time, for trials"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="a share of the usual training time, for trials",
     )
     return parser.parse_args()
 

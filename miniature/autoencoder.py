@@ -56,7 +56,11 @@ CALM = 1e-3
 
 def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
     """The autoencoder with the statistics of its latents in its configuration."""
-    config = {**MINIATURE.parts["vae"], "latents_mean": [0.0] * 16, "latents_std": [1.0] * 16}
+    config = {
+        **MINIATURE.parts["vae"],
+        "latents_mean": [0.0] * 16,
+        "latents_std": [1.0] * 16,
+    }
     torch.manual_seed(0)
     model = _start_without_memory(build("vae", config))
 

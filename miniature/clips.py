@@ -9,7 +9,13 @@ from torch import Tensor
 
 from farm.model.speakers import Box, regions
 from miniature.acting import Pose, animate, posed
-from miniature.face import Background, Face, Sampler, sample_backgrounds, sample_faces
+from miniature.face import (
+    Background,
+    Face,
+    Sampler,
+    sample_backgrounds,
+    sample_faces,
+)
 from miniature.painting import Canvas, HeadPosition, grid, paint_person
 
 MOUTH_WEIGHT = 20.0
@@ -194,7 +200,11 @@ def _rectangle_mask(
 
 
 def _sample_head(
-    sampler: Sampler, index: int, speakers: int, half_width: float, half_height: float
+    sampler: Sampler,
+    index: int,
+    speakers: int,
+    half_width: float,
+    half_height: float,
 ) -> HeadPosition:
     up = (half_height - 1) * sampler.uniform(0, 0.8)
     if speakers == 1:

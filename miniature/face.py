@@ -102,7 +102,10 @@ class Sampler:
         """[B, 3] in 0..1: one of the colours, which are in 0..255, a little changed."""
         table = torch.tensor(colours, device=self.generator.device) / 255
         chosen = torch.randint(
-            len(table), (self.batch,), generator=self.generator, device=table.device
+            len(table),
+            (self.batch,),
+            generator=self.generator,
+            device=table.device,
         )
         noise = torch.randn(self.batch, 3, generator=self.generator, device=table.device)
         return (table[chosen] + jitter * noise).clamp(0, 1)
@@ -122,7 +125,11 @@ def sample_faces(sampler: Sampler) -> Face:
     return Face(
         skin=skin,
         shade=skin * torch.tensor([0.84, 0.76, 0.72], device=skin.device),
-        blush=torch.lerp(skin, skin.new_tensor([0.86, 0.36, 0.32]), 0.45 * some(0, 1)[:, None]),
+        blush=torch.lerp(
+            skin,
+            skin.new_tensor([0.86, 0.36, 0.32]),
+            0.45 * some(0, 1)[:, None],
+        ),
         hair=hair,
         iris=sampler.colour_from(IRISES),
         lips=torch.lerp(sampler.colour_from(LIPS), skin, some(0, 0.45)[:, None]),

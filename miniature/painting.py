@@ -108,7 +108,12 @@ def band(x: Tensor, y: Tensor, wide: Tensor | float, thick: Tensor | float) -> T
 def paint_person(canvas: Canvas, face: Face, where: HeadPosition, pose: Pose) -> None:
     """Paints one person a picture; head and neck move, the shoulders do not."""
     size = _broadcast(where.size)
-    f = {name: _broadcast(each) for name, each in vars(face).items() if each.ndim == 1}
+    face = Face(
+        **{
+            name: _broadcast(each) if each.ndim == 1 else each  # colours are [B, 3]
+            for name, each in vars(face).items()
+        }
+    )
     sx = (canvas.x - _broadcast(where.x)) / size
     sy = (canvas.y - _broadcast(where.y)) / size
     angle = pose.tilt[..., None, None]
@@ -118,13 +123,13 @@ def paint_person(canvas: Canvas, face: Face, where: HeadPosition, pose: Pose) ->
     x = dx * angle.cos() + dy * angle.sin()
     y = dy * angle.cos() - dx * angle.sin() + 0.8
     brush = _Brush(canvas, size)
-    _paint_hair_behind(brush, face, f, x, y)
-    _paint_body(brush, face, f, sx, sy)
-    _paint_head(brush, face, f, x, y)
-    _paint_eyes(brush, face, f, x, y, pose)
-    _paint_mouth(brush, face, f, x, y, pose)
-    _paint_hair(brush, face, f, x, y)
-    _paint_glasses(brush, face, f, x, y)
+    _paint_hair_behind(brush, face, x, y)
+    _paint_body(brush, face, sx, sy)
+    _paint_head(brush, face, x, y)
+    _paint_eyes(brush, face, x, y, pose)
+    _paint_mouth(brush, face, x, y, pose)
+    _paint_hair(brush, face, x, y)
+    _paint_glasses(brush, face, x, y)
 
 
 @dataclass(frozen=True)
@@ -148,67 +153,54 @@ class _Brush:
         return self.canvas.cover(shape * self.size)
 
 
-Numbers = dict[str, Tensor]
-
-
-def _outline(f: Numbers, x: Tensor, y: Tensor) -> Tensor:
+def _outline(face: Face, x: Tensor, y: Tensor) -> Tensor:
     """A head: an egg that narrows towards the chin."""
-    return oval(x / (1 - f["jaw"] * y.clamp(-0.2, 1.2)), y, f["breadth"], 1.0)
+    return oval(x / (1 - face.jaw * y.clamp(-0.2, 1.2)), y, face.breadth, 1.0)
 
 
-def _paint_hair_behind(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
-    long = f["locks"]
-    curtain = oval(x, y - 0.35 * long + 0.1, f["breadth"] + 0.16, 0.95 + 0.42 * long)
+def _paint_hair_behind(brush: _Brush, face: Face, x: Tensor, y: Tensor) -> None:
+    long = face.locks
+    curtain = oval(x, y - 0.35 * long + 0.1, face.breadth + 0.16, 0.95 + 0.42 * long)
     brush(face.hair * 0.9, curtain, strength=(long > 0).float())
 
 
-def _paint_body(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
-    brush(face.shade, block(x, y - 1.0, f["neck"], 0.45))
-    brush(
-        face.shirt,
-        torch.minimum(
-            oval(x, y - 2.35, f["shoulders"], 1.2),
-            block(x, y - 5.35, f["shoulders"], 3.0),
-        ),
-    )
-    brush(face.collar, oval(x, y - 1.22, f["neck"] + 0.12, 0.14))
-    brush(face.shade, oval(x, y - 1.16, f["neck"] - 0.01, 0.12))
+def _paint_body(brush: _Brush, face: Face, x: Tensor, y: Tensor) -> None:
+    brush(face.shade, block(x, y - 1.0, face.neck, 0.45))
+    shoulders = oval(x, y - 2.35, face.shoulders, 1.2)
+    chest = block(x, y - 5.35, face.shoulders, 3.0)
+    brush(face.shirt, torch.minimum(shoulders, chest))
+    brush(face.collar, oval(x, y - 1.22, face.neck + 0.12, 0.14))
+    brush(face.shade, oval(x, y - 1.16, face.neck - 0.01, 0.12))
 
 
-def _paint_head(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_head(brush: _Brush, face: Face, x: Tensor, y: Tensor) -> None:
     for side in (-1, 1):
-        ear = oval(x - side * f["breadth"], y - 0.05, 0.06 + 0.5 * f["ears"], 0.17)
+        ear = oval(x - side * face.breadth, y - 0.05, 0.06 + 0.5 * face.ears, 0.17)
         brush(face.skin, ear)
         brush(face.shade, ear + 0.06)
-    head = _outline(f, x, y)
-    brush(INK, head - f["outline"], strength=(f["outline"] > 0).float())
+    head = _outline(face, x, y)
+    brush(INK, head - face.outline, strength=(face.outline > 0).float())
     brush(face.skin, head)
     within = brush.cover(head)
-    brush(face.shade, 0.55 - f["light"] * x, soft=0.25, strength=0.5 * within)
+    brush(face.shade, 0.55 - face.light * x, soft=0.25, strength=0.5 * within)
     for side in (-1, 1):
-        brush(
-            face.blush,
-            oval(x - side * 0.42, y - 0.3, 0.16, 0.12),
-            soft=0.1,
-            strength=0.8 * within,
-        )
-    jaw = torch.maximum(
-        head,
-        f["mouth_height"] + 0.16 - f["beard"] - y - 0.6 * (x / f["breadth"]) ** 4,
-    )
-    brush(face.hair, jaw, soft=0.03, strength=(f["beard"] > 0).float())
-    brush(face.shade, oval(x, y - 0.22, f["nose"], 0.055))
-    brush(face.skin, oval(x, y - 0.195, f["nose"] * 0.8, 0.045))
+        cheek = oval(x - side * 0.42, y - 0.3, 0.16, 0.12)
+        brush(face.blush, cheek, soft=0.1, strength=0.8 * within)
+    beard_line = face.mouth_height + 0.16 - face.beard
+    jaw = torch.maximum(head, beard_line - y - 0.6 * (x / face.breadth) ** 4)
+    brush(face.hair, jaw, soft=0.03, strength=(face.beard > 0).float())
+    brush(face.shade, oval(x, y - 0.22, face.nose, 0.055))
+    brush(face.skin, oval(x, y - 0.195, face.nose * 0.8, 0.045))
 
 
-def _paint_eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
+def _paint_eyes(brush: _Brush, face: Face, x: Tensor, y: Tensor, pose: Pose) -> None:
     lids = pose.lids[..., None, None]
     lift = pose.brows[..., None, None]
-    wide = f["eye_size"]
-    high = f["eye_size"] * f["eye_round"]
+    wide = face.eye_size
+    high = face.eye_size * face.eye_round
     for side in (-1, 1):
-        ex = x - side * f["eye_apart"]
-        ey = y - f["eye_height"]
+        ex = x - side * face.eye_apart
+        ey = y - face.eye_height
         # A lid that falls takes the upper edge of the eye down to two thirds of its height.
         open_high = high * (0.06 + 0.94 * lids)
         low = ey - 0.35 * high * (1 - lids)
@@ -219,85 +211,75 @@ def _paint_eyes(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pos
         brush(PUPIL, torch.maximum(iris + 0.3 * high, ball))
         shine = torch.hypot(ex - 0.2 * high, ey + 0.25 * high) - 0.17 * high
         brush(WHITE, torch.maximum(shine, ball))
-        lash = torch.maximum(ball.abs() - f["lashes"], low - 0.25 * open_high)
+        lash = torch.maximum(ball.abs() - face.lashes, low - 0.25 * open_high)
         brush(INK, lash, strength=0.9)
-        by = ey + f["brow_height"] + lift + side * f["brow_tilt"] * ex - 1.4 * ex * ex
-        brush(face.hair * 0.8, band(ex, by, wide * 0.95, f["brow_thick"]))
+        by = ey + face.brow_height + lift + side * face.brow_tilt * ex - 1.4 * ex * ex
+        brush(face.hair * 0.8, band(ex, by, wide * 0.95, face.brow_thick))
 
 
-def _paint_mouth(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor, pose: Pose) -> None:
+def _paint_mouth(brush: _Brush, face: Face, x: Tensor, y: Tensor, pose: Pose) -> None:
     """Lips round a dark inside with teeth and a tongue; closed, a line that may smile."""
     opening = pose.opening[..., None, None]
     spread = pose.spread[..., None, None]
-    wide = f["mouth_width"] * (1 + 0.22 * spread) * (1 - 0.12 * opening)
-    gape = f["mouth_gape"] * opening
+    wide = face.mouth_width * (1 + 0.22 * spread) * (1 - 0.12 * opening)
+    gape = face.mouth_gape * opening
     bend = (
         y
-        - f["mouth_height"]
-        + f["smile"] * 0.22 * (x * x / f["mouth_width"] - 0.4 * f["mouth_width"])
+        - face.mouth_height
+        + face.smile * 0.22 * (x * x / face.mouth_width - 0.4 * face.mouth_width)
     )
     my = bend - 0.55 * gape  # the jaw falls more than the lip rises
+    moustache = band(x, bend + 0.11, face.mouth_width * 0.9, face.moustache)
+    brush(face.hair, moustache, strength=(face.moustache > 0).float())
     brush(
-        face.hair,
-        band(x, bend + 0.11, f["mouth_width"] * 0.9, f["moustache"]),
-        strength=(f["moustache"] > 0).float(),
+        face.lips,
+        oval(x, my, wide + 0.4 * face.lip_thick, gape + face.lip_thick),
     )
-    brush(face.lips, oval(x, my, wide + 0.4 * f["lip_thick"], gape + f["lip_thick"]))
     inside = oval(x, my, wide * 0.88, gape + 0.004)
     brush(INSIDE, inside, strength=(opening > 0.02).float())
-    brush(
-        TONGUE,
-        torch.maximum(inside, oval(x, my - gape * 0.95, wide * 0.6, 0.55 * gape + 0.001)),
-        strength=(opening > 0.15).float(),
-    )
-    brush(
-        TOOTH,
-        torch.maximum(inside, my + gape * (1 - 2 * f["teeth"])),
-        strength=((f["teeth"] > 0.05) & (opening > 0.1)).float(),
-    )
-    brush(
-        INSIDE,
-        band(x, bend, wide * 0.9, 0.012),
-        strength=0.75 * (1 - 8 * opening).clamp(0, 1),
-    )
+    tongue = oval(x, my - gape * 0.95, wide * 0.6, 0.55 * gape + 0.001)
+    brush(TONGUE, torch.maximum(inside, tongue), strength=(opening > 0.15).float())
+    teeth = my + gape * (1 - 2 * face.teeth)
+    has_teeth = (face.teeth > 0.05) & (opening > 0.1)
+    brush(TOOTH, torch.maximum(inside, teeth), strength=has_teeth.float())
+    closed_line = band(x, bend, wide * 0.9, 0.012)
+    brush(INSIDE, closed_line, strength=0.75 * (1 - 8 * opening).clamp(0, 1))
 
 
-def _paint_hair(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
+def _paint_hair(brush: _Brush, face: Face, x: Tensor, y: Tensor) -> None:
     """A cap above the forehead, parted somewhere."""
-    crown = f["crown"]
-    cap = oval(x, y + 0.12, f["breadth"] + 0.35 * crown + 0.02, 0.9 + crown)
+    crown = face.crown
+    cap = oval(x, y + 0.12, face.breadth + 0.35 * crown + 0.02, 0.9 + crown)
     forehead = oval(
-        x - 0.3 * f["parting"],
+        x - 0.3 * face.parting,
         y - 0.42,
-        f["breadth"] * f["temples"],
-        0.42 - f["fringe"],
+        face.breadth * face.temples,
+        0.42 - face.fringe,
     )
-    brush(
-        face.hair,
-        torch.maximum(torch.maximum(cap, -forehead), y - f["sides"]),
-        strength=(crown > 0).float(),
-    )
-    shine = torch.maximum(oval(x - 0.3 * f["light"], y + 0.78, 0.3, 0.1), cap + 0.05)
+    hair = torch.maximum(torch.maximum(cap, -forehead), y - face.sides)
+    has_hair = (crown > 0).float()
+    brush(face.hair, hair, strength=has_hair)
+    shine = torch.maximum(oval(x - 0.3 * face.light, y + 0.78, 0.3, 0.1), cap + 0.05)
     brush(
         (face.hair * 1.25 + 0.06).clamp(0, 1),
         shine,
         soft=0.12,
-        strength=0.5 * (crown > 0).float(),
+        strength=0.5 * has_hair,
     )
 
 
-def _paint_glasses(brush: _Brush, face: Face, f: Numbers, x: Tensor, y: Tensor) -> None:
-    worn = (f["glasses"] > 0).float()
-    ey = y - f["eye_height"]
+def _paint_glasses(brush: _Brush, face: Face, x: Tensor, y: Tensor) -> None:
+    worn = (face.glasses > 0).float()
+    ey = y - face.eye_height
     for side in (-1, 1):
         lens = oval(
-            x - side * f["eye_apart"],
+            x - side * face.eye_apart,
             ey,
-            f["glasses"] + 1e-3,
-            f["glasses"] * 0.85 + 1e-3,
+            face.glasses + 1e-3,
+            face.glasses * 0.85 + 1e-3,
         )
         brush(face.frame, lens.abs() - 0.022, strength=worn)
-    bridge = band(x, ey + 0.03, (f["eye_apart"] - f["glasses"]).clamp(min=0), 0.02)
+    bridge = band(x, ey + 0.03, (face.eye_apart - face.glasses).clamp(min=0), 0.02)
     brush(face.frame, bridge, strength=worn)
 
 

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor
 
 from miniature.acting import FPS
-from miniature.clips import Clips, clips_from_middle, clips_from_start, sample_scene
+from miniature.clips import (
+    Clips,
+    clips_from_middle,
+    clips_from_start,
+    sample_scene,
+)
 from miniature.face import Sampler
 from miniature.voices import Voices, opening, width
 

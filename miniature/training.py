@@ -89,7 +89,14 @@ def generator(run: Run, step: int, stream: int = 0) -> torch.Generator:
 class _TrainingState:
     """A model, its average, its optimiser and their progress."""
 
-    def __init__(self, run: Run, name: str, model: nn.Module, budget_s: float, peak: float) -> None:
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        model: nn.Module,
+        budget_s: float,
+        peak: float,
+    ) -> None:
         self.run = run
         self.name = name
         self.model = model

@@ -22,7 +22,14 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import Generator, Tensor
 
-from miniature.noises import RATE, babble, coloured_noise, mains_hum, music, uniform
+from miniature.noises import (
+    RATE,
+    babble,
+    coloured_noise,
+    mains_hum,
+    music,
+    uniform,
+)
 from miniature.sentences import HELD_OUT, TRAINED
 
 TIMBRES = (
