@@ -80,7 +80,14 @@ class RecordingNorm(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         norm = self.norm
-        return F.batch_norm(hidden, self.mean, self.variance, norm.weight, norm.bias, eps=norm.eps)
+        return F.batch_norm(
+            hidden,
+            self.mean,
+            self.variance,
+            norm.weight,
+            norm.bias,
+            eps=norm.eps,
+        )
 
 
 class AudioEncoder:

@@ -46,7 +46,11 @@ class Apg:
 def branches(text_scale: float, audio_scale: float) -> tuple[tuple[Branch, ...], tuple[float, ...]]:
     """The passes in order, and the scale of the difference between each and the next."""
     if text_scale != 1:
-        passes = (Branch(), Branch(prompt=False), Branch(prompt=False, audio=False))
+        passes = (
+            Branch(),
+            Branch(prompt=False),
+            Branch(prompt=False, audio=False),
+        )
         return passes, (text_scale, audio_scale)
     if audio_scale != 1:
         return (Branch(), Branch(audio=False)), (audio_scale,)

@@ -88,7 +88,10 @@ class Adapter:
     def _check(self, shape: torch.Size, names: Mapping[str, str]) -> None:
         """Refuses halves of a pair, and products or sums of another size than the parameter's."""
         first = next(iter(names.values()))
-        if names.keys() & {"up", "down", "alpha"} and not names.keys() >= {"up", "down"}:
+        if names.keys() & {"up", "down", "alpha"} and not names.keys() >= {
+            "up",
+            "down",
+        }:
             raise PipelineLoadFailed(f"{self.path}: {first} lacks the other half of its pair")
         shapes = {role: self._tensors.info[name].shape for role, name in names.items()}
         if "up" in shapes and not _is_product(shapes["up"], shapes["down"], shape):

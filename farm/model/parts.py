@@ -14,9 +14,18 @@ import torch
 PARTS = {
     "transformer": ("farm.model.transformer:InfiniteTalkTransformer", None),
     "vae": ("diffusers:AutoencoderKLWan", None),
-    "text_encoder": ("transformers:UMT5EncoderModel", "transformers:UMT5Config"),
-    "image_encoder": ("transformers:CLIPVisionModel", "transformers:CLIPVisionConfig"),
-    "audio_encoder": ("transformers:Wav2Vec2Model", "transformers:Wav2Vec2Config"),
+    "text_encoder": (
+        "transformers:UMT5EncoderModel",
+        "transformers:UMT5Config",
+    ),
+    "image_encoder": (
+        "transformers:CLIPVisionModel",
+        "transformers:CLIPVisionConfig",
+    ),
+    "audio_encoder": (
+        "transformers:Wav2Vec2Model",
+        "transformers:Wav2Vec2Config",
+    ),
 }
 
 

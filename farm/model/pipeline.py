@@ -244,7 +244,11 @@ class Pipeline:
         return lab_statistics(condition.frame)
 
     def _on_device(
-        self, condition: Condition, text: Tensor, negative_text: Tensor, audio: Tensor
+        self,
+        condition: Condition,
+        text: Tensor,
+        negative_text: Tensor,
+        audio: Tensor,
     ) -> ChunkConditions:
         silence = torch.zeros_like(audio[None, :1])
         return ChunkConditions(
@@ -373,7 +377,11 @@ def draw_noise(like: Tensor, tail: Tail | None, sampling: Sampling) -> tuple[Ten
 
 
 def _check(
-    chunk: Chunk, condition: Condition, audio: Tensor, tail: Tail | None, sampling: Sampling
+    chunk: Chunk,
+    condition: Condition,
+    audio: Tensor,
+    tail: Tail | None,
+    sampling: Sampling,
 ) -> None:
     """Refuses parts of different chunks or jobs before they cost a step."""
     motion_frames = tail.motion_frames.shape[1] if tail else 0

@@ -54,7 +54,12 @@ def check_scheme(scheme: str, device: str, dtype: torch.dtype) -> None:
         raise PipelineLoadFailed(
             f"quant {scheme!r} needs torchao: pip install 'infinitetalk-farm[quant]'"
         ) from error
-    except (AssertionError, RuntimeError, NotImplementedError, ValueError) as error:
+    except (
+        AssertionError,
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+    ) as error:
         raise PipelineLoadFailed(f"quant {scheme!r} does not work on {device}: {error}") from error
 
 

@@ -35,7 +35,14 @@ class TextEncoder:
     job at 720 would not fit beside them.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, max_tokens: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_tokens: int,
+        device: str = "cpu",
+    ) -> None:
         self.model = model.eval()
         self.device = device
         self._on_host = [(parameter, parameter.data) for parameter in model.parameters()]

@@ -28,7 +28,12 @@ from torch import Tensor, nn
 
 from farm.errors import InvalidInput
 from farm.model.caching import BlockCache
-from farm.model.speakers import apply_rope, apply_speaker_rope, positions, voice_positions
+from farm.model.speakers import (
+    apply_rope,
+    apply_speaker_rope,
+    positions,
+    voice_positions,
+)
 
 IMAGE_TOKENS = 257
 """CLIP's class token and 16 x 16 patches; they come before the text in the context."""
@@ -45,7 +50,13 @@ class AudioProjector(nn.Module):
     """
 
     def __init__(
-        self, *, window: int, entry: int, hidden: int, tokens: int, token_dim: int
+        self,
+        *,
+        window: int,
+        entry: int,
+        hidden: int,
+        tokens: int,
+        token_dim: int,
     ) -> None:
         super().__init__()
         self.tokens = tokens
@@ -190,7 +201,10 @@ class AudioAttention(nn.Module, AttentionModuleMixin):
         self.processor: Any = AudioAttnProcessor()
 
     def forward(
-        self, hidden_states: Tensor, audio: Tensor, speaker_positions: Tensor | None = None
+        self,
+        hidden_states: Tensor,
+        audio: Tensor,
+        speaker_positions: Tensor | None = None,
     ) -> Tensor:
         return self.processor(self, hidden_states, audio, speaker_positions)
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    patchify,
+    unpatchify,
+)
 from torch import Tensor
 
 from farm.model.transformer import TEMPORAL_STRIDE
@@ -55,7 +58,10 @@ class VideoAutoencoder:
         z = latents.reshape(-1, *latents.shape[-4:])
         z = self.model.post_quant_conv(z * self._std + self._mean)
         caches: list[Tensor | None] = [None] * self.model._cached_conv_counts["decoder"]
-        pieces = [z[:, :, :1], *z[:, :, 1:].split(self._latents_per_call, dim=2)]
+        pieces = [
+            z[:, :, :1],
+            *z[:, :, 1:].split(self._latents_per_call, dim=2),
+        ]
         frames = [
             self.model.decoder(piece, feat_cache=caches, feat_idx=[0], first_chunk=index == 0)
             for index, piece in enumerate(pieces)

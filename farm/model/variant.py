@@ -69,7 +69,11 @@ class Variants:
     def switch(self, variant: Variant) -> bool:
         """Whether anything had to change. Raises PipelineLoadFailed before anything has."""
         if variant.quant:
-            check_scheme(variant.quant, self._device, self._model.patch_embedding.weight.dtype)
+            check_scheme(
+                variant.quant,
+                self._device,
+                self._model.patch_embedding.weight.dtype,
+            )
         recipes = self._recipes(variant)
         changed = [
             name

@@ -18,7 +18,13 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.parts import float32_modules, save_config, skeleton, tensor_shapes, weights_stem
+from farm.model.parts import (
+    float32_modules,
+    save_config,
+    skeleton,
+    tensor_shapes,
+    weights_stem,
+)
 from farm.model.presets import Preset
 from farm.model.weights.check import differences
 from farm.model.weights.folder import atomic_folder

@@ -65,7 +65,11 @@ def repositories(preset: Preset, speakers: str) -> dict[str, Repository]:
     Raises InvalidInput for a preset whose weights are shipped.
     """
     _check_not_shipped(preset)
-    return {"wan": WAN, "infinitetalk": INFINITETALK[speakers], "wav2vec": WAV2VEC}
+    return {
+        "wan": WAN,
+        "infinitetalk": INFINITETALK[speakers],
+        "wav2vec": WAV2VEC,
+    }
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,11 @@ def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dic
     _check_not_shipped(preset)
     sources = read_sources(pull_record(root, preset))
     sources |= {role: Source(path) for role, path in paths.items()}
-    variables = {"wan": "CKPT_DIR", "infinitetalk": "INFINITETALK_DIR", "wav2vec": "WAV2VEC_DIR"}
+    variables = {
+        "wan": "CKPT_DIR",
+        "infinitetalk": "INFINITETALK_DIR",
+        "wav2vec": "WAV2VEC_DIR",
+    }
     for role, variable in variables.items():
         if role not in sources:
             raise InvalidInput(

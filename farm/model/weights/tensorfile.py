@@ -303,7 +303,13 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
             weights_only=True,
             mmap=zipfile.is_zipfile(path),
         )
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+    ) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise PipelineLoadFailed(
             f"{path} is refused: it is damaged, or holds more than tensors ({lines[0]})"

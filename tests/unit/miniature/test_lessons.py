@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from miniature.lessons import BatchBuilder, TrainingBatch, _latent_weights, concatenate
 from torch import Tensor
 
 from farm.model.audio import load_audio_encoder
@@ -17,6 +16,7 @@ from farm.model.image import ImageEncoder
 from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
+from miniature.lessons import BatchBuilder, TrainingBatch, _latent_weights, concatenate
 from miniature.studio import Studio
 from miniature.transformer import _losses, _RegionLoss
 from miniature.voices import Voices

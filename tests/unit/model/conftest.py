@@ -69,16 +69,16 @@ def make(
     """Makes chunk `index` of the plan; any argument of `Pipeline.chunk` can be given instead."""
 
     def chunk(index: int, tail: Tail | None = None, **changes: Any) -> tuple[torch.Tensor, Tail]:
-        wanted = plan.chunk(index)
+        expected = plan.chunk(index)
         arguments = {
             "condition": condition,
             "text": pipeline.encode_text("a man talks"),
             "negative_text": pipeline.encode_text("blurred"),
-            "audio": voice[:, audio_rows(wanted, voice.shape[1])],
+            "audio": voice[:, audio_rows(expected, voice.shape[1])],
             "tail": tail,
             "sampling": sampling,
             "report": quiet,
         }
-        return pipeline.chunk(wanted, **arguments | changes)
+        return pipeline.chunk(expected, **arguments | changes)
 
     return chunk

@@ -1,6 +1,6 @@
-"""A hub of its own on this machine: as much of the real one's manners as a download needs.
+"""A hub on this machine that behaves like the real one as far as a download needs.
 
-A revision is resolved to a commit. A file's address tells commit, ETag and size; large files are
+A revision is resolved to a commit. A file's address gives commit, ETag and size; large files are
 redirected to another server, as to a content network. Ranges are served. A transfer can be cut or
 held in the middle.
 """
@@ -27,7 +27,7 @@ class Hub:
     """Files by repository and path, the requests so far, and the faults to come."""
 
     files: dict[str, dict[str, bytes]]
-    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     """Method, path and headers of each request."""
     cuts: list[int] = field(default_factory=list)
     """Bytes after which the next transfers of large files are cut."""
@@ -42,7 +42,7 @@ class Hub:
         """The ranges that were requested of large files with `part` in their path."""
         return [
             headers.get("range")
-            for method, path, headers in self.asked
+            for method, path, headers in self.requests
             if method == "GET" and f"/cdn/{part}" in path
         ]
 
@@ -75,7 +75,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            hub.asked.append((self.command, self.path, headers))
+            hub.requests.append((self.command, self.path, headers))
             if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", self.path):
                 self._information(found[1], found[2])
             elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):

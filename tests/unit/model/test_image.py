@@ -15,7 +15,7 @@ SIZES = preset("infinitetalk-480").sizes
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "wanted"),
+    ("height", "width", "expected"),
     [
         (640, 640, (640, 640)),
         (1080, 1920, (448, 896)),
@@ -24,9 +24,9 @@ SIZES = preset("infinitetalk-480").sizes
     ],
 )
 def test_the_bucket_with_the_nearest_ratio_wins(
-    height: int, width: int, wanted: tuple[int, int]
+    height: int, width: int, expected: tuple[int, int]
 ) -> None:
-    assert nearest_bucket(height, width, SIZES["infinitetalk-480"]) == wanted
+    assert nearest_bucket(height, width, SIZES["infinitetalk-480"]) == expected
 
 
 def test_of_two_equally_near_buckets_the_first_listed_wins() -> None:

@@ -143,8 +143,8 @@ def test_a_convolutions_pair_is_a_product_too(write: Write) -> None:
             "patch_embedding.lora_up.weight": up,
         }
     )
-    wanted = torch.einsum("or,rcthw->octhw", up.flatten(1), down)
-    torch.testing.assert_close(adapter.delta("patch_embedding.weight"), wanted)
+    expected = torch.einsum("or,rcthw->octhw", up.flatten(1), down)
+    torch.testing.assert_close(adapter.delta("patch_embedding.weight"), expected)
 
 
 def test_the_product_is_computed_in_float32(write: Write) -> None:

@@ -83,23 +83,23 @@ def test_audio_one_frame_late_gives_another_video(make, plan: Plan, voice: Tenso
 
 
 def test_progress_is_reported_as_it_happens(make) -> None:
-    told: list[tuple[str, int, int]] = []
-    make(0, report=lambda *event: told.append(event))
+    reported: list[tuple[str, int, int]] = []
+    make(0, report=lambda *event: reported.append(event))
     steps = [("sampling", done, 2) for done in (0, 1, 2)]
-    assert told == [("pre", 0, 1), *steps, ("decode", 0, 1), ("decode", 1, 1)]
+    assert reported == [("pre", 0, 1), *steps, ("decode", 0, 1), ("decode", 1, 1)]
 
 
 def test_cancelling_stops_at_that_step(make) -> None:
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
 
     def report(*event) -> None:
-        told.append(event)
+        reported.append(event)
         if event == ("sampling", 1, 2):
-            raise Cancelled("asked for by its owner")
+            raise Cancelled("cancelled by its owner")
 
-    with pytest.raises(Cancelled, match="asked for by its owner"):
+    with pytest.raises(Cancelled, match="cancelled by its owner"):
         make(0, report=report)
-    assert told[-1] == ("sampling", 1, 2)
+    assert reported[-1] == ("sampling", 1, 2)
 
 
 def test_out_of_memory_names_what_to_change(make) -> None:
@@ -183,14 +183,14 @@ def test_a_video_keeps_the_colours_of_its_first_picture(
 def test_a_skipped_last_step_saves_its_passes_and_hardly_moves_the_video(
     make, sampling: Sampling
 ) -> None:
-    told: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
     whole, after = make(0, sampling=replace(sampling, steps=8))
     shorter, after_shorter = make(
         0,
         sampling=replace(sampling, steps=8, skip_last_step=True),
-        report=lambda *event: told.append(event),
+        report=lambda *event: reported.append(event),
     )
-    assert [event for event in told if event[0] == "sampling"][-1] == (
+    assert [event for event in reported if event[0] == "sampling"][-1] == (
         "sampling",
         7,
         7,

@@ -97,12 +97,12 @@ def test_the_time_is_embedded_as_in_float32_bit_for_bit(
     model: InfiniteTalkTransformer, exact: InfiniteTalkTransformer
 ) -> None:
     time = torch.tensor([731.25])
-    for rounded, wanted in zip(
+    for rounded, expected in zip(
         model.condition_embedder.time(time),
         exact.condition_embedder.time(time),
         strict=True,
     ):
-        assert torch.equal(rounded, wanted)
+        assert torch.equal(rounded, expected)
 
 
 def test_two_times_that_bfloat16_cannot_tell_apart_give_two_predictions(
@@ -190,11 +190,11 @@ def test_image_then_text_then_its_padding_make_the_context(
     padding = embedder.text_embedder(torch.zeros(1, 505, 64).bfloat16())
     assert context.shape == (1, IMAGE_TOKENS + 512, 128)
     assert padding.abs().min(dim=1).values.max() > 0  # a constant token, and not zero
-    wanted = torch.cat(
+    expected = torch.cat(
         [embedder.image_embedder(image), embedder.text_embedder(text), padding],
         dim=1,
     )
-    torch.testing.assert_close(context, wanted, rtol=0, atol=0.02)
+    torch.testing.assert_close(context, expected, rtol=0, atol=0.02)
 
 
 def test_every_token_of_the_context_is_attended_to_even_padding(
@@ -216,8 +216,8 @@ def test_every_token_of_the_context_is_attended_to_even_padding(
     key = attn.norm_added_k(attn.add_k_proj(image))
     value = attn.add_v_proj(image)
     seen = F.scaled_dot_product_attention(*map(heads, (query, key, value)))
-    wanted = attn.to_out[0]((read + seen).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(attn(x, context), wanted, rtol=0, atol=1e-5)
+    expected = attn.to_out[0]((read + seen).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(attn(x, context), expected, rtol=0, atol=1e-5)
 
 
 def test_positions_are_finer_than_bfloat16() -> None:

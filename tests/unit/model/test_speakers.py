@@ -83,12 +83,12 @@ def test_positions_equal_those_of_the_written_out_definition() -> None:
     attention = torch.einsum("bqhd,bkhd->bhqk", query, key).div(8**0.5).softmax(-1)
     share = torch.stack([(attention * mask).sum(-1).mean(1) / mask.sum() for mask in who], -1)[0]
     line = 4 * (share - share.amin(0)) / (share.amax(0) - share.amin(0) + 1e-8)
-    wanted = [
+    expected = [
         (each[0], 20 + each[1], torch.tensor(BACKGROUND))[int(s.argmax())]
         for each, s in zip(line, share, strict=True)
     ]
     torch.testing.assert_close(
-        positions(query, key, who[None])[0], torch.stack(wanted), rtol=0, atol=1e-4
+        positions(query, key, who[None])[0], torch.stack(expected), rtol=0, atol=1e-4
     )
 
 

@@ -8,7 +8,7 @@ from farm.model.text import DEFAULT_NEGATIVE_PROMPT, clean_prompt
 
 
 @pytest.mark.parametrize(
-    ("prompt", "wanted"),
+    ("prompt", "expected"),
     [
         ("  a   man\n\ttalks ", "a man talks"),
         (
@@ -19,8 +19,8 @@ from farm.model.text import DEFAULT_NEGATIVE_PROMPT, clean_prompt
         ("說話的人", "說話的人"),
     ],
 )
-def test_prompts_are_cleaned(prompt: str, wanted: str) -> None:
-    assert clean_prompt(prompt) == wanted
+def test_prompts_are_cleaned(prompt: str, expected: str) -> None:
+    assert clean_prompt(prompt) == expected
 
 
 def test_features_are_not_padded(pipeline: Pipeline) -> None:

@@ -88,13 +88,13 @@ def test_adapters_are_added_in_float32_with_their_scales_and_rounded_once(
     changing: Pipeline, base: dict[str, Tensor], first: Path, second: Path
 ) -> None:
     assert changing.switch_variant(Variant(adapters=((first, 0.5), (second, -1.5))))
-    wanted = base[QUERY] + 0.5 * query_change(first) - 1.5 * query_change(second)
+    expected = base[QUERY] + 0.5 * query_change(first) - 1.5 * query_change(second)
     merged = changing.transformer.get_parameter(QUERY)
     torch.testing.assert_close(
         merged,
-        wanted.to(merged.dtype),
+        expected.to(merged.dtype),
         rtol=0,
-        atol=1e-5 if wanted.dtype == merged.dtype else 0,
+        atol=1e-5 if expected.dtype == merged.dtype else 0,
     )
     assert torch.equal(
         changing.transformer.get_parameter("blocks.1.scale_shift_table"),
@@ -122,11 +122,11 @@ def test_the_plain_model_comes_back_bit_for_bit(
 def test_the_way_to_a_variant_does_not_matter(
     changing: Pipeline, first: Path, second: Path
 ) -> None:
-    wanted = Variant(adapters=((first, 0.7),))
-    changing.switch_variant(wanted)
+    expected = Variant(adapters=((first, 0.7),))
+    changing.switch_variant(expected)
     straight = bits(changing.transformer)
     changing.switch_variant(Variant(adapters=((second, 2.0),)))
-    changing.switch_variant(wanted)
+    changing.switch_variant(expected)
     assert same(bits(changing.transformer), straight)
 
 
@@ -207,8 +207,8 @@ def test_an_adapter_is_merged_before_the_sum_is_rounded_to_eight_bits(
 ) -> None:
     changing.switch_variant(Variant(adapters=((first, 1.0),), quant="int8"))
     merged = changing.transformer.get_parameter(QUERY).dequantize().float()
-    wanted = base[QUERY] + query_change(first)
-    assert (merged - wanted).norm() / wanted.norm() < 0.01
+    expected = base[QUERY] + query_change(first)
+    assert (merged - expected).norm() / expected.norm() < 0.01
 
 
 @pytest.mark.parametrize("resident_parameters", [0, 10**9])

@@ -86,7 +86,7 @@ def load_names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected_message"),
     [
         (b"", "cut short or no safetensors file"),
         (b"\xff" * 100, "cut short or no safetensors file"),
@@ -100,9 +100,11 @@ def load_names(folder: Path) -> list[str]:
         ),
     ],
 )
-def test_a_file_without_tensors_is_refused(content: bytes, said: str, folder: Path) -> None:
+def test_a_file_without_tensors_is_refused(
+    content: bytes, expected_message: str, folder: Path
+) -> None:
     (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(content)
-    with pytest.raises(PipelineLoadFailed, match=f"vae cannot be loaded: .*{said}"):
+    with pytest.raises(PipelineLoadFailed, match=f"vae cannot be loaded: .*{expected_message}"):
         check_part(folder, "vae")
 
 
@@ -114,14 +116,16 @@ def test_an_index_cannot_lead_out_of_its_folder(folder: Path) -> None:
 
 
 def test_many_differences_are_counted_and_the_first_ones_named() -> None:
-    wanted = {f"blocks.{number}.weight": torch.Size([2]) for number in range(9)}
+    expected = {f"blocks.{number}.weight": torch.Size([2]) for number in range(9)}
     found = {"blocks.0.weight": TensorInfo(torch.Size([2]), torch.float32)}
-    said = "8 missing tensors: blocks.1.weight, blocks.2.weight, blocks.3.weight and 5 more"
-    assert differences(wanted, found) == said
+    expected_message = (
+        "8 missing tensors: blocks.1.weight, blocks.2.weight, blocks.3.weight and 5 more"
+    )
+    assert differences(expected, found) == expected_message
     assert (
         differences(
-            wanted,
-            {name: TensorInfo(shape, torch.float32) for name, shape in wanted.items()},
+            expected,
+            {name: TensorInfo(shape, torch.float32) for name, shape in expected.items()},
         )
         == ""
     )

@@ -118,14 +118,14 @@ def test_shards_hold_what_native_weights_are_loaded_as(
     # then what is stored, what is loaded of it, and what is loaded of the native weights are the
     # same
     for part in preset.parts:
-        wanted = "float32" if part in ("vae", "audio_encoder") else dtype
+        expected = "float32" if part in ("vae", "audio_encoder") else dtype
         stored = {
             name: tensor
             for file in (folder / part).glob("*.safetensors")
             for name, tensor in load_file(file).items()
         }
         loaded, native = (
-            load_part(each, part, dtype=wanted).state_dict() for each in (folder, weights)
+            load_part(each, part, dtype=expected).state_dict() for each in (folder, weights)
         )
         for name, tensor in stored.items():
             torch.testing.assert_close(tensor, loaded[name], rtol=0, atol=0)
@@ -149,11 +149,15 @@ def test_a_folder_of_safetensors_is_a_wav2vec2_too(damaged: Sources, tmp_path: P
 
 
 def test_progress_is_reported_in_bytes_up_to_the_total(published: Sources, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    folder = convert(SKETCH, tmp_path, published, report=lambda *event: told.append(event))
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert told[-1][1] == told[-1][2] == sum(size for _, size in check(folder, SKETCH).values())
-    assert list(dict.fromkeys(part for part, _, _ in told)) == list(SKETCH.parts)
+    reported: list[tuple[str, int, int]] = []
+    folder = convert(SKETCH, tmp_path, published, report=lambda *event: reported.append(event))
+    assert [done for _, done, _ in reported] == sorted(done for _, done, _ in reported)
+    assert (
+        reported[-1][1]
+        == reported[-1][2]
+        == sum(size for _, size in check(folder, SKETCH).values())
+    )
+    assert list(dict.fromkeys(part for part, _, _ in reported)) == list(SKETCH.parts)
 
 
 def test_the_folder_records_its_sources(published: Sources, tmp_path: Path) -> None:
@@ -228,8 +232,8 @@ def test_a_faulty_tensor_is_refused_by_its_published_name(
 ) -> None:
     role, file = PLACES[name]
     rewrite(damaged[role].path / file, name, damage)
-    said = FAULTS[damage].format(name=name.removeprefix("wav2vec2.") if damage is drop else name)
-    with pytest.raises(PipelineLoadFailed, match=said):
+    message = FAULTS[damage].format(name=name.removeprefix("wav2vec2.") if damage is drop else name)
+    with pytest.raises(PipelineLoadFailed, match=message):
         convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
     assert not (tmp_path / "weights").exists()
 

@@ -83,7 +83,7 @@ def test_only_needed_files_are_pulled_and_their_commits_recorded(
     for repository in (WAN, INFINITETALK["single"], WAV2VEC):
         for file in repository.files:
             assert machine.has(repository.name, file) == hub.files[repository.name][file]
-    assert not any("assets" in path or "multi" in path for _, path, _ in hub.asked)
+    assert not any("assets" in path or "multi" in path for _, path, _ in hub.requests)
     # and their folders are recorded for `convert`, with the commit that `main` was
     recorded = read_sources(machine.weights / "infinitetalk-480.pulled.json")
     assert {(each.repository, each.revision, each.commit) for each in recorded.values()} == {
@@ -103,9 +103,11 @@ def test_progress_names_the_total_and_each_file(machine: Machine) -> None:
 
 def test_a_second_pull_transfers_nothing(hub: Hub, machine: Machine) -> None:
     assert machine.pull().returncode == 0
-    hub.asked.clear()
+    hub.requests.clear()
     assert "0.00 GB in 0 files" in machine.pull().stdout
-    assert [path for method, path, _ in hub.asked if method == "GET" and "/api/" not in path] == []
+    assert [
+        path for method, path, _ in hub.requests if method == "GET" and "/api/" not in path
+    ] == []
 
 
 def test_a_broken_connection_is_resumed_where_it_broke(hub: Hub, machine: Machine) -> None:
@@ -130,9 +132,9 @@ def test_a_killed_pull_resumes_where_it_stopped(hub: Hub, machine: Machine) -> N
     first.communicate()
     # when it is started again
     hub.hold = None
-    hub.asked.clear()
+    hub.requests.clear()
     assert machine.pull().returncode == 0
-    # then only the rest is asked for, and the file is whole
+    # then only the rest is requested, and the file is complete
     assert hub.transfers(WAN.name) == [f"bytes={2 * CHUNK}-"]
     assert machine.has(WAN.name, SHARD) == hub.files[WAN.name][SHARD]
     assert list(machine.cache.rglob("*.incomplete")) == []
@@ -171,7 +173,7 @@ def test_the_token_goes_to_the_hub_and_not_to_the_content_network(
 ) -> None:
     assert machine.pull().returncode == 0
     sent = {
-        path.startswith("/cdn/"): headers.get("authorization") for _, path, headers in hub.asked
+        path.startswith("/cdn/"): headers.get("authorization") for _, path, headers in hub.requests
     }
     assert sent == {False: "Bearer ours", True: None}
 
@@ -184,7 +186,7 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "expected_message"),
     [
         (
             ["--revision", f"{WAN.name}=v9"],
@@ -202,10 +204,10 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
     ],
 )
 def test_invalid_arguments_are_refused(
-    arguments: list[str], status: int, said: str, machine: Machine
+    arguments: list[str], status: int, expected_message: str, machine: Machine
 ) -> None:
     done = machine.pull(*arguments)
-    assert (done.returncode, said in done.stderr) == (status, True), done.stderr
+    assert (done.returncode, expected_message in done.stderr) == (status, True), done.stderr
 
 
 def test_a_missing_file_and_a_closed_repository_are_named(hub: Hub, machine: Machine) -> None:
