@@ -1,4 +1,4 @@
-"""Clips: batches of short videos of talking people, with what the model is told of them."""
+"""Clips: batches of short videos of talking people, with the conditions of the model."""
 
 from __future__ import annotations
 

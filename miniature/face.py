@@ -172,7 +172,7 @@ def sample_faces(sampler: Sampler) -> Face:
 
 @dataclass(frozen=True)
 class Background:
-    """What is behind the people, in halves of the picture's shorter side."""
+    """The wall behind the people, in halves of the picture's shorter side."""
 
     colours: Tensor
     """[B, 4, 3]: two of the wall, two of the shapes on it."""

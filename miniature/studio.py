@@ -43,7 +43,7 @@ class Studio:
     def speech(
         self, rng: torch.Generator, batch: int, speakers: int, seconds: float
     ) -> tuple[Tensor, Tensor]:
-        """What a microphone hears and what was said, both [B, S, n]."""
+        """Recordings with noise and their clean speech, both [B, S, n]."""
         if speakers == 2:
             return self.voices.conversations(batch, seconds, rng)
         heard, said = self.voices.recordings(batch, seconds, rng)

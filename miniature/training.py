@@ -38,7 +38,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """Where trainings run: the device, the folder and the deadline."""
+    """The device, the folder and the deadline of all trainings."""
 
     home: Path
     device: torch.device

@@ -29,7 +29,7 @@ SHIFT = 5.0
 """
 
 AUDIO_DROPOUT = 0.1
-"""How often nothing is heard, for guidance."""
+"""The share of clips without audio, for guidance."""
 
 REGION_LOSS_WEIGHT = 0.1
 

@@ -22,7 +22,7 @@ from farm.model.weights.key_maps import original_transformer
 from farm.model.weights.tensorfile import SafetensorsFile
 
 PREFIXES = ("diffusion_model.", "transformer.")
-"""What trainers write before a module's name."""
+"""Prefixes of module names in the files of some trainers."""
 
 ROLES = {
     ".lora_down.weight": ("weight", "down"),
@@ -61,7 +61,7 @@ class Adapter:
             self._check(parameters[parameter], names)
 
     def delta(self, parameter: str, device: str = "cpu") -> Tensor:
-        """What the file adds to one of the parameters in `shapes`, in float32."""
+        """The change of one of the parameters in `shapes`, in float32."""
         tensors = {
             role: self._tensors[name].to(device, torch.float32)
             for role, name in self._names[parameter].items()

@@ -87,7 +87,10 @@ class Condition(TensorRecord):
 
 @dataclass(frozen=True)
 class Tail(TensorRecord):
-    """What a chunk leaves for the next one, which is bit-identical on every machine of a kind."""
+    """What a chunk leaves for the next one.
+
+    With it, the next chunk comes out bit-identical on every machine with the same kind of device.
+    """
 
     motion_frames: Tensor
     """[3, motion_frame, H, W] float32 in [-1, 1]: the last frames after colour correction.

@@ -67,7 +67,10 @@ class Variants:
 
     @torch.no_grad()
     def switch(self, variant: Variant) -> bool:
-        """Whether anything had to change. Raises PipelineLoadFailed before anything has."""
+        """Switches to the variant and returns whether anything had to change.
+
+        Raises PipelineLoadFailed before anything has changed.
+        """
         if variant.quant:
             check_scheme(
                 variant.quant,

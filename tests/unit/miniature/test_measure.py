@@ -11,7 +11,7 @@ from miniature.sitter import Sitter
 SIGNAL = torch.rand(81, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_signal_agrees_with_itself_however_loud_and_not_with_another() -> None:
+def test_a_signal_correlates_with_itself_at_any_gain_and_not_with_another() -> None:
     other = torch.rand(81, generator=torch.Generator().manual_seed(1))
     assert correlation(SIGNAL, 3 * SIGNAL + 2) == pytest.approx(1)
     assert correlation(SIGNAL, -SIGNAL) == pytest.approx(-1)

@@ -100,7 +100,7 @@ def test_no_sentence_is_repeated_or_from_the_demo() -> None:
 
 @pytest.fixture(scope="module")
 def small() -> dict[str, np.ndarray]:
-    """Two sentences said twice, and a held-out one."""
+    """Two sentences twice, and a held-out one."""
     return corpus(
         {"de": ["Guten Morgen, wie geht es dir heute?", "Es schneit."]},
         {"en-us": ["Good morning."]},
@@ -176,13 +176,13 @@ def test_the_mouth_is_closed_without_speech(hiss: float) -> None:
     assert width(sound).eq(0).all()
 
 
-def test_a_pause_closes_it_even_over_a_faint_hiss(said: Tensor) -> None:
+def test_a_pause_closes_the_mouth_even_over_a_faint_hiss(said: Tensor) -> None:
     hiss = 0.001 * torch.randn(said.shape, generator=rng())
     pause = torch.zeros(1, 16_000) + hiss[:, :16_000]
     assert opening(torch.cat([said + hiss, pause], dim=1))[0, -22:].eq(0).all()
 
 
-def test_how_loud_a_recording_is_makes_no_difference(said: Tensor) -> None:
+def test_a_gain_makes_no_difference(said: Tensor) -> None:
     for turned in (0.2, 5.0):
         torch.testing.assert_close(opening(turned * said), opening(said), atol=1e-4, rtol=0)
         torch.testing.assert_close(width(turned * said), width(said), atol=1e-3, rtol=0)
@@ -207,7 +207,7 @@ def test_the_mouth_is_widest_open_where_the_sound_is(frame: int) -> None:
     # given 40 ms of sound, just as long as a frame is shown
     sound = torch.zeros(1, 16_000)
     sound[:, frame * FRAME : (frame + 1) * FRAME] = tone(300, 0.04)
-    # then that frame's mouth is open, its neighbours' a little, equally, and nobody else's
+    # then that frame's mouth is open, its neighbours' a little, equally, and no other
     opened = opening(sound)[0]
     assert opened.argmax() == frame
     assert opened[[index for index in range(25) if abs(index - frame) > 1]].eq(0).all()
@@ -374,7 +374,7 @@ def test_noises_have_a_power_of_one_and_follow_the_seed(
 
 
 def test_babble_is_many_voices_at_once() -> None:
-    # given somebody who speaks for a tenth of the time
+    # given speech for a tenth of the time
     speech = torch.zeros(8, 32_000)
     speech[:, :3200] = torch.randn(8, 3200, generator=rng())
     # then twelve such speak for most of it

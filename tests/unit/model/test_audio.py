@@ -59,7 +59,7 @@ def test_sound_that_is_not_a_number_is_refused(encoder: AudioEncoder) -> None:
 
 
 def in_one_pass(encoder: AudioEncoder, speech: np.ndarray) -> torch.Tensor:
-    """What the original makes of a recording, however long it is."""
+    """The original's embedding of a recording of any length."""
     samples = torch.from_numpy(speech)
     samples = (samples - samples.mean()) / (samples.var(correction=0) + 1e-7).sqrt()
     with torch.inference_mode():

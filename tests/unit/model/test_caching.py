@@ -14,14 +14,14 @@ AS_IT_IS = (1.0, 0.0)
 
 
 def growing(*changes: float) -> Tensor:
-    """Modulations [steps, 1] of which each differs from the one before by such a share of it."""
+    """Modulations [steps, 1] that grow by these shares from step to step."""
     values = [1.0]
     for change in changes:
         values.append(values[-1] * (1 + change))
     return torch.tensor(values)[:, None]
 
 
-def test_the_first_five_steps_are_computed_however_little_changes() -> None:
+def test_the_first_five_steps_are_always_computed() -> None:
     assert TeaCache(100.0, AS_IT_IS).plan(growing(*[0.0] * 7)) == [True] * 5 + [False] * 3
     assert TeaCache(100.0, AS_IT_IS).plan(growing(0.0)) == [True] * 2
 

@@ -258,7 +258,7 @@ def test_state_and_guidance_are_float32_and_only_the_kernels_input_is_rounded(
     }
     assert not is_rounded(
         latents[-1][0, :16, 1:]
-    )  # latent frame 0 is held to the picture, whatever the state is
+    )  # latent frame 0 is held to the picture, in every state
     assert {arguments[0].dtype for arguments, _, _ in patched} == {torch.bfloat16}
 
 

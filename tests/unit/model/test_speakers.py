@@ -67,7 +67,7 @@ def test_impossible_boxes_are_refused(boxes: list[tuple[int, int, int, int]], me
 
 
 def test_a_token_belongs_to_the_speaker_that_it_attends_to() -> None:
-    # given four tokens of which each looks at itself alone
+    # given four tokens each of which attends to itself alone
     tokens = 30 * torch.eye(4)[None, :, None]
     who = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]])
     # then the first stands at person 1's far end, the second at person 2's, the others nowhere
