@@ -106,11 +106,14 @@ class SafetensorsFile(Mapping[str, Tensor]):
 
     def read(self, name: str) -> Tensor:
         """One tensor, mapped from the file."""
-        size = self.info[name].size
-        limit = self._remap_after_bytes
-        if self._mapped is None or (limit is not None and self._bytes_read + size > limit):
+        info = self.info[name]
+        if self._mapped is None:
             self.map()
-        self._bytes_read += size
+        if self._remap_after_bytes is not None:
+            self._bytes_read += info.size
+            if self._bytes_read > self._remap_after_bytes:
+                self.map()
+                self._bytes_read = info.size
         tensor: Tensor = self._mapped.get_tensor(name)
         return tensor
 
