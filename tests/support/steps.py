@@ -1,4 +1,4 @@
-"""Steps run in the process of a test, as a worker runs them."""
+"""Steps run in the process of a test, as a worker runs them, or done by another worker."""
 
 from __future__ import annotations
 
@@ -6,11 +6,58 @@ from typing import Any
 
 from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context
+from farm.registry import Lease, Registry
+from farm.registry.outputs import StepOutput
+from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
 from farm.steps import step_function
+from tests.support.outputs import committed, output_of
 
 
 def run_step(ctx: Context, job_id: str, step: Step, **hooks: Any) -> Step | None:
     """The step whose message is then the caller's to send; `hooks` are those of `Hooks`."""
     hooks.setdefault("step_function", step_function)
     return Attempt(ctx, job_id, step, Hooks(**hooks)).run()
+
+
+def acquire(
+    registry: Registry,
+    step_id: str = "mux",
+    *,
+    job_id: str = "a",
+    lease_s: float = 60,
+    max_attempts: int = 9,
+) -> Lease:
+    """The lease of a step that no other attempt holds."""
+    lease = registry.steps.acquire(job_id, step_id, lease_s=lease_s, max_attempts=max_attempts)
+    assert lease is not None
+    return lease
+
+
+def commit(
+    registry: Registry,
+    lease: Lease,
+    output: StepOutput | None = None,
+    *,
+    inputs: dict[str, int] | None = None,
+    timings: dict[str, int] | None = None,
+    estimate: EstimateUpdate = NO_UPDATE,
+) -> bool:
+    """Whether the output became the step's; by default any of its kind."""
+    output = output or output_of(lease.step_id)
+    envelope = committed(output, attempt=lease.fence, inputs=inputs, timings=timings)
+    return registry.steps.commit(lease, envelope, estimate)
+
+
+def complete(
+    registry: Registry,
+    step_id: str,
+    output: StepOutput | None = None,
+    *,
+    job_id: str = "a",
+    **committed: Any,
+) -> Lease:
+    """Commits a step as another worker would; its lease."""
+    lease = acquire(registry, step_id, job_id=job_id)
+    assert commit(registry, lease, output, **committed)
+    return lease

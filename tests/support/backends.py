@@ -1,0 +1,78 @@
+"""Backends of the registry, and stores, to which a test can do things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from farm.registry.memory import MemoryBackend
+from farm.store.memory import MemoryStore
+
+
+class ClockBackend(MemoryBackend):
+    """A backend whose clock a test can advance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.advanced_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.advanced_s
+
+    def advance(self, seconds: float) -> None:
+        self.advanced_s += seconds
+
+
+class CountingBackend:
+    """Counts the requests to a backend. Its clock is extrapolated, so reading it is none."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.requests = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "now":
+            self.requests += 1
+        return getattr(self._backend, name)
+
+
+class HookedStore(MemoryStore):
+    """Before each write it calls the next of `before_put`; it notes what was written from where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_put: list[Callable[[], Any]] = []
+        self.sources: list[Path | bytes] = []
+
+    def put(self, key: str, source: Path | bytes) -> None:
+        self.sources.append(source)
+        if self.before_put:
+            self.before_put.pop(0)()
+        super().put(key, source)
+
+
+class Countdown:
+    """Ends the process, as a signal would, at the call after the `calls`th."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def tick(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+class Interrupted:
+    """A store or backend that ends the process that uses it after so many calls of `methods`."""
+
+    def __init__(self, target: Any, countdown: Countdown, *methods: str) -> None:
+        self._target = target
+        self._countdown = countdown
+        self._methods = methods
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._methods:
+            self._countdown.tick()
+        return getattr(self._target, name)

@@ -1,0 +1,87 @@
+"""Outputs of steps as a worker would have left them, with whatever a test wants changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from farm.job import Result
+from farm.registry.outputs import (
+    ChunkOutput,
+    Committed,
+    DownloadOutput,
+    EmbedOutput,
+    MuxOutput,
+    NotifyOutput,
+    SegmentLinks,
+    StepOutput,
+)
+from farm.route import Step, StepKind
+
+
+def download_output(**changes: Any) -> DownloadOutput:
+    fields = {"visual_key": "face.png", "visual_kind": "image", "audio_keys": ("voice.wav",)}
+    return DownloadOutput(**{**fields, **changes})
+
+
+def embed_output(**changes: Any) -> EmbedOutput:
+    fields = {
+        "embedding_prefixes": ("shared/voice/0123",),
+        "rows": 81,
+        "audio_key": "voice.wav",
+        "aac_keys": ("track-0000.aac",),
+        "frames": 81,
+        "chunks": 1,
+        "cuts": (),
+        "warnings": (),
+    }
+    return EmbedOutput(**{**fields, **changes})
+
+
+def chunk_output(
+    *, link: str = "segment.m4s", init_link: str = "init.mp4", **changes: Any
+) -> ChunkOutput:
+    """A chunk whose playlist lines are `link` and `init_link`."""
+    fields = {
+        "init_key": "init.mp4",
+        "segment_key": "segment.m4s",
+        "links": SegmentLinks(init=init_link, segment=link),
+        "frames": 81,
+        "condition_key": None,
+        "tail_key": None,
+    }
+    return ChunkOutput(**{**fields, **changes})
+
+
+def mux_output(job_id: str = "a", **changes: Any) -> MuxOutput:
+    fields = {"result": Result(job_id=job_id, status="success"), "video_key": "video.mp4"}
+    return MuxOutput(**{**fields, **changes})
+
+
+def notify_output(**changes: Any) -> NotifyOutput:
+    fields = {"outcome": "delivered", "tries": 1, "reason": "answered 204"}
+    return NotifyOutput(**{**fields, **changes})
+
+
+FACTORIES: dict[StepKind, Callable[..., StepOutput]] = {
+    "download": download_output,
+    "embed": embed_output,
+    "generate": chunk_output,
+    "mux": mux_output,
+    "notify": notify_output,
+}
+
+
+def output_of(step_id: str, **changes: Any) -> StepOutput:
+    """An output of the step's kind."""
+    return FACTORIES[Step.parse(step_id).kind](**changes)
+
+
+def committed(
+    output: StepOutput,
+    *,
+    attempt: int = 1,
+    timings: dict[str, int] | None = None,
+    inputs: dict[str, int] | None = None,
+) -> Committed:
+    return Committed(output=output, attempt=attempt, timings=timings or {}, inputs=inputs or {})
