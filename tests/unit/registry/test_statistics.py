@@ -1,4 +1,4 @@
-"""What the book says of the whole farm: one body of tests over a ledger in memory and one in a real broker."""
+"""Statistics of the whole farm: one body of tests over a backend in memory and a real broker."""
 
 from __future__ import annotations
 
@@ -7,196 +7,200 @@ import time
 import pytest
 
 from farm.errors import DownloadFailed
-from farm.job import JobRequest, Result
-from farm.registry import Lease, Registry, open_registry, statistics
+from farm.job import Result
+from farm.registry import Registry, statistics
 from farm.registry.jobs import queued
+from farm.registry.statistics import Statistics, read_statistics
 from farm.registry.steps import EstimateUpdate
-from farm.registry.statistics import Statistics
-
-REQUEST = JobRequest(
-    prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
-)
+from tests.support.jobs import REQUEST
+from tests.support.steps import acquire, commit
 
 
-@pytest.fixture(params=["memory", "broker"])
-def registry(request: pytest.FixtureRequest) -> Registry:
-    return open_registry("memory://" if request.param == "memory" else request.getfixturevalue("broker"))
+def read(registry: Registry) -> Statistics:
+    return read_statistics(registry, lease_s=15)
 
 
-def look(registry: Registry) -> Statistics:
-    return statistics.statistics(registry, lease_s=15)
-
-
-def take(registry: Registry, job_id: str, step_id: str, *, lease_s: float = 15) -> Lease:
-    lease = registry.steps.acquire(job_id, step_id, lease_s=lease_s, max_attempts=9)
-    assert lease
-    return lease
-
-
-def hear(registry: Registry, job_id: str, seconds: float) -> None:
-    """A job whose sound is embedded, with seconds of a GPU ahead."""
+def embed(registry: Registry, job_id: str, seconds: float) -> None:
+    """A job whose speech is embedded, with that many GPU seconds remaining."""
     registry.jobs.add(job_id, REQUEST)
-    registry.steps.commit(take(registry, job_id, "embed"), {}, EstimateUpdate(seconds))
+    lease = acquire(registry, "embed", job_id=job_id)
+    commit(registry, lease, estimate=EstimateUpdate(seconds))
 
 
-def test_an_empty_farm_has_nothing_to_tell(registry):
-    now = look(registry)
-    assert (now.live, now.idle, now.runnable, now.unheard, now.remaining_gpu_s, now.wait_s) == (0, 0, 0, 0, 0, 0)
+def generate(registry: Registry, estimate: EstimateUpdate) -> None:
+    commit(registry, acquire(registry, "generate-0000"), estimate=estimate)
+
+
+def test_an_empty_farm_has_empty_statistics(registry):
+    now = read(registry)
+    assert (now.live, now.orphaned, now.runnable, now.unknown_length) == (0, 0, 0, 0)
+    assert (now.remaining_gpu_s, now.wait_s) == (0, 0)
     assert (now.running, now.workers, now.ended) == ({}, {}, {})
 
 
-def test_a_new_job_is_live_and_unheard(registry):
+def test_a_new_job_is_live_and_of_unknown_length(registry):
     registry.jobs.add("a", REQUEST)
-    now = look(registry)
-    assert (now.live, now.unheard, now.runnable) == (1, 1, 1)
+    now = read(registry)
+    assert (now.live, now.unknown_length, now.runnable) == (1, 1, 1)
+
+
+# Steps
 
 
 def test_a_step_runs_while_its_lease_lasts(registry):
     registry.jobs.add("a", REQUEST)
-    take(registry, "a", "generate-0003", lease_s=0.2)
-    assert look(registry).running == {"generate": 1}
+    acquire(registry, "generate-0003", lease_s=0.2)
+    assert read(registry).running == {"generate": 1}
     time.sleep(0.3)
-    assert look(registry).running == {}
+    assert read(registry).running == {}
 
 
-def test_a_step_that_another_setting_leased_for_longer_runs_too(registry):
+def test_a_step_that_is_leased_for_longer_than_the_readers_setting_runs_too(registry):
     registry.jobs.add("a", REQUEST)
-    take(registry, "a", "embed", lease_s=45)
-    assert look(registry).running == {"embed": 1}
+    acquire(registry, "embed", lease_s=45)
+    assert read(registry).running == {"embed": 1}
 
 
-def test_a_step_whose_message_waits_does_not_run(registry):
+def test_a_dispatched_step_does_not_run(registry):
     registry.jobs.add("a", REQUEST)
     registry.steps.claim_dispatch("a", "download", window_s=3600)
-    assert (look(registry).running, look(registry).idle) == ({}, 0)
+    assert (read(registry).running, read(registry).orphaned) == ({}, 0)
 
 
-def test_a_job_that_nobody_cares_for_is_idle(registry):
+def test_a_step_that_pauses_before_its_retry_does_not_run(registry):
     registry.jobs.add("a", REQUEST)
-    registry.steps.release(take(registry, "a", "embed"), retry_after_s=0)
-    assert look(registry).idle == 1
+    registry.steps.release(acquire(registry, "embed"), retry_after_s=5)
+    assert read(registry).running == {}
 
 
-def test_chunks_ahead_are_those_of_all_jobs(registry):
-    hear(registry, "a", 100)
-    hear(registry, "b", 20)
-    assert look(registry).remaining_gpu_s == 120
+def test_a_job_whose_step_is_not_covered_is_orphaned(registry):
+    registry.jobs.add("a", REQUEST)
+    registry.steps.release(acquire(registry, "embed"))
+    assert read(registry).orphaned == 1
 
 
-def test_a_job_without_chunks_ahead_is_not_runnable(registry):
-    hear(registry, "a", 100)
-    registry.steps.commit(take(registry, "a", "generate-0000"), {}, EstimateUpdate(0.0))
-    now = look(registry)
+# Estimates
+
+
+def test_the_remaining_seconds_of_all_jobs_add_up(registry):
+    embed(registry, "a", 100)
+    embed(registry, "b", 20)
+    assert read(registry).remaining_gpu_s == 120
+
+
+def test_a_job_without_remaining_chunks_is_not_runnable(registry):
+    embed(registry, "a", 100)
+    generate(registry, EstimateUpdate(0.0))
+    now = read(registry)
     assert (now.live, now.runnable, now.remaining_gpu_s) == (1, 0, 0)
 
 
-def test_the_last_chunks_pace_corrects_the_forecast(registry):
-    hear(registry, "a", 100)
-    registry.steps.commit(take(registry, "a", "generate-0000"), {}, EstimateUpdate(remaining_gpu_s=50.0, speed_ratio=0.1))
-    assert look(registry).remaining_gpu_s == pytest.approx(5)
+def test_the_speed_of_the_last_chunk_corrects_the_estimate(registry):
+    embed(registry, "a", 100)
+    generate(registry, EstimateUpdate(remaining_gpu_s=50.0, speed_ratio=0.1))
+    assert read(registry).remaining_gpu_s == pytest.approx(5)
 
 
-def test_an_unheard_job_counts_as_the_others_on_average(registry):
-    hear(registry, "a", 100)
-    hear(registry, "b", 20)
+def test_a_job_of_unknown_length_counts_as_much_as_the_others_on_average(registry):
+    embed(registry, "a", 100)
+    embed(registry, "b", 20)
     registry.jobs.add("c", REQUEST)
-    now = look(registry)
-    assert (now.unheard, now.runnable, now.remaining_gpu_s) == (1, 3, 180)
+    now = read(registry)
+    assert (now.unknown_length, now.runnable, now.remaining_gpu_s) == (1, 3, 180)
 
 
-def test_of_very_many_jobs_the_rest_counts_as_those_on_average(registry, monkeypatch):
-    monkeypatch.setattr(statistics, "MOST_JOBS", 2)
+def test_jobs_beyond_the_limit_count_as_much_as_the_others_on_average(registry, monkeypatch):
+    monkeypatch.setattr(statistics, "MAX_JOBS", 2)
     for job_id in "abcd":
-        hear(registry, job_id, 10)
-    assert look(registry).remaining_gpu_s == 40
+        embed(registry, job_id, 10)
+    assert read(registry).remaining_gpu_s == 40
+
+
+def test_a_job_without_remaining_chunks_does_not_lower_the_average(registry):
+    embed(registry, "a", 100)
+    embed(registry, "b", 0)
+    assert read(registry).remaining_gpu_s == 100
 
 
 @pytest.mark.parametrize("gpus", [0, 1])
-def test_the_wait_is_that_of_one_gpu_at_least(registry, gpus):
-    hear(registry, "a", 100)
-    hear(registry, "b", 20)
+def test_the_wait_is_estimated_for_at_least_one_gpu(registry, gpus):
+    embed(registry, "a", 100)
+    embed(registry, "b", 20)
     for number in range(gpus):
         registry.workers.heartbeat(f"gpu here {number}")
-    assert look(registry).wait_s == 120
+    assert read(registry).wait_s == 120
 
 
-def test_gpus_share_the_jobs_but_no_job_is_shared(registry):
+def test_gpus_beyond_the_number_of_jobs_do_not_shorten_the_wait(registry):
     for number in range(8):
         registry.workers.heartbeat(f"gpu here {number}")
-    hear(registry, "a", 100)
-    assert look(registry).wait_s == 100
-    hear(registry, "b", 20)
-    assert look(registry).wait_s == 60
+    embed(registry, "a", 100)
+    assert read(registry).wait_s == 100
+    embed(registry, "b", 20)
+    assert read(registry).wait_s == 60
 
 
-def test_a_job_that_ended_has_nothing_ahead_and_never_will(registry):
-    hear(registry, "a", 100)
-    lease = take(registry, "a", "generate-0000")
+def test_an_ended_job_has_nothing_remaining_whatever_is_committed_later(registry):
+    embed(registry, "a", 100)
+    lease = acquire(registry, "generate-0000")
     registry.jobs.cancel("a", by="a test")
-    assert look(registry).runnable == 0
-    registry.steps.commit(lease, {}, EstimateUpdate(50.0))
-    assert look(registry).runnable == 0
+    assert read(registry).runnable == 0
+    commit(registry, lease, estimate=EstimateUpdate(50.0))
+    assert read(registry).runnable == 0
 
 
-def test_workers_are_counted_by_queue_while_they_say_that_they_are_there(registry, monkeypatch):
-    monkeypatch.setattr(statistics, "PRESENT_S", 0.2)
+def test_a_forgotten_job_has_nothing_remaining(registry):
+    embed(registry, "a", 100)
+    registry.jobs.forget("a", ["embed"])
+    assert read(registry).runnable == 0
+
+
+# Workers
+
+
+def test_workers_are_counted_by_queue_for_a_while_after_each_heartbeat(registry, monkeypatch):
+    monkeypatch.setattr(statistics, "ALIVE_S", 0.2)
     registry.workers.heartbeat("gpu here 1")
     registry.workers.heartbeat("gpu here 1")
     registry.workers.heartbeat("cpu here 2")
-    assert look(registry).workers == {"gpu": 1, "cpu": 1}
+    assert read(registry).workers == {"gpu": 1, "cpu": 1}
     time.sleep(0.3)
-    assert look(registry).workers == {}
+    assert read(registry).workers == {}
 
 
-def test_a_worker_that_takes_its_leave_is_not_there(registry):
+def test_a_worker_that_has_shut_down_is_not_counted(registry):
     registry.workers.heartbeat("gpu here 1")
     registry.workers.remove("gpu here 1")
-    assert look(registry).workers == {}
+    assert read(registry).workers == {}
 
 
-def test_workers_that_were_silent_for_long_are_forgotten(registry):
+def test_workers_that_were_silent_for_long_are_removed(registry):
     registry.workers.heartbeat("gpu here 1")
     time.sleep(0.1)
     registry.workers.heartbeat("gpu here 2")
     registry.workers.remove_silent(silent_s=0.05)
-    assert look(registry).workers == {"gpu": 1}
+    assert read(registry).workers == {"gpu": 1}
 
 
-def test_each_end_is_counted_once_by_outcome_and_code(registry):
+# Ended jobs
+
+
+def test_each_job_is_counted_once_by_its_end_and_error_code(registry):
     for job_id in "abcd":
         registry.jobs.add(job_id, REQUEST)
-    for job_id in "ab":
+    for job_id in "aabb":
         registry.jobs.end(job_id, "success", Result(job_id=job_id, status="success"))
-        registry.jobs.end(job_id, "success", Result(job_id=job_id, status="success"))
-    registry.jobs.fail("c", DownloadFailed("gone"), at_stage="download")
+    for _ in range(2):
+        registry.jobs.fail("c", DownloadFailed("gone"), at_stage="download")
     registry.jobs.cancel("d", by="a test")
-    registry.jobs.fail("c", DownloadFailed("gone"), at_stage="download")
-    assert look(registry).ended == {
+    assert read(registry).ended == {
         ("success", ""): 2,
         ("error", "E_DOWNLOAD_FAILED"): 1,
         ("cancelled", "E_CANCELLED"): 1,
     }
 
 
-def test_a_job_that_is_entered_again_as_ended_is_not_counted(registry):
+def test_a_job_that_is_restored_as_ended_is_not_counted(registry):
     ended = queued("a", 1.0).model_copy(update={"state": "success", "stage": "completed"})
     registry.jobs.restore(ended, REQUEST)
-    assert (look(registry).ended, look(registry).runnable) == ({}, 0)
-
-
-def test_a_forgotten_job_leaves_nothing_ahead(registry):
-    hear(registry, "a", 100)
-    registry.jobs.forget("a", ["embed"])
-    assert look(registry).runnable == 0
-
-
-def test_a_job_whose_chunks_are_made_does_not_make_the_others_look_shorter(registry):
-    hear(registry, "a", 100)
-    hear(registry, "b", 0)
-    assert look(registry).remaining_gpu_s == 100
-
-
-def test_a_step_that_pauses_before_it_is_tried_again_does_not_run(registry):
-    registry.jobs.add("a", REQUEST)
-    registry.steps.release(take(registry, "a", "embed"), retry_after_s=5)
-    assert look(registry).running == {}
+    assert (read(registry).ended, read(registry).runnable) == ({}, 0)

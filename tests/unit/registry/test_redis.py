@@ -1,0 +1,186 @@
+"""The registry in a real broker: errors in plain words, few requests, one clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from farm.errors import FarmUnreachable
+from farm.job import Event, Result
+from farm.registry import Registry, open_registry
+from tests.support.jobs import REQUEST
+from tests.support.steps import acquire, commit
+
+SHORT_S = 0.05
+
+
+def report(registry: Registry, stage: str, pct: float) -> None:
+    registry.jobs.report(Event(job_id="a", stage=stage, pct=pct))
+
+
+def end(registry: Registry) -> bool:
+    return registry.jobs.end("a", "success", Result(job_id="a", status="success"))
+
+
+# The connection
+
+
+def test_the_error_of_a_silent_broker_names_it_without_its_password():
+    registry = open_registry("redis://:secret@127.0.0.1:1/0")
+    with pytest.raises(FarmUnreachable, match=r"no broker answers at 127\.0\.0\.1:1") as caught:
+        registry.jobs.status("a")
+    assert "secret" not in caught.value.message
+
+
+def test_a_dropped_connection_is_opened_again(broker):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert registry.jobs.status("a").state == "queued"
+
+
+@pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
+def test_a_broker_that_takes_no_writes_is_named_and_may_be_retried(broker, setting):
+    registry = open_registry(broker)
+    message = r"the broker at 127\.0\.0\.1:\d+ takes no writes at the moment"
+    with redis.Redis.from_url(broker) as client:
+        client.config_set(setting, 1)
+        try:
+            with pytest.raises(FarmUnreachable, match=message) as caught:
+                registry.jobs.add("a", REQUEST)
+        finally:
+            client.config_set(setting, 0)
+    assert caught.value.retryable
+    assert registry.jobs.add("a", REQUEST)
+
+
+def test_a_broker_that_refuses_is_named_and_not_retried(broker):
+    message = r"the broker at 127\.0\.0\.1:\d+ refuses \(.*mget"
+    url = f"redis://guest:secret@{broker.rpartition('@')[2]}"
+    with redis.Redis.from_url(broker) as client:
+        client.acl_setuser(
+            "guest",
+            enabled=True,
+            passwords=["+secret"],
+            categories=["+@all"],
+            commands=["-mget"],
+        )
+        try:
+            with pytest.raises(FarmUnreachable, match=message) as caught:
+                open_registry(url).jobs.status("a")
+        finally:
+            client.acl_deluser("guest")
+    assert not caught.value.retryable
+    assert "secret" not in caught.value.message
+
+
+def test_a_broker_that_has_lost_its_scripts_gets_them_again(broker):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    with redis.Redis.from_url(broker) as client:
+        client.script_flush()
+    assert registry.jobs.add("b", REQUEST)
+
+
+# Requests
+
+
+def requests(registry: Registry, call: Callable[[], Any]) -> int:
+    """Requests for records that the broker gets in a call."""
+
+    def total() -> int:
+        stats = registry.backend.redis.info("commandstats")
+        names = ("cmdstat_evalsha", "cmdstat_mget")
+        return sum(stats.get(name, {"calls": 0})["calls"] for name in names)
+
+    before = total()
+    call()
+    return total() - before
+
+
+def test_a_process_changes_its_own_last_write_with_one_request(broker):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    report(registry, "validation_started", 0)
+    lease = acquire(registry)
+    assert requests(registry, lambda: report(registry, "validation_ok", 2)) == 1
+    assert requests(registry, lambda: commit(registry, lease)) == 1
+    assert requests(registry, lambda: end(registry)) == 1
+
+
+def test_many_steps_are_read_with_one_request(broker):
+    registry = open_registry(broker)
+    steps = [("a", f"generate-{chunk:04d}") for chunk in range(50)]
+    step_ids = [step_id for _, step_id in steps]
+    assert requests(registry, lambda: registry.steps.dispatched_at(steps)) == 1
+    assert requests(registry, lambda: registry.steps.leased(steps)) == 1
+    assert requests(registry, lambda: registry.steps.dispatches("a", step_ids)) == 1
+    assert requests(registry, lambda: registry.steps.waited_s("a", step_ids)) == 1
+
+
+def test_no_steps_are_read_without_a_request(broker):
+    registry = open_registry(broker)
+    assert requests(registry, lambda: registry.steps.leased([])) == 0
+    assert requests(registry, lambda: registry.steps.waited_s("a", [])) == 0
+
+
+def test_a_process_with_an_outdated_cache_loses_no_update(broker):
+    ours = open_registry(broker)
+    theirs = open_registry(broker)
+    ours.jobs.add("a", REQUEST)
+    report(ours, "validation_started", 0)
+    report(theirs, "embeddings_ok", 15)
+    report(ours, "validation_ok", 2)
+    end(ours)
+    events = theirs.jobs.events("a", wait_s=0.05)
+    assert [event.pct for event in events] == [0, 15, 15, 100]
+
+
+def test_nothing_is_refused_because_of_an_outdated_cache(broker):
+    ours = open_registry(broker)
+    theirs = open_registry(broker)
+    ours.jobs.add("a", REQUEST)
+    lease = acquire(ours, max_attempts=1)
+    theirs.steps.release(lease, counted=False)
+    again = acquire(ours, max_attempts=1)
+    assert (again.fence, again.attempts) == (2, 1)
+
+
+# The clock
+
+
+def clock_reads(broker: str) -> int:
+    """How often a broker was asked for the time."""
+    with redis.Redis.from_url(broker) as client:
+        return client.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"]
+
+
+def test_the_clock_is_the_brokers(broker):
+    registry = open_registry(broker)
+    registry.now()
+    time.sleep(0.4)
+    with redis.Redis.from_url(broker) as client:
+        seconds, microseconds = client.time()
+    assert registry.now() == pytest.approx(seconds + microseconds / 1e6, abs=0.2)
+
+
+def test_the_brokers_clock_is_not_read_each_time(broker):
+    registry = open_registry(broker)
+    before = clock_reads(broker)
+    assert registry.now() < registry.now() < registry.now()
+    assert clock_reads(broker) == before + 1
+
+
+def test_the_brokers_clock_is_read_again_before_the_clocks_drift_apart(broker, monkeypatch):
+    monkeypatch.setattr("farm.registry.redis.CLOCK_S", SHORT_S)
+    registry = open_registry(broker)
+    before = clock_reads(broker)
+    registry.now()
+    time.sleep(2 * SHORT_S)
+    registry.now()
+    assert clock_reads(broker) == before + 2

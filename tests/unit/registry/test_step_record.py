@@ -1,0 +1,385 @@
+"""The rules of a step's record, without a backend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from farm.errors import FarmError
+from farm.registry import step_record
+from farm.registry.step_record import Lease, StepRecord, StepState
+from farm.registry.steps import StepRegistry
+from tests.support.outputs import committed, mux_output
+
+NOW = 1000.0
+WINDOW_S = 60.0
+LEASE_S = 15.0
+PAUSE_S = 4.0
+OUTPUT = committed(mux_output())
+
+NEW = StepRecord()
+
+
+def dispatch(record: StepRecord, now: float = NOW) -> StepRecord:
+    changed = record.dispatched(now, window_s=WINDOW_S)
+    assert changed is not None
+    return changed
+
+
+def lease(record: StepRecord, now: float = NOW) -> StepRecord:
+    changed = record.leased(now, lease_s=LEASE_S)
+    assert changed is not None
+    return changed
+
+
+def lease_of(record: StepRecord) -> Lease:
+    """The lease of the last attempt."""
+    return Lease("a", "mux", record.fence, record.attempts)
+
+
+def release(record: StepRecord, now: float = NOW, **how: Any) -> StepRecord | None:
+    options = {"retry_after_s": 0.0, "counted": True, "requeued": False, **how}
+    return record.released(lease_of(record), now, **options)
+
+
+def commit(record: StepRecord) -> StepRecord:
+    changed = record.committed_by(lease_of(record), OUTPUT)
+    assert changed is not None
+    return changed
+
+
+DISPATCHED = dispatch(NEW)
+LEASED = lease(DISPATCHED)
+COMMITTED = commit(LEASED)
+RECORDS = {
+    StepState.NEW: NEW,
+    StepState.DISPATCHED: DISPATCHED,
+    StepState.LEASED: LEASED,
+    StepState.COMMITTED: COMMITTED,
+}
+
+# Transitions
+
+MINE = Lease("a", "mux", 1, 1)
+"""The lease of the first attempt."""
+
+Rule = Callable[[StepRecord], StepRecord | None]
+RULES: dict[str, Rule] = {
+    "dispatched": lambda record: record.dispatched(NOW, window_s=WINDOW_S),
+    "marked lost": StepRecord.marked_lost,
+    "leased": lambda record: record.leased(NOW, lease_s=LEASE_S),
+    "renewed": lambda record: record.renewed(MINE, expires_at=NOW + LEASE_S),
+    "released": lambda record: record.released(
+        MINE, NOW, retry_after_s=0, counted=True, requeued=False
+    ),
+    "released for a pause": lambda record: record.released(
+        MINE, NOW, retry_after_s=PAUSE_S, counted=True, requeued=False
+    ),
+    "requeued": lambda record: record.released(
+        MINE, NOW, retry_after_s=WINDOW_S, counted=False, requeued=True
+    ),
+    "committed": lambda record: record.committed_by(MINE, OUTPUT),
+    "restored with a fence": lambda record: record.restored(fence=7, committed=None),
+    "restored with an output": lambda record: record.restored(fence=7, committed=OUTPUT),
+}
+
+ALLOWED: dict[tuple[str, StepState], StepState] = {
+    ("dispatched", StepState.NEW): StepState.DISPATCHED,
+    ("marked lost", StepState.DISPATCHED): StepState.NEW,
+    ("leased", StepState.NEW): StepState.LEASED,
+    ("leased", StepState.DISPATCHED): StepState.LEASED,
+    ("renewed", StepState.LEASED): StepState.LEASED,
+    ("released", StepState.LEASED): StepState.NEW,
+    ("released for a pause", StepState.LEASED): StepState.DISPATCHED,
+    ("requeued", StepState.LEASED): StepState.DISPATCHED,
+    ("committed", StepState.LEASED): StepState.COMMITTED,
+    ("restored with a fence", StepState.NEW): StepState.NEW,
+    ("restored with a fence", StepState.DISPATCHED): StepState.NEW,
+    ("restored with a fence", StepState.LEASED): StepState.NEW,
+    ("restored with an output", StepState.NEW): StepState.COMMITTED,
+    ("restored with an output", StepState.DISPATCHED): StepState.COMMITTED,
+    ("restored with an output", StepState.LEASED): StepState.COMMITTED,
+}
+"""The state after each transition that is allowed; every other one is refused."""
+
+
+@pytest.mark.parametrize("before", StepState, ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_leads_to_the_state_that_the_table_says_or_is_refused(rule, before):
+    after = RULES[rule](RECORDS[before])
+    expected = ALLOWED.get((rule, before))
+    assert (after and after.state(NOW)) == expected
+
+
+@pytest.mark.parametrize("before", StepState, ids=str)
+def test_a_record_is_in_the_state_that_it_is_named_after(before):
+    assert RECORDS[before].state(NOW) is before
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_changes_a_committed_step(rule):
+    assert RULES[rule](COMMITTED) is None
+
+
+def test_the_drawing_shows_every_state_and_only_commands_of_the_registry():
+    drawing = (step_record.__doc__ or "").split("\n\n")[1]
+    words = set(re.findall(r"[a-z_]+", drawing))
+    assert set(StepState) <= words
+    commands = {"claim_dispatch", "acquire", "release", "commit", "mark_lost"}
+    assert commands <= words
+    assert all(hasattr(StepRegistry, command) for command in commands)
+
+
+# Dispatches
+
+
+def test_a_dispatch_is_counted_and_covers_the_step_for_its_window():
+    assert (DISPATCHED.dispatches, DISPATCHED.dispatched_at) == (1, NOW)
+    assert DISPATCHED.dispatched(NOW + WINDOW_S - 1, window_s=WINDOW_S) is None
+    again = dispatch(DISPATCHED, NOW + WINDOW_S)
+    assert (again.dispatches, again.dispatched_at) == (2, NOW + WINDOW_S)
+
+
+def test_a_step_is_dispatched_again_once_its_lease_has_expired():
+    assert LEASED.dispatched(NOW + LEASE_S - 1, window_s=WINDOW_S) is None
+    assert dispatch(LEASED, NOW + LEASE_S).dispatches == 2
+
+
+@pytest.mark.parametrize(
+    ("record", "undelivered"),
+    [
+        (NEW, False),
+        (DISPATCHED, True),
+        (LEASED, False),
+        (COMMITTED, False),
+        (release(LEASED), False),
+        (release(LEASED, requeued=True), True),
+        (dispatch(LEASED, NOW + LEASE_S), True),
+        (commit(dispatch(LEASED, NOW + LEASE_S)), False),
+        (lease(dispatch(LEASED, NOW + LEASE_S), NOW + LEASE_S), False),
+        (release(lease(NEW), requeued=True), True),
+    ],
+    ids=[
+        "new",
+        "dispatched",
+        "leased",
+        "committed",
+        "released",
+        "requeued",
+        "dispatched again",
+        "committed behind its second dispatch",
+        "leased again",
+        "requeued though it was never dispatched",
+    ],
+)
+def test_a_message_is_undelivered_from_its_dispatch_to_its_lease(record, undelivered):
+    assert record.is_undelivered is undelivered
+
+
+def test_an_expired_dispatch_is_still_undelivered():
+    # Two processes' clocks differ, so the question reads none.
+    assert DISPATCHED.state(NOW + WINDOW_S) is StepState.NEW
+    assert DISPATCHED.is_undelivered
+
+
+def test_a_message_that_led_to_a_lease_cannot_be_lost():
+    paused = release(LEASED, retry_after_s=PAUSE_S)
+    assert paused.marked_lost() is None
+
+
+def test_the_dispatch_of_a_lost_message_covers_nothing():
+    lost = DISPATCHED.marked_lost()
+    assert (lost.covered_until, lost.dispatches) == (0, 1)
+    assert dispatch(lost).dispatches == 2
+
+
+# Covered
+
+
+@pytest.mark.parametrize(
+    ("record", "until"),
+    [
+        (NEW, 0),
+        (DISPATCHED, NOW + WINDOW_S),
+        (LEASED, NOW + LEASE_S),
+        (lease(NEW), NOW + LEASE_S),
+        (LEASED.renewed(MINE, expires_at=NOW + 99), NOW + 99),
+        (release(LEASED), NOW),
+        (release(LEASED, retry_after_s=PAUSE_S), NOW + PAUSE_S),
+        (release(LEASED, retry_after_s=WINDOW_S, requeued=True), NOW + WINDOW_S),
+        (COMMITTED, 0),
+        (dispatch(LEASED, NOW + LEASE_S), NOW + LEASE_S + WINDOW_S),
+    ],
+    ids=[
+        "new",
+        "dispatched",
+        "leased",
+        "leased without a dispatch",
+        "renewed",
+        "released",
+        "released for a pause",
+        "requeued",
+        "committed",
+        "dispatched behind an expired lease",
+    ],
+)
+def test_a_step_is_covered_by_its_lease_or_its_dispatch(record, until):
+    assert record.covered_until == until
+
+
+# Leases
+
+
+def test_each_lease_has_a_higher_fence_and_counts_one_more_attempt():
+    again = lease(LEASED, NOW + LEASE_S)
+    assert [(record.fence, record.attempts) for record in (LEASED, again)] == [(1, 1), (2, 2)]
+
+
+def test_a_lease_that_has_not_expired_is_not_acquired_again():
+    assert LEASED.leased(NOW + LEASE_S - 0.001, lease_s=LEASE_S) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after_expiry"),
+    [(NEW, False), (DISPATCHED, False), (LEASED, True), (release(LEASED), False)],
+    ids=["new", "dispatched", "expired", "released"],
+)
+def test_an_attempt_knows_whether_the_one_before_lost_its_worker(before, after_expiry):
+    assert lease(before, NOW + LEASE_S).after_expiry is after_expiry
+
+
+def test_an_attempt_after_a_released_one_follows_no_expiry_though_an_earlier_one_had_expired():
+    expired_once = lease(LEASED, NOW + LEASE_S)
+    assert not lease(release(expired_once, NOW + LEASE_S), NOW + LEASE_S).after_expiry
+
+
+def test_a_lease_ends_the_cover_of_its_dispatch():
+    assert lease(DISPATCHED).dispatch_expires_at == 0
+
+
+def test_an_expired_lease_may_be_renewed_released_or_committed_while_it_is_the_last():
+    for rule in ("renewed", "released", "committed"):
+        assert RULES[rule](dispatch(LEASED, NOW + LEASE_S)) is not None
+
+
+@pytest.mark.parametrize("rule", ["renewed", "released", "requeued", "committed"])
+def test_a_superseded_attempt_changes_nothing(rule):
+    taken_over = lease(LEASED, NOW + LEASE_S)
+    assert RULES[rule](taken_over) is None
+
+
+def test_the_wait_is_from_the_last_dispatch_to_its_lease():
+    assert lease(DISPATCHED, NOW + 7).waited_s == 7
+    assert (NEW.waited_s, DISPATCHED.waited_s, lease(NEW).waited_s) == (0, 0, 0)
+
+
+def test_the_wait_is_never_negative():
+    dispatched_again = dispatch(LEASED, NOW + LEASE_S)
+    assert dispatched_again.waited_s == 0
+
+
+# Releases
+
+
+@pytest.mark.parametrize(("counted", "attempts"), [(True, 2), (False, 1)])
+def test_an_uncounted_attempt_is_taken_off_again(counted, attempts):
+    second = lease(LEASED, NOW + LEASE_S)
+    released = release(second, counted=counted)
+    assert (released.attempts, released.fence) == (attempts, 2)
+
+
+def test_a_released_step_is_dispatched_after_its_pause_but_may_be_acquired_at_once():
+    paused = release(LEASED, retry_after_s=PAUSE_S)
+    assert paused.dispatched(NOW + PAUSE_S - 1, window_s=WINDOW_S) is None
+    assert dispatch(paused, NOW + PAUSE_S).dispatches == 2
+    assert lease(paused).attempts == 2
+
+
+def test_a_requeued_message_can_be_lost_again():
+    requeued = release(LEASED, retry_after_s=WINDOW_S, counted=False, requeued=True)
+    lost = requeued.marked_lost()
+    assert (lost.covered_until, lost.attempts) == (0, 0)
+
+
+def test_a_requeued_message_that_leads_to_a_lease_is_consumed():
+    requeued = release(LEASED, retry_after_s=WINDOW_S, counted=False, requeued=True)
+    assert not lease(requeued).is_undelivered
+
+
+# Outputs
+
+
+def test_a_committed_step_keeps_its_output_and_its_fence():
+    assert (COMMITTED.committed, COMMITTED.fence) == (OUTPUT, 1)
+    assert COMMITTED.lease_expires_at == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "superseded"),
+    [
+        (NEW, []),
+        (LEASED, [0]),
+        (lease(LEASED, NOW + LEASE_S), [0, 1]),
+        (commit(lease(LEASED, NOW + LEASE_S)), [0, 1, 3, 4]),
+        (NEW.restored(fence=3, committed=None), [0, 1, 2]),
+        (NEW.restored(fence=3, committed=OUTPUT), [0, 1, 2, 4]),
+    ],
+    ids=["new", "leased", "leased again", "committed", "fenced off", "restored"],
+)
+def test_an_attempt_is_superseded_once_it_can_neither_be_nor_become_the_committed_one(
+    record, superseded
+):
+    assert [attempt for attempt in range(5) if record.is_superseded(attempt)] == superseded
+
+
+def test_a_restored_record_knows_nothing_of_the_lost_one():
+    restored = LEASED.restored(fence=1000, committed=None)
+    assert restored == StepRecord(fence=1000)
+    assert lease(restored).fence == 1001
+
+
+def test_a_restored_record_may_hold_an_output():
+    assert NEW.restored(fence=2, committed=OUTPUT) == StepRecord(fence=2, committed=OUTPUT)
+
+
+# Texts
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_a_record_is_read_as_it_was_written(record):
+    assert StepRecord.parse(record.text, job_id="a", step_id="mux") == record
+
+
+def test_a_step_without_a_record_is_new():
+    assert StepRecord.parse(None, job_id="a", step_id="mux") == NEW
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        ('{"rings": 1, "met": 1}', "rings: Extra inputs are not permitted"),
+        ('{"fence": "1"}', "fence: Input should be a valid integer"),
+        ('{"committed": {"output": {"chunks": 3}}}', "committed.output: Unable to extract tag"),
+        ('{"committed": {"output": {"step": "mux"}}}', "committed.output.mux.result: Field requ"),
+    ],
+    ids=[
+        "no JSON",
+        "no object",
+        "an older record",
+        "another type",
+        "an untyped output",
+        "an output without its fields",
+    ],
+)
+def test_the_error_for_an_unreadable_record_names_its_job_and_step(text, reason):
+    with pytest.raises(FarmError) as caught:
+        StepRecord.parse(text, job_id="a", step_id="mux")
+    message = caught.value.message
+    assert message.startswith("job a: the record of step mux cannot be read (")
+    assert reason in message
+    assert message.endswith("; was it written by another version of the farm?")

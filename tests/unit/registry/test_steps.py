@@ -1,0 +1,376 @@
+"""Steps in the registry: one dispatch, one lease, one output, whoever asks for them and how often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from farm.errors import InvalidInput, WorkerLost
+from farm.job import Result
+from farm.registry import Lease, Registry
+from farm.registry.records import CACHE_SIZE
+from tests.support.jobs import REQUEST
+from tests.support.outputs import chunk_output, committed, mux_output
+from tests.support.steps import acquire, commit, complete
+from tests.support.threads import race
+
+SHORT_S = 0.05
+
+
+def expire(registry: Registry, step_id: str = "mux", *, max_attempts: int = 3) -> Lease:
+    """The lease of a worker that has been silent for too long."""
+    lease = acquire(registry, step_id, lease_s=SHORT_S, max_attempts=max_attempts)
+    time.sleep(2 * SHORT_S)
+    return lease
+
+
+def claim(registry: Registry, step_id: str = "mux", *, window_s: float = 60) -> bool:
+    return registry.steps.claim_dispatch("a", step_id, window_s=window_s)
+
+
+# Covered
+
+
+def release_and_requeue(registry: Registry, window_s: float) -> None:
+    registry.steps.release(acquire(registry), retry_after_s=window_s, counted=False, requeued=True)
+
+
+COVERS: dict[str, Callable[[Registry, float], Any]] = {
+    "dispatched": lambda registry, window_s: claim(registry, window_s=window_s),
+    "leased": lambda registry, lease_s: acquire(registry, lease_s=lease_s),
+    "renewed": lambda registry, lease_s: registry.steps.renew(
+        acquire(registry, lease_s=0), lease_s=lease_s
+    ),
+    "released": lambda registry, retry_after_s: registry.steps.release(
+        acquire(registry), retry_after_s=retry_after_s
+    ),
+    "requeued": release_and_requeue,
+}
+"""Ways to cover the step `mux` of the job `a` for some seconds."""
+
+
+@pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
+def test_a_job_is_not_orphaned_while_its_step_is_covered(entered, cover):
+    cover(entered, 60)
+    assert (entered.jobs.orphaned(), entered.jobs.live()) == ([], ["a"])
+
+
+@pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
+def test_a_job_is_orphaned_once_its_step_is_not_covered_any_more(entered, cover):
+    cover(entered, SHORT_S)
+    time.sleep(2 * SHORT_S)
+    assert entered.jobs.orphaned() == ["a"]
+
+
+def test_a_job_is_orphaned_between_a_commit_and_the_next_dispatch(entered):
+    complete(entered, "embed")
+    assert entered.jobs.orphaned() == ["a"]
+    claim(entered)
+    assert entered.jobs.orphaned() == []
+
+
+def test_a_job_whose_message_could_not_be_sent_is_orphaned(entered):
+    claim(entered)
+    entered.steps.mark_lost("a", "mux")
+    assert entered.jobs.orphaned() == ["a"]
+
+
+# Dispatches
+
+
+def test_of_concurrent_claims_of_a_dispatch_one_succeeds(entered):
+    assert sorted(race(lambda: claim(entered))) == [False] * 7 + [True]
+    assert entered.steps.dispatches("a", ["mux"]) == [1]
+
+
+def test_a_step_may_be_dispatched_again_after_the_window(entered):
+    assert claim(entered, window_s=SHORT_S)
+    time.sleep(2 * SHORT_S)
+    assert claim(entered)
+    assert entered.steps.dispatches("a", ["mux"]) == [2]
+
+
+def test_a_step_may_be_dispatched_again_once_its_message_led_to_a_lease(entered):
+    claim(entered)
+    entered.steps.release(acquire(entered))
+    assert claim(entered)
+
+
+def test_a_message_is_undelivered_from_its_dispatch_to_its_lease(entered):
+    assert entered.steps.undelivered(for_s=0) == []
+    claim(entered)
+    assert entered.steps.undelivered(for_s=60) == []
+    assert entered.steps.undelivered(for_s=0) == [("a", "mux")]
+    acquire(entered)
+    assert entered.steps.undelivered(for_s=0) == []
+
+
+def test_a_requeued_message_is_undelivered_again(entered):
+    claim(entered)
+    release_and_requeue(entered, 60)
+    assert entered.steps.undelivered(for_s=0) == [("a", "mux")]
+    assert entered.steps.attempts("a", "mux") == 0
+    entered.steps.mark_lost("a", "mux")
+    assert claim(entered)
+
+
+def test_a_superseded_attempt_requeues_no_message(entered):
+    lease = expire(entered)
+    acquire(entered)
+    assert not entered.steps.release(lease, retry_after_s=60, counted=False, requeued=True)
+    assert entered.steps.undelivered(for_s=0) == []
+
+
+def test_a_step_whose_message_is_lost_may_be_dispatched_again_at_once(entered):
+    claim(entered)
+    entered.steps.mark_lost("a", "mux")
+    assert entered.steps.undelivered(for_s=0) == []
+    assert claim(entered)
+
+
+def test_a_message_that_led_to_a_lease_after_all_is_not_lost(entered):
+    claim(entered)
+    entered.steps.release(acquire(entered), retry_after_s=60)
+    entered.steps.mark_lost("a", "mux")
+    assert entered.jobs.orphaned() == []
+    assert not claim(entered)
+
+
+def test_the_message_of_a_forgotten_job_is_dropped_once_it_is_marked_lost(entered):
+    claim(entered)
+    entered.jobs.end("a", "success", Result(job_id="a", status="success"))
+    entered.jobs.forget("a", ["mux"])
+    entered.steps.mark_lost("a", "mux")
+    assert entered.steps.undelivered(for_s=0) == []
+    assert not entered.jobs.exists("a")
+    assert entered.steps.dispatches("a", ["mux"]) == [0]
+
+
+def test_each_step_is_dispatched_separately(entered):
+    assert claim(entered, "generate-0000")
+    assert claim(entered, "generate-0001")
+    assert entered.steps.dispatches("a", ["generate-0000", "mux"]) == [1, 0]
+
+
+def test_a_leased_step_is_not_dispatched(entered):
+    acquire(entered)
+    assert not claim(entered)
+
+
+def test_a_committed_step_is_not_dispatched(entered):
+    complete(entered, "mux")
+    assert not claim(entered)
+
+
+def test_the_time_of_the_last_dispatch_is_known(entered):
+    claim(entered)
+    steps = [("a", "mux"), ("a", "embed"), ("unknown", "mux")]
+    dispatched_at, *others = entered.steps.dispatched_at(steps)
+    assert abs(dispatched_at - entered.now()) < 5
+    assert others == [None, None]
+
+
+# Leases
+
+
+def test_of_concurrent_workers_one_gets_the_lease(entered):
+    answers = race(lambda: entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3))
+    leases = [lease for lease in answers if lease]
+    assert [(lease.fence, lease.attempts) for lease in leases] == [(1, 1)]
+    assert entered.steps.current_step_id("a") == "mux"
+
+
+def test_an_expired_lease_is_acquired_by_another_attempt_under_a_higher_fence(entered):
+    first = expire(entered)
+    second = acquire(entered)
+    assert (first.fence, second.fence, second.attempts) == (1, 2, 2)
+    assert (first.after_expiry, second.after_expiry) == (False, True)
+
+
+def test_a_renewed_lease_does_not_expire(entered):
+    lease = acquire(entered, lease_s=SHORT_S)
+    assert entered.steps.renew(lease, lease_s=60)
+    time.sleep(2 * SHORT_S)
+    assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
+
+
+def test_a_superseded_attempt_cannot_renew_its_lease(entered):
+    first = expire(entered)
+    acquire(entered)
+    assert not entered.steps.renew(first, lease_s=60)
+
+
+def test_whether_steps_are_leased_is_known(entered):
+    acquire(entered, "embed")
+    expire(entered, "generate-0000")
+    complete(entered, "download")
+    step_ids = ["embed", "generate-0000", "download", "mux"]
+    leased = entered.steps.leased(("a", step_id) for step_id in step_ids)
+    assert leased == [True, False, False, False]
+
+
+def test_a_released_lease_can_be_acquired_at_once_but_is_dispatched_after_its_pause(entered):
+    assert entered.steps.release(acquire(entered), retry_after_s=SHORT_S)
+    assert not claim(entered)
+    time.sleep(2 * SHORT_S)
+    assert claim(entered)
+    assert acquire(entered).attempts == 2
+
+
+def test_an_uncounted_attempt_has_a_fence_but_does_not_count(entered):
+    interrupted = acquire(entered)
+    entered.steps.release(interrupted, counted=False)
+    again = acquire(entered)
+    assert (again.attempts, again.fence) == (1, interrupted.fence + 1)
+
+
+def test_a_superseded_attempt_cannot_release_the_lease_of_another(entered):
+    slow = expire(entered)
+    acquire(entered)
+    assert not entered.steps.release(slow)
+    assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
+
+
+def test_a_step_that_loses_every_worker_is_given_up(entered):
+    for _ in range(2):
+        expire(entered, max_attempts=2)
+    with pytest.raises(WorkerLost, match="mux: 2 attempts in a row lost their worker"):
+        entered.steps.acquire("a", "mux", lease_s=60, max_attempts=2)
+
+
+def test_attempts_at_one_step_do_not_count_for_another(entered):
+    expire(entered, "download")
+    assert acquire(entered, "embed").attempts == 1
+
+
+def test_a_lease_does_not_bring_back_a_job_that_the_broker_has_lost(registry):
+    acquire(registry)
+    assert not registry.jobs.exists("a")
+
+
+def test_the_wait_for_a_worker_is_measured(entered):
+    claim(entered)
+    time.sleep(0.1)
+    acquire(entered)
+    assert 0.09 < entered.steps.waited_s("a", ["mux"]) < 2
+
+
+def test_the_waits_of_several_steps_add_up(entered):
+    for step_id in ("download", "embed"):
+        claim(entered, step_id)
+    time.sleep(0.1)
+    for step_id in ("download", "embed"):
+        acquire(entered, step_id)
+    assert 0.18 < entered.steps.waited_s("a", ["download", "embed", "mux"]) < 2
+
+
+def test_a_step_that_was_never_dispatched_did_not_wait(entered):
+    acquire(entered)
+    assert entered.steps.waited_s("a", ["mux"]) == 0
+
+
+# Outputs
+
+
+def test_outputs_of_several_steps_are_returned_in_the_order_asked_for(entered):
+    complete(entered, "generate-0001", chunk_output(segment_key="second"))
+    complete(entered, "generate-0000", chunk_output(segment_key="first"))
+    acquire(entered, "generate-0002")
+    step_ids = [f"generate-000{chunk}" for chunk in range(4)]
+    first = committed(chunk_output(segment_key="first"))
+    second = committed(chunk_output(segment_key="second"))
+    expected = (entered.jobs.status("a"), [first, second, None, None])
+    assert entered.snapshot("a", step_ids) == expected
+
+
+def test_a_snapshot_of_no_steps_is_the_status(entered):
+    assert entered.snapshot("a", []) == (entered.jobs.status("a"), [])
+
+
+def test_a_snapshot_of_an_unknown_job_is_refused(registry):
+    with pytest.raises(InvalidInput, match="job_id: got 'unknown'; there is no such job"):
+        registry.snapshot("unknown", ["mux"])
+
+
+def test_a_committed_output_is_the_steps(entered):
+    lease = acquire(entered)
+    envelope = committed(mux_output(), timings={"mux_ms": 7}, inputs={"embed": 2})
+    assert entered.steps.commit(lease, envelope)
+    assert entered.steps.committed("a", "mux") == envelope
+
+
+def test_a_step_has_no_output_before_its_commit(entered):
+    acquire(entered)
+    assert entered.steps.committed("a", "mux") is None
+
+
+def test_a_slow_worker_may_still_commit_if_no_other_attempt_began(entered):
+    assert commit(entered, expire(entered))
+
+
+def test_a_superseded_attempt_cannot_commit(entered):
+    slow = expire(entered)
+    quick = acquire(entered)
+    assert not commit(entered, slow, mux_output(video_key="slow"))
+    assert entered.steps.committed("a", "mux") is None
+    assert commit(entered, quick, mux_output(video_key="quick"))
+    assert entered.steps.committed("a", "mux").output.video_key == "quick"
+
+
+def test_a_committed_step_is_not_run_again(entered):
+    lease = complete(entered, "mux", mux_output(video_key="first"))
+    assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
+    assert not commit(entered, lease, mux_output(video_key="second"))
+    assert entered.steps.committed("a", "mux").output.video_key == "first"
+
+
+def test_superseded_attempts_are_known_as_such(entered):
+    expire(entered)
+    assert not entered.steps.is_superseded("a", "mux", 1)
+    acquire(entered)
+    assert [entered.steps.is_superseded("a", "mux", fence) for fence in (1, 2, 3)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+# Restoring
+
+
+def test_a_restored_output_is_the_steps(entered):
+    restored = committed(mux_output(), attempt=2)
+    entered.steps.restore("a", "mux", fence=2, committed=restored)
+    assert entered.steps.committed("a", "mux") == restored
+    assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
+
+
+def test_restoring_replaces_no_committed_output(entered):
+    complete(entered, "mux", mux_output(video_key="first"))
+    second = committed(mux_output(video_key="second"), attempt=2)
+    entered.steps.restore("a", "mux", fence=2, committed=second)
+    entered.steps.restore("a", "mux", fence=3)
+    assert entered.steps.committed("a", "mux").output.video_key == "first"
+
+
+def test_an_attempt_from_before_a_restored_fence_cannot_commit(entered):
+    before = acquire(entered)
+    entered.steps.restore("a", "mux", fence=1000)
+    after = acquire(entered)
+    assert (after.fence, after.attempts) == (1001, 1)
+    assert not commit(entered, before)
+    assert commit(entered, after)
+
+
+# The cache
+
+
+def test_the_cache_of_a_process_is_bounded(registry):
+    for number in range(3 * CACHE_SIZE):
+        registry.jobs.add(f"job {number}", REQUEST)
+        registry.steps.claim_dispatch(f"job {number}", "mux", window_s=60)
+        registry.snapshot(f"job {number}", ["mux"])
+    assert len(registry._records._cache) < 2 * CACHE_SIZE
