@@ -1,14 +1,18 @@
 """The record of one step: its state, and every rule by which that may change.
 
-        claim_dispatch            acquire                commit
-  new ----------------> dispatched ------> leased ----------------> committed
-   ^                      |    ^             |
-   |  mark_lost, or the   |    |  release    |  the lease expires, or release
-   |  dispatch expires    |    |  requeued   |  (retried after a pause)
-   +----------------------+    +-------------+-----> new
+            claim_dispatch              acquire            commit
+  uncovered ---------------> dispatched --------> leased ---------> committed
+      ^                        |    ^               |
+      |  mark_lost, or the     |    |  release      |  the lease expires
+      |  dispatch expires      |    |               |
+      +------------------------+    +---------------+-----> uncovered
 
 A step is covered as long as it is dispatched or leased: until then no other message is sent for it.
-Each acquired lease raises the fencing token, and only its holder may renew, release or commit.
+A released step counts as dispatched until its retry is due, or while its requeued message waits.
+A message that arrives late may acquire an uncovered step.
+
+Each acquired lease raises the fencing token, and only its holder may renew, release or commit, even
+after the lease has expired.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from farm.registry.outputs import Committed
 
 
 class StepState(StrEnum):
-    NEW = "new"
+    UNCOVERED = "uncovered"
     DISPATCHED = "dispatched"
     LEASED = "leased"
     COMMITTED = "committed"
@@ -91,7 +95,7 @@ class StepRecord(BaseModel):
             return StepState.LEASED
         if self.dispatch_expires_at > now:
             return StepState.DISPATCHED
-        return StepState.NEW
+        return StepState.UNCOVERED
 
     @property
     def covered_until(self) -> float:

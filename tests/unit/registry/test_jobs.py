@@ -362,7 +362,7 @@ def test_an_unknown_job_cannot_be_cancelled(registry):
 def die_while_cancelling(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[bool], None]:
-    """Cancels the job `a` in a process that dies as it ends the job: just before, or right after."""
+    """Cancels the job `a` in a process that dies just before it ends the job, or right after."""
 
     def cancel(after: bool) -> None:
         compare_and_set = registry.backend.compare_and_set

@@ -55,7 +55,7 @@ DISPATCHED = dispatch(NEW)
 LEASED = lease(DISPATCHED)
 COMMITTED = commit(LEASED)
 RECORDS = {
-    StepState.NEW: NEW,
+    StepState.UNCOVERED: NEW,
     StepState.DISPATCHED: DISPATCHED,
     StepState.LEASED: LEASED,
     StepState.COMMITTED: COMMITTED,
@@ -87,19 +87,19 @@ RULES: dict[str, Rule] = {
 }
 
 ALLOWED: dict[tuple[str, StepState], StepState] = {
-    ("dispatched", StepState.NEW): StepState.DISPATCHED,
-    ("marked lost", StepState.DISPATCHED): StepState.NEW,
-    ("leased", StepState.NEW): StepState.LEASED,
+    ("dispatched", StepState.UNCOVERED): StepState.DISPATCHED,
+    ("marked lost", StepState.DISPATCHED): StepState.UNCOVERED,
+    ("leased", StepState.UNCOVERED): StepState.LEASED,
     ("leased", StepState.DISPATCHED): StepState.LEASED,
     ("renewed", StepState.LEASED): StepState.LEASED,
-    ("released", StepState.LEASED): StepState.NEW,
+    ("released", StepState.LEASED): StepState.UNCOVERED,
     ("released for a pause", StepState.LEASED): StepState.DISPATCHED,
     ("requeued", StepState.LEASED): StepState.DISPATCHED,
     ("committed", StepState.LEASED): StepState.COMMITTED,
-    ("restored with a fence", StepState.NEW): StepState.NEW,
-    ("restored with a fence", StepState.DISPATCHED): StepState.NEW,
-    ("restored with a fence", StepState.LEASED): StepState.NEW,
-    ("restored with an output", StepState.NEW): StepState.COMMITTED,
+    ("restored with a fence", StepState.UNCOVERED): StepState.UNCOVERED,
+    ("restored with a fence", StepState.DISPATCHED): StepState.UNCOVERED,
+    ("restored with a fence", StepState.LEASED): StepState.UNCOVERED,
+    ("restored with an output", StepState.UNCOVERED): StepState.COMMITTED,
     ("restored with an output", StepState.DISPATCHED): StepState.COMMITTED,
     ("restored with an output", StepState.LEASED): StepState.COMMITTED,
 }
@@ -181,7 +181,7 @@ def test_a_message_is_undelivered_from_its_dispatch_to_its_lease(record, undeliv
 
 def test_an_expired_dispatch_is_still_undelivered():
     # Two processes' clocks differ, so the question reads none.
-    assert DISPATCHED.state(NOW + WINDOW_S) is StepState.NEW
+    assert DISPATCHED.state(NOW + WINDOW_S) is StepState.UNCOVERED
     assert DISPATCHED.is_undelivered
 
 

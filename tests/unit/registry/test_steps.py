@@ -1,4 +1,4 @@
-"""Steps in the registry: one dispatch, one lease, one output, whoever asks for them and how often."""
+"""Steps in the registry: one dispatch, one lease, one output, however many ask for them."""
 
 from __future__ import annotations
 
