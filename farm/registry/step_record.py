@@ -175,7 +175,8 @@ class StepRecord(BaseModel):
         """Makes the output of an attempt the step's output."""
         if not self.is_held_by(lease):
             return None
-        return self._with(committed=committed, lease_expires_at=0.0)
+        # A second message may have been dispatched since the lease expired.
+        return self._with(committed=committed, lease_expires_at=0.0, dispatch_expires_at=0.0)
 
     def restored(self, *, fence: int, committed: Committed | None) -> Self | None:
         """What is known of a record that was lost; never in place of a committed output."""

@@ -211,6 +211,7 @@ def test_the_dispatch_of_a_lost_message_covers_nothing():
         (release(LEASED, retry_after_s=PAUSE_S), NOW + PAUSE_S),
         (release(LEASED, retry_after_s=WINDOW_S, requeued=True), NOW + WINDOW_S),
         (COMMITTED, 0),
+        (commit(dispatch(LEASED, NOW + LEASE_S)), 0),
         (dispatch(LEASED, NOW + LEASE_S), NOW + LEASE_S + WINDOW_S),
     ],
     ids=[
@@ -223,6 +224,7 @@ def test_the_dispatch_of_a_lost_message_covers_nothing():
         "released for a pause",
         "requeued",
         "committed",
+        "committed behind its second dispatch",
         "dispatched behind an expired lease",
     ],
 )

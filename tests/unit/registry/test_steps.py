@@ -72,6 +72,13 @@ def test_a_job_is_orphaned_between_a_commit_and_the_next_dispatch(entered):
     assert entered.jobs.orphaned() == []
 
 
+def test_a_job_is_orphaned_behind_a_late_commit_though_its_step_was_dispatched_again(entered):
+    lease = expire(entered)
+    claim(entered)
+    commit(entered, lease)
+    assert entered.jobs.orphaned() == ["a"]
+
+
 def test_a_job_whose_message_could_not_be_sent_is_orphaned(entered):
     claim(entered)
     entered.steps.mark_lost("a", "mux")
