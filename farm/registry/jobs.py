@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from farm.errors import Cancelled, FarmError, InvalidInput
 from farm.job import STAGES, Event, Failure, JobRequest, JobStatus, Result, State
 from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
-from farm.registry.records import CACHE_SIZE, RecordStore
+from farm.registry.records import CACHE_SIZE, RecordStore, unreadable
 from farm.registry.steps import LIVE, REMAINING, current_step_key, step_key
 
 LAST_STAGES = ("completed", "error", "cancelled")
@@ -100,7 +100,10 @@ class JobRegistry:
         text = self._records.cached(key) or self._records.read(key)[0]
         if text is None:
             raise unknown_job(job_id)
-        return JobRequest.model_validate_json(text)
+        try:
+            return JobRequest.model_validate_json(text)
+        except ValidationError as error:
+            raise unreadable(f"job {job_id}: its request", error) from error
 
     def status(self, job_id: str) -> JobStatus:
         """The status of a job; InvalidInput if there is no such job."""
@@ -253,12 +256,7 @@ def parse_status(job_id: str, text: str | None) -> JobStatus:
     try:
         return JobStatus.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"]))
-        raise FarmError(
-            f"job {job_id}: its status cannot be read ({field}: {first['msg']}); "
-            "was it written by another version of the farm?"
-        ) from error
+        raise unreadable(f"job {job_id}: its status", error) from error
 
 
 def unknown_job(job_id: str) -> InvalidInput:

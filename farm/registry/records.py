@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
+from pydantic import ValidationError
+
+from farm.errors import FarmError
 from farm.registry.backend import Effects, RegistryBackend
 
 CACHE_SIZE = 64
@@ -21,6 +24,18 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def no_effects(_: object) -> Effects:
     return ()
+
+
+def unreadable(record: str, error: ValidationError) -> FarmError:
+    """The error for a record that cannot be read; `record` says which, and of which job."""
+    problem = error.errors(include_url=False)[0]
+    reason = problem["msg"]
+    if problem["loc"]:
+        field = ".".join(map(str, problem["loc"]))
+        reason = f"{field}: {reason}"
+    return FarmError(
+        f"{record} cannot be read ({reason}); was it written by another version of the farm?"
+    )
 
 
 class RecordStore:

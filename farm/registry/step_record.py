@@ -23,8 +23,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from farm.errors import FarmError
 from farm.registry.outputs import Committed
+from farm.registry.records import unreadable
 
 
 class StepState(StrEnum):
@@ -76,13 +76,7 @@ class StepRecord(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(map(str, first["loc"]))
-            raise FarmError(
-                f"job {job_id}: the record of step {step_id} cannot be read "
-                f"({field}: {first['msg']}); "
-                "was it written by another version of the farm?"
-            ) from error
+            raise unreadable(f"job {job_id}: the record of step {step_id}", error) from error
 
     @property
     def text(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from farm.errors import Cancelled, DownloadFailed, FarmError, InvalidInput
 from farm.job import Event, JobStatus, Result
 from farm.registry import Registry, open_registry
-from farm.registry.jobs import job_key, parse_status, queued
+from farm.registry.jobs import job_key, parse_status, queued, request_key
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire, commit, complete
 from tests.support.threads import race
@@ -401,8 +401,8 @@ def test_a_job_whose_canceller_died_before_has_not_ended(entered, die_while_canc
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "Invalid JSON"),
-        ("[]", "Input should be an object"),
+        ("{", "(Invalid JSON"),
+        ("[]", "(Input should be an object"),
         ('{"job_id": "a"}', "state: Field required"),
         (queued("a", 1).model_dump_json()[:-1] + ', "newer": 1}', "newer: Extra inputs"),
         (queued("a", 1).model_dump_json().replace("queued", "resting", 1), "state: Input should"),
@@ -433,3 +433,11 @@ def test_a_job_with_an_unreadable_status_neither_changes_nor_ends():
         with pytest.raises(FarmError, match="job a: its status cannot be read"):
             change()
     assert registry.backend.texts[job_key("a")] == "{}"
+
+
+def test_the_error_for_an_unreadable_request_names_its_job():
+    registry = open_registry("memory://")
+    registry.jobs.add("a", REQUEST)
+    registry.backend.texts[request_key("a")] = '{"prompt": 1}'
+    with pytest.raises(FarmError, match=r"job a: its request cannot be read \(prompt: Input"):
+        registry.jobs.request("a")

@@ -362,8 +362,8 @@ def test_a_step_without_a_record_is_new():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "Invalid JSON"),
-        ("[]", "Input should be an object"),
+        ("{", "(Invalid JSON"),
+        ("[]", "(Input should be an object"),
         ('{"rings": 1, "met": 1}', "rings: Extra inputs are not permitted"),
         ('{"fence": "1"}', "fence: Input should be a valid integer"),
         ('{"committed": {"output": {"chunks": 3}}}', "committed.output: Unable to extract tag"),
