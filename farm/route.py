@@ -68,9 +68,12 @@ class Step:
     def parse(cls, step_id: str) -> Self:
         """The step of an id; ValueError for anything that `id` never returns."""
         kind, _, chunk = step_id.partition("-")
-        if kind not in STEP_SPECS:
-            raise ValueError(f"step: got {step_id!r}; allowed: {', '.join(STEP_SPECS)}")
-        return cls(kind, int(chunk or 0))
+        if kind in STEP_SPECS:
+            step = cls(kind, int(chunk) if chunk.isdecimal() else 0)
+            if step.id == step_id:
+                return step
+        allowed = ", ".join(cls(kind).id for kind in STEP_SPECS)
+        raise ValueError(f"step: got {step_id!r}; allowed: {allowed}")
 
 
 FIRST = Step("download")

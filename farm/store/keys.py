@@ -22,7 +22,8 @@ from farm.route import STEP_SPECS
 JOBS = "jobs/"
 OUTPUT = "output.json"
 STEP_ID = "|".join(
-    rf"{kind}-\d{{4,}}" if spec.per_chunk else kind for kind, spec in STEP_SPECS.items()
+    rf"{kind}-(?:\d{{4}}|[1-9]\d{{4,}})" if spec.per_chunk else kind
+    for kind, spec in STEP_SPECS.items()
 )
 ATTEMPT = re.compile(rf"jobs/[^/]+/({STEP_ID})/(\d{{4,}})/[^/]+")
 UPLOADS = "uploads/"
