@@ -1,189 +1,176 @@
-"""What steps add to the numbers: whatever becomes of them is counted once."""
+"""What steps add to the metrics and to the estimates: every event is counted once."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
+from farm import metrics
 from farm.engine.accounting import count_commit, estimate_update, own_s
 from farm.engine.attempt import RETRY_AFTER_S
-from tests.support.steps import run_step
-from farm.engine.context import Context
-from farm.route import Step
 from farm.errors import UploadFailed, WorkerLost
 from farm.estimate import chunk_s
-from farm.job import JobRequest
-from farm.metrics import listen
-from farm.registry import Registry
-from farm.registry.memory import MemoryBackend
-from farm.registry.steps import NO_UPDATE
-from farm.registry.steps import EstimateUpdate
-from farm.settings import Settings
-from farm.store import keys
-from farm.store.memory import MemoryStore
-
-DOWNLOAD, EMBED = Step("download"), Step("embed")
-REQUEST = JobRequest(
-    prompt="x", cond_video="https://example.org/face.png", cond_audio={"person1": "https://example.org/voice.wav"}
+from farm.registry.steps import NO_UPDATE, REMAINING, EstimateUpdate
+from farm.route import Step
+from tests.support.harness import refuse
+from tests.support.jobs import REQUEST
+from tests.support.outputs import (
+    chunk_output,
+    committed,
+    download_output,
+    embed_output,
+    mux_output,
+    notify_output,
 )
-HEARD: list[tuple[str, float, dict[str, str]]] = []
-listen(lambda name, value, labels: HEARD.append((name, value, dict(labels))))
+from tests.support.steps import acquire, commit
 
+DOWNLOAD = Step("download")
+EMBED = Step("embed")
 
-class Clock(MemoryBackend):
-    remaining_gpu_s = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.remaining_gpu_s
-
-
-class Failing(MemoryStore):
-    """A store that can be told to take nothing, or to let another in between."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before_put: list[Any] = []
-
-    def put(self, key: str, source: Path | bytes) -> None:
-        if self.before_put:
-            self.before_put.pop()()
-        super().put(key, source)
+Sample = tuple[str, float, dict[str, str]]
 
 
 @pytest.fixture
-def ctx(tmp_path: Path, portrait: Path, voice: Path) -> Context:
-    """Where the job `a` is entered, whose sources are uploaded."""
-    HEARD.clear()
-    store = Failing()
-    sources = [keys.upload(portrait), keys.upload(voice)]
-    for key, path in zip(sources, (portrait, voice), strict=True):
-        store.put(key, path)
-    face, sound = (keys.SCHEME + key for key in sources)
-    ctx = Context(Settings(home=tmp_path), store, Registry(Clock()))
-    ctx.registry.jobs.add("a", JobRequest(prompt="x", cond_video=face, cond_audio={"person1": sound}))
-    return ctx
+def samples(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """Whatever is added to a metric during a test: its name, value and labels."""
+    added: list[Sample] = []
+    listeners = [lambda name, value, labels: added.append((name, value, dict(labels)))]
+    monkeypatch.setattr(metrics, "_listeners", listeners)
+    return added
 
 
-def counted(name: str) -> list[dict[str, str]]:
-    return [labels for each, _, labels in HEARD if each == name]
+def labels_of(samples: list[Sample], name: str) -> list[dict[str, str]]:
+    return [labels for each, _, labels in samples if each == name]
 
 
-def another_takes(ctx: Context) -> Any:
-    return ctx.registry.steps.acquire("a", "download", lease_s=60, max_attempts=9)
+# Metrics
 
 
-def refuse() -> None:
-    raise UploadFailed("the store could not take it: disk full")
-
-
-def test_a_product_that_is_made_is_timed(ctx):
-    run_step(ctx, "a", DOWNLOAD)
-    ((name, seconds, labels),) = HEARD
-    assert (name, labels) == ("farm_step_seconds", {"station": "download"})
+def test_a_committed_step_is_timed(entered, samples):
+    entered.run(DOWNLOAD)
+    ((name, seconds, labels),) = samples
+    assert (name, labels) == ("farm_step_seconds", {"step": "download"})
     assert 0 < seconds < 60
 
 
-def test_a_message_whose_product_is_made_is_a_duplicate(ctx):
-    ctx.registry.steps.commit(another_takes(ctx), {"timings": {}})
-    run_step(ctx, "a", DOWNLOAD)
-    assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "made"})]
+def test_a_message_for_a_committed_step_is_a_duplicate(entered, samples):
+    entered.complete(DOWNLOAD)
+    entered.run(DOWNLOAD)
+    labels = {"step": "download", "reason": "committed"}
+    assert samples == [("farm_duplicates_total", 1, labels)]
 
 
-def test_a_message_whose_step_another_has_is_a_duplicate(ctx):
-    another_takes(ctx)
-    run_step(ctx, "a", DOWNLOAD)
-    assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "held"})]
+def test_a_message_for_a_leased_step_is_a_duplicate(entered, samples):
+    acquire(entered.registry, DOWNLOAD.id)
+    entered.run(DOWNLOAD)
+    labels = {"step": "download", "reason": "leased"}
+    assert samples == [("farm_duplicates_total", 1, labels)]
 
 
-def test_a_product_that_another_made_meanwhile_is_a_duplicate(ctx):
-    def overtake() -> None:
-        ctx.registry.backend.remaining_gpu_s += 61
-        ctx.registry.steps.commit(another_takes(ctx), {"timings": {}})
+def test_an_output_of_a_superseded_attempt_is_a_duplicate(entered, samples):
+    def supersede() -> None:
+        entered.clock.advance(61)
+        entered.complete(DOWNLOAD)
 
-    ctx.store.before_put = [overtake]
-    run_step(ctx, "a", DOWNLOAD)
-    assert HEARD == [("farm_duplicates_total", 1, {"station": "download", "found": "overtaken"})]
-
-
-def test_an_attempt_that_is_tried_again_is_a_retry(ctx):
-    ctx.store.before_put = [refuse]
-    run_step(ctx, "a", DOWNLOAD)
-    assert HEARD == [("farm_retries_total", 1, {"station": "download"})]
+    entered.store.before_put = [supersede]
+    entered.run(DOWNLOAD)
+    labels = {"step": "download", "reason": "superseded"}
+    assert samples == [("farm_duplicates_total", 1, labels)]
 
 
-def test_the_last_attempt_is_no_retry(ctx):
+def test_a_failed_attempt_that_will_be_retried_is_a_retry(entered, samples):
+    entered.store.before_put = [refuse]
+    entered.run(DOWNLOAD)
+    assert samples == [("farm_retries_total", 1, {"step": "download"})]
+
+
+def test_the_last_attempt_is_no_retry(entered, samples):
     for _ in range(UploadFailed.retries):
-        ctx.store.before_put = [refuse]
-        run_step(ctx, "a", DOWNLOAD)
-        ctx.registry.backend.remaining_gpu_s += 10 * RETRY_AFTER_S
-    ctx.store.before_put = [refuse]
+        entered.store.before_put = [refuse]
+        entered.run(DOWNLOAD)
+        entered.clock.advance(10 * RETRY_AFTER_S)
+    entered.store.before_put = [refuse]
     with pytest.raises(UploadFailed):
-        run_step(ctx, "a", DOWNLOAD)
-    assert len(counted("farm_retries_total")) == UploadFailed.retries
+        entered.run(DOWNLOAD)
+    assert len(labels_of(samples, "farm_retries_total")) == UploadFailed.retries
 
 
-def test_a_lease_that_ran_out_is_counted_by_who_takes_over(ctx):
-    another_takes(ctx)
-    ctx.registry.backend.remaining_gpu_s += 61
-    run_step(ctx, "a", DOWNLOAD)
-    assert counted("farm_lease_losses_total") == [{"station": "download"}]
+def test_an_expired_lease_is_counted_by_the_attempt_after_it(entered, samples):
+    entered.lose_worker(DOWNLOAD)
+    entered.run(DOWNLOAD)
+    assert labels_of(samples, "farm_expired_leases_total") == [{"step": "download"}]
 
 
-def test_a_lease_that_was_given_back_is_not_lost(ctx):
-    ctx.registry.steps.release(another_takes(ctx), retry_after_s=0)
-    run_step(ctx, "a", DOWNLOAD)
-    assert counted("farm_lease_losses_total") == []
+def test_a_released_lease_has_not_expired(entered, samples):
+    entered.registry.steps.release(acquire(entered.registry, DOWNLOAD.id))
+    entered.run(DOWNLOAD)
+    assert labels_of(samples, "farm_expired_leases_total") == []
 
 
-def test_a_step_that_is_given_up_is_parked_and_its_lease_lost(ctx):
-    for _ in range(ctx.settings.max_attempts):
-        another_takes(ctx)
-        ctx.registry.backend.remaining_gpu_s += 61
+def test_a_step_that_lost_every_worker_is_counted_with_its_last_expired_lease(entered, samples):
+    for _ in range(entered.ctx.settings.max_attempts):
+        entered.lose_worker(DOWNLOAD)
     with pytest.raises(WorkerLost):
-        run_step(ctx, "a", DOWNLOAD)
-    assert counted("farm_parked_total") == counted("farm_lease_losses_total") == [{"station": "download"}]
+        entered.run(DOWNLOAD)
+    assert labels_of(samples, "farm_worker_lost_total") == [{"step": "download"}]
+    assert labels_of(samples, "farm_expired_leases_total") == [{"step": "download"}]
 
 
-def test_a_chunk_is_timed_by_size_and_steps_without_the_loading():
-    HEARD.clear()
+def test_a_chunk_is_timed_by_size_and_steps_without_loading_the_model(samples):
     timings = {"cold_start_ms": 1000, "load_ms": 3000, "sampling_ms": 5000}
-    count_commit(Step("generate", 3), REQUEST, {"timings": timings, "frames": 72}, took_s=10)
-    assert HEARD == [
-        ("farm_step_seconds", 10, {"station": "generate"}),
+    chunk = committed(chunk_output(frames=72), timings=timings)
+    count_commit(Step("generate", 3), REQUEST, chunk, took_s=10)
+    assert samples == [
+        ("farm_step_seconds", 10, {"step": "generate"}),
         ("farm_chunk_seconds", 6, {"size": "infinitetalk-480", "steps": "26-40"}),
         ("farm_frames_total", 72, {"size": "infinitetalk-480"}),
     ]
 
 
-def test_loading_that_takes_longer_than_the_attempt_leaves_nothing():
+def test_loading_that_takes_longer_than_the_attempt_leaves_no_time():
     assert own_s(1.0, {"load_ms": 2000}) == 0
 
 
-def test_embed_tells_the_seconds_of_all_chunks():
-    assert estimate_update(EMBED, REQUEST, {"chunks": 4}, chunks=0, took_s=9) == EstimateUpdate(4 * chunk_s(REQUEST))
+# Estimates
 
 
-def test_a_chunk_tells_the_seconds_of_those_behind_it_and_its_pace():
-    told = estimate_update(Step("generate", 1), REQUEST, {"timings": {}}, chunks=4, took_s=3 * chunk_s(REQUEST))
-    assert told.remaining_gpu_s == 2 * chunk_s(REQUEST)
-    assert told.speed_ratio == pytest.approx(3)
+def test_embed_knows_the_seconds_of_all_chunks():
+    embedded = committed(embed_output(chunks=4))
+    update = estimate_update(EMBED, REQUEST, embedded, chunks=None, took_s=9)
+    assert update == EstimateUpdate(4 * chunk_s(REQUEST))
 
 
-def test_the_last_chunk_leaves_nothing_ahead():
-    assert estimate_update(Step("generate", 3), REQUEST, {"timings": {}}, chunks=4, took_s=1).remaining_gpu_s == 0
+def test_a_chunk_knows_the_seconds_of_those_after_it_and_its_own_speed():
+    took_s = 3 * chunk_s(REQUEST)
+    chunk = committed(chunk_output())
+    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s)
+    assert update.remaining_gpu_s == 2 * chunk_s(REQUEST)
+    assert update.speed_ratio == pytest.approx(3)
 
 
-@pytest.mark.parametrize("station", ["download", "mux"])
-def test_other_steps_tell_nothing_of_their_job(kind):
-    assert estimate_update(Step(kind), REQUEST, {"timings": {}}, chunks=4, took_s=1) == NO_UPDATE
+def test_the_speed_of_a_chunk_is_that_without_loading_the_model():
+    took_s = 3 * chunk_s(REQUEST)
+    chunk = committed(chunk_output(), timings={"load_ms": round(1000 * chunk_s(REQUEST))})
+    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s)
+    assert update.speed_ratio == pytest.approx(2)
 
 
-def test_a_made_product_moves_what_is_ahead_of_its_job(ctx):
-    run_step(ctx, "a", DOWNLOAD)
-    assert ctx.registry.backend.indices["ahead"] == {"a": -1}
-    ctx.registry.steps.commit(
-        ctx.registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3), {"timings": {}}, EstimateUpdate(remaining_gpu_s=12.0)
-    )
-    assert ctx.registry.backend.indices["ahead"] == {"a": 12.0}
+def test_after_the_last_chunk_nothing_remains():
+    chunk = committed(chunk_output())
+    update = estimate_update(Step("generate", 3), REQUEST, chunk, chunks=4, took_s=1)
+    assert update.remaining_gpu_s == 0
+
+
+@pytest.mark.parametrize("output", [download_output(), mux_output(), notify_output()])
+def test_other_steps_change_no_estimate(output):
+    step = Step(output.step)
+    update = estimate_update(step, REQUEST, committed(output), chunks=4, took_s=1)
+    assert update == NO_UPDATE
+
+
+def test_a_committed_step_changes_what_remains_of_its_job(entered):
+    remaining = entered.clock.indices[REMAINING]
+    entered.run(DOWNLOAD)
+    assert remaining == {"a": -1}
+    lease = acquire(entered.registry, "embed")
+    commit(entered.registry, lease, estimate=EstimateUpdate(remaining_gpu_s=12.0))
+    assert remaining == {"a": 12.0}

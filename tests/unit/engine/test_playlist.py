@@ -1,4 +1,4 @@
-"""The playlist of a job: what it lists, when it is written, and when it ends."""
+"""The playlist of a job: which segments it lists, when it is written, and when it ends."""
 
 from __future__ import annotations
 
@@ -7,94 +7,80 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from farm.client import Job
 from farm.engine.advance import claim_due_step
-from tests.support.steps import run_step
 from farm.engine.context import Context
-from farm.engine.playlist import publish
-from farm.route import Step
-from farm.errors import DownloadFailed, FarmUnreachable, UploadFailed
-from farm.job import JobRequest
-from farm.registry import open_registry
+from farm.engine.playlist import mirror, publish
+from farm.errors import DownloadFailed, FarmUnreachable, GenerationFailed, UploadFailed, WorkerLost
+from farm.registry import Registry, open_registry
+from farm.registry.memory import MemoryBackend
+from farm.route import LAST, Step
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
+from tests.support.backends import CountingBackend, HookedStore
+from tests.support.jobs import job_request
+from tests.support.outputs import chunk_output, embed_output
+from tests.support.steps import acquire, complete, run_step
 
 END = "#EXT-X-ENDLIST"
-GIVEN: dict[str, Any] = {
-    "prompt": "a woman talks",
-    "cond_video": "https://example.org/face.png",
-    "cond_audio": {"person1": "https://example.org/voice.wav"},
-    "frame_num": 81,
-}
-
-
-class Eventful(MemoryStore):
-    """A store to which things happen, one each time it is about to be written to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.events: list[Callable[[], Any]] = []
-
-    def put(self, key: str, source: Path | bytes) -> None:
-        if self.events:
-            self.events.pop(0)()
-        super().put(key, source)
+REQUEST = job_request(frame_num=81)
 
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
-    ctx = Context(Settings(home=tmp_path), Eventful(), open_registry("memory://"))
-    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
-    commit(ctx, Step("embed"), chunks=3)
+    """The context of the job `a`, whose speech makes three chunks."""
+    ctx = Context(Settings(home=tmp_path), HookedStore(), open_registry("memory://"))
+    ctx.registry.jobs.add("a", REQUEST)
+    complete(ctx.registry, "embed", embed_output(chunks=3))
     return ctx
 
 
-def commit(ctx: Context, step: Step, **output: Any) -> None:
-    lease = ctx.registry.steps.acquire("a", step.id, lease_s=60, max_attempts=9)
-    assert lease
-    assert ctx.registry.steps.commit(lease, {"timings": {}, **output})
+def generate(ctx: Context, chunk: int, **changes: Any) -> None:
+    """Completes a chunk as another worker would, before it has written the playlist."""
+    output = chunk_output(link=f"{chunk}.m4s", **changes)
+    complete(ctx.registry, Step("generate", chunk).id, output)
 
 
-def chunk(ctx: Context, number: int, *, init: str = "init.mp4", frames: int = 81) -> None:
-    """Makes a chunk's product as a worker would."""
-    links = {"init": init, "segment": f"{number}.m4s"}
-    commit(ctx, Step("generate", number), links=links, frames=frames)
-
-
-def stored(ctx: Context, number: int) -> None:
-    """Makes a chunk's product with what it names."""
-    names = {"init": "jobs/a/generate-0000/0001/init.mp4", "segment": f"jobs/a/generate-{number:04d}/0001/segment.m4s"}
-    for key in names.values():
+def generate_stored(ctx: Context, chunk: int) -> None:
+    """Completes a chunk whose objects are in the store, and whose links are signed."""
+    init_key = "jobs/a/generate-0000/0001/init.mp4"
+    segment_key = f"jobs/a/generate-{chunk:04d}/0001/segment.m4s"
+    for key in (init_key, segment_key):
         ctx.store.put(key, key.encode())
-    commit(ctx, Step("generate", number), links={"init": "signed:1", "segment": "signed:2"}, frames=81, **names)
+    output = chunk_output(
+        init_key=init_key, segment_key=segment_key, init_link="signed:1", link="signed:2"
+    )
+    complete(ctx.registry, Step("generate", chunk).id, output)
 
 
 def lines(ctx: Context) -> list[str]:
     return ctx.store.get(keys.playlist("a")).decode().splitlines()
 
 
-def listed(ctx: Context) -> list[str]:
+def segments(ctx: Context) -> list[str]:
     return [line for line in lines(ctx) if not line.startswith("#")]
 
 
-def fails(error: Exception) -> Callable[[], None]:
+def fail_with(error: Exception) -> Callable[[], None]:
     def fail() -> None:
         raise error
 
     return fail
 
 
-def test_before_the_first_chunk_there_is_nothing_to_watch(ctx):
+# Growing
+
+
+def test_there_is_no_playlist_before_the_first_chunk(ctx):
     publish(ctx, "a", 3)
     assert ctx.store.size(keys.playlist("a")) is None
     assert Job(ctx, "a").playlist() is None
 
 
-def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(ctx):
-    chunk(ctx, 0)
+def test_the_first_chunk_opens_a_growing_playlist_that_plays_from_its_beginning(ctx):
+    generate(ctx, 0)
     run_step(ctx, "a", Step("generate", 0))
     assert lines(ctx) == [
         "#EXTM3U",
@@ -111,87 +97,92 @@ def test_the_first_chunk_opens_it_as_one_that_grows_from_its_beginning(ctx):
     assert Job(ctx, "a").playlist() == ctx.store.url(keys.playlist("a"))
 
 
-def test_a_job_whose_playlist_grows_is_still_live(ctx):
-    chunk(ctx, 0)
+def test_a_job_with_a_growing_playlist_is_live(ctx):
+    generate(ctx, 0)
     publish(ctx, "a", 3)
     assert ctx.registry.jobs.live() == ["a"]
 
 
-def test_each_chunk_appends_and_changes_no_line(ctx):
-    chunk(ctx, 0)
+def test_each_chunk_appends_to_the_playlist_and_changes_no_line(ctx):
+    generate(ctx, 0)
     publish(ctx, "a", 3)
     before = lines(ctx)
-    chunk(ctx, 1, frames=72)
+    generate(ctx, 1, frames=72)
     publish(ctx, "a", 3)
     assert lines(ctx) == [*before, "#EXTINF:2.880,", "1.m4s"]
 
 
-def test_the_last_chunk_closes_it_before_the_video_is_joined(ctx):
-    for number in range(3):
-        chunk(ctx, number)
+def test_a_chunk_of_another_encoder_names_its_own_initialisation_section(ctx):
+    for chunk, init_link in enumerate(["init.mp4", "other.mp4", "other.mp4"]):
+        generate(ctx, chunk, init_link=init_link)
+    publish(ctx, "a", 3)
+    shown = [line for line in lines(ctx) if "MAP" in line or line.endswith("m4s")]
+    first = ['#EXT-X-MAP:URI="init.mp4"', "0.m4s"]
+    others = ['#EXT-X-MAP:URI="other.mp4"', "1.m4s", "2.m4s"]
+    assert shown == [*first, *others]
+
+
+def test_a_chunk_that_is_not_committed_is_not_listed(ctx):
+    generate(ctx, 0)
+    acquire(ctx.registry, "generate-0001")
+    publish(ctx, "a", 3)
+    assert segments(ctx) == ["0.m4s"]
+
+
+def test_a_chunk_behind_a_missing_one_is_not_listed(ctx):
+    generate(ctx, 0)
+    generate(ctx, 2)
+    publish(ctx, "a", 3)
+    assert segments(ctx) == ["0.m4s"]
+
+
+# Its end
+
+
+def test_the_last_chunk_ends_the_playlist_before_the_video_is_joined(ctx):
+    for chunk in range(3):
+        generate(ctx, chunk)
     run_step(ctx, "a", Step("generate", 2))
-    assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
+    assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
 
 
-def test_another_encoders_chunk_tells_players_anew(ctx):
-    for number, init in enumerate(["init.mp4", "other.mp4", "other.mp4"]):
-        chunk(ctx, number, init=init)
-    publish(ctx, "a", 3)
-    told = [line for line in lines(ctx) if "MAP" in line or line.endswith("m4s")]
-    assert told == ['#EXT-X-MAP:URI="init.mp4"', "0.m4s", '#EXT-X-MAP:URI="other.mp4"', "1.m4s", "2.m4s"]
-
-
-def test_a_chunk_that_is_not_current_is_not_listed(ctx):
-    # Given a chunk whose worker died, and one that is being made
-    chunk(ctx, 0)
-    ctx.registry.steps.acquire("a", "generate-0001", lease_s=60, max_attempts=9)
-    publish(ctx, "a", 3)
-    assert listed(ctx) == ["0.m4s"]
-
-
-def test_what_comes_after_a_gap_waits_for_it(ctx):
-    chunk(ctx, 0)
-    chunk(ctx, 2)
-    publish(ctx, "a", 3)
-    assert listed(ctx) == ["0.m4s"]
-
-
-def test_a_job_that_fails_closes_it(ctx):
-    chunk(ctx, 0)
+def test_a_job_that_lost_every_worker_ends_its_playlist(ctx):
+    generate(ctx, 0)
     run_step(ctx, "a", Step("generate", 0))
-    # When the next chunk loses worker after worker
-    lost = ctx.settings.max_attempts
-    for _ in range(lost):
-        ctx.registry.steps.acquire("a", "generate-0001", lease_s=0, max_attempts=9)
-    with pytest.raises(Exception, match=f"{lost} workers died"):
+    for _ in range(ctx.settings.max_attempts):
+        acquire(ctx.registry, "generate-0001", lease_s=0)
+    with pytest.raises(WorkerLost, match="generate-0001: 3 attempts in a row lost their worker"):
         run_step(ctx, "a", Step("generate", 1))
-    assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
+    assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
 
 
-def test_a_job_that_fails_of_its_step_closes_it(ctx):
-    # Given a chunk that cannot be made, because what the download made lacks everything
-    chunk(ctx, 0)
-    ctx = Context(ctx.settings.model_copy(update={"max_attempts": 1}), ctx.store, ctx.registry)
-    with pytest.raises(Exception, match="generate-0001"):
-        run_step(ctx, "a", Step("generate", 1))
+def test_a_job_whose_step_fails_ends_its_playlist(ctx):
+    # Given a chunk that cannot be generated, because the output of the download is missing
+    generate(ctx, 0)
+    settings = ctx.settings.model_copy(update={"max_attempts": 1})
+    with pytest.raises(GenerationFailed, match="generate-0001"):
+        run_step(Context(settings, ctx.store, ctx.registry), "a", Step("generate", 1))
     assert lines(ctx)[-1] == END
 
 
-def test_a_job_that_is_cancelled_closes_it(ctx):
-    chunk(ctx, 0)
+def test_a_cancelled_job_ends_its_playlist(ctx):
+    generate(ctx, 0)
     run_step(ctx, "a", Step("generate", 0))
     assert END not in lines(ctx)
     Job(ctx, "a").cancel()
-    assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
+    assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
 
 
-def test_one_that_could_not_be_closed_is_closed_by_whoever_looks(ctx):
-    def refuse() -> None:
-        raise UploadFailed("the store could not take it: disk full")
+def test_a_canceller_leaves_nothing_to_the_reaper(ctx):
+    generate(ctx, 0)
+    Job(ctx, "a").cancel()
+    assert ctx.registry.jobs.live() == []
 
-    chunk(ctx, 0)
+
+def test_a_playlist_that_could_not_be_ended_is_ended_by_the_reaper(ctx):
+    generate(ctx, 0)
     run_step(ctx, "a", Step("generate", 0))
-    ctx.store.events = [refuse]
+    ctx.store.before_put = [fail_with(UploadFailed("the store could not take it: disk full"))]
     Job(ctx, "a").cancel()
     assert END not in lines(ctx)
     claim_due_step(ctx, "a")
@@ -199,113 +190,122 @@ def test_one_that_could_not_be_closed_is_closed_by_whoever_looks(ctx):
     assert ctx.registry.jobs.live() == []
 
 
-def test_a_job_that_ends_with_a_video_closes_it(ctx):
-    # Given a worker that died after the last chunk, before it wrote the playlist
-    for number in range(3):
-        chunk(ctx, number)
-    commit(ctx, Step("mux"), result={"job_id": "a", "status": "success"})
-    run_step(ctx, "a", Step("mux"))
-    assert (listed(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
-
-
-def test_who_closes_it_leaves_nothing_to_the_reaper(ctx):
-    chunk(ctx, 0)
-    Job(ctx, "a").cancel()
-    assert ctx.registry.jobs.live() == []
-
-
-def test_what_the_canceller_left_open_is_closed_by_whoever_looks(ctx):
-    # Given a canceller that died before it wrote the playlist
-    chunk(ctx, 0)
+def test_the_playlist_of_a_canceller_that_died_is_ended_by_the_reaper(ctx):
+    generate(ctx, 0)
     publish(ctx, "a", 3)
-    ctx.registry.jobs.cancel("a", by="somebody")
+    ctx.registry.jobs.cancel("a", by="a process that dies before it writes the playlist")
     assert ctx.registry.jobs.live() == ["a"]
     claim_due_step(ctx, "a")
     assert (lines(ctx)[-1], ctx.registry.jobs.live()) == (END, [])
 
 
-def test_a_cancel_that_comes_while_it_is_written_closes_it_all_the_same(ctx):
-    chunk(ctx, 0)
-    ctx.store.events = [lambda: Job(ctx, "a").cancel()]
+def test_a_job_that_ends_with_a_video_ends_its_playlist(ctx):
+    # Given a worker that died after the last chunk, before it wrote the playlist
+    for chunk in range(3):
+        generate(ctx, chunk)
+    complete(ctx.registry, "mux")
+    run_step(ctx, "a", LAST)
+    assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
+
+
+def test_a_cancellation_while_the_playlist_is_written_ends_it_all_the_same(ctx):
+    generate(ctx, 0)
+    ctx.store.before_put = [lambda: Job(ctx, "a").cancel()]
     publish(ctx, "a", 3)
     assert lines(ctx)[-1] == END
 
 
-def test_who_writes_late_takes_no_chunk_away(ctx):
-    # Given a worker that stalls as it writes, until another has made and listed the next chunk
-    chunk(ctx, 0)
-
-    def meanwhile() -> None:
-        chunk(ctx, 1)
-        publish(ctx, "a", 3)
-
-    ctx.store.events = [meanwhile]
-    publish(ctx, "a", 3)
-    assert listed(ctx) == ["0.m4s", "1.m4s"]
-
-
-@pytest.mark.parametrize("error", [UploadFailed("the disk is full"), FarmUnreachable("no store")])
-def test_a_store_that_does_not_take_it_stops_no_job(ctx, error):
-    chunk(ctx, 0)
-    ctx.store.events = [fails(error)]
-    assert run_step(ctx, "a", Step("generate", 0)) == Step("generate", 1)
-    # and the next chunk lists both
-    chunk(ctx, 1)
-    run_step(ctx, "a", Step("generate", 1))
-    assert listed(ctx) == ["0.m4s", "1.m4s"]
-
-
-def test_a_failure_before_any_chunk_leaves_none(ctx):
-    ctx.registry.jobs.fail("a", DownloadFailed("404", retryable=False), at_stage="downloads_started")
+def test_a_job_that_fails_before_its_first_chunk_has_no_playlist(ctx):
+    error = DownloadFailed("404", retryable=False)
+    ctx.registry.jobs.fail("a", error, at_stage="downloads_started")
     publish(ctx, "a", 3)
     assert ctx.store.size(keys.playlist("a")) is None
 
 
-def looks(broker: str, ctx: Context, *, chunks: int) -> int:
-    """How many requests a broker gets when the playlist of a job of so many chunks is written, all of them made."""
-    with redis.Redis.from_url(broker) as client:
-        client.flushall()
-        ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
-        commit(ctx, Step("embed"), chunks=chunks)
-        for number in range(chunks):
-            chunk(ctx, number)
-        before = client.info("stats")["total_reads_processed"]
-        publish(ctx, "a", chunks)
-        assert len(listed(ctx)) == chunks
-        return int(client.info("stats")["total_reads_processed"] - before)
+# Concurrent writers, and stores that refuse
 
 
-def test_a_long_videos_asks_no_more_of_the_registry_than_a_short_ones(tmp_path, broker):
-    ctx = Context(Settings(home=tmp_path), MemoryStore(), open_registry(broker))
-    few = looks(broker, ctx, chunks=3)
-    assert looks(broker, ctx, chunks=30) <= few
+def test_a_late_writer_removes_no_chunk(ctx):
+    # Given a worker that stalls as it writes, until another has completed and listed the next chunk
+    def meanwhile() -> None:
+        generate(ctx, 1)
+        publish(ctx, "a", 3)
+
+    generate(ctx, 0)
+    ctx.store.before_put = [meanwhile]
+    publish(ctx, "a", 3)
+    assert segments(ctx) == ["0.m4s", "1.m4s"]
 
 
-def test_a_mirror_needs_nothing_but_its_folder_whatever_the_stores_links_are(ctx, tmp_path):
-    stored(ctx, 0)
+@pytest.mark.parametrize("error", [UploadFailed("disk full"), FarmUnreachable("no store")])
+def test_a_job_goes_on_if_its_playlist_cannot_be_written(ctx, error):
+    generate(ctx, 0)
+    ctx.store.before_put = [fail_with(error)]
+    assert run_step(ctx, "a", Step("generate", 0)) == Step("generate", 1)
+    # Then the next chunk lists both
+    generate(ctx, 1)
+    run_step(ctx, "a", Step("generate", 1))
+    assert segments(ctx) == ["0.m4s", "1.m4s"]
+
+
+# Requests
+
+
+def requests_to_publish(tmp_path: Path, *, chunks: int) -> int:
+    """Requests to the registry for the playlist of a job with that many chunks, all complete."""
+    backend = CountingBackend(MemoryBackend())
+    ctx = Context(Settings(home=tmp_path), MemoryStore(), Registry(backend))
+    ctx.registry.jobs.add("a", REQUEST)
+    complete(ctx.registry, "embed", embed_output(chunks=chunks))
+    for chunk in range(chunks):
+        generate(ctx, chunk)
+    before = backend.requests
+    publish(ctx, "a", chunks)
+    assert len(segments(ctx)) == chunks
+    return backend.requests - before
+
+
+def test_a_long_playlist_takes_no_more_requests_than_a_short_one(tmp_path):
+    assert requests_to_publish(tmp_path, chunks=30) <= requests_to_publish(tmp_path, chunks=3)
+
+
+# Mirrors
+
+
+def test_a_mirror_needs_its_folder_alone_whatever_the_links_of_the_store(ctx, tmp_path):
+    generate_stored(ctx, 0)
     mirrored = Job(ctx, "a").mirror(tmp_path / "m")
-    names = [line for line in mirrored.read_text().splitlines() if not line.startswith("#")]
+    text = mirrored.read_text()
+    names = [line for line in text.splitlines() if not line.startswith("#")]
     assert names == ["jobs/a/generate-0000/0001/segment.m4s"]
-    assert '#EXT-X-MAP:URI="jobs/a/generate-0000/0001/init.mp4"' in mirrored.read_text()
+    assert '#EXT-X-MAP:URI="jobs/a/generate-0000/0001/init.mp4"' in text
     for name in (*names, "jobs/a/generate-0000/0001/init.mp4"):
         assert (mirrored.parent / name).read_text() == name
 
 
-def test_a_mirror_grows_and_fetches_only_what_is_new(ctx, tmp_path):
-    stored(ctx, 0)
+def test_a_mirror_grows_and_fetches_new_segments_only(ctx, tmp_path):
+    generate_stored(ctx, 0)
     first = Job(ctx, "a").mirror(tmp_path / "m")
     ctx.store.delete("jobs/a/generate-0000/0001/segment.m4s")
-    for number in (1, 2):
-        stored(ctx, number)
+    for chunk in (1, 2):
+        generate_stored(ctx, chunk)
     grown = Job(ctx, "a").mirror(tmp_path / "m")
     assert grown == first
-    assert (grown.read_text().count("segment.m4s"), grown.read_text().splitlines()[-1]) == (3, END)
+    text = grown.read_text()
+    assert (text.count("segment.m4s"), text.splitlines()[-1]) == (3, END)
 
 
-def test_there_is_no_mirror_of_nothing_or_of_what_was_cleared_away(ctx, tmp_path):
+def test_there_is_no_mirror_before_the_first_chunk(ctx, tmp_path):
     assert Job(ctx, "a").mirror(tmp_path / "m") is None
-    stored(ctx, 0)
+
+
+def test_there_is_no_mirror_of_segments_that_were_removed(ctx, tmp_path):
+    generate_stored(ctx, 0)
     ctx.store.delete("jobs/a/generate-0000/0001/segment.m4s")
     assert Job(ctx, "a").mirror(tmp_path / "m") is None
-    ctx.registry.jobs.add("b", JobRequest.parse(GIVEN))
-    assert Job(ctx, "b").mirror(tmp_path / "m") is None, "nobody knows yet how many chunks it has"
+
+
+def test_there_is_no_mirror_of_a_job_of_unknown_length(ctx, tmp_path):
+    ctx.registry.jobs.add("b", REQUEST)
+    assert Job(ctx, "b").mirror(tmp_path / "m") is None
+    assert mirror(ctx, "b", tmp_path / "m") is None

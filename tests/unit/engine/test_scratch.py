@@ -1,4 +1,4 @@
-"""Scratch folders: gone with their attempt, and found when its worker was killed."""
+"""Scratch folders: removed with their attempt, and found if their worker was killed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -21,41 +22,47 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def grow_old(folder: Path) -> None:
+def age(folder: Path) -> None:
+    """Makes a folder too old to be one that is about to be locked."""
     old = (folder / LOCK).stat().st_mtime - MIN_AGE_S - 1
     os.utime(folder / LOCK, (old, old))
 
 
 def killed_worker(temporary: Path) -> Path:
     """The folder of a process that was killed while it worked in it."""
-    lines = [
-        "import time",
-        "from farm.engine.scratch import scratch_folder",
-        "with scratch_folder('a') as folder:",
-        "    (folder / 'picture').write_bytes(bytes(1000))",
-        "    print(folder, flush=True)",
-        "    time.sleep(60)",
-    ]
-    environ = {**os.environ, "TMPDIR": str(temporary)}
-    command = [sys.executable, "-c", "\n".join(lines)]
-    worker = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    program = """
+        import time
+        from farm.engine.scratch import scratch_folder
+
+        with scratch_folder("a") as folder:
+            (folder / "image").write_bytes(bytes(1000))
+            print(folder, flush=True)
+            time.sleep(60)
+    """
+    worker = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
     folder = Path(worker.stdout.readline().strip())
     assert list(abandoned()) == []
-    grow_old(folder)
+    age(folder)
     assert list(abandoned()) == [], "its process lives"
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
     return folder
 
 
-def test_a_folder_goes_with_its_block(temporary):
+def test_a_folder_is_removed_when_its_block_ends(temporary):
     with scratch_folder("a") as folder:
-        (folder / "picture").write_bytes(b"pixels")
+        (folder / "image").write_bytes(b"pixels")
         assert folder.parent == temporary
     assert list(temporary.iterdir()) == []
 
 
-def test_a_folder_goes_with_its_block_however_that_ends(temporary):
+def test_a_folder_is_removed_when_its_block_is_interrupted(temporary):
     with pytest.raises(SystemExit), scratch_folder("a"):
         raise SystemExit
     assert list(temporary.iterdir()) == []
@@ -72,16 +79,17 @@ def test_the_folder_of_a_killed_worker_is_found_and_removed(temporary):
 
 def test_a_folder_in_use_is_not_abandoned():
     with scratch_folder("a") as folder:
-        grow_old(folder)
+        age(folder)
         assert list(abandoned()) == []
 
 
-def test_a_folder_that_was_just_made_is_not_abandoned(temporary):
-    (temporary / "farm-a-0123").mkdir()
-    (temporary / "farm-a-0123" / LOCK).touch()
+def test_a_new_folder_is_not_abandoned(temporary):
+    folder = temporary / "farm-a-0123"
+    folder.mkdir()
+    (folder / LOCK).touch()
     assert list(abandoned()) == []
-    grow_old(temporary / "farm-a-0123")
-    assert list(abandoned()) == [temporary / "farm-a-0123"]
+    age(folder)
+    assert list(abandoned()) == [folder]
 
 
 @pytest.mark.parametrize("name", ["farm-machinery", "other"])
