@@ -217,11 +217,11 @@ class Attempt:
         failed = isinstance(reason, Exception)
         if draining:  # its message is back in the queue at once
             retry_after_s = self.ctx.settings.redispatch_after_s
-        released = self.ctx.registry.steps.release(
+        # First, or the reason would be lost if the broker cannot be reached.
+        self._log_release(reason, retry_after_s)
+        return self.ctx.registry.steps.release(
             lease, retry_after_s=retry_after_s, counted=failed, requeued=draining
         )
-        self._log_release(reason, retry_after_s)
-        return released
 
     def _log_release(self, reason: BaseException, retry_after_s: float) -> None:
         step_id = self.step.id

@@ -209,6 +209,20 @@ def test_an_output_of_another_kind_than_the_declared_one_fails_the_step(entered)
     assert entered.committed(EMBED) is None
 
 
+def test_a_failure_is_logged_though_the_broker_is_down_by_then(writing, monkeypatch, caplog):
+    def no_broker(*_: Any) -> None:
+        raise FarmUnreachable("no broker answers")
+
+    def lose_store_and_broker() -> None:
+        monkeypatch.setattr(writing.clock, "compare_and_set", no_broker)
+        refuse()
+
+    writing.store.before_put = [lose_store_and_broker]
+    with caplog.at_level(logging.INFO, logger="farm"), pytest.raises(FarmUnreachable):
+        writing.run(FIRST)
+    assert "step_failed" in [record.msg for record in caplog.records]
+
+
 def test_the_time_limits_exception_becomes_a_timeout(entered):
     with pytest.raises(TimedOut, match="embed took longer than FARM_STEP_TIMEOUT_S allows"):
         entered.run(EMBED, timeout_error=LookupError)
