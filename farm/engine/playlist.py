@@ -86,8 +86,9 @@ def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
     Segments that are there already are not fetched again.
     """
     embedded = ctx.registry.steps.committed(job_id, "embed")
-    chunks = None if embedded is None else embedded.chunks
-    segments, is_complete = _segments(ctx, job_id, chunks)
+    if embedded is None:
+        return None
+    segments, is_complete = _segments(ctx, job_id, embedded.chunks)
     if not segments:
         return None
     local = [_with_local_links(segment) for segment in segments]

@@ -11,7 +11,7 @@ import pytest
 from farm.client import Job
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
-from farm.engine.playlist import mirror, publish
+from farm.engine.playlist import publish
 from farm.errors import DownloadFailed, FarmUnreachable, GenerationFailed, UploadFailed, WorkerLost
 from farm.registry import Registry, open_registry
 from farm.registry.memory import MemoryBackend
@@ -308,4 +308,9 @@ def test_there_is_no_mirror_of_segments_that_were_removed(ctx, tmp_path):
 def test_there_is_no_mirror_of_a_job_of_unknown_length(ctx, tmp_path):
     ctx.registry.jobs.add("b", REQUEST)
     assert Job(ctx, "b").mirror(tmp_path / "m") is None
-    assert mirror(ctx, "b", tmp_path / "m") is None
+
+
+def test_there_is_no_mirror_of_a_job_that_was_forgotten(ctx, tmp_path):
+    generate_stored(ctx, 0)
+    ctx.registry.jobs.forget("a", ["generate-0000", "embed"])
+    assert Job(ctx, "a").mirror(tmp_path / "m") is None
