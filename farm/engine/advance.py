@@ -38,6 +38,11 @@ def claim_due_step(ctx: Context, job_id: str) -> Step | None:
         if committed is None:
             return claim_dispatch(ctx, job_id, step)
         chunks = chunk_count(ctx, job_id)
+        if step.spec.per_chunk and chunks is None:
+            # The broker has lost the record of `embed`, so nothing could ever come next.
+            error = FarmError(f"{step.id}: the number of chunks is lost; submit the job again")
+            fail_job(ctx, job_id, error, at_stage=step.id)
+            return None
         after = next_step(step, chunks=chunks)
         if after is None:
             return advance(ctx, job_id, step, committed, chunks=chunks)

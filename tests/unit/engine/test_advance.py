@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
+from farm.registry.steps import step_key
 from farm.route import FIRST, LAST, Step
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import embed_output
@@ -68,6 +69,15 @@ def test_an_end_that_cannot_be_stored_is_stored_later(entered):
     assert journal.read_end(entered.store, "a") is None
     due(entered)
     assert entered.registry.jobs.live() == []
+
+
+def test_a_job_that_has_lost_its_number_of_chunks_ends_instead_of_being_due_for_ever(entered):
+    entered.complete(EMBED, embed_output(chunks=2))
+    entered.complete(Step("generate", 0))
+    entered.clock.delete(step_key("a", EMBED.id))
+    assert due(entered) is None
+    assert entered.failure.message.startswith("generate-0000: the number of chunks is lost")
+    assert (entered.status.state, entered.registry.jobs.live()) == ("error", [])
 
 
 def test_a_job_whose_video_is_committed_is_ended(entered):
