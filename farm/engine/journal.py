@@ -12,12 +12,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 
+from pydantic import ValidationError
+
 from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.errors import FarmError
 from farm.job import JobRequest, JobStatus
 from farm.logs import log
 from farm.registry.outputs import Committed
+from farm.registry.records import first_problem
 from farm.route import NOTIFY, STEP_KINDS, Step
 from farm.store import Store, keys
 from farm.store.keys import AttemptKey
@@ -97,7 +100,11 @@ def completed_attempts(job_keys: Iterable[str]) -> list[AttemptKey]:
 
 def read_output(store: Store, job_id: str, attempt: AttemptKey) -> Committed:
     """The output of an attempt; KeyError if it stored none, ValueError if it is unreadable."""
-    return Committed.model_validate_json(store.get(keys.attempt(job_id, *attempt, keys.OUTPUT)))
+    key = keys.attempt(job_id, *attempt, keys.OUTPUT)
+    try:
+        return Committed.model_validate_json(store.get(key))
+    except ValidationError as error:
+        raise ValueError(f"{key} cannot be read ({first_problem(error)})") from error
 
 
 def restorable_outputs(store: Store, job_id: str, job_keys: Iterable[str]) -> Outputs:

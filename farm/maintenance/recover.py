@@ -13,6 +13,7 @@ from farm.engine.journal import Outputs
 from farm.job import JobRequest, JobStatus
 from farm.registry.jobs import queued
 from farm.route import FIRST, LAST, NOTIFY, Step, next_step
+from farm.store import Store
 
 
 @dataclass(frozen=True)
@@ -37,67 +38,95 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
     if ctx.registry.jobs.exists(job_id):
         return Recovered(job_id, "known")
     try:
-        request, submitted_at = journal.read_request(ctx.store, job_id)
-        end = journal.read_end(ctx.store, job_id)
-    except (KeyError, TypeError, ValueError) as error:
+        stored = _read_stored(ctx.store, job_id, list(job_keys))
+    except (LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return Recovered(job_id, "unreadable", reason=reason)
-    if request.idempotency_key:
-        ctx.registry.jobs.claim_idempotency_key(request.idempotency_key, job_id)
+    if stored.request.idempotency_key:
+        ctx.registry.jobs.claim_idempotency_key(stored.request.idempotency_key, job_id)
+    if stored.end:
+        return _restore_ended(ctx, stored, stored.end)
+    return _restore_live(ctx, job_id, stored)
+
+
+@dataclass(frozen=True)
+class _StoredJob:
+    """What the store knows of a job."""
+
+    request: JobRequest
+    submitted_at: float
+    end: JobStatus | None
+    outputs: Outputs
+    """Outputs of steps that need not be run again."""
+    notified: Outputs
+    """The delivery of the webhook, if it is over."""
+    begun: set[str]
+    """Ids of the steps of which there are attempts."""
+    after: Step | None
+    """The step after the furthest output; None if that is the last."""
+
+
+def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
+    """Raises LookupError, TypeError or ValueError if anything that is needed is unreadable."""
+    request, submitted_at = journal.read_request(store, job_id)
+    end = journal.read_end(store, job_id)
+    outputs = journal.restorable_outputs(store, job_id, job_keys)
+    after = _step_after(outputs)
     if end:
-        return _restore_ended(ctx, end, request, list(job_keys))
-    return _restore_live(ctx, job_id, submitted_at, request, list(job_keys))
+        # The video is left when the outputs that it was made from are gone.
+        outputs = {**_last_output(store, job_id, job_keys, LAST), **outputs}
+    return _StoredJob(
+        request=request,
+        submitted_at=submitted_at,
+        end=end,
+        outputs=outputs,
+        notified=_last_output(store, job_id, job_keys, NOTIFY),
+        begun={attempt.step_id for attempt in journal.stored_attempts(job_keys)},
+        after=after,
+    )
 
 
-def _restore_ended(
-    ctx: Context, end: JobStatus, request: JobRequest, job_keys: list[str]
-) -> Recovered:
+def _restore_ended(ctx: Context, stored: _StoredJob, end: JobStatus) -> Recovered:
     """Enters a job that had ended, with its video and the outputs that are left."""
     job_id = end.job_id
-    outputs = {
-        **_last_output(ctx, job_id, job_keys, LAST),
-        **journal.restorable_outputs(ctx.store, job_id, job_keys),
-    }
-    notified = _last_output(ctx, job_id, job_keys, NOTIFY)
-    _restore_outputs(ctx, job_id, {**outputs, **notified})
-    webhook_pending = bool(request.webhook) and not notified
+    _restore_outputs(ctx, job_id, {**stored.outputs, **stored.notified})
+    webhook_pending = bool(stored.request.webhook) and not stored.notified
     if webhook_pending:
         _raise_fences(ctx, job_id, {NOTIFY.id})
-    ctx.registry.jobs.restore(end, request, webhook_pending=webhook_pending)
+    ctx.registry.jobs.restore(end, stored.request, webhook_pending=webhook_pending)
     step = claim_due_step(ctx, job_id) if webhook_pending else None
-    return Recovered(job_id, "already_ended", reason=end.state, kept=len(outputs), step=step)
+    kept = len(stored.outputs)
+    return Recovered(job_id, "already_ended", reason=end.state, kept=kept, step=step)
 
 
-def _last_output(ctx: Context, job_id: str, job_keys: list[str], step: Step) -> Outputs:
+def _last_output(store: Store, job_id: str, job_keys: list[str], step: Step) -> Outputs:
     """The output of the last complete attempt at a step."""
     for attempt in journal.completed_attempts(job_keys):
         if attempt.step_id == step.id:
-            return {attempt: journal.read_output(ctx.store, job_id, attempt)}
+            return {attempt: journal.read_output(store, job_id, attempt)}
     return {}
 
 
-def _restore_live(
-    ctx: Context, job_id: str, submitted_at: float, request: JobRequest, job_keys: list[str]
-) -> Recovered:
+def _restore_live(ctx: Context, job_id: str, stored: _StoredJob) -> Recovered:
     """Enters a job that resumes behind its furthest output."""
-    outputs = journal.restorable_outputs(ctx.store, job_id, job_keys)
-    furthest = next(iter(outputs), None)
-    after = _step_after(outputs)
-    _restore_outputs(ctx, job_id, outputs)
-    begun = {attempt.step_id for attempt in journal.stored_attempts(job_keys)}
-    if after is not None:
-        begun.add(after.id)
-    _raise_fences(ctx, job_id, begun - {attempt.step_id for attempt in outputs})
+    furthest = next(iter(stored.outputs), None)
+    _restore_outputs(ctx, job_id, stored.outputs)
+    unfinished = set(stored.begun)
+    if stored.after is not None:
+        unfinished.add(stored.after.id)
+    unfinished -= {attempt.step_id for attempt in stored.outputs}
+    _raise_fences(ctx, job_id, unfinished)
     ctx.registry.jobs.restore(
-        queued(job_id, submitted_at),
-        request,
+        queued(job_id, stored.submitted_at),
+        stored.request,
         current_step_id=furthest.step_id if furthest else None,
     )
     step = claim_due_step(ctx, job_id)
-    if after is None:
+    kept = len(stored.outputs)
+    if stored.after is None:
         state = ctx.registry.jobs.status(job_id).state
-        return Recovered(job_id, "already_ended", reason=state, kept=len(outputs), step=step)
-    return Recovered(job_id, "resumed", reason=after.id, kept=len(outputs), step=step)
+        return Recovered(job_id, "already_ended", reason=state, kept=kept, step=step)
+    return Recovered(job_id, "resumed", reason=stored.after.id, kept=kept, step=step)
 
 
 def _step_after(outputs: Outputs) -> Step | None:

@@ -28,14 +28,19 @@ def no_effects(_: object) -> Effects:
 
 def unreadable(record: str, error: ValidationError) -> FarmError:
     """The error for a record that cannot be read; `record` says which, and of which job."""
-    problem = error.errors(include_url=False)[0]
-    reason = problem["msg"]
-    if problem["loc"]:
-        field = ".".join(map(str, problem["loc"]))
-        reason = f"{field}: {reason}"
     return FarmError(
-        f"{record} cannot be read ({reason}); was it written by another version of the farm?"
+        f"{record} cannot be read ({first_problem(error)}); "
+        "was it written by another version of the farm?"
     )
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of the problems in a text, with the field that has it."""
+    problem = error.errors(include_url=False)[0]
+    if not problem["loc"]:
+        return problem["msg"]
+    field = ".".join(map(str, problem["loc"]))
+    return f"{field}: {problem['msg']}"
 
 
 class RecordStore:

@@ -257,6 +257,39 @@ def test_an_unreadable_request_is_named_and_left_alone(entered, content):
     assert not lost.registry.jobs.exists("a")
 
 
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "Invalid JSON"),
+        (b'{"chunks": 3}', "output: Field required"),
+        (b'{"output": {"step": "mux"}}', "output.mux.result: Field required"),
+    ],
+    ids=["no JSON", "untyped", "without its fields"],
+)
+def test_a_job_with_an_unreadable_output_is_named_and_left_alone(entered, content, reason, ended):
+    enter(entered, "b")
+    store_chunks(entered, 0, chunks=1)
+    store_video(entered)
+    key = keys.attempt("a", "mux", 1, keys.OUTPUT)
+    entered.store.put(key, content)
+    if ended:
+        Job(entered, "a").cancel()
+    lost = lose_broker(entered)
+    first, second = recover_all(lost)
+    assert (first.outcome, second.outcome) == ("unreadable", "resumed")
+    assert first.reason.startswith(f"ValueError: {key} cannot be read (")
+    assert reason in first.reason
+    assert not lost.registry.jobs.exists("a")
+
+
+def test_a_chunk_that_does_not_name_its_embeddings_makes_its_job_unreadable(entered):
+    store_output(entered, "generate-0000")
+    found = recover_one(lose_broker(entered))
+    assert found.outcome == "unreadable"
+    assert found.reason == "LookupError: generate-0000 is known before the number of chunks"
+
+
 def test_outputs_without_a_request_are_left_alone(ctx):
     store_chunks(ctx, 1)
     assert recover_one(ctx).outcome == "unreadable"
