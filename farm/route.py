@@ -64,6 +64,11 @@ class Step:
     def spec(self) -> StepSpec:
         return STEP_SPECS[self.kind]
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where the step is in the order of a job."""
+        return STEP_KINDS.index(self.kind), self.chunk
+
     @classmethod
     def parse(cls, step_id: str) -> Self:
         """The step of an id; ValueError for anything that `id` never returns."""

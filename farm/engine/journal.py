@@ -21,7 +21,7 @@ from farm.job import JobRequest, JobStatus
 from farm.logs import log
 from farm.registry.outputs import Committed
 from farm.registry.records import first_problem
-from farm.route import NOTIFY, STEP_KINDS, Step
+from farm.route import NOTIFY, Step
 from farm.store import Store, keys
 from farm.store.keys import AttemptKey
 
@@ -131,5 +131,4 @@ def _with_inputs(store: Store, job_id: str, attempt: AttemptKey) -> Outputs:
 
 def _progress(attempt: AttemptKey) -> tuple[int, int, int]:
     """How far an attempt is on the way of a job."""
-    step = Step.parse(attempt.step_id)
-    return STEP_KINDS.index(step.kind), step.chunk, attempt.number
+    return *Step.parse(attempt.step_id).position, attempt.number

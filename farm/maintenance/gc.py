@@ -16,7 +16,7 @@ from farm.engine import journal, scratch
 from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.job import JobStatus
-from farm.route import LAST, NOTIFY, steps_of_job
+from farm.route import LAST, NOTIFY, Step, steps_of_job
 from farm.store import Store, keys
 
 Reason = Literal["superseded", "intermediate", "expired", "abandoned"]
@@ -100,9 +100,12 @@ def _expired(ctx: Context, job_id: str, job_keys: list[str]) -> Garbage:
     be forgotten by half.
     """
     found = _objects(ctx.store, "expired", keys.job(job_id), job_keys)
-    steps = [*steps_of_job(chunk_count(ctx, job_id)), NOTIFY]
-    # Backwards, because the record of `embed` says how many there are.
-    step_ids = [step.id for step in reversed(steps)]
+    steps = {*steps_of_job(chunk_count(ctx, job_id)), LAST, NOTIFY}
+    # A recovered job may lack the record of `embed`, which says how many chunks there are.
+    steps.update(Step.parse(attempt.step_id) for attempt in journal.stored_attempts(job_keys))
+    # Backwards, so that an interrupted removal can be repeated as long as that record is there.
+    backwards = sorted(steps, key=lambda step: step.position, reverse=True)
+    step_ids = [step.id for step in backwards]
 
     def remove() -> None:
         for key in job_keys:

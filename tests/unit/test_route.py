@@ -85,6 +85,12 @@ def test_a_job_of_unknown_length_has_the_steps_before_its_first_chunk():
     assert steps_of_job(None) == [FIRST, EMBED]
 
 
+def test_steps_are_ordered_by_their_position():
+    steps = [*steps_of_job(12), NOTIFY]
+    backwards = steps[::-1]
+    assert sorted(backwards, key=lambda step: step.position) == steps
+
+
 # Ids
 
 

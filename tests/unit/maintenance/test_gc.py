@@ -246,6 +246,34 @@ def test_an_expired_job_is_removed_with_every_record(harness):
         harness.registry.jobs.status("a")
 
 
+def test_a_recovered_job_of_which_only_the_video_was_left_expires_with_every_record(harness):
+    # Given a finished job without its intermediates
+    harness.finish()
+    harness.clock.advance(DAY_S)
+    harness.collect()
+    # When the broker loses everything, the job is recovered and then expires
+    (job,) = journal.stored_jobs(harness.ctx.store)
+    harness.clock.texts.clear()
+    assert recover(harness.ctx, *job).outcome == "already_ended"
+    harness.clock.advance(7 * DAY_S)
+    harness.collect()
+    assert (harness.stored(), harness.clock.texts) == ([], {})
+
+
+def test_a_recovered_job_of_unknown_length_expires_with_the_fences_of_its_chunks(harness):
+    # Given a job with attempts at two chunks, whose embeddings were lost with the broker
+    harness.store("generate-0000", 1)
+    harness.store("generate-0001", 1)
+    (job,) = journal.stored_jobs(harness.ctx.store)
+    harness.clock.texts.clear()
+    assert recover(harness.ctx, *job).outcome == "resumed"
+    # When it is cancelled and expires
+    Job(harness.ctx, "a").cancel()
+    harness.clock.advance(7 * DAY_S)
+    harness.collect()
+    assert (harness.stored(), harness.clock.texts) == ([], {})
+
+
 def test_a_job_expires_only_if_the_operator_sets_a_limit(harness):
     harness.finish()
     harness.clock.advance(999 * DAY_S)
