@@ -1,4 +1,4 @@
-"""Tickets: what goes through the broker, and to whom."""
+"""Messages: what goes through the broker, to which queue, and what remains of a chain."""
 
 from __future__ import annotations
 
@@ -15,183 +15,281 @@ import redis
 
 from farm.client.transports.celery import CeleryTransport
 from farm.engine.context import Context
-from farm.route import FIRST, Step
 from farm.errors import FarmUnreachable
-from farm.job import JobRequest
-from farm.queue.app import TASK_ROUTES, PRIORITIES, make_app
-from farm.queue.dispatch import signatures
+from farm.job import PRIORITIES, JobRequest
+from farm.queue.app import MESSAGE_PRIORITIES, REAP_TASK, TASK_ROUTES, make_app
+from farm.queue.dispatch import remaining_chain, signatures
 from farm.registry import open_registry
+from farm.route import FIRST, LAST, NOTIFY, Step
 from farm.settings import Settings
 from farm.store import open_store
+from tests.support.jobs import REQUEST, job_request
+from tests.support.outputs import embed_output
+from tests.support.steps import complete
 
-GIVEN: dict[str, Any] = {
-    "prompt": "a woman talks",
-    "cond_video": "https://example.org/face.png",
-    "cond_audio": {"person1": "https://example.org/voice.wav"},
-}
+EMBED = Step("embed")
 
 
 @pytest.fixture
 def ctx(broker: str, tmp_path: Path) -> Context:
-    ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
-    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
+    """The context of the job `a`, whose messages no worker receives."""
+    settings = Settings(home=tmp_path, broker_url=broker)
+    ctx = Context(settings, open_store("memory://"), open_registry(broker))
+    ctx.registry.jobs.add("a", REQUEST)
     return ctx
 
 
 def messages(broker: str) -> list[dict[str, Any]]:
     """Every message in the broker, whatever its queue and priority."""
     with redis.Redis.from_url(broker) as client:
-        lists = sorted(client.scan_iter("*", _type="list"))
-        return [json.loads(text) for name in lists for text in client.lrange(name, 0, -1)]
+        queues = sorted(client.scan_iter("*", _type="list"))
+        return [json.loads(text) for queue in queues for text in client.lrange(queue, 0, -1)]
 
 
 def body(message: dict[str, Any]) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
     """Arguments, keyword arguments and the rest (chain, chord, ...) of a message."""
-    args, kwargs, embedded = json.loads(base64.b64decode(message["body"]))
-    return args, kwargs, embedded
+    arguments, keywords, embedded = json.loads(base64.b64decode(message["body"]))
+    return arguments, keywords, embedded
 
 
-def test_a_new_job_is_one_message_with_the_whole_way_in_it(ctx, broker):
-    CeleryTransport(ctx).send("a", FIRST)
+def chain_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """The messages behind a message, in the order of execution."""
+    return list(reversed(body(message)[2]["chain"]))
+
+
+# A chain
+
+
+def test_a_new_job_is_one_message_with_the_whole_chain(ctx, broker):
+    CeleryTransport(ctx).dispatch("a", FIRST)
     (message,) = messages(broker)
-    args, kwargs, embedded = body(message)
-    rest = list(reversed(embedded["chain"]))
-    assert (message["headers"]["task"], message["headers"]["id"]) == ("farm.download", "a-download-a1")
-    assert (args, kwargs) == (["a"], {})
+    arguments, keywords, _ = body(message)
+    rest = chain_of(message)
+    headers = message["headers"]
+    assert (headers["task"], headers["id"]) == ("farm.download", "a-download-a1")
+    assert (arguments, keywords) == (["a"], {})
     assert [(each["task"], each["args"], each["kwargs"]) for each in rest] == [
         ("farm.embed", ["a"], {}),
         ("farm.generate", ["a", 0], {}),
         ("farm.mux", ["a"], {}),
     ]
-    assert [each["options"]["task_id"] for each in rest] == ["a-embed-a1", "a-c0000-a1", "a-mux-a1"]
+    task_ids = [each["options"]["task_id"] for each in rest]
+    assert task_ids == ["a-embed-a1", "a-c0000-a1", "a-mux-a1"]
     assert [each["options"]["queue"] for each in rest] == ["cpu", "gpu", "cpu"]
     assert all(each["immutable"] for each in rest)
 
 
-def test_a_job_goes_on_from_any_step(ctx, broker):
-    CeleryTransport(ctx).send("a", Step("generate", 7))
+def test_a_job_can_be_dispatched_from_any_step(ctx, broker):
+    CeleryTransport(ctx).dispatch("a", Step("generate", 7))
     (message,) = messages(broker)
-    args, _, embedded = body(message)
-    assert (message["headers"]["task"], args) == ("farm.generate", ["a", 7])
+    assert message["headers"]["task"] == "farm.generate"
+    assert body(message)[0] == ["a", 7]
     assert message["properties"]["delivery_info"]["routing_key"] == "gpu"
-    assert [each["task"] for each in embedded["chain"]] == ["farm.mux"]
+    assert [each["task"] for each in chain_of(message)] == ["farm.mux"]
 
 
-def test_a_person_reads_the_job_in_a_messages_arguments(ctx, broker):
-    CeleryTransport(ctx).send("a", FIRST)
+@pytest.mark.parametrize("step", [LAST, NOTIFY], ids=lambda step: step.id)
+def test_nothing_is_chained_behind_the_last_step(ctx, broker, step):
+    CeleryTransport(ctx).dispatch("a", step)
     (message,) = messages(broker)
-    rest = reversed(body(message)[2]["chain"])
-    assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("job a", "{}")
-    assert [each["options"]["argsrepr"] for each in rest] == ["job a", "job a, chunk 1", "job a"]
+    assert message["headers"]["task"] == f"farm.{step.kind}"
+    assert not body(message)[2]["chain"]
 
 
-def test_a_person_reads_which_chunk_of_how_many_once_that_is_known(ctx, broker):
-    lease = ctx.registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
-    ctx.registry.steps.commit(lease, {"chunks": 12})
-    CeleryTransport(ctx).send("a", Step("generate", 2))
+def test_messages_are_described_by_job_and_chunk(ctx, broker):
+    CeleryTransport(ctx).dispatch("a", FIRST)
+    (message,) = messages(broker)
+    headers = message["headers"]
+    assert (headers["argsrepr"], headers["kwargsrepr"]) == ("job a", "{}")
+    descriptions = [each["options"]["argsrepr"] for each in chain_of(message)]
+    assert descriptions == ["job a", "job a, chunk 1", "job a"]
+
+
+def test_messages_are_described_by_chunk_of_how_many_once_that_is_known(ctx, broker):
+    complete(ctx.registry, "embed", embed_output(chunks=12))
+    CeleryTransport(ctx).dispatch("a", Step("generate", 2))
     (message,) = messages(broker)
     assert message["headers"]["argsrepr"] == "job a, chunk 3 of 12"
 
 
-def test_the_last_step_is_a_message_of_its_own(ctx, broker):
-    CeleryTransport(ctx).send("a", Step("mux"))
-    (message,) = messages(broker)
-    assert message["headers"]["task"] == "farm.mux"
-    assert not body(message)[2]["chain"]
-
-
 def test_messages_are_json_and_small(ctx, broker):
-    CeleryTransport(ctx).send("a", FIRST)
+    CeleryTransport(ctx).dispatch("a", FIRST)
     (message,) = messages(broker)
     assert message["content-type"] == "application/json"
-    assert "a woman talks" not in base64.b64decode(message["body"]).decode()
+    assert REQUEST.prompt not in base64.b64decode(message["body"]).decode()
     assert len(json.dumps(message)) < 5000
 
 
-@pytest.mark.parametrize(("priority", "number"), [("high", 0), ("normal", 3), ("low", 6)])
-def test_every_ticket_has_its_jobs_priority(ctx, broker, priority, number):
-    ctx.registry.jobs.add("b", JobRequest.parse({**GIVEN, "priority": priority}))
-    CeleryTransport(ctx).send("b", FIRST)
-    (message,) = messages(broker)
-    rest = body(message)[2]["chain"]
-    assert message["properties"]["priority"] == number
-    assert [each["options"]["priority"] for each in rest] == [number] * 3
-
-
-def test_urgent_jobs_are_handed_out_first(ctx, broker):
-    for priority in ("low", "normal", "high"):
-        ctx.registry.jobs.add(priority, JobRequest.parse({**GIVEN, "priority": priority}))
-        CeleryTransport(ctx).send(priority, FIRST)
-    with make_app(ctx.settings).connection_for_read() as connection:
-        queue = connection.SimpleQueue("cpu")
-        assert [queue.get(timeout=2).payload[0] for _ in range(3)] == [["high"], ["normal"], ["low"]]
-        queue.close()
-
-
 def test_a_message_that_is_sent_again_has_a_new_id(ctx):
-    ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
-    ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
-    app = make_app(ctx.settings)
-    (again,) = signatures(app, ctx, "a", [Step("mux")])
+    for _ in range(2):
+        ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
+    (again,) = signatures(make_app(ctx.settings), ctx, "a", [LAST])
     assert again.options["task_id"] == "a-mux-a2"
 
 
-def test_the_last_message_of_a_job_sends_the_call_of_its_webhook_behind_all_other_work(broker, tmp_path):
-    # Given a job whose video is made
-    ctx = Context(Settings(home=tmp_path, broker_url=broker), open_store("memory://"), open_registry(broker))
-    urgent = {**GIVEN, "webhook": "https://example.org/done", "priority": "high"}
-    ctx.registry.jobs.add("a", JobRequest.parse(urgent))
+# Priorities
+
+
+@pytest.mark.parametrize(("priority", "number"), [("high", 0), ("normal", 3), ("low", 6)])
+def test_every_message_has_the_priority_of_its_job(ctx, broker, priority, number):
+    ctx.registry.jobs.add("b", job_request(priority=priority))
+    CeleryTransport(ctx).dispatch("b", FIRST)
+    (message,) = messages(broker)
+    assert message["properties"]["priority"] == number
+    assert [each["options"]["priority"] for each in chain_of(message)] == [number] * 3
+
+
+def test_jobs_of_a_higher_priority_are_delivered_first(ctx):
+    for priority in ("low", "normal", "high"):
+        ctx.registry.jobs.add(priority, job_request(priority=priority))
+        CeleryTransport(ctx).dispatch(priority, FIRST)
+    with make_app(ctx.settings).connection_for_read() as connection:
+        queue = connection.SimpleQueue("cpu")
+        delivered = [queue.get(timeout=2).payload[0] for _ in range(3)]
+        queue.close()
+    assert delivered == [["high"], ["normal"], ["low"]]
+
+
+def test_a_step_that_runs_after_the_end_is_delivered_last(ctx):
+    ctx.registry.jobs.add("b", job_request(priority="high"))
+    (message,) = signatures(make_app(ctx.settings), ctx, "b", [NOTIFY])
+    assert message.options["priority"] == MESSAGE_PRIORITIES["low"]
+
+
+def test_priorities_are_those_of_the_contract():
+    assert list(MESSAGE_PRIORITIES) == list(PRIORITIES) == ["high", "normal", "low"]
+    assert JobRequest.model_fields["priority"].default in MESSAGE_PRIORITIES
+
+
+# What remains of a chain. Messages are strings here; those that were signed anew end with '.
+
+
+def remaining(rest: list[str], step: Step, after: Step | None) -> list[str]:
+    """The remaining chain, like `rest` in the order of execution."""
+    in_celerys_order = rest[::-1]
+    kept = remaining_chain(in_celerys_order, step, after, lambda step: f"{step.id}'")
+    return kept[::-1]
+
+
+def test_behind_download_the_chain_stays_as_it_is():
+    rest = ["embed", "generate-0000", "mux"]
+    assert remaining(rest, FIRST, EMBED) == ["embed", "generate-0000", "mux"]
+
+
+def test_behind_embed_the_first_chunk_is_signed_anew():
+    rest = ["generate-0000", "mux"]
+    assert remaining(rest, EMBED, Step("generate", 0)) == ["generate-0000'", "mux"]
+
+
+def test_behind_embed_only_the_first_chunk_of_a_longer_chain_is_signed_anew():
+    rest = ["generate-0000", "caption", "mux"]
+    assert remaining(rest, EMBED, Step("generate", 0)) == ["generate-0000'", "caption", "mux"]
+
+
+def test_behind_embed_the_first_chunk_is_signed_even_if_nothing_was_chained():
+    assert remaining([], EMBED, Step("generate", 0)) == ["generate-0000'"]
+
+
+def test_behind_a_chunk_the_next_one_is_put_in_front():
+    after = Step("generate", 1)
+    assert remaining(["mux"], Step("generate", 0), after) == ["generate-0001'", "mux"]
+
+
+def test_behind_a_chunk_the_next_one_is_put_in_front_of_a_longer_chain():
+    rest = ["caption", "mux"]
+    after = Step("generate", 8)
+    assert remaining(rest, Step("generate", 7), after) == ["generate-0008'", "caption", "mux"]
+
+
+def test_behind_the_last_chunk_the_chain_stays_as_it_is():
+    assert remaining(["mux"], Step("generate", 1), LAST) == ["mux"]
+
+
+def test_behind_mux_the_webhook_is_appended():
+    assert remaining([], LAST, NOTIFY) == ["notify'"]
+
+
+@pytest.mark.parametrize(
+    "step", [FIRST, EMBED, Step("generate", 0), LAST, NOTIFY], ids=lambda step: step.id
+)
+@pytest.mark.parametrize("rest", [[], ["mux"], ["embed", "generate-0000", "mux"]], ids=len)
+def test_behind_a_message_that_may_send_nothing_nothing_remains(step, rest):
+    assert remaining(rest, step, None) == []
+
+
+def test_the_given_chain_is_not_changed():
+    rest = ["mux", "generate-0000"]
+    kept = remaining_chain(rest, EMBED, Step("generate", 0), lambda step: step.id)
+    assert rest == ["mux", "generate-0000"]
+    assert kept is not rest
+    assert remaining_chain(rest, FIRST, EMBED, lambda step: step.id) is not rest
+
+
+def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, broker, tmp_path):
+    # Given an urgent job whose video is complete
+    urgent = job_request(webhook="https://example.org/done", priority="high")
+    ctx.registry.jobs.add("b", urgent)
     for step_id in ("embed", "mux"):
-        lease = ctx.registry.steps.acquire("a", step_id, lease_s=60, max_attempts=3)
-        ctx.registry.steps.commit(lease, {"chunks": 0, "result": {"job_id": "a", "status": "success"}})
+        complete(ctx.registry, step_id, job_id="b")
+    ctx.registry.steps.claim_dispatch("a", FIRST.id, window_s=60)
     # When a worker gets the last message
-    program = "from tasks.mux import mux; mux.apply(args=['a'], throw=True)"
+    program = "from tasks.steps import TASKS; TASKS['mux'].apply(args=['b'], throw=True)"
     environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program], env=environ, check=True)
-    # Then the call is on its way, and nobody sends it again
+    # Then the call is queued, and no one else sends it
     (message,) = messages(broker)
-    assert (message["headers"]["task"], body(message)[0]) == ("farm.notify", ["a"])
-    assert message["properties"]["priority"] == PRIORITIES["low"]
+    assert (message["headers"]["task"], body(message)[0]) == ("farm.notify", ["b"])
+    assert message["properties"]["priority"] == MESSAGE_PRIORITIES["low"]
     assert ctx.registry.jobs.orphaned() == []
 
 
-def test_no_broker_is_a_sentence(tmp_path):
+# The application
+
+
+def test_the_error_for_a_broker_that_is_down_names_the_job(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
     ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
-    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
+    ctx.registry.jobs.add("a", REQUEST)
     transport = CeleryTransport(ctx)
     transport.app.conf.task_publish_retry_policy = {"max_retries": 0}
-    with pytest.raises(FarmUnreachable, match="the broker did not take job a"):
-        transport.send("a", FIRST)
+    with pytest.raises(FarmUnreachable, match="the broker did not accept job a"):
+        transport.dispatch("a", FIRST)
 
 
 def test_every_task_has_its_queue():
     conf = make_app(Settings(broker_url="redis://host/0")).conf
-    assert conf.task_routes == {desk.task: {"queue": desk.queue} for desk in TASK_ROUTES.values()}
+    assert conf.task_routes == {task: {"queue": queue} for task, queue in TASK_ROUTES.items()}
     assert {queue.name for queue in conf.task_queues} == {"cpu", "gpu"}
     assert {queue.routing_key for queue in conf.task_queues} == {"cpu", "gpu"}
+    assert TASK_ROUTES["farm.generate"] == "gpu"
+    assert TASK_ROUTES[REAP_TASK] == TASK_ROUTES["farm.mux"] == "cpu"
 
 
-def test_nothing_but_json_is_sent_or_taken():
+def test_only_json_is_sent_or_accepted():
     conf = make_app(Settings(broker_url="redis://host/0")).conf
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
 
 
-def test_a_message_stays_hidden_for_longer_than_its_task_may_take():
+def test_a_message_is_hidden_for_longer_than_its_task_may_take():
     conf = make_app(Settings(broker_url="redis://host/0", step_timeout_s=100)).conf
-    assert conf.task_soft_time_limit < conf.task_time_limit < conf.broker_transport_options["visibility_timeout"]
+    visibility_timeout = conf.broker_transport_options["visibility_timeout"]
+    assert conf.task_soft_time_limit < conf.task_time_limit < visibility_timeout
 
 
-def test_priorities_are_those_of_the_contract():
-    assert list(PRIORITIES) == ["high", "normal", "low"]
-    assert JobRequest.model_fields["priority"].default in PRIORITIES
-
-
-def test_the_task_modules_make_exactly_the_tables_tasks():
+def test_the_task_modules_define_exactly_the_tasks_that_have_routes():
     program = (
-        "from tasks import app; app.loader.import_default_modules(); "
-        "print(*sorted(f'{task.__module__} {name}' for name, task in app.tasks.items() if name.startswith('farm.')))"
+        "from tasks.celery import app; app.loader.import_default_modules(); "
+        "print(*(name for name in app.tasks if name.startswith('farm.')))"
     )
     environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
-    made = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
-    assert made.stdout.split() == " ".join(sorted(f"{desk.module} {desk.task}" for desk in TASK_ROUTES.values())).split()
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert sorted(done.stdout.split()) == sorted(TASK_ROUTES)
+
+
+def test_celery_finds_the_application_in_the_package():
+    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
+    program = "from celery.app.utils import find_app; print(find_app('tasks').main)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == "infinitetalk-farm\n"

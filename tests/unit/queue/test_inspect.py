@@ -1,21 +1,30 @@
-"""Messages that are nowhere any more, in a broker whose messages nobody takes but the tests."""
+"""The queues of a broker whose messages no worker receives: what is in them, and what is lost."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import redis
 
 from farm.client import Farm
-from farm.route import Step
-from farm.queue.app import TASK_ROUTES, PRIORITIES, make_app
+from farm.errors import FarmUnreachable
+from farm.job import PRIORITIES
+from farm.queue.app import REAP_TASK, make_app
 from farm.queue.dispatch import dispatch
-from farm.queue.inspect import QUEUE_KEYS, find_lost_messages
+from farm.queue.inspect import (
+    QUEUE_KEYS,
+    find_lost_messages,
+    parse_message,
+    queue_states,
+    require_broker_client,
+)
 from farm.registry import Registry, open_registry
+from farm.route import LAST, Step
 from farm.settings import Settings
-
-GIVEN = {"prompt": "x", "cond_video": "https://e.org/x.png", "cond_audio": {"person1": "https://e.org/x.wav"}}
+from tests.support.jobs import REQUEST, job_request
+from tests.support.steps import acquire
 
 
 @pytest.fixture
@@ -33,50 +42,110 @@ def client(broker: str) -> redis.Redis:
     return redis.Redis.from_url(broker)
 
 
+def lost(registry: Registry, after_s: float = 0) -> set[tuple[str, str]]:
+    return find_lost_messages(registry, after_s=after_s)
+
+
+# Lost messages
+
+
 @pytest.mark.parametrize("priority", PRIORITIES)
-def test_a_message_that_somebody_took_along_is_lost(farm, registry, client, priority):
-    jobs = [farm.submit({**GIVEN, "priority": priority}) for _ in range(3)]
-    assert find_lost_messages(registry, after_s=0) == set()
+def test_a_message_that_was_received_without_a_lease_is_lost(farm, registry, client, priority):
+    jobs = [farm.submit(job_request(priority=priority)) for _ in range(3)]
+    assert lost(registry) == set()
     client.rpop(QUEUE_KEYS["cpu", priority])
-    assert find_lost_messages(registry, after_s=60) == set()
-    assert find_lost_messages(registry, after_s=0) == {(jobs[0].id, "download")}
+    assert lost(registry, after_s=60) == set()
+    assert lost(registry) == {(jobs[0].id, "download")}
 
 
 def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, registry, client):
-    farm.submit(GIVEN)
-    job = farm.submit(GIVEN)
-    registry.steps.acquire(job.id, "download", lease_s=60, max_attempts=3)
+    farm.submit(REQUEST)
+    job = farm.submit(REQUEST)
+    acquire(registry, "download", job_id=job.id)
     client.lpop(QUEUE_KEYS["cpu", "normal"])
     registry.steps.claim_dispatch(job.id, "generate-0007", window_s=60)
     dispatch(make_app(farm.context.settings), farm.context, job.id, Step("generate", 7))
-    assert find_lost_messages(registry, after_s=0) == set()
+    assert lost(registry) == set()
     client.rpop(QUEUE_KEYS["gpu", "normal"])
-    assert find_lost_messages(registry, after_s=0) == {(job.id, "generate-0007")}
+    assert lost(registry) == {(job.id, "generate-0007")}
 
 
-def test_a_message_whose_sender_died_before_sending_it_is_lost(farm, registry):
+def test_a_message_whose_sender_died_before_it_was_sent_is_lost(registry):
     registry.steps.claim_dispatch("a", "mux", window_s=60)
-    assert find_lost_messages(registry, after_s=0) == {("a", "mux")}
+    assert lost(registry) == {("a", "mux")}
 
 
-def test_a_message_that_led_to_a_lease_is_in_a_hand(farm, registry, client):
-    job = farm.submit(GIVEN)
+def test_a_message_that_led_to_a_lease_is_not_lost(farm, registry, client):
+    job = farm.submit(REQUEST)
     client.rpop(QUEUE_KEYS["cpu", "normal"])
-    registry.steps.acquire(job.id, "download", lease_s=60, max_attempts=3)
-    assert find_lost_messages(registry, after_s=0) == set()
+    acquire(registry, "download", job_id=job.id)
+    assert lost(registry) == set()
 
 
-def test_messages_that_are_no_tickets_hide_a_lost_one_only_until_they_are_gone(farm, registry, client):
-    job = farm.submit(GIVEN)
+def test_messages_of_no_step_hide_a_lost_one_only_until_they_are_received(farm, registry, client):
+    job = farm.submit(REQUEST)
     client.rpop(QUEUE_KEYS["cpu", "normal"])
-    make_app(farm.context.settings).signature(TASK_ROUTES["reap"].task, queue="cpu").apply_async()
-    assert find_lost_messages(registry, after_s=0) == set()
+    make_app(farm.context.settings).signature(REAP_TASK, queue="cpu").apply_async()
+    assert lost(registry) == set()
     client.delete(*QUEUE_KEYS.values())
-    assert find_lost_messages(registry, after_s=0) == {(job.id, "download")}
+    assert lost(registry) == {(job.id, "download")}
 
 
-def test_a_farm_in_one_process_loses_no_messages():
+def test_a_farm_in_memory_loses_no_messages():
     registry = open_registry("memory://")
     registry.steps.claim_dispatch("a", "mux", window_s=60)
     assert registry.steps.undelivered(for_s=0)
-    assert find_lost_messages(registry, after_s=0) == set()
+    assert lost(registry) == set()
+
+
+# Reading messages
+
+
+def test_messages_are_read_as_job_and_step_oldest_first(farm, client):
+    app = make_app(farm.context.settings)
+    job_ids = [farm.submit(REQUEST).id for _ in range(2)]
+    dispatch(app, farm.context, job_ids[1], Step("generate", 7))
+    states, unacked = queue_states(client)
+    oldest = [(job_id, "download") for job_id in reversed(job_ids)]
+    assert states["cpu", "normal"].oldest == oldest
+    assert states["gpu", "normal"].oldest == [(job_ids[1], "generate-0007")]
+    lengths = {name: state.length for name, state in states.items() if state.length}
+    assert lengths == {("cpu", "normal"): 2, ("gpu", "normal"): 1}
+    assert unacked == 0
+
+
+def test_a_message_of_no_step_is_not_parsed(farm, client):
+    app = make_app(farm.context.settings)
+    app.signature(REAP_TASK, queue="cpu").apply_async()
+    (message,) = [each for key in QUEUE_KEYS.values() for each in client.lrange(key, 0, -1)]
+    assert json.loads(message)["headers"]["task"] == REAP_TASK
+    assert parse_message(message) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"headers": {"task": "farm.mux"}}',
+        '{"headers": {"task": "farm.mux"}, "body": "%"}',
+        '{"headers": {"task": "farm.mux"}, "body": "W10="}',
+    ],
+)
+def test_anything_else_in_a_queue_is_not_parsed(message):
+    assert parse_message(message) is None
+
+
+def test_the_queues_of_a_farm_in_memory_cannot_be_read():
+    with pytest.raises(FarmUnreachable, match="a broker in memory serves one process only"):
+        require_broker_client(open_registry("memory://"))
+
+
+def test_the_last_step_is_read_without_a_chunk(farm, client):
+    job = farm.submit(REQUEST)
+    client.delete(*QUEUE_KEYS.values())
+    dispatch(make_app(farm.context.settings), farm.context, job.id, LAST)
+    (message,) = client.lrange(QUEUE_KEYS["cpu", "normal"], 0, -1)
+    assert parse_message(message) == (job.id, "mux")
