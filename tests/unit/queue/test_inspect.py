@@ -129,6 +129,7 @@ def test_a_message_of_no_step_is_not_parsed(farm, client):
         "{",
         "[]",
         "{}",
+        '{"headers": {"task": 7}}',
         '{"headers": {"task": "farm.mux"}}',
         '{"headers": {"task": "farm.mux"}, "body": "%"}',
         '{"headers": {"task": "farm.mux"}, "body": "W10="}',
