@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context
+from farm.engine.step_context import StepContext, never_draining
+from farm.job import JobRequest
 from farm.registry import Lease, Registry
 from farm.registry.outputs import StepOutput
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
 from farm.steps import step_function
+from tests.support.jobs import REQUEST
 from tests.support.outputs import committed, output_of
 
 
@@ -18,6 +24,29 @@ def run_step(ctx: Context, job_id: str, step: Step, **hooks: Any) -> Step | None
     """The step whose message is then the caller's to send; `hooks` are those of `Hooks`."""
     hooks.setdefault("step_function", step_function)
     return Attempt(ctx, job_id, step, Hooks(**hooks)).run()
+
+
+def step_context(
+    ctx: Context,
+    step: Step,
+    *,
+    scratch: Path,
+    job_id: str = "a",
+    request: JobRequest = REQUEST,
+    draining: Callable[[], bool] = never_draining,
+) -> StepContext:
+    """What the first attempt at a step is handed."""
+    return StepContext(
+        settings=ctx.settings,
+        store=ctx.store,
+        registry=ctx.registry,
+        step=step,
+        lease=Lease(job_id, step.id, 1, 1),
+        request=request,
+        scratch=scratch,
+        lease_lost=threading.Event(),
+        draining=draining,
+    )
 
 
 def acquire(

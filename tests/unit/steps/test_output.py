@@ -1,11 +1,9 @@
-"""Results that go to a bucket, to a folder or into themselves, where the farm's operator allows it."""
+"""Videos that are copied to a folder or a bucket, or returned in the result, if this is allowed."""
 
 from __future__ import annotations
 
 import base64
-import threading
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
@@ -13,44 +11,45 @@ import pytest
 
 from farm.client import Farm
 from farm.engine.context import Context
-from farm.route import LAST
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput, UploadFailed
 from farm.job import JobRequest
-from farm.registry import Lease, open_registry
+from farm.registry import open_registry
+from farm.route import LAST
 from farm.settings import Settings
-from farm.steps.output import inline_video, publish_artifact, open_destination
+from farm.steps.output import inline_video, open_destination, publish_artifact
 from farm.store import Store
 from farm.store.memory import MemoryStore
+from tests.support.jobs import REQUEST, job_request
+from tests.support.steps import step_context
 from tests.support.swift import Swift, bucket_of
 
-GIVEN: dict[str, Any] = {
-    "prompt": "x",
-    "cond_video": "https://example.org/face.png",
-    "cond_audio": {"person1": "https://example.org/voice.wav"},
-}
 NAME = "infitalk_infinitetalk-480_40_seed42_a.mp4"
 
 
-def request(**output: str) -> JobRequest:
-    return JobRequest.parse({**GIVEN, "output_config": output})
+def request(**config: str) -> JobRequest:
+    return job_request(output_config=config)
 
 
-def destination(settings: Settings, **output: str) -> Store | None:
-    return open_destination(request(**output).output_config, settings)
+def destination(settings: Settings, **config: str) -> Store | None:
+    return open_destination(request(**config).output_config, settings)
 
 
-def refusal(settings: Settings, **output: str) -> str:
+def refusal(settings: Settings, **config: str) -> str:
     with pytest.raises(InvalidInput) as caught:
-        destination(settings, **output)
+        destination(settings, **config)
     return caught.value.message
 
 
-def work_on(wanted: JobRequest, settings: Settings, scratch: Path) -> StepContext:
+def mux_context(request: JobRequest, settings: Settings, scratch: Path) -> StepContext:
     ctx = Context(settings, MemoryStore(), open_registry("memory://"))
-    return StepContext(
-        ctx.settings, ctx.store, ctx.registry, LAST, Lease("a", "mux", 1, 1), wanted, scratch, threading.Event()
-    )
+    return step_context(ctx, LAST, scratch=scratch, request=request)
+
+
+def publish(video: Path, settings: Settings, **config: str) -> str:
+    """Publishes the video of a job with that output_config; its URL."""
+    ctx = mux_context(request(**config), settings, video.parent)
+    return publish_artifact(ctx, destination(settings, **config), "key", video)
 
 
 @pytest.fixture
@@ -73,24 +72,21 @@ def settings(folder: Path, tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", output_folder=folder)
 
 
-def at(url: str) -> Path:
-    return Path(unquote(urlsplit(url).path))
-
-
 # Folders
 
 
-def test_a_file_goes_into_the_operators_folder_under_the_contracts_name(settings, folder, video):
-    step_ctx = work_on(request(store="volume", prefix="of/anna"), settings, video.parent)
-    url = publish_artifact(step_ctx, destination(settings, store="volume", prefix="of/anna"), "key", video)
-    assert at(url) == folder / "of" / "anna" / NAME
-    assert at(url).read_bytes() == b"the video"
+def test_a_file_is_copied_into_the_operators_folder_under_the_contracts_name(
+    settings, folder, video
+):
+    url = publish(video, settings, store="volume", prefix="of/anna")
+    path = Path(unquote(urlsplit(url).path))
+    assert path == folder / "of" / "anna" / NAME
+    assert path.read_bytes() == b"the video"
 
 
-def test_handing_out_twice_is_the_same_as_once(settings, folder, video):
-    step_ctx = work_on(request(store="volume"), settings, video.parent)
-    urls = [publish_artifact(step_ctx, destination(settings, store="volume"), "key", video) for _ in range(2)]
-    assert urls[0] == urls[1]
+def test_publishing_twice_has_the_effect_of_publishing_once(settings, folder, video):
+    first = publish(video, settings, store="volume")
+    assert publish(video, settings, store="volume") == first
     assert [path.name for path in folder.iterdir()] == [NAME]
 
 
@@ -108,10 +104,12 @@ def test_a_link_within_the_folder_is_followed(settings, folder):
     assert destination(settings, store="volume", prefix="link") is not None
 
 
-def test_a_file_that_is_a_link_is_replaced_and_not_written_through(settings, folder, video, tmp_path):
+def test_a_file_that_is_a_link_is_replaced_and_not_written_through(
+    settings, folder, video, tmp_path
+):
     (tmp_path / "secret").write_bytes(b"secret")
     (folder / NAME).symlink_to(tmp_path / "secret")
-    publish_artifact(work_on(request(store="volume"), settings, video.parent), destination(settings, store="volume"), "key", video)
+    publish(video, settings, store="volume")
     assert (tmp_path / "secret").read_bytes() == b"secret"
     assert (folder / NAME).read_bytes() == b"the video"
 
@@ -119,15 +117,15 @@ def test_a_file_that_is_a_link_is_replaced_and_not_written_through(settings, fol
 @pytest.mark.parametrize("own", ["results", "results/store"])
 def test_the_farms_own_store_is_no_folder_for_results(folder, tmp_path, own):
     settings = Settings(output_folder=folder, store_url=(tmp_path / own).as_uri())
-    assert "it leads out of the folder for results" in refusal(settings, store="volume", prefix="store/jobs")
+    message = refusal(settings, store="volume", prefix="store/jobs")
+    assert "it leads out of the folder for results" in message
 
 
 def test_a_folder_that_cannot_be_written_is_a_failed_upload(tmp_path, video):
     (tmp_path / "file").touch()
     settings = Settings(output_folder=tmp_path / "file", store_retry_s=0)
-    step_ctx = work_on(request(store="volume"), settings, video.parent)
     with pytest.raises(UploadFailed, match=r"Not a directory|File exists") as caught:
-        publish_artifact(step_ctx, destination(settings, store="volume"), "key", video)
+        publish(video, settings, store="volume")
     assert caught.value.retryable
 
 
@@ -135,38 +133,40 @@ def test_a_folder_that_cannot_be_written_is_a_failed_upload(tmp_path, video):
 
 
 @pytest.fixture
-def open_to_jobs(swift: Swift) -> tuple[Settings, str]:
-    """A farm with a store of its own, and a bucket that jobs may have their results copied to."""
-    bucket = bucket_of(swift.settings())
-    return swift.settings(output_buckets=(bucket,)), bucket
+def bucket(swift: Swift) -> str:
+    """A bucket to which jobs may copy their results."""
+    return bucket_of(swift.settings())
 
 
-def test_a_file_goes_into_an_allowed_bucket_and_anybody_with_its_url_can_take_it(open_to_jobs, swift, video):
-    settings, bucket = open_to_jobs
-    wanted = {"store": "s3", "bucket": bucket, "prefix": "of/anna", "region": "us-east-1"}
-    url = publish_artifact(work_on(request(**wanted), settings, video.parent), destination(settings, **wanted), "key", video)
+@pytest.fixture
+def allowing(swift: Swift, bucket: str) -> Settings:
+    """The settings of a farm with a store of its own that allows that bucket."""
+    return swift.settings(output_buckets=(bucket,))
+
+
+def test_a_file_is_copied_into_an_allowed_bucket_and_its_url_is_public(
+    allowing, bucket, swift, video
+):
+    url = publish(video, allowing, store="s3", bucket=bucket, prefix="of/anna", region="us-east-1")
     with urlopen(url) as answer:
         assert (answer.read(), answer.headers["Content-Type"]) == (b"the video", "video/mp4")
     listed = swift.client().list_objects(bucket, recursive=True)
     assert [each.object_name for each in listed] == [f"of/anna/{NAME}"]
 
 
-def test_the_region_is_the_requests(open_to_jobs):
-    settings, bucket = open_to_jobs
-    found = destination(settings, store="s3", bucket=bucket, region="eu-central-1")
+def test_the_region_is_the_requests(allowing, bucket):
+    found = destination(allowing, store="s3", bucket=bucket, region="eu-central-1")
     assert "eu-central-1" in found.url("x")
 
 
-def test_a_bucket_that_is_not_there_is_a_failed_upload(swift, video):
+def test_a_bucket_that_does_not_exist_is_a_failed_upload(swift, video):
     settings = swift.settings(output_buckets=("nowhere",), store_retry_s=0)
-    step_ctx = work_on(request(store="s3", bucket="nowhere"), settings, video.parent)
     with pytest.raises(UploadFailed, match="s3://nowhere/ could not take"):
-        publish_artifact(step_ctx, destination(settings, store="s3", bucket="nowhere"), "key", video)
+        publish(video, settings, store="s3", bucket="nowhere")
 
 
-def test_a_bucket_that_the_operator_does_not_name_is_refused(open_to_jobs):
-    settings, bucket = open_to_jobs
-    assert refusal(settings, store="s3", bucket="another") == (
+def test_a_bucket_that_the_operator_does_not_allow_is_refused(allowing, bucket):
+    assert refusal(allowing, store="s3", bucket="another") == (
         f"output_config.bucket: got 'another'; buckets of this farm: {bucket}"
     )
 
@@ -174,50 +174,57 @@ def test_a_bucket_that_the_operator_does_not_name_is_refused(open_to_jobs):
 def test_the_bucket_of_the_farms_own_store_is_refused(swift):
     settings = swift.settings()
     own = bucket_of(settings)
-    allowing = settings.model_copy(update={"output_buckets": (own,)})
-    assert "the farm's own store lies there" in refusal(allowing, store="s3", bucket=own)
+    settings = settings.model_copy(update={"output_buckets": (own,)})
+    assert refusal(settings, store="s3", bucket=own) == (
+        f"output_config.bucket: got {own!r}; it is the bucket of the farm's own store"
+    )
 
 
 # In the result
 
 
-def test_a_small_video_is_carried_by_its_result(settings, video):
-    step_ctx = work_on(request(store="inline"), settings, video.parent)
-    assert base64.b64decode(inline_video(step_ctx, "key", video)) == b"the video"
+def inline(video: Path, settings: Settings, limit: int, key: str = "key") -> str | None:
+    changed = settings.model_copy(update={"output_inline_bytes": limit})
+    return inline_video(mux_context(request(store="inline"), changed, video.parent), key, video)
+
+
+def test_a_small_video_is_returned_in_its_result(settings, video):
+    limit = settings.output_inline_bytes
+    assert base64.b64decode(inline(video, settings, limit)) == b"the video"
     assert destination(settings, store="inline") is None
 
 
-def test_a_video_of_exactly_the_limit_is_carried(settings, video):
-    exact = settings.model_copy(update={"output_inline_bytes": 9})
-    assert inline_video(work_on(request(store="inline"), exact, video.parent), "key", video)
+def test_a_video_of_exactly_the_limit_is_returned_in_its_result(settings, video):
+    assert inline(video, settings, limit=9)
 
 
-def test_a_larger_one_is_refused_by_size_and_limit_and_lies_in_the_store(settings, video):
-    tight = settings.model_copy(update={"output_inline_bytes": 8})
+def test_a_larger_video_is_refused_with_size_and_limit_and_stays_in_the_store(settings, video):
     with pytest.raises(UploadFailed) as caught:
-        inline_video(work_on(request(store="inline"), tight, video.parent), "jobs/a/made.mp4", video)
-    assert "has 9 bytes; a result carries at most 8 (FARM_OUTPUT_INLINE_BYTES)" in caught.value.message
-    assert caught.value.message.endswith("it lies at memory:///jobs/a/made.mp4")
+        inline(video, settings, limit=8, key="jobs/a/made.mp4")
+    message = caught.value.message
+    assert "has 9 bytes; a result holds at most 8 (FARM_OUTPUT_INLINE_BYTES)" in message
+    assert message.endswith("it is at memory:///jobs/a/made.mp4")
     assert not caught.value.retryable
 
 
-@pytest.mark.parametrize("output", [None, {"store": "volume"}])
-def test_nothing_else_is_carried(settings, video, output):
-    wanted = JobRequest.parse({**GIVEN, "output_config": output})
-    assert inline_video(work_on(wanted, settings, video.parent), "key", video) is None
+@pytest.mark.parametrize("config", [None, {"store": "volume"}])
+def test_no_other_video_is_returned_in_its_result(settings, video, config):
+    wanted = job_request(output_config=config)
+    assert inline_video(mux_context(wanted, settings, video.parent), "key", video) is None
 
 
-def test_a_request_without_a_wish_finds_its_files_in_the_store(settings, video):
-    step_ctx = work_on(JobRequest.parse(GIVEN), settings, video.parent)
+def test_without_a_destination_files_are_in_the_store(settings, video):
+    ctx = mux_context(REQUEST, settings, video.parent)
     assert open_destination(None, settings) is None
-    assert publish_artifact(step_ctx, None, "jobs/a/made.mp4", video) == "memory:///jobs/a/made.mp4"
+    url = publish_artifact(ctx, None, "jobs/a/made.mp4", video)
+    assert url == "memory:///jobs/a/made.mp4"
 
 
-# Refused before anything is entered
+# Refused before the job is entered
 
 
 @pytest.mark.parametrize(
-    ("output", "why"),
+    ("config", "reason"),
     [
         ({"store": "volume"}, "FARM_OUTPUT_FOLDER is not set"),
         ({"store": "s3", "bucket": "b"}, "FARM_OUTPUT_BUCKETS is not set"),
@@ -225,7 +232,7 @@ def test_a_request_without_a_wish_finds_its_files_in_the_store(settings, video):
     ],
     ids=["volume", "s3", "inline"],
 )
-def test_a_farm_refuses_what_its_operator_has_not_allowed(tmp_path, output, why):
+def test_a_destination_that_the_operator_has_not_allowed_is_refused(tmp_path, config, reason):
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0", output_inline_bytes=0)
-    with pytest.raises(InvalidInput, match=why):
-        Farm(settings=settings).submit(request(**output))
+    with pytest.raises(InvalidInput, match=reason):
+        Farm(settings=settings).submit(request(**config))
