@@ -1,32 +1,33 @@
-"""The rows of a recording in the store: made once, in pieces, of which nobody reads more than he needs."""
+"""The embeddings of a recording: computed once, stored in pieces, of which only some are read."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from farm.engine.context import Context
-from farm.route import Step
-from farm.engine.step_context import WorkerDraining, StepContext
-from farm.job import JobRequest
+from farm.engine.step_context import StepContext, WorkerDraining, never_draining
 from farm.model.audio import SPAN_ROWS
-from farm.registry import Lease, open_registry
+from farm.registry import open_registry
+from farm.route import Step
 from farm.settings import Settings
-from farm.steps.features import ROWS_PER_OBJECT, cache_rows, rows_of
+from farm.steps.features import ROWS_PER_OBJECT, cache_features, cache_rows, rows_of
 from farm.store import Store
 from farm.store.memory import MemoryStore
+from tests.support.steps import step_context
 
 ROWS = torch.arange(4 * ROWS_PER_OBJECT + 30.0).view(-1, 1, 1).expand(-1, 2, 3)
 """A recording of four pieces and a bit, each row holding its own number."""
 
-STRETCHES = [range(2 * ROWS_PER_OBJECT), range(2 * ROWS_PER_OBJECT, 4 * ROWS_PER_OBJECT), range(4 * ROWS_PER_OBJECT, len(ROWS))]
+BOUNDS = (0, 2 * ROWS_PER_OBJECT, 4 * ROWS_PER_OBJECT, len(ROWS))
+STRETCHES = [range(begin, end) for begin, end in pairwise(BOUNDS)]
 
 
-class Noting(MemoryStore):
+class NotingStore(MemoryStore):
     """A store that notes what is read."""
 
     def __init__(self) -> None:
@@ -39,37 +40,36 @@ class Noting(MemoryStore):
 
 
 class Harness:
-    """A place where recordings are encoded; `made` are the stretches that were."""
+    """A context in which recordings are encoded; `encoded` are the stretches that were."""
 
     def __init__(self, store: Store, folder: Path) -> None:
-        self.context = Context(Settings(home=folder), store, open_registry("memory://"))
+        self.ctx = Context(Settings(home=folder), store, open_registry("memory://"))
         self.folder = folder
-        self.made: list[range] = []
+        self.encoded: list[range] = []
         (folder / "weights").write_bytes(b"an encoder")
 
-    def lay(self, job_id: str = "one", content: bytes = b"a voice", leaving: Callable[[], bool] = bool) -> str:
-        return cache_rows(
-            self.step_ctx(job_id, leaving), "voice", self.folder, content, stretches=STRETCHES, make=self.encoded
-        )
+    def step_context(
+        self, job_id: str = "one", draining: Callable[[], bool] = never_draining
+    ) -> StepContext:
+        step = Step("embed")
+        return step_context(self.ctx, step, job_id=job_id, scratch=self.folder, draining=draining)
 
-    def encoded(self, stretch: range) -> torch.Tensor:
-        self.made.append(stretch)
+    def cache(
+        self,
+        job_id: str = "one",
+        content: bytes = b"a voice",
+        draining: Callable[[], bool] = never_draining,
+    ) -> str:
+        """The prefix of the recording's keys, whose rows are encoded unless they are stored."""
+        ctx = self.step_context(job_id, draining)
+        return cache_rows(ctx, "voice", self.folder, content, stretches=STRETCHES, make=self.encode)
+
+    def encode(self, stretch: range) -> torch.Tensor:
+        self.encoded.append(stretch)
         return ROWS[stretch.start : stretch.stop]
 
-    def step_ctx(self, job_id: str = "one", leaving: Callable[[], bool] = bool) -> StepContext:
-        request = JobRequest.parse({"prompt": "x", "cond_video": "y", "cond_audio": {"person1": "z"}})
-        lease = Lease(job_id, "embed", 1, 1)
-        return StepContext(
-            self.context.settings,
-            self.context.store,
-            self.context.registry,
-            Step("embed"),
-            lease,
-            request,
-            self.folder,
-            threading.Event(),
-            leaving,
-        )
+    def rows(self, prefix: str, rows: list[int] | range) -> torch.Tensor:
+        return rows_of(self.step_context(), prefix, rows)
 
 
 @pytest.fixture
@@ -78,14 +78,17 @@ def harness(store: Store, tmp_path: Path) -> Harness:
     return Harness(store, tmp_path / "harness")
 
 
+# Reading
+
+
 def test_every_row_is_found_again_across_pieces(harness: Harness) -> None:
-    folder = harness.lay()
-    assert torch.equal(rows_of(harness.step_ctx(), folder, range(len(ROWS))), ROWS)
+    assert torch.equal(harness.rows(harness.cache(), range(len(ROWS))), ROWS)
 
 
-def test_rows_come_in_the_order_in_which_they_are_asked_for(harness: Harness) -> None:
-    wanted = [0, 0, ROWS_PER_OBJECT - 1, ROWS_PER_OBJECT, ROWS_PER_OBJECT + 1, ROWS_PER_OBJECT, ROWS_PER_OBJECT - 1]
-    assert rows_of(harness.step_ctx(), harness.lay(), wanted)[:, 0, 0].tolist() == wanted
+def test_rows_are_returned_in_the_order_in_which_they_are_asked_for(harness: Harness) -> None:
+    border = ROWS_PER_OBJECT
+    wanted = [0, 0, border - 1, border, border + 1, border, border - 1]
+    assert harness.rows(harness.cache(), wanted)[:, 0, 0].tolist() == wanted
 
 
 @pytest.mark.parametrize(
@@ -98,49 +101,79 @@ def test_rows_come_in_the_order_in_which_they_are_asked_for(harness: Harness) ->
         ([len(ROWS) - 1, len(ROWS) - 1], [4]),
     ],
 )
-def test_no_more_is_read_than_the_pieces_with_those_rows(tmp_path: Path, rows: list[int], pieces: list[int]) -> None:
-    store = Noting()
+def test_only_the_pieces_that_hold_the_rows_are_read(
+    tmp_path: Path, rows: list[int], pieces: list[int]
+) -> None:
+    store = NotingStore()
     harness = Harness(store, tmp_path)
-    folder = harness.lay()
-    rows_of(harness.step_ctx(), folder, rows)
-    assert store.read == [f"{folder}/{piece:05d}" for piece in pieces]
+    prefix = harness.cache()
+    harness.rows(prefix, rows)
+    assert store.read == [f"{prefix}/{piece:05d}" for piece in pieces]
 
 
-def test_a_piece_holds_its_own_rows_and_no_more(harness: Harness) -> None:
-    folder = harness.lay()
-    sizes = [harness.context.store.size(key) or 0 for key in harness.context.store.keys(f"{folder}/")]
+def test_a_piece_holds_its_own_rows_alone(harness: Harness) -> None:
+    store = harness.ctx.store
+    sizes = [store.size(key) or 0 for key in store.keys(f"{harness.cache()}/")]
     assert len(sizes) == 5
     assert max(sizes) < 4 * ROWS[:ROWS_PER_OBJECT].numel() + 200
 
 
-def test_no_piece_belongs_to_two_stretches() -> None:
+# Encoding
+
+
+def test_a_stretch_is_a_whole_number_of_pieces() -> None:
     assert SPAN_ROWS % ROWS_PER_OBJECT == 0
 
 
-def test_jobs_with_one_voice_encode_it_once(harness: Harness) -> None:
-    assert harness.lay("one") == harness.lay("two")
-    assert harness.made == STRETCHES
+def test_jobs_with_the_same_voice_encode_it_once(harness: Harness) -> None:
+    assert harness.cache("one") == harness.cache("two")
+    assert harness.encoded == STRETCHES
 
 
-def test_another_voice_has_rows_of_its_own(harness: Harness) -> None:
-    assert harness.lay() != harness.lay(content=b"another voice")
-    assert harness.made == 2 * STRETCHES
+def test_another_voice_has_its_own_rows(harness: Harness) -> None:
+    assert harness.cache() != harness.cache(content=b"another voice")
+    assert harness.encoded == 2 * STRETCHES
 
 
 @pytest.mark.parametrize("lost", [0, 3, 4])
-def test_a_set_with_a_piece_missing_is_completed(harness: Harness, lost: int) -> None:
+def test_a_missing_piece_is_encoded_again_with_its_stretch_alone(
+    harness: Harness, lost: int
+) -> None:
     # Given what a killed worker leaves
-    folder = harness.lay()
-    harness.context.store.delete(f"{folder}/{lost:05d}")
-    harness.made.clear()
-    # When the next one comes, then it makes that stretch alone
-    harness.lay()
-    assert harness.made == [STRETCHES[lost // 2]]
-    assert torch.equal(rows_of(harness.step_ctx(), folder, range(len(ROWS))), ROWS)
+    prefix = harness.cache()
+    harness.ctx.store.delete(f"{prefix}/{lost:05d}")
+    harness.encoded.clear()
+    # When another worker comes
+    harness.cache()
+    # Then it encodes that stretch, and all rows are there
+    assert harness.encoded == [STRETCHES[lost // 2]]
+    assert torch.equal(harness.rows(prefix, range(len(ROWS))), ROWS)
 
 
-def test_a_worker_that_is_asked_to_go_keeps_what_it_has_made(harness: Harness) -> None:
+def test_a_drained_worker_leaves_the_stretches_that_it_has_encoded(harness: Harness) -> None:
     with pytest.raises(WorkerDraining):
-        harness.lay(leaving=lambda: len(harness.made) == 2)
-    harness.lay()
-    assert harness.made == STRETCHES
+        harness.cache(draining=lambda: len(harness.encoded) == 2)
+    harness.cache()
+    assert harness.encoded == STRETCHES
+
+
+# Texts
+
+
+def test_a_prompt_is_encoded_once_for_each_encoder(harness: Harness, tmp_path: Path) -> None:
+    encoded: list[str] = []
+
+    def cache(prompt: str, folder: Path) -> str:
+        def encode() -> torch.Tensor:
+            encoded.append(prompt)
+            return torch.ones(2, 3)
+
+        return cache_features(harness.step_context(), "text", folder, prompt, encode)
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "weights").write_bytes(b"another encoder")
+    first = cache("a man talks", harness.folder)
+    assert cache("a man talks", harness.folder) == first
+    assert len({first, cache("a man sings", harness.folder), cache("a man talks", other)}) == 3
+    assert encoded == ["a man talks", "a man sings", "a man talks"]

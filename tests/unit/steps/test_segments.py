@@ -1,11 +1,10 @@
-"""Watching a video grow: whole jobs of the sketch, played through a web server after each chunk."""
+"""Watching a video while it is generated: whole jobs of a tiny model, played after each chunk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -13,21 +12,22 @@ import numpy as np
 import pytest
 
 from farm.client import Job
-from tests.support.steps import run_step
+from farm.engine.advance import chunk_count
 from farm.engine.context import Context
-from farm.route import FIRST, Step, next_step
-from farm.job import JobRequest
 from farm.media.aac import first_packet
 from farm.media.audio import write_wav
 from farm.media.speech import speak
 from farm.media.video import write_segment
 from farm.registry import open_registry
+from farm.route import FIRST, LAST, Step, next_step
 from farm.settings import Settings
 from farm.steps import soundtrack
 from farm.steps.generate import warm_pipeline
 from farm.store import keys
 from farm.store.local import LocalStore
+from tests.support.jobs import job_request
 from tests.support.player import packets, play, served
+from tests.support.steps import acquire, run_step
 from tests.support.tiny_model import chosen
 
 SMALL = {
@@ -42,44 +42,51 @@ SMALL = {
 }
 """Chunks of 5, 4 and 3 frames."""
 
+EMBED = Step("embed")
+
 
 @dataclass
-class Growing:
-    """A farm in this process whose store a web server shows."""
+class Harness:
+    """A context whose store is served by a web server."""
 
     ctx: Context
-    web: str
+    server: str
 
-    def enter(self, job_id: str, face: Path, voice: Path, **fields: Any) -> None:
+    def enter(self, job_id: str, face: Path, voice: Path, **fields: object) -> None:
         for path in (face, voice):
-            self.context.store.put(keys.upload(path), path)
-        sources = {name: keys.SCHEME + keys.upload(path) for name, path in (("face", face), ("voice", voice))}
-        given = {**SMALL, "cond_video": sources["face"], "cond_audio": {"person1": sources["voice"]}, **fields}
-        self.context.registry.jobs.add(job_id, JobRequest.parse(given))
+            self.ctx.store.put(keys.upload(path), path)
+        sources = {
+            "cond_video": keys.SCHEME + keys.upload(face),
+            "cond_audio": {"person1": keys.SCHEME + keys.upload(voice)},
+        }
+        request = job_request(**{**SMALL, **sources, **fields})
+        self.ctx.registry.jobs.add(job_id, request)
 
-    def until(self, job_id: str, last: Step) -> None:
-        """Every step up to one."""
+    def run_until(self, job_id: str, last: Step) -> None:
+        """Runs every step up to one."""
         step: Step | None = FIRST
-        while step:
-            run_step(self.context, job_id, step)
-            chunks = (self.context.registry.steps.committed(job_id, "embed") or {}).get("chunks", 1)
-            step = None if step == last else next_step(step, chunks=chunks)
+        while step is not None:
+            run_step(self.ctx, job_id, step)
+            if step == last:
+                return
+            step = next_step(step, chunks=chunk_count(self.ctx, job_id))
 
-    def address(self, job_id: str) -> str:
-        """The playlist's, as the web server has it."""
-        path = urlsplit(Job(self.context, job_id).playlist() or "").path
-        return f"{self.web}/{Path(path).relative_to(self.context.store.root)}"
+    def url(self, job_id: str) -> str:
+        """The playlist on the web server."""
+        path = urlsplit(Job(self.ctx, job_id).playlist() or "").path
+        return f"{self.server}/{Path(path).relative_to(self.ctx.store.root)}"
 
     def text(self, job_id: str) -> str:
-        return self.context.store.get(keys.playlist(job_id)).decode()
+        return self.ctx.store.get(keys.playlist(job_id)).decode()
 
 
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Growing]:
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     home = tmp_path_factory.mktemp("home")
-    store = LocalStore(home / "goods")
-    with chosen(home / "weights") as model, served(store.root) as web:
-        yield Growing(Context(Settings(home=home, **model), store, open_registry("memory://")), web)
+    store = LocalStore(home / "store")
+    with chosen(home / "weights") as model, served(store.root) as server:
+        settings = Settings(home=home, **model)
+        yield Harness(Context(settings, store, open_registry("memory://")), server)
     warm_pipeline.cache_clear()
 
 
@@ -94,103 +101,113 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two scenes of 25 frames each, one dark and one bright."""
-    path, noise = tmp_path_factory.mktemp("film") / "film.mp4", np.random.default_rng(3)
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    noise = np.random.default_rng(3)
     scenes = [noise.integers(low, low + 60, (64, 64, 3)).astype(np.uint8) for low in (0, 190)]
     write_segment(path, [scene for scene in scenes for _ in range(25)])
     return path
 
 
-def fits(times: list[float], begins: list[int], frames: int) -> None:
-    """That frames and sound so far have neither gap nor overlap."""
-    assert times == list(range(frames))
-    assert begins == [(number - 1) * 1024 for number in range(first_packet(frames))]
+# Playing
 
 
-def test_it_plays_after_each_chunk_and_to_its_end(farm, portrait, speech):
+def test_a_playlist_plays_after_each_chunk_without_gap_or_overlap(farm, portrait, speech):
     farm.enter("grows", portrait, speech)
     for chunk, frames in enumerate([5, 9, 12]):
-        farm.until("grows", Step("generate", chunk))
-        fits(*packets(farm.net.address("grows"), frames), frames)
+        farm.run_until("grows", Step("generate", chunk))
+        times, begins = packets(farm.url("grows"), frames)
+        assert times == list(range(frames))
+        assert begins == [(number - 1) * 1024 for number in range(first_packet(frames))]
         assert farm.text("grows").count("EXTINF") == chunk + 1
         assert ("ENDLIST" in farm.text("grows")) == (chunk == 2)
-    played = play(farm.net.address("grows"))
+    played = play(farm.url("grows"))
     assert played.times == list(range(12))
     assert 0 <= played.sound.shape[1] - 12 * 1920 < 1024
 
 
-def test_the_finished_video_shows_what_was_watched(farm, portrait, speech):
+def test_the_finished_video_shows_the_frames_of_the_playlist(farm, portrait, speech):
     farm.enter("done", portrait, speech)
-    farm.until("done", Step("mux"))
-    watched = play(farm.net.address("done"))
-    video = farm.context.registry.jobs.status("done").result.video.url
+    farm.run_until("done", LAST)
+    played = play(farm.url("done"))
+    video = farm.ctx.registry.jobs.status("done").result.video.url
     with av.open(urlsplit(video).path) as finished:
-        assert [frame.to_ndarray().tobytes() for frame in finished.decode(video=0)] == watched.pictures
+        frames = [frame.to_ndarray().tobytes() for frame in finished.decode(video=0)]
+    assert frames == played.pictures
 
 
-def test_it_plays_from_its_folder_without_a_server(farm, portrait, speech):
+def test_a_playlist_plays_from_its_folder_without_a_server(farm, portrait, speech):
     farm.enter("path", portrait, speech)
-    farm.until("path", Step("generate", 2))
-    assert play(urlsplit(Job(farm.context, "path").playlist()).path).times == list(range(12))
+    farm.run_until("path", Step("generate", 2))
+    path = urlsplit(Job(farm.ctx, "path").playlist()).path
+    assert play(path).times == list(range(12))
 
 
-def test_a_chunk_that_was_made_twice_is_listed_once_as_the_one_that_counts(farm, portrait, speech):
-    # Given a worker that took the second chunk, stored something, and died
-    farm.enter("twice", portrait, speech)
-    farm.until("twice", Step("generate", 0))
-    lost = farm.context.registry.steps.acquire("twice", "generate-0001", lease_s=0, max_attempts=9)
-    farm.context.store.put(keys.attempt("twice", "generate-0001", lost.fence, "segment.m4s"), b"half of it")
-    # When it is made again
-    farm.until("twice", Step("generate", 2))
-    names = [line for line in farm.text("twice").splitlines() if line.endswith(".m4s")]
-    assert names == [f"generate-000{chunk}/000{fence}/segment.m4s" for chunk, fence in ((0, 1), (1, 2), (2, 1))]
-    assert play(farm.net.address("twice")).times == list(range(12))
-
-
-def test_a_cancelled_job_plays_as_far_as_it_came(farm, portrait, speech):
+def test_the_playlist_of_a_cancelled_job_plays_its_committed_chunks(farm, portrait, speech):
     farm.enter("stops", portrait, speech)
-    farm.until("stops", Step("generate", 1))
-    Job(farm.context, "stops").cancel()
-    played = play(farm.net.address("stops"))
+    farm.run_until("stops", Step("generate", 1))
+    Job(farm.ctx, "stops").cancel()
+    played = play(farm.url("stops"))
     assert played.times == list(range(9))
     assert abs(played.sound.shape[1] - 9 * 1920) < 1024
 
 
-def test_a_clip_is_a_list_of_one(farm, portrait, speech):
+def test_the_playlist_of_a_clip_has_one_segment(farm, portrait, speech):
     farm.enter("clip", portrait, speech, mode="clip")
-    farm.until("clip", Step("generate", 0))
+    farm.run_until("clip", Step("generate", 0))
     assert "ENDLIST" in farm.text("clip")
-    assert play(farm.net.address("clip")).times == list(range(5))
+    assert play(farm.url("clip")).times == list(range(5))
 
 
-def test_time_runs_on_over_a_cut(farm, film, tmp_path):
+def test_time_continues_across_a_cut(farm, film, tmp_path):
     # Given two scenes, the first of which does not end with a whole chunk
-    write_wav(tmp_path / "voice.wav", np.tile(np.float32([0.1, -0.1]), 16_000), 16_000)
+    voice = tmp_path / "voice.wav"
+    write_wav(voice, np.tile(np.float32([0.1, -0.1]), 16_000), 16_000)
     scenes = {"scene_seg": True, "max_frame_num": 50, "frame_num": 21, "motion_frame": 5}
-    farm.enter("cut", film, tmp_path / "voice.wav", **scenes)
-    facts = Step("embed")
-    farm.until("cut", facts)
-    assert farm.context.registry.steps.committed("cut", facts.id)["cuts"] == [25]
-    # When it is made, then times go on through both
-    farm.until("cut", Step("generate", 3))
-    assert play(farm.net.address("cut")).times == list(range(50))
+    farm.enter("cut", film, voice, **scenes)
+    farm.run_until("cut", EMBED)
+    assert farm.ctx.registry.steps.committed("cut", EMBED.id).output.cuts == (25,)
+    # When it is generated
+    farm.run_until("cut", Step("generate", 3))
+    # Then times continue through both
+    assert play(farm.url("cut")).times == list(range(50))
     assert "ENDLIST" in farm.text("cut")
 
 
-def test_segments_of_one_encoder_share_what_a_player_reads_first(farm, portrait, speech):
+# What is stored
+
+
+def test_of_two_attempts_at_a_chunk_the_committed_one_is_listed(farm, portrait, speech):
+    # Given a worker that began the second chunk, stored something, and died
+    farm.enter("twice", portrait, speech)
+    farm.run_until("twice", Step("generate", 0))
+    lost = acquire(farm.ctx.registry, "generate-0001", job_id="twice", lease_s=0)
+    key = keys.attempt("twice", "generate-0001", lost.fence, "segment.m4s")
+    farm.ctx.store.put(key, b"half of it")
+    # When it is generated again
+    farm.run_until("twice", Step("generate", 2))
+    # Then the playlist lists that attempt
+    listed = [line for line in farm.text("twice").splitlines() if line.endswith(".m4s")]
+    attempts = ((0, 1), (1, 2), (2, 1))
+    assert listed == [f"generate-000{chunk}/000{fence}/segment.m4s" for chunk, fence in attempts]
+    assert play(farm.url("twice")).times == list(range(12))
+
+
+def test_segments_of_one_encoder_share_their_initialisation_section(farm, portrait, speech):
     farm.enter("shares", portrait, speech)
-    farm.until("shares", Step("generate", 2))
-    assert [key for key in farm.context.store.keys("jobs/shares/") if key.endswith("init.mp4")] == [
-        keys.attempt("shares", "generate-0000", 1, "init.mp4")
-    ]
+    farm.run_until("shares", Step("generate", 2))
+    stored = [key for key in farm.ctx.store.keys("jobs/shares/") if key.endswith("init.mp4")]
+    assert stored == [keys.attempt("shares", "generate-0000", 1, "init.mp4")]
     assert farm.text("shares").count("EXT-X-MAP") == 1
 
 
-def test_a_chunk_reads_the_piece_of_sound_with_its_seconds(farm, portrait, speech, monkeypatch):
+def test_a_chunk_reads_the_piece_of_audio_that_holds_its_packets(
+    farm, portrait, speech, monkeypatch
+):
     # Given pieces of two chunks each
-    monkeypatch.setattr(soundtrack, "CHUNKS", 2)
+    monkeypatch.setattr(soundtrack, "CHUNKS_PER_PIECE", 2)
     farm.enter("pieces", portrait, speech)
-    farm.until("pieces", Step("generate", 2))
-    pieces = farm.context.registry.steps.committed("pieces", "embed")["track"]
+    farm.run_until("pieces", Step("generate", 2))
+    pieces = farm.ctx.registry.steps.committed("pieces", "embed").output.aac_keys
     assert [Path(key).name for key in pieces] == ["track-0000.aac", "track-0001.aac"]
-    # Then every packet of the sound is played once
-    assert play(farm.net.address("pieces")).sound.shape[1] == (first_packet(12) - 1) * 1024
+    # Then every packet of the audio is played once
+    assert play(farm.url("pieces")).sound.shape[1] == (first_packet(12) - 1) * 1024

@@ -1,8 +1,9 @@
-"""A video source is followed at its own frame rate: a chunk is drawn from what is seen when it begins."""
+"""A chunk starts from the frame that its source shows at that instant, whatever its frame rate."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,25 +15,35 @@ from farm.steps.generate import source_frame
 UNEVEN = [0, *range(400, 1600, 33), *range(1600, 4000, 140), *range(4000, 5000, 10)]
 
 
+def write_greys(path: Path, times_ms: list[int]) -> None:
+    """A video whose frames have a grey each, shown from the given times on."""
+    with av.open(path, "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width = 16
+        stream.height = 16
+        stream.pix_fmt = "bgr0"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for grey, time_ms in enumerate(times_ms):
+            pixels = np.full((16, 16, 3), grey % 256, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts = time_ms
+            frame.time_base = Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+
+
 @pytest.mark.parametrize(
-    "times",
+    "times_ms",
     [range(0, 5000, 20), range(0, 5000, 40), [n * 1000 // 24 for n in range(120)], UNEVEN],
     ids=["50 fps", "25 fps", "24 fps", "uneven"],
 )
-def test_a_chunk_begins_with_the_frame_that_is_shown_then(tmp_path, times):
-    # given a video of up to 256 frames, each of a grey of its own, shown from its time in milliseconds on
-    times = list(times)
-    with av.open(tmp_path / "x.mkv", "w") as out:
-        stream = out.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for grey, milliseconds in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), grey % 256, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
+def test_a_chunk_starts_from_the_last_frame_shown_at_its_start(tmp_path, times_ms):
+    path = tmp_path / "x.mkv"
+    write_greys(path, list(times_ms))
     plan = Plan(150, 21, 5, (50,))
-    # when a chunk's frame is read, then it is the last one whose time has come by start / 25 s; the last stays
-    for chunk in map(plan.chunk, range(plan.chunks)):
-        shown = max(index for index, time in enumerate(times) if time <= 1000 * chunk.start / 25)
-        assert int(source_frame(tmp_path / "x.mkv", "video", chunk)[8, 8, 0]) == shown % 256
+    for index in range(plan.chunks):
+        chunk = plan.chunk(index)
+        start_ms = 1000 * chunk.start / 25
+        shown = max(number for number, time_ms in enumerate(times_ms) if time_ms <= start_ms)
+        frame = source_frame(path, "video", chunk)
+        assert int(frame[8, 8, 0]) == shown % 256

@@ -1,4 +1,4 @@
-"""Two speakers on their way from the request to what the model is handed."""
+"""Two speakers from the request to what the model is given."""
 
 from __future__ import annotations
 
@@ -9,70 +9,77 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load
 
-from tests.support.steps import run_step
 from farm.engine.context import Context
-from farm.route import FIRST, Step
 from farm.errors import InvalidInput
-from farm.job import JobRequest
 from farm.media.audio import decode, write_wav
 from farm.registry import open_registry
+from farm.route import FIRST, Step
 from farm.settings import Settings
 from farm.steps import features
 from farm.steps.generate import boxes
 from farm.store import keys, open_store
+from tests.support.jobs import job_request
+from tests.support.steps import run_step
 from tests.support.tiny_model import chosen
 
 EMBED = Step("embed")
-LEFT, RIGHT = [0, 0, 250, 512], [260, 0, 512, 512]
+CHUNK = Step("generate", 0)
+LEFT = [0, 0, 250, 512]
+RIGHT = [260, 0, 512, 512]
+
+Samples = NDArray[np.float32]
 
 
-def voiced(seconds: float, rate: int, pitch: float) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+def tone(seconds: float, rate: int, pitch: float) -> Samples:
+    times = np.arange(round(seconds * rate)) / rate
+    return (0.3 * np.sin(2 * np.pi * pitch * times)).astype(np.float32)
 
 
-class Supervisor:
-    """A place in memory with a face, and a job that goes as far as its embeddings."""
+class Harness:
+    """A context in memory with an uploaded face, in which jobs run as far as a test wants."""
 
     def __init__(self, folder: Path, model: dict[str, Any], portrait: Path) -> None:
-        self.folder, self.jobs = folder, 0
+        self.folder = folder
+        self.jobs = 0
         settings = Settings(home=folder, **model)
-        self.context = Context(settings, open_store("memory://"), open_registry("memory://"))
+        self.ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
         self.face = self.upload(portrait)
 
     def upload(self, path: Path) -> str:
         key = keys.upload(path)
-        self.context.store.put(key, path)
+        self.ctx.store.put(key, path)
         return keys.SCHEME + key
 
-    def sound(self, samples: np.ndarray, rate: int) -> str:
-        path = self.folder / "sound.wav"
+    def upload_audio(self, samples: Samples, rate: int) -> str:
+        path = self.folder / "audio.wav"
         write_wav(path, samples, rate)
         return self.upload(path)
 
-    def made(self, *steps: Step, **fields: Any) -> dict[str, Any]:
-        """The goods of the last of the steps."""
+    def run(self, *steps: Step, **fields: Any) -> Any:
+        """Runs steps of a new job; the output of the last one."""
         self.jobs += 1
-        job = f"job{self.jobs}"
-        request = {"prompt": "they talk", "cond_video": self.face, "frame_num": 21, "motion_frame": 5}
-        self.context.registry.jobs.add(job, JobRequest.parse({**request, **fields}))
+        job_id = f"job{self.jobs}"
+        defaults = {"cond_video": self.face, "frame_num": 21, "motion_frame": 5}
+        self.ctx.registry.jobs.add(job_id, job_request(**{**defaults, **fields}))
         for step in steps:
-            run_step(self.context, job, step)
-        return self.context.registry.steps.committed(job, steps[-1].id)
+            run_step(self.ctx, job_id, step)
+        return self.ctx.registry.steps.committed(job_id, steps[-1].id).output
 
-    def heard(self, key: str) -> tuple[np.ndarray, int]:
-        path = self.folder / "heard.wav"
-        path.write_bytes(self.context.store.get(key))
+    def audio(self, key: str) -> tuple[Samples, int]:
+        path = self.folder / "stored.wav"
+        path.write_bytes(self.ctx.store.get(key))
         return decode(path)
 
-    def forget_what_is_shared(self) -> None:
-        for key in [*self.context.store.keys("shared/")]:
-            self.context.store.delete(key)
+    def embedding(self, prefix: str) -> torch.Tensor:
+        pieces = self.ctx.store.keys(f"{prefix}/")
+        return torch.cat([load(self.ctx.store.get(key))["features"] for key in pieces])
 
-    def embedding(self, folder: str) -> Any:
-        pieces = self.context.store.keys(f"{folder}/")
-        return torch.cat([load(self.context.store.get(key))["features"] for key in pieces])
+    def delete_shared_features(self) -> None:
+        for key in list(self.ctx.store.keys("shared/")):
+            self.ctx.store.delete(key)
 
 
 @pytest.fixture(scope="module")
@@ -82,129 +89,166 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path, model: dict[str, Any], portrait: Path) -> Supervisor:
-    return Supervisor(tmp_path, model, portrait)
+def harness(tmp_path: Path, model: dict[str, Any], portrait: Path) -> Harness:
+    return Harness(tmp_path, model, portrait)
 
 
 @pytest.fixture
-def talk(supervisor: Supervisor) -> dict[str, Any]:
-    """Two sounds: 0.8 s mono at 16 kHz, and 1.2 s stereo at 32 kHz."""
-    first = supervisor.sound(voiced(0.8, 16_000, 200), 16_000)
-    second = supervisor.sound(np.stack([voiced(1.2, 32_000, 330)] * 2), 32_000)
+def talk(harness: Harness) -> dict[str, Any]:
+    """Two recordings: 0.8 s mono at 16 kHz, and 1.2 s stereo at 32 kHz."""
+    first = harness.upload_audio(tone(0.8, 16_000, 200), 16_000)
+    second = harness.upload_audio(np.stack([tone(1.2, 32_000, 330)] * 2), 32_000)
     return {"cond_audio": {"person1": first, "person2": second}, "mode": "streaming"}
 
 
-def test_together_the_video_lasts_as_long_as_the_longer_one(supervisor, talk):
-    output = supervisor.made(FIRST, EMBED, **talk, audio_type="para")
-    assert (output["frames"], output["rows"], len(output["embeddings"])) == (30, 30, 2)
-    samples, rate = supervisor.heard(output["sound"])
-    assert (rate, samples.shape) == (32_000, (2, pytest.approx(1.2 * 32_000, abs=2)))
-
-
-def test_in_turn_the_video_lasts_as_long_as_both(supervisor, talk):
-    output = supervisor.made(FIRST, EMBED, **talk, audio_type="add")
-    assert (output["frames"], output["rows"], len(output["embeddings"])) == (50, 50, 2)
-    samples, rate = supervisor.heard(output["sound"])
-    assert (rate, samples.shape) == (32_000, (2, pytest.approx(2.0 * 32_000, abs=2)))
-
-
-def test_speakers_keep_their_order(supervisor, talk):
-    # given the same two sounds, and the speakers swapped
-    swapped = {"person1": talk["cond_audio"]["person2"], "person2": talk["cond_audio"]["person1"]}
-    one = supervisor.made(FIRST, EMBED, **talk, audio_type="para")["embeddings"]
-    other = supervisor.made(FIRST, EMBED, **{**talk, "cond_audio": swapped}, audio_type="para")["embeddings"]
-    # then so are their embeddings, which are those of two different voices
-    assert one == other[::-1]
-    assert one[0] != one[1]
-
-
-def test_who_waits_in_turn_is_heard_as_silence(supervisor, talk):
-    output = supervisor.made(FIRST, EMBED, **talk, audio_type="add")
-    first, second = (supervisor.embedding(key) for key in output["embeddings"])
-    # then the second voice's rows change when it begins, and the first one's when it ends: row 20 of 50
-    assert np.ptp(second[2:16].numpy(), axis=0).max() < np.ptp(second[16:24].numpy(), axis=0).max()
-    assert np.ptp(first[24:].numpy(), axis=0).max() < np.ptp(first[16:24].numpy(), axis=0).max()
-
-
-def test_what_is_shorter_than_a_chunk_is_padded_for_both(supervisor):
-    first, second = (supervisor.sound(voiced(seconds, 16_000, 200), 16_000) for seconds in (0.2, 0.4))
-    output = supervisor.made(FIRST, EMBED, cond_audio={"person1": first, "person2": second}, audio_type="para")
-    assert (output["frames"], output["rows"], output["chunks"]) == (10, 21, 1)
-    assert {supervisor.embedding(key).shape[0] for key in output["embeddings"]} == {21}
-
-
-def test_a_sound_that_is_too_short_is_named_by_its_speaker(supervisor, talk):
-    sounds = {**talk["cond_audio"], "person2": supervisor.sound(voiced(0.02, 16_000, 200), 16_000)}
-    with pytest.raises(InvalidInput, match=r"^cond_audio\.person2: it lasts 0\.020 s"):
-        supervisor.made(FIRST, EMBED, cond_audio=sounds, audio_type="para")
-
-
-def test_turns_are_spoken_by_two_voices_that_wait_for_each_other(supervisor):
-    words = {"text": "(s1) one two three (s2) four five (s1) six", "human2_voice": "en-gb"}
-    sounds = supervisor.made(FIRST, tts_audio=words)["sounds"]
-    output = supervisor.made(FIRST, EMBED, tts_audio=words, mode="streaming")
-    # then the video's sound is the two tracks in one, of which one at a time is silent
-    tracks = np.concatenate([supervisor.heard(key)[0] for key in sounds])
-    samples, rate = supervisor.heard(output["sound"])
-    assert not (tracks != 0).all(axis=0).any()
-    np.testing.assert_allclose(samples[0], tracks.sum(0)[: samples.shape[1]], atol=1e-4)
-    assert output["frames"] == int(tracks.shape[1] / rate * 25)
+# Length and order
 
 
 @pytest.mark.parametrize(
-    ("box", "size"),
+    ("audio_type", "frames"), [("para", 30), ("add", 50)], ids=["together", "in turn"]
+)
+def test_a_video_lasts_as_long_as_the_longer_voice_or_as_both_in_turn(
+    harness, talk, audio_type, frames
+):
+    output = harness.run(FIRST, EMBED, **talk, audio_type=audio_type)
+    assert (output.frames, output.rows) == (frames, frames)
+    assert len(output.embedding_prefixes) == 2
+    samples, rate = harness.audio(output.audio_key)
+    assert rate == 32_000
+    assert samples.shape == (2, pytest.approx(frames / 25 * 32_000, abs=2))
+
+
+def test_speakers_keep_their_order(harness, talk):
+    # Given the same two recordings, and the speakers swapped
+    recordings = talk["cond_audio"]
+    swapped = {"person1": recordings["person2"], "person2": recordings["person1"]}
+    first = harness.run(FIRST, EMBED, **talk, audio_type="para").embedding_prefixes
+    fields = {**talk, "cond_audio": swapped}
+    second = harness.run(FIRST, EMBED, **fields, audio_type="para").embedding_prefixes
+    # Then so are their embeddings, which are those of two different voices
+    assert first == second[::-1]
+    assert first[0] != first[1]
+
+
+def variation(rows: torch.Tensor) -> float:
+    """The largest change of a feature over some rows."""
+    return float(np.ptp(rows.numpy(), axis=0).max())
+
+
+def test_a_speaker_who_waits_in_turn_is_silent(harness, talk):
+    output = harness.run(FIRST, EMBED, **talk, audio_type="add")
+    first, second = (harness.embedding(prefix) for prefix in output.embedding_prefixes)
+    # The second voice's rows change when it begins, and the first one's when it ends: row 20 of 50
+    assert variation(second[2:16]) < variation(second[16:24])
+    assert variation(first[24:]) < variation(first[16:24])
+
+
+def test_voices_shorter_than_a_chunk_are_both_padded(harness):
+    recordings = {
+        "person1": harness.upload_audio(tone(0.2, 16_000, 200), 16_000),
+        "person2": harness.upload_audio(tone(0.4, 16_000, 200), 16_000),
+    }
+    output = harness.run(FIRST, EMBED, cond_audio=recordings, audio_type="para")
+    assert (output.frames, output.rows, output.chunks) == (10, 21, 1)
+    assert {len(harness.embedding(prefix)) for prefix in output.embedding_prefixes} == {21}
+
+
+def test_the_error_for_a_recording_that_is_too_short_names_its_speaker(harness, talk):
+    short = harness.upload_audio(tone(0.02, 16_000, 200), 16_000)
+    recordings = {**talk["cond_audio"], "person2": short}
+    with pytest.raises(InvalidInput, match=r"^cond_audio\.person2: it lasts 0\.020 s"):
+        harness.run(FIRST, EMBED, cond_audio=recordings, audio_type="para")
+
+
+def test_a_dialogue_is_spoken_by_two_voices_that_wait_for_each_other(harness):
+    text = "(s1) one two three (s2) four five (s1) six"
+    tts_audio = {"text": text, "human2_voice": "en-gb"}
+    fields = {"cond_audio": None, "tts_audio": tts_audio}
+    audio_keys = harness.run(FIRST, **fields).audio_keys
+    output = harness.run(FIRST, EMBED, **fields, mode="streaming")
+    # The audio of the video is the sum of two tracks, of which at least one is silent at any time
+    tracks = np.concatenate([harness.audio(key)[0] for key in audio_keys])
+    samples, rate = harness.audio(output.audio_key)
+    assert not (tracks != 0).all(axis=0).any()
+    expected = tracks.sum(0)[: samples.shape[1]]
+    np.testing.assert_allclose(samples[0], expected, atol=1e-4)
+    assert output.frames == int(tracks.shape[1] / rate * 25)
+
+
+# Boxes
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
     [
-        ([260, 0, 513, 512], "bbox.person2: got [260, 0, 513, 512]; allowed: x up to 512, y up to 512"),
-        ([260, 0, 512, 512.5], "bbox.person2: got [260, 0, 512, 512.5]; allowed: x up to 512, y up to 512"),
+        (
+            [260, 0, 513, 512],
+            "bbox.person2: got [260, 0, 513, 512]; allowed: x up to 512, y up to 512",
+        ),
+        (
+            [260, 0, 512, 512.5],
+            "bbox.person2: got [260, 0, 512, 512.5]; allowed: x up to 512, y up to 512",
+        ),
     ],
 )
-def test_a_box_outside_the_picture_is_refused_with_the_pictures_size(supervisor, talk, box, size):
+def test_a_box_outside_the_image_is_refused_with_its_size(harness, talk, box, message):
+    bbox = {"person1": LEFT, "person2": box}
     with pytest.raises(InvalidInput) as caught:
-        supervisor.made(FIRST, **talk, audio_type="para", bbox={"person1": LEFT, "person2": box})
-    assert caught.value.message.startswith(size)
+        harness.run(FIRST, **talk, audio_type="para", bbox=bbox)
+    assert caught.value.message.startswith(message)
 
 
-def test_one_speakers_box_is_said_to_change_nothing(supervisor, talk):
-    sound = {"person1": talk["cond_audio"]["person1"]}
-    assert supervisor.made(FIRST, EMBED, cond_audio=sound)["warnings"] == []
-    (warning,) = supervisor.made(FIRST, EMBED, cond_audio=sound, bbox=LEFT)["warnings"]
-    assert warning.startswith("bbox changes nothing")
+def test_the_box_of_a_single_speaker_is_reported_as_without_effect(harness, talk):
+    recording = {"person1": talk["cond_audio"]["person1"]}
+    assert harness.run(FIRST, EMBED, cond_audio=recording).warnings == ()
+    (warning,) = harness.run(FIRST, EMBED, cond_audio=recording, bbox=LEFT).warnings
+    assert warning.startswith("bbox has no effect")
 
 
-def test_boxes_turn_from_x_and_y_to_rows_and_columns_and_out_to_whole_pixels():
-    given = {"person1": [1.5, 2, 30.2, 40], "person2": [50, 0.1, 60, 70.9]}
-    sounds = {"person1": "a", "person2": "b"}
-    request = JobRequest.parse(
-        {"prompt": "x", "cond_video": "y", "cond_audio": sounds, "audio_type": "para", "bbox": given}
+def test_boxes_become_rows_and_columns_rounded_out_to_whole_pixels():
+    request = job_request(
+        cond_audio={"person1": "a", "person2": "b"},
+        audio_type="para",
+        bbox={"person1": [1.5, 2, 30.2, 40], "person2": [50, 0.1, 60, 70.9]},
     )
     assert boxes(request) == [(2, 1, 40, 31), (0, 50, 71, 60)]
 
 
-CHUNK = Step("generate", 0)
-TINY = {"mode": "clip", "frame_num": 5, "motion_frame": 1, "sample_steps": 1, "audio_type": "para"}
+# Chunks
 
 
-def test_the_model_is_told_whose_voice_is_whose_and_where_both_are(supervisor, talk):
-    # given the same job four times: as it is, with the voices swapped, with the places swapped, and without places
+SMALL = {
+    "mode": "clip",
+    "frame_num": 5,
+    "motion_frame": 1,
+    "sample_steps": 1,
+    "audio_type": "para",
+}
+
+
+def test_the_model_is_given_each_voice_with_its_speaker_and_both_boxes(harness, talk):
+    # Given a job as it is, with its voices swapped, with its boxes swapped, and without boxes
     first, second = talk["cond_audio"].values()
-    tiny, places = {**talk, **TINY}, {"person1": LEFT, "person2": RIGHT}
+    fields = {**talk, **SMALL}
+    bbox = {"person1": LEFT, "person2": RIGHT}
     jobs = [
-        tiny | {"bbox": places},
-        tiny | {"bbox": places, "cond_audio": {"person1": second, "person2": first}},
-        tiny | {"bbox": {"person1": RIGHT, "person2": LEFT}},
-        tiny,
+        fields | {"bbox": bbox},
+        fields | {"bbox": bbox, "cond_audio": {"person1": second, "person2": first}},
+        fields | {"bbox": {"person1": RIGHT, "person2": LEFT}},
+        fields,
     ]
-    # then each makes another video
-    segments = [supervisor.made(FIRST, EMBED, CHUNK, **job)["segment"] for job in jobs]
-    assert len({supervisor.context.store.get(key) for key in segments}) == 4
+    # Then each makes another video
+    segments = [harness.run(FIRST, EMBED, CHUNK, **job).segment_key for job in jobs]
+    assert len({harness.ctx.store.get(key) for key in segments}) == 4
 
 
-def test_where_the_rows_are_cut_makes_no_difference_to_the_video(supervisor, talk, monkeypatch):
-    # Given a video of chunks of which each hears several pieces of a few rows
-    several = {**talk, **TINY, "mode": "streaming"}
-    steps = FIRST, EMBED, CHUNK, Step("generate", 1)
-    whole = supervisor.made(*steps, **several)["segment"]
-    supervisor.forget_what_is_shared()
-    monkeypatch.setattr(features, "PIECE", 4)
-    assert supervisor.context.store.get(supervisor.made(*steps, **several)["segment"]) == supervisor.context.store.get(whole)
-    assert len([*supervisor.context.store.keys("shared/voice/")]) == 2 * 8
+def test_the_size_of_the_stored_pieces_makes_no_difference_to_the_video(harness, talk, monkeypatch):
+    fields = {**talk, **SMALL, "mode": "streaming"}
+    steps = (FIRST, EMBED, CHUNK, Step("generate", 1))
+    whole = harness.run(*steps, **fields).segment_key
+    # Given pieces of so few rows that each chunk needs several
+    harness.delete_shared_features()
+    monkeypatch.setattr(features, "ROWS_PER_OBJECT", 4)
+    pieced = harness.run(*steps, **fields).segment_key
+    assert harness.ctx.store.get(pieced) == harness.ctx.store.get(whole)
+    assert len(list(harness.ctx.store.keys("shared/voice/"))) == 2 * 8
