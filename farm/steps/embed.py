@@ -124,7 +124,7 @@ def _cache_embedding(ctx: StepContext, samples: Samples) -> str:
         "voice",
         folder / "audio_encoder",
         samples.data.cast("B"),
-        stretches=voice.spans(),
+        spans=voice.spans(),
         make=partial(encoder.encode, voice),
     )
 

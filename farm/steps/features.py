@@ -39,27 +39,25 @@ def cache_rows(
     encoder: Path,
     content: bytes | memoryview,
     *,
-    stretches: Iterable[range],
+    spans: Iterable[range],
     make: Callable[[range], Tensor],
 ) -> str:
     """The prefix of the keys of a recording's rows, ROWS_PER_OBJECT of them in each object.
 
-    Rows are computed stretch by stretch, each a multiple of ROWS_PER_OBJECT but the last. Stretches
-    in the store, from another job or an interrupted attempt, are not computed again.
+    Rows are computed span by span, each a multiple of ROWS_PER_OBJECT but the last. Spans in the
+    store, from another job or an interrupted attempt, are not computed again.
     """
     import torch
     from safetensors.torch import save
 
     prefix = keys.shared(kind, fingerprint(encoder), content)
     stored = set(ctx.store.keys(f"{prefix}/"))
-    for stretch in stretches:
-        names = [
-            keys.piece(prefix, first // ROWS_PER_OBJECT) for first in stretch[::ROWS_PER_OBJECT]
-        ]
+    for span in spans:
+        names = [keys.piece(prefix, row // ROWS_PER_OBJECT) for row in span[::ROWS_PER_OBJECT]]
         if stored.issuperset(names):
             continue
         ctx.raise_if_draining()
-        pieces = torch.split(make(stretch).contiguous(), ROWS_PER_OBJECT)
+        pieces = torch.split(make(span).contiguous(), ROWS_PER_OBJECT)
         for name, rows in zip(names, pieces, strict=True):
             ctx.store.put(name, save({"features": rows}))
     return prefix

@@ -24,7 +24,7 @@ ROWS = torch.arange(4 * ROWS_PER_OBJECT + 30.0).view(-1, 1, 1).expand(-1, 2, 3)
 """A recording of four pieces and a bit, each row holding its own number."""
 
 BOUNDS = (0, 2 * ROWS_PER_OBJECT, 4 * ROWS_PER_OBJECT, len(ROWS))
-STRETCHES = [range(begin, end) for begin, end in pairwise(BOUNDS)]
+SPANS = [range(begin, end) for begin, end in pairwise(BOUNDS)]
 
 
 class NotingStore(MemoryStore):
@@ -40,7 +40,7 @@ class NotingStore(MemoryStore):
 
 
 class Harness:
-    """A context in which recordings are encoded; `encoded` are the stretches that were."""
+    """A context in which recordings are encoded; `encoded` are the spans that were."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.ctx = Context(Settings(home=folder), store, open_registry("memory://"))
@@ -62,11 +62,11 @@ class Harness:
     ) -> str:
         """The prefix of the recording's keys, whose rows are encoded unless they are stored."""
         ctx = self.step_context(job_id, draining)
-        return cache_rows(ctx, "voice", self.folder, content, stretches=STRETCHES, make=self.encode)
+        return cache_rows(ctx, "voice", self.folder, content, spans=SPANS, make=self.encode)
 
-    def encode(self, stretch: range) -> torch.Tensor:
-        self.encoded.append(stretch)
-        return ROWS[stretch.start : stretch.stop]
+    def encode(self, span: range) -> torch.Tensor:
+        self.encoded.append(span)
+        return ROWS[span.start : span.stop]
 
     def rows(self, prefix: str, rows: list[int] | range) -> torch.Tensor:
         return rows_of(self.step_context(), prefix, rows)
@@ -121,40 +121,38 @@ def test_a_piece_holds_its_own_rows_alone(harness: Harness) -> None:
 # Encoding
 
 
-def test_a_stretch_is_a_whole_number_of_pieces() -> None:
+def test_a_span_is_a_whole_number_of_pieces() -> None:
     assert SPAN_ROWS % ROWS_PER_OBJECT == 0
 
 
 def test_jobs_with_the_same_voice_encode_it_once(harness: Harness) -> None:
     assert harness.cache("one") == harness.cache("two")
-    assert harness.encoded == STRETCHES
+    assert harness.encoded == SPANS
 
 
 def test_another_voice_has_its_own_rows(harness: Harness) -> None:
     assert harness.cache() != harness.cache(content=b"another voice")
-    assert harness.encoded == 2 * STRETCHES
+    assert harness.encoded == 2 * SPANS
 
 
 @pytest.mark.parametrize("lost", [0, 3, 4])
-def test_a_missing_piece_is_encoded_again_with_its_stretch_alone(
-    harness: Harness, lost: int
-) -> None:
+def test_a_missing_piece_is_encoded_again_with_its_span_alone(harness: Harness, lost: int) -> None:
     # Given what a killed worker leaves
     prefix = harness.cache()
     harness.ctx.store.delete(f"{prefix}/{lost:05d}")
     harness.encoded.clear()
     # When another worker comes
     harness.cache()
-    # Then it encodes that stretch, and all rows are there
-    assert harness.encoded == [STRETCHES[lost // 2]]
+    # Then it encodes that span, and all rows are there
+    assert harness.encoded == [SPANS[lost // 2]]
     assert torch.equal(harness.rows(prefix, range(len(ROWS))), ROWS)
 
 
-def test_a_drained_worker_leaves_the_stretches_that_it_has_encoded(harness: Harness) -> None:
+def test_a_drained_worker_leaves_the_spans_that_it_has_encoded(harness: Harness) -> None:
     with pytest.raises(WorkerDraining):
         harness.cache(draining=lambda: len(harness.encoded) == 2)
     harness.cache()
-    assert harness.encoded == STRETCHES
+    assert harness.encoded == SPANS
 
 
 # Texts
