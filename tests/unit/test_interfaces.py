@@ -1,4 +1,4 @@
-"""The front door is short and light, and rooms know only what they need."""
+"""The public interface is small and light to import, and packages know only what they need."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ import pytest
 
 import farm
 
-HEAVY = {"torch", "diffusers", "transformers", "librosa", "gradio", "av", "scipy", "numba", "PIL", "pyloudnorm"}
-MOST_S = 0.5
-"""Seconds of a processor that the client's import may take."""
+HEAVY = {
+    "torch",
+    "diffusers",
+    "transformers",
+    "librosa",
+    "gradio",
+    "av",
+    "scipy",
+    "numba",
+    "PIL",
+    "pyloudnorm",
+}
+MAX_IMPORT_S = 0.5
+"""Seconds of processor time that importing the client may take."""
+
+INTERFACES = ["farm.client", "farm.cli", "farm.client.transports.celery"]
 
 
 def python(program: str, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -25,23 +38,38 @@ def python(program: str, *options: str, **environ: str) -> subprocess.CompletedP
     )
 
 
-def loaded_by(program: str) -> set[str]:
-    """The top-level packages in memory after a program."""
-    return set(python(f"{program}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})").stdout.split())
+def packages_after(program: str, **environ: str) -> set[str]:
+    """The top-level packages that are loaded after a program."""
+    listing = "import sys; print(*{name.split('.')[0] for name in sys.modules})"
+    return set(python(f"{program}; {listing}", **environ).stdout.split())
 
 
-def seconds_of_the_client() -> float:
-    """Of a processor, which other work on this machine does not make more of."""
-    timed = "from time import process_time as now; began = now(); import farm.client; print(now() - began)"
+def import_s() -> float:
+    """Processor time, which does not depend on what else this machine does."""
+    timed = (
+        "from time import process_time as now; start = now(); "
+        "import farm.client; print(now() - start)"
+    )
     return float(python(timed).stdout)
 
 
+# Names
+
+
 def test_the_public_names_are_these():
-    assert farm.__all__ == ["Event", "Farm", "FarmError", "Job", "JobRequest", "JobStatus", "Result"]
+    assert farm.__all__ == [
+        "Event",
+        "Farm",
+        "FarmError",
+        "Job",
+        "JobRequest",
+        "JobStatus",
+        "Result",
+    ]
 
 
 @pytest.mark.parametrize("name", farm.__all__)
-def test_a_public_name_is_what_it_says(name):
+def test_a_public_name_is_that_of_its_class(name):
     assert getattr(farm, name).__name__ == name
 
 
@@ -50,45 +78,52 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = farm.Barn
 
 
+# Imports
+
+
 def test_the_package_itself_loads_nothing():
-    assert not loaded_by("import farm") & {*HEAVY, "pydantic", "celery", "redis"}
+    assert not packages_after("import farm") & {*HEAVY, "pydantic", "celery", "redis"}
 
 
-def test_the_client_is_imported_in_no_time():
-    assert min(seconds_of_the_client() for _ in range(3)) < MOST_S
+def test_the_client_is_imported_quickly():
+    assert min(import_s() for _ in range(3)) < MAX_IMPORT_S
 
 
-@pytest.mark.parametrize("door", ["farm.client", "farm.cli", "farm.client.transports.celery"])
-def test_a_door_leaves_what_is_heavy_outside(door):
-    assert not loaded_by(f"import {door}") & HEAVY
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_an_interface_loads_nothing_heavy(interface):
+    assert not packages_after(f"import {interface}") & HEAVY
 
 
-@pytest.mark.parametrize("door", ["farm.client", "farm.cli", "farm.client.transports.celery", "farm.local.supervisor"])
-def test_a_door_leaves_the_numbers_library_outside(door):
-    assert "prometheus_client" not in loaded_by(f"import {door}")
+@pytest.mark.parametrize("interface", [*INTERFACES, "farm.local.supervisor"])
+def test_an_interface_does_not_load_the_metrics_library(interface):
+    assert "prometheus_client" not in packages_after(f"import {interface}")
 
 
-def test_the_task_modules_leave_the_model_outside():
-    loaded = python(
-        "from tasks import app; app.loader.import_default_modules(); import sys; print(*sys.modules)",
-        FARM_BROKER_URL="redis://127.0.0.1:1/0",
-    )
-    assert not {"torch", "diffusers", "transformers", "prometheus_client"} & set(loaded.stdout.split())
+def test_the_task_modules_do_not_load_the_model():
+    program = "from tasks.celery import app; app.loader.import_default_modules()"
+    loaded = packages_after(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
+    assert "tasks" in loaded
+    assert not loaded & {"torch", "diffusers", "transformers", "prometheus_client"}
 
 
 @pytest.mark.parametrize(
-    ("room", "foreign"),
+    ("module", "foreign"),
     [
-        ("farm.model.pipeline", "celery redis kombu pydantic minio gradio prometheus_client runpod"),
+        (
+            "farm.model.pipeline",
+            "celery redis kombu pydantic minio gradio prometheus_client runpod",
+        ),
         ("farm.media.probe", "celery redis kombu pydantic torch"),
         ("farm.plan", "celery redis kombu pydantic torch numpy"),
     ],
 )
-def test_a_room_stands_without_what_it_need_not_know(room, foreign):
-    refusing = f"import sys; sys.modules.update(dict.fromkeys({foreign.split()!r}))"  # None there refuses an import
-    assert python(f"{refusing}; import {room}; print('stands')").stdout == "stands\n"
+def test_a_module_can_be_imported_without_what_it_does_not_need(module, foreign):
+    # None in sys.modules refuses an import.
+    refuse = f"import sys; sys.modules.update(dict.fromkeys({foreign.split()!r}))"
+    assert python(f"{refuse}; import {module}; print('imported')").stdout == "imported\n"
 
 
-def test_importing_every_door_makes_no_file(tmp_path):
-    python("import farm.client, farm.cli, farm.local.supervisor", HOME=str(tmp_path), FARM_HOME=str(tmp_path / "farm"))
+def test_importing_an_interface_creates_no_file(tmp_path):
+    program = "import farm.client, farm.cli, farm.local.supervisor"
+    python(program, HOME=str(tmp_path), FARM_HOME=str(tmp_path / "farm"))
     assert list(tmp_path.iterdir()) == []
