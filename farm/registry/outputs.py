@@ -5,7 +5,7 @@ Everything named `..._key`, or listed as keys, is the key of an object in the st
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -119,10 +119,3 @@ class Committed(_Record):
         if not isinstance(self.output, EmbedOutput):
             raise TypeError(f"{self.output.step} does not know the number of chunks")
         return self.output.chunks
-
-
-def parse_committed(text: str | bytes | dict[str, Any]) -> Committed:
-    """The envelope in a JSON text; ValueError if it cannot be read."""
-    if isinstance(text, dict):
-        return Committed.model_validate(text)
-    return Committed.model_validate_json(text)

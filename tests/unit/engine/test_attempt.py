@@ -30,7 +30,7 @@ from farm.errors import (
 )
 from farm.logs import JsonLines
 from farm.registry import Registry
-from farm.registry.outputs import DownloadOutput, parse_committed
+from farm.registry.outputs import Committed, DownloadOutput
 from farm.route import FIRST, LAST, Step
 from farm.store import keys
 from tests.support.harness import Harness, refuse
@@ -64,7 +64,8 @@ def test_an_attempt_stores_its_output_last(writing):
     written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
     assert len(written) == 2
     assert written[-1] == "jobs/a/download/0001/output.json"
-    assert parse_committed(writing.store.get(written[-1])) == writing.committed(FIRST)
+    stored = Committed.model_validate_json(writing.store.get(written[-1]))
+    assert stored == writing.committed(FIRST)
 
 
 def test_an_output_that_cannot_be_stored_is_not_committed(entered):
