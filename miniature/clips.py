@@ -36,7 +36,7 @@ class Scene:
     """[B, 3]: what is added to them."""
 
     def zoomed(self, sampler: Sampler, times: float) -> Scene:
-        """The same people, so many times nearer, with the first one's lips about the middle."""
+        """The same people, that many times nearer, with the first one's lips about the middle."""
         head = self.heads[0]
         x = head.x + 0.3 * sampler.uniform(-1, 1) * head.size
         y = head.y + sampler.uniform(0, 0.6) * head.size

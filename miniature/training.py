@@ -67,7 +67,7 @@ def train_model(
     seconds: float,
     peak: float,
 ) -> Any:
-    """Trains `model` for so many seconds and returns the moving average of its weights.
+    """Trains `model` for that many seconds and returns the moving average of its weights.
 
     `peak` is the highest learning rate. Raises Stopped at the run's deadline.
     """

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker in the registry: it tells how many workers each queue has."""
+"""The heartbeat of a worker in the registry, from which the workers of a queue are counted."""
 
 from __future__ import annotations
 
