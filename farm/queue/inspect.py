@@ -85,21 +85,24 @@ def find_lost_messages(registry: Registry, *, after_s: float) -> set[tuple[str, 
     led to no lease: the sender died, or the worker that received it before it took the lease.
 
     A worker that is still loading the model looks the same. The queues are read through only if
-    they hold fewer messages than are missing.
+    they hold fewer messages than have led to no lease.
     """
-    undelivered = set(registry.steps.undelivered(for_s=after_s))
+    missing = set(registry.steps.undelivered(for_s=after_s))
     client = broker_client(registry)
-    if not undelivered or client is None:
+    if not missing or client is None:
         return set()
     pipeline = client.pipeline(transaction=False)
     for key in QUEUE_KEYS.values():
         pipeline.llen(key)
-    if sum(pipeline.execute()) >= len(undelivered):
+    queued = sum(pipeline.execute())
+    # Younger messages are in the queues too, so all are counted.
+    if queued >= len(registry.steps.undelivered(for_s=0)):
         return set()
     for key in QUEUE_KEYS.values():
         pipeline.lrange(key, 0, -1)
-    queued = {step for messages in pipeline.execute() for step in _steps_of(messages)}
-    return undelivered - queued
+    for messages in pipeline.execute():
+        missing.difference_update(_steps_of(messages))
+    return missing
 
 
 def parse_message(message: str) -> tuple[str, str] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,15 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
     assert lost(registry) == set()
     client.rpop(QUEUE_KEYS["gpu", "normal"])
     assert lost(registry) == {(job.id, "generate-0007")}
+
+
+def test_a_lost_message_is_missed_beside_younger_ones(farm, registry, client):
+    job = farm.submit(REQUEST)
+    client.rpop(QUEUE_KEYS["cpu", "normal"])
+    while not registry.steps.undelivered(for_s=0.2):
+        time.sleep(0.05)
+    farm.submit(REQUEST)
+    assert lost(registry, after_s=0.2) == {(job.id, "download")}
 
 
 def test_a_message_whose_sender_died_before_it_was_sent_is_lost(registry):
