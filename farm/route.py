@@ -81,8 +81,9 @@ class Step:
         raise ValueError(f"step: got {step_id!r}; allowed: {allowed}")
 
 
-FIRST = Step("download")
-LAST = Step("mux")
+DOWNLOAD = Step("download")
+EMBED = Step("embed")
+MUX = Step("mux")
 NOTIFY = Step("notify")
 """Reports the end of a job to its webhook."""
 
@@ -95,13 +96,13 @@ def next_step(step: Step, *, chunks: int | None) -> Step | None:
     """
     match step.kind:
         case "download":
-            return Step("embed")
+            return EMBED
         case "embed":
             return Step("generate", 0)
         case "generate":
             if chunks is None:
-                raise LookupError(f"{step.id} is known before the number of chunks")
-            return Step("generate", step.chunk + 1) if step.chunk + 1 < chunks else LAST
+                raise LookupError(f"what follows {step.id} is unknown without the number of chunks")
+            return Step("generate", step.chunk + 1) if step.chunk + 1 < chunks else MUX
     return None
 
 
@@ -110,6 +111,8 @@ def steps_of_job(chunks: int | None) -> list[Step]:
 
     As long as the number of chunks is unknown, these are the steps before the first chunk.
     """
-    if chunks is None:
-        return [FIRST, Step("embed")]
-    return [FIRST, Step("embed"), *(Step("generate", chunk) for chunk in range(chunks)), LAST]
+    steps = [DOWNLOAD, EMBED]
+    if chunks is not None:
+        steps += [Step("generate", chunk) for chunk in range(chunks)]
+        steps.append(MUX)
+    return steps

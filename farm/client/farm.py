@@ -13,7 +13,7 @@ from farm.client.job import Job
 from farm.client.transports import Transport
 from farm.client.uploads import local_content
 from farm.engine import journal
-from farm.engine.advance import claim_dispatch
+from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
@@ -21,7 +21,7 @@ from farm.job.files import batch_items
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import open_registry
-from farm.route import FIRST, Step
+from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed
 from farm.store import keys, open_store
@@ -60,8 +60,8 @@ class Farm:
         uploaded = self.upload(_with_seed(parsed))
         journal.record_request(self.context, job_id, uploaded)
         self.context.registry.jobs.add(job_id, uploaded)
-        if claim_dispatch(self.context, job_id, FIRST):
-            self._dispatch(job_id, FIRST)
+        if claim_step(self.context, job_id, DOWNLOAD):
+            self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
     def job(self, job_id: str) -> Job:

@@ -17,7 +17,7 @@ from farm.engine.playlist import mirror
 from farm.errors import DownloadFailed, InvalidInput, TimedOut, error_from_code
 from farm.job import Event, JobStatus, Notice, Result
 from farm.registry.outputs import MuxOutput, NotifyOutput
-from farm.route import LAST, NOTIFY
+from farm.route import MUX, NOTIFY
 from farm.store import keys
 
 POLL_INTERVAL_S = 0.2
@@ -81,7 +81,7 @@ class Job:
 
     def _fetch_video(self, path: Path) -> Path:
         lost = DownloadFailed(f"video: the store holds no video of job {self.id}", retryable=False)
-        committed = self.context.registry.steps.committed(self.id, LAST.id)
+        committed = self.context.registry.steps.committed(self.id, MUX.id)
         if committed is None or not isinstance(committed.output, MuxOutput):
             raise lost
         try:

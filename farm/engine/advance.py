@@ -5,54 +5,53 @@ from __future__ import annotations
 from farm.engine.context import Context
 from farm.engine.journal import close_job
 from farm.errors import FarmError
-from farm.registry.outputs import Committed, MuxOutput
-from farm.route import FIRST, NOTIFY, Step, next_step
+from farm.registry.outputs import Committed, MuxOutput, chunks_of
+from farm.route import DOWNLOAD, EMBED, NOTIFY, Step, next_step
 
 
 def advance(
     ctx: Context, job_id: str, step: Step, committed: Committed, *, chunks: int | None
 ) -> Step | None:
-    """The step whose message is now the caller's to send; None if there is none.
+    """The step that the caller must now dispatch; None if there is none.
 
-    Ends the job behind its last step, and closes it once its webhook was called.
+    Ends the job after its last step, and closes it once its webhook has been called.
     """
-    after = next_step(step, chunks=chunks)
-    if after is not None:
-        return claim_dispatch(ctx, job_id, after)
+    following = next_step(step, chunks=chunks)
+    if following is not None:
+        return claim_step(ctx, job_id, following)
     if isinstance(committed.output, MuxOutput):
         ctx.registry.jobs.end(job_id, "success", committed.output.result)
     return close(ctx, job_id)
 
 
 def claim_due_step(ctx: Context, job_id: str) -> Step | None:
-    """The step of a job that is covered by neither a lease nor a message, now the caller's to send.
+    """The step of an orphaned job that the caller must now dispatch.
 
-    Finishes whatever a dead worker left half done on the way there.
+    Finishes what a dead worker left half done on the way there.
     """
     if ctx.registry.jobs.status(job_id).ended:  # its worker died before it closed the job
         return close(ctx, job_id)
     step_id = ctx.registry.steps.current_step_id(job_id)
-    step = Step.parse(step_id) if step_id else FIRST
+    step = Step.parse(step_id) if step_id else DOWNLOAD
     while True:
         committed = ctx.registry.steps.committed(job_id, step.id)
         if committed is None:
-            return claim_dispatch(ctx, job_id, step)
+            return claim_step(ctx, job_id, step)
         chunks = chunk_count(ctx, job_id)
         if step.spec.per_chunk and chunks is None:
             # The broker has lost the record of `embed`, so nothing could ever come next.
             error = FarmError(f"{step.id}: the number of chunks is lost; submit the job again")
             fail_job(ctx, job_id, error, at_stage=step.id)
             return None
-        after = next_step(step, chunks=chunks)
-        if after is None:
+        following = next_step(step, chunks=chunks)
+        if following is None:
             return advance(ctx, job_id, step, committed, chunks=chunks)
-        step = after
+        step = following
 
 
 def chunk_count(ctx: Context, job_id: str) -> int | None:
     """Chunks of a job; None until its speech is embedded."""
-    embedded = ctx.registry.steps.committed(job_id, "embed")
-    return None if embedded is None else embedded.chunks
+    return chunks_of(ctx.registry.steps.committed(job_id, EMBED.id))
 
 
 def fail_job(ctx: Context, job_id: str, error: FarmError, *, at_stage: str) -> bool:
@@ -63,13 +62,13 @@ def fail_job(ctx: Context, job_id: str, error: FarmError, *, at_stage: str) -> b
 
 
 def close(ctx: Context, job_id: str) -> Step | None:
-    """Closes a job that has ended; `notify` if its webhook is pending and the caller's to send."""
+    """Closes a job that has ended; `notify` if its webhook is pending and the claim succeeds."""
     webhook_is_pending = close_job(ctx, job_id)
-    return claim_dispatch(ctx, job_id, NOTIFY) if webhook_is_pending else None
+    return claim_step(ctx, job_id, NOTIFY) if webhook_is_pending else None
 
 
-def claim_dispatch(ctx: Context, job_id: str, step: Step) -> Step | None:
-    """The step, if its message is the caller's to send."""
+def claim_step(ctx: Context, job_id: str, step: Step) -> Step | None:
+    """The step if the claim succeeds: then the caller must dispatch it. None otherwise."""
     window_s = ctx.settings.redispatch_after_s
     claimed = ctx.registry.steps.claim_dispatch(job_id, step.id, window_s=window_s)
     return step if claimed else None

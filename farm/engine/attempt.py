@@ -1,4 +1,7 @@
-"""How every step is run, so that running it twice has the effect of running it once."""
+"""How every step is run, so that running it twice has the effect of running it once.
+
+The numbered comments are the points of docs/architecture.md.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from farm.engine.accounting import count_commit, estimate_update
@@ -17,20 +19,24 @@ from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.engine.scratch import scratch_folder
-from farm.engine.step_context import RetryLater, StepContext, WorkerDraining, never_draining
+from farm.engine.step_context import (
+    RetryLater,
+    StepContext,
+    StepFunction,
+    WorkerDraining,
+    never_draining,
+)
 from farm.errors import Cancelled, FarmError, FarmUnreachable, TimedOut, WorkerLost
 from farm.job import JobRequest, JobStatus
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
-from farm.registry.outputs import Committed, StepOutput
-from farm.route import Step, StepKind
+from farm.registry.outputs import Committed, chunks_of
+from farm.route import EMBED, Step, StepKind
 from farm.store import keys
 
 RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
-
-StepFunction = Callable[[StepContext], StepOutput]
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,14 @@ class Attempt:
     hooks: Hooks
 
     def run(self) -> Step | None:
-        """The step whose message is now the caller's to send, if any.
+        """The next step if the caller must dispatch it, else None.
 
-        None also if the job has ended, or another attempt holds the lease. Raises the FarmError
-        that ended the job, and WorkerDraining, upon which the message goes back to its queue.
+        Raises the FarmError with which the job ends, and WorkerDraining: then the message goes
+        back to its queue.
         """
         with job_context(self.job_id):
             status, committed, chunks = self._snapshot()
-            if status.ended is not self.step.spec.runs_after_end:
+            if status.ended != self.step.spec.runs_after_end:
                 return None
             # 1. Output committed? Go on.
             if committed is not None:
@@ -99,11 +105,11 @@ class Attempt:
     def _snapshot(self) -> tuple[JobStatus, Committed | None, int | None]:
         """The status of the job, the output of the step, and the number of chunks, if known."""
         status, (committed, embedded) = self.ctx.registry.snapshot(
-            self.job_id, [self.step.id, "embed"]
+            self.job_id, [self.step.id, EMBED.id]
         )
-        return status, committed, None if embedded is None else embedded.chunks
+        return status, committed, chunks_of(embedded)
 
-    @cached_property
+    @property
     def _request(self) -> JobRequest:
         return self.ctx.registry.jobs.request(self.job_id)
 
@@ -129,7 +135,7 @@ class Attempt:
     def _execute(self, lease: Lease) -> Committed:
         """Runs the step function and stores its output, last of all that the attempt writes."""
         run_step = self.hooks.step_function(self.step.kind)
-        with self._renewed(lease) as lease_lost, scratch_folder(self.job_id) as scratch:
+        with self._keep_renewed(lease) as lease_lost, scratch_folder(self.job_id) as scratch:
             step_ctx = StepContext(
                 settings=self.ctx.settings,
                 store=self.ctx.store,
@@ -152,7 +158,7 @@ class Attempt:
             return committed
 
     @contextmanager
-    def _renewed(self, lease: Lease) -> Iterator[threading.Event]:
+    def _keep_renewed(self, lease: Lease) -> Iterator[threading.Event]:
         """Renews a lease from a thread; yields an event that is set once the lease is lost."""
         over = threading.Event()
         lost = threading.Event()
@@ -195,12 +201,13 @@ class Attempt:
             self._release(lease, cause, retry_after_s=cause.after_s)
             return
         error = self._farm_error(cause)
-        attempts_left = lease.attempts < self.ctx.settings.max_attempts
-        retry = error.retryable and attempts_left and lease.attempts <= error.retries
+        retries = min(error.retries, self.ctx.settings.max_attempts - 1)
+        retry = error.retryable and lease.attempts <= retries
         if retry:
             retry_after_s = RETRY_AFTER_S * 2 ** (lease.attempts - 1)
         else:
-            retry_after_s = self.ctx.settings.redispatch_after_s  # while the job is ended
+            # Keeps the reaper away until the job has ended.
+            retry_after_s = self.ctx.settings.redispatch_after_s
         released = self._release(lease, error, retry_after_s=retry_after_s)
         if not released:  # superseded: the other attempt decides
             return
@@ -212,12 +219,15 @@ class Attempt:
             raise error
 
     def _release(self, lease: Lease, reason: BaseException, *, retry_after_s: float = 0.0) -> bool:
-        """Ends an attempt without an output, and logs why; False if it is superseded."""
+        """Ends an attempt without an output, and logs why; False if it is superseded.
+
+        Only a failure counts as an attempt. The message of a draining worker is requeued.
+        """
         draining = isinstance(reason, WorkerDraining)
         failed = isinstance(reason, Exception)
-        if draining:  # its message is back in the queue at once
+        if draining:
             retry_after_s = self.ctx.settings.redispatch_after_s
-        # First, or the reason would be lost if the broker cannot be reached.
+        # Logged before the release, which fails if the broker cannot be reached.
         self._log_release(reason, retry_after_s)
         return self.ctx.registry.steps.release(
             lease, retry_after_s=retry_after_s, counted=failed, requeued=draining

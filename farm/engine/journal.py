@@ -19,9 +19,9 @@ from farm.engine.playlist import publish
 from farm.errors import FarmError
 from farm.job import JobRequest, JobStatus
 from farm.logs import log
-from farm.registry.outputs import Committed
+from farm.registry.outputs import Committed, chunks_of
 from farm.registry.records import first_problem
-from farm.route import NOTIFY, Step
+from farm.route import EMBED, NOTIFY, Step
 from farm.store import Store, keys
 from farm.store.keys import AttemptKey
 
@@ -52,8 +52,8 @@ def close_job(ctx: Context, job_id: str) -> bool:
     True if the webhook is then still pending; the job stays live for as long.
     """
     try:
-        status, (embedded,) = ctx.registry.snapshot(job_id, ["embed"])
-        published = publish(ctx, job_id, None if embedded is None else embedded.chunks)
+        status, (embedded,) = ctx.registry.snapshot(job_id, [EMBED.id])
+        published = publish(ctx, job_id, chunks_of(embedded))
         if not (published and status.ended):
             return False
         ctx.store.put(keys.end(job_id), status.model_dump_json().encode())

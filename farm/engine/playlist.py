@@ -14,8 +14,8 @@ from farm.engine.step_context import StepContext
 from farm.errors import FarmError
 from farm.logs import log
 from farm.plan import FPS
-from farm.registry.outputs import ChunkOutput, Committed, SegmentLinks
-from farm.route import Step
+from farm.registry.outputs import ChunkOutput, Committed, SegmentLinks, chunks_of
+from farm.route import EMBED, Step
 from farm.store import keys
 
 HEAD = """#EXTM3U
@@ -85,10 +85,10 @@ def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
 
     Segments that are there already are not fetched again.
     """
-    embedded = ctx.registry.steps.committed(job_id, "embed")
+    embedded = ctx.registry.steps.committed(job_id, EMBED.id)
     if embedded is None:
         return None
-    segments, is_complete = _segments(ctx, job_id, embedded.chunks)
+    segments, is_complete = _segments(ctx, job_id, chunks_of(embedded))
     if not segments:
         return None
     local = [_with_local_links(segment) for segment in segments]

@@ -15,7 +15,7 @@ from farm.errors import Cancelled
 from farm.job import STAGES, Event, JobRequest
 from farm.registry import Lease
 from farm.registry.outputs import ChunkOutput, Committed, DownloadOutput, EmbedOutput, StepOutput
-from farm.route import Step
+from farm.route import DOWNLOAD, EMBED, Step
 from farm.store import keys
 
 Output = TypeVar("Output", bound=StepOutput)
@@ -63,11 +63,11 @@ class StepContext(Context):
 
     @property
     def download_output(self) -> DownloadOutput:
-        return self._output(Step("download"), DownloadOutput)
+        return self._output(DOWNLOAD, DownloadOutput)
 
     @property
     def embed_output(self) -> EmbedOutput:
-        return self._output(Step("embed"), EmbedOutput)
+        return self._output(EMBED, EmbedOutput)
 
     def chunk_output(self, chunk: int) -> ChunkOutput:
         return self._output(Step("generate", chunk), ChunkOutput)
@@ -121,3 +121,7 @@ class StepContext(Context):
         finally:
             took_ms = round(1000 * (time.monotonic() - start))
             self.timings[f"{name}_ms"] = self.timings.get(f"{name}_ms", 0) + took_ms
+
+
+StepFunction = Callable[[StepContext], StepOutput]
+"""Runs a step and returns what it leaves for the next ones."""

@@ -16,7 +16,7 @@ from farm.engine import journal, scratch
 from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.job import JobStatus
-from farm.route import LAST, NOTIFY, Step, steps_of_job
+from farm.route import MUX, NOTIFY, Step, steps_of_job
 from farm.store import Store, keys
 
 Reason = Literal["superseded", "intermediate", "expired", "abandoned"]
@@ -90,7 +90,7 @@ def _is_kept(ctx: Context, job_id: str, key: str) -> bool:
     repeated.
     """
     attempt = keys.attempt_of(key)
-    if attempt is None or attempt.step_id not in (LAST.id, NOTIFY.id):
+    if attempt is None or attempt.step_id not in (MUX.id, NOTIFY.id):
         return False
     return not ctx.registry.steps.is_superseded(job_id, *attempt)
 
@@ -100,7 +100,7 @@ def _expired(ctx: Context, job_id: str, job_keys: list[str]) -> Garbage:
     be forgotten by half.
     """
     found = _objects(ctx.store, "expired", keys.job(job_id), job_keys)
-    steps = {*steps_of_job(chunk_count(ctx, job_id)), LAST, NOTIFY}
+    steps = {*steps_of_job(chunk_count(ctx, job_id)), MUX, NOTIFY}
     # A recovered job may lack the record of `embed`, which says how many chunks there are.
     steps.update(Step.parse(attempt.step_id) for attempt in journal.stored_attempts(job_keys))
     # Backwards, so that an interrupted removal can be repeated as long as that record is there.

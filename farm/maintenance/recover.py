@@ -12,7 +12,8 @@ from farm.engine.context import Context
 from farm.engine.journal import Outputs
 from farm.job import JobRequest, JobStatus
 from farm.registry.jobs import queued
-from farm.route import FIRST, LAST, NOTIFY, Step, next_step
+from farm.registry.outputs import chunks_of
+from farm.route import DOWNLOAD, EMBED, MUX, NOTIFY, Step, next_step
 from farm.store import Store
 
 
@@ -74,7 +75,7 @@ def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
     after = _step_after(outputs)
     if end:
         # The video is left when the outputs that it was made from are gone.
-        outputs = {**_last_output(store, job_id, job_keys, LAST), **outputs}
+        outputs = {**_last_output(store, job_id, job_keys, MUX), **outputs}
     return _StoredJob(
         request=request,
         submitted_at=submitted_at,
@@ -132,12 +133,12 @@ def _restore_live(ctx: Context, job_id: str, stored: _StoredJob) -> Recovered:
 def _step_after(outputs: Outputs) -> Step | None:
     """The step after the furthest output; None if that is the last."""
     if not outputs:
-        return FIRST
+        return DOWNLOAD
     furthest = next(iter(outputs))
     chunks = None
     for attempt, committed in outputs.items():
-        if attempt.step_id == "embed":
-            chunks = committed.chunks
+        if attempt.step_id == EMBED.id:
+            chunks = chunks_of(committed)
     return next_step(Step.parse(furthest.step_id), chunks=chunks)
 
 

@@ -106,7 +106,8 @@ def _kokoro_speech(text: str, name: str, weights: Path | None, field: str) -> Sa
     known = kokoro.voices(weights) if weights else []
     if weights is None or not known:
         raise InvalidInput(
-            f"{field}: got '{KOKORO}{name}'; this farm has no Kokoro voices, see docs/operations.md"
+            f"{field}: got '{KOKORO}{name}'; this farm has no Kokoro voices, "
+            "see docs/operations/kokoro.md"
         )
     _check_known(name, known, "a Kokoro voice after 'kokoro:'", field)
     return kokoro.synthesise(text, name, weights)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from farm.errors import Cancelled, FarmError, InvalidInput
 from farm.job import STAGES, Event, Failure, JobRequest, JobStatus, Result, State
 from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
-from farm.registry.records import CACHE_SIZE, RecordStore, unreadable
+from farm.registry.records import CACHE_SIZE, RecordStore, unreadable_error
 from farm.registry.steps import LIVE, REMAINING, current_step_key, step_key
 
 LAST_STAGES = ("completed", "error", "cancelled")
@@ -103,7 +103,7 @@ class JobRegistry:
         try:
             return JobRequest.model_validate_json(text)
         except ValidationError as error:
-            raise unreadable(f"job {job_id}: its request", error) from error
+            raise unreadable_error(f"job {job_id}: its request", error) from error
 
     def status(self, job_id: str) -> JobStatus:
         """The status of a job; InvalidInput if there is no such job."""
@@ -256,7 +256,7 @@ def parse_status(job_id: str, text: str | None) -> JobStatus:
     try:
         return JobStatus.model_validate_json(text)
     except ValidationError as error:
-        raise unreadable(f"job {job_id}: its status", error) from error
+        raise unreadable_error(f"job {job_id}: its status", error) from error
 
 
 def unknown_job(job_id: str) -> InvalidInput:

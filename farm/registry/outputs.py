@@ -113,9 +113,11 @@ class Committed(_Record):
     inputs: dict[str, int]
     """For each step whose output was read, the attempt that had committed it."""
 
-    @property
-    def chunks(self) -> int:
-        """Chunks of the job, which the output of `embed` holds; TypeError for any other output."""
-        if not isinstance(self.output, EmbedOutput):
-            raise TypeError(f"{self.output.step} does not know the number of chunks")
-        return self.output.chunks
+
+def chunks_of(embedded: Committed | None) -> int | None:
+    """The number of chunks of a job, from the output of `embed`; None until that is committed."""
+    if embedded is None:
+        return None
+    if not isinstance(embedded.output, EmbedOutput):
+        raise TypeError(f"embed: got the output of {embedded.output.step}")
+    return embedded.output.chunks

@@ -26,7 +26,7 @@ def no_effects(_: object) -> Effects:
     return ()
 
 
-def unreadable(record: str, error: ValidationError) -> FarmError:
+def unreadable_error(record: str, error: ValidationError) -> FarmError:
     """The error for a record that cannot be read; `record` says which, and of which job."""
     return FarmError(
         f"{record} cannot be read ({first_problem(error)}); "
@@ -74,7 +74,7 @@ class RecordStore:
         """The changed record, written together with its effects; None if the rule refuses.
 
         Optimistic: it starts from the cached text. A failed compare-and-set returns the current
-        value, so no read is needed. A rule may refuse only a freshly read record.
+        value, so no read is needed. A refusal counts only for a record that was just read.
         """
         old = self._cache.get(key)
         fresh = False

@@ -24,7 +24,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from farm.registry.outputs import Committed
-from farm.registry.records import unreadable
+from farm.registry.records import unreadable_error
 
 
 class StepState(StrEnum):
@@ -36,7 +36,7 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True)
 class Lease:
-    """The exclusive right to run a step, until it expires or another attempt acquires the next."""
+    """The right to run a step: exclusive until it expires, then until the next one is acquired."""
 
     job_id: str
     step_id: str
@@ -49,8 +49,9 @@ class Lease:
 
 
 class StepRecord(BaseModel):
-    """Times are seconds since 1970 on the backend's clock. Rules return the record as it becomes,
-    or None where they do not allow the change.
+    """The state of one step. Times are seconds since 1970 on the backend's clock.
+
+    Each rule is a pure function: it returns the record after a change, or None if it refuses it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -76,7 +77,7 @@ class StepRecord(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise unreadable(f"job {job_id}: the record of step {step_id}", error) from error
+            raise unreadable_error(f"job {job_id}: the record of step {step_id}", error) from error
 
     @property
     def text(self) -> str:
@@ -124,7 +125,7 @@ class StepRecord(BaseModel):
         return self.committed is None and self.fence == lease.fence
 
     def dispatched(self, now: float, *, window_s: float) -> Self | None:
-        """Claims the right to send the message, unless the step is committed or covered."""
+        """The record after a dispatch; None if the step is committed or covered."""
         if self.committed is not None or self.covered_until > now:
             return None
         return self._with(
@@ -132,11 +133,11 @@ class StepRecord(BaseModel):
         )
 
     def marked_lost(self) -> Self | None:
-        """Frees the dispatch of a message that is in no queue, unless it has led to a lease."""
+        """The record without its dispatch; None if the message has led to a lease."""
         return self._with(dispatch_expires_at=0.0) if self.is_undelivered else None
 
     def leased(self, now: float, *, lease_s: float) -> Self | None:
-        """Begins an attempt, unless the step is committed or another attempt holds its lease."""
+        """The record with a new lease; None if the step is committed or leased."""
         if self.committed is not None or self.lease_expires_at > now:
             return None
         return self._with(
@@ -155,7 +156,7 @@ class StepRecord(BaseModel):
     def released(
         self, lease: Lease, now: float, *, retry_after_s: float, counted: bool, requeued: bool
     ) -> Self | None:
-        """Ends an attempt without an output."""
+        """The record after an attempt without output; None if the attempt is superseded."""
         if not self.is_held_by(lease):
             return None
         return self._with(
@@ -166,14 +167,14 @@ class StepRecord(BaseModel):
         )
 
     def committed_by(self, lease: Lease, committed: Committed) -> Self | None:
-        """Makes the output of an attempt the step's output."""
+        """The record with the output of an attempt; None if the attempt is superseded."""
         if not self.is_held_by(lease):
             return None
         # A second message may have been dispatched since the lease expired.
         return self._with(committed=committed, lease_expires_at=0.0, dispatch_expires_at=0.0)
 
     def restored(self, *, fence: int, committed: Committed | None) -> Self | None:
-        """What is known of a record that was lost; never in place of a committed output."""
+        """What is known of a record that was lost; None if the step is committed."""
         if self.committed is not None:
             return None
         return type(self)(fence=fence, committed=committed)

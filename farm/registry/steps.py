@@ -21,7 +21,7 @@ REMAINING = "remaining_gpu_s"
 """Index of jobs that have not ended, by the estimated GPU seconds of the chunks still to make."""
 
 SPEED_RATIO = "speed_ratio"
-"""How many times its estimate the last chunk of the farm took."""
+"""Actual over estimated seconds of the farm's last chunk."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ Rule = Callable[[StepRecord], StepRecord | None]
 
 
 class StepRegistry:
+    """Each method that changes a record does so atomically, by compare-and-set."""
+
     def __init__(self, records: RecordStore) -> None:
         self._records = records
 
@@ -55,9 +57,9 @@ class StepRegistry:
         )
 
     def undelivered(self, *, for_s: float) -> list[tuple[str, str]]:
-        """Job and step of each message that was dispatched that long ago and led to no lease."""
-        oldest = self._records.backend.now() - for_s
-        members = self._records.backend.members_below(UNDELIVERED, oldest)
+        """Job and step of messages dispatched at least `for_s` seconds ago that led to no lease."""
+        cutoff = self._records.backend.now() - for_s
+        members = self._records.backend.members_below(UNDELIVERED, cutoff)
         return [(job_id, step_id) for job_id, _, step_id in (m.partition(" ") for m in members)]
 
     def mark_lost(self, job_id: str, step_id: str) -> None:
@@ -70,7 +72,7 @@ class StepRegistry:
     ) -> Lease | None:
         """The lease on a step; None if it is committed or another attempt holds the lease.
 
-        Raises WorkerLost once every allowed attempt has lost its worker.
+        Raises WorkerLost if the allowed attempts are used up; the lease is held then.
         """
         now = self._records.backend.now()
         record = self._changed(
@@ -86,8 +88,8 @@ class StepRegistry:
             return None
         if record.attempts > max_attempts:
             raise WorkerLost(
-                f"{step_id}: {max_attempts} attempts in a row lost their worker; "
-                "it is not tried again"
+                f"{step_id}: none of {max_attempts} attempts committed, "
+                "and the last one lost its worker"
             )
         return Lease(job_id, step_id, record.fence, record.attempts, record.after_expiry)
 
@@ -183,7 +185,7 @@ class StepRegistry:
     def _read(self, steps: Sequence[tuple[str, str]]) -> list[StepRecord]:
         """Records in one request; they are read once, so they do not fill the cache."""
         keys = [step_key(job_id, step_id) for job_id, step_id in steps]
-        texts = self._records.backend.get_all(keys) if keys else []
+        texts = self._records.backend.get_all(keys)
         return [
             StepRecord.parse(text, job_id=job_id, step_id=step_id)
             for (job_id, step_id), text in zip(steps, texts, strict=True)

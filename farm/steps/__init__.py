@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from farm.engine.step_context import StepContext
-from farm.registry.outputs import StepOutput
+from farm.engine.step_context import StepFunction
 from farm.route import StepKind
 
 
-def step_function(kind: StepKind) -> Callable[[StepContext], StepOutput]:
+def step_function(kind: StepKind) -> StepFunction:
     """The function that runs a kind of step.
 
     Imported when it is first needed, so that a cpu worker never loads what a gpu worker needs.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def generate(ctx: StepContext) -> ChunkOutput:
     """Stores a playable segment, and the tail for the next chunk."""
-    pipeline = _warm_pipeline(ctx)
+    pipeline = _pipeline_for(ctx)
     request = ctx.request
     embedded = ctx.embed_output
     plan = Plan(embedded.frames, request.frame_num, request.motion_frame, embedded.cuts)
@@ -100,7 +100,7 @@ def warm_pipeline(settings: Settings) -> Pipeline:
     return pipeline
 
 
-def _warm_pipeline(ctx: StepContext) -> Pipeline:
+def _pipeline_for(ctx: StepContext) -> Pipeline:
     """The loaded model in the variant of the job; the first chunk of a job reports the loading."""
     is_first = ctx.step.chunk == 0
     if is_first:
@@ -136,8 +136,8 @@ def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
 def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
     """What the model sees of the source, and its key in the store if all chunks share it.
 
-    The condition of an image is always the same; that of a video is the frame at which the chunk
-    begins.
+    The condition of an image is always the same; that of a video is computed from the frame at
+    which the chunk begins.
     """
     from farm.model.pipeline import Condition
 

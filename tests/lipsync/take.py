@@ -63,9 +63,10 @@ def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
     job = farm.submit({**JOB, "cond_video": str(sitter.source), **fields})
     used = job.result(timeout_s=60 * MINUTES).params
     frames = decoded(job.save(scratch / "talk.mp4"))
-    sounds = farm.context.registry.steps.committed(job.id, "download")["sounds"]
+    downloaded = farm.context.registry.steps.committed(job.id, "download").output
     paths = [
-        farm.context.store.fetch(key, scratch / f"sound-{who}") for who, key in enumerate(sounds)
+        farm.context.store.fetch(key, scratch / f"audio-{speaker}")
+        for speaker, key in enumerate(downloaded.audio_keys)
     ]
     borders = range(used["frame_num"], used["frames"], used["frame_num"] - used["motion_frame"])
     return Take(
@@ -89,5 +90,5 @@ def decoded(video: Path) -> Tensor:
 
 def _tail(farm: Farm, job_id: str, chunk: int) -> Tensor:
     """[3, motion_frame, H, W]: the frames that the chunk leaves to the next one."""
-    output = farm.context.registry.steps.committed(job_id, f"generate-{chunk:04d}")
-    return load(farm.context.store.get(output["tail"]))["motion_frames"]
+    output = farm.context.registry.steps.committed(job_id, f"generate-{chunk:04d}").output
+    return load(farm.context.store.get(output.tail_key))["motion_frames"]

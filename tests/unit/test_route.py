@@ -11,8 +11,8 @@ import pytest
 
 from farm.errors import FarmError
 from farm.route import (
-    FIRST,
-    LAST,
+    DOWNLOAD,
+    MUX,
     NOTIFY,
     STEP_KINDS,
     STEP_SPECS,
@@ -27,7 +27,7 @@ EMBED = Step("embed")
 
 def route(chunks: int) -> list[str]:
     """Ids of all steps from the first, each the next of the one before."""
-    step: Step | None = FIRST
+    step: Step | None = DOWNLOAD
     step_ids = []
     while step is not None:
         step_ids.append(step.id)
@@ -50,16 +50,16 @@ def test_a_longer_video_is_generated_chunk_by_chunk():
 @pytest.mark.parametrize(
     ("step", "chunks", "after"),
     [
-        (FIRST, None, EMBED),
-        (FIRST, 3, EMBED),
+        (DOWNLOAD, None, EMBED),
+        (DOWNLOAD, 3, EMBED),
         (EMBED, None, Step("generate", 0)),
         (EMBED, 3, Step("generate", 0)),
-        (Step("generate", 0), 1, LAST),
+        (Step("generate", 0), 1, MUX),
         (Step("generate", 0), 3, Step("generate", 1)),
         (Step("generate", 1), 3, Step("generate", 2)),
-        (Step("generate", 2), 3, LAST),
-        (LAST, None, None),
-        (LAST, 3, None),
+        (Step("generate", 2), 3, MUX),
+        (MUX, None, None),
+        (MUX, 3, None),
         (NOTIFY, None, None),
         (NOTIFY, 3, None),
     ],
@@ -71,7 +71,7 @@ def test_each_step_has_its_next_one(step, chunks, after):
 
 @pytest.mark.parametrize("chunk", [0, 7])
 def test_nothing_can_follow_a_chunk_as_long_as_their_number_is_unknown(chunk):
-    message = f"generate-{chunk:04d} is known before the number of chunks"
+    message = f"what follows generate-{chunk:04d} is unknown without the number of chunks"
     with pytest.raises(LookupError, match=message):
         next_step(Step("generate", chunk), chunks=None)
 
@@ -82,7 +82,7 @@ def test_the_steps_of_a_job_are_those_of_its_route(chunks):
 
 
 def test_a_job_of_unknown_length_has_the_steps_before_its_first_chunk():
-    assert steps_of_job(None) == [FIRST, EMBED]
+    assert steps_of_job(None) == [DOWNLOAD, EMBED]
 
 
 def test_steps_are_ordered_by_their_position():

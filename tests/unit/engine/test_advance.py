@@ -5,7 +5,7 @@ from __future__ import annotations
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.registry.steps import step_key
-from farm.route import FIRST, LAST, Step
+from farm.route import DOWNLOAD, MUX, Step
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import embed_output
 from tests.support.steps import acquire
@@ -18,34 +18,34 @@ def due(harness: Harness) -> Step | None:
 
 
 def test_the_first_step_of_a_new_job_is_due_once(entered):
-    assert due(entered) == FIRST
+    assert due(entered) == DOWNLOAD
     assert due(entered) is None
 
 
 def test_a_lost_message_is_due_again_after_its_window(entered):
     due(entered)
     entered.clock.advance(entered.ctx.settings.redispatch_after_s + 1)
-    assert due(entered) == FIRST
+    assert due(entered) == DOWNLOAD
 
 
 def test_no_step_is_due_while_one_is_leased(entered):
-    acquire(entered.registry, FIRST.id)
+    acquire(entered.registry, DOWNLOAD.id)
     assert due(entered) is None
 
 
 def test_the_step_of_a_lost_worker_is_due(entered):
-    entered.lose_worker(FIRST, lease_s=15)
-    assert due(entered) == FIRST
+    entered.lose_worker(DOWNLOAD, lease_s=15)
+    assert due(entered) == DOWNLOAD
 
 
 def test_the_step_behind_the_last_committed_one_is_due(entered):
-    entered.complete(FIRST)
+    entered.complete(DOWNLOAD)
     entered.complete(EMBED, embed_output(chunks=2))
     assert due(entered) == Step("generate", 0)
     entered.complete(Step("generate", 0))
     assert due(entered) == Step("generate", 1)
     entered.complete(Step("generate", 1))
-    assert due(entered) == LAST
+    assert due(entered) == MUX
 
 
 def test_no_step_of_an_ended_job_is_due(entered):
@@ -82,7 +82,7 @@ def test_a_job_that_has_lost_its_number_of_chunks_ends_instead_of_being_due_for_
 
 def test_a_job_whose_video_is_committed_is_ended(entered):
     entered.complete(EMBED)
-    entered.complete(LAST)
+    entered.complete(MUX)
     assert due(entered) is None
     assert entered.status.state == "success"
     assert entered.registry.jobs.live() == []

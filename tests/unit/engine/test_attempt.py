@@ -31,7 +31,7 @@ from farm.errors import (
 from farm.logs import JsonLines
 from farm.registry import Registry
 from farm.registry.outputs import Committed, DownloadOutput
-from farm.route import FIRST, LAST, Step
+from farm.route import DOWNLOAD, MUX, Step
 from farm.store import keys
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import chunk_output, download_output, embed_output
@@ -50,8 +50,8 @@ def with_settings(harness: Harness, **settings: Any) -> Harness:
 
 
 def test_a_step_commits_its_output_and_names_the_next(entered):
-    assert entered.run(FIRST) == EMBED
-    committed = entered.committed(FIRST)
+    assert entered.run(DOWNLOAD) == EMBED
+    committed = entered.committed(DOWNLOAD)
     assert isinstance(committed.output, DownloadOutput)
     assert committed.output.visual_kind == "image"
     assert entered.store.size(committed.output.visual_key) is not None
@@ -60,43 +60,43 @@ def test_a_step_commits_its_output_and_names_the_next(entered):
 
 
 def test_an_attempt_stores_its_output_last(writing):
-    writing.run(FIRST)
+    writing.run(DOWNLOAD)
     written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
     assert len(written) == 2
     assert written[-1] == "jobs/a/download/0001/output.json"
     stored = Committed.model_validate_json(writing.store.get(written[-1]))
-    assert stored == writing.committed(FIRST)
+    assert stored == writing.committed(DOWNLOAD)
 
 
 def test_an_output_that_cannot_be_stored_is_not_committed(entered):
     entered.store.before_put = [refuse]
-    assert entered.run(FIRST) is None
-    assert entered.committed(FIRST) is None
+    assert entered.run(DOWNLOAD) is None
+    assert entered.committed(DOWNLOAD) is None
 
 
 def test_a_step_reports_its_progress(entered):
-    entered.run(FIRST)
+    entered.run(DOWNLOAD)
     status = entered.status
     assert (status.state, status.stage, status.pct) == ("running", "downloads_ok", 8)
 
 
 def test_a_second_message_for_a_committed_step_changes_nothing_and_sends_nothing(writing):
-    writing.run(FIRST)
-    committed = writing.committed(FIRST)
+    writing.run(DOWNLOAD)
+    committed = writing.committed(DOWNLOAD)
     stored = sorted(writing.store.keys(""))
-    assert writing.run(FIRST) is None
-    assert (writing.committed(FIRST), sorted(writing.store.keys(""))) == (committed, stored)
+    assert writing.run(DOWNLOAD) is None
+    assert (writing.committed(DOWNLOAD), sorted(writing.store.keys(""))) == (committed, stored)
 
 
 def test_a_committed_step_whose_next_message_was_never_sent_sends_it_once(entered):
-    entered.complete(FIRST)
-    assert entered.run(FIRST) == EMBED
-    assert entered.run(FIRST) is None
+    entered.complete(DOWNLOAD)
+    assert entered.run(DOWNLOAD) == EMBED
+    assert entered.run(DOWNLOAD) is None
 
 
 @pytest.mark.parametrize(
     ("chunk", "after"),
-    [(0, Step("generate", 1)), (1, Step("generate", 2)), (2, LAST)],
+    [(0, Step("generate", 1)), (1, Step("generate", 2)), (2, MUX)],
 )
 def test_chunks_follow_each_other_to_the_end_of_the_plan(entered, chunk, after):
     entered.complete(EMBED, embed_output(chunks=3))
@@ -106,27 +106,27 @@ def test_chunks_follow_each_other_to_the_end_of_the_plan(entered, chunk, after):
 
 def test_the_last_step_ends_the_job(entered):
     entered.complete(EMBED)
-    entered.complete(LAST)
-    assert entered.run(LAST) is None
+    entered.complete(MUX)
+    assert entered.run(MUX) is None
     assert entered.status.state == "success"
 
 
 def test_a_message_for_an_ended_job_does_nothing(entered):
     entered.registry.jobs.cancel("a", by="the caller")
-    assert entered.run(FIRST) is None
-    assert entered.committed(FIRST) is None
+    assert entered.run(DOWNLOAD) is None
+    assert entered.committed(DOWNLOAD) is None
     assert entered.registry.steps.current_step_id("a") is None
 
 
 def test_a_message_for_a_step_under_a_lease_does_nothing(entered):
-    lease = acquire(entered.registry, FIRST.id)
-    assert entered.run(FIRST) is None
-    assert (entered.committed(FIRST), entered.status.state) == (None, "queued")
+    lease = acquire(entered.registry, DOWNLOAD.id)
+    assert entered.run(DOWNLOAD) is None
+    assert (entered.committed(DOWNLOAD), entered.status.state) == (None, "queued")
     assert commit(entered.registry, lease)
 
 
 def test_an_attempt_leaves_no_scratch_folder(writing):
-    writing.run(FIRST)
+    writing.run(DOWNLOAD)
     sources = reversed(writing.store.sources)
     scratch = next(source.parent for source in sources if isinstance(source, Path))
     assert scratch.name.startswith("farm-a-")
@@ -139,7 +139,7 @@ def test_an_attempt_leaves_no_scratch_folder(writing):
 def test_a_missing_upload_ends_the_job_with_code_stage_and_message(harness):
     harness.enter(cond_video="store://uploads/" + "0" * 64)
     with pytest.raises(DownloadFailed, match="cond_video: the store holds no uploads/0000"):
-        harness.run(FIRST)
+        harness.run(DOWNLOAD)
     assert harness.status.state == "error"
     failure = harness.failure
     assert (failure.code, failure.at_stage) == ("E_DOWNLOAD_FAILED", "downloads_started")
@@ -149,7 +149,7 @@ def test_a_missing_upload_ends_the_job_with_code_stage_and_message(harness):
 def test_a_store_key_that_is_no_upload_is_refused(harness):
     harness.enter(cond_video="store://jobs/b/request.json")
     with pytest.raises(InvalidInput, match="allowed: store://uploads/"):
-        harness.run(FIRST)
+        harness.run(DOWNLOAD)
     assert harness.failure.code == "E_INPUT_VALIDATION"
 
 
@@ -157,7 +157,7 @@ def test_an_upload_beyond_the_operators_limit_is_refused(harness):
     harness.enter()
     strict = with_settings(harness, max_visual_bytes=10)
     with pytest.raises(DownloadFailed, match=r"cond_video: it is \d+ bytes; allowed: at most 10"):
-        strict.run(FIRST)
+        strict.run(DOWNLOAD)
 
 
 def test_text_instead_of_audio_ends_the_job_with_the_name_of_its_field(harness):
@@ -165,7 +165,7 @@ def test_text_instead_of_audio_ends_the_job_with_the_name_of_its_field(harness):
     harness.store.put(key, b"just words")
     harness.enter(cond_audio={"person1": keys.SCHEME + key})
     with pytest.raises(FarmError, match=r"cond_audio\.person1"):
-        harness.run(FIRST)
+        harness.run(DOWNLOAD)
     assert harness.status.state == "error"
     assert harness.failure.message.startswith("cond_audio.person1: ")
 
@@ -186,10 +186,10 @@ def fail_unforeseen(ctx: StepContext) -> Any:
 @pytest.mark.parametrize(
     ("step", "attempts", "error"),
     [
-        (FIRST, 3, DownloadFailed),
+        (DOWNLOAD, 3, DownloadFailed),
         (EMBED, 1, EmbeddingFailed),
         (Step("generate", 0), 2, GenerationFailed),
-        (LAST, 1, FFmpegFailed),
+        (MUX, 1, FFmpegFailed),
     ],
     ids=lambda value: value.id if isinstance(value, Step) else None,
 )
@@ -220,7 +220,7 @@ def test_a_failure_is_logged_though_the_broker_is_down_by_then(writing, monkeypa
 
     writing.store.before_put = [lose_store_and_broker]
     with caplog.at_level(logging.INFO, logger="farm"), pytest.raises(FarmUnreachable):
-        writing.run(FIRST)
+        writing.run(DOWNLOAD)
     assert "step_failed" in [record.msg for record in caplog.records]
 
 
@@ -232,31 +232,31 @@ def test_the_time_limits_exception_becomes_a_timeout(entered):
 
 def test_a_retryable_failure_is_retried_after_its_pause(writing):
     writing.store.before_put = [refuse]
-    assert writing.run(FIRST) is None
+    assert writing.run(DOWNLOAD) is None
     assert (writing.status.state, claim_due_step(writing.ctx, "a")) == ("running", None)
     writing.clock.advance(RETRY_AFTER_S)
-    assert claim_due_step(writing.ctx, "a") == FIRST
-    assert writing.run(FIRST) == EMBED
+    assert claim_due_step(writing.ctx, "a") == DOWNLOAD
+    assert writing.run(DOWNLOAD) == EMBED
 
 
 def test_each_pause_is_twice_as_long_as_the_one_before(writing):
     writing.store.before_put = [refuse, refuse]
-    writing.run(FIRST)
+    writing.run(DOWNLOAD)
     writing.clock.advance(RETRY_AFTER_S)
-    writing.run(FIRST)
+    writing.run(DOWNLOAD)
     writing.clock.advance(1.5 * RETRY_AFTER_S)
     assert claim_due_step(writing.ctx, "a") is None
     writing.clock.advance(0.6 * RETRY_AFTER_S)
-    assert claim_due_step(writing.ctx, "a") == FIRST
+    assert claim_due_step(writing.ctx, "a") == DOWNLOAD
 
 
 def test_a_failure_that_persists_ends_the_job_with_its_own_code(writing):
     writing.store.before_put = [refuse, refuse, refuse]
     for _ in range(UploadFailed.retries):
-        assert writing.run(FIRST) is None
+        assert writing.run(DOWNLOAD) is None
         writing.clock.advance(10 * RETRY_AFTER_S)
     with pytest.raises(UploadFailed, match="disk full"):
-        writing.run(FIRST)
+        writing.run(DOWNLOAD)
     assert (writing.status.state, writing.failure.code) == ("error", "E_UPLOAD")
 
 
@@ -264,18 +264,18 @@ def test_a_failure_keeps_its_own_code_if_the_operator_allows_one_attempt(writing
     strict = with_settings(writing, max_attempts=1)
     writing.store.before_put = [refuse, refuse]
     with suppress(UploadFailed):
-        strict.run(FIRST)
+        strict.run(DOWNLOAD)
     writing.clock.advance(10 * RETRY_AFTER_S)
     with suppress(FarmError):
-        strict.run(FIRST)
+        strict.run(DOWNLOAD)
     assert writing.failure.code == "E_UPLOAD"
 
 
 def test_a_step_that_loses_every_worker_ends_the_job(entered):
     for _ in range(entered.ctx.settings.max_attempts):
-        entered.lose_worker(FIRST)
-    with pytest.raises(WorkerLost, match="download: 3 attempts in a row lost their worker"):
-        entered.run(FIRST)
+        entered.lose_worker(DOWNLOAD)
+    with pytest.raises(WorkerLost, match="download: none of 3 attempts committed, and the last one lost its worker"):
+        entered.run(DOWNLOAD)
     assert (entered.status.state, entered.failure.code) == ("error", "E_WORKER_LOST")
     assert entered.failure.at_stage == "download"
 
@@ -290,19 +290,19 @@ def shut_down() -> None:
 def test_a_worker_that_is_shut_down_releases_its_step_at_once(writing):
     writing.store.before_put = [shut_down]
     with pytest.raises(SystemExit):
-        writing.run(FIRST)
-    assert (writing.status.state, claim_due_step(writing.ctx, "a")) == ("running", FIRST)
+        writing.run(DOWNLOAD)
+    assert (writing.status.state, claim_due_step(writing.ctx, "a")) == ("running", DOWNLOAD)
 
 
 def test_interrupted_attempts_do_not_count(writing):
     for _ in range(writing.ctx.settings.max_attempts + 1):
         writing.store.before_put = [shut_down]
         with pytest.raises(SystemExit):
-            writing.run(FIRST)
-    assert writing.run(FIRST) == EMBED
+            writing.run(DOWNLOAD)
+    assert writing.run(DOWNLOAD) == EMBED
 
 
-def drain_before(harness: Harness, step: Step = FIRST) -> None:
+def drain_before(harness: Harness, step: Step = DOWNLOAD) -> None:
     """Delivers the message of a step to a worker that is draining."""
     message = f"worker is draining; step {step.id} goes back to the queue"
     with pytest.raises(WorkerDraining, match=message):
@@ -319,30 +319,30 @@ def test_a_draining_worker_begins_no_step(writing):
 def test_a_draining_worker_stops_before_the_next_file(entered, checks):
     answers = iter([*[False] * checks, True])
     with pytest.raises(WorkerDraining):
-        entered.run(FIRST, draining=lambda: next(answers))
-    assert entered.committed(FIRST) is None
+        entered.run(DOWNLOAD, draining=lambda: next(answers))
+    assert entered.committed(DOWNLOAD) is None
 
 
 def test_the_step_of_a_drained_worker_is_run_by_the_next_one_to_get_its_message(entered):
     drain_before(entered)
-    assert entered.run(FIRST) == EMBED
+    assert entered.run(DOWNLOAD) == EMBED
 
 
 def test_the_message_of_a_drained_worker_is_undelivered_again(entered):
     drain_before(entered)
     assert claim_due_step(entered.ctx, "a") is None
-    assert entered.registry.steps.undelivered(for_s=0) == [("a", FIRST.id)]
+    assert entered.registry.steps.undelivered(for_s=0) == [("a", DOWNLOAD.id)]
 
 
 def test_drained_attempts_do_not_count(entered):
     for _ in range(entered.ctx.settings.max_attempts + 1):
         drain_before(entered)
-    assert entered.run(FIRST) == EMBED
+    assert entered.run(DOWNLOAD) == EMBED
 
 
 def test_a_draining_worker_still_goes_on_from_a_committed_step(entered):
-    entered.complete(FIRST)
-    assert entered.run(FIRST, draining=lambda: True) == EMBED
+    entered.complete(DOWNLOAD)
+    assert entered.run(DOWNLOAD, draining=lambda: True) == EMBED
 
 
 # Cancelled or superseded
@@ -350,8 +350,8 @@ def test_a_draining_worker_still_goes_on_from_a_committed_step(entered):
 
 def test_a_job_that_is_cancelled_meanwhile_stops_and_stays_cancelled(writing):
     writing.store.before_put = [lambda: writing.registry.jobs.cancel("a", by="the caller")]
-    assert writing.run(FIRST) is None
-    assert (writing.status.state, writing.committed(FIRST)) == ("cancelled", None)
+    assert writing.run(DOWNLOAD) is None
+    assert (writing.status.state, writing.committed(DOWNLOAD)) == ("cancelled", None)
     assert writing.failure.message == "cancelled by the caller at downloads_started"
 
 
@@ -361,20 +361,20 @@ def test_a_failure_after_the_cancellation_does_not_replace_it(writing):
         raise UploadFailed("the disk is full", retryable=False)
 
     writing.store.before_put = [cancel_then_fail]
-    assert writing.run(FIRST) is None
+    assert writing.run(DOWNLOAD) is None
     assert (writing.status.state, writing.failure.code) == ("cancelled", "E_CANCELLED")
 
 
 def supersede(harness: Harness) -> None:
     """Lets the lease expire and another worker complete the step."""
     harness.clock.advance(60)
-    harness.complete(FIRST, download_output(visual_key="of the other attempt"))
+    harness.complete(DOWNLOAD, download_output(visual_key="of the other attempt"))
 
 
 def test_a_superseded_attempt_is_discarded(writing):
     writing.store.before_put = [lambda: supersede(writing)]
-    assert writing.run(FIRST) is None
-    assert writing.committed(FIRST).output.visual_key == "of the other attempt"
+    assert writing.run(DOWNLOAD) is None
+    assert writing.committed(DOWNLOAD).output.visual_key == "of the other attempt"
     assert writing.status.state == "running"
 
 
@@ -385,7 +385,7 @@ def test_a_failure_of_a_superseded_attempt_does_not_end_the_job(writing):
 
     writing.store.before_put = [supersede_then_fail]
     with suppress(UploadFailed):
-        writing.run(FIRST)
+        writing.run(DOWNLOAD)
     assert writing.status.state == "running"
 
 
@@ -394,11 +394,11 @@ def test_a_lease_is_renewed_while_its_step_is_slow(writing):
 
     def be_slow() -> None:
         time.sleep(0.6)
-        lease = writing.registry.steps.acquire("a", FIRST.id, lease_s=60, max_attempts=9)
+        lease = writing.registry.steps.acquire("a", DOWNLOAD.id, lease_s=60, max_attempts=9)
         acquired.append(lease)
 
     writing.store.before_put = [be_slow]
-    assert with_settings(writing, lease_s=0.2).run(FIRST) == EMBED
+    assert with_settings(writing, lease_s=0.2).run(DOWNLOAD) == EMBED
     assert acquired == [None]
 
 
@@ -420,7 +420,7 @@ def test_a_lease_that_cannot_be_renewed_is_logged_with_its_job(writing, caplog):
     writing.store.before_put = [lambda: time.sleep(0.15)]
     registry = Registry(UnreachableForLeases(writing.clock))
     ctx = replace(with_settings(writing, lease_s=0.2).ctx, registry=registry)
-    assert run_step(ctx, "a", FIRST) == EMBED
+    assert run_step(ctx, "a", DOWNLOAD) == EMBED
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     failed = [line for line in lines if line["event"] == "lease_renewal_failed"]
     assert {line["job_id"] for line in failed} == {"a"}

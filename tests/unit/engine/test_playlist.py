@@ -15,7 +15,7 @@ from farm.engine.playlist import publish
 from farm.errors import DownloadFailed, FarmUnreachable, GenerationFailed, UploadFailed, WorkerLost
 from farm.registry import Registry, open_registry
 from farm.registry.memory import MemoryBackend
-from farm.route import LAST, Step
+from farm.route import MUX, Step
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
@@ -151,7 +151,7 @@ def test_a_job_that_lost_every_worker_ends_its_playlist(ctx):
     run_step(ctx, "a", Step("generate", 0))
     for _ in range(ctx.settings.max_attempts):
         acquire(ctx.registry, "generate-0001", lease_s=0)
-    with pytest.raises(WorkerLost, match="generate-0001: 3 attempts in a row lost their worker"):
+    with pytest.raises(WorkerLost, match="generate-0001: none of 3 attempts committed, and the last one lost its worker"):
         run_step(ctx, "a", Step("generate", 1))
     assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
 
@@ -204,7 +204,7 @@ def test_a_job_that_ends_with_a_video_ends_its_playlist(ctx):
     for chunk in range(3):
         generate(ctx, chunk)
     complete(ctx.registry, "mux")
-    run_step(ctx, "a", LAST)
+    run_step(ctx, "a", MUX)
     assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
 
 

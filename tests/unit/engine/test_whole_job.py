@@ -17,7 +17,7 @@ from farm.engine.step_context import WorkerDraining
 from farm.errors import UploadFailed
 from farm.job import OutputConfig
 from farm.registry import Registry
-from farm.route import FIRST, LAST, Step, steps_of_job
+from farm.route import DOWNLOAD, MUX, Step, steps_of_job
 from tests.support.backends import CountingBackend
 from tests.support.harness import Harness, open_harness
 from tests.support.steps import acquire, complete, run_step
@@ -44,7 +44,7 @@ def counted(
     settings = harness.ctx.settings.model_copy(update={"lease_s": 600})  # none is renewed
     harness.ctx = replace(harness.ctx, settings=settings, registry=Registry(backend))
     harness.enter(**SMALL)
-    harness.registry.steps.claim_dispatch("a", FIRST.id, window_s=60)
+    harness.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60)
     requests = {}
     for step, after in zip(STEPS, [*STEPS[1:], None], strict=True):
         before = backend.requests
@@ -134,7 +134,7 @@ def test_the_end_of_a_finished_job_is_in_the_store(finished):
 def test_the_result_lists_objects_of_the_store(finished):
     result = finished.status.result
     assert [artifact.type for artifact in result.artifacts] == ["video", "thumbnail", "manifest"]
-    video_key = finished.committed(LAST).output.video_key
+    video_key = finished.committed(MUX).output.video_key
     assert finished.store.size(video_key) == result.video.bytes
     assert video_key.endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
 
@@ -148,7 +148,7 @@ def test_each_step_makes_as_many_requests_to_the_registry_as_it_needs(counted):
     assert requests == REQUESTS
 
 
-@pytest.mark.parametrize("step", [EMBED, LAST], ids=lambda step: step.id)
+@pytest.mark.parametrize("step", [EMBED, MUX], ids=lambda step: step.id)
 def test_a_worker_that_drains_in_the_middle_of_a_step_stops_there(finished, step):
     job_id = f"drained-{step.id}"
     copy_job(finished, job_id, STEPS[: STEPS.index(step)])
@@ -163,7 +163,7 @@ def test_a_chunk_that_is_generated_again_after_a_crash_is_equal_bit_for_bit(fini
     copy_job(finished, "b", before)
     acquire(finished.registry, crashed.id, job_id="b", lease_s=15)
     finished.clock.advance(16)
-    assert run_step(finished.ctx, "b", crashed) == LAST
+    assert run_step(finished.ctx, "b", crashed) == MUX
     again = finished.registry.steps.committed("b", crashed.id).output.segment_key
     first = finished.committed(crashed).output.segment_key
     assert finished.store.get(again) == finished.store.get(first)
@@ -182,7 +182,7 @@ def before_mux(finished: Harness, job_id: str, config: dict[str, str], **setting
 def test_a_video_and_its_artifacts_are_copied_to_a_folder(finished, tmp_path):
     config = {"store": "volume", "prefix": "of/anna"}
     ctx = before_mux(finished, "v", config, output_folder=tmp_path)
-    run_step(ctx, "v", LAST)
+    run_step(ctx, "v", MUX)
     result = ctx.registry.jobs.status("v").result
     folder = tmp_path / "of" / "anna"
     name = "infitalk_infinitetalk-480_1_seed42_v"
@@ -199,7 +199,7 @@ def test_a_video_and_its_artifacts_are_copied_to_a_folder(finished, tmp_path):
 
 def test_an_inline_video_is_in_the_result_and_not_in_the_manifest(finished):
     ctx = before_mux(finished, "i", {"store": "inline"})
-    run_step(ctx, "i", LAST)
+    run_step(ctx, "i", MUX)
     result = ctx.registry.jobs.status("i").result
     video_key = ctx.registry.steps.committed("i", "mux").output.video_key
     assert base64.b64decode(result.video.base64) == finished.store.get(video_key)
@@ -211,7 +211,7 @@ def test_an_inline_video_is_in_the_result_and_not_in_the_manifest(finished):
 def test_a_video_that_is_too_large_for_its_result_ends_the_job_and_stays_in_the_store(finished):
     ctx = before_mux(finished, "large", {"store": "inline"}, output_inline_bytes=100)
     with pytest.raises(UploadFailed, match="a result holds at most 100"):
-        run_step(ctx, "large", LAST)
+        run_step(ctx, "large", MUX)
     assert ctx.registry.jobs.status("large").result.error.code == "E_UPLOAD"
     stored = finished.store.keys("jobs/large/mux/0001/")
     assert any(key.endswith("_large.mp4") for key in stored)
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_is_retried_and_then_ends_the_job(finish
     settings = {"output_folder": tmp_path / "file", "store_retry_s": 0}
     ctx = before_mux(finished, "full", {"store": "volume"}, **settings)
     for _ in range(2):
-        assert run_step(ctx, "full", LAST) is None
+        assert run_step(ctx, "full", MUX) is None
     with pytest.raises(UploadFailed):
-        run_step(ctx, "full", LAST)
+        run_step(ctx, "full", MUX)
     assert ctx.registry.jobs.status("full").result.error.code == "E_UPLOAD"

@@ -18,7 +18,7 @@ from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Lease, Registry, open_registry
 from farm.registry.outputs import StepOutput
-from farm.route import FIRST, steps_of_job
+from farm.route import DOWNLOAD, steps_of_job
 from farm.settings import Settings
 from farm.store import Store, keys, open_store
 from tests.support.backends import ClockBackend, Countdown, Interrupted
@@ -357,7 +357,7 @@ def test_the_scratch_folder_of_a_dead_worker_is_removed(harness, temporary):
 def test_a_dry_run_removes_nothing(broker, tmp_path):
     farm = Farm(broker, settings=Settings(home=tmp_path, keep_intermediates_s=0))
     job = farm.submit(REQUEST)
-    farm.context.store.put(keys.attempt(job.id, FIRST.id, 1, "data"), b"data")
+    farm.context.store.put(keys.attempt(job.id, DOWNLOAD.id, 1, "data"), b"data")
     job.cancel()
     assert [each.reason for each in farm.gc(dry_run=True)] == ["intermediate"]
     assert [each.reason for each in farm.gc()] == ["intermediate"]

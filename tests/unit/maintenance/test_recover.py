@@ -19,7 +19,7 @@ from farm.job import JobRequest
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import Registry, open_registry
 from farm.registry.outputs import StepOutput
-from farm.route import FIRST, LAST, Step, steps_of_job
+from farm.route import DOWNLOAD, MUX, Step, steps_of_job
 from farm.settings import Settings
 from farm.steps.generate import warm_pipeline
 from farm.store import Store, keys, open_store
@@ -100,7 +100,7 @@ def test_an_empty_store_has_no_jobs(ctx):
 
 def test_a_job_that_was_only_submitted_begins(entered):
     lost = lose_broker(entered)
-    assert recover_one(lost) == Recovered("a", "resumed", "download", kept=0, step=FIRST)
+    assert recover_one(lost) == Recovered("a", "resumed", "download", kept=0, step=DOWNLOAD)
     assert (lost.registry.jobs.request("a"), lost.registry.jobs.live()) == (REQUEST, ["a"])
 
 
@@ -123,7 +123,7 @@ def test_a_job_resumes_behind_its_last_complete_chunk(entered):
 
 def test_a_job_that_lacks_only_its_video_resumes_with_mux(entered):
     store_chunks(entered, 2)
-    assert recover_one(lose_broker(entered)).step == LAST
+    assert recover_one(lose_broker(entered)).step == MUX
 
 
 def test_an_incomplete_attempt_counts_for_nothing(entered):
@@ -188,7 +188,7 @@ def test_the_video_of_a_finished_job_can_be_saved(entered, tmp_path):
     )
     stored = journal.read_output(entered.store, "a", keys.AttemptKey("mux", 1))
     entered.registry.steps.restore("a", "mux", fence=1, committed=stored)
-    run_step(entered, "a", LAST)
+    run_step(entered, "a", MUX)
     lost = lose_broker(entered)
     assert recover_one(lost) == Recovered("a", "already_ended", "success", kept=1)
     assert Job(lost, "a").save(tmp_path / "saved.mp4").read_bytes() == b"the video"
@@ -287,7 +287,10 @@ def test_a_chunk_that_does_not_name_its_embeddings_makes_its_job_unreadable(ente
     store_output(entered, "generate-0000")
     found = recover_one(lose_broker(entered))
     assert found.outcome == "unreadable"
-    assert found.reason == "LookupError: generate-0000 is known before the number of chunks"
+    assert (
+        found.reason
+        == "LookupError: what follows generate-0000 is unknown without the number of chunks"
+    )
 
 
 def test_outputs_without_a_request_are_left_alone(ctx):
@@ -335,7 +338,7 @@ def test_a_chunk_of_which_an_input_is_gone_is_generated_again(entered):
 def test_a_job_without_its_first_output_begins_anew(entered):
     store_chunks(entered, 2)
     entered.store.delete(keys.attempt("a", "download", 1, keys.OUTPUT))
-    assert recover_one(lose_broker(entered)) == Recovered("a", "resumed", "download", step=FIRST)
+    assert recover_one(lose_broker(entered)) == Recovered("a", "resumed", "download", step=DOWNLOAD)
 
 
 @pytest.mark.parametrize("step_id", ["generate-0001", "generate-0002"])
@@ -358,7 +361,7 @@ def test_known_jobs_are_left_as_they_are(entered):
     store_chunks(entered, 0)
     assert recover_one(entered) == Recovered("a", "known")
     assert entered.registry.steps.committed("a", "generate-0000") is None
-    assert entered.registry.steps.claim_dispatch("a", FIRST.id, window_s=60), "it was dispatched"
+    assert entered.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60), "it was dispatched"
 
 
 def test_a_second_recovery_changes_nothing(entered):

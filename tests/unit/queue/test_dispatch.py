@@ -20,7 +20,7 @@ from farm.job import PRIORITIES, JobRequest
 from farm.queue.app import MESSAGE_PRIORITIES, REAP_TASK, TASK_ROUTES, make_app
 from farm.queue.dispatch import remaining_chain, signatures
 from farm.registry import open_registry
-from farm.route import FIRST, LAST, NOTIFY, Step
+from farm.route import DOWNLOAD, MUX, NOTIFY, Step
 from farm.settings import Settings
 from farm.store import open_store
 from tests.support.jobs import REQUEST, job_request
@@ -61,7 +61,7 @@ def chain_of(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_a_new_job_is_one_message_with_the_whole_chain(ctx, broker):
-    CeleryTransport(ctx).dispatch("a", FIRST)
+    CeleryTransport(ctx).dispatch("a", DOWNLOAD)
     (message,) = messages(broker)
     arguments, keywords, _ = body(message)
     rest = chain_of(message)
@@ -88,7 +88,7 @@ def test_a_job_can_be_dispatched_from_any_step(ctx, broker):
     assert [each["task"] for each in chain_of(message)] == ["farm.mux"]
 
 
-@pytest.mark.parametrize("step", [LAST, NOTIFY], ids=lambda step: step.id)
+@pytest.mark.parametrize("step", [MUX, NOTIFY], ids=lambda step: step.id)
 def test_nothing_is_chained_behind_the_last_step(ctx, broker, step):
     CeleryTransport(ctx).dispatch("a", step)
     (message,) = messages(broker)
@@ -97,7 +97,7 @@ def test_nothing_is_chained_behind_the_last_step(ctx, broker, step):
 
 
 def test_messages_are_described_by_job_and_chunk(ctx, broker):
-    CeleryTransport(ctx).dispatch("a", FIRST)
+    CeleryTransport(ctx).dispatch("a", DOWNLOAD)
     (message,) = messages(broker)
     headers = message["headers"]
     assert (headers["argsrepr"], headers["kwargsrepr"]) == ("job a", "{}")
@@ -113,7 +113,7 @@ def test_messages_are_described_by_chunk_of_how_many_once_that_is_known(ctx, bro
 
 
 def test_messages_are_json_and_small(ctx, broker):
-    CeleryTransport(ctx).dispatch("a", FIRST)
+    CeleryTransport(ctx).dispatch("a", DOWNLOAD)
     (message,) = messages(broker)
     assert message["content-type"] == "application/json"
     assert REQUEST.prompt not in base64.b64decode(message["body"]).decode()
@@ -123,7 +123,7 @@ def test_messages_are_json_and_small(ctx, broker):
 def test_a_message_that_is_sent_again_has_a_new_id(ctx):
     for _ in range(2):
         ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
-    (again,) = signatures(make_app(ctx.settings), ctx, "a", [LAST])
+    (again,) = signatures(make_app(ctx.settings), ctx, "a", [MUX])
     assert again.options["task_id"] == "a-mux-a2"
 
 
@@ -133,7 +133,7 @@ def test_a_message_that_is_sent_again_has_a_new_id(ctx):
 @pytest.mark.parametrize(("priority", "number"), [("high", 0), ("normal", 3), ("low", 6)])
 def test_every_message_has_the_priority_of_its_job(ctx, broker, priority, number):
     ctx.registry.jobs.add("b", job_request(priority=priority))
-    CeleryTransport(ctx).dispatch("b", FIRST)
+    CeleryTransport(ctx).dispatch("b", DOWNLOAD)
     (message,) = messages(broker)
     assert message["properties"]["priority"] == number
     assert [each["options"]["priority"] for each in chain_of(message)] == [number] * 3
@@ -142,7 +142,7 @@ def test_every_message_has_the_priority_of_its_job(ctx, broker, priority, number
 def test_jobs_of_a_higher_priority_are_delivered_first(ctx):
     for priority in ("low", "normal", "high"):
         ctx.registry.jobs.add(priority, job_request(priority=priority))
-        CeleryTransport(ctx).dispatch(priority, FIRST)
+        CeleryTransport(ctx).dispatch(priority, DOWNLOAD)
     with make_app(ctx.settings).connection_for_read() as connection:
         queue = connection.SimpleQueue("cpu")
         delivered = [queue.get(timeout=2).payload[0] for _ in range(3)]
@@ -173,7 +173,7 @@ def remaining(rest: list[str], step: Step, after: Step | None) -> list[str]:
 
 def test_behind_download_the_chain_stays_as_it_is():
     rest = ["embed", "generate-0000", "mux"]
-    assert remaining(rest, FIRST, EMBED) == ["embed", "generate-0000", "mux"]
+    assert remaining(rest, DOWNLOAD, EMBED) == ["embed", "generate-0000", "mux"]
 
 
 def test_behind_embed_the_first_chunk_is_signed_anew():
@@ -202,15 +202,15 @@ def test_behind_a_chunk_the_next_one_is_put_in_front_of_a_longer_chain():
 
 
 def test_behind_the_last_chunk_the_chain_stays_as_it_is():
-    assert remaining(["mux"], Step("generate", 1), LAST) == ["mux"]
+    assert remaining(["mux"], Step("generate", 1), MUX) == ["mux"]
 
 
 def test_behind_mux_the_webhook_is_appended():
-    assert remaining([], LAST, NOTIFY) == ["notify'"]
+    assert remaining([], MUX, NOTIFY) == ["notify'"]
 
 
 @pytest.mark.parametrize(
-    "step", [FIRST, EMBED, Step("generate", 0), LAST, NOTIFY], ids=lambda step: step.id
+    "step", [DOWNLOAD, EMBED, Step("generate", 0), MUX, NOTIFY], ids=lambda step: step.id
 )
 @pytest.mark.parametrize("rest", [[], ["mux"], ["embed", "generate-0000", "mux"]], ids=len)
 def test_behind_a_message_that_may_send_nothing_nothing_remains(step, rest):
@@ -222,7 +222,7 @@ def test_the_given_chain_is_not_changed():
     kept = remaining_chain(rest, EMBED, Step("generate", 0), lambda step: step.id)
     assert rest == ["mux", "generate-0000"]
     assert kept is not rest
-    assert remaining_chain(rest, FIRST, EMBED, lambda step: step.id) is not rest
+    assert remaining_chain(rest, DOWNLOAD, EMBED, lambda step: step.id) is not rest
 
 
 def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, broker, tmp_path):
@@ -231,7 +231,7 @@ def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, 
     ctx.registry.jobs.add("b", urgent)
     for step_id in ("embed", "mux"):
         complete(ctx.registry, step_id, job_id="b")
-    ctx.registry.steps.claim_dispatch("a", FIRST.id, window_s=60)
+    ctx.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60)
     # When a worker gets the last message
     program = "from tasks.steps import TASKS; TASKS['mux'].apply(args=['b'], throw=True)"
     environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
@@ -253,7 +253,7 @@ def test_the_error_for_a_broker_that_is_down_names_the_job(tmp_path):
     transport = CeleryTransport(ctx)
     transport.app.conf.task_publish_retry_policy = {"max_retries": 0}
     with pytest.raises(FarmUnreachable, match="the broker did not accept job a"):
-        transport.dispatch("a", FIRST)
+        transport.dispatch("a", DOWNLOAD)
 
 
 def test_every_task_has_its_queue():

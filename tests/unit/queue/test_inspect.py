@@ -22,7 +22,7 @@ from farm.queue.inspect import (
     require_broker_client,
 )
 from farm.registry import Registry, open_registry
-from farm.route import LAST, Step
+from farm.route import MUX, Step
 from farm.settings import Settings
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire
@@ -157,6 +157,6 @@ def test_the_queues_of_a_farm_in_memory_cannot_be_read():
 def test_the_last_step_is_read_without_a_chunk(farm, client):
     job = farm.submit(REQUEST)
     client.delete(*QUEUE_KEYS.values())
-    dispatch(make_app(farm.context.settings), farm.context, job.id, LAST)
+    dispatch(make_app(farm.context.settings), farm.context, job.id, MUX)
     (message,) = client.lrange(QUEUE_KEYS["cpu", "normal"], 0, -1)
     assert parse_message(message) == (job.id, "mux")

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from farm.registry.outputs import Committed, SegmentLinks, UsedParameters
+from farm.registry.outputs import Committed, SegmentLinks, UsedParameters, chunks_of
 from farm.route import STEP_KINDS
 from tests.support.outputs import (
     FACTORIES,
@@ -52,9 +52,10 @@ def test_every_field_is_read_as_it_was_written(output):
 
 
 def test_only_the_output_of_embed_knows_the_number_of_chunks():
-    assert committed(embed_output(chunks=3)).chunks == 3
-    with pytest.raises(TypeError, match="mux does not know the number of chunks"):
-        _ = committed(mux_output()).chunks
+    assert chunks_of(None) is None
+    assert chunks_of(committed(embed_output(chunks=3))) == 3
+    with pytest.raises(TypeError, match="embed: got the output of mux"):
+        chunks_of(committed(mux_output()))
 
 
 def test_an_output_cannot_be_changed():

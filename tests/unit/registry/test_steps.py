@@ -244,7 +244,7 @@ def test_a_superseded_attempt_cannot_release_the_lease_of_another(entered):
 def test_a_step_that_loses_every_worker_is_given_up(entered):
     for _ in range(2):
         expire(entered, max_attempts=2)
-    with pytest.raises(WorkerLost, match="mux: 2 attempts in a row lost their worker"):
+    with pytest.raises(WorkerLost, match="mux: none of 2 attempts committed, and the last one lost its worker"):
         entered.steps.acquire("a", "mux", lease_s=60, max_attempts=2)
 
 

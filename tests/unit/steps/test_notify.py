@@ -20,7 +20,7 @@ from farm.job import Notice, Result
 from farm.maintenance.gc import find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import Registry, open_registry
-from farm.route import LAST, NOTIFY
+from farm.route import MUX, NOTIFY
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
@@ -142,9 +142,9 @@ def test_no_webhook_is_called_before_the_end(harness, hook):
 
 
 def test_the_last_step_is_followed_by_the_call(harness):
-    for step_id in ("embed", LAST.id):
+    for step_id in ("embed", MUX.id):
         complete(harness.registry, step_id)
-    assert run_step(harness.ctx, "a", LAST) == NOTIFY
+    assert run_step(harness.ctx, "a", MUX) == NOTIFY
     assert claim_due_step(harness.ctx, "a") is None, "its message is sent once"
 
 
@@ -277,7 +277,7 @@ def test_a_pending_call_is_made_after_the_broker_lost_everything(ended, hook):
 
 
 def test_a_complete_video_whose_end_was_not_stored_is_called_after_a_recovery(harness, hook):
-    harness.store_output(LAST.id)
+    harness.store_output(MUX.id)
     found = harness.lose_broker()
     assert (found.outcome, found.step) == ("already_ended", NOTIFY)
     run_step(harness.ctx, "a", found.step)
@@ -303,7 +303,7 @@ def test_a_delivered_call_is_not_repeated_after_a_recovery(ended, hook, monkeypa
 
 def test_a_delivered_call_does_not_hide_the_other_outputs_from_a_recovery(ended):
     ended.store_output("download")
-    ended.store_output(LAST.id, inputs={"download": 1})
+    ended.store_output(MUX.id, inputs={"download": 1})
     ended.run_due_step()
     assert ended.lose_broker().kept == 2
     for step_id in ("download", "mux", "notify"):

@@ -15,7 +15,7 @@ from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput, UploadFailed
 from farm.job import JobRequest
 from farm.registry import open_registry
-from farm.route import LAST
+from farm.route import MUX
 from farm.settings import Settings
 from farm.steps.output import inline_video, open_destination, publish_artifact
 from farm.store import Store
@@ -43,7 +43,7 @@ def refusal(settings: Settings, **config: str) -> str:
 
 def mux_context(request: JobRequest, settings: Settings, scratch: Path) -> StepContext:
     ctx = Context(settings, MemoryStore(), open_registry("memory://"))
-    return step_context(ctx, LAST, scratch=scratch, request=request)
+    return step_context(ctx, MUX, scratch=scratch, request=request)
 
 
 def publish(video: Path, settings: Settings, **config: str) -> str:

@@ -19,7 +19,7 @@ from farm.media.audio import write_wav
 from farm.media.speech import speak
 from farm.media.video import write_segment
 from farm.registry import open_registry
-from farm.route import FIRST, LAST, Step, next_step
+from farm.route import DOWNLOAD, MUX, Step, next_step
 from farm.settings import Settings
 from farm.steps import soundtrack
 from farm.steps.generate import warm_pipeline
@@ -64,7 +64,7 @@ class Harness:
 
     def run_until(self, job_id: str, last: Step) -> None:
         """Runs every step up to one."""
-        step: Step | None = FIRST
+        step: Step | None = DOWNLOAD
         while step is not None:
             run_step(self.ctx, job_id, step)
             if step == last:
@@ -127,7 +127,7 @@ def test_a_playlist_plays_after_each_chunk_without_gap_or_overlap(farm, portrait
 
 def test_the_finished_video_shows_the_frames_of_the_playlist(farm, portrait, speech):
     farm.enter("done", portrait, speech)
-    farm.run_until("done", LAST)
+    farm.run_until("done", MUX)
     played = play(farm.url("done"))
     video = farm.ctx.registry.jobs.status("done").result.video.url
     with av.open(urlsplit(video).path) as finished:

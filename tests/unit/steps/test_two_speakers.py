@@ -16,7 +16,7 @@ from farm.engine.context import Context
 from farm.errors import InvalidInput
 from farm.media.audio import decode, write_wav
 from farm.registry import open_registry
-from farm.route import FIRST, Step
+from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps import features
 from farm.steps.generate import boxes
@@ -110,7 +110,7 @@ def talk(harness: Harness) -> dict[str, Any]:
 def test_a_video_lasts_as_long_as_the_longer_voice_or_as_both_in_turn(
     harness, talk, audio_type, frames
 ):
-    output = harness.run(FIRST, EMBED, **talk, audio_type=audio_type)
+    output = harness.run(DOWNLOAD, EMBED, **talk, audio_type=audio_type)
     assert (output.frames, output.rows) == (frames, frames)
     assert len(output.embedding_prefixes) == 2
     samples, rate = harness.audio(output.audio_key)
@@ -122,9 +122,9 @@ def test_speakers_keep_their_order(harness, talk):
     # Given the same two recordings, and the speakers swapped
     recordings = talk["cond_audio"]
     swapped = {"person1": recordings["person2"], "person2": recordings["person1"]}
-    first = harness.run(FIRST, EMBED, **talk, audio_type="para").embedding_prefixes
+    first = harness.run(DOWNLOAD, EMBED, **talk, audio_type="para").embedding_prefixes
     fields = {**talk, "cond_audio": swapped}
-    second = harness.run(FIRST, EMBED, **fields, audio_type="para").embedding_prefixes
+    second = harness.run(DOWNLOAD, EMBED, **fields, audio_type="para").embedding_prefixes
     # Then so are their embeddings, which are those of two different voices
     assert first == second[::-1]
     assert first[0] != first[1]
@@ -136,7 +136,7 @@ def variation(rows: torch.Tensor) -> float:
 
 
 def test_a_speaker_who_waits_in_turn_is_silent(harness, talk):
-    output = harness.run(FIRST, EMBED, **talk, audio_type="add")
+    output = harness.run(DOWNLOAD, EMBED, **talk, audio_type="add")
     first, second = (harness.embedding(prefix) for prefix in output.embedding_prefixes)
     # The second voice's rows change when it begins, and the first one's when it ends: row 20 of 50
     assert variation(second[2:16]) < variation(second[16:24])
@@ -148,7 +148,7 @@ def test_voices_shorter_than_a_chunk_are_both_padded(harness):
         "person1": harness.upload_audio(tone(0.2, 16_000, 200), 16_000),
         "person2": harness.upload_audio(tone(0.4, 16_000, 200), 16_000),
     }
-    output = harness.run(FIRST, EMBED, cond_audio=recordings, audio_type="para")
+    output = harness.run(DOWNLOAD, EMBED, cond_audio=recordings, audio_type="para")
     assert (output.frames, output.rows, output.chunks) == (10, 21, 1)
     assert {len(harness.embedding(prefix)) for prefix in output.embedding_prefixes} == {21}
 
@@ -157,15 +157,15 @@ def test_the_error_for_a_recording_that_is_too_short_names_its_speaker(harness, 
     short = harness.upload_audio(tone(0.02, 16_000, 200), 16_000)
     recordings = {**talk["cond_audio"], "person2": short}
     with pytest.raises(InvalidInput, match=r"^cond_audio\.person2: it lasts 0\.020 s"):
-        harness.run(FIRST, EMBED, cond_audio=recordings, audio_type="para")
+        harness.run(DOWNLOAD, EMBED, cond_audio=recordings, audio_type="para")
 
 
 def test_a_dialogue_is_spoken_by_two_voices_that_wait_for_each_other(harness):
     text = "(s1) one two three (s2) four five (s1) six"
     tts_audio = {"text": text, "human2_voice": "en-gb"}
     fields = {"cond_audio": None, "tts_audio": tts_audio}
-    audio_keys = harness.run(FIRST, **fields).audio_keys
-    output = harness.run(FIRST, EMBED, **fields, mode="streaming")
+    audio_keys = harness.run(DOWNLOAD, **fields).audio_keys
+    output = harness.run(DOWNLOAD, EMBED, **fields, mode="streaming")
     # The audio of the video is the sum of two tracks, of which at least one is silent at any time
     tracks = np.concatenate([harness.audio(key)[0] for key in audio_keys])
     samples, rate = harness.audio(output.audio_key)
@@ -194,14 +194,14 @@ def test_a_dialogue_is_spoken_by_two_voices_that_wait_for_each_other(harness):
 def test_a_box_outside_the_image_is_refused_with_its_size(harness, talk, box, message):
     bbox = {"person1": LEFT, "person2": box}
     with pytest.raises(InvalidInput) as caught:
-        harness.run(FIRST, **talk, audio_type="para", bbox=bbox)
+        harness.run(DOWNLOAD, **talk, audio_type="para", bbox=bbox)
     assert caught.value.message.startswith(message)
 
 
 def test_the_box_of_a_single_speaker_is_reported_as_without_effect(harness, talk):
     recording = {"person1": talk["cond_audio"]["person1"]}
-    assert harness.run(FIRST, EMBED, cond_audio=recording).warnings == ()
-    (warning,) = harness.run(FIRST, EMBED, cond_audio=recording, bbox=LEFT).warnings
+    assert harness.run(DOWNLOAD, EMBED, cond_audio=recording).warnings == ()
+    (warning,) = harness.run(DOWNLOAD, EMBED, cond_audio=recording, bbox=LEFT).warnings
     assert warning.startswith("bbox has no effect")
 
 
@@ -238,13 +238,13 @@ def test_the_model_is_given_each_voice_with_its_speaker_and_both_boxes(harness, 
         fields,
     ]
     # Then each makes another video
-    segments = [harness.run(FIRST, EMBED, CHUNK, **job).segment_key for job in jobs]
+    segments = [harness.run(DOWNLOAD, EMBED, CHUNK, **job).segment_key for job in jobs]
     assert len({harness.ctx.store.get(key) for key in segments}) == 4
 
 
 def test_the_size_of_the_stored_pieces_makes_no_difference_to_the_video(harness, talk, monkeypatch):
     fields = {**talk, **SMALL, "mode": "streaming"}
-    steps = (FIRST, EMBED, CHUNK, Step("generate", 1))
+    steps = (DOWNLOAD, EMBED, CHUNK, Step("generate", 1))
     whole = harness.run(*steps, **fields).segment_key
     # Given pieces of so few rows that each chunk needs several
     harness.delete_shared_features()
