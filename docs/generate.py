@@ -158,7 +158,10 @@ def _default(value: Any) -> str:
 
 def _error_classes() -> Iterator[type[FarmError]]:
     """The classes of farm.errors; a subclass elsewhere is internal."""
-    return (kind for kind in FarmError.__subclasses__() if kind.__module__ == FarmError.__module__)
+    yield from (
+        kind for kind in FarmError.__subclasses__() if kind.__module__ == FarmError.__module__
+    )
+    yield FarmError  # E_INTERNAL, whatever no other class describes
 
 
 def _retries(kind: type[FarmError]) -> str:
@@ -169,6 +172,8 @@ def _retries(kind: type[FarmError]) -> str:
 
 def _summary(kind: type[FarmError]) -> str:
     """The first paragraph of a docstring, on one line."""
+    if kind is FarmError:
+        return "An error of no other kind, for instance an unreadable record."
     first, _, _ = (inspect.getdoc(kind) or "").partition("\n\n")
     return " ".join(first.split())
 

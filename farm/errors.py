@@ -126,7 +126,7 @@ class Cancelled(FarmError):
 
 
 class WorkerLost(FarmError):
-    """Every allowed attempt at this step lost its worker.
+    """The attempts at a step are used up, and the last one lost its worker.
 
     The job fails instead of being retried forever.
     """

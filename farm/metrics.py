@@ -89,7 +89,7 @@ METRICS = (
         "farm_worker_lost_total",
         "counter",
         "worker",
-        "steps whose every allowed attempt lost its worker",
+        "steps that ended as E_WORKER_LOST",
         STEP,
     ),
     Metric("farm_broker_up", "gauge", "exporter", "1 if the broker answers, else 0"),

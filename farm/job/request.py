@@ -30,10 +30,10 @@ from farm.job.dialogue import has_turns, turns
 from farm.validation import invalid_input
 
 SCHEMES = ("http", "https", "store")
+"""Allowed schemes of a source that is a URL."""
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-"""Allowed schemes of a source that is a URL."""
 
 
 def _check_scheme(value: str) -> str:
