@@ -1,8 +1,14 @@
-"""What all tests may use: a real broker, a real farm, a face and a voice."""
+"""Fixtures for all tests: a real broker, a real S3 service, a real farm, a face and a voice."""
 
 from __future__ import annotations
 
 import os
+
+# One thread per process: the threads of several processes that share two cores spin while they wait
+# for each other, and a film that takes 1.6 s takes 52 s beside three other processes. Torch reads
+# this when it is first imported, and every process that a test starts inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,19 +21,45 @@ from farm.local.broker import Broker
 from farm.local.supervisor import Supervisor, open_supervisor
 from farm.settings import Settings
 from farm.store import Store, open_store
-from tests.support.certificate import self_signed
+from tests.support.certificate import write_certificate
 from tests.support.receiver import Receiver, receiver
 from tests.support.swift import Swift
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+TESTS = Path(__file__).parent
+EXAMPLES = TESTS.parent / "examples"
+
+SLOW_TIMEOUT_S = 900
+"""A test waits for events, never for seconds; this only ends a run that would hang for ever."""
+
+SLOW_FOLDERS = (
+    "chaos",
+    "integration",
+    "lipsync",
+    "unit/miniature",
+    "unit/model",
+)
+"""Folders of tests that start a whole farm, or run the model."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of slow folders, and gives every slow test more time.
+
+    pytest also passes the items of other folders than this one.
+    """
+    folders = [TESTS / folder for folder in SLOW_FOLDERS]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _apart(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Of several who test at the same time, each has a temporary folder of its own, and one processor for torch."""
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Gives each of several test processes a temporary folder."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
-        os.environ["OMP_NUM_THREADS"] = "1"
+        tempfile.tempdir = str(tmp_path_factory.mktemp("temporary"))
+        os.environ["TMPDIR"] = tempfile.tempdir
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +71,7 @@ def running_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]
 
 @pytest.fixture
 def broker(running_broker: Broker) -> str:
-    """The URL of a real broker that holds nothing yet."""
+    """The URL of a real broker that is empty."""
     with redis.Redis.from_url(running_broker.url) as client:
         client.flushall()
     return running_broker.url
@@ -56,29 +88,33 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swift]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key and a certificate for services on the loopback."""
-    return self_signed(tmp_path_factory.mktemp("tls") / "certificate.pem")
+    return write_certificate(tmp_path_factory.mktemp("tls") / "certificate.pem")
 
 
 @pytest.fixture
 def hook(certificate: Path) -> Iterator[Receiver]:
-    """A receiver of webhooks that takes everything."""
+    """A receiver of webhooks that accepts every call."""
     with receiver(certificate) as listening:
         yield listening
 
 
 @pytest.fixture(params=["memory", "local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A store of each make that holds nothing yet."""
+    """An empty store of each kind."""
     if request.param == "s3":
         settings = request.getfixturevalue("swift").settings()
         return open_store(settings.store_address, settings)
-    return open_store("memory://" if request.param == "memory" else (tmp_path / "goods").as_uri())
+    if request.param == "memory":
+        return open_store("memory://")
+    return open_store((tmp_path / "store").as_uri())
 
 
 @pytest.fixture(scope="session")
 def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    """A farm that is up: a broker process, two worker processes, the miniature on the CPU."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"), lease_s=3, reap_every_s=1)
+    """A running farm: a broker process, two worker processes, the miniature on the CPU."""
+    settings = Settings(
+        home=tmp_path_factory.mktemp("home"), cpu_concurrency=1, lease_s=3, reap_every_s=1
+    )
     with open_supervisor(settings) as supervisor:
         yield supervisor
 
