@@ -8,9 +8,16 @@ import shutil
 import pytest
 
 
-def program(*names: str) -> str:
-    """The path of the first that is installed; without any the test is skipped, or fails if this is CI."""
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"none of {', '.join(names)} is installed")
-    return found
+def installed_program(*names: str) -> str:
+    """The path of the first of these programs that is installed.
+
+    Without any of them the test is skipped, or fails in CI.
+    """
+    for name in names:
+        path = shutil.which(name)
+        if path:
+            return path
+    message = f"none of {', '.join(names)} is installed"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

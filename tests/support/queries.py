@@ -1,4 +1,4 @@
-"""What the dashboard and the alerts ask Prometheus."""
+"""The PromQL queries of the dashboard and the alerts."""
 
 from __future__ import annotations
 
@@ -14,37 +14,45 @@ DOCKER = Path(__file__).parents[2] / "docker"
 
 
 def alerts() -> list[dict[str, Any]]:
-    """The rules, in their order."""
-    (group,) = yaml.safe_load((DOCKER / "prometheus" / "alerts.yaml").read_text())["groups"]
+    """The alerting rules, in their order."""
+    document = yaml.safe_load((DOCKER / "prometheus" / "alerts.yaml").read_text())
+    (group,) = document["groups"]
     return list(group["rules"])
 
 
 def panels() -> list[dict[str, Any]]:
-    """What the dashboard shows."""
-    return list(json.loads((DOCKER / "grafana" / "dashboard.json").read_text())["panels"])
+    """The panels of the dashboard."""
+    document = json.loads((DOCKER / "grafana" / "dashboard.json").read_text())
+    return list(document["panels"])
 
 
 def queries() -> dict[str, str]:
-    """Every expression, by where it stands."""
-    asked = {alert["alert"]: alert["expr"] for alert in alerts()}
+    """Every expression, by the name of its alert, or by its panel and target."""
+    found = {alert["alert"]: alert["expr"] for alert in alerts()}
     for panel in panels():
-        asked |= {f"{panel['title']}, {target['refId']}": target["expr"] for target in panel["targets"]}
-    return asked
+        for target in panel["targets"]:
+            found[f"{panel['title']}, {target['refId']}"] = target["expr"]
+    return found
 
 
 def selectors(query: str) -> Iterator[tuple[str, dict[str, str], set[str]]]:
-    """The name of each sample that an expression selects, the labels that have to be equal, and all that it names."""
-    for found in _selected(promql_parser.parse(query)):
-        wanted = found.matchers.matchers
-        equal = {each.name: each.value for each in wanted if each.op == promql_parser.MatchOp.Equal}
-        yield found.name, equal, {each.name for each in wanted}
+    """Each vector selector of a query: its metric, its equality matchers, and all of its labels."""
+    for selector in _selectors(promql_parser.parse(query)):
+        matchers = selector.matchers.matchers
+        equal = {
+            matcher.name: matcher.value
+            for matcher in matchers
+            if matcher.op == promql_parser.MatchOp.Equal
+        }
+        yield selector.name, equal, {matcher.name for matcher in matchers}
 
 
-def _selected(node: Any) -> Iterator[Any]:
+def _selectors(node: Any) -> Iterator[Any]:
     if isinstance(node, promql_parser.VectorSelector):
         yield node
     for part in ("expr", "lhs", "rhs", "vector_selector", "param"):
-        if (inner := getattr(node, part, None)) is not None:
-            yield from _selected(inner)
+        inner = getattr(node, part, None)
+        if inner is not None:
+            yield from _selectors(inner)
     for argument in getattr(node, "args", ()):
-        yield from _selected(argument)
+        yield from _selectors(argument)

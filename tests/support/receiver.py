@@ -1,4 +1,4 @@
-"""A receiver of webhooks over TLS on the loopback, which answers as a test wants and keeps what it was told."""
+"""A receiver of webhooks over TLS on the loopback, whose answers a test defines."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.certificate import served_with
+from tests.support.certificate import server_context
 
 SECRET = "whsec_" + "Zm9yIHRlc3RzIGFsb25lLCB0b2xkIHRvIG5vYm9keQ=="
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call that arrived: its headers by their names in small letters."""
+    """One call that arrived; the names of its headers are in lower case."""
 
     headers: dict[str, str]
     body: bytes
     at: float
+    """Seconds since 1970."""
 
 
 @dataclass
 class Receiver:
-    """`answers` are the statuses of the next calls, `then` that of all others."""
+    """`answers` are the statuses of the next calls, `then` is that of all others."""
 
     port: int
     certificate: Path
@@ -35,7 +36,7 @@ class Receiver:
     then: int = 204
     headers: dict[str, str] = field(default_factory=dict)
     silent_s: float = 0
-    """How long it thinks before it answers."""
+    """Seconds before each answer."""
     calls: list[Call] = field(default_factory=list)
 
     @property
@@ -44,24 +45,28 @@ class Receiver:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a farm must be told to call it."""
-        return {"webhook_secret": SECRET, "webhook_ca": self.certificate, "fetch_allow": "127.0.0.0/8"}
+        """The settings with which a farm may call it."""
+        return {
+            "webhook_secret": SECRET,
+            "webhook_ca": self.certificate,
+            "fetch_allow": "127.0.0.0/8",
+        }
 
     @property
     def environ(self) -> dict[str, str]:
-        """The same for workers."""
+        """The same as variables."""
         return {f"FARM_{name.upper()}": str(value) for name, value in self.settings.items()}
 
     def ids(self) -> list[str]:
         return [call.headers["webhook-id"] for call in self.calls]
 
 
-class _Quiet(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
     block_on_close = False
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that does not wait for the answer is what some of these tests are about."""
+        """Some tests are about callers that do not wait for the answer, which is no error here."""
 
 
 @contextmanager
@@ -71,7 +76,8 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            known.calls.append(Call({name.lower(): value for name, value in self.headers.items()}, body, time.time()))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            known.calls.append(Call(headers, body, time.time()))
             time.sleep(known.silent_s)
             self.send_response(known.answers.pop(0) if known.answers else known.then)
             for name, value in {"Content-Length": "0", **known.headers}.items():
@@ -81,8 +87,8 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    http = _Quiet(("127.0.0.1", 0), Handler)
-    http.socket = served_with(certificate).wrap_socket(http.socket, server_side=True)
+    http = _Server(("127.0.0.1", 0), Handler)
+    http.socket = server_context(certificate).wrap_socket(http.socket, server_side=True)
     known = Receiver(http.server_port, certificate)
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

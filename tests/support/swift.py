@@ -1,13 +1,13 @@
-"""A real S3 service that checks signatures: OpenStack Swift with s3api and tempauth, on free ports of the loopback.
+"""A real S3 service that checks signatures: OpenStack Swift with s3api and tempauth.
 
-Four processes, as in Swift's own all-in-one: proxy, account, container and object server, one replica in a folder.
+Four processes on free ports of the loopback, as in Swift's own all-in-one: proxy, account,
+container and object server, with one replica in a folder.
 """
 
 from __future__ import annotations
 
 import getpass
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,16 +21,19 @@ from minio import Minio
 from farm.local.process import spawn, stop, tail
 from farm.settings import Settings
 from farm.store import Store, open_store
+from tests.support.ports import free_ports, listens
 
 BIN = Path(sys.executable).parent
-ROOMS = ("account", "container", "object")
-START_S = 60.0
+SERVERS = ("account", "container", "object")
+"""The servers behind the proxy."""
 
-ACCESS_KEY, SECRET_KEY = "farm:worker", "the-secret-of-the-farm"
-STRANGERS_KEY, STRANGERS_SECRET = "other:person", "the-secret-of-another"
+ACCESS_KEY = "farm:worker"
+SECRET_KEY = "the-secret-of-the-farm"
+STRANGERS_KEY = "other:person"
+STRANGERS_SECRET = "the-secret-of-another"
 
 PAGE = 5
-"""Keys in one answer to a listing, a thousand elsewhere: so that a test meets a second page."""
+"""Keys in one page of a listing, so that tests need a second one; elsewhere it is 1,000."""
 
 COMMON = """
 [DEFAULT]
@@ -45,19 +48,20 @@ user = {user}
 workers = 0
 """
 
-ROOM = """
+SERVER = """
 [pipeline:main]
-pipeline = {room}-server
+pipeline = {server}-server
 
-[app:{room}-server]
-use = egg:swift#{room}
-# A listing shows what was put just before, however busy the machine is.
+[app:{server}-server]
+use = egg:swift#{server}
+# A listing shows what was just put, however busy the machine is.
 container_update_timeout = 60
 """
 
 PROXY = """
 [pipeline:main]
-pipeline = catch_errors healthcheck cache listing_formats bulk s3api tempauth slo versioned_writes proxy-server
+pipeline = catch_errors healthcheck cache listing_formats bulk s3api tempauth slo
+    versioned_writes proxy-server
 
 [app:proxy-server]
 use = egg:swift#proxy
@@ -71,7 +75,7 @@ use = egg:swift#healthcheck
 
 [filter:cache]
 use = egg:swift#memcache
-# There is none: nothing is remembered between two requests.
+# There is none: nothing is cached between two requests.
 memcache_servers = 127.0.0.1:1
 
 [filter:listing_formats]
@@ -101,11 +105,11 @@ RINGS = """
 import sys
 from swift.common.ring import RingBuilder
 root, *ports = sys.argv[1:]
-for room, port in zip(("account", "container", "object"), ports):
+for server, port in zip(("account", "container", "object"), ports):
     ring = RingBuilder(1, 1, 0)
     ring.add_dev(dict(region=1, zone=1, weight=1, ip="127.0.0.1", port=int(port), device="disk"))
     ring.rebalance()
-    ring.get_ring().save(f"{root}/{room}.ring.gz")
+    ring.get_ring().save(f"{root}/{server}.ring.gz")
 """
 
 
@@ -114,58 +118,51 @@ class Swift:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.ports = dict(zip((*ROOMS, "proxy"), free_ports(4), strict=True))
+        self.ports = dict(zip((*SERVERS, "proxy"), free_ports(4), strict=True))
         self.endpoint = f"http://127.0.0.1:{self.ports['proxy']}"
-        self._lay_out()
-        self.rooms = [self._start(room) for room in ROOMS]
+        self._write_files()
+        self.servers = [self._start(server) for server in SERVERS]
         self.start()
 
     def settings(self, **changes: Any) -> Settings:
-        """Settings of a farm that keeps its goods here, in a bucket of its own."""
-        bucket = f"goods-{uuid.uuid4().hex}"
+        """Settings of a farm that keeps its objects here, in a new bucket."""
+        bucket = f"farm-{uuid.uuid4().hex}"
         self.client().make_bucket(bucket)
-        ours: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "store_url": f"s3://{bucket}/of/a-farm",
             "s3_endpoint": self.endpoint,
             "s3_access_key": ACCESS_KEY,
             "s3_secret_key": SECRET_KEY,
             "store_retry_s": 10,
         }
-        return Settings.model_validate({**ours, **changes})
+        return Settings.model_validate({**settings, **changes})
 
     def client(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY) -> Minio:
-        """A way to the service that passes the farm's code by."""
+        """A client of the service that uses none of the farm's code."""
         host = self.endpoint.removeprefix("http://")
         return Minio(host, access_key, secret_key, secure=False, region="us-east-1")
 
     def start(self) -> None:
-        """Starts the proxy, the one process that clients talk to."""
+        """Starts the proxy, the only process that clients connect to."""
         self.proxy = self._start("proxy")
-        deadline = time.monotonic() + START_S
         while not all(listens(port) for port in self.ports.values()):
             assert self.proxy.poll() is None, tail(self.root / "proxy.log")
-            assert time.monotonic() < deadline, tail(self.root / "proxy.log")
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """Ends the proxy without a word: connections break, new ones are refused."""
+        """Kills the proxy: connections break, new ones are refused."""
         stop([self.proxy], grace_s=0)
 
     def stop(self) -> None:
-        stop([self.proxy, *self.rooms], grace_s=0)
+        stop([self.proxy, *self.servers], grace_s=0)
 
-    def _lay_out(self) -> None:
+    def _write_files(self) -> None:
         (self.root / "devices" / "disk").mkdir(parents=True)
         (self.root / "swift.conf").write_text("[swift-hash]\nswift_hash_path_suffix = tests\n")
         for name, port in self.ports.items():
-            body = (
-                PROXY.format(secret=SECRET_KEY, strangers_secret=STRANGERS_SECRET, page=PAGE)
-                if name == "proxy"
-                else ROOM
-            )
             common = COMMON.format(root=self.root, port=port, user=getpass.getuser())
-            (self.root / f"{name}.conf").write_text(common + body.replace("{room}", name))
-        ports = [str(self.ports[room]) for room in ROOMS]
+            (self.root / f"{name}.conf").write_text(common + _pipeline(name))
+        ports = [str(self.ports[server]) for server in SERVERS]
         subprocess.run([sys.executable, "-c", RINGS, str(self.root), *ports], check=True)
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
@@ -181,14 +178,8 @@ def bucket_of(settings: Settings) -> str:
     return urlsplit(settings.store_address).netloc
 
 
-def free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+def _pipeline(name: str) -> str:
+    """The part of the configuration of one server that is not common to all."""
+    if name == "proxy":
+        return PROXY.format(secret=SECRET_KEY, strangers_secret=STRANGERS_SECRET, page=PAGE)
+    return SERVER.format(server=name)

@@ -1,6 +1,6 @@
-"""The model as a sketch: the trained parts as small as they can be, weights drawn by name, so that no test waits.
+"""A tiny preset of the model, with weights that depend only on their names.
 
-It is complete and the same on every machine; what it draws is noise.
+It has every part and is the same on every machine, but its videos are noise.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from farm.model.parts import build
 from farm.model.presets import MINIATURE, PRESETS, Preset
 from tests.reference.drawing import filled
 
-SKETCH = Preset(
-    name="sketch",
+TINY_PRESET = Preset(
+    name="tiny",
     sizes={"infinitetalk-480": {1.0: (32, 32)}},
     shifts={"infinitetalk-480": 7.0},
     teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
@@ -47,19 +47,23 @@ SKETCH = Preset(
 )
 
 
-def sketched(folder: Path) -> Path:
-    """The folder, now with everything that a checkpoint of the sketch has."""
-    for part, config in SKETCH.parts.items():
+def save_tiny_checkpoint(folder: Path) -> Path:
+    """Writes a checkpoint of the tiny preset into a folder, and returns the folder."""
+    for part, config in TINY_PRESET.parts.items():
         filled(build(part, config)).save_pretrained(folder / part)
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     return folder
 
 
 @contextmanager
-def chosen(root: Path) -> Iterator[dict[str, Any]]:
-    """Settings by which jobs of this process are drawn by a sketch under `root`, for as long as the block lasts."""
-    with patch.dict(PRESETS, {SKETCH.name: SKETCH}):
-        yield {"preset": SKETCH.name, "weights": sketched(root / SKETCH.name).parent}
+def use_tiny_preset(root: Path) -> Iterator[dict[str, Any]]:
+    """Settings with which this process makes videos with a tiny model, until the block ends.
+
+    Its checkpoint is written under `root`.
+    """
+    with patch.dict(PRESETS, {TINY_PRESET.name: TINY_PRESET}):
+        save_tiny_checkpoint(root / TINY_PRESET.name)
+        yield {"preset": TINY_PRESET.name, "weights": root}
 
 
 def byte_tokenizer() -> Any:
@@ -70,5 +74,7 @@ def byte_tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks)

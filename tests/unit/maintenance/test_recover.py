@@ -27,7 +27,7 @@ from tests.support.backends import Countdown, Interrupted
 from tests.support.jobs import REQUEST, job_request
 from tests.support.outputs import committed, embed_output, mux_output, output_of
 from tests.support.steps import acquire, commit, run_step
-from tests.support.tiny_model import chosen
+from tests.support.tiny_model import use_tiny_preset
 
 
 @pytest.fixture
@@ -430,7 +430,7 @@ def test_the_client_sends_the_steps_of_recovered_jobs(tmp_path, broker):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     home = tmp_path_factory.mktemp("home")
-    with chosen(home / "weights") as model:
+    with use_tiny_preset(home / "weights") as model:
         settings = Settings(home=home).model_copy(update=model)
         yield Context(settings, open_store((home / "store").as_uri()), open_registry("memory://"))
     warm_pipeline.cache_clear()

@@ -13,7 +13,7 @@ from farm.media.fragment import fragment
 from farm.media.mux import mux
 from farm.media.probe import probe
 from farm.media.video import write_segment
-from tests.support.player import play, served
+from tests.support.player import play, serve_folder
 
 HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n"
 
@@ -72,16 +72,16 @@ def frames_of(path):
 
 def test_fifty_chunks_play_as_one_video(chunks, tmp_path):
     made = chunks(*[5, 4, 7, 1, 3] * 10)
-    with served(tmp_path) as address:
+    with serve_folder(tmp_path) as address:
         played = play(f"{address}/{listed(tmp_path, made)}")
     assert played.times == list(range(200))
-    assert played.pictures == [frame for *_, video in made for frame in frames_of(video)]
+    assert played.frames == [frame for *_, video in made for frame in frames_of(video)]
 
 
 def test_the_audio_of_fifty_chunks_is_that_of_one_track(chunks, tmp_path):
     made = chunks(*[5, 4, 7, 1, 3] * 10)
-    with served(tmp_path) as address:
-        audio = play(f"{address}/{listed(tmp_path, made)}").sound
+    with serve_folder(tmp_path) as address:
+        audio = play(f"{address}/{listed(tmp_path, made)}").audio
     whole, _ = decode(tmp_path / "track.aac")
     np.testing.assert_array_equal(audio, whole[:, PRIMING:])
     assert 0 <= audio.shape[1] - 200 * 1920 < 1024
@@ -90,8 +90,8 @@ def test_the_audio_of_fifty_chunks_is_that_of_one_track(chunks, tmp_path):
 def test_the_audio_stays_in_sync_with_the_finished_video(chunks, tmp_path, noise):
     # Given the audio that a player plays of fifty chunks, and that of the finished video
     made = chunks(*[4] * 50)
-    with served(tmp_path) as address:
-        audio = play(f"{address}/{listed(tmp_path, made)}").sound[0]
+    with serve_folder(tmp_path) as address:
+        audio = play(f"{address}/{listed(tmp_path, made)}").audio[0]
     mux([video for *_, video in made], noise, tmp_path / "out.mp4", frames=200)
     finished, rate = decode(tmp_path / "out.mp4")
     # Then they are in sync at the beginning and at the end, within a fraction of a millisecond

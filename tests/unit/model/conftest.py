@@ -12,20 +12,20 @@ import torch
 
 from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, load_pipeline
 from farm.plan import Plan, audio_rows
-from tests.support.tiny_model import SKETCH, sketched
+from tests.support.tiny_model import TINY_PRESET, save_tiny_checkpoint
 
 Make = Callable[..., tuple[torch.Tensor, Tail]]
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the sketch's weights."""
-    return sketched(tmp_path_factory.mktemp("weights") / SKETCH.name)
+    """A folder with the weights of the tiny preset."""
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("weights") / TINY_PRESET.name)
 
 
 @pytest.fixture(scope="session")
 def pipeline(weights: Path) -> Pipeline:
-    return load_pipeline(weights, SKETCH, "cpu")
+    return load_pipeline(weights, TINY_PRESET, "cpu")
 
 
 @pytest.fixture(scope="session")

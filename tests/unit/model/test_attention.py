@@ -9,7 +9,7 @@ from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.attention import AUTO, backend_fault, select_backend
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import load_pipeline
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 
 
 def choose(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> str:
@@ -54,7 +54,7 @@ def test_a_backend_that_works_is_taken_by_name() -> None:
 
 
 def test_the_pipeline_says_which_kernel_every_attention_uses(weights: Path) -> None:
-    pipeline = load_pipeline(weights, SKETCH, "cpu", attention="_native_math")
+    pipeline = load_pipeline(weights, TINY_PRESET, "cpu", attention="_native_math")
     processors = pipeline.transformer.attn_processors.values()
     assert pipeline.attention == "_native_math"
     assert len(processors) == 3 * len(pipeline.transformer.blocks)
@@ -63,5 +63,5 @@ def test_the_pipeline_says_which_kernel_every_attention_uses(weights: Path) -> N
 
 def test_choosing_for_one_model_leaves_the_others_alone(weights: Path) -> None:
     other = load_part(weights, "transformer", dtype="float32")
-    load_pipeline(weights, SKETCH, "cpu", attention="_native_math")
+    load_pipeline(weights, TINY_PRESET, "cpu", attention="_native_math")
     assert {each._attention_backend for each in other.attn_processors.values()} == {None}

@@ -12,7 +12,7 @@ import farm.model
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import checkpoint_folder, load_part
 from farm.model.presets import MINIATURE, preset
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 
 FILES = {
     "transformer": "diffusion_pytorch_model.safetensors",
@@ -90,12 +90,12 @@ def test_missing_weights_are_named_by_path(tmp_path: Path) -> None:
 
 
 def test_a_missing_part_is_named(weights: Path, tmp_path: Path) -> None:
-    shutil.copytree(weights, tmp_path / "sketch", ignore=shutil.ignore_patterns("vae"))
+    shutil.copytree(weights, tmp_path / "tiny", ignore=shutil.ignore_patterns("vae"))
     with pytest.raises(
         PipelineLoadFailed,
-        match=r"sketch/vae is missing: .*run `farm weights pull`",
+        match=r"tiny/vae is missing: .*run `farm weights pull`",
     ):
-        checkpoint_folder(SKETCH, tmp_path)
+        checkpoint_folder(TINY_PRESET, tmp_path)
 
 
 def test_shipped_weights_come_from_the_package(

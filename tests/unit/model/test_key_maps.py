@@ -17,7 +17,7 @@ from farm.model.weights.key_maps import (
     native_transformer,
     original_transformer,
 )
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 
 
 def names_of(model: Preset, part: str) -> list[str]:
@@ -86,12 +86,12 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
     assert native_text_encoder({name: name for name in expected}) == {
         ours: name for name, ours in expected.items()
     }
-    assert set(expected.values()) == set(names_of(SKETCH, "text_encoder"))
+    assert set(expected.values()) == set(names_of(TINY_PRESET, "text_encoder"))
     assert {TEXT_KEYS.original(name) for name in expected.values()} == set(expected)
 
 
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
-    model = build("image_encoder", SKETCH.parts["image_encoder"])
+    model = build("image_encoder", TINY_PRESET.parts["image_encoder"])
     ours = model.state_dict()
     # given the model's own tensors as the original file holds them, with a text half that is not
     # wanted

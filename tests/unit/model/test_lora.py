@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from farm.errors import PipelineLoadFailed
 from farm.model.lora import Adapter
 from farm.model.parts import build
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 
 Write = Callable[[Mapping[str, Tensor]], Adapter]
 
@@ -19,7 +19,7 @@ Write = Callable[[Mapping[str, Tensor]], Adapter]
 @pytest.fixture(scope="module")
 def parameters() -> dict[str, Size]:
     with torch.device("meta"):
-        model = build("transformer", SKETCH.parts["transformer"])
+        model = build("transformer", TINY_PRESET.parts["transformer"])
     return {name: each.shape for name, each in model.named_parameters()}
 
 

@@ -19,7 +19,7 @@ from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model.conftest import quiet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 @pytest.fixture(scope="module")
 def fast(weights: Path) -> Pipeline:
-    return load_pipeline(weights, replace(SKETCH, dtype="bfloat16"), "cuda")
+    return load_pipeline(weights, replace(TINY_PRESET, dtype="bfloat16"), "cuda")
 
 
 @pytest.fixture

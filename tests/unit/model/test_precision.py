@@ -24,7 +24,7 @@ from farm.model.schedule import timesteps
 from farm.model.speakers import apply_rope, positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model.conftest import quiet
 
 Calls = list[tuple[Any, dict[str, Any], Any]]
@@ -32,7 +32,7 @@ Calls = list[tuple[Any, dict[str, Any], Any]]
 
 @pytest.fixture(scope="module")
 def half(weights: Path) -> Pipeline:
-    return load_pipeline(weights, replace(SKETCH, dtype="bfloat16"), "cpu")
+    return load_pipeline(weights, replace(TINY_PRESET, dtype="bfloat16"), "cpu")
 
 
 @pytest.fixture(scope="module")

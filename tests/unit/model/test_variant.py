@@ -16,7 +16,7 @@ from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.quantise import quantisable_weights
 from farm.model.variant import Variant, Variants
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 
 QUERY = "blocks.1.attn1.to_q.weight"
 
@@ -24,7 +24,7 @@ QUERY = "blocks.1.attn1.to_q.weight"
 @pytest.fixture(params=["float32", "bfloat16"])
 def changing(request: pytest.FixtureRequest, weights: Path) -> Pipeline:
     """A pipeline for one test, of a checkpoint in float32, in float32 or bfloat16."""
-    return load_pipeline(weights, replace(SKETCH, dtype=request.param), "cpu")
+    return load_pipeline(weights, replace(TINY_PRESET, dtype=request.param), "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from farm.model.presets import PRESETS
 from farm.model.weights.check import check, check_part, differences
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import TensorInfo
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
 
 
@@ -28,8 +28,8 @@ def folder(weights: Path, tmp_path: Path) -> Path:
 
 
 def test_good_weights_are_counted_by_part(weights: Path) -> None:
-    found = check(weights, SKETCH)
-    assert list(found) == list(SKETCH.parts)
+    found = check(weights, TINY_PRESET)
+    assert list(found) == list(TINY_PRESET.parts)
     tensors = load_file(weights / "vae" / "diffusion_pytorch_model.safetensors")
     assert found["vae"] == (
         len(tensors),
@@ -45,7 +45,7 @@ def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
     tensors["shared.weight"] = torch.zeros(3, 5)
     save_file(tensors, file)
     with pytest.raises(PipelineLoadFailed) as failure:
-        check(folder, SKETCH)
+        check(folder, TINY_PRESET)
     assert "vae/config.json is missing" in failure.value.message
     assert (
         "1 mismatched tensor: shared.weight is [3, 5] instead of [259, 64]" in failure.value.message
@@ -57,13 +57,13 @@ def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(
     weights: Path,
 ) -> None:
     longer = {
-        **SKETCH.parts,
-        "transformer": {**SKETCH.parts["transformer"], "num_layers": 3},
+        **TINY_PRESET.parts,
+        "transformer": {**TINY_PRESET.parts["transformer"], "num_layers": 3},
     }
     with pytest.raises(
         PipelineLoadFailed, match=r"config\.json says num_layers 2; the model has 3"
     ):
-        check(weights, replace(SKETCH, parts=longer))
+        check(weights, replace(TINY_PRESET, parts=longer))
 
 
 def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(
@@ -76,7 +76,7 @@ def test_a_file_cut_short_is_refused_by_the_tensors_that_it_lost(
         PipelineLoadFailed,
         match=f"audio_encoder cannot be loaded: 1 truncated tensor: {last}",
     ):
-        check(folder, SKETCH)
+        check(folder, TINY_PRESET)
 
 
 def load_names(folder: Path) -> list[str]:
@@ -133,7 +133,7 @@ def test_many_differences_are_counted_and_the_first_ones_named() -> None:
 
 @pytest.fixture
 def published(weights: Path, tmp_path: Path) -> dict[str, Source]:
-    return official.publish(weights, tmp_path / "published", SKETCH)
+    return official.publish(weights, tmp_path / "published", TINY_PRESET)
 
 
 @pytest.mark.parametrize("given", ["options", "environment"])
@@ -143,7 +143,7 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(PRESETS, SKETCH.name, SKETCH)
+    monkeypatch.setitem(PRESETS, TINY_PRESET.name, TINY_PRESET)
     # given published weights, named by options or by the names that other systems use
     environment = {"FARM_WEIGHTS": str(tmp_path / "weights")}
     names = {
@@ -157,18 +157,20 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
         options = []
     run = CliRunner()
     # when they are converted and checked
-    converted = run.invoke(cli, ["weights", "convert", SKETCH.name, *options], env=environment)
-    checked = run.invoke(cli, ["weights", "check", SKETCH.name], env=environment)
+    converted = run.invoke(cli, ["weights", "convert", TINY_PRESET.name, *options], env=environment)
+    checked = run.invoke(cli, ["weights", "check", TINY_PRESET.name], env=environment)
     # then both say what there is
     assert (converted.exit_code, checked.exit_code) == (0, 0), converted.output + checked.output
-    assert str(tmp_path / "weights" / SKETCH.name) in converted.output
+    assert str(tmp_path / "weights" / TINY_PRESET.name) in converted.output
     assert [line.split()[:2] for line in checked.output.splitlines()][:2] == [
         ["transformer", "113"],
         ["vae", "146"],
     ]
     # and a fault is an exit status and a sentence
-    (tmp_path / "weights" / SKETCH.name / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    checked = run.invoke(cli, ["weights", "check", SKETCH.name], env=environment)
+    (
+        tmp_path / "weights" / TINY_PRESET.name / "vae" / "diffusion_pytorch_model.safetensors"
+    ).unlink()
+    checked = run.invoke(cli, ["weights", "check", TINY_PRESET.name], env=environment)
     assert checked.exit_code == 1
     assert "E_PIPELINE_LOAD" in checked.output
     assert "diffusion_pytorch_model.safetensors is missing" in checked.output

@@ -23,7 +23,7 @@ from farm.model.weights.check import check
 from farm.model.weights.convert import convert
 from farm.model.weights.sources import Source, read_sources
 from farm.plan import Plan, audio_rows
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
 
@@ -32,12 +32,12 @@ Sources = dict[str, Source]
 
 @pytest.fixture(scope="module")
 def published(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return official.publish(weights, tmp_path_factory.mktemp("published"), SKETCH)
+    return official.publish(weights, tmp_path_factory.mktemp("published"), TINY_PRESET)
 
 
 @pytest.fixture(scope="module")
 def converted(published: Sources, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return convert(SKETCH, tmp_path_factory.mktemp("converted"), published, report=quiet)
+    return convert(TINY_PRESET, tmp_path_factory.mktemp("converted"), published, report=quiet)
 
 
 @pytest.fixture
@@ -87,13 +87,13 @@ def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
     tmp_path: Path,
 ) -> None:
     # given the native weights in a published layout
-    sources = layout(weights, tmp_path / "published", SKETCH)
+    sources = layout(weights, tmp_path / "published", TINY_PRESET)
     # when they are converted
-    folder = convert(SKETCH, tmp_path / "weights", sources, report=quiet)
+    folder = convert(TINY_PRESET, tmp_path / "weights", sources, report=quiet)
     # then they are found good, and the video is the same
-    check(folder, SKETCH)
+    check(folder, TINY_PRESET)
     native, ours = (
-        film(SKETCH, each, plan, sampling, picture, voice) for each in (weights, folder)
+        film(TINY_PRESET, each, plan, sampling, picture, voice) for each in (weights, folder)
     )
     assert torch.equal(native, ours)
 
@@ -111,7 +111,7 @@ def test_shards_hold_what_native_weights_are_loaded_as(
     dtype: str, weights: Path, published: Sources, tmp_path: Path
 ) -> None:
     # given a model whose autoencoder, ear, time path, norms and head stay in float32
-    preset = replace(SKETCH, dtype=dtype)
+    preset = replace(TINY_PRESET, dtype=dtype)
     folder = convert(preset, tmp_path, published, report=quiet, shard_bytes=500_000)
     check(folder, preset)
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
@@ -137,7 +137,7 @@ def test_where_two_files_have_a_tensor_infinitetalks_counts(
 ) -> None:
     file = damaged["infinitetalk"].path
     save_file(load_file(file) | {"head.head.bias": torch.full((64,), 7.0)}, file)
-    folder = convert(SKETCH, tmp_path, damaged, report=quiet)
+    folder = convert(TINY_PRESET, tmp_path, damaged, report=quiet)
     assert (official.load_part(folder, "transformer")["proj_out.bias"] == 7).all()
 
 
@@ -145,37 +145,37 @@ def test_a_folder_of_safetensors_is_a_wav2vec2_too(damaged: Sources, tmp_path: P
     ear = damaged["wav2vec"].path
     save_file(torch.load(ear / "pytorch_model.bin"), ear / "model.safetensors")
     (ear / "pytorch_model.bin").unlink()
-    check(convert(SKETCH, tmp_path, damaged, report=quiet), SKETCH)
+    check(convert(TINY_PRESET, tmp_path, damaged, report=quiet), TINY_PRESET)
 
 
 def test_progress_is_reported_in_bytes_up_to_the_total(published: Sources, tmp_path: Path) -> None:
     reported: list[tuple[str, int, int]] = []
-    folder = convert(SKETCH, tmp_path, published, report=lambda *event: reported.append(event))
+    folder = convert(TINY_PRESET, tmp_path, published, report=lambda *event: reported.append(event))
     assert [done for _, done, _ in reported] == sorted(done for _, done, _ in reported)
     assert (
         reported[-1][1]
         == reported[-1][2]
-        == sum(size for _, size in check(folder, SKETCH).values())
+        == sum(size for _, size in check(folder, TINY_PRESET).values())
     )
-    assert list(dict.fromkeys(part for part, _, _ in reported)) == list(SKETCH.parts)
+    assert list(dict.fromkeys(part for part, _, _ in reported)) == list(TINY_PRESET.parts)
 
 
 def test_the_folder_records_its_sources(published: Sources, tmp_path: Path) -> None:
     known = Source(published["wan"].path, "Wan-AI/Wan2.1-I2V-14B-480P", "main", "0" * 40)
-    folder = convert(SKETCH, tmp_path, {**published, "wan": known}, report=quiet)
+    folder = convert(TINY_PRESET, tmp_path, {**published, "wan": known}, report=quiet)
     assert read_sources(folder / "sources.json")["wan"] == known
 
 
 def test_an_existing_folder_is_not_overwritten(published: Sources, tmp_path: Path) -> None:
-    (tmp_path / SKETCH.name).mkdir()
-    with pytest.raises(InvalidInput, match=r"sketch exists; remove it, .*FARM_WEIGHTS"):
-        convert(SKETCH, tmp_path, published, report=quiet)
+    (tmp_path / TINY_PRESET.name).mkdir()
+    with pytest.raises(InvalidInput, match=r"tiny exists; remove it, .*FARM_WEIGHTS"):
+        convert(TINY_PRESET, tmp_path, published, report=quiet)
 
 
 def test_a_folder_that_cannot_be_written_is_named(published: Sources, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("a file where a folder should be")
-    with pytest.raises(PipelineLoadFailed, match=r"weights/sketch cannot be written"):
-        convert(SKETCH, tmp_path / "weights", published, report=quiet)
+    with pytest.raises(PipelineLoadFailed, match=r"weights/tiny cannot be written"):
+        convert(TINY_PRESET, tmp_path / "weights", published, report=quiet)
 
 
 def drop(tensors: dict[str, Tensor], name: str) -> None:
@@ -234,7 +234,7 @@ def test_a_faulty_tensor_is_refused_by_its_published_name(
     rewrite(damaged[role].path / file, name, damage)
     message = FAULTS[damage].format(name=name.removeprefix("wav2vec2.") if damage is drop else name)
     with pytest.raises(PipelineLoadFailed, match=message):
-        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
     assert not (tmp_path / "weights").exists()
 
 
@@ -248,7 +248,7 @@ def test_a_shard_cut_short_is_refused_by_the_tensors_that_it_lost(
     )[0]
     os.truncate(shard, shard.stat().st_size - 1)
     with pytest.raises(PipelineLoadFailed, match=f"1 truncated tensor: {last} in {shard.name}"):
-        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
 
 
 def header(path: Path) -> bytes:
@@ -262,7 +262,7 @@ def test_a_pickle_cut_short_is_refused_by_its_path(
 ) -> None:
     os.truncate(damaged["wan"].path / file, 5000)
     with pytest.raises(PipelineLoadFailed, match=f"{file} is refused: it is damaged"):
-        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_missing_file_is_named(file: str, damaged: Sources, tmp_path: Path) ->
     lost = damaged["wan"].path / file
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     with pytest.raises(PipelineLoadFailed, match=f"{file} is missing"):
-        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
 
 
 class Trap:
@@ -315,7 +315,7 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_none(
         PipelineLoadFailed,
         match=f"{file.name} is refused: .*holds more than tensors",
     ):
-        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
     assert not mark.exists()
 
 
@@ -327,4 +327,4 @@ def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(
         damaged["wan"].path / official.VAE,
     )
     with pytest.raises(PipelineLoadFailed, match="holds something else than named tensors"):
-        convert(SKETCH, tmp_path / "weights", damaged, report=quiet)
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)

@@ -12,7 +12,7 @@ from farm.model.weights.convert import convert
 from farm.model.weights.rounded import DequantisedFile, dequantised
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import open_tensors
-from tests.support.tiny_model import SKETCH
+from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
 
@@ -103,7 +103,7 @@ def test_a_published_eight_bit_file_is_converted_like_a_plain_one(
 ) -> None:
     # given the whole transformer in one file, its blocks' linears rounded, as the authors publish
     # it beside Wan
-    sources = official.publish(weights, tmp_path / "published", SKETCH)
+    sources = official.publish(weights, tmp_path / "published", TINY_PRESET)
     tensors = official.original_transformer(official.load_part(weights, "transformer"))
     linears = [
         name for name, each in tensors.items() if name.startswith("blocks.") and each.ndim == 2
@@ -113,7 +113,7 @@ def test_a_published_eight_bit_file_is_converted_like_a_plain_one(
         eight_bits |= rounded(name.removesuffix(".weight"), tensors[name], torch.int8, largest=127)
     # when it is converted in place of InfiniteTalk's own file
     sources["infinitetalk"] = Source(stored(tmp_path, eight_bits))
-    folder = convert(SKETCH, tmp_path / "converted", sources, report=quiet)
+    folder = convert(TINY_PRESET, tmp_path / "converted", sources, report=quiet)
     # then every weight is near what it was, and those that were not rounded are the same
     native = load_file(weights / "transformer" / "diffusion_pytorch_model.safetensors")
     made = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")

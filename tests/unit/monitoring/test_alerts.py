@@ -7,14 +7,14 @@ from pathlib import Path
 
 import yaml
 
-from tests.support.programs import program
+from tests.support.programs import installed_program
 from tests.support.queries import alerts
 
 RULE_TESTS = Path(__file__).parents[2] / "alerts.yaml"
 
 
 def test_alerts_fire_at_their_faults():
-    command = [program("promtool"), "test", "rules", str(RULE_TESTS)]
+    command = [installed_program("promtool"), "test", "rules", str(RULE_TESTS)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -14,7 +14,7 @@ from farm import Farm
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.settings import Settings
 from farm.steps.generate import warm_pipeline
-from tests.support.tiny_model import chosen
+from tests.support.tiny_model import use_tiny_preset
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -40,7 +40,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         "FARM_LORAS": f"fast={home}/fast.safetensors,wrong={home}/wrong.safetensors",
         "FARM_OFFLOAD": "allowed",
     }
-    with chosen(home / "weights") as model:
+    with use_tiny_preset(home / "weights") as model:
         yield Farm("inline://", settings=Settings.load(variables).model_copy(update=model))
     warm_pipeline.cache_clear()
 

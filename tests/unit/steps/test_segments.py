@@ -26,9 +26,9 @@ from farm.steps.generate import warm_pipeline
 from farm.store import keys
 from farm.store.local import LocalStore
 from tests.support.jobs import job_request
-from tests.support.player import packets, play, served
+from tests.support.player import packets, play, serve_folder
 from tests.support.steps import acquire, run_step
-from tests.support.tiny_model import chosen
+from tests.support.tiny_model import use_tiny_preset
 
 SMALL = {
     "prompt": "a friendly person talks",
@@ -84,7 +84,7 @@ class Harness:
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     home = tmp_path_factory.mktemp("home")
     store = LocalStore(home / "store")
-    with chosen(home / "weights") as model, served(store.root) as server:
+    with use_tiny_preset(home / "weights") as model, serve_folder(store.root) as server:
         settings = Settings(home=home, **model)
         yield Harness(Context(settings, store, open_registry("memory://")), server)
     warm_pipeline.cache_clear()
@@ -122,7 +122,7 @@ def test_a_playlist_plays_after_each_chunk_without_gap_or_overlap(farm, portrait
         assert ("ENDLIST" in farm.text("grows")) == (chunk == 2)
     played = play(farm.url("grows"))
     assert played.times == list(range(12))
-    assert 0 <= played.sound.shape[1] - 12 * 1920 < 1024
+    assert 0 <= played.audio.shape[1] - 12 * 1920 < 1024
 
 
 def test_the_finished_video_shows_the_frames_of_the_playlist(farm, portrait, speech):
@@ -132,7 +132,7 @@ def test_the_finished_video_shows_the_frames_of_the_playlist(farm, portrait, spe
     video = farm.ctx.registry.jobs.status("done").result.video.url
     with av.open(urlsplit(video).path) as finished:
         frames = [frame.to_ndarray().tobytes() for frame in finished.decode(video=0)]
-    assert frames == played.pictures
+    assert frames == played.frames
 
 
 def test_a_playlist_plays_from_its_folder_without_a_server(farm, portrait, speech):
@@ -148,7 +148,7 @@ def test_the_playlist_of_a_cancelled_job_plays_its_committed_chunks(farm, portra
     Job(farm.ctx, "stops").cancel()
     played = play(farm.url("stops"))
     assert played.times == list(range(9))
-    assert abs(played.sound.shape[1] - 9 * 1920) < 1024
+    assert abs(played.audio.shape[1] - 9 * 1920) < 1024
 
 
 def test_the_playlist_of_a_clip_has_one_segment(farm, portrait, speech):
@@ -210,4 +210,4 @@ def test_a_chunk_reads_the_piece_of_audio_that_holds_its_packets(
     pieces = farm.ctx.registry.steps.committed("pieces", "embed").output.aac_keys
     assert [Path(key).name for key in pieces] == ["track-0000.aac", "track-0001.aac"]
     # Then every packet of the audio is played once
-    assert play(farm.url("pieces")).sound.shape[1] == (first_packet(12) - 1) * 1024
+    assert play(farm.url("pieces")).audio.shape[1] == (first_packet(12) - 1) * 1024

@@ -23,7 +23,7 @@ from farm.steps.generate import boxes
 from farm.store import keys, open_store
 from tests.support.jobs import job_request
 from tests.support.steps import run_step
-from tests.support.tiny_model import chosen
+from tests.support.tiny_model import use_tiny_preset
 
 EMBED = Step("embed")
 CHUNK = Step("generate", 0)
@@ -84,7 +84,7 @@ class Harness:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    with chosen(tmp_path_factory.mktemp("weights")) as model:
+    with use_tiny_preset(tmp_path_factory.mktemp("weights")) as model:
         yield model
 
 

@@ -15,9 +15,9 @@ from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
 from farm.settings import Settings
 from farm.store import Store
 from farm.store.s3 import PART_BYTES
-from tests.support.certificate import served_with
+from tests.support.certificate import server_context
+from tests.support.faulty_proxy import FaultyProxy
 from tests.support.swift import Swift, opened
-from tests.support.wire import Wire
 
 LARGE = 2 * PART_BYTES + 12_345
 """Bytes that are uploaded in three parts."""
@@ -29,16 +29,16 @@ def store(swift: Swift) -> Store:
 
 
 @pytest.fixture
-def wire(swift: Swift) -> Iterator[Wire]:
-    wire = Wire(swift.ports["proxy"])
-    yield wire
-    wire.close()
+def proxy(swift: Swift) -> Iterator[FaultyProxy]:
+    proxy = FaultyProxy(swift.ports["proxy"])
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
-def wired(swift: Swift, wire: Wire) -> Store:
-    """A store connected to the service by a wire that can be cut."""
-    return opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}"))
+def proxied(swift: Swift, proxy: FaultyProxy) -> Store:
+    """A store whose connections to the service can be cut."""
+    return opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{proxy.port}"))
 
 
 @pytest.fixture
@@ -83,27 +83,27 @@ def test_a_put_whose_source_is_missing_fails_and_leaves_nothing(store, tmp_path)
     assert list(store.keys("")) == []
 
 
-def test_an_interrupted_download_is_restarted(wired, wire, large, tmp_path):
-    wired.put("large", large)
-    wire.cut(2, down=PART_BYTES)
-    assert wired.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
-    assert wire.cuts == 0
+def test_an_interrupted_download_is_restarted(proxied, proxy, large, tmp_path):
+    proxied.put("large", large)
+    proxy.cut(2, down=PART_BYTES)
+    assert proxied.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
+    assert proxy.cuts == 0
 
 
-def test_an_interrupted_upload_is_restarted(wired, wire, large, tmp_path):
-    wire.cut(6, up=PART_BYTES // 2)
-    wired.put("large", large)
-    assert wired.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
-    assert wire.cuts == 0
+def test_an_interrupted_upload_is_restarted(proxied, proxy, large, tmp_path):
+    proxy.cut(6, up=PART_BYTES // 2)
+    proxied.put("large", large)
+    assert proxied.fetch("large", tmp_path / "here").read_bytes() == large.read_bytes()
+    assert proxy.cuts == 0
 
 
-def test_a_failed_upload_keeps_the_previous_object(swift, wire, large):
-    settings = swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=0)
+def test_a_failed_upload_keeps_the_previous_object(swift, proxy, large):
+    settings = swift.settings(s3_endpoint=f"http://127.0.0.1:{proxy.port}", store_retry_s=0)
     opened(settings).put("large", b"the first")
-    wire.cut(1000, up=PART_BYTES // 2)
+    proxy.cut(1000, up=PART_BYTES // 2)
     with pytest.raises(UploadFailed):
         opened(settings).put("large", large)
-    wire.cut(0)
+    proxy.cut(0)
     assert opened(settings).get("large") == b"the first"
 
 
@@ -132,9 +132,9 @@ def test_a_service_that_restarts_is_waited_for(swift):
         ("delete", ("object",), FarmUnreachable),
     ],
 )
-def test_a_service_that_stays_down_is_a_retryable_error(swift, wire, call, arguments, error):
-    store = opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{wire.port}", store_retry_s=1))
-    wire.close()
+def test_a_service_that_stays_down_is_a_retryable_error(swift, proxy, call, arguments, error):
+    store = opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{proxy.port}", store_retry_s=1))
+    proxy.close()
     began = time.monotonic()
     with pytest.raises(error, match=f"the store s3://.* {arguments[0]}.*refused") as caught:
         getattr(store, call)(*arguments)
@@ -263,9 +263,9 @@ def test_a_server_that_is_not_s3_is_an_error_of_the_farm(scripted):
 @pytest.fixture
 def safe(swift: Swift, certificate: Path) -> Iterator[str]:
     """The URL of the service behind TLS."""
-    wire = Wire(swift.ports["proxy"], tls=served_with(certificate))
-    yield f"https://127.0.0.1:{wire.port}"
-    wire.close()
+    proxy = FaultyProxy(swift.ports["proxy"], tls=server_context(certificate))
+    yield f"https://127.0.0.1:{proxy.port}"
+    proxy.close()
 
 
 def test_a_service_behind_tls_is_used_if_its_ca_is_trusted(

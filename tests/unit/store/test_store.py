@@ -14,7 +14,7 @@ from farm.store import keys, open_store
 from farm.store.local import LocalStore
 from farm.store.memory import MemoryStore
 from farm.store.s3 import S3Store
-from tests.support.disk import fill, small_disk
+from tests.support.disk import fill_disk, small_disk
 
 BAD_KEYS = [
     "",
@@ -250,7 +250,7 @@ def test_a_put_onto_a_full_disk_leaves_nothing(small):
 
 
 def test_a_full_disk_is_waited_for(small):
-    filler = fill(small / "filler")
+    filler = fill_disk(small / "filler")
     threading.Timer(0.3, filler.unlink).start()
     LocalStore(small, retry_s=10).put("object", bytes(1 << 19))
     assert files(LocalStore(small)) == ["object"]

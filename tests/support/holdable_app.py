@@ -1,0 +1,17 @@
+"""The Celery application of test workers whose steps draw thumbnails and can be held.
+
+This is where `celery -A tests.support.holdable_app` finds its application, so importing it has an
+effect: it replaces the step functions of this process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import tasks.base
+from benchmarks.thumbnail import app
+from tests.support.holding import holdable
+
+__all__ = ["app"]
+
+tasks.base.hooks = replace(tasks.base.hooks, step_function=holdable(tasks.base.hooks.step_function))

@@ -1,0 +1,51 @@
+"""A farm of real processes that makes videos of 32 x 32 pixels, with leases of seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from farm.local.broker import Broker
+from farm.local.supervisor import Supervisor
+from farm.settings import Settings
+
+APPLICATION = "tests.support.celery_app"
+
+DEFAULTS = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1}
+"""One child imports what two would; a lost lease is noticed within seconds."""
+
+
+class SmallFarm(Supervisor):
+    """A supervisor whose workers have all of its settings; they read them from the environment."""
+
+    def __init__(self, settings: dict[str, Any], *, application: str = APPLICATION) -> None:
+        self.environ = {f"FARM_{name.upper()}": str(value) for name, value in settings.items()}
+        super().__init__(Settings.load(self.environ), application=application)
+
+    def _start(self, name: str) -> None:
+        with patch.dict(os.environ, self.environ):
+            super()._start(name)
+
+    def restart_dead(self) -> None:
+        self.replace_dead(lambda _: None)
+
+
+@contextmanager
+def small_farm(
+    home: Path, *, application: str = APPLICATION, **settings: Any
+) -> Iterator[SmallFarm]:
+    """A running farm with these settings besides the defaults."""
+    broker = Broker(Settings(home=home))
+    given = {**DEFAULTS, **settings, "home": home, "broker_url": broker.url}
+    supervisor = SmallFarm(given, application=application)
+    try:
+        supervisor.start()
+        supervisor.wait_until_ready()
+        yield supervisor
+    finally:
+        supervisor.stop()
+        broker.stop()
