@@ -1,1 +1,1 @@
-"""Benchmarks: each compares two things, or one with its specification, in one run; none is a test."""
+"""Benchmarks: each compares two things, or one with its specification, in one run."""

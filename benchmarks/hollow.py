@@ -1,48 +1,80 @@
-"""The farm's workers with nothing to do: its own tasks over four steps that only say that they are done, and four empty
-tasks beside them on the same queues.
+"""The farm's workers with nothing to do: its own tasks over four steps that only report that they
+are done, and four empty tasks beside them on the same queues.
 
-This is where `celery -A benchmarks.hollow` finds its application, so importing it does something: it puts these steps
-where `farm.engine.attempt` looks for the real ones. When each `generate` begins and each `mux` is done
-goes into `notes`, for both kinds in the same way.
+This is where `celery -A benchmarks.hollow` finds its application, so importing it has an effect: it
+replaces the step functions of this process. When each `generate` begins and each `mux` is done goes
+into the file `notes`, for both kinds of job in the same way.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from types import ModuleType
+from dataclasses import replace
 from typing import Any
 
 from celery import Task
-from celery.signals import task_postrun, task_prerun
+from celery.signals import task_postrun, task_prerun, worker_process_init
 
-from benchmarks.chain import EMPTY, notes
+import tasks.base
+from benchmarks.chain import EMPTY, STEP_KINDS, notes
+from farm.engine.attempt import StepFunction
 from farm.engine.step_context import StepContext
 from farm.job import Result
-from tasks.celery import app, settings
+from farm.registry.outputs import (
+    ChunkOutput,
+    DownloadOutput,
+    EmbedOutput,
+    MuxOutput,
+    SegmentLinks,
+    StepOutput,
+)
+from farm.route import StepKind
+from tasks.celery import app, settings, warm_up
 
-STAGES = {
+__all__ = ["app"]
+
+STAGES: dict[StepKind, tuple[str, ...]] = {
     "download": ("validation_started", "validation_ok", "downloads_started", "downloads_ok"),
     "embed": ("embeddings_started", "embeddings_ok"),
     "generate": ("pipeline_warm_started", "pipeline_warm_ok", "generation_started"),
     "mux": ("muxing_started", "muxing_ok", "upload_started", "upload_ok"),
 }
-"""What a station tells of itself; what the model tells while it samples is left out with the model."""
+"""The stages that a step reports by itself; those that the model reports are left out with it."""
 
-OUTPUT: dict[str, dict[str, Any]] = {
-    "download": {},
-    "embed": {"chunks": 1},
-    "generate": {"links": {"init": "init.mp4", "segment": "segment.m4s"}, "frames": 81},
-    "mux": {"result": Result(job_id="hollow", status="success").model_dump(mode="json")},
+OUTPUTS: dict[StepKind, StepOutput] = {
+    "download": DownloadOutput(visual_key="", visual_kind="image", audio_keys=()),
+    "embed": EmbedOutput(
+        embedding_prefixes=(),
+        rows=0,
+        audio_key="",
+        aac_keys=(),
+        frames=81,
+        chunks=1,
+        cuts=(),
+        warnings=(),
+    ),
+    "generate": ChunkOutput(
+        init_key="",
+        segment_key="",
+        links=SegmentLinks(init="init.mp4", segment="segment.m4s"),
+        frames=81,
+        condition_key=None,
+        tail_key=None,
+    ),
+    "mux": MuxOutput(result=Result(job_id="hollow", status="success"), video_key=""),
 }
 """The least that later steps and the playlist read."""
 
 
-def hollow(ctx: StepContext) -> dict[str, Any]:
-    """A step's stages and goods without its work."""
+def hollow_step(ctx: StepContext) -> StepOutput:
+    """The stages and the output of a step without its work."""
     for stage in STAGES[ctx.step.kind]:
         ctx.report(stage)
-    return OUTPUT[ctx.step.kind]
+    return OUTPUTS[ctx.step.kind]
+
+
+def hollow_step_function(kind: StepKind) -> StepFunction:
+    return hollow_step
 
 
 def empty(job_id: str) -> None:
@@ -50,13 +82,13 @@ def empty(job_id: str) -> None:
 
 
 @task_prerun.connect
-def _begins(task: Task, args: tuple[Any, ...], **_: Any) -> None:
+def _note_generate(task: Task, args: tuple[Any, ...], **_: Any) -> None:
     if task.name.endswith(".generate"):
         _note("generate", args[0])
 
 
 @task_postrun.connect
-def _is_done(task: Task, args: tuple[Any, ...], **_: Any) -> None:
+def _note_mux(task: Task, args: tuple[Any, ...], **_: Any) -> None:
     if task.name.endswith(".mux"):
         _note("mux", args[0])
 
@@ -66,9 +98,7 @@ def _note(kind: str, job_id: str) -> None:
         file.write(f"{kind} {job_id} {time.time()}\n")
 
 
-for _station in STAGES:
-    _step = ModuleType(f"farm.steps.{_station}")
-    setattr(_step, _station, hollow)
-    setattr(_step, "warm_pipeline", lambda settings: None)  # noqa: B010  # what a gpu worker's child asks for
-    sys.modules[_step.__name__] = _step
-    app.task(empty, name=EMPTY + _station)
+worker_process_init.disconnect(warm_up)  # no step needs the model
+tasks.base.hooks = replace(tasks.base.hooks, step_function=hollow_step_function)
+for _kind in STEP_KINDS:
+    app.task(empty, name=EMPTY + _kind)

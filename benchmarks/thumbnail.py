@@ -1,7 +1,7 @@
-"""The farm's workers with the miniature at 32 x 32 pixels, a sixteenth of its own size: hours of video in minutes.
+"""The farm's workers with the miniature at 32 x 32 pixels: hours of video in minutes.
 
-This is where `celery -A benchmarks.thumbnail` finds its application, so importing it does something: it puts that
-size in place of the miniature's own.
+That is a sixteenth of its own pixels. This is where `celery -A benchmarks.thumbnail` finds its
+application, so importing it has an effect: it replaces the sizes of the miniature's preset.
 """
 
 from __future__ import annotations
@@ -13,4 +13,7 @@ from tasks.celery import app
 
 __all__ = ["app"]
 
-PRESETS[MINIATURE.name] = replace(MINIATURE, sizes={name: {1.0: (32, 32)} for name in MINIATURE.sizes})
+SIZES = {0.5: (32, 64), 1.0: (32, 32), 2.0: (64, 32)}
+"""Height and width of a frame by the source's height / width."""
+
+PRESETS[MINIATURE.name] = replace(MINIATURE, sizes=dict.fromkeys(MINIATURE.sizes, SIZES))

@@ -33,7 +33,7 @@ def _close_inherited_sockets(**_: object) -> None:
 
 
 @worker_process_init.connect
-def _warm_up(**_: object) -> None:
+def warm_up(**_: object) -> None:
     """Loads the model before the first message of a gpu worker.
 
     A failure is reported by the first job that needs the model.
