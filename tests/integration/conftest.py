@@ -1,15 +1,18 @@
-"""What jobs through the real farm are made of: small ones, whose chunks take about a second each."""
+"""A small farm, and jobs whose chunks take it a fraction of a second each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farm.media.speech import speak
+from tests.conftest import EXAMPLES
+from tests.support.small_farm import SmallFarm, small_farm
 
-PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
+PORTRAIT = EXAMPLES / "portrait.png"
 
 SMALL = {
     "prompt": "a friendly person talks",
@@ -21,7 +24,18 @@ SMALL = {
     "sample_text_guide_scale": 1.0,
     "sample_audio_guide_scale": 1.0,
 }
-"""A job whose chunks take about a second each."""
+
+ONE_CHUNK = {"max_frame_num": 21}
+"""Fields that limit a small job to one chunk."""
+
+ENDLESS = {"sample_steps": 1000}
+"""Fields of a small job that is cancelled, or whose worker is stopped, long before it ends."""
+
+
+@pytest.fixture(scope="session")
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
+    with small_farm(tmp_path_factory.mktemp("home")) as supervisor:
+        yield supervisor
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +46,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(voice: Path) -> dict[str, Any]:
+    """The fields of a small job."""
     return {**SMALL, "cond_audio": {"person1": str(voice)}}

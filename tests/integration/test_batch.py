@@ -1,98 +1,98 @@
-"""A batch whose workers and whose own command are killed halfway, and the same command again."""
+"""A batch whose workers and command are killed halfway, and the same command again."""
 
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from farm import Farm
-from farm.job import JobStatus
-from farm.local.supervisor import Supervisor
 from tests.integration.conftest import PORTRAIT
-from tests.integration.test_farm import eventually
+from tests.support.commands import environ_of, start_farm_command
+from tests.support.holding import hold
+from tests.support.small_farm import SmallFarm
+from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.timeout(600)
-
-WANTED = ["id", "prompt", "cond_video", "cond_audio.person1", "frame_num", "motion_frame", "sample_steps"]
-GOOD, BAD = 6, 2
+ROW = {
+    "prompt": "x",
+    "cond_video": str(PORTRAIT),
+    "mode": "streaming",
+    "frame_num": "5",
+    "max_frame_num": "5",
+    "motion_frame": "1",
+    "sample_steps": "1",
+}
+VALID = 6
+INVALID = 2
+SECOND_CHUNK = "chunk_1_sampling_0"
+"""A stage that only the fourth row comes to."""
 
 
 @pytest.fixture
 def table(tmp_path: Path, voice: Path) -> Path:
-    """Rows whose videos are of five frames, and rows with mistakes."""
-    good = [[f"good{number}", "x", str(PORTRAIT), str(voice), "5", "1", "1"] for number in range(GOOD)]
-    bad = [
-        ["bad0", "x", "nowhere.png", str(voice), "5", "1", "1"],
-        ["bad1", "x", str(PORTRAIT), str(voice), "6", "1", "1"],
+    """Rows whose videos have five frames, one of nine, and rows with errors."""
+    given = {**ROW, "cond_audio.person1": str(voice)}
+    rows = [{"id": f"valid{number}", **given} for number in range(VALID)]
+    rows[3]["max_frame_num"] = "9"
+    rows[3:3] = [
+        {"id": "invalid0", **given, "cond_video": "nowhere.png"},
+        {"id": "invalid1", **given, "frame_num": "6"},
     ]
-    with (tmp_path / "jobs.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([WANTED, *good[:3], *bad, *good[3:]])
-    return tmp_path / "jobs.csv"
+    path = tmp_path / "jobs.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
-def start(supervisor: Supervisor, table: Path) -> subprocess.Popen[str]:
-    settings = supervisor.settings
-    environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
-    command = [
-        sys.executable,
-        "-m",
-        "farm",
-        "batch",
-        "run",
-        str(table),
-        "--out",
-        str(results(table)),
-        "--in-flight",
-        "4",
-    ]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(supervisor: SmallFarm, table: Path) -> subprocess.Popen[str]:
+    out = str(results_of(table))
+    words = ("batch", "run", str(table), "--out", out, "--in-flight", "4")
+    return start_farm_command(environ_of(supervisor.settings), *words)
 
 
-def results(table: Path) -> Path:
+def results_of(table: Path) -> Path:
     return table.with_name("results.csv")
 
 
-def lines(table: Path) -> list[dict[str, str]]:
-    if not results(table).exists():
+def results(table: Path) -> list[dict[str, str]]:
+    """The rows of the results so far."""
+    if not results_of(table).exists():
         return []
-    with results(table).open(newline="") as file:
+    with results_of(table).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def steps(farm: Farm, job: JobStatus) -> list[str | None]:
-    """What the registry knows of a small job's steps."""
-    step_ids = ("download", "embed", "generate-0000", "mux")
-    return farm.context.registry.backend.get_all([f"product:{job.job_id}:{step_id}" for step_id in step_ids])
+def successes(table: Path) -> int:
+    return sum(row["status"] == "success" for row in results(table))
 
 
-def test_what_was_killed_halfway_is_gone_on_with_and_nothing_is_made_twice(
-    supervisor: Supervisor, farm: Farm, table: Path
+def test_a_batch_killed_halfway_is_resumed_and_repeats_nothing(
+    supervisor: SmallFarm, farm: Farm, table: Path
 ) -> None:
     before = {job.job_id for job in farm.jobs(999)}
-    first = start(supervisor, table)
-    eventually(lambda: sum(line["status"] == "success" for line in lines(table)) >= 2, 120)
-    for child in list(supervisor.children.values()):
-        child.kill()
-        child.wait()
-    first.kill()
-    first.wait()
-    supervisor.replace_dead(lambda _: None)
+    with hold(supervisor.settings, SECOND_CHUNK):
+        first = start(supervisor, table)
+        wait_for(lambda: successes(table) >= 2)
+        wait_for(lambda: any(job.stage == SECOND_CHUNK for job in farm.jobs(VALID)))
+        for child in supervisor.children.values():
+            child.kill()
+            child.wait()
+        first.kill()
+        first.communicate()
+    supervisor.restart_dead()
 
     again = start(supervisor, table)
-    try:
-        told, said = again.communicate(timeout=240)
-    except subprocess.TimeoutExpired:
-        raise AssertionError([(job, steps(farm, job)) for job in farm.jobs(999) if not job.ended]) from None
+    stdout, stderr = again.communicate()
 
-    assert again.returncode == 1, said
-    assert told.splitlines()[-1].startswith(f"{GOOD + BAD} rows: {GOOD} videos, {BAD} invalid rows")
-    ended = {line["id"]: line["status"] for line in lines(table)}
-    assert len(ended) == len(lines(table)), "no row has two lines"
-    assert Counter(ended.values()) == {"success": GOOD, "invalid": BAD}
-    assert len({job.job_id for job in farm.jobs(999)} - before) == GOOD, "no row has two jobs"
+    assert again.returncode == 1, stderr
+    summary = f"{VALID + INVALID} rows: {VALID} videos, {INVALID} invalid rows"
+    assert stdout.splitlines()[-1].startswith(summary)
+    ended = {row["id"]: row["status"] for row in results(table)}
+    assert len(ended) == len(results(table)), "no row has two results"
+    assert Counter(ended.values()) == {"success": VALID, "invalid": INVALID}
+    assert len({job.job_id for job in farm.jobs(999)} - before) == VALID, "no row has two jobs"

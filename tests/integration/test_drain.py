@@ -1,4 +1,4 @@
-"""Workers that are asked to go: what they have in hand is another's at once, and they are gone within their grace."""
+"""Workers that drain release their steps at once, and end within their grace period."""
 
 from __future__ import annotations
 
@@ -6,181 +6,291 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 
 from farm import Farm, Job
+from farm.job import Result
 from farm.local.broker import Broker
-from farm.local.process import spawn
-from farm.local.supervisor import Supervisor, open_supervisor
+from farm.local.process import spawn, stop
 from farm.local.worker import worker_command
+from farm.queue.inspect import UNACKED, require_broker_client
+from farm.route import Queue
 from farm.settings import Settings
-from tests.integration.test_farm import children_of, eventually, local
+from tests.integration.conftest import ENDLESS, ONE_CHUNK
+from tests.support.commands import environ_of
+from tests.support.holding import hold
+from tests.support.processes import children_of
+from tests.support.small_farm import SmallFarm, small_farm
+from tests.support.videos import decoded_frames
+from tests.support.waiting import wait_for, wait_for_stage
 
-GRACE_S = 10
-BROKEN_OFF_S = GRACE_S + 8
-"""When even a worker that hangs is gone."""
-
-LONG = {"sample_steps": 1000, "frame_num": 81, "motion_frame": 9}
-"""A chunk that takes minutes, with steps that take some tenths of a second."""
-
-
-@pytest.fixture(scope="module")
-def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    """A farm whose leases outlast every test, so that nothing goes on because a lease has run out."""
-    given = {"home": tmp_path_factory.mktemp("home"), "lease_s": 600, "grace_s": GRACE_S, "reap_every_s": 1}
-    with pytest.MonkeyPatch.context() as environ:
-        for name in ("lease_s", "grace_s"):
-            environ.setenv(f"FARM_{name.upper()}", str(given[name]))
-        with open_supervisor(Settings(**given)) as supervisor:
-            yield supervisor
+WARM_SHUTDOWN = "worker: Warm shutdown"
+COLD_SHUTDOWN = "worker: Cold shutdown"
+"""What Celery writes when a worker begins to drain, and when it interrupts its steps."""
 
 
 @pytest.fixture(scope="module")
-def farm(supervisor: Supervisor) -> Farm:
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
+    """A farm whose leases and grace period outlast every test, so that neither helps a step on.
+
+    Most of its workers end before they need torch, so they do not import it at their start.
+    """
+    home = tmp_path_factory.mktemp("home")
+    application = "tests.support.holdable_app"
+    with small_farm(home, application=application, lease_s=3600, grace_s=3600) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture(scope="module")
+def farm(supervisor: SmallFarm) -> Farm:
     return Farm(settings=supervisor.settings)
 
 
 @pytest.fixture(autouse=True)
-def _hired_again(supervisor: Supervisor) -> Iterator[None]:
-    """Workers that a test has sent away are there again for the next."""
+def _restarted(supervisor: SmallFarm) -> Iterator[None]:
+    """Workers that a test has ended run again for the next."""
     yield
-    supervisor.replace_dead(lambda _: None)
+    supervisor.restart_dead()
 
 
-def gone_within(worker: subprocess.Popen[bytes], seconds: float) -> int:
-    """The exit status of a worker that ends in time."""
-    return worker.wait(timeout=seconds)
+class WorkerLog:
+    """What a worker writes from now on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = path.stat().st_size if path.exists() else 0
+
+    @property
+    def text(self) -> str:
+        return self.path.read_text()[self.offset :] if self.path.exists() else ""
+
+    def wait_for(self, text: str) -> None:
+        wait_for(lambda: text in self.text)
 
 
-def attempts(farm: Farm, job: Job, step_id: str) -> int:
-    """How many attempts at a product are counted."""
-    lease = farm.context.registry.steps.acquire(job.id, step_id, lease_s=60, max_attempts=9)
-    assert lease, f"{step_id} is another's"
-    farm.context.registry.steps.release(lease, retry_after_s=0, counted=False)
+def drain(supervisor: SmallFarm, queue: Queue, release: Callable[[], None]) -> str:
+    """Lets a worker drain, releases its held step, and returns what the worker wrote to its end."""
+    worker = supervisor.children[queue]
+    log = WorkerLog(supervisor.log(queue))
+    worker.terminate()
+    log.wait_for(WARM_SHUTDOWN)
+    release()
+    assert worker.wait() == 0
+    return log.text
+
+
+def counted_attempts(farm: Farm, job: Job, step_id: str) -> int:
+    """Counted attempts at a step that no worker holds."""
+    steps = farm.context.registry.steps
+    lease = steps.acquire(job.id, step_id, lease_s=60, max_attempts=9)
+    assert lease, f"another attempt holds {step_id}"
+    steps.release(lease, retry_after_s=0, counted=False)
     return lease.attempts - 1
 
 
-def pictures(url: str) -> list[bytes]:
-    with av.open(str(local(url))) as video:
-        return [frame.to_ndarray().tobytes() for frame in video.decode(video=0)]
+@dataclass(frozen=True)
+class Drained:
+    """A job whose gpu worker drained in the middle of its second chunk."""
+
+    job: Job
+    result: Result
+    log: str
+    """What the worker and its replacement wrote."""
 
 
-def test_a_gpu_worker_that_is_asked_to_go_leaves_its_chunk_to_the_next(supervisor: Supervisor, farm: Farm, small: Any) -> None:
-    request = {**small, "sample_steps": 10, "max_frame_num": 53}
-    unbroken = farm.submit(request).result(timeout_s=120)
-    job = farm.submit(request)
-    eventually(lambda: job.status().stage.startswith("chunk_1_sampling_"))
-
-    supervisor.children["gpu"].terminate()
-
-    assert gone_within(supervisor.children["gpu"], GRACE_S) == 0
-    supervisor.replace_dead(lambda _: None)
-    result = job.result(timeout_s=60)
-    segments = [farm.context.registry.steps.committed(job.id, f"generate-{chunk:04d}")["segment"] for chunk in range(3)]
-    assert [key.split("/")[3] for key in segments] == ["0001", "0002", "0001"], "the finished chunk was kept"
-    assert pictures(result.video.url) == pictures(unbroken.video.url)
-    log = supervisor.log("gpu").read_text()
-    assert f"{job.id}-c0001-a2" not in log, "the message itself was handed back, nobody had to ring again"
+@pytest.fixture(scope="module")
+def request_fields(small: dict[str, Any]) -> dict[str, Any]:
+    """Three chunks of many steps: the signal reaches a worker before the chunk ends."""
+    return {**small, "sample_steps": 40, "max_frame_num": 53}
 
 
-def test_an_attempt_that_was_handed_back_is_not_counted(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
-    job = farm.submit({**small, **LONG})
-    eventually(lambda: "_sampling_" in job.status().stage)
+@pytest.fixture(scope="module")
+def drained(supervisor: SmallFarm, farm: Farm, request_fields: dict[str, Any]) -> Drained:
+    log = WorkerLog(supervisor.log("gpu"))
+    with hold(supervisor.settings, "chunk_1_sampling_50") as release:
+        job = farm.submit(request_fields)
+        wait_for_stage(job, "chunk_1_sampling_50")
+        drain(supervisor, "gpu", release)
+    supervisor.restart_dead()
+    return Drained(job, job.result(), log.text)
 
-    supervisor.children["gpu"].terminate()
 
-    gone_within(supervisor.children["gpu"], GRACE_S)
-    assert attempts(farm, job, "generate-0000") == 0
-    assert list(Path("/tmp").glob(f"farm-{job.id}-*")) == []
-    job.cancel()
-
-
-@pytest.mark.parametrize("stage", ["queued", "downloads", "embeddings", "mux"])
-def test_a_cpu_worker_that_is_asked_to_go_leaves_its_step_to_the_next(
-    supervisor: Supervisor, farm: Farm, small: dict[str, Any], stage: str
+def test_a_draining_gpu_worker_leaves_its_chunk_to_the_next(
+    farm: Farm, drained: Drained, request_fields: dict[str, Any]
 ) -> None:
-    job = farm.submit({**small, "max_frame_num": 21})
-    eventually(lambda: job.status().stage.startswith(stage) or job.status().ended)
-
-    supervisor.children["cpu"].terminate()
-
-    gone_within(supervisor.children["cpu"], BROKEN_OFF_S)
-    supervisor.replace_dead(lambda _: None)
-    assert job.result(timeout_s=60).status == "success"
+    steps = farm.context.registry.steps
+    committed = [steps.committed(drained.job.id, f"generate-{chunk:04d}") for chunk in range(3)]
+    assert [chunk.attempt for chunk in committed] == [1, 2, 1], "the finished chunk was kept"
+    undisturbed = farm.submit(request_fields).result()
+    assert decoded_frames(drained.result.video.url) == decoded_frames(undisturbed.video.url)
 
 
-def test_the_second_signal_breaks_the_step_off_where_it_stands(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
-    job = farm.submit({**small, **LONG})
-    eventually(lambda: "_sampling_" in job.status().stage)
-    (child,) = children_of(supervisor.children["gpu"].pid)
-    os.kill(child, signal.SIGSTOP)  # so that it cannot reach its next step
+def test_a_draining_worker_requeues_its_message(drained: Drained) -> None:
+    assert f'"task_id": "{drained.job.id}-c0001-a1"' in drained.log
+    assert f"{drained.job.id}-c0001-a2" not in drained.log, "the step was not dispatched again"
 
-    supervisor.children["gpu"].terminate()
-    time.sleep(0.5)
-    supervisor.children["gpu"].terminate()
-    time.sleep(0.5)
-    os.kill(child, signal.SIGCONT)
 
-    assert gone_within(supervisor.children["gpu"], GRACE_S) == 0
-    assert '"reason": "SystemExit"' in supervisor.log("gpu").read_text()
-    assert attempts(farm, job, "generate-0000") == 0
+def test_a_released_attempt_is_not_counted_and_leaves_no_files(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    with hold(supervisor.settings, "chunk_0_sampling_0") as release:
+        job = farm.submit({**small, **ENDLESS})
+        wait_for_stage(job, "chunk_0_sampling_0")
+        log = drain(supervisor, "gpu", release)
+
+    attempts = counted_attempts(farm, job, "generate-0000")
     job.cancel()
+    assert '"reason": "WorkerDraining"' in log
+    assert attempts == 0
+    assert list(Path(tempfile.gettempdir()).glob(f"farm-{job.id}-*")) == []
 
 
-def test_a_worker_whose_child_hangs_is_gone_soon_after_its_grace(supervisor: Supervisor, farm: Farm, small: Any) -> None:
-    job = farm.submit({**small, **LONG})
-    eventually(lambda: "_sampling_" in job.status().stage)
-    (child,) = children_of(supervisor.children["gpu"].pid)
-    os.kill(child, signal.SIGSTOP)
+def test_a_draining_cpu_worker_leaves_each_of_its_steps_to_the_next(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    stages = ["downloads_started", "embeddings_started", "muxing_started"]
+    with ExitStack() as held:
+        release = {stage: held.enter_context(hold(supervisor.settings, stage)) for stage in stages}
+        job = farm.submit({**small, **ONE_CHUNK})
+        for stage in stages:
+            wait_for_stage(job, stage)
+            drain(supervisor, "cpu", release[stage])
+            supervisor.restart_dead()
 
-    supervisor.children["gpu"].terminate()
-
-    gone_within(supervisor.children["gpu"], BROKEN_OFF_S)
-    assert not Path(f"/proc/{child}").exists()
-    job.cancel()
-
-
-def test_a_worker_that_still_loads_its_model_is_gone_soon_after_its_grace(supervisor: Supervisor) -> None:
-    supervisor.children["gpu"].kill()
-    supervisor.children["gpu"].wait()
-    told = supervisor.log("gpu").stat().st_size
-    supervisor.replace_dead(lambda _: None)
-    eventually(lambda: "gpu@" in supervisor.log("gpu").read_text()[told:])
-
-    supervisor.children["gpu"].terminate()
-
-    gone_within(supervisor.children["gpu"], BROKEN_OFF_S)
+    assert job.result().status == "success"
 
 
-def test_a_worker_whose_broker_goes_away_meanwhile_is_gone_all_the_same(tmp_path: Path) -> None:
-    settings, log = Settings(home=tmp_path), tmp_path / "worker.log"
-    broker = Broker(settings)
-    environ = {**os.environ, "FARM_HOME": str(tmp_path), "FARM_GRACE_S": "4"}
-    worker = spawn(worker_command("cpu", settings), log=log, environ=environ)
-    eventually(lambda: log.is_file() and "ready." in log.read_text())
-    for child in children_of(worker.pid):
-        os.kill(child, signal.SIGSTOP)
-
+def test_a_message_in_the_queue_outlives_a_draining_worker(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    worker = supervisor.children["cpu"]
+    job = farm.submit({**small, **ONE_CHUNK})
     worker.terminate()
-    broker.stop()  # so that the worker's heart, which beats every 2 s, calls for it for ever
+    worker.wait()
+    supervisor.restart_dead()
 
-    gone_within(worker, 4 + 8)
+    assert job.result().status == "success"
 
 
-def test_a_worker_that_cannot_say_goodbye_is_gone_all_the_same(tmp_path: Path) -> None:
-    # Given a process whose cold shutdown waits for a lock that nobody lets go of, as Celery's did once in trials
-    program = (
-        "import signal, threading; from celery.signals import worker_shutting_down; import tasks.drain; "
-        "lock = threading.Lock(); lock.acquire(); signal.signal(signal.SIGQUIT, lambda *_: lock.acquire()); "
-        "worker_shutting_down.send('a worker', sig='SIGTERM', how='Warm', exitcode=0); lock.acquire()"
+def test_the_second_signal_interrupts_the_step(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    worker = supervisor.children["gpu"]
+    log = WorkerLog(supervisor.log("gpu"))
+    with hold(supervisor.settings, "chunk_0_sampling_0"):  # it never reaches its next step
+        job = farm.submit(small)
+        wait_for_stage(job, "chunk_0_sampling_0")
+        worker.terminate()
+        log.wait_for(WARM_SHUTDOWN)
+        worker.terminate()
+        assert worker.wait() == 0
+
+    attempts = counted_attempts(farm, job, "generate-0000")
+    job.cancel()
+    assert '"reason": "SystemExit"' in log.text
+    assert attempts == 0
+
+
+@dataclass(frozen=True)
+class LoneWorker:
+    """One worker with a broker of its own and a grace period of a second."""
+
+    broker: Broker
+    settings: Settings
+    process: subprocess.Popen[bytes]
+    log: WorkerLog
+
+    def freeze_children(self) -> list[int]:
+        children = children_of(self.process.pid)
+        for child in children:
+            os.kill(child, signal.SIGSTOP)
+        return children
+
+
+@contextmanager
+def lone_worker(home: Path, queue: Queue) -> Iterator[LoneWorker]:
+    broker = Broker(Settings(home=home))
+    settings = Settings(home=home, broker_url=broker.url, cpu_concurrency=1)
+    environ = {**os.environ, **environ_of(settings), "FARM_GRACE_S": "1"}
+    log = WorkerLog(home / "worker.log")
+    process = spawn(worker_command(queue, settings), log=log.path, environ=environ)
+    try:
+        log.wait_for("ready.")
+        yield LoneWorker(broker, settings, process, log)
+    finally:
+        stop([process], grace_s=0)
+        broker.stop()
+
+
+def test_a_worker_whose_child_hangs_ends_after_its_grace_period(
+    tmp_path: Path, small: dict[str, Any]
+) -> None:
+    with lone_worker(tmp_path, "cpu") as worker:
+        (child,) = worker.freeze_children()
+        farm = Farm(settings=worker.settings)
+        farm.submit(small)
+        client = require_broker_client(farm.context.registry)
+        wait_for(lambda: client.hlen(UNACKED) == 1)
+
+        worker.process.terminate()
+        worker.process.wait()
+
+        warm, cold = (worker.log.text.index(each) for each in (WARM_SHUTDOWN, COLD_SHUTDOWN))
+        assert warm < cold, "the step was interrupted only after the grace period"
+        assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_worker_that_still_loads_its_model_ends(tmp_path: Path) -> None:
+    with lone_worker(tmp_path, "gpu") as worker:
+        worker.process.terminate()
+        worker.process.wait()
+
+        assert WARM_SHUTDOWN in worker.log.text
+
+
+def test_a_worker_ends_although_its_broker_is_gone(tmp_path: Path) -> None:
+    with lone_worker(tmp_path, "cpu") as worker:
+        worker.freeze_children()
+
+        worker.process.terminate()
+        worker.broker.stop()  # the worker's heartbeat, every 2 s, tries to connect for ever
+
+        worker.process.wait()
+
+
+def test_a_worker_whose_cold_shutdown_hangs_ends_all_the_same(tmp_path: Path) -> None:
+    # Given a process whose cold shutdown waits for a lock for ever, as Celery's once did in trials
+    worker = draining_process(
+        tmp_path,
+        """
+lock = threading.Lock()
+lock.acquire()
+signal.signal(signal.SIGQUIT, lambda *_: lock.acquire())
+drain()
+lock.acquire()
+""",
     )
-    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0", "FARM_GRACE_S": "1"}
-    worker = spawn([sys.executable, "-c", program], log=tmp_path / "worker.log", environ=environ)
 
-    assert gone_within(worker, 1 + 8 + 5) == 1, (tmp_path / "worker.log").read_text()
+    assert worker.wait() == 1
+
+
+def draining_process(folder: Path, program: str) -> subprocess.Popen[bytes]:
+    """A process that may call `drain()`, which gives it a grace period of a second."""
+    beginning = """
+import signal, threading, time
+from celery.signals import worker_shutting_down
+import tasks.drain
+
+def drain():
+    worker_shutting_down.send("a worker", sig="SIGTERM", how="Warm", exitcode=0)
+"""
+    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0", "FARM_GRACE_S": "1"}
+    command = [sys.executable, "-c", beginning + program]
+    return spawn(command, log=folder / "worker.log", environ=environ)

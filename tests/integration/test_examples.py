@@ -1,4 +1,4 @@
-"""Every example becomes a video, through one farm: in short chunks of two steps, so that nobody waits."""
+"""Every example becomes a video, in short chunks of two steps."""
 
 from __future__ import annotations
 
@@ -15,32 +15,44 @@ from farm.batch.rows import rows
 from farm.batch.run import Batch, BatchSpec
 from farm.job.files import read_payload
 from tests.conftest import EXAMPLES
-from tests.integration.test_farm import local
+from tests.support.videos import local_path
 
 SHORT = {"sample_steps": 2, "frame_num": 21, "motion_frame": 5, "max_frame_num": 33}
-PAYLOADS = ["single_image", "single_video", "two_speakers_para", "two_speakers_add", "tts_single", "tts_multi"]
+PAYLOADS = [
+    "single_image",
+    "single_video",
+    "two_speakers_para",
+    "two_speakers_add",
+    "tts_single",
+    "tts_multi",
+]
 
 
 @pytest.fixture(scope="module")
 def jobs(farm: Farm) -> dict[str, Job]:
-    """All examples of one video, on their way."""
-    return {name: farm.submit({**read_payload(EXAMPLES / f"{name}.json"), **SHORT}) for name in PAYLOADS}
+    """A job for each example of one video, all submitted at once."""
+    return {
+        name: farm.submit({**read_payload(EXAMPLES / f"{name}.json"), **SHORT}) for name in PAYLOADS
+    }
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
 def test_an_example_becomes_a_video(farm: Farm, jobs: dict[str, Job], name: str) -> None:
-    result = jobs[name].result(timeout_s=120)
+    result = jobs[name].result()
 
-    with av.open(str(local(result.video.url))) as video:
+    with av.open(str(local_path(result.video.url))) as video:
         frames = sum(1 for _ in video.decode(video.streams.video[0]))
-        sound = video.streams.audio[0]
-        assert sound.duration * sound.time_base == pytest.approx(frames / 25, abs=0.1)
-    assert frames == (33 if farm.context.registry.jobs.request(jobs[name].id).mode == "streaming" else 21)
+        audio = video.streams.audio[0]
+        assert audio.duration * audio.time_base == pytest.approx(frames / 25, abs=0.1)
+    mode = farm.context.registry.jobs.request(jobs[name].id).mode
+    assert frames == (33 if mode == "streaming" else 21)
 
 
 @pytest.mark.parametrize("name", ["batch.csv", "batch.json"])
 def test_an_example_of_a_batch_becomes_its_videos(farm: Farm, tmp_path: Path, name: str) -> None:
-    short: list[dict[str, Any]] = [{"id": row.name, **row.fields, **SHORT} for row in rows(EXAMPLES / name)]
+    short: list[dict[str, Any]] = [
+        {"id": row.name, **row.fields, **SHORT} for row in rows(EXAMPLES / name)
+    ]
     (tmp_path / "jobs.json").write_text(json.dumps({"batch": short}))
     spec = BatchSpec(file=tmp_path / "jobs.json", out=tmp_path / "results.csv")
 

@@ -1,4 +1,4 @@
-"""Flower beside a farm that is up: what a person reads there, who is let in, and that it ends with the farm."""
+"""Flower beside a running farm: what it shows, who may log in, and that it ends with the farm."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,8 +17,11 @@ import pytest
 
 from farm import Farm
 from farm.settings import Settings
-from tests.integration.test_farm import eventually
-from tests.integration.test_up import ROOT, left_behind, read_until
+from tests.integration.conftest import ENDLESS
+from tests.support.commands import read_until, start_farm_command
+from tests.support.ports import free_port
+from tests.support.processes import processes_of
+from tests.support.waiting import wait_for, wait_for_stage
 
 AUTH = "me:secret-of-flower"
 
@@ -32,17 +33,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.fixture(scope="module")
 def up(home: Path, url: str) -> Iterator[subprocess.Popen[str]]:
-    environ = {**os.environ, "FARM_HOME": str(home), "FARM_FLOWER_AUTH": AUTH, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "farm", "up", "--flower", url.removeprefix("http://")]
-    process = subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
-    )
+    environ = {"FARM_HOME": str(home), "FARM_FLOWER_AUTH": AUTH, "FARM_CPU_CONCURRENCY": "1"}
+    address = url.removeprefix("http://")
+    process = start_farm_command(environ, "up", "--flower", address, stderr=subprocess.STDOUT)
     read_until(process, f"Flower is at {url}")
     yield process
     process.kill()
@@ -54,79 +52,18 @@ def farm(up: subprocess.Popen[str], home: Path) -> Farm:
     return Farm(settings=Settings(home=home))
 
 
+@pytest.fixture(scope="module")
+def broker_password(farm: Farm) -> str:
+    return farm.context.settings.broker_address.split("@")[0].rpartition(":")[2]
+
+
 def get(url: str, auth: str | None = AUTH) -> bytes:
-    headers = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
-        return answer.read()
-
-
-def shown(url: str, job_id: str) -> dict[str, dict[str, Any]]:
-    """What Flower tells of each message of a job, by the message's name."""
-    tasks = json.loads(get(f"{url}/api/tasks"))
-    return {name.removeprefix(f"{job_id}-"): task for name, task in tasks.items() if name.startswith(job_id)}
-
-
-def test_a_person_reads_there_which_chunk_of_which_job(farm: Farm, url: str, small: dict[str, Any]) -> None:
-    job = farm.submit({**small, "prompt": "words that nobody else shall read"})
-    job.result(timeout_s=120)
-    chunks = farm.context.registry.steps.committed(job.id, "embed")["chunks"]
-
-    tasks = eventually(lambda: (found := shown(url, job.id)).get("mux-a1", {}).get("state") == "SUCCESS" and found, 20)
-
-    told = {name: (task["name"], task["args"], task["state"]) for name, task in tasks.items()}
-    assert told == {
-        "download-a1": ("farm.download", f"job {job.id}", "SUCCESS"),
-        "embed-a1": ("farm.embed", f"job {job.id}", "SUCCESS"),
-        **{
-            f"c{chunk:04d}-a1": ("farm.generate", f"job {job.id}, chunk {chunk + 1} of {chunks}", "SUCCESS")
-            for chunk in range(chunks)
-        },
-        "mux-a1": ("farm.mux", f"job {job.id}", "SUCCESS"),
-    }
-    assert "words that nobody" not in json.dumps(tasks)
-
-
-def test_a_cancelled_jobs_message_stands_as_revoked(farm: Farm, url: str, small: dict[str, Any]) -> None:
-    job = farm.submit({**small, "sample_steps": 1000})
-    eventually(lambda: "_sampling_" in job.status().stage)
-
-    job.cancel()
-
-    eventually(lambda: shown(url, job.id).get("c0000-a1", {}).get("state") == "REVOKED", 20)
-
-
-@pytest.mark.parametrize("page", ["/", "/tasks", "/broker", "/api/tasks", "/api/workers"])
-@pytest.mark.parametrize("auth", [None, "me:wrong", "me:"])
-def test_nobody_is_let_in_without_the_password(
-    up: subprocess.Popen[str], url: str, page: str, auth: str | None
-) -> None:
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        get(url + page, auth)
-    assert caught.value.code == 401
-
-
-@pytest.mark.parametrize("page", ["/", "/tasks", "/broker"])
-def test_no_page_shows_the_brokers_password(farm: Farm, url: str, page: str) -> None:
-    password = farm.context.settings.broker_address.split("@")[0].rpartition(":")[2]
-    assert password.encode() not in get(url + page)
-
-
-def test_no_command_line_shows_a_password(farm: Farm, home: Path) -> None:
-    password = farm.context.settings.broker_address.split("@")[0].rpartition(":")[2]
-    commands = " ".join(left_behind(home))
-    assert "celery -A tasks flower" in commands
-    assert password not in commands
-    assert AUTH not in commands
-
-
-def test_a_killed_flower_is_started_again(up: subprocess.Popen[str], farm: Farm, home: Path, url: str) -> None:
-    port = f"--port={url.rpartition(':')[2]}"
-    (pid,) = subprocess.run(["pgrep", "-f", "--", port], capture_output=True, text=True, check=True).stdout.split()
-
-    os.kill(int(pid), signal.SIGKILL)
-
-    assert "Flower ended with status -9" in read_until(up, "starting it again")
-    eventually(lambda: answers(url), 30)
+    headers = {}
+    if auth:
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+        body: bytes = answer.read()
+        return body
 
 
 def answers(url: str) -> bool:
@@ -136,11 +73,99 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_it_ends_with_the_farm(up: subprocess.Popen[str], home: Path, url: str) -> None:
-    up.send_signal(signal.SIGINT)
+def messages(url: str, job_id: str) -> dict[str, dict[str, Any]]:
+    """What Flower shows of each message of a job, by the message's name."""
+    tasks = json.loads(get(f"{url}/api/tasks"))
+    return {
+        name.removeprefix(f"{job_id}-"): task
+        for name, task in tasks.items()
+        if name.startswith(job_id)
+    }
 
-    up.communicate(timeout=60)
+
+def wait_for_state(url: str, job_id: str, message: str, state: str) -> None:
+    wait_for(lambda: messages(url, job_id).get(message, {}).get("state") == state)
+
+
+def test_a_person_reads_which_chunk_of_which_job(
+    farm: Farm, url: str, small: dict[str, Any]
+) -> None:
+    job = farm.submit({**small, "prompt": "a secret prompt", "max_frame_num": 37})
+    job.result()
+    chunks = farm.context.registry.steps.committed(job.id, "embed").chunks
+
+    wait_for_state(url, job.id, "mux-a1", "SUCCESS")
+
+    tasks = messages(url, job.id)
+    shown = {name: (task["name"], task["args"], task["state"]) for name, task in tasks.items()}
+    generated = {
+        f"c{chunk:04d}-a1": (
+            "farm.generate",
+            f"job {job.id}, chunk {chunk + 1} of {chunks}",
+            "SUCCESS",
+        )
+        for chunk in range(chunks)
+    }
+    assert len(generated) == 2
+    assert shown == {
+        "download-a1": ("farm.download", f"job {job.id}", "SUCCESS"),
+        "embed-a1": ("farm.embed", f"job {job.id}", "SUCCESS"),
+        **generated,
+        "mux-a1": ("farm.mux", f"job {job.id}", "SUCCESS"),
+    }
+    assert "a secret prompt" not in json.dumps(tasks)
+
+
+def test_the_message_of_a_cancelled_job_is_shown_as_revoked(
+    farm: Farm, url: str, small: dict[str, Any]
+) -> None:
+    job = farm.submit({**small, **ENDLESS})
+    wait_for_stage(job, "chunk_0_sampling_")
+
+    job.cancel()
+
+    wait_for_state(url, job.id, "c0000-a1", "REVOKED")
+
+
+@pytest.mark.parametrize("page", ["/", "/tasks", "/broker", "/api/tasks", "/api/workers"])
+@pytest.mark.parametrize("auth", [None, "me:wrong", "me:"])
+def test_no_page_opens_without_the_password(
+    up: subprocess.Popen[str], url: str, page: str, auth: str | None
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url + page, auth)
+    assert caught.value.code == 401
+
+
+@pytest.mark.parametrize("page", ["/", "/tasks", "/broker"])
+def test_no_page_shows_the_password_of_the_broker(
+    url: str, broker_password: str, page: str
+) -> None:
+    assert broker_password.encode() not in get(url + page)
+
+
+def test_no_command_line_shows_a_password(home: Path, broker_password: str) -> None:
+    commands = " ".join(processes_of(home))
+    assert "celery -A tasks flower" in commands
+    assert broker_password not in commands
+    assert AUTH not in commands
+
+
+def test_a_killed_flower_is_started_again(up: subprocess.Popen[str], url: str) -> None:
+    port = f"--port={url.rpartition(':')[2]}"
+    found = subprocess.run(["pgrep", "-f", "--", port], capture_output=True, text=True, check=True)
+    (pid,) = found.stdout.split()
+
+    os.kill(int(pid), signal.SIGKILL)
+
+    assert "Flower ended with status -9" in read_until(up, "starting it again")
+    wait_for(lambda: answers(url))
+
+
+def test_flower_ends_with_the_farm(up: subprocess.Popen[str], home: Path, url: str) -> None:
+    up.send_signal(signal.SIGINT)
+    up.communicate()
 
     assert up.returncode == 0
-    assert left_behind(home) == []
+    assert processes_of(home) == []
     assert not answers(url)

@@ -4,78 +4,71 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from farm import Farm
 from farm.engine.scratch import LOCK, MIN_AGE_S
-from farm.local.supervisor import Supervisor, open_supervisor
-from farm.settings import Settings
 from farm.store import keys
-from tests.integration.test_farm import children_of, eventually
+from tests.support.commands import environ_of, run_farm_command
+from tests.support.holding import hold
+from tests.support.processes import kill_children
+from tests.support.small_farm import SmallFarm, small_farm
+from tests.support.waiting import wait_for, wait_for_stage
 
 
 @pytest.fixture(scope="module")
-def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    """A farm whose workers have a temporary folder of their own."""
+def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
+    """A farm whose workers have a temporary folder to themselves."""
     home = tmp_path_factory.mktemp("home")
     (home / "tmp").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(home / "tmp"))
-        with open_supervisor(Settings(home=home, lease_s=3, reap_every_s=1)) as supervisor:
-            yield supervisor
+    with patch.dict(os.environ, TMPDIR=str(home / "tmp")), small_farm(home) as supervisor:
+        yield supervisor
 
 
-def gc(supervisor: Supervisor, *words: str) -> list[dict[str, Any]]:
-    settings = supervisor.settings
-    ours = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
-    environ = {**os.environ, **ours, "FARM_KEEP_INTERMEDIATES_S": "0"}
-    command = [sys.executable, "-m", "farm", "gc", "--json", *words]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+def gc(supervisor: SmallFarm, *words: str) -> list[dict[str, Any]]:
+    environ = {**environ_of(supervisor.settings), "FARM_KEEP_INTERMEDIATES_S": "0"}
+    done = run_farm_command(environ, "gc", "--json", *words)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def scratch_folders(supervisor: Supervisor) -> list[Path]:
-    return list((supervisor.settings.home / "tmp").glob("farm-*"))
+def scratch_folders(supervisor: SmallFarm) -> list[Path]:
+    return list((supervisor.settings.folder / "tmp").glob("farm-*"))
 
 
-def test_gc_leaves_of_finished_jobs_their_videos_and_of_dead_workers_nothing(
-    supervisor: Supervisor, small: dict[str, Any], tmp_path: Path
+def test_gc_keeps_the_videos_of_finished_jobs_and_nothing_of_dead_workers(
+    supervisor: SmallFarm, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    # Given a job whose worker was killed under way
+    # Given a job whose worker was killed in the middle of a chunk
     farm = Farm(settings=supervisor.settings)
-    job = farm.submit(small)
-    eventually(lambda: job.status().stage.startswith("chunk_1_sampling"))
-    assert gc(supervisor) == [], "nothing of a job that goes on"
-    for child in children_of(supervisor.children["gpu"].pid):
-        os.kill(child, signal.SIGKILL)
-    result = job.result(timeout_s=60)
-    eventually(lambda: farm.context.registry.jobs.live() == [])
+    with hold(supervisor.settings, "chunk_1_sampling_50"):
+        job = farm.submit(small)
+        wait_for_stage(job, "chunk_1_sampling_50")
+        assert gc(supervisor) == [], "nothing of a live job"
+        kill_children(supervisor.children["gpu"].pid)
+    result = job.result()
+    wait_for(lambda: farm.context.registry.jobs.live() == [])
     (left,) = scratch_folders(supervisor)
     old = (left / LOCK).stat().st_mtime - MIN_AGE_S - 1
     os.utime(left / LOCK, (old, old))
 
-    # When it is swept
+    # When its garbage is collected
     stored = list(farm.context.store.keys(""))
-    told = gc(supervisor, "--dry-run")
+    found = gc(supervisor, "--dry-run")
     assert list(farm.context.store.keys("")) == stored
-    swept = gc(supervisor)
+    removed = gc(supervisor)
 
     # Then the video is left
-    assert told == swept
-    assert [each["reason"] for each in swept] == ["intermediate", "abandoned"]
-    kept = {artifact.url.rpartition("/")[2] for artifact in result.artifacts} | {
-        keys.OUTPUT,
-        "end.json",
-        "request.json",
-    }
-    assert {key.rpartition("/")[2] for key in farm.context.store.keys(f"jobs/{job.id}/")} == kept
+    assert found == removed
+    assert [each["reason"] for each in removed] == ["intermediate", "abandoned"]
+    kept = {artifact.url.rpartition("/")[2] for artifact in result.artifacts}
+    kept |= {keys.OUTPUT, "end.json", "request.json"}
+    job_keys = farm.context.store.keys(f"jobs/{job.id}/")
+    assert {key.rpartition("/")[2] for key in job_keys} == kept
     assert job.save(tmp_path / "video.mp4").stat().st_size == result.video.bytes
     assert scratch_folders(supervisor) == []
     assert gc(supervisor) == []

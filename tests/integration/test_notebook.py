@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from farm import Farm
-from farm.local.supervisor import Supervisor
+from tests.support.small_farm import SmallFarm
 
 CELL = """
 from farm import Farm
@@ -19,22 +19,25 @@ follow(Farm({url!r}).job({job_id!r})).state
 """
 
 
-def test_a_notebook_shows_a_jobs_progress_as_a_bar(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
+def test_a_notebook_shows_the_progress_of_a_job_as_a_bar(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
     job = farm.submit(small)
-    notebook = new_notebook(cells=[new_code_cell(CELL.format(url=supervisor.settings.broker_url, job_id=job.id))])
+    code = CELL.format(url=supervisor.settings.broker_url, job_id=job.id)
+    notebook = new_notebook(cells=[new_code_cell(code)])
 
-    # A socket in the file system, because the other way warns that others may listen.
+    # A socket in the file system, because a TCP port warns that others may listen.
     kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
-    NotebookClient(notebook, km=kernel, timeout=120).execute()
+    NotebookClient(notebook, km=kernel, timeout=None, startup_timeout=600).execute()
 
-    shown, *_, said = notebook.cells[0].outputs
-    bar = widget_of(notebook, shown)
+    widget, *_, state = notebook.cells[0].outputs
+    bar = text_of_widget(notebook, widget)
     assert "completed" in bar
     assert "100%" in bar
-    assert said["data"]["text/plain"] == "'success'"
+    assert state["data"]["text/plain"] == "'success'"
 
 
-def widget_of(notebook: Any, output: Any) -> str:
+def text_of_widget(notebook: Any, output: Any) -> str:
     """What an output widget shows at the end, without its colours."""
     widget = output["data"]["application/vnd.jupyter.widget-view+json"]["model_id"]
     states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]

@@ -1,65 +1,72 @@
-"""Watching a video that real workers are still making."""
+"""A video that is watched while workers make it."""
 
 from __future__ import annotations
 
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
-
-import av
 
 from farm import Farm
-from farm.local.supervisor import Supervisor
 from farm.store import keys
-from tests.integration.test_farm import children_of, eventually
-from tests.support.player import play, served
+from tests.support.holding import hold
+from tests.support.player import play, serve_folder
+from tests.support.processes import kill_children
+from tests.support.small_farm import SmallFarm
+from tests.support.videos import decoded_frames, local_path
+from tests.support.waiting import wait_for_stage
 
 
-def text(farm: Farm, job_id: str) -> str:
+def playlist(farm: Farm, job_id: str) -> str:
     return farm.context.store.get(keys.playlist(job_id)).decode()
 
 
-def test_a_player_that_joins_at_the_first_chunk_sees_all_of_the_video(farm: Farm, small: Any) -> None:
-    job = farm.submit(small)
-    path = Path(urlsplit(eventually(job.playlist)).path)
-    assert "ENDLIST" not in text(farm, job.id)
-    assert not job.status().ended
-
-    with served(path.parent) as address, ThreadPoolExecutor() as pool:
-        watching = pool.submit(play, f"{address}/{path.name}")
-        result = job.result(timeout_s=240)
-        played = watching.result(timeout=30)
+def test_a_player_that_starts_at_the_first_chunk_sees_the_whole_video(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    with ThreadPoolExecutor() as pool, ExitStack() as serving:
+        with hold(supervisor.settings, "chunk_1_sampling_50"):
+            job = farm.submit(small)
+            wait_for_stage(job, "chunk_1_sampling_50")
+            path = local_path(job.playlist() or "")
+            assert "ENDLIST" not in playlist(farm, job.id)
+            address = serving.enter_context(serve_folder(path.parent))
+            watching = pool.submit(play, f"{address}/{path.name}")
+        result = job.result()
+        played = watching.result()
 
     frames = result.params["frames"]
     assert played.times == list(range(frames))
-    assert abs(played.sound.shape[1] - 1920 * frames) < 1024
-    with av.open(urlsplit(result.video.url).path) as video:
-        assert [frame.to_ndarray().tobytes() for frame in video.decode(video=0)] == played.pictures
+    assert abs(played.audio.shape[1] - 1920 * frames) < 1024
+    assert decoded_frames(result.video.url) == played.frames
 
 
-def test_a_chunk_whose_worker_was_killed_appears_once(supervisor: Supervisor, farm: Farm, small: dict[str, Any]) -> None:
-    job = farm.submit(small)
-    eventually(lambda: job.status().stage.startswith("chunk_1_"))
+def test_a_chunk_whose_worker_was_killed_appears_once(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    with hold(supervisor.settings, "chunk_1_sampling_50"):
+        job = farm.submit(small)
+        wait_for_stage(job, "chunk_1_sampling_50")
+        kill_children(supervisor.children["gpu"].pid)
 
-    for child in children_of(supervisor.children["gpu"].pid):
-        os.kill(child, signal.SIGKILL)
-
-    result = job.result(timeout_s=60)
-    names = [line for line in text(farm, job.id).splitlines() if line.endswith(".m4s")]
-    assert names[:3] == [
-        f"generate-{chunk:04d}/{made}/segment.m4s" for chunk, made in enumerate(["0001", "0002", "0001"])
+    result = job.result()
+    segments = [line for line in playlist(farm, job.id).splitlines() if line.endswith(".m4s")]
+    assert segments[:3] == [
+        "generate-0000/0001/segment.m4s",
+        "generate-0001/0002/segment.m4s",
+        "generate-0002/0001/segment.m4s",
     ]
-    assert play(urlsplit(job.playlist() or "").path).times == list(range(result.params["frames"]))
+    played = play(str(local_path(job.playlist() or "")))
+    assert played.times == list(range(result.params["frames"]))
 
 
-def test_a_job_that_is_cancelled_closes_what_is_watched(farm: Farm, small: dict[str, Any]) -> None:
-    job = farm.submit(small)
-    eventually(lambda: job.status().stage.startswith("chunk_1_"))
+def test_cancelling_a_job_closes_its_playlist(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+) -> None:
+    with hold(supervisor.settings, "chunk_1_sampling_50"):
+        job = farm.submit(small)
+        wait_for_stage(job, "chunk_1_sampling_50")
 
-    job.cancel(by="a test")
+        job.cancel(by="a test")
 
-    assert text(farm, job.id).endswith("#EXT-X-ENDLIST\n")
-    assert play(urlsplit(job.playlist() or "").path).times[:21] == list(range(21))
+    assert playlist(farm, job.id).endswith("#EXT-X-ENDLIST\n")
+    assert play(str(local_path(job.playlist() or ""))).times == list(range(21))

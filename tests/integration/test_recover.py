@@ -1,84 +1,89 @@
-"""A broker that loses everything while real workers make videos, and what `farm recover` makes of that."""
+"""A broker that loses everything while workers make videos, and what `farm recover` restores."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
-import redis
 
 from farm import Farm
-from farm.job import JobRequest
-from farm.local.supervisor import Supervisor
-from farm.store import keys
-from tests.integration.test_farm import eventually, local
+from farm.job import JobRequest, Result
+from farm.queue.inspect import require_broker_client
+from tests.integration.conftest import ENDLESS, ONE_CHUNK
+from tests.support.commands import environ_of, run_farm_command
+from tests.support.holding import hold
+from tests.support.small_farm import SmallFarm
+from tests.support.videos import decoded_frames
+from tests.support.waiting import wait_for_stage
 
 Outcomes = dict[str, tuple[str, str]]
+"""Outcome and reason by job."""
 
 
 def lose_everything(farm: Farm) -> None:
-    with redis.Redis.from_url(farm.context.settings.broker_address) as client:
-        client.flushall()
+    require_broker_client(farm.context.registry).flushall()
 
 
-def recover(supervisor: Supervisor) -> Outcomes:
-    """What the command says became of each job."""
-    settings = supervisor.settings
-    environ = {**os.environ, "FARM_HOME": str(settings.home), "FARM_BROKER_URL": str(settings.broker_url)}
-    command = [sys.executable, "-m", "farm", "recover", "--json"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+def recover(supervisor: SmallFarm) -> Outcomes:
+    done = run_farm_command(environ_of(supervisor.settings), "recover", "--json")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {line["job_id"]: (line["outcome"], line["reason"]) for line in lines}
 
 
-def frames(url: str) -> list[bytes]:
-    with av.open(str(local(url))) as video:
-        return [frame.to_ndarray().tobytes() for frame in video.decode(video=0)]
+def committed_attempts(farm: Farm, job_id: str) -> list[int]:
+    """The attempt that committed each chunk."""
+    steps = farm.context.registry.steps
+    chunks = steps.committed(job_id, "embed").chunks
+    return [steps.committed(job_id, f"generate-{chunk:04d}").attempt for chunk in range(chunks)]
 
 
-def attempts(farm: Farm, job_id: str) -> list[str]:
-    """Which attempts made the chunks that count."""
-    chunks = farm.context.registry.steps.committed(job_id, "embed")["chunks"]
-    segments = [farm.context.registry.steps.committed(job_id, f"generate-{chunk:04d}")["segment"] for chunk in range(chunks)]
-    return [key.split("/")[3] for key in segments]
+@pytest.fixture(scope="module")
+def undisturbed(farm: Farm, small: dict[str, Any]) -> Result:
+    return farm.submit(small).result()
 
 
-@pytest.mark.parametrize("at", ["", "embeddings_started", "chunk_2_", "muxing_started"])
-def test_a_video_goes_on_from_its_last_finished_chunk_and_is_the_same(
-    supervisor: Supervisor, farm: Farm, small: dict[str, Any], at: str
+@pytest.mark.parametrize(
+    ("stage", "kept"),
+    [
+        ("validation_started", 0),
+        ("embeddings_started", 0),
+        ("chunk_2_sampling_50", 2),
+        ("muxing_started", 4),
+    ],
+)
+def test_a_video_is_resumed_after_its_last_finished_chunk_and_is_the_same(
+    supervisor: SmallFarm,
+    farm: Farm,
+    small: dict[str, Any],
+    undisturbed: Result,
+    stage: str,
+    kept: int,
 ) -> None:
-    unbroken = farm.submit(small).result(timeout_s=240)
-    job = farm.submit(small)
-    # A look now and then would miss what is over in no time.
-    next(event for event in job.events() if event.stage.startswith(at))
-    kept = [key for key in farm.context.store.keys(f"jobs/{job.id}/generate-") if key.endswith(keys.OUTPUT)]
+    with hold(supervisor.settings, stage):
+        job = farm.submit(small)
+        wait_for_stage(job, stage)
+        lose_everything(farm)
+        outcomes = recover(supervisor)
 
-    lose_everything(farm)
-    outcomes = recover(supervisor)
-
-    assert outcomes[job.id][0] == "goes on"
-    assert outcomes[unbroken.job_id] == ("had ended", "success")
-    result = job.result(timeout_s=60)
-    assert frames(result.video.url) == frames(unbroken.video.url)
-    assert attempts(farm, job.id)[: len(kept)] == ["0001"] * len(kept), "what was finished is not made again"
-    assert len(kept) >= (2 if at in ("chunk_2_", "muxing_started") else 0)
+    assert outcomes[job.id][0] == "resumed"
+    assert outcomes[undisturbed.job_id] == ("already_ended", "success")
+    result = job.result()
+    assert decoded_frames(result.video.url) == decoded_frames(undisturbed.video.url)
+    attempts = committed_attempts(farm, job.id)
+    assert attempts[:kept] == [1] * kept, "what was finished is not made again"
 
 
 def test_jobs_that_ended_before_the_loss_are_as_they_were(
-    supervisor: Supervisor, farm: Farm, small: dict[str, Any], tmp_path: Path
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    finished = farm.submit({**small, "max_frame_num": 21})
-    finished.wait(timeout_s=120)
+    finished = farm.submit({**small, **ONE_CHUNK})
     failed = farm.submit({**small, "cond_video": "http://127.0.0.1:1/a.png"})
-    failed.wait(timeout_s=60)
-    cancelled = farm.submit({**small, "sample_steps": 1000})
-    eventually(lambda: "sampling" in cancelled.status().stage)
+    finished.wait()
+    failed.wait()
+    cancelled = farm.submit({**small, **ENDLESS})
+    wait_for_stage(cancelled, "chunk_0_sampling")
     cancelled.cancel(by="a test")
     before = {job.id: job.status() for job in (finished, failed, cancelled)}
 
@@ -86,38 +91,43 @@ def test_jobs_that_ended_before_the_loss_are_as_they_were(
     outcomes = recover(supervisor)
 
     assert [outcomes[job_id] for job_id in before] == [
-        ("had ended", "success"),
-        ("had ended", "error"),
-        ("had ended", "cancelled"),
+        ("already_ended", "success"),
+        ("already_ended", "error"),
+        ("already_ended", "cancelled"),
     ]
-    after = farm.submit({**small, "max_frame_num": 21})
-    after.result(timeout_s=60)
+    after = farm.submit({**small, **ONE_CHUNK})
+    after.result()
     assert {job_id: farm.job(job_id).status() for job_id in before} == before
-    assert finished.save(tmp_path / "video.mp4").stat().st_size == before[finished.id].result.video.bytes
+    video = finished.save(tmp_path / "video.mp4")
+    assert video.stat().st_size == before[finished.id].result.video.bytes
 
 
-def test_recovering_a_farm_that_has_lost_nothing_disturbs_nobody(
-    supervisor: Supervisor, farm: Farm, small: dict[str, Any]
+def test_recovering_a_farm_that_has_lost_nothing_changes_nothing(
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    job = farm.submit(small)
-    eventually(lambda: job.status().stage.startswith("chunk_1_"))
+    with hold(supervisor.settings, "chunk_1_sampling_50"):
+        job = farm.submit(small)
+        wait_for_stage(job, "chunk_1_sampling_50")
 
-    outcomes = [recover(supervisor) for _ in range(2)]
+        outcomes = [recover(supervisor) for _ in range(2)]
 
     assert {outcome for each in outcomes for outcome, _ in each.values()} == {"known"}
-    job.result(timeout_s=60)
-    assert set(attempts(farm, job.id)) == {"0001"}
+    job.result()
+    assert set(committed_attempts(farm, job.id)) == {1}
 
 
-def test_a_job_whose_record_cannot_be_read_keeps_no_other_from_going_on(farm: Farm, small: dict[str, Any]) -> None:
+def test_a_job_whose_record_is_unreadable_does_not_hold_up_the_others(
+    farm: Farm, small: dict[str, Any]
+) -> None:
     registry = farm.context.registry
-    unreadable, waiting = "0" * 12, "1" * 12  # in the order of the reaper's round
+    # The reaper goes through the jobs in this order.
+    unreadable = "0" * 12
+    waiting = "1" * 12
     for job_id in (unreadable, waiting):
-        registry.jobs.add(job_id, farm.upload(JobRequest.parse({**small, "max_frame_num": 21})))
-    with redis.Redis.from_url(farm.context.settings.broker_address) as client:
-        client.set(f"farm:job:{unreadable}", "{}")
+        registry.jobs.add(job_id, farm.upload(JobRequest.parse({**small, **ONE_CHUNK})))
+    require_broker_client(registry).set(f"farm:job:{unreadable}", "{}")
 
-    ended = farm.job(waiting).wait(timeout_s=60)
+    ended = farm.job(waiting).wait()
 
     registry.jobs.forget(unreadable, [])
     assert ended.state == "success"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +16,106 @@ import pytest
 
 from farm import Farm
 from farm.settings import Settings
-from tests.integration.test_metrics import three_free_ports
-
-ROOT = Path(__file__).parents[2]
-
-
-def start(home: Path, *words: str) -> subprocess.Popen[str]:
-    environ = {**os.environ, "FARM_HOME": str(home), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "farm", *words]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+from tests.integration.conftest import ONE_CHUNK
+from tests.support.commands import read_until, run_farm_command, start_farm_command
+from tests.support.ports import adjacent_free_ports
+from tests.support.processes import processes_of
+from tests.support.waiting import wait_for
 
 
-def read_until(process: subprocess.Popen[str], word: str) -> str:
-    seen = ""
-    while word not in seen:
-        line = process.stdout.readline()
-        assert line, f"it ended without saying {word!r}:\n{seen}"
-        seen += line
-    return seen
+def start(home: Path, *words: str, **settings: str) -> subprocess.Popen[str]:
+    """`farm WORDS` in a home folder; `settings` are further FARM_ variables."""
+    named = {f"FARM_{name.upper()}": value for name, value in settings.items()}
+    environ = {"FARM_HOME": str(home), "FARM_CPU_CONCURRENCY": "1", **named}
+    return start_farm_command(environ, *words, stderr=subprocess.STDOUT)
 
 
-def left_behind(home: Path) -> list[str]:
-    """Processes that were started for this home and still run."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environ, state = (
-                (folder / "environ").read_bytes(),
-                (folder / "stat").read_text().rsplit(")", 1)[1].split()[0],
-            )
-        except OSError:
-            continue
-        if f"FARM_HOME={home}".encode() in environ and state != "Z":
-            found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
+@contextmanager
+def running_farm(home: Path, **settings: str) -> Iterator[str]:
+    """What `farm up` printed until it was up; Ctrl-C ends it with the block."""
+    up = start(home, "up", **settings)
+    try:
+        yield read_until(up, "is up")
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.communicate()
+    assert up.returncode == 0
 
 
-def nothing_left_within(home: Path, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while left_behind(home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left_behind(home) == []
+@pytest.fixture
+def request_file(small: dict[str, Any], tmp_path: Path) -> str:
+    """A request of three chunks."""
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps({**small, "max_frame_num": 53}))
+    return str(path)
 
 
-def test_the_demo_ends_with_a_video_and_leaves_no_process(tmp_path: Path) -> None:
-    demo = start(tmp_path, "demo", "examples/single_image.json")
+def test_the_demo_ends_with_a_video_and_leaves_no_process(
+    tmp_path: Path, request_file: str
+) -> None:
+    demo = start(tmp_path, "demo", request_file)
 
-    said, _ = demo.communicate(timeout=240)
+    printed, _ = demo.communicate()
 
-    assert demo.returncode == 0, said
-    video = Path(said.splitlines()[-1])
+    assert demo.returncode == 0, printed
+    video = Path(printed.splitlines()[-1])
     assert video == tmp_path / "demo.mp4"
     assert video.stat().st_size > 10_000
-    assert "chunk 1 of 3, step 4 of 4" in said
-    assert left_behind(tmp_path) == []
+    assert "chunk 1 of 3, step 2 of 2" in printed
+    assert processes_of(tmp_path) == []
 
 
-@pytest.mark.parametrize("when", ["starting", "chunk_0_"])
+@pytest.mark.parametrize("moment", ["starting", "chunk_0_"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_demo_leaves_no_process_when_it_is_stopped(tmp_path: Path, when: str, number: signal.Signals) -> None:
-    demo = start(tmp_path, "demo", "examples/single_image.json")
-    read_until(demo, when)
+def test_the_demo_leaves_no_process_when_it_is_stopped(
+    tmp_path: Path, request_file: str, moment: str, number: signal.Signals
+) -> None:
+    demo = start(tmp_path, "demo", request_file)
+    read_until(demo, moment)
 
     demo.send_signal(number)
 
-    demo.communicate(timeout=60)
+    demo.communicate()
     assert demo.returncode != 0
-    assert left_behind(tmp_path) == []
+    assert processes_of(tmp_path) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_a_running_farm_serves_its_metrics_and_refuses_a_second_one_in_its_home(
+    tmp_path: Path,
+) -> None:
+    port = adjacent_free_ports(3)
+    with running_farm(tmp_path, metrics_address=str(port)) as printed:
+        urls = [f"http://127.0.0.1:{port + offset}/metrics" for offset in range(3)]
+        pages = [urllib.request.urlopen(url).read() for url in urls]
+        second, _ = start(tmp_path, "up").communicate()
+
+    assert f"http://127.0.0.1:{port}/metrics" in printed
+    assert [b"\nfarm_broker_up 1.0" in page for page in pages] == [True, False, False]
+    assert [b"\nfarm_gpu_busy_seconds_total 0.0" in page for page in pages] == [False, True, True]
+    assert "E_UNREACHABLE: a farm is up in" in second
+    assert processes_of(tmp_path) == []
+
+
+def test_a_restart_loses_neither_connected_clients_nor_queued_jobs(
+    tmp_path: Path, small: dict[str, Any], request_file: str
+) -> None:
+    environ = {"FARM_HOME": str(tmp_path)}
+    with running_farm(tmp_path):
+        farm = Farm(settings=Settings(home=tmp_path))
+        assert farm.submit({**small, **ONE_CHUNK}).result().status == "success"
+        words = ("submit", "--request", request_file, "--max-frame-num", "21")
+        submitted = run_farm_command(environ, *words)
+    job_id = submitted.stdout.strip()
+
+    with running_farm(tmp_path):
+        watched = run_farm_command(environ, "watch", job_id)
+        connected = farm.submit({**small, **ONE_CHUNK}).result()
+
+    assert "completed" in watched.stdout
+    assert connected.status == "success"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux signals the death of a parent")
 def test_a_killed_farm_takes_its_children_along(tmp_path: Path) -> None:
     up = start(tmp_path, "up")
     read_until(up, "is up")
@@ -92,79 +123,14 @@ def test_a_killed_farm_takes_its_children_along(tmp_path: Path) -> None:
     up.kill()
     up.communicate()
 
-    assert nothing_left_within(tmp_path, 30)
+    wait_for(lambda: processes_of(tmp_path) == [])
 
 
-def test_a_second_farm_in_the_same_home_is_refused(tmp_path: Path) -> None:
-    first = start(tmp_path, "up")
-    read_until(first, "is up")
+def test_a_farm_without_weights_warns(tmp_path: Path) -> None:
+    up = start(tmp_path, "up", preset="infinitetalk-480")
 
-    said, _ = start(tmp_path, "up").communicate(timeout=60)
-
-    first.send_signal(signal.SIGINT)
-    first.communicate(timeout=60)
-    assert "E_UNREACHABLE: a farm is up in" in said
-    assert left_behind(tmp_path) == []
-
-
-def test_who_was_connected_goes_on_after_a_restart(tmp_path: Path, small: dict[str, Any]) -> None:
-    farm = None
-    for _ in range(2):
-        up = start(tmp_path, "up")
-        read_until(up, "is up")
-        farm = farm or Farm(settings=Settings(home=tmp_path))
-        assert farm.submit({**small, "max_frame_num": 21}).result(timeout_s=60).status == "success"
-        up.send_signal(signal.SIGINT)
-        up.communicate(timeout=60)
-
-
-def test_a_farm_without_its_weights_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FARM_PRESET", "infinitetalk-480")
-    up = start(tmp_path, "up")
-    said = read_until(up, "note: no video can be made yet")
-    up.send_signal(signal.SIGINT)
-    up.communicate(timeout=60)
-    assert f"{tmp_path}/weights/infinitetalk-480 has no transformer, vae" in said
-
-
-def test_queued_jobs_go_on_after_a_restart(tmp_path: Path) -> None:
-    up = start(tmp_path, "up")
-    read_until(up, "is up")
-    words = [
-        "--request",
-        "examples/single_image.json",
-        "--sample-steps",
-        "2",
-        "--max-frame-num",
-        "21",
-        "--frame-num",
-        "21",
-    ]
-    submitted = start(tmp_path, "submit", *words, "--motion-frame", "5")
-    job_id = submitted.communicate(timeout=60)[0].strip()
-    up.send_signal(signal.SIGINT)
-    up.communicate(timeout=90)
-
-    again = start(tmp_path, "up")
-    read_until(again, "is up")
-    watched, _ = start(tmp_path, "watch", job_id).communicate(timeout=120)
-
-    again.send_signal(signal.SIGINT)
-    again.communicate(timeout=90)
-    assert "completed" in watched
-
-
-def test_a_farm_that_is_up_serves_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = three_free_ports()
-    monkeypatch.setenv("FARM_METRICS_ADDRESS", str(port))
-    up = start(tmp_path, "up")
-
-    said = read_until(up, "is up")
-    served = [urllib.request.urlopen(f"http://127.0.0.1:{port + further}/metrics").read() for further in range(3)]
+    printed = read_until(up, "note: no video can be made yet")
 
     up.send_signal(signal.SIGINT)
-    up.communicate(timeout=60)
-    assert f"metrics at http://127.0.0.1:{port}/metrics" in said
-    assert [b"\nfarm_broker_up 1.0" in numbers for numbers in served] == [True, False, False]
-    assert [b"\nfarm_gpu_busy_seconds_total 0.0" in numbers for numbers in served] == [False, True, True]
-    assert left_behind(tmp_path) == []
+    up.communicate()
+    assert f"{tmp_path}/weights/infinitetalk-480 has no transformer, vae" in printed
