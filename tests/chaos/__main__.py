@@ -1,4 +1,7 @@
-"""Breaks a farm in every way we know, and counts: python -m tests.chaos [--long] [--s3] [SCENARIO ...]"""
+"""Breaks a farm in every known way, and counts.
+
+python -m tests.chaos [--long] [--s3] [SCENARIO ...]
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from tests.chaos.run import reference, run
+from tests.chaos.outcome import Outcome
+from tests.chaos.run import run, undisturbed_digest
 from tests.chaos.scenarios import SCENARIOS
-from tests.chaos.tally import Tally
 from tests.support.swift import Swift
 
-COLUMNS = [each.name for each in fields(Tally)][1:]
+COLUMNS = [each.name for each in fields(Outcome)][1:]
+TITLE_WIDTH = 56
 
 
 @contextmanager
-def stored(folder: Path, *, s3: bool) -> Iterator[Swift | None]:
-    """A service of S3 while the block runs, if one is wanted."""
+def object_store(folder: Path, *, s3: bool) -> Iterator[Swift | None]:
+    """An S3 service until the block ends, if one is wanted."""
     service = Swift(folder / "swift") if s3 else None
     try:
         yield service
@@ -29,24 +33,47 @@ def stored(folder: Path, *, s3: bool) -> Iterator[Swift | None]:
             service.stop()
 
 
+def parse_options() -> argparse.Namespace:
+    names = ", ".join(SCENARIOS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--long", action="store_true", help="more jobs and more faults")
+    parser.add_argument(
+        "--s3", action="store_true", help="keep objects in an S3 service instead of a folder"
+    )
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"any of {names}; by default all"
+    )
+    options = parser.parse_args()
+    unknown = sorted(set(options.scenarios) - SCENARIOS.keys())
+    if unknown:
+        parser.error(f"SCENARIO: got {', '.join(unknown)}; allowed: {names}")
+    return options
+
+
 def main() -> int:
-    reading = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    reading.add_argument("--long", action="store_true", help="more jobs and more faults")
-    reading.add_argument("--s3", action="store_true", help="goods lie with a service of S3 and not in a folder")
-    reading.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"any of {', '.join(SCENARIOS)}; else all")
-    wanted = reading.parse_args()
-    if unknown := set(wanted.scenarios) - SCENARIOS.keys():
-        reading.error(f"SCENARIO: got {', '.join(sorted(unknown))}; allowed: {', '.join(SCENARIOS)}")
-    good = True
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, stored(Path(scratch), s3=wanted.s3) as service:
-        expected = reference(Path(scratch))
-        print(f"{'':52}", *(f"{name.replace('_', ' '):>15}" for name in COLUMNS))
-        for name in wanted.scenarios or SCENARIOS:
-            tally = run(SCENARIOS[name], Path(scratch, name), expected, long=wanted.long, service=service)
-            good &= tally.good
-            row = asdict(tally)
-            print(f"{tally.scenario:52}", *(f"{row[column]:15.4g}" for column in COLUMNS), flush=True)
-    return 0 if good else 1
+    options = parse_options()
+    all_good = True
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        scratch = Path(name)
+        with object_store(scratch, s3=options.s3) as service:
+            expected = undisturbed_digest(scratch)
+            headings = (column.replace("_", " ") for column in COLUMNS)
+            print(" " * TITLE_WIDTH, *(f"{heading:>15}" for heading in headings))
+            for name in options.scenarios or SCENARIOS:
+                outcome = run(
+                    SCENARIOS[name], scratch / name, expected, long=options.long, service=service
+                )
+                all_good &= outcome.good
+                print(row(outcome), flush=True)
+    return 0 if all_good else 1
+
+
+def row(outcome: Outcome) -> str:
+    values = asdict(outcome)
+    figures = " ".join(f"{values[column]:15.4g}" for column in COLUMNS)
+    return f"{outcome.scenario:{TITLE_WIDTH}} {figures}"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What is done to a farm while it works, and what must be true afterwards.
+"""What is done to a farm while it works, and how its jobs must end.
 
-A scenario gets a stand that is up and the jobs that it has just been given, and returns when its faults happened, in
-seconds since 1970. `short` and `long` are how many jobs, and how many faults where it can have many.
+The function of a scenario gets a testbed and the jobs that were just submitted to it. It returns
+when its faults happened, in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -17,161 +17,167 @@ from typing import Any
 import redis
 
 from farm import Job
-from farm.route import Queue
-from tests.chaos.stand import Stand
-from tests.chaos.tally import Logbook
-from tests.support.disk import fill
+from farm.route import Queue, Step, steps_of_job
+from tests.chaos.outcome import WorkerLogs
+from tests.chaos.testbed import Testbed
+from tests.support.disk import fill_disk
 
 Faults = list[float]
-WAY = ("downloads_", "embeddings_", "chunk_1_", "muxing_")
-"""How a job's stages begin."""
+
+STAGES = ("downloads_", "embeddings_", "chunk_1_", "muxing_")
+"""How the names of a job's stages begin, in their order."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`environ` names the workers' settings and their fault; `jobs` are (short, long)."""
+    """`environ` are variables of the workers, with their fault; pairs are short and long runs."""
 
     title: str
-    happens: Callable[[Stand, Sequence[Job], int], Faults]
+    disturb: Callable[[Testbed, Sequence[Job], int], Faults]
+    """Takes the number of faults too, or the seconds that one lasts."""
     jobs: tuple[int, int] = (1, 4)
     faults: tuple[int, int] = (1, 1)
     environ: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Of the job contract, for the first job alone."""
-    ends: str | None = None
-    """The error code with which the first job must end."""
+    """Fields of the first job alone."""
+    error_code: str | None = None
+    """The error with which the first job must end."""
     two_gpu_workers: bool = False
-    """The second one takes no messages until it is told to."""
+    """The second one consumes no messages at first."""
     webhook: bool = False
-    """The first job has a webhook, whose receiver is the stand's."""
+    """The first job has a webhook, whose receiver is the testbed's."""
     small_disk: bool = False
-    """All that the farm keeps lies on a disk of 256 MB, which takes the rights of root to mount."""
+    """All files of the farm are on a small disk, which only root may mount."""
 
 
-def kills(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
-    """The gpu worker's child, the gpu worker and the cpu worker in turn, at random moments of a chunk."""
-    dice, faults = random.Random(0), []
+def kill_workers(bed: Testbed, jobs: Sequence[Job], times: int) -> Faults:
+    """Kills the gpu child, the gpu worker and the cpu worker in turn, at random moments."""
+    dice = random.Random(0)
+    faults = []
     for number in range(times):
-        stand.until(lambda: any("sampling" in job.status().stage for job in jobs) or _all_ended(jobs))
+        bed.wait_for(lambda: _is_sampling(jobs) or _all_ended(jobs))
         time.sleep(dice.uniform(0, 0.5))
-        made = _made(jobs)
-        queue: Queue = "cpu" if number % 3 == 2 else "gpu"
-        os.kill(stand.children[queue].pid if number % 3 else stand.child(queue), signal.SIGKILL)
+        before = _committed(jobs)
+        kills = [bed.child_of("gpu"), bed.children["gpu"].pid, bed.children["cpu"].pid]
+        os.kill(kills[number % 3], signal.SIGKILL)
         faults.append(time.time())
-        stand.until(lambda made=made: _made(jobs) > made or _all_ended(jobs))
+        bed.wait_for(lambda before=before: _committed(jobs) > before or _all_ended(jobs))
     return faults
 
 
-def as_they_are_built(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
-    """The workers carry their fault with them, and note when it strikes."""
-    stand.until(lambda: _all_ended(jobs))
-    faults = [note.stat().st_mtime for note in (stand.settings.folder / "chaos").glob("*")]
+def let_workers_fail(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
+    """Waits for the fault that is built into the workers; they note when it strikes."""
+    bed.wait_for(lambda: _all_ended(jobs))
+    faults = [note.stat().st_mtime for note in (bed.settings.folder / "chaos").glob("*")]
     assert faults, "the fault never struck"
     return faults
 
 
-def broker_restarts(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
+def restart_broker(bed: Testbed, jobs: Sequence[Job], times: int) -> Faults:
     faults = []
     for number in range(times):
-        _while_it_samples(stand, jobs, number)
-        stand.kill_broker()
+        _wait_until_sampling(bed, jobs, number)
+        bed.kill_broker()
         faults.append(time.time())
         time.sleep(2)
-        stand.start_broker()
+        bed.start_broker()
     return faults
 
 
-def connections_drop(stand: Stand, jobs: Sequence[Job], times: int) -> Faults:
+def drop_connections(bed: Testbed, jobs: Sequence[Job], times: int) -> Faults:
     faults = []
     for number in range(times):
-        _while_it_samples(stand, jobs, number)
-        with redis.Redis.from_url(stand.broker.url) as client:
+        _wait_until_sampling(bed, jobs, number)
+        with redis.Redis.from_url(bed.broker.url) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         faults.append(time.time())
     return faults
 
 
-def broker_is_away(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
-    """From just before a chunk ends."""
-    _while_it_samples(stand, jobs, 1)
-    stand.kill_broker()
+def stop_broker_for_long(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
+    """Begins just before a chunk ends."""
+    _wait_until_sampling(bed, jobs, 1)
+    bed.kill_broker()
     time.sleep(seconds)
-    stand.start_broker()
+    bed.start_broker()
     return [time.time()]
 
 
-def paused_past_its_lease(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
-    """Two workers believe that a chunk is theirs: one sleeps until the other has made it, and then goes on."""
-    paused = [stand.child("gpu"), stand.children["gpu"].pid]
-    _while_it_samples(stand, jobs, 1)
-    stand.second_gpu_worker(listens=True)
-    made = _made(jobs)
+def pause_worker_past_its_lease(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
+    """Two workers take a chunk for theirs: one is paused until the other has committed it."""
+    paused = [bed.child_of("gpu"), bed.children["gpu"].pid]
+    _wait_until_sampling(bed, jobs, 1)
+    bed.enable_second_gpu_worker()
+    before = _committed(jobs)
     for pid in paused:
         os.kill(pid, signal.SIGSTOP)
     faults = [time.time()]
-    stand.until(lambda: Logbook(stand.settings.folder).redone() and _made(jobs) > made + 1)
+    logs = bed.settings.folder
+    bed.wait_for(lambda: WorkerLogs(logs).redone() and _committed(jobs) > before + 1)
     for pid in paused:
         os.kill(pid, signal.SIGCONT)
     return faults
 
 
-def store_takes_nothing(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
-    _while_it_samples(stand, jobs, 1)
-    with stand.broken_store():
+def break_store(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
+    _wait_until_sampling(bed, jobs, 1)
+    with bed.broken_store():
         time.sleep(seconds)
     return [time.time()]
 
 
-def kills_under_a_wrong_clock(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
-    """Everything that keeps time has work: the reaper's messages, a lease that runs out, another attempt."""
-    assert (stand.settings.folder / "chaos" / "clock").exists(), "the clock is right"
-    _while_it_samples(stand, jobs, 1)
-    os.kill(stand.children["gpu"].pid, signal.SIGKILL)
+def kill_under_a_wrong_clock(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
+    """Uses everything that keeps time: the reaper's messages, a lease that expires, an attempt."""
+    assert (bed.settings.folder / "chaos" / "clock").exists(), "the clock is right"
+    _wait_until_sampling(bed, jobs, 1)
+    os.kill(bed.children["gpu"].pid, signal.SIGKILL)
     return [time.time()]
 
 
-def disk_is_full(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
-    """For so long neither goods nor the broker's append-only file nor logs find room."""
-    _while_it_samples(stand, jobs, 1)
-    filler = fill(stand.settings.folder / "filler")
+def fill_the_disk(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
+    """Leaves no space for objects, the broker's append-only file and logs."""
+    _wait_until_sampling(bed, jobs, 1)
+    filler = fill_disk(bed.settings.folder / "filler")
     time.sleep(seconds)
     filler.unlink()
     return [time.time()]
 
 
-def forgets_everything(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
+def lose_everything(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
     """FLUSHALL, then `farm recover`."""
-    _while_it_samples(stand, jobs, 2)
-    with redis.Redis.from_url(stand.broker.url) as client:
+    _wait_until_sampling(bed, jobs, 2)
+    with redis.Redis.from_url(bed.broker.url) as client:
         client.flushall()
-    at = time.time()
-    list(stand.farm.recover())
-    return [at]
+    fault = time.time()
+    list(bed.farm.recover())
+    return [fault]
 
 
-def receiver_is_broken(stand: Stand, jobs: Sequence[Job], seconds: int) -> Faults:
-    """From the beginning, for so long at least, and called in vain; then the worker dies that has called it, and the
-    call comes again.
+def break_receiver(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
+    """The receiver of the webhook fails at first; then the worker that called it successfully dies,
+    and the call is repeated.
     """
-    assert stand.hook is not None
-    stand.hook.then, mended_at = 503, time.time() + seconds
-    stand.until(lambda: len(stand.hook.calls) > 1 and time.time() > mended_at)
-    stand.hook.calls.clear()
-    stand.hook.then = 204
-    stand.until(lambda: _is_told(jobs[0]))
-    assert len(stand.hook.calls) > 1, "whoever died had called"
-    assert set(stand.hook.ids()) == {f"msg_{jobs[0].id}"}
+    hook = bed.hook
+    assert hook is not None
+    hook.then = 503
+    mended_at = time.time() + seconds
+    bed.wait_for(lambda: len(hook.calls) > 1 and time.time() > mended_at)
+    hook.calls.clear()
+    hook.then = 204
+    bed.wait_for(lambda: _is_notified(jobs[0]))
+    assert len(hook.calls) > 1, "the worker that died had called"
+    assert set(hook.ids()) == {f"msg_{jobs[0].id}"}
     return []
 
 
-def asked_to_go(stand: Stand, jobs: Sequence[Job], _: int) -> Faults:
-    """SIGTERM to the worker of each stage, which is replaced; a stage that was over too soon counts with the next."""
+def drain_workers(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
+    """SIGTERM to the worker of each stage; a stage that was too short counts with the next."""
     faults = []
-    for index, stage in enumerate(WAY):
-        stand.until(lambda index=index: _is_at(jobs[0], WAY[index:]))
+    for index, stage in enumerate(STAGES):
+        bed.wait_for(lambda index=index: _is_at(jobs[0], STAGES[index:]))
         queue: Queue = "gpu" if stage.startswith("chunk") else "cpu"
-        stand.children[queue].send_signal(signal.SIGTERM)
+        bed.children[queue].send_signal(signal.SIGTERM)
         faults.append(time.time())
     return faults
 
@@ -180,110 +186,137 @@ def _all_ended(jobs: Sequence[Job]) -> bool:
     return all(job.status().ended for job in jobs)
 
 
-def _made(jobs: Sequence[Job], kind: str = "") -> int:
-    """Products that are there, of all kinds or of one."""
-    registry = jobs[0].context.registry
-    names = [(job.id, name) for job in jobs for name in _products(job) if name.startswith(kind)]
-    return sum(registry.steps.committed(*name) is not None for name in names)
+def _is_sampling(jobs: Sequence[Job]) -> bool:
+    return any("_sampling_" in job.status().stage for job in jobs)
 
 
-def _products(job: Job) -> list[str]:
-    embedded = job.context.registry.steps.committed(job.id, "embed") or {"chunks": 0}
-    return ["download", "embed", *(f"generate-{chunk:04d}" for chunk in range(embedded["chunks"])), "mux"]
+def _committed(jobs: Sequence[Job], kind: str = "") -> int:
+    """Committed steps, of all kinds or of one."""
+    return sum(
+        job.context.registry.steps.committed(job.id, step.id) is not None
+        for job in jobs
+        for step in _steps(job)
+        if step.kind.startswith(kind)
+    )
 
 
-def _is_told(job: Job) -> bool:
+def _steps(job: Job) -> list[Step]:
+    embedded = job.context.registry.steps.committed(job.id, "embed")
+    return steps_of_job(embedded.chunks if embedded else None)
+
+
+def _is_notified(job: Job) -> bool:
     notice = job.webhook()
     assert notice is not None
-    assert notice.state != "given up", notice
+    assert notice.state != "gave_up", notice
     return notice.state == "delivered"
 
 
-def _while_it_samples(stand: Stand, jobs: Sequence[Job], chunks: int) -> None:
-    """Returns in the middle of a chunk, once so many are made; AssertionError if there is nothing left to break."""
+def _wait_until_sampling(bed: Testbed, jobs: Sequence[Job], chunks: int) -> None:
+    """Returns in the middle of a chunk, once so many are committed.
 
-    def samples() -> bool:
-        assert not _all_ended(jobs), f"the jobs ended before {chunks} chunks were made and another was under way"
-        return _made(jobs, "generate") >= chunks and any("_sampling_" in job.status().stage for job in jobs)
+    AssertionError if the jobs end before, so that nothing is left to disturb.
+    """
 
-    stand.until(samples)
+    def is_sampling() -> bool:
+        message = f"the jobs ended before {chunks} chunks were committed and another was under way"
+        assert not _all_ended(jobs), message
+        return _committed(jobs, "generate") >= chunks and _is_sampling(jobs)
+
+    bed.wait_for(is_sampling)
 
 
 def _is_at(job: Job, stages: Sequence[str]) -> bool:
-    """Whether a job is at one of these; AssertionError if it has ended, for then there is nothing left to break."""
+    """Whether a job is at one of these stages; AssertionError if it has ended."""
     status = job.status()
     assert not status.ended, f"the job ended before it came to {stages[0]}"
     return any(status.stage.startswith(stage) for stage in stages)
 
 
 QUICK = {"FARM_LEASE_S": "3", "FARM_REAP_EVERY_S": "1"}
-"""Most scenarios are not about how long a lease is."""
+"""No scenario is about how long a lease is."""
 
 SCENARIOS = {
     "kills": Scenario(
         "kill -9 of gpu child, gpu worker, cpu worker in turn",
-        kills,
+        kill_workers,
         jobs=(2, 10),
         faults=(3, 30),
-        environ={"FARM_MAX_ATTEMPTS": "20"},
+        environ={**QUICK, "FARM_MAX_ATTEMPTS": "20"},
     ),
-    "hand": Scenario(
+    "delivery": Scenario(
         "kill -9 of a worker with a message it has not begun",
-        as_they_are_built,
-        environ={**QUICK, "CHAOS": "die_in_hand"},
+        let_workers_fail,
+        environ={**QUICK, "CHAOS": "die_on_delivery"},
     ),
-    "made": Scenario(
-        "kill -9 between 'made current' and 'sent next'", as_they_are_built, environ={**QUICK, "CHAOS": "die_when_made"}
+    "commit": Scenario(
+        "kill -9 between commit and dispatch of the next",
+        let_workers_fail,
+        environ={**QUICK, "CHAOS": "die_after_commit"},
     ),
-    "sent": Scenario(
-        "kill -9 between 'sent next' and the message's end",
-        as_they_are_built,
-        environ={**QUICK, "CHAOS": "die_when_sent"},
+    "dispatch": Scenario(
+        "kill -9 between dispatch of the next and own ack",
+        let_workers_fail,
+        environ={**QUICK, "CHAOS": "die_after_dispatch"},
     ),
-    "broker": Scenario("broker killed and started again", broker_restarts, faults=(1, 4), environ=QUICK),
-    "connections": Scenario("connections dropped", connections_drop, faults=(2, 5), environ=QUICK),
-    "away": Scenario("broker gone as a chunk ends", broker_is_away, faults=(8, 60), environ=QUICK),
-    "flushed": Scenario("FLUSHALL, then farm recover", forgets_everything, environ=QUICK),
-    "sight": Scenario(
-        "visibility timeout shorter than a chunk", as_they_are_built, environ={**QUICK, "CHAOS": "short_sight"}
+    "broker": Scenario("broker killed and restarted", restart_broker, faults=(1, 4), environ=QUICK),
+    "connections": Scenario("connections dropped", drop_connections, faults=(2, 5), environ=QUICK),
+    "outage": Scenario(
+        "broker down as a chunk ends", stop_broker_for_long, faults=(8, 60), environ=QUICK
+    ),
+    "flushed": Scenario("FLUSHALL, then farm recover", lose_everything, environ=QUICK),
+    "visibility": Scenario(
+        "visibility timeout shorter than a chunk",
+        let_workers_fail,
+        environ={**QUICK, "CHAOS": "short_visibility"},
     ),
     "paused": Scenario(
         "two workers hold a chunk: one paused past its lease",
-        paused_past_its_lease,
+        pause_worker_past_its_lease,
         environ=QUICK,
         two_gpu_workers=True,
     ),
     "poison": Scenario(
         "a job that kills its worker",
-        as_they_are_built,
+        let_workers_fail,
         jobs=(2, 4),
         environ={**QUICK, "CHAOS": "poison"},
         fields={"prompt": "poison"},
-        ends="E_WORKER_LOST",
+        error_code="E_WORKER_LOST",
     ),
     "writes": Scenario(
         "every third write to the store fails",
-        as_they_are_built,
+        let_workers_fail,
         environ={**QUICK, "CHAOS": "refuse_every_third_write"},
     ),
     "store": Scenario(
-        "the store takes nothing for 20 s",
-        store_takes_nothing,
+        "the store refuses writes for 20 s",
+        break_store,
         faults=(20, 20),
         environ={**QUICK, "CHAOS": "read_only"},
     ),
-    "full": Scenario("the farm's disk is full for 20 s", disk_is_full, faults=(20, 20), environ=QUICK, small_disk=True),
+    "disk": Scenario(
+        "the farm's disk is full for 20 s",
+        fill_the_disk,
+        faults=(20, 20),
+        environ=QUICK,
+        small_disk=True,
+    ),
     "clock": Scenario(
-        "the cpu worker's clock ten minutes ahead, gpu worker killed",
-        kills_under_a_wrong_clock,
+        "cpu worker's clock ten minutes ahead, gpu worker killed",
+        kill_under_a_wrong_clock,
         environ={**QUICK, "CHAOS": "clock_ahead"},
     ),
-    "hook": Scenario(
-        "a webhook's receiver broken for 20 s, then its caller killed",
-        receiver_is_broken,
-        faults=(20, 60),
-        environ={**QUICK, "CHAOS": "die_when_called", "FARM_WEBHOOK_PAUSES_S": ",".join(["1"] * 99)},
+    "webhook": Scenario(
+        "webhook receiver broken, then its caller killed",
+        break_receiver,
+        faults=(3, 60),
+        environ={
+            **QUICK,
+            "CHAOS": "die_after_webhook",
+            "FARM_WEBHOOK_RETRY_DELAYS_S": ",".join(["1"] * 999),
+        },
         webhook=True,
     ),
-    "term": Scenario("SIGTERM in every stage", asked_to_go, environ=QUICK),
+    "drain": Scenario("SIGTERM in every stage", drain_workers, environ=QUICK),
 }

@@ -1,0 +1,164 @@
+"""A farm whose broker and workers can be killed, paused, restarted and given a fault."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from socket import gethostname
+from typing import Any, TypeVar
+
+import redis
+
+from farm import Farm
+from farm.local.broker import Broker
+from farm.local.process import spawn, stop
+from farm.local.supervisor import Supervisor
+from farm.local.worker import worker_command
+from farm.route import Queue
+from farm.settings import Settings
+from tests.support.processes import children_of
+from tests.support.receiver import Receiver
+from tests.support.swift import Swift
+
+Value = TypeVar("Value")
+
+TIMEOUT_S = 600
+"""A job that takes longer counts as lost."""
+
+APPLICATION = "tests.chaos.faulty_app"
+
+SECOND = "gpu2"
+"""The name of the second gpu worker."""
+
+
+class Testbed(Supervisor):
+    """A farm whose objects are in a folder, or in a bucket of a service.
+
+    `environ` are the variables of its workers besides those that the testbed sets.
+    """
+
+    def __init__(self, home: Path, environ: Mapping[str, str], service: Swift | None) -> None:
+        self.broker = Broker(Settings(home=home))
+        self.service = service
+        self.environ = {
+            **os.environ,
+            **(new_bucket(service) if service else {}),
+            "FARM_HOME": str(home),
+            "FARM_BROKER_URL": self.broker.url,
+            "FARM_CPU_CONCURRENCY": "1",
+            "OMP_NUM_THREADS": "1",
+            **environ,
+        }
+        super().__init__(Settings.load(self.environ))
+        self.farm = Farm(settings=self.settings)
+        self.second_worker: subprocess.Popen[bytes] | None = None
+        self.hook: Receiver | None = None
+        """Receives the webhook of the first job."""
+
+    def start_worker(self, queue: Queue, name: str) -> subprocess.Popen[bytes]:
+        command = worker_command(queue, self.settings, application=APPLICATION)
+        command = [word.replace(f"{queue}@", f"{name}@") for word in command]
+        return spawn(command, log=self.log(queue), environ=self.environ)
+
+    def start_second_gpu_worker(self) -> None:
+        """Starts one that consumes no messages for now, and is not replaced when it dies."""
+        self.second_worker = self.start_worker("gpu", SECOND)
+        workers = len(self.children) + 1
+        self.wait_for(lambda: len(self.app.control.ping(timeout=0.5)) == workers)
+        self._control_second_worker(self.app.control.cancel_consumer)
+
+    def enable_second_gpu_worker(self) -> None:
+        """Lets the second gpu worker consume messages."""
+        self._control_second_worker(self.app.control.add_consumer)
+
+    def _control_second_worker(self, command: Callable[..., Any]) -> None:
+        command("gpu", destination=[f"{SECOND}@{gethostname()}"], reply=True)
+
+    def child_of(self, queue: Queue) -> int:
+        """The process in which the tasks of a worker run."""
+        return self.wait_for(lambda: children_of(self.children[queue].pid))[0]
+
+    @contextmanager
+    def broken_store(self) -> Iterator[None]:
+        """A store that refuses writes until the block ends.
+
+        With a folder as store, the workers need the fault `read_only`.
+        """
+        if self.service:
+            self.service.kill()
+            yield
+            self.service.start()
+            return
+        note = self.settings.folder / "chaos" / "read_only"
+        note.parent.mkdir(exist_ok=True)
+        note.touch()
+        yield
+        note.unlink()
+
+    def kill_broker(self) -> None:
+        assert self.broker.process is not None
+        self.broker.process.kill()
+        self.broker.process.wait()
+
+    def start_broker(self) -> None:
+        """Starts it again at the same address, with what its append-only file holds."""
+        assert self.broker.process is not None
+        command = [str(word) for word in self.broker.process.args]  # type: ignore[union-attr]
+        log = self.settings.folder / "logs" / "broker.log"
+        self.broker.process = spawn(command, log=log, environ=os.environ)
+        self.wait_for(self.broker_answers)
+
+    def broker_answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.broker.url, socket_timeout=2) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def wait_for(self, condition: Callable[[], Value]) -> Value:
+        """The first true value of a condition; dead workers are replaced meanwhile."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it did not happen within {TIMEOUT_S} s")
+            self.replace_dead(lambda _: None)
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        if self.second_worker:
+            self.second_worker.send_signal(signal.SIGCONT)
+            stop([self.second_worker], grace_s=10)
+        self.stop()
+        self.broker.stop()
+
+    def _start(self, queue: Queue) -> None:  # type: ignore[override]
+        self.children[queue] = self.start_worker(queue, queue)
+
+
+def new_bucket(service: Swift) -> dict[str, str]:
+    """The variables of workers that keep their objects in a new bucket of the service."""
+    settings = service.settings(store_retry_s=Settings().store_retry_s)
+    given = settings.model_dump(exclude_unset=True)
+    return {f"FARM_{name.upper()}": str(value) for name, value in given.items()}
+
+
+@contextmanager
+def open_testbed(
+    home: Path, environ: Mapping[str, str], service: Swift | None = None
+) -> Iterator[Testbed]:
+    """A testbed that runs until the block ends."""
+    bed = Testbed(home, environ, service)
+    try:
+        bed.start()
+        bed.wait_until_ready()
+        yield bed
+    finally:
+        bed.close()
