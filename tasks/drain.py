@@ -5,6 +5,7 @@ What does not stop within FARM_GRACE_S is interrupted, then killed.
 
 from __future__ import annotations
 
+import atexit
 import mmap
 import os
 import signal
@@ -36,6 +37,8 @@ def _begin(how: str, **_: object) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.signal(number, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, settings.grace_s)
+        # An exiting interpreter forgets its handlers, and a signal without one would kill it.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
 def _interrupt(number: int, frame: Any) -> None:

@@ -281,6 +281,25 @@ lock.acquire()
     assert worker.wait() == 1
 
 
+def test_the_end_of_the_grace_period_does_not_kill_a_worker_that_is_exiting(
+    tmp_path: Path,
+) -> None:
+    # Given a process whose interpreter is still clearing up when its grace period ends
+    worker = draining_process(
+        tmp_path,
+        """
+class SlowToDelete:
+    def __del__(self, sleep=time.sleep):
+        sleep(2)
+
+kept = SlowToDelete()
+drain()
+""",
+    )
+
+    assert worker.wait() == 0
+
+
 def draining_process(folder: Path, program: str) -> subprocess.Popen[bytes]:
     """A process that may call `drain()`, which gives it a grace period of a second."""
     beginning = """
