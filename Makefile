@@ -1,18 +1,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs reference chaos bench-farm miniature clean
+.PHONY: demo test test-fast check docs reference chaos bench-farm miniature clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
-test: .venv/tools ## every test, two at a time: most wait for processes of their own
+test: .venv/tools ## every test, two at a time: many wait for the processes that they start
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+test-fast: .venv/tools ## without those that start a whole farm or run the model: two minutes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 check: .venv/tools ## style, types and who may import whom
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 docs: .venv/tools ## the reference pages, from the descriptions in the code
 	$(BIN)/python -m docs.generate
 reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
-chaos: .venv/tools ## break a farm in every way we know, and count; ARGS=--long for more of it
+chaos: .venv/tools ## break a farm in every known way, and count; ARGS=--long for more of it
 	$(BIN)/python -m tests.chaos $(ARGS)
 bench-farm: .venv/tools ## what the farm itself costs, against bare Celery chains
 	$(BIN)/python -m benchmarks.chain
