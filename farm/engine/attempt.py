@@ -85,7 +85,7 @@ class Attempt:
         lease = self._acquire()  # 2. Take the lease.
         if lease is None:
             return None
-        log("step_started", step_id=self.step.id, attempt=lease.attempts)
+        log("step_started", step_id=self.step.id, fence=lease.fence, attempts=lease.attempts)
         start = time.monotonic()
         try:
             committed = self._execute(lease)  # 3. Run, under keys that carry the fencing token.
@@ -151,7 +151,7 @@ class Attempt:
             committed = Committed(
                 output=run_step(step_ctx),
                 timings=step_ctx.timings,
-                attempt=lease.fence,
+                fence=lease.fence,
                 inputs=step_ctx.inputs,
             )
             step_ctx.put(committed.model_dump_json().encode(), keys.OUTPUT)

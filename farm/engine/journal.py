@@ -131,4 +131,4 @@ def _with_inputs(store: Store, job_id: str, attempt: AttemptKey) -> Outputs:
 
 def _progress(attempt: AttemptKey) -> tuple[int, int, int]:
     """How far an attempt is on the way of a job."""
-    return *Step.parse(attempt.step_id).position, attempt.number
+    return *Step.parse(attempt.step_id).position, attempt.fence

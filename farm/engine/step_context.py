@@ -55,7 +55,7 @@ class StepContext(Context):
     timings: dict[str, int] = field(default_factory=dict)
     """Milliseconds by the name of what took them."""
     inputs: dict[str, int] = field(default_factory=dict)
-    """For each step whose output was read, the attempt that had committed it."""
+    """For each step whose output was read, the fencing token of that output."""
 
     @property
     def job_id(self) -> str:
@@ -77,7 +77,7 @@ class StepContext(Context):
         committed = self.registry.steps.committed(self.job_id, step.id)
         if committed is None:
             raise LookupError(f"{self.step.id} was run before {step.id} was committed")
-        self.inputs[step.id] = committed.attempt
+        self.inputs[step.id] = committed.fence
         return committed
 
     def _output(self, step: Step, kind: type[Output]) -> Output:

@@ -145,7 +145,7 @@ def _step_after(outputs: Outputs) -> Step | None:
 def _restore_outputs(ctx: Context, job_id: str, outputs: Outputs) -> None:
     for attempt, committed in outputs.items():
         ctx.registry.steps.restore(
-            job_id, attempt.step_id, fence=attempt.number, committed=committed
+            job_id, attempt.step_id, fence=attempt.fence, committed=committed
         )
 
 

@@ -108,10 +108,10 @@ class Committed(_Record):
     output: Annotated[StepOutput, Field(discriminator="step")]
     timings: dict[str, int]
     """Milliseconds by the name of what took them."""
-    attempt: int
+    fence: int
     """The fencing token of the attempt."""
     inputs: dict[str, int]
-    """For each step whose output was read, the attempt that had committed it."""
+    """For each step whose output was read, the fencing token of that output."""
 
 
 def chunks_of(embedded: Committed | None) -> int | None:

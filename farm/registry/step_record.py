@@ -115,11 +115,11 @@ class StepRecord(BaseModel):
             return 0.0
         return max(0.0, self.acquired_at - self.dispatched_at)
 
-    def is_superseded(self, attempt: int) -> bool:
+    def is_superseded(self, fence: int) -> bool:
         """Whether an attempt is neither committed nor able to commit any more."""
         if self.committed is not None:
-            return attempt != self.fence
-        return attempt < self.fence
+            return fence != self.fence
+        return fence < self.fence
 
     def is_held_by(self, lease: Lease) -> bool:
         return self.committed is None and self.fence == lease.fence

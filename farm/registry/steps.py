@@ -147,9 +147,9 @@ class StepRegistry:
         """The output of a step, in its envelope; None until it is committed."""
         return self._record(job_id, step_id).committed
 
-    def is_superseded(self, job_id: str, step_id: str, attempt: int) -> bool:
+    def is_superseded(self, job_id: str, step_id: str, fence: int) -> bool:
         """Whether an attempt is neither committed nor able to commit any more."""
-        return self._record(job_id, step_id).is_superseded(attempt)
+        return self._record(job_id, step_id).is_superseded(fence)
 
     def dispatches(self, job_id: str, step_ids: Sequence[str]) -> list[int]:
         """How often the message of each step was sent."""

@@ -6,8 +6,8 @@ shared/{kind}/{sha256}/{piece}                speech embeddings, by the same has
 jobs/{job_id}/request.json                    the accepted request and its time, written first
 jobs/{job_id}/end.json                        the job's last status, once it has ended
 jobs/{job_id}/playlist.m3u8                   the HLS playlist, rewritten with each chunk
-jobs/{job_id}/{step_id}/{attempt}/{name}      objects of one attempt; the registry says which counts
-jobs/{job_id}/{step_id}/{attempt}/output.json its output, written last, with timings and inputs
+jobs/{job_id}/{step_id}/{fence}/{name}        objects of an attempt; the registry knows which counts
+jobs/{job_id}/{step_id}/{fence}/output.json   its output, written last, with timings and inputs
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class AttemptKey(NamedTuple):
     """One attempt at a step, by its fencing token."""
 
     step_id: str
-    number: int
+    fence: int
 
 
 def attempt_of(key: str) -> AttemptKey | None:

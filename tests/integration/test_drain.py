@@ -127,7 +127,7 @@ def test_a_draining_gpu_worker_leaves_its_chunk_to_the_next(
 ) -> None:
     steps = farm.context.registry.steps
     committed = [steps.committed(drained.job.id, f"generate-{chunk:04d}") for chunk in range(3)]
-    assert [chunk.attempt for chunk in committed] == [1, 2, 1], "the finished chunk was kept"
+    assert [chunk.fence for chunk in committed] == [1, 2, 1], "the finished chunk was kept"
     undisturbed = farm.submit(request_fields).result()
     assert decoded_frames(drained.result.video.url) == decoded_frames(undisturbed.video.url)
 

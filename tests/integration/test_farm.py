@@ -203,7 +203,7 @@ def test_a_killed_gpu_child_costs_only_its_chunk(
 
     assert job.result().status == "success"
     steps = farm.context.registry.steps
-    attempts = [steps.committed(job.id, f"generate-{chunk:04d}").attempt for chunk in range(3)]
+    attempts = [steps.committed(job.id, f"generate-{chunk:04d}").fence for chunk in range(3)]
     assert attempts == [1, 2, 1]
 
 

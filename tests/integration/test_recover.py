@@ -36,7 +36,7 @@ def committed_attempts(farm: Farm, job_id: str) -> list[int]:
     """The attempt that committed each chunk."""
     steps = farm.context.registry.steps
     chunks = steps.committed(job_id, "embed").chunks
-    return [steps.committed(job_id, f"generate-{chunk:04d}").attempt for chunk in range(chunks)]
+    return [steps.committed(job_id, f"generate-{chunk:04d}").fence for chunk in range(chunks)]
 
 
 @pytest.fixture(scope="module")

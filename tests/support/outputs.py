@@ -80,8 +80,8 @@ def output_of(step_id: str, **changes: Any) -> StepOutput:
 def committed(
     output: StepOutput,
     *,
-    attempt: int = 1,
+    fence: int = 1,
     timings: dict[str, int] | None = None,
     inputs: dict[str, int] | None = None,
 ) -> Committed:
-    return Committed(output=output, attempt=attempt, timings=timings or {}, inputs=inputs or {})
+    return Committed(output=output, fence=fence, timings=timings or {}, inputs=inputs or {})

@@ -74,7 +74,7 @@ def commit(
 ) -> bool:
     """Whether the output became the step's; by default any of its kind."""
     output = output or output_of(lease.step_id)
-    envelope = committed(output, attempt=lease.fence, inputs=inputs, timings=timings)
+    envelope = committed(output, fence=lease.fence, inputs=inputs, timings=timings)
     return registry.steps.commit(lease, envelope, estimate)
 
 

@@ -117,7 +117,7 @@ def commit(farm: Farm, job_id: str, step_id: str, output: StepOutput) -> None:
     steps = farm.context.registry.steps
     lease = steps.acquire(job_id, step_id, lease_s=60, max_attempts=3)
     assert lease
-    steps.commit(lease, Committed(output=output, timings={}, attempt=lease.fence, inputs={}))
+    steps.commit(lease, Committed(output=output, timings={}, fence=lease.fence, inputs={}))
 
 
 # Submitting

@@ -64,7 +64,7 @@ def finished(farm: Farm, video: bytes = b"the video") -> Job:
     output = MuxOutput(result=result, video_key="jobs/video.mp4")
     lease = registry.steps.acquire(job.id, "mux", lease_s=60, max_attempts=3)
     assert lease
-    committed = Committed(output=output, timings={}, attempt=lease.fence, inputs={})
+    committed = Committed(output=output, timings={}, fence=lease.fence, inputs={})
     registry.steps.commit(lease, committed)
     registry.jobs.end(job.id, "success", result)
     return job

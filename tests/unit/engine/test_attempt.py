@@ -274,7 +274,9 @@ def test_a_failure_keeps_its_own_code_if_the_operator_allows_one_attempt(writing
 def test_a_step_that_loses_every_worker_ends_the_job(entered):
     for _ in range(entered.ctx.settings.max_attempts):
         entered.lose_worker(DOWNLOAD)
-    with pytest.raises(WorkerLost, match="download: none of 3 attempts committed, and the last one lost its worker"):
+    with pytest.raises(
+        WorkerLost, match="download: none of 3 attempts committed, and the last one lost its worker"
+    ):
         entered.run(DOWNLOAD)
     assert (entered.status.state, entered.failure.code) == ("error", "E_WORKER_LOST")
     assert entered.failure.at_stage == "download"

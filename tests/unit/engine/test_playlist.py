@@ -151,7 +151,10 @@ def test_a_job_that_lost_every_worker_ends_its_playlist(ctx):
     run_step(ctx, "a", Step("generate", 0))
     for _ in range(ctx.settings.max_attempts):
         acquire(ctx.registry, "generate-0001", lease_s=0)
-    with pytest.raises(WorkerLost, match="generate-0001: none of 3 attempts committed, and the last one lost its worker"):
+    with pytest.raises(
+        WorkerLost,
+        match="generate-0001: none of 3 attempts committed, and the last one lost its worker",
+    ):
         run_step(ctx, "a", Step("generate", 1))
     assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s"], END)
 

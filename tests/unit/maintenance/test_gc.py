@@ -57,7 +57,7 @@ class Harness:
     def complete(self, step_id: str, output: StepOutput | None = None) -> None:
         """Runs a step as a worker does."""
         lease = self.acquire(step_id)
-        envelope = committed(output or output_of(step_id), attempt=lease.fence)
+        envelope = committed(output or output_of(step_id), fence=lease.fence)
         self.store(step_id, lease.fence)
         self.store(step_id, lease.fence, keys.OUTPUT, envelope.model_dump_json().encode())
         assert self.registry.steps.commit(lease, envelope)

@@ -56,7 +56,7 @@ def store_output(
     output: StepOutput | None = None,
 ) -> None:
     """Leaves in the store what a complete attempt at a step of `a` leaves."""
-    envelope = committed(output or output_of(step_id), attempt=number, inputs=inputs)
+    envelope = committed(output or output_of(step_id), fence=number, inputs=inputs)
     ctx.store.put(keys.attempt("a", step_id, number, "segment.m4s"), b"0123456789")
     key = keys.attempt("a", step_id, number, keys.OUTPUT)
     ctx.store.put(key, envelope.model_dump_json().encode())
@@ -117,7 +117,7 @@ def test_a_job_resumes_behind_its_last_complete_chunk(entered):
     lost = lose_broker(entered)
     resumed = Recovered("a", "resumed", "generate-0002", kept=4, step=Step("generate", 2))
     assert recover_one(lost) == resumed
-    assert lost.registry.steps.committed("a", "generate-0001").attempt == 1
+    assert lost.registry.steps.committed("a", "generate-0001").fence == 1
     assert lost.registry.steps.committed("a", "generate-0002") is None
 
 
@@ -307,7 +307,7 @@ def test_of_two_complete_attempts_the_later_one_counts(entered):
     store_output(entered, "generate-0000", 2, inputs={"embed": 1})
     lost = lose_broker(entered)
     recover_one(lost)
-    assert lost.registry.steps.committed("a", "generate-0000").attempt == 2
+    assert lost.registry.steps.committed("a", "generate-0000").fence == 2
 
 
 def test_attempts_are_ordered_by_number_and_not_by_letter(entered):
@@ -316,7 +316,7 @@ def test_attempts_are_ordered_by_number_and_not_by_letter(entered):
         store_output(entered, "generate-0000", number, inputs={"embed": 1})
     lost = lose_broker(entered)
     recover_one(lost)
-    assert lost.registry.steps.committed("a", "generate-0000").attempt == 10000
+    assert lost.registry.steps.committed("a", "generate-0000").fence == 10000
 
 
 def test_the_attempt_from_which_the_next_chunk_was_generated_counts(entered):
@@ -324,7 +324,7 @@ def test_the_attempt_from_which_the_next_chunk_was_generated_counts(entered):
     store_output(entered, "generate-0000", 2, inputs={"embed": 1})
     lost = lose_broker(entered)
     assert recover_one(lost).step == Step("generate", 2)
-    assert lost.registry.steps.committed("a", "generate-0000").attempt == 1
+    assert lost.registry.steps.committed("a", "generate-0000").fence == 1
 
 
 def test_a_chunk_of_which_an_input_is_gone_is_generated_again(entered):

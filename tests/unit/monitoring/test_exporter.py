@@ -137,7 +137,7 @@ def test_the_statistics_are_exported(farm, settings):
     for job_id in "ab":
         registry.jobs.add(job_id, JobRequest.parse(GIVEN))
     lease = registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
-    committed = Committed(output=EMBEDDED, timings={}, attempt=lease.fence, inputs={})
+    committed = Committed(output=EMBEDDED, timings={}, fence=lease.fence, inputs={})
     registry.steps.commit(lease, committed, EstimateUpdate(100.0))
     registry.steps.acquire("a", "generate-0000", lease_s=15, max_attempts=3)
     expected = {

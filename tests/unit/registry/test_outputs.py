@@ -31,7 +31,7 @@ USED = UsedParameters(
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_an_output_of_every_kind_is_read_as_it_was_written(kind):
-    envelope = committed(FACTORIES[kind](), attempt=2, timings={"x_ms": 7}, inputs={"embed": 1})
+    envelope = committed(FACTORIES[kind](), fence=2, timings={"x_ms": 7}, inputs={"embed": 1})
     text = envelope.model_dump_json()
     assert Committed.model_validate_json(text) == envelope
     assert json.loads(text)["output"]["step"] == kind
@@ -77,7 +77,7 @@ def test_a_field_of_another_type_or_name_is_refused(changes, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["output", "timings", "attempt", "inputs"])
+@pytest.mark.parametrize("missing", ["output", "timings", "fence", "inputs"])
 def test_an_envelope_without_a_field_is_refused(missing):
     fields = json.loads(committed(mux_output()).model_dump_json())
     del fields[missing]

@@ -244,7 +244,9 @@ def test_a_superseded_attempt_cannot_release_the_lease_of_another(entered):
 def test_a_step_that_loses_every_worker_is_given_up(entered):
     for _ in range(2):
         expire(entered, max_attempts=2)
-    with pytest.raises(WorkerLost, match="mux: none of 2 attempts committed, and the last one lost its worker"):
+    with pytest.raises(
+        WorkerLost, match="mux: none of 2 attempts committed, and the last one lost its worker"
+    ):
         entered.steps.acquire("a", "mux", lease_s=60, max_attempts=2)
 
 
@@ -349,7 +351,7 @@ def test_superseded_attempts_are_known_as_such(entered):
 
 
 def test_a_restored_output_is_the_steps(entered):
-    restored = committed(mux_output(), attempt=2)
+    restored = committed(mux_output(), fence=2)
     entered.steps.restore("a", "mux", fence=2, committed=restored)
     assert entered.steps.committed("a", "mux") == restored
     assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
@@ -357,7 +359,7 @@ def test_a_restored_output_is_the_steps(entered):
 
 def test_restoring_replaces_no_committed_output(entered):
     complete(entered, "mux", mux_output(video_key="first"))
-    second = committed(mux_output(video_key="second"), attempt=2)
+    second = committed(mux_output(video_key="second"), fence=2)
     entered.steps.restore("a", "mux", fence=2, committed=second)
     entered.steps.restore("a", "mux", fence=3)
     assert entered.steps.committed("a", "mux").output.video_key == "first"
