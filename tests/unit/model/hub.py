@@ -51,7 +51,8 @@ class Hub:
 def opened(files: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
     """A running hub."""
     hub = Hub(files)
-    servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub)) for _ in range(2)]
+    handler = type("Handler", (HubHandler,), {"hub": hub})
+    servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.url, hub.network = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
     for server in servers:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -63,95 +64,91 @@ def opened(files: dict[str, dict[str, bytes]]) -> Iterator[Hub]:
             server.server_close()
 
 
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class HubHandler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    def log_message(self, *_: Any) -> None:
+        pass
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
-        def do_GET(self) -> None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            hub.requests.append((self.command, self.path, headers))
-            if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", self.path):
-                self._information(found[1], found[2])
-            elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
-                self._address(found[1], found[2], found[3])
-            elif found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", self.path):
-                self._content(hub.files[found[1]][found[2]], {})
-            else:
-                self._refuse("EntryNotFound")
+    def do_GET(self) -> None:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.hub.requests.append((self.command, self.path, headers))
+        if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/revision/(.+)", self.path):
+            self._information(found[1], found[2])
+        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path):
+            self._address(found[1], found[2], found[3])
+        elif found := re.fullmatch(r"/cdn/([^/]+/[^/]+)/(.+)", self.path):
+            self._content(self.hub.files[found[1]][found[2]], {})
+        else:
+            self._refuse("EntryNotFound")
 
-        def _information(self, repository: str, revision: str) -> None:
-            if repository not in hub.files:
-                self._refuse("RepoNotFound", 401)
-            elif revision not in ("main", COMMIT):
-                self._refuse("RevisionNotFound")
-            else:
-                self._answer(
-                    200,
-                    json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode(),
-                )
-
-        def _address(self, repository: str, commit: str, file: str) -> None:
-            content = hub.files[repository].get(file)
-            if content is None or commit != COMMIT:
-                self._refuse("EntryNotFound")
-            elif len(content) < LARGE:
-                self._content(
-                    content,
-                    {
-                        "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
-                        "X-Repo-Commit": COMMIT,
-                    },
-                )
-            else:
-                about = {
-                    "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                    "X-Linked-Size": len(content),
-                }
-                place = {
-                    "Location": f"{hub.network}/cdn/{repository}/{file}",
-                    "X-Repo-Commit": COMMIT,
-                }
-                self._answer(302, b"", {**about, **place})
-
-        def _content(self, content: bytes, headers: dict[str, Any]) -> None:
-            begin = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
-            whole = (
-                {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
-                if begin
-                else {}
+    def _information(self, repository: str, revision: str) -> None:
+        if repository not in self.hub.files:
+            self._refuse("RepoNotFound", 401)
+        elif revision not in ("main", COMMIT):
+            self._refuse("RevisionNotFound")
+        else:
+            self._answer(
+                200,
+                json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode(),
             )
-            self._answer(206 if begin else 200, content[begin:], {**headers, **whole})
 
-        def _refuse(self, code: str, status: int = 404) -> None:
-            self._answer(status, b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT})
+    def _address(self, repository: str, commit: str, file: str) -> None:
+        content = self.hub.files[repository].get(file)
+        if content is None or commit != COMMIT:
+            self._refuse("EntryNotFound")
+        elif len(content) < LARGE:
+            self._content(
+                content,
+                {
+                    "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+                    "X-Repo-Commit": COMMIT,
+                },
+            )
+        else:
+            about = {
+                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+                "X-Linked-Size": len(content),
+            }
+            place = {
+                "Location": f"{self.hub.network}/cdn/{repository}/{file}",
+                "X-Repo-Commit": COMMIT,
+            }
+            self._answer(302, b"", {**about, **place})
 
-        def _answer(self, status: int, body: bytes, headers: dict[str, Any] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {
-                "Content-Length": len(body),
-                **(headers or {}),
-            }.items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            if self.command == "GET":
-                self._send(bytes(len(body)) if hub.damage and len(body) >= LARGE else body)
+    def _content(self, content: bytes, headers: dict[str, Any]) -> None:
+        begin = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
+        whole = (
+            {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
+        )
+        self._answer(206 if begin else 200, content[begin:], {**headers, **whole})
 
-        def _send(self, body: bytes) -> None:
-            if hub.hold is not None and len(body) > hub.hold:
-                self.wfile.write(body[: hub.hold])
-                hub.held.set()
-                self.rfile.read(1)  # until the other side is gone
-                self.close_connection = True
-            elif hub.cuts and len(body) > LARGE:
-                self.wfile.write(body[: hub.cuts.pop(0)])
-                self.close_connection = True
-            else:
-                self.wfile.write(body)
+    def _refuse(self, code: str, status: int = 404) -> None:
+        self._answer(status, b"", {"X-Error-Code": code, "X-Repo-Commit": COMMIT})
 
-    return Handler
+    def _answer(self, status: int, body: bytes, headers: dict[str, Any] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {
+            "Content-Length": len(body),
+            **(headers or {}),
+        }.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self._send(bytes(len(body)) if self.hub.damage and len(body) >= LARGE else body)
+
+    def _send(self, body: bytes) -> None:
+        if self.hub.hold is not None and len(body) > self.hub.hold:
+            self.wfile.write(body[: self.hub.hold])
+            self.hub.held.set()
+            self.rfile.read(1)  # until the other side is gone
+            self.close_connection = True
+        elif self.hub.cuts and len(body) > LARGE:
+            self.wfile.write(body[: self.hub.cuts.pop(0)])
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
