@@ -26,6 +26,7 @@ import redis
 
 from farm import Farm
 from farm.client import Job
+from farm.engine.advance import chunk_count
 from farm.local.supervisor import Supervisor, open_supervisor
 from farm.media.audio import decode, write_wav_blocks
 from farm.plan import FPS
@@ -137,11 +138,8 @@ def write_voice(folder: Path, *, minutes: float) -> Path:
 def chunk_seconds(job: Job) -> list[float]:
     """How long its worker took for each committed chunk."""
     steps = job.context.registry.steps
-    embedded = steps.committed(job.id, "embed")
-    if embedded is None:
-        return []
     durations = []
-    for chunk in range(embedded.chunks):
+    for chunk in range(chunk_count(job.context, job.id) or 0):
         committed = steps.committed(job.id, Step("generate", chunk).id)
         if committed:
             durations.append(sum(committed.timings.values()) / 1000)

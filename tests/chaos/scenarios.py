@@ -17,6 +17,7 @@ from typing import Any
 import redis
 
 from farm import Job
+from farm.engine.advance import chunk_count
 from farm.route import Queue, Step, steps_of_job
 from tests.chaos.outcome import WorkerLogs
 from tests.chaos.testbed import Testbed
@@ -201,8 +202,7 @@ def _committed(jobs: Sequence[Job], kind: str = "") -> int:
 
 
 def _steps(job: Job) -> list[Step]:
-    embedded = job.context.registry.steps.committed(job.id, "embed")
-    return steps_of_job(embedded.chunks if embedded else None)
+    return steps_of_job(chunk_count(job.context, job.id))
 
 
 def _is_notified(job: Job) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from farm import Farm
+from farm.engine.advance import chunk_count
 from farm.settings import Settings
 from tests.integration.conftest import ENDLESS
 from tests.support.commands import read_until, start_farm_command
@@ -92,7 +93,7 @@ def test_a_person_reads_which_chunk_of_which_job(
 ) -> None:
     job = farm.submit({**small, "prompt": "a secret prompt", "max_frame_num": 37})
     job.result()
-    chunks = farm.context.registry.steps.committed(job.id, "embed").chunks
+    chunks = chunk_count(farm.context, job.id)
 
     wait_for_state(url, job.id, "mux-a1", "SUCCESS")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from farm import Farm
+from farm.engine.advance import chunk_count
 from farm.job import JobRequest, Result
 from farm.queue.inspect import require_broker_client
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
@@ -33,9 +34,9 @@ def recover(supervisor: SmallFarm) -> Outcomes:
 
 
 def committed_attempts(farm: Farm, job_id: str) -> list[int]:
-    """The attempt that committed each chunk."""
+    """The fencing token of each committed chunk."""
     steps = farm.context.registry.steps
-    chunks = steps.committed(job_id, "embed").chunks
+    chunks = chunk_count(farm.context, job_id)
     return [steps.committed(job_id, f"generate-{chunk:04d}").fence for chunk in range(chunks)]
 
 
