@@ -119,7 +119,8 @@ def png_header(*, width: int, height: int) -> bytes:
     chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     length = struct.pack(">I", len(chunk) - 4)
     checksum = struct.pack(">I", zlib.crc32(chunk))
-    return b"\x89PNG\r\n\x1a\n" + length + chunk + checksum
+    pixels = struct.pack(">I", 0) + b"IDAT"
+    return b"\x89PNG\r\n\x1a\n" + length + chunk + checksum + pixels
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def png_header(*, width: int, height: int) -> bytes:
             "cond_audio",
             "text",
             "E_DOWNLOAD_FAILED",
-            "cond_audio.person1: the file holds text, not sound",
+            "cond_audio.person1: the file holds text, not audio",
         ),
         (
             "cond_audio",
