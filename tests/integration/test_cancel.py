@@ -52,6 +52,8 @@ def monitor(supervisor: SmallFarm) -> Iterator[Monitor]:
     monitor = Monitor(supervisor)
     thread = threading.Thread(target=monitor.watch)
     thread.start()
+    # Events are not kept: those before the receiver has subscribed are missed.
+    wait_for(lambda: monitor.state.workers)
     yield monitor
     monitor.receiver.should_stop = True
     thread.join()
