@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from farm import Farm
 from farm.media.speech import speak
 from tests.conftest import EXAMPLES
 from tests.support.small_farm import SmallFarm, small_farm
@@ -36,6 +37,12 @@ ENDLESS = {"sample_steps": 1000}
 def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
     with small_farm(tmp_path_factory.mktemp("home")) as supervisor:
         yield supervisor
+
+
+@pytest.fixture(scope="session")
+def farm(supervisor: SmallFarm) -> Farm:
+    """The client of the small farm; the fixture of this name elsewhere keeps its own farm."""
+    return Farm(settings=supervisor.settings)
 
 
 @pytest.fixture(scope="session")
