@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jupyter_client import AsyncKernelManager
@@ -20,14 +21,14 @@ follow(Farm({url!r}).job({job_id!r})).state
 
 
 def test_a_notebook_shows_the_progress_of_a_job_as_a_bar(
-    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+    supervisor: SmallFarm, farm: Farm, small: dict[str, Any], tmp_path: Path
 ) -> None:
     job = farm.submit(small)
     code = CELL.format(url=supervisor.settings.broker_url, job_id=job.id)
     notebook = new_notebook(cells=[new_code_cell(code)])
 
-    # A socket in the file system, because a TCP port warns that others may listen.
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    # Sockets in the file system, because a TCP port warns that others may listen.
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(tmp_path / "ipc"))
     NotebookClient(notebook, km=kernel, timeout=None, startup_timeout=600).execute()
 
     widget, *_, state = notebook.cells[0].outputs
