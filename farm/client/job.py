@@ -82,10 +82,10 @@ class Job:
     def _fetch_video(self, path: Path) -> Path:
         lost = DownloadFailed(f"video: the store holds no video of job {self.id}", retryable=False)
         committed = self.context.registry.steps.committed(self.id, MUX.id)
-        if committed is None or not isinstance(committed.output, MuxOutput):
+        if committed is None:
             raise lost
         try:
-            return self.context.store.fetch(committed.output.video_key, path)
+            return self.context.store.fetch(committed.output_as(MuxOutput).video_key, path)
         except KeyError as error:
             raise lost from error
 
@@ -104,9 +104,7 @@ class Job:
         committed = registry.steps.committed(self.id, NOTIFY.id)
         if committed is None:
             return Notice(state="waiting", tries=registry.steps.attempts(self.id, NOTIFY.id))
-        if not isinstance(committed.output, NotifyOutput):
-            raise TypeError(f"job {self.id}: {NOTIFY.id} left a {committed.output.step} output")
-        delivery = committed.output
+        delivery = committed.output_as(NotifyOutput)
         return Notice(state=delivery.outcome, tries=delivery.tries, reason=delivery.reason)
 
     def mirror(self, folder: Path) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from itertools import takewhile
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from farm.engine.step_context import StepContext
 from farm.errors import FarmError
 from farm.logs import log
 from farm.plan import FPS
-from farm.registry.outputs import ChunkOutput, Committed, SegmentLinks, chunks_of
+from farm.registry.outputs import ChunkOutput, SegmentLinks, chunks_of
 from farm.route import EMBED, Step
 from farm.store import keys
 
@@ -110,14 +109,12 @@ def _segments(ctx: Context, job_id: str, chunks: int | None) -> tuple[list[Chunk
     """The outputs of the chunks up to the first that is missing, and whether no more will come."""
     step_ids = [Step("generate", chunk).id for chunk in range(chunks or 0)]
     status, committed = ctx.registry.snapshot(job_id, step_ids)
-    made = [_chunk_output(each) for each in takewhile(lambda each: each is not None, committed)]
-    segments = [output for output in made if output is not None]
+    segments: list[ChunkOutput] = []
+    for each in committed:
+        if each is None:
+            break
+        segments.append(each.output_as(ChunkOutput))
     return segments, len(segments) == chunks or status.ended
-
-
-def _chunk_output(committed: Committed | None) -> ChunkOutput | None:
-    output = committed and committed.output
-    return output if isinstance(output, ChunkOutput) else None
 
 
 def _text(ctx: Context, job_id: str, segments: Sequence[ChunkOutput], *, is_complete: bool) -> str:

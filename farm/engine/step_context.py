@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from farm.engine.context import Context
 from farm.errors import Cancelled
 from farm.job import STAGES, Event, JobRequest
 from farm.registry import Lease
-from farm.registry.outputs import ChunkOutput, Committed, DownloadOutput, EmbedOutput, StepOutput
+from farm.registry.outputs import (
+    ChunkOutput,
+    Committed,
+    DownloadOutput,
+    EmbedOutput,
+    StepOutput,
+)
 from farm.route import DOWNLOAD, EMBED, Step
 from farm.store import keys
-
-Output = TypeVar("Output", bound=StepOutput)
 
 
 class WorkerDraining(BaseException):
@@ -63,14 +67,14 @@ class StepContext(Context):
 
     @property
     def download_output(self) -> DownloadOutput:
-        return self._output(DOWNLOAD, DownloadOutput)
+        return self.committed(DOWNLOAD).output_as(DownloadOutput)
 
     @property
     def embed_output(self) -> EmbedOutput:
-        return self._output(EMBED, EmbedOutput)
+        return self.committed(EMBED).output_as(EmbedOutput)
 
     def chunk_output(self, chunk: int) -> ChunkOutput:
-        return self._output(Step("generate", chunk), ChunkOutput)
+        return self.committed(Step("generate", chunk)).output_as(ChunkOutput)
 
     def committed(self, step: Step) -> Committed:
         """The output of an earlier step, noted as an input of this attempt."""
@@ -79,12 +83,6 @@ class StepContext(Context):
             raise LookupError(f"{self.step.id} was run before {step.id} was committed")
         self.inputs[step.id] = committed.fence
         return committed
-
-    def _output(self, step: Step, kind: type[Output]) -> Output:
-        output = self.committed(step).output
-        if not isinstance(output, kind):
-            raise TypeError(f"job {self.job_id}: {step.id} left a {type(output).__name__}")
-        return output
 
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         """Reports a stage that was reached; raises Cancelled if the job or this attempt is over."""

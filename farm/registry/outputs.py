@@ -5,7 +5,7 @@ Everything named `..._key`, or listed as keys, is the key of an object in the st
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -100,6 +100,7 @@ class NotifyOutput(_Record):
 
 
 StepOutput = DownloadOutput | EmbedOutput | ChunkOutput | MuxOutput | NotifyOutput
+Output = TypeVar("Output", bound=StepOutput)
 
 
 class Committed(_Record):
@@ -113,11 +114,14 @@ class Committed(_Record):
     inputs: dict[str, int]
     """For each step whose output was read, the fencing token of that output."""
 
+    def output_as(self, kind: type[Output]) -> Output:
+        """The output as the type that its step leaves; TypeError if it is of another step."""
+        if not isinstance(self.output, kind):
+            expected = kind.model_fields["step"].default
+            raise TypeError(f"{expected}: got the output of {self.output.step}")
+        return self.output
+
 
 def chunks_of(embedded: Committed | None) -> int | None:
     """The number of chunks of a job, from the output of `embed`; None until that is committed."""
-    if embedded is None:
-        return None
-    if not isinstance(embedded.output, EmbedOutput):
-        raise TypeError(f"embed: got the output of {embedded.output.step}")
-    return embedded.output.chunks
+    return None if embedded is None else embedded.output_as(EmbedOutput).chunks
