@@ -49,12 +49,13 @@ class StepRegistry:
         No other caller may within the window, unless a lease comes first or the message is lost.
         """
         now = self._records.backend.now()
-        return self._change(
+        dispatched = self._change(
             job_id,
             step_id,
             lambda record: record.dispatched(now, window_s=window_s),
             [Add(UNDELIVERED, undelivered_member(job_id, step_id), now)],
         )
+        return dispatched is not None
 
     def undelivered(self, *, for_s: float) -> list[tuple[str, str]]:
         """Job and step of messages dispatched at least `for_s` seconds ago that led to no lease."""
@@ -75,7 +76,7 @@ class StepRegistry:
         Raises WorkerLost if the allowed attempts are used up; the lease is held then.
         """
         now = self._records.backend.now()
-        record = self._changed(
+        record = self._change(
             job_id,
             step_id,
             lambda record: record.leased(now, lease_s=lease_s),
@@ -192,15 +193,13 @@ class StepRegistry:
         ]
 
     def _change_held(self, lease: Lease, rule: Rule, effects: Effects = ()) -> bool:
-        return self._change(lease.job_id, lease.step_id, rule, effects)
+        """Whether the rule applies: it does not if the attempt is superseded."""
+        return self._change(lease.job_id, lease.step_id, rule, effects) is not None
 
-    def _change(self, job_id: str, step_id: str, rule: Rule, effects: Effects = ()) -> bool:
-        return self._changed(job_id, step_id, rule, effects) is not None
-
-    def _changed(
-        self, job_id: str, step_id: str, rule: Rule, effects: Effects
+    def _change(
+        self, job_id: str, step_id: str, rule: Rule, effects: Effects = ()
     ) -> StepRecord | None:
-        """Updates a step record, and atomically the time until which its job is covered."""
+        """The updated record of a step, or None; also updates until when its job is covered."""
         return self._records.change(
             step_key(job_id, step_id),
             parse=lambda text: StepRecord.parse(text, job_id=job_id, step_id=step_id),
