@@ -3,7 +3,7 @@
 import logging
 
 from farm.engine.advance import claim_due_step
-from farm.errors import FarmUnreachable
+from farm.errors import FarmError, FarmUnreachable
 from farm.logs import job_context, log
 from farm.queue.app import REAP_TASK
 from farm.queue.dispatch import dispatch
@@ -33,7 +33,8 @@ def _redispatch(job_id: str) -> bool:
         except FarmUnreachable:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            # Other messages may quote what was read, a request with its signed URLs for instance.
+            reason = error.message if isinstance(error, FarmError) else type(error).__name__
             log("redispatch_failed", level=logging.ERROR, reason=reason)
             return False
         return True
