@@ -239,11 +239,10 @@ class Attempt:
             case FarmError(code=code, message=message):
                 log("step_failed", step_id=step_id, code=code, reason=message)
             case RetryLater():
-                text = str(reason)
                 log(
                     "step_retry_scheduled",
                     step_id=step_id,
-                    reason=text,
+                    reason=str(reason),
                     retry_after_s=retry_after_s,
                 )
             case _:

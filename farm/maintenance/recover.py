@@ -28,7 +28,7 @@ class Recovered:
     kept: int = 0
     """Steps that are not run again."""
     step: Step | None = None
-    """The step that is now the caller's to send."""
+    """The step that the caller must now dispatch."""
 
 
 def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:

@@ -165,7 +165,7 @@ class S3Store:
 
 
 def _blocks(response: BaseHTTPResponse) -> Iterator[bytes]:
-    """A body in blocks; Refusal behind the last one if they are not what was put."""
+    """A body in blocks; ServiceError behind the last one if they are not what was put."""
     hashed = hashlib.sha256()
     for block in response.stream(BLOCK_BYTES):
         hashed.update(block)

@@ -21,7 +21,7 @@ from tests.support.outputs import committed, output_of
 
 
 def run_step(ctx: Context, job_id: str, step: Step, **hooks: Any) -> Step | None:
-    """The step whose message is then the caller's to send; `hooks` are those of `Hooks`."""
+    """The step that the caller must now dispatch; `hooks` are those of `Hooks`."""
     hooks.setdefault("step_function", step_function)
     return Attempt(ctx, job_id, step, Hooks(**hooks)).run()
 
