@@ -1,0 +1,105 @@
+"""`farm batch`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import error_line
+from tests.support.jobs import FIELDS
+
+
+@pytest.fixture
+def table(tmp_path: Path, portrait: Path, voice: Path) -> Path:
+    """A valid row of files, one of URLs, and an invalid one."""
+    rows = [
+        ("id", "prompt", "cond_video", "cond_audio.person1", "mode", "sample_steps"),
+        ("files", "a woman talks", str(portrait), str(voice), "streaming", "40"),
+        ("urls", "a woman talks", FIELDS["cond_video"], FIELDS["cond_audio"]["person1"], "", ""),
+        ("invalid", "a woman talks", str(portrait), str(voice), "", "5000"),
+    ]
+    (tmp_path / "jobs.csv").write_text("\n".join(",".join(row) for row in rows))
+    return tmp_path / "jobs.csv"
+
+
+def test_a_dry_run_as_json_is_a_line_for_each_row(run, table):
+    result = run("batch", "run", str(table), "--dry-run", "--json")
+    files, urls, invalid = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (2, "")
+    assert {**files, "gpu_s": round(files["gpu_s"])} == {
+        "line": 2,
+        "id": "files",
+        "frames": 224,
+        "chunks": 3,
+        "gpu_s": 1426,
+    }
+    assert urls == {"line": 3, "id": "urls", "frames": None, "chunks": None, "gpu_s": None}
+    assert (invalid["id"], invalid["code"]) == ("invalid", "E_INPUT_VALIDATION")
+
+
+def test_a_batch_as_json_is_a_first_line_and_one_for_each_row(run, table, tmp_path):
+    table.write_text("\n".join(table.read_text().splitlines()[::3]))
+    out = tmp_path / "results.csv"
+    result = run("batch", "run", str(table), "--out", str(out), "--json")
+    started, invalid = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert started == {"batch": started["batch"], "rows": 1, "done": 0, "results": str(out)}
+    assert (invalid["id"], invalid["status"], invalid["code"]) == (
+        "invalid",
+        "invalid",
+        "E_INPUT_VALIDATION",
+    )
+    assert run("batch", "watch", started["batch"], "--json").stdout == result.stdout
+
+
+def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
+    result = run("batch", "run", str(table), "--dry-run")
+    files, urls, invalid, total = result.stdout.splitlines()
+    assert result.exit_code == 2
+    assert files.split() == ["2", "files", "224", "frames", "3", "chunks", "1426", "s"]
+    assert urls.endswith("unknown, because the length of its audio is not known yet")
+    assert "invalid  " in invalid
+    assert "sample_steps: got 5000" in invalid
+    assert total == (
+        "3 rows: 2 valid, 1 invalid; about 0.4 hours of one H100, without 1 of unknown length"
+    )
+    assert farm.jobs() == []
+
+
+def test_a_dry_run_of_valid_rows_is_status_0(run, table):
+    table.write_text("\n".join(table.read_text().splitlines()[:3]))
+    assert run("batch", "run", str(table), "--dry-run").exit_code == 0
+
+
+def test_a_batch_is_run_and_resumed(run, farm, table, tmp_path):
+    table.write_text("\n".join(table.read_text().splitlines()[::3]))
+    out = tmp_path / "results.csv"
+    first = run("batch", "run", str(table), "--out", str(out))
+    batch_id, total = first.stdout.splitlines()
+    assert (first.exit_code, total) == (1, f"1 rows: 1 invalid rows; {out}")
+    assert first.stderr.startswith("invalid    invalid  E_INPUT_VALIDATION: sample_steps: got 5000")
+    assert run("batch", "watch", batch_id).stdout == first.stdout
+
+
+def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, table, tmp_path):
+    out = tmp_path / "results.csv"
+    lines = table.read_text().splitlines()
+    out.write_text("id,status,job_id,url,seed,gpu_s,code,message,batch\n")
+    table.write_text("\n".join(lines[::3]))
+    batch_id = run("batch", "run", str(table), "--out", str(out)).stdout.split()[0]
+    # given videos of rows that are no longer in the file
+    with out.open("a") as file:
+        file.writelines(f"{name},success,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
+    assert run("batch", "run", str(table), "--out", str(out)).exit_code == 1
+
+
+def test_an_unknown_batch_is_one_line_and_status_2(run):
+    assert "there is no such batch" in error_line(run("batch", "watch", "1234"))
+
+
+def test_a_misspelt_column_is_one_line_and_status_2(run, table, farm):
+    table.write_text(table.read_text().replace("prompt", "promt"))
+    assert "did you mean prompt?" in error_line(run("batch", "run", str(table)))
+    assert farm.jobs() == []

@@ -1,0 +1,194 @@
+"""`farm status`, `watch`, `result`, `cancel` and `jobs`."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from farm.client import Farm
+from farm.errors import InvalidInput
+from farm.registry.outputs import NotifyOutput
+from farm.store import keys
+from tests.support.cli import error_line, failed, finished
+from tests.support.jobs import FIELDS
+from tests.support.receiver import SECRET
+from tests.support.steps import complete
+
+
+def test_status_prints_the_state_and_the_stage(run, farm):
+    job = farm.submit(FIELDS)
+    assert run("status", job.id).stdout == "queued at queued (0 %)\n"
+
+
+def test_status_of_a_failed_job_prints_its_error_and_exits_with_0(run, farm):
+    result = run("status", failed(farm))
+    assert result.exit_code == 0
+    assert "E_DOWNLOAD_FAILED: cond_video: 404" in result.stdout
+
+
+def test_status_as_json_is_the_whole_status(run, farm):
+    job_id = failed(farm)
+    printed = json.loads(run("status", job_id, "--json").stdout)
+    assert printed == {**farm.job(job_id).status().model_dump(mode="json"), "webhook": None}
+
+
+def test_status_shows_the_state_of_the_webhook(run, farm):
+    farm_with_webhooks = Farm(
+        settings=farm.context.settings.model_copy(update={"webhook_secret": (SECRET,)})
+    )
+    job = farm_with_webhooks.submit({**FIELDS, "webhook": "https://example.org/done"})
+    assert "webhook" not in run("status", job.id).stdout
+    job.cancel()
+    assert run("status", job.id).stdout.splitlines()[-1] == "webhook: waiting, tried 0 times"
+    gave_up = NotifyOutput(outcome="gave_up", tries=9, reason="answered 500")
+    complete(farm.context.registry, "notify", gave_up, job_id=job.id)
+    last_line = run("status", job.id).stdout.splitlines()[-1]
+    assert last_line == "webhook: gave up, tried 9 times, answered 500"
+    assert json.loads(run("status", job.id, "--json").stdout)["webhook"] == {
+        "state": "gave_up",
+        "tries": 9,
+        "reason": "answered 500",
+    }
+
+
+@pytest.mark.parametrize("command", ["status", "watch", "result", "cancel"])
+def test_an_unknown_job_is_one_line_and_status_2(run, command):
+    assert error_line(run(command, "unknown")).startswith(
+        "E_INPUT_VALIDATION: job_id: got 'unknown'"
+    )
+
+
+def test_watch_prints_events_until_the_job_ends(run, farm):
+    result = run("watch", finished(farm))
+    assert result.exit_code == 0
+    assert "100.0 %  completed" in result.stderr
+    assert "file:///" in result.stdout
+    assert "note: the voice is longer" in result.stdout
+
+
+def test_watch_of_a_failed_job_is_status_1(run, farm):
+    result = run("watch", failed(farm))
+    assert result.exit_code == 1
+    assert "E_DOWNLOAD_FAILED: cond_video: 404" in result.stdout
+
+
+def test_watch_play_first_prints_the_playlist(run, farm):
+    job_id = finished(farm)
+    farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")
+    assert run("watch", job_id, "--play").stdout.splitlines()[0] == farm.context.store.url(
+        keys.playlist(job_id)
+    )
+
+
+def test_watch_play_waits_for_the_first_chunk(run, farm):
+    job_id = farm.submit(FIELDS).id
+
+    def grow() -> None:
+        farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")
+        time.sleep(0.2)
+        farm.job(job_id).cancel()
+
+    with ThreadPoolExecutor() as pool:
+        growing = pool.submit(lambda: (time.sleep(0.3), grow()))
+        result = run("watch", job_id, "--play")
+        growing.result()
+    assert result.stdout.splitlines()[0] == farm.context.store.url(keys.playlist(job_id))
+
+
+def test_watch_play_does_not_wait_for_a_job_that_ended_without_a_chunk(run, farm):
+    result = run("watch", failed(farm), "--play")
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (
+        1,
+        "error at downloads_started (0 %)",
+    )
+
+
+def test_result_prints_the_videos_url(run, farm):
+    job_id = finished(farm)
+    result = run("result", job_id)
+    assert (result.exit_code, result.stdout) == (0, farm.context.store.url("jobs/video.mp4") + "\n")
+
+
+def test_result_saves_the_video(run, farm, tmp_path):
+    result = run("result", finished(farm), "-o", str(tmp_path / "out.mp4"))
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out.mp4'}\n")
+    assert (tmp_path / "out.mp4").read_bytes() == b"the video"
+
+
+def test_result_into_a_missing_folder_is_one_line(run, farm, tmp_path):
+    error_line(run("result", finished(farm), "-o", str(tmp_path / "missing" / "out.mp4")), status=2)
+
+
+def test_result_as_json_is_the_contracts_object(run, farm):
+    job_id = finished(farm)
+    assert json.loads(run("result", job_id, "--json").stdout) == farm.job(
+        job_id
+    ).result().model_dump(mode="json")
+
+
+def test_result_of_a_failed_job_prints_its_error_and_is_status_1(run, farm):
+    assert error_line(run("result", failed(farm)), status=1) == "E_DOWNLOAD_FAILED: cond_video: 404"
+
+
+def test_result_of_a_job_with_invalid_input_is_status_1_too(run, farm):
+    job = farm.submit(FIELDS)
+    farm.context.registry.jobs.fail(
+        job.id, InvalidInput("cond_video: it is empty"), at_stage="download"
+    )
+    assert (
+        error_line(run("result", job.id), status=1) == "E_INPUT_VALIDATION: cond_video: it is empty"
+    )
+
+
+def test_result_of_a_running_job_is_status_2(run, farm):
+    assert "it has not ended, it is at queued (0 %)" in error_line(
+        run("result", farm.submit(FIELDS).id)
+    )
+
+
+def test_cancel_ends_a_job_once(run, farm):
+    job = farm.submit(FIELDS)
+    assert run("cancel", job.id).stdout == "cancelled\n"
+    assert run("cancel", job.id).stdout == "it had already ended: cancelled\n"
+
+
+def test_cancel_of_many_jobs_prints_a_line_for_each(run, farm):
+    first = farm.submit(FIELDS)
+    second = farm.submit(FIELDS)
+    second.cancel()
+    lines = run("cancel", first.id, second.id).stdout.splitlines()
+    assert lines == [f"{first.id}  cancelled", f"{second.id}  it had already ended: cancelled"]
+
+
+def test_jobs_are_listed_newest_first(run, farm):
+    ids = [farm.submit(FIELDS).id for _ in range(3)]
+    assert [line.split()[0] for line in run("jobs").stdout.splitlines()] == ids[::-1]
+    assert [line.split()[0] for line in run("jobs", "--limit", "1").stdout.splitlines()] == ids[2:]
+    assert [
+        json.loads(line)["job_id"] for line in run("jobs", "--json").stdout.splitlines()
+    ] == ids[::-1]
+
+
+def test_watch_as_json_is_a_line_for_each_event(run, farm):
+    job_id = finished(farm)
+    farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")
+    result = run("watch", job_id, "--json", "--play")
+    playlist, *events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert playlist == {"playlist": farm.context.store.url(keys.playlist(job_id))}
+    assert events == [event.model_dump(mode="json") for event in farm.job(job_id).events()]
+    assert run("watch", failed(farm), "--json").exit_code == 1
+
+
+def test_cancel_as_json_is_a_line_for_each_job(run, farm):
+    first = farm.submit(FIELDS)
+    second = farm.submit(FIELDS)
+    second.cancel()
+    printed = run("cancel", first.id, second.id, "--json").stdout
+    assert [json.loads(line) for line in printed.splitlines()] == [
+        {"job_id": first.id, "cancelled": True, "state": "cancelled"},
+        {"job_id": second.id, "cancelled": False, "state": "cancelled"},
+    ]

@@ -1,0 +1,51 @@
+"""`farm up` and `farm metrics`."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.support.jobs import FIELDS
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("0.0.0.0:5555", "0.0.0.0, which other machines can reach"),
+        ("5555", "allowed: ADDRESS:PORT"),
+    ],
+)
+def test_an_invalid_flower_address_is_one_line_and_status_2(run, farm, address, reason):
+    result = run("up", "--flower", address)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("E_INPUT_VALIDATION: flower: got ")
+    assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_metrics_once_prints_them(run, farm):
+    farm.submit(FIELDS)
+    result = run("metrics", "--once")
+    assert result.exit_code == 0
+    assert "farm_live_jobs 1.0\n" in result.output
+    assert "# HELP farm_queue_length queued messages" in result.output
+
+
+def test_metrics_need_an_address(run):
+    result = run("metrics")
+    assert result.exit_code == 2
+    assert (
+        result.stderr
+        == "E_INPUT_VALIDATION: FARM_METRICS_ADDRESS: not set; allowed: PORT or HOST:PORT\n"
+    )
+
+
+def test_metrics_report_a_port_in_use(run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = run("metrics", FARM_METRICS_ADDRESS=address)
+    assert result.exit_code == 2
+    assert f"FARM_METRICS_ADDRESS: got '{address}'; Address already in use" in result.stderr

@@ -1,0 +1,200 @@
+"""`farm submit`: options, request files, and jobs run inline."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm.job import JobRequest
+from farm.store import keys
+from tests.conftest import EXAMPLES
+from tests.support.cli import OPTIONS, error_line, request_of
+from tests.support.jobs import FIELDS
+
+
+def test_submit_prints_only_the_jobs_id(run, farm):
+    result = run("submit", *OPTIONS)
+    assert result.stdout == f"{farm.jobs()[0].job_id}\n"
+    assert request_of(farm, result) == JobRequest.parse(FIELDS)
+
+
+@pytest.mark.parametrize("name", ["--image", "--video", "--cond-video"])
+def test_the_face_can_be_given_as_an_image_or_a_video(run, farm, name):
+    args = ["--prompt", "x", name, "https://example.org/a", "--text", "hello"]
+    assert request_of(farm, run("submit", *args)).cond_video == "https://example.org/a"
+
+
+def test_a_text_is_spoken_by_a_voice(run, farm):
+    args = [
+        "--prompt",
+        "x",
+        "--image",
+        "https://example.org/a",
+        "--text",
+        "hello",
+        "--voice",
+        "en-us+f3",
+    ]
+    spoken = request_of(farm, run("submit", *args)).tts_audio
+    assert (spoken.text, spoken.human1_voice) == ("hello", "en-us+f3")
+
+
+def test_every_field_of_the_contract_is_an_option_with_its_description(run):
+    help_text = " ".join(run("submit", "--help").stdout.split())
+    for name, field in JobRequest.model_fields.items():
+        assert f"--{name.replace('_', '-')} VALUE" in help_text
+        assert " ".join(field.description.split()) in help_text
+
+
+def test_options_are_parsed_as_the_contracts_types(run, farm):
+    args = [
+        "--mode",
+        "streaming",
+        "--frame-num",
+        "5",
+        "--motion-frame",
+        "1",
+        "--sample-shift",
+        "3.5",
+    ]
+    request = request_of(
+        farm, run("submit", *OPTIONS, *args, "--base-seed", "-1", "--negative-prompt", "5")
+    )
+    assert (request.mode, request.frame_num, request.motion_frame) == ("streaming", 5, 1)
+    assert (request.sample_shift, request.negative_prompt) == (3.5, "5")
+    assert request.base_seed >= 0
+
+
+def test_an_invalid_value_is_one_line_and_status_2(run):
+    line = error_line(run("submit", *OPTIONS, "--sample-steps", "0"))
+    assert line.startswith("E_INPUT_VALIDATION: sample_steps: got 0; ")
+
+
+def test_a_value_that_is_not_a_number_is_named(run):
+    assert "sample_steps: got 'many'" in error_line(
+        run("submit", *OPTIONS, "--sample-steps", "many")
+    )
+
+
+def test_a_missing_file_is_one_line_and_status_2(run):
+    line = error_line(run("submit", "--prompt", "x", "--image", "missing.png", "--text", "hello"))
+    assert line.startswith(
+        "E_INPUT_VALIDATION: cond_video: got 'missing.png'; there is no such file"
+    )
+
+
+def test_submitting_nothing_is_rejected(run):
+    assert error_line(run("submit")).startswith("E_INPUT_VALIDATION: prompt: it is missing")
+
+
+def write(folder: Path, fields: Any) -> str:
+    (folder / "request.json").write_text(fields if isinstance(fields, str) else json.dumps(fields))
+    return str(folder / "request.json")
+
+
+def test_a_request_file_is_submitted(run, farm, tmp_path):
+    assert request_of(
+        farm, run("submit", "--request", write(tmp_path, FIELDS))
+    ) == JobRequest.parse(FIELDS)
+
+
+def test_options_override_the_file(run, farm, tmp_path):
+    result = run("submit", "--request", write(tmp_path, FIELDS), "--prompt", "another")
+    assert request_of(farm, result).prompt == "another"
+
+
+def test_paths_in_a_file_are_relative_to_its_folder(run, farm, tmp_path, portrait, voice):
+    (tmp_path / "face.png").write_bytes(portrait.read_bytes())
+    (tmp_path / "voice.wav").write_bytes(voice.read_bytes())
+    file = write(
+        tmp_path,
+        {"prompt": "x", "cond_video": "face.png", "cond_audio": {"person1": "./voice.wav"}},
+    )
+    request = request_of(farm, run("submit", "--request", file))
+    assert request.cond_video == keys.SCHEME + keys.upload(portrait)
+    assert request.cond_audio.person1 == keys.SCHEME + keys.upload(voice)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "it is not JSON"),
+        ("", "it is not JSON"),
+        ('{"lora": ' + "[" * 100_000, "it is not JSON"),
+        ("[]", "got list; allowed: one JSON object"),
+        ('"x"', "got str; allowed"),
+        ("{}", "prompt: it is missing"),
+        ('{"prompt": "x", "cond_video": 5, "cond_audio": 7}', "cond_video: got 5"),
+        (
+            '{"prompt": "x", "cond_video": "face\\u0000.png", "tts_audio": {"text": "y"}}',
+            "cond_video: got",
+        ),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_an_invalid_request_file_is_one_line_and_status_2(run, tmp_path, text, reason):
+    assert reason in error_line(run("submit", "--request", write(tmp_path, text)))
+
+
+def test_a_binary_request_file_is_one_line_and_status_2(run, portrait):
+    assert "it is not JSON" in error_line(run("submit", "--request", str(portrait)))
+
+
+def test_a_missing_request_file_is_status_2(run):
+    assert run("submit", "--request", "missing.json").exit_code == 2
+
+
+def test_a_request_file_can_contain_base64(run, farm, tmp_path):
+    file = write(tmp_path, {**FIELDS, "cond_video": "A" * 300})
+    assert request_of(farm, run("submit", "--request", file)).cond_video.startswith(
+        "store://uploads/"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("batch.json", "farm batch run"), ("envelope.json", "under input")]
+)
+def test_a_batch_or_an_envelope_as_request_file_gives_a_hint(run, tmp_path, name, hint):
+    (tmp_path / "envelope.json").write_text(
+        json.dumps({"input": FIELDS, "policy": {"ttl": 10_000}})
+    )
+    shutil.copy(EXAMPLES / "batch.json", tmp_path)
+    assert hint in error_line(run("submit", "--request", str(tmp_path / name)))
+
+
+def test_a_voice_without_text_is_rejected(run, portrait):
+    args = ["--prompt", "x", "--image", str(portrait), "--voice", "en-us+f3"]
+    assert "--voice: got 'en-us+f3' without --text" in error_line(run("submit", *args))
+
+
+def test_submit_as_json_is_the_jobs_status(run, farm):
+    status = json.loads(run("submit", *OPTIONS, "--json").stdout)
+    assert status == farm.job(status["job_id"]).status().model_dump(mode="json")
+
+
+def test_submit_inline_as_json_prints_the_last_status(run):
+    args = ["--prompt", "x", "--image", "store://uploads/" + "0" * 64, "--text", "hello"]
+    result = run("submit", "--inline", "--json", *args)
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert json.loads(result.stdout)["result"]["error"]["code"] == "E_DOWNLOAD_FAILED"
+
+
+def test_an_inline_job_that_fails_is_status_1_and_prints_its_error(run, farm):
+    result = run(
+        "submit",
+        "--inline",
+        "--prompt",
+        "x",
+        "--image",
+        "store://uploads/" + "0" * 64,
+        "--text",
+        "hello",
+    )
+    assert result.exit_code == 1
+    assert "downloads_started" in result.stderr
+    assert "E_DOWNLOAD_FAILED: cond_video: the store holds no uploads/0000" in result.stdout
+    assert farm.jobs() == []
