@@ -159,14 +159,20 @@ class Attempt:
 
     @contextmanager
     def _keep_renewed(self, lease: Lease) -> Iterator[threading.Event]:
-        """Renews a lease from a thread; yields an event that is set once the lease is lost."""
-        over = threading.Event()
+        """Renews a lease from a thread; yields an event that is set once the lease is lost.
+
+        Once the job is over the lease is left to expire, so that it does not keep the reaper away.
+        """
+        finished = threading.Event()
         lost = threading.Event()
         lease_s = self.ctx.settings.lease_s
+        runs_after_end = self.step.spec.runs_after_end
 
         def renew() -> None:
-            while not over.wait(lease_s / 4):
+            while not finished.wait(lease_s / 4):
                 try:
+                    if self.ctx.registry.jobs.is_over(lease.job_id) and not runs_after_end:
+                        return
                     if not self.ctx.registry.steps.renew(lease, lease_s=lease_s):
                         lost.set()
                         return
@@ -179,7 +185,7 @@ class Attempt:
         try:
             yield lost
         finally:
-            over.set()
+            finished.set()
             thread.join()
 
     def _commit(

@@ -110,6 +110,11 @@ class JobRegistry:
         (text,) = self._records.read(job_key(job_id))
         return parse_status(job_id, text)
 
+    def is_over(self, job_id: str) -> bool:
+        """Whether a job has ended or is not known any more, so that it cannot be advanced."""
+        (text,) = self._records.read(job_key(job_id))
+        return text is None or parse_status(job_id, text).ended
+
     def newest(self) -> Iterator[JobStatus]:
         """All jobs, the newest first, read as they are consumed: `PAGE` of them at a time."""
         for start in count(0, PAGE):

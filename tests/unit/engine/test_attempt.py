@@ -36,6 +36,7 @@ from farm.store import keys
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import chunk_output, download_output, embed_output
 from tests.support.steps import acquire, commit, run_step
+from tests.support.waiting import wait_for
 
 EMBED = Step("embed")
 
@@ -402,6 +403,24 @@ def test_a_lease_is_renewed_while_its_step_is_slow(writing):
     writing.store.before_put = [be_slow]
     assert with_settings(writing, lease_s=0.2).run(DOWNLOAD) == EMBED
     assert acquired == [None]
+
+
+def lease_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith("lease-")]
+
+
+def test_a_lease_is_not_renewed_after_the_end_so_the_reaper_can_close_the_job(writing):
+    orphaned = []
+
+    def be_cancelled_by_a_dead_client() -> None:
+        assert lease_threads()
+        writing.registry.jobs.cancel("a", by="a client that dies right after")
+        wait_for(lambda: not lease_threads())
+        orphaned.extend(writing.registry.jobs.orphaned())
+
+    writing.store.before_put = [be_cancelled_by_a_dead_client]
+    assert with_settings(writing, lease_s=0.2).run(DOWNLOAD) is None
+    assert orphaned == ["a"]
 
 
 class UnreachableForLeases:

@@ -133,6 +133,13 @@ def test_an_ended_job_is_orphaned_until_it_is_closed_even_under_a_lease(entered)
     assert entered.jobs.orphaned() == []
 
 
+def test_a_job_is_over_once_it_has_ended_or_is_not_known(entered):
+    assert not entered.jobs.is_over("a")
+    entered.jobs.cancel("a", by="the caller")
+    assert entered.jobs.is_over("a")
+    assert entered.jobs.is_over("of another broker")
+
+
 def test_a_late_worker_does_not_reopen_a_closed_job(entered):
     lease = acquire(entered)
     entered.jobs.cancel("a", by="the caller")
