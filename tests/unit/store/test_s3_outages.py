@@ -19,14 +19,6 @@ from tests.support.certificate import server_context
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.swift import Swift, opened
 
-LARGE = 2 * PART_BYTES + 12_345
-"""Bytes that are uploaded in three parts."""
-
-
-@pytest.fixture
-def store(swift: Swift) -> Store:
-    return opened(swift.settings())
-
 
 @pytest.fixture
 def proxy(swift: Swift) -> Iterator[FaultyProxy]:
@@ -39,17 +31,6 @@ def proxy(swift: Swift) -> Iterator[FaultyProxy]:
 def proxied(swift: Swift, proxy: FaultyProxy) -> Store:
     """A store whose connections to the service can be cut."""
     return opened(swift.settings(s3_endpoint=f"http://127.0.0.1:{proxy.port}"))
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
-    """A file whose parts all differ."""
-    path = tmp_path / "large"
-    with path.open("wb") as file:
-        for index in range(LARGE // 1000 + 1):
-            file.write(b"%999d\n" % index)
-        file.truncate(LARGE)
-    return path
 
 
 @pytest.mark.parametrize("call", ["put", "get", "keys"])

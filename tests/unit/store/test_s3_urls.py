@@ -11,22 +11,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from farm.settings import Settings
-from farm.store import Store
 from tests.support.swift import (
     SECRET_KEY,
     STRANGERS_KEY,
     STRANGERS_SECRET,
-    Swift,
     bucket_of,
     opened,
 )
 
 CREDENTIALS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
-
-
-@pytest.fixture
-def store(swift: Swift) -> Store:
-    return opened(swift.settings())
 
 
 def status_of(url: str) -> int:
