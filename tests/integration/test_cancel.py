@@ -16,7 +16,7 @@ from farm import Farm, Job
 from farm.queue.inspect import QUEUE_KEYS, UNACKED, require_broker_client
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
-from tests.support.holding import hold
+from tests.support.holding import job_held_at
 from tests.support.processes import kill_group
 from tests.support.small_farm import SmallFarm
 from tests.support.waiting import wait_for, wait_for_stage
@@ -106,12 +106,10 @@ def test_a_running_denoise_step_stops_and_leaves_nothing(
 
 
 def test_a_job_that_waits_behind_another_never_starts(
-    supervisor: SmallFarm, farm: Farm, small: dict[str, Any], monitor: Monitor
+    farm: Farm, small: dict[str, Any], monitor: Monitor
 ) -> None:
     steps = farm.context.registry.steps
-    with hold(supervisor.settings, "chunk_0_sampling_0"):
-        running = farm.submit(small)
-        wait_for_stage(running, "chunk_0_sampling_0")
+    with job_held_at("chunk_0_sampling_0", farm, small) as running:
         queued = farm.submit(small)
         wait_for(lambda: steps.committed(queued.id, "embed"))
 
@@ -157,12 +155,10 @@ def test_a_whole_batch_is_cancelled(farm: Farm, small: dict[str, Any], monitor: 
 
 
 def test_a_playlist_that_a_dead_canceller_left_open_is_closed_by_the_reaper(
-    supervisor: SmallFarm, farm: Farm, small: dict[str, Any], monitor: Monitor
+    farm: Farm, small: dict[str, Any], monitor: Monitor
 ) -> None:
     registry = farm.context.registry
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         key = keys.playlist(job.id)
 
         registry.jobs.cancel(job.id, by="a client that dies right after")

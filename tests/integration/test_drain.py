@@ -25,7 +25,7 @@ from farm.route import Queue
 from farm.settings import Settings
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import environ_of
-from tests.support.holding import hold
+from tests.support.holding import hold, job_held_at
 from tests.support.processes import children_of
 from tests.support.small_farm import SmallFarm, small_farm
 from tests.support.videos import decoded_frames
@@ -184,9 +184,7 @@ def test_the_second_signal_interrupts_the_step(
 ) -> None:
     worker = supervisor.children["gpu"]
     log = WorkerLog(supervisor.log("gpu"))
-    with hold(supervisor.settings, "chunk_0_sampling_0"):  # it never reaches its next step
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_0_sampling_0")
+    with job_held_at("chunk_0_sampling_0", farm, small) as job:  # it never reaches its next step
         worker.terminate()
         log.wait_for(WARM_SHUTDOWN)
         worker.terminate()

@@ -22,7 +22,7 @@ from farm.media.probe import expect_audio
 from farm.queue.inspect import QUEUE_KEYS, parse_message, require_broker_client
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import run_farm_command
-from tests.support.holding import hold
+from tests.support.holding import job_held_at
 from tests.support.ports import free_port
 from tests.support.processes import children_of, kill_children, kill_group, open_files, tcp_sockets
 from tests.support.small_farm import SmallFarm
@@ -178,9 +178,7 @@ def test_the_next_job_runs_after_one_that_failed(
     assert failed.status().state == "error"
 
 
-def test_cancel_stops_a_running_denoise_loop(
-    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
-) -> None:
+def test_cancel_stops_a_running_denoise_loop(farm: Farm, small: dict[str, Any]) -> None:
     job = farm.submit({**small, **ENDLESS})
     wait_for_stage(job, "chunk_0_sampling")
 
@@ -197,9 +195,7 @@ def test_cancel_stops_a_running_denoise_loop(
 def test_a_killed_gpu_child_costs_only_its_chunk(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         kill_children(supervisor.children["gpu"].pid)
 
     assert job.result().status == "success"
@@ -211,9 +207,7 @@ def test_a_killed_gpu_child_costs_only_its_chunk(
 def test_a_killed_gpu_worker_is_started_again(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         kill_group(supervisor.children["gpu"])
 
     supervisor.restart_dead()

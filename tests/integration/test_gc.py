@@ -15,10 +15,10 @@ from farm import Farm
 from farm.engine.scratch import LOCK, MIN_AGE_S
 from farm.store import keys
 from tests.support.commands import environ_of, run_farm_command
-from tests.support.holding import hold
+from tests.support.holding import job_held_at
 from tests.support.processes import kill_children
 from tests.support.small_farm import SmallFarm, small_farm
-from tests.support.waiting import wait_for, wait_for_stage
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,7 @@ def test_gc_keeps_the_videos_of_finished_jobs_and_nothing_of_dead_workers(
 ) -> None:
     # Given a job whose worker was killed in the middle of a chunk
     farm = Farm(settings=supervisor.settings)
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         assert gc(supervisor) == [], "nothing of a live job"
         kill_children(supervisor.children["gpu"].pid)
     result = job.result()

@@ -16,7 +16,7 @@ from farm import Farm
 from farm.monitoring.exporter import FarmCollector, exposition, serve
 from farm.route import Queue
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
-from tests.support.holding import hold
+from tests.support.holding import job_held_at
 from tests.support.ports import adjacent_free_ports
 from tests.support.processes import (
     children_of,
@@ -162,9 +162,7 @@ def test_the_counts_of_a_killed_child_remain_and_its_lease_expires(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
     before = worker_samples(supervisor, "gpu")
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         kill_children(supervisor.children["gpu"].pid)
     job.result()
 
@@ -223,9 +221,7 @@ def test_every_line_about_a_step_has_its_job(
 def test_the_worker_names_the_job_whose_child_died(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    with hold(supervisor.settings, "chunk_0_sampling_0"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_0_sampling_0")
+    with job_held_at("chunk_0_sampling_0", farm, small) as job:
         kill_children(supervisor.children["gpu"].pid)
     job.result()
 

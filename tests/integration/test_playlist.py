@@ -8,12 +8,11 @@ from typing import Any
 
 from farm import Farm
 from farm.store import keys
-from tests.support.holding import hold
+from tests.support.holding import job_held_at
 from tests.support.player import play, serve_folder
 from tests.support.processes import kill_children
 from tests.support.small_farm import SmallFarm
 from tests.support.videos import decoded_frames, local_path
-from tests.support.waiting import wait_for_stage
 
 
 def playlist(farm: Farm, job_id: str) -> str:
@@ -21,12 +20,10 @@ def playlist(farm: Farm, job_id: str) -> str:
 
 
 def test_a_player_that_starts_at_the_first_chunk_sees_the_whole_video(
-    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
+    farm: Farm, small: dict[str, Any]
 ) -> None:
     with ThreadPoolExecutor() as pool, ExitStack() as serving:
-        with hold(supervisor.settings, "chunk_1_sampling_50"):
-            job = farm.submit(small)
-            wait_for_stage(job, "chunk_1_sampling_50")
+        with job_held_at("chunk_1_sampling_50", farm, small) as job:
             path = local_path(job.playlist() or "")
             assert "ENDLIST" not in playlist(farm, job.id)
             address = serving.enter_context(serve_folder(path.parent))
@@ -43,9 +40,7 @@ def test_a_player_that_starts_at_the_first_chunk_sees_the_whole_video(
 def test_a_chunk_whose_worker_was_killed_appears_once(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         kill_children(supervisor.children["gpu"].pid)
 
     result = job.result()
@@ -59,13 +54,8 @@ def test_a_chunk_whose_worker_was_killed_appears_once(
     assert played.times == list(range(result.params["frames"]))
 
 
-def test_cancelling_a_job_closes_its_playlist(
-    supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
-) -> None:
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
-
+def test_cancelling_a_job_closes_its_playlist(farm: Farm, small: dict[str, Any]) -> None:
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         job.cancel(by="a test")
 
     assert playlist(farm, job.id).endswith("#EXT-X-ENDLIST\n")

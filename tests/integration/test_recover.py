@@ -14,7 +14,7 @@ from farm.job import JobRequest, Result
 from farm.queue.inspect import require_broker_client
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import environ_of, run_farm_command
-from tests.support.holding import hold
+from tests.support.holding import job_held_at
 from tests.support.small_farm import SmallFarm
 from tests.support.videos import decoded_frames
 from tests.support.waiting import wait_for_stage
@@ -62,9 +62,7 @@ def test_a_video_is_resumed_after_its_last_finished_chunk_and_is_the_same(
     stage: str,
     kept: int,
 ) -> None:
-    with hold(supervisor.settings, stage):
-        job = farm.submit(small)
-        wait_for_stage(job, stage)
+    with job_held_at(stage, farm, small) as job:
         lose_everything(farm)
         outcomes = recover(supervisor)
 
@@ -106,10 +104,7 @@ def test_jobs_that_ended_before_the_loss_are_as_they_were(
 def test_recovering_a_farm_that_has_lost_nothing_changes_nothing(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    with hold(supervisor.settings, "chunk_1_sampling_50"):
-        job = farm.submit(small)
-        wait_for_stage(job, "chunk_1_sampling_50")
-
+    with job_held_at("chunk_1_sampling_50", farm, small) as job:
         outcomes = [recover(supervisor) for _ in range(2)]
 
     assert {outcome for each in outcomes for outcome, _ in each.values()} == {"known"}

@@ -13,10 +13,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from farm import Farm, Job
 from farm.engine.step_context import StepContext
 from farm.registry.outputs import StepOutput
 from farm.route import StepKind
 from farm.settings import Settings
+from tests.support.waiting import wait_for_stage
 
 StepFunction = Callable[[StepContext], StepOutput]
 
@@ -40,6 +42,15 @@ def hold(settings: Settings, stage: str) -> Iterator[Callable[[], None]]:
         yield release
     finally:
         release()
+
+
+@contextmanager
+def job_held_at(stage: str, farm: Farm, fields: dict[str, Any]) -> Iterator[Job]:
+    """Submits a job; yields it once it waits at a stage, where it is held until the block ends."""
+    with hold(farm.context.settings, stage):
+        job = farm.submit(fields)
+        wait_for_stage(job, stage)
+        yield job
 
 
 @dataclass(frozen=True)
