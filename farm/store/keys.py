@@ -56,19 +56,19 @@ def job(job_id: str) -> str:
 
 
 def request(job_id: str) -> str:
-    return f"jobs/{job_id}/request.json"
+    return job(job_id) + "request.json"
 
 
 def end(job_id: str) -> str:
-    return f"jobs/{job_id}/end.json"
+    return job(job_id) + "end.json"
 
 
 def playlist(job_id: str) -> str:
-    return f"jobs/{job_id}/playlist.m3u8"
+    return job(job_id) + "playlist.m3u8"
 
 
 def attempt(job_id: str, step_id: str, fence: int, name: str) -> str:
-    return f"jobs/{job_id}/{step_id}/{fence:04d}/{name}"
+    return f"{job(job_id)}{step_id}/{fence:04d}/{name}"
 
 
 class AttemptKey(NamedTuple):

@@ -1,0 +1,48 @@
+"""The reaper dispatches the steps of orphaned jobs again, each on its own account."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from farm.registry import open_registry
+from farm.route import DOWNLOAD
+from tests.support.jobs import REQUEST
+
+REAP_WITH_A_FAILURE = """
+import tasks.reap
+from farm.logs import configure
+
+claim_due_step = tasks.reap.claim_due_step
+
+def claim_unless_a(ctx, job_id):
+    if job_id == "a":
+        raise ValueError("https://example.org/face.png?X-Amz-Signature=secret")
+    return claim_due_step(ctx, job_id)
+
+tasks.reap.claim_due_step = claim_unless_a
+configure()
+print(tasks.reap.reap())
+"""
+
+
+def test_a_job_that_fails_stops_no_other_and_its_error_is_not_quoted(broker: str, tmp_path: Path):
+    registry = open_registry(broker)
+    for job_id in "ab":
+        registry.jobs.add(job_id, REQUEST)
+    environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", REAP_WITH_A_FAILURE],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1\n"
+    assert registry.steps.dispatches("a", [DOWNLOAD.id]) == [0]
+    assert registry.steps.dispatches("b", [DOWNLOAD.id]) == [1]
+    (failed,) = [line for line in done.stderr.splitlines() if "redispatch_failed" in line]
+    assert "ValueError" in failed
+    assert "secret" not in done.stderr
