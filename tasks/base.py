@@ -25,8 +25,8 @@ hooks = Hooks(step_function, timeout_error=SoftTimeLimitExceeded, draining=drain
 
 @cache
 def context() -> Context:
-    """The context of this process, opened once."""
-    return open_context(settings)
+    """The context of the steps, opened once; they wait for a broker that is down."""
+    return open_context(settings, keep_trying=lambda: not draining())
 
 
 class StepRequest(Request):

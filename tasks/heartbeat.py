@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from farm.errors import FarmUnreachable
-from tasks.base import context
-from tasks.celery import app
+from farm.registry import Registry, open_registry
+from tasks.celery import app, settings
 
 INTERVAL_S = 10.0
 """Celery's own comes every 2 s; a worker counts as alive for three times this interval."""
@@ -25,7 +26,7 @@ _last_sent_at = [0.0]
 @worker_ready.connect
 def _remove_silent(**_: Any) -> None:
     with suppress(FarmUnreachable):
-        context().registry.workers.remove_silent(silent_s=SILENT_S)
+        _registry().workers.remove_silent(silent_s=SILENT_S)
 
 
 @heartbeat_sent.connect
@@ -38,14 +39,20 @@ def _send(**_: Any) -> None:
     # If the broker is down, Celery's own connection is lost too, and it waits for the broker.
     with suppress(FarmUnreachable):
         for name in _names():
-            context().registry.workers.heartbeat(name)
+            _registry().workers.heartbeat(name)
 
 
 @worker_shutdown.connect
 def _remove(**_: Any) -> None:
     with suppress(FarmUnreachable):
         for name in _names():
-            context().registry.workers.remove(name)
+            _registry().workers.remove(name)
+
+
+@cache
+def _registry() -> Registry:
+    """A registry that does not wait for the broker: the worker must reconnect to it meanwhile."""
+    return open_registry(settings.broker_address)
 
 
 def _names() -> list[str]:

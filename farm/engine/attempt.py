@@ -176,7 +176,7 @@ class Attempt:
                     if not self.ctx.registry.steps.renew(lease, lease_s=lease_s):
                         lost.set()
                         return
-                except FarmUnreachable as error:  # keep trying; the fencing token decides
+                except FarmUnreachable as error:  # draining; the fencing token decides
                     log("lease_renewal_failed", step_id=lease.step_id, reason=error.message)
 
         name = f"lease-{lease.step_id}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from farm.registry import Registry, open_registry
+from farm.registry.backend import KeepTrying, give_up
 from farm.settings import Settings
 from farm.store import Store, open_store
 
@@ -16,10 +17,13 @@ class Context:
     registry: Registry
 
 
-def open_context(settings: Settings) -> Context:
-    """The context that the settings describe; nothing is contacted yet."""
+def open_context(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Context:
+    """The context that the settings describe; nothing is contacted yet.
+
+    Calls to the registry wait for a broker that is down for as long as `keep_trying` returns True.
+    """
     return Context(
         settings,
         open_store(settings.store_address, settings),
-        open_registry(settings.broker_address),
+        open_registry(settings.broker_address, keep_trying=keep_trying),
     )

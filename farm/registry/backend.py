@@ -4,10 +4,17 @@ and one clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
+
+KeepTrying = Callable[[], bool]
+"""Whether a request waits for a broker that is down instead of failing; asked before each retry."""
+
+
+def give_up() -> bool:
+    return False
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from math import inf
 from typing import Any, cast
 
@@ -13,7 +15,20 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
 from farm.errors import FarmUnreachable
-from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
+from farm.logs import log
+from farm.registry.backend import (
+    Add,
+    Append,
+    Effect,
+    Effects,
+    Increment,
+    KeepTrying,
+    Remove,
+    Score,
+    SetText,
+    give_up,
+)
+from farm.retry import retry_until
 
 PREFIX = "farm:"
 
@@ -24,6 +39,9 @@ clocks drift apart by far less than 1 ms.
 
 TRANSIENT = "MISCONF", "NOREPLICAS"
 """How refusals begin that end once the disk has room, or a replica is there."""
+
+RETRY_DELAY_S = 0.5
+MAX_RETRY_DELAY_S = 5.0
 
 COMPARE_AND_SET = """
 local found = redis.call('GET', KEYS[1])
@@ -41,10 +59,10 @@ return found
 
 
 class RedisBackend:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, keep_trying: KeepTrying = give_up) -> None:
         # A silent peer is noticed after 30 s instead of never. The health check finds a connection
         # that NAT has dropped, the retry one that the broker has closed.
-        self.redis = _Redis.from_url(
+        client = _Redis.from_url(
             url,
             decode_responses=True,
             socket_timeout=30,
@@ -52,6 +70,8 @@ class RedisBackend:
             health_check_interval=25,
             retry=Retry(NoBackoff(), 1),
         )
+        self.redis = cast(_Redis, client)
+        self.redis.keep_trying = keep_trying
         self._compare_and_set = self.redis.register_script(COMPARE_AND_SET)
         self._clock: tuple[float, float] | None = None
 
@@ -136,7 +156,19 @@ def _operation(effect: Effect) -> tuple[str, str, str, float]:
 class _Redis(redis.Redis):
     """redis-py's client, with a sentence for the user when the broker is silent or refuses."""
 
+    keep_trying: KeepTrying = staticmethod(give_up)
+
     def execute_command(self, *args: Any, **options: Any) -> Any:
+        return retry_until(
+            partial(self._execute_once, *args, **options),
+            timeout_s=inf,
+            is_retryable=lambda error: _is_transient(error) and self.keep_trying(),
+            delay_s=RETRY_DELAY_S,
+            max_delay_s=MAX_RETRY_DELAY_S,
+            on_retry=_log_retry,
+        )
+
+    def _execute_once(self, *args: Any, **options: Any) -> Any:
         try:
             return super().execute_command(*args, **options)
         except (redis.ConnectionError, redis.TimeoutError) as error:
@@ -161,3 +193,11 @@ class _Redis(redis.Redis):
     def _address(self) -> str:
         where = self.connection_pool.connection_kwargs
         return f"{where.get('host')}:{where.get('port')}"
+
+
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, FarmUnreachable) and error.retryable
+
+
+def _log_retry(error: Exception, delay_s: float) -> None:
+    log("broker_unreachable", level=logging.WARNING, reason=str(error), retry_after_s=delay_s)

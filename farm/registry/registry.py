@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from farm.errors import InvalidInput
 from farm.job import JobStatus
-from farm.registry.backend import RegistryBackend
+from farm.registry.backend import KeepTrying, RegistryBackend, give_up
 from farm.registry.jobs import JobRegistry, job_key, parse_status, request_key
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
@@ -47,8 +47,12 @@ class Registry:
         return parse_status(job_id, status), [record.committed for record in records]
 
 
-def open_registry(url: str) -> Registry:
-    """The registry at a redis:// or rediss:// URL, or memory:// for this process alone."""
+def open_registry(url: str, *, keep_trying: KeepTrying = give_up) -> Registry:
+    """The registry at a redis:// or rediss:// URL, or memory:// for this process alone.
+
+    While the broker is down its calls raise FarmUnreachable, or wait for as long as `keep_trying`
+    returns True.
+    """
     if url == "memory://":
         from farm.registry.memory import MemoryBackend
 
@@ -61,7 +65,7 @@ def open_registry(url: str) -> Registry:
     from farm.registry.redis import RedisBackend
 
     try:
-        return Registry(RedisBackend(url))
+        return Registry(RedisBackend(url, keep_trying=keep_trying))
     except ValueError:  # its message may hold a part of the password
         raise InvalidInput(
             "FARM_BROKER_URL: it is no URL that Redis knows; "

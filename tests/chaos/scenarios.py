@@ -259,7 +259,12 @@ SCENARIOS = {
         let_workers_fail,
         environ={**QUICK, "CHAOS": "die_after_dispatch"},
     ),
-    "broker": Scenario("broker killed and restarted", restart_broker, faults=(1, 4), environ=QUICK),
+    "broker": Scenario(
+        "broker killed and restarted",
+        restart_broker,
+        faults=(1, 4),
+        environ={**QUICK, "FARM_LEASE_S": "15"},  # longer than the broker is down
+    ),
     "connections": Scenario("connections dropped", drop_connections, faults=(2, 5), environ=QUICK),
     "outage": Scenario(
         "broker down as a chunk ends", stop_broker_for_long, faults=(8, 60), environ=QUICK

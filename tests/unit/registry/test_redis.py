@@ -59,6 +59,37 @@ def test_a_broker_that_takes_no_writes_is_named_and_may_be_retried(broker, setti
     assert registry.jobs.add("a", REQUEST)
 
 
+@pytest.mark.parametrize("patience", [0, 3])
+def test_a_request_waits_for_the_broker_as_long_as_it_is_told_to(monkeypatch, patience):
+    monkeypatch.setattr("farm.registry.redis.RETRY_DELAY_S", 0.001)
+    asked = []
+
+    def keep_trying() -> bool:
+        asked.append(len(asked))
+        return len(asked) <= patience
+
+    registry = open_registry("redis://127.0.0.1:1/0", keep_trying=keep_trying)
+    with pytest.raises(FarmUnreachable):
+        registry.jobs.status("a")
+    assert len(asked) == patience + 1
+
+
+def test_a_request_that_waited_succeeds_once_the_broker_takes_it(broker, monkeypatch, caplog):
+    monkeypatch.setattr("farm.registry.redis.RETRY_DELAY_S", 0.001)
+    with redis.Redis.from_url(broker) as client:
+        client.config_set("maxmemory", 1)
+
+        def free_memory() -> bool:
+            client.config_set("maxmemory", 0)
+            return True
+
+        registry = open_registry(broker, keep_trying=free_memory)
+        assert registry.jobs.add("a", REQUEST)
+    assert registry.jobs.status("a").state == "queued"
+    (logged,) = [record for record in caplog.records if record.msg == "broker_unreachable"]
+    assert "takes no writes" in logged.farm["details"]["reason"]
+
+
 def test_a_broker_that_refuses_is_named_and_not_retried(broker):
     message = r"the broker at 127\.0\.0\.1:\d+ refuses \(.*mget"
     url = f"redis://guest:secret@{broker.rpartition('@')[2]}"
@@ -72,7 +103,7 @@ def test_a_broker_that_refuses_is_named_and_not_retried(broker):
         )
         try:
             with pytest.raises(FarmUnreachable, match=message) as caught:
-                open_registry(url).jobs.status("a")
+                open_registry(url, keep_trying=lambda: True).jobs.status("a")
         finally:
             client.acl_deluser("guest")
     assert not caught.value.retryable
