@@ -405,6 +405,21 @@ def test_a_lease_is_renewed_while_its_step_is_slow(writing):
     assert acquired == [None]
 
 
+def test_a_superseded_attempt_stops_at_its_next_report(writing, caplog):
+    def be_superseded(ctx: StepContext) -> None:
+        supersede(writing)
+        wait_for(ctx.lease_lost.is_set)
+        ctx.report("download_started")
+
+    slow = with_settings(writing, lease_s=0.2)
+    with caplog.at_level(logging.INFO, logger="farm"):
+        assert slow.run(DOWNLOAD, step_function=lambda _: be_superseded) is None
+    (cancelled,) = [record for record in caplog.records if record.msg == "step_cancelled"]
+    assert cancelled.farm["details"]["reason"] == (
+        "another attempt at download holds the lease; this one stops at download_started"
+    )
+
+
 def lease_threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name.startswith("lease-")]
 
