@@ -2,7 +2,7 @@
 
     python -m benchmarks.chain [--jobs 200] [--rounds 3]
 
-A bare chain is four empty tasks. Both kinds of job go through one broker and the same worker
+A bare chain is four no-op tasks. Both kinds of job go through one broker and the same worker
 processes (two for the cpu queue, one for the gpu queue), by turns. A round of a kind is a burst,
 all jobs at once, and then as many jobs one by one.
 """
@@ -36,8 +36,8 @@ REQUEST = {
 }
 STEP_KINDS: tuple[StepKind, ...] = ("download", "embed", "generate", "mux")
 
-EMPTY = "empty."
-"""The prefix of the names of empty tasks; a kind of step follows."""
+NOOP = "noop."
+"""The prefix of the names of no-op tasks; a kind of step follows."""
 
 WARM_UP = 10
 """Jobs of each kind that go first, so that no measurement includes imports and new connections."""
@@ -74,8 +74,8 @@ class Cost:
         }
 
 
-class Notes:
-    """What workers note: when the `generate` of a job began, and when its `mux` was done."""
+class Timestamps:
+    """What workers write down: when the `generate` of a job began, and when its `mux` was done."""
 
     def __init__(self, path: Path) -> None:
         path.touch()
@@ -84,12 +84,12 @@ class Notes:
         self.rest = ""
 
     def time(self, kind: str, job_id: str) -> float:
-        """Seconds since 1970, waited for; TimeoutError if nothing is noted for long."""
+        """Seconds since 1970, waited for; TimeoutError if it is not written for long."""
         deadline = time.monotonic() + TIMEOUT_S
         while (kind, job_id) not in self.times:
             self._read()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{kind} of {job_id}: not noted within {TIMEOUT_S:g} s")
+                raise TimeoutError(f"{kind} of {job_id}: no timestamp within {TIMEOUT_S:g} s")
             time.sleep(0.002)
         return self.times[kind, job_id]
 
@@ -101,24 +101,24 @@ class Notes:
             self.times[kind, job_id] = float(seconds)
 
 
-def notes(settings: Settings) -> Path:
+def timestamps_path(settings: Settings) -> Path:
     """The file of lines `kind job_id seconds` that workers write."""
-    return settings.folder / "notes"
+    return settings.folder / "timestamps"
 
 
 def bare_chain(app: Celery) -> Send:
-    """Sends a chain of four empty tasks, with the queues and the priority of a job's messages."""
+    """Sends a chain of four no-op tasks, with the queues and the priority of a job's messages."""
     numbers = count()
 
     def send() -> str:
-        job_id = f"empty-{next(numbers)}"
+        job_id = f"noop-{next(numbers)}"
         signatures = []
         for kind in STEP_KINDS:
             options = {
                 "queue": STEP_SPECS[kind].queue,
                 "priority": MESSAGE_PRIORITIES["normal"],
             }
-            signature = app.signature(EMPTY + kind, args=(job_id,), immutable=True, options=options)
+            signature = app.signature(NOOP + kind, args=(job_id,), immutable=True, options=options)
             signatures.append(signature)
         chain(*signatures).apply_async()
         return job_id
@@ -126,7 +126,9 @@ def bare_chain(app: Celery) -> Send:
     return send
 
 
-def run_burst(send: Send, jobs: int, supervisor: Supervisor, notes: Notes, cost: Cost) -> None:
+def run_burst(
+    send: Send, jobs: int, supervisor: Supervisor, timestamps: Timestamps, cost: Cost
+) -> None:
     """Runs all jobs at once."""
     before = resources(supervisor)
     start = time.time()
@@ -134,21 +136,21 @@ def run_burst(send: Send, jobs: int, supervisor: Supervisor, notes: Notes, cost:
     for _ in range(jobs):
         now = time.time()
         sent_at[send()] = now
-    end = max(notes.time("mux", job_id) for job_id in sent_at)
+    end = max(timestamps.time("mux", job_id) for job_id in sent_at)
     after = resources(supervisor)
     cost.jobs_per_s.append(jobs / (end - start))
     cost.spent.append({name: (value - before[name]) / jobs for name, value in after.items()})
     for job_id, sent in sent_at.items():
-        cost.burst_ms.append(1000 * (notes.time("generate", job_id) - sent))
+        cost.burst_ms.append(1000 * (timestamps.time("generate", job_id) - sent))
 
 
-def run_one_by_one(send: Send, jobs: int, notes: Notes, cost: Cost) -> None:
+def run_one_by_one(send: Send, jobs: int, timestamps: Timestamps, cost: Cost) -> None:
     """Runs each job when the one before it is done."""
     for _ in range(jobs):
         sent = time.time()
         job_id = send()
-        notes.time("mux", job_id)
-        cost.single_ms.append(1000 * (notes.time("generate", job_id) - sent))
+        timestamps.time("mux", job_id)
+        cost.single_ms.append(1000 * (timestamps.time("generate", job_id) - sent))
 
 
 def resources(supervisor: Supervisor) -> dict[str, float]:
@@ -186,13 +188,13 @@ def measure(supervisor: Supervisor, *, jobs: int, rounds: int) -> dict[str, Cost
         "bare chain": bare_chain(supervisor.app),
     }
     costs = {name: Cost() for name in kinds}
-    noted = Notes(notes(supervisor.settings))
+    timestamps = Timestamps(timestamps_path(supervisor.settings))
     for send in kinds.values():
-        run_burst(send, WARM_UP, supervisor, noted, Cost())
+        run_burst(send, WARM_UP, supervisor, timestamps, Cost())
     for _ in range(rounds):
         for name, send in kinds.items():
-            run_burst(send, jobs, supervisor, noted, costs[name])
-            run_one_by_one(send, jobs, noted, costs[name])
+            run_burst(send, jobs, supervisor, timestamps, costs[name])
+            run_one_by_one(send, jobs, timestamps, costs[name])
     return costs
 
 
@@ -223,7 +225,7 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="farm-benchmarks-") as home,
-        open_supervisor(Settings(home=Path(home)), application="benchmarks.hollow") as supervisor,
+        open_supervisor(Settings(home=Path(home)), application="benchmarks.noop") as supervisor,
     ):
         print(table(measure(supervisor, jobs=options.jobs, rounds=options.rounds)))
 

@@ -40,7 +40,10 @@ VARIANTS = {
 
 
 def write_random_checkpoint(preset: Preset, folder: Path) -> None:
-    """Writes random weights of every part at full size, in the layout that a worker reads."""
+    """Writes random weights of every part that the pipeline loads (not the audio encoder).
+
+    They have full size, in the layout that a worker reads.
+    """
     for part, config in preset.parts.items():
         if part == "audio_encoder" or (folder / part).exists():
             continue
@@ -129,10 +132,10 @@ def compare_variants(pipeline: Pipeline) -> None:
             pipeline.switch_variant(variant)
         model(latents, timestep, text=text, image=image, audio=audio)  # warms up
         with measured(f"one pass, {name}"):
-            answer = model(latents, timestep, text=text, image=image, audio=audio)
+            output = model(latents, timestep, text=text, image=image, audio=audio)
         if plain is None:
-            plain = answer
-        difference = relative_difference(answer, plain)
+            plain = output
+        difference = relative_difference(output, plain)
         print(f"      relative L2 to the first: {difference:.2e}", flush=True)
     pipeline.switch_variant(Variant())
 
@@ -172,8 +175,10 @@ def relative_difference(tensor: Tensor, reference: Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="at least 2")
     options = parser.parse_args()
+    if options.steps < 2:
+        parser.error(f"--steps is {options.steps}; at least 2 are needed, because one warms up")
     print(torch.cuda.get_device_name(), torch.__version__)
     with measured("writing a checkpoint"):
         write_random_checkpoint(INFINITETALK, options.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import tau
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +50,11 @@ def animate(sampler: Sampler, opening: Tensor, spread: Tensor) -> Pose:
     )
 
 
+def sample_opening(sampler: Sampler) -> Tensor:
+    """[B]: the mouth in a photograph, closed in two of five and else open up to 0.9."""
+    return sampler.uniform(-0.6, 0.9).clamp(min=0)
+
+
 def posed(sampler: Sampler, opening: Tensor) -> Pose:
     """A pose for a photograph, [B, 1]: eyes open, the mouth as wide as `opening` [B]."""
     zero = torch.zeros_like(opening)[:, None]
@@ -82,7 +88,7 @@ def _wave(sampler: Sampler, frames: int, low_hz: float, high_hz: float) -> Tenso
     seconds = torch.arange(frames, device=sampler.generator.device) / FPS
     hertz = sampler.uniform(low_hz, high_hz)[:, None]
     phase = sampler.uniform(0, 1)[:, None]
-    return torch.sin(6.283 * (hertz * seconds + phase))
+    return torch.sin(tau * (hertz * seconds + phase))
 
 
 def _blinks(sampler: Sampler, frames: int) -> Tensor:

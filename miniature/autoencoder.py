@@ -17,8 +17,8 @@ from miniature.clips import MOUTH_WEIGHT, Clips
 from miniature.studio import Studio
 from miniature.training import Losses, Run, generator, train_model
 
-SECONDS = 780
-PEAK = 1.5e-3
+TRAINING_S = 780
+PEAK_LR = 1.5e-3
 
 PICTURES_SHARE = 0.18
 """Of the time, for single pictures: they are cheap, and a video depends on its first frame."""
@@ -50,11 +50,11 @@ STILL = 0.003
 NOISE = 0.06
 """The noise in its latents that the decoder must bear."""
 
-CALM = 1e-3
-"""The weight of the latents' size, which could grow until they no longer feel the noise."""
+LATENT_PENALTY_WEIGHT = 1e-3
+"""Without the penalty the latents could grow until they no longer feel the noise."""
 
 
-def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
+def train(run: Run, studio: Studio, training_s: float = TRAINING_S) -> Any:
     """The autoencoder with the statistics of its latents in its configuration."""
     config = {
         **MINIATURE.parts["vae"],
@@ -75,8 +75,8 @@ def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
         size = chosen.choice(PICTURE_SIZES)
         return studio.clips(rng, DRAWN * PICTURES, speakers, frames, size)
 
-    def compute_losses(model: Any, step: int, passed: float) -> Losses:
-        frames = 1 if passed < PICTURES_SHARE else FRAMES
+    def compute_losses(model: Any, step: int, progress: float) -> Losses:
+        frames = 1 if progress < PICTURES_SHARE else FRAMES
         if frames > 1 and run.device.type == "cuda":
             _compile(model)
         # Every clip is used twice, because a face in a mirror is another face.
@@ -86,7 +86,7 @@ def train(run: Run, studio: Studio, seconds: float = SECONDS) -> Any:
             clips = clips.mirrored()
         return _losses(model, clips, generator(run, step, 6))
 
-    model = train_model(run, "vae", model, compute_losses, seconds=seconds, peak=PEAK)
+    model = train_model(run, "vae", model, compute_losses, training_s=training_s, peak_lr=PEAK_LR)
     mean, std = _statistics(run, studio, VideoAutoencoder(model, latents_per_call=20))
     run.log(stage="vae", latents_mean=mean, latents_std=std)
     model.register_to_config(latents_mean=mean, latents_std=std)
@@ -130,18 +130,23 @@ def _losses(model: Any, clips: Clips, rng: torch.Generator) -> Losses:
     weight[:, :, 0] *= FIRST_FRAME
     error = drawn - clips.video
     square = error.square()
-    near = ((weight / weight.mean()) * (error.abs() + 4 * square)).mean()
+    reconstruction = ((weight / weight.mean()) * (error.abs() + 4 * square)).mean()
 
-    # 3. The movement that is missing, and the latents' size
+    # 3. The movement that is missing, and the penalty on large latents
     missed = (_movement(error, clips) / (_movement(clips.video, clips) + STILL)).mean()
-    size = latents.float().square().mean()
-    loss = near + 0.5 * _edges(error, clips.weight) + LIP_WEIGHT * missed + CALM * size
+    latent_penalty = latents.float().square().mean()
+    loss = (
+        reconstruction
+        + 0.5 * _edges(error, clips.weight)
+        + LIP_WEIGHT * missed
+        + LATENT_PENALTY_WEIGHT * latent_penalty
+    )
     return {
         "loss": loss,
         "psnr": _psnr(square),
         "psnr_first": _psnr(square[:, :, 0]),
         "missed": missed,
-        "size": latents.float().std(),
+        "latent_std": latents.float().std(),
     }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from farm.model.speakers import Box, regions
-from miniature.acting import Pose, animate, posed
+from miniature.acting import Pose, animate, posed, sample_opening
 from miniature.face import (
     Background,
     Face,
@@ -110,7 +110,7 @@ def clips_from_start(
     fade = opening.new_zeros(max(3, opening.shape[2]))
     fade[:3] = opening.new_tensor([1.0, 0.6, 0.25])
     fade = fade[: opening.shape[2]]
-    shown = sampler.uniform(-0.6, 0.9).clamp(min=0)[:, None, None]
+    shown = sample_opening(sampler)[:, None, None]
     opening = torch.lerp(opening, shown, fade)
     spread = spread * (1 - fade)
     poses = tuple(
@@ -118,8 +118,7 @@ def clips_from_start(
         for speaker in range(opening.shape[1])
     )
     video = scene.render(poses, *size)
-    weight = pixel_weights(scene, *size)
-    return Clips(video, video[:, :, 0], weight, _speaker_regions(sampler, scene, *size))
+    return _make_clips(sampler, scene, video, video[:, :, 0])
 
 
 def clips_from_middle(
@@ -137,11 +136,16 @@ def clips_from_middle(
         animate(sampler, opening[:, speaker], spread[:, speaker])
         for speaker in range(opening.shape[1])
     )
-    picture_poses = tuple(posed(sampler, sampler.uniform(-0.6, 0.9).clamp(min=0)) for _ in poses)
+    picture_poses = tuple(posed(sampler, sample_opening(sampler)) for _ in poses)
     picture = scene.render(picture_poses, *size)[:, :, 0]
-    video = scene.render(poses, *size)
-    weight = pixel_weights(scene, *size)
-    return Clips(video, picture, weight, _speaker_regions(sampler, scene, *size))
+    return _make_clips(sampler, scene, scene.render(poses, *size), picture)
+
+
+def _make_clips(sampler: Sampler, scene: Scene, video: Tensor, picture: Tensor) -> Clips:
+    """Clips with the weights of their pixels and the regions of their speakers."""
+    height, width = picture.shape[-2:]
+    weight = pixel_weights(scene, height, width)
+    return Clips(video, picture, weight, _speaker_regions(sampler, scene, height, width))
 
 
 def pixel_weights(scene: Scene, height: int, width: int) -> Tensor:

@@ -57,9 +57,9 @@ class TalkingModel:
         return cls(load_pipeline(folder, MINIATURE, device), audio_encoder, sampling)
 
     @torch.no_grad()
-    def generate(self, sitter: Sitter, said: Tensor) -> Tensor:
-        """[3, F, H, W] of the sitter saying `said` [S, n], chunk after chunk."""
-        rows = embeddings(self.audio_encoder, said.to(self.pipeline.device)).float().cpu()
+    def generate(self, sitter: Sitter, clean: Tensor) -> Tensor:
+        """[3, F, H, W] of the sitter saying `clean` speech [S, n], chunk after chunk."""
+        rows = embeddings(self.audio_encoder, clean.to(self.pipeline.device)).float().cpu()
         text = self.pipeline.encode_text("a person talks")
         negative = self.pipeline.encode_text("static")
         condition = self._condition(sitter)
@@ -87,24 +87,24 @@ class TalkingModel:
 
 def speech(voices: Voices, index: int, frames: int) -> Tensor:
     """`frames` frames of sentences, [n], beginning with the clip of that index."""
-    said = torch.zeros(0)
+    clean = torch.zeros(0)
     samples = frames * FRAME
-    while len(said) < samples:
-        said = torch.cat([said, voices.clip(index % len(voices)), torch.zeros(RATE // 4)])
+    while len(clean) < samples:
+        clean = torch.cat([clean, voices.clip(index % len(voices)), torch.zeros(RATE // 4)])
         index += 3
-    return said[:samples]
+    return clean[:samples]
 
 
 def one_speaker(model: TalkingModel, voices: Voices) -> Iterator[Metrics]:
     """A chunk of each held-out sentence, each with another face."""
     for index in range(len(voices)):
         sitter = Sitter.numbered(index)
-        said = speech(voices, index, FRAMES)[None]
-        frames = model.generate(sitter, said)
+        clean = speech(voices, index, FRAMES)[None]
+        frames = model.generate(sitter, clean)
         seen = sitter.mouths(frames)[0]
-        wanted = opening(said)[0]
+        wanted = opening(clean)[0]
         other = opening(speech(voices, index + 7, FRAMES)[None])[0]
-        silent = sitter.mouths(model.generate(sitter, torch.zeros_like(said)))[0]
+        silent = sitter.mouths(model.generate(sitter, torch.zeros_like(clean)))[0]
         same = psnr(frames, sitter.picture, sitter.outside())
         yield {
             "correlation": correlation(seen[SHOWN], wanted[SHOWN]),
@@ -121,10 +121,10 @@ def ten_chunks(model: TalkingModel, voices: Voices) -> Iterator[Metrics]:
     length = FRAMES - MOTION_FRAMES
     for index in range(10):
         sitter = Sitter.numbered(100 + index)
-        said = speech(voices, index, FRAMES + 9 * length)[None]
-        frames = model.generate(sitter, said)
+        clean = speech(voices, index, FRAMES + 9 * length)[None]
+        frames = model.generate(sitter, clean)
         seen = sitter.mouths(frames)[0]
-        wanted = opening(said)[0]
+        wanted = opening(clean)[0]
         same = psnr(frames, sitter.picture, sitter.outside())
         yield {
             "identity_lost_db": float(same[:FRAMES].mean() - same[-length:].mean()),
@@ -141,9 +141,9 @@ def two_speakers(model: TalkingModel, voices: Voices) -> Iterator[Metrics]:
         sitter = Sitter.numbered(200 + index, 2, size)
         one = speech(voices, index, FRAMES)
         other = speech(voices, index + 9, FRAMES)
-        said = torch.stack([one * first_half, other * ~first_half])
-        mouths = sitter.mouths(model.generate(sitter, said))
-        wanted = opening(said)
+        clean = torch.stack([one * first_half, other * ~first_half])
+        mouths = sitter.mouths(model.generate(sitter, clean))
+        wanted = opening(clean)
         for speaker in (0, 1):
             seen = mouths[speaker][SHOWN]
             yield {

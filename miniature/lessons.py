@@ -63,9 +63,9 @@ class TrainingBatch:
         """The same pictures in silence, which is one speaker's for any number of them."""
         return replace(self, rows=torch.zeros_like(self.rows[:, :1]))
 
-    def audio(self, heard: Tensor) -> tuple[Tensor, Tensor]:
-        """The windows of the speech; silence where `heard` [B] is false."""
-        return audio_windows(self.rows.float() * heard.view(-1, 1, 1, 1, 1))
+    def audio(self, has_audio: Tensor) -> tuple[Tensor, Tensor]:
+        """The windows of the speech; silence where `has_audio` [B] is false."""
+        return audio_windows(self.rows.float() * has_audio.view(-1, 1, 1, 1, 1))
 
 
 def concatenate(batches: list[TrainingBatch]) -> TrainingBatch:
@@ -106,15 +106,15 @@ class BatchBuilder:
         size: tuple[int, int],
     ) -> TrainingBatch:
         # 1. Random choices for all clips of the batch
-        heard, said = self.studio.speech(rng, batch, speakers, RECORDING_S)
+        noisy, clean = self.studio.speech(rng, batch, speakers, RECORDING_S)
         draws = torch.randint(0, 200, (3,), generator=rng, device=rng.device).tolist()
         start = max(LOOK_BEHIND, draws[0])
         begins = draws[1] % 2 == 0
         reencodings = draws[2] % (MAX_REENCODINGS + 1)
 
         # 2. Video
-        clips = self.studio.render(rng, said, start, FRAMES, size, begins=begins)
-        rows = embeddings(self.audio_encoder, heard.flatten(0, 1))
+        clips = self.studio.render(rng, clean, start, FRAMES, size, begins=begins)
+        rows = embeddings(self.audio_encoder, noisy.flatten(0, 1))
         rows = rows.unflatten(0, (batch, speakers))
         latents = self.vae.encode(clips.video)
         motion = latents[:, :, :MOTION_LATENTS]

@@ -17,6 +17,7 @@ from farm.model.image import ImageEncoder
 from farm.model.presets import MINIATURE
 from farm.model.text import DEFAULT_NEGATIVE_PROMPT, TextEncoder
 from farm.model.vae import VideoAutoencoder
+from farm.model.weights.folder import atomic_folder
 from miniature import audio_encoder, autoencoder, transformer
 from miniature.lessons import BatchBuilder
 from miniature.studio import Studio
@@ -50,12 +51,12 @@ def make(run: Run, scale: float = 1.0) -> Path:
     _train_part(
         run,
         "audio_encoder",
-        lambda: audio_encoder.train(run, voices, scale * audio_encoder.SECONDS),
+        lambda: audio_encoder.train(run, voices, scale * audio_encoder.TRAINING_S),
     )
     _train_part(
         run,
         "vae",
-        lambda: autoencoder.train(run, studio, scale * autoencoder.SECONDS),
+        lambda: autoencoder.train(run, studio, scale * autoencoder.TRAINING_S),
     )
     _train_part(run, "transformer", lambda: _train_transformer(run, studio, scale))
     return weights
@@ -67,7 +68,9 @@ def _ensure_voices(run: Run) -> Path:
     if not path.exists():
         from safetensors.numpy import save_file
 
-        save_file(corpus(), path)
+        temporary = path.with_suffix(".tmp")
+        save_file(corpus(), temporary)
+        temporary.replace(path)
     return path
 
 
@@ -84,7 +87,9 @@ def _train_part(run: Run, part: str, train: Callable[[], Any]) -> None:
     """Trains a part unless its folder exists, and stores it in 16 bits."""
     folder = run.home / "weights" / part
     if not folder.exists():
-        train().half().save_pretrained(folder, max_shard_size=SHARD)
+        model = train().half()
+        with atomic_folder(folder) as temporary:
+            model.save_pretrained(temporary, max_shard_size=SHARD)
         run.log(stage=part, stored=str(folder))
 
 
@@ -106,7 +111,7 @@ def _train_transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
     )
     features = [_pad_text(encode_text(prompt)) for prompt in PROMPTS]
     prompts = torch.stack(features).to(device)
-    return transformer.train(run, builder, prompts, scale * transformer.SECONDS, scale)
+    return transformer.train(run, builder, prompts, scale * transformer.TRAINING_S, scale)
 
 
 def _pad_text(text: Tensor) -> Tensor:

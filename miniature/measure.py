@@ -26,13 +26,13 @@ def correlation(one: Tensor, other: Tensor) -> float:
     return float((one * other).sum() / (one.norm() * other.norm()).clamp(min=1e-9))
 
 
-def lag(seen: Tensor, said: Tensor, reach: int = 6) -> int:
-    """The delay of `seen` after `said` in frames, -reach..reach, at which they correlate best."""
+def lag(seen: Tensor, openings: Tensor, reach: int = 6) -> int:
+    """The delay of `seen` after `openings` in frames, -reach..reach, with the best correlation."""
     frames = len(seen)
     correlations = {}
     for delay in range(-reach, reach + 1):
         late = seen[max(0, delay) : frames + min(0, delay)]
-        early = said[max(0, -delay) : frames - max(0, delay)]
+        early = openings[max(0, -delay) : frames - max(0, delay)]
         correlations[delay] = correlation(late, early)
     return max(correlations, key=lambda delay: (correlations[delay], -abs(delay)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from miniature.acting import Pose, posed
+from miniature.acting import Pose, posed, sample_opening
 from miniature.clips import Scene, mouth_mask, sample_scene
 from miniature.face import Sampler
 from miniature.measure import mouth_opening
@@ -30,9 +30,7 @@ class Sitter:
         """The sitter of a number, always the same one."""
         sampler = Sampler(1, torch.Generator().manual_seed(SEED + index))
         scene = sample_scene(sampler, speakers, *size)
-        poses = tuple(
-            posed(sampler, sampler.uniform(-0.6, 0.9).clamp(min=0)) for _ in range(speakers)
-        )
+        poses = tuple(posed(sampler, sample_opening(sampler)) for _ in range(speakers))
         return cls(scene, size, scene.render(poses, *size)[0, :, 0])
 
     def mouths(self, frames: Tensor) -> list[Tensor]:

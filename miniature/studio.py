@@ -13,7 +13,7 @@ from miniature.clips import (
     sample_scene,
 )
 from miniature.face import Sampler
-from miniature.voices import Voices, opening, width
+from miniature.voices import Voices, opening, spread
 
 
 class Studio:
@@ -36,9 +36,9 @@ class Studio:
 
         Size is (height, width).
         """
-        _, said = self.speech(rng, batch, speakers, (frames + 1) / FPS)
+        _, clean = self.speech(rng, batch, speakers, (frames + 1) / FPS)
         begins = bool(Sampler(1, rng).bernoulli(0.5))
-        return self.render(rng, said, 0, frames, size, begins=begins, near=near)
+        return self.render(rng, clean, 0, frames, size, begins=begins, near=near)
 
     def speech(
         self, rng: torch.Generator, batch: int, speakers: int, seconds: float
@@ -46,13 +46,13 @@ class Studio:
         """Recordings with noise and their clean speech, both [B, S, n]."""
         if speakers == 2:
             return self.voices.conversations(batch, seconds, rng)
-        heard, said = self.voices.recordings(batch, seconds, rng)
-        return heard[:, None], said[:, None]
+        noisy, clean = self.voices.recordings(batch, seconds, rng)
+        return noisy[:, None], clean[:, None]
 
     def render(
         self,
         rng: torch.Generator,
-        said: Tensor,
+        clean: Tensor,
         start: int,
         frames: int,
         size: tuple[int, int],
@@ -60,13 +60,13 @@ class Studio:
         begins: bool,
         near: float = 1.0,
     ) -> Clips:
-        """The speakers of `said` [B, S, n] from frame `start` on, `near` times nearer."""
-        batch, speakers = said.shape[:2]
+        """The speakers of `clean` speech [B, S, n] from frame `start` on, `near` times nearer."""
+        batch, speakers = clean.shape[:2]
         sampler = Sampler(batch, rng)
         shown = slice(start, start + frames)
-        speech = said.flatten(0, 1)
+        speech = clean.flatten(0, 1)
         openings = opening(speech).unflatten(0, (batch, speakers))[..., shown]
-        spreads = width(speech).unflatten(0, (batch, speakers))[..., shown]
+        spreads = spread(speech).unflatten(0, (batch, speakers))[..., shown]
         scene = sample_scene(sampler, speakers, *size)
         if near != 1:
             scene = scene.zoomed(sampler, near)

@@ -1,7 +1,8 @@
 """One training loop for everything here: AdamW, warm-up, cosine, averaged weights, a state on disk.
 
-The random numbers of a step depend on its number alone, so a training that was stopped ends as if
-it had not been.
+The random numbers of a step depend on its number alone, so a training that was stopped goes on with
+the draws that it would have made. Its weights still end different: the learning rate depends on the
+time that steps take, and what was compiled is compiled again.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ Losses = Mapping[str, Tensor]
 """Named numbers of a step; the model descends `loss`, the others are for the log."""
 
 LossFunction = Callable[[Any, int, float], Losses]
-"""The losses of a model at a step, with the share of the training that has passed, 0..1."""
+"""The losses of a model at a step, with the progress of the training, 0..1."""
 
 LOG_EVERY = 100
-WARM_UP = 100
-CLIP = 1.0
-AVERAGE = 0.999
+WARMUP_STEPS = 100
+MAX_GRAD_NORM = 1.0
+EMA_DECAY = 0.999
 
 STATE_PARTS = ("model", "average", "optimiser")
 
@@ -64,18 +65,18 @@ def train_model(
     model: nn.Module,
     compute_losses: LossFunction,
     *,
-    seconds: float,
-    peak: float,
+    training_s: float,
+    peak_lr: float,
 ) -> Any:
-    """Trains `model` for that many seconds and returns the moving average of its weights.
+    """Trains `model` for `training_s` and returns the moving average of its weights.
 
-    `peak` is the highest learning rate. Raises Stopped at the run's deadline.
+    `peak_lr` is the highest learning rate. Raises Stopped at the run's deadline.
     """
-    state = _TrainingState(run, name, model.to(run.device).train(), seconds, peak)
-    while state.passed < 1:
+    state = _TrainingState(run, name, model.to(run.device).train(), training_s, peak_lr)
+    while state.progress < 1:
         if run.clock() > run.deadline:
             state.save()
-            raise Stopped(f"{name}: {state.passed:.0%} are done; run the same command again")
+            raise Stopped(f"{name}: {state.progress:.0%} are done; run the same command again")
         state.take_step(compute_losses)
     state.save()
     return state.average.eval().requires_grad_(False)
@@ -94,18 +95,18 @@ class _TrainingState:
         run: Run,
         name: str,
         model: nn.Module,
-        budget_s: float,
-        peak: float,
+        training_s: float,
+        peak_lr: float,
     ) -> None:
         self.run = run
         self.name = name
         self.model = model
-        self.budget_s = budget_s
-        self.peak = peak
+        self.training_s = training_s
+        self.peak_lr = peak_lr
         self.average = copy.deepcopy(model)
         self.optimiser = torch.optim.AdamW(
             model.parameters(),
-            lr=peak,
+            lr=peak_lr,
             betas=(0.9, 0.98),
             weight_decay=0.01,
             fused=run.device.type == "cuda",
@@ -117,20 +118,20 @@ class _TrainingState:
             self._load()
 
     @property
-    def passed(self) -> float:
+    def progress(self) -> float:
         """The share of the training that is over; a step may take it a little beyond 1."""
-        return self.seconds / self.budget_s
+        return self.seconds / self.training_s
 
     def take_step(self, compute_losses: LossFunction) -> None:
         """One step of the optimiser."""
         began = self.run.clock()
         device = self.run.device.type
         for group in self.optimiser.param_groups:
-            group["lr"] = self.peak * self._learning_rate_share()
+            group["lr"] = self.peak_lr * self._learning_rate_share()
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            losses = compute_losses(self.model, self.step, self.passed)
+            losses = compute_losses(self.model, self.step, self.progress)
         losses["loss"].backward()
-        gradient = nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
+        gradient = nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self._update_average()
@@ -148,7 +149,9 @@ class _TrainingState:
 
     def save(self) -> None:
         parts = {name: getattr(self, name).state_dict() for name in STATE_PARTS}
-        torch.save({**parts, "step": self.step, "seconds": self.seconds}, self.path)
+        temporary = self.path.with_suffix(".tmp")  # an interrupt leaves the last state as it was
+        torch.save({**parts, "step": self.step, "seconds": self.seconds}, temporary)
+        temporary.replace(self.path)
 
     def _load(self) -> None:
         state = torch.load(self.path, map_location=self.run.device, weights_only=True)
@@ -159,13 +162,13 @@ class _TrainingState:
 
     def _learning_rate_share(self) -> float:
         """The share of the peak: a linear rise, then half a cosine down."""
-        rising = (self.step + 1) / WARM_UP
-        falling = 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.passed))
+        rising = (self.step + 1) / WARMUP_STEPS
+        falling = 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.progress))
         return min(rising, falling)
 
     def _update_average(self) -> None:
         # At first the average follows quickly, so that it forgets the random start.
-        keep = min(AVERAGE, (1 + self.step) / (10 + self.step))
+        decay = min(EMA_DECAY, (1 + self.step) / (10 + self.step))
         averages = [parameter.data for parameter in self.average.parameters()]
         current = [parameter.data for parameter in self.model.parameters()]
-        torch._foreach_lerp_(averages, current, 1 - keep)
+        torch._foreach_lerp_(averages, current, 1 - decay)

@@ -15,8 +15,8 @@ from farm.model.speakers import region_attention
 from miniature.lessons import BatchBuilder, TrainingBatch, concatenate
 from miniature.training import Losses, Run, generator, train_model
 
-SECONDS = 540
-PEAK = 1e-3
+TRAINING_S = 540
+PEAK_LR = 1e-3
 
 BATCH = 64
 """Clips in a step.
@@ -62,7 +62,7 @@ def train(
     run: Run,
     builder: BatchBuilder,
     prompts: Tensor,
-    seconds: float = SECONDS,
+    training_s: float = TRAINING_S,
     scale: float = 1.0,
 ) -> Any:
     """The transformer. `prompts` are text features [P, text_len, text_dim].
@@ -87,7 +87,9 @@ def train(
         region_loss.start(batch)
         return _losses(model, batch, text, rng, region_loss)
 
-    return train_model(run, "transformer", model, compute_losses, seconds=seconds, peak=PEAK)
+    return train_model(
+        run, "transformer", model, compute_losses, training_s=training_s, peak_lr=PEAK_LR
+    )
 
 
 def _build_pools(run: Run, builder: BatchBuilder, scale: float) -> dict[ClipKind, TrainingBatch]:
@@ -135,14 +137,14 @@ def _losses(
     x[:, :, :count] = torch.where(is_known, batch.motion.float(), x[:, :, :count])
 
     # 3. The prediction; one speaker's voice is dropped here, two speakers' for the whole batch
-    one_speaker = batch.rows.shape[1] == 1
-    heard = torch.rand(clips, generator=rng, device=rng.device) >= AUDIO_DROPOUT * one_speaker
+    dropout = AUDIO_DROPOUT if batch.rows.shape[1] == 1 else 0.0
+    has_audio = torch.rand(clips, generator=rng, device=rng.device) >= dropout
     predicted = model(
         torch.cat([x, batch.condition.float()], dim=1),
         1000 * time,
         text=text,
         image=batch.image.float(),
-        audio=batch.audio(heard),
+        audio=batch.audio(has_audio),
         regions=batch.regions,
     )
 

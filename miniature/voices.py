@@ -114,26 +114,26 @@ def _synthesise(
 # ---- the lips
 
 
-def opening(spoken: Tensor) -> Tensor:
+def opening(clean: Tensor) -> Tensor:
     """The opening of the mouth, [B, frames] from 0 to 1, for clean 16 kHz speech [B, n].
 
     The loudness under a 120 ms Hann window around the centre of each of 25 frames a second,
     relative to that of the recording, so a gain makes no difference. Ordinary speech opens the
     mouth half, and silence closes it.
     """
-    power = windows(spoken).square().mean(dim=2)
+    power = windows(clean).square().mean(dim=2)
     return ((_loudness(power) - CLOSED) / (WIDE_OPEN - CLOSED)).clamp(0, 1) ** 0.8
 
 
-def width(spoken: Tensor) -> Tensor:
+def spread(clean: Tensor) -> Tensor:
     """The spread of the lips, [B, frames] from -1 (round, as in oo) to 1 (as in ee and s).
 
     The balance of the bands above 1,800 Hz and from 150 to 600 Hz, in the windows of `opening`; 0
     in silence.
     """
-    around = windows(spoken)
+    around = windows(clean)
     power = torch.fft.rfft(around).abs().square()
-    # A bin has 8.3 Hz.
+    # A bin is 8.3 Hz wide.
     low = power[..., 18:72].sum(dim=2)
     high = power[..., 216:900].sum(dim=2)
     balance = torch.log10((high + 1e-9) / (low + 1e-9))
@@ -141,11 +141,11 @@ def width(spoken: Tensor) -> Tensor:
     return torch.tanh(1.2 * (balance + 0.7)) * (2 * loudness).clamp(max=1)
 
 
-def windows(spoken: Tensor) -> Tensor:
+def windows(clean: Tensor) -> Tensor:
     """The samples around each frame's centre under a Hann window, [B, frames, WINDOW]."""
     margin = (WINDOW - FRAME) // 2
-    around = torch.nn.functional.pad(spoken, (margin, margin))
-    return around.unfold(1, WINDOW, FRAME) * torch.hann_window(WINDOW, device=spoken.device)
+    around = torch.nn.functional.pad(clean, (margin, margin))
+    return around.unfold(1, WINDOW, FRAME) * torch.hann_window(WINDOW, device=clean.device)
 
 
 def _loudness(power: Tensor) -> Tensor:
@@ -201,18 +201,18 @@ class Voices:
         noise, 5 to 30 dB below the voice, with or without speech.
         """
         draw = partial(self._draw, batch, generator)
-        spoken = self.sentences(batch, seconds, generator)
-        samples = spoken.shape[1]
+        clean = self.sentences(batch, seconds, generator)
+        samples = clean.shape[1]
         clock = torch.arange(samples, device=self.device)
         begin = draw(0, samples)
         length = draw(0.05, 0.95) ** 2 * samples
         has_gap = draw(0, 1) < 0.3
-        spoken[has_gap & (clock >= begin) & (clock < begin + length)] = 0
-        spoken *= draw(0, 1) >= 0.12
+        clean[has_gap & (clock >= begin) & (clock < begin + length)] = 0
+        clean *= draw(0, 1) >= 0.12
         noise = self._noises(batch, seconds, generator) * self.amplitude
         noise = noise * 10 ** (-draw(5, 30) / 20)
         gain = 10 ** draw(-0.5, 0.3)
-        return gain * (spoken + noise), gain * spoken
+        return gain * (clean + noise), gain * clean
 
     def conversations(
         self, batch: int, seconds: float, generator: Generator
@@ -222,11 +222,11 @@ class Voices:
         In two thirds they take turns and the track of the listener is silent, without noise; in the
         rest they speak at once, or one of them never does.
         """
-        heard, spoken = self.recordings(2 * batch, seconds, generator)
-        heard = heard.unflatten(0, (batch, 2))
-        spoken = spoken.unflatten(0, (batch, 2))
+        noisy, clean = self.recordings(2 * batch, seconds, generator)
+        noisy = noisy.unflatten(0, (batch, 2))
+        clean = clean.unflatten(0, (batch, 2))
         draw = partial(self._draw, batch, generator)
-        clock = torch.arange(spoken.shape[2], device=self.device) / RATE
+        clock = torch.arange(clean.shape[2], device=self.device) / RATE
         offset_s = draw(0, 10)
         turn = ((clock + offset_s) / draw(0.7, 4)).long() % 2
         kind = draw(0, 1)
@@ -234,7 +234,7 @@ class Voices:
         one_or_none = torch.where(kind < 0.85, listener, -1)
         silent = torch.where(kind < 0.65, turn, one_or_none)
         speaks = torch.stack([silent != 0, silent != 1], dim=1)
-        return heard * speaks, spoken * speaks
+        return noisy * speaks, clean * speaks
 
     def sentences(self, batch: int, seconds: float, generator: Generator) -> Tensor:
         """Clips one after the other, float32 [B, n], with pauses between them.

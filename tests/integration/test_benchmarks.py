@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chain import Cost, measure, table
-from benchmarks.hour import REQUEST, broker_megabytes, chunk_seconds, watch, write_voice
+from benchmarks.long_video import REQUEST, broker_megabytes, chunk_seconds, watch, write_voice
 from farm import Farm
 from farm.local.supervisor import open_supervisor
 from farm.settings import Settings
@@ -17,7 +17,7 @@ from farm.settings import Settings
 def test_a_few_jobs_of_each_kind_have_their_figures(tmp_path: Path) -> None:
     # Given workers whose steps do nothing
     settings = Settings(home=tmp_path)
-    with open_supervisor(settings, application="benchmarks.hollow") as supervisor:
+    with open_supervisor(settings, application="benchmarks.noop") as supervisor:
         costs = measure(supervisor, jobs=3, rounds=1)
     figures = {name: cost.figures() for name, cost in costs.items()}
     # Then every job of both kinds was timed, and the farm needs more requests than a bare chain

@@ -12,11 +12,11 @@ from miniature.voices import corpus
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of four sentences, one of them held out."""
     path = tmp_path_factory.mktemp("voices") / "voices.safetensors"
-    said = {
+    sentences = {
         "de": [
             "Guten Morgen, wie geht es dir heute?",
             "Es schneit seit gestern Abend, und alles ist still.",
         ]
     }
-    save_file(corpus(said, {"en-us": ["Good morning, how are you doing?"]}), path)
+    save_file(corpus(sentences, {"en-us": ["Good morning, how are you doing?"]}), path)
     return path

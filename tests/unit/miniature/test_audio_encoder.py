@@ -17,7 +17,7 @@ from farm.model.parts import build
 from farm.model.presets import MINIATURE
 from miniature.audio_encoder import BANDS, embeddings, evaluate, mel_filters, targets, train
 from miniature.training import Run
-from miniature.voices import Voices, opening, width
+from miniature.voices import Voices, opening, spread
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,11 @@ def test_a_batch_is_embedded_as_the_farm_embeds_each_recording(
     encoder: AudioEncoder, seconds: float
 ) -> None:
     # given recordings of different loudness, off centre, one of them silent
-    heard = torch.randn(3, int(16_000 * seconds), generator=Generator().manual_seed(0))
-    heard *= torch.tensor([[0.1], [3.0], [0.0]])
-    heard += torch.tensor([[0.0], [0.5], [0.0]])
-    batched = embeddings(encoder.model, heard)
-    for row, alone in zip(batched, heard, strict=True):
+    recordings = torch.randn(3, int(16_000 * seconds), generator=Generator().manual_seed(0))
+    recordings *= torch.tensor([[0.1], [3.0], [0.0]])
+    recordings += torch.tensor([[0.0], [0.5], [0.0]])
+    batched = embeddings(encoder.model, recordings)
+    for row, alone in zip(batched, recordings, strict=True):
         torch.testing.assert_close(row, encoder.embed(alone.numpy()), atol=2e-5, rtol=0)
 
 
@@ -44,19 +44,19 @@ def test_a_batch_can_be_learned_from(encoder: AudioEncoder) -> None:
     assert encoder.model.feature_extractor.conv_layers[0].conv.weight.grad.abs().sum() > 0
 
 
-def test_targets_are_opening_and_width_and_the_bands(stored: Path) -> None:
-    spoken = Voices(stored).clip(0)[None, :16_000]
-    told = targets(spoken)
+def test_targets_are_opening_and_spread_and_the_bands(stored: Path) -> None:
+    clean = Voices(stored).clip(0)[None, :16_000]
+    told = targets(clean)
     assert told.shape == (1, 25, 2 + BANDS)
-    torch.testing.assert_close(told[..., 0], opening(spoken))
-    torch.testing.assert_close(told[..., 1], width(spoken))
+    torch.testing.assert_close(told[..., 0], opening(clean))
+    torch.testing.assert_close(told[..., 1], spread(clean))
 
 
 def test_bands_are_relative_to_the_mean_so_that_loudness_makes_no_difference(
     stored: Path,
 ) -> None:
-    spoken = Voices(stored).clip(0)[None, :16_000]
-    torch.testing.assert_close(targets(0.2 * spoken), targets(spoken), atol=1e-3, rtol=0)
+    clean = Voices(stored).clip(0)[None, :16_000]
+    torch.testing.assert_close(targets(0.2 * clean), targets(clean), atol=1e-3, rtol=0)
 
 
 def test_silence_is_the_lowest_in_all_bands() -> None:
@@ -79,7 +79,7 @@ def test_bands_cover_speech_without_gaps() -> None:
 def test_the_result_of_a_few_steps_is_a_part_that_the_farm_loads(
     stored: Path, tmp_path: Path
 ) -> None:
-    model = train(Run(tmp_path, torch.device("cpu")), Voices(stored), seconds=4)
+    model = train(Run(tmp_path, torch.device("cpu")), Voices(stored), training_s=4)
     model.half().save_pretrained(tmp_path / "audio_encoder")
     embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
     assert embedded.shape == (25, 3, 64)
@@ -90,8 +90,8 @@ def test_the_result_of_a_few_steps_is_a_part_that_the_farm_loads(
 class Perfect(nn.Module):
     """An encoder of one layer, whose only number is a linear function of the opening."""
 
-    def forward(self, heard: Tensor, *, output_hidden_states: bool) -> SimpleNamespace:
-        return SimpleNamespace(hidden_states=[None, 3 - 2 * opening(heard)[..., None]])
+    def forward(self, recordings: Tensor, *, output_hidden_states: bool) -> SimpleNamespace:
+        return SimpleNamespace(hidden_states=[None, 3 - 2 * opening(recordings)[..., None]])
 
 
 def test_a_perfect_encoder_scores_one_and_less_where_it_takes_noise_for_speech(

@@ -102,9 +102,9 @@ def test_a_head_nods_with_its_voice_and_blinks_without_it() -> None:
 
 def test_a_first_clip_begins_with_its_picture_and_then_joins_the_voice() -> None:
     sampler = make_sampler()
-    said = torch.ones(4, 1, 9)
+    openings = torch.ones(4, 1, 9)
     scene = sample_scene(sampler, 1, *SIZE)
-    clips = clips_from_start(sampler, scene, said, torch.zeros(4, 1, 9), SIZE)
+    clips = clips_from_start(sampler, scene, openings, torch.zeros(4, 1, 9), SIZE)
     assert clips.video[:, :, 0].equal(clips.picture)
     wide = change(clips.video[:, :, 8:], clips.video[:, :, 3:4]).mean()
     assert wide < change(clips.video[:, :, 8:], clips.video[:, :, :1]).mean()
@@ -154,10 +154,10 @@ def test_a_later_clip_has_a_picture_of_the_same_people_in_another_pose() -> None
 
 def test_each_of_two_speakers_moves_a_mouth_in_a_separate_region() -> None:
     sampler = make_sampler()
-    said = torch.zeros(4, 2, 5)
-    said[:, 1, 3:] = 1
+    openings = torch.zeros(4, 2, 5)
+    openings[:, 1, 3:] = 1
     scene = sample_scene(sampler, 2, 64, 128)
-    clips = clips_from_middle(sampler, scene, said, torch.zeros(4, 2, 5), (64, 128))
+    clips = clips_from_middle(sampler, scene, openings, torch.zeros(4, 2, 5), (64, 128))
     boxes = [mouth_mask(*one, 64, 128) for one in zip(scene.faces, scene.heads, strict=True)]
     moved = change(clips.video[:, :, 4:], clips.video[:, :, 2:3])
     assert ((moved * boxes[1]).sum((1, 2)) > 5 * (moved * boxes[0]).sum((1, 2))).all()

@@ -1,6 +1,6 @@
 """The memory of each process for a long video: until its first chunk, and from then on.
 
-    python -m benchmarks.hour [--minutes 60] [--large]
+    python -m benchmarks.long_video [--minutes 60] [--large]
 
 One job goes through a real farm with the miniature, at one denoise step; its voice is the
 example's, repeated. It is drawn as a thumbnail, because an hour at the miniature's own size

@@ -1,9 +1,9 @@
 """The farm's workers with nothing to do: its own tasks over four steps that only report that they
-are done, and four empty tasks beside them on the same queues.
+are done, and four no-op tasks beside them on the same queues.
 
-This is where `celery -A benchmarks.hollow` finds its application, so importing it has an effect: it
+This is where `celery -A benchmarks.noop` finds its application, so importing it has an effect: it
 replaces the step functions of this process. When each `generate` begins and each `mux` is done goes
-into the file `notes`, for both kinds of job in the same way.
+into the file `timestamps`, for both kinds of job in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from celery import Task
 from celery.signals import task_postrun, task_prerun, worker_process_init
 
 import tasks.base
-from benchmarks.chain import EMPTY, STEP_KINDS, notes
+from benchmarks.chain import NOOP, STEP_KINDS, timestamps_path
 from farm.engine.attempt import StepFunction
 from farm.engine.step_context import StepContext
 from farm.job import Result
@@ -61,44 +61,44 @@ OUTPUTS: dict[StepKind, StepOutput] = {
         condition_key=None,
         tail_key=None,
     ),
-    "mux": MuxOutput(result=Result(job_id="hollow", status="success"), video_key=""),
+    "mux": MuxOutput(result=Result(job_id="noop", status="success"), video_key=""),
 }
 """The least that later steps and the playlist read."""
 
 
-def hollow_step(ctx: StepContext) -> StepOutput:
+def noop_step(ctx: StepContext) -> StepOutput:
     """The stages and the output of a step without its work."""
     for stage in STAGES[ctx.step.kind]:
         ctx.report(stage)
     return OUTPUTS[ctx.step.kind]
 
 
-def hollow_step_function(kind: StepKind) -> StepFunction:
-    return hollow_step
+def noop_step_function(kind: StepKind) -> StepFunction:
+    return noop_step
 
 
-def empty(job_id: str) -> None:
+def noop_task(job_id: str) -> None:
     """Does nothing at all."""
 
 
 @task_prerun.connect
-def _note_generate(task: Task, args: tuple[Any, ...], **_: Any) -> None:
+def _record_generate(task: Task, args: tuple[Any, ...], **_: Any) -> None:
     if task.name.endswith(".generate"):
-        _note("generate", args[0])
+        _record("generate", args[0])
 
 
 @task_postrun.connect
-def _note_mux(task: Task, args: tuple[Any, ...], **_: Any) -> None:
+def _record_mux(task: Task, args: tuple[Any, ...], **_: Any) -> None:
     if task.name.endswith(".mux"):
-        _note("mux", args[0])
+        _record("mux", args[0])
 
 
-def _note(kind: str, job_id: str) -> None:
-    with notes(settings).open("a") as file:
+def _record(kind: str, job_id: str) -> None:
+    with timestamps_path(settings).open("a") as file:
         file.write(f"{kind} {job_id} {time.time()}\n")
 
 
 worker_process_init.disconnect(warm_up)  # no step needs the model
-tasks.base.hooks = replace(tasks.base.hooks, step_function=hollow_step_function)
+tasks.base.hooks = replace(tasks.base.hooks, step_function=noop_step_function)
 for _kind in STEP_KINDS:
-    app.task(empty, name=EMPTY + _kind)
+    app.task(noop_task, name=NOOP + _kind)
