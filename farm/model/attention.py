@@ -29,7 +29,7 @@ EXACT = (
     "_flash_3",
     "xformers",
 )
-"""The candidates of `auto`: none that rounds to eight bits or downloads its kernel."""
+"""The candidates of `auto`: none that quantises or downloads its kernel."""
 
 TRIED_TOKENS = 64
 TIMED_TOKENS = 8192
@@ -81,16 +81,16 @@ def backend_fault(name: str, tokens: Tensor) -> str | None:
     few = tokens[:, : TRIED_TOKENS // 2]
     try:
         with attention_backend(name):
-            answer = dispatch_attention_fn(tokens, few, few)
+            output = dispatch_attention_fn(tokens, few, few)
         exact = few.float()
         native = AttentionBackendName.NATIVE
         expected = dispatch_attention_fn(tokens.float(), exact, exact, backend=native)
     except Exception as error:  # kernels of other packages may raise anything
         return f"{type(error).__name__}: {error}"
-    relative_error = float((answer.float() - expected).norm() / expected.norm())
+    relative_error = float((output.float() - expected).norm() / expected.norm())
     if relative_error < LARGEST_ERROR:
         return None
-    return f"its answer is {relative_error:.0%} off"
+    return f"its output differs from float32 by {relative_error:.0%}"
 
 
 def _check_name(name: str) -> None:

@@ -37,7 +37,7 @@ SPAN_ROWS = 60 * FPS
 """Rows of one pass over a longer recording."""
 
 CONTEXT_ROWS = 10 * FPS
-"""Rows that such a pass hears on both sides besides.
+"""Rows of context on each side of a span.
 
 For the miniature 5 s would do; the real encoder has four times as many layers.
 """

@@ -1,4 +1,4 @@
-"""TeaCache: steps that would change little add again what the blocks added last.
+"""TeaCache: steps that would change little reuse the blocks' last residual.
 
 How much a step changes follows from its timestep alone. So the plan of all steps is known before
 the first one runs, it is the same for every branch and every chunk of a job, and the host never
@@ -43,19 +43,19 @@ class TeaCache:
 
 
 class BlockCache:
-    """What the blocks added to one branch's tokens at its last computed step.
+    """The blocks' residual for one branch's tokens at its last computed step.
 
     Every branch of every chunk has a cache for itself.
     """
 
     def __init__(self, plan: Iterable[bool]) -> None:
         self._plan = iter(plan)
-        self._added = torch.zeros(())
+        self._residual = torch.zeros(())
 
     def __call__(self, x: Tensor, blocks: Callable[[Tensor], Tensor]) -> Tensor:
         """The tokens [B, L, C] after the blocks, computed or from the cache, as the plan says."""
         if not next(self._plan):
-            return x + self._added
+            return x + self._residual
         after = blocks(x)
-        self._added = after - x
+        self._residual = after - x
         return after

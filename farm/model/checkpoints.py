@@ -33,10 +33,9 @@ def checkpoint_folder(preset: Preset, root: Path) -> Path:
     Raises PipelineLoadFailed, naming path and part, when something is missing.
     """
     folder = preset.folder(root)
-    for part in (*preset.parts, "tokenizer"):
-        if not (folder / part).is_dir():
-            missing = f"{folder / part} is missing: the model {preset.name!r} has no {part}"
-            raise PipelineLoadFailed(f"{missing}; {preset.remedy}")
+    for part in preset.missing_parts(folder):
+        missing = f"{folder / part} is missing: the model {preset.name!r} has no {part}"
+        raise PipelineLoadFailed(f"{missing}; {preset.remedy}")
     return folder
 
 

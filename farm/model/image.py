@@ -40,8 +40,8 @@ def resize_and_crop(frame: NDArray[np.uint8], height: int, width: int) -> Tensor
     resized = np.asarray(image)
     top = round((big_height - height) / 2)  # half to even, as in the original
     left = round((big_width - width) / 2)
-    cut = torch.from_numpy(resized[top : top + height, left : left + width].copy())
-    return (cut.permute(2, 0, 1).float() / 255 - 0.5) * 2
+    cropped = torch.from_numpy(resized[top : top + height, left : left + width].copy())
+    return (cropped.permute(2, 0, 1).float() / 255 - 0.5) * 2
 
 
 class ImageEncoder:

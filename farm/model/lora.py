@@ -4,8 +4,8 @@
     lora_up or lora_B       times alpha / rank if there is an alpha
     diff, diff_b, diff_m    added as they are to a weight, a bias, a block's modulation
 
-Modules may have their original names or ours. A file trained on the text-to-video model fits too:
-it has nothing for the parts that only the image-to-video model has.
+Modules may have their original names or diffusers'. A file trained on the text-to-video model fits
+too: it has nothing for the parts that only the image-to-video model has.
 """
 
 from __future__ import annotations
@@ -83,15 +83,15 @@ class Adapter:
             parameter = known_names.get(f"{bare.removesuffix(ending)}.{leaf}")
             if bare.endswith(ending) and parameter:
                 return parameter, role
-        raise PipelineLoadFailed(f"{self.path}: {name} belongs to nothing that the model has")
+        raise PipelineLoadFailed(f"{self.path}: {name} matches no parameter of the model")
 
     def _check(self, shape: torch.Size, names: Mapping[str, str]) -> None:
         """Refuses halves of a pair, and products or sums of another size than the parameter's."""
         first = next(iter(names.values()))
-        if names.keys() & {"up", "down", "alpha"} and not names.keys() >= {
-            "up",
-            "down",
-        }:
+        pair = {"up", "down"}
+        present = names.keys() & {*pair, "alpha"}
+        is_half_pair = bool(present) and not present >= pair
+        if is_half_pair:
             raise PipelineLoadFailed(f"{self.path}: {first} lacks the other half of its pair")
         shapes = {role: self._tensors.info[name].shape for role, name in names.items()}
         if "up" in shapes and not _is_product(shapes["up"], shapes["down"], shape):
@@ -110,6 +110,6 @@ def _is_product(up: torch.Size, down: torch.Size, shape: torch.Size) -> bool:
 
 
 def _known_names(parameters: Iterable[str]) -> dict[str, str]:
-    """Every name that a file may use for a parameter, ours or the original, to ours."""
-    ours = {name: name for name in parameters}
-    return ours | original_transformer(ours)
+    """Every name that a file may use for a parameter, diffusers' or the original, to diffusers'."""
+    names = {name: name for name in parameters}
+    return names | original_transformer(names)

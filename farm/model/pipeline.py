@@ -53,7 +53,7 @@ class Sampling:
     motion_frame: int = 9
     seed: int = 42
     skip_last_step: bool = False
-    """Saves one pass in `steps`; the schedule's last step changes the video by about 1 %."""
+    """Saves one of `steps` steps; the schedule's last step changes the video by about 1 %."""
     apg: Apg | None = None
     teacache: TeaCache | None = None
 
@@ -73,7 +73,7 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class Condition(TensorRecord):
-    """The source image as the model sees it: one for an image job, one a chunk for a video job."""
+    """The source image as the model sees it: one per image job, one per chunk of a video job."""
 
     image_tokens: Tensor
     """[1, 257, image_dim]"""
@@ -147,9 +147,9 @@ class Pipeline:
     def switch_variant(self, variant: Variant) -> bool:
         """Switches to the variant and returns whether the transformer had to change.
 
-        Raises InvalidInput or PipelineLoadFailed if it cannot.
+        Raises PipelineLoadFailed or OutOfMemory if it cannot.
         """
-        with _out_of_memory_as_ours(self.device, f"{self.preset.name} as {variant}"):
+        with _translate_out_of_memory(self.device, f"{self.preset.name} as {variant}"):
             return self.variants.switch(variant)
 
     @torch.inference_mode()
@@ -173,15 +173,15 @@ class Pipeline:
         if size not in self.preset.sizes:
             allowed = ", ".join(self.preset.sizes)
             raise InvalidInput(f"size: got {size!r}; allowed for {self.preset.name}: {allowed}")
-        with _out_of_memory_as_ours(self.device, size):
+        with _translate_out_of_memory(self.device, size):
             height, width = frame.shape[:2]
-            cut = nearest_bucket(height, width, self.preset.sizes[size])
-            image = resize_and_crop(frame, *cut).to(self.device)
+            bucket = nearest_bucket(height, width, self.preset.sizes[size])
+            image = resize_and_crop(frame, *bucket).to(self.device)
             return Condition(
                 image_tokens=self.encode_image(image),
                 latents=self.vae.condition(image, frame_num),
                 frame=image,
-                regions=regions((height, width), cut, boxes),
+                regions=regions((height, width), bucket, boxes),
             )
 
     @torch.inference_mode()
@@ -210,7 +210,7 @@ class Pipeline:
         _check(chunk, condition, audio, tail, sampling)
         report("pre", 0, 1)
         height, width = condition.frame.shape[1:]
-        with _out_of_memory_as_ours(self.device, f"{height}x{width}"):
+        with _translate_out_of_memory(self.device, f"{height}x{width}"):
             # 1. Where it starts
             noise, generator_state = draw_noise(condition.latents, tail, sampling)
             motion = self._motion_latents(condition, tail)
@@ -241,7 +241,7 @@ class Pipeline:
         return self.vae.encode(tail.motion_frames.to(self.device))
 
     def _reference_colours(self, condition: Condition, tail: Tail | None) -> Tensor:
-        """Those of the scene's first image."""
+        """The colours that the chunk is matched to."""
         if tail and tail.has_motion:
             return tail.colours
         return lab_statistics(condition.frame)
@@ -332,10 +332,10 @@ def load_pipeline(
     """Loads everything that a chunk needs from a checkpoint folder onto a device.
 
     `attention` is a backend of `farm.model.attention`. The transformer starts as `variant`, so one
-    that fits only quantised or streamed is never on the device as a whole. Raises
-    PipelineLoadFailed.
+    that fits only quantised or streamed is never on the device as a whole. Raises InvalidInput for
+    an unknown backend, PipelineLoadFailed and OutOfMemory.
     """
-    with _out_of_memory_as_ours(device, preset.name):
+    with _translate_out_of_memory(device, preset.name):
         transformer = load_part(folder, "transformer", dtype=preset.dtype)
         variants = Variants(transformer, part_tensors(folder, "transformer"), device)
         variants.switch(variant or Variant())
@@ -364,7 +364,7 @@ def draw_noise(like: Tensor, tail: Tail | None, sampling: Sampling) -> tuple[Ten
     """The chunk's noise [16, T, h, w] and the generator's state after it, always drawn on the CPU.
 
     A later chunk draws more noise, for every step and once more, and discards it: the original
-    noised its motion latents and overwrote them before use, and its seeds are reproduced only so.
+    noised its motion latents and overwrote them before use, and only this reproduces its seeds.
     After a cut there are no motion latents to draw for.
     """
     generator = torch.Generator().manual_seed(sampling.seed)
@@ -414,7 +414,7 @@ def _check(
 
 
 @contextmanager
-def _out_of_memory_as_ours(device: str, subject: str) -> Iterator[None]:
+def _translate_out_of_memory(device: str, subject: str) -> Iterator[None]:
     """Turns torch's error into OutOfMemory; nothing is tried again at a smaller size."""
     try:
         yield

@@ -44,11 +44,15 @@ class Preset:
         parent = Path(__file__).parent if self.shipped else root
         return parent / self.name
 
+    def missing_parts(self, folder: Path) -> list[str]:
+        """The parts that a folder of this model lacks, the tokenizer among them."""
+        return [part for part in (*self.parts, "tokenizer") if not (folder / part).is_dir()]
+
     @property
     def remedy(self) -> str:
         """The command that fetches missing weights."""
         if self.shipped:
-            return "install the package again"
+            return "reinstall the package"
         return "run `farm weights pull`, then `farm weights convert`"
 
 
@@ -245,4 +249,4 @@ def preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     known = ", ".join(sorted(PRESETS))
-    raise InvalidInput(f"model: got {name!r}; allowed: {known}{did_you_mean(name, PRESETS)}")
+    raise InvalidInput(f"preset: got {name!r}; allowed: {known}{did_you_mean(name, PRESETS)}")

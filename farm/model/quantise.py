@@ -1,11 +1,11 @@
-"""The blocks' linears in eight bits: half of bfloat16's memory.
+"""The blocks' linears quantised to 8 bits: half of bfloat16's memory.
 
-Products are faster too where the activations are rounded as well:
+Products are faster too where the activations are quantised as well:
 
-    int8            weights int8, one scale a row
-    int8-dynamic    and activations int8, one scale a token
-    fp8             weights float8, one scale a row
-    fp8-dynamic     and activations float8, one scale a token: CUDA devices since 8.9
+    int8            weights int8, one scale per row
+    int8-dynamic    and activations int8, one scale per token
+    fp8             weights float8, one scale per row
+    fp8-dynamic     and activations float8, one scale per token; compute capability 8.9 or later
 
 Embedders, the audio projector and everything in float32 stay as they are.
 """

@@ -20,7 +20,7 @@ from torch import Tensor
 from farm.errors import InvalidInput
 
 Box = tuple[int, int, int, int]
-"""(top, left, bottom, right) in pixels of the source picture; bottom and right are excluded."""
+"""(top, left, bottom, right) in pixels of the source picture; bottom and right are exclusive."""
 
 FIRST_VOICE = 2.0
 SECOND_VOICE = 22.0
@@ -35,11 +35,11 @@ _MARGIN = 0.05
 _THETA = 10_000.0
 
 
-def regions(frame: tuple[int, int], cut: tuple[int, int], boxes: Sequence[Box] = ()) -> Tensor:
+def regions(frame: tuple[int, int], size: tuple[int, int], boxes: Sequence[Box] = ()) -> Tensor:
     """Masks of 0 and 1 for person 1, person 2 and the background: [3, tokens of a latent frame].
 
-    `frame` is (height, width) of the source and `cut` that of the video. Without boxes person 1 has
-    the left half of the source and person 2 the right one, less a margin of 5 %.
+    `frame` is (height, width) of the source and `size` that of the video. Without boxes person 1
+    has the left half of the source and person 2 the right one, less a margin of 5 %.
     """
     height, width = frame
     _check_boxes(frame, boxes)
@@ -48,7 +48,7 @@ def regions(frame: tuple[int, int], cut: tuple[int, int], boxes: Sequence[Box] =
         top, left, bottom, right = box
         mask[top:bottom, left:right] = 1
     masks[2] = 1 - masks[:2].amax(0)
-    return on_tokens(_on_latents(masks, *cut))
+    return on_tokens(_on_latents(masks, *size))
 
 
 def on_tokens(masks: Tensor) -> Tensor:
@@ -89,8 +89,8 @@ def region_attention(
     count = regions.shape[1]
     values = F.pad(regions.mT, (0, key.shape[-1] - count))
     values = values[:, :, None].expand_as(key).type_as(key)
-    answer = dispatch_attention_fn(query, key, values, backend=backend)
-    shares = answer[..., :count].float().mean(2)
+    output = dispatch_attention_fn(query, key, values, backend=backend)
+    shares = output[..., :count].float().mean(2)
     return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no attention
 
 
@@ -125,7 +125,7 @@ def apply_rope(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _check_boxes(frame: tuple[int, int], boxes: Sequence[Box]) -> None:
     height, width = frame
     if len(boxes) not in (0, 2):
-        raise InvalidInput(f"boxes: got {len(boxes)}; allowed: two, one a speaker, or none")
+        raise InvalidInput(f"boxes: got {len(boxes)}; allowed: two, one per speaker, or none")
     for top, left, bottom, right in boxes:
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise InvalidInput(
@@ -151,8 +151,8 @@ def _on_latents(masks: Tensor, height: int, width: int) -> Tensor:
     big = _nearest(masks, ceil(scale * masks.shape[1]), ceil(scale * masks.shape[2]))
     top = round((big.shape[1] - height) / 2)
     left = round((big.shape[2] - width) / 2)
-    cut = big[:, top : top + height, left : left + width]
-    return (_nearest(cut, height // 8, width // 8) > 0).float()
+    cropped = big[:, top : top + height, left : left + width]
+    return (_nearest(cropped, height // 8, width // 8) > 0).float()
 
 
 def _nearest(masks: Tensor, height: int, width: int) -> Tensor:

@@ -31,8 +31,8 @@ def clean_prompt(prompt: str) -> str:
 class TextEncoder:
     """UMT5's features of a prompt, without padding: the transformer adds that itself.
 
-    A prompt is encoded once a job, so the encoder's 11 GB are on the device only during the call: a
-    job at 720 would not fit beside them.
+    A prompt is encoded once per job, so the encoder's 11 GB are on the device only during the call:
+    a job at 720 would not fit beside them.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class TextEncoder:
         )
         try:
             self.model.to(self.device)
-            answer = self.model(tokens.input_ids.to(self.device))
-            return answer.last_hidden_state[0].float()
+            output = self.model(tokens.input_ids.to(self.device))
+            return output.last_hidden_state[0].float()
         finally:
             # The weights did not change, so those on the host are put back instead of copied.
             for parameter, data in self._on_host:

@@ -43,25 +43,24 @@ TEMPORAL_STRIDE = 4
 
 
 class AudioProjector(nn.Module):
-    """Audio tokens for each latent frame, from its window of embeddings.
+    """Audio tokens for each latent frame, from its window of rows (`farm.model.audio`).
 
-    Latent frame 0 hears `window` entries, every later one `window + 3`, so there are two first
-    layers.
+    Latent frame 0 hears `window` rows, every later one `window + 3`, so there are two first layers.
     """
 
     def __init__(
         self,
         *,
         window: int,
-        entry: int,
+        row_dim: int,
         hidden: int,
         tokens: int,
         token_dim: int,
     ) -> None:
         super().__init__()
         self.tokens = tokens
-        self.proj1 = nn.Linear(window * entry, hidden)
-        self.proj1_vf = nn.Linear((window + TEMPORAL_STRIDE - 1) * entry, hidden)
+        self.proj1 = nn.Linear(window * row_dim, hidden)
+        self.proj1_vf = nn.Linear((window + TEMPORAL_STRIDE - 1) * row_dim, hidden)
         self.proj2 = nn.Linear(hidden, hidden)
         self.proj3 = nn.Linear(hidden, tokens * token_dim)
         self.norm = FP32LayerNorm(token_dim, eps=1e-5)
@@ -103,18 +102,18 @@ class VideoAttnProcessor:
         value = _split_heads(attn.to_v(hidden_states), attn.heads)
         query = apply_rope(query, cos, sin)
         key = apply_rope(key, cos, sin)
-        answer = dispatch_attention_fn(
+        output = dispatch_attention_fn(
             query,
             key,
             value,
             backend=self._attention_backend,
             parallel_config=self._parallel_config,
         )
-        return attn.to_out[1](attn.to_out[0](answer.flatten(2))), query, key
+        return attn.to_out[1](attn.to_out[0](output.flatten(2))), query, key
 
 
 class ContextAttnProcessor:
-    """Attention to the image and to the text with the same queries; the two answers are added.
+    """Attention to the image and to the text with the same queries; the two outputs are added.
 
     The stock processor splits the context at `length - 512`, which is silently wrong for any other
     length of the text.
@@ -135,18 +134,18 @@ class ContextAttnProcessor:
         query = attn.norm_q(attn.to_q(hidden_states))
         text_key = attn.norm_k(attn.to_k(text))
         image_key = attn.norm_added_k(attn.add_k_proj(image))
-        answer = self._attend(attn, query, text_key, attn.to_v(text))
-        answer = answer + self._attend(attn, query, image_key, attn.add_v_proj(image))
-        return attn.to_out[1](attn.to_out[0](answer))
+        output = self._attend(attn, query, text_key, attn.to_v(text))
+        output = output + self._attend(attn, query, image_key, attn.add_v_proj(image))
+        return attn.to_out[1](attn.to_out[0](output))
 
     def _attend(self, attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        answer = dispatch_attention_fn(
+        output = dispatch_attention_fn(
             _split_heads(query, attn.heads),
             _split_heads(key, attn.heads),
             _split_heads(value, attn.heads),
             backend=self._attention_backend,
         )
-        return answer.flatten(2)
+        return output.flatten(2)
 
 
 class AudioAttnProcessor:
@@ -173,9 +172,9 @@ class AudioAttnProcessor:
             query = apply_speaker_rope(query, speaker_positions)
             key = apply_speaker_rope(key, voice_positions(key.shape[1], key.device))
         query = query.unflatten(1, (frames, -1)).flatten(0, 1)
-        answer = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
-        answer = answer.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2)
-        return attn.to_out[0](answer)
+        output = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+        output = output.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2)
+        return attn.to_out[0](output)
 
 
 def _split_heads(tokens: Tensor, heads: int) -> Tensor:
@@ -246,8 +245,8 @@ class InfiniteTalkBlock(WanTransformerBlock):
 
         # 1. Self-attention
         h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
-        answer, query, key = self.attn1(h, None, None, rotary_emb)
-        x = (x.float() + answer * gate1).type_as(x)
+        output, query, key = self.attn1(h, None, None, rotary_emb)
+        x = (x.float() + output * gate1).type_as(x)
         speaker_positions = None
         if regions is not None:
             first_frame_key = key[:, : regions.shape[2]]
@@ -347,7 +346,7 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         self.condition_embedder = ConditionEmbedder(width, freq_dim, 6 * width, text_dim, image_dim)
         self.audio_proj = AudioProjector(
             window=audio_window,
-            entry=audio_layers * audio_dim,
+            row_dim=audio_layers * audio_dim,
             hidden=audio_hidden_dim,
             tokens=audio_tokens,
             token_dim=audio_token_dim,

@@ -133,4 +133,5 @@ def test_a_farm_without_weights_warns(tmp_path: Path) -> None:
 
     up.send_signal(signal.SIGINT)
     up.communicate()
-    assert f"{tmp_path}/weights/infinitetalk-480 has no transformer, vae" in printed
+    assert f"{tmp_path}/weights/infinitetalk-480 has no transformer, vae, " in printed
+    assert ", tokenizer; run `farm weights pull`" in printed

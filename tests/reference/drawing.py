@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from farm.model.weights.key_maps import (
-    native_autoencoder,
-    native_transformer,
+    diffusers_autoencoder,
+    diffusers_transformer,
     original_transformer,
 )
 
@@ -46,20 +46,20 @@ def filled_transformer(model: nn.Module) -> nn.Module:
     """The transformer with weights drawn under original names and converted like real ones."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     checkpoint = {name: weight(name, shape) for name, shape in original_transformer(shapes).items()}
-    model.load_state_dict(native_transformer(checkpoint), strict=True)
+    model.load_state_dict(diffusers_transformer(checkpoint), strict=True)
     return model.eval().requires_grad_(False)
 
 
 def filled_autoencoder(model: nn.Module) -> nn.Module:
     """The autoencoder, in the same way."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    native = native_autoencoder({name: name for name in _autoencoder_names()})
+    diffusers = diffusers_autoencoder({name: name for name in _autoencoder_names()})
     checkpoint = {
-        original: weight(original, shapes[ours])
-        for ours, original in native.items()
-        if ours in shapes
+        original: weight(original, shapes[name])
+        for name, original in diffusers.items()
+        if name in shapes
     }
-    model.load_state_dict(native_autoencoder(checkpoint), strict=True)
+    model.load_state_dict(diffusers_autoencoder(checkpoint), strict=True)
     return model.eval().requires_grad_(False)
 
 

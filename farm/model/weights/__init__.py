@@ -3,9 +3,9 @@
 sources      which repositories and files, as data
 pull         downloads them into the hub's cache, resuming where it stopped
 tensorfile   reads and writes files of tensors, one tensor at a time
-rounded      reads eight-bit files as plain tensors
-key_maps     the published names of tensors and ours
+quanto       reads quantised files as plain tensors
+key_maps     the original names of tensors and diffusers'
 folder       a folder that appears whole or not at all
-convert      the published layouts into ours
+convert      the original layout into diffusers'
 check        every tensor's name and shape, from the files' headers alone
 """

@@ -30,16 +30,17 @@ def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
     if not folder.is_dir():
         raise PipelineLoadFailed(f"{folder} is missing; {preset.remedy}")
     sizes = {}
-    faults = []
+    missing = preset.missing_parts(folder)
+    faults = [f"{folder / part} is missing" for part in missing]
     for part, config in preset.parts.items():
+        if part in missing:
+            continue
         try:
             info = check_part(folder, part)
             _check_config(folder / part, config)
             sizes[part] = len(info), sum(each.size for each in info.values())
         except PipelineLoadFailed as error:
             faults.append(error.message)
-    if not (folder / "tokenizer").is_dir():
-        faults.append(f"{folder / 'tokenizer'} is missing")
     if faults:
         raise PipelineLoadFailed("; ".join(faults))
     return sizes
@@ -75,7 +76,7 @@ def differences(
 ) -> str:
     """The differences between a checkpoint and a model as one sentence; empty if there are none.
 
-    `describe` turns our name of a tensor into the one that the reader knows.
+    `describe` turns the model's name of a tensor into the one that the reader knows.
     """
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]

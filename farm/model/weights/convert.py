@@ -1,4 +1,4 @@
-"""The published weights, in the layouts that they are published in, into one folder of ours.
+"""The published weights, original or in diffusers' layout, into one folder in diffusers' layout.
 
 Everything is planned and compared with the model from the files' headers before the first byte is
 written; then one tensor after the other is read, renamed, cast to the dtype that it will be loaded
@@ -34,13 +34,13 @@ from farm.model.weights.key_maps import (
     TRANSFORMER_KEYS,
     autoencoder_keys,
     bare_image_encoder,
-    native_audio_encoder,
-    native_autoencoder,
-    native_image_encoder,
-    native_text_encoder,
-    native_transformer,
+    diffusers_audio_encoder,
+    diffusers_autoencoder,
+    diffusers_image_encoder,
+    diffusers_text_encoder,
+    diffusers_transformer,
 )
-from farm.model.weights.rounded import dequantised
+from farm.model.weights.quanto import dequantised
 from farm.model.weights.sources import Source, write_sources
 from farm.model.weights.tensorfile import (
     Entry,
@@ -75,23 +75,23 @@ class Meter:
 
 @dataclass(frozen=True)
 class PartSource:
-    """The published files of one part, and how their names become ours."""
+    """The published files of one part, and how their names become diffusers'."""
 
     files: list[Path]
-    to_native: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    """Its tensors under our names."""
-    original_name: Callable[[str], str] = str
-    """Our name of a tensor to the one that its file should have."""
+    to_diffusers: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """Its tensors under diffusers' names."""
+    to_original: Callable[[str], str] = str
+    """The diffusers name of a tensor to the one that its file should have."""
 
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """The published tensor that one of ours is read from."""
+    """The published tensor that one of the model's is read from."""
 
     file: TensorFile
     name: str
     info: TensorInfo
-    """As it comes out under our name."""
+    """As it comes out under its diffusers name."""
 
 
 def convert(
@@ -104,15 +104,13 @@ def convert(
 ) -> Path:
     """The preset's folder under `root`, made of the sources `wan`, `infinitetalk` and `wav2vec`.
 
-    Wan may be in its original or in Diffusers' layout. Raises InvalidInput if the folder exists,
+    Wan may be in the original or in diffusers' layout. Raises InvalidInput if the folder exists,
     and PipelineLoadFailed, before anything is written, that names the file or the tensors that do
     not fit the model.
     """
     folder = preset.folder(root)
     if folder.exists():
-        raise InvalidInput(
-            f"{folder} exists; remove it, or choose another folder of weights by FARM_WEIGHTS"
-        )
+        raise InvalidInput(f"{folder} exists; remove it, or set FARM_WEIGHTS to another folder")
     paths = {role: source.path for role, source in sources.items()}
     part_sources, tokenizer = _part_sources(preset, paths)
     skeletons = {part: skeleton(part, config) for part, config in preset.parts.items()}
@@ -157,7 +155,7 @@ def _part_sources(preset: Preset, paths: Mapping[str, Path]) -> tuple[dict[str, 
     audio_file = wav2vec / "model.safetensors"
     if not audio_file.is_file():
         audio_file = wav2vec / "pytorch_model.bin"
-    part_sources["audio_encoder"] = PartSource([audio_file], native_audio_encoder)
+    part_sources["audio_encoder"] = PartSource([audio_file], diffusers_audio_encoder)
     return part_sources, tokenizer
 
 
@@ -168,23 +166,23 @@ def _original_layout(
     part_sources = {
         "transformer": PartSource(
             [*shard_paths(wan, "diffusion_pytorch_model"), infinitetalk],
-            native_transformer,
-            TRANSFORMER_KEYS.original,
+            diffusers_transformer,
+            TRANSFORMER_KEYS.to_original,
         ),
         "vae": PartSource(
             [wan / "Wan2.1_VAE.pth"],
-            partial(native_autoencoder, res_blocks=res_blocks),
-            autoencoder_keys(res_blocks).original,
+            partial(diffusers_autoencoder, res_blocks=res_blocks),
+            autoencoder_keys(res_blocks).to_original,
         ),
         "text_encoder": PartSource(
             [wan / "models_t5_umt5-xxl-enc-bf16.pth"],
-            native_text_encoder,
-            TEXT_KEYS.original,
+            diffusers_text_encoder,
+            TEXT_KEYS.to_original,
         ),
         "image_encoder": PartSource(
             [wan / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"],
-            native_image_encoder,
-            IMAGE_KEYS.original,
+            diffusers_image_encoder,
+            IMAGE_KEYS.to_original,
         ),
     }
     return part_sources, wan / "google" / "umt5-xxl"
@@ -193,13 +191,13 @@ def _original_layout(
 def _diffusers_layout(
     preset: Preset, wan: Path, infinitetalk: Path
 ) -> tuple[dict[str, PartSource], Path]:
-    """Its names are ours, except for InfiniteTalk's, which `native_transformer` renames."""
+    """Only InfiniteTalk's names are original here; `diffusers_transformer` renames them."""
     files = {
         part: shard_paths(wan / part, weights_stem(part))
         for part in ("transformer", "vae", "text_encoder", "image_encoder")
     }
     part_sources = {
-        "transformer": PartSource([*files["transformer"], infinitetalk], native_transformer),
+        "transformer": PartSource([*files["transformer"], infinitetalk], diffusers_transformer),
         "vae": PartSource(files["vae"], dict),
         "text_encoder": PartSource(files["text_encoder"], _without_tied_embedding),
         "image_encoder": PartSource(files["image_encoder"], bare_image_encoder),
@@ -219,46 +217,48 @@ def _entries(part: str, source: PartSource, model: Any, dtype: str) -> list[Entr
     faults = differences(
         tensor_shapes(model),
         {name: tensor.info for name, tensor in tensors.items()},
-        describe=lambda name: _published_name(name, tensors, source),
+        describe=lambda name: _source_name(name, tensors, source),
     )
     if faults:
         raise PipelineLoadFailed(
-            f"{source.files[0].parent} makes no {part} of this model: {faults}"
+            f"{source.files[0].parent} does not match the model's {part}: {faults}"
         )
     entries = []
     for name, tensor in tensors.items():
         stored = _stored_dtype(part, name, tensor.info.dtype, dtype)
-        make = partial(_read_native, tensor, source, name, stored)
+        make = partial(_read_renamed, tensor, source, name, stored)
         entries.append(Entry(name, TensorInfo(tensor.info.shape, stored), make))
     return entries
 
 
 def _source_tensors(source: PartSource) -> dict[str, SourceTensor]:
-    """The source of each of our tensors.
+    """The source of each of the model's tensors, by its diffusers name.
 
-    Of two files that have one, the later counts, as in the original.
+    Of two files that have one, the later counts, as in the original code.
     """
     tensors = {}
     for path in source.files:
         file = dequantised(open_tensors(path))
         for name, info in file.info.items():
-            for ours, like in source.to_native({name: info.meta_tensor()}).items():
-                native_info = TensorInfo(like.shape, like.dtype, info.complete)
-                tensors[ours] = SourceTensor(file, name, native_info)
+            for renamed, like in source.to_diffusers({name: info.meta_tensor()}).items():
+                renamed_info = TensorInfo(like.shape, like.dtype, info.complete)
+                tensors[renamed] = SourceTensor(file, name, renamed_info)
     return tensors
 
 
-def _published_name(name: str, tensors: Mapping[str, SourceTensor], source: PartSource) -> str:
+def _source_name(name: str, tensors: Mapping[str, SourceTensor], source: PartSource) -> str:
     """A tensor by the name that it has, or should have, in the published files."""
     if name not in tensors:
-        return source.original_name(name)
+        return source.to_original(name)
     return f"{tensors[name].name} in {tensors[name].file.path.name}"
 
 
-def _stored_dtype(part: str, name: str, published: torch.dtype, preset_dtype: str) -> torch.dtype:
+def _stored_dtype(
+    part: str, name: str, source_dtype: torch.dtype, preset_dtype: str
+) -> torch.dtype:
     """The dtype that a tensor is loaded in, so that loading need not copy it."""
-    if not published.is_floating_point:
-        return published
+    if not source_dtype.is_floating_point:
+        return source_dtype
     modules = name.split(".")
     keeps_float32 = any(module in modules for module in float32_modules(part))
     if keeps_float32 or part in FLOAT32_PARTS:
@@ -267,9 +267,11 @@ def _stored_dtype(part: str, name: str, published: torch.dtype, preset_dtype: st
     return dtype
 
 
-def _read_native(tensor: SourceTensor, source: PartSource, name: str, dtype: torch.dtype) -> Tensor:
-    published = {tensor.name: tensor.file.read(tensor.name)}
-    return source.to_native(published)[name].to(dtype)
+def _read_renamed(
+    tensor: SourceTensor, source: PartSource, name: str, dtype: torch.dtype
+) -> Tensor:
+    stored = {tensor.name: tensor.file.read(tensor.name)}
+    return source.to_diffusers(stored)[name].to(dtype)
 
 
 def _check_disk_space(folder: Path, size: int) -> None:

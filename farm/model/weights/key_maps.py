@@ -1,10 +1,10 @@
-"""The names of tensors in the published checkpoints, and ours.
+"""The original names of tensors, and their names in diffusers' layout, which are the model's.
 
-Source of the left sides: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder,
-autoencoder), and transformers' wav2vec2. Each table maps module names; `weight` and `bias` stay.
-Every table is one to one, so it reads in both directions. All functions work on any part of a state
-dict, down to a single tensor; a name that they do not know stays, for `farm.model.weights.check` to
-refuse.
+Each table maps original module names to diffusers' names; `weight` and `bias` stay. Source of the
+originals: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder, autoencoder),
+and transformers' wav2vec2. The encoders of diffusers' layout are transformers' models. Every table
+is one to one, so it reads in both directions. All functions work on any part of a state dict, down
+to a single tensor; a name that they do not know stays, for `farm.model.weights.check` to refuse.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ AUDIO_TRAINING = (
 
 
 class KeyMap:
-    """The keys of one published layout, in both directions.
+    """The keys of one part, original and diffusers', in both directions.
 
     One table is for modules at the top, another for the modules of a numbered block.
     """
@@ -132,27 +132,27 @@ class KeyMap:
         top: Mapping[str, str],
         block: Mapping[str, str] | None = None,
         *,
-        theirs: str = "blocks",
-        ours: str = "",
+        original_blocks: str = "blocks",
+        diffusers_blocks: str = "blocks",
     ) -> None:
-        self._original_blocks = theirs
-        self._native_blocks = ours or theirs
+        self._original_blocks = original_blocks
+        self._diffusers_blocks = diffusers_blocks
         self._top = dict(top)
         self._block = dict(block or {})
-        self._original_top = {here: there for there, here in self._top.items()}
-        self._original_block = {here: there for there, here in self._block.items()}
+        self._original_top = {diffusers: original for original, diffusers in self._top.items()}
+        self._original_block = {diffusers: original for original, diffusers in self._block.items()}
 
-    def native(self, name: str) -> str:
-        """Our name of an original tensor."""
+    def to_diffusers(self, name: str) -> str:
+        """The diffusers name of an original tensor."""
         numbered = _split_block(name, self._original_blocks)
         if numbered:
             number, rest = numbered
-            return f"{self._native_blocks}.{number}.{_look_up(rest, self._block)}"
+            return f"{self._diffusers_blocks}.{number}.{_look_up(rest, self._block)}"
         return _look_up(name, self._top)
 
-    def original(self, name: str) -> str:
-        """The original name of our tensor."""
-        numbered = _split_block(name, self._native_blocks)
+    def to_original(self, name: str) -> str:
+        """The original name of a diffusers tensor."""
+        numbered = _split_block(name, self._diffusers_blocks)
         if numbered:
             number, rest = numbered
             return f"{self._original_blocks}.{number}.{_look_up(rest, self._original_block)}"
@@ -176,75 +176,83 @@ def _look_up(name: str, table: Mapping[str, str]) -> str:
 def autoencoder_keys(res_blocks: int) -> KeyMap:
     """The keys of a Wan 2.1 autoencoder of four stages with `res_blocks` residual blocks in each.
 
-    The published one has 2. The original numbers residual blocks and resamplers of all stages in
-    one sequence. Our encoder does so too; our decoder numbers them by stage, where each has one
-    residual block more than the encoder's.
+    The full-size one has 2. The original numbers residual blocks and resamplers of all stages in
+    one sequence. Diffusers' encoder does so too; its decoder numbers them by stage, where each has
+    one residual block more than the encoder's.
     """
     top = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
     for side in ("encoder", "decoder"):
-        top |= {f"{side}.{theirs}": f"{side}.{ours}" for theirs, ours in AUTOENCODER_SIDE.items()}
-        top |= _block_keys(f"{side}.middle.0", f"{side}.mid_block.resnets.0")
-        top |= _block_keys(f"{side}.middle.1", f"{side}.mid_block.attentions.0")
-        top |= _block_keys(f"{side}.middle.2", f"{side}.mid_block.resnets.1")
+        top |= _below(side, side, AUTOENCODER_SIDE)
+        top |= _below(f"{side}.middle.0", f"{side}.mid_block.resnets.0")
+        top |= _below(f"{side}.middle.1", f"{side}.mid_block.attentions.0")
+        top |= _below(f"{side}.middle.2", f"{side}.mid_block.resnets.1")
     # Four stages with a resampler after each but the last.
     for number in range(4 * (res_blocks + 1) - 1):
-        top |= _block_keys(f"encoder.downsamples.{number}", f"encoder.down_blocks.{number}")
+        top |= _below(f"encoder.downsamples.{number}", f"encoder.down_blocks.{number}")
     for number in range(4 * (res_blocks + 2) - 1):
         stage, within = divmod(number, res_blocks + 2)
-        here = f"resnets.{within}" if within <= res_blocks else "upsamplers.0"
-        top |= _block_keys(f"decoder.upsamples.{number}", f"decoder.up_blocks.{stage}.{here}")
+        module = f"resnets.{within}" if within <= res_blocks else "upsamplers.0"
+        top |= _below(f"decoder.upsamples.{number}", f"decoder.up_blocks.{stage}.{module}")
     return KeyMap(top)
 
 
-def _block_keys(theirs: str, ours: str) -> dict[str, str]:
-    return {f"{theirs}.{there}": f"{ours}.{here}" for there, here in AUTOENCODER_BLOCK.items()}
+def _below(
+    original: str, diffusers: str, modules: Mapping[str, str] = AUTOENCODER_BLOCK
+) -> dict[str, str]:
+    """The modules below one module, by their full names."""
+    return {f"{original}.{left}": f"{diffusers}.{right}" for left, right in modules.items()}
 
 
 TRANSFORMER_KEYS = KeyMap(TRANSFORMER, TRANSFORMER_BLOCK)
-TEXT_KEYS = KeyMap(TEXT, TEXT_BLOCK, ours="encoder.block")
-IMAGE_KEYS = KeyMap(IMAGE, IMAGE_BLOCK, theirs="visual.transformer", ours="encoder.layers")
+TEXT_KEYS = KeyMap(TEXT, TEXT_BLOCK, diffusers_blocks="encoder.block")
+IMAGE_KEYS = KeyMap(
+    IMAGE,
+    IMAGE_BLOCK,
+    original_blocks="visual.transformer",
+    diffusers_blocks="encoder.layers",
+)
 AUDIO_KEYS = KeyMap(AUDIO)
 
 
-def native_transformer(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """An original InfiniteTalk state dict under our names."""
-    return {TRANSFORMER_KEYS.native(name): tensor for name, tensor in tensors.items()}
+def diffusers_transformer(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """An original InfiniteTalk state dict under diffusers' names."""
+    return {TRANSFORMER_KEYS.to_diffusers(name): tensor for name, tensor in tensors.items()}
 
 
 def original_transformer(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """The reverse of `native_transformer`."""
-    return {TRANSFORMER_KEYS.original(name): tensor for name, tensor in tensors.items()}
+    """The reverse of `diffusers_transformer`."""
+    return {TRANSFORMER_KEYS.to_original(name): tensor for name, tensor in tensors.items()}
 
 
-def native_autoencoder(tensors: Mapping[str, Value], *, res_blocks: int = 2) -> dict[str, Value]:
+def diffusers_autoencoder(tensors: Mapping[str, Value], *, res_blocks: int = 2) -> dict[str, Value]:
     """An original Wan 2.1 VAE state dict under diffusers' names."""
     keys = autoencoder_keys(res_blocks)
-    return {keys.native(name): tensor for name, tensor in tensors.items()}
+    return {keys.to_diffusers(name): tensor for name, tensor in tensors.items()}
 
 
-def native_text_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
+def diffusers_text_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """An original UMT5 state dict under transformers' names."""
-    return {TEXT_KEYS.native(name): tensor for name, tensor in tensors.items()}
+    return {TEXT_KEYS.to_diffusers(name): tensor for name, tensor in tensors.items()}
 
 
-def native_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def diffusers_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The image half of an original CLIP state dict under transformers' names.
 
     Its queries, keys and values lie in one matrix, its single embeddings have leading axes of one,
     and its head is not used.
     """
-    native = {}
+    renamed = {}
     for name, tensor in tensors.items():
         if not name.startswith("visual.") or name == "visual.head":
             continue
         if ".to_qkv." in name:
             for part, rows in zip("qkv", tensor.tensor_split(3), strict=True):
-                native[IMAGE_KEYS.native(name.replace(".to_qkv.", f".{part}."))] = rows
+                renamed[IMAGE_KEYS.to_diffusers(name.replace(".to_qkv.", f".{part}."))] = rows
         elif name in ("visual.cls_embedding", "visual.pos_embedding"):
-            native[IMAGE_KEYS.native(name)] = tensor.squeeze()
+            renamed[IMAGE_KEYS.to_diffusers(name)] = tensor.squeeze()
         else:
-            native[IMAGE_KEYS.native(name)] = tensor
-    return native
+            renamed[IMAGE_KEYS.to_diffusers(name)] = tensor
+    return renamed
 
 
 def bare_image_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
@@ -254,7 +262,7 @@ def bare_image_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
     return {name: tensor for name, tensor in bare.items() if not name.startswith(unused)}
 
 
-def native_audio_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
+def diffusers_audio_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """A wav2vec2 state dict, with or without training heads, under the names of the bare model.
 
     Older files keep the two factors of the normalised positional convolution as `weight_g` and
@@ -262,7 +270,7 @@ def native_audio_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """
     bare = {name.removeprefix("wav2vec2."): tensor for name, tensor in tensors.items()}
     return {
-        AUDIO_KEYS.native(name): tensor
+        AUDIO_KEYS.to_diffusers(name): tensor
         for name, tensor in bare.items()
         if not name.startswith(AUDIO_TRAINING)
     }

@@ -2,7 +2,7 @@
 
 The hub's own library resolves revisions and knows about tokens, mirrors (HF_ENDPOINT) and the cache
 (HF_HOME). Files are transferred here, because since version 2 the library discards an unfinished
-file when the process ends, and a shard has 10 GB. Finished files are handed to the library, so that
+file when the process ends, and a shard is 10 GB. Finished files are handed to the library, so that
 other programs find them in the cache too.
 """
 
@@ -100,7 +100,9 @@ def _chosen_revisions(
     defaults = {each.name: each.revision for each in needed.values()}
     unknown = sorted(revisions.keys() - defaults.keys())
     if unknown:
-        raise InvalidInput(f"revision: got one of {unknown[0]!r}; allowed: {', '.join(defaults)}")
+        raise InvalidInput(
+            f"revision: got one for {unknown[0]!r}; this preset needs {', '.join(defaults)}"
+        )
     return defaults | dict(revisions)
 
 
@@ -108,7 +110,7 @@ def _remotes(repository: Repository, revision: str) -> list[Remote]:
     """The needed files of a repository, all at the commit that the revision means now."""
     from huggingface_hub import HfApi
 
-    with _hub_errors_as_ours(f"{repository.name} at {revision}"):
+    with _translate_hub_errors(f"{repository.name} at {revision}"):
         commit = HfApi().model_info(repository.name, revision=revision).sha
     if not commit:
         raise DownloadFailed(f"{repository.name}: the hub names no commit for {revision}")
@@ -120,7 +122,7 @@ def _remote(repository: str, commit: str, file: str) -> Remote:
     from huggingface_hub.file_download import repo_folder_name
 
     url = hf_hub_url(repository, file, revision=commit)
-    with _hub_errors_as_ours(f"{file} of {repository}"):
+    with _translate_hub_errors(f"{file} of {repository}"):
         metadata = get_hf_file_metadata(url)
     etag = metadata.etag
     size = metadata.size
@@ -137,7 +139,7 @@ def _fetch(remote: Remote, print_line: PrintLine) -> Path:
     """The file in the cache's snapshot of its commit, downloaded if it is missing."""
     from huggingface_hub import hf_hub_download
 
-    with _hub_errors_as_ours(f"{remote.file} of {remote.repository}"):
+    with _translate_hub_errors(f"{remote.file} of {remote.repository}"):
         if not remote.is_cached:
             print_line(f"{remote.repository} {remote.file} ({remote.size / 1e9:.2f} GB)")
             _transfer(remote)
@@ -204,13 +206,13 @@ def _check_disk_space(missing: list[Remote]) -> None:
     if free < size:
         raise DownloadFailed(
             f"{folder} has {free / 1e9:.1f} GB free; the download takes {size / 1e9:.1f} GB; "
-            "choose another folder by HF_HOME",
+            "set HF_HOME to a folder with more space",
             retryable=False,
         )
 
 
 @contextmanager
-def _hub_errors_as_ours(subject: str) -> Iterator[None]:
+def _translate_hub_errors(subject: str) -> Iterator[None]:
     """Turns the hub's refusals and the network's failures into DownloadFailed with a remedy."""
     import httpx2
     from huggingface_hub.errors import (

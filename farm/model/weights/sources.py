@@ -128,7 +128,7 @@ def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dic
     for role, variable in variables.items():
         if role not in sources:
             raise InvalidInput(
-                f"{role}: it was neither given nor pulled; name it by --{role} or {variable}, "
+                f"{role}: neither given nor pulled; pass --{role} or set {variable}, "
                 f"or run `farm weights pull {preset.name}` first"
             )
     return sources

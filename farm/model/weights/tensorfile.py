@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
+from farm.model.parts import weights_stem
 
 DTYPES = {
     "I64": torch.int64,
@@ -168,7 +169,8 @@ def open_tensors(path: Path) -> TensorFile:
 
 def part_tensors(folder: Path, part: str) -> Mapping[str, Tensor]:
     """The tensors of one part of a checkpoint folder, mapped from its file or its shards."""
-    files = [SafetensorsFile(path) for path in sorted((folder / part).glob("*.safetensors"))]
+    paths = shard_paths(folder / part, weights_stem(part))
+    files = [SafetensorsFile(path) for path in paths]
     for file in files:
         file.map()
     return ChainMap(*files)  # type: ignore[arg-type]  # typed as mutable; nothing is ever set
@@ -199,7 +201,7 @@ def write_shards(
 ) -> None:
     """Writes one file, or shards with an index, as `from_pretrained` reads them.
 
-    A shard has up to `shard_bytes`. `on_written` is called after each tensor.
+    A shard holds up to `shard_bytes`. `on_written` is called after each tensor.
     """
     folder.mkdir(exist_ok=True)
     shards = _split(entries, shard_bytes)
@@ -268,8 +270,8 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
             length = int.from_bytes(file.read(8), "little")
             if length > min(size - 8, MAX_HEADER_BYTES):
                 raise PipelineLoadFailed(
-                    f"{path} cannot be read: it is cut short or no safetensors file, "
-                    f"its {size} bytes hold no whole header"
+                    f"{path} cannot be read: truncated or not a safetensors file: "
+                    f"{size} bytes are too few for its header"
                 )
             text = file.read(length)
     except OSError as error:
@@ -281,7 +283,7 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
         return {name: _tensor_info(fields, data_bytes) for name, fields in header.items()}
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise PipelineLoadFailed(
-            f"{path} cannot be read: it has no header of a safetensors file: {error}"
+            f"{path} cannot be read: its header is not a valid safetensors header: {error}"
         ) from error
 
 
@@ -320,5 +322,5 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(
         isinstance(each, Tensor) for each in tensors.values()
     ):
-        raise PipelineLoadFailed(f"{path} is refused: it holds something else than named tensors")
+        raise PipelineLoadFailed(f"{path} is refused: it is not a dict of named tensors")
     return tensors

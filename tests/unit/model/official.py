@@ -1,4 +1,4 @@
-"""A checkpoint of our layout, written in the published layouts: files, containers and names."""
+"""A checkpoint in diffusers' layout, written as it is published: files, containers and names."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ HEARING = re.compile(r"audio_proj\.|.*\.audio_cross_attn\.|.*\.norm_x\.")
 """The tensors in InfiniteTalk's file; the others are Wan's."""
 
 
-def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
-    """Writes the sources of `convert` to `folder`, with Wan in its original layout."""
+def publish(checkpoint: Path, folder: Path, preset: Preset) -> dict[str, Source]:
+    """Writes the sources of `convert` to `folder`, with Wan in the original layout."""
     wan, infinitetalk, wav2vec = sources = [folder / name for name in ("wan", "single", "wav2vec")]
     for each in sources:
         each.mkdir(parents=True)
-    transformer = original_transformer(load_part(native, "transformer"))
+    transformer = original_transformer(load_part(checkpoint, "transformer"))
     heard = {name: tensor for name, tensor in transformer.items() if HEARING.match(name)}
     write_shards(
         wan,
@@ -46,16 +46,16 @@ def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
     save_file(heard, infinitetalk / "infinitetalk.safetensors")
     res_blocks = preset.parts["vae"]["num_res_blocks"]
     torch.save(
-        renamed(load_part(native, "vae"), autoencoder_keys(res_blocks).original),
+        renamed(load_part(checkpoint, "vae"), autoencoder_keys(res_blocks).to_original),
         wan / VAE,
     )
-    torch.save(renamed(load_part(native, "text_encoder"), TEXT_KEYS.original), wan / T5)
-    torch.save(published_clip(load_part(native, "image_encoder")), wan / CLIP)
+    torch.save(renamed(load_part(checkpoint, "text_encoder"), TEXT_KEYS.to_original), wan / T5)
+    torch.save(published_clip(load_part(checkpoint, "image_encoder")), wan / CLIP)
     torch.save(
-        published_wav2vec(load_part(native, "audio_encoder")),
+        published_wav2vec(load_part(checkpoint, "audio_encoder")),
         wav2vec / "pytorch_model.bin",
     )
-    shutil.copytree(native / "tokenizer", wan / "google" / "umt5-xxl")
+    shutil.copytree(checkpoint / "tokenizer", wan / "google" / "umt5-xxl")
     return {
         "wan": Source(wan),
         "infinitetalk": Source(infinitetalk / "infinitetalk.safetensors"),
@@ -63,9 +63,9 @@ def publish(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
     }
 
 
-def publish_diffusers(native: Path, folder: Path, preset: Preset) -> dict[str, Source]:
-    """The same with Wan in Diffusers' layout."""
-    sources = publish(native, folder, preset)
+def publish_diffusers(checkpoint: Path, folder: Path, preset: Preset) -> dict[str, Source]:
+    """The same with Wan in diffusers' layout."""
+    sources = publish(checkpoint, folder, preset)
     wan = folder / "diffusers"
     for part in (
         "transformer",
@@ -74,7 +74,7 @@ def publish_diffusers(native: Path, folder: Path, preset: Preset) -> dict[str, S
         "image_encoder",
         "tokenizer",
     ):
-        shutil.copytree(native / part, wan / part)
+        shutil.copytree(checkpoint / part, wan / part)
     file = wan / "transformer" / "diffusion_pytorch_model.safetensors"
     heard = ("audio_proj.", "attn_audio.", "norm_audio.")
     save_file(
@@ -89,13 +89,13 @@ def publish_diffusers(native: Path, folder: Path, preset: Preset) -> dict[str, S
     return {**sources, "wan": Source(wan)}
 
 
-def load_part(native: Path, part: str) -> Tensors:
-    (file,) = (native / part).glob("*.safetensors")
+def load_part(checkpoint: Path, part: str) -> Tensors:
+    (file,) = (checkpoint / part).glob("*.safetensors")
     return load_file(file)
 
 
-def renamed(tensors: Tensors, original: Callable[[str], str]) -> Tensors:
-    return {original(name): tensor for name, tensor in tensors.items()}
+def renamed(tensors: Tensors, to_original: Callable[[str], str]) -> Tensors:
+    return {to_original(name): tensor for name, tensor in tensors.items()}
 
 
 def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
@@ -115,7 +115,7 @@ def write_shards(folder: Path, tensors: Tensors, count: int) -> None:
 
 def published_clip(tensors: Tensors) -> Tensors:
     """Queries, keys and values in one matrix, leading axes of one, a head, and a text half."""
-    names = renamed(tensors, IMAGE_KEYS.original)
+    names = renamed(tensors, IMAGE_KEYS.to_original)
     clip = {
         name: tensor
         for name, tensor in names.items()

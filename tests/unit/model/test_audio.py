@@ -165,7 +165,7 @@ def test_a_batch_of_chunks_hears_what_each_hears_alone() -> None:
         assert torch.equal(later[index], alone[1])
 
 
-def test_windows_keep_entry_layer_channel_in_that_order() -> None:
+def test_windows_keep_row_layer_channel_in_that_order() -> None:
     rows = torch.arange(13 * 2 * 3).view(1, 13, 2, 3)
     first, later = audio_windows(rows)
     assert torch.equal(first[0], rows[0, :5])

@@ -51,7 +51,7 @@ def test_a_threshold_of_zero_skips_nothing(
     assert torch.equal(make(0, sampling=cached)[0], make(0, sampling=plain)[0])
 
 
-def test_a_skipped_step_adds_what_the_last_computed_step_added() -> None:
+def test_a_skipped_step_reuses_the_residual_of_the_last_computed_one() -> None:
     runs: list[Tensor] = []
 
     def blocks(x: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ def test_every_branch_has_a_separate_cache(
     )
     for hook in hooks:
         hook.remove()
-    # then a skipped pass adds what the same branch's last computed pass added
+    # then a skipped pass reuses the residual of the same branch's last computed one
     assert (len(left), len(headed)) == (5 * passes, 7 * passes)
     for computed in range(4 * passes, 5 * passes):
-        added = left[computed] - entered[computed]
+        residual = left[computed] - entered[computed]
         skipped = computed + passes
-        torch.testing.assert_close(headed[skipped], entered[skipped] + added)
+        torch.testing.assert_close(headed[skipped], entered[skipped] + residual)

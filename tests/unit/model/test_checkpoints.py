@@ -111,6 +111,6 @@ def test_a_package_without_its_weights_must_be_reinstalled(
 ) -> None:
     with pytest.raises(
         PipelineLoadFailed,
-        match=r"lost/transformer is missing: .*install the package again",
+        match=r"lost/transformer is missing: .*reinstall the package",
     ):
         checkpoint_folder(replace(MINIATURE, name="lost"), tmp_path)

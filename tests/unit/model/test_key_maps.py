@@ -10,11 +10,11 @@ from farm.model.weights.key_maps import (
     TEXT_KEYS,
     autoencoder_keys,
     bare_image_encoder,
-    native_audio_encoder,
-    native_autoencoder,
-    native_image_encoder,
-    native_text_encoder,
-    native_transformer,
+    diffusers_audio_encoder,
+    diffusers_autoencoder,
+    diffusers_image_encoder,
+    diffusers_text_encoder,
+    diffusers_transformer,
     original_transformer,
 )
 from tests.support.tiny_model import TINY_PRESET
@@ -25,7 +25,7 @@ def names_of(model: Preset, part: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("original", "native"),
+    ("original", "diffusers"),
     [
         ("blocks.7.cross_attn.k_img.weight", "blocks.7.attn2.add_k_proj.weight"),
         (
@@ -45,15 +45,15 @@ def names_of(model: Preset, part: str) -> list[str]:
         ("img_emb.proj.4.weight", "condition_embedder.image_embedder.norm2.weight"),
     ],
 )
-def test_original_names_become_ours(original: str, native: str) -> None:
-    assert native_transformer({original: 1}) == {native: 1}
+def test_original_names_become_diffusers_names(original: str, diffusers: str) -> None:
+    assert diffusers_transformer({original: 1}) == {diffusers: 1}
 
 
 def test_every_name_of_the_14b_reads_in_both_directions() -> None:
     names = dict.fromkeys(names_of(preset("infinitetalk-480"), "transformer"), 0)
     originals = original_transformer(names)
     assert len(originals) == len(names)
-    assert native_transformer(originals) == names
+    assert diffusers_transformer(originals) == names
     assert not [
         name
         for name in originals
@@ -67,47 +67,47 @@ def test_a_text_encoders_names_become_exactly_those_of_its_model() -> None:
         "norm.weight": "encoder.final_layer_norm.weight",
     }
     for block in range(2):
-        there = f"blocks.{block}"
-        here = f"encoder.block.{block}"
+        original = f"blocks.{block}"
+        diffusers = f"encoder.block.{block}"
         expected |= {
-            f"{there}.attn.{part}.weight": f"{here}.layer.0.SelfAttention.{part}.weight"
+            f"{original}.attn.{part}.weight": f"{diffusers}.layer.0.SelfAttention.{part}.weight"
             for part in "qkvo"
         }
         expected |= {
-            f"{there}.norm1.weight": f"{here}.layer.0.layer_norm.weight",
-            f"{there}.pos_embedding.embedding.weight": (
-                f"{here}.layer.0.SelfAttention.relative_attention_bias.weight"
+            f"{original}.norm1.weight": f"{diffusers}.layer.0.layer_norm.weight",
+            f"{original}.pos_embedding.embedding.weight": (
+                f"{diffusers}.layer.0.SelfAttention.relative_attention_bias.weight"
             ),
-            f"{there}.norm2.weight": f"{here}.layer.1.layer_norm.weight",
-            f"{there}.ffn.gate.0.weight": f"{here}.layer.1.DenseReluDense.wi_0.weight",
-            f"{there}.ffn.fc1.weight": f"{here}.layer.1.DenseReluDense.wi_1.weight",
-            f"{there}.ffn.fc2.weight": f"{here}.layer.1.DenseReluDense.wo.weight",
+            f"{original}.norm2.weight": f"{diffusers}.layer.1.layer_norm.weight",
+            f"{original}.ffn.gate.0.weight": f"{diffusers}.layer.1.DenseReluDense.wi_0.weight",
+            f"{original}.ffn.fc1.weight": f"{diffusers}.layer.1.DenseReluDense.wi_1.weight",
+            f"{original}.ffn.fc2.weight": f"{diffusers}.layer.1.DenseReluDense.wo.weight",
         }
-    assert native_text_encoder({name: name for name in expected}) == {
-        ours: name for name, ours in expected.items()
+    assert diffusers_text_encoder({name: name for name in expected}) == {
+        diffusers: name for name, diffusers in expected.items()
     }
     assert set(expected.values()) == set(names_of(TINY_PRESET, "text_encoder"))
-    assert {TEXT_KEYS.original(name) for name in expected.values()} == set(expected)
+    assert {TEXT_KEYS.to_original(name) for name in expected.values()} == set(expected)
 
 
 def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
     model = build("image_encoder", TINY_PRESET.parts["image_encoder"])
-    ours = model.state_dict()
+    expected = model.state_dict()
     # given the model's own tensors as the original file holds them, with a text half that is not
     # wanted
     original = {
         "textual.log_scale": torch.zeros(1),
         "visual.head": torch.zeros(64, 8),
-        "visual.cls_embedding": ours["embeddings.class_embedding"][None, None],
-        "visual.pos_embedding": ours["embeddings.position_embedding.weight"][None],
-        "visual.patch_embedding.weight": ours["embeddings.patch_embedding.weight"],
+        "visual.cls_embedding": expected["embeddings.class_embedding"][None, None],
+        "visual.pos_embedding": expected["embeddings.position_embedding.weight"][None],
+        "visual.patch_embedding.weight": expected["embeddings.patch_embedding.weight"],
     }
-    for theirs, stem in (
+    for norm, stem in (
         ("pre_norm", "pre_layrnorm"),
         ("post_norm", "post_layernorm"),
     ):
         original |= {
-            f"visual.{theirs}.{leaf}": ours[f"{stem}.{leaf}"] for leaf in ("weight", "bias")
+            f"visual.{norm}.{leaf}": expected[f"{stem}.{leaf}"] for leaf in ("weight", "bias")
         }
     renames = {
         "norm1": "layer_norm1",
@@ -116,18 +116,18 @@ def test_an_image_encoders_tensors_become_exactly_those_of_its_model() -> None:
     }
     renames |= {"mlp.0": "mlp.fc1", "mlp.2": "mlp.fc2"}
     for block in range(3):
-        there = f"visual.transformer.{block}"
-        here = f"encoder.layers.{block}"
+        blocks = f"visual.transformer.{block}"
+        layers = f"encoder.layers.{block}"
         for leaf in ("weight", "bias"):
             original |= {
-                f"{there}.{a}.{leaf}": ours[f"{here}.{b}.{leaf}"] for a, b in renames.items()
+                f"{blocks}.{a}.{leaf}": expected[f"{layers}.{b}.{leaf}"] for a, b in renames.items()
             }
-            rows = [ours[f"{here}.self_attn.{part}_proj.{leaf}"] for part in "qkv"]
-            original[f"{there}.attn.to_qkv.{leaf}"] = torch.cat(rows)
+            rows = [expected[f"{layers}.self_attn.{part}_proj.{leaf}"] for part in "qkv"]
+            original[f"{blocks}.attn.to_qkv.{leaf}"] = torch.cat(rows)
     # then the conversion gives them back
-    native = native_image_encoder(original)
-    assert native.keys() == ours.keys()
-    assert all(torch.equal(native[name], ours[name]) for name in ours)
+    converted = diffusers_image_encoder(original)
+    assert converted.keys() == expected.keys()
+    assert all(torch.equal(converted[name], expected[name]) for name in expected)
 
 
 def test_an_image_encoder_of_diffusers_layout_is_the_bare_model_after_its_prefix_goes() -> None:
@@ -146,22 +146,23 @@ def test_every_name_of_an_autoencoder_reads_in_both_directions(
     # given a decoder whose stages are as long as its configuration says
     res_blocks = each.parts["vae"].get("num_res_blocks", 2)
     keys = autoencoder_keys(res_blocks)
-    ours = names_of(each, "vae")
-    # then every name has an original, and that is one of the published layout
-    originals = [keys.original(name) for name in ours]
-    assert len(set(originals)) == len(ours)
-    assert list(native_autoencoder(dict.fromkeys(originals, 0), res_blocks=res_blocks)) == ours
+    names = names_of(each, "vae")
+    # then every name has an original, and that is one of the original layout
+    originals = [keys.to_original(name) for name in names]
+    assert len(set(originals)) == len(names)
+    assert list(diffusers_autoencoder(dict.fromkeys(originals, 0), res_blocks=res_blocks)) == names
     assert not [
         name for name in originals if "block" in name or "resnets" in name or "norm1" in name
     ]
 
 
-def test_the_published_autoencoders_names_are_those_of_diffusers_own_converter() -> None:
+def test_the_full_size_autoencoders_names_are_those_of_diffusers_own_converter() -> None:
     originals = [
-        autoencoder_keys(2).original(name) for name in names_of(preset("infinitetalk-480"), "vae")
+        autoencoder_keys(2).to_original(name)
+        for name in names_of(preset("infinitetalk-480"), "vae")
     ]
     tensors = {name: name for name in originals}
-    assert native_autoencoder(tensors) == convert_wan_vae_to_diffusers(dict(tensors))
+    assert diffusers_autoencoder(tensors) == convert_wan_vae_to_diffusers(dict(tensors))
 
 
 @pytest.mark.parametrize("prefix", ["", "wav2vec2."])
@@ -179,7 +180,7 @@ def test_an_audio_encoder_loses_its_training_heads_and_gets_current_names(
         "lm_head.weight",
         f"{prefix}masked_spec_embed",
     ]
-    assert list(native_audio_encoder(dict.fromkeys(originals + training, 0))) == [
+    assert list(diffusers_audio_encoder(dict.fromkeys(originals + training, 0))) == [
         "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
         "encoder.layer_norm.bias",
     ]

@@ -1,4 +1,4 @@
-"""What only a GPU can show: kernels, streams and eight-bit products that a CPU does not have."""
+"""What only a GPU can show: kernels, streams and quantised products that a CPU does not have."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def test_streamed_blocks_may_be_skipped(draw: Callable[..., Tensor]) -> None:
 @pytest.mark.parametrize("quant", SCHEMES)
 def test_every_scheme_works(draw: Callable[..., Tensor], quant: str) -> None:
     plain = draw(Variant())
-    rounded = draw(Variant(quant=quant))
-    assert 0 < (rounded - plain).norm() / plain.norm() < 0.2
+    quantised = draw(Variant(quant=quant))
+    assert 0 < (quantised - plain).norm() / plain.norm() < 0.2
     assert torch.equal(draw(Variant()), plain)
 
 

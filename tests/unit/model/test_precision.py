@@ -47,7 +47,7 @@ def exact(weights: Path) -> InfiniteTalkTransformer:
 
 @contextmanager
 def watched(module: nn.Module) -> Iterator[Calls]:
-    """Every call of a module in the block: its arguments, its keywords, its answer."""
+    """Every call of a module in the block: its arguments, its keywords, its output."""
     calls: Calls = []
     hook = module.register_forward_hook(lambda _, *call: calls.append(call), with_kwargs=True)
     try:
@@ -82,10 +82,10 @@ def test_the_head_works_on_numbers_that_were_never_rounded(
 ) -> None:
     with watched(model.proj_out) as calls:
         prediction = predicted(model)
-    ((seen,), _, answer) = calls[0]
+    ((seen,), _, output) = calls[0]
     assert {
         seen.dtype,
-        answer.dtype,
+        output.dtype,
         prediction.dtype,
         model.proj_out.weight.dtype,
     } == {torch.float32}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from farm.model.presets import PRESETS, Preset, preset
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
         InvalidInput,
-        match=r"model: got 'minature'; allowed: .*miniature; did you mean miniature\?",
+        match=r"preset: got 'minature'; allowed: .*miniature; did you mean miniature\?",
     ):
         preset("minature")
 
@@ -24,6 +25,16 @@ def test_sizes_fit_the_patches_and_say_their_ratio(each: Preset) -> None:
         for ratio, (height, width) in buckets.items():
             assert height % 16 == width % 16 == 0
             assert height / width == pytest.approx(ratio, abs=0.006)
+
+
+def test_parts_that_a_folder_lacks_are_missing_and_the_tokenizer_is_one(tmp_path: Path) -> None:
+    each = preset("infinitetalk-480")
+    assert each.missing_parts(tmp_path) == [*each.parts, "tokenizer"]
+    for part in each.parts:
+        (tmp_path / part).mkdir()
+    assert each.missing_parts(tmp_path) == ["tokenizer"]
+    (tmp_path / "tokenizer").mkdir()
+    assert each.missing_parts(tmp_path) == []
 
 
 def test_presets_are_read_without_torch() -> None:

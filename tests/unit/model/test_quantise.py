@@ -1,4 +1,4 @@
-"""The blocks' linears in eight bits: how far the prediction moves, and what a device refuses."""
+"""The blocks' linears quantised: how far the prediction moves, and what a device refuses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_prediction_stays_near_the_exact_one(
     assert 1e-4 < error < bound
 
 
-def test_rounded_blocks_are_not_streamed() -> None:
+def test_quantised_blocks_are_not_streamed() -> None:
     with pytest.raises(InvalidInput, match="quant or offload_model, not both"):
         Variant(quant="int8", resident_parameters=0)
 

@@ -39,6 +39,7 @@ def test_good_weights_are_counted_by_part(weights: Path) -> None:
 
 def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
     shutil.rmtree(folder / "tokenizer")
+    shutil.rmtree(folder / "audio_encoder")
     (folder / "vae" / "config.json").unlink()
     file = folder / "text_encoder" / "model.safetensors"
     tensors = load_file(file)
@@ -51,6 +52,7 @@ def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
         "1 mismatched tensor: shared.weight is [3, 5] instead of [259, 64]" in failure.value.message
     )
     assert "tokenizer is missing" in failure.value.message
+    assert "audio_encoder is missing" in failure.value.message
 
 
 def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(
@@ -88,15 +90,15 @@ def load_names(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("content", "expected_message"),
     [
-        (b"", "cut short or no safetensors file"),
-        (b"\xff" * 100, "cut short or no safetensors file"),
+        (b"", "truncated or not a safetensors file"),
+        (b"\xff" * 100, "truncated or not a safetensors file"),
         (
             (9).to_bytes(8, "little") + b"not json!",
-            "no header of a safetensors file",
+            "its header is not a valid safetensors header",
         ),
         (
             (13).to_bytes(8, "little") + b'{"a": {"b":1}',
-            "no header of a safetensors file",
+            "its header is not a valid safetensors header",
         ),
     ],
 )
@@ -180,4 +182,4 @@ def test_a_source_neither_given_nor_pulled_is_refused(tmp_path: Path) -> None:
     environment = {"FARM_WEIGHTS": str(tmp_path), "CKPT_DIR": None}
     done = CliRunner().invoke(cli, ["weights", "convert"], env=environment)
     assert done.exit_code == 2
-    assert "wan: it was neither given nor pulled; name it by --wan or CKPT_DIR" in done.output
+    assert "wan: neither given nor pulled; pass --wan or set CKPT_DIR" in done.output

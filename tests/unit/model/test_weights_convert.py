@@ -77,7 +77,7 @@ def film(
 
 
 @pytest.mark.parametrize("layout", [official.publish, official.publish_diffusers])
-def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
+def test_published_weights_give_the_same_video_as_the_checkpoint_bit_for_bit(
     layout: Callable[[Path, Path, Preset], Sources],
     weights: Path,
     plan: Plan,
@@ -86,16 +86,16 @@ def test_published_weights_give_the_same_video_as_native_ones_bit_for_bit(
     voice: Tensor,
     tmp_path: Path,
 ) -> None:
-    # given the native weights in a published layout
+    # given the checkpoint in a published layout
     sources = layout(weights, tmp_path / "published", TINY_PRESET)
     # when they are converted
     folder = convert(TINY_PRESET, tmp_path / "weights", sources, report=quiet)
     # then they are found good, and the video is the same
     check(folder, TINY_PRESET)
-    native, ours = (
+    expected, found = (
         film(TINY_PRESET, each, plan, sampling, picture, voice) for each in (weights, folder)
     )
-    assert torch.equal(native, ours)
+    assert torch.equal(expected, found)
 
 
 def test_a_converted_audio_encoder_gives_the_same_embedding(weights: Path, converted: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_converted_audio_encoder_gives_the_same_embedding(weights: Path, conve
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_shards_hold_what_native_weights_are_loaded_as(
+def test_shards_hold_what_the_checkpoint_is_loaded_as(
     dtype: str, weights: Path, published: Sources, tmp_path: Path
 ) -> None:
     # given a model whose autoencoder, ear, time path, norms and head stay in float32
@@ -115,8 +115,7 @@ def test_shards_hold_what_native_weights_are_loaded_as(
     folder = convert(preset, tmp_path, published, report=quiet, shard_bytes=500_000)
     check(folder, preset)
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
-    # then what is stored, what is loaded of it, and what is loaded of the native weights are the
-    # same
+    # then what is stored, what is loaded of it, and what is loaded of the checkpoint are the same
     for part in preset.parts:
         expected = "float32" if part in ("vae", "audio_encoder") else dtype
         stored = {
@@ -124,12 +123,12 @@ def test_shards_hold_what_native_weights_are_loaded_as(
             for file in (folder / part).glob("*.safetensors")
             for name, tensor in load_file(file).items()
         }
-        loaded, native = (
+        loaded, of_checkpoint = (
             load_part(each, part, dtype=expected).state_dict() for each in (folder, weights)
         )
         for name, tensor in stored.items():
             torch.testing.assert_close(tensor, loaded[name], rtol=0, atol=0)
-            torch.testing.assert_close(tensor, native[name], rtol=0, atol=0)
+            torch.testing.assert_close(tensor, of_checkpoint[name], rtol=0, atol=0)
 
 
 def test_where_two_files_have_a_tensor_infinitetalks_counts(
@@ -326,5 +325,5 @@ def test_a_pickle_of_something_else_than_a_table_of_tensors_is_refused(
         {"state_dict": {"conv1.weight": torch.zeros(1)}},
         damaged["wan"].path / official.VAE,
     )
-    with pytest.raises(PipelineLoadFailed, match="holds something else than named tensors"):
+    with pytest.raises(PipelineLoadFailed, match="is not a dict of named tensors"):
         convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)

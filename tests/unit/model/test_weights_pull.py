@@ -196,9 +196,9 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
         (
             ["--revision", "somebody/else=main"],
             2,
-            f"'somebody/else'; allowed: {WAN.name}, ",
+            f"revision: got one for 'somebody/else'; this preset needs {WAN.name}, ",
         ),
-        (["--revision", "main"], 2, "revision: got 'main'; allowed: NAME=VALUE"),
+        (["--revision", "main"], 2, "revision: got 'main'; allowed: REPOSITORY=REVISION"),
         (["miniature"], 2, "its weights come with the package"),
         (["infinitetalk-48O"], 2, "did you mean infinitetalk-480?"),
     ],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -77,17 +78,27 @@ def test_tensors_read_are_those_that_were_written(tmp_path: Path) -> None:
 
 
 def test_a_part_in_shards_is_one_mapping_of_its_tensors(tmp_path: Path) -> None:
-    write_shards(
-        tmp_path / "part",
-        "model",
-        entries(TENSORS),
-        shard_bytes=50,
-        on_written=ignore,
-    )
-    assert len(list((tmp_path / "part").glob("*.safetensors"))) > 1
-    stored = part_tensors(tmp_path, "part")
-    assert {*stored} == {*TENSORS}
-    for name, tensor in TENSORS.items():
+    folder = tmp_path / "text_encoder"
+    write_shards(folder, "model", entries(TENSORS), shard_bytes=50, on_written=ignore)
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    assert_stored(part_tensors(tmp_path, "text_encoder"), TENSORS)
+
+
+@pytest.mark.parametrize("shard_bytes", [50, 10**6], ids=["shards", "one file"])
+def test_a_leftover_shard_of_another_split_changes_nothing(
+    shard_bytes: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "text_encoder"
+    write_shards(folder, "model", entries(TENSORS), shard_bytes=shard_bytes, on_written=ignore)
+    # given a shard that sorts first, with older values and a tensor that the part no longer has
+    leftover = {"d.scalar": torch.tensor(-1.0), "h.old": torch.ones(1)}
+    save_file(leftover, folder / "model-00001-of-00001.safetensors")
+    assert_stored(part_tensors(tmp_path, "text_encoder"), TENSORS)
+
+
+def assert_stored(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert {*stored} == {*expected}
+    for name, tensor in expected.items():
         torch.testing.assert_close(stored[name], tensor, rtol=0, atol=0)
 
 

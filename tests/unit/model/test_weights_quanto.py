@@ -9,7 +9,7 @@ from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
 from farm.model.weights.convert import convert
-from farm.model.weights.rounded import DequantisedFile, dequantised
+from farm.model.weights.quanto import DequantisedFile, dequantised
 from farm.model.weights.sources import Source
 from farm.model.weights.tensorfile import open_tensors
 from tests.support.tiny_model import TINY_PRESET
@@ -19,8 +19,8 @@ from tests.unit.model.conftest import quiet
 NAME = "blocks.0.self_attn.q"
 
 
-def rounded(name: str, weight: Tensor, dtype: torch.dtype, *, largest: float) -> dict[str, Tensor]:
-    """A linear's weight as optimum-quanto stores it: one scale a row, activations left alone."""
+def quanto(name: str, weight: Tensor, dtype: torch.dtype, *, largest: float) -> dict[str, Tensor]:
+    """A linear's weight as optimum-quanto stores it: one scale per row, activations left alone."""
     scale = weight.abs().amax(1, keepdim=True) / largest
     data = weight / scale
     return {
@@ -32,11 +32,11 @@ def rounded(name: str, weight: Tensor, dtype: torch.dtype, *, largest: float) ->
 
 
 def stored(tmp_path: Path, tensors: dict[str, Tensor]) -> Path:
-    save_file(tensors, tmp_path / "rounded.safetensors")
-    return tmp_path / "rounded.safetensors"
+    save_file(tensors, tmp_path / "quantised.safetensors")
+    return tmp_path / "quantised.safetensors"
 
 
-def test_a_file_without_rounded_weights_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_without_quantised_weights_is_left_as_it_is(tmp_path: Path) -> None:
     file = open_tensors(stored(tmp_path, {"head.weight": torch.ones(2, 2)}))
     assert dequantised(file) is file
 
@@ -45,12 +45,12 @@ def test_a_file_without_rounded_weights_is_left_as_it_is(tmp_path: Path) -> None
     ("dtype", "largest", "bound"),
     [(torch.int8, 127, 0.01), (torch.float8_e4m3fn, 448, 0.04)],
 )
-def test_a_rounded_weight_comes_back_under_its_own_name(
+def test_a_quantised_weight_comes_back_under_its_own_name(
     tmp_path: Path, dtype: torch.dtype, largest: float, bound: float
 ) -> None:
     weight = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
     tensors = {
-        **rounded(NAME, weight, dtype, largest=largest),
+        **quanto(NAME, weight, dtype, largest=largest),
         "head.modulation": weight,
     }
     file = dequantised(open_tensors(stored(tmp_path, tensors)))
@@ -85,7 +85,7 @@ def test_unsupported_quantisation_is_refused_by_name(
     tmp_path: Path, change: dict[str, Tensor | None], reason: str
 ) -> None:
     tensors = {
-        **rounded(NAME, torch.ones(8, 16), torch.int8, largest=127),
+        **quanto(NAME, torch.ones(8, 16), torch.int8, largest=127),
         **change,
     }
     file = open_tensors(
@@ -98,29 +98,29 @@ def test_unsupported_quantisation_is_refused_by_name(
         DequantisedFile(file)
 
 
-def test_a_published_eight_bit_file_is_converted_like_a_plain_one(
+def test_a_published_quantised_file_is_converted_like_a_plain_one(
     weights: Path, tmp_path: Path
 ) -> None:
-    # given the whole transformer in one file, its blocks' linears rounded, as the authors publish
+    # given the whole transformer in one file, its blocks' linears quantised, as the authors publish
     # it beside Wan
     sources = official.publish(weights, tmp_path / "published", TINY_PRESET)
     tensors = official.original_transformer(official.load_part(weights, "transformer"))
     linears = [
         name for name, each in tensors.items() if name.startswith("blocks.") and each.ndim == 2
     ]
-    eight_bits = {name: each for name, each in tensors.items() if name not in linears}
+    checkpoint = {name: each for name, each in tensors.items() if name not in linears}
     for name in linears:
-        eight_bits |= rounded(name.removesuffix(".weight"), tensors[name], torch.int8, largest=127)
+        checkpoint |= quanto(name.removesuffix(".weight"), tensors[name], torch.int8, largest=127)
     # when it is converted in place of InfiniteTalk's own file
-    sources["infinitetalk"] = Source(stored(tmp_path, eight_bits))
+    sources["infinitetalk"] = Source(stored(tmp_path, checkpoint))
     folder = convert(TINY_PRESET, tmp_path / "converted", sources, report=quiet)
-    # then every weight is near what it was, and those that were not rounded are the same
-    native = load_file(weights / "transformer" / "diffusion_pytorch_model.safetensors")
+    # then every weight is near what it was, and those that were not quantised are the same
+    expected = load_file(weights / "transformer" / "diffusion_pytorch_model.safetensors")
     made = load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors")
     errors = {
         name: float((made[name].float() - each).norm() / each.norm())
-        for name, each in native.items()
+        for name, each in expected.items()
     }
-    assert made.keys() == native.keys()
+    assert made.keys() == expected.keys()
     assert max(errors.values()) < 0.01
     assert sum(error > 0 for error in errors.values()) == len(linears)

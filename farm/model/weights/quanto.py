@@ -1,4 +1,4 @@
-"""InfiniteTalk's published eight-bit files, which optimum-quanto wrote, read as plain tensors.
+"""InfiniteTalk's quantised files, which optimum-quanto wrote, read as plain tensors.
 
 Of a quantised linear `x` they hold `x.weight._data` (int8 or float8, [out, in]), `x.weight._scale`
 ([out, 1]) and the scales of its input and output, which are 1 where activations were left alone.
@@ -17,7 +17,7 @@ DATA = "._data"
 SCALE = "._scale"
 SHIFT = "._shift"
 ACTIVATIONS = (".input_scale", ".output_scale")
-EIGHT_BITS = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
+QUANTISED_DTYPES = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 def dequantised(file: TensorFile) -> TensorFile:
@@ -65,7 +65,7 @@ class DequantisedFile:
 
     def _check_data(self, name: str, where: str) -> None:
         dtype = self._file.info[name].dtype
-        if dtype not in EIGHT_BITS:
+        if dtype not in QUANTISED_DTYPES:
             raise PipelineLoadFailed(f"{where} is {dtype}; int8 and float8 can be read")
         if name.removesuffix(DATA) + SCALE not in self._file.info:
             raise PipelineLoadFailed(f"{where} lacks its scale")
