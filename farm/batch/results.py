@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 from farm.errors import FarmError, InvalidInput
 from farm.job import JobStatus
@@ -42,14 +43,14 @@ BATCH = "batch"
 COLUMNS = [*(column.name for column in fields(Outcome)), BATCH]
 
 
-def outcome_of_job(name: str, status: JobStatus) -> Outcome:
+def outcome_of_job(row_id: str, status: JobStatus) -> Outcome:
     """The outcome of a row whose job has ended."""
     result = status.result
     if result is None:
-        return Outcome(name, status.state, status.job_id)
+        return Outcome(row_id, status.state, status.job_id)
     if result.error:
         return Outcome(
-            name,
+            row_id,
             status.state,
             status.job_id,
             code=result.error.code,
@@ -57,7 +58,7 @@ def outcome_of_job(name: str, status: JobStatus) -> Outcome:
         )
     gpu_s = sum(result.timings.get(timing, 0) for timing in GPU_TIMINGS) / 1000
     return Outcome(
-        name,
+        row_id,
         DONE,
         status.job_id,
         url=result.video.url if result.video else "",
@@ -66,15 +67,15 @@ def outcome_of_job(name: str, status: JobStatus) -> Outcome:
     )
 
 
-def outcome_of_error(name: str, error: FarmError) -> Outcome:
+def outcome_of_error(row_id: str, error: FarmError) -> Outcome:
     """The outcome of a row that cannot become a job."""
-    return Outcome(name, INVALID, code=error.code, message=error.message)
+    return Outcome(row_id, INVALID, code=error.code, message=error.message)
 
 
 class Results:
-    """An open results file; `done` holds the names of this batch's rows that have their video."""
+    """An open results file; `done` holds the ids of this batch's rows that have their video."""
 
-    def __init__(self, file: TextIO, batch: str, lines: list[dict[str, str]]) -> None:
+    def __init__(self, file: IO[str], batch: str, lines: list[dict[str, str]]) -> None:
         """Writes the lines to keep: those of other batches, and of rows that are done."""
         self.batch = batch
         self.done = {
@@ -101,40 +102,45 @@ def open_results(path: Path, *, batch: str) -> Iterator[Results]:
     Raises InvalidInput for a file with other content, which is left unchanged, and while another
     process writes to it.
     """
-    with _open_locked(path) as file:
+    with _open_locked(path, "a+") as file:
         lines = _read_lines(path, file)
-        file.seek(0)
-        file.truncate()
-        yield Results(file, batch, lines)
+        # Replaced as a whole: nothing is lost if the process is killed, or the disk is full.
+        part = path.with_name(f".{path.name}.part")
+        with _open_locked(part, "w") as kept:
+            results = Results(kept, batch, lines)
+            shutil.copymode(path, part)
+            part.replace(path)
+            yield results
 
 
-def _open_locked(path: Path) -> TextIO:
-    """The file, opened for reading and writing, under an exclusive lock until it is closed."""
+def _open_locked(path: Path, mode: str) -> IO[str]:
+    """The file, opened in a mode of `open`, under an exclusive lock until it is closed."""
     try:
-        file = path.open("a+", newline="", encoding="utf-8")
+        file = path.open(mode, newline="", encoding="utf-8")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InvalidInput(
-            f"out: got {str(path)!r}; another `farm batch` is writing to it; wait until it ends"
+            f"output: got {str(path)!r}; another `farm batch` is writing to it; wait until it ends"
         ) from None
     except OSError as error:
         raise InvalidInput(
-            f"out: got {str(path)!r}; it cannot be written ({error.strerror})"
+            f"output: got {str(path)!r}; it cannot be written ({error.strerror})"
         ) from error
     return file
 
 
-def _read_lines(path: Path, file: TextIO) -> list[dict[str, str]]:
+def _read_lines(path: Path, file: IO[str]) -> list[dict[str, str]]:
     """The lines of earlier runs, without a last line that was cut off."""
     file.seek(0)
-    reader = csv.DictReader(file)
+    reader = csv.DictReader(line for line in file if line.endswith("\n"))
     try:
         if reader.fieldnames in (None, COLUMNS):
             return [line for line in reader if _is_complete(line)]
     except (UnicodeDecodeError, csv.Error):  # not even a table
         pass
     raise InvalidInput(
-        f"out: got {str(path)!r}, which has other content; allowed: a new file, or earlier results"
+        f"output: got {str(path)!r}, which has other content; "
+        "allowed: a new file, or earlier results"
     )
 
 

@@ -41,13 +41,13 @@ ParsedRow = tuple[int, dict[str, Any] | InvalidInput]
 class Row:
     """One request: `fields` for `JobRequest.parse`, or the `error` in how the row is written.
 
-    `line` is the number of its line, from 1; in one JSON, whose items may share a line, it is the
-    number of the item.
+    `line` is the number of its first line, from 1; in one JSON, whose items may share a line, it is
+    the number of the item.
     """
 
     line: int
-    name: str
-    """Its id, or a digest of its content; the same each time the file is read."""
+    id: str
+    """As given, or a digest of the content; the same each time the file is read."""
     fields: Mapping[str, Any]
     error: InvalidInput | None = None
 
@@ -74,15 +74,15 @@ def rows(file: Path) -> Iterator[Row]:
         raise InvalidInput(f"{file}: allowed: a file whose name ends in {', '.join(readers)}")
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _named(file, read(file, lines))
+            yield from _with_ids(file, read(file, lines))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{file}: it is not text in UTF-8 ({error})") from error
     except OSError as error:
         raise InvalidInput(f"{file}: it cannot be read ({error.strerror})") from error
 
 
-def _named(file: Path, parsed: Iterable[ParsedRow]) -> Iterator[Row]:
-    """Rows with their names.
+def _with_ids(file: Path, parsed: Iterable[ParsedRow]) -> Iterator[Row]:
+    """Rows with their ids.
 
     A repeated id is an error; an identical row without id is one more job.
     """
@@ -92,34 +92,34 @@ def _named(file: Path, parsed: Iterable[ParsedRow]) -> Iterator[Row]:
         if isinstance(fields, InvalidInput):
             yield Row(line, f"line-{line}", {}, fields)
             continue
-        row_id = fields.pop(ID, None)
-        if row_id is None:
-            name = _digest(fields)
-            repeats[name] += 1
-            if repeats[name] > 1:
-                name = f"{name}-{repeats[name]}"
-            yield Row(line, name, resolve_paths(file, fields))
-        elif not _is_valid_id(row_id):
-            shown = repr(row_id)[:MAX_ID_LENGTH]
+        given = fields.pop(ID, None)
+        if given is None:
+            row_id = _digest(fields)
+            repeats[row_id] += 1
+            if repeats[row_id] > 1:
+                row_id = f"{row_id}-{repeats[row_id]}"
+            yield Row(line, row_id, resolve_paths(file, fields))
+        elif not _is_valid_id(given):
+            shown = repr(given)[:MAX_ID_LENGTH]
             allowed = f"a number, or 1 to {MAX_ID_LENGTH} printable characters"
             error = InvalidInput(f"id: got {shown}; allowed: {allowed}")
             yield Row(line, f"line-{line}", {}, error)
         else:
-            yield _with_id(file, line, row_id, fields, lines_by_id)
+            yield _with_given_id(file, line, given, fields, lines_by_id)
 
 
-def _with_id(
-    file: Path, line: int, row_id: Any, fields: dict[str, Any], lines_by_id: dict[str, int]
+def _with_given_id(
+    file: Path, line: int, given: str | int, fields: dict[str, Any], lines_by_id: dict[str, int]
 ) -> Row:
     """The row of a valid id, which is added to `lines_by_id` or refused if it is there."""
-    name = str(row_id)
-    first_line = lines_by_id.setdefault(name, line)
+    row_id = str(given)
+    first_line = lines_by_id.setdefault(row_id, line)
     if first_line == line:
-        return Row(line, name, resolve_paths(file, fields))
+        return Row(line, row_id, resolve_paths(file, fields))
     error = InvalidInput(
-        f"id: got {row_id!r}, which line {first_line} has already; allowed: an id for each"
+        f"id: got {given!r}, which line {first_line} has already; allowed: an id for each"
     )
-    return Row(line, name, {}, error)
+    return Row(line, row_id, {}, error)
 
 
 def _digest(fields: Mapping[str, Any]) -> str:
@@ -162,15 +162,16 @@ def _read_table(file: Path, lines: Iterable[str]) -> Iterator[ParsedRow]:
     _check_header(file, columns)
     reader = csv.reader(remaining, delimiter=delimiter)
     while True:
+        line = reader.line_num + 2  # lines are counted from 1, and the header is one
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield reader.line_num + 1, InvalidInput(f"request: it is not CSV ({error})")
+            yield line, InvalidInput(f"request: it is not CSV ({error})")
             continue
         if cells:
-            yield reader.line_num + 1, _parse_cells(columns, cells)
+            yield line, _parse_cells(columns, cells)
 
 
 def _check_header(file: Path, columns: list[str]) -> None:

@@ -31,9 +31,9 @@ class BatchSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: Path
-    out: Path
+    output: Path
     priority: Priority = "low"
-    in_flight: int = Field(20, ge=1)
+    max_in_flight: int = Field(20, ge=1)
 
     @property
     def id(self) -> str:
@@ -68,7 +68,7 @@ class Batch:
     spec: BatchSpec
     results: Results
     in_flight: dict[str, Job] = field(default_factory=dict)
-    """The jobs that have not ended, by the names of their rows."""
+    """The jobs that have not ended, by the ids of their rows."""
     started_at: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,26 +81,26 @@ class Batch:
         batch's jobs. If the caller stops reading, submitted jobs continue.
         """
         for row in rows(self.spec.file):
-            if row.name in self.results.done and not row.error:
+            if row.id in self.results.done and not row.error:
                 continue
-            while len(self.in_flight) >= self.spec.in_flight:
+            while len(self.in_flight) >= self.spec.max_in_flight:
                 yield from self._completed()
             try:
-                self.in_flight[row.name] = self._job(row)
+                self.in_flight[row.id] = self._job(row)
             except InvalidInput as error:
-                yield self._write(outcome_of_error(row.name, error))
+                yield self._write(outcome_of_error(row.id, error))
         while self.in_flight:
             yield from self._completed()
 
     def _completed(self) -> Iterator[Outcome]:
         """The outcomes of jobs that have ended since the last call; waits a moment without any."""
         any_ended = False
-        for name, job in list(self.in_flight.items()):
+        for row_id, job in list(self.in_flight.items()):
             status = self._status(job)
             if status.ended:
                 any_ended = True
-                del self.in_flight[name]
-                yield self._write(outcome_of_job(name, status))
+                del self.in_flight[row_id]
+                yield self._write(outcome_of_job(row_id, status))
         if not any_ended:
             time.sleep(POLL_INTERVAL_S)
 
@@ -118,15 +118,20 @@ class Batch:
         return outcome
 
     def _job(self, row: Row) -> Job:
-        """The job of a row: that of an earlier run, unless it ended without a video."""
+        """The job of a row: that of an earlier run, unless it ended without a video.
+
+        The idempotency key of a row's own always has the same job, however that ended.
+        """
         request = row.request()
-        fields: dict[str, Any] = {**request.model_dump(mode="json"), "priority": self.spec.priority}
+        fields: dict[str, Any] = request.model_dump(mode="json")
+        if "priority" not in request.model_fields_set:
+            fields["priority"] = self.spec.priority
         if request.idempotency_key:
             return self._submit(fields)
         # Each attempt at a row has a key, so an earlier run's job is found again, not repeated.
         attempt = 0
         while True:
-            key = _digest(f"{self.spec.file}\0{row.name}\0{attempt}")
+            key = _digest(f"{self.spec.file}\0{row.id}\0{attempt}")
             job = self._submit({**fields, "idempotency_key": key})
             if not self._failed_before(job):
                 return job
@@ -149,18 +154,20 @@ def _is_down(error: Exception) -> bool:
     return isinstance(error, FarmUnreachable | UploadFailed) and error.retryable
 
 
-SUMMARY_NOUNS = {
-    "success": "videos",
-    INVALID: "invalid rows",
+SUMMARY_LABELS = {
+    "success": "succeeded",
+    INVALID: "invalid",
     "error": "failed",
     "cancelled": "cancelled",
 }
 
 
 def summary(counts: dict[str, int]) -> str:
-    """The number of rows by their outcome, for example `3 videos, 1 failed`."""
+    """The number of rows by their outcome, for example `3 succeeded, 1 failed`."""
     parts = [
-        f"{counts[status]} {noun}" for status, noun in SUMMARY_NOUNS.items() if counts.get(status)
+        f"{counts[status]} {label}"
+        for status, label in SUMMARY_LABELS.items()
+        if counts.get(status)
     ]
     return ", ".join(parts) or "nothing"
 

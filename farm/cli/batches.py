@@ -41,7 +41,8 @@ def batch() -> None:
 @batch.command()
 @click.argument("file", type=FILE)
 @click.option(
-    "--out",
+    "--output",
+    "-o",
     default=Path("results.csv"),
     show_default=True,
     type=TARGET,
@@ -53,42 +54,47 @@ def batch() -> None:
     type=click.Choice(PRIORITIES),
     default="low",
     show_default=True,
-    help="priority of all its jobs",
+    help="priority of rows that name none",
 )
 @click.option(
-    "--in-flight",
+    "--max-in-flight",
     default=20,
     show_default=True,
     type=click.IntRange(1),
     help="most jobs at a time",
 )
 @OUTCOMES
-def run(file: Path, out: Path, dry_run: bool, priority: Any, in_flight: int, as_json: bool) -> None:
+def run(
+    file: Path, output: Path, dry_run: bool, priority: Any, max_in_flight: int, as_json: bool
+) -> None:
     """Make a video of every row of FILE.
 
     A line is appended to the results as each row ends. Columns are the contract's fields, with
     parts as in cond_audio.person1, and id. Paths are relative to FILE's folder. The same command
-    resumes: rows that have a video are skipped, the others are tried again.
+    resumes: rows that have a video are skipped, the others are tried again, unless their own
+    idempotency_key has a job already.
 
-    Example: farm batch run jobs.csv --out results.csv
+    Example: farm batch run jobs.csv -o results.csv
     """
     if dry_run:
         _estimate_batch(file, as_json)
         return
-    check_target(out)
-    spec = BatchSpec(file=file.resolve(), out=out.resolve(), priority=priority, in_flight=in_flight)
+    check_target(output)
+    spec = BatchSpec(
+        file=file.resolve(), output=output.resolve(), priority=priority, max_in_flight=max_in_flight
+    )
     _run_batch(Farm(), spec, as_json)
 
 
-@batch.command("watch")
+@batch.command()
 @click.argument("batch_id")
 @OUTCOMES
-def watch_batch(batch_id: str, as_json: bool) -> None:
+def resume(batch_id: str, as_json: bool) -> None:
     """Resume an interrupted batch.
 
     Run it on the machine that has the batch's file.
 
-    Example: farm batch watch ID
+    Example: farm batch resume ID
     """
     farm = Farm()
     _run_batch(farm, load_batch(farm, batch_id), as_json)
@@ -96,19 +102,19 @@ def watch_batch(batch_id: str, as_json: bool) -> None:
 
 def _run_batch(farm: Farm, spec: BatchSpec, as_json: bool) -> None:
     """Runs a batch to its end; exits with status 1 unless every row has its video."""
-    names = [row.name for row in rows(spec.file)]
+    names = [row.id for row in rows(spec.file)]
     counts: Counter[str] = Counter()
-    with open_results(spec.out, batch=spec.id) as results:
+    with open_results(spec.output, batch=spec.id) as results:
         save_batch(farm, spec)
         counts["success"] = len(results.done.intersection(names))
         if as_json:
             started = {"batch": spec.id, "rows": len(names), "done": counts["success"]}
-            click.echo(json.dumps({**started, "results": str(spec.out)}))
+            click.echo(json.dumps({**started, "results": str(spec.output)}))
         else:
             click.echo(spec.id)
         _show_batch(Batch(farm, spec, results), len(names), counts, as_json)
     if not as_json:
-        click.echo(f"{len(names)} rows: {summary(counts)}; {spec.out}")
+        click.echo(f"{len(names)} rows: {summary(counts)}; {spec.output}")
     if counts["success"] < len(names):
         raise SystemExit(FAILED)
 
@@ -126,7 +132,7 @@ def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -
         except KeyboardInterrupt:
             console.print(
                 "submitted jobs continue; "
-                f"`farm batch watch {batch.spec.id}` continues with the other rows",
+                f"`farm batch resume {batch.spec.id}` continues with the other rows",
                 soft_wrap=True,
             )
             raise
@@ -187,6 +193,6 @@ def _estimate_text(estimated: Estimate) -> str:
 
 def _print_row(row: Row, text: str, fields: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"line": row.line, "id": row.name, **fields}))
+        click.echo(json.dumps({"line": row.line, "id": row.id, **fields}))
     else:
-        print_line(f"{row.line:6}  {row.name:20}  {text}", fields.get("code", ""), "red")
+        print_line(f"{row.line:6}  {row.id:20}  {text}", fields.get("code", ""), "red")

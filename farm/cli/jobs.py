@@ -21,7 +21,7 @@ from farm.cli.render import (
 )
 from farm.client import Farm, Job
 from farm.errors import FarmError, InvalidInput
-from farm.job import JobStatus, Notice, State
+from farm.job import JobStatus, State, WebhookStatus
 
 POLL_INTERVAL_S = 0.5
 """Pause between two checks for a playlist."""
@@ -37,15 +37,15 @@ def status(job_id: str, as_json: bool) -> None:
     """
     job = Farm().job(job_id)
     current = job.status()
-    notice = job.webhook()
+    webhook = job.webhook()
     if as_json:
         fields = current.model_dump(mode="json")
-        fields["webhook"] = notice.model_dump() if notice else None
+        fields["webhook"] = webhook.model_dump() if webhook else None
         click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
         return
     print_status(current)
-    if notice:
-        click.echo(_webhook_line(notice))
+    if webhook:
+        click.echo(_webhook_line(webhook))
 
 
 @click.command()
@@ -94,8 +94,10 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
         job.save(output)
     if as_json:
         click.echo(ended.model_dump_json(indent=2))
-    else:
-        click.echo(output or (ended.video and ended.video.url))
+    elif output:
+        click.echo(output)
+    elif ended.video:
+        click.echo(ended.video.url)
 
 
 @click.command()
@@ -104,9 +106,9 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
 def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs.
 
-    A running step stops at its next denoise step.
+    A running chunk stops after its current denoise step.
 
-    Example: farm cancel ID, or a whole batch: farm cancel $(cat ids)
+    Example: farm cancel ID, or all: farm cancel $(farm jobs --state running --json | jq -r .job_id)
     """
     farm = Farm()
     for job_id, cancelled in farm.cancel(job_ids, by="farm cancel").items():
@@ -159,9 +161,9 @@ def _job_line(status: JobStatus) -> str:
     return "  ".join(columns)
 
 
-def _webhook_line(notice: Notice) -> str:
-    line = f"webhook: {notice.state.replace('_', ' ')}, tried {notice.tries} times"
-    return f"{line}, {notice.reason}" if notice.reason else line
+def _webhook_line(webhook: WebhookStatus) -> str:
+    line = f"webhook: {webhook.state}, attempts: {webhook.attempts}"
+    return f"{line}, {webhook.reason}" if webhook.reason else line
 
 
 def _print_playlist(job: Job, as_json: bool) -> None:

@@ -74,8 +74,11 @@ def request_fields(file: Path | None, options: Mapping[str, str | None]) -> dict
     Raises InvalidInput if two options set the same field.
     """
     given = {name: text for name, text in options.items() if text is not None}
-    shorthands = {name: given.pop(name) for name, _, _ in SHORTHANDS if name in given}
-    fields = JobRequest.fields_from_text(given)
+    names = {name for name, _, _ in SHORTHANDS}
+    shorthands = {name: text for name, text in given.items() if name in names}
+    fields = JobRequest.fields_from_text(
+        {name: text for name, text in given.items() if name not in names}
+    )
     for option, field, value in _expanded(shorthands):
         if field in fields:
             raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")

@@ -125,5 +125,5 @@ def check(name: str, as_json: bool) -> None:
 def _parse_revision(text: str) -> tuple[str, str]:
     repository, _, revision = text.partition("=")
     if not (repository and revision):
-        raise InvalidInput(f"revision: got {text!r}; allowed: NAME=VALUE")
+        raise InvalidInput(f"revision: got {text!r}; allowed: REPOSITORY=REVISION")
     return repository, revision

@@ -44,7 +44,7 @@ class Farm:
         self.transport = _transport(self.context, inline=self.is_inline)
 
     def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
-        """Enters a job and dispatches it; the same idempotency key returns the first job.
+        """Registers a job and dispatches it; the same idempotency key returns the first job.
 
         Takes a request, or the contract's fields by name. Local files are uploaded. Raises
         InvalidInput before anything is queued, FarmUnreachable if no broker answers.
@@ -72,8 +72,7 @@ class Farm:
     def submit_batch(
         self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]
     ) -> Iterator[Job]:
-        """The job of each request, once it is entered; an invalid one raises in its turn, and the
-        next may be asked for.
+        """Submits each request in turn; an invalid one raises, and the iteration may continue.
 
         Takes the contract's `{"batch": [...]}` too. `farm.batch` reads files, and resumes.
         """
@@ -93,7 +92,7 @@ class Farm:
         return list(islice(wanted, limit))
 
     def recover(self) -> Iterator[Recovered]:
-        """Each job in the store, entered again and dispatched if the broker has lost it."""
+        """Each job in the store, registered again and dispatched if the broker has lost it."""
         for job_id, job_keys in journal.stored_jobs(self.context.store):
             found = recover(self.context, job_id, job_keys)
             if found.step:

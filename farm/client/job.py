@@ -15,7 +15,7 @@ from farm.engine.context import Context
 from farm.engine.journal import close_job
 from farm.engine.playlist import mirror
 from farm.errors import DownloadFailed, InvalidInput, TimedOut, error_from_code
-from farm.job import Event, JobStatus, Notice, Result
+from farm.job import Event, JobStatus, Result, WebhookStatus
 from farm.registry.outputs import MuxOutput, NotifyOutput
 from farm.route import MUX, NOTIFY
 from farm.store import keys
@@ -96,16 +96,19 @@ class Job:
             return None
         return self.context.store.url(key)
 
-    def webhook(self) -> Notice | None:
+    def webhook(self) -> WebhookStatus | None:
         """The delivery of its webhook; None if it has none, or has not ended."""
         registry = self.context.registry
         if not registry.jobs.request(self.id).webhook or not self.status().ended:
             return None
         committed = registry.steps.committed(self.id, NOTIFY.id)
         if committed is None:
-            return Notice(state="waiting", tries=registry.steps.attempts(self.id, NOTIFY.id))
+            attempts = registry.steps.attempts(self.id, NOTIFY.id)
+            return WebhookStatus(state="pending", attempts=attempts)
         delivery = committed.output_as(NotifyOutput)
-        return Notice(state=delivery.outcome, tries=delivery.tries, reason=delivery.reason)
+        return WebhookStatus(
+            state=delivery.outcome, attempts=delivery.attempts, reason=delivery.reason
+        )
 
     def mirror(self, folder: Path) -> Path | None:
         """Copies the segments so far into a folder, for a player that cannot read the store.

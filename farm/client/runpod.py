@@ -48,8 +48,8 @@ def size_warning(text: str) -> str | None:
         "name files by URL, or --upload them"
     )
     if megabytes > RUNSYNC_MB:
-        raise InvalidInput(f"request: it has {megabytes:.1f} MB; {limits}")
-    return f"it has {megabytes:.1f} MB; {limits}"
+        raise InvalidInput(f"request: its size is {megabytes:.1f} MB; {limits}")
+    return f"its size is {megabytes:.1f} MB; {limits}"
 
 
 def _as_data_uri(source: str, field: str) -> str:

@@ -19,10 +19,10 @@ from farm.job.status import (
     Event,
     Failure,
     JobStatus,
-    Notice,
     Result,
     State,
     Video,
+    WebhookStatus,
 )
 
 __all__ = [
@@ -39,11 +39,11 @@ __all__ = [
     "JobRequest",
     "JobStatus",
     "Lora",
-    "Notice",
     "OutputConfig",
     "Priority",
     "Result",
     "State",
     "TtsAudio",
     "Video",
+    "WebhookStatus",
 ]

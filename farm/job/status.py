@@ -81,11 +81,11 @@ class Result(Contract):
     error: Failure | None = None
 
 
-class Notice(Contract):
-    """The state of a job's webhook; `tries` counts the calls so far."""
+class WebhookStatus(Contract):
+    """The state of a job's webhook; `attempts` counts the calls so far."""
 
-    state: Literal["waiting", "delivered", "gave_up"]
-    tries: int
+    state: Literal["pending", "delivered", "failed"]
+    attempts: int
     reason: str | None = None
 
 

@@ -52,7 +52,7 @@ def error_of(row: Row) -> str:
 def test_a_table_row_becomes_a_request(table):
     (row,) = table(f"{HEADER},sample_steps,use_teacache,bbox", f"a,{LINE},8,true,")
     request = row.request()
-    assert (row.line, row.name) == (2, "a")
+    assert (row.line, row.id) == (2, "a")
     assert (request.prompt, request.sample_steps, request.use_teacache) == (
         "a woman talks",
         8,
@@ -68,7 +68,7 @@ def test_a_json_line_becomes_a_request(objects):
         "cond_audio": {"person1": "https://e.org/x.wav"},
     }
     one, two = objects({"id": 7, **fields}, {**fields, "sample_steps": 4})
-    assert (one.name, one.request().prompt, two.request().sample_steps) == ("7", "x", 4)
+    assert (one.id, one.request().prompt, two.request().sample_steps) == ("7", "x", 4)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ GIVEN = {
 
 def test_a_batch_item_is_named_by_its_id_or_its_index(batch):
     first, second = batch({"id": "a", **GIVEN}, {**GIVEN, "sample_steps": 4})
-    assert [(row.line, row.name) for row in (first, second)] == [(1, "a"), (2, "item-1")]
+    assert [(row.line, row.id) for row in (first, second)] == [(1, "a"), (2, "item-1")]
     assert second.request().sample_steps == 4
 
 
@@ -154,7 +154,7 @@ def test_a_quoted_cell_may_contain_the_delimiter_and_line_breaks(table):
         HEADER, 'a,"one, two\nthree",https://e.org/x.png,https://e.org/x.wav', f"b,{LINE}"
     )
     assert first.request().prompt == "one, two\nthree"
-    assert second.line == 4
+    assert (first.line, second.line) == (2, 4)
 
 
 def test_paths_are_relative_to_the_files_folder(table, tmp_path):
@@ -209,16 +209,16 @@ def test_a_repeated_id_is_an_error(table):
 def test_an_unprintable_or_long_id_is_an_error(objects, given):
     odd, good = objects({**GIVEN, "id": given}, {**GIVEN, "id": "x" * 200})
     assert error_of(odd).startswith("id: got ")
-    assert (odd.name, good.error) == ("line-1", None)
+    assert (odd.id, good.error) == ("line-1", None)
 
 
 def test_a_row_without_id_is_named_by_its_content(table):
     header = HEADER.removeprefix("id,")
     one, again, other = table(header, LINE, LINE, LINE.replace("woman", "man"))
     moved, *_ = table(header, LINE.replace("woman", "man"), LINE)
-    assert len({one.name, again.name, other.name}) == 3
-    assert again.name == f"{one.name}-2"
-    assert moved.name == other.name
+    assert len({one.id, again.id, other.id}) == 3
+    assert again.id == f"{one.id}-2"
+    assert moved.id == other.id
 
 
 def test_empty_lines_are_skipped(table, objects):

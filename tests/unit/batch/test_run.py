@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,16 @@ def worker(farm: Farm) -> Iterator[Worker]:
 def spec(tmp_path: Path) -> BatchSpec:
     lines = [HEADER, *(LINE.format(f"row{number}") for number in range(9))]
     (tmp_path / "jobs.csv").write_text("\n".join(lines))
-    return BatchSpec(file=tmp_path / "jobs.csv", out=tmp_path / "results.csv", in_flight=3)
+    return BatchSpec(file=tmp_path / "jobs.csv", output=tmp_path / "results.csv", max_in_flight=3)
 
 
 def run(farm: Farm, spec: BatchSpec) -> list[Outcome]:
-    with open_results(spec.out, batch=spec.id) as results:
+    with open_results(spec.output, batch=spec.id) as results:
         return list(Batch(farm, spec, results).run())
 
 
 def read_lines(spec: BatchSpec) -> list[dict[str, str]]:
-    with spec.out.open(newline="") as file:
+    with spec.output.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -109,7 +110,7 @@ def test_every_row_gets_a_line_of_results(farm, worker, spec):
     assert (line["seed"], line["gpu_s"], line["code"]) == ("42", "1.9", "")
 
 
-def test_in_flight_limits_the_live_jobs(farm, worker, spec):
+def test_max_in_flight_limits_the_live_jobs(farm, worker, spec):
     run(farm, spec)
     assert 1 <= worker.most_live_jobs <= 3
 
@@ -117,6 +118,14 @@ def test_in_flight_limits_the_live_jobs(farm, worker, spec):
 def test_jobs_have_the_priority_of_the_batch(farm, worker, spec):
     (first, *_) = run(farm, spec)
     assert farm.context.registry.jobs.request(first.job_id).priority == "low"
+
+
+def test_a_row_keeps_its_own_priority(farm, worker, spec):
+    spec.file.write_text(f"{HEADER},priority\n{LINE.format('a')},high\n{LINE.format('b')},\n")
+    job_ids = {outcome.id: outcome.job_id for outcome in run(farm, spec)}
+    request = farm.context.registry.jobs.request
+    assert request(job_ids["a"]).priority == "high"
+    assert request(job_ids["b"]).priority == "low"
 
 
 def test_an_invalid_row_is_reported_and_the_others_become_videos(farm, worker, spec):
@@ -151,7 +160,7 @@ def test_running_a_finished_batch_again_does_nothing(farm, worker, spec):
 
 def test_an_interrupted_run_is_resumed(farm, spec):
     # Given a run that is abandoned while its first jobs are in flight, which then end
-    with open_results(spec.out, batch=spec.id) as results:
+    with open_results(spec.output, batch=spec.id) as results:
         batch = Batch(farm, spec, results)
         thread = threading.Thread(target=lambda: next(batch.run()))
         thread.start()
@@ -193,7 +202,7 @@ def test_an_error_is_reported_again_by_the_next_run(farm, worker, spec):
 def test_lost_results_are_restored_from_the_jobs(farm, worker, spec):
     run(farm, spec)
     before = {each["id"]: each["job_id"] for each in read_lines(spec)}
-    spec.out.unlink()
+    spec.output.unlink()
     run(farm, spec)
     assert {each["id"]: each["job_id"] for each in read_lines(spec)} == before
 
@@ -266,14 +275,18 @@ def test_a_broker_that_lost_the_jobs_ends_the_run_with_a_remedy(farm, spec, brok
 def test_a_batch_is_identified_by_its_file(farm, spec):
     save_batch(farm, spec)
     assert load_batch(farm, spec.id) == spec
-    assert spec.model_copy(update={"in_flight": 9}).id == spec.id
+    assert spec.model_copy(update={"max_in_flight": 9}).id == spec.id
     with pytest.raises(InvalidInput, match="there is no such batch"):
         load_batch(farm, "../secret")
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"my,own\nthings,here\n", bytes(range(256)), f"{','.join(COLUMNS)}\n{'x' * 200_000}".encode()],
+    [
+        b"my,own\nthings,here\n",
+        bytes(range(256)),
+        f"{','.join(COLUMNS)}\n{'x' * 200_000}\n".encode(),
+    ],
     ids=["another table", "not text", "not a table"],
 )
 def test_a_file_with_other_content_is_rejected_and_left_unchanged(tmp_path, content):
@@ -295,12 +308,28 @@ def test_a_results_file_is_locked_by_its_run(tmp_path):
         pass
 
 
-def test_a_truncated_last_line_is_ignored(tmp_path):
-    with open_results(tmp_path / "results.csv", batch="b") as results:
+def test_earlier_results_survive_a_run_that_is_killed_as_it_begins(tmp_path, monkeypatch):
+    path = tmp_path / "results.csv"
+    with open_results(path, batch="b") as results:
+        results.add(Outcome("a", "success", "1"))
+    before = path.read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("farm.batch.results.Results", killed)
+    with suppress(KeyboardInterrupt), open_results(path, batch="b"):
+        pass
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("cut", ["b,success", "b,success,2,,,,,,ba"])
+def test_a_truncated_last_line_is_ignored(tmp_path, cut):
+    with open_results(tmp_path / "results.csv", batch="batch") as results:
         results.add(Outcome("a", "success", "1"))
     with (tmp_path / "results.csv").open("a") as file:
-        file.write("b,success")
-    with open_results(tmp_path / "results.csv", batch="b") as results:
+        file.write(cut)
+    with open_results(tmp_path / "results.csv", batch="batch") as results:
         assert results.done == {"a"}
     assert [line.split(",")[0] for line in (tmp_path / "results.csv").read_text().split()] == [
         COLUMNS[0],
@@ -310,7 +339,7 @@ def test_a_truncated_last_line_is_ignored(tmp_path):
 
 def test_a_missing_folder_is_reported(tmp_path):
     with (
-        pytest.raises(InvalidInput, match=r"out: got .*it cannot be written"),
+        pytest.raises(InvalidInput, match=r"output: got .*it cannot be written"),
         open_results(tmp_path / "no" / "x.csv", batch="b"),
     ):
         pass

@@ -42,7 +42,7 @@ def test_a_dry_run_as_json_is_a_line_for_each_row(run, table):
 def test_a_batch_as_json_is_a_first_line_and_one_for_each_row(run, table, tmp_path):
     table.write_text("\n".join(table.read_text().splitlines()[::3]))
     out = tmp_path / "results.csv"
-    result = run("batch", "run", str(table), "--out", str(out), "--json")
+    result = run("batch", "run", str(table), "--output", str(out), "--json")
     started, invalid = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.exit_code, result.stderr) == (1, "")
     assert started == {"batch": started["batch"], "rows": 1, "done": 0, "results": str(out)}
@@ -51,7 +51,7 @@ def test_a_batch_as_json_is_a_first_line_and_one_for_each_row(run, table, tmp_pa
         "invalid",
         "E_INPUT_VALIDATION",
     )
-    assert run("batch", "watch", started["batch"], "--json").stdout == result.stdout
+    assert run("batch", "resume", started["batch"], "--json").stdout == result.stdout
 
 
 def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
@@ -76,11 +76,11 @@ def test_a_dry_run_of_valid_rows_is_status_0(run, table):
 def test_a_batch_is_run_and_resumed(run, farm, table, tmp_path):
     table.write_text("\n".join(table.read_text().splitlines()[::3]))
     out = tmp_path / "results.csv"
-    first = run("batch", "run", str(table), "--out", str(out))
+    first = run("batch", "run", str(table), "--output", str(out))
     batch_id, total = first.stdout.splitlines()
-    assert (first.exit_code, total) == (1, f"1 rows: 1 invalid rows; {out}")
+    assert (first.exit_code, total) == (1, f"1 rows: 1 invalid; {out}")
     assert first.stderr.startswith("invalid    invalid  E_INPUT_VALIDATION: sample_steps: got 5000")
-    assert run("batch", "watch", batch_id).stdout == first.stdout
+    assert run("batch", "resume", batch_id).stdout == first.stdout
 
 
 def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, table, tmp_path):
@@ -88,15 +88,15 @@ def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, tabl
     lines = table.read_text().splitlines()
     out.write_text("id,status,job_id,url,seed,gpu_s,code,message,batch\n")
     table.write_text("\n".join(lines[::3]))
-    batch_id = run("batch", "run", str(table), "--out", str(out)).stdout.split()[0]
+    batch_id = run("batch", "run", str(table), "--output", str(out)).stdout.split()[0]
     # given videos of rows that are no longer in the file
     with out.open("a") as file:
         file.writelines(f"{name},success,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
-    assert run("batch", "run", str(table), "--out", str(out)).exit_code == 1
+    assert run("batch", "run", str(table), "--output", str(out)).exit_code == 1
 
 
 def test_an_unknown_batch_is_one_line_and_status_2(run):
-    assert "there is no such batch" in error_line(run("batch", "watch", "1234"))
+    assert "there is no such batch" in error_line(run("batch", "resume", "1234"))
 
 
 def test_a_misspelt_column_is_one_line_and_status_2(run, table, farm):

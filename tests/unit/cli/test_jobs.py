@@ -42,15 +42,15 @@ def test_status_shows_the_state_of_the_webhook(run, farm):
     job = farm_with_webhooks.submit({**FIELDS, "webhook": "https://example.org/done"})
     assert "webhook" not in run("status", job.id).stdout
     job.cancel()
-    assert run("status", job.id).stdout.splitlines()[-1] == "webhook: waiting, tried 0 times"
-    gave_up = NotifyOutput(outcome="gave_up", tries=9, reason="answered 500")
-    complete(farm.context.registry, "notify", gave_up, job_id=job.id)
+    assert run("status", job.id).stdout.splitlines()[-1] == "webhook: pending, attempts: 0"
+    given_up = NotifyOutput(outcome="failed", attempts=9, reason="HTTP 500")
+    complete(farm.context.registry, "notify", given_up, job_id=job.id)
     last_line = run("status", job.id).stdout.splitlines()[-1]
-    assert last_line == "webhook: gave up, tried 9 times, answered 500"
+    assert last_line == "webhook: failed, attempts: 9, HTTP 500"
     assert json.loads(run("status", job.id, "--json").stdout)["webhook"] == {
-        "state": "gave_up",
-        "tries": 9,
-        "reason": "answered 500",
+        "state": "failed",
+        "attempts": 9,
+        "reason": "HTTP 500",
     }
 
 

@@ -128,14 +128,14 @@ def test_an_envelope_too_large_for_run_gives_a_note(run, tmp_path):
     result = run("payload", *args, "--envelope")
     assert result.exit_code == 0
     assert result.stderr == (
-        "note: it has 12.0 MB; Runpod's /run accepts 10 MB and /runsync 20 MB; "
+        "note: its size is 12.0 MB; Runpod's /run accepts 10 MB and /runsync 20 MB; "
         "name files by URL, or --upload them\n"
     )
 
 
 def test_an_envelope_too_large_for_runsync_is_rejected(run, tmp_path):
     args = ["--prompt", "x", "--video", padded_video(tmp_path / "video.mp4", 16), "--text", "hello"]
-    assert "request: it has 21.3 MB; Runpod's /run" in error_line(
+    assert "request: its size is 21.3 MB; Runpod's /run" in error_line(
         run("payload", *args, "--envelope")
     )
     assert len(payload(run("payload", *args))["cond_video"]) > 21e6
