@@ -18,11 +18,11 @@ from playwright.sync_api import sync_playwright
 from farm import Farm
 from farm.batch.rows import rows
 from farm.local.supervisor import open_supervisor
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.settings import Settings
 
 BATCH = Path(__file__).parent / "batch.csv"
-ADDRESS = Address("127.0.0.1", 5557)
+ADDRESS = ListenAddress("127.0.0.1", 5557)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",

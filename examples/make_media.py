@@ -16,7 +16,7 @@ from PIL import Image
 
 from farm.media.audio import Samples, decode, write_wav
 from farm.media.speech import speak
-from farm.media.video import Pixels, write_segment
+from farm.media.video import Pixels, encode_video
 from farm.plan import FPS
 from miniature.acting import Pose, animate, posed
 from miniature.clips import Scene, sample_scene
@@ -112,7 +112,7 @@ def _at(x: float) -> HeadPosition:
 def main() -> None:
     picture(stranger(SITTER), PORTRAIT_SIZE).save(FOLDER / "portrait.png", optimize=True)
     picture(couple(), COUPLE_SIZE).save(FOLDER / "couple.png", optimize=True)
-    write_segment(FOLDER / "sitter.mp4", film(stranger(SITTER), FILM_SIZE, FILM_FRAMES), crf=26)
+    encode_video(FOLDER / "sitter.mp4", film(stranger(SITTER), FILM_SIZE, FILM_FRAMES), crf=26)
     say(SENTENCE, FOLDER / "speech.wav")
     say(QUESTION, FOLDER / "question.wav")
     say(ANSWER, FOLDER / "answer.wav", voice=ANSWERS_VOICE)

@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from farm import Farm
 from farm.local.supervisor import open_supervisor
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.settings import Settings
 from farm.ui.serve import open_page
 
@@ -29,7 +29,7 @@ QUIET = [
     "--disable-sync",
 ]
 AUTOPLAY = ["--autoplay-policy=no-user-gesture-required"]
-ADDRESS = Address("127.0.0.1", 7861)
+ADDRESS = ListenAddress("127.0.0.1", 7861)
 TIMEOUT_MS = 180_000
 
 BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
@@ -40,7 +40,7 @@ def show_growing_video(page: Page) -> None:
     """Shows one speaker's video playing while it is generated."""
     choose(page, face="portrait.png", audio1="speech.wav")
     page.fill("#prompt input, #prompt textarea", "a drawn person talks to the camera")
-    page.locator("#preset").get_by_text("draft").click()
+    page.locator("#quality").get_by_text("draft").click()
     page.click("#submit")
     page.wait_for_function(
         "() => document.querySelector('#player video')?.currentTime > 1", timeout=TIMEOUT_MS

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from farm.errors import FarmUnreachable
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.net.signing import decode_secret
 from farm.validation import invalid_input
 
@@ -296,12 +296,12 @@ class Settings(BaseModel):
         return value
 
     @property
-    def metrics_listen_address(self) -> Address | None:
+    def metrics_listen_address(self) -> ListenAddress | None:
         """Where this process serves metrics; None if it serves none."""
         if self.metrics_address is None:
             return None
         host, _, port = self.metrics_address.rpartition(":")
-        return Address(host.strip("[]") or "127.0.0.1", int(port))
+        return ListenAddress(host.strip("[]") or "127.0.0.1", int(port))
 
     @property
     def folder(self) -> Path:

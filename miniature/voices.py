@@ -32,7 +32,7 @@ from miniature.noises import (
 )
 from miniature.sentences import HELD_OUT, TRAINED
 
-TIMBRES = (
+VARIANTS = (
     "",
     "+m1",
     "+m3",
@@ -75,12 +75,12 @@ def corpus(
 
     `samples` int16 [n] at 16 kHz, every clip at -23 LUFS; `ends` int64 [clips], the end of each
     clip; `held_out` bool [clips]. Each trained sentence is said `sayings` times, each time with
-    another timbre, speed and pitch.
+    another voice variant, speed and pitch.
     """
     rng = random.Random(seed)
     trained_clips: list[NDArray[np.int16]] = []
     for _ in range(sayings):
-        trained_clips += _synthesise(trained, TIMBRES, rng)
+        trained_clips += _synthesise(trained, VARIANTS, rng)
     held_out_clips = list(_synthesise(held_out, ("",), rng))
     clips = trained_clips + held_out_clips
     return {
@@ -91,7 +91,7 @@ def corpus(
 
 
 def _synthesise(
-    sentences_of: Sentences, timbres: tuple[str, ...], rng: random.Random
+    sentences_of: Sentences, variants: tuple[str, ...], rng: random.Random
 ) -> Iterator[NDArray[np.int16]]:
     """Each sentence as int16 [n] at 16 kHz."""
     from farm.media.audio import normalise_loudness, resample
@@ -103,7 +103,7 @@ def _synthesise(
             pitch = rng.randint(10, 90)
             sound = synthesise(
                 sentence,
-                voice + rng.choice(timbres),
+                voice + rng.choice(variants),
                 speed_wpm=speed_wpm,
                 pitch=pitch,
             )

@@ -16,7 +16,7 @@ from farm.cli.render import follow_to_end
 from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.job.files import read_payload
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.route import QUEUES
 from farm.settings import Settings
 
@@ -40,7 +40,7 @@ def up(flower: str | None) -> None:
     from farm.local.supervisor import open_supervisor
 
     settings = Settings.load(os.environ)
-    address = Address.parse(flower, field="flower") if flower else None
+    address = ListenAddress.parse(flower, field="flower") if flower else None
     click.echo("starting broker and workers ...")
     with (
         _until_ctrl_c("the farm has stopped"),
@@ -61,7 +61,7 @@ def _warn_without_weights(settings: Settings) -> None:
 
     model = preset(settings.preset)
     folder = model.folder(settings.weights_folder)
-    missing = [part for part in model.parts if not (folder / part).is_dir()]
+    missing = model.missing_parts(folder)
     if missing:
         click.echo(
             f"note: no video can be made yet: {folder} has no {', '.join(missing)}; {model.remedy}",
@@ -123,7 +123,7 @@ def ui(address: str) -> None:
     """
     from farm.ui.serve import open_page
 
-    listen_address = Address.parse(address, field="ui")
+    listen_address = ListenAddress.parse(address, field="address")
     with _until_ctrl_c("the web page has stopped"), open_page(Farm(), listen_address):
         click.echo(f"the web page is at {listen_address.url}; Ctrl-C stops it")
         signal.pause()

@@ -31,8 +31,7 @@ def estimate(request: JobRequest) -> Estimate:
     seconds = _audio_seconds(request)
     if seconds is None:
         return Estimate()
-    max_frames = request.frame_num if request.mode == "clip" else request.max_frame_num
-    frames = min(max(1, int(seconds * FPS)), max_frames)
+    frames = min(max(1, int(seconds * FPS)), request.max_frames)
     chunks = Plan(frames, request.frame_num, request.motion_frame).chunks
     return Estimate(frames, chunks, chunks * chunk_s(request))
 

@@ -344,6 +344,11 @@ class JobRequest(Contract):
         has_second_voice = self.tts_audio is not None and self.tts_audio.human2_voice is not None
         return 2 if has_second_audio or has_second_voice else 1
 
+    @property
+    def max_frames(self) -> int:
+        """The most frames that the video may have: those of one chunk in mode `clip`."""
+        return self.frame_num if self.mode == "clip" else self.max_frame_num
+
     def with_sources(self, change: Callable[[str, str], str]) -> Self:
         """The request with each source replaced by `change(source, field)`."""
         changed: dict[str, Any] = {"cond_video": change(self.cond_video, "cond_video")}

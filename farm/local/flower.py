@@ -6,19 +6,19 @@ import sys
 from collections.abc import Mapping
 from os import devnull
 
-from farm.net.address import Address, check_page
+from farm.net.address import ListenAddress, check_page
 from farm.settings import Settings
 
 COLUMNS = "name,args,state,received,started,runtime,worker"
 """The columns of its list of tasks, in this order."""
 
 
-def check_flower(address: Address, settings: Settings) -> None:
+def check_flower(address: ListenAddress, settings: Settings) -> None:
     """Raises InvalidInput if Flower is not installed, not protected, or its port is taken."""
     check_page(address, settings.flower_auth, field="flower", package="flower", extra="monitor")
 
 
-def flower_command(address: Address) -> list[str]:
+def flower_command(address: ListenAddress) -> list[str]:
     """Flower's command line, without secrets: every user of the machine can read it.
 
     The broker's URL and the password are in its environment.

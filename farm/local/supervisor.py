@@ -18,7 +18,7 @@ from farm.local.broker import Broker
 from farm.local.flower import check_flower, flower_command, flower_environ
 from farm.local.process import spawn, stop, tail
 from farm.local.worker import worker_command, worker_environ
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.queue.app import make_app
 from farm.route import QUEUES
 from farm.settings import PREFIX, Settings
@@ -40,7 +40,7 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, *, application: str = "tasks", flower: Address | None = None
+        self, settings: Settings, *, application: str = "tasks", flower: ListenAddress | None = None
     ) -> None:
         self.settings = settings
         self.flower = flower
@@ -115,7 +115,7 @@ def _title(name: str) -> str:
 
 @contextmanager
 def open_supervisor(
-    settings: Settings, *, application: str = "tasks", flower: Address | None = None
+    settings: Settings, *, application: str = "tasks", flower: ListenAddress | None = None
 ) -> Iterator[Supervisor]:
     """A farm that runs while the block runs; `application` is the module of its Celery tasks.
 
@@ -169,5 +169,5 @@ def _child_environ(name: str, settings: Settings) -> dict[str, str]:
     if settings.metrics_listen_address and name in QUEUES:
         host, port = settings.metrics_listen_address
         worker_port = port + 1 + QUEUES.index(name)
-        ours[PREFIX + "METRICS_ADDRESS"] = str(Address(host, worker_port))
+        ours[PREFIX + "METRICS_ADDRESS"] = str(ListenAddress(host, worker_port))
     return worker_environ(flower_environ(settings, {**os.environ, **ours}))

@@ -21,16 +21,16 @@ from farm.media.ffmpeg import (
 )
 from farm.plan import FPS
 
-RATE = 48_000
+SAMPLE_RATE_HZ = 48_000
 """Supported by every player; a packet is then shorter than a frame, so every chunk has some."""
 
-PACKET = 1024
+PACKET_SAMPLES = 1024
 """Samples that a packet of AAC-LC adds (ISO 14496-3, 4.5.2.1.1)."""
 
-PRIMING = PACKET
+PRIMING_SAMPLES = PACKET_SAMPLES
 """Samples of silence that the encoder inserts first, so that its first packet can overlap."""
 
-HEADER = 7
+ADTS_HEADER_BYTES = 7
 """Bytes of an ADTS header without a checksum (ISO 13818-7, 6.2)."""
 
 
@@ -44,7 +44,7 @@ def write_track(audio: Path, path: Path, *, frames: int) -> None:
     options = {
         "c:a": "aac",
         "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k",
-        "ar": RATE,
+        "ar": SAMPLE_RATE_HZ,
         "ac": kept,
         **REPRODUCIBLE,
     }
@@ -54,21 +54,21 @@ def write_track(audio: Path, path: Path, *, frames: int) -> None:
 
 
 def first_packet(frame: int) -> int:
-    """The first packet heard when a frame is shown, or later; packet 0 primes the decoder."""
+    """The first packet that starts at or after a frame's time; for frame 0 the priming packet."""
     if frame == 0:
         return 0
-    return ceil((frame * RATE / FPS + PRIMING) / PACKET)
+    return ceil((frame * SAMPLE_RATE_HZ / FPS + PRIMING_SAMPLES) / PACKET_SAMPLES)
 
 
 def packets(path: Path) -> Iterator[bytes]:
     """The packets of an ADTS file, each with its header."""
     with path.open("rb") as file:
         while True:
-            header = file.read(HEADER)
-            if len(header) < HEADER:
+            header = file.read(ADTS_HEADER_BYTES)
+            if len(header) < ADTS_HEADER_BYTES:
                 return
             length = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
-            yield header + file.read(length - HEADER)
+            yield header + file.read(length - ADTS_HEADER_BYTES)
 
 
 def split_track(path: Path, starts: Sequence[int]) -> Iterator[bytes]:

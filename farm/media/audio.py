@@ -54,7 +54,10 @@ def speech(path: Path) -> Samples:
 
 
 def resample(samples: Samples, rate: int, new_rate: int) -> Samples:
-    """[n] at `rate` as [ceil(n * new_rate / rate)]: librosa.resample's numbers, not its import."""
+    """[n] at `rate` as [ceil(n * new_rate / rate)].
+
+    The result is that of librosa.resample, without importing librosa.
+    """
     return _resample_blocks([samples], rate, new_rate)
 
 

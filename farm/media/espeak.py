@@ -5,7 +5,7 @@
 Each text needs a fresh process, because the library keeps its state in globals that nothing
 resets: the second sentence of a process sounds slightly different from the same sentence spoken
 first, and two threads would garble each other. The first four bytes of the output are the sample
-rate in Hz. The program imports nothing of the farm, and so starts in 50 ms.
+rate in Hz. The program imports nothing from the farm, and so starts in 50 ms.
 """
 
 from __future__ import annotations
@@ -60,6 +60,6 @@ def synthesise(
 
 
 if __name__ == "__main__":
-    _, name, words_per_minute, height = sys.argv
+    _, name, words_per_minute, pitch = sys.argv
     text = sys.stdin.buffer.read()
-    synthesise(text, name, int(words_per_minute), int(height), sys.stdout.buffer.write)
+    synthesise(text, name, int(words_per_minute), int(pitch), sys.stdout.buffer.write)

@@ -19,7 +19,7 @@ from av.container import OutputContainer
 from av.stream import Stream
 
 from farm.errors import FFmpegFailed
-from farm.media.aac import PACKET, RATE, first_packet
+from farm.media.aac import PACKET_SAMPLES, SAMPLE_RATE_HZ, first_packet
 from farm.media.container import audio_stream, open_media, video_stream
 from farm.plan import FPS
 
@@ -42,8 +42,10 @@ BITRATES_OFFSET = 4 + 22
 """Bytes from the name of the esds box to its two bit rates (ISO 14496-1, 7.2.6.5 and 7.2.6.6)."""
 
 
-def fragment(video: Path, audio: Sequence[bytes], *, index: int, first: int) -> tuple[bytes, bytes]:
-    """The initialisation segment and the media segment of a chunk.
+def mux_segment(
+    video: Path, audio: Sequence[bytes], *, index: int, first: int
+) -> tuple[bytes, bytes]:
+    """The initialisation section and the media segment of a chunk.
 
     The frames of a video file are copied, with AAC packets in ADTS that begin with packet
     `first_packet(first)`. `index` counts the chunks; `first` is the frame of the whole video at
@@ -68,22 +70,23 @@ def _mux(video: Path, audio: bytes) -> bytearray:
     out = BytesIO()
     options = {"movflags": MOVFLAGS, "write_btrt": "0", "fflags": "+bitexact"}
     with open_media(video) as source, av.open(BytesIO(audio), "r", format="aac") as track:
-        frames = video_stream(source)
-        voice = audio_stream(track)
-        if frames is None or voice is None:
+        video_in = video_stream(source)
+        audio_in = audio_stream(track)
+        if video_in is None or audio_in is None:
             raise ValueError("video or audio is missing")
-        without_adts = BitStreamFilterContext("aac_adtstoasc", voice)
+        without_adts = BitStreamFilterContext("aac_adtstoasc", audio_in)
         with av.open(out, "w", format="mp4", options=options) as file:
-            video_out = file.add_stream_from_template(frames)
-            audio_out = file.add_stream_from_template(voice)
-            video_packets = _not_empty(source.demux(frames))
+            video_out = file.add_stream_from_template(video_in)
+            audio_out = file.add_stream_from_template(audio_in)
+            video_packets = _not_empty(source.demux(video_in))
             _copy(video_packets, file, video_out, tick=Fraction(1, FPS), start=0)
             audio_packets = (
                 each
-                for packet in _not_empty(track.demux(voice))
+                for packet in _not_empty(track.demux(audio_in))
                 for each in without_adts.filter(packet)
             )
-            _copy(audio_packets, file, audio_out, tick=Fraction(PACKET, RATE), start=-1)
+            audio_tick = Fraction(PACKET_SAMPLES, SAMPLE_RATE_HZ)
+            _copy(audio_packets, file, audio_out, tick=audio_tick, start=-1)
     return bytearray(out.getvalue())
 
 
@@ -124,7 +127,7 @@ def _set_clock(content: bytearray, *, index: int, first: int) -> None:
     timescales = [start + TIMESCALE_OFFSET for kind, start in boxes if kind == b"mdhd"]
     clocks = [start + FULL_BOX_HEADER for kind, start in boxes if kind == b"tfdt"]
     video_start = Fraction(first, FPS)
-    audio_start = Fraction(first_packet(first) * PACKET, RATE)
+    audio_start = Fraction(first_packet(first) * PACKET_SAMPLES, SAMPLE_RATE_HZ)
     starts = (video_start, audio_start)
     for timescale, clock, start_s in zip(timescales, clocks, starts, strict=True):
         (ticks_per_second,) = struct.unpack_from(">I", content, timescale)

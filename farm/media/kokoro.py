@@ -124,9 +124,8 @@ def _check_complete(model: Any, stored: Any, weights: Path) -> None:
         names = {name.removeprefix("module.") for name in stored.get(part, {})}
         missing = sorted(dict(module.named_parameters()).keys() - names)
         if missing:
-            others = len(missing) - 1
             raise PipelineLoadFailed(
-                f"{weights}: {part}.{missing[0]} and {others} more tensors are missing"
+                f"{weights}: {len(missing)} tensors are missing, the first is {part}.{missing[0]}"
             )
 
 

@@ -93,7 +93,8 @@ def _sum(first: Iterator[Samples], second: Iterator[Samples], *, block: int) -> 
 def _reblock(stream: Iterator[Samples], block: int) -> Iterator[Samples]:
     """The same samples in blocks of `block`; the last one holds the rest."""
     buffer = next(stream)
-    for samples in stream:
+    # With an empty block behind it, so that a stream of a single long block is cut as well.
+    for samples in chain(stream, [buffer[:, :0]]):
         buffer = np.concatenate([buffer, samples], axis=1)
         while buffer.shape[1] >= block:
             yield buffer[:, :block]

@@ -64,8 +64,9 @@ def mux(segments: Sequence[Path], audio: Path, out: Path, *, frames: int) -> Non
 def verify_video(out: Path, *, frames: int) -> None:
     """Raises FFmpegFailed, naming each difference, unless the MP4 is as promised.
 
-    Promised are H.264 at 25 fps with exactly `frames` frames, AAC, both `frames` / 25 s long within
-    a frame, and the index before the data, so that playback starts before the download ends.
+    The MP4 must contain H.264 at 25 fps with exactly `frames` frames, AAC, both `frames` / 25 s
+    long within a frame, and the index before the data, so that playback starts before the download
+    ends.
     """
     wanted = {
         "video": "h264",

@@ -52,7 +52,10 @@ class Audio:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video; width and height as shown, upright; frames and seconds counted, not believed."""
+    """A video; width and height as shown, upright.
+
+    Frames and seconds are counted from packets, not read from the header.
+    """
 
     width: int
     height: int
@@ -103,8 +106,9 @@ def expect_audio(path: Path, *, field: str, limits: Limits = Limits()) -> Audio:
 def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Found:
     """The kind and size of the file at `path`.
 
-    An image is decoded wholly, of video and audio the beginning. Raises InvalidInput, naming
-    `field`, what was found and what is allowed, if the file is empty, broken or beyond `limits`.
+    Images are decoded completely; of video and audio only the first frame. Raises InvalidInput,
+    naming `field`, what was found and what is allowed, if the file is empty, broken or beyond
+    `limits`.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -152,7 +156,7 @@ def _is_text(head: bytes) -> bool:
         text = getincrementaldecoder(encoding)().decode(head)
     except UnicodeDecodeError:
         return False
-    return all(sign.isprintable() or sign in "\t\r\n\f\ufeff" for sign in text)
+    return all(character.isprintable() or character in "\t\r\n\f\ufeff" for character in text)
 
 
 def _claims_media(head: bytes) -> bool:

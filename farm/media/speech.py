@@ -39,18 +39,19 @@ def speak(
     path: Path,
     *,
     voice: str | None = None,
-    weights: Path | None = None,
+    kokoro_folder: Path | None = None,
     field: str = "tts_audio.text",
     voice_field: str = "tts_audio.human1_voice",
 ) -> None:
-    """Writes `text` as speech, a mono WAV at the synthesiser's own rate; deterministic per voice.
+    """Writes `text` as speech, a mono WAV at the synthesiser's own rate.
 
-    `voice` is a language of `voices()`, optionally with a timbre of `timbres()` (`en-us+f2`), or a
-    Kokoro voice in the folder `weights` (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput
-    for an unknown voice, and for a text that is too long or cannot be pronounced;
-    PipelineLoadFailed if Kokoro's files are broken.
+    It is deterministic, except for espeak-ng voices with a variant (`en-us+f3`), whose samples
+    differ slightly in about one run of four. `voice` is a language of `voices()`, optionally with
+    one of the `voice_variants()` (`en-us+f2`), or a Kokoro voice in `kokoro_folder`
+    (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput for an unknown voice, and for a text
+    that is too long or cannot be pronounced; PipelineLoadFailed if Kokoro's files are broken.
     """
-    samples, rate = _speech(text, voice, weights, field, voice_field)
+    samples, rate = _speech(text, voice, kokoro_folder, field, voice_field)
     write_wav(path, samples, rate)
 
 
@@ -58,8 +59,8 @@ def speak_dialogue(
     turns: Sequence[Turn],
     paths: tuple[Path, Path],
     *,
-    voices: tuple[str | None, str | None],
-    weights: Path | None = None,
+    speaker_voices: tuple[str | None, str | None],
+    kokoro_folder: Path | None = None,
     field: str = "tts_audio.text",
 ) -> None:
     """Writes a mono WAV for each of two speakers, of one rate and length; one is always silent.
@@ -69,8 +70,8 @@ def speak_dialogue(
     voice_fields = ("tts_audio.human1_voice", "tts_audio.human2_voice")
     spoken: list[tuple[int, Samples, int]] = []
     for speaker, text in turns:
-        voice = voices[speaker - 1]
-        samples, rate = _speech(text, voice, weights, field, voice_fields[speaker - 1])
+        voice = speaker_voices[speaker - 1]
+        samples, rate = _speech(text, voice, kokoro_folder, field, voice_fields[speaker - 1])
         spoken.append((speaker, samples, rate))
     common_rate = max(rate for _, _, rate in spoken)
 
@@ -84,13 +85,13 @@ def speak_dialogue(
 
 
 def _speech(
-    text: str, voice: str | None, weights: Path | None, field: str, voice_field: str
+    text: str, voice: str | None, kokoro_folder: Path | None, field: str, voice_field: str
 ) -> tuple[Samples, int]:
     """Float32 [n] in [-1, 1], and the sample rate."""
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(f"{field}: got {len(text):,} characters; allowed: {MAX_CHARACTERS:,}")
     if voice is not None and voice.startswith(KOKORO):
-        samples = _kokoro_speech(text, voice.removeprefix(KOKORO), weights, voice_field)
+        samples = _kokoro_speech(text, voice.removeprefix(KOKORO), kokoro_folder, voice_field)
         rate = kokoro.RATE
     else:
         name = VOICE if voice is None else voice
@@ -102,15 +103,15 @@ def _speech(
     return samples, rate
 
 
-def _kokoro_speech(text: str, name: str, weights: Path | None, field: str) -> Samples:
-    known = kokoro.voices(weights) if weights else []
-    if weights is None or not known:
+def _kokoro_speech(text: str, name: str, folder: Path | None, field: str) -> Samples:
+    known = kokoro.voices(folder) if folder else []
+    if folder is None or not known:
         raise InvalidInput(
             f"{field}: got '{KOKORO}{name}'; this farm has no Kokoro voices, "
             "see docs/operations/kokoro.md"
         )
     _check_known(name, known, "a Kokoro voice after 'kokoro:'", field)
-    return kokoro.synthesise(text, name, weights)
+    return kokoro.synthesise(text, name, folder)
 
 
 def synthesise(
@@ -161,19 +162,20 @@ def _languages(file: Path) -> Iterator[tuple[str, int]]:
 
 
 @cache
-def timbres() -> tuple[str, ...]:
-    """Timbres that may follow a language and a plus sign, such as `f2`, sorted."""
+def voice_variants() -> tuple[str, ...]:
+    """espeak-ng's voice variants, which may follow a language and a plus sign: `f2`; sorted."""
     folder = Path(espeakng_loader.get_data_path(), "voices", "!v")
     return tuple(sorted(file.name for file in folder.iterdir()))
 
 
 def _voice_file(voice: str, field: str) -> str:
     """espeak-ng's name for a voice; checked here, since it would silently use another voice."""
-    language, plus, timbre = voice.partition("+")
+    language, plus, variant = voice.partition("+")
     _check_known(language.lower(), list(voices()), f"a language, such as {VOICE}", field)
     if plus:
-        _check_known(timbre, timbres(), "a timbre, such as f2", field)
-    return voices()[language.lower()] + plus + timbre
+        allowed = "an espeak-ng voice variant, such as f2"
+        _check_known(variant, voice_variants(), allowed, field)
+    return voices()[language.lower()] + plus + variant
 
 
 def _check_known(name: str, known: Sequence[str], allowed: str, field: str) -> None:

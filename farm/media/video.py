@@ -1,4 +1,4 @@
-"""Video: single frames read by their time, segments written for joining, a thumbnail."""
+"""Video: single frames read by time, H.264 encoding, thumbnails."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def upright(frame: VideoFrame) -> Pixels:
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
 
 
-def write_segment(path: Path, frames: Iterable[Pixels], *, crf: int = 18) -> int:
+def encode_video(path: Path, frames: Iterable[Pixels], *, crf: int = 18) -> int:
     """Writes H.264 (yuv420p, BT.709) at 25 fps without audio; returns the number of frames.
 
     The suffix chooses the container. The same frames yield the same bytes. Frames are uint8
@@ -72,7 +72,7 @@ def write_segment(path: Path, frames: Iterable[Pixels], *, crf: int = 18) -> int
     pending = iter(frames)
     first = next(pending, None)
     if first is None:
-        message = f"{path.name}: a segment needs at least one frame, got none"
+        message = f"{path.name}: a video needs at least one frame, got none"
         raise FFmpegFailed(message, retryable=False)
     count = 0
     try:

@@ -10,7 +10,7 @@ import redis
 from farm.errors import FarmError
 from farm.logs import log
 from farm.metrics import CODES, METRICS, Metric
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.queue.inspect import QueueState, broker_client, queue_states
 from farm.registry import open_registry
 from farm.registry.statistics import Statistics, read_statistics
@@ -27,7 +27,7 @@ Samples = dict[tuple[str, ...], float]
 """The values of a metric by the values of its labels."""
 
 
-def serve(collector: Collector, address: Address) -> WSGIServer:
+def serve(collector: Collector, address: ListenAddress) -> WSGIServer:
     """Serves metrics at http://HOST:PORT/metrics from a thread; OSError if the port is taken."""
     from prometheus_client import CollectorRegistry, start_http_server
 

@@ -14,7 +14,7 @@ from farm.errors import InvalidInput
 USER_PASSWORD = re.compile(r"[^:,\s]+:[^,\s]+")
 
 
-class Address(NamedTuple):
+class ListenAddress(NamedTuple):
     """A network interface's IP address, and a port."""
 
     host: str
@@ -59,7 +59,9 @@ class Address(NamedTuple):
         return True
 
 
-def check_page(address: Address, auth: str | None, *, field: str, package: str, extra: str) -> None:
+def check_page(
+    address: ListenAddress, auth: str | None, *, field: str, package: str, extra: str
+) -> None:
     """Raises InvalidInput if a page cannot or must not be served at an address.
 
     Its package must be installed, an address beyond loopback needs a password, and the port must
@@ -75,9 +77,7 @@ def check_page(address: Address, auth: str | None, *, field: str, package: str, 
             f"{field}: got {address.host}, which other machines can reach; {allowed}"
         )
     if auth is not None and not (auth.isascii() and USER_PASSWORD.fullmatch(auth)):
-        raise InvalidInput(
-            f"{variable}: allowed: USER:PASSWORD in ASCII, without blanks and commas"
-        )
+        raise InvalidInput(f"{variable}: allowed: USER:PASSWORD in ASCII, without spaces or commas")
     if address.is_listening:
         raise InvalidInput(
             f"{field}: got {address}, where another program listens; allowed: a free port"

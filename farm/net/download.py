@@ -16,7 +16,7 @@ from farm.errors import DownloadFailed, InvalidInput
 from farm.net.guard import (
     TIMEOUTS,
     GuardedBackend,
-    Network,
+    IPNetwork,
     RequestFailed,
     Resolve,
     as_request_failed,
@@ -38,15 +38,15 @@ def download_file(
     field: str,
     max_bytes: int,
     timeout_s: float,
-    allow: Sequence[Network] = (),
+    allow: Sequence[IPNetwork] = (),
     resolve: Resolve | None = None,
 ) -> None:
     """Downloads `url` to `path`; after an error there is no file.
 
     Only from http and https URLs, with at most 3 redirects, at public addresses or those in
     `allow`: the address that was checked is the one connected to, so DNS rebinding has no effect.
-    Proxies of the environment are ignored. `timeout_s` bounds the whole download, `max_bytes` its
-    body.
+    Proxies of the environment are ignored. `timeout_s` bounds the whole download, except the
+    DNS lookup, which the system's resolver limits; `max_bytes` bounds the body.
 
     Raises DownloadFailed, which names `field` and the URL without query and credentials. It is
     retryable after a timeout, a failed connection, 429 and 5xx.
@@ -98,25 +98,28 @@ def _follow(pool: httpcore.ConnectionPool, url: str, file: BinaryIO, max_bytes: 
         ) as response:
             if response.status not in _REDIRECT_STATUSES:
                 return _save(response, file, max_bytes)
-            url = urljoin(url, header(response, b"location"))
+            location = header(response, b"location")
+            if not location:
+                raise RequestFailed(f"HTTP {response.status} without a Location header")
+            url = urljoin(url, location)
     raise RequestFailed(f"more than {MAX_REDIRECTS} redirects, the last to {redact_url(url)}")
 
 
 def _save(response: httpcore.Response, file: BinaryIO, max_bytes: int) -> None:
     if response.status != 200:
         is_temporary = response.status == 429 or response.status >= 500
-        raise RequestFailed(f"answered {response.status}", retryable=is_temporary)
+        raise RequestFailed(f"HTTP {response.status}", retryable=is_temporary)
     encoding = header(response, b"content-encoding") or "identity"
     if encoding != "identity":
         raise RequestFailed(f"answered with Content-Encoding {encoding!r}; allowed: identity")
     length = header(response, b"content-length")
     if length.isdigit() and int(length) > max_bytes:
-        raise RequestFailed(f"has {int(length):,} bytes; allowed: {max_bytes:,}")
+        raise RequestFailed(f"it has {int(length):,} bytes; allowed: {max_bytes:,}")
     size = 0
     for part in response.iter_stream():
         size += len(part)
         if size > max_bytes:
-            raise RequestFailed(f"has more than the allowed {max_bytes:,} bytes")
+            raise RequestFailed(f"it has more than the allowed {max_bytes:,} bytes")
         file.write(part)
 
 

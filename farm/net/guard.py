@@ -13,9 +13,9 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpcore
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-Resolve = Callable[[str, int], Sequence[Address]]
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+Resolve = Callable[[str, int], Sequence[IPAddress]]
 Headers = dict[bytes | str, bytes | str]
 
 CONNECT_TIMEOUT_S = 10.0
@@ -36,13 +36,13 @@ _NEVER_PUBLIC = (
 )
 
 
-def resolve_host(host: str, port: int) -> list[Address]:
+def resolve_host(host: str, port: int) -> list[IPAddress]:
     """Every address of `host`, in the system resolver's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
 
 
-def is_public(address: Address) -> bool:
+def is_public(address: IPAddress) -> bool:
     """Whether `address` is a global unicast address that embeds no other address."""
     if any(address in network for network in _NEVER_PUBLIC):
         return False
@@ -62,7 +62,7 @@ class RequestFailed(Exception):
 class GuardedBackend(httpcore.NetworkBackend):
     """Connections to allowed addresses only, until a deadline in `time.monotonic` seconds."""
 
-    def __init__(self, *, allow: Sequence[Network], resolve: Resolve, deadline: float) -> None:
+    def __init__(self, *, allow: Sequence[IPNetwork], resolve: Resolve, deadline: float) -> None:
         self._allow = allow
         self._resolve = resolve
         self._deadline = deadline
@@ -89,7 +89,7 @@ class GuardedBackend(httpcore.NetworkBackend):
                 return _TimedStream(stream, self._deadline)
         raise failure
 
-    def _allowed_addresses(self, host: str, port: int) -> Sequence[Address]:
+    def _allowed_addresses(self, host: str, port: int) -> Sequence[IPAddress]:
         """All addresses of a host; RequestFailed if any is not allowed.
 
         One private address among public ones is an attack or a mistake.
@@ -99,7 +99,9 @@ class GuardedBackend(httpcore.NetworkBackend):
             is_allowed = any(address in network for network in self._allow)
             if not is_public(address) and not is_allowed:
                 # Without the address, since callers could map the private network with it.
-                raise RequestFailed(f"{host} is not at a public address; no other is allowed")
+                raise RequestFailed(
+                    f"{host} resolves to a non-public address, which is not allowed"
+                )
         return addresses
 
 
@@ -151,7 +153,7 @@ def request_target(url: str) -> tuple[httpcore.URL, Headers]:
     except ValueError as error:
         raise RequestFailed(f"it is not a URL: {error}") from error
     if parts.scheme not in _PORTS or not host:
-        raise RequestFailed(f"got {redact_url(url)}; allowed: http and https URLs with a host")
+        raise RequestFailed("only http and https URLs with a host are allowed, redirects included")
     path = quote(parts.path or "/", safe=_URL_SAFE)
     if parts.query:
         path += "?" + quote(parts.query, safe=_URL_SAFE)

@@ -12,7 +12,7 @@ import httpcore
 from farm.net.guard import (
     TIMEOUTS,
     GuardedBackend,
-    Network,
+    IPNetwork,
     RequestFailed,
     Resolve,
     as_request_failed,
@@ -29,16 +29,16 @@ def post(
     headers: Mapping[str, str],
     *,
     timeout_s: float,
-    allow: Sequence[Network] = (),
+    allow: Sequence[IPNetwork] = (),
     ca_file: Path | None = None,
     resolve: Resolve | None = None,
 ) -> int:
     """Posts a body and returns the status of the response; redirects are not followed.
 
     Only to https URLs at public addresses, or those in `allow`: the address that was checked is the
-    one connected to. `timeout_s` bounds the whole call. The body of the response is not read, so
-    its length does not matter. `ca_file` is a PEM file of certificate authorities to trust; None =
-    the usual ones. Raises RequestFailed.
+    one connected to. `timeout_s` bounds the whole call, except the DNS lookup, which the system's
+    resolver limits. The body of the response is not read, so its length does not matter. `ca_file`
+    is a PEM file of certificate authorities to trust; None = the usual ones. Raises RequestFailed.
     """
     if not url.lower().startswith(SCHEME):
         raise RequestFailed("only https addresses are called")

@@ -94,8 +94,8 @@ class NotifyOutput(_Record):
     """The delivery of the webhook of a job that ended."""
 
     step: Literal["notify"] = "notify"
-    outcome: Literal["delivered", "gave_up"]
-    tries: int
+    outcome: Literal["delivered", "failed"]
+    attempts: int
     reason: str
 
 

@@ -1,4 +1,4 @@
-"""What the operator must have allowed; checked before a job is entered, and again by its worker."""
+"""Checks a request against the operator's settings, at submission and again on the worker."""
 
 from __future__ import annotations
 

@@ -87,11 +87,15 @@ def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
     kokoro = ctx.settings.weights_folder / "kokoro"
     first = ctx.scratch / "speech1.wav"
     if tts.human2_voice is None:
-        speak(tts.text, first, voice=tts.human1_voice, weights=kokoro)
+        speak(tts.text, first, voice=tts.human1_voice, kokoro_folder=kokoro)
         return [ctx.put(first, first.name)]
     second = ctx.scratch / "speech2.wav"
-    voices = (tts.human1_voice, tts.human2_voice)
-    speak_dialogue(turns(tts.text), (first, second), voices=voices, weights=kokoro)
+    speak_dialogue(
+        turns(tts.text),
+        (first, second),
+        speaker_voices=(tts.human1_voice, tts.human2_voice),
+        kokoro_folder=kokoro,
+    )
     return [ctx.put(path, path.name) for path in (first, second)]
 
 
@@ -129,6 +133,6 @@ def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> 
         message = f"{field}: the store holds no {key}; upload the file again"
         raise DownloadFailed(message, retryable=False)
     if size > max_bytes:
-        message = f"{field}: it is {size} bytes; allowed: at most {max_bytes}"
+        message = f"{field}: it has {size:,} bytes; allowed: {max_bytes:,}"
         raise DownloadFailed(message, retryable=False)
     return key, ctx.fetch(key, field)

@@ -36,7 +36,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
         paths = [ctx.fetch(key, f"audio-{speaker}") for speaker, key in enumerate(audio_keys)]
         voices = _voices(ctx, paths)
         spoken_frames = frame_count(len(voices[0]))
-        frames = min(spoken_frames, max_frames(ctx))
+        frames = min(spoken_frames, request.max_frames)
         padded = [_padded(voice, request.frame_num) for voice in voices]
         embedding_prefixes = tuple(_cache_embedding(ctx, voice) for voice in padded)
         audio_key = audio_keys[0]
@@ -57,13 +57,6 @@ def embed(ctx: StepContext) -> EmbedOutput:
         cuts=cuts,
         warnings=tuple(_warnings(ctx, spoken_frames, frames)),
     )
-
-
-def max_frames(ctx: StepContext) -> int:
-    """The most frames that the request allows."""
-    if ctx.request.mode == "clip":
-        return ctx.request.frame_num
-    return ctx.request.max_frame_num
 
 
 def _voices(ctx: StepContext, paths: list[Path]) -> Sequence[Samples]:
@@ -106,7 +99,7 @@ def _cuts(ctx: StepContext, frames: int) -> tuple[int, ...]:
 
 def _padded(samples: Samples, frame_num: int) -> Samples:
     """Speech shorter than a chunk, followed by silence; the video is cut to the speech."""
-    wanted = -(-frame_num * SPEECH_RATE // FPS)
+    wanted = frame_num * SPEECH_RATE // FPS
     missing = wanted - len(samples)
     return np.pad(samples, (0, missing)) if missing > 0 else samples
 
@@ -140,9 +133,9 @@ def _warnings(ctx: StepContext, spoken_frames: int, frames: int) -> list[str]:
     request = ctx.request
     warnings = []
     if frames < spoken_frames:
-        cause = "max_frame_num is the cap"
+        cause = "limited by max_frame_num"
         if request.mode == "clip":
-            cause = "mode streaming makes all of it"
+            cause = "mode clip makes one chunk; use mode streaming for all of it"
         warnings.append(
             f"the voice lasts {spoken_frames / FPS:.2f} s, "
             f"the video ends after {frames / FPS:.2f} s ({cause})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import cache
 from math import ceil, floor
 from pathlib import Path
@@ -12,9 +13,9 @@ from farm.engine.playlist import store_segment
 from farm.engine.step_context import StepContext
 from farm.job import JobRequest
 from farm.logs import log
-from farm.media.fragment import fragment
+from farm.media.fragment import mux_segment
 from farm.media.image import read_image
-from farm.media.video import read_frame, write_segment
+from farm.media.video import encode_video, read_frame
 from farm.metrics import add
 from farm.model.presets import preset
 from farm.plan import FPS, Chunk, Plan, audio_rows
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from farm.model.pipeline import Condition, Pipeline, Tail
+    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
     from farm.model.speakers import Box
 
 
@@ -41,25 +42,11 @@ def generate(ctx: StepContext) -> ChunkOutput:
     embedded = ctx.embed_output
     plan = Plan(embedded.frames, request.frame_num, request.motion_frame, embedded.cuts)
     chunk = plan.chunk(ctx.step.chunk)
-    progress = Progress(ctx, plan.chunks)
     parameters = sampling(request, pipeline.preset, ctx.settings)
     used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
     with ctx.timed("preprocess"):
-        condition, condition_key = _condition(ctx, pipeline, chunk)
-        text = _text_features(ctx, pipeline, request.prompt)
-        negative_text = _text_features(ctx, pipeline, used.negative_prompt)
-        audio = _audio_rows(ctx, embedded, chunk)
-    frames, tail = pipeline.chunk(
-        chunk,
-        condition=condition,
-        text=text,
-        negative_text=negative_text,
-        audio=audio,
-        tail=_previous_tail(ctx, chunk),
-        sampling=parameters,
-        report=progress.report,
-    )
-    ctx.timings.update(progress.timings())
+        inputs = _inputs(ctx, pipeline, chunk, used.negative_prompt)
+    frames, tail = _compute(ctx, pipeline, plan, chunk, inputs, parameters)
     init, segment = _encode_segment(ctx, plan, chunk, frames)
     stored = store_segment(ctx, init, segment)
     return ChunkOutput(
@@ -67,10 +54,59 @@ def generate(ctx: StepContext) -> ChunkOutput:
         segment_key=stored.segment_key,
         links=stored.links,
         frames=chunk.keep,
-        condition_key=condition_key,
+        condition_key=inputs.condition_key,
         tail_key=None if chunk.last else _store_tensors(ctx, tail, "tail.safetensors"),
         used=used if chunk.index == 0 else None,
     )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the model receives for a chunk, apart from the previous tail."""
+
+    condition: Condition
+    condition_key: str | None
+    """The condition's key in the store if all chunks share it."""
+    text: Tensor
+    negative_text: Tensor
+    """Features [tokens, text_dim] of each prompt."""
+    audio: Tensor
+    """[S, frame_num + 4, layers, dim]"""
+
+
+def _inputs(ctx: StepContext, pipeline: Pipeline, chunk: Chunk, negative_prompt: str) -> _Inputs:
+    condition, condition_key = _condition(ctx, pipeline, chunk)
+    return _Inputs(
+        condition=condition,
+        condition_key=condition_key,
+        text=_text_features(ctx, pipeline, ctx.request.prompt),
+        negative_text=_text_features(ctx, pipeline, negative_prompt),
+        audio=_audio_rows(ctx, ctx.embed_output, chunk),
+    )
+
+
+def _compute(
+    ctx: StepContext,
+    pipeline: Pipeline,
+    plan: Plan,
+    chunk: Chunk,
+    inputs: _Inputs,
+    parameters: Sampling,
+) -> tuple[Tensor, Tail]:
+    """The chunk's new frames [3, keep, H, W] in [-1, 1], and its tail; reports the progress."""
+    progress = Progress(ctx, plan.chunks)
+    computed = pipeline.chunk(
+        chunk,
+        condition=inputs.condition,
+        text=inputs.text,
+        negative_text=inputs.negative_text,
+        audio=inputs.audio,
+        tail=_previous_tail(ctx, chunk),
+        sampling=parameters,
+        report=progress.report,
+    )
+    ctx.timings.update(progress.timings())
+    return computed
 
 
 @cache
@@ -198,11 +234,11 @@ def _encode_segment(
     ctx: StepContext, plan: Plan, chunk: Chunk, frames: Tensor
 ) -> tuple[bytes, bytes]:
     """The frames with their audio, as initialisation section and segment (fragmented MP4)."""
-    pictures = ctx.scratch / "pictures.mp4"
+    video = ctx.scratch / "frames.mp4"
     with ctx.timed("encode"):
-        write_segment(pictures, _pixels(frames))
+        encode_video(video, _pixels(frames))
         audio = packets_of_chunk(ctx, plan, chunk)
-        return fragment(pictures, audio, index=chunk.index, first=chunk.first)
+        return mux_segment(video, audio, index=chunk.index, first=chunk.first)
 
 
 def _pixels(frames: Tensor) -> NDArray[np.uint8]:

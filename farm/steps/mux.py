@@ -62,7 +62,7 @@ def _files(ctx: StepContext) -> dict[ArtifactType, Path]:
 
 
 def _playable(ctx: StepContext, output: ChunkOutput, name: str) -> Path:
-    """A chunk as a file of its own: a segment plays only behind its initialisation section."""
+    """A chunk as a file of its own: a segment is playable only after its initialisation section."""
     path = ctx.scratch / f"{name}.mp4"
     with path.open("wb") as whole:
         for key in (output.init_key, output.segment_key):

@@ -18,22 +18,22 @@ GONE = 410
 
 def notify(ctx: StepContext) -> NotifyOutput:
     """Calls the webhook once; raises RetryLater as long as another try is due."""
-    tries = ctx.lease.attempts
+    attempts = ctx.lease.attempts
     delays_s = ctx.settings.webhook_retry_delays_s
-    if tries > len(delays_s) + 1:
-        return _outcome(ctx, "gave_up", "every attempt at the call lost its worker")
+    if attempts > len(delays_s) + 1:
+        return _outcome(ctx, "failed", "the last attempt lost its worker")
     status = None
     try:
         with ctx.timed("call"):
             status = _call(ctx)
-        reason = f"answered {status}"
+        reason = f"HTTP {status}"
     except RequestFailed as failure:
         reason = str(failure)
     if status is not None and 200 <= status < 300:
         return _outcome(ctx, "delivered", reason)
-    if status == GONE or tries > len(delays_s):
-        return _outcome(ctx, "gave_up", reason)
-    raise RetryLater(reason, after_s=delays_s[tries - 1])
+    if status == GONE or attempts > len(delays_s):
+        return _outcome(ctx, "failed", reason)
+    raise RetryLater(reason, after_s=delays_s[attempts - 1])
 
 
 def message_id(job_id: str) -> str:
@@ -44,10 +44,12 @@ def message_id(job_id: str) -> str:
 def _call(ctx: StepContext) -> int:
     """The HTTP status of the receiver's answer; raises RequestFailed."""
     settings = ctx.settings
+    if not settings.webhook_secret:
+        raise RequestFailed("FARM_WEBHOOK_SECRET is not set where this worker runs")
     webhook = ctx.request.webhook
     result = ctx.registry.jobs.status(ctx.job_id).result
-    if not (settings.webhook_secret and webhook and result):
-        raise RequestFailed("FARM_WEBHOOK_SECRET is not set where this worker runs")
+    if webhook is None or result is None:
+        raise LookupError(f"job {ctx.job_id} has no webhook or no result")
     body = result.model_dump_json().encode()
     # The broker's clock: receivers refuse a signature that is five minutes off.
     signed_at_s = int(ctx.registry.now())
@@ -68,8 +70,8 @@ def _call(ctx: StepContext) -> int:
 
 
 def _outcome(
-    ctx: StepContext, outcome: Literal["delivered", "gave_up"], reason: str
+    ctx: StepContext, outcome: Literal["delivered", "failed"], reason: str
 ) -> NotifyOutput:
     level = logging.INFO if outcome == "delivered" else logging.WARNING
     log(f"webhook_{outcome}", job_id=ctx.job_id, level=level, reason=reason)
-    return NotifyOutput(outcome=outcome, tries=ctx.lease.attempts, reason=reason)
+    return NotifyOutput(outcome=outcome, attempts=ctx.lease.attempts, reason=reason)

@@ -24,12 +24,17 @@ SHARES = {
 
 
 class Progress:
+    """Receives the model's reports on one chunk, and counts the model's seconds between them.
+
+    What happens before the first report, such as fetching and decoding the inputs, is not counted.
+    """
+
     def __init__(self, ctx: StepContext, chunks: int) -> None:
         self.ctx = ctx
         self.chunks = chunks
         self.first: dict[str, float] = {}
         self.last: dict[str, float] = {}
-        self.counted_at = time.monotonic()
+        self.reported_at: float | None = None
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Reports `pre`, `sampling` (before the first and after each step) or `decode`.
@@ -38,8 +43,9 @@ class Progress:
         takes less time than sampling it again.
         """
         now = time.monotonic()
-        add("farm_gpu_busy_seconds_total", now - self.counted_at)
-        self.counted_at = now
+        if self.reported_at is not None:
+            add("farm_gpu_busy_seconds_total", now - self.reported_at)
+        self.reported_at = now
         if stage == "pre" or (stage == "sampling" and done < total):
             self.ctx.raise_if_draining()
         self.first.setdefault(stage, now)

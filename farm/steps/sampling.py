@@ -48,6 +48,7 @@ def variant(request: JobRequest, settings: Settings) -> Variant:
     """The model as the request wants it; InvalidInput where the operator does not allow it."""
     from farm.model.variant import Variant
 
+    _check_offload(request, settings)
     files = dict(settings.loras)
     for index, lora in enumerate(request.lora):
         if lora.name not in files:
@@ -98,24 +99,29 @@ def _scheme(quant: str | None, settings: Settings) -> str | None:
     return quant
 
 
-def _resident_parameters(request: JobRequest, settings: Settings) -> int | None:
-    """How many of the blocks' parameters stay on the device; None = all of them."""
-    stream = request.offload_model
+def _check_offload(request: JobRequest, settings: Settings) -> None:
+    """Raises InvalidInput for offloading that contradicts itself or the operator's setting."""
+    offload = request.offload_model
     count = request.num_persistent_param_in_dit
-    if stream is False and count is not None:
+    if offload is False and count is not None:
         raise InvalidInput(
             f"num_persistent_param_in_dit: got {count}; "
             "with offload_model false every parameter stays on the device"
         )
-    if settings.offload == "off" and (stream or count is not None):
-        field = "offload_model" if stream else "num_persistent_param_in_dit"
+    if settings.offload == "off" and (offload or count is not None):
+        field = "offload_model" if offload else "num_persistent_param_in_dit"
         raise InvalidInput(
             f"{field}: the workers of this farm keep the model on the device (FARM_OFFLOAD is off)"
         )
-    if settings.offload == "on" and stream is False:
+    if settings.offload == "on" and offload is False:
         raise InvalidInput(
-            "offload_model: got false; the workers of this farm always stream it "
+            "offload_model: got false; the workers of this farm always offload the model "
             "(FARM_OFFLOAD is on)"
         )
-    is_streaming = stream or count is not None or settings.offload == "on"
-    return (count or 0) if is_streaming else None
+
+
+def _resident_parameters(request: JobRequest, settings: Settings) -> int | None:
+    """How many of the blocks' parameters stay on the device; None = all of them."""
+    count = request.num_persistent_param_in_dit
+    is_offloaded = request.offload_model or count is not None or settings.offload == "on"
+    return (count or 0) if is_offloaded else None

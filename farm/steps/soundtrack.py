@@ -10,7 +10,7 @@ from farm.media.aac import first_packet, packets, split_track, write_track
 from farm.plan import Chunk, Plan
 
 CHUNKS_PER_PIECE = 20
-"""About a minute: an hour is then neither read for each chunk nor a thousand objects."""
+"""About a minute: a chunk fetches one piece, and an hour has 63 of them instead of 1,250."""
 
 
 def store_track(ctx: StepContext, audio: Path, plan: Plan) -> list[str]:

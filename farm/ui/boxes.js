@@ -26,8 +26,10 @@ function draw(svg, { person1, person2 }) {
     >${index + 1}</text>` : "").join("");
 }
 
-function next(value) {
-  return value.person1 && !value.person2 ? { person2: null } : { person1: null, person2: null };
+// The value with one more box: person2's if only person1 has one, else person1's, as the only one.
+function withBox(value, drawn) {
+  if (value.person1 && !value.person2) return { ...value, person2: drawn };
+  return { ...value, person1: drawn, person2: null };
 }
 
 function show() {
@@ -52,15 +54,14 @@ element.addEventListener("pointerdown", (event) => {
 });
 element.addEventListener("pointermove", (event) => {
   if (!corner) return;
-  const key = props.value.person1 && !props.value.person2 ? "person2" : "person1";
-  draw(find("svg"), { ...props.value, ...next(props.value), [key]: box(event) });
+  draw(find("svg"), withBox(props.value, box(event)));
 });
 window.addEventListener("pointerup", (event) => {
   if (!corner) return;
-  const key = props.value.person1 && !props.value.person2 ? "person2" : "person1", drawn = box(event);
+  const drawn = box(event);
   corner = null;
   if (drawn[2] > drawn[0] && drawn[3] > drawn[1]) {
-    props.value = { ...props.value, ...next(props.value), [key]: drawn };
+    props.value = withBox(props.value, drawn);
     trigger("change");
   }
   show();

@@ -7,9 +7,10 @@ from importlib.resources import files
 import gradio as gr
 
 # A JavaScript template literal, which Gradio evaluates in the browser.
-FACE = """<div class="${open ? 'open' : ''}"><div class="stage">${!value.face ? '' : value.video
-? `<video class="face" src="${value.face}" muted playsinline preload="auto"></video>`
-: `<img class="face" alt="the face" src="${value.face}">`}<svg viewBox="0 0 1 1"></svg></div>
+FACE = """<div class="${open ? 'open' : ''}"><div class="stage">${value.face && value.video
+? `<video class="face" src="${value.face}" muted playsinline preload="auto"></video>` : ''}${
+value.face && !value.video
+? `<img class="face" alt="the face" src="${value.face}">` : ''}<svg viewBox="0 0 1 1"></svg></div>
 ${open && value.face
 ? '<p>Draw a box around the first speaker, then one around the second.</p>' : ''}</div>"""
 

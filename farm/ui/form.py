@@ -43,10 +43,10 @@ ADVANCED = (
 """Fields of the contract in the collapsed section: their defaults suit most videos."""
 
 INITIAL = {"mode": "streaming"}
-"""Where the page differs from the contract's defaults: a video is as long as its audio."""
+"""The page's own default: a video is as long as its audio, up to max_frame_num."""
 
 
-def _preset(*, steps: int, text: float, audio: float, cached: bool = False) -> dict[str, Any]:
+def _level(*, steps: int, text: float, audio: float, cached: bool = False) -> dict[str, Any]:
     return {
         "sample_steps": steps,
         "sample_text_guide_scale": text,
@@ -55,12 +55,12 @@ def _preset(*, steps: int, text: float, audio: float, cached: bool = False) -> d
     }
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "quality": _preset(steps=40, text=5.0, audio=4.0),
-    "fast": _preset(steps=12, text=5.0, audio=4.0, cached=True),
-    "draft": _preset(steps=4, text=1.0, audio=1.0),
+QUALITY_LEVELS: dict[str, dict[str, Any]] = {
+    "high": _level(steps=40, text=5.0, audio=4.0),
+    "fast": _level(steps=12, text=5.0, audio=4.0, cached=True),
+    "draft": _level(steps=4, text=1.0, audio=1.0),
 }
-"""The advanced fields that a preset fills in, where they can be seen and changed."""
+"""The advanced fields that a quality level fills in, where they can be seen and changed."""
 
 
 def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,17 +77,17 @@ def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, **_advanced(values)}
 
 
-def default_preset(model: str) -> str:
-    """The preset that a page starts with.
+def default_quality(preset: str) -> str:
+    """The quality level that a page starts with, by the name of the farm's preset.
 
     For the miniature 4 steps are as good as 40, which only take longer.
     """
-    return "draft" if model == MINIATURE.name else "quality"
+    return "draft" if preset == MINIATURE.name else "high"
 
 
-def initial(field: str, preset: str) -> Any:
+def initial(field: str, quality: str) -> Any:
     """The value of an advanced field on a new page."""
-    values = {**INITIAL, **PRESETS[preset]}
+    values = {**INITIAL, **QUALITY_LEVELS[quality]}
     if field in values:
         return values[field]
     return JobRequest.model_fields[field].default

@@ -24,7 +24,7 @@ def inputs() -> dict[str, Component]:
     drawn = boxes(face)
     speakers = gr.Radio([("one", 1), ("two", 2)], value=1, label="Speakers", elem_id="speakers")
     voice = gr.Radio(
-        [form.RECORDING, form.TEXT], value=form.RECORDING, label="Voice from a", elem_id="voice"
+        [form.RECORDING, form.TEXT], value=form.RECORDING, label="Voice source", elem_id="voice"
     )
     with gr.Group() as recordings:
         audio1 = _audio(1, "Voice")
@@ -33,13 +33,11 @@ def inputs() -> dict[str, Component]:
             [form.IN_TURN, form.TOGETHER], value=form.IN_TURN, label="Two voices", visible=False
         )
     with gr.Group(visible=False) as speech:
-        syntax = "two speakers: (s1) What the first says (s2) and the second"
+        syntax = "For two speakers: (s1) first speaker's text (s2) second speaker's text"
         text = gr.Textbox(label="Text to speak", lines=3, info=syntax, elem_id="text")
         voice1 = gr.Textbox(label="Name of the voice", placeholder="en-us+f3", elem_id="voice1")
         voice2 = gr.Textbox(label="Name of the second voice", visible=False, elem_id="voice2")
-    prompt = gr.Textbox(
-        "a person talks to the camera", label="What the video shows", elem_id="prompt"
-    )
+    prompt = gr.Textbox("a person talks to the camera", label="Prompt", elem_id="prompt")
     gr.on(
         [speakers.change, voice.change],
         _show_relevant,
@@ -75,13 +73,14 @@ def _show_relevant(speakers: int, voice: str) -> list[Any]:
     ]
 
 
-def advanced(preset: str) -> dict[str, Component]:
-    """Lays out the presets, and below them the collapsed fields that they fill in."""
-    chosen = gr.Radio(list(form.PRESETS), value=preset, label="Preset", elem_id="preset")
+def advanced(quality: str) -> dict[str, Component]:
+    """Lays out the quality levels, and below them the collapsed fields that they fill in."""
+    levels = form.QUALITY_LEVELS
+    chosen = gr.Radio(list(levels), value=quality, label="Quality", elem_id="quality")
     with gr.Accordion("Advanced", open=False), gr.Row():
-        fields = {name: _field(name, form.initial(name, preset)) for name in form.ADVANCED}
-    filled_in = [fields[name] for name in form.PRESETS[preset]]
-    chosen.input(lambda name: list(form.PRESETS[name].values()), chosen, filled_in, **QUIET)
+        fields = {name: _field(name, form.initial(name, quality)) for name in form.ADVANCED}
+    filled_in = [fields[name] for name in levels[quality]]
+    chosen.input(lambda level: list(levels[level].values()), chosen, filled_in, **QUIET)
     return fields
 
 

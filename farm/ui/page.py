@@ -66,8 +66,8 @@ class Page:
             self._connect()
 
     def _add_request(self) -> None:
-        preset = form.default_preset(self.farm.context.settings.preset)
-        self.fields = {**inputs(), **advanced(preset)}
+        quality = form.default_quality(self.farm.context.settings.preset)
+        self.fields = {**inputs(), **advanced(quality)}
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
         self.notice = gr.HTML(elem_id="notice")
 
@@ -83,7 +83,7 @@ class Page:
         self.shown = gr.State(Shown())
         self.bar = gr.HTML(elem_id="bar")
         self.player = gr.Video(
-            label="The video, while it grows",
+            label="Preview (grows while the video is generated)",
             streaming=True,
             interactive=False,
             autoplay=True,
@@ -157,7 +157,7 @@ class Page:
 
     def _show(self, job: Job, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
         """Updates of `shown`, the bar, the player and the two buttons."""
-        if shown == (job.id, shown.video, True):
+        if shown.job_id == job.id and shown.ended:
             return _unchanged(5)
         status = job.status()
         is_playing = shown.job_id == job.id and shown.video is not None

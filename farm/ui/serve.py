@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from farm.client import Farm
-from farm.net.address import Address, check_page
+from farm.net.address import ListenAddress, check_page
 
 
 @contextmanager
-def open_page(farm: Farm, address: Address) -> Iterator[None]:
+def open_page(farm: Farm, address: ListenAddress) -> Iterator[None]:
     """Serves the page while the block runs.
 
     Raises InvalidInput for an address beyond loopback if FARM_UI_AUTH is not set.

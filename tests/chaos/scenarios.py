@@ -206,10 +206,10 @@ def _steps(job: Job) -> list[Step]:
 
 
 def _is_notified(job: Job) -> bool:
-    notice = job.webhook()
-    assert notice is not None
-    assert notice.state != "gave_up", notice
-    return notice.state == "delivered"
+    webhook = job.webhook()
+    assert webhook is not None
+    assert webhook.state != "failed", webhook
+    return webhook.state == "delivered"
 
 
 def _wait_until_sampling(bed: Testbed, jobs: Sequence[Job], chunks: int) -> None:

@@ -51,7 +51,7 @@ def table(tmp_path: Path, voice: Path) -> Path:
 
 def start(supervisor: SmallFarm, table: Path) -> subprocess.Popen[str]:
     out = str(results_of(table))
-    words = ("batch", "run", str(table), "--out", out, "--in-flight", "4")
+    words = ("batch", "run", str(table), "--output", out, "--max-in-flight", "4")
     return start_farm_command(environ_of(supervisor.settings), *words)
 
 
@@ -90,7 +90,7 @@ def test_a_batch_killed_halfway_is_resumed_and_repeats_nothing(
     stdout, stderr = again.communicate()
 
     assert again.returncode == 1, stderr
-    summary = f"{VALID + INVALID} rows: {VALID} videos, {INVALID} invalid rows"
+    summary = f"{VALID + INVALID} rows: {VALID} succeeded, {INVALID} invalid"
     assert stdout.splitlines()[-1].startswith(summary)
     ended = {row["id"]: row["status"] for row in results(table)}
     assert len(ended) == len(results(table)), "no row has two results"

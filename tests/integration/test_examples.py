@@ -54,9 +54,9 @@ def test_an_example_of_a_batch_becomes_its_videos(farm: Farm, tmp_path: Path, na
         {"id": row.name, **row.fields, **SHORT} for row in rows(EXAMPLES / name)
     ]
     (tmp_path / "jobs.json").write_text(json.dumps({"batch": short}))
-    spec = BatchSpec(file=tmp_path / "jobs.json", out=tmp_path / "results.csv")
+    spec = BatchSpec(file=tmp_path / "jobs.json", output=tmp_path / "results.csv")
 
-    with open_results(spec.out, batch=spec.id) as results:
+    with open_results(spec.output, batch=spec.id) as results:
         outcomes = list(Batch(farm, spec, results).run())
 
     assert {each.id: each.status for each in outcomes} == {row["id"]: "success" for row in short}

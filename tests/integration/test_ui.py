@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from farm import Farm
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.ui.serve import open_page
 from tests.support.holding import hold
 from tests.support.ports import free_port
@@ -44,8 +44,8 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def free_address() -> Address:
-    return Address("127.0.0.1", free_port())
+def free_address() -> ListenAddress:
+    return ListenAddress("127.0.0.1", free_port())
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def fill_form(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     page.set_input_files("#face input[type=file]", face)
     page.set_input_files("#audio1 input[type=file]", voice)
     page.get_by_text("Advanced").click()
-    page.locator("#preset").get_by_text("draft").click()
+    page.locator("#quality").get_by_text("draft").click()
     expect(page.locator("#sample_steps input")).to_have_value("4")
     small = {"sample_steps": 2, "frame_num": 21, "motion_frame": 5}
     for name, value in {**small, **fields}.items():

@@ -45,8 +45,8 @@ def farm(listening: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def is_delivered(farm: Farm, job: Job) -> bool:
-    notice = job.webhook()
-    if notice is None or notice.state != "delivered":
+    webhook_status = job.webhook()
+    if webhook_status is None or webhook_status.state != "delivered":
         return False
     return job.id not in farm.context.registry.jobs.live()
 
@@ -115,7 +115,7 @@ def test_the_status_shows_the_state_of_the_webhook(
     environ = environ_of(farm.context.settings)
     status = json.loads(run_farm_command(environ, "status", job.id, "--json").stdout)
 
-    assert status["webhook"] == {"state": "gave_up", "tries": 1, "reason": "answered 410"}
+    assert status["webhook"] == {"state": "failed", "attempts": 1, "reason": "HTTP 410"}
     assert status["state"] == "error"
 
 

@@ -21,7 +21,7 @@ from examples.make_media import (
 )
 from farm import Farm
 from farm.media.audio import write_wav
-from farm.media.video import write_segment
+from farm.media.video import encode_video
 from miniature.clips import Scene
 from tests.lipsync import other_hand
 from tests.lipsync.sitter import Drawing, Sitter
@@ -105,7 +105,7 @@ def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
     here = _aside(studio, -0.05)
     there = _aside(studio, 0.05)
     before, after = (np.asarray(Image.open(each.source)) for each in (here, there))
-    write_segment(studio / "walk.mp4", [before] * 32 + [after] * 40)
+    encode_video(studio / "walk.mp4", [before] * 32 + [after] * 40)
     filmed = replace(here, source=studio / "walk.mp4")
     return taken(filmed, cond_audio={"person1": str(FOLDER / "question.wav")}, frame_num=41), there
 

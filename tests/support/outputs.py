@@ -59,7 +59,7 @@ def mux_output(job_id: str = "a", **changes: Any) -> MuxOutput:
 
 
 def notify_output(**changes: Any) -> NotifyOutput:
-    fields = {"outcome": "delivered", "tries": 1, "reason": "answered 204"}
+    fields = {"outcome": "delivered", "attempts": 1, "reason": "HTTP 204"}
     return NotifyOutput(**{**fields, **changes})
 
 

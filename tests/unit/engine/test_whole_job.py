@@ -104,7 +104,7 @@ def test_the_result_holds_every_parameter_as_it_was_used(finished):
     }
     assert {name: result.params[name] for name in used} == used
     assert result.params["negative_prompt"]
-    assert "max_frame_num is the cap" in result.warnings[0]
+    assert "limited by max_frame_num" in result.warnings[0]
 
 
 def test_the_result_holds_the_time_that_all_steps_took(finished):

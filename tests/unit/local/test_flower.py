@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from farm.local.flower import flower_command, flower_environ
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.settings import Settings
 
-ADDRESS = Address("127.0.0.1", 45_557)
+ADDRESS = ListenAddress("127.0.0.1", 45_557)
 
 
 def test_the_password_is_passed_in_the_environment():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from farm.errors import InvalidInput
-from farm.media.aac import PRIMING, first_packet, packets, split_track, write_track
+from farm.media.aac import PRIMING_SAMPLES, first_packet, packets, split_track, write_track
 from farm.media.audio import decode, write_wav
 
 
@@ -17,7 +17,7 @@ def heard(path):
     """The audio after its priming, [C, n]."""
     samples, rate = decode(path)
     assert rate == 48_000
-    return samples[:, PRIMING:]
+    return samples[:, PRIMING_SAMPLES:]
 
 
 @pytest.mark.parametrize("seconds", [0.02, 2.0, 7.0])

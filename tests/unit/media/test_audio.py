@@ -130,6 +130,15 @@ def test_a_long_recording_is_as_loud_as_pyloudnorm_measures(tmp_path):
     np.testing.assert_array_equal(normalise_loudness(samples), samples * np.float32(meant))
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
+def test_resampling_is_that_of_librosa(rate: int) -> None:
+    import librosa
+
+    samples = np.random.default_rng(0).standard_normal(rate).astype(np.float32)
+    expected = librosa.resample(samples, orig_sr=rate, target_sr=16_000)
+    assert np.abs(resample(samples, rate, 16_000) - expected).max() < 1e-6
+
+
 @pytest.mark.parametrize(
     ("count", "rate", "expected"), [(44_101, 44_100, 16_001), (1, 48_000, 1), (3, 8000, 6)]
 )

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from farm.errors import FFmpegFailed
-from farm.media.aac import PRIMING, first_packet, packets, write_track
+from farm.media.aac import PRIMING_SAMPLES, first_packet, packets, write_track
 from farm.media.audio import decode, write_wav
-from farm.media.fragment import fragment
+from farm.media.fragment import mux_segment
 from farm.media.mux import mux
 from farm.media.probe import probe
-from farm.media.video import write_segment
+from farm.media.video import encode_video
 from tests.support.player import play, serve_folder
 
 HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n"
@@ -44,10 +44,10 @@ def chunks(tmp_path, counting, noise):
         first = 0
         for index, count in enumerate(counts):
             video = tmp_path / f"video-{index}.mp4"
-            write_segment(video, [next(shown) for _ in range(count)])
+            encode_video(video, [next(shown) for _ in range(count)])
             last = index == len(counts) - 1
             audio = track[first_packet(first) : None if last else first_packet(first + count)]
-            made.append((*fragment(video, audio, index=index, first=first), video))
+            made.append((*mux_segment(video, audio, index=index, first=first), video))
             first += count
         return made
 
@@ -83,7 +83,7 @@ def test_the_audio_of_fifty_chunks_is_that_of_one_track(chunks, tmp_path):
     with serve_folder(tmp_path) as address:
         audio = play(f"{address}/{listed(tmp_path, made)}").audio
     whole, _ = decode(tmp_path / "track.aac")
-    np.testing.assert_array_equal(audio, whole[:, PRIMING:])
+    np.testing.assert_array_equal(audio, whole[:, PRIMING_SAMPLES:])
     assert 0 <= audio.shape[1] - 200 * 1920 < 1024
 
 
@@ -104,7 +104,7 @@ def test_the_audio_stays_in_sync_with_the_finished_video(chunks, tmp_path, noise
         assert lags.argmax() == pytest.approx(100, abs=6)
 
 
-def test_every_chunk_has_the_same_initialisation_segment(chunks):
+def test_every_chunk_has_the_same_initialisation_section(chunks):
     assert len({init for init, *_ in chunks(5, 4, 7, 1, 3)}) == 1
 
 
@@ -137,10 +137,10 @@ def test_a_file_without_video_cannot_become_a_segment(tmp_path, noise):
     with pytest.raises(
         FFmpegFailed, match=r"noise\.wav: it could not become a segment \(video or audio"
     ):
-        fragment(noise, list(packets(tmp_path / "track.aac")), index=0, first=0)
+        mux_segment(noise, list(packets(tmp_path / "track.aac")), index=0, first=0)
 
 
 def test_a_chunk_without_audio_cannot_become_a_segment(tmp_path, counting):
-    write_segment(tmp_path / "video.mp4", counting(5))
+    encode_video(tmp_path / "video.mp4", counting(5))
     with pytest.raises(FFmpegFailed, match=r"video\.mp4: it could not become a segment"):
-        fragment(tmp_path / "video.mp4", [], index=0, first=0)
+        mux_segment(tmp_path / "video.mp4", [], index=0, first=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
@@ -43,6 +44,24 @@ def test_in_parallel_both_are_added_and_the_longer_one_is_kept_whole(mixed):
     wanted = high.copy()
     wanted[:, :16_000] += low
     np.testing.assert_allclose(samples, wanted, atol=1e-4)
+
+
+def test_a_recording_that_decodes_to_one_long_block_is_added_in_time(tmp_path):
+    # given a recording of 1.5 s in one packet, and another of 3 s
+    rate = 2_000
+    with av.open(tmp_path / "first.m4a", "w") as file:
+        stream = file.add_stream("alac", rate=rate, layout="mono")
+        quarter = np.full((1, 3_000), 2**29, np.int32)
+        frame = av.AudioFrame.from_ndarray(quarter, format="s32p", layout="mono")
+        frame.sample_rate = rate
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    write_wav(tmp_path / "second.wav", np.full(6_000, 0.5, np.float32), rate)
+    # when they are mixed in parallel
+    paths = tmp_path / "first.m4a", tmp_path / "second.wav"
+    mix(*paths, tmp_path / "mix.wav", in_turn=False, seconds=100)
+    # then they are heard together for 1.5 s, and the mix lasts 3 s
+    samples, _ = decode(tmp_path / "mix.wav")
+    assert samples.tolist() == [[0.75] * 3_000 + [0.5] * 3_000]
 
 
 def test_in_turn_one_follows_the_other(mixed):

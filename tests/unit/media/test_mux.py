@@ -10,7 +10,7 @@ from farm.errors import FFmpegFailed
 from farm.media.audio import decode, write_wav
 from farm.media.mux import mux, verify_video
 from farm.media.probe import probe
-from farm.media.video import write_segment
+from farm.media.video import encode_video
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def segments(tmp_path, counting):
         paths = []
         for index, count in enumerate(counts):
             paths.append(tmp_path / f"chunk {index} o'clock.{suffix}")
-            write_segment(paths[-1], [next(frames) for _ in range(count)])
+            encode_video(paths[-1], [next(frames) for _ in range(count)])
         return paths
 
     return make

@@ -28,7 +28,7 @@ from farm.media.probe import (
     expect_visual,
     probe,
 )
-from farm.media.video import write_segment
+from farm.media.video import encode_video
 
 NOISE = np.random.default_rng(0).bytes(6000)
 
@@ -103,7 +103,7 @@ def test_an_image_is_measured_upright(file):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 def test_the_frames_of_a_video_are_counted(tmp_path, counting, suffix):
-    write_segment(tmp_path / f"clip.{suffix}", counting(30))
+    encode_video(tmp_path / f"clip.{suffix}", counting(30))
     assert probe(tmp_path / f"clip.{suffix}", field="cond_video") == Clip(
         64, 48, 25.0, 30, 1.2, None
     )
@@ -162,7 +162,7 @@ def test_vorbis_is_recognised_as_audio(file, samples):
 
 
 def test_the_audio_of_a_video_is_accepted_as_audio(tmp_path, counting, make_wav):
-    write_segment(tmp_path / "silent.mp4", counting(25))
+    encode_video(tmp_path / "silent.mp4", counting(25))
     mux([tmp_path / "silent.mp4"], make_wav(1.0), tmp_path / "clip.mp4", frames=25)
     assert expect_audio(tmp_path / "clip.mp4", field="cond_audio.person1") == Audio(
         44_100, 1, 1.0, "aac"
@@ -208,7 +208,7 @@ def test_a_file_that_is_not_audio_has_the_wrong_type(file, content, holds):
 
 
 def test_a_video_without_audio_is_refused_as_audio(tmp_path, counting):
-    write_segment(tmp_path / "mute.mp4", counting(5))
+    encode_video(tmp_path / "mute.mp4", counting(5))
     with pytest.raises(DownloadFailed, match=r"holds a video without audio, not audio"):
         expect_audio(tmp_path / "mute.mp4", field="cond_audio.person1")
 
@@ -275,7 +275,7 @@ def test_an_image_of_the_minimum_size_is_accepted(file):
 
 
 def test_a_video_beyond_the_limits_is_refused(tmp_path, counting):
-    write_segment(tmp_path / "clip.mp4", counting(30))
+    encode_video(tmp_path / "clip.mp4", counting(30))
     with pytest.raises(InvalidInput, match=r"64 x 48 pixels.*allowed: 0.001 megapixels"):
         probe(tmp_path / "clip.mp4", field="cond_video", limits=Limits(max_pixels=1000))
     with pytest.raises(InvalidInput, match=r"got 1 s; allowed: 1 s"):
@@ -318,7 +318,7 @@ def test_a_known_header_followed_by_noise_is_broken_and_not_unsupported(file, co
 
 
 def test_a_video_cut_before_its_index_is_broken(tmp_path, counting):
-    write_segment(tmp_path / "clip.mp4", counting(30))
+    encode_video(tmp_path / "clip.mp4", counting(30))
     whole = (tmp_path / "clip.mp4").read_bytes()
     (tmp_path / "clip.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InvalidInput, match=r"^cond_video: the file is broken"):

@@ -10,7 +10,14 @@ import pytest
 from farm.errors import InvalidInput
 from farm.job.dialogue import turns
 from farm.media.audio import decode
-from farm.media.speech import MAX_CHARACTERS, speak, speak_dialogue, synthesise, timbres, voices
+from farm.media.speech import (
+    MAX_CHARACTERS,
+    speak,
+    speak_dialogue,
+    synthesise,
+    voice_variants,
+    voices,
+)
 
 WORDS = "Hello, this is the farm."
 
@@ -118,7 +125,7 @@ def test_unusual_text_is_spoken(synthesised, text):
 def test_the_voices_can_be_listed():
     assert {"en-us", "de", "cmn"} <= set(voices())
     assert list(voices()) == sorted(voices())
-    assert "f2" in timbres()
+    assert "f2" in voice_variants()
 
 
 @pytest.fixture
@@ -127,7 +134,7 @@ def conversation(tmp_path):
 
     def run(text, voices=("en-us", "en-gb")):
         paths = tmp_path / "first.wav", tmp_path / "second.wav"
-        speak_dialogue(turns(text), paths, voices=voices)
+        speak_dialogue(turns(text), paths, speaker_voices=voices)
         (first, rate), (second, other_rate) = map(decode, paths)
         assert rate == other_rate == 22_050
         return np.concatenate([first, second])

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from farm.errors import FFmpegFailed, InvalidInput
-from farm.media.video import ENCODER, read_frame, write_segment, write_thumbnail
+from farm.media.video import ENCODER, encode_video, read_frame, write_thumbnail
 
 
 def number(pixels):
@@ -40,7 +40,7 @@ def uneven(tmp_path, counting):
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("index", [0, 1, 24, 25, 26, 60, 80])
 def test_every_frame_is_found_by_its_time(tmp_path, counting, suffix, index):
-    write_segment(tmp_path / f"x.{suffix}", counting(81))
+    encode_video(tmp_path / f"x.{suffix}", counting(81))
     assert number(read_frame(tmp_path / f"x.{suffix}", index / 25)) == index
 
 
@@ -50,7 +50,7 @@ def test_every_frame_is_found_by_its_time(tmp_path, counting, suffix, index):
 def test_between_two_frames_the_earlier_one_is_read_and_past_the_end_the_last(
     tmp_path, counting, seconds, index
 ):
-    write_segment(tmp_path / "x.mp4", counting(81))
+    encode_video(tmp_path / "x.mp4", counting(81))
     assert number(read_frame(tmp_path / "x.mp4", seconds)) == index
 
 
@@ -81,7 +81,7 @@ def test_b_frames_are_found_by_their_time(tmp_path, counting):
 
 def test_a_late_frame_is_found_by_seeking(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
-    write_segment(tmp_path / "x.mp4", (np.roll(noise, index, 1) for index in range(250)), crf=40)
+    encode_video(tmp_path / "x.mp4", (np.roll(noise, index, 1) for index in range(250)), crf=40)
     begun = time.process_time()
     with av.open(tmp_path / "x.mp4") as container:
         for _ in container.decode(video=0):
@@ -125,13 +125,13 @@ def test_a_file_that_is_not_a_video_is_invalid(tmp_path, content):
     "colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 150, 120), (255, 255, 255), (0, 0, 0)]
 )
 def test_colours_survive_being_written_and_read(tmp_path, colour):
-    write_segment(tmp_path / "x.mp4", [np.full((64, 64, 3), colour, np.uint8)])
+    encode_video(tmp_path / "x.mp4", [np.full((64, 64, 3), colour, np.uint8)])
     error = read_frame(tmp_path / "x.mp4", 0)[8:-8, 8:-8].astype(int) - colour
     assert np.abs(error).max() <= 2
 
 
 def test_a_segment_has_the_promised_format(tmp_path, counting):
-    assert write_segment(tmp_path / "x.mp4", counting(60)) == 60
+    assert encode_video(tmp_path / "x.mp4", counting(60)) == 60
     with av.open(tmp_path / "x.mp4") as container:
         (stream,) = container.streams
         context = stream.codec_context
@@ -151,7 +151,7 @@ def test_a_segment_has_the_promised_format(tmp_path, counting):
 def test_the_same_frames_make_the_same_bytes(tmp_path):
     frames = list(np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), dtype=np.uint8))
     for name in "ab":
-        write_segment(tmp_path / f"{name}.mp4", frames)
+        encode_video(tmp_path / f"{name}.mp4", frames)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
@@ -159,9 +159,9 @@ def test_an_older_processor_makes_the_same_bytes(tmp_path, monkeypatch):
     # Given a moving image, so that the encoder weighs how later frames depend on earlier ones
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     frames = [np.roll(noise, shift, axis=1) for shift in range(9)]
-    write_segment(tmp_path / "a.mp4", frames)
+    encode_video(tmp_path / "a.mp4", frames)
     monkeypatch.setitem(ENCODER, "x264-params", ENCODER["x264-params"] + ":asm=SSE2")
-    write_segment(tmp_path / "b.mp4", frames)
+    encode_video(tmp_path / "b.mp4", frames)
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
@@ -184,7 +184,7 @@ def test_frames_are_taken_one_by_one(tmp_path, counting):
             del fresh
 
     # When they are written, then only a few of them were in memory at any time
-    write_segment(tmp_path / "x.mp4", source())
+    encode_video(tmp_path / "x.mp4", source())
     assert most < 10
 
 
@@ -203,7 +203,7 @@ def test_frames_are_taken_one_by_one(tmp_path, counting):
 )
 def test_invalid_frames_are_refused_with_a_reason(tmp_path, frames, message):
     with pytest.raises(FFmpegFailed, match=message) as caught:
-        write_segment(tmp_path / "x.mp4", frames)
+        encode_video(tmp_path / "x.mp4", frames)
     assert not caught.value.retryable
 
 

@@ -20,7 +20,7 @@ from farm.media.speech import synthesise, voice_variants, voices
 from farm.plan import frame_count
 from miniature.noises import babble, coloured_noise, mains_hum, music
 from miniature.sentences import HELD_OUT, TRAINED
-from miniature.voices import FRAME, TIMBRES, Voices, corpus, opening, spread
+from miniature.voices import FRAME, VARIANTS, Voices, corpus, opening, spread
 
 EXAMPLES = Path(make_media.__file__).parent
 
@@ -79,12 +79,12 @@ def test_no_language_of_the_demo_and_no_held_out_one_is_trained_on() -> None:
 
 def test_every_voice_can_be_spoken() -> None:
     assert {voice.partition("+")[0] for voice in (*TRAINED, *HELD_OUT)} <= set(voices())
-    assert {timbre.removeprefix("+") for timbre in TIMBRES if timbre} <= set(voice_variants())
+    assert {variant.removeprefix("+") for variant in VARIANTS if variant} <= set(voice_variants())
 
 
-def test_no_timbre_of_a_held_out_voice_is_trained_on() -> None:
+def test_no_variant_of_a_held_out_voice_is_trained_on() -> None:
     assert {"+" + voice.partition("+")[2] for voice in HELD_OUT if "+" in voice} & set(
-        TIMBRES
+        VARIANTS
     ) == set()
 
 

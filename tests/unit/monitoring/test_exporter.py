@@ -15,7 +15,7 @@ from farm.client import Farm
 from farm.job import PRIORITIES, JobRequest
 from farm.metrics import METRICS
 from farm.monitoring.exporter import FarmCollector, exposition, serve
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.queue.app import REAP_QUEUE, REAP_TASK, make_app
 from farm.registry.outputs import Committed, EmbedOutput
 from farm.registry.steps import EstimateUpdate, step_key
@@ -195,11 +195,11 @@ def test_metrics_are_served_at_their_address(settings):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = serve(FarmCollector(settings), Address("127.0.0.1", port))
+    server = serve(FarmCollector(settings), ListenAddress("127.0.0.1", port))
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert b"farm_broker_up 1.0" in answer.read()
     with pytest.raises(OSError, match="in use"):
-        serve(FarmCollector(settings), Address("127.0.0.1", port))
+        serve(FarmCollector(settings), ListenAddress("127.0.0.1", port))
     server.shutdown()
     server.server_close()
 

@@ -11,11 +11,11 @@ import pytest
 from farm import Farm
 from farm.errors import InvalidInput
 from farm.local.flower import check_flower
-from farm.net.address import Address
+from farm.net.address import ListenAddress
 from farm.settings import Settings
 from farm.ui.serve import open_page
 
-HERE = Address("127.0.0.1", 45_557)
+HERE = ListenAddress("127.0.0.1", 45_557)
 
 
 def flower(address):
@@ -36,13 +36,13 @@ def page(request):
 @pytest.mark.parametrize(
     ("text", "address", "url"),
     [
-        ("127.0.0.1:5555", Address("127.0.0.1", 5555), "http://127.0.0.1:5555"),
-        ("[::1]:80", Address("::1", 80), "http://[::1]:80"),
-        ("0.0.0.0:65535", Address("0.0.0.0", 65535), "http://0.0.0.0:65535"),
+        ("127.0.0.1:5555", ListenAddress("127.0.0.1", 5555), "http://127.0.0.1:5555"),
+        ("[::1]:80", ListenAddress("::1", 80), "http://[::1]:80"),
+        ("0.0.0.0:65535", ListenAddress("0.0.0.0", 65535), "http://0.0.0.0:65535"),
     ],
 )
 def test_an_address_is_parsed(text, address, url):
-    assert Address.parse(text, field="flower") == address
+    assert ListenAddress.parse(text, field="flower") == address
     assert (str(address), address.url) == (text, url)
 
 
@@ -61,12 +61,12 @@ def test_an_address_is_parsed(text, address, url):
 )
 def test_an_invalid_address_is_refused(text):
     with pytest.raises(InvalidInput, match="allowed: ADDRESS:PORT, for example"):
-        Address.parse(text, field="flower")
+        ListenAddress.parse(text, field="flower")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_loopback_needs_no_password(page, host):
-    page(Address(host, 45_557))
+    page(ListenAddress(host, 45_557))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "8.8.8.8"])
@@ -75,11 +75,11 @@ def test_an_address_beyond_loopback_needs_a_password(page, host):
         InvalidInput,
         match=f"got {host}, which other .* reach; allowed: loopback, or set FARM_[A-Z]*_AUTH",
     ):
-        page(Address(host, 45_557))
+        page(ListenAddress(host, 45_557))
 
 
 def test_an_address_beyond_loopback_with_a_password_is_accepted():
-    check_flower(Address("0.0.0.0", 45_557), Settings(flower_auth="me:secret"))
+    check_flower(ListenAddress("0.0.0.0", 45_557), Settings(flower_auth="me:secret"))
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_a_password_that_flower_would_misread_is_refused_and_not_shown(auth):
         check_flower(HERE, Settings(flower_auth=auth))
     assert (
         caught.value.message
-        == "FARM_FLOWER_AUTH: allowed: USER:PASSWORD in ASCII, without blanks and commas"
+        == "FARM_FLOWER_AUTH: allowed: USER:PASSWORD in ASCII, without spaces or commas"
     )
 
 
 def test_a_port_that_is_taken_is_refused(page):
     with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = Address(*other.getsockname())
+        taken = ListenAddress(*other.getsockname())
         with pytest.raises(
             InvalidInput, match="where another program listens; allowed: a free port"
         ):
@@ -122,9 +122,9 @@ def test_without_the_package_the_error_says_what_to_install(check, package, extr
     lines = [
         f"import sys; sys.modules[{package!r}] = None",
         "from farm import Farm",
-        "from farm.net.address import Address",
+        "from farm.net.address import ListenAddress",
         "from farm.settings import Settings",
-        f"HERE = Address('127.0.0.1', 45557); {check}",
+        f"HERE = ListenAddress('127.0.0.1', 45557); {check}",
     ]
     errors = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True

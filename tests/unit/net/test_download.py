@@ -95,7 +95,7 @@ def test_a_fourth_redirect_is_refused(server, get, tmp_path):
 )
 def test_a_redirect_into_the_private_network_is_refused(server, get, tmp_path, target):
     error = refused(get, tmp_path, server.redirect("/", to=target))
-    assert "not at a public address" in error.message
+    assert "resolves to a non-public address" in error.message
     assert not error.retryable
 
 
@@ -107,6 +107,12 @@ def test_a_redirect_to_another_scheme_or_nowhere_is_refused(server, get, tmp_pat
     assert not error.retryable
 
 
+def test_a_redirect_without_a_target_is_not_requested_again(server, get, tmp_path):
+    error = refused(get, tmp_path, server.serve("/", b"", status=302))
+    assert error.message.endswith("HTTP 302 without a Location header")
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("status", "retryable"), [(404, False), (403, False), (429, True), (500, True), (503, True)]
 )
@@ -114,7 +120,7 @@ def test_an_error_status_is_named_and_retryable_if_temporary(
     server, get, tmp_path, status, retryable
 ):
     error = refused(get, tmp_path, server.serve("/gone", b"sorry", status=status))
-    assert f"answered {status}" in error.message
+    assert f"HTTP {status}" in error.message
     assert error.retryable is retryable
 
 
@@ -129,7 +135,7 @@ def test_loopback_is_refused_unless_the_operator_allows_it(server, get, tmp_path
 def test_other_spellings_of_loopback_are_refused_too(server, get, tmp_path, host):
     server.serve("/", b"secret")
     error = refused(get, tmp_path, f"http://{host}:{server.port}/", allow=[])
-    assert "not at a public address" in error.message
+    assert "resolves to a non-public address" in error.message
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,7 @@ def test_an_error_contains_neither_password_nor_query(server, get, tmp_path):
     error = refused(
         get, tmp_path, f"http://anna:secret@127.0.0.1:{server.port}/gone?signature=abc#part"
     )
-    assert f"http://127.0.0.1:{server.port}/gone: answered 404" in error.message
+    assert f"http://127.0.0.1:{server.port}/gone: HTTP 404" in error.message
     assert "secret" not in str(error.describe(at_stage="download"))
     assert "abc" not in str(error.describe(at_stage="download"))
 

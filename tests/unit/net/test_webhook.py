@@ -73,7 +73,7 @@ def test_only_https_is_called(hook, call, url):
 
 
 def test_the_private_network_is_not_called(hook, call):
-    with pytest.raises(RequestFailed, match="not at a public address"):
+    with pytest.raises(RequestFailed, match="resolves to a non-public address"):
         call(allow=[])
     assert hook.calls == []
 

@@ -16,19 +16,20 @@ from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.errors import DownloadFailed, FarmError, InvalidInput
-from farm.job import Notice, Result
+from farm.job import Result, WebhookStatus
 from farm.maintenance.gc import find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import Registry, open_registry
 from farm.route import MUX, NOTIFY
 from farm.settings import Settings
+from farm.steps.notify import notify
 from farm.store import keys
 from farm.store.memory import MemoryStore
 from tests.support.backends import ClockBackend
 from tests.support.jobs import job_request
 from tests.support.outputs import committed, output_of
 from tests.support.receiver import SECRET, Receiver
-from tests.support.steps import acquire, commit, complete, run_step
+from tests.support.steps import acquire, commit, complete, run_step, step_context
 
 DAY_S = 86400
 
@@ -50,7 +51,7 @@ class Harness:
         return self.ctx.registry
 
     @property
-    def notice(self) -> Notice | None:
+    def webhook(self) -> WebhookStatus | None:
         return Job(self.ctx, "a").webhook()
 
     @property
@@ -109,7 +110,7 @@ def test_the_signed_result_is_sent_and_the_job_is_closed(ended, hook):
     sent = Webhook(SECRET).verify(call.body, call.headers)
     assert sent == ended.registry.jobs.status("a").result.model_dump(mode="json")
     assert call.headers["content-type"] == "application/json"
-    assert ended.notice == Notice(state="delivered", tries=1, reason="answered 204")
+    assert ended.webhook == WebhookStatus(state="delivered", attempts=1, reason="HTTP 204")
     assert ended.live == []
 
 
@@ -132,12 +133,12 @@ def test_a_failed_or_cancelled_job_calls_its_webhook_too(
     end(harness.ctx)
     harness.run_due_step()
     assert json.loads(hook.calls[0].body)["error"]["code"] == code
-    assert harness.notice.state == "delivered"
+    assert harness.webhook.state == "delivered"
 
 
 def test_no_webhook_is_called_before_the_end(harness, hook):
     assert run_step(harness.ctx, "a", NOTIFY) is None
-    assert (hook.calls, harness.notice) == ([], None)
+    assert (hook.calls, harness.webhook) == ([], None)
     assert harness.registry.steps.attempts("a", NOTIFY.id) == 0
 
 
@@ -173,7 +174,7 @@ def test_the_end_is_stored_before_the_webhook_is_called(ended, hook, monkeypatch
 def test_a_failing_receiver_is_called_again_with_the_same_id_and_a_new_time(ended, hook):
     hook.answers = [500, 302]
     ended.run_due_step()
-    assert ended.notice == Notice(state="waiting", tries=1)
+    assert ended.webhook == WebhookStatus(state="pending", attempts=1)
     ended.run_due_step_after(4)
     assert len(hook.calls) == 1
     ended.run_due_step_after(2)
@@ -182,7 +183,11 @@ def test_a_failing_receiver_is_called_again_with_the_same_id_and_a_new_time(ende
     assert [call.body for call in hook.calls] == [hook.calls[0].body] * 3
     times = [int(call.headers["webhook-timestamp"]) for call in hook.calls]
     assert times[0] + 5 <= times[1] <= times[2] - 30
-    assert (ended.notice.state, ended.notice.tries, ended.live) == ("delivered", 3, [])
+    assert (ended.webhook.state, ended.webhook.attempts, ended.live) == (
+        "delivered",
+        3,
+        [],
+    )
 
 
 def test_the_call_is_given_up_after_the_last_retry(ended, hook, caplog):
@@ -192,9 +197,9 @@ def test_the_call_is_given_up_after_the_last_retry(ended, hook, caplog):
     assert ended.live == ["a"]
     with caplog.at_level("INFO", logger="farm"):
         ended.run_due_step_after(31)
-    assert ended.notice == Notice(state="gave_up", tries=3, reason="answered 500")
+    assert ended.webhook == WebhookStatus(state="failed", attempts=3, reason="HTTP 500")
     logged = [(record.msg, record.levelname) for record in caplog.records]
-    assert ("webhook_gave_up", "WARNING") in logged
+    assert ("webhook_failed", "WARNING") in logged
     ended.run_due_step_after(DAY_S)
     assert (len(hook.calls), ended.live) == (3, [])
 
@@ -202,7 +207,7 @@ def test_the_call_is_given_up_after_the_last_retry(ended, hook, caplog):
 def test_a_receiver_that_is_gone_is_not_called_again(ended, hook):
     hook.answers = [410]
     ended.run_due_step()
-    assert ended.notice == Notice(state="gave_up", tries=1, reason="answered 410")
+    assert ended.webhook == WebhookStatus(state="failed", attempts=1, reason="HTTP 410")
     assert ended.live == []
 
 
@@ -214,8 +219,8 @@ def test_a_receiver_that_never_answers_does_not_change_the_jobs_end(hook, tmp_pa
     for _ in range(3):
         harness.run_due_step_after(31)
     assert harness.registry.jobs.status("a") == before
-    assert harness.notice.state == "gave_up"
-    assert harness.notice.reason.startswith("timed out")
+    assert harness.webhook.state == "failed"
+    assert harness.webhook.reason.startswith("timed out")
 
 
 def test_the_private_network_is_never_called(hook, tmp_path):
@@ -224,18 +229,23 @@ def test_the_private_network_is_never_called(hook, tmp_path):
     for _ in range(3):
         harness.run_due_step_after(31)
     assert hook.calls == []
-    assert "not at a public address" in harness.notice.reason
+    assert "resolves to a non-public address" in harness.webhook.reason
 
 
 def test_a_worker_without_the_secret_leaves_the_call_to_a_later_one(hook, tmp_path):
     harness = Harness(hook, tmp_path, webhook_secret=())
     harness.end()
     harness.run_due_step()
-    assert (hook.calls, harness.notice.state) == ([], "waiting")
+    assert (hook.calls, harness.webhook.state) == ([], "pending")
     settings = harness.ctx.settings.model_copy(update={"webhook_secret": (SECRET,)})
     harness.ctx = replace(harness.ctx, settings=settings)
     harness.run_due_step_after(6)
-    assert harness.notice.state == "delivered"
+    assert harness.webhook.state == "delivered"
+
+
+def test_a_call_of_a_job_without_a_webhook_is_not_blamed_on_the_secret(ended, tmp_path):
+    with pytest.raises(LookupError, match="job a has no webhook"):
+        notify(step_context(ended.ctx, NOTIFY, scratch=tmp_path, request=job_request()))
 
 
 def test_the_call_of_a_worker_that_died_is_repeated_after_its_lease(ended, hook):
@@ -244,7 +254,7 @@ def test_the_call_of_a_worker_that_died_is_repeated_after_its_lease(ended, hook)
     ended.run_due_step_after(14)
     assert hook.calls == []
     ended.run_due_step_after(2)
-    assert (hook.ids(), ended.notice.tries) == (["msg_a"], 2)
+    assert (hook.ids(), ended.webhook.attempts) == (["msg_a"], 2)
 
 
 def test_workers_may_die_during_the_call_as_often_as_a_receiver_may_fail(ended, hook):
@@ -252,8 +262,8 @@ def test_workers_may_die_during_the_call_as_often_as_a_receiver_may_fail(ended, 
         acquire(ended.registry, NOTIFY.id, lease_s=0)
     ended.run_due_step()
     assert hook.calls == []
-    reason = "every attempt at the call lost its worker"
-    assert ended.notice == Notice(state="gave_up", tries=4, reason=reason)
+    reason = "the last attempt lost its worker"
+    assert ended.webhook == WebhookStatus(state="failed", attempts=4, reason=reason)
 
 
 def test_a_message_that_comes_twice_calls_once(ended, hook):
@@ -273,7 +283,7 @@ def test_a_pending_call_is_made_after_the_broker_lost_everything(ended, hook):
     assert (found.step, ended.live) == (NOTIFY, ["a"])
     run_step(ended.ctx, "a", found.step)
     assert hook.ids() == ["msg_a", "msg_a"]
-    assert (ended.notice.state, ended.live) == ("delivered", [])
+    assert (ended.webhook.state, ended.live) == ("delivered", [])
 
 
 def test_a_complete_video_whose_end_was_not_stored_is_called_after_a_recovery(harness, hook):
@@ -294,11 +304,11 @@ def test_a_worker_from_before_a_recovery_cannot_commit_its_call(ended):
 
 def test_a_delivered_call_is_not_repeated_after_a_recovery(ended, hook, monkeypatch):
     ended.run_due_step()
-    before = ended.notice
+    before = ended.webhook
     monkeypatch.setattr(ended.ctx.store, "put", None)  # nothing is stored a second time
     found = ended.lose_broker()
     assert (found.outcome, found.step, ended.live) == ("already_ended", None, [])
-    assert (len(hook.calls), ended.notice) == (1, before)
+    assert (len(hook.calls), ended.webhook) == (1, before)
 
 
 def test_a_delivered_call_does_not_hide_the_other_outputs_from_a_recovery(ended):

@@ -123,7 +123,7 @@ def test_weights_are_quantized_as_the_request_or_else_the_operator_says(
         ({"offload_model": True, "num_persistent_param_in_dit": 7}, "on", 7),
     ],
 )
-def test_blocks_are_streamed_where_the_operator_allows_it(
+def test_blocks_are_offloaded_where_the_operator_allows_it(
     fields: dict[str, Any], offload: str, resident: int | None
 ) -> None:
     assert variant(request(**fields), settings(OFFLOAD=offload)).resident_parameters == resident
@@ -146,7 +146,7 @@ def test_blocks_are_streamed_where_the_operator_allows_it(
         ),
     ],
 )
-def test_streaming_is_refused_elsewhere_with_the_reason(
+def test_offloading_is_refused_elsewhere_with_the_reason(
     fields: dict[str, Any], offload: str, reason: str
 ) -> None:
     with pytest.raises(InvalidInput, match=reason):

@@ -17,7 +17,7 @@ from farm.engine.context import Context
 from farm.media.aac import first_packet
 from farm.media.audio import write_wav
 from farm.media.speech import speak
-from farm.media.video import write_segment
+from farm.media.video import encode_video
 from farm.registry import open_registry
 from farm.route import DOWNLOAD, MUX, Step, next_step
 from farm.settings import Settings
@@ -104,7 +104,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "film.mp4"
     noise = np.random.default_rng(3)
     scenes = [noise.integers(low, low + 60, (64, 64, 3)).astype(np.uint8) for low in (0, 190)]
-    write_segment(path, [scene for scene in scenes for _ in range(25)])
+    encode_video(path, [scene for scene in scenes for _ in range(25)])
     return path
 
 

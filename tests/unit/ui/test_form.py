@@ -9,7 +9,7 @@ from farm.job import JobRequest
 from farm.ui import form
 
 EMPTY = {
-    **{name: form.initial(name, "quality") for name in form.ADVANCED},
+    **{name: form.initial(name, "high") for name in form.ADVANCED},
     **dict.fromkeys(("face", "audio1", "audio2")),
     **dict.fromkeys(("text", "voice1", "voice2"), ""),
     "prompt": "a person talks",
@@ -96,10 +96,11 @@ def test_a_text_in_a_field_of_another_type_is_parsed_as_json():
     assert (made.sample_shift, made.lora[0].name) == (5.5, "turbo")
 
 
-@pytest.mark.parametrize("preset", form.PRESETS)
-def test_a_preset_fills_in_visible_fields(preset):
-    assert form.PRESETS[preset].keys() == form.PRESETS["quality"].keys() <= set(form.ADVANCED)
-    assert job(ONE, **form.PRESETS[preset])
+@pytest.mark.parametrize("level", form.QUALITY_LEVELS)
+def test_a_quality_level_fills_in_visible_fields(level):
+    levels = form.QUALITY_LEVELS
+    assert levels[level].keys() == levels["high"].keys() <= set(form.ADVANCED)
+    assert job(ONE, **levels[level])
 
 
 def test_fields_missing_from_the_page_are_missing_on_purpose():
