@@ -51,7 +51,7 @@ def test_an_example_becomes_a_video(farm: Farm, jobs: dict[str, Job], name: str)
 @pytest.mark.parametrize("name", ["batch.csv", "batch.json"])
 def test_an_example_of_a_batch_becomes_its_videos(farm: Farm, tmp_path: Path, name: str) -> None:
     short: list[dict[str, Any]] = [
-        {"id": row.name, **row.fields, **SHORT} for row in rows(EXAMPLES / name)
+        {"id": row.id, **row.fields, **SHORT} for row in rows(EXAMPLES / name)
     ]
     (tmp_path / "jobs.json").write_text(json.dumps({"batch": short}))
     spec = BatchSpec(file=tmp_path / "jobs.json", output=tmp_path / "results.csv")
