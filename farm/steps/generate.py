@@ -45,7 +45,7 @@ def generate(ctx: StepContext) -> ChunkOutput:
     parameters = sampling(request, pipeline.preset, ctx.settings)
     used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
     with ctx.timed("preprocess"):
-        inputs = _inputs(ctx, pipeline, chunk, used.negative_prompt)
+        inputs = _inputs(ctx, pipeline, embedded, chunk, used.negative_prompt)
     frames, tail = _compute(ctx, pipeline, plan, chunk, inputs, parameters)
     init, segment = _encode_segment(ctx, plan, chunk, frames)
     stored = store_segment(ctx, init, segment)
@@ -74,14 +74,20 @@ class _Inputs:
     """[S, frame_num + 4, layers, dim]"""
 
 
-def _inputs(ctx: StepContext, pipeline: Pipeline, chunk: Chunk, negative_prompt: str) -> _Inputs:
+def _inputs(
+    ctx: StepContext,
+    pipeline: Pipeline,
+    embedded: EmbedOutput,
+    chunk: Chunk,
+    negative_prompt: str,
+) -> _Inputs:
     condition, condition_key = _condition(ctx, pipeline, chunk)
     return _Inputs(
         condition=condition,
         condition_key=condition_key,
         text=_text_features(ctx, pipeline, ctx.request.prompt),
         negative_text=_text_features(ctx, pipeline, negative_prompt),
-        audio=_audio_rows(ctx, ctx.embed_output, chunk),
+        audio=_audio_rows(ctx, embedded, chunk),
     )
 
 

@@ -157,7 +157,7 @@ def test_a_store_key_that_is_no_upload_is_refused(harness):
 def test_an_upload_beyond_the_operators_limit_is_refused(harness):
     harness.enter()
     strict = with_settings(harness, max_visual_bytes=10)
-    with pytest.raises(DownloadFailed, match=r"cond_video: it has \d+ bytes; allowed: 10"):
+    with pytest.raises(DownloadFailed, match=r"cond_video: it has [\d,]+ bytes; allowed: 10"):
         strict.run(DOWNLOAD)
 
 
