@@ -42,7 +42,7 @@ STAGES: dict[StepKind, tuple[str, ...]] = {
 """The stages that a step reports by itself; those that the model reports are left out with it."""
 
 OUTPUTS: dict[StepKind, StepOutput] = {
-    "download": DownloadOutput(visual_key="", visual_kind="image", audio_keys=()),
+    "download": DownloadOutput(visual_kind="image", visual_key="", visual_scale=1.0, audio_keys=()),
     "embed": EmbedOutput(
         embedding_prefixes=(),
         rows=0,
@@ -51,6 +51,8 @@ OUTPUTS: dict[StepKind, StepOutput] = {
         frames=81,
         chunks=1,
         cuts=(),
+        source_keys=(),
+        source_scale=1.0,
         warnings=(),
     ),
     "generate": ChunkOutput(

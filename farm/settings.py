@@ -196,6 +196,16 @@ class Settings(BaseModel):
         repr=False,
         description="USER:PASSWORD of Flower; required for listening beyond loopback",
     )
+    decode_timeout_s: float = Field(
+        300,
+        gt=0,
+        description="seconds that the decoding of one file may take before its job fails",
+    )
+    decode_memory_mb: int = Field(
+        4000,
+        ge=500,
+        description="megabytes of address space that the decoding of one file may take",
+    )
     max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video in bytes")
     max_audio_bytes: int = Field(50_000_000, ge=1, description="largest audio file in bytes")
     fetch_timeout_s: float = Field(300, gt=0, description="time limit of one download in seconds")

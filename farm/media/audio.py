@@ -33,6 +33,8 @@ FILTER_BLOCK = 60 * SPEECH_RATE
 
 Samples = NDArray[np.float32]
 
+LAYOUTS = {1: "mono", 2: "stereo"}
+
 
 def decode(path: Path) -> tuple[Samples, int]:
     """All audio of a file as float32 [C, n] in [-1, 1], and its sample rate in Hz.
@@ -150,6 +152,21 @@ def write_wav_blocks(path: Path, blocks: Iterable[Samples], rate: int) -> None:
         for block in chain([first], rest):
             integers = np.clip(np.round(block * 32768), -32768, 32767).astype("<i2")
             file.writeframes(np.ascontiguousarray(integers.T).tobytes())
+
+
+def write_float_wav(path: Path, blocks: Iterable[tuple[Samples, int]]) -> None:
+    """Writes blocks as `audio_blocks` yields them as a WAV of 32 bit floats, RF64 beyond 4 GB."""
+    pending = iter(blocks)
+    first, rate = next(pending)
+    layout = LAYOUTS.get(len(first), f"{len(first)} channels")
+    with av.open(path, "w", format="wav", options={"rf64": "auto"}) as container:
+        stream = container.add_stream("pcm_f32le", rate=rate, layout=layout)
+        for block, _ in chain([(first, rate)], pending):
+            packed = np.ascontiguousarray(block.T).reshape(1, -1)
+            frame = AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+            frame.sample_rate = rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def _fit(samples: Samples, length: int) -> Samples:

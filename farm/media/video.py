@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -55,6 +56,22 @@ def read_frame(path: Path, seconds: float) -> Pixels:
         raise InvalidInput(f"{path.name}: the video cannot be decoded ({error})") from error
 
 
+def frames_at(path: Path, seconds: Sequence[float]) -> Iterator[Pixels]:
+    """The frames that `read_frame` returns for ascending instants, in one pass.
+
+    Past the end there is one more, the last frame: for the first such instant, and no further.
+    """
+    frame = None
+    try:
+        with open_media(path) as container:
+            for frame in _shown_at(container, seconds):
+                yield upright(frame)
+    except av.FFmpegError as error:
+        raise InvalidInput(f"{path.name}: the video cannot be decoded ({error})") from error
+    if frame is None:
+        raise InvalidInput(f"{path.name}: it has no frame that can be decoded")
+
+
 def upright(frame: VideoFrame) -> Pixels:
     """The frame's pixels, uint8 [H, W, 3], rotated by the display matrix (quarter turns only)."""
     pixels = frame.reformat(format="rgb24", interpolation=_EXACT).to_ndarray()
@@ -99,7 +116,7 @@ def _frame_at(container: InputContainer, seconds: float) -> VideoFrame | None:
         return None
     stream.thread_type = "AUTO"
     start = stream.start_time or 0
-    target = start + round(seconds / stream.time_base)
+    target = _tick(stream, seconds)
     frame = None
     if _seek(container, stream, target):
         frame = _last_until(container, stream, target)
@@ -109,6 +126,28 @@ def _frame_at(container: InputContainer, seconds: float) -> VideoFrame | None:
         _seek(container, stream, start)
         frame = _last_until(container, stream, target)
     return frame
+
+
+def _shown_at(container: InputContainer, seconds: Sequence[float]) -> Iterator[VideoFrame]:
+    stream = video_stream(container)
+    if stream is None:
+        return
+    targets = deque(_tick(stream, each) for each in seconds)
+    last = None
+    for frame in decode_frames(container, stream):
+        while targets and last and frame.pts is not None and frame.pts > targets[0]:
+            targets.popleft()
+            yield last
+        if not targets:
+            return
+        last = frame
+    if last:
+        yield last
+
+
+def _tick(stream: VideoStream, seconds: float) -> int:
+    """An instant of a video as a timestamp of its stream."""
+    return (stream.start_time or 0) + round(seconds / (stream.time_base or 1))
 
 
 def _seek(container: InputContainer, stream: VideoStream, target: int) -> bool:

@@ -17,13 +17,16 @@ class _Record(BaseModel):
 
 
 class DownloadOutput(_Record):
-    """The checked source and voices."""
+    """The checked source and voices, written anew except for a video."""
 
     step: Literal["download"] = "download"
-    visual_key: str
     visual_kind: Literal["image", "video"]
+    visual_key: str
+    """A PNG, or the video as it came, which is decoded in the sandbox only."""
+    visual_scale: float
+    """Pixels of the PNG for each pixel of the source, along a side; 1 for a video."""
     audio_keys: tuple[str, ...]
-    """One recording for each speaker."""
+    """One recording for each speaker, a WAV."""
 
 
 class EmbedOutput(_Record):
@@ -42,6 +45,12 @@ class EmbedOutput(_Record):
     chunks: int
     cuts: tuple[int, ...]
     """The frames at which a new scene of the source begins."""
+    source_keys: tuple[str, ...]
+    """The frames of a source video at which chunks begin, as PNGs; the last one also serves for all
+    later chunks. Empty for an image.
+    """
+    source_scale: float
+    """Pixels of these PNGs for each pixel of the source, along a side."""
     warnings: tuple[str, ...]
 
 

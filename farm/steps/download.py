@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from farm.engine.step_context import StepContext
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import TtsAudio
 from farm.job.dialogue import turns
-from farm.media.probe import Clip, StillImage, expect_audio, expect_visual
+from farm.media import decoder
+from farm.media.probe import Clip, StillImage
 from farm.media.speech import speak, speak_dialogue
 from farm.model.presets import preset
 from farm.net.download import download_file
 from farm.registry.outputs import DownloadOutput
 from farm.steps.allowed import check_allowed
+from farm.steps.decoding import sandboxed
 from farm.store import keys
 
 
@@ -27,12 +29,21 @@ def download(ctx: StepContext) -> DownloadOutput:
     ctx.report("validation_ok")
     ctx.report("downloads_started")
     with ctx.timed("preprocess"):
-        visual_key, visual_kind = _store_visual(ctx)
+        visual = _store_visual(ctx)
         audio_keys = _store_voices(ctx)
     ctx.report("downloads_ok")
     return DownloadOutput(
-        visual_key=visual_key, visual_kind=visual_kind, audio_keys=tuple(audio_keys)
+        visual_kind=visual.kind,
+        visual_key=visual.key,
+        visual_scale=visual.scale,
+        audio_keys=tuple(audio_keys),
     )
+
+
+class StoredVisual(NamedTuple):
+    kind: Literal["image", "video"]
+    key: str
+    scale: float
 
 
 def _check_size(ctx: StepContext) -> None:
@@ -43,18 +54,19 @@ def _check_size(ctx: StepContext) -> None:
         raise InvalidInput(f"size: got {size!r}; the model {model.name} makes {sizes}")
 
 
-def _store_visual(ctx: StepContext) -> tuple[str, Literal["image", "video"]]:
+def _store_visual(ctx: StepContext) -> StoredVisual:
     field = "cond_video"
-    key, path = _store_source(ctx, ctx.request.cond_video, field, ctx.settings.max_visual_bytes)
-    found = expect_visual(path, field=field)
-    _check_boxes(ctx, found)
-    if isinstance(found, Clip):
-        return key, "video"
+    path, upload_key = _fetch(ctx, ctx.request.cond_video, field, ctx.settings.max_visual_bytes)
+    image = ctx.scratch / "image.png"
+    visual = sandboxed(ctx, decoder.read_visual)(path=path, image=image, field=field)
+    _check_boxes(ctx, visual.found)
+    if isinstance(visual.found, Clip):
+        return StoredVisual("video", upload_key or ctx.put(path, field), 1.0)
     if ctx.request.scene_seg:
         raise InvalidInput(
             "scene_seg: got True, but cond_video is an image; allowed: true with a video"
         )
-    return key, "image"
+    return StoredVisual("image", ctx.put(image, image.name), visual.scale)
 
 
 def _check_boxes(ctx: StepContext, found: StillImage | Clip) -> None:
@@ -100,13 +112,14 @@ def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
 
 
 def _store_recording(ctx: StepContext, source: str, field: str) -> str:
-    key, path = _store_source(ctx, source, field, ctx.settings.max_audio_bytes)
-    expect_audio(path, field=field)
-    return key
+    path, _ = _fetch(ctx, source, field, ctx.settings.max_audio_bytes)
+    wav = ctx.scratch / f"{field}.wav"
+    sandboxed(ctx, decoder.read_audio)(path=path, wav=wav, field=field)
+    return ctx.put(wav, wav.name)
 
 
-def _store_source(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[str, Path]:
-    """A source as a store key and as a local file."""
+def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[Path, str | None]:
+    """A source as a local file, and its key in the store if it was uploaded."""
     ctx.raise_if_draining()
     if source.startswith(keys.SCHEME):
         return _fetch_upload(ctx, source, field, max_bytes)
@@ -119,10 +132,10 @@ def _store_source(ctx: StepContext, source: str, field: str, max_bytes: int) -> 
         timeout_s=ctx.settings.fetch_timeout_s,
         allow=ctx.settings.fetch_allow,
     )
-    return ctx.put(path, field), path
+    return path, None
 
 
-def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[str, Path]:
+def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[Path, str]:
     """The same for a file that the client uploaded."""
     key = source.removeprefix(keys.SCHEME)
     if not re.fullmatch(keys.UPLOADS + "[0-9a-f]{64}", key):
@@ -135,4 +148,4 @@ def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> 
     if size > max_bytes:
         message = f"{field}: it has {size:,} bytes; allowed: {max_bytes:,}"
         raise DownloadFailed(message, retryable=False)
-    return key, ctx.fetch(key, field)
+    return ctx.fetch(key, field), key

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
-from farm.media import scenes
+from farm.media import decoder
 from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frame_count, merge_short_scenes
 from farm.registry.outputs import EmbedOutput
+from farm.steps.decoding import sandboxed
 from farm.steps.features import cache_rows
 from farm.steps.soundtrack import store_track
 
@@ -43,8 +44,10 @@ def embed(ctx: StepContext) -> EmbedOutput:
         if len(paths) > 1:
             audio_key = _store_mix(ctx, paths, frames)
     with ctx.timed("preprocess"):
-        cuts = _cuts(ctx, frames)
+        film = _film(ctx)
+        cuts = _cuts(ctx, film, frames)
         plan = Plan(frames, request.frame_num, request.motion_frame, cuts)
+        source = _store_source_frames(ctx, film, plan)
         aac_keys = store_track(ctx, ctx.fetch(audio_key, "audio"), plan)
     ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
     return EmbedOutput(
@@ -55,6 +58,8 @@ def embed(ctx: StepContext) -> EmbedOutput:
         frames=frames,
         chunks=plan.chunks,
         cuts=cuts,
+        source_keys=source.keys,
+        source_scale=source.scale,
         warnings=tuple(_warnings(ctx, spoken_frames, frames)),
     )
 
@@ -89,12 +94,38 @@ def _is_in_turn(ctx: StepContext) -> bool:
     return ctx.request.tts_audio is None and ctx.request.audio_type == "add"
 
 
-def _cuts(ctx: StepContext, frames: int) -> tuple[int, ...]:
+class _SourceFrames(NamedTuple):
+    keys: tuple[str, ...] = ()
+    scale: float = 1.0
+
+
+def _film(ctx: StepContext) -> Path | None:
+    """The source if it is a video, as it came."""
+    source = ctx.download_output
+    return ctx.fetch(source.visual_key, "visual") if source.visual_kind == "video" else None
+
+
+def _cuts(ctx: StepContext, film: Path | None, frames: int) -> tuple[int, ...]:
     """The frames at which new scenes of the source begin, if the request separates them."""
-    if not ctx.request.scene_seg:
+    if film is None or not ctx.request.scene_seg:
         return ()
-    source = ctx.fetch(ctx.download_output.visual_key, "visual")
-    return merge_short_scenes(scenes.cuts(source, frames=frames), frames)
+    cuts = sandboxed(ctx, decoder.find_cuts)(path=film, frames=frames, field="cond_video")
+    return merge_short_scenes(cuts, frames)
+
+
+def _store_source_frames(ctx: StepContext, film: Path | None, plan: Plan) -> _SourceFrames:
+    """The frames of a source video at which chunks begin."""
+    if film is None:
+        return _SourceFrames()
+    seconds = [plan.chunk(index).start / FPS for index in range(plan.chunks)]
+    folder = ctx.scratch / "source"
+    folder.mkdir()
+    found = sandboxed(ctx, decoder.read_frames)(
+        path=film, folder=folder, seconds=seconds, field="cond_video"
+    )
+    names = [decoder.frame_name(index) for index in range(found.count)]
+    keys = tuple(ctx.put(folder / name, f"source-{name}") for name in names)
+    return _SourceFrames(keys, found.scale)
 
 
 def _padded(samples: Samples, frame_num: int) -> Samples:

@@ -6,8 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, floor
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from farm.engine.playlist import store_segment
 from farm.engine.step_context import StepContext
@@ -15,10 +14,10 @@ from farm.job import JobRequest
 from farm.logs import log
 from farm.media.fragment import mux_segment
 from farm.media.image import read_image
-from farm.media.video import encode_video, read_frame
+from farm.media.video import encode_video
 from farm.metrics import add
 from farm.model.presets import preset
-from farm.plan import FPS, Chunk, Plan, audio_rows
+from farm.plan import Chunk, Plan, audio_rows
 from farm.registry.outputs import ChunkOutput, EmbedOutput
 from farm.settings import Settings
 from farm.steps.features import cache_features, rows_of
@@ -190,30 +189,45 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
             raise LookupError(f"job {ctx.job_id}: the first chunk left no condition of its image")
         return Condition.from_tensors(_load_tensors(ctx, key)), key
     request = ctx.request
-    frame = source_frame(ctx.fetch(source.visual_key, "visual"), source.visual_kind, chunk)
+    key, scale = _source_image(ctx, chunk)
     condition = pipeline.condition(
-        frame, size=request.size, frame_num=request.frame_num, boxes=boxes(request)
+        read_image(ctx.fetch(key, "image.png")),
+        size=request.size,
+        frame_num=request.frame_num,
+        boxes=boxes(request, scale),
     )
     if source.visual_kind == "video":
         return condition, None
     return condition, _store_tensors(ctx, condition, "condition.safetensors")
 
 
-def boxes(request: JobRequest) -> list[Box]:
-    """Two speakers' boxes in the model's order, rounded outwards; empty for one speaker."""
+def _source_image(ctx: StepContext, chunk: Chunk) -> tuple[str, float]:
+    """The key of the image that a chunk starts from, and its scale."""
+    source = ctx.download_output
+    if source.visual_kind == "image":
+        return source.visual_key, source.visual_scale
+    embedded = ctx.embed_output
+    last = len(embedded.source_keys) - 1
+    return embedded.source_keys[min(chunk.index, last)], embedded.source_scale
+
+
+def boxes(request: JobRequest, scale: float) -> list[Box]:
+    """Two speakers' boxes in the model's order, rounded outwards; empty for one speaker.
+
+    In pixels of an image that has `scale` pixels for each of the source, along a side.
+    """
     if request.bbox is None or request.bbox.person2 is None:
         return []
     corners = (request.bbox.person1, request.bbox.person2)
     return [
-        (floor(top), floor(left), ceil(bottom), ceil(right)) for left, top, right, bottom in corners
+        (
+            floor(top * scale),
+            floor(left * scale),
+            ceil(bottom * scale),
+            ceil(right * scale),
+        )
+        for left, top, right, bottom in corners
     ]
-
-
-def source_frame(path: Path, kind: Literal["image", "video"], chunk: Chunk) -> NDArray[np.uint8]:
-    """The frame [H, W, 3] that a chunk starts from: the image, or the video's at that instant."""
-    if kind == "image":
-        return read_image(path)
-    return read_frame(path, chunk.start / FPS)
 
 
 def _audio_rows(ctx: StepContext, embedded: EmbedOutput, chunk: Chunk) -> Tensor:

@@ -20,7 +20,12 @@ from farm.route import Step, StepKind
 
 
 def download_output(**changes: Any) -> DownloadOutput:
-    fields = {"visual_key": "face.png", "visual_kind": "image", "audio_keys": ("voice.wav",)}
+    fields = {
+        "visual_kind": "image",
+        "visual_key": "image.png",
+        "visual_scale": 1.0,
+        "audio_keys": ("voice.wav",),
+    }
     return DownloadOutput(**{**fields, **changes})
 
 
@@ -33,6 +38,8 @@ def embed_output(**changes: Any) -> EmbedOutput:
         "frames": 81,
         "chunks": 1,
         "cuts": (),
+        "source_keys": (),
+        "source_scale": 1.0,
         "warnings": (),
     }
     return EmbedOutput(**{**fields, **changes})

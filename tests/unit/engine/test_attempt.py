@@ -63,7 +63,7 @@ def test_a_step_commits_its_output_and_names_the_next(entered):
 def test_an_attempt_stores_its_output_last(writing):
     writing.run(DOWNLOAD)
     written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
-    assert len(written) == 2
+    assert len(written) == 3
     assert written[-1] == "jobs/a/download/0001/output.json"
     stored = Committed.model_validate_json(writing.store.get(written[-1]))
     assert stored == writing.committed(DOWNLOAD)

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from farm.media.video import frames_at, read_frame
 from farm.plan import Plan
-from farm.steps.generate import source_frame
 
 UNEVEN = [0, *range(400, 1600, 33), *range(1600, 4000, 140), *range(4000, 5000, 10)]
 
@@ -41,9 +41,16 @@ def test_a_chunk_starts_from_the_last_frame_shown_at_its_start(tmp_path, times_m
     path = tmp_path / "x.mkv"
     write_greys(path, list(times_ms))
     plan = Plan(150, 21, 5, (50,))
-    for index in range(plan.chunks):
-        chunk = plan.chunk(index)
-        start_ms = 1000 * chunk.start / 25
-        shown = max(number for number, time_ms in enumerate(times_ms) if time_ms <= start_ms)
-        frame = source_frame(path, "video", chunk)
+    starts = [plan.chunk(index).start / 25 for index in range(plan.chunks)]
+    frames = list(frames_at(path, starts))
+    assert len(frames) == plan.chunks
+    for start_s, frame in zip(starts, frames, strict=True):
+        shown = max(number for number, time_ms in enumerate(times_ms) if time_ms <= 1000 * start_s)
         assert int(frame[8, 8, 0]) == shown % 256
+        np.testing.assert_array_equal(read_frame(path, start_s), frame)
+
+
+def test_past_the_end_of_a_video_there_is_its_last_frame_once(tmp_path):
+    write_greys(tmp_path / "x.mkv", [0, 100, 200])
+    frames = frames_at(tmp_path / "x.mkv", [0.0, 0.12, 1.0, 2.0])
+    assert [int(frame[8, 8, 0]) for frame in frames] == [0, 1, 2]

@@ -211,7 +211,8 @@ def test_boxes_become_rows_and_columns_rounded_out_to_whole_pixels():
         audio_type="para",
         bbox={"person1": [1.5, 2, 30.2, 40], "person2": [50, 0.1, 60, 70.9]},
     )
-    assert boxes(request) == [(2, 1, 40, 31), (0, 50, 71, 60)]
+    assert boxes(request, scale=1) == [(2, 1, 40, 31), (0, 50, 71, 60)]
+    assert boxes(request, scale=0.5) == [(1, 0, 20, 16), (0, 25, 36, 30)]
 
 
 # Chunks

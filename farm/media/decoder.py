@@ -1,0 +1,93 @@
+"""What the sandbox may do with a file from a stranger: tell what it holds, and write it anew.
+
+Each function takes the `field` that errors name, and raises InvalidInput or DownloadFailed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic.dataclasses import dataclass
+
+from farm.media import scenes
+from farm.media.audio import audio_blocks, write_float_wav
+from farm.media.image import read_image
+from farm.media.probe import Audio, Clip, StillImage, expect_audio, expect_visual
+from farm.media.video import frames_at
+
+MAX_PIXELS = 16_000_000
+"""Larger images and frames are stored smaller; the model makes fewer than a million."""
+
+
+@dataclass(frozen=True)
+class Visual:
+    """What a source holds, and the scale of the PNG that was written if it is an image."""
+
+    found: StillImage | Clip
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How many frames were written, and their scale."""
+
+    count: int
+    scale: float
+
+
+def read_visual(path: Path, image: Path, *, field: str) -> Visual:
+    """What the image or video at `path` holds; an image is written to `image` as an upright PNG."""
+    found = expect_visual(path, field=field)
+    if isinstance(found, Clip):
+        return Visual(found)
+    return Visual(found, _write_png(read_image(path), image))
+
+
+def read_audio(path: Path, wav: Path, *, field: str) -> Audio:
+    """Writes the audio of any file to `wav`, as 32 bit floats."""
+    found = expect_audio(path, field=field)
+    write_float_wav(wav, audio_blocks(path))
+    return found
+
+
+def read_frames(path: Path, folder: Path, *, seconds: list[float], field: str) -> Frames:
+    """Writes the frames of a video shown at ascending instants: 00000.png and so on.
+
+    The last one also serves for all later instants: past the video's end there is one more.
+    """
+    scale = 1.0
+    count = 0
+    for count, frame in enumerate(frames_at(path, seconds), start=1):
+        scale = _write_png(frame, folder / frame_name(count - 1))
+    return Frames(count, scale)
+
+
+def find_cuts(path: Path, *, frames: int, field: str) -> list[int]:
+    """The first frames of new scenes among a video's first `frames` at 25 fps."""
+    return scenes.cuts(path, frames=frames)
+
+
+def frame_name(index: int) -> str:
+    return f"{index:05d}.png"
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (read_visual, read_audio, read_frames, find_cuts)
+}
+
+
+def _write_png(pixels: NDArray[np.uint8], path: Path) -> float:
+    """Writes pixels [H, W, 3], at most MAX_PIXELS of them; returns the scale along a side."""
+    image = Image.fromarray(pixels)
+    scale = min(1.0, sqrt(MAX_PIXELS / (image.width * image.height)))
+    if scale < 1:
+        size = (round(image.width * scale), round(image.height * scale))
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    image.save(path, "PNG", compress_level=1)
+    return scale

@@ -1,0 +1,182 @@
+"""Decoding in a child process, so that a file from a stranger can crash, hang or bloat only that.
+
+The child has limits of memory, CPU time, file size and open files, no network where the system
+allows that, and an empty environment: a file that takes a decoder over finds no keys. What it
+returns is validated like any other input.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError, validate_call
+
+from farm.errors import FarmError, InvalidInput, error_from_code
+
+MAX_ANSWER_BYTES = 4_000_000
+POLL_INTERVAL_S = 0.05
+ROOT = Path(__file__).parents[2]
+BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from farm.media.sandbox import main; main()"
+ENVIRONMENT = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
+CLONE_NEWUSER = 0x10000000
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    """What one call may use."""
+
+    seconds: float = 300.0
+    """By the clock, and of CPU time."""
+    memory_bytes: int = 3 << 30
+    """Address space, which includes the libraries."""
+    file_bytes: int = 8 << 30
+    open_files: int = 64
+
+
+def keep_on() -> None:
+    """Does not stop a call."""
+
+
+def sandboxed(
+    function: Callable[Arguments, Answer],
+    *,
+    limits: SandboxLimits = SandboxLimits(),
+    check: Callable[[], None] = keep_on,
+) -> Callable[Arguments, Answer]:
+    """The same function of farm.media.decoder, run in a child; it takes keywords only.
+
+    `check` is called while the child runs; what it raises ends the child. Raises what the function
+    raises, and InvalidInput, naming its argument `field`, if the child is over its limits or dies.
+    """
+
+    def call(*_: Arguments.args, **arguments: Arguments.kwargs) -> Answer:
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            command = _command(function.__name__, arguments, limits)
+            status = _run(command, stdout, stderr, limits, check)
+            if status != 0:
+                raise InvalidInput(f"{arguments['field']}: {_cause(status, stderr, limits)}")
+            return _answer(function, stdout)
+
+    return call
+
+
+def main() -> None:
+    """The child: answers one call, given as JSON, on its standard output."""
+    call = json.loads(sys.argv[2])
+    _restrict(SandboxLimits(**call["limits"]))
+    from farm.media import decoder
+
+    function = decoder.FUNCTIONS[call["function"]]
+    try:
+        result = validate_call(function)(**call["arguments"])
+    except FarmError as error:
+        answer = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    else:
+        answer = {"result": _result_type(function).dump_python(result, mode="json")}
+    print(json.dumps(answer))
+
+
+def _command(name: str, arguments: dict[str, Any], limits: SandboxLimits) -> list[str]:
+    call = {"function": name, "arguments": arguments, "limits": asdict(limits)}
+    return [sys.executable, "-I", "-c", BOOT, str(ROOT), json.dumps(call, default=str)]
+
+
+def _run(
+    command: list[str],
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    limits: SandboxLimits,
+    check: Callable[[], None],
+) -> int:
+    """The exit status of the child, or minus the signal that ended it."""
+    deadline = time.monotonic() + limits.seconds
+    with subprocess.Popen(  # noqa: S603  # this interpreter and our own code
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        env=ENVIRONMENT,
+        cwd="/",
+        start_new_session=True,
+    ) as child:
+        try:
+            while child.poll() is None:
+                check()
+                if time.monotonic() > deadline:
+                    return -signal.SIGXCPU
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(POLL_INTERVAL_S)
+            return child.returncode
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+def _cause(status: int, stderr: IO[bytes], limits: SandboxLimits) -> str:
+    """Why a child gave no answer."""
+    stderr.seek(0)
+    lines = stderr.read(MAX_ANSWER_BYTES).decode(errors="replace").strip().splitlines()
+    last_line = lines[-1][:200] if lines else "no message"
+    if status in (-signal.SIGXCPU, -signal.SIGKILL):
+        return f"decoding takes longer than the {limits.seconds:g} s that are allowed"
+    if os.strerror(errno.EFBIG) in last_line:
+        return f"it decodes to more than the {limits.file_bytes / 1e9:.1f} GB that are allowed"
+    if last_line.startswith("MemoryError"):
+        return f"decoding takes more than the {limits.memory_bytes / 1e9:.1f} GB that are allowed"
+    if status < 0:
+        return f"the decoder crashed on it ({signal.Signals(-status).name})"
+    return f"it cannot be decoded ({last_line})"
+
+
+def _answer(function: Callable[..., Answer], stdout: IO[bytes]) -> Answer:
+    stdout.seek(0)
+    try:
+        answer = json.loads(stdout.read(MAX_ANSWER_BYTES))
+        if "code" in answer:
+            raise error_from_code(answer["code"], answer["message"], retryable=answer["retryable"])
+        return _result_type(function).validate_python(answer["result"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise InvalidInput(f"the decoder's answer is unreadable ({error})") from error
+
+
+def _result_type(function: Callable[..., Answer]) -> TypeAdapter[Answer]:
+    return TypeAdapter(get_type_hints(function)["return"])
+
+
+def _restrict(limits: SandboxLimits) -> None:
+    """Applies the limits to this process, for good."""
+    import resource
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if libc.unshare(CLONE_NEWNET):
+        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    seconds = ceil(limits.seconds)
+    for kind, most in (
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
+        (resource.RLIMIT_NOFILE, limits.open_files),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
