@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast check docs reference chaos bench-farm miniature clean
+.PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: many wait for the processes that they start
@@ -16,6 +16,8 @@ reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
 chaos: .venv/tools ## break a farm in every known way, and count; ARGS=--long for more of it
 	$(BIN)/python -m tests.chaos $(ARGS)
+attack: .venv/tools ## decode files that are made to cost much, and measure what they cost
+	$(BIN)/python -m tests.attacks $(ARGS)
 bench-farm: .venv/tools ## what the farm itself costs, against bare Celery chains
 	$(BIN)/python -m benchmarks.chain
 miniature: .venv/tools ## train the model that comes with the package

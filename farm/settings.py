@@ -197,7 +197,7 @@ class Settings(BaseModel):
         description="USER:PASSWORD of Flower; required for listening beyond loopback",
     )
     decode_timeout_s: float = Field(
-        300,
+        120,
         gt=0,
         description="seconds that the decoding of one file may take before its job fails",
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av import AudioFrame, AudioResampler
+from av import AudioFormat, AudioFrame, AudioResampler
 from numpy.typing import NDArray
 
 from farm.errors import InvalidInput
@@ -32,6 +32,9 @@ FILTER_BLOCK = 60 * SPEECH_RATE
 """Samples that are weighted at a time when loudness is measured."""
 
 Samples = NDArray[np.float32]
+
+FULL_SCALE = 2**23
+"""The first sample value that 24 bits cannot hold."""
 
 LAYOUTS = {1: "mono", 2: "stereo"}
 
@@ -154,16 +157,18 @@ def write_wav_blocks(path: Path, blocks: Iterable[Samples], rate: int) -> None:
             file.writeframes(np.ascontiguousarray(integers.T).tobytes())
 
 
-def write_float_wav(path: Path, blocks: Iterable[tuple[Samples, int]]) -> None:
-    """Writes blocks as `audio_blocks` yields them as a WAV of 32 bit floats, RF64 beyond 4 GB."""
+def write_flac(path: Path, blocks: Iterable[tuple[Samples, int]]) -> None:
+    """Writes blocks as `audio_blocks` yields them as FLAC of 24 bits; louder samples clip."""
     pending = iter(blocks)
     first, rate = next(pending)
     layout = LAYOUTS.get(len(first), f"{len(first)} channels")
-    with av.open(path, "w", format="wav", options={"rf64": "auto"}) as container:
-        stream = container.add_stream("pcm_f32le", rate=rate, layout=layout)
+    with av.open(path, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=rate, layout=layout)
+        stream.format = AudioFormat("s32")  # of which the encoder keeps 24 bits
         for block, _ in chain([(first, rate)], pending):
-            packed = np.ascontiguousarray(block.T).reshape(1, -1)
-            frame = AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+            integers = np.clip(np.round(block * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)
+            packed = (integers.T.astype(np.int32) << 8).reshape(1, -1)
+            frame = AudioFrame.from_ndarray(packed, format="s32", layout=layout)
             frame.sample_rate = rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

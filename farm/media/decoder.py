@@ -1,6 +1,7 @@
 """What the sandbox may do with a file from a stranger: tell what it holds, and write it anew.
 
-Each function takes the `field` that errors name, and raises InvalidInput or DownloadFailed.
+Each function takes the `field` that errors name, and a file that is called so; it raises
+InvalidInput or DownloadFailed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from PIL import Image
 from pydantic.dataclasses import dataclass
 
 from farm.media import scenes
-from farm.media.audio import audio_blocks, write_float_wav
+from farm.media.audio import audio_blocks, write_flac
 from farm.media.image import read_image
 from farm.media.probe import Audio, Clip, StillImage, expect_audio, expect_visual
 from farm.media.video import frames_at
@@ -49,10 +50,10 @@ def read_visual(path: Path, image: Path, *, field: str) -> Visual:
     return Visual(found, _write_png(read_image(path), image))
 
 
-def read_audio(path: Path, wav: Path, *, field: str) -> Audio:
-    """Writes the audio of any file to `wav`, as 32 bit floats."""
+def read_audio(path: Path, flac: Path, *, field: str) -> Audio:
+    """Writes the audio of any file to `flac`, with 24 bits."""
     found = expect_audio(path, field=field)
-    write_float_wav(wav, audio_blocks(path))
+    write_flac(flac, audio_blocks(path))
     return found
 
 

@@ -26,7 +26,7 @@ class DownloadOutput(_Record):
     visual_scale: float
     """Pixels of the PNG for each pixel of the source, along a side; 1 for a video."""
     audio_keys: tuple[str, ...]
-    """One recording for each speaker, a WAV."""
+    """One recording for each speaker, as FLAC, or as WAV if it was synthesised."""
 
 
 class EmbedOutput(_Record):

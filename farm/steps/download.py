@@ -113,9 +113,9 @@ def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
 
 def _store_recording(ctx: StepContext, source: str, field: str) -> str:
     path, _ = _fetch(ctx, source, field, ctx.settings.max_audio_bytes)
-    wav = ctx.scratch / f"{field}.wav"
-    sandboxed(ctx, decoder.read_audio)(path=path, wav=wav, field=field)
-    return ctx.put(wav, wav.name)
+    flac = ctx.scratch / f"{field}.flac"
+    sandboxed(ctx, decoder.read_audio)(path=path, flac=flac, field=field)
+    return ctx.put(flac, flac.name)
 
 
 def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[Path, str | None]:

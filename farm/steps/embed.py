@@ -17,7 +17,7 @@ from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
 from farm.plan import FPS, SPEECH_RATE, Plan, frame_count, merge_short_scenes
-from farm.registry.outputs import EmbedOutput
+from farm.registry.outputs import DownloadOutput, EmbedOutput
 from farm.steps.decoding import sandboxed
 from farm.steps.features import cache_rows
 from farm.steps.soundtrack import store_track
@@ -33,7 +33,8 @@ def embed(ctx: StepContext) -> EmbedOutput:
     ctx.report("embeddings_started")
     request = ctx.request
     with ctx.timed("embedding"):
-        audio_keys = ctx.download_output.audio_keys
+        downloaded = ctx.download_output
+        audio_keys = downloaded.audio_keys
         paths = [ctx.fetch(key, f"audio-{speaker}") for speaker, key in enumerate(audio_keys)]
         voices = _voices(ctx, paths)
         spoken_frames = frame_count(len(voices[0]))
@@ -44,7 +45,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
         if len(paths) > 1:
             audio_key = _store_mix(ctx, paths, frames)
     with ctx.timed("preprocess"):
-        film = _film(ctx)
+        film = _film(ctx, downloaded)
         cuts = _cuts(ctx, film, frames)
         plan = Plan(frames, request.frame_num, request.motion_frame, cuts)
         source = _store_source_frames(ctx, film, plan)
@@ -99,10 +100,11 @@ class _SourceFrames(NamedTuple):
     scale: float = 1.0
 
 
-def _film(ctx: StepContext) -> Path | None:
+def _film(ctx: StepContext, downloaded: DownloadOutput) -> Path | None:
     """The source if it is a video, as it came."""
-    source = ctx.download_output
-    return ctx.fetch(source.visual_key, "visual") if source.visual_kind == "video" else None
+    if downloaded.visual_kind == "image":
+        return None
+    return ctx.fetch(downloaded.visual_key, "cond_video")
 
 
 def _cuts(ctx: StepContext, film: Path | None, frames: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from farm.media.video import encode_video
 from farm.metrics import add
 from farm.model.presets import preset
 from farm.plan import Chunk, Plan, audio_rows
-from farm.registry.outputs import ChunkOutput, EmbedOutput
+from farm.registry.outputs import ChunkOutput, DownloadOutput, EmbedOutput
 from farm.settings import Settings
 from farm.steps.features import cache_features, rows_of
 from farm.steps.progress import Progress
@@ -80,7 +80,7 @@ def _inputs(
     chunk: Chunk,
     negative_prompt: str,
 ) -> _Inputs:
-    condition, condition_key = _condition(ctx, pipeline, chunk)
+    condition, condition_key = _condition(ctx, pipeline, embedded, chunk)
     return _Inputs(
         condition=condition,
         condition_key=condition_key,
@@ -174,7 +174,9 @@ def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     return _load_tensors(ctx, key)["features"]
 
 
-def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
+def _condition(
+    ctx: StepContext, pipeline: Pipeline, embedded: EmbedOutput, chunk: Chunk
+) -> tuple[Condition, str | None]:
     """What the model sees of the source, and its key in the store if all chunks share it.
 
     The condition of an image is always the same; that of a video is computed from the frame at
@@ -189,7 +191,7 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
             raise LookupError(f"job {ctx.job_id}: the first chunk left no condition of its image")
         return Condition.from_tensors(_load_tensors(ctx, key)), key
     request = ctx.request
-    key, scale = _source_image(ctx, chunk)
+    key, scale = _source_image(source, embedded, chunk)
     condition = pipeline.condition(
         read_image(ctx.fetch(key, "image.png")),
         size=request.size,
@@ -201,12 +203,10 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
     return condition, _store_tensors(ctx, condition, "condition.safetensors")
 
 
-def _source_image(ctx: StepContext, chunk: Chunk) -> tuple[str, float]:
+def _source_image(source: DownloadOutput, embedded: EmbedOutput, chunk: Chunk) -> tuple[str, float]:
     """The key of the image that a chunk starts from, and its scale."""
-    source = ctx.download_output
     if source.visual_kind == "image":
         return source.visual_key, source.visual_scale
-    embedded = ctx.embed_output
     last = len(embedded.source_keys) - 1
     return embedded.source_keys[min(chunk.index, last)], embedded.source_scale
 

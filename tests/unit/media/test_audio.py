@@ -12,7 +12,15 @@ import soundfile
 import soxr
 
 from farm.errors import InvalidInput
-from farm.media.audio import FILTER_BLOCK, decode, normalise_loudness, resample, speech, write_wav
+from farm.media.audio import (
+    FILTER_BLOCK,
+    decode,
+    normalise_loudness,
+    resample,
+    speech,
+    write_flac,
+    write_wav,
+)
 
 
 def loudness(samples):
@@ -144,6 +152,22 @@ def test_resampling_is_that_of_librosa(rate: int) -> None:
 )
 def test_resampling_rounds_the_length_up(count, rate, expected):
     assert resample(np.zeros(count, np.float32), rate, 16_000).shape == (expected,)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_flac_keeps_24_bits_of_every_sample(tmp_path, channels):
+    samples = np.random.default_rng(0).uniform(-1, 1, (channels, 70_000)).astype(np.float32)
+    blocks = [(samples[:, :50_000], 44_100), (samples[:, 50_000:], 44_100)]
+    write_flac(tmp_path / "x.flac", blocks)
+    decoded, rate = decode(tmp_path / "x.flac")
+    assert rate == 44_100
+    assert decoded.shape == samples.shape
+    assert np.abs(decoded - samples).max() <= 2**-23
+
+
+def test_what_is_too_loud_for_flac_clips(tmp_path):
+    write_flac(tmp_path / "x.flac", [(np.array([[-3, 0, 3]], np.float32), 8_000)])
+    np.testing.assert_allclose(decode(tmp_path / "x.flac")[0], [[-1, 0, 1]], atol=1e-6)
 
 
 def test_a_wav_is_sixteen_bits_interleaved(tmp_path):
