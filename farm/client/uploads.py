@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
-from farm.errors import InvalidInput
+from farm.net.data_uri import decode_inline, is_data_uri, unusable_source
 from farm.store import keys
 
 MIN_BASE64 = 200
@@ -18,11 +19,9 @@ def local_content(source: str, field: str) -> Path | bytes | None:
 
     Raises InvalidInput for anything else.
     """
-    from farm.net.download import decode_inline
-
     if source.lower().startswith(("http://", "https://", keys.SCHEME)):
         return None
-    if source[:5].lower() == "data:":
+    if is_data_uri(source):
         return decode_inline(source, field=field, max_bytes=MAX_BYTES)
     try:
         path = Path(source).expanduser()
@@ -30,9 +29,22 @@ def local_content(source: str, field: str) -> Path | bytes | None:
             return path
     except (OSError, ValueError, RuntimeError):  # too long for a name, a zero byte, no such user
         pass
-    if len(source) >= MIN_BASE64:
-        return decode_inline(source, field=field, max_bytes=MAX_BYTES)
-    raise InvalidInput(
-        f"{field}: got {source!r}; there is no such file; "
-        "allowed: a file, an http(s) URL, a data URI, base64"
-    )
+    if len(source) < MIN_BASE64:
+        raise unusable_source(source, field, "there is no such file")
+    content = decode_inline(source, field=field, max_bytes=MAX_BYTES)
+    if can_probe() and not _may_be_media(content):
+        # A long path may happen to consist of base64's characters.
+        reason = "there is no such file, and as base64 it is no image, video or audio"
+        raise unusable_source(source, field, reason)
+    return content
+
+
+def can_probe() -> bool:
+    """Whether media can be read here; a client may be installed without the worker's libraries."""
+    return find_spec("av") is not None
+
+
+def _may_be_media(content: bytes) -> bool:
+    from farm.media.probe import HEAD_BYTES, claims_media
+
+    return claims_media(content[:HEAD_BYTES])

@@ -159,7 +159,7 @@ def _is_text(head: bytes) -> bool:
     return all(character.isprintable() or character in "\t\r\n\f\ufeff" for character in text)
 
 
-def _claims_media(head: bytes) -> bool:
+def claims_media(head: bytes) -> bool:
     """Whether the first bytes are those of an accepted format, so that an error means damage."""
     boxes = (b"ftyp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip")
     magic = (
@@ -174,7 +174,8 @@ def _claims_media(head: bytes) -> bool:
         b"ID3",
     )
     is_mpeg_audio = head[0] == 0xFF and head[1:2] >= b"\xe0"
-    return head[4:8] in boxes or head.startswith(magic) or is_mpeg_audio
+    is_image = image_format(head) is not None
+    return is_image or head[4:8] in boxes or head.startswith(magic) or is_mpeg_audio
 
 
 def _probe_image(path: Path, field: str, limits: Limits) -> StillImage:
@@ -208,7 +209,7 @@ def _probe_media(path: Path, field: str, limits: Limits, head: bytes) -> Clip | 
         if has_video:
             return _probe_video(path, audio, field, limits)
     except av.FFmpegError as error:
-        if not _claims_media(head):
+        if not claims_media(head):
             return Unsupported("data of an unknown format")
         message = f"{field}: the file is broken and cannot be decoded ({error.strerror})"
         raise InvalidInput(message) from error

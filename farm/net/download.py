@@ -1,18 +1,16 @@
-"""Downloads over HTTP, with private networks protected by the guard, and inline data."""
+"""Downloads over HTTP, with private networks protected by the guard."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote, unquote_to_bytes, urljoin
+from urllib.parse import urljoin
 
 import httpcore
 
-from farm.errors import DownloadFailed, InvalidInput
+from farm.errors import DownloadFailed
 from farm.net.guard import (
     TIMEOUTS,
     GuardedBackend,
@@ -66,29 +64,6 @@ def download_file(
         raise DownloadFailed(message, retryable=failure.retryable) from cause
 
 
-def decode_inline(text: str, *, field: str, max_bytes: int) -> bytes:
-    """The bytes in a data URI or plain base64.
-
-    Raises InvalidInput if `text` is neither, or has too many bytes.
-    """
-    if text[:5].lower() == "data:":
-        content = _decode_data_uri(text, field)
-    else:
-        content = _decode_base64(unquote(text), field)
-    if len(content) > max_bytes:
-        raise InvalidInput(f"{field}: got {len(content):,} bytes; allowed: {max_bytes:,}")
-    return content
-
-
-def _decode_data_uri(text: str, field: str) -> bytes:
-    head, comma, body = text.partition(",")
-    if not comma:
-        raise InvalidInput(f"{field}: got {text[:40]!r}; a data URI needs a comma before its data")
-    if head.lower().endswith(";base64"):
-        return _decode_base64(unquote(body), field)
-    return unquote_to_bytes(body)
-
-
 def _follow(pool: httpcore.ConnectionPool, url: str, file: BinaryIO, max_bytes: int) -> None:
     """Saves the body of `url`; each redirect is checked by the guard like the first request."""
     for _ in range(MAX_REDIRECTS + 1):
@@ -121,14 +96,3 @@ def _save(response: httpcore.Response, file: BinaryIO, max_bytes: int) -> None:
         if size > max_bytes:
             raise RequestFailed(f"it has more than the allowed {max_bytes:,} bytes")
         file.write(part)
-
-
-def _decode_base64(text: str, field: str) -> bytes:
-    """The bytes in base64, also in its URL-safe alphabet, with line breaks or without padding."""
-    compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
-    padding = "=" * (-len(compact) % 4)
-    try:
-        return base64.b64decode(compact + padding, validate=True)
-    except binascii.Error as error:
-        message = f"{field}: got {text[:40]!r}; allowed: a data URI or base64 ({error})"
-        raise InvalidInput(message) from error

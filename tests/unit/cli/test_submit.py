@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -148,11 +149,11 @@ def test_a_missing_request_file_is_status_2(run):
     assert run("submit", "--request", "missing.json").exit_code == 2
 
 
-def test_a_request_file_can_contain_base64(run, farm, tmp_path):
-    file = write(tmp_path, {**FIELDS, "cond_video": "A" * 300})
-    assert request_of(farm, run("submit", "--request", file)).cond_video.startswith(
-        "store://uploads/"
-    )
+def test_a_request_file_can_contain_base64(run, farm, tmp_path, portrait):
+    face = base64.b64encode(portrait.read_bytes()).decode()
+    file = write(tmp_path, {**FIELDS, "cond_video": face})
+    uploaded = request_of(farm, run("submit", "--request", file)).cond_video
+    assert uploaded == keys.SCHEME + keys.upload(portrait)
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,10 @@ def test_the_same_bytes_are_uploaded_once(farm, portrait, tmp_path):
         "face\0.png",
         "~no-such-user/face.png",
         "a" * 199,
+        "/srv/" + "müller/" * 30 + "bild.png",
+        "/srv/" + "projects/" * 30 + "face.png",
+        "srv/" + "projects/" * 30 + "face",
+        "A" * 300,
         "data:image/png;base64,!!!",
     ],
     ids=repr,
@@ -185,6 +189,14 @@ def test_an_unusable_source_is_rejected_by_its_field(farm, broker, source):
     with pytest.raises(InvalidInput, match=r"^cond_video: "):
         farm.submit({**GIVEN, "cond_video": source})
     assert (farm.jobs(), queued(broker)) == ([], 0)
+
+
+@pytest.mark.parametrize("name", ["müller", "projects"])
+@pytest.mark.parametrize("suffix", ["", ".png"])
+def test_a_long_path_of_no_file_is_called_one(farm, name, suffix):
+    path = f"/srv/{f'{name}/' * 30}{suffix}"
+    with pytest.raises(InvalidInput, match=rf"^cond_video: got '/srv/{name}.* there is no such"):
+        farm.submit({**GIVEN, "cond_video": path})
 
 
 def test_an_unreadable_file_is_rejected_by_its_field(farm):

@@ -1,4 +1,4 @@
-"""Downloads: from which addresses, how much and for how long; and inline data."""
+"""Downloads: from which addresses, how much and for how long."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from farm.errors import DownloadFailed, InvalidInput
-from farm.net.download import decode_inline, download_file
+from farm.errors import DownloadFailed
+from farm.net.download import download_file
 from farm.net.guard import is_public
 from tests.support.web_server import WebServer, web_server
 
@@ -314,36 +314,3 @@ def test_an_unknown_host_is_final_but_a_failing_resolver_is_not(get, tmp_path, e
         raise socket.gaierror(errno, "no")
 
     assert refused(get, tmp_path, "http://nowhere.example/", resolve=fail).retryable is retryable
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "data:image/png;base64,cGl4ZWxzPz4/",
-        "DATA:image/png;name=x;BASE64,cGl4ZWxzPz4/",
-        "data:,pixels%3F%3E%3F",
-        "cGl4ZWxzPz4/",
-        "cGl4ZWxzPz4_",
-        "cGl4\r\nZWxzPz4/\n",
-    ],
-)
-def test_every_spelling_of_inline_data_is_decoded(text):
-    assert decode_inline(text, field="cond_video", max_bytes=9) == b"pixels?>?"
-
-
-def test_missing_padding_is_accepted():
-    assert decode_inline("YQ", field="cond_video", max_bytes=9) == b"a"
-
-
-@pytest.mark.parametrize(
-    "text", ["not base64!", "data:image/png;base64", "data:image/png;base64,@@@", "YQ==YQ==x", "a"]
-)
-def test_text_that_is_neither_data_uri_nor_base64_is_refused_by_its_field(text):
-    with pytest.raises(InvalidInput, match=r"^cond_video: "):
-        decode_inline(text, field="cond_video", max_bytes=100)
-
-
-@pytest.mark.parametrize("head", ["", "data:;base64,"])
-def test_inline_data_above_the_limit_is_refused(head):
-    with pytest.raises(InvalidInput, match=r"allowed: 9$"):
-        decode_inline(head + base64.b64encode(b"x" * 10).decode(), field="cond_video", max_bytes=9)
