@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO
 
+from farm.batch.table import Table, read_table
 from farm.errors import FarmError, InvalidInput
 from farm.job import JobStatus
 
@@ -75,14 +76,16 @@ def outcome_of_error(row_id: str, error: FarmError) -> Outcome:
 class Results:
     """An open results file; `done` holds the ids of this batch's rows that have their video."""
 
-    def __init__(self, file: IO[str], batch: str, lines: list[dict[str, str]]) -> None:
+    def __init__(
+        self, file: IO[str], batch: str, columns: list[str], lines: list[dict[str, str]]
+    ) -> None:
         """Writes the lines to keep: those of other batches, and of rows that are done."""
         self.batch = batch
         self.done = {
             line["id"] for line in lines if line[BATCH] == batch and line["status"] == DONE
         }
         self._file = file
-        self._writer = csv.DictWriter(file, COLUMNS)
+        self._writer = csv.DictWriter(file, columns)
         self._writer.writeheader()
         for line in lines:
             if line[BATCH] != batch or line["status"] == DONE:
@@ -103,11 +106,11 @@ def open_results(path: Path, *, batch: str) -> Iterator[Results]:
     process writes to it.
     """
     with _open_locked(path, "a+") as file:
-        lines = _read_lines(path, file)
+        columns, lines = _read_lines(path, file)
         # Replaced as a whole: nothing is lost if the process is killed, or the disk is full.
         part = path.with_name(f".{path.name}.part")
         with _open_locked(part, "w") as kept:
-            results = Results(kept, batch, lines)
+            results = Results(kept, batch, columns, lines)
             shutil.copymode(path, part)
             part.replace(path)
             yield results
@@ -129,21 +132,28 @@ def _open_locked(path: Path, mode: str) -> IO[str]:
     return file
 
 
-def _read_lines(path: Path, file: IO[str]) -> list[dict[str, str]]:
-    """The lines of earlier runs, without a last line that was cut off."""
+def _read_lines(path: Path, file: IO[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the lines of earlier runs, without a last line that was cut off.
+
+    A spreadsheet may have saved them, with another delimiter or with columns of its user's.
+    """
     file.seek(0)
-    reader = csv.DictReader(line for line in file if line.endswith("\n"))
     try:
-        if reader.fieldnames in (None, COLUMNS):
-            return [line for line in reader if _is_complete(line)]
+        table = read_table(line for line in file if line.endswith(("\n", "\r")))
+        columns = table.columns or COLUMNS
+        if set(COLUMNS) <= set(columns) and len(set(columns)) == len(columns):
+            return columns, list(_complete_lines(table))
     except (UnicodeDecodeError, csv.Error):  # not even a table
         pass
     raise InvalidInput(
-        f"output: got {str(path)!r}, which has other content; "
-        "allowed: a new file, or earlier results"
+        f"output: got {str(path)!r}, which has other content; allowed: a new file, or earlier "
+        "results in UTF-8 (Excel saves them as 'CSV UTF-8')"
     )
 
 
-def _is_complete(line: dict[str, str]) -> bool:
-    """Whether a line has a cell for each column and no more: DictReader marks both with None."""
-    return None not in line.values() and None not in line
+def _complete_lines(table: Table) -> Iterator[dict[str, str]]:
+    for _, cells in table.lines:
+        if isinstance(cells, csv.Error):
+            raise cells
+        if len(cells) == len(table.columns):
+            yield dict(zip(table.columns, cells, strict=True))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from farm.batch.table import read_table, unknown_encoding
 from farm.errors import InvalidInput, did_you_mean
 from farm.job import PARTS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
@@ -27,8 +28,6 @@ COLUMNS = [
     *(f"{field}.{part}" for field, kind in PARTS.items() for part in kind.model_fields),
 ]
 """The column names that a table may use."""
-
-DELIMITERS = ",;\t"
 
 MAX_ID_LENGTH = 200
 """Characters; ids appear in the results, in logs and in a terminal."""
@@ -76,7 +75,9 @@ def rows(file: Path) -> Iterator[Row]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             yield from _with_ids(file, read(file, lines))
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{file}: it is not text in UTF-8 ({error})") from error
+        raise unknown_encoding(file) from error
+    except csv.Error as error:
+        raise InvalidInput(f"{file}: it is not CSV ({error})") from error
     except OSError as error:
         raise InvalidInput(f"{file}: it cannot be read ({error.strerror})") from error
 
@@ -155,23 +156,13 @@ def _read_batch(file: Path, _: Iterable[str]) -> Iterator[ParsedRow]:
 
 
 def _read_table(file: Path, lines: Iterable[str]) -> Iterator[ParsedRow]:
-    remaining = iter(lines)
-    header = next(remaining, "")
-    delimiter = max(DELIMITERS, key=header.count)
-    columns = [cell.strip() for cell in next(csv.reader([header], delimiter=delimiter), [])]
-    _check_header(file, columns)
-    reader = csv.reader(remaining, delimiter=delimiter)
-    while True:
-        line = reader.line_num + 2  # lines are counted from 1, and the header is one
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, InvalidInput(f"request: it is not CSV ({error})")
-            continue
-        if cells:
-            yield line, _parse_cells(columns, cells)
+    table = read_table(lines)
+    _check_header(file, table.columns)
+    for line, cells in table.lines:
+        if isinstance(cells, csv.Error):
+            yield line, InvalidInput(f"request: it is not CSV ({cells})")
+        else:
+            yield line, _parse_cells(table.columns, cells)
 
 
 def _check_header(file: Path, columns: list[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from farm.job.files import find_file
 from farm.net.data_uri import decode_inline, is_data_uri, unusable_source
 from farm.store import keys
 
@@ -23,12 +25,9 @@ def local_content(source: str, field: str) -> Path | bytes | None:
         return None
     if is_data_uri(source):
         return decode_inline(source, field=field, max_bytes=MAX_BYTES)
-    try:
-        path = Path(source).expanduser()
-        if path.is_file():
-            return path
-    except (OSError, ValueError, RuntimeError):  # too long for a name, a zero byte, no such user
-        pass
+    path = find_file(os.path.expanduser(source))
+    if path:
+        return path
     if len(source) < MIN_BASE64:
         raise unusable_source(source, field, "there is no such file")
     content = decode_inline(source, field=field, max_bytes=MAX_BYTES)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,9 +82,16 @@ def resolve_paths(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     return resolved
 
 
+def find_file(name: str) -> Path | None:
+    """The file of that name, or of the same name with its accents composed or decomposed.
+
+    macOS decomposes the accents in names (NFD), most other systems compose them (NFC).
+    """
+    spellings = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    # No Path before there is a file: base64 may have millions of slashes.
+    return next((Path(each) for each in spellings if os.path.isfile(each)), None)
+
+
 def _resolve(file: Path, source: Any) -> Any:
-    try:
-        path = file.parent / source
-        return str(path) if path.is_file() else source
-    except (OSError, TypeError, ValueError):  # base64 is too long for a path; not a text; has a NUL
-        return source
+    found = find_file(os.path.join(file.parent, source)) if isinstance(source, str) else None
+    return str(found) if found else source

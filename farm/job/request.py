@@ -421,8 +421,14 @@ def _look_up(request: BaseModel, field: str) -> Any:
 
 
 def _value_from_text(cls: type[BaseModel], field: str, text: str) -> Any:
-    if field not in cls.model_fields or _is_text(cls, field):
+    kinds = _kinds(cls, field) if field in cls.model_fields else {"string"}
+    if "string" in kinds:
         return text
+    if "boolean" in kinds and text.strip().lower() in ("true", "false"):
+        text = text.lower()  # Excel writes TRUE, pandas True
+    whole_number = re.fullmatch(r"\s*(-?[0-9]+)\.0*\s*", text)
+    if "integer" in kinds and whole_number:
+        text = whole_number[1]  # pandas writes 4.0 in a column with an empty cell
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -430,7 +436,7 @@ def _value_from_text(cls: type[BaseModel], field: str, text: str) -> Any:
 
 
 @cache
-def _is_text(cls: type[BaseModel], field: str) -> bool:
+def _kinds(cls: type[BaseModel], field: str) -> set[str]:
+    """JSON's types that a field accepts, as far as its schema names them."""
     schema = cls.model_json_schema()["properties"][field]
-    kinds = [schema, *schema.get("anyOf", ())]
-    return any(kind.get("type") == "string" for kind in kinds)
+    return {each["type"] for each in (schema, *schema.get("anyOf", ())) if "type" in each}

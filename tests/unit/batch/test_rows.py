@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,86 @@ def test_a_quoted_cell_may_contain_the_delimiter_and_line_breaks(table):
     )
     assert first.request().prompt == "one, two\nthree"
     assert (first.line, second.line) == (2, 4)
+
+
+def test_a_first_line_may_name_the_delimiter(table):
+    lines = ("sep=;", HEADER.replace(",", ";"), f"a,{LINE}".replace(",", ";"))
+    (row,) = table(*lines, encoding="utf-8-sig")
+    assert (row.line, row.request().prompt) == (3, "a woman talks")
+    (row,) = table("sep=|", HEADER.replace(",", "|"), f"a,{LINE}".replace(",", "|"))
+    assert row.request().prompt == "a woman talks"
+
+
+def test_empty_columns_at_the_end_are_ignored(table):
+    (row,) = table(f"{HEADER},, ", f"a,{LINE},,")
+    assert row.request().prompt == "a woman talks"
+
+
+def test_a_cell_without_a_column_is_an_error(table):
+    (row,) = table(f"{HEADER},,", f"a,{LINE},,what is this")
+    assert error_of(row) == "request: the line has 6 cells; allowed: 4, as the header"
+
+
+@pytest.mark.parametrize("lines", [(",,,",), (" , ,, ", ",,,,,,"), ("", ",,,")], ids=str)
+def test_lines_of_delimiters_are_skipped(table, lines):
+    (row,) = table(HEADER, *lines, f"a,{LINE}")
+    assert (row.line, row.error) == (2 + len(lines), None)
+
+
+def test_blanks_behind_a_delimiter_do_not_belong_to_the_cell(table, tmp_path):
+    (tmp_path / "face.png").touch()
+    (row,) = table(HEADER.replace(",", ", "), 'a, "one, two", face.png, https://e.org/x.wav')
+    assert (row.id, row.request().prompt) == ("a", "one, two")
+    assert row.request().cond_video == str(tmp_path / "face.png")
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "value"),
+    [
+        *[("use_teacache", cell, True) for cell in ("true", "True", "TRUE", "TRUE ")],
+        *[("use_teacache", cell, False) for cell in ("false", "False", "FALSE")],
+        ("offload_model", "TRUE", True),
+        ("sample_steps", "4.0", 4),
+        ("base_seed", "42.", 42),
+        ("base_seed", "-1.0", -1),
+        ("base_seed", "9007199254740993.0", 9_007_199_254_740_993),
+        ("num_persistent_param_in_dit", "8.00", 8),
+        ("sample_shift", "4.0", 4.0),
+        ("negative_prompt", "TRUE", "TRUE"),
+        ("idempotency_key", "4.0", "4.0"),
+    ],
+)
+def test_booleans_and_numbers_may_be_written_as_excel_and_pandas_do(table, column, cell, value):
+    (row,) = table(f"{HEADER},{column}", f"a,{LINE},{cell}")
+    assert getattr(row.request(), column) == value
+
+
+@pytest.mark.parametrize("cell", ["4.5", "1.23457E+16", "TRUE"])
+def test_what_is_no_whole_number_stays_an_error(table, cell):
+    (row,) = table(f"{HEADER},base_seed", f"a,{LINE},{cell}")
+    assert error_of(row).startswith("base_seed: got ")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_paths_may_be_composed_or_decomposed(table, tmp_path, form):
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    face = tmp_path / unicodedata.normalize(form, "müller.png")
+    face.touch()
+    (row,) = table(HEADER, f"a,x,{unicodedata.normalize(other, 'müller.png')},voice.wav")
+    assert row.request().cond_video == str(face)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"), [("utf-16", "UTF-16"), ("windows-1252", "Windows-1252")]
+)
+def test_a_table_in_another_encoding_is_refused_with_the_remedy(table, encoding, name):
+    with pytest.raises(InvalidInput, match=rf"in .*{name}; allowed: UTF-8 \(Excel .* 'CSV UTF-8'"):
+        table(HEADER, "a,für,face.png,voice.wav", encoding=encoding)
+
+
+def test_a_header_that_is_not_csv_is_refused(table):
+    with pytest.raises(InvalidInput, match="it is not CSV"):
+        table("x" * 200_000)
 
 
 def test_paths_are_relative_to_the_files_folder(table, tmp_path):

@@ -337,6 +337,43 @@ def test_a_truncated_last_line_is_ignored(tmp_path, cut):
     ]
 
 
+def saved_by_excel(path: Path, delimiter: str = ",", extra: str = "") -> None:
+    """Saves results again as Excel does: BOM, CRLF, another delimiter, a column of the user's."""
+    with path.open(newline="") as file:
+        header, *lines = [[*line, extra] if extra else line for line in csv.reader(file)]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        csv.writer(file, delimiter=delimiter).writerows([header, *lines])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("extra", ["", "note"])
+def test_results_that_a_spreadsheet_has_saved_are_recognised(tmp_path, delimiter, extra):
+    path = tmp_path / "results.csv"
+    with open_results(path, batch="b") as results:
+        results.add(Outcome("a", "success", "1", message="one, two; three"))
+        results.add(Outcome("x", "error", "2"))
+    saved_by_excel(path, delimiter, extra)
+    with open_results(path, batch="b") as results:
+        assert results.done == {"a"}
+        results.add(Outcome("x", "success", "3"))
+    with path.open(newline="") as file:
+        done, again = csv.DictReader(file)
+    assert (done["id"], done["message"], again["job_id"]) == ("a", "one, two; three", "3")
+    assert done.get("note") == (extra or None)
+
+
+def test_results_in_another_encoding_are_refused_with_the_remedy(tmp_path):
+    path = tmp_path / "results.csv"
+    with open_results(path, batch="b") as results:
+        results.add(Outcome("für", "success", "1"))
+    path.write_bytes(path.read_text("utf-8").encode("windows-1252"))
+    with (
+        pytest.raises(InvalidInput, match=r"results in UTF-8 \(Excel saves them as 'CSV UTF-8'\)"),
+        open_results(path, batch="b"),
+    ):
+        pass
+
+
 def test_a_missing_folder_is_reported(tmp_path):
     with (
         pytest.raises(InvalidInput, match=r"output: got .*it cannot be written"),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import threading
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,14 @@ def test_the_scheme_of_a_data_uri_can_be_upper_case(farm):
     assert submitted(
         farm, cond_video="DATA:image/png;base64,AAAA"
     ).cond_video == keys.SCHEME + keys.upload(b"\0\0\0")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_in_a_name_may_be_composed_or_decomposed(farm, portrait, tmp_path, form):
+    (tmp_path / unicodedata.normalize(form, "müller.png")).write_bytes(portrait.read_bytes())
+    for given in ("NFC", "NFD"):
+        path = str(tmp_path / unicodedata.normalize(given, "müller.png"))
+        assert submitted(farm, cond_video=path).cond_video == keys.SCHEME + keys.upload(portrait)
 
 
 def test_a_missing_recording_is_rejected_by_its_field(farm):

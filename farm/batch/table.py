@@ -1,0 +1,83 @@
+"""Tables as spreadsheets save them: their delimiter, `sep=` line, empty lines and columns."""
+
+from __future__ import annotations
+
+import csv
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.errors import InvalidInput
+
+DELIMITERS = ",;\t"
+
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')
+"""A first line by which Excel is told the delimiter."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header, and the lines below it, which are read one by one."""
+
+    columns: list[str]
+    """Without empty columns at the end; none if there is no header."""
+    lines: Iterator[tuple[int, list[str] | csv.Error]]
+    """The number of each line, from 1, and its cells or the error in how it is written.
+
+    Lines without any text are left out, and empty cells beyond the columns.
+    """
+
+
+def read_table(lines: Iterable[str]) -> Table:
+    """The table in lines of text; blanks behind a delimiter do not belong to the cell.
+
+    Raises csv.Error if there is no header that can be read.
+    """
+    remaining = iter(lines)
+    header = next(remaining, "").removeprefix("\ufeff")
+    separator = _SEPARATOR_LINE.fullmatch(header)
+    begin = 2  # lines are counted from 1, and the header is one
+    if separator:
+        header = next(remaining, "")
+        begin += 1
+    delimiter = separator[1] if separator else max(DELIMITERS, key=header.count)
+    first = csv.reader([header], delimiter=delimiter, skipinitialspace=True)
+    columns = [cell.strip() for cell in next(first, [])]
+    _drop_empty(columns, 0)
+    reader = csv.reader(remaining, delimiter=delimiter, skipinitialspace=True)
+    return Table(columns, _lines(reader, begin, len(columns)))
+
+
+def unknown_encoding(path: Path) -> InvalidInput:
+    """The error for a file that is not in UTF-8, with the remedy."""
+    with path.open("rb") as file:
+        is_utf16 = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
+    seems = "UTF-16" if is_utf16 else "an encoding of single bytes, such as Windows-1252"
+    return InvalidInput(
+        f"{path}: its text is in {seems}; allowed: UTF-8 (Excel saves it as 'CSV UTF-8')"
+    )
+
+
+def _lines(
+    reader: Iterator[list[str]], begin: int, columns: int
+) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    while True:
+        line = reader.line_num + begin  # type: ignore[attr-defined]
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, error
+            continue
+        if any(cell.strip() for cell in cells):
+            _drop_empty(cells, columns)
+            yield line, cells
+
+
+def _drop_empty(cells: list[str], columns: int) -> None:
+    """Removes empty cells from the end as long as there are more than `columns`."""
+    while len(cells) > columns and not cells[-1].strip():
+        cells.pop()
