@@ -13,6 +13,7 @@ from farm.client import Farm
 from farm.client.estimate import estimate
 from farm.client.farm import INLINE
 from farm.client.runpod import embed_files, size_warning, wrap_envelope
+from farm.client.uploads import read_pipes
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
 
@@ -82,7 +83,7 @@ def payload(
 
     Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """
-    request = JobRequest.parse(request_fields(file, options))
+    request = read_pipes(JobRequest.parse(request_fields(file, options)))
     _check_files(request)
     packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from farm.client.job import Job
 from farm.client.transports import Transport
-from farm.client.uploads import local_content
+from farm.client.uploads import local_content, read_pipes
 from farm.engine import journal
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
@@ -50,7 +50,7 @@ class Farm:
         InvalidInput before anything is queued, FarmUnreachable if no broker answers.
         """
         given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
-        parsed = JobRequest.parse({**(given or {}), **fields})
+        parsed = read_pipes(JobRequest.parse({**(given or {}), **fields}))
         self._check(parsed)
         job_id = secrets.token_hex(6)
         if parsed.idempotency_key:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from base64 import b64encode
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_ISFIFO
 
+from farm.job import JobRequest
 from farm.job.files import find_file
 from farm.net.data_uri import decode_inline, is_data_uri, unusable_source
 from farm.store import keys
@@ -14,6 +18,26 @@ MIN_BASE64 = 200
 """Characters. A shorter text that names no file is a misspelt path, not media."""
 
 MAX_BYTES = 2**31
+
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+def read_pipes(request: JobRequest) -> JobRequest:
+    """The request with the content of named pipes, such as `<(command)`, as data URIs.
+
+    A pipe can be read once only, and a request's sources are checked before they are uploaded.
+    """
+    return request.with_sources(_read_pipe)
+
+
+def _read_pipe(source: str, _: str) -> str:
+    try:
+        is_pipe = S_ISFIFO(os.stat(source).st_mode)
+    except (OSError, ValueError):  # no path at all; a zero byte
+        is_pipe = False
+    if not is_pipe:
+        return source
+    return f"data:;base64,{b64encode(Path(source).read_bytes()).decode()}"
 
 
 def local_content(source: str, field: str) -> Path | bytes | None:
@@ -29,7 +53,10 @@ def local_content(source: str, field: str) -> Path | bytes | None:
     if path:
         return path
     if len(source) < MIN_BASE64:
-        raise unusable_source(source, field, "there is no such file")
+        reason = "there is no such file"
+        if _WINDOWS_PATH.match(source):
+            reason = "it is a path of Windows, which this system does not have"
+        raise unusable_source(source, field, reason)
     content = decode_inline(source, field=field, max_bytes=MAX_BYTES)
     if can_probe() and not _may_be_media(content):
         # A long path may happen to consist of base64's characters.

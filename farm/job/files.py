@@ -33,8 +33,8 @@ def read_payload(file: Path) -> dict[str, Any]:
 def read_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file, or on standard input for `-`; InvalidInput for anything else."""
     try:
-        text = sys.stdin.read() if file == STDIN else file.read_text(encoding="utf-8-sig")
-        fields = json.loads(text)
+        content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
+        fields = json.loads(content)  # PowerShell pipes and saves UTF-16, or UTF-8 with a mark
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -367,6 +367,11 @@ class JobRequest(Contract):
             return cls.model_validate_json(json.dumps(fields, ensure_ascii=False).encode())
         except ValidationError as error:
             raise invalid_input(error, cls) from error
+        except UnicodeEncodeError as error:
+            field, text = next(_undecodable_texts("", fields))
+            raise InvalidInput(
+                f"{field}: got {text!r}; allowed: UTF-8, also in a file's name (rename it)"
+            ) from error
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(
                 f"request: {error}; allowed: values that JSON can represent"
@@ -418,6 +423,20 @@ def _look_up(request: BaseModel, field: str) -> Any:
     for part in field.split("."):
         value = getattr(value, part, None)
     return value
+
+
+def _undecodable_texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Texts with bytes that were not UTF-8, which Python keeps as surrogates; with their fields."""
+    if isinstance(value, str):
+        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
+            yield field, value
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _undecodable_texts(field, name)
+            yield from _undecodable_texts(f"{field}.{name}".lstrip("."), part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _undecodable_texts(field, part)
 
 
 def _value_from_text(cls: type[BaseModel], field: str, text: str) -> Any:

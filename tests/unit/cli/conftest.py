@@ -28,7 +28,7 @@ def run(farm: Farm) -> Run:
         "COLUMNS": "200",
     }
 
-    def call(*args: str, stdin: str | None = None, **variables: str) -> Result:
+    def call(*args: str, stdin: str | bytes | None = None, **variables: str) -> Result:
         return CliRunner().invoke(cli, args, input=stdin, env={**environ, **variables})
 
     return call

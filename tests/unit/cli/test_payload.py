@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,18 @@ def test_a_payload_with_an_unwritable_output_uploads_nothing(run, farm, portrait
 def test_a_payload_with_a_face_that_is_not_an_image_is_not_printed(run, voice):
     args = ["--prompt", "x", "--image", str(voice), "--text", "hello"]
     assert "cond_video" in error_line(run("payload", *args))
+
+
+def test_a_file_of_a_payload_may_be_a_pipe(run, portrait, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(
+        target=(tmp_path / "pipe").write_bytes, args=[portrait.read_bytes()], daemon=True
+    )
+    writer.start()
+    args = ["--prompt", "x", "--image", str(tmp_path / "pipe"), "--text", "hello"]
+    face = payload(run("payload", *args))["cond_video"]
+    writer.join()
+    assert base64.b64decode(face.partition(",")[2]) == portrait.read_bytes()
 
 
 def test_a_payload_can_be_piped(run, portrait):

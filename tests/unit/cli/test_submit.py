@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,25 @@ def test_an_invalid_request_file_is_one_line_and_status_2(run, tmp_path, text, r
 
 def test_a_binary_request_file_is_one_line_and_status_2(run, portrait):
     assert "it is not JSON" in error_line(run("submit", "--request", str(portrait)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_request_may_be_piped_and_saved_as_powershell_does(run, farm, tmp_path, encoding):
+    content = json.dumps({**FIELDS, "prompt": "für alle"}, ensure_ascii=False).encode(encoding)
+    (tmp_path / "request.json").write_bytes(content)
+    from_file = run("submit", "--request", str(tmp_path / "request.json"))
+    from_stdin = run("submit", "--request", "-", stdin=content)
+    for result in (from_file, from_stdin):
+        assert request_of(farm, result).prompt == "für alle"
+
+
+def test_a_request_can_come_through_a_named_pipe(run, farm, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    content = json.dumps(FIELDS).encode()
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[content], daemon=True)
+    writer.start()
+    assert request_of(farm, run("submit", "--request", str(tmp_path / "pipe"))).prompt
+    writer.join()
 
 
 def test_a_missing_request_file_is_status_2(run):

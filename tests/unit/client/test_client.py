@@ -211,6 +211,30 @@ def test_the_scheme_of_a_data_uri_can_be_upper_case(farm):
     ).cond_video == keys.SCHEME + keys.upload(b"\0\0\0")
 
 
+def test_a_pipe_is_read_once(farm, portrait, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[portrait.read_bytes()], daemon=True)
+    writer.start()
+    face = submitted(farm, cond_video=str(pipe)).cond_video
+    writer.join()
+    assert face == keys.SCHEME + keys.upload(portrait)
+
+
+def test_a_path_of_windows_is_called_one(farm):
+    for path in (r"C:\Users\anna\face.png", "c:/face.png", r"\\server\face.png"):
+        with pytest.raises(InvalidInput, match="it is a path of Windows"):
+            farm.submit({**GIVEN, "cond_video": path})
+
+
+def test_a_name_that_is_not_utf_8_is_refused_by_its_field(farm):
+    name = os.fsdecode(b"caf\xe9.png")
+    with pytest.raises(
+        InvalidInput, match=r"^cond_audio\.person1: got 'caf\\udce9\.png'; .*rename"
+    ):
+        farm.submit({**GIVEN, "cond_audio": {"person1": name}})
+
+
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_accents_in_a_name_may_be_composed_or_decomposed(farm, portrait, tmp_path, form):
     (tmp_path / unicodedata.normalize(form, "müller.png")).write_bytes(portrait.read_bytes())
