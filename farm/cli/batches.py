@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from farm.client.job import check_target
 from farm.client.progress import batch_progress
 from farm.errors import FarmError
 from farm.job import PRIORITIES
+from farm.settings import Settings
 
 OUTCOMES = json_option("print one line of JSON per row as it ends, without a progress bar")
 
@@ -169,9 +171,10 @@ class _Totals:
 def _estimate_batch(file: Path, as_json: bool) -> None:
     """Prints the estimate of each row, then their sums; exits with status 2 for an invalid row."""
     totals = _Totals()
+    settings = Settings.load(os.environ)
     for row in rows(file):
         try:
-            estimated = estimate(row.request())
+            estimated = estimate(row.request(), settings)
         except FarmError as error:
             totals.invalid += 1
             fields = {"code": error.code, "message": error.message}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -10,12 +11,12 @@ import click
 from farm.cli.options import json_option, output_option, request_fields, request_options
 from farm.cli.render import follow_to_end, print_status
 from farm.client import Farm
-from farm.client.estimate import estimate
+from farm.client.checks import check_media
 from farm.client.farm import INLINE
 from farm.client.runpod import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
-from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
+from farm.settings import Settings
 
 
 @request_options
@@ -84,7 +85,7 @@ def payload(
     Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """
     request = read_pipes(JobRequest.parse(request_fields(file, options)))
-    _check_files(request)
+    check_media(request, Settings.load(os.environ))
     packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)
@@ -98,15 +99,6 @@ def payload(
         output.write_text(text + "\n", encoding="utf-8")
     else:
         click.echo(text)
-
-
-def _check_files(request: JobRequest) -> None:
-    """Raises InvalidInput for local files that the farm would refuse."""
-    try:
-        estimate(request)
-    except DownloadFailed as error:
-        # The code for content of a wrong type; but nothing was downloaded, the file is local.
-        raise InvalidInput(error.message) from error
 
 
 @click.command()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-from farm.client.uploads import local_content
+from farm.client.checks import check_media
 from farm.estimate import chunk_s
 from farm.job import JobRequest
 from farm.plan import FPS, Plan
+from farm.settings import Settings
+from farm.steps.allowed import check_allowed
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class Estimate:
     """Seconds of one H100."""
 
 
-def estimate(request: JobRequest) -> Estimate:
-    """The frames, chunks and GPU seconds of a job.
+def estimate(request: JobRequest, settings: Settings) -> Estimate:
+    """The frames, chunks and GPU seconds of a job, after all checks of its submission.
 
-    Raises a FarmError if the request is invalid, as far as that is known without downloading.
+    Raises InvalidInput for what a farm with these settings refuses, as far as that is known
+    without downloading.
     """
-    _check_source("cond_video", request.cond_video)
-    seconds = _audio_seconds(request)
+    check_allowed(request, settings)
+    seconds = _audio_seconds(request, check_media(request, settings))
     if seconds is None:
         return Estimate()
     frames = min(max(1, int(seconds * FPS)), request.max_frames)
@@ -36,31 +37,9 @@ def estimate(request: JobRequest) -> Estimate:
     return Estimate(frames, chunks, chunks * chunk_s(request))
 
 
-def _audio_seconds(request: JobRequest) -> float | None:
-    """The length of the audio; None unless all of it is in local recordings."""
-    if request.cond_audio is None:
-        return None
-    recordings = request.cond_audio.model_dump(exclude_none=True)
-    seconds = [
-        _check_source(f"cond_audio.{person}", source) for person, source in recordings.items()
-    ]
-    known = [each for each in seconds if each is not None]
-    if len(known) < len(seconds):
+def _audio_seconds(request: JobRequest, recordings: list[float | None]) -> float | None:
+    """The length of the audio; None unless all of it is in recordings of known length."""
+    known = [seconds for seconds in recordings if seconds is not None]
+    if not known or len(known) < len(recordings):
         return None
     return sum(known) if request.audio_type == "add" else max(known)
-
-
-def _check_source(field: str, source: str) -> float | None:
-    """The length of a local recording; raises InvalidInput for a source that cannot be used."""
-    content = local_content(source, field)
-    return _probed_seconds(field, content) if isinstance(content, Path) else None
-
-
-@lru_cache(1024)
-def _probed_seconds(field: str, file: Path) -> float | None:
-    from farm.media.probe import expect_audio, expect_visual
-
-    if field == "cond_video":
-        expect_visual(file, field=field)
-        return None
-    return expect_audio(file, field=field).seconds

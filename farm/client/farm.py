@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice, takewhile
 from typing import Any
 
+from farm.client.checks import check_media
 from farm.client.job import Job
 from farm.client.transports import Transport
 from farm.client.uploads import local_content, read_pipes
@@ -144,6 +145,7 @@ class Farm:
                 "call; allowed: null"
             )
         check_allowed(request, self.context.settings)
+        check_media(request, self.context.settings)
 
     def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
         if isinstance(item, InvalidInput):

@@ -168,6 +168,12 @@ def voice_variants() -> tuple[str, ...]:
     return tuple(sorted(file.name for file in folder.iterdir()))
 
 
+def check_voice(voice: str, *, field: str) -> None:
+    """Raises InvalidInput for an unknown voice of espeak-ng; a Kokoro voice only a worker knows."""
+    if not voice.startswith(KOKORO):
+        _voice_file(voice, field)
+
+
 def _voice_file(voice: str, field: str) -> str:
     """espeak-ng's name for a voice; checked here, since it would silently use another voice."""
     language, plus, variant = voice.partition("+")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farm.errors import InvalidInput
+from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
 from farm.settings import Settings
 from farm.steps.output import open_destination
@@ -16,3 +16,10 @@ def check_allowed(request: JobRequest, settings: Settings) -> None:
             "allowed: null"
         )
     open_destination(request.output_config, settings)
+
+
+def check_bytes(size: int, *, field: str, max_bytes: int) -> None:
+    """Raises DownloadFailed for a file that is larger than the operator allows."""
+    if size > max_bytes:
+        message = f"{field}: it has {size:,} bytes; allowed: {max_bytes:,}"
+        raise DownloadFailed(message, retryable=False)

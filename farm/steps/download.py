@@ -11,13 +11,14 @@ from farm.errors import DownloadFailed, InvalidInput
 from farm.job import TtsAudio
 from farm.job.dialogue import turns
 from farm.media import decoder
-from farm.media.probe import Clip, StillImage
+from farm.media.probe import Clip
 from farm.media.speech import speak, speak_dialogue
 from farm.model.presets import preset
 from farm.net.download import download_file
 from farm.registry.outputs import DownloadOutput
-from farm.steps.allowed import check_allowed
+from farm.steps.allowed import check_allowed, check_bytes
 from farm.steps.decoding import sandboxed
+from farm.steps.media import check_recording, check_visual
 from farm.store import keys
 
 
@@ -59,26 +60,10 @@ def _store_visual(ctx: StepContext) -> StoredVisual:
     path, upload_key = _fetch(ctx, ctx.request.cond_video, field, ctx.settings.max_visual_bytes)
     image = ctx.scratch / "image.png"
     visual = sandboxed(ctx, decoder.read_visual)(path=path, image=image, field=field)
-    _check_boxes(ctx, visual.found)
+    check_visual(ctx.request, visual.found)
     if isinstance(visual.found, Clip):
         return StoredVisual("video", upload_key or ctx.put(path, field), 1.0)
-    if ctx.request.scene_seg:
-        raise InvalidInput(
-            "scene_seg: got True, but cond_video is an image; allowed: true with a video"
-        )
     return StoredVisual("image", ctx.put(image, image.name), visual.scale)
-
-
-def _check_boxes(ctx: StepContext, found: StillImage | Clip) -> None:
-    if ctx.request.bbox is None:
-        return
-    boxes = ctx.request.bbox.model_dump(exclude_none=True)
-    for person, (left, top, right, bottom) in boxes.items():
-        if right > found.width or bottom > found.height:
-            raise InvalidInput(
-                f"bbox.{person}: got [{left:g}, {top:g}, {right:g}, {bottom:g}]; "
-                f"allowed: x up to {found.width}, y up to {found.height}, the size of cond_video"
-            )
 
 
 def _store_voices(ctx: StepContext) -> list[str]:
@@ -115,6 +100,7 @@ def _store_recording(ctx: StepContext, source: str, field: str) -> str:
     path, _ = _fetch(ctx, source, field, ctx.settings.max_audio_bytes)
     flac = ctx.scratch / f"{field}.flac"
     sandboxed(ctx, decoder.read_audio)(path=path, flac=flac, field=field)
+    check_recording(flac, field=field)
     return ctx.put(flac, flac.name)
 
 
@@ -145,7 +131,5 @@ def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> 
     if size is None:
         message = f"{field}: the store holds no {key}; upload the file again"
         raise DownloadFailed(message, retryable=False)
-    if size > max_bytes:
-        message = f"{field}: it has {size:,} bytes; allowed: {max_bytes:,}"
-        raise DownloadFailed(message, retryable=False)
+    check_bytes(size, field=field, max_bytes=max_bytes)
     return ctx.fetch(key, field), key

@@ -20,6 +20,7 @@ from farm.job import STAGES
 from farm.media.audio import write_wav
 from farm.media.probe import expect_audio
 from farm.queue.inspect import QUEUE_KEYS, parse_message, require_broker_client
+from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import run_farm_command
 from tests.support.holding import job_held_at
@@ -96,8 +97,11 @@ def test_text_is_spoken_and_a_video_is_a_source_too(
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Files that are not what they should be, by the name of the test case."""
+def sources(farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Uploads that are not what they should be, by the name of the test case.
+
+    Another client may have uploaded them: this one would refuse them at submission.
+    """
     folder = tmp_path_factory.mktemp("sources")
     paths = {
         "corrupt": folder / "corrupt.png",
@@ -111,7 +115,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     paths["huge"].write_bytes(png_header(width=40_000, height=40_000))
     write_wav(paths["header"], np.zeros((1, 0), "float32"), 16000)
     paths["empty"].touch()
-    return {name: str(path) for name, path in paths.items()}
+    for path in paths.values():
+        farm.context.store.put(keys.upload(path), path)
+    return {name: keys.SCHEME + keys.upload(path) for name, path in paths.items()}
 
 
 def png_header(*, width: int, height: int) -> bytes:

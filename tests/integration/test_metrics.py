@@ -202,7 +202,7 @@ def test_prometheus_scrapes_the_farm_and_answers_the_dashboard(
 def test_every_line_about_a_step_has_its_job(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    unusable = {**small, "cond_video": small["cond_audio"]["person1"]}
+    unusable = {**small, "cond_video": "store://uploads/" + "0" * 64}
     for job in [farm.submit(small), farm.submit(unusable)]:
         job.wait()
 

@@ -156,7 +156,7 @@ def test_a_text_file_named_png_is_refused_with_the_reason(
     page.click("#submit")
 
     reason = "cond_video: the file holds text, not an image or a video"
-    expect(page.locator("#bar [role=alert]")).to_contain_text(reason)
+    expect(page.locator("#notice [role=alert]")).to_contain_text(reason)
 
 
 def test_an_invalid_form_is_refused_at_once(

@@ -18,7 +18,7 @@ from tests.support.receiver import SECRET, Receiver, receiver
 from tests.support.small_farm import small_farm
 from tests.support.waiting import wait_for, wait_for_stage
 
-UNUSABLE = {"cond_video": "data:image/png;base64,AAAA"}
+UNUSABLE = {"cond_video": "store://uploads/" + "0" * 64}
 """Fields of a job that fails in its first step."""
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from farm.media.audio import write_wav
 from tests.support.cli import error_line
 from tests.support.jobs import FIELDS
+
+HOOK = "https://example.org/done"
 
 
 @pytest.fixture
@@ -66,6 +70,38 @@ def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
         "3 rows: 2 valid, 1 invalid; about 0.4 hours of one H100, without 1 of unknown length"
     )
     assert farm.jobs() == []
+
+
+def test_a_dry_run_refuses_what_a_worker_would_refuse(run, tmp_path, portrait, voice):
+    write_wav(tmp_path / "blip.wav", np.zeros(624, np.float32), 16_000)
+    (tmp_path / "page.png").write_text("<html>")
+    box = '"[0, 0, 5000, 10]"'
+    rows = [
+        ("id", "prompt", "cond_video", "cond_audio.person1", "bbox"),
+        ("box", "p", str(portrait), str(voice), box),
+        ("short", "p", str(portrait), "blip.wav", ""),
+        ("page", "p", "page.png", str(voice), ""),
+        ("good", "p", str(portrait), str(voice), ""),
+    ]
+    table = tmp_path / "jobs.csv"
+    table.write_text("\n".join(",".join(row) for row in rows))
+    result = run("batch", "run", str(table), "--dry-run", "--json", FARM_MAX_AUDIO_BYTES="1000000")
+    *invalid, good = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {row["code"] for row in invalid} == {"E_INPUT_VALIDATION"}
+    box, short, page = (row["message"] for row in invalid)
+    assert box.startswith("bbox.person1: got [0, 0, 5000, 10]; allowed: x up to 512, y up to 512")
+    assert short == "cond_audio.person1: it lasts 0.039 s; allowed: 0.04 s or more"
+    assert page.startswith("cond_video: the file holds a web page, not an image or a video")
+    assert good["frames"] == 81
+    result = run("batch", "run", str(table), "--dry-run", FARM_MAX_AUDIO_BYTES="1000")
+    assert "cond_audio.person1: it has 39" in result.stdout
+    assert " 0 valid, 4 invalid" in result.stdout
+
+
+def test_a_dry_run_refuses_what_the_farm_does_not_do(run, table):
+    table.write_text(table.read_text().replace("mode", "webhook").replace("streaming", HOOK))
+    result = run("batch", "run", str(table), "--dry-run")
+    assert "webhook: webhooks are disabled on this farm" in result.stdout
 
 
 def test_a_dry_run_of_valid_rows_is_status_0(run, table):

@@ -94,6 +94,12 @@ def test_a_payload_with_a_face_that_is_not_an_image_is_not_printed(run, voice):
     assert "cond_video" in error_line(run("payload", *args))
 
 
+def test_a_payload_with_a_box_outside_the_image_is_not_printed(run, portrait):
+    args = ["--prompt", "x", "--image", str(portrait), "--text", "hello"]
+    line = error_line(run("payload", *args, "--bbox", "[0, 0, 513, 10]"))
+    assert "bbox.person1: got [0, 0, 513, 10]; allowed: x up to 512, y up to 512" in line
+
+
 def test_a_file_of_a_payload_may_be_a_pipe(run, portrait, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
@@ -25,6 +26,7 @@ from farm.errors import (
     TimedOut,
 )
 from farm.job import JobRequest, Result
+from farm.media.audio import write_wav
 from farm.registry.outputs import Committed, MuxOutput
 from farm.route import Step
 from farm.settings import Settings
@@ -134,12 +136,13 @@ def test_a_voice_is_uploaded_too(farm, voice):
     ).cond_audio.person1 == keys.SCHEME + keys.upload(voice)
 
 
-def test_both_recordings_are_uploaded(farm, voice, portrait):
+def test_both_recordings_are_uploaded(farm, voice):
+    answer = voice.parent / "answer.wav"
     audio = submitted(
-        farm, cond_audio={"person1": str(voice), "person2": str(portrait)}, audio_type="add"
+        farm, cond_audio={"person1": str(voice), "person2": str(answer)}, audio_type="add"
     ).cond_audio
     assert (audio.person1, audio.person2) == tuple(
-        keys.SCHEME + keys.upload(path) for path in (voice, portrait)
+        keys.SCHEME + keys.upload(path) for path in (voice, answer)
     )
 
 
@@ -205,10 +208,68 @@ def test_an_unreadable_file_is_rejected_by_its_field(farm):
         farm.submit({**GIVEN, "cond_video": "/proc/self/mem"})
 
 
-def test_the_scheme_of_a_data_uri_can_be_upper_case(farm):
-    assert submitted(
-        farm, cond_video="DATA:image/png;base64,AAAA"
-    ).cond_video == keys.SCHEME + keys.upload(b"\0\0\0")
+def test_the_scheme_of_a_data_uri_can_be_upper_case(farm, portrait):
+    face = "DATA:image/png;base64," + base64.b64encode(portrait.read_bytes()).decode()
+    assert submitted(farm, cond_video=face).cond_video == keys.SCHEME + keys.upload(portrait)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"cond_video": "data:image/png;base64,AAAA"}, "cond_video: the file holds data of an un"),
+        ({"cond_video": "voice"}, "cond_video: the file holds audio, not an image or a video"),
+        ({"cond_audio": {"person1": "face"}}, "cond_audio.person1: the file holds an image"),
+        ({"cond_audio": {"person1": "blip"}}, "cond_audio.person1: it lasts 0.039 s; allowed: 0.0"),
+        ({"cond_video": "face", "scene_seg": True}, "scene_seg: got True, but cond_video is an"),
+        ({"cond_video": "face", "bbox": [0, 0, 513, 9]}, "bbox.person1: got [0, 0, 513, 9]; allow"),
+        (
+            {"cond_audio": None, "tts_audio": {"text": "hello", "human1_voice": "klingon"}},
+            "tts_audio.human1_voice: got 'klingon'",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_worker_would_refuse_is_refused_before_it_is_uploaded(
+    farm, broker, portrait, voice, tmp_path, fields, message
+):
+    write_wav(tmp_path / "blip.wav", np.zeros(624, np.float32), 16_000)
+    paths = {"face": portrait, "voice": voice, "blip": tmp_path / "blip.wav"}
+    request = JobRequest.parse({**GIVEN, **fields})
+    request = request.with_sources(lambda source, _: str(paths.get(source, source)))
+    with pytest.raises(InvalidInput) as caught:
+        farm.submit(request)
+    assert caught.value.message.startswith(message)
+    assert (farm.jobs(), queued(broker), uploads(farm)) == ([], 0, [])
+
+
+@pytest.mark.parametrize(
+    ("setting", "field"), [("max_visual_bytes", "cond_video"), ("max_audio_bytes", "cond_audio")]
+)
+def test_a_file_beyond_the_limit_is_refused_before_it_is_uploaded(
+    farm, portrait, voice, setting, field
+):
+    files = {"cond_video": str(portrait), "cond_audio": {"person1": str(voice)}}
+    request = {**GIVEN, field: files[field]}
+    strict = Farm(settings=farm.context.settings.model_copy(update={setting: 100}))
+    with pytest.raises(InvalidInput, match=r"^cond_.*: it has [0-9,]+ bytes; allowed: 100$"):
+        strict.submit(request)
+    assert uploads(farm) == []
+
+
+def test_a_file_that_was_replaced_is_checked_again(farm, portrait, voice, tmp_path):
+    face = tmp_path / "face.png"
+    face.write_bytes(portrait.read_bytes())
+    submitted(farm, cond_video=str(face))
+    face.write_bytes(voice.read_bytes())
+    with pytest.raises(InvalidInput, match="cond_video: the file holds audio"):
+        farm.submit({**GIVEN, "cond_video": str(face)})
+
+
+def test_a_client_without_the_libraries_for_media_leaves_the_checks_to_workers(
+    farm, voice, monkeypatch
+):
+    monkeypatch.setattr("farm.client.checks.can_probe", lambda: False)
+    assert submitted(farm, cond_video=str(voice)).cond_video == keys.SCHEME + keys.upload(voice)
 
 
 def test_a_pipe_is_read_once(farm, portrait, tmp_path):
