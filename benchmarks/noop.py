@@ -42,7 +42,14 @@ STAGES: dict[StepKind, tuple[str, ...]] = {
 """The stages that a step reports by itself; those that the model reports are left out with it."""
 
 OUTPUTS: dict[StepKind, StepOutput] = {
-    "download": DownloadOutput(visual_kind="image", visual_key="", visual_scale=1.0, audio_keys=()),
+    "download": DownloadOutput(
+        visual_kind="image",
+        visual_key="",
+        visual_scale=1.0,
+        visual_seconds=None,
+        audio_keys=(),
+        warnings=(),
+    ),
     "embed": EmbedOutput(
         embedding_prefixes=(),
         rows=0,

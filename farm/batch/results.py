@@ -36,6 +36,7 @@ class Outcome:
     gpu_s: str = ""
     code: str = ""
     message: str = ""
+    warnings: str = ""
 
 
 BATCH = "batch"
@@ -65,6 +66,7 @@ def outcome_of_job(row_id: str, status: JobStatus) -> Outcome:
         url=result.video.url if result.video else "",
         seed=str(result.params.get("base_seed", "")),
         gpu_s=f"{gpu_s:.1f}",
+        warnings="; ".join(result.warnings),
     )
 
 

@@ -141,7 +141,10 @@ def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -
 
 
 def _reason(outcome: Outcome) -> str:
-    return f"{outcome.code}: {outcome.message}" if outcome.code else ""
+    """Why a row has no video, or what its user should know about the video."""
+    if outcome.code:
+        return f"{outcome.code}: {outcome.message}"
+    return f"note: {outcome.warnings}" if outcome.warnings else ""
 
 
 @dataclass

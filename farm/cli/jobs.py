@@ -18,6 +18,7 @@ from farm.cli.render import (
     print_error,
     print_line,
     print_status,
+    print_warnings,
 )
 from farm.client import Farm, Job
 from farm.errors import FarmError, InvalidInput
@@ -94,10 +95,12 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
         job.save(output)
     if as_json:
         click.echo(ended.model_dump_json(indent=2))
-    elif output:
+        return
+    if output:
         click.echo(output)
     elif ended.video:
         click.echo(ended.video.url)
+    print_warnings(ended, err=True)
 
 
 @click.command()

@@ -12,7 +12,7 @@ from farm.cli.exit_codes import FAILED
 from farm.client import Job
 from farm.client.progress import follow
 from farm.errors import FarmError
-from farm.job import JobStatus
+from farm.job import JobStatus, Result
 
 COLOURS = {
     **dict.fromkeys(("success", "ok"), "green"),
@@ -39,6 +39,7 @@ def follow_to_end(job: Job, output: Path | None, as_json: bool) -> None:
         saved = job.save(output)
     if saved and not as_json:
         click.echo(saved)
+        print_warnings(job.result(), err=True)
     else:
         print_status(ended, as_json)
     exit_unless_successful(ended)
@@ -63,8 +64,13 @@ def print_status(status: JobStatus, as_json: bool = False) -> None:
         print_line(f"{error.code}: {error.message}", error.code, "red")
     if result and result.video:
         click.echo(result.video.url)
-        for warning in result.warnings:
-            click.echo(f"note: {warning}")
+        print_warnings(result)
+
+
+def print_warnings(result: Result, *, err: bool = False) -> None:
+    """Prints the warnings of a result; to standard error if standard output is a path or a URL."""
+    for warning in result.warnings:
+        click.echo(f"note: {warning}", err=err)
 
 
 def print_error(error: FarmError) -> None:

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from farm.media import scenes
 from farm.media.audio import audio_blocks, write_flac
+from farm.media.header import announced_seconds
 from farm.media.image import read_image
 from farm.media.probe import Audio, Clip, StillImage, expect_audio, expect_visual
 from farm.media.video import frames_at
@@ -28,10 +29,21 @@ MAX_PIXELS = 16_000_000
 
 @dataclass(frozen=True)
 class Visual:
-    """What a source holds, and the scale of the PNG that was written if it is an image."""
+    """What a source holds, and what was written of it."""
 
     found: StillImage | Clip
+    announced_s: float | None = None
+    """The length of a video by its header, if that says one."""
     scale: float = 1.0
+    """Pixels of the PNG of an image for each pixel of the source, along a side."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a recording holds, and its length by its header, if that says one."""
+
+    found: Audio
+    announced_s: float | None
 
 
 @dataclass(frozen=True)
@@ -46,15 +58,15 @@ def read_visual(path: Path, image: Path, *, field: str) -> Visual:
     """What the image or video at `path` holds; an image is written to `image` as an upright PNG."""
     found = expect_visual(path, field=field)
     if isinstance(found, Clip):
-        return Visual(found)
-    return Visual(found, _write_png(read_image(path), image))
+        return Visual(found, announced_seconds(path, found))
+    return Visual(found, scale=_write_png(read_image(path), image))
 
 
-def read_audio(path: Path, flac: Path, *, field: str) -> Audio:
+def read_audio(path: Path, flac: Path, *, field: str) -> Recording:
     """Writes the audio of any file to `flac`, with 24 bits."""
     found = expect_audio(path, field=field)
     write_flac(flac, audio_blocks(path))
-    return found
+    return Recording(found, announced_seconds(path, found))
 
 
 def read_frames(path: Path, folder: Path, *, seconds: list[float], field: str) -> Frames:

@@ -1,8 +1,7 @@
-"""The source image: its bucket, how it is cropped for the model, and CLIP's tokens of it."""
+"""The source image: how it is cropped for the model, and CLIP's tokens of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -15,17 +14,6 @@ from torch import Tensor
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def nearest_bucket(
-    height: int, width: int, buckets: Mapping[float, tuple[int, int]]
-) -> tuple[int, int]:
-    """The (height, width) whose ratio is nearest to the image's.
-
-    Of equals, the one listed first.
-    """
-    ratio = min(buckets, key=lambda key: abs(key - height / width))
-    return buckets[ratio]
 
 
 def resize_and_crop(frame: NDArray[np.uint8], height: int, width: int) -> Tensor:

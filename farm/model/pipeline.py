@@ -26,8 +26,8 @@ from farm.model.caching import BlockCache, TeaCache
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import Apg, Branch, Guidance, branches
-from farm.model.image import ImageEncoder, nearest_bucket, resize_and_crop
-from farm.model.presets import Preset
+from farm.model.image import ImageEncoder, resize_and_crop
+from farm.model.presets import Preset, nearest_bucket
 from farm.model.schedule import timesteps
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder

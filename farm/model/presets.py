@@ -250,3 +250,19 @@ def preset(name: str) -> Preset:
         return PRESETS[name]
     known = ", ".join(sorted(PRESETS))
     raise InvalidInput(f"preset: got {name!r}; allowed: {known}{did_you_mean(name, PRESETS)}")
+
+
+def nearest_bucket(height: int, width: int, buckets: Buckets) -> tuple[int, int]:
+    """The (height, width) whose ratio is nearest to the image's.
+
+    Of equals, the one listed first.
+    """
+    ratio = min(buckets, key=lambda key: abs(key - height / width))
+    return buckets[ratio]
+
+
+def cropped_share(height: int, width: int, buckets: Buckets) -> float:
+    """The share of an image, 0 to 1, that is lost as it is cropped to its nearest bucket."""
+    new_height, new_width = nearest_bucket(height, width, buckets)
+    scale = max(new_height / height, new_width / width)
+    return 1 - (new_height * new_width) / (scale * height * scale * width)

@@ -25,8 +25,11 @@ class DownloadOutput(_Record):
     """A PNG, or the video as it came, which is decoded in the sandbox only."""
     visual_scale: float
     """Pixels of the PNG for each pixel of the source, along a side; 1 for a video."""
+    visual_seconds: float | None
+    """The length of a video; None for an image."""
     audio_keys: tuple[str, ...]
     """One recording for each speaker, as FLAC, or as WAV if it was synthesised."""
+    warnings: tuple[str, ...]
 
 
 class EmbedOutput(_Record):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from farm.engine.step_context import StepContext
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import TtsAudio
 from farm.job.dialogue import turns
 from farm.media import decoder
+from farm.media.decoder import Visual
 from farm.media.probe import Clip
 from farm.media.speech import speak, speak_dialogue
 from farm.model.presets import preset
@@ -18,7 +18,12 @@ from farm.net.download import download_file
 from farm.registry.outputs import DownloadOutput
 from farm.steps.allowed import check_allowed, check_bytes
 from farm.steps.decoding import sandboxed
-from farm.steps.media import check_recording, check_visual
+from farm.steps.media import (
+    check_recording,
+    check_visual,
+    recording_warnings,
+    visual_warnings,
+)
 from farm.store import keys
 
 
@@ -29,22 +34,20 @@ def download(ctx: StepContext) -> DownloadOutput:
     check_allowed(ctx.request, ctx.settings)
     ctx.report("validation_ok")
     ctx.report("downloads_started")
+    warnings: list[str] = []
     with ctx.timed("preprocess"):
-        visual = _store_visual(ctx)
-        audio_keys = _store_voices(ctx)
+        visual_key, visual = _store_visual(ctx, warnings)
+        audio_keys = _store_voices(ctx, warnings)
     ctx.report("downloads_ok")
+    clip = visual.found if isinstance(visual.found, Clip) else None
     return DownloadOutput(
-        visual_kind=visual.kind,
-        visual_key=visual.key,
+        visual_kind="video" if clip else "image",
+        visual_key=visual_key,
         visual_scale=visual.scale,
+        visual_seconds=clip.seconds if clip else None,
         audio_keys=tuple(audio_keys),
+        warnings=tuple(warnings),
     )
-
-
-class StoredVisual(NamedTuple):
-    kind: Literal["image", "video"]
-    key: str
-    scale: float
 
 
 def _check_size(ctx: StepContext) -> None:
@@ -55,18 +58,19 @@ def _check_size(ctx: StepContext) -> None:
         raise InvalidInput(f"size: got {size!r}; the model {model.name} makes {sizes}")
 
 
-def _store_visual(ctx: StepContext) -> StoredVisual:
+def _store_visual(ctx: StepContext, warnings: list[str]) -> tuple[str, Visual]:
     field = "cond_video"
     path, upload_key = _fetch(ctx, ctx.request.cond_video, field, ctx.settings.max_visual_bytes)
     image = ctx.scratch / "image.png"
     visual = sandboxed(ctx, decoder.read_visual)(path=path, image=image, field=field)
     check_visual(ctx.request, visual.found)
+    warnings += visual_warnings(visual, preset(ctx.settings.preset).sizes[ctx.request.size])
     if isinstance(visual.found, Clip):
-        return StoredVisual("video", upload_key or ctx.put(path, field), 1.0)
-    return StoredVisual("image", ctx.put(image, image.name), visual.scale)
+        return upload_key or ctx.put(path, field), visual
+    return ctx.put(image, image.name), visual
 
 
-def _store_voices(ctx: StepContext) -> list[str]:
+def _store_voices(ctx: StepContext, warnings: list[str]) -> list[str]:
     request = ctx.request
     if request.tts_audio:
         return _synthesise(ctx, request.tts_audio)
@@ -74,7 +78,7 @@ def _store_voices(ctx: StepContext) -> list[str]:
         raise InvalidInput("cond_audio: got None; give exactly one of cond_audio and tts_audio")
     recordings = request.cond_audio.model_dump(exclude_none=True)
     return [
-        _store_recording(ctx, source, f"cond_audio.{person}")
+        _store_recording(ctx, source, f"cond_audio.{person}", warnings)
         for person, source in recordings.items()
     ]
 
@@ -96,11 +100,12 @@ def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
     return [ctx.put(path, path.name) for path in (first, second)]
 
 
-def _store_recording(ctx: StepContext, source: str, field: str) -> str:
+def _store_recording(ctx: StepContext, source: str, field: str, warnings: list[str]) -> str:
     path, _ = _fetch(ctx, source, field, ctx.settings.max_audio_bytes)
     flac = ctx.scratch / f"{field}.flac"
-    sandboxed(ctx, decoder.read_audio)(path=path, flac=flac, field=field)
+    recording = sandboxed(ctx, decoder.read_audio)(path=path, flac=flac, field=field)
     check_recording(flac, field=field)
+    warnings += recording_warnings(recording, field=field)
     return ctx.put(flac, flac.name)
 
 

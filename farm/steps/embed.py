@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
+from farm.job import JobRequest
 from farm.media import decoder
 from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
+SILENCE = 1e-4
+"""Root mean square, -80 dB; of `speech`, which has made louder what has a loudness at all."""
+
 
 def embed(ctx: StepContext) -> EmbedOutput:
     """Stores what the chunks need of the voices, and plans the chunks."""
     ctx.report("embeddings_started")
     request = ctx.request
+    downloaded = ctx.download_output
     with ctx.timed("embedding"):
-        downloaded = ctx.download_output
         audio_keys = downloaded.audio_keys
         paths = [ctx.fetch(key, f"audio-{speaker}") for speaker, key in enumerate(audio_keys)]
         voices = _voices(ctx, paths)
@@ -61,7 +65,11 @@ def embed(ctx: StepContext) -> EmbedOutput:
         cuts=cuts,
         source_keys=source.keys,
         source_scale=source.scale,
-        warnings=tuple(_warnings(ctx, spoken_frames, frames)),
+        warnings=(
+            *downloaded.warnings,
+            *_warnings(ctx.request, downloaded.visual_seconds, spoken_frames, frames),
+            *_silence_warnings(voices),
+        ),
     )
 
 
@@ -162,8 +170,9 @@ def _encoder(folder: Path) -> AudioEncoder:
     return load_audio_encoder(folder)
 
 
-def _warnings(ctx: StepContext, spoken_frames: int, frames: int) -> list[str]:
-    request = ctx.request
+def _warnings(
+    request: JobRequest, visual_seconds: float | None, spoken_frames: int, frames: int
+) -> list[str]:
     warnings = []
     if frames < spoken_frames:
         cause = "limited by max_frame_num"
@@ -173,6 +182,19 @@ def _warnings(ctx: StepContext, spoken_frames: int, frames: int) -> list[str]:
             f"the voice lasts {spoken_frames / FPS:.2f} s, "
             f"the video ends after {frames / FPS:.2f} s ({cause})"
         )
+    if visual_seconds is not None and visual_seconds < (frames - 1) / FPS:
+        warnings.append(
+            f"cond_video lasts {visual_seconds:.2f} s, the video {frames / FPS:.2f} s; "
+            "its last frame is used for the rest"
+        )
     if request.bbox and request.speakers == 1:
         warnings.append("bbox has no effect: the model uses boxes for two speakers only")
     return warnings
+
+
+def _silence_warnings(voices: Sequence[Samples]) -> list[str]:
+    return [
+        f"the voice of person {person} is silent, so the mouth will hardly move"
+        for person, samples in enumerate(voices, start=1)
+        if np.sqrt(np.dot(samples, samples) / len(samples)) < SILENCE
+    ]

@@ -1,4 +1,4 @@
-"""Checks of a job's files, at submission and again in the step `download`."""
+"""Checks of a job's files, at submission and again in the step `download`; and their warnings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from pathlib import Path
 from farm.errors import InvalidInput
 from farm.job import JobRequest
 from farm.media.audio import audio_blocks
+from farm.media.decoder import Recording, Visual
 from farm.media.probe import Audio, Clip, StillImage, expect_audio
+from farm.model.presets import Buckets, cropped_share, nearest_bucket
 from farm.plan import SPEECH_RATE, frame_count
+
+MAX_CROPPED_SHARE = 0.25
+"""The share of a picture that may be cropped away without a warning."""
+
+BREAK_S = 0.5
+BREAK_SHARE = 0.05
+"""Seconds, and share of its length, by which a file may be shorter than its header announces."""
 
 PRECISE_BELOW_S = 1.0
 """Shorter audio is decoded, because its packets may hold more than its samples."""
@@ -35,6 +44,37 @@ def check_recording(path: Path, *, field: str) -> Audio:
         if frame_count(ceil(seconds * SPEECH_RATE)) < 1:
             raise InvalidInput(f"{field}: it lasts {seconds:.3f} s; allowed: 0.04 s or more")
     return found
+
+
+def visual_warnings(visual: Visual, buckets: Buckets) -> list[str]:
+    """What is lost of an image or video, for the job's result."""
+    found = visual.found
+    warnings = []
+    if isinstance(found, Clip):
+        warnings += _break_warnings(found.seconds, visual.announced_s, "cond_video")
+    share = cropped_share(found.height, found.width, buckets)
+    if share > MAX_CROPPED_SHARE:
+        height, width = nearest_bucket(found.height, found.width, buckets)
+        warnings.append(
+            f"cond_video: {share:.0%} of the picture is cropped away, as the video is "
+            f"{width} x {height} and the source {found.width} x {found.height} pixels; "
+            "the middle remains"
+        )
+    return warnings
+
+
+def recording_warnings(recording: Recording, *, field: str) -> list[str]:
+    """What is lost of a recording, for the job's result."""
+    return _break_warnings(recording.found.seconds, recording.announced_s, field)
+
+
+def _break_warnings(seconds: float, announced: float | None, field: str) -> list[str]:
+    if announced is None or announced - seconds < max(BREAK_S, BREAK_SHARE * announced):
+        return []
+    return [
+        f"{field}: the file breaks off after {seconds:.2f} s, but its header announces "
+        f"{announced:.2f} s; its upload may be incomplete"
+    ]
 
 
 def _check_boxes(request: JobRequest, found: StillImage | Clip) -> None:

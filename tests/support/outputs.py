@@ -24,7 +24,9 @@ def download_output(**changes: Any) -> DownloadOutput:
         "visual_kind": "image",
         "visual_key": "image.png",
         "visual_scale": 1.0,
+        "visual_seconds": None,
         "audio_keys": ("voice.wav",),
+        "warnings": (),
     }
     return DownloadOutput(**{**fields, **changes})
 

@@ -71,6 +71,7 @@ def result_of(job_id: str) -> dict[str, Any]:
         "status": "success",
         "video": video,
         "params": {"base_seed": 42},
+        "warnings": ("it is cut off", "it is silent"),
         "timings": timings,
     }
 
@@ -108,6 +109,7 @@ def test_every_row_gets_a_line_of_results(farm, worker, spec):
     line = read_lines(spec)[0]
     assert line["url"] == f"https://example.org/{line['job_id']}.mp4"
     assert (line["seed"], line["gpu_s"], line["code"]) == ("42", "1.9", "")
+    assert line["warnings"] == "it is cut off; it is silent"
 
 
 def test_max_in_flight_limits_the_live_jobs(farm, worker, spec):
@@ -323,7 +325,7 @@ def test_earlier_results_survive_a_run_that_is_killed_as_it_begins(tmp_path, mon
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("cut", ["b,success", "b,success,2,,,,,,ba"])
+@pytest.mark.parametrize("cut", ["b,success", "b,success,2,,,,,,,ba"])
 def test_a_truncated_last_line_is_ignored(tmp_path, cut):
     with open_results(tmp_path / "results.csv", batch="batch") as results:
         results.add(Outcome("a", "success", "1"))

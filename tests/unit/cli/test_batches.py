@@ -122,12 +122,12 @@ def test_a_batch_is_run_and_resumed(run, farm, table, tmp_path):
 def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, table, tmp_path):
     out = tmp_path / "results.csv"
     lines = table.read_text().splitlines()
-    out.write_text("id,status,job_id,url,seed,gpu_s,code,message,batch\n")
+    out.write_text("id,status,job_id,url,seed,gpu_s,code,message,warnings,batch\n")
     table.write_text("\n".join(lines[::3]))
     batch_id = run("batch", "run", str(table), "--output", str(out)).stdout.split()[0]
     # given videos of rows that are no longer in the file
     with out.open("a") as file:
-        file.writelines(f"{name},success,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
+        file.writelines(f"{name},success,,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
     assert run("batch", "run", str(table), "--output", str(out)).exit_code == 1
 
 

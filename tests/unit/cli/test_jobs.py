@@ -110,11 +110,13 @@ def test_result_prints_the_videos_url(run, farm):
     job_id = finished(farm)
     result = run("result", job_id)
     assert (result.exit_code, result.stdout) == (0, farm.context.store.url("jobs/video.mp4") + "\n")
+    assert result.stderr == "note: the voice is longer\n"
 
 
 def test_result_saves_the_video(run, farm, tmp_path):
     result = run("result", finished(farm), "-o", str(tmp_path / "out.mp4"))
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'out.mp4'}\n")
+    assert result.stderr == "note: the voice is longer\n"
     assert (tmp_path / "out.mp4").read_bytes() == b"the video"
 
 

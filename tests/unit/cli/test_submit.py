@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from farm.client import Farm
 from farm.job import JobRequest
 from farm.store import keys
 from tests.conftest import EXAMPLES
-from tests.support.cli import OPTIONS, error_line, request_of
+from tests.support.cli import OPTIONS, error_line, finished, request_of
 from tests.support.jobs import FIELDS
 
 
@@ -164,6 +165,14 @@ def test_a_request_can_come_through_a_named_pipe(run, farm, tmp_path):
     writer.start()
     assert request_of(farm, run("submit", "--request", str(tmp_path / "pipe"))).prompt
     writer.join()
+
+
+def test_the_warnings_of_a_video_that_is_saved_are_printed(run, farm, tmp_path, monkeypatch):
+    job_id = finished(farm)
+    monkeypatch.setattr(Farm, "submit", lambda self, _: self.job(job_id))
+    result = run("submit", *OPTIONS, "-o", str(tmp_path / "out.mp4"))
+    assert (result.exit_code, result.stdout) == (0, f"{job_id}\n{tmp_path / 'out.mp4'}\n")
+    assert result.stderr.endswith("note: the voice is longer\n")
 
 
 def test_a_missing_request_file_is_status_2(run):

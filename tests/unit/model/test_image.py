@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from farm.model.checkpoints import load_part
-from farm.model.image import ImageEncoder, nearest_bucket, resize_and_crop
-from farm.model.presets import preset
+from farm.model.image import ImageEncoder, resize_and_crop
+from farm.model.presets import nearest_bucket, preset
 
 SIZES = preset("infinitetalk-480").sizes
 

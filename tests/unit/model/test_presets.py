@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from farm.errors import InvalidInput
-from farm.model.presets import PRESETS, Preset, preset
+from farm.model.presets import PRESETS, Preset, cropped_share, preset
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
@@ -35,6 +35,20 @@ def test_parts_that_a_folder_lacks_are_missing_and_the_tokenizer_is_one(tmp_path
     assert each.missing_parts(tmp_path) == ["tokenizer"]
     (tmp_path / "tokenizer").mkdir()
     assert each.missing_parts(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "share"),
+    [
+        (128, 128, 0.0),
+        (256, 256, 0.0),
+        (300, 3000, 1 - 300 * 550 / (300 * 3000)),
+        (64, 128, 1 / 12),
+    ],
+)
+def test_the_share_of_an_image_that_is_cropped_away(height: int, width: int, share: float) -> None:
+    buckets = preset("miniature").sizes["infinitetalk-480"]
+    assert cropped_share(height, width, buckets) == pytest.approx(share)
 
 
 def test_presets_are_read_without_torch() -> None:
