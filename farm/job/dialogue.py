@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-MARK = re.compile(r"\(s([0-9]+)\)", re.IGNORECASE)
+MARK = re.compile(r"\(s([0-9]+)\)(?:\s*[:：])?", re.IGNORECASE)
+"""A speaker's mark, with the colon that scripts put behind it, which would be read aloud."""
 
 
 class Turn(NamedTuple):

@@ -39,7 +39,10 @@ def embed(ctx: StepContext) -> EmbedOutput:
     downloaded = ctx.download_output
     with ctx.timed("embedding"):
         audio_keys = downloaded.audio_keys
-        paths = [ctx.fetch(key, f"audio-{speaker}") for speaker, key in enumerate(audio_keys)]
+        paths = [
+            ctx.fetch(key, f"cond_audio.person{person}")
+            for person, key in enumerate(audio_keys, start=1)
+        ]
         voices = _voices(ctx, paths)
         spoken_frames = frame_count(len(voices[0]))
         frames = min(spoken_frames, request.max_frames)

@@ -171,6 +171,13 @@ def test_text_instead_of_audio_ends_the_job_with_the_name_of_its_field(harness):
     assert harness.failure.message.startswith("cond_audio.person1: ")
 
 
+def test_audio_that_cannot_be_decoded_later_is_named_by_its_field_too(entered):
+    entered.store.put("broken", b"RIFF\0\0\0\0WAVE")
+    entered.complete(DOWNLOAD, download_output(audio_keys=("broken",)))
+    with pytest.raises(InvalidInput, match=r"^cond_audio\.person1: "):
+        entered.run(EMBED)
+
+
 def test_an_unforeseen_exception_gets_the_code_of_its_step_and_keeps_its_cause(entered):
     message = "embed: LookupError: embed was run before download was committed"
     with pytest.raises(EmbeddingFailed, match=message):

@@ -15,6 +15,16 @@ def test_every_mark_starts_a_turn():
     ]
 
 
+def test_a_colon_behind_a_mark_is_not_spoken():
+    assert turns("(s1): Hi (s2) : Hello: you (s1)：Yes") == [
+        (1, "Hi"),
+        (2, "Hello: you"),
+        (1, "Yes"),
+    ]
+    with pytest.raises(ValueError, match="has no text"):
+        turns("(s1): (s2) b")
+
+
 def test_either_speaker_may_start_and_continue():
     assert [turn.speaker for turn in turns("  (S2) a (s2) b (s1) c")] == [2, 2, 1]
 
