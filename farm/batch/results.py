@@ -75,6 +75,15 @@ def outcome_of_error(row_id: str, error: FarmError) -> Outcome:
     return Outcome(row_id, INVALID, code=error.code, message=error.message)
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes a cell for a formula by."""
+
+
+def _as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: with an apostrophe in front if it could."""
+    return f"'{cell}" if cell.startswith((*FORMULA_STARTS, "'")) else cell
+
+
 class Results:
     """An open results file; `done` holds the ids of this batch's rows that have their video."""
 
@@ -84,7 +93,9 @@ class Results:
         """Writes the lines to keep: those of other batches, and of rows that are done."""
         self.batch = batch
         self.done = {
-            line["id"] for line in lines if line[BATCH] == batch and line["status"] == DONE
+            line["id"].removeprefix("'")
+            for line in lines
+            if line[BATCH] == batch and line["status"] == DONE
         }
         self._file = file
         self._writer = csv.DictWriter(file, columns)
@@ -96,7 +107,8 @@ class Results:
 
     def add(self, outcome: Outcome) -> None:
         """Appends a line, on disk before the next row ends."""
-        self._writer.writerow({**asdict(outcome), BATCH: self.batch})
+        cells = {name: _as_text(cell) for name, cell in asdict(outcome).items()}
+        self._writer.writerow({**cells, BATCH: self.batch})
         self._file.flush()
 
 

@@ -325,6 +325,19 @@ def test_earlier_results_survive_a_run_that_is_killed_as_it_begins(tmp_path, mon
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1", "-1", "@a", "\t=1", "'=1", "'", "a"])
+def test_no_cell_is_taken_for_a_formula_and_ids_are_found_again(tmp_path, text):
+    path = tmp_path / "results.csv"
+    with open_results(path, batch="b") as results:
+        results.add(Outcome(text, "success", "1", message=text))
+    for _ in range(2):
+        with path.open(newline="") as file:
+            (line,) = csv.DictReader(file)
+        assert line["id"] == line["message"] == (text if text == "a" else f"'{text}")
+        with open_results(path, batch="b") as results:
+            assert results.done == {text}
+
+
 @pytest.mark.parametrize("cut", ["b,success", "b,success,2,,,,,,,ba"])
 def test_a_truncated_last_line_is_ignored(tmp_path, cut):
     with open_results(tmp_path / "results.csv", batch="batch") as results:
