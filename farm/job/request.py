@@ -73,9 +73,10 @@ def _box_to_boxes(value: Any) -> Any:
 
 
 def _check_prefix(value: str) -> str:
-    has_bad_name = any(name in ("", ".", "..") for name in value.split("/"))
+    names = value.split("/")
+    has_bad_name = any(name in ("", ".", "..") or len(name.encode()) > 255 for name in names)
     if has_bad_name or "\\" in value or not value.isprintable():
-        rule = "it must be names separated by /, none of them empty, '.' or '..'"
+        rule = "it must be names separated by /, none of them empty, '.', '..' or above 255 bytes"
         raise PydanticCustomError("names", rule)
     return value
 

@@ -87,7 +87,12 @@ def _folder(config: OutputConfig, settings: Settings) -> Store:
             "output_config.store: got 'volume'; this farm has none (FARM_OUTPUT_FOLDER is not set)"
         )
     root = settings.output_folder.expanduser().resolve()
-    folder = (root / (config.prefix or "")).resolve()  # with links followed
+    try:
+        folder = (root / (config.prefix or "")).resolve()  # with links followed
+    except (OSError, RuntimeError) as error:
+        raise InvalidInput(
+            f"output_config.prefix: got {config.prefix!r}; it names a link that leads nowhere"
+        ) from error
     if not folder.is_relative_to(root) or _is_inside_store(folder, settings):
         raise InvalidInput(
             f"output_config.prefix: got {config.prefix!r}; it leads out of the folder for results"

@@ -75,6 +75,12 @@ def settings(folder: Path, tmp_path: Path) -> Settings:
 # Folders
 
 
+def test_a_prefix_of_a_link_to_itself_is_refused(settings, folder):
+    (folder / "loop").symlink_to(folder / "loop")
+    message = refusal(settings, store="volume", prefix="loop/a")
+    assert message.startswith("output_config.prefix: got 'loop/a'; it names a link that leads")
+
+
 def test_a_file_is_copied_into_the_operators_folder_under_the_contracts_name(
     settings, folder, video
 ):
