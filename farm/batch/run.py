@@ -123,15 +123,17 @@ class Batch:
         The idempotency key of a row's own always has the same job, however that ended.
         """
         request = row.request()
-        fields: dict[str, Any] = request.model_dump(mode="json")
+        uploaded = retry_while_down(lambda: self.farm.upload(request))
+        fields: dict[str, Any] = uploaded.model_dump(mode="json")
         if "priority" not in request.model_fields_set:
             fields["priority"] = self.spec.priority
         if request.idempotency_key:
             return self._submit(fields)
-        # Each attempt at a row has a key, so an earlier run's job is found again, not repeated.
+        # Each attempt at a row has a key, so an earlier run's job is found again, not repeated. A
+        # row or a file that was changed since then makes another.
         attempt = 0
         while True:
-            key = _digest(f"{self.spec.file}\0{row.id}\0{attempt}")
+            key = _digest(f"{self.spec.file}\0{row.id}\0{uploaded.digest}\0{attempt}")
             job = self._submit({**fields, "idempotency_key": key})
             if not self._failed_before(job):
                 return job

@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from hashlib import sha256
 from itertools import islice, takewhile
 from typing import Any
 
@@ -48,17 +49,15 @@ class Farm:
         """Registers a job and dispatches it; the same idempotency key returns the first job.
 
         Takes a request, or the contract's fields by name. Local files are uploaded. Raises
-        InvalidInput before anything is queued, FarmUnreachable if no broker answers.
+        InvalidInput before anything is queued, also for another request under the same key, and
+        FarmUnreachable if no broker answers.
         """
         given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
         parsed = read_pipes(JobRequest.parse({**(given or {}), **fields}))
         self._check(parsed)
-        job_id = secrets.token_hex(6)
-        if parsed.idempotency_key:
-            job_id = self.context.registry.jobs.claim_idempotency_key(
-                parsed.idempotency_key, job_id
-            )
         uploaded = self.upload(_with_seed(parsed))
+        job_id = secrets.token_hex(6)
+        job_id = self.context.registry.jobs.claim_idempotency_key(uploaded, job_id)
         journal.record_request(self.context, job_id, uploaded)
         self.context.registry.jobs.add(job_id, uploaded)
         if claim_step(self.context, job_id, DOWNLOAD):
@@ -174,7 +173,12 @@ def _transport(ctx: Context, *, inline: bool) -> Transport:
 
 
 def _with_seed(request: JobRequest) -> JobRequest:
-    """The request with -1 replaced by a random seed, so that every attempt uses the same."""
+    """The request with -1 replaced by a random seed, so that every attempt uses the same.
+
+    A request with an idempotency key gets the same seed whenever it is submitted.
+    """
     if request.base_seed >= 0:
         return request
-    return request.model_copy(update={"base_seed": secrets.randbelow(2**32)})
+    key = request.idempotency_key or secrets.token_hex()
+    seed = int.from_bytes(sha256(key.encode()).digest()[:4])
+    return request.model_copy(update={"base_seed": seed})

@@ -6,6 +6,7 @@ InvalidInput that names the field, its value and what is allowed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -361,6 +362,17 @@ class JobRequest(Contract):
             changed["cond_audio"] = self.cond_audio.model_copy(update=sources)
         return self.model_copy(update=changed)
 
+    def differences(self, other: Self) -> list[str]:
+        """The fields in which another request would make another video, or send it elsewhere."""
+        fields = (name for name in type(self).model_fields if name not in NOT_COMPARED)
+        return [name for name in fields if getattr(self, name) != getattr(other, name)]
+
+    @property
+    def digest(self) -> str:
+        """The same for requests without differences, also in later versions of the contract."""
+        text = self.model_dump_json(exclude=NOT_COMPARED, exclude_defaults=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     @classmethod
     def parse(cls, fields: Mapping[str, Any]) -> Self:
         """The request in a plain object; raises InvalidInput."""
@@ -408,6 +420,9 @@ PARTS: dict[str, type[Contract]] = {
     "output_config": OutputConfig,
 }
 """Fields whose parts can be given one by one on a command line or in a table."""
+
+NOT_COMPARED = {"priority", "idempotency_key"}
+"""Fields that say nothing of the video itself."""
 
 NOT_YET: dict[str, Any] = {
     "quant_dir": None,

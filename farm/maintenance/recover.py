@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.engine.journal import Outputs
+from farm.errors import InvalidInput
 from farm.job import JobRequest, JobStatus
 from farm.registry.jobs import queued
 from farm.registry.outputs import chunks_of
@@ -43,8 +45,8 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
     except (LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return Recovered(job_id, "unreadable", reason=reason)
-    if stored.request.idempotency_key:
-        ctx.registry.jobs.claim_idempotency_key(stored.request.idempotency_key, job_id)
+    with suppress(InvalidInput):  # the key is another job's by now
+        ctx.registry.jobs.claim_idempotency_key(stored.request, job_id)
     if stored.end:
         return _restore_ended(ctx, stored, stored.end)
     return _restore_live(ctx, job_id, stored)

@@ -51,10 +51,30 @@ class JobRegistry:
         self._backend = records.backend
         self._cached_request = lru_cache(CACHE_SIZE)(self._read_request)
 
-    def claim_idempotency_key(self, idempotency_key: str, job_id: str) -> str:
-        """The job that this key belongs to: `job_id` if the key is new."""
-        key = idempotency_record_key(idempotency_key)
-        return self._backend.compare_and_set(key, None, job_id) or job_id
+    def claim_idempotency_key(self, request: JobRequest, job_id: str) -> str:
+        """The job that the key of a request belongs to: `job_id` if the key is new, or is none.
+
+        Raises InvalidInput if the key was claimed for another request.
+        """
+        if request.idempotency_key is None:
+            return job_id
+        key = idempotency_record_key(request.idempotency_key)
+        found = self._backend.compare_and_set(key, None, f"{job_id} {request.digest}")
+        if found is None:
+            return job_id
+        first_id, _, digest = found.partition(" ")
+        if digest != request.digest:
+            raise self._idempotency_error(request, first_id)
+        return first_id
+
+    def _idempotency_error(self, request: JobRequest, first_id: str) -> InvalidInput:
+        (text,) = self._records.read(request_key(first_id))
+        changed = request.differences(JobRequest.model_validate_json(text)) if text else []
+        return InvalidInput(
+            f"idempotency_key: got {request.idempotency_key!r}; job {first_id} was submitted with "
+            f"it and another {' and '.join(changed) or 'request'}; "
+            "allowed: the same request, or a new key"
+        )
 
     def add(self, job_id: str, request: JobRequest) -> bool:
         """Enters a job; False if it was there before."""
@@ -219,7 +239,8 @@ class JobRegistry:
         if idempotency_key is None:
             return
         key = idempotency_record_key(idempotency_key)
-        if self._records.read(key) == [job_id]:
+        (owner,) = self._records.read(key)
+        if owner and owner.partition(" ")[0] == job_id:
             self._backend.delete(key)
 
     def _change(self, job_id: str, fields: Callable[[JobStatus], dict[str, Any]]) -> bool:

@@ -229,7 +229,39 @@ def test_a_failed_row_is_retried_by_the_next_run_but_not_by_the_same(farm, worke
 def test_a_row_can_set_its_own_idempotency_key(farm, worker, spec):
     spec.file.write_text("\n".join([f"{HEADER},idempotency_key", LINE.format("a") + ",mine"]))
     (outcome,) = run(farm, spec)
-    assert farm.context.registry.jobs.claim_idempotency_key("mine", "another") == outcome.job_id
+    (own,) = farm.jobs()
+    assert (own.job_id, farm.context.registry.jobs.request(own.job_id).idempotency_key) == (
+        outcome.job_id,
+        "mine",
+    )
+
+
+def test_a_row_that_was_corrected_is_another_request(farm, worker, spec):
+    worker.fails = lambda job_id: farm.context.registry.jobs.request(job_id).prompt == "unlucky"
+    spec.file.write_text("\n".join([HEADER, LINE.format("a").replace("a woman talks", "unlucky")]))
+    run(farm, spec)
+    spec.file.write_text("\n".join([HEADER, LINE.format("a")]))
+    assert [each.status for each in run(farm, spec)] == ["success"]
+
+
+def test_a_file_that_was_corrected_is_another_request(farm, worker, spec, portrait):
+    # Given a row whose job failed, and whose image is then replaced
+    face = spec.file.with_name("face.png")
+    face.write_bytes(b"no image")
+    spec.file.write_text("\n".join([HEADER, "a,x,face.png,https://example.org/voice.wav"]))
+    worker.fails = lambda job_id: True
+    run(farm, spec)
+    face.write_bytes(portrait.read_bytes())
+    worker.fails = lambda job_id: False
+    assert [each.status for each in run(farm, spec)] == ["success"]
+
+
+def test_another_priority_finds_the_jobs_of_an_earlier_run(farm, worker, spec):
+    run(farm, spec)
+    before = {each["id"]: each["job_id"] for each in read_lines(spec)}
+    spec.output.unlink()
+    run(farm, spec.model_copy(update={"priority": "high"}))
+    assert {each["id"]: each["job_id"] for each in read_lines(spec)} == before
 
 
 @pytest.mark.parametrize(

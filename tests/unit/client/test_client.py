@@ -361,12 +361,32 @@ def test_a_job_whose_dispatch_failed_is_dispatched_when_it_is_submitted_again(fa
     assert (len(farm.jobs()), queued(broker)) == (1, 1)
 
 
-def test_a_repeated_submission_does_not_change_the_stored_request(farm):
+def test_another_request_under_the_same_idempotency_key_is_refused(farm, broker):
     job = farm.submit({**GIVEN, "idempotency_key": "order 66"})
-    farm.submit({**GIVEN, "idempotency_key": "order 66", "prompt": "another"})
-    assert journal.read_request(farm.context.store, job.id)[
-        0
-    ] == farm.context.registry.jobs.request(job.id)
+    with pytest.raises(
+        InvalidInput,
+        match=f"^idempotency_key: got 'order 66'; job {job.id} was .* with it and another prompt;",
+    ):
+        farm.submit({**GIVEN, "idempotency_key": "order 66", "prompt": "another"})
+    assert (len(farm.jobs()), queued(broker)) == (1, 1)
+    assert farm.context.registry.jobs.request(job.id).prompt == GIVEN["prompt"]
+
+
+def test_the_same_bytes_in_another_form_are_the_same_request(farm, portrait, tmp_path):
+    (tmp_path / "copy.png").write_bytes(portrait.read_bytes())
+    encoded = base64.b64encode(portrait.read_bytes()).decode()
+    sources = (str(portrait), str(tmp_path / "copy.png"), f"data:image/png;base64,{encoded}")
+    keyed = {**GIVEN, "idempotency_key": "order 66"}
+    assert len({farm.submit({**keyed, "cond_video": source}).id for source in sources}) == 1
+
+
+def test_a_random_seed_is_drawn_once_per_idempotency_key(farm):
+    jobs = [
+        farm.submit({**GIVEN, "base_seed": -1, "idempotency_key": key}) for key in ("a", "a", "b")
+    ]
+    assert jobs[0].id == jobs[1].id
+    seeds = [farm.context.registry.jobs.request(job.id).base_seed for job in jobs]
+    assert seeds[0] != seeds[2]
 
 
 def test_two_jobs_have_two_ids(farm):

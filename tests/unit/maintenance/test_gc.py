@@ -38,7 +38,7 @@ class Harness:
         settings = Settings(home=home, keep_jobs_s=7 * DAY_S)
         self.ctx = Context(settings, store, Registry(self.clock))
         journal.record_request(self.ctx, "a", REQUEST)
-        self.registry.jobs.claim_idempotency_key("order 66", "a")
+        self.registry.jobs.claim_idempotency_key(REQUEST, "a")
         self.registry.jobs.add("a", REQUEST)
 
     @property
@@ -290,10 +290,10 @@ def test_with_a_limit_of_zero_a_job_expires_at_its_end(harness):
 def test_an_idempotency_key_that_belongs_to_another_job_by_now_is_kept(harness):
     harness.finish()
     harness.clock.delete("idempotency:order 66")
-    harness.registry.jobs.claim_idempotency_key("order 66", "b")
+    harness.registry.jobs.claim_idempotency_key(REQUEST, "b")
     harness.clock.advance(7 * DAY_S)
     harness.collect()
-    assert harness.registry.jobs.claim_idempotency_key("order 66", "c") == "b"
+    assert harness.registry.jobs.claim_idempotency_key(REQUEST, "c") == "b"
 
 
 # At any time

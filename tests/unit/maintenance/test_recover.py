@@ -216,10 +216,11 @@ def test_superseded_attempts_of_a_finished_job_are_known_as_such(entered):
 
 
 def test_an_idempotency_key_leads_to_its_job_again(ctx):
-    enter(ctx, "a", job_request(idempotency_key="order 66"))
+    request = job_request(idempotency_key="order 66")
+    enter(ctx, "a", request)
     lost = lose_broker(ctx)
     recover_one(lost)
-    assert lost.registry.jobs.claim_idempotency_key("order 66", "b") == "a"
+    assert lost.registry.jobs.claim_idempotency_key(request, "b") == "a"
 
 
 def test_jobs_are_recovered_one_by_one(ctx):

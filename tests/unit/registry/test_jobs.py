@@ -18,6 +18,7 @@ from tests.support.steps import acquire, commit, complete
 from tests.support.threads import race
 
 SUCCESS = Result(job_id="a", status="success")
+KEYED = job_request(idempotency_key="key")
 
 
 def events(registry: Registry, job_id: str = "a") -> list[tuple[str, float]]:
@@ -68,14 +69,39 @@ def test_the_error_for_an_unknown_job_names_it(registry, query):
 
 
 def test_an_idempotency_key_belongs_to_the_first_job(registry):
-    assert registry.jobs.claim_idempotency_key("key", "a") == "a"
-    assert registry.jobs.claim_idempotency_key("key", "b") == "a"
-    assert registry.jobs.claim_idempotency_key("other key", "b") == "b"
+    assert registry.jobs.claim_idempotency_key(KEYED, "a") == "a"
+    assert registry.jobs.claim_idempotency_key(KEYED, "b") == "a"
+    assert registry.jobs.claim_idempotency_key(job_request(idempotency_key="other"), "b") == "b"
+
+
+def test_a_request_without_an_idempotency_key_is_always_another_job(registry):
+    assert registry.jobs.claim_idempotency_key(REQUEST, "a") == "a"
+    assert registry.jobs.claim_idempotency_key(REQUEST, "b") == "b"
+
+
+@pytest.mark.parametrize("is_entered", [True, False])
+def test_an_idempotency_key_of_another_request_is_refused_with_what_differs(registry, is_entered):
+    registry.jobs.claim_idempotency_key(KEYED, "a")
+    if is_entered:
+        registry.jobs.add("a", KEYED)
+    other = job_request(idempotency_key="key", prompt="a man sings", sample_steps=4)
+    differs = "prompt and sample_steps" if is_entered else "request"
+    with pytest.raises(
+        InvalidInput,
+        match=f"^idempotency_key: got 'key'; job a was submitted with it and another {differs};",
+    ):
+        registry.jobs.claim_idempotency_key(other, "b")
+
+
+def test_another_priority_is_no_other_request(registry):
+    registry.jobs.claim_idempotency_key(KEYED, "a")
+    urgent = job_request(idempotency_key="key", priority="high")
+    assert registry.jobs.claim_idempotency_key(urgent, "b") == "a"
 
 
 def test_concurrent_claims_of_an_idempotency_key_agree_on_one_job(registry):
     job_ids = iter("abcdefgh")
-    answers = race(lambda: registry.jobs.claim_idempotency_key("key", next(job_ids)))
+    answers = race(lambda: registry.jobs.claim_idempotency_key(KEYED, next(job_ids)))
     assert len(set(answers)) == 1
 
 
@@ -198,15 +224,15 @@ def test_a_known_job_is_not_restored(entered):
 
 
 def test_a_forgotten_job_leaves_nothing(registry):
-    registry.jobs.claim_idempotency_key("key", "a")
-    registry.jobs.add("a", job_request(idempotency_key="key"))
+    registry.jobs.claim_idempotency_key(KEYED, "a")
+    registry.jobs.add("a", KEYED)
     complete(registry, "mux")
     registry.jobs.end("a", "success", SUCCESS)
     registry.jobs.forget("a", ["mux"])
     assert not registry.jobs.exists("a")
     assert (list(registry.jobs.newest()), registry.jobs.live()) == ([], [])
     assert registry.steps.committed("a", "mux") is None
-    assert registry.jobs.claim_idempotency_key("key", "b") == "b"
+    assert registry.jobs.claim_idempotency_key(KEYED, "b") == "b"
     registry.jobs.add("a", REQUEST)
     registry.jobs.cancel("a", by="the caller")
     assert (events(registry), registry.jobs.request("a")) == ([("cancelled", 0)], REQUEST)
