@@ -30,6 +30,9 @@ from farm.store import keys, open_store
 
 INLINE = "inline://"
 
+JOB_ID_BYTES = 16
+"""Too many to guess: whoever knows a job's id can see its video on the page."""
+
 
 class Farm:
     """A farm behind the URL of a broker (by default the settings'), or `inline://`."""
@@ -56,7 +59,7 @@ class Farm:
         parsed = read_pipes(JobRequest.parse({**(given or {}), **fields}))
         self._check(parsed)
         uploaded = self.upload(_with_seed(parsed))
-        job_id = secrets.token_hex(6)
+        job_id = secrets.token_hex(JOB_ID_BYTES)
         job_id = self.context.registry.jobs.claim_idempotency_key(uploaded, job_id)
         journal.record_request(self.context, job_id, uploaded)
         self.context.registry.jobs.add(job_id, uploaded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import re
 import threading
 import unicodedata
 from datetime import UTC, datetime
@@ -387,6 +388,10 @@ def test_a_random_seed_is_drawn_once_per_idempotency_key(farm):
     assert jobs[0].id == jobs[1].id
     seeds = [farm.context.registry.jobs.request(job.id).base_seed for job in jobs]
     assert seeds[0] != seeds[2]
+
+
+def test_a_job_id_cannot_be_guessed(farm):
+    assert re.fullmatch("[0-9a-f]{32}", farm.submit(GIVEN).id)
 
 
 def test_two_jobs_have_two_ids(farm):
