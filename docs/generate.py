@@ -35,7 +35,7 @@ SECTIONS = {
     "Webhooks": ("webhook_",),
     "Output": ("output_",),
     "Monitoring and web pages": ("metrics_", "flower_", "ui_"),
-    "Input limits": ("max_", "fetch_", "decode_"),
+    "Input limits": ("max_", "fetch_", "decode_", "tts_"),
 }
 """Prefixes of the settings in each section; a setting belongs to the first section that matches."""
 

@@ -26,6 +26,9 @@ from typing import Any
 MIN_SIMILARITY = 0.5
 """Below difflib's default of 0.6, so that `seed` finds `base_seed`."""
 
+MAX_SHOWN = 80
+"""Characters of a wrong value in an error: recognisable, but no leak of whole files to logs."""
+
 
 class FarmError(Exception):
     """A failure with a stable code, a message for the user, and whether a retry may help."""
@@ -152,5 +155,12 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
 
     Empty if none is close. `prefix` is written in front of the known name.
     """
-    close = get_close_matches(name, known, n=1, cutoff=MIN_SIMILARITY)
+    close = get_close_matches(name[:MAX_SHOWN], known, n=1, cutoff=MIN_SIMILARITY)
     return f"; did you mean {prefix}{close[0]}?" if close else ""
+
+
+def shorten(text: str) -> str:
+    """A text for an error: of a long one its beginning and its length."""
+    if len(text) <= MAX_SHOWN:
+        return text
+    return f"{text[:MAX_SHOWN]}... ({len(text)} characters)"

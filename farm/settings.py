@@ -208,6 +208,21 @@ class Settings(BaseModel):
     )
     max_visual_bytes: int = Field(200_000_000, ge=1, description="largest image or video in bytes")
     max_audio_bytes: int = Field(50_000_000, ge=1, description="largest audio file in bytes")
+    max_audio_s: float = Field(
+        3600, gt=0, description="longest recording or synthesised speech in seconds"
+    )
+    max_tts_characters: int = Field(
+        20_000, ge=1, le=100_000, description="longest text to speak in characters; 1 to 100000"
+    )
+    max_tts_turns: int = Field(500, ge=2, description="most turns in a text to speak")
+    tts_timeout_s: float = Field(
+        300, gt=0, description="time limit of synthesising the speech of one job in seconds"
+    )
+    max_request_bytes: int = Field(
+        262_144,
+        ge=1,
+        description="largest request in bytes, as JSON without the files that it contains",
+    )
     fetch_timeout_s: float = Field(300, gt=0, description="time limit of one download in seconds")
     fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),

@@ -8,10 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from farm.errors import InvalidInput, did_you_mean
-
-MAX_SHOWN_VALUE = 80
-"""Characters of a wrong value in an error: recognisable, but no leak of whole files to logs."""
+from farm.errors import InvalidInput, did_you_mean, shorten
 
 
 def invalid_input(
@@ -23,7 +20,7 @@ def invalid_input(
     """
     problem = _most_helpful(error.errors(include_url=False))
     path = _path(problem)
-    name = ".".join(path) if path else "request"
+    name = shorten(".".join(path)) if path else "request"
     shown = prefix + name.upper() if prefix else name
     if problem["type"] == "extra_forbidden":
         return InvalidInput(f"{shown}: there is no such field{_hint(model, path, prefix)}")
@@ -75,10 +72,7 @@ def _shown_value(model: type[BaseModel], path: list[str], value: Any) -> str:
     field = model.model_fields.get(path[0]) if path else None
     if field and not field.repr:
         return "a secret, which is not shown"
-    text = repr(value)
-    if len(text) <= MAX_SHOWN_VALUE:
-        return text
-    return f"{text[:MAX_SHOWN_VALUE]}... ({len(text)} characters)"
+    return shorten(repr(value))
 
 
 def _allowed(model: type[BaseModel], path: list[str]) -> str:

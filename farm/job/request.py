@@ -33,6 +33,16 @@ from farm.validation import invalid_input
 SCHEMES = ("http", "https", "store")
 """Allowed schemes of a source that is a URL."""
 
+MAX_PROMPT = 5_000
+MAX_SPEECH = 100_000
+MAX_NAME = 200
+MAX_URL = 4_000
+"""Characters of texts. A source may be longer if it is inline data, which is uploaded."""
+
+MAX_LORAS = 16
+MAX_SIDE = 16_384
+"""Pixels of a source on each side."""
+
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
@@ -41,6 +51,14 @@ def _check_scheme(value: str) -> str:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", value)
     if scheme and scheme[1].lower() not in SCHEMES:
         raise PydanticCustomError("source", "URLs may start with http://, https:// or store://")
+    if scheme and len(value) > MAX_URL:
+        raise PydanticCustomError("source", f"a URL may have at most {MAX_URL} characters")
+    return value
+
+
+def _check_plain(value: str) -> str:
+    if re.search(r"<speak[\s>/]", value, re.IGNORECASE):
+        raise PydanticCustomError("plain", "SSML is not supported; it must be plain text")
     return value
 
 
@@ -100,7 +118,7 @@ def _check_webhook(value: str) -> str:
 
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(_check_scheme)]
-Words = Annotated[str, Field(min_length=1, max_length=100_000), AfterValidator(_check_not_blank)]
+Name = Annotated[str, Field(max_length=MAX_NAME)]
 FrameCount = Annotated[int, AfterValidator(_check_4n_plus_1)]
 
 
@@ -117,20 +135,26 @@ class TtsAudio(Contract):
     With a second voice the text is a dialogue: `(s1) ... (s2) ...`.
     """
 
-    text: Words
-    human1_voice: str | None = None
-    human2_voice: str | None = None
+    text: Annotated[
+        str,
+        Field(min_length=1, max_length=MAX_SPEECH),
+        AfterValidator(_check_not_blank),
+        AfterValidator(_check_plain),
+    ]
+    human1_voice: Name | None = None
+    human2_voice: Name | None = None
 
 
 class Lora(Contract):
     """A LoRA adapter that the operator has configured under this name."""
 
-    name: str
-    scale: float = 1.0
+    name: Name
+    scale: float = Field(1.0, ge=-100, le=100)
 
 
+Corner = Annotated[float, Field(le=MAX_SIDE)]
 Box = Annotated[
-    tuple[float, float, float, float],
+    tuple[Corner, Corner, Corner, Corner],
     Field(strict=False),  # `_box_to_boxes` turns JSON's array into a list
     AfterValidator(_check_corners),
 ]
@@ -147,7 +171,7 @@ class OutputConfig(Contract):
     """Where results are copied to besides the farm's store, if the operator allows it."""
 
     store: Literal["s3", "volume", "inline"]
-    bucket: str | None = None
+    bucket: Annotated[str, Field(max_length=63)] | None = None
     region: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")] | None = None
     prefix: Annotated[str, Field(max_length=500), AfterValidator(_check_prefix)] | None = None
 
@@ -158,11 +182,17 @@ class JobRequest(Contract):
     The fields' descriptions say what is allowed; they are shown in errors and in `--help`.
     """
 
-    prompt: Words = Field(description="text description of the video; at least 1 character")
+    prompt: Annotated[str, AfterValidator(_check_not_blank)] = Field(
+        min_length=1,
+        max_length=MAX_PROMPT,
+        description=f"text description of the video; 1 to {MAX_PROMPT} characters",
+    )
     negative_prompt: str | None = Field(
         None,
+        max_length=MAX_PROMPT,
         validation_alias=AliasChoices("negative_prompt", "n_prompt"),
-        description="what the video must not show; null = the model's default negative prompt",
+        description=f"what the video must not show, up to {MAX_PROMPT} characters; null = the "
+        "model's default negative prompt",
     )
     cond_video: Source = Field(
         description="the face: an image or a video, as URL, data URI, base64, store key or path"
@@ -232,7 +262,9 @@ class JobRequest(Contract):
     teacache_thresh: float = Field(0.2, ge=0, le=1, description="TeaCache threshold, 0 to 1")
     use_apg: bool = Field(False, description="adaptive projected guidance (APG): true or false")
     apg_momentum: float = Field(-0.75, ge=-1, le=1, description="APG momentum, -1 to 1")
-    apg_norm_threshold: float = Field(55, ge=0, description="APG norm threshold, 0 or more")
+    apg_norm_threshold: float = Field(
+        55, ge=0, le=1_000_000, description="APG norm threshold, 0 to 1000000"
+    )
     base_seed: int = Field(
         42,
         ge=-1,
@@ -241,7 +273,9 @@ class JobRequest(Contract):
     )
     lora: tuple[Lora, ...] = Field(
         (),
-        description='LoRA adapters by the names that the operator configured: [{"name", "scale"}]',
+        max_length=MAX_LORAS,
+        description=f"up to {MAX_LORAS} LoRA adapters by the names that the operator configured: "
+        '[{"name", "scale"}]',
     )
     quant: Literal["int8", "fp8"] | None = Field(
         None, description="weight quantization: int8, fp8 or null"
@@ -249,12 +283,14 @@ class JobRequest(Contract):
     num_persistent_param_in_dit: int | None = Field(
         None,
         ge=0,
-        description="transformer parameters kept on the device while streaming: 0 or more, or null",
+        le=10**12,
+        description="transformer parameters kept on the device while streaming: 0 to 10^12, or "
+        "null",
     )
     offload_model: bool | None = Field(
         None, description="stream the model from host memory: true, false or null"
     )
-    quant_dir: str | None = Field(
+    quant_dir: Name | None = Field(
         None, description="a folder that the operator has configured, or null"
     )
     scene_seg: bool = Field(
@@ -302,6 +338,8 @@ class JobRequest(Contract):
             if self.speakers == 2:
                 raise _disagreement("bbox.person2", "two speakers need a box each")
             raise _disagreement("bbox.person2", "there is only one speaker")
+        if self.bbox and self.bbox.person1 == self.bbox.person2:
+            raise _disagreement("bbox.person2", "it is the box of person1; each needs its own")
         return self
 
     @model_validator(mode="after")

@@ -6,10 +6,8 @@ import base64
 import re
 from urllib.parse import unquote, unquote_to_bytes
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, shorten
 
-MAX_SHOWN = 200
-"""Characters of a source in an error."""
 
 _BASE64_HEADER = re.compile(r"data:[^,;]*(?:;[^;]*+)*?;\s*base64\s*,", re.IGNORECASE)
 """As WHATWG's Fetch reads it, and with commas in parameters, which MediaRecorder writes.
@@ -43,11 +41,8 @@ def decode_inline(text: str, *, field: str, max_bytes: int) -> bytes:
 
 def unusable_source(text: str, field: str, reason: str) -> InvalidInput:
     """The error for a source that is none of the allowed forms; a long one is not shown whole."""
-    shown = repr(text)
-    if len(text) > MAX_SHOWN:
-        shown = f"{text[:MAX_SHOWN]!r}... ({len(text)} characters)"
     return InvalidInput(
-        f"{field}: got {shown}; {reason}; allowed: a file, an http(s) URL, a data URI, base64"
+        f"{field}: got {shorten(repr(text))}; {reason}; allowed: a file, an http(s) URL, a data URI, base64"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
+from farm.job.dialogue import turns
+from farm.job.request import MAX_URL
 from farm.settings import Settings
 from farm.steps.output import open_destination
 
@@ -16,6 +18,36 @@ def check_allowed(request: JobRequest, settings: Settings) -> None:
             "allowed: null"
         )
     open_destination(request.output_config, settings)
+    _check_speech(request, settings)
+    _check_request_bytes(request, settings)
+
+
+def _check_speech(request: JobRequest, settings: Settings) -> None:
+    if request.tts_audio is None:
+        return
+    text = request.tts_audio.text
+    if len(text) > settings.max_tts_characters:
+        raise InvalidInput(
+            f"tts_audio.text: got {len(text):,} characters; "
+            f"allowed: {settings.max_tts_characters:,} (FARM_MAX_TTS_CHARACTERS)"
+        )
+    count = len(turns(text)) if request.speakers == 2 else 1
+    if count > settings.max_tts_turns:
+        raise InvalidInput(
+            f"tts_audio.text: got {count:,} turns; "
+            f"allowed: {settings.max_tts_turns:,} (FARM_MAX_TTS_TURNS)"
+        )
+
+
+def _check_request_bytes(request: JobRequest, settings: Settings) -> None:
+    """Checks what is stored of a request: inline data, longer than any URL, is uploaded."""
+    stored = request.with_sources(lambda source, _: source if len(source) <= MAX_URL else "")
+    size = len(stored.model_dump_json().encode())
+    if size > settings.max_request_bytes:
+        raise InvalidInput(
+            f"request: got {size:,} bytes; "
+            f"allowed: {settings.max_request_bytes:,} (FARM_MAX_REQUEST_BYTES)"
+        )
 
 
 def check_bytes(size: int, *, field: str, max_bytes: int) -> None:

@@ -70,6 +70,13 @@ def test_the_reference_lists_every_name(page: str, names: list[str]) -> None:
     assert set(names) - listed == set()
 
 
+def test_the_guide_lists_every_limit_that_is_a_setting() -> None:
+    limits = read("docs/guide.md").split("## Limits")[1].split("\n## ")[0]
+    names = [f"FARM_{name.upper()}" for name in Settings.model_fields if name.startswith("max_")]
+
+    assert [name for name in names if name not in limits] == ["FARM_MAX_ATTEMPTS"]
+
+
 def test_the_runbook_has_advice_for_each_alert() -> None:
     runbook = read("docs/operations/runbook.md")
     advised = re.findall(r"^\| (Farm\w+) \| .{40,} \|$", runbook, flags=re.MULTILINE)

@@ -409,6 +409,56 @@ def test_a_home_without_a_farm_says_how_to_start_one(tmp_path):
         Farm(settings=Settings(home=tmp_path))
 
 
+# Limits of the operator
+
+
+@pytest.mark.parametrize(
+    ("setting", "fields", "message"),
+    [
+        (
+            {"max_tts_characters": 9},
+            {"text": "a" * 10},
+            "tts_audio.text: got 10 characters; allowed: 9 (FARM_MAX_TTS_CHARACTERS)",
+        ),
+        (
+            {"max_tts_turns": 2},
+            {"text": "(s1) a (s2) b (s1) c", "human2_voice": "en-gb"},
+            "tts_audio.text: got 3 turns; allowed: 2 (FARM_MAX_TTS_TURNS)",
+        ),
+    ],
+    ids=["characters", "turns"],
+)
+def test_a_text_beyond_a_limit_is_refused_before_anything_is_stored(
+    broker, tmp_path, portrait, setting, fields, message
+):
+    farm = Farm(settings=Settings(home=tmp_path, broker_url=broker, **setting))
+    with pytest.raises(InvalidInput) as caught:
+        farm.submit(prompt="x", cond_video=str(portrait), tts_audio=fields)
+    assert caught.value.message == message
+    assert list(farm.context.store.keys("")) == []
+
+
+def test_a_request_beyond_the_limit_is_refused_without_counting_its_files(
+    broker, tmp_path, portrait
+):
+    settings = Settings(home=tmp_path, broker_url=broker, max_request_bytes=3000)
+    farm = Farm(settings=settings)
+    encoded = base64.b64encode(portrait.read_bytes()).decode()
+    assert len(encoded) > 5000
+    farm.submit({**GIVEN, "cond_video": f"data:image/png;base64,{encoded}"})
+    with pytest.raises(
+        InvalidInput, match=r"^request: got 3,\d\d\d bytes; allowed: 3,000 \(FARM_MAX_REQUEST_BYTES"
+    ):
+        farm.submit({**GIVEN, "prompt": "a" * 3000})
+
+
+def test_a_long_source_that_is_no_file_is_shortened_in_the_error(farm):
+    with pytest.raises(InvalidInput, match="there is no such file") as caught:
+        farm.submit({**GIVEN, "cond_video": "a" * 199})
+    assert "(201 characters)" in caught.value.message
+    assert len(caught.value.message) < 250
+
+
 # Following
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,10 @@ DEFAULTS = {
 ACCEPTED: list[dict[str, Any]] = [
     {"prompt": "x"},
     {"prompt": "ü 你好 🎤"},
+    {"prompt": "x" * 5000, "negative_prompt": "x" * 5000},
     {"negative_prompt": ""},
+    {"cond_video": "https://example.org/" + "a" * 3980},
+    {"cond_video": "data:image/png;base64," + "A" * 1_000_000},
     {"cond_video": "http://example.org/face"},
     {"cond_video": "HTTPS://EXAMPLE.ORG/FACE.PNG"},
     {"cond_video": "store://uploads/1234"},
@@ -97,10 +101,13 @@ ACCEPTED: list[dict[str, Any]] = [
 REFUSED: list[tuple[str, Any, str]] = [
     ("prompt", "", "at least 1 character"),
     ("prompt", " \n", "must not be blank"),
+    ("prompt", "x" * 5001, "at most 5000 characters"),
     ("prompt", None, "string"),
     ("prompt", 7, "string"),
     ("prompt", ["a woman"], "string"),
     ("negative_prompt", 7, "string"),
+    ("negative_prompt", "x" * 5001, "at most 5000 characters"),
+    ("cond_video", "https://example.org/" + "a" * 3981, "at most 4000 characters"),
     ("cond_video", "", "at least 1 character"),
     ("cond_video", None, "string"),
     ("cond_video", "ftp://example.org/face.png", "http://, https:// or store://"),
@@ -147,7 +154,10 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("base_seed", 1.5, "integer"),
     ("audio_type", "both", "'para' or 'add'"),
     ("quant", "int4", "int8"),
-    ("num_persistent_param_in_dit", -1, "0 or more"),
+    ("num_persistent_param_in_dit", -1, "0 to 10^12"),
+    ("num_persistent_param_in_dit", 10**12 + 1, "0 to 10^12"),
+    ("apg_norm_threshold", 1_000_001, "0 to 1000000"),
+    ("lora", [{"name": "a"}] * 17, "at most 16 items"),
     ("offload_model", "no", "true, false"),
     ("lora", "fast", "scale"),
     ("scene_seg", "no", "true"),
@@ -239,6 +249,94 @@ def test_a_wrong_value_is_refused_with_its_field_and_the_allowed_values(field, v
     assert message.startswith(f"{field}: got {shown[:80]}")
     assert why in message
     assert f"; allowed: {JobRequest.model_fields[field].description}" in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"cond_audio": {"person1": "https://a/" + "b" * 4000}}, "cond_audio.person1"),
+        ({"lora": [{"name": "n" * 201}]}, "lora.0.name"),
+        ({"lora": [{"name": "n", "scale": 101}]}, "lora.0.scale"),
+        ({"bbox": [0, 0, 16_385, 9]}, "bbox.person1.2"),
+        ({"output_config": {"store": "s3", "bucket": "b" * 64}}, "output_config.bucket"),
+        (
+            {"output_config": {"store": "volume", "prefix": "p" * 256}},
+            "output_config.prefix",
+        ),
+        ({"quant_dir": "q" * 201}, "quant_dir"),
+        (
+            {"cond_audio": None, "tts_audio": {"text": "a", "human1_voice": "v" * 201}},
+            "tts_audio.human1_voice",
+        ),
+        (
+            {"cond_audio": None, "tts_audio": {"text": "(s1) a", "human2_voice": "v" * 201}},
+            "tts_audio.human2_voice",
+        ),
+        ({"cond_audio": None, "tts_audio": {"text": "a" * 100_001}}, "tts_audio.text"),
+    ],
+    ids=lambda part: str(part)[:40],
+)
+def test_every_part_of_a_field_has_a_limit(fields, name):
+    message = refusal(GIVEN | fields)
+    assert message.startswith(f"{name}: got ")
+    assert len(message) < 500
+
+
+def unlimited(schema: dict[str, Any], name: str) -> Iterator[str]:
+    """The texts, lists and numbers of a JSON schema that may be of any length or size."""
+    limits = {
+        "string": "maxLength",
+        "array": "maxItems",
+        "integer": "maximum",
+        "number": "maximum",
+    }
+    wanted = limits.get(schema.get("type", ""))
+    is_limited = {wanted, "enum", "const", "pattern", "exclusiveMaximum"} & schema.keys()
+    if wanted and not is_limited:
+        yield name
+    for part, inner in schema.get("properties", {}).items():
+        yield from unlimited(inner, f"{name}.{part}")
+    for inner in [*schema.get("anyOf", ()), *schema.get("prefixItems", ())]:
+        yield from unlimited(inner, name)
+    if isinstance(schema.get("items"), dict):
+        yield from unlimited(schema["items"], name)
+
+
+def test_every_text_list_and_number_of_the_contract_is_limited():
+    schema = JobRequest.model_json_schema()
+    found = {
+        name
+        for kind, part in [("JobRequest", schema), *schema["$defs"].items()]
+        for name in unlimited(part, kind)
+    }
+    # But for sources, which may be inline data, and motion_frame, which is below frame_num.
+    assert found == {
+        "CondAudio.person1",
+        "CondAudio.person2",
+        "JobRequest.cond_video",
+        "JobRequest.motion_frame",
+    }
+
+
+@pytest.mark.parametrize("text", ["<speak>Hi</speak>", '<SPEAK version="1.0">Hi', "Hi <speak/>"])
+def test_ssml_is_refused(text):
+    message = refusal(GIVEN | {"cond_audio": None, "tts_audio": {"text": text}})
+    assert message.startswith(f"tts_audio.text: got {text!r}; SSML is not supported; it must be")
+
+
+def test_the_word_speak_is_no_ssml():
+    spoken = {"text": "a <speaker> speaks"}
+    assert JobRequest.parse(GIVEN | {"cond_audio": None, "tts_audio": spoken})
+
+
+def test_two_equal_boxes_are_refused():
+    message = refusal(GIVEN | TWO | {"bbox": {"person1": LEFT, "person2": LEFT}})
+    assert message.startswith("bbox.person2: got [0, 0, 10, 20]; it is the box of person1")
+
+
+def test_a_long_unknown_field_is_shortened_in_the_error():
+    message = refusal(GIVEN | {"a" * 1_000_000: 1})
+    assert message == f"{'a' * 80}... (1000000 characters): there is no such field"
 
 
 def test_a_long_wrong_value_is_truncated_in_the_error():
