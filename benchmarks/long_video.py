@@ -155,6 +155,7 @@ def main() -> None:
         voice = write_voice(Path(home), minutes=options.minutes)
         # Workers read it from here; an hour is 150 MB.
         os.environ["FARM_MAX_AUDIO_BYTES"] = str(voice.stat().st_size)
+        os.environ["FARM_MAX_AUDIO_S"] = str(60 * options.minutes + 60)
         application = "tasks" if options.large else "benchmarks.thumbnail"
         settings = Settings(home=Path(home), cpu_concurrency=1)
         with open_supervisor(settings, application=application) as supervisor:

@@ -81,17 +81,19 @@ def _resample_blocks(blocks: Iterable[Samples], rate: int, new_rate: int) -> Sam
     return _fit(np.concatenate(resampled), length)
 
 
-def audio_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
+def audio_blocks(path: Path, *, stereo: bool = False) -> Iterator[tuple[Samples, int]]:
     """The audio block by block, as (float32 [C, k], sample rate); C and rate never change.
 
-    Raises InvalidInput at the end if there was none.
+    With `stereo`, more than two channels are mixed down to two as players do. Raises InvalidInput
+    at the end if there was none.
     """
     count = 0
     try:
         with open_media(path) as container:
             stream = audio_stream(container)
             if stream:
-                for frame in _packed_floats(decode_frames(container, stream)):
+                frames = decode_frames(container, stream)
+                for frame in _packed_floats(frames, stereo=stereo):
                     count += frame.samples
                     yield _channels(frame), frame.sample_rate
     except av.FFmpegError as error:
@@ -182,19 +184,19 @@ def _fit(samples: Samples, length: int) -> Samples:
     return samples[:length]
 
 
-def _packed_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
-    """Frames of packed floats, all with the first frame's rate and channels.
+def _packed_floats(frames: Iterator[AudioFrame], *, stereo: bool) -> Iterator[AudioFrame]:
+    """Frames of packed floats, all with the first frame's rate and channels, or two of them.
 
     In concatenated MP3s both may change on the way.
     """
-    layout = None
-    rate = None
-    for _, group in groupby(frames, _format):
-        resampler = AudioResampler(format="flt", layout=layout, rate=rate)
+    first = next(frames, None)
+    if first is None:
+        return
+    is_mixed_down = stereo and first.layout.nb_channels > 2
+    layout = "stereo" if is_mixed_down else first.layout
+    for _, group in groupby(chain([first], frames), _format):
+        resampler = AudioResampler(format="flt", layout=layout, rate=first.sample_rate)
         for frame in chain(group, [None]):
-            if frame and rate is None:
-                layout = frame.layout
-                rate = frame.sample_rate
             yield from resampler.resample(frame)
 
 

@@ -20,7 +20,7 @@ from farm.media import scenes
 from farm.media.audio import audio_blocks, write_flac
 from farm.media.header import announced_seconds
 from farm.media.image import read_image
-from farm.media.probe import Audio, Clip, StillImage, expect_audio, expect_visual
+from farm.media.probe import Audio, Clip, Limits, StillImage, expect_audio, expect_visual
 from farm.media.video import frames_at
 
 MAX_PIXELS = 16_000_000
@@ -62,9 +62,9 @@ def read_visual(path: Path, image: Path, *, field: str) -> Visual:
     return Visual(found, scale=_write_png(read_image(path), image))
 
 
-def read_audio(path: Path, flac: Path, *, field: str) -> Recording:
+def read_audio(path: Path, flac: Path, *, max_seconds: float, field: str) -> Recording:
     """Writes the audio of any file to `flac`, with 24 bits."""
-    found = expect_audio(path, field=field)
+    found = expect_audio(path, field=field, limits=Limits(max_seconds=max_seconds))
     write_flac(flac, audio_blocks(path))
     return Recording(found, announced_seconds(path, found))
 

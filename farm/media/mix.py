@@ -10,6 +10,9 @@ import numpy as np
 
 from farm.media.audio import Samples, audio_blocks, write_wav_blocks
 
+MAX_RATE = 48_000
+"""Hz. In stereo a minute of the mix takes 11.5 MB, whatever the recordings have."""
+
 
 def aligned_tracks(first: Samples, second: Samples, *, in_turn: bool) -> tuple[Samples, Samples]:
     """Two voices [n] and [m] as tracks of equal length: [n + m] in turn, else [max(n, m)].
@@ -26,8 +29,9 @@ def aligned_tracks(first: Samples, second: Samples, *, in_turn: bool) -> tuple[S
 def mix(first: Path, second: Path, out: Path, *, in_turn: bool, seconds: float) -> None:
     """Writes both recordings to one WAV of at most `seconds`, in turn or in parallel.
 
-    The WAV has the higher of their sample rates and the larger of their numbers of channels. In
-    parallel the voices are added; if the sum clips anywhere, all of it is attenuated just enough.
+    The WAV has the higher of their sample rates and the larger of their numbers of channels, but
+    at most MAX_RATE and stereo. In parallel the voices are added; if the sum clips anywhere, all of
+    it is attenuated just enough.
     Raises InvalidInput if a recording has no audio.
     """
     paths = (first, second)
@@ -45,14 +49,14 @@ def mix(first: Path, second: Path, out: Path, *, in_turn: bool, seconds: float) 
 
 
 def _common_shape(paths: tuple[Path, Path]) -> tuple[int, int]:
-    """The larger number of channels and the higher sample rate."""
+    """The larger number of channels and the higher sample rate, as far as they are allowed."""
     channels = []
     rates = []
     for path in paths:
-        block, rate = next(audio_blocks(path))
+        block, rate = next(audio_blocks(path, stereo=True))
         channels.append(len(block))
         rates.append(rate)
-    return max(channels), max(rates)
+    return max(channels), min(MAX_RATE, max(rates))
 
 
 def _stream(path: Path, channels: int, rate: int) -> Iterator[Samples]:
@@ -60,7 +64,7 @@ def _stream(path: Path, channels: int, rate: int) -> Iterator[Samples]:
     import soxr
 
     resampler = None
-    for block, block_rate in audio_blocks(path):
+    for block, block_rate in audio_blocks(path, stereo=True):
         widened = _widen(block, channels)
         if block_rate == rate:
             yield widened

@@ -29,6 +29,9 @@ class Limits:
     max_side: int = 16_384
     min_side: int = 16
     max_seconds: float = 4 * 3600.0
+    min_rate: int = 8_000
+    max_rate: int = 192_000
+    max_channels: int = 8
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,11 @@ def expect_audio(path: Path, *, field: str, limits: Limits = Limits()) -> Audio:
     Raises DownloadFailed if it is something else, InvalidInput if it is unusable.
     """
     found = probe(path, field=field, limits=limits)
-    if isinstance(found, Audio):
-        return found
-    if isinstance(found, Clip) and found.audio:
-        return found.audio
-    raise _wrong_type(field, found, "audio", AUDIO_FORMATS)
+    audio = found.audio if isinstance(found, Clip) else found
+    if not isinstance(audio, Audio):
+        raise _wrong_type(field, found, "audio", AUDIO_FORMATS)
+    _check_audio(audio, field, limits)
+    return audio
 
 
 def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Found:
@@ -289,6 +292,15 @@ def _walk(container: InputContainer, stream: AudioStream | VideoStream) -> _Trac
     # Audio may begin before zero with samples that only prime the decoder.
     ticks = end - max(begin or 0, 0)
     return _Track(first, packets, float(ticks * (stream.time_base or 0)))
+
+
+def _check_audio(audio: Audio, field: str, limits: Limits) -> None:
+    if not limits.min_rate <= audio.rate <= limits.max_rate:
+        allowed = f"{limits.min_rate:,} to {limits.max_rate:,} Hz"
+        raise InvalidInput(f"{field}: got a sample rate of {audio.rate:,} Hz; allowed: {allowed}")
+    if audio.channels > limits.max_channels:
+        allowed = f"1 to {limits.max_channels}"
+        raise InvalidInput(f"{field}: got {audio.channels:,} channels; allowed: {allowed}")
 
 
 def _check_seconds(seconds: float, field: str, limits: Limits) -> None:

@@ -8,6 +8,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from farm.errors import InvalidInput, shorten
 
+HEAD_CHARACTERS = 100
+"""Of which a data URI is known, invisible ones among them."""
 
 _BASE64_HEADER = re.compile(r"data:[^,;]*(?:;[^;]*+)*?;\s*base64\s*,", re.IGNORECASE)
 """As WHATWG's Fetch reads it, and with commas in parameters, which MediaRecorder writes.
@@ -21,7 +23,7 @@ _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u2060"))
 
 def is_data_uri(text: str) -> bool:
     """Whether a text claims to be a data URI, whatever invisible characters precede it."""
-    return _without_invisible(text[:MAX_SHOWN]).lstrip()[:5].lower() == "data:"
+    return _without_invisible(text[:HEAD_CHARACTERS]).lstrip()[:5].lower() == "data:"
 
 
 def decode_inline(text: str, *, field: str, max_bytes: int) -> bytes:

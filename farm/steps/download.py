@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from farm.engine.step_context import StepContext
-from farm.errors import DownloadFailed, InvalidInput
+from farm.errors import DownloadFailed, InvalidInput, shorten
 from farm.job import TtsAudio
 from farm.job.dialogue import turns
 from farm.media import decoder
@@ -103,7 +103,9 @@ def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
 def _store_recording(ctx: StepContext, source: str, field: str, warnings: list[str]) -> str:
     path, _ = _fetch(ctx, source, field, ctx.settings.max_audio_bytes)
     flac = ctx.scratch / f"{field}.flac"
-    recording = sandboxed(ctx, decoder.read_audio)(path=path, flac=flac, field=field)
+    recording = sandboxed(ctx, decoder.read_audio)(
+        path=path, flac=flac, max_seconds=ctx.settings.max_audio_s, field=field
+    )
     check_recording(flac, field=field)
     warnings += recording_warnings(recording, field=field)
     return ctx.put(flac, flac.name)
@@ -131,7 +133,7 @@ def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> 
     key = source.removeprefix(keys.SCHEME)
     if not re.fullmatch(keys.UPLOADS + "[0-9a-f]{64}", key):
         allowed = f"store://{keys.UPLOADS}... as the client's upload returned it"
-        raise InvalidInput(f"{field}: got {source!r}; allowed: {allowed}")
+        raise InvalidInput(f"{field}: got {shorten(repr(source))}; allowed: {allowed}")
     size = ctx.store.size(key)
     if size is None:
         message = f"{field}: the store holds no {key}; upload the file again"

@@ -26,7 +26,7 @@ def outcome_of(bomb: Path, folder: Path) -> str:
 
 def read_audio(path: Path, folder: Path) -> None:
     read = sandboxed(decoder.read_audio, limits=LIMITS)
-    read(path=path, flac=folder / "x.flac", field=path.name)
+    read(path=path, flac=folder / "x.flac", max_seconds=3600, field=path.name)
 
 
 def read_visual(path: Path, folder: Path) -> None:

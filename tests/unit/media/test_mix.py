@@ -5,6 +5,7 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from farm.errors import InvalidInput
 from farm.media.audio import decode, write_wav
@@ -99,9 +100,25 @@ def test_the_higher_rate_and_the_larger_number_of_channels_win(mixed, in_turn):
     )
 
 
-def test_mono_mixed_with_six_channels_is_left_and_right(mixed):
-    samples, _ = mixed((tone(0.2, 16_000), 16_000), (np.zeros((6, 10), "float32"), 16_000))
-    assert [bool(channel.any()) for channel in samples] == [True, True, False, False, False, False]
+def test_six_channels_are_mixed_down_to_stereo(mixed):
+    # given front left, right, centre, low frequencies, and surround left, right in 5.1
+    channels = np.zeros((6, 16_000), np.float32)
+    channels[2] = tone(1.0, 16_000, level=0.5)
+    samples, rate = mixed((channels, 16_000), (tone(0.1, 16_000, level=0.1), 16_000))
+    # then the centre is on both sides, 3 dB down
+    assert (rate, samples.shape) == (16_000, (2, 16_000))
+    wanted = channels[2, 2_000:14_000] * np.sqrt(0.5)
+    np.testing.assert_allclose(samples[:, 2_000:14_000], np.stack([wanted] * 2), atol=2e-3)
+
+
+def test_a_mix_has_at_most_48_khz_and_two_channels(tmp_path):
+    # given two FLACs of which a minute would take 630 MB as 8 channels at 655 kHz
+    for name in ("first", "second"):
+        silence = np.zeros((655_350, 8), np.int16)
+        soundfile.write(tmp_path / f"{name}.flac", silence, 655_350)
+    paths = tmp_path / "first.flac", tmp_path / "second.flac"
+    mix(*paths, tmp_path / "mix.wav", in_turn=True, seconds=10)
+    assert (tmp_path / "mix.wav").stat().st_size == 44 + 2 * 48_000 * 2 * 2
 
 
 @pytest.mark.parametrize(

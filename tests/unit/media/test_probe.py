@@ -287,6 +287,36 @@ def test_audio_beyond_the_limits_is_refused(make_wav):
         expect_audio(make_wav(3.0), field="cond_audio.person1", limits=Limits(max_seconds=2.0))
 
 
+@pytest.mark.parametrize("rate", [1, 7_999, 192_001])
+def test_a_sample_rate_beyond_the_limits_is_refused(make_wav, rate):
+    path = make_wav(0.5 if rate > 1 else 14_000, rate=rate)
+    with pytest.raises(
+        InvalidInput,
+        match=f"^cond_audio.person1: got a sample rate of {rate:,} Hz; allowed: 8,000 to 192,000",
+    ):
+        expect_audio(path, field="cond_audio.person1")
+
+
+def test_more_than_eight_channels_are_refused(make_wav):
+    with pytest.raises(
+        InvalidInput, match=r"^cond_audio\.person1: got 9 channels; allowed: 1 to 8"
+    ):
+        expect_audio(make_wav(0.1, channels=9), field="cond_audio.person1")
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (192_000, 8)])
+def test_rates_and_channels_at_the_limits_are_accepted(make_wav, rate, channels):
+    path = make_wav(0.1, rate=rate, channels=channels)
+    found = expect_audio(path, field="cond_audio.person1")
+    assert (found.rate, found.channels) == (rate, channels)
+
+
+def test_the_sound_of_a_face_may_have_any_rate(tmp_path, counting, make_wav):
+    encode_video(tmp_path / "mute.mp4", counting(5))
+    mux([tmp_path / "mute.mp4"], make_wav(0.2, rate=7_350), tmp_path / "face.mp4", frames=5)
+    assert expect_visual(tmp_path / "face.mp4", field="cond_video").has_audio
+
+
 def test_a_wav_with_a_header_and_no_samples_is_invalid(tmp_path):
     with wave.open(str(tmp_path / "empty.wav"), "wb") as out:
         out.setnchannels(1)
