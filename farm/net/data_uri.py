@@ -44,7 +44,8 @@ def decode_inline(text: str, *, field: str, max_bytes: int) -> bytes:
 def unusable_source(text: str, field: str, reason: str) -> InvalidInput:
     """The error for a source that is none of the allowed forms; a long one is not shown whole."""
     return InvalidInput(
-        f"{field}: got {shorten(repr(text))}; {reason}; allowed: a file, an http(s) URL, a data URI, base64"
+        f"{field}: got {shorten(repr(text))}; {reason}; "
+        "allowed: a file, an http(s) URL, a data URI, base64"
     )
 
 

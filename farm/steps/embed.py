@@ -17,7 +17,7 @@ from farm.media import decoder
 from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
-from farm.plan import FPS, SPEECH_RATE, Plan, frame_count, merge_short_scenes
+from farm.plan import FPS, LOOK_AHEAD, SPEECH_RATE, Plan, frame_count, merge_short_scenes
 from farm.registry.outputs import DownloadOutput, EmbedOutput
 from farm.steps.decoding import sandboxed
 from farm.steps.features import cache_rows
@@ -47,7 +47,9 @@ def embed(ctx: StepContext) -> EmbedOutput:
         spoken_frames = frame_count(len(voices[0]))
         frames = min(spoken_frames, request.max_frames)
         padded = [_padded(voice, request.frame_num) for voice in voices]
-        embedding_prefixes = tuple(_cache_embedding(ctx, voice) for voice in padded)
+        # The last chunk begins before the last frame, and is generated as a whole.
+        needed_rows = frames + request.frame_num + LOOK_AHEAD
+        embedding_prefixes = tuple(_cache_embedding(ctx, voice, needed_rows) for voice in padded)
         audio_key = audio_keys[0]
         if len(paths) > 1:
             audio_key = _store_mix(ctx, paths, frames)
@@ -148,8 +150,11 @@ def _padded(samples: Samples, frame_num: int) -> Samples:
     return np.pad(samples, (0, missing)) if missing > 0 else samples
 
 
-def _cache_embedding(ctx: StepContext, samples: Samples) -> str:
-    """The prefix of the keys of a voice's embedding, computed unless it is in the store."""
+def _cache_embedding(ctx: StepContext, samples: Samples, needed_rows: int) -> str:
+    """The prefix of the keys of a voice's embedding, computed unless it is in the store.
+
+    Spans of a long recording that no chunk needs are left out, which changes no other row.
+    """
     from farm.model.checkpoints import checkpoint_folder
 
     ctx.raise_if_draining()
@@ -161,7 +166,7 @@ def _cache_embedding(ctx: StepContext, samples: Samples) -> str:
         "voice",
         folder / "audio_encoder",
         samples.data.cast("B"),
-        spans=voice.spans(),
+        spans=[span for span in voice.spans() if span.start < needed_rows],
         make=partial(encoder.encode, voice),
     )
 

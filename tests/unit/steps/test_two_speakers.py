@@ -15,6 +15,8 @@ from safetensors.torch import load
 from farm.engine.context import Context
 from farm.errors import InvalidInput
 from farm.media.audio import decode, write_wav
+from farm.model.audio import SPAN_ROWS
+from farm.plan import Plan, audio_rows
 from farm.registry import open_registry
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
@@ -173,6 +175,36 @@ def test_a_dialogue_is_spoken_by_two_voices_that_wait_for_each_other(harness):
     expected = tracks.sum(0)[: samples.shape[1]]
     np.testing.assert_allclose(samples[0], expected, atol=1e-4)
     assert output.frames == int(tracks.shape[1] / rate * 25)
+
+
+def test_of_a_long_recording_only_what_the_video_needs_is_embedded_to_the_same_numbers(harness):
+    # Given 3 minutes, of which one chunk is shown
+    pitches = (150, 220, 180)
+    minutes = [tone(60, 16_000, pitch) * (0.3 + 0.3 * loud) for loud, pitch in enumerate(pitches)]
+    recording = {"person1": harness.upload_audio(np.concatenate(minutes), 16_000)}
+    short = harness.run(DOWNLOAD, EMBED, cond_audio=recording, mode="clip")
+    (prefix,) = short.embedding_prefixes
+    kept = harness.embedding(prefix)
+    assert (len(kept), short.rows) == (SPAN_ROWS, 180 * 25)
+    # Then its rows are those of the whole recording
+    harness.delete_shared_features()
+    whole = harness.run(
+        DOWNLOAD, EMBED, cond_audio=recording, mode="streaming", max_frame_num=180 * 25
+    )
+    assert whole.embedding_prefixes == (prefix,)
+    assert torch.equal(harness.embedding(prefix)[:SPAN_ROWS], kept)
+    # And what a shorter job left is completed by a longer one
+    assert len(harness.embedding(prefix)) == 180 * 25
+
+
+def test_a_video_that_ends_beside_a_span_has_all_its_rows(harness):
+    recording = {"person1": harness.upload_audio(tone(130, 16_000, 200), 16_000)}
+    fields = {"cond_audio": recording, "mode": "streaming", "max_frame_num": SPAN_ROWS - 1}
+    output = harness.run(DOWNLOAD, EMBED, **fields)
+    plan = Plan(output.frames, 21, 5)
+    last = max(max(audio_rows(plan.chunk(k), output.rows)) for k in range(plan.chunks))
+    (prefix,) = output.embedding_prefixes
+    assert SPAN_ROWS < last < len(harness.embedding(prefix))
 
 
 # Boxes
