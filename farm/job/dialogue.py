@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from farm.errors import shorten
+
 MARK = re.compile(r"\(s([0-9]+)\)(?:\s*[:：])?", re.IGNORECASE)
 """A speaker's mark, with the colon that scripts put behind it, which would be read aloud."""
 
@@ -33,7 +35,7 @@ def turns(text: str) -> list[Turn]:
     found: list[Turn] = []
     for number, words in zip(marked[::2], marked[1::2], strict=True):
         if number not in ("1", "2"):
-            raise ValueError(f"the mark (s{number}) is unknown; allowed: (s1) and (s2)")
+            raise ValueError(f"the mark (s{shorten(number)}) is unknown; allowed: (s1) and (s2)")
         if not words.strip():
             raise ValueError(f"turn {len(found) + 1}, of (s{number}), has no text")
         found.append(Turn(int(number), words.strip()))

@@ -1,6 +1,8 @@
 """espeak-ng as a separate program: text on stdin, mono 16 bit samples on stdout.
 
-    python -I espeak.py VOICE WORDS_PER_MINUTE PITCH
+    python -I espeak.py VOICE WORDS_PER_MINUTE PITCH MAX_SECONDS
+
+It stops soon after MAX_SECONDS of speech.
 
 Each text needs a fresh process, because the library keeps its state in globals that nothing
 resets: the second sentence of a process sounds slightly different from the same sentence spoken
@@ -30,7 +32,12 @@ _Receiver = ctypes.CFUNCTYPE(
 
 
 def synthesise(
-    text: bytes, voice: str, speed_wpm: int, pitch: int, write: Callable[[bytes], object]
+    text: bytes,
+    voice: str,
+    speed_wpm: int,
+    pitch: int,
+    max_seconds: float,
+    write: Callable[[bytes], object],
 ) -> None:
     """Calls `write` with the sample rate, then with blocks of samples; SystemExit on an error."""
     library = ctypes.CDLL(espeakng_loader.get_library_path())
@@ -40,10 +47,14 @@ def synthesise(
         sys.exit(f"espeak-ng does not start (status {rate})")
     write(rate.to_bytes(4, sys.byteorder))
 
+    written = 0
+
     def receive(samples: ctypes._Pointer[ctypes.c_short], count: int, events: object) -> int:
+        nonlocal written
         if count > 0:
             write(ctypes.string_at(samples, 2 * count))
-        return 0
+            written += count
+        return int(written > max_seconds * rate)  # 1 ends the synthesis
 
     callback = _Receiver(receive)
     library.espeak_SetSynthCallback(callback)
@@ -60,6 +71,7 @@ def synthesise(
 
 
 if __name__ == "__main__":
-    _, name, words_per_minute, pitch = sys.argv
+    _, name, words_per_minute, pitch, max_seconds = sys.argv
     text = sys.stdin.buffer.read()
-    synthesise(text, name, int(words_per_minute), int(pitch), sys.stdout.buffer.write)
+    write = sys.stdout.buffer.write
+    synthesise(text, name, int(words_per_minute), int(pitch), float(max_seconds), write)

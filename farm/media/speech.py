@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from functools import cache
+from math import inf, isfinite
 from pathlib import Path
 
 import espeakng_loader
 import numpy as np
 
-from farm.errors import FarmError, InvalidInput, did_you_mean
+from farm.errors import FarmError, InvalidInput, TimedOut, did_you_mean, shorten
 from farm.job.dialogue import Turn
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
+from farm.media.scripts import BORROWED, KANJI, LANGUAGES, scripts_of, unread_script
 
 VOICE = "en-us"
 SPEED_WPM = 175
@@ -24,8 +29,12 @@ PITCH = 50
 KOKORO = "kokoro:"
 """Prefix of Kokoro's voices."""
 
-MAX_CHARACTERS = 100_000
-"""About two hours of speech."""
+FIELD = "tts_audio.text"
+VOICE_FIELDS = ("tts_audio.human1_voice", "tts_audio.human2_voice")
+"""The fields of a request that errors name."""
+
+SHOWN_VOICES = 5
+"""Voices that an error suggests."""
 
 _MIN_SECONDS = 0.05
 """For a text without any sound espeak-ng still writes 7 ms of noise."""
@@ -34,24 +43,46 @@ _DEFAULT_PRIORITY = 5
 """espeak-ng's priority of a voice that does not state one."""
 
 
+@dataclass(frozen=True)
+class SpeechLimits:
+    """Seconds that the speech of a job may last, and that its synthesis may take."""
+
+    seconds: float = inf
+    timeout_s: float = inf
+
+
+@dataclass(frozen=True)
+class _Utterance:
+    """A text and the voice that speaks it, with the field that names the voice."""
+
+    text: str
+    given_voice: str | None
+    voice_field: str
+
+    @property
+    def voice(self) -> str:
+        return VOICE if self.given_voice is None else self.given_voice
+
+
 def speak(
     text: str,
     path: Path,
     *,
     voice: str | None = None,
     kokoro_folder: Path | None = None,
-    field: str = "tts_audio.text",
-    voice_field: str = "tts_audio.human1_voice",
+    limits: SpeechLimits = SpeechLimits(),
 ) -> None:
     """Writes `text` as speech, a mono WAV at the synthesiser's own rate.
 
     It is deterministic, except for espeak-ng voices with a variant (`en-us+f3`), whose samples
     differ slightly in about one run of four. `voice` is a language of `voices()`, optionally with
     one of the `voice_variants()` (`en-us+f2`), or a Kokoro voice in `kokoro_folder`
-    (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput for an unknown voice, and for a text
-    that is too long or cannot be pronounced; PipelineLoadFailed if Kokoro's files are broken.
+    (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput for an unknown voice, for a text that
+    cannot be pronounced or is in a script that the voice does not read, and for speech beyond the
+    limits; TimedOut; PipelineLoadFailed if Kokoro's files are broken.
     """
-    samples, rate = _speech(text, voice, kokoro_folder, field, voice_field)
+    utterance = _Utterance(text, voice, VOICE_FIELDS[0])
+    ((samples, rate),) = _speech([utterance], kokoro_folder, limits)
     write_wav(path, samples, rate)
 
 
@@ -61,23 +92,22 @@ def speak_dialogue(
     *,
     speaker_voices: tuple[str | None, str | None],
     kokoro_folder: Path | None = None,
-    field: str = "tts_audio.text",
+    limits: SpeechLimits = SpeechLimits(),
 ) -> None:
     """Writes a mono WAV for each of two speakers, of one rate and length; one is always silent.
 
     Raises as `speak` does.
     """
-    voice_fields = ("tts_audio.human1_voice", "tts_audio.human2_voice")
-    spoken: list[tuple[int, Samples, int]] = []
-    for speaker, text in turns:
-        voice = speaker_voices[speaker - 1]
-        samples, rate = _speech(text, voice, kokoro_folder, field, voice_fields[speaker - 1])
-        spoken.append((speaker, samples, rate))
-    common_rate = max(rate for _, _, rate in spoken)
+    utterances = [
+        _Utterance(text, speaker_voices[speaker - 1], VOICE_FIELDS[speaker - 1])
+        for speaker, text in turns
+    ]
+    spoken = _speech(utterances, kokoro_folder, limits)
+    common_rate = max(rate for _, rate in spoken)
 
     def track(speaker: int) -> Iterator[Samples]:
-        for other, samples, rate in spoken:
-            audible = np.float32(speaker == other)
+        for turn, (samples, rate) in zip(turns, spoken, strict=True):
+            audible = np.float32(speaker == turn.speaker)
             yield np.atleast_2d(resample(samples, rate, common_rate) * audible)
 
     for speaker, path in enumerate(paths, start=1):
@@ -85,33 +115,78 @@ def speak_dialogue(
 
 
 def _speech(
-    text: str, voice: str | None, kokoro_folder: Path | None, field: str, voice_field: str
+    utterances: Sequence[_Utterance], kokoro_folder: Path | None, limits: SpeechLimits
+) -> list[tuple[Samples, int]]:
+    """Float32 [n] in [-1, 1] of each utterance, and its sample rate."""
+    for utterance in utterances:
+        _check_script(utterance, kokoro_folder)
+    deadline = time.monotonic() + limits.timeout_s
+    left_s = limits.seconds
+    spoken = []
+    for utterance in utterances:
+        timeout_s = max(0.0, deadline - time.monotonic())
+        try:
+            samples, rate = _synthesise(utterance, kokoro_folder, left_s, timeout_s)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"{FIELD}: its synthesis took longer than the allowed {limits.timeout_s:g} s"
+            ) from error
+        if len(samples) < _MIN_SECONDS * rate:
+            shown = shorten(repr(utterance.text))
+            raise InvalidInput(
+                f"{FIELD}: got {shown}, which cannot be pronounced; allowed: at least one word"
+            )
+        left_s -= len(samples) / rate
+        if left_s < 0:
+            allowed = f"{limits.seconds:g} s"
+            raise InvalidInput(f"{FIELD}: got speech of more than {allowed}; allowed: {allowed}")
+        spoken.append((samples, rate))
+    return spoken
+
+
+def _synthesise(
+    utterance: _Utterance, kokoro_folder: Path | None, max_seconds: float, timeout_s: float
 ) -> tuple[Samples, int]:
-    """Float32 [n] in [-1, 1], and the sample rate."""
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidInput(f"{field}: got {len(text):,} characters; allowed: {MAX_CHARACTERS:,}")
-    if voice is not None and voice.startswith(KOKORO):
-        samples = _kokoro_speech(text, voice.removeprefix(KOKORO), kokoro_folder, voice_field)
-        rate = kokoro.RATE
-    else:
-        name = VOICE if voice is None else voice
-        samples, rate = synthesise(text, name, field=voice_field)
-    if len(samples) < _MIN_SECONDS * rate:
-        raise InvalidInput(
-            f"{field}: got {text[:40]!r}, which cannot be pronounced; allowed: at least one word"
+    text, voice = utterance.text, utterance.voice
+    if kokoro_folder and voice.startswith(KOKORO):
+        name = voice.removeprefix(KOKORO)
+        samples = kokoro.synthesise(
+            text, name, kokoro_folder, max_seconds=max_seconds, timeout_s=timeout_s
         )
-    return samples, rate
+        return samples, kokoro.RATE
+    return synthesise(text, voice, max_seconds=max_seconds, timeout_s=timeout_s)
 
 
-def _kokoro_speech(text: str, name: str, folder: Path | None, field: str) -> Samples:
-    known = kokoro.voices(folder) if folder else []
-    if folder is None or not known:
+def _check_script(utterance: _Utterance, kokoro_folder: Path | None) -> None:
+    """Raises InvalidInput for an unknown voice, or one that does not read the text's letters."""
+    text, voice = utterance.text, utterance.voice
+    script = unread_script(text, _scripts(voice, kokoro_folder, utterance.voice_field))
+    if script is None:
+        return
+    fitting = LANGUAGES.get(script, "").split()[:SHOWN_VOICES]
+    allowed = f"a voice that does, such as {', '.join(fitting)}"
+    if not fitting:
+        allowed = "Japanese in kana" if script == KANJI else "a script that some voice reads"
+    raise InvalidInput(
+        f"{FIELD}: got {shorten(repr(text))}; most of its letters are {script.capitalize()}, "
+        f"which the voice {voice} does not read; allowed: {allowed}"
+    )
+
+
+def _scripts(voice: str, kokoro_folder: Path | None, field: str) -> Set[str]:
+    """The scripts that a voice reads; InvalidInput for an unknown voice."""
+    if not voice.startswith(KOKORO):
+        _voice_file(voice, field)
+        return scripts_of(voice.partition("+")[0].lower()) | BORROWED
+    name = voice.removeprefix(KOKORO)
+    known = kokoro.voices(kokoro_folder) if kokoro_folder else []
+    if not known:
         raise InvalidInput(
-            f"{field}: got '{KOKORO}{name}'; this farm has no Kokoro voices, "
+            f"{field}: got {shorten(repr(voice))}; this farm has no Kokoro voices, "
             "see docs/operations/kokoro.md"
         )
     _check_known(name, known, "a Kokoro voice after 'kokoro:'", field)
-    return kokoro.synthesise(text, name, folder)
+    return scripts_of(kokoro.LANGUAGES[name[0]])
 
 
 def synthesise(
@@ -121,16 +196,26 @@ def synthesise(
     speed_wpm: int = SPEED_WPM,
     pitch: int = PITCH,
     field: str = "voice",
+    max_seconds: float = inf,
+    timeout_s: float = inf,
 ) -> tuple[Samples, int]:
     """`text` spoken by espeak-ng: float32 [n] in [-1, 1], and the sample rate.
 
-    Raises InvalidInput for an unknown voice.
+    It stops soon after `max_seconds` of speech. Raises InvalidInput for an unknown voice,
+    TimeoutError after `timeout_s`.
     """
     voice_file = _voice_file(voice, field)
-    program = [sys.executable, "-I", espeak.__file__, voice_file, str(speed_wpm), str(pitch)]
+    arguments = [voice_file, str(speed_wpm), str(pitch), str(max_seconds)]
+    program = [sys.executable, "-I", espeak.__file__, *arguments]
     # A NUL would end the text for the library, which is written in C.
     content = text.replace("\0", " ").encode()
-    completed = subprocess.run(program, input=content, capture_output=True, check=False)  # noqa: S603
+    timeout = timeout_s if isfinite(timeout_s) else None
+    try:
+        completed = subprocess.run(  # noqa: S603
+            program, input=content, capture_output=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError from error
     if completed.returncode:
         reason = completed.stderr.decode("utf-8", "replace").strip()
         raise FarmError(reason or f"espeak-ng died ({completed.returncode})")
@@ -177,7 +262,8 @@ def check_voice(voice: str, *, field: str) -> None:
 def _voice_file(voice: str, field: str) -> str:
     """espeak-ng's name for a voice; checked here, since it would silently use another voice."""
     language, plus, variant = voice.partition("+")
-    _check_known(language.lower(), list(voices()), f"a language, such as {VOICE}", field)
+    if language.lower() not in voices():
+        raise _unknown(language, list(voices()), f"a language, such as {VOICE}", field)
     if plus:
         allowed = "an espeak-ng voice variant, such as f2"
         _check_known(variant, voice_variants(), allowed, field)
@@ -186,5 +272,18 @@ def _voice_file(voice: str, field: str) -> str:
 
 def _check_known(name: str, known: Sequence[str], allowed: str, field: str) -> None:
     if name not in known:
-        hint = did_you_mean(name, known)
-        raise InvalidInput(f"{field}: got {name!r}; allowed: {allowed}{hint}")
+        raise _unknown(name, known, allowed, field)
+
+
+def _unknown(name: str, known: Sequence[str], allowed: str, field: str) -> InvalidInput:
+    hint = did_you_mean(_near_voice(name, known), known)
+    return InvalidInput(f"{field}: got {shorten(repr(name))}; allowed: {allowed}{hint}")
+
+
+def _near_voice(name: str, known: Sequence[str]) -> str:
+    """The voice that is meant by a locale such as de-DE or en_US; else the name as it is."""
+    tag = name.lower().replace("_", "-")
+    if tag in known:
+        return tag
+    locale = re.fullmatch("([a-z]+)(-[a-z]{4})?-([a-z]{2}|[0-9]{3})", tag)
+    return locale[1] if locale and locale[1] in known else name

@@ -12,7 +12,7 @@ from farm.job.dialogue import turns
 from farm.media import decoder
 from farm.media.decoder import Visual
 from farm.media.probe import Clip
-from farm.media.speech import speak, speak_dialogue
+from farm.media.speech import SpeechLimits, speak, speak_dialogue
 from farm.model.presets import preset
 from farm.net.download import download_file
 from farm.registry.outputs import DownloadOutput
@@ -85,10 +85,12 @@ def _store_voices(ctx: StepContext, warnings: list[str]) -> list[str]:
 
 def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
     """Speaks the text of one or two speakers, and stores a recording of each."""
-    kokoro = ctx.settings.weights_folder / "kokoro"
+    settings = ctx.settings
+    kokoro = settings.weights_folder / "kokoro"
+    limits = SpeechLimits(seconds=settings.max_audio_s, timeout_s=settings.tts_timeout_s)
     first = ctx.scratch / "speech1.wav"
     if tts.human2_voice is None:
-        speak(tts.text, first, voice=tts.human1_voice, kokoro_folder=kokoro)
+        speak(tts.text, first, voice=tts.human1_voice, kokoro_folder=kokoro, limits=limits)
         return [ctx.put(first, first.name)]
     second = ctx.scratch / "speech2.wav"
     speak_dialogue(
@@ -96,6 +98,7 @@ def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
         (first, second),
         speaker_voices=(tts.human1_voice, tts.human2_voice),
         kokoro_folder=kokoro,
+        limits=limits,
     )
     return [ctx.put(path, path.name) for path in (first, second)]
 

@@ -29,6 +29,11 @@ def test_either_speaker_may_start_and_continue():
     assert [turn.speaker for turn in turns("  (S2) a (s2) b (s1) c")] == [2, 2, 1]
 
 
+@pytest.mark.parametrize("text", ["(s1): Hi (s2) : Ho", "(s1)：Hi (s2) Ho"])
+def test_a_colon_behind_a_mark_is_not_spoken(text):
+    assert turns(text) == [(1, "Hi"), (2, "Ho")]
+
+
 @pytest.mark.parametrize("text", ["(s 1) a", "(one) two", "s1: hello", "(s) hello", "(1) first"])
 def test_text_that_resembles_a_mark_is_spoken(text):
     assert not has_turns(text)
@@ -44,6 +49,8 @@ def test_text_that_resembles_a_mark_is_spoken(text):
         ("(s0) a (s1) b (s2) c", r"the mark \(s0\) is unknown"),
         ("(s1) a (s2) \n (s1) b", r"turn 2, of \(s2\), has no text"),
         ("(s1) a (s2)", r"turn 2, of \(s2\), has no text"),
+        ("(s1): (s2): a", r"turn 1, of \(s1\), has no text"),
+        (f"(s{'9' * 999}) a", r"the mark \(s9{80}\.\.\. \(999 characters\)\) is unknown"),
         ("(s1) a (s1) b", r"\(s2\) has no turn"),
         ("(s2) a", r"\(s1\) has no turn"),
     ],

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.errors import InvalidInput, PipelineLoadFailed, TimedOut
 from farm.job.dialogue import turns
 from farm.media.audio import decode
 from farm.media.kokoro import MAX_PHONEMES, WEIGHTS, phrases, synthesise, voices
-from farm.media.speech import speak, speak_dialogue
+from farm.media.speech import SpeechLimits, speak, speak_dialogue
 
 LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
 CONFIG: dict[str, Any] = {
@@ -188,6 +188,33 @@ def test_both_synthesisers_can_speak_in_one_dialogue(kokoro, tmp_path):
     assert first.any()
     assert second.any()
     assert not ((first != 0) & (second != 0)).any()
+
+
+@pytest.mark.parametrize(("text", "fitting"), [("你好", "cmn"), ("नमस्ते", "hi"), ("안녕", "ko")])
+def test_a_script_that_the_voices_language_does_not_use_is_refused(kokoro, tmp_path, text, fitting):
+    out = tmp_path / "speech.wav"
+    with pytest.raises(
+        InvalidInput, match=f"which the voice kokoro:af_heart does not read; .* such as {fitting}"
+    ):
+        speak(text, out, voice="kokoro:af_heart", kokoro_folder=kokoro)
+
+
+def test_a_synthesis_that_takes_too_long_is_ended(kokoro, tmp_path):
+    out = tmp_path / "speech.wav"
+    limits = SpeechLimits(timeout_s=0)
+    with pytest.raises(TimedOut, match=r"^tts_audio\.text: its synthesis took longer"):
+        speak("Hello.", out, voice="kokoro:af_heart", kokoro_folder=kokoro, limits=limits)
+
+
+def test_speech_beyond_the_limit_is_refused(kokoro, tmp_path):
+    out = tmp_path / "speech.wav"
+    limits = SpeechLimits(seconds=0.1)
+    with pytest.raises(InvalidInput, match=r"got speech of more than 0\.1 s"):
+        speak("Hello.", out, voice="kokoro:af_heart", kokoro_folder=kokoro, limits=limits)
+
+
+def test_nothing_is_synthesised_once_the_limit_is_reached(kokoro):
+    assert len(synthesise("Hello.", "af_heart", kokoro, max_seconds=-1)) == 0
 
 
 @pytest.mark.parametrize("name", ["af_hart", "jf_alpha", "../af_heart", ""])

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, TimedOut
 from farm.job.dialogue import turns
 from farm.media.audio import decode
+from farm.media.scripts import LANGUAGES
 from farm.media.speech import (
-    MAX_CHARACTERS,
+    SpeechLimits,
     speak,
     speak_dialogue,
     synthesise,
@@ -92,6 +93,12 @@ def test_the_default_voice_is_american_english(synthesised):
         ("en-uss", "did you mean en-us?"),
         ("en-us+f99", "such as f2"),
         ("af_heart", "such as en-us"),
+        ("de-DE", "did you mean de?"),
+        ("zh-CN", "did you mean zh?"),
+        ("zh-Hant-TW", "did you mean zh?"),
+        ("pl_PL", "did you mean pl?"),
+        ("en_US", "did you mean en-us?"),
+        ("x" * 9999, "(10001 characters)"),
         ("", "such as en-us"),
         ("../etc", "such as"),
     ],
@@ -108,18 +115,101 @@ def test_a_text_that_cannot_be_pronounced_is_invalid(synthesised, text):
         synthesised(text)
 
 
-def test_a_text_that_is_too_long_is_refused(synthesised):
+def test_speech_beyond_the_limit_is_refused_and_not_synthesised_further(tmp_path):
     with pytest.raises(
-        InvalidInput, match=r"^tts_audio.text: got 100,001 characters; allowed: 100,000"
+        InvalidInput, match=r"^tts_audio\.text: got speech of more than 2 s; allowed: 2 s$"
     ):
-        synthesised("a" * (MAX_CHARACTERS + 1))
+        speak(WORDS * 100, tmp_path / "speech.wav", limits=SpeechLimits(seconds=2))
+    samples, rate = synthesise(WORDS * 100, "en-us", max_seconds=2)
+    assert 2 < len(samples) / rate < 10
 
 
-@pytest.mark.parametrize(
-    "text", ["Grüße aus Köln", "你好", "one\0two", "<speak>tag</speak>", "-h", "😀"]
-)
+def test_the_turns_of_a_dialogue_share_the_limit(tmp_path):
+    paths = tmp_path / "first.wav", tmp_path / "second.wav"
+    dialogue = turns(f"(s1) {WORDS} (s2) {WORDS} (s1) {WORDS}")
+    limits = SpeechLimits(seconds=4)
+    with pytest.raises(InvalidInput, match=r"got speech of more than 4 s"):
+        speak_dialogue(dialogue, paths, speaker_voices=(None, None), limits=limits)
+    speak_dialogue(dialogue[:2], paths, speaker_voices=(None, None), limits=limits)
+
+
+@pytest.mark.parametrize("timeout_s", [0, 0.01])
+def test_a_synthesis_that_takes_too_long_is_ended(tmp_path, timeout_s):
+    limits = SpeechLimits(timeout_s=timeout_s)
+    with pytest.raises(
+        TimedOut, match=rf"^tts_audio\.text: its synthesis took longer than .* {timeout_s:g} s$"
+    ):
+        speak(WORDS * 1000, tmp_path / "speech.wav", limits=limits)
+
+
+@pytest.mark.parametrize("text", ["Grüße aus Köln", "one\0two", "-h", "😀", "¡Ａｂｃ!", "𝐁𝐨𝐥𝐝"])
 def test_unusual_text_is_spoken(synthesised, text):
     assert synthesised(text)[0].size > 3000
+
+
+SPOKEN = [
+    ("en-us", "Hello 世界"),
+    ("ru", "Привет, мир, hello"),
+    ("ru", "hello"),
+    ("sr", "Добар дан"),
+    ("cmn", "今天天气很好。"),
+    ("zh", "今天天气很好。"),
+    ("yue", "今天天气很好。"),
+    ("ja", "きょうはいいてんきです。"),
+    ("ja", "コーヒー、人"),
+    ("ko", "오늘은 날씨가 좋습니다."),
+    ("en-us", "오늘은 날씨가 좋습니다."),
+    ("ar", "مرحبا بالعالم"),
+    ("he", "שלום עולם"),
+    ("hi", "नमस्ते दुनिया"),
+    ("th", "สวัสดีชาวโลก"),
+    ("el", "Γειά σου Κόσμε"),
+    ("ka", "გამარჯობა მსოფლიო"),
+    ("en-us", "1 + 1 = 2 µm"),
+    ("en-us", "5 Ω"),
+    ("vi", "Xin chào thế giới"),
+]
+
+
+@pytest.mark.parametrize(("voice", "text"), SPOKEN)
+def test_a_text_in_the_script_of_the_voices_language_is_spoken(synthesised, voice, text):
+    assert synthesised(text, voice)[0].size > 3000
+
+
+UNREAD = [
+    (None, "你", "Chinese", "a voice that does, such as cmn, yue, zh"),
+    (None, "今天天气很好。", "Chinese", "a voice that does, such as cmn, yue, zh"),
+    ("en-gb+f3", "Привет, мир", "Cyrillic", "a voice that does, such as ru, uk, bg, sr, be"),
+    ("de", "مرحبا بالعالم", "Arabic", "a voice that does, such as ar, fa, ur, sd, ug"),
+    ("fr", "שלום עולם", "Hebrew", "a voice that does, such as he"),
+    ("en-us", "Γειά σου Κόσμε", "Greek", "a voice that does, such as el, grc"),
+    ("en-us", "สวัสดีชาวโลก", "Thai", "a voice that does, such as th"),
+    ("en-us", "コーヒー", "Katakana", "a voice that does, such as ja"),
+    ("ja", "今日は良い天気です。", "Kanji", "Japanese in kana"),
+    ("en-us", "今日は良い天気です。", "Kanji", "Japanese in kana"),
+    ("ja", "天気予報", "Chinese", "a voice that does, such as cmn, yue, zh"),
+    ("ja", "hello", "Latin", "a voice that does, such as en, es, fr, de, it"),
+    ("en-us", "ສະບາຍດີ", "Lao", "a script that some voice reads"),
+]
+
+
+@pytest.mark.parametrize(("voice", "text", "script", "allowed"), UNREAD)
+def test_a_text_that_the_voice_would_only_spell_is_refused(
+    synthesised, voice, text, script, allowed
+):
+    with pytest.raises(InvalidInput, match=r"^tts_audio\.text: got ") as caught:
+        synthesised(text, voice)
+    unread = f"most of its letters are {script}, which the voice {voice or 'en-us'} does not read"
+    assert caught.value.message.endswith(f"{unread}; allowed: {allowed}")
+
+
+def test_every_language_of_the_scripts_has_a_voice():
+    assert {name for names in LANGUAGES.values() for name in names.split()} <= voices().keys()
+
+
+def test_the_script_of_every_turn_is_checked_before_the_first_is_spoken(conversation):
+    with pytest.raises(InvalidInput, match="the voice de does not read"):
+        conversation(f"(s1) {WORDS * 1000} (s2) 今天天气很好。", ("en-us", "de"))
 
 
 def test_the_voices_can_be_listed():
