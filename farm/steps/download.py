@@ -19,6 +19,7 @@ from farm.registry.outputs import DownloadOutput
 from farm.steps.allowed import check_allowed, check_bytes
 from farm.steps.decoding import sandboxed
 from farm.steps.media import (
+    check_boxes_in_video,
     check_recording,
     check_visual,
     recording_warnings,
@@ -63,8 +64,10 @@ def _store_visual(ctx: StepContext, warnings: list[str]) -> tuple[str, Visual]:
     path, upload_key = _fetch(ctx, ctx.request.cond_video, field, ctx.settings.max_visual_bytes)
     image = ctx.scratch / "image.png"
     visual = sandboxed(ctx, decoder.read_visual)(path=path, image=image, field=field)
+    buckets = preset(ctx.settings.preset).sizes[ctx.request.size]
     check_visual(ctx.request, visual.found)
-    warnings += visual_warnings(visual, preset(ctx.settings.preset).sizes[ctx.request.size])
+    check_boxes_in_video(ctx.request, visual.found, buckets)
+    warnings += visual_warnings(visual, buckets)
     if isinstance(visual.found, Clip):
         return upload_key or ctx.put(path, field), visual
     return ctx.put(image, image.name), visual

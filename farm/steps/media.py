@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from farm.media.decoder import Recording, Visual
 from farm.media.probe import Audio, Clip, StillImage, expect_audio
 from farm.model.presets import Buckets, cropped_share, nearest_bucket
 from farm.plan import SPEECH_RATE, frame_count
+
+MIN_BOX = 16
+"""Pixels of the video on each side of a speaker's box: one token of the model."""
 
 MAX_CROPPED_SHARE = 0.25
 """The share of a picture that may be cropped away without a warning."""
@@ -77,13 +81,40 @@ def _break_warnings(seconds: float, announced: float | None, field: str) -> list
     ]
 
 
+def check_boxes_in_video(request: JobRequest, found: StillImage | Clip, buckets: Buckets) -> None:
+    """Raises InvalidInput for a box of which the video shows less than a token of the model."""
+    height, width = nearest_bucket(found.height, found.width, buckets)
+    scale = max(height / found.height, width / found.width)
+    for got, (left, top, right, bottom) in _boxes(request):
+        shown_width = _shown(left, right, found.width, width, scale)
+        shown_height = _shown(top, bottom, found.height, height, scale)
+        if min(shown_width, shown_height) < MIN_BOX:
+            raise InvalidInput(
+                f"{got}, of which the video shows {shown_width} x {shown_height} pixels; "
+                f"allowed: {MIN_BOX} x {MIN_BOX} or more; boxes are in pixels of cond_video, "
+                f"which has {found.width} x {found.height}, and not shares of it"
+            )
+
+
+def _shown(low: float, high: float, side: int, video_side: int, scale: float) -> int:
+    """Pixels that the video shows of a range of a side, which is scaled and cropped centrally."""
+    cropped = (scale * side - video_side) / 2
+    begin = max(0.0, low * scale - cropped)
+    end = min(float(video_side), high * scale - cropped)
+    return max(0, round(end - begin))
+
+
+def _boxes(request: JobRequest) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    """How an error names each box of a request, and the box."""
+    boxes = request.bbox.model_dump(exclude_none=True) if request.bbox else {}
+    for person, box in boxes.items():
+        yield f"bbox.{person}: got [{', '.join(f'{each:g}' for each in box)}]", box
+
+
 def _check_boxes(request: JobRequest, found: StillImage | Clip) -> None:
-    if request.bbox is None:
-        return
-    boxes = request.bbox.model_dump(exclude_none=True)
-    for person, (left, top, right, bottom) in boxes.items():
+    for got, (_, _, right, bottom) in _boxes(request):
         if right > found.width or bottom > found.height:
             raise InvalidInput(
-                f"bbox.{person}: got [{left:g}, {top:g}, {right:g}, {bottom:g}]; "
-                f"allowed: x up to {found.width}, y up to {found.height}, the size of cond_video"
+                f"{got}; allowed: x up to {found.width}, y up to {found.height}, "
+                "the size of cond_video"
             )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load
 
 from farm.engine.context import Context
@@ -228,6 +229,36 @@ def test_a_box_outside_the_image_is_refused_with_its_size(harness, talk, box, me
     with pytest.raises(InvalidInput) as caught:
         harness.run(DOWNLOAD, **talk, audio_type="para", bbox=bbox)
     assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ([0.5, 0, 1, 1], "0 x 0"),
+        ([260, 0, 500, 100], "15 x 6"),
+        ([260, 0, 400, 512], "9 x 32"),
+    ],
+    ids=["shares", "flat", "narrow"],
+)
+def test_a_box_smaller_than_a_token_is_refused_and_called_pixels(harness, talk, box, pixels):
+    # Given a video of 32 x 32 pixels
+    bbox = {"person1": LEFT, "person2": box}
+    with pytest.raises(InvalidInput, match=r"^bbox\.person2: got \[") as caught:
+        harness.run(DOWNLOAD, **talk, audio_type="para", bbox=bbox)
+    assert f"of which the video shows {pixels} pixels; allowed: 16 x 16" in caught.value.message
+    assert "pixels of cond_video, which has 512 x 512, and not shares" in caught.value.message
+
+
+def test_of_a_box_only_what_the_crop_leaves_counts(harness, talk):
+    # Given an image of which the video shows the middle third
+    wide = harness.folder / "wide.png"
+    Image.new("RGB", (1536, 512)).save(wide)
+    fields = {**talk, "audio_type": "para", "cond_video": harness.upload(wide)}
+    inside = {"person1": [512, 0, 768, 512], "person2": [768, 0, 1024, 512]}
+    harness.run(DOWNLOAD, **fields, bbox=inside)
+    outside = {**inside, "person1": [0, 0, 512, 512]}
+    with pytest.raises(InvalidInput, match=r"^bbox\.person1: .* shows 0 x 32 pixels"):
+        harness.run(DOWNLOAD, **fields, bbox=outside)
 
 
 def test_the_box_of_a_single_speaker_is_reported_as_without_effect(harness, talk):
