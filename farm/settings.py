@@ -278,9 +278,33 @@ class Settings(BaseModel):
         repr=False,
         description="USER:PASSWORD of `farm ui`; required for listening beyond loopback",
     )
+    ui_hosts: tuple[Annotated[str, Field(pattern="^[A-Za-z0-9.-]{1,253}$")], ...] = Field(
+        (),
+        description=(
+            "host names by which `farm ui` is reached through a proxy, without ports, "
+            "comma-separated, for example farm.example.com"
+        ),
+    )
+    ui_trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+        (),
+        description=(
+            "addresses of proxies whose X-Forwarded-For `farm ui` believes, comma-separated; "
+            "logins are throttled by the client's address"
+        ),
+    )
+    ui_upload_bytes: int = Field(
+        2_000_000_000,
+        ge=1,
+        description=(
+            "largest total size in bytes of the uploads that `farm ui` keeps; the oldest are "
+            "deleted to make room"
+        ),
+    )
 
     @field_validator(
-        "fetch_allow", "webhook_secret", "webhook_retry_delays_s", "output_buckets", mode="before"
+        *("fetch_allow", "webhook_secret", "webhook_retry_delays_s", "output_buckets"),
+        *("ui_hosts", "ui_trusted_proxies"),
+        mode="before",
     )
     @classmethod
     def _split_list(cls, value: object) -> object:

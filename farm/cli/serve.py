@@ -117,7 +117,8 @@ def _serve_metrics(settings: Settings) -> None:
 def ui(address: str) -> None:
     """Serve a web page for making videos, until Ctrl-C.
 
-    It listens beyond loopback only if FARM_UI_AUTH=USER:PASSWORD is set.
+    It listens beyond loopback only if FARM_UI_AUTH=USER:PASSWORD is set. Behind a proxy it needs
+    its public name in FARM_UI_HOSTS.
 
     Example: farm ui --address 127.0.0.1:8000
     """

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from farm.client import Farm
 from farm.net.address import ListenAddress, check_page
+
+if TYPE_CHECKING:
+    from farm.ui.page import Page
 
 
 @contextmanager
@@ -20,32 +24,81 @@ def open_page(farm: Farm, address: ListenAddress) -> Iterator[None]:
     """
     settings = farm.context.settings
     check_page(address, settings.ui_auth, field="ui", package="gradio", extra="ui")
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it while it is imported.
+    with tempfile.TemporaryDirectory(prefix="farm-ui-") as name:
+        folder = Path(name)
+        # What Gradio and its server read from the environment only, partly while imported.
+        variables = {
+            "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_TEMP_DIR": str(_uploads(folder)),
+            "FORWARDED_ALLOW_IPS": ",".join(map(str, settings.ui_trusted_proxies)),
+        }
+        with _environment(variables):
+            page = _launch(farm, address, folder)
+            try:
+                yield
+            finally:
+                page.blocks.close(verbose=False)
+
+
+def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
+    """Starts the server of a page whose files are in `folder`."""
     import gradio as gr
 
+    from farm.ui.gate import GatedApp
+    from farm.ui.hosts import Hosts
     from farm.ui.page import Page
+    from farm.ui.uploads import Uploads
 
-    with tempfile.TemporaryDirectory(prefix="farm-ui-") as folder:
-        page = Page(farm, Path(folder))
-        page.blocks.launch(
-            server_name=address.bracketed,
-            server_port=address.port,
-            auth=_credentials(settings.ui_auth),
-            allowed_paths=[folder],
-            max_file_size=settings.max_visual_bytes,
-            # System fonts, so that no font is loaded from another server.
-            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-            footer_links=[],
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            inbrowser=False,
-        )
-        try:
-            yield
-        finally:
-            page.blocks.close(verbose=False)
+    settings = farm.context.settings
+    videos = folder / "videos"
+    for each in (videos, _uploads(folder)):
+        each.mkdir()
+    page = Page(farm, videos)
+    page.blocks.launch(
+        _app=GatedApp(
+            hosts=Hosts(address, settings.ui_hosts),
+            folder=folder,
+            uploads=Uploads(_uploads(folder), max_bytes=settings.ui_upload_bytes),
+            max_file_bytes=settings.max_visual_bytes,
+        ),
+        server_name=address.bracketed,
+        server_port=address.port,
+        auth=_credentials(settings.ui_auth),
+        allowed_paths=[str(videos)],
+        max_file_size=settings.max_visual_bytes,
+        # System fonts, so that no font is loaded from another server.
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        footer_links=[],
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        ssr_mode=False,
+        inbrowser=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        num_workers=0,  # they would serve files at ports of their own
+        run_history=False,
+    )
+    return page
+
+
+def _uploads(folder: Path) -> Path:
+    return folder / "uploads"
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables while the block runs."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _credentials(auth: str | None) -> tuple[str, str] | None:

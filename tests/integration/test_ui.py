@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from farm import Farm
 from farm.net.address import ListenAddress
@@ -27,6 +27,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
 ]
 TIMEOUT_MS = 600_000
 """Tests wait for events; this is below pytest's own timeout, so that a failure names the event."""
@@ -60,10 +61,19 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
+    refused: list[str] = []
+    page.on("response", lambda answer: _note_refused(answer, url, refused))
     page.goto(url)
     expect(page.locator("#submit")).to_be_visible()
     yield page
     context.close()
+    assert refused == [], "the page uses only what it may"
+
+
+def _note_refused(answer: Response, url: str, refused: list[str]) -> None:
+    """Notes a request of the page to itself that was refused."""
+    if answer.status >= 400 and answer.frame.url == url and answer.url.startswith(url):
+        refused.append(f"{answer.status} {answer.request.method} {answer.url}")
 
 
 def fill_form(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
@@ -214,6 +224,22 @@ def draw_box(page: Page, start: Corner, end: Corner) -> None:
         press()
 
 
+def test_another_site_can_link_to_the_page_but_not_use_it(page: Page, url: str) -> None:
+    page.goto(url.replace("127.0.0.1", "localhost"))
+    read = "url => fetch(`${url}config`).then(() => 'read', () => 'refused')"
+    assert page.evaluate(read, url) == "refused"
+
+    page.evaluate("url => { location = url }", url)
+    page.wait_for_url(url)
+    expect(page.locator("#submit")).to_be_visible()
+
+
+def test_a_foreign_name_that_leads_to_the_page_is_refused(page: Page, url: str) -> None:
+    answer = page.goto(url.replace("127.0.0.1", "evil.example"))
+    assert answer is not None
+    assert answer.status == 421
+
+
 def test_a_page_with_a_password_shows_nothing_without_it(browser: Browser, farm: Farm) -> None:
     guarded = farm.context.settings.model_copy(update={"ui_auth": "ann:secret"})
     address = free_address()
@@ -221,7 +247,7 @@ def test_a_page_with_a_password_shows_nothing_without_it(browser: Browser, farm:
         url = f"{address.url}/"
         page = browser.new_page()
         page.set_default_timeout(TIMEOUT_MS)
-        assert page.request.get(f"{url}gradio_api/file=/etc/hostname").status == 401
+        assert page.request.get(f"{url}gradio_api/file=/etc/hostname").status == 403
         assert page.request.get(f"{url}config").status == 401
         page.goto(url)
         page.get_by_label("username").fill("ann")

@@ -72,6 +72,7 @@ INVALID = [
     ("FARM_STORE_RETRY_S", "-1"),
     ("FARM_WEBHOOK_TIMEOUT_S", "0"),
     ("FARM_OUTPUT_INLINE_BYTES", "-1"),
+    ("FARM_UI_UPLOAD_BYTES", "0"),
 ]
 
 
@@ -163,6 +164,20 @@ def test_buckets_are_separated_by_commas():
 def test_an_invalid_bucket_is_rejected(value):
     with pytest.raises(InvalidInput, match="FARM_OUTPUT_BUCKETS"):
         Settings.load({"FARM_OUTPUT_BUCKETS": value})
+
+
+def test_names_and_proxies_of_the_page_are_separated_by_commas():
+    settings = Settings.load(
+        {"FARM_UI_HOSTS": "farm.example, Video.example", "FARM_UI_TRUSTED_PROXIES": "127.0.0.1,::1"}
+    )
+    assert settings.ui_hosts == ("farm.example", "Video.example")
+    assert settings.ui_trusted_proxies == (ip_network("127.0.0.1/32"), ip_network("::1/128"))
+
+
+@pytest.mark.parametrize("value", ["https://farm.example", "farm.example:8443", "*", "[::1]"])
+def test_an_invalid_name_of_the_page_is_rejected(value):
+    with pytest.raises(InvalidInput, match="FARM_UI_HOSTS"):
+        Settings.load({"FARM_UI_HOSTS": value})
 
 
 def test_two_secrets_can_be_set_during_rotation_and_are_not_shown():

