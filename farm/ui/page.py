@@ -146,9 +146,12 @@ class Page:
             return gr.skip(), gr.skip(), view.alert(error.code, error.message), *_unchanged(3)
 
     def _known_jobs(self, own_jobs: list[list[str]]) -> dict[str, tuple[Job, str]]:
-        """The visitor's jobs with their prompts by id, without those that the farm has removed."""
+        """The visitor's jobs with their prompts by id, without those that the farm has removed.
+
+        The list comes from the browser, so it may be longer than the page makes it.
+        """
         known = {}
-        for job_id, prompt in own_jobs:
+        for job_id, prompt in own_jobs[:MAX_JOBS]:
             try:
                 known[job_id] = (self.farm.job(job_id), prompt)
             except InvalidInput:

@@ -19,6 +19,7 @@ from farm.net.address import ListenAddress
 from farm.settings import Settings
 from farm.ui.gate import MAX_BODY_BYTES, ROUTES, Gate
 from farm.ui.hosts import Hosts
+from farm.ui.page import MAX_JOBS
 from farm.ui.serve import open_page
 from farm.ui.throttle import MAX_FAILURES
 from farm.ui.uploads import Uploads
@@ -459,9 +460,19 @@ def test_only_a_trusted_proxy_may_say_whose_login_it_is(tmp_path, trusted, statu
 # The page behind the gate
 
 
+class CountingFarm(Farm):
+    """Counts the jobs that are looked for."""
+
+    looked_for = 0
+
+    def job(self, job_id):
+        self.looked_for += 1
+        return super().job(job_id)
+
+
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory) -> Farm:
-    return Farm("inline://", settings=Settings(home=tmp_path_factory.mktemp("home")))
+    return CountingFarm("inline://", settings=Settings(home=tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture(scope="module")
@@ -521,3 +532,13 @@ def test_gradios_own_cors_stays_behind_the_gate(page):
     for answer in (page.options(PREDICT, headers=asked), page.get("/config", headers=asked)):
         assert answer.status_code == 403
         assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_of_a_long_list_of_jobs_only_so_many_are_looked_for(page, farm):
+    refresh = handler(page, {"browserstate", "state"})
+    data = [None] * len(refresh["inputs"])
+    data[refresh["inputs"].index("browserstate")] = [["none", ""]] * 20_000
+    farm.looked_for = 0
+    answer = page.post(PREDICT, json={"fn_index": refresh["id"], "data": data, "session_hash": "b"})
+    assert answer.status_code == 200
+    assert farm.looked_for == MAX_JOBS
