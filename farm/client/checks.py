@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
-from farm.client.uploads import can_probe, local_content
+from farm.client.uploads import LocalFiles, can_probe, local_content
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
 from farm.net.data_uri import unusable_source
@@ -21,18 +21,31 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
+FileVersion = tuple[int, int]
+"""Size and time of a file: rows of a batch often share one, which is probed once."""
 
-def check_media(request: JobRequest, settings: Settings) -> list[float | None]:
+
+def check_media(
+    request: JobRequest, settings: Settings, local_files: LocalFiles = True
+) -> list[float | None]:
     """The seconds of each recording; None for one that is elsewhere, which only a worker checks.
+
+    Files are those of a stranger unless any may be named; they are decoded in a sandbox.
 
     Raises InvalidInput for a file, or data in the request, that the step `download` refuses.
     """
     try:
-        _check_visual(request, settings.max_visual_bytes)
+        _check_visual(request, settings.max_visual_bytes, local_files)
         _check_voices(request)
         recordings = request.cond_audio.model_dump(exclude_none=True) if request.cond_audio else {}
         return [
-            _probed(source, f"cond_audio.{person}", settings.max_audio_bytes, _recording_seconds)
+            _probed(
+                source,
+                f"cond_audio.{person}",
+                settings.max_audio_bytes,
+                local_files,
+                _recording_seconds,
+            )
             for person, source in recordings.items()
         ]
     except DownloadFailed as error:
@@ -40,8 +53,8 @@ def check_media(request: JobRequest, settings: Settings) -> list[float | None]:
         raise InvalidInput(error.message) from error
 
 
-def _check_visual(request: JobRequest, max_bytes: int) -> None:
-    found = _probed(request.cond_video, "cond_video", max_bytes, _visual)
+def _check_visual(request: JobRequest, max_bytes: int, local_files: LocalFiles) -> None:
+    found = _probed(request.cond_video, "cond_video", max_bytes, local_files, _visual)
     if found:
         from farm.steps.media import check_visual
 
@@ -60,10 +73,14 @@ def _check_voices(request: JobRequest) -> None:
 
 
 def _probed(
-    source: str, field: str, max_bytes: int, probe: Callable[[Path, str, tuple[int, int]], Found]
+    source: str,
+    field: str,
+    max_bytes: int,
+    local_files: LocalFiles,
+    probe: Callable[[Path, str, FileVersion, bool], Found],
 ) -> Found | None:
     """What `probe` finds; None for a source that is elsewhere, and where nothing can be probed."""
-    content = local_content(source, field)
+    content = local_content(source, field, local_files)
     if content is None:
         return None
     try:
@@ -72,7 +89,8 @@ def _probed(
         if not can_probe():
             return None
         with _as_file(content) as path:
-            return probe(path, field, (size, path.stat().st_mtime_ns))
+            version = (size, path.stat().st_mtime_ns)
+            return probe(path, field, version, local_files is not True)
     except OSError as error:
         reason = f"it cannot be read ({error.strerror})"
         raise unusable_source(source, field, reason) from error
@@ -89,18 +107,19 @@ def _as_file(content: Path | bytes) -> Iterator[Path]:
         yield Path(file.name)
 
 
-# Rows of a batch often share a file. Its size and time tell whether it is still the same.
+@lru_cache(1024)
+def _visual(path: Path, field: str, _: FileVersion, sandbox: bool) -> StillImage | Clip:
+    from farm.media.decoder import describe_visual
+    from farm.media.sandbox import sandboxed
+
+    describe = sandboxed(describe_visual) if sandbox else describe_visual
+    return describe(path=path, field=field)
 
 
 @lru_cache(1024)
-def _visual(path: Path, field: str, _: tuple[int, int]) -> StillImage | Clip:
-    from farm.media.probe import expect_visual
+def _recording_seconds(path: Path, field: str, _: FileVersion, sandbox: bool) -> float:
+    from farm.media.decoder import describe_audio
+    from farm.media.sandbox import sandboxed
 
-    return expect_visual(path, field=field)
-
-
-@lru_cache(1024)
-def _recording_seconds(path: Path, field: str, _: tuple[int, int]) -> float:
-    from farm.steps.media import check_recording
-
-    return check_recording(path, field=field).seconds
+    describe = sandboxed(describe_audio) if sandbox else describe_audio
+    return describe(path=path, field=field).seconds

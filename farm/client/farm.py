@@ -13,7 +13,7 @@ from typing import Any
 from farm.client.checks import check_media
 from farm.client.job import Job
 from farm.client.transports import Transport
-from farm.client.uploads import local_content, read_pipes
+from farm.client.uploads import LocalFiles, local_content, read_pipes
 from farm.engine import journal
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
@@ -35,9 +35,20 @@ JOB_ID_BYTES = 16
 
 
 class Farm:
-    """A farm behind the URL of a broker (by default the settings'), or `inline://`."""
+    """A farm behind the URL of a broker (by default the settings'), or `inline://`.
 
-    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+    Whoever passes on requests of strangers says with `local_files` that they may name no file of
+    this machine (False), or only those in a folder; such files are then checked in a sandbox.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        local_files: LocalFiles = True,
+    ) -> None:
+        self.local_files = local_files
         settings = settings or Settings.load(os.environ)
         self.is_inline = url == INLINE
         if self.is_inline:
@@ -56,7 +67,9 @@ class Farm:
         FarmUnreachable if no broker answers.
         """
         given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
-        parsed = read_pipes(JobRequest.parse({**(given or {}), **fields}))
+        parsed = JobRequest.parse({**(given or {}), **fields})
+        if self.local_files is True:
+            parsed = read_pipes(parsed)
         self._check(parsed)
         uploaded = self.upload(_with_seed(parsed))
         job_id = secrets.token_hex(JOB_ID_BYTES)
@@ -126,7 +139,7 @@ class Farm:
         return request.with_sources(self._upload)
 
     def _upload(self, source: str, field: str) -> str:
-        content = local_content(source, field)
+        content = local_content(source, field, self.local_files)
         if content is None:
             return source
         try:
@@ -147,7 +160,7 @@ class Farm:
                 "call; allowed: null"
             )
         check_allowed(request, self.context.settings)
-        check_media(request, self.context.settings)
+        check_media(request, self.context.settings, self.local_files)
 
     def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
         if isinstance(item, InvalidInput):

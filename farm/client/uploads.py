@@ -40,21 +40,28 @@ def _read_pipe(source: str, _: str) -> str:
     return f"data:;base64,{b64encode(Path(source).read_bytes()).decode()}"
 
 
-def local_content(source: str, field: str) -> Path | bytes | None:
+LocalFiles = bool | Path
+"""Which paths a request may name: any, none, or those of files in a folder."""
+
+
+def local_content(source: str, field: str, local_files: LocalFiles = True) -> Path | bytes | None:
     """The file or the bytes of a source; None for a URL.
 
-    Raises InvalidInput for anything else.
+    Raises InvalidInput for anything else, and for a path that may not be read.
     """
     if source.lower().startswith(("http://", "https://", keys.SCHEME)):
         return None
     if is_data_uri(source):
         return decode_inline(source, field=field, max_bytes=MAX_BYTES)
-    path = find_file(os.path.expanduser(source))
+    may_read = _may_read(source, local_files)
+    path = find_file(os.path.expanduser(source)) if may_read else None
     if path:
         return path
     if len(source) < MIN_BASE64:
         reason = "there is no such file"
-        if _WINDOWS_PATH.match(source):
+        if not may_read:
+            reason = "files of this machine may not be named here"
+        elif _WINDOWS_PATH.match(source):
             reason = "it is a path of Windows, which this system does not have"
         raise unusable_source(source, field, reason)
     content = decode_inline(source, field=field, max_bytes=MAX_BYTES)
@@ -63,6 +70,15 @@ def local_content(source: str, field: str) -> Path | bytes | None:
         reason = "there is no such file, and as base64 it is no image, video or audio"
         raise unusable_source(source, field, reason)
     return content
+
+
+def _may_read(source: str, local_files: LocalFiles) -> bool:
+    if isinstance(local_files, bool):
+        return local_files
+    try:
+        return Path(source).resolve().is_relative_to(local_files.resolve())
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a link to itself
+        return False
 
 
 def can_probe() -> bool:

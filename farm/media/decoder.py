@@ -7,7 +7,7 @@ InvalidInput or DownloadFailed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic.dataclasses import dataclass
 
+from farm.errors import InvalidInput
 from farm.media import scenes
 from farm.media.audio import audio_blocks, write_flac
 from farm.media.header import announced_seconds
 from farm.media.image import read_image
 from farm.media.probe import Audio, Clip, Limits, StillImage, expect_audio, expect_visual
 from farm.media.video import frames_at
+from farm.plan import SPEECH_RATE, frame_count
 
 MAX_PIXELS = 16_000_000
 """Larger images and frames are stored smaller; the model makes fewer than a million."""
+
+
+PRECISE_BELOW_S = 1.0
+"""Shorter audio is decoded, because its packets may hold more than its samples."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,18 @@ class Frames:
     scale: float
 
 
+def describe_visual(path: Path, *, field: str) -> StillImage | Clip:
+    """What the image or video at `path` holds."""
+    return expect_visual(path, field=field)
+
+
+def describe_audio(path: Path, *, field: str) -> Audio:
+    """What the recording at `path` holds; InvalidInput if it is too short for a frame of video."""
+    found = expect_audio(path, field=field)
+    _check_length(path, found, field)
+    return found
+
+
 def read_visual(path: Path, image: Path, *, field: str) -> Visual:
     """What the image or video at `path` holds; an image is written to `image` as an upright PNG."""
     found = expect_visual(path, field=field)
@@ -65,6 +83,7 @@ def read_visual(path: Path, image: Path, *, field: str) -> Visual:
 def read_audio(path: Path, flac: Path, *, max_seconds: float, field: str) -> Recording:
     """Writes the audio of any file to `flac`, with 24 bits."""
     found = expect_audio(path, field=field, limits=Limits(max_seconds=max_seconds))
+    _check_length(path, found, field)
     write_flac(flac, audio_blocks(path))
     return Recording(found, announced_seconds(path, found))
 
@@ -91,8 +110,24 @@ def frame_name(index: int) -> str:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (read_visual, read_audio, read_frames, find_cuts)
+    function.__name__: function
+    for function in (
+        describe_visual,
+        describe_audio,
+        read_visual,
+        read_audio,
+        read_frames,
+        find_cuts,
+    )
 }
+
+
+def _check_length(path: Path, found: Audio, field: str) -> None:
+    if found.seconds >= PRECISE_BELOW_S:
+        return
+    seconds = sum(block.shape[1] / rate for block, rate in audio_blocks(path))
+    if frame_count(ceil(seconds * SPEECH_RATE)) < 1:
+        raise InvalidInput(f"{field}: it lasts {seconds:.3f} s; allowed: 0.04 s or more")
 
 
 def _write_png(pixels: NDArray[np.uint8], path: Path) -> float:

@@ -167,10 +167,11 @@ def _restrict(limits: SandboxLimits) -> None:
     """Applies the limits to this process, for good."""
     import resource
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if libc.unshare(CLONE_NEWNET):
-        libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if libc.unshare(CLONE_NEWNET):
+            libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
     seconds = ceil(limits.seconds)
     for kind, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),

@@ -20,7 +20,6 @@ from farm.steps.allowed import check_allowed, check_bytes
 from farm.steps.decoding import sandboxed
 from farm.steps.media import (
     check_boxes_in_video,
-    check_recording,
     check_visual,
     recording_warnings,
     visual_warnings,
@@ -112,7 +111,6 @@ def _store_recording(ctx: StepContext, source: str, field: str, warnings: list[s
     recording = sandboxed(ctx, decoder.read_audio)(
         path=path, flac=flac, max_seconds=ctx.settings.max_audio_s, field=field
     )
-    check_recording(flac, field=field)
     warnings += recording_warnings(recording, field=field)
     return ctx.put(flac, flac.name)
 

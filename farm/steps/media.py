@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil
-from pathlib import Path
 
 from farm.errors import InvalidInput
 from farm.job import JobRequest
-from farm.media.audio import audio_blocks
 from farm.media.decoder import Recording, Visual
-from farm.media.probe import Audio, Clip, StillImage, expect_audio
+from farm.media.probe import Clip, StillImage
 from farm.model.presets import Buckets, cropped_share, nearest_bucket
-from farm.plan import SPEECH_RATE, frame_count
 
 MIN_BOX = 16
 """Pixels of the video on each side of a speaker's box: one token of the model."""
@@ -24,9 +20,6 @@ BREAK_S = 0.5
 BREAK_SHARE = 0.05
 """Seconds, and share of its length, by which a file may be shorter than its header announces."""
 
-PRECISE_BELOW_S = 1.0
-"""Shorter audio is decoded, because its packets may hold more than its samples."""
-
 
 def check_visual(request: JobRequest, found: StillImage | Clip) -> None:
     """Raises InvalidInput for what a request cannot ask of this image or video."""
@@ -35,19 +28,6 @@ def check_visual(request: JobRequest, found: StillImage | Clip) -> None:
         raise InvalidInput(
             "scene_seg: got True, but cond_video is an image; allowed: true with a video"
         )
-
-
-def check_recording(path: Path, *, field: str) -> Audio:
-    """The audio at `path`.
-
-    Raises as `expect_audio` does, and InvalidInput if it is too short for one frame of video.
-    """
-    found = expect_audio(path, field=field)
-    if found.seconds < PRECISE_BELOW_S:
-        seconds = sum(block.shape[1] / rate for block, rate in audio_blocks(path))
-        if frame_count(ceil(seconds * SPEECH_RATE)) < 1:
-            raise InvalidInput(f"{field}: it lasts {seconds:.3f} s; allowed: 0.04 s or more")
-    return found
 
 
 def visual_warnings(visual: Visual, buckets: Buckets) -> list[str]:

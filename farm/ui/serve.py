@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
     videos = folder / "videos"
     for each in (videos, _uploads(folder)):
         each.mkdir()
+    farm = copy(farm)
+    farm.local_files = _uploads(folder)
     page = Page(farm, videos)
     page.blocks.launch(
         _app=GatedApp(

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
+from PIL import Image
 
 from farm.client import Farm, Job
+from farm.client.checks import check_media
 from farm.engine import journal
 from farm.errors import (
     Cancelled,
@@ -646,3 +648,34 @@ def test_an_inline_job_can_fail_without_a_broker(tmp_path):
     with pytest.raises(FarmError, match="the store holds no uploads/0000"):
         job.result(timeout_s=20)
     assert [event.stage for event in job.events()][-1] == "error"
+
+
+# Requests of strangers
+
+
+@pytest.mark.parametrize("path", ["/proc/self/environ", "/etc/passwd", "/no/such/file", "x.png"])
+def test_a_stranger_names_no_file_of_this_machine(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"secret")
+    farm = Farm("inline://", settings=Settings(home=tmp_path), local_files=False)
+    with pytest.raises(InvalidInput) as caught:
+        farm.submit(GIVEN, cond_video=path)
+    assert "files of this machine may not be named here" in caught.value.message
+
+
+def test_a_stranger_names_files_of_one_folder_which_are_decoded_in_a_sandbox(tmp_path, monkeypatch):
+    uploads = tmp_path / "uploads"
+    uploads.mkdir()
+    Image.new("RGB", (64, 64)).save(uploads / "face.png")
+    (uploads / "link.png").symlink_to("/etc/passwd")
+    farm = Farm("inline://", settings=Settings(home=tmp_path), local_files=uploads)
+    for path in (uploads / "link.png", uploads / ".." / "x.png"):
+        with pytest.raises(InvalidInput, match="files of this machine may not be named here"):
+            farm.submit(GIVEN, cond_video=str(path))
+    sandboxed = []
+    monkeypatch.setattr(
+        "farm.media.sandbox.sandboxed", lambda function: sandboxed.append(function) or function
+    )
+    request = JobRequest.parse({**GIVEN, "cond_video": str(uploads / "face.png")})
+    check_media(request, farm.context.settings, uploads)
+    assert [function.__name__ for function in sandboxed] == ["describe_visual"]
