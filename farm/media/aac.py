@@ -35,17 +35,16 @@ ADTS_HEADER_BYTES = 7
 
 
 def write_track(audio: Path, path: Path, *, frames: int) -> None:
-    """Encodes audio as AAC in ADTS at 48 kHz, mono or stereo, padded or cut to `frames` / 25 s.
+    """Encodes audio as AAC in ADTS at 48 kHz, padded or cut to `frames` / 25 s.
 
     The same audio yields the same bytes. Raises FFmpegFailed; InvalidInput without any audio.
     """
     channels, rate, blocks = open_audio(audio)
-    kept = min(channels, 2)
     options = {
         "c:a": "aac",
-        "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k",
+        "b:a": f"{AAC_KBPS_PER_CHANNEL * channels}k",
         "ar": SAMPLE_RATE_HZ,
-        "ac": kept,
+        "ac": channels,
         **REPRODUCIBLE,
     }
     stream = audio_input(channels, rate, frames / FPS)

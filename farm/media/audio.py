@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import wave
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
-from math import ceil
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av import AudioFormat, AudioFrame, AudioResampler
+from av import AudioFormat, AudioFrame, AudioLayout, AudioResampler
 from numpy.typing import NDArray
 
 from farm.errors import InvalidInput
@@ -31,6 +32,46 @@ MAX_LOUDNESS_LUFS = 100.0
 FILTER_BLOCK = 60 * SPEECH_RATE
 """Samples that are weighted at a time when loudness is measured."""
 
+MAX_RATE_HZ = 48_000
+"""Audio is not kept at higher sample rates, which nobody hears."""
+
+MAX_LEVEL = 2.0**31
+"""Floats may be meant as integers of 32 bits; beyond that, and if not numbers, they are noise."""
+
+SILENCE = 10 ** (-90 / 20)
+"""Root mean square below which a recording holds no voice: the dither of 16 bits is at -94 dB."""
+
+OPPOSITE = 0.1
+"""Power of the mean of two channels, by that of the louder one, below which they cancel out.
+
+It is 0.25 if the other channel is silent, and more unless that one is the same with other signs.
+"""
+
+STEREO_WEIGHTS = {
+    "FL": (1.0, 0.0),
+    "FR": (0.0, 1.0),
+    "FC": (sqrt(0.5), sqrt(0.5)),
+    "LFE": (0.0, 0.0),
+    "BL": (sqrt(0.5), 0.0),
+    "BR": (0.0, sqrt(0.5)),
+    "SL": (sqrt(0.5), 0.0),
+    "SR": (0.0, sqrt(0.5)),
+    "BC": (0.5, 0.5),
+    "FLC": (1.0, 0.0),
+    "FRC": (0.0, 1.0),
+}
+"""Left and right share of each channel, by FFmpeg's name (ITU-R BS.775-4, table 2)."""
+
+USUAL_CHANNELS = {
+    3: "FL FR FC",
+    4: "FL FR BL BR",
+    5: "FL FR FC BL BR",
+    6: "FL FR FC LFE BL BR",
+    7: "FL FR FC LFE BC SL SR",
+    8: "FL FR FC LFE BL BR SL SR",
+}
+"""What the channels of a file mean that gives their number only, as WAV files may."""
+
 Samples = NDArray[np.float32]
 
 FULL_SCALE = 2**23
@@ -39,8 +80,45 @@ FULL_SCALE = 2**23
 LAYOUTS = {1: "mono", 2: "stereo"}
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What is to be noticed in a recording."""
+
+    is_silent: bool
+    opposite_channels: bool
+    """The channels cancel out; the model hears the louder one alone."""
+    louder_channel: int
+    lost_samples: int
+    """Those that were not finite numbers, and are silent now."""
+
+
+def findings(path: Path) -> Findings:
+    """What is to be noticed in a recording; reads all of it. Raises as `decode`."""
+    count = 0
+    lost = 0
+    # Rows are the channels and their mean.
+    sums: NDArray[np.float64] | float = 0.0
+    squares: NDArray[np.float64] | float = 0.0
+    for block in _stereo_blocks(path):
+        rows = np.vstack([block.samples, block.samples.mean(axis=0)]).astype(np.float64)
+        count += rows.shape[1]
+        lost += block.lost
+        sums = sums + rows.sum(axis=1)
+        squares = squares + np.square(rows).sum(axis=1)
+    # Without the constant part, which nobody hears.
+    *channels, mean = np.asarray(squares) / count - np.square(np.asarray(sums) / count)
+    loudest = max(channels)
+    is_silent = loudest < SILENCE**2
+    return Findings(
+        is_silent=bool(is_silent),
+        opposite_channels=bool(not is_silent and mean < OPPOSITE * loudest),
+        louder_channel=int(np.argmax(channels)),
+        lost_samples=lost,
+    )
+
+
 def decode(path: Path) -> tuple[Samples, int]:
-    """All audio of a file as float32 [C, n] in [-1, 1], and its sample rate in Hz.
+    """All audio of a file as float32 [C, n] in [-1, 1], and its sample rate; as `audio_blocks`.
 
     A truncated file is read as far as it goes. Raises InvalidInput if the file has no audio.
     """
@@ -49,12 +127,19 @@ def decode(path: Path) -> tuple[Samples, int]:
 
 
 def speech(path: Path) -> Samples:
-    """The audio encoder's input: float32 [n], mono, 16 kHz, at LOUDNESS_LUFS."""
+    """The audio encoder's input: float32 [n], mono, 16 kHz, at LOUDNESS_LUFS.
+
+    Of opposite channels, which cancel out, the louder one.
+    """
     # Block by block, so that hours at 48 kHz are never in memory at their own rate.
     blocks = audio_blocks(path)
     first, rate = next(blocks)
-    rest = (block for block, _ in blocks)
-    mono = (block.mean(axis=0) for block in chain([first], rest))
+    every = chain([first], (block for block, _ in blocks))
+    mono = (block.mean(axis=0) for block in every)
+    if len(first) > 1:
+        found = findings(path)
+        if found.opposite_channels:
+            mono = (block[found.louder_channel] for block in every)
     return normalise_loudness(_resample_blocks(mono, rate, SPEECH_RATE))
 
 
@@ -81,32 +166,94 @@ def _resample_blocks(blocks: Iterable[Samples], rate: int, new_rate: int) -> Sam
     return _fit(np.concatenate(resampled), length)
 
 
-def audio_blocks(path: Path, *, stereo: bool = False) -> Iterator[tuple[Samples, int]]:
+def resample_stream(blocks: Iterable[Samples], rate: int, new_rate: int) -> Iterator[Samples]:
+    """Blocks [C, k] at another rate, one by one; their boundaries make no difference."""
+    import soxr
+
+    stream = None
+    for block in blocks:
+        if stream is None:
+            stream = soxr.ResampleStream(rate, new_rate, len(block), dtype="float32", quality="HQ")
+            nothing = np.zeros((0, len(block)), np.float32)
+        yield stream.resample_chunk(np.ascontiguousarray(block.T)).T
+    if stream:
+        yield stream.resample_chunk(nothing, last=True).T
+
+
+def audio_blocks(path: Path) -> Iterator[tuple[Samples, int]]:
     """The audio block by block, as (float32 [C, k], sample rate); C and rate never change.
 
-    With `stereo`, more than two channels are mixed down to two as players do. Raises InvalidInput
-    at the end if there was none.
+    It is mono or stereo, of at most MAX_RATE_HZ: more channels are mixed down by their positions,
+    and attenuated as a whole if that clips anywhere. Samples that are no finite numbers are silent.
+    Raises InvalidInput if there is none, or if the codec is not accepted.
     """
-    count = 0
+    blocks = _stereo_blocks(path)
+    first = next(blocks)
+    attenuation = np.float32(1)
+    if first.is_mixed:
+        peaks = (np.abs(block.samples).max(initial=0) for block in _stereo_blocks(path))
+        attenuation = np.float32(max(1.0, *peaks))
+    rate = min(first.rate, MAX_RATE_HZ)
+    samples: Iterator[Samples]
+    samples = (block.samples / attenuation for block in chain([first], blocks))
+    if first.rate > rate:
+        samples = resample_stream(samples, first.rate, rate)
+    for each in samples:
+        yield each, rate
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of decoded audio."""
+
+    samples: Samples
+    """[C, k], C being 1 or 2."""
+    rate: int
+    lost: int
+    """Samples of the file that were not finite numbers."""
+    is_mixed: bool
+    """Whether the file has more channels."""
+
+
+def _stereo_blocks(path: Path) -> Iterator[_Block]:
+    """The audio of a file in mono or stereo; raises InvalidInput at the end if there is none."""
+    is_empty = True
     try:
         with open_media(path) as container:
             stream = audio_stream(container)
             if stream:
-                frames = decode_frames(container, stream)
-                for frame in _packed_floats(frames, stereo=stereo):
-                    count += frame.samples
-                    yield _channels(frame), frame.sample_rate
+                for frame in _packed_floats(decode_frames(container, stream)):
+                    if frame.samples:
+                        is_empty = False
+                        yield _block(frame)
     except av.FFmpegError as error:
         raise InvalidInput(f"{path.name}: the audio cannot be decoded ({error})") from error
-    if not count:
+    if is_empty:
         raise InvalidInput(f"{path.name}: it has no audio")
 
 
-def _channels(frame: AudioFrame) -> Samples:
-    """A frame of packed floats as [C, k]."""
+def _block(frame: AudioFrame) -> _Block:
+    """A frame of packed floats as mono or stereo."""
     # Packed, not planar: PyAV 18 reads beyond its plane pointers above eight channels.
-    channels = frame.to_ndarray().reshape(frame.samples, -1).T
-    return channels.astype(np.float32, copy=False)
+    samples = frame.to_ndarray().reshape(frame.samples, -1).T.astype(np.float32, copy=False)
+    is_sound = np.abs(samples) <= MAX_LEVEL  # not of nan either
+    lost = samples.size - int(np.count_nonzero(is_sound))
+    if lost:
+        samples = np.where(is_sound, samples, np.float32(0))
+    is_mixed = len(samples) > 2
+    if is_mixed:
+        samples = _stereo_weights(frame.layout) @ samples
+    return _Block(samples, frame.sample_rate, lost, is_mixed)
+
+
+def _stereo_weights(layout: AudioLayout) -> Samples:
+    """What each of a layout's channels adds to left and right, [2, C]."""
+    count = layout.nb_channels
+    names = [channel.name for channel in layout.channels]
+    if layout.name == f"{count} channels":
+        names = USUAL_CHANNELS.get(count, "").split() or names
+    unknown = (1 / count, 1 / count)
+    return np.array([STEREO_WEIGHTS.get(name, unknown) for name in names], np.float32).T
 
 
 def normalise_loudness(samples: Samples) -> Samples:
@@ -163,7 +310,7 @@ def write_flac(path: Path, blocks: Iterable[tuple[Samples, int]]) -> None:
     """Writes blocks as `audio_blocks` yields them as FLAC of 24 bits; louder samples clip."""
     pending = iter(blocks)
     first, rate = next(pending)
-    layout = LAYOUTS.get(len(first), f"{len(first)} channels")
+    layout = LAYOUTS[len(first)]
     with av.open(path, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=rate, layout=layout)
         stream.format = AudioFormat("s32")  # of which the encoder keeps 24 bits
@@ -184,19 +331,19 @@ def _fit(samples: Samples, length: int) -> Samples:
     return samples[:length]
 
 
-def _packed_floats(frames: Iterator[AudioFrame], *, stereo: bool) -> Iterator[AudioFrame]:
-    """Frames of packed floats, all with the first frame's rate and channels, or two of them.
+def _packed_floats(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+    """Frames of packed floats, all with the first frame's rate and channels.
 
     In concatenated MP3s both may change on the way.
     """
-    first = next(frames, None)
-    if first is None:
-        return
-    is_mixed_down = stereo and first.layout.nb_channels > 2
-    layout = "stereo" if is_mixed_down else first.layout
-    for _, group in groupby(chain([first], frames), _format):
-        resampler = AudioResampler(format="flt", layout=layout, rate=first.sample_rate)
+    layout = None
+    rate = None
+    for _, group in groupby(frames, _format):
+        resampler = AudioResampler(format="flt", layout=layout, rate=rate)
         for frame in chain(group, [None]):
+            if frame and rate is None:
+                layout = frame.layout
+                rate = frame.sample_rate
             yield from resampler.resample(frame)
 
 

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from farm.media.audio import Samples, audio_blocks, write_wav_blocks
-
-MAX_RATE = 48_000
-"""Hz. In stereo a minute of the mix takes 11.5 MB, whatever the recordings have."""
+from farm.media.audio import Samples, audio_blocks, resample_stream, write_wav_blocks
 
 
 def aligned_tracks(first: Samples, second: Samples, *, in_turn: bool) -> tuple[Samples, Samples]:
@@ -29,9 +26,8 @@ def aligned_tracks(first: Samples, second: Samples, *, in_turn: bool) -> tuple[S
 def mix(first: Path, second: Path, out: Path, *, in_turn: bool, seconds: float) -> None:
     """Writes both recordings to one WAV of at most `seconds`, in turn or in parallel.
 
-    The WAV has the higher of their sample rates and the larger of their numbers of channels, but
-    at most MAX_RATE and stereo. In parallel the voices are added; if the sum clips anywhere, all of
-    it is attenuated just enough.
+    The WAV has the higher of their sample rates and the larger of their numbers of channels. In
+    parallel the voices are added; if the sum clips anywhere, all of it is attenuated just enough.
     Raises InvalidInput if a recording has no audio.
     """
     paths = (first, second)
@@ -49,40 +45,25 @@ def mix(first: Path, second: Path, out: Path, *, in_turn: bool, seconds: float) 
 
 
 def _common_shape(paths: tuple[Path, Path]) -> tuple[int, int]:
-    """The larger number of channels and the higher sample rate, as far as they are allowed."""
+    """The larger number of channels and the higher sample rate."""
     channels = []
     rates = []
     for path in paths:
-        block, rate = next(audio_blocks(path, stereo=True))
+        block, rate = next(audio_blocks(path))
         channels.append(len(block))
         rates.append(rate)
-    return max(channels), min(MAX_RATE, max(rates))
+    return max(channels), max(rates)
 
 
 def _stream(path: Path, channels: int, rate: int) -> Iterator[Samples]:
-    """The blocks of a recording, [channels, k] at `rate`."""
-    import soxr
-
-    resampler = None
-    for block, block_rate in audio_blocks(path, stereo=True):
-        widened = _widen(block, channels)
-        if block_rate == rate:
-            yield widened
-            continue
-        if resampler is None:
-            resampler = soxr.ResampleStream(
-                block_rate, rate, channels, dtype="float32", quality="HQ"
-            )
-        yield resampler.resample_chunk(np.ascontiguousarray(widened.T)).T
-    if resampler:
-        yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True).T
-
-
-def _widen(block: Samples, channels: int) -> Samples:
-    """[C, k] with more channels: mono goes left and right, other channels keep their positions."""
-    if len(block) == 1 and channels > 1:
-        block = np.repeat(block, 2, axis=0)
-    return np.pad(block, ((0, channels - len(block)), (0, 0)))
+    """The blocks of a recording, [channels, k] at `rate`; mono goes left and right."""
+    blocks = audio_blocks(path)
+    first, own_rate = next(blocks)
+    own = chain([first], (block for block, _ in blocks))
+    widened = (np.repeat(block, channels // len(block), axis=0) for block in own)
+    if own_rate == rate:
+        return widened
+    return resample_stream(widened, own_rate, rate)
 
 
 def _sum(first: Iterator[Samples], second: Iterator[Samples], *, block: int) -> Iterator[Samples]:

@@ -34,18 +34,14 @@ AAC_RATES = (
     32000,
     44100,
     48000,
-    64000,
-    88200,
-    96000,
 )
-AAC_CHANNELS = (1, 2, 3, 4, 5, 6, 8)
-"""Numbers of channels with a standard AAC layout; any other becomes stereo."""
+"""Sample rates of AAC up to MAX_RATE_HZ (ISO 14496-3, table 1.18)."""
 
 
 def mux(segments: Sequence[Path], audio: Path, out: Path, *, frames: int) -> None:
     """Writes an MP4 of `frames` / 25 s: H.264 copied packet by packet, the original audio as AAC.
 
-    Audio keeps its rate and channels as far as AAC supports them, and is padded with silence.
+    Audio keeps its rate if AAC supports that, and is padded with silence.
     Raises FFmpegFailed with ffmpeg's last lines, or if `verify_video` fails; InvalidInput without
     any audio.
     """
@@ -96,16 +92,15 @@ def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float)
     segments = ffmpeg.input(
         str(listing.resolve()), format="concat", safe=0, protocol_whitelist="file"
     )
-    kept = channels if channels in AAC_CHANNELS else 2
     options = {
         "c:v": "copy",
         # Segments have no reordered frames, so a frame's number is its time, whatever the segments'
         # own clocks say: those that carry audio are slightly longer than their frames.
         "bsf:v": f"setts=ts=N/({FPS}*TB):duration=1/({FPS}*TB)",
         "c:a": "aac",
-        "b:a": f"{AAC_KBPS_PER_CHANNEL * kept}k",
-        "ar": next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1]),
-        "ac": kept,
+        "b:a": f"{AAC_KBPS_PER_CHANNEL * channels}k",
+        "ar": next(known for known in AAC_RATES if known >= rate),
+        "ac": channels,
         "movflags": "+faststart",
         **REPRODUCIBLE,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import wave
 from math import ceil
 
+import av
 import numpy as np
 import pyloudnorm
 import pytest
@@ -15,6 +16,7 @@ from farm.errors import InvalidInput
 from farm.media.audio import (
     FILTER_BLOCK,
     decode,
+    findings,
     normalise_loudness,
     resample,
     speech,
@@ -32,7 +34,7 @@ def pitch(samples, rate):
     return np.abs(np.fft.rfft(samples)).argmax() * rate / len(samples)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6, 63])
+@pytest.mark.parametrize("channels", [1, 2])
 def test_a_wav_comes_back_as_it_was_written(tmp_path, channels):
     samples = np.random.default_rng(0).uniform(-1, 1, (channels, 1000)).astype(np.float32)
     write_wav(tmp_path / "x.wav", samples, 44_100)
@@ -110,10 +112,130 @@ def test_speech_has_the_same_loudness_whatever_its_level(make_wav, level):
     assert loudness(speech(make_wav(2.0, 16_000, level=level))) == pytest.approx(-23, abs=0.1)
 
 
-def test_opposite_channels_cancel_out(tmp_path):
-    wave_form = np.sin(np.arange(16_000) / 10).astype(np.float32)
-    write_wav(tmp_path / "x.wav", np.stack([wave_form, -wave_form]) * 0.5, 16_000)
-    assert np.abs(speech(tmp_path / "x.wav")).max() < 1e-4
+def stereo(path, left, right):
+    write_wav(path, np.stack([left, right]).astype(np.float32), 16_000)
+    return path
+
+
+SINE = 0.5 * np.sin(np.arange(16_000) / 10)
+BUZZ = 0.05 * np.sign(np.sin(np.arange(16_000) / 37))
+
+
+def test_of_opposite_channels_the_louder_one_is_heard(tmp_path):
+    path = stereo(tmp_path / "x.wav", BUZZ - 0.9 * SINE, SINE + BUZZ)
+    found = findings(path)
+    assert (found.opposite_channels, found.louder_channel) == (True, 1)
+    assert np.corrcoef(speech(path), SINE)[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (SINE, SINE),
+        (SINE, 0 * SINE),
+        (SINE, BUZZ),
+        (0 * SINE, 0 * SINE),
+        (SINE, np.cos(np.arange(16_000) / 10)),
+    ],
+    ids=["the same", "one silent", "unlike", "both silent", "a quarter off"],
+)
+def test_other_channels_are_heard_together(tmp_path, left, right):
+    path = stereo(tmp_path / "x.wav", left, right)
+    assert not findings(path).opposite_channels
+
+
+@pytest.mark.parametrize(
+    ("samples", "is_silent"),
+    [
+        (np.zeros(16_000), True),
+        (np.full(16_000, 0.5), True),
+        (np.random.default_rng(0).integers(-1, 2, 16_000) / 65_536, True),
+        (SINE / 1000, False),
+    ],
+    ids=["zeros", "a constant", "dither", "quiet"],
+)
+def test_silence_is_noticed(tmp_path, samples, is_silent):
+    soundfile.write(tmp_path / "x.wav", samples, 16_000, subtype="FLOAT")
+    assert findings(tmp_path / "x.wav").is_silent is is_silent
+
+
+def test_samples_that_are_no_finite_numbers_are_silent_and_noticed(tmp_path):
+    samples = SINE.copy()
+    samples[[100, 200, 300]] = np.nan, np.inf, 1e300
+    soundfile.write(tmp_path / "x.wav", samples, 16_000, subtype="DOUBLE")
+    heard, _ = decode(tmp_path / "x.wav")
+    assert heard[0, [100, 200, 300]].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(heard[0, 301:], SINE[301:], atol=1e-6)
+    assert findings(tmp_path / "x.wav").lost_samples == 3
+    assert np.isfinite(speech(tmp_path / "x.wav")).all()
+
+
+def flac(path, samples, layout):
+    """Writes [C, n] at 16 kHz with the positions of its channels."""
+    with av.open(path, "w") as out:
+        stream = out.add_stream("flac", rate=16_000, layout=layout, options={"strict": "-2"})
+        packed = np.ascontiguousarray((samples.T * 32_767).astype(np.int16)).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+        frame.sample_rate = 16_000
+        fitting = av.AudioResampler(format="s16", frame_size=4096)
+        for piece in [*fitting.resample(frame), *fitting.resample(None)]:
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+    return path
+
+
+HALF = np.sqrt(0.5)
+
+
+@pytest.mark.parametrize(
+    ("layout", "left", "right"),
+    [
+        ("3.0", [1, 0, HALF], [0, 1, HALF]),
+        ("quad", [1, 0, HALF, 0], [0, 1, 0, HALF]),
+        ("5.0", [1, 0, HALF, HALF, 0], [0, 1, HALF, 0, HALF]),
+        ("5.1", [1, 0, HALF, 0, HALF, 0], [0, 1, HALF, 0, 0, HALF]),
+        ("7.1", [1, 0, HALF, 0, HALF, 0, HALF, 0], [0, 1, HALF, 0, 0, HALF, 0, HALF]),
+    ],
+)
+def test_more_channels_are_mixed_down_by_their_positions(tmp_path, layout, left, right):
+    # Given channels that are told apart by their pitch
+    beats = np.arange(1, len(left) + 1)[:, None] * np.arange(16_000) / 50
+    channels = 0.1 * np.sin(beats)
+    wanted = [left @ channels, right @ channels]
+    # When they are decoded, then left and right hold the standard shares
+    samples, rate = decode(flac(tmp_path / "x.flac", channels, layout))
+    assert rate == 16_000
+    np.testing.assert_allclose(samples, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 6, 16, 63])
+def test_channels_without_positions_are_heard_on_both_sides(tmp_path, channels):
+    samples = np.zeros((channels, 16_000), np.float32)
+    samples[2] = SINE
+    write_wav(tmp_path / "x.wav", samples, 16_000)
+    mixed, _ = decode(tmp_path / "x.wav")
+    assert len(mixed) == 2
+    for side in mixed:
+        assert np.corrcoef(side, SINE)[0, 1] > 0.99
+
+
+def test_a_mixdown_is_attenuated_instead_of_clipped(tmp_path):
+    samples = np.tile(SINE.astype(np.float32), (6, 1)) * 1.9
+    write_wav(tmp_path / "x.wav", samples, 16_000)
+    mixed, _ = decode(tmp_path / "x.wav")
+    assert np.abs(mixed).max() == pytest.approx(1, abs=1e-4)
+    assert np.corrcoef(mixed[0], SINE)[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("rate", [88_200, 96_000, 192_000, 655_350])
+def test_high_sample_rates_become_48_khz(tmp_path, rate):
+    beat = 2 * np.pi * 440 * np.arange(rate) / rate
+    soundfile.write(tmp_path / "x.wav", 0.5 * np.sin(beat), rate)
+    samples, new_rate = decode(tmp_path / "x.wav")
+    assert new_rate == 48_000
+    assert samples.shape == (1, pytest.approx(48_000, abs=1))
+    wanted = 0.5 * np.sin(2 * np.pi * 440 * np.arange(samples.shape[1]) / 48_000)
+    np.testing.assert_allclose(samples[0, 200:-200], wanted[200:-200], atol=1e-3)
 
 
 def test_silence_stays_silence(make_wav):
@@ -154,7 +276,7 @@ def test_resampling_rounds_the_length_up(count, rate, expected):
     assert resample(np.zeros(count, np.float32), rate, 16_000).shape == (expected,)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("channels", [1, 2])
 def test_flac_keeps_24_bits_of_every_sample(tmp_path, channels):
     samples = np.random.default_rng(0).uniform(-1, 1, (channels, 70_000)).astype(np.float32)
     blocks = [(samples[:, :50_000], 44_100), (samples[:, 50_000:], 44_100)]

@@ -65,15 +65,13 @@ def test_a_single_segment_is_enough(segments, make_wav, out):
         (16_000, 1, (16_000, 1)),
         (22_050, 1, (22_050, 1)),
         (44_100, 2, (44_100, 2)),
-        (96_000, 2, (96_000, 2)),
-        (48_000, 6, (48_000, 6)),
-        (192_000, 2, (96_000, 2)),
-        (48_000, 7, (48_000, 2)),
+        (48_000, 6, (48_000, 2)),
         (48_000, 16, (48_000, 2)),
+        (96_000, 2, (48_000, 2)),
         (7000, 1, (8000, 1)),
     ],
 )
-def test_audio_keeps_its_rate_and_channels_as_far_as_aac_supports_them(
+def test_audio_keeps_its_rate_and_channels_up_to_48_khz_and_stereo(
     segments, make_wav, out, rate, channels, kept
 ):
     mux(segments(50), make_wav(2.0, rate, channels), out, frames=50)
