@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -11,27 +14,62 @@ from av import AudioFrame, AudioStream, VideoFrame, VideoStream
 from av.container import InputContainer
 
 from farm.errors import DownloadFailed, InvalidInput
-from farm.media.container import audio_stream, decode_packet, open_media, video_stream
-from farm.media.image import DECODE_ERRORS, image_format, open_image, upright_size
+from farm.media.container import (
+    MAX_PIXELS,
+    audio_stream,
+    decode_packet,
+    open_decoder,
+    open_media,
+    video_stream,
+)
+from farm.media.image import (
+    DECODE_ERRORS,
+    HEAD_BYTES,
+    decoded,
+    image_format,
+    is_heic,
+    open_image,
+    upright_size,
+)
 
-VISUAL_FORMATS = "jpg, png, webp, gif, mp4, mov, webm, mkv"
+VISUAL_FORMATS = "jpg, png, webp, gif, avif, mp4, mov, webm, mkv"
 AUDIO_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, or a video with audio"
 
-HEAD_BYTES = 4096
-"""Bytes from the beginning of a file that decide what it is."""
+UNREAD_FORMATS = {
+    rb"RIFF....AVI ": "an AVI video",
+    rb"FLV": "an FLV video",
+    rb"0&\xb2u\x8ef\xcf\x11": "WMV or WMA",
+    rb"\x00\x00\x01[\xb3\xba]": "an MPEG video",
+    rb"(.{4})?G.{187}(.{4})?G": "an MPEG transport stream",
+    rb"\x06\x0e\x2b\x34": "an MXF video",
+    rb"#!AMR": "AMR audio",
+    rb"\.snd": "AU audio",
+    rb"wvpk": "WavPack audio",
+    rb"(II\*\0|MM\0\*)": "a TIFF image",
+    rb"BM....\0\0\0\0": "a BMP image",
+    rb"8BPS": "a Photoshop document",
+    rb"\0\0\0\x0cjP  ": "a JPEG 2000 image",
+    rb"(\0\0\0\x0cJXL |\xff\x0a)": "a JPEG XL image",
+}
+"""Media that the farm does not read, by a regular expression for their first bytes."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes and lengths beyond which a file is refused before it is decoded."""
+    """Sizes and lengths beyond which a file is refused before it is decoded.
 
-    max_pixels: int = 64_000_000
+    FFmpeg mixes up to 64 channels.
+    """
+
+    max_pixels: int = MAX_PIXELS
     max_side: int = 16_384
     min_side: int = 16
+    max_ratio: float = 8.0
+    """Of the longer side to the shorter one; the model's videos are nearly square beside that."""
+    max_channels: int = 64
     max_seconds: float = 4 * 3600.0
-    min_rate: int = 8_000
-    max_rate: int = 192_000
-    max_channels: int = 8
+    min_rate: int = 4_000
+    max_rate: int = 768_000
 
 
 @dataclass(frozen=True)
@@ -74,36 +112,51 @@ class Clip:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """Neither image, video nor audio; `holds` describes what it seems to be."""
+    """Neither image, video nor audio that the farm reads.
+
+    `holds` describes what it seems to be, `remedy` how it can be used.
+    """
 
     holds: str
+    remedy: str = ""
 
 
 Found = StillImage | Clip | Audio | Unsupported
 
+NO_TRACKS = Unsupported("a container without video or audio")
+
 
 def expect_visual(path: Path, *, field: str, limits: Limits = Limits()) -> StillImage | Clip:
-    """The image or video at `path`.
+    """The image or video at `path`; audio beside a video is not looked at.
 
     Raises DownloadFailed if it is something else, InvalidInput if it is unusable.
     """
-    found = probe(path, field=field, limits=limits)
-    if isinstance(found, StillImage | Clip):
+    head = _head(path, field)
+    if image_format(head):
+        return _probe_image(path, field, limits)
+    found: Found | None = _unsupported(path, head, field)
+    if found is None:
+        found = _probe_video(path, field, limits) or _probe_audio(path, field, limits)
+    if isinstance(found, Clip):
         return found
     raise _wrong_type(field, found, "an image or a video", VISUAL_FORMATS)
 
 
 def expect_audio(path: Path, *, field: str, limits: Limits = Limits()) -> Audio:
-    """The audio at `path`, or that of the video there.
+    """The audio at `path`; video beside it is not looked at.
 
     Raises DownloadFailed if it is something else, InvalidInput if it is unusable.
     """
-    found = probe(path, field=field, limits=limits)
-    audio = found.audio if isinstance(found, Clip) else found
-    if not isinstance(audio, Audio):
+    head = _head(path, field)
+    found: Found | None = _unsupported(path, head, field)
+    if image_format(head):
+        found = Unsupported("an image")
+    elif found is None:
+        found = _probe_audio(path, field, limits) or Unsupported("a video without audio")
+    if not isinstance(found, Audio):
         raise _wrong_type(field, found, "audio", AUDIO_FORMATS)
-    _check_audio(audio, field, limits)
-    return audio
+    _check_audio(found, field, limits)
+    return found
 
 
 def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Found:
@@ -113,28 +166,72 @@ def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Found:
     naming `field`, what was found and what is allowed, if the file is empty, broken or beyond
     `limits`.
     """
+    head = _head(path, field)
+    if image_format(head):
+        return _probe_image(path, field, limits)
+    unsupported = _unsupported(path, head, field)
+    if unsupported:
+        return unsupported
+    audio = _probe_audio(path, field, limits)
+    clip = _probe_video(path, field, limits)
+    if clip:
+        return replace(clip, audio=audio)
+    return audio or NO_TRACKS
+
+
+def _head(path: Path, field: str) -> bytes:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if not head:
         allowed = f"allowed: {VISUAL_FORMATS}, or {AUDIO_FORMATS}"
         raise InvalidInput(f"{field}: the file is empty (0 bytes); {allowed}")
+    return head
+
+
+def _wrong_type(field: str, found: Found | None, wanted: str, allowed: str) -> DownloadFailed:
+    if not isinstance(found, Unsupported):
+        found = Unsupported("audio") if found else NO_TRACKS
+    message = f"{field}: the file holds {found.holds}, not {wanted}"
+    if found.remedy:
+        message = f"{field}: the farm does not read {found.holds}; {found.remedy}"
+    return DownloadFailed(f"{message}; allowed: {allowed}", retryable=False)
+
+
+def _unsupported(path: Path, head: bytes, field: str) -> Unsupported | None:
+    """What a file holds if it is neither an image nor a container of video and audio."""
     if image_format(head):
-        return _probe_image(path, field, limits)
-    unsupported = _unsupported(head)
-    if unsupported:
-        return unsupported
-    return _probe_media(path, field, limits, head)
+        return None
+    if is_heic(head):
+        return Unsupported("HEIC photographs", "save it as jpg")
+    for beginning, holds in UNREAD_FORMATS.items():
+        if re.match(beginning, head, re.DOTALL):
+            return Unsupported(holds, "convert it")
+    return _sent_by_mistake(head) or _unopened(path, head, field)
 
 
-def _wrong_type(field: str, found: Found, wanted: str, allowed: str) -> DownloadFailed:
-    names = {StillImage: "an image", Clip: "a video without audio", Audio: "audio"}
-    holds = found.holds if isinstance(found, Unsupported) else names[type(found)]
-    message = f"{field}: the file holds {holds}, not {wanted}; allowed: {allowed}"
-    return DownloadFailed(message, retryable=False)
+def _unopened(path: Path, head: bytes, field: str) -> Unsupported | None:
+    with _broken(field):
+        try:
+            with open_media(path):
+                return None
+        except av.FFmpegError:
+            if claims_media(head):
+                raise
+    return Unsupported("data of an unknown format")
 
 
-def _unsupported(head: bytes) -> Unsupported | None:
-    """Text and other common kinds that are sent by mistake; None if it may be video or audio."""
+@contextmanager
+def _broken(field: str) -> Iterator[None]:
+    """Raises InvalidInput instead of av.FFmpegError."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        message = f"{field}: the file is broken and cannot be decoded ({error.strerror})"
+        raise InvalidInput(message) from error
+
+
+def _sent_by_mistake(head: bytes) -> Unsupported | None:
+    """Text and other common kinds that are no media; None if it may be video or audio."""
     magic = {
         b"%PDF": "a PDF document",
         b"PK\x03\x04": "a ZIP archive",
@@ -183,9 +280,9 @@ def claims_media(head: bytes) -> bool:
 
 def _probe_image(path: Path, field: str, limits: Limits) -> StillImage:
     try:
-        with open_image(path) as image:
-            _check_size(*image.size, field, limits)
-            image.load()
+        with open_image(path) as opened:
+            _check_size(*opened.size, field, limits)
+            image = decoded(opened, path)
             return StillImage(*upright_size(image), str(image.format))
     except DECODE_ERRORS as error:
         message = f"{field}: the image is broken and cannot be decoded ({error})"
@@ -198,61 +295,51 @@ def _check_size(width: int, height: int, field: str, limits: Limits) -> None:
         megapixels = width * height / 1e6
         allowed = f"{limits.max_pixels / 1e6:g} megapixels"
         raise InvalidInput(f"{size}, {megapixels:,.0f} megapixels; allowed: {allowed}")
-    if max(width, height) > limits.max_side or min(width, height) < limits.min_side:
+    longer = max(width, height)
+    shorter = min(width, height)
+    if longer > limits.max_side or shorter < limits.min_side:
         allowed = f"{limits.min_side} to {limits.max_side} on each side"
+        raise InvalidInput(f"{size}; allowed: {allowed}")
+    if longer > limits.max_ratio * shorter:
+        allowed = f"one side up to {limits.max_ratio:g} times the other; crop it"
         raise InvalidInput(f"{size}; allowed: {allowed}")
 
 
-def _probe_media(path: Path, field: str, limits: Limits, head: bytes) -> Clip | Audio | Unsupported:
-    try:
-        with open_media(path) as container:
-            has_video = video_stream(container) is not None
-            has_audio = audio_stream(container) is not None
-        audio = _probe_audio(path, field, limits) if has_audio else None
-        if has_video:
-            return _probe_video(path, audio, field, limits)
-    except av.FFmpegError as error:
-        if not claims_media(head):
-            return Unsupported("data of an unknown format")
-        message = f"{field}: the file is broken and cannot be decoded ({error.strerror})"
-        raise InvalidInput(message) from error
-    if has_audio and audio is None:
+def _probe_audio(path: Path, field: str, limits: Limits) -> Audio | None:
+    """The audio track; None if there is none."""
+    with _broken(field), open_media(path) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            return None
+        track = _walk(container, stream, field)
+    frame = track.first
+    if not isinstance(frame, AudioFrame) or not frame.samples:
         raise InvalidInput(
             f"{field}: the file has no audio: no sample can be decoded; allowed: one or more"
         )
-    return audio or Unsupported("a container without video or audio")
-
-
-def _probe_audio(path: Path, field: str, limits: Limits) -> Audio | None:
-    """The audio track; None if no sample of it can be decoded."""
-    with open_media(path) as container:
-        stream = audio_stream(container)
-        if stream is None or stream.codec_context is None:
-            return None
-        track = _walk(container, stream)
-    frame = track.first
-    if not isinstance(frame, AudioFrame) or not frame.samples:
-        return None
     _check_seconds(track.seconds, field, limits)
     channels = frame.layout.nb_channels
     return Audio(frame.sample_rate, channels, track.seconds, stream.codec_context.name)
 
 
-def _probe_video(path: Path, audio: Audio | None, field: str, limits: Limits) -> Clip:
-    with open_media(path) as container:
+def _probe_video(path: Path, field: str, limits: Limits) -> Clip | None:
+    """The video track; None if there is none."""
+    with _broken(field), open_media(path) as container:
         stream = video_stream(container)
-        if stream is None or stream.codec_context is None:
-            raise InvalidInput(f"{field}: the farm has no decoder for this video's codec")
-        _check_size(stream.codec_context.width, stream.codec_context.height, field, limits)
-        track = _walk(container, stream)
+        if stream is None:
+            return None
+        if stream.codec_context:
+            _check_size(stream.codec_context.width, stream.codec_context.height, field, limits)
+        track = _walk(container, stream, field)
     frame = track.first
     if not isinstance(frame, VideoFrame):
         raise InvalidInput(f"{field}: no frame of the video can be decoded; allowed: one or more")
     _check_seconds(track.seconds, field, limits)
     width, height = _upright_frame_size(frame)
+    _check_size(width, height, field, limits)
     fps = float(stream.average_rate or track.packets / (track.seconds or 1))
     seconds = track.seconds or track.packets / fps
-    return Clip(width, height, fps, track.packets, seconds, audio)
+    return Clip(width, height, fps, track.packets, seconds, None)
 
 
 def _upright_frame_size(frame: VideoFrame) -> tuple[int, int]:
@@ -272,15 +359,16 @@ class _Track:
     seconds: float
 
 
-def _walk(container: InputContainer, stream: AudioStream | VideoStream) -> _Track:
+def _walk(container: InputContainer, stream: AudioStream | VideoStream, field: str) -> _Track:
     """Counts every packet, because headers lie about lengths; decodes only the first frame."""
+    decoder = open_decoder(stream, field)
     first = None
     packets = 0
     begin = None
     end = 0
     for packet in container.demux(stream):
         if first is None:
-            first = next(iter(decode_packet(packet)), None)
+            first = next(iter(decode_packet(decoder, packet)), None)
         if packet.size and packet.pts is not None:
             packets += 1
             begin = packet.pts if begin is None else min(begin, packet.pts)

@@ -34,7 +34,7 @@ def cuts(path: Path, *, frames: int) -> list[int]:
             if index >= frames:
                 break
             height = round(_WIDTH * frame.height / frame.width) or 1
-            pixels = frame.reformat(_WIDTH, height, "bgr24").to_ndarray()
+            pixels = frame.reformat(_WIDTH, height, "bgr24", threads=1).to_ndarray()
             timecode = FrameTimecode(index, float(FPS))
             found += [cut.frame_num for cut in detector.process_frame(timecode, pixels)]
     except av.FFmpegError as error:
@@ -51,7 +51,6 @@ def _frames_at_25_fps(path: Path) -> Iterator[tuple[int, VideoFrame]]:
         stream = video_stream(container)
         if stream is None or stream.time_base is None:
             return
-        stream.thread_type = "AUTO"
         start = stream.start_time or 0
         frames_per_tick = Fraction(stream.time_base) * FPS
         pending: tuple[int, VideoFrame] | None = None

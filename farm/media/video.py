@@ -114,7 +114,6 @@ def _frame_at(container: InputContainer, seconds: float) -> VideoFrame | None:
     stream = video_stream(container)
     if stream is None or stream.time_base is None:
         return None
-    stream.thread_type = "AUTO"
     start = stream.start_time or 0
     target = _tick(stream, seconds)
     frame = None

@@ -22,7 +22,7 @@ OUTCOMES = {
     "samples.mp4": "cond_video: no frame of the video can be decoded; allowed: one or more",
     "thin.png": "stored",
     "fast.flac": "stored",
-    "slow.wav": "stored",
+    "slow.wav": "cond_video: got a sample rate of 1 Hz; allowed: 4,000 to 768,000 Hz",
 }
 
 
