@@ -7,6 +7,7 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -22,6 +23,7 @@ from farm.media.container import (
     open_media,
     video_stream,
 )
+from farm.media.frame import upright_size
 from farm.media.image import (
     DECODE_ERRORS,
     HEAD_BYTES,
@@ -29,8 +31,8 @@ from farm.media.image import (
     image_format,
     is_heic,
     open_image,
-    upright_size,
 )
+from farm.media.image import upright_size as upright_image_size
 
 VISUAL_FORMATS = "jpg, png, webp, gif, avif, mp4, mov, webm, mkv"
 AUDIO_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, or a video with audio"
@@ -283,7 +285,7 @@ def _probe_image(path: Path, field: str, limits: Limits) -> StillImage:
         with open_image(path) as opened:
             _check_size(*opened.size, field, limits)
             image = decoded(opened, path)
-            return StillImage(*upright_size(image), str(image.format))
+            return StillImage(*upright_image_size(image), str(image.format))
     except DECODE_ERRORS as error:
         message = f"{field}: the image is broken and cannot be decoded ({error})"
         raise InvalidInput(message) from error
@@ -331,23 +333,16 @@ def _probe_video(path: Path, field: str, limits: Limits) -> Clip | None:
         if stream.codec_context:
             _check_size(stream.codec_context.width, stream.codec_context.height, field, limits)
         track = _walk(container, stream, field)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
     frame = track.first
     if not isinstance(frame, VideoFrame):
         raise InvalidInput(f"{field}: no frame of the video can be decoded; allowed: one or more")
     _check_seconds(track.seconds, field, limits)
-    width, height = _upright_frame_size(frame)
+    width, height = upright_size(frame, aspect)
     _check_size(width, height, field, limits)
     fps = float(stream.average_rate or track.packets / (track.seconds or 1))
     seconds = track.seconds or track.packets / fps
     return Clip(width, height, fps, track.packets, seconds, None)
-
-
-def _upright_frame_size(frame: VideoFrame) -> tuple[int, int]:
-    """Width and height as shown, by the display matrix."""
-    is_quarter_turned = round(frame.rotation / 90) % 2
-    if is_quarter_turned:
-        return frame.height, frame.width
-    return frame.width, frame.height
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,13 @@ def cuts(path: Path, *, frames: int) -> list[int]:
 
     detector = AdaptiveDetector(min_scene_len=0)
     found: list[int] = []
+    height = 0
     try:
         for index, frame in _frames_at_25_fps(path):
             if index >= frames:
                 break
-            height = round(_WIDTH * frame.height / frame.width) or 1
+            # The first frame's shape: a detector compares pixels of one size only.
+            height = height or round(_WIDTH * frame.height / frame.width) or 1
             pixels = frame.reformat(_WIDTH, height, "bgr24", threads=1).to_ndarray()
             timecode = FrameTimecode(index, float(FPS))
             found += [cut.frame_num for cut in detector.process_frame(timecode, pixels)]

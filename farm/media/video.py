@@ -11,16 +11,14 @@ from pathlib import Path
 import av
 import numpy as np
 from av import VideoFrame, VideoStream
-from av.container import InputContainer, OutputContainer
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
-from numpy.typing import NDArray
+from av.container import OutputContainer
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
 from farm.errors import FFmpegFailed, InvalidInput
 from farm.media.container import decode_frames, open_media, video_stream
+from farm.media.frame import Pixels, fitted, upright, upright_size
 from farm.plan import FPS
-
-Pixels = NDArray[np.uint8]
 
 ENCODER = {
     "preset": "veryfast",
@@ -37,46 +35,33 @@ ENCODER = {
     "x264-params": "cpu-independent=1",
 }
 
-_EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Without these flags the conversion to RGB is two levels too dark."""
-
 
 def read_frame(path: Path, seconds: float) -> Pixels:
-    """The frame shown at `seconds`, as uint8 [H, W, 3], upright; past the end the last one.
-
-    Raises InvalidInput if no frame of the file can be decoded.
-    """
-    try:
-        with open_media(path) as container:
-            frame = _frame_at(container, seconds)
-            if frame is None:
-                raise InvalidInput(f"{path.name}: it has no frame that can be decoded")
-            return upright(frame)
-    except av.FFmpegError as error:
-        raise InvalidInput(f"{path.name}: the video cannot be decoded ({error})") from error
+    """The frame shown at one instant; as `frames_at`."""
+    return next(frames_at(path, [seconds]))
 
 
 def frames_at(path: Path, seconds: Sequence[float]) -> Iterator[Pixels]:
-    """The frames that `read_frame` returns for ascending instants, in one pass.
+    """The frames shown at ascending instants, as uint8 [H, W, 3], `upright`, in one pass.
 
-    Past the end there is one more, the last frame: for the first such instant, and no further.
+    Past the end there is one more, the last frame: for the first such instant, and no further. All
+    have the size of the video's first frame. Raises InvalidInput if none can be decoded.
     """
-    frame = None
     try:
         with open_media(path) as container:
-            for frame in _shown_at(container, seconds):
-                yield upright(frame)
+            stream = video_stream(container)
+            if stream is None:
+                raise InvalidInput(f"{path.name}: it has no video")
+            frames = decode_frames(container, stream)
+            first = next(frames, None)
+            if first is None:
+                raise InvalidInput(f"{path.name}: it has no frame that can be decoded")
+            aspect = stream.sample_aspect_ratio or Fraction(1)
+            size = upright_size(first, aspect)
+            for frame in _shown_at(stream, chain([first], frames), seconds):
+                yield fitted(upright(frame, aspect), *size)
     except av.FFmpegError as error:
         raise InvalidInput(f"{path.name}: the video cannot be decoded ({error})") from error
-    if frame is None:
-        raise InvalidInput(f"{path.name}: it has no frame that can be decoded")
-
-
-def upright(frame: VideoFrame) -> Pixels:
-    """The frame's pixels, uint8 [H, W, 3], rotated by the display matrix (quarter turns only)."""
-    pixels = frame.reformat(format="rgb24", interpolation=_EXACT).to_ndarray()
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, quarter_turns))
 
 
 def encode_video(path: Path, frames: Iterable[Pixels], *, crf: int = 18) -> int:
@@ -109,31 +94,14 @@ def write_thumbnail(path: Path, frame: Pixels) -> None:
     Image.fromarray(frame).save(path, "JPEG", quality=90)
 
 
-def _frame_at(container: InputContainer, seconds: float) -> VideoFrame | None:
-    """The last frame at or before `seconds`, by timestamps, so that any frame rate works."""
-    stream = video_stream(container)
-    if stream is None or stream.time_base is None:
-        return None
+def _shown_at(
+    stream: VideoStream, frames: Iterable[VideoFrame], seconds: Sequence[float]
+) -> Iterator[VideoFrame]:
+    """For each instant the last frame at or before it, by timestamps, so any frame rate works."""
     start = stream.start_time or 0
-    target = _tick(stream, seconds)
-    frame = None
-    if _seek(container, stream, target):
-        frame = _last_until(container, stream, target)
-    if frame is None or (frame.pts is not None and frame.pts > target):
-        # There is no index, or an open group of pictures, whose key frame is shown after frames
-        # that follow it in the file.
-        _seek(container, stream, start)
-        frame = _last_until(container, stream, target)
-    return frame
-
-
-def _shown_at(container: InputContainer, seconds: Sequence[float]) -> Iterator[VideoFrame]:
-    stream = video_stream(container)
-    if stream is None:
-        return
-    targets = deque(_tick(stream, each) for each in seconds)
+    targets = deque(start + round(each / (stream.time_base or 1)) for each in seconds)
     last = None
-    for frame in decode_frames(container, stream):
+    for frame in frames:
         while targets and last and frame.pts is not None and frame.pts > targets[0]:
             targets.popleft()
             yield last
@@ -142,29 +110,6 @@ def _shown_at(container: InputContainer, seconds: Sequence[float]) -> Iterator[V
         last = frame
     if last:
         yield last
-
-
-def _tick(stream: VideoStream, seconds: float) -> int:
-    """An instant of a video as a timestamp of its stream."""
-    return (stream.start_time or 0) + round(seconds / (stream.time_base or 1))
-
-
-def _seek(container: InputContainer, stream: VideoStream, target: int) -> bool:
-    try:
-        container.seek(target, stream=stream)
-    except av.FFmpegError:
-        return False
-    return True
-
-
-def _last_until(container: InputContainer, stream: VideoStream, target: int) -> VideoFrame | None:
-    """The last frame whose timestamp is not above `target`; the first frame if all are."""
-    last = None
-    for frame in decode_frames(container, stream):
-        if last and frame.pts is not None and frame.pts > target:
-            break
-        last = frame
-    return last
 
 
 def _add_stream(container: OutputContainer, first: Pixels, crf: int) -> VideoStream:

@@ -14,7 +14,7 @@ from torch import Tensor
 from farm import Farm
 from farm.media.audio import speech
 from farm.media.container import decode_frames, open_media, video_stream
-from farm.media.video import upright
+from farm.media.frame import upright
 from miniature.voices import opening
 from tests.lipsync.sitter import Sitter
 
