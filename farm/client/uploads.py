@@ -87,6 +87,7 @@ def can_probe() -> bool:
 
 
 def _may_be_media(content: bytes) -> bool:
-    from farm.media.probe import HEAD_BYTES, claims_media
+    from farm.media.image import HEAD_BYTES
+    from farm.media.probe import claims_media
 
     return claims_media(content[:HEAD_BYTES])

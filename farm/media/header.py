@@ -7,8 +7,9 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
+from farm.errors import FarmError
 from farm.media.container import audio_stream, open_media, video_stream
-from farm.media.probe import Audio, Clip
+from farm.media.probe import Audio, Clip, expect_audio
 
 _MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
 _MATROSKA = "matroska,webm"
@@ -32,7 +33,7 @@ def announced_seconds(path: Path, found: Clip | Audio) -> float | None:
         if container.format.name == _MP4:
             return None if is_fragmented else _track_seconds(container, found)
         if container.format.name in (_MATROSKA, _FLAC):
-            return _file_seconds(container, found)
+            return _file_seconds(path, container, found)
     return None
 
 
@@ -44,13 +45,23 @@ def _track_seconds(container: InputContainer, found: Clip | Audio) -> float | No
     return float(stream.duration * stream.time_base)
 
 
-def _file_seconds(container: InputContainer, found: Clip | Audio) -> float | None:
+def _file_seconds(path: Path, container: InputContainer, found: Clip | Audio) -> float | None:
     """The same where the header knows the longest track only: None if another may be longer."""
-    audio = found.audio if isinstance(found, Clip) else None
-    if audio and audio.seconds > found.seconds + _CLOSE_S:
-        return None
     tracks = len(container.streams.video) + len(container.streams.audio)
-    if container.duration is None or tracks > (2 if audio else 1):
+    if container.duration is None or tracks > 2:
+        return None
+    if tracks == 2 and not _has_short_audio(path, found):
         return None
     begin = max(container.start_time or 0, 0)  # Matroska's length counts from zero
     return (container.duration - begin) / av.time_base
+
+
+def _has_short_audio(path: Path, found: Clip | Audio) -> bool:
+    """Whether the other track of a file is audio, no longer than the video that was found."""
+    if isinstance(found, Audio):
+        return False
+    try:
+        audio = expect_audio(path, field=path.name)
+    except FarmError:
+        return False
+    return audio.seconds <= found.seconds + _CLOSE_S

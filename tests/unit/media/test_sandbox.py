@@ -40,7 +40,7 @@ def test_an_image_is_written_anew(tmp_path):
     visual = sandboxed(decoder.read_visual)(
         path=tmp_path / "x.webp", image=tmp_path / "x.png", field="cond_video"
     )
-    assert visual == decoder.Visual(StillImage(30, 40, "WEBP"), 1.0)
+    assert visual == decoder.Visual(StillImage(30, 40, "WEBP"))
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), pixels)
 
 

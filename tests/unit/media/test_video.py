@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from fractions import Fraction
 
 import av
@@ -77,19 +76,6 @@ def test_b_frames_are_found_by_their_time(tmp_path, counting):
     assert [number(read_frame(tmp_path / "x.mp4", index / 25)) for index in range(60)] == list(
         range(60)
     )
-
-
-def test_a_late_frame_is_found_by_seeking(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (360, 640, 3), dtype=np.uint8)
-    encode_video(tmp_path / "x.mp4", (np.roll(noise, index, 1) for index in range(250)), crf=40)
-    begun = time.process_time()
-    with av.open(tmp_path / "x.mp4") as container:
-        for _ in container.decode(video=0):
-            pass
-    whole = time.process_time() - begun
-    begun = time.process_time()
-    read_frame(tmp_path / "x.mp4", 9.0)
-    assert time.process_time() - begun < whole / 2
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
