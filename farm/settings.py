@@ -223,7 +223,15 @@ class Settings(BaseModel):
         ge=1,
         description="largest request in bytes, as JSON without the files that it contains",
     )
-    fetch_timeout_s: float = Field(300, gt=0, description="time limit of one download in seconds")
+    fetch_timeout_s: float = Field(60, gt=0, description="time limit of one download in seconds")
+    fetch_min_bytes_per_s: float = Field(
+        50_000,
+        ge=0,
+        description="lowest speed of a download in bytes per second; a slower one fails; 0 = any",
+    )
+    fetch_speed_window_s: float = Field(
+        20, gt=0, description="seconds over which the speed of a download is averaged"
+    )
     fetch_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
         (),
         description=(

@@ -44,6 +44,26 @@ def never_draining() -> bool:
     return False
 
 
+class Throttle:
+    """Lets something happen every few seconds at most, however often it is asked."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._next_at = time.monotonic() + every_s
+
+    def is_due(self) -> bool:
+        """True once every `every_s` seconds."""
+        now = time.monotonic()
+        if now < self._next_at:
+            return False
+        self._next_at = now + self._every_s
+        return True
+
+
+STOP_POLL_INTERVAL_S = 2.0
+"""How often a running step asks the registry whether its job is over."""
+
+
 @dataclass(frozen=True)
 class StepContext(Context):
     """The context of one attempt at a step."""
@@ -60,6 +80,7 @@ class StepContext(Context):
     """Milliseconds by the name of what took them."""
     inputs: dict[str, int] = field(default_factory=dict)
     """For each step whose output was read, the fencing token of that output."""
+    stop_poll: Throttle = field(default_factory=lambda: Throttle(STOP_POLL_INTERVAL_S))
 
     @property
     def job_id(self) -> str:
@@ -86,10 +107,7 @@ class StepContext(Context):
 
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         """Reports a stage that was reached; raises Cancelled if the job or this attempt is over."""
-        if self.lease_lost.is_set():
-            raise Cancelled(
-                f"another attempt at {self.step.id} holds the lease; this one stops at {stage}"
-            )
+        self._raise_if_lease_lost(f"at {stage}")
         if pct is None:
             pct = STAGES[stage]
         event = Event(stage=stage, pct=pct, job_id=self.job_id, details=details)
@@ -99,6 +117,24 @@ class StepContext(Context):
         """Raises WorkerDraining; called wherever stopping loses less than going on would take."""
         if self.draining():
             raise WorkerDraining(f"worker is draining; step {self.step.id} goes back to the queue")
+
+    def raise_if_stopped(self) -> None:
+        """Raises WorkerDraining, or Cancelled if the lease is lost or the job is over.
+
+        Cheap enough to be called between any two blocks of a long wait, from any thread.
+        """
+        self.raise_if_draining()
+        self._raise_if_lease_lost("while it waits")
+        if self.step.spec.runs_after_end or not self.stop_poll.is_due():
+            return
+        if self.registry.jobs.is_over(self.job_id):
+            raise Cancelled(f"job {self.job_id} is over; {self.step.id} is interrupted")
+
+    def _raise_if_lease_lost(self, where: str) -> None:
+        if self.lease_lost.is_set():
+            raise Cancelled(
+                f"another attempt at {self.step.id} holds the lease; this one stops {where}"
+            )
 
     def fetch(self, key: str, name: str) -> Path:
         """An object of the store as the file `name` of the scratch folder."""

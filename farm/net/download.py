@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urljoin
@@ -12,13 +12,16 @@ import httpcore
 
 from farm.errors import DownloadFailed
 from farm.net.guard import (
+    SPEED_WINDOW_S,
     TIMEOUTS,
     GuardedBackend,
     IPNetwork,
+    Limits,
     RequestFailed,
     Resolve,
     as_request_failed,
     header,
+    never_stopped,
     redact_url,
     request_target,
     resolve_host,
@@ -36,6 +39,9 @@ def download_file(
     field: str,
     max_bytes: int,
     timeout_s: float,
+    min_bytes_per_s: float = 0.0,
+    speed_window_s: float = SPEED_WINDOW_S,
+    raise_if_stopped: Callable[[], None] = never_stopped,
     allow: Sequence[IPNetwork] = (),
     resolve: Resolve | None = None,
 ) -> None:
@@ -43,14 +49,21 @@ def download_file(
 
     Only from http and https URLs, with at most 3 redirects, at public addresses or those in
     `allow`: the address that was checked is the one connected to, so DNS rebinding has no effect.
-    Proxies of the environment are ignored. `timeout_s` bounds the whole download, except the
-    DNS lookup, which the system's resolver limits; `max_bytes` bounds the body.
+    Proxies of the environment are ignored. `timeout_s` bounds the whole download, DNS included,
+    and `max_bytes` the body. A server that sends less than `min_bytes_per_s`, averaged over
+    `speed_window_s` seconds, is given up. What `raise_if_stopped` raises ends the download; it is
+    called at least once a second, also while the server is silent.
 
     Raises DownloadFailed, which names `field` and the URL without query and credentials. It is
     retryable after a timeout, a failed connection, 429 and 5xx.
     """
-    deadline = time.monotonic() + timeout_s
-    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, deadline=deadline)
+    limits = Limits(
+        deadline=time.monotonic() + timeout_s,
+        min_bytes_per_s=min_bytes_per_s,
+        speed_window_s=speed_window_s,
+        raise_if_stopped=raise_if_stopped,
+    )
+    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, limits=limits)
     try:
         with httpcore.ConnectionPool(network_backend=backend) as pool, path.open("wb") as file:
             _follow(pool, url, file, max_bytes)

@@ -7,8 +7,13 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpcore
@@ -17,11 +22,17 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Sequence[IPAddress]]
 Headers = dict[bytes | str, bytes | str]
+Answer = TypeVar("Answer")
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 TIMEOUTS = {"connect": CONNECT_TIMEOUT_S, "read": READ_TIMEOUT_S, "write": READ_TIMEOUT_S}
 """Limits of a single wait; a deadline bounds the whole request."""
+
+POLL_INTERVAL_S = 1.0
+"""How often a waiting request asks whether it is to stop."""
+
+SPEED_WINDOW_S = 20.0
 
 _PORTS = {"http": 80, "https": 443}
 _URL_SAFE = "/%:@!$&'()*+,;=~?-._"
@@ -59,13 +70,72 @@ class RequestFailed(Exception):
         self.retryable = retryable
 
 
-class GuardedBackend(httpcore.NetworkBackend):
-    """Connections to allowed addresses only, until a deadline in `time.monotonic` seconds."""
+def never_stopped() -> None:
+    pass
 
-    def __init__(self, *, allow: Sequence[IPNetwork], resolve: Resolve, deadline: float) -> None:
+
+@dataclass(frozen=True)
+class Limits:
+    """When a request is given up: at its deadline, if its peer is too slow, or if it is stopped."""
+
+    deadline: float
+    """In seconds of `time.monotonic`."""
+    min_bytes_per_s: float = 0.0
+    speed_window_s: float = SPEED_WINDOW_S
+    """Seconds over which the speed of the peer is averaged."""
+    raise_if_stopped: Callable[[], None] = never_stopped
+    """Called between two blocks, and while a silent peer is waited for."""
+
+    def time_left(self, timeout: float | None) -> float:
+        """Seconds until the deadline, `timeout` at most; ReadTimeout if it has passed."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("the deadline of the request has passed")
+        if timeout is None:
+            return left
+        return min(left, timeout)
+
+    def poll(
+        self,
+        wait: Callable[[float], Answer],
+        *,
+        timeout: float | None,
+        pending: type[Exception],
+    ) -> Answer:
+        """What `wait` returns; it is given a second at a time, and raises `pending` in vain."""
+        until = time.monotonic() + self.time_left(timeout)
+        while True:
+            self.raise_if_stopped()
+            left = until - time.monotonic()
+            if left <= 0:
+                raise httpcore.ReadTimeout("the peer was silent for too long")
+            with suppress(pending):
+                return wait(min(left, POLL_INTERVAL_S))
+
+    def run(self, call: Callable[[], Answer], *, timeout: float | None = None) -> Answer:
+        """What a blocking call returns; it runs in a thread, which is left behind if it is late.
+
+        The system's resolver has no timeout, and a connection cannot be waited for in parts.
+        """
+        answer: Future[Answer] = Future()
+
+        def run() -> None:
+            try:
+                answer.set_result(call())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        Thread(target=run, name="request", daemon=True).start()
+        return self.poll(answer.result, timeout=timeout, pending=TimeoutError)
+
+
+class GuardedBackend(httpcore.NetworkBackend):
+    """Connections to allowed addresses only, within limits."""
+
+    def __init__(self, *, allow: Sequence[IPNetwork], resolve: Resolve, limits: Limits) -> None:
         self._allow = allow
         self._resolve = resolve
-        self._deadline = deadline
+        self._limits = limits
         self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -78,15 +148,16 @@ class GuardedBackend(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in self._allowed_addresses(host, port):
+            limit = self._limits.time_left(timeout)
+            connect = partial(
+                self._sockets.connect_tcp, str(address), port, limit, local_address, socket_options
+            )
             try:
-                limit = _time_left(self._deadline, timeout)
-                stream = self._sockets.connect_tcp(
-                    str(address), port, limit, local_address, socket_options
-                )
+                stream = self._limits.run(connect)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
-                return _TimedStream(stream, self._deadline)
+                return _LimitedStream(stream, self._limits)
         raise failure
 
     def _allowed_addresses(self, host: str, port: int) -> Sequence[IPAddress]:
@@ -94,7 +165,7 @@ class GuardedBackend(httpcore.NetworkBackend):
 
         One private address among public ones is an attack or a mistake.
         """
-        addresses = self._resolve(host, port)
+        addresses = self._limits.run(lambda: self._resolve(host, port))
         for address in addresses:
             is_allowed = any(address in network for network in self._allow)
             if not is_public(address) and not is_allowed:
@@ -105,18 +176,26 @@ class GuardedBackend(httpcore.NetworkBackend):
         return addresses
 
 
-class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every wait ends at the deadline, so that a slow drip of bytes ends as well."""
+class _LimitedStream(httpcore.NetworkStream):
+    """A stream whose every wait is limited, so that a slow drip of bytes ends as well."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, limits: Limits) -> None:
         self._stream = stream
-        self._deadline = deadline
+        self._limits = limits
+        self._window_began_at = time.monotonic()
+        self._window_bytes = 0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _time_left(self._deadline, timeout))
+        def receive(wait_s: float) -> bytes:
+            self._check_speed()
+            return self._stream.read(max_bytes, wait_s)
+
+        received = self._limits.poll(receive, timeout=timeout, pending=httpcore.ReadTimeout)
+        self._window_bytes += len(received)
+        return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _time_left(self._deadline, timeout))
+        self._stream.write(buffer, self._limits.time_left(timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -127,21 +206,28 @@ class _TimedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        limit = _time_left(self._deadline, timeout)
-        stream = self._stream.start_tls(ssl_context, server_hostname, limit)
-        return _TimedStream(stream, self._deadline)
+        limit = self._limits.time_left(timeout)
+        shake_hands = partial(self._stream.start_tls, ssl_context, server_hostname, limit)
+        return _LimitedStream(self._limits.run(shake_hands), self._limits)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
-
-def _time_left(deadline: float, timeout: float | None) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the deadline of the request has passed")
-    if timeout is None:
-        return left
-    return min(left, timeout)
+    def _check_speed(self) -> None:
+        """Raises RequestFailed if the last window was too slow."""
+        now = time.monotonic()
+        took_s = now - self._window_began_at
+        if took_s < self._limits.speed_window_s:
+            return
+        speed = self._window_bytes / took_s
+        if speed < self._limits.min_bytes_per_s:
+            allowed = f"at least {self._limits.min_bytes_per_s:,.0f}"
+            raise RequestFailed(
+                f"it sent {speed:,.0f} bytes a second for {took_s:.0f} s; allowed: {allowed}",
+                retryable=True,
+            )
+        self._window_began_at = now
+        self._window_bytes = 0
 
 
 def request_target(url: str) -> tuple[httpcore.URL, Headers]:

@@ -13,6 +13,7 @@ from farm.net.guard import (
     TIMEOUTS,
     GuardedBackend,
     IPNetwork,
+    Limits,
     RequestFailed,
     Resolve,
     as_request_failed,
@@ -36,16 +37,16 @@ def post(
     """Posts a body and returns the status of the response; redirects are not followed.
 
     Only to https URLs at public addresses, or those in `allow`: the address that was checked is the
-    one connected to. `timeout_s` bounds the whole call, except the DNS lookup, which the system's
-    resolver limits. The body of the response is not read, so its length does not matter. `ca_file`
-    is a PEM file of certificate authorities to trust; None = the usual ones. Raises RequestFailed.
+    one connected to. `timeout_s` bounds the whole call, DNS included. The body of the response is
+    not read, so its length does not matter. `ca_file` is a PEM file of certificate authorities to
+    trust; None = the usual ones. Raises RequestFailed.
     """
     if not url.lower().startswith(SCHEME):
         raise RequestFailed("only https addresses are called")
     context = _trust(ca_file) if ca_file else None
     target, default_headers = request_target(url)
-    deadline = time.monotonic() + timeout_s
-    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, deadline=deadline)
+    limits = Limits(deadline=time.monotonic() + timeout_s)
+    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, limits=limits)
     try:
         with (
             httpcore.ConnectionPool(network_backend=backend, ssl_context=context) as pool,

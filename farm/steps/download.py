@@ -127,6 +127,9 @@ def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[P
         field=field,
         max_bytes=max_bytes,
         timeout_s=ctx.settings.fetch_timeout_s,
+        min_bytes_per_s=ctx.settings.fetch_min_bytes_per_s,
+        speed_window_s=ctx.settings.fetch_speed_window_s,
+        raise_if_stopped=ctx.raise_if_stopped,
         allow=ctx.settings.fetch_allow,
     )
     return path, None

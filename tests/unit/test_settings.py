@@ -42,7 +42,9 @@ DEFAULTS = {
     "max_tts_turns": 500,
     "tts_timeout_s": 300,
     "max_request_bytes": 262_144,
-    "fetch_timeout_s": 300,
+    "fetch_timeout_s": 60,
+    "fetch_min_bytes_per_s": 50_000,
+    "fetch_speed_window_s": 20,
     "fetch_allow": (),
 }
 
@@ -65,6 +67,8 @@ INVALID = [
     ("FARM_TTS_TIMEOUT_S", "0"),
     ("FARM_MAX_REQUEST_BYTES", "0"),
     ("FARM_FETCH_TIMEOUT_S", ""),
+    ("FARM_FETCH_MIN_BYTES_PER_S", "-1"),
+    ("FARM_FETCH_SPEED_WINDOW_S", "0"),
     ("FARM_S3_REGION", "us east"),
     ("FARM_S3_PATH_STYLE", "host"),
     ("FARM_S3_LINK_S", "0"),

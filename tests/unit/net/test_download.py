@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address, ip_network
@@ -296,6 +297,119 @@ def test_a_slow_drip_ends_at_the_timeout(server, get, tmp_path):
     begun = time.monotonic()
     assert refused(get, tmp_path, server.url("/"), timeout_s=0.5).retryable
     assert 0.4 < time.monotonic() - begun < 2
+
+
+def test_a_server_slower_than_the_lowest_speed_is_given_up(server, get, tmp_path):
+    # Given a server that sends a byte at a time
+    def drip(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.05)
+
+    server.replies["/"] = drip
+    # When the lowest speed is a thousand bytes a second, averaged over a third of one
+    begun = time.monotonic()
+    error = refused(
+        get, tmp_path, server.url("/"), timeout_s=60, min_bytes_per_s=1000, speed_window_s=0.3
+    )
+    # Then it does not wait for the timeout
+    assert time.monotonic() - begun < 5
+    assert "bytes a second" in error.message
+    assert error.message.endswith("allowed: at least 1,000")
+    assert error.retryable
+
+
+def test_a_silent_server_is_slow_too(server, get, tmp_path, released):
+    server.replies["/"] = lambda handler: released.wait()
+    error = refused(
+        get, tmp_path, server.url("/"), timeout_s=60, min_bytes_per_s=1, speed_window_s=0.3
+    )
+    assert "it sent 0 bytes a second" in error.message
+
+
+def test_a_file_that_comes_at_the_lowest_speed_is_downloaded(server, get):
+    def send(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(10):
+            handler.wfile.write(b"x" * 100)
+            time.sleep(0.05)
+
+    server.replies["/"] = send
+    path = get(server.url("/"), min_bytes_per_s=500, speed_window_s=0.2)
+    assert path.stat().st_size == 1000
+
+
+class Stopped(BaseException):
+    """What a step raises when it is to stop."""
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Set at the end of a test, so that what waits for it ends."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def assert_stops(get: Callable[..., Path], tmp_path: Path, url: str, **options: Any) -> None:
+    """A download that waits ends within 5 seconds once it is stopped; it would take a minute."""
+    asked = []
+
+    def stop_at_the_second_call() -> None:
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            raise Stopped
+
+    begun = time.monotonic()
+    with pytest.raises(Stopped):
+        get(url, timeout_s=60, raise_if_stopped=stop_at_the_second_call, **options)
+    assert time.monotonic() - begun < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_stops_while_the_server_is_silent_before_its_response(
+    server, get, tmp_path, released
+):
+    server.replies["/"] = lambda handler: released.wait()
+    assert_stops(get, tmp_path, server.url("/"))
+
+
+def test_a_download_stops_while_the_server_is_silent_in_the_body(server, get, tmp_path, released):
+    def half(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b"half")
+        released.wait()
+
+    server.replies["/"] = half
+    assert_stops(get, tmp_path, server.url("/"))
+
+
+def test_a_download_stops_while_the_server_is_silent_in_the_tls_handshake(get, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert_stops(get, tmp_path, f"https://127.0.0.1:{listener.getsockname()[1]}/")
+
+
+def test_a_download_stops_while_the_resolver_is_silent(get, tmp_path, released):
+    def resolve(host, port):
+        released.wait()
+        return []
+
+    assert_stops(get, tmp_path, "http://face.example/", resolve=resolve)
+
+
+def test_a_silent_resolver_ends_at_the_timeout(get, tmp_path, released):
+    def resolve(host, port):
+        released.wait()
+        return []
+
+    begun = time.monotonic()
+    error = refused(get, tmp_path, "http://face.example/", resolve=resolve, timeout_s=0.3)
+    assert time.monotonic() - begun < 2
+    assert error.retryable
 
 
 def test_a_refused_connection_is_retryable(get, tmp_path):
