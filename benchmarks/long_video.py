@@ -87,11 +87,11 @@ def watch(supervisor: Supervisor, job: Job) -> Peaks:
 def processes(supervisor: Supervisor) -> Iterator[tuple[str, psutil.Process]]:
     """Every process of a farm with its name.
 
-    These are this one with beat, the broker, the workers, and what they start.
+    These are this one, the broker, the workers, and what they start.
     """
     this_process = psutil.Process()
     workers = {child.pid: f"{queue} worker" for queue, child in supervisor.children.items()}
-    yield "farm up, with beat", this_process
+    yield "farm up", this_process
     for child in this_process.children():
         name = workers.get(child.pid) or "broker"
         yield name, child

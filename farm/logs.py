@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 LOGGER = logging.getLogger("farm")
-NOISY_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
-"""Loggers that repeat our own events, or log every run of the reaper."""
+NOISY_LOGGERS = ("celery.worker.strategy", "celery.app.trace")
+"""Loggers that repeat our own events."""
 LEVELS = {"WARNING": "WARN", "CRITICAL": "ERROR"}
 """The contract's names of levels where they differ from Python's."""
 

@@ -106,9 +106,7 @@ METRICS = (
         "exporter",
         "keys that the broker evicted for lack of memory",
     ),
-    Metric(
-        "farm_queue_length", "gauge", "exporter", "queued messages, the reaper's included", QUEUE
-    ),
+    Metric("farm_queue_length", "gauge", "exporter", "queued messages", QUEUE),
     Metric(
         "farm_queue_oldest_seconds",
         "gauge",

@@ -9,6 +9,7 @@ import socket
 from contextlib import suppress
 
 from celery.signals import worker_process_init
+from kombu import pools
 
 from farm.queue.app import make_app
 from farm.route import STEP_SPECS
@@ -30,6 +31,13 @@ def _close_inherited_sockets(**_: object) -> None:
                 if inherited.family in (socket.AF_INET, socket.AF_INET6):
                     # Closed, its number could become that of another file.
                     os.dup2(null.fileno(), int(name))
+
+
+@worker_process_init.connect
+def _forget_inherited_connections(**_: object) -> None:
+    """Drops pools whose locks a thread of the worker may have held when this child was forked."""
+    pools.connections.clear()
+    pools.producers.clear()
 
 
 @worker_process_init.connect

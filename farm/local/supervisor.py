@@ -1,4 +1,4 @@
-"""Broker, workers, beat and, optionally, Flower under one foreground process."""
+"""Broker, workers and, optionally, Flower under one foreground process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from celery import Celery
-from celery.beat import EmbeddedService
 
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
@@ -45,7 +44,6 @@ class Supervisor:
         self.settings = settings
         self.flower = flower
         self.app: Celery = make_app(settings)
-        self.beat = EmbeddedService(self.app, thread=True, scheduler_cls="celery.beat:Scheduler")
         self.commands: dict[str, list[str]] = {
             queue: worker_command(queue, settings, application=application) for queue in QUEUES
         }
@@ -56,7 +54,6 @@ class Supervisor:
     def start(self) -> None:
         for name in self.commands:
             self._start(name)
-        self.beat.start()
 
     def wait_until_ready(self) -> None:
         """Returns once every child responds.
@@ -88,8 +85,6 @@ class Supervisor:
 
     def stop(self) -> None:
         """Drains the workers, and kills those that are still there after their grace."""
-        if self.beat.is_alive():
-            self.beat.stop()
         stop(list(self.children.values()), grace_s=self.settings.grace_s + KILL_AFTER_S)
 
     def log(self, name: str) -> Path:

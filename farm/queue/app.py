@@ -19,13 +19,7 @@ from farm.settings import Settings
 MODULES = ("tasks.steps", "tasks.reap", "tasks.metrics", "tasks.heartbeat")
 """What every worker imports."""
 
-REAP_TASK = "farm.reap"
-REAP_QUEUE = "cpu"
-
-TASK_ROUTES: dict[str, str] = {
-    **{f"farm.{kind}": spec.queue for kind, spec in STEP_SPECS.items()},
-    REAP_TASK: REAP_QUEUE,
-}
+TASK_ROUTES: dict[str, str] = {f"farm.{kind}": spec.queue for kind, spec in STEP_SPECS.items()}
 """The queue of each task, by the task's name."""
 
 MESSAGE_PRIORITIES: dict[Priority, int] = {
@@ -33,12 +27,9 @@ MESSAGE_PRIORITIES: dict[Priority, int] = {
 }
 """Priorities of messages on Redis, where 0 is delivered first."""
 
-CLOCK_SKEW_S = 3600
-"""How far the clocks of a farm's machines may differ."""
-
 
 def make_app(settings: Settings) -> Celery:
-    """The application of a client, a worker or beat; all of them share these settings."""
+    """The application of a client or a worker; all of them share these settings."""
     app = Celery("infinitetalk-farm", broker=settings.broker_address, include=MODULES)
     app.conf.update(reliability(settings))
     return app
@@ -95,15 +86,6 @@ def reliability(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "broker_transport_options": _transport_options(settings),
-        # A reap that comes too late is not worth making up for. Lateness is judged by the worker's
-        # clock, which may differ.
-        "beat_schedule": {
-            "reap": {
-                "task": REAP_TASK,
-                "schedule": settings.reap_every_s,
-                "options": {"expires": CLOCK_SKEW_S},
-            }
-        },
     }
 
 

@@ -129,7 +129,7 @@ def break_store(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
 
 
 def kill_under_a_wrong_clock(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
-    """Uses everything that keeps time: the reaper's messages, a lease that expires, an attempt."""
+    """Uses everything that keeps time: the reaper, a lease that expires, an attempt."""
     assert (bed.settings.folder / "chaos" / "clock").exists(), "the clock is right"
     _wait_until_sampling(bed, jobs, 1)
     os.kill(bed.children["gpu"].pid, signal.SIGKILL)

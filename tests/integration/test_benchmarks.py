@@ -61,7 +61,7 @@ def test_a_video_of_three_chunks_has_peaks_before_and_after_the_first(tmp_path: 
     # Then every process that lives as long as the farm is in the table
     lasting = {
         "broker",
-        "farm up, with beat",
+        "farm up",
         "cpu worker",
         "cpu worker: python",
         "gpu worker",

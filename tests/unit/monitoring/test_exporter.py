@@ -16,7 +16,7 @@ from farm.job import PRIORITIES, JobRequest
 from farm.metrics import METRICS
 from farm.monitoring.exporter import FarmCollector, exposition, serve
 from farm.net.address import ListenAddress
-from farm.queue.app import REAP_QUEUE, REAP_TASK, make_app
+from farm.queue.app import make_app
 from farm.registry.outputs import Committed, EmbedOutput
 from farm.registry.steps import EstimateUpdate, step_key
 from farm.settings import Settings
@@ -101,16 +101,16 @@ def test_a_chunks_message_waits_since_its_own_dispatch(farm, settings):
     assert 90 <= value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="normal") < 120
 
 
-def test_reaper_messages_do_not_hide_the_oldest_step(farm, settings):
+def test_messages_of_no_step_do_not_hide_the_oldest_step(farm, settings):
     app = make_app(settings)
-    app.signature(REAP_TASK, queue=REAP_QUEUE, priority=3).apply_async()
+    app.signature("another.task", queue="cpu", priority=3).apply_async()
     job = farm.submit(GIVEN)
     age(farm, job.id, "download", 500)
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") >= 500
 
 
-def test_reaper_messages_alone_have_no_age(settings):
-    make_app(settings).signature(REAP_TASK, queue=REAP_QUEUE, priority=3).apply_async()
+def test_messages_of_no_step_alone_have_no_age(settings):
+    make_app(settings).signature("another.task", queue="cpu", priority=3).apply_async()
     assert value(settings, "farm_queue_length", queue="cpu", priority="normal") == 1
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
 

@@ -17,7 +17,7 @@ from farm.client.transports.celery import CeleryTransport
 from farm.engine.context import Context
 from farm.errors import FarmUnreachable
 from farm.job import PRIORITIES, JobRequest
-from farm.queue.app import MESSAGE_PRIORITIES, REAP_TASK, TASK_ROUTES, make_app
+from farm.queue.app import MESSAGE_PRIORITIES, TASK_ROUTES, make_app
 from farm.queue.dispatch import remaining_chain, signatures
 from farm.registry import open_registry
 from farm.route import DOWNLOAD, MUX, NOTIFY, Step
@@ -262,7 +262,7 @@ def test_every_task_has_its_queue():
     assert {queue.name for queue in conf.task_queues} == {"cpu", "gpu"}
     assert {queue.routing_key for queue in conf.task_queues} == {"cpu", "gpu"}
     assert TASK_ROUTES["farm.generate"] == "gpu"
-    assert TASK_ROUTES[REAP_TASK] == TASK_ROUTES["farm.mux"] == "cpu"
+    assert TASK_ROUTES["farm.mux"] == "cpu"
 
 
 def test_only_json_is_sent_or_accepted():
