@@ -70,7 +70,7 @@ def print_status(status: JobStatus, as_json: bool = False) -> None:
 def print_warnings(result: Result, *, err: bool = False) -> None:
     """Prints the warnings of a result; to standard error if standard output is a path or a URL."""
     for warning in result.warnings:
-        click.echo(f"note: {warning}", err=err)
+        click.echo(f"note: {printable(warning)}", err=err)
 
 
 def print_error(error: FarmError) -> None:
@@ -79,11 +79,16 @@ def print_error(error: FarmError) -> None:
     print_line(f"{error.code}: {error.message}", error.code, "red", console)
 
 
+def printable(text: str) -> str:
+    """A text without control characters, which callers could send to the operator's terminal."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)
+
+
 def print_line(
     line: str, highlight: str, colour: str | None = None, console: Console | None = None
 ) -> None:
     """Prints a line, unwrapped; on a colour terminal one word of it in `colour`, or in its own."""
-    text = Text(line)
+    text = Text(printable(line))
     start = line.find(highlight)
     style = colour or COLOURS.get(highlight, "")
     text.stylize(style, start, start + len(highlight))

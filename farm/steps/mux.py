@@ -8,9 +8,10 @@ from shutil import copyfileobj
 from typing import Any, Literal
 
 from farm.engine.step_context import StepContext
-from farm.job import Artifact, Result, Video
+from farm.job import Artifact, JobRequest, Result, Video
 from farm.media.mux import mux as join
 from farm.media.video import read_frame, write_thumbnail
+from farm.net.guard import redact_url
 from farm.registry.outputs import ChunkOutput, MuxOutput
 from farm.route import steps_of_job
 from farm.steps.output import file_stem, inline_video, open_destination, publish_artifact
@@ -108,12 +109,27 @@ def _timings(ctx: StepContext) -> dict[str, int]:
     }
 
 
+def _sources(request: JobRequest) -> dict[str, Any]:
+    """Image or video and voices, their URLs without credentials and query."""
+    voices = request.cond_audio
+    return {
+        "cond_video": redact_url(request.cond_video),
+        "cond_audio": voices
+        and {person: redact_url(source) if source else None for person, source in voices},
+    }
+
+
 def _params(ctx: StepContext) -> dict[str, Any]:
-    """Every parameter as it was used, with defaults where the request left it open."""
+    """Every parameter as it was used, with defaults where the request left it open.
+
+    Whoever receives the result may be another than who made the request, so it repeats neither
+    signed URLs nor what only the caller should know.
+    """
     embedded = ctx.embed_output
     used = ctx.chunk_output(0).used
     return {
-        **ctx.request.model_dump(mode="json"),
+        **ctx.request.model_dump(mode="json", exclude={"webhook", "idempotency_key"}),
+        **_sources(ctx.request),
         **(used.model_dump() if used else {}),
         "model": ctx.settings.preset,
         "frames": embedded.frames,

@@ -57,7 +57,7 @@ def inline_video(ctx: StepContext, key: str, path: Path) -> str | None:
     if size > max_bytes:
         raise UploadFailed(
             f"output_config.store: the video has {size} bytes; a result holds at most {max_bytes} "
-            f"(FARM_OUTPUT_INLINE_BYTES); it is at {ctx.store.url(key)}",
+            f"(FARM_OUTPUT_INLINE_BYTES); the store has it as {key}",
             retryable=False,
         )
     return base64.b64encode(path.read_bytes()).decode()

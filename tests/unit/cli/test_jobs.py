@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from farm.cli.render import print_line
 from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.registry.outputs import NotifyOutput
@@ -194,3 +195,8 @@ def test_cancel_as_json_is_a_line_for_each_job(run, farm):
         {"job_id": first.id, "cancelled": True, "state": "cancelled"},
         {"job_id": second.id, "cancelled": False, "state": "cancelled"},
     ]
+
+
+def test_a_line_sends_no_escapes_to_the_terminal(capsys):
+    print_line("E_INPUT_VALIDATION: got \x1b]0;PWNED\x07\x9b; ü\n", "E_INPUT_VALIDATION")
+    assert capsys.readouterr().out == "E_INPUT_VALIDATION: got \ufffd]0;PWNED\ufffd\ufffd; ü\n\n"

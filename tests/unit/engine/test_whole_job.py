@@ -107,6 +107,19 @@ def test_the_result_holds_every_parameter_as_it_was_used(finished):
     assert "limited by max_frame_num" in result.warnings[0]
 
 
+def test_the_result_repeats_no_secret_of_the_request(finished):
+    secrets = {
+        "webhook": "https://hook.example/?token=s3cret",
+        "idempotency_key": "s3cret",
+        "cond_video": "https://anna:s3cret@face.example/face.png?signature=s3cret",
+    }
+    copy_job(finished, "secret", STEPS[:-1], **secrets)
+    run_step(finished.ctx, "secret", MUX)
+    result = finished.registry.jobs.status("secret").result
+    assert "s3cret" not in result.model_dump_json()
+    assert result.params["cond_video"] == "https://face.example/face.png"
+
+
 def test_the_result_holds_the_time_that_all_steps_took(finished):
     timings = finished.status.result.timings
     assert timings["total_ms"] >= timings["sampling_ms"] > 0

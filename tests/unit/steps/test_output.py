@@ -209,7 +209,7 @@ def test_a_larger_video_is_refused_with_size_and_limit_and_stays_in_the_store(se
         inline(video, settings, limit=8, key="jobs/a/made.mp4")
     message = caught.value.message
     assert "has 9 bytes; a result holds at most 8 (FARM_OUTPUT_INLINE_BYTES)" in message
-    assert message.endswith("it is at memory:///jobs/a/made.mp4")
+    assert message.endswith("; the store has it as jobs/a/made.mp4")
     assert not caught.value.retryable
 
 
