@@ -148,6 +148,7 @@ def _pool(ca_file: Path | None, *, secure: bool) -> PoolManager:
     """Connections that retry single requests, so that an error costs a part, not the object."""
     retry = Retry(
         total=3,
+        redirect=False,  # its target would receive the signed request
         read=1,  # each may take READ_TIMEOUT_S
         backoff_factor=0.2,
         status_forcelist=(429, 500, 502, 503, 504),

@@ -18,6 +18,7 @@ from farm.store.s3 import PART_BYTES
 from tests.support.certificate import server_context
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.swift import Swift, opened
+from tests.support.web_server import web_server
 
 
 @pytest.fixture
@@ -56,6 +57,23 @@ def test_a_missing_bucket_is_named(swift):
         FarmUnreachable, match=r"s3://no-such-bucket/ did not answer for object: NoSuchBucket"
     ):
         store.get("object")
+
+
+def test_a_redirect_to_another_host_is_not_followed():
+    with web_server() as elsewhere, web_server() as service:
+        service.redirect("/bucket/object", to=elsewhere.serve("/bucket/object", b"forged"))
+        settings = Settings(
+            store_url="s3://bucket",
+            s3_endpoint=service.url(""),
+            s3_access_key="key",
+            s3_secret_key="secret",
+            s3_path_style=True,
+            store_retry_s=0,
+        )
+        with pytest.raises(FarmUnreachable):
+            opened(settings).get("object")
+        assert service.requests
+        assert elsewhere.requests == []
 
 
 def test_a_put_whose_source_is_missing_fails_and_leaves_nothing(store, tmp_path):
