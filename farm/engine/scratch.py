@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,12 +33,12 @@ def scratch_folder(job_id: str) -> Iterator[Path]:
 
 def abandoned() -> Iterator[Path]:
     """The folders on this machine whose process died."""
-    for path in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}")):
-        # An OSError means that the folder was removed, is in use, or belongs to another user.
-        with suppress(OSError), path.open("a") as lock:
-            if time.time() - path.stat().st_mtime > MIN_AGE_S:
+    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
+        # An OSError means that the folder was removed, is in use, or is none of ours.
+        with suppress(OSError), _open_lock(folder) as lock:
+            if time.time() - os.fstat(lock.fileno()).st_mtime > MIN_AGE_S:
                 _lock(lock)
-                yield path.parent
+                yield folder
 
 
 def size(folder: Path) -> int:
@@ -46,6 +48,24 @@ def size(folder: Path) -> int:
 
 def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _open_lock(folder: Path) -> IO[str]:
+    """The lock of a folder of this user; OSError for anything else that has its name.
+
+    Every user may write to the temporary folder: no link is followed, and no FIFO waited for.
+    """
+    inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(inside).st_uid != os.geteuid():
+            raise PermissionError(f"{folder} belongs to another user")
+        lock = os.open(LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=inside)
+    finally:
+        os.close(inside)
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise FileNotFoundError(f"{folder} has no lock")
+    return os.fdopen(lock, "r+")
 
 
 def _lock(file: IO[str]) -> None:

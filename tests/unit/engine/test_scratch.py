@@ -92,6 +92,36 @@ def test_a_new_folder_is_not_abandoned(temporary):
     assert list(abandoned()) == [folder]
 
 
+def test_a_fifo_in_place_of_a_lock_is_not_waited_for(temporary):
+    (temporary / "farm-evil").mkdir()
+    os.mkfifo(temporary / "farm-evil" / LOCK)
+    os.utime(temporary / "farm-evil" / LOCK, (0, 0))
+    assert list(abandoned()) == []
+
+
+def test_links_are_not_followed(temporary):
+    # Given a folder that looks abandoned, but elsewhere, and links that lead there
+    elsewhere = temporary / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / LOCK).touch()
+    age(elsewhere)
+    (temporary / "farm-link").symlink_to(elsewhere)
+    (temporary / "farm-inside").mkdir()
+    (temporary / "farm-inside" / LOCK).symlink_to(elsewhere / LOCK)
+    # Then neither is taken for a scratch folder
+    assert list(abandoned()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_the_folder_of_another_user_is_left_alone(temporary):
+    folder = temporary / "farm-a-0123"
+    folder.mkdir()
+    (folder / LOCK).touch()
+    age(folder)
+    os.chown(folder, 65534, -1)
+    assert list(abandoned()) == []
+
+
 @pytest.mark.parametrize("name", ["farm-machinery", "other"])
 def test_folders_of_other_programs_are_left_alone(temporary, name):
     (temporary / name).mkdir()
