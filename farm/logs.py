@@ -26,7 +26,7 @@ JOB: ContextVar[str | None] = ContextVar("job_id", default=None)
 
 
 @contextmanager
-def job_context(job_id: str) -> Iterator[None]:
+def job_context(job_id: str | None) -> Iterator[None]:
     """Adds the id of a job to every line that is logged within the block."""
     before = JOB.set(job_id)
     try:

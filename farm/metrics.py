@@ -120,6 +120,12 @@ METRICS = (
         "exporter",
         "delivered messages that are not acknowledged yet",
     ),
+    Metric(
+        "farm_dead_letters",
+        "gauge",
+        "exporter",
+        "messages that no step could be read from, in the list farm:dead-letters",
+    ),
     Metric("farm_workers", "gauge", "exporter", "live workers", {"queue": QUEUES}),
     Metric("farm_live_jobs", "gauge", "exporter", "jobs that have not ended"),
     Metric(

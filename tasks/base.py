@@ -32,12 +32,17 @@ def context() -> Context:
 class StepRequest(Request):
     """A delivered message in its worker, which logs a killed or late child under the job's id."""
 
+    @property
+    def job_id(self) -> str | None:
+        """None for a message without arguments."""
+        return next(iter(self.args or ()), None)
+
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        with job_context(self.args[0]):
+        with job_context(self.job_id):
             super().on_timeout(soft, timeout)
 
     def on_failure(self, *args: Any, **kwargs: Any) -> Any:
-        with job_context(self.args[0]):
+        with job_context(self.job_id):
             return super().on_failure(*args, **kwargs)
 
 
@@ -50,7 +55,7 @@ class StepTask(Task):
 @task_prerun.connect
 def _set_job(task: Task, args: tuple[Any, ...], **_: Any) -> None:
     """Celery logs a task, its failure for instance, after the step has ended."""
-    JOB.set(args[0] if isinstance(task, StepTask) else None)
+    JOB.set(next(iter(args), None) if isinstance(task, StepTask) else None)
 
 
 @task_postrun.connect

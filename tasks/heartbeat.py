@@ -26,7 +26,7 @@ _last_sent_at = [0.0]
 @worker_ready.connect
 def _remove_silent(**_: Any) -> None:
     with suppress(FarmUnreachable):
-        _registry().workers.remove_silent(silent_s=SILENT_S)
+        worker_registry().workers.remove_silent(silent_s=SILENT_S)
 
 
 @heartbeat_sent.connect
@@ -39,18 +39,18 @@ def _send(**_: Any) -> None:
     # If the broker is down, Celery's own connection is lost too, and it waits for the broker.
     with suppress(FarmUnreachable):
         for name in _names():
-            _registry().workers.heartbeat(name)
+            worker_registry().workers.heartbeat(name)
 
 
 @worker_shutdown.connect
 def _remove(**_: Any) -> None:
     with suppress(FarmUnreachable):
         for name in _names():
-            _registry().workers.remove(name)
+            worker_registry().workers.remove(name)
 
 
 @cache
-def _registry() -> Registry:
+def worker_registry() -> Registry:
     """A registry that does not wait for the broker: the worker must reconnect to it meanwhile."""
     return open_registry(settings.broker_address)
 

@@ -11,7 +11,12 @@ from farm.errors import FarmError
 from farm.logs import log
 from farm.metrics import CODES, METRICS, Metric
 from farm.net.address import ListenAddress
-from farm.queue.inspect import QueueState, broker_client, queue_states
+from farm.queue.inspect import (
+    QueueState,
+    broker_client,
+    count_dead_letters,
+    queue_states,
+)
 from farm.registry import open_registry
 from farm.registry.statistics import Statistics, read_statistics
 from farm.route import QUEUES, STEP_KINDS
@@ -80,6 +85,7 @@ class FarmCollector:
                 name: self._oldest_s(state) for name, state in states.items()
             },
             "farm_unacked_messages": {(): unacked},
+            "farm_dead_letters": {(): count_dead_letters(client)},
         }
 
     def _oldest_s(self, state: QueueState) -> float:

@@ -58,6 +58,8 @@ def reliability(settings: Settings) -> dict[str, Any]:
         # Losing the broker for a moment must not kill a warm GPU child; the fencing token decides
         # which attempt commits.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Messages that no step can be read from go to the dead letters.
+        "worker_consumer": "tasks.consumer:StepConsumer",
         # A replacement child may load the model for minutes; by default it is killed after 4 s,
         # again and again.
         "worker_proc_alive_timeout": 900,

@@ -16,7 +16,7 @@ from farm.errors import FarmUnreachable
 from farm.job import Priority
 from farm.queue.app import MESSAGE_PRIORITIES
 from farm.registry import Registry
-from farm.registry.redis import RedisBackend
+from farm.registry.redis import PREFIX, RedisBackend
 from farm.route import QUEUES, STEP_SPECS, Queue, Step
 
 SEPARATOR = "\x06\x16"
@@ -25,8 +25,15 @@ SEPARATOR = "\x06\x16"
 UNACKED = "unacked"
 """The hash in which kombu keeps delivered messages until they are acknowledged."""
 
+DEAD_LETTERS = f"{PREFIX}dead-letters"
+"""The list of messages that no step could be read from, the newest first."""
+
+MAX_DEAD_LETTERS = 1000
+MAX_LETTER = 10_000
+"""Characters of a dead letter that are kept."""
+
 OLDEST = 5
-"""Messages at the head of a queue that are read: the first may be the reaper's."""
+"""Messages at the head of a queue that are read: the first may be no step's."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,18 @@ def queue_states(client: redis.Redis) -> tuple[dict[tuple[Queue, Priority], Queu
         for name, length, messages in zip(QUEUE_KEYS, lengths, oldest, strict=True)
     }
     return states, unacked
+
+
+def store_dead_letter(registry: Registry, letter: str) -> None:
+    """Keeps a message that no step could be read from, and drops the oldest of very many."""
+    pipeline = require_broker_client(registry).pipeline()
+    pipeline.lpush(DEAD_LETTERS, letter[:MAX_LETTER])
+    pipeline.ltrim(DEAD_LETTERS, 0, MAX_DEAD_LETTERS - 1)
+    pipeline.execute()
+
+
+def count_dead_letters(client: redis.Redis) -> int:
+    return int(client.llen(DEAD_LETTERS))
 
 
 def find_lost_messages(registry: Registry, *, after_s: float) -> set[tuple[str, str]]:

@@ -1,0 +1,78 @@
+"""What a worker does with a message that no step can be read from: it goes to the dead letters.
+
+Celery would end the worker's process over some of them, again and again as they are delivered
+again, and lose one of its children for good over others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Container
+from functools import partial
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from kombu import Message
+
+from farm.logs import log
+from farm.queue.inspect import store_dead_letter
+from farm.route import STEP_SPECS, Step
+from tasks.heartbeat import worker_registry
+
+MAX_REASON = 300
+"""Characters of an error that are kept."""
+
+
+class StepConsumer(Consumer):
+    """Celery's consumer, which hands on only messages that can be run."""
+
+    loop: Callable[..., None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.loop = partial(self._run_loop, self.loop)
+
+    def _run_loop(self, loop: Callable[..., None], *args: Any) -> None:
+        """Runs Celery's event loop; connects anew after bytes that the transport cannot parse."""
+        try:
+            loop(*args)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._put_aside({"bytes": getattr(error, "doc", None)}, error)
+            raise ConnectionResetError("the broker delivered what is no message") from error
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], Any]:
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Message) -> Any:
+            try:
+                check_message(message, known_tasks=self.app.tasks)
+            except Exception as error:
+                return self.on_decode_error(message, error)
+            return handle(message)
+
+        return on_message
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:
+        self._put_aside({"headers": message.headers, "body": message.body}, exc)
+        message.ack()
+
+    def _put_aside(self, letter: dict[str, Any], error: Exception) -> None:
+        reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
+        log("message_unreadable", level=logging.ERROR, reason=reason)
+        store_dead_letter(worker_registry(), json.dumps({**letter, "reason": reason}, default=repr))
+
+
+def check_message(message: Message, *, known_tasks: Container[str]) -> None:
+    """Raises an error of any kind if a message has no known task, or names no job and step."""
+    task = message.headers["task"]
+    arguments, options, _ = message.payload
+    if task not in known_tasks or not message.headers["id"]:
+        raise ValueError(f"there is no task {task!r}")
+    kind = task.removeprefix("farm.")
+    if kind not in STEP_SPECS:
+        return
+    job_id, *chunk = arguments
+    _ = Step(kind, *chunk).id
+    if not isinstance(job_id, str) or options:
+        raise ValueError("its arguments are not those of a step")

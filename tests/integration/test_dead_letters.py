@@ -1,0 +1,86 @@
+"""Messages that no step can be read from, before a worker with one child."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from farm import Farm
+from farm.queue.inspect import DEAD_LETTERS, UNACKED
+from tests.support.processes import children_of
+from tests.support.small_farm import small_farm
+from tests.support.waiting import wait_for, wait_for_stage
+
+NO_ARGUMENTS: list[Any] = [[], {}, {}]
+
+
+def message(body: Any, /, *, task: str = "farm.download", **changes: Any) -> str:
+    """A message as kombu writes it to Redis; `changes` replace parts of it."""
+    encoded = base64.b64encode(json.dumps(body).encode()).decode()
+    envelope = {
+        "body": encoded,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"task": task, "id": str(uuid.uuid4()), "lang": "py"},
+        "properties": {
+            "delivery_info": {"exchange": "cpu", "routing_key": "cpu"},
+            "delivery_tag": str(uuid.uuid4()),
+            "body_encoding": "base64",
+            "priority": 0,
+        },
+    }
+    return json.dumps(envelope | changes)
+
+
+UNREADABLE = [
+    message(NO_ARGUMENTS),
+    message(NO_ARGUMENTS, task="farm.generate"),
+    message([[7], {}, {}]),
+    message([["a"], {"job_id": "b"}, {}]),
+    message([["a", "x"], {}, {}], task="farm.generate"),
+    message(None),
+    message("text"),
+    message([]),
+    message(NO_ARGUMENTS, body=None),
+    message(NO_ARGUMENTS, body="bm8ganNvbg=="),
+    message(NO_ARGUMENTS, headers={}),
+    message([["a"], {}, {}], headers={"task": "farm.download"}),
+    message([["ls"], {}, {}], task="os.system"),
+    "no JSON",
+    "[]",
+    "{}",
+]
+
+
+def test_they_become_dead_letters_and_hold_up_no_step(
+    tmp_path: Path, portrait: Path, voice: Path
+) -> None:
+    with small_farm(tmp_path, application="tests.support.holdable_app") as running:
+        client = redis.Redis.from_url(running.settings.broker_address)
+        worker = running.children["cpu"]
+        (child,) = children_of(worker.pid)
+        # When each of them comes twice, and a job after them
+        client.lpush("cpu", *UNREADABLE, *UNREADABLE)
+        farm = Farm(settings=running.settings)
+        fields = {"prompt": "x", "cond_video": str(portrait), "cond_audio": {"person1": str(voice)}}
+        job = farm.submit(fields)
+        # Then the job is run by the same worker and its same child
+        wait_for_stage(job, "downloads_ok")
+        assert worker.poll() is None
+        assert children_of(worker.pid) == [child]
+        # And each of them is a dead letter, and not delivered again
+        assert client.llen(DEAD_LETTERS) == 2 * len(UNREADABLE)
+        job.cancel(by="a test")
+        wait_for(lambda: client.hlen(UNACKED) == 0)
+        letters = [json.loads(letter) for letter in client.lrange(DEAD_LETTERS, 0, -1)]
+        assert {letter.get("headers", {}).get("task") for letter in letters} == {
+            "farm.download",
+            "farm.generate",
+            "os.system",
+            None,
+        }
