@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from collections.abc import Mapping
+from errno import EPERM
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -364,6 +368,22 @@ class Settings(BaseModel):
     def folder(self) -> Path:
         """`home` with ~ expanded."""
         return self.home.expanduser().resolve()
+
+    def make_folder(self) -> Path:
+        """`folder`, created if it is missing, which only its owner can enter from now on.
+
+        Prompts, uploads and logs lie in it. OSError if it cannot be created, or is shared by all
+        users like /tmp; another user's folder is left as it is.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if sys.platform == "win32":  # its folders have no such modes
+            return self.folder
+        found = self.folder.stat()
+        if found.st_mode & stat.S_ISVTX:
+            raise PermissionError(EPERM, "all users of the machine share it")
+        if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
+            self.folder.chmod(0o700)
+        return self.folder
 
     @property
     def weights_folder(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from farm.registry import Registry, open_registry
@@ -20,8 +21,13 @@ class Context:
 def open_context(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Context:
     """The context that the settings describe; nothing is contacted yet.
 
+    A store in the home folder keeps what it holds from other users of the machine.
+
     Calls to the registry wait for a broker that is down for as long as `keep_trying` returns True.
     """
+    if settings.store_url is None:
+        with suppress(OSError):  # the store says so once it is used
+            settings.make_folder()
     return Context(
         settings,
         open_store(settings.store_address, settings),

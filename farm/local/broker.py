@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 
 from farm.errors import FarmUnreachable
-from farm.local.process import spawn, tail
+from farm.local.process import PRIVATE, spawn, tail
 from farm.settings import Settings
 
 START_TIMEOUT_S = 10.0
@@ -56,7 +56,7 @@ def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], str]:
     for server in _server_programs():
         port, password = _port_and_password(settings)
         config = _write_config(settings, port, password)
-        process = spawn([server, str(config)], log=log, environ=os.environ)
+        process = spawn([server, str(config)], log=log, environ=os.environ, umask=PRIVATE)
         url = f"redis://:{password}@127.0.0.1:{port}/0"
         if _wait_until_responding(url, process):
             return process, url

@@ -11,16 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+PRIVATE = 0o077
+"""The umask of processes whose files nobody but their owner may read."""
+
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a process receives when its parent dies, for whatever reason."""
 
 
 def spawn(
-    command: Sequence[str], *, log: Path, environ: Mapping[str, str]
+    command: Sequence[str], *, log: Path, environ: Mapping[str, str], umask: int = -1
 ) -> subprocess.Popen[bytes]:
     """Starts a command with its output appended to `log`.
 
     It has its own session, so Ctrl-C reaches the parent only, which then decides about the rest.
+    `umask` is that of its files; -1 = this process's.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     die_with_parent = _die_with(os.getpid()) if sys.platform == "linux" else None
@@ -32,6 +36,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             env=dict(environ),
             start_new_session=True,
+            umask=umask,
             preexec_fn=die_with_parent,
         )
 

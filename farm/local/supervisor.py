@@ -139,11 +139,13 @@ def _lock_home(settings: Settings) -> Iterator[None]:
     """Locks the home of a farm; the kernel releases the lock however the process ends."""
     path = settings.folder / "run" / "lock"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        settings.make_folder()
+        path.parent.mkdir(exist_ok=True)
         lock = path.open("a+")
     except OSError as error:
         raise InvalidInput(
-            f"FARM_HOME: got {str(settings.home)!r}; allowed: a writable folder ({error.strerror})"
+            f"FARM_HOME: got {str(settings.home)!r}; allowed: a writable folder of its own "
+            f"({error.strerror})"
         ) from error
     with lock:
         try:

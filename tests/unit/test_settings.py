@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import traceback
 from ipaddress import ip_network
 from pathlib import Path
@@ -122,6 +123,29 @@ def test_an_unknown_variable_is_rejected_with_the_closest_name(unknown, suggesti
     with pytest.raises(InvalidInput) as caught:
         Settings.load({unknown: "secret"})
     assert caught.value.message == f"{unknown}: there is no such field; did you mean {suggestion}?"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_only_its_owner_can_enter_a_home_that_the_farm_creates(tmp_path):
+    settings = Settings(home=tmp_path / "homes" / "home")
+    assert mode(settings.make_folder()) == 0o700
+
+
+def test_a_home_that_others_can_enter_is_closed_to_them(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home").chmod(0o755)
+    assert mode(Settings(home=tmp_path / "home").make_folder()) == 0o700
+
+
+def test_a_folder_of_all_users_is_no_home_and_is_not_closed(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    with pytest.raises(PermissionError):
+        Settings(home=tmp_path / "tmp").make_folder()
+    assert mode(tmp_path / "tmp") == 0o1777
 
 
 def test_networks_are_separated_by_commas():

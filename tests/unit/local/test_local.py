@@ -89,7 +89,9 @@ def test_a_restarted_broker_takes_another_port_if_its_own_is_in_use(tmp_path):
 
 def test_an_unusable_home_is_rejected(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidInput, match=r"FARM_HOME: got '.*file'; allowed: a writable folder"):
+    with pytest.raises(
+        InvalidInput, match=r"FARM_HOME: got '.*file'; allowed: a writable folder of its own"
+    ):
         open_supervisor(Settings(home=tmp_path / "file")).__enter__()
 
 
@@ -98,6 +100,14 @@ def test_only_the_owner_can_read_the_brokers_password(running_broker):
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("broker", "broker.conf")} == {
         0o600
     }
+
+
+def test_only_the_owner_can_read_what_the_broker_writes(running_broker):
+    with redis.Redis.from_url(running_broker.url) as client:
+        client.set("prompt", "a secret")
+    files = list((running_broker.settings.folder / "broker").rglob("*"))
+    assert [path for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+    assert any(path.is_file() for path in files)
 
 
 def test_a_broker_requires_its_password(running_broker):
