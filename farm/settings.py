@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -37,6 +38,19 @@ MAX_METRICS_PORT = 65_533
 def _check_secret(value: str) -> str:
     decode_secret(value)
     return value
+
+
+def _check_ports(value: str) -> str:
+    is_written_so = re.fullmatch(r"\d{1,5}(-\d{1,5})?", value)
+    if not is_written_so or not _port_range(value):
+        raise ValueError("it is no port, and no range of ports such as 8000-8999")
+    return value
+
+
+def _port_range(text: str) -> range:
+    """The ports from the first to the last one of `8000-8999`, or the one of `80`."""
+    first, _, last = text.partition("-")
+    return range(max(1, int(first)), min(65_535, int(last or first)) + 1)
 
 
 class Settings(BaseModel):
@@ -242,6 +256,13 @@ class Settings(BaseModel):
             "private networks that URLs may point into, comma-separated, for example 10.1.0.0/16"
         ),
     )
+    fetch_ports: tuple[Annotated[str, AfterValidator(_check_ports)], ...] = Field(
+        ("80", "443", "1024-65535"),
+        description=(
+            "ports and ranges of ports that URLs may point to, comma-separated, for example "
+            "80,443,8000-8999"
+        ),
+    )
     webhook_secret: tuple[Annotated[str, AfterValidator(_check_secret)], ...] = Field(
         (),
         repr=False,
@@ -314,8 +335,13 @@ class Settings(BaseModel):
     )
 
     @field_validator(
-        *("fetch_allow", "webhook_secret", "webhook_retry_delays_s", "output_buckets"),
-        *("ui_hosts", "ui_trusted_proxies"),
+        "fetch_allow",
+        "fetch_ports",
+        "webhook_secret",
+        "webhook_retry_delays_s",
+        "output_buckets",
+        "ui_hosts",
+        "ui_trusted_proxies",
         mode="before",
     )
     @classmethod
@@ -355,6 +381,10 @@ class Settings(BaseModel):
         if not 0 < port <= MAX_METRICS_PORT:
             raise ValueError(f"the port is not one of 1 to {MAX_METRICS_PORT}")
         return value
+
+    @property
+    def fetch_port_ranges(self) -> tuple[range, ...]:
+        return tuple(map(_port_range, self.fetch_ports))
 
     @property
     def metrics_listen_address(self) -> ListenAddress | None:

@@ -12,6 +12,7 @@ import httpcore
 
 from farm.errors import DownloadFailed
 from farm.net.guard import (
+    ANY_PORT,
     SPEED_WINDOW_S,
     TIMEOUTS,
     GuardedBackend,
@@ -20,6 +21,7 @@ from farm.net.guard import (
     RequestFailed,
     Resolve,
     as_request_failed,
+    begin_body,
     header,
     never_stopped,
     redact_url,
@@ -30,6 +32,12 @@ from farm.net.guard import (
 MAX_REDIRECTS = 3
 
 _REDIRECT_STATUSES = {301, 302, 303, 307, 308}
+
+_SUCCESS_STATUSES = {200, 203}
+"""With 203 a proxy says that it has changed the response."""
+
+_COMPRESSIONS = {"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"}
+"""Other names in Content-Encoding, such as aws-chunked or UTF-8, say nothing about the bytes."""
 
 
 def download_file(
@@ -43,16 +51,19 @@ def download_file(
     speed_window_s: float = SPEED_WINDOW_S,
     raise_if_stopped: Callable[[], None] = never_stopped,
     allow: Sequence[IPNetwork] = (),
+    ports: Sequence[range] = ANY_PORT,
     resolve: Resolve | None = None,
 ) -> None:
     """Downloads `url` to `path`; after an error there is no file.
 
-    Only from http and https URLs, with at most 3 redirects, at public addresses or those in
-    `allow`: the address that was checked is the one connected to, so DNS rebinding has no effect.
-    Proxies of the environment are ignored. `timeout_s` bounds the whole download, DNS included,
-    and `max_bytes` the body. A server that sends less than `min_bytes_per_s`, averaged over
-    `speed_window_s` seconds, is given up. What `raise_if_stopped` raises ends the download; it is
-    called at least once a second, also while the server is silent.
+    Only from http and https URLs, with at most 3 redirects, at `ports` of public addresses that
+    are not this machine's, or of those in `allow`: the address that was checked is the one
+    connected to, so DNS rebinding has no effect. Proxies of the environment are ignored.
+
+    `timeout_s` bounds the whole download, DNS included, and `max_bytes` the body. A server that
+    sends less than `min_bytes_per_s`, averaged over `speed_window_s` seconds, is given up. What
+    `raise_if_stopped` raises ends the download; it is called at least once a second, also while
+    the server is silent.
 
     Raises DownloadFailed, which names `field` and the URL without query and credentials. It is
     retryable after a timeout, a failed connection, 429 and 5xx.
@@ -63,18 +74,20 @@ def download_file(
         speed_window_s=speed_window_s,
         raise_if_stopped=raise_if_stopped,
     )
-    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, limits=limits)
+    backend = GuardedBackend(
+        allow=allow, ports=ports, resolve=resolve or resolve_host, limits=limits
+    )
     try:
         with httpcore.ConnectionPool(network_backend=backend) as pool, path.open("wb") as file:
             _follow(pool, url, file, max_bytes)
     except BaseException as error:
         path.unlink(missing_ok=True)
-        failure = as_request_failed(error, timeout_s)
+        failure = as_request_failed(error, url, timeout_s)
         if failure is None:
             raise
         message = f"{field}: {redact_url(url)}: {failure}"
-        cause = None if error is failure else error
-        raise DownloadFailed(message, retryable=failure.retryable) from cause
+        # Without the cause, which would say more about the network than the message does.
+        raise DownloadFailed(message, retryable=failure.retryable) from None
 
 
 def _follow(pool: httpcore.ConnectionPool, url: str, file: BinaryIO, max_bytes: int) -> None:
@@ -85,6 +98,7 @@ def _follow(pool: httpcore.ConnectionPool, url: str, file: BinaryIO, max_bytes: 
             "GET", target, headers=headers, extensions={"timeout": TIMEOUTS}
         ) as response:
             if response.status not in _REDIRECT_STATUSES:
+                begin_body(response)
                 return _save(response, file, max_bytes)
             location = header(response, b"location")
             if not location:
@@ -94,11 +108,11 @@ def _follow(pool: httpcore.ConnectionPool, url: str, file: BinaryIO, max_bytes: 
 
 
 def _save(response: httpcore.Response, file: BinaryIO, max_bytes: int) -> None:
-    if response.status != 200:
+    if response.status not in _SUCCESS_STATUSES:
         is_temporary = response.status == 429 or response.status >= 500
         raise RequestFailed(f"HTTP {response.status}", retryable=is_temporary)
-    encoding = header(response, b"content-encoding") or "identity"
-    if encoding != "identity":
+    encoding = header(response, b"content-encoding")
+    if _COMPRESSIONS & {name.strip() for name in encoding.lower().split(",")}:
         raise RequestFailed(f"answered with Content-Encoding {encoding!r}; allowed: identity")
     length = header(response, b"content-length")
     if length.isdigit() and int(length) > max_bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import logging
+import re
 import socket
 import ssl
 import time
@@ -18,11 +20,18 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpcore
 
+LOGGER = logging.getLogger(__name__)
+
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Sequence[IPAddress]]
 Headers = dict[bytes | str, bytes | str]
 Answer = TypeVar("Answer")
+
+ANY_PORT = (range(1, 65_536),)
+
+MAX_HEADER_BYTES = 262_144
+"""Bytes of all headers of one connection, informational responses (1xx) included."""
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -40,11 +49,40 @@ _URL_SAFE = "/%:@!$&'()*+,;=~?-._"
 _GLOBAL_UNICAST = ip_network("2000::/3")
 """All public IPv6 (RFC 4291, 2.4); addresses that embed IPv4, mapped or NAT64, are outside it."""
 
-_NEVER_PUBLIC = (
-    ip_network("2002::/16"),  # 6to4: embeds any IPv4 address, also a private one (RFC 3056)
-    ip_network("192.88.99.0/24"),  # 6to4 relays (RFC 7526)
-    ip_network("168.63.129.16/32"),  # Azure's host agent, at a public address
+_SPECIAL_PURPOSE = tuple(
+    ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # IETF protocols; Oracle's metadata service
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # multicast tunnels
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        "2001::/23",  # IETF protocols, among them Teredo, which embeds IPv4
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4: embeds any IPv4 address, also a private one
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
 )
+"""IANA's special-purpose registries (RFC 6890 and its updates, as of 2026) and multicast; of IPv6
+what is global unicast. Python's own tables depend on its version: 3.11 calls 192.0.0.192 global.
+"""
+
+_CLOUD_SERVICES = (ip_network("168.63.129.16/32"),)
+"""Services of clouds to their machines at public addresses: Azure's host agent."""
 
 
 def resolve_host(host: str, port: int) -> list[IPAddress]:
@@ -55,11 +93,30 @@ def resolve_host(host: str, port: int) -> list[IPAddress]:
 
 def is_public(address: IPAddress) -> bool:
     """Whether `address` is a global unicast address that embeds no other address."""
-    if any(address in network for network in _NEVER_PUBLIC):
+    if any(address in network for network in (*_SPECIAL_PURPOSE, *_CLOUD_SERVICES)):
         return False
     if address.version == 6 and address not in _GLOBAL_UNICAST:
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def is_own(address: IPAddress) -> bool:
+    """Whether an address is one of this machine's, however public: a socket can be bound to it."""
+    return _can_bind(address) and not _can_bind(_NOBODYS[address.version])
+
+
+_NOBODYS = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
+"""Addresses of documents; where they can be bound, any can (net.ipv4.ip_nonlocal_bind)."""
+
+
+def _can_bind(address: IPAddress) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 class RequestFailed(Exception):
@@ -132,8 +189,16 @@ class Limits:
 class GuardedBackend(httpcore.NetworkBackend):
     """Connections to allowed addresses only, within limits."""
 
-    def __init__(self, *, allow: Sequence[IPNetwork], resolve: Resolve, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        allow: Sequence[IPNetwork],
+        resolve: Resolve,
+        limits: Limits,
+        ports: Sequence[range] = ANY_PORT,
+    ) -> None:
         self._allow = allow
+        self._ports = ports
         self._resolve = resolve
         self._limits = limits
         self._sockets = httpcore.SyncBackend()
@@ -146,6 +211,8 @@ class GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
+        if not any(port in allowed for allowed in self._ports):
+            raise RequestFailed(f"port {port} is not allowed (FARM_FETCH_PORTS)")
         failure: Exception = httpcore.ConnectError(f"{host} has no address")
         for address in self._allowed_addresses(host, port):
             limit = self._limits.time_left(timeout)
@@ -167,8 +234,9 @@ class GuardedBackend(httpcore.NetworkBackend):
         """
         addresses = self._limits.run(lambda: self._resolve(host, port))
         for address in addresses:
-            is_allowed = any(address in network for network in self._allow)
-            if not is_public(address) and not is_allowed:
+            if any(address in network for network in self._allow):
+                continue
+            if not is_public(address) or is_own(address):
                 # Without the address, since callers could map the private network with it.
                 raise RequestFailed(
                     f"{host} resolves to a non-public address, which is not allowed"
@@ -184,13 +252,22 @@ class _LimitedStream(httpcore.NetworkStream):
         self._limits = limits
         self._window_began_at = time.monotonic()
         self._window_bytes = 0
+        self._header_bytes_left = MAX_HEADER_BYTES
+        self._in_body = False
+
+    def begin_body(self) -> None:
+        """Ends the limit of the headers, once a response has arrived."""
+        self._in_body = True
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         def receive(wait_s: float) -> bytes:
             self._check_speed()
             return self._stream.read(max_bytes, wait_s)
 
+        if self._header_bytes_left <= 0 and not self._in_body:
+            raise RequestFailed(f"its headers have more than {MAX_HEADER_BYTES:,} bytes")
         received = self._limits.poll(receive, timeout=timeout, pending=httpcore.ReadTimeout)
+        self._header_bytes_left -= len(received)
         self._window_bytes += len(received)
         return received
 
@@ -272,36 +349,54 @@ def _basic_auth(parts: SplitResult) -> str:
 
 
 def header(response: httpcore.Response, name: bytes) -> str:
-    """A header of a response; empty if it is absent."""
+    """A header of a response, in UTF-8 or, as HTTP once had it, Latin-1; empty if it is absent."""
     values = (value for key, value in response.headers if key.lower() == name)
-    return next(values, b"").decode("latin-1")
+    value = next(values, b"")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def begin_body(response: httpcore.Response) -> None:
+    """Lets the body of a response have more bytes than its headers may."""
+    response.extensions["network_stream"].begin_body()
 
 
 def redact_url(url: str) -> str:
-    """`url` for messages, without credentials and query (a signed URL is a credential too)."""
+    """`url` for messages, without credentials and query (a signed URL is a credential too).
+
+    Control characters, which a terminal would obey, are quoted.
+    """
     bare = url.partition("?")[0].partition("#")[0]
     scheme, slashes, rest = bare.partition("//")
     host, slash, path = rest.partition("/")
-    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"[:200]
+    url = f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"[:200]
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"%{ord(match[0]):02X}", url)
 
 
-def as_request_failed(error: BaseException, timeout_s: float) -> RequestFailed | None:
-    """`error` as RequestFailed; None if it is not an error of the request, but a full disk, say."""
+def as_request_failed(error: BaseException, url: str, timeout_s: float) -> RequestFailed | None:
+    """`error` as RequestFailed; None if it is not an error of the request, but a full disk, say.
+
+    Whether a connection was refused, reset or timed out is logged, and not said to strangers: with
+    that they could scan the ports of other machines.
+    """
     if isinstance(error, RequestFailed):
         return error
-    if isinstance(error, httpcore.TimeoutException):
-        limits = (
-            f"{CONNECT_TIMEOUT_S:g} s to connect, "
-            f"{READ_TIMEOUT_S:g} s between two bytes, "
-            f"{timeout_s:g} s in total"
-        )
-        return RequestFailed(f"timed out (limits: {limits})", retryable=True)
     if isinstance(error, socket.gaierror):
         return RequestFailed("no such host", retryable=error.errno != socket.EAI_NONAME)
-    if isinstance(error, httpcore.NetworkError | httpcore.RemoteProtocolError):
-        # httpcore drops the cause of its errors, but keeps it among their arguments.
-        is_untrusted = any(isinstance(arg, ssl.SSLCertVerificationError) for arg in error.args)
-        return RequestFailed(f"the connection failed ({error})", retryable=not is_untrusted)
     if isinstance(error, httpcore.LocalProtocolError):
         return RequestFailed(f"it is not a URL that HTTP can request ({error})")
-    return None
+    failures = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.RemoteProtocolError)
+    if not isinstance(error, failures):
+        return None
+    LOGGER.info("%s: %s: %s", redact_url(url), type(error).__name__, error)
+    # httpcore drops the cause of its errors, but keeps it among their arguments.
+    if any(isinstance(arg, ssl.SSLCertVerificationError) for arg in error.args):
+        return RequestFailed("its certificate is not trusted")
+    limits = (
+        f"{CONNECT_TIMEOUT_S:g} s to connect, "
+        f"{READ_TIMEOUT_S:g} s between two bytes, "
+        f"{timeout_s:g} s in total"
+    )
+    return RequestFailed(f"the server did not respond, or not in time ({limits})", retryable=True)

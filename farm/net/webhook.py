@@ -10,6 +10,7 @@ from pathlib import Path
 import httpcore
 
 from farm.net.guard import (
+    ANY_PORT,
     TIMEOUTS,
     GuardedBackend,
     IPNetwork,
@@ -31,6 +32,7 @@ def post(
     *,
     timeout_s: float,
     allow: Sequence[IPNetwork] = (),
+    ports: Sequence[range] = ANY_PORT,
     ca_file: Path | None = None,
     resolve: Resolve | None = None,
 ) -> int:
@@ -46,7 +48,9 @@ def post(
     context = _trust(ca_file) if ca_file else None
     target, default_headers = request_target(url)
     limits = Limits(deadline=time.monotonic() + timeout_s)
-    backend = GuardedBackend(allow=allow, resolve=resolve or resolve_host, limits=limits)
+    backend = GuardedBackend(
+        allow=allow, ports=ports, resolve=resolve or resolve_host, limits=limits
+    )
     try:
         with (
             httpcore.ConnectionPool(network_backend=backend, ssl_context=context) as pool,
@@ -60,7 +64,7 @@ def post(
         ):
             return response.status
     except Exception as error:
-        failure = as_request_failed(error, timeout_s)
+        failure = as_request_failed(error, url, timeout_s)
         if failure is None or failure is error:
             raise
         raise failure from error

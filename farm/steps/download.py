@@ -131,6 +131,7 @@ def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[P
         speed_window_s=ctx.settings.fetch_speed_window_s,
         raise_if_stopped=ctx.raise_if_stopped,
         allow=ctx.settings.fetch_allow,
+        ports=ctx.settings.fetch_port_ranges,
     )
     return path, None
 

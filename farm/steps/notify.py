@@ -65,6 +65,7 @@ def _call(ctx: StepContext) -> int:
         {"Content-Type": "application/json", **headers},
         timeout_s=settings.webhook_timeout_s,
         allow=settings.fetch_allow,
+        ports=settings.fetch_port_ranges,
         ca_file=settings.webhook_ca,
     )
 

@@ -47,6 +47,7 @@ DEFAULTS = {
     "fetch_min_bytes_per_s": 50_000,
     "fetch_speed_window_s": 20,
     "fetch_allow": (),
+    "fetch_ports": ("80", "443", "1024-65535"),
 }
 
 INVALID = [
@@ -123,6 +124,17 @@ def test_an_unknown_variable_is_rejected_with_the_closest_name(unknown, suggesti
     with pytest.raises(InvalidInput) as caught:
         Settings.load({unknown: "secret"})
     assert caught.value.message == f"{unknown}: there is no such field; did you mean {suggestion}?"
+
+
+def test_ports_are_given_alone_or_as_ranges():
+    settings = Settings.load({"FARM_FETCH_PORTS": "80, 8000-8999"})
+    assert settings.fetch_port_ranges == (range(80, 81), range(8000, 9000))
+
+
+@pytest.mark.parametrize("value", ["http", "0", "70000", "90-80", "80,-1", "1-2-3"])
+def test_an_invalid_port_is_rejected(value):
+    with pytest.raises(InvalidInput, match=r"FARM_FETCH_PORTS.*it is no port, and no range"):
+        Settings.load({"FARM_FETCH_PORTS": value})
 
 
 def mode(path: Path) -> int:

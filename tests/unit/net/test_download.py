@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import base64
+import logging
+import os
+import shutil
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +32,9 @@ NOT_PUBLIC = {
     "this link": "169.254.169.254 fe80::1 fe80::1%eth0",
     "carrier-grade NAT": "100.64.0.1 100.100.100.200",
     "multicast and broadcast": "224.0.0.1 239.1.1.1 255.255.255.255 ff02::1",
-    "reserved": "192.0.0.1 192.0.2.1 198.18.0.1 240.0.0.1 2001:db8::1 100::1",
+    "reserved": "192.0.0.1 192.0.2.1 198.18.0.1 240.0.0.1 2001:db8::1 100::1 3fff::1 5f00::1",
+    "IETF protocols": "192.0.0.8 192.0.0.9 192.0.0.192 192.31.196.1 192.52.193.1 192.175.48.1 "
+    "2001:20::1 2620:4f:8000::1",
     "IPv4 inside": "::ffff:8.8.8.8 ::127.0.0.1 64:ff9b::7f00:1 64:ff9b:1::1 2002:7f00:1::1 2001::1",
     "cloud services": "168.63.129.16 192.88.99.1",
 }
@@ -108,6 +116,27 @@ def test_a_redirect_to_another_scheme_or_nowhere_is_refused(server, get, tmp_pat
     assert not error.retryable
 
 
+@pytest.mark.parametrize("location", ["/café.png", "/caf%C3%A9.png"])
+def test_a_redirect_in_raw_utf8_is_followed(server, get, location):
+    def redirect(handler):
+        head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+        handler.wfile.write(head.encode())
+
+    server.replies["/"] = redirect
+    server.serve("/caf%C3%A9.png", b"pixels")
+    assert get(server.url("/")).read_bytes() == b"pixels"
+
+
+def test_a_redirect_in_latin_1_is_followed(server, get):
+    def redirect(handler):
+        head = "HTTP/1.1 302 Found\r\nLocation: /café.png\r\nContent-Length: 0\r\n\r\n"
+        handler.wfile.write(head.encode("latin-1"))
+
+    server.replies["/"] = redirect
+    server.serve("/caf%C3%A9.png", b"pixels")
+    assert get(server.url("/")).read_bytes() == b"pixels"
+
+
 def test_a_redirect_without_a_target_is_not_requested_again(server, get, tmp_path):
     error = refused(get, tmp_path, server.serve("/", b"", status=302))
     assert error.message.endswith("HTTP 302 without a Location header")
@@ -149,6 +178,55 @@ def test_an_address_off_the_open_internet_is_not_public(address):
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "2a00:1450::1"])
 def test_an_address_of_the_open_internet_is_public(address):
     assert is_public(ip_address(address))
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no network of its own")
+def test_a_public_address_of_this_machine_is_refused_and_said_to_be_open_to_nobody(tmp_path):
+    # Given a machine with the public address 93.184.216.34, where a server listens
+    program = """
+        import socket
+        from pathlib import Path
+        from farm.net.download import download_file
+
+        with socket.create_server(("0.0.0.0", 8000)):
+            for port in (8000, 8001):
+                try:
+                    url = f"http://93.184.216.34:{port}/"
+                    download_file(url, Path("file"), field="x", max_bytes=1, timeout_s=1)
+                except Exception as error:
+                    print(str(error).replace(str(port), "PORT"))
+    """
+    setup = "ip link set lo up && ip address add 93.184.216.34/32 dev lo && exec "
+    done = subprocess.run(
+        [
+            *("unshare", "--map-root-user", "--net", "sh", "-c", setup + '"$@"', "sh"),
+            *(sys.executable, "-c", textwrap.dedent(program)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    if "unshare" in done.stderr or "ip:" in done.stderr:
+        pytest.skip(done.stderr)
+    # Then a port that is open cannot be told from one that is closed
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert "resolves to a non-public address" in first
+
+
+@pytest.mark.parametrize("port", [22, 25, 1023])
+def test_a_port_that_the_operator_does_not_allow_is_refused(get, tmp_path, port):
+    ports = [range(80, 81), range(443, 444), range(1024, 65_536)]
+    error = refused(get, tmp_path, f"http://127.0.0.1:{port}/", ports=ports)
+    assert f"port {port} is not allowed" in error.message
+    assert not error.retryable
+
+
+def test_a_redirect_to_a_port_that_is_not_allowed_is_refused(server, get, tmp_path):
+    url = server.redirect("/", to="http://127.0.0.1:22/")
+    error = refused(get, tmp_path, url, ports=[range(1024, 65_536)])
+    assert "port 22 is not allowed" in error.message
 
 
 def test_a_name_with_one_private_address_is_refused(get, tmp_path):
@@ -241,6 +319,11 @@ def test_an_error_contains_neither_password_nor_query(server, get, tmp_path):
     assert "abc" not in str(error.describe(at_stage="download"))
 
 
+def test_an_error_sends_no_escapes_to_a_terminal(server, get, tmp_path):
+    error = refused(get, tmp_path, "http://127.0.0.1/\x1b]0;PWNED\x07\x9b", ports=[])
+    assert "/%1B]0;PWNED%07%9B: port 80" in error.message
+
+
 def test_proxies_of_the_environment_are_ignored(server, get, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -276,11 +359,32 @@ def test_a_body_shorter_than_announced_is_retryable(server, get, tmp_path):
     assert refused(get, tmp_path, server.serve("/", b"half", Content_Length="8")).retryable
 
 
-def test_a_compressed_response_is_refused(server, get, tmp_path):
-    assert (
-        "Content-Encoding 'gzip'"
-        in refused(get, tmp_path, server.serve("/", b"..", Content_Encoding="gzip")).message
-    )
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "zstd", "deflate", "aws-chunked,gzip"])
+def test_a_compressed_response_is_refused(server, get, tmp_path, encoding):
+    error = refused(get, tmp_path, server.serve("/", b"..", Content_Encoding=encoding))
+    assert f"Content-Encoding {encoding!r}" in error.message
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "aws-chunked", "UTF-8", "none", ""])
+def test_an_encoding_that_is_no_compression_is_ignored(server, get, encoding):
+    url = server.serve("/", b"pixels", Content_Encoding=encoding)
+    assert get(url).read_bytes() == b"pixels"
+
+
+def test_a_response_that_a_proxy_has_changed_is_accepted(server, get):
+    assert get(server.serve("/", b"pixels", status=203)).read_bytes() == b"pixels"
+
+
+def test_endless_informational_responses_end(server, get, tmp_path):
+    def inform(handler):
+        while True:
+            handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+
+    server.replies["/"] = inform
+    begun = time.monotonic()
+    error = refused(get, tmp_path, server.url("/"), timeout_s=60)
+    assert "its headers have more than 262,144 bytes" in error.message
+    assert time.monotonic() - begun < 10
 
 
 def test_a_slow_drip_ends_at_the_timeout(server, get, tmp_path):
@@ -412,12 +516,42 @@ def test_a_silent_resolver_ends_at_the_timeout(get, tmp_path, released):
     assert error.retryable
 
 
-def test_a_refused_connection_is_retryable(get, tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        error = refused(get, tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}/")
-    assert "the connection failed" in error.message
+def network_failure(get: Callable[..., Path], tmp_path: Path, port: int) -> DownloadFailed:
+    error = refused(get, tmp_path, f"http://127.0.0.1:{port}/", timeout_s=1)
+    described = error.describe(at_stage="download")
+    assert described["cause_message"] == error.message
     assert error.retryable
+    return error
+
+
+def test_a_closed_port_cannot_be_told_from_one_that_speaks_no_http_or_nothing(
+    get, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO, logger="farm.net")
+
+    def greet(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(10_000)  # else the connection is reset
+            connection.sendall(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+
+    with (
+        socket.socket() as closed,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        socket.create_server(("127.0.0.1", 0)) as ssh,
+    ):
+        closed.bind(("127.0.0.1", 0))
+        threading.Thread(target=greet, args=(ssh,)).start()
+        ports = [each.getsockname()[1] for each in (closed, silent, ssh)]
+        messages = {
+            network_failure(get, tmp_path, port).message.replace(str(port), "PORT")
+            for port in ports
+        }
+    assert len(messages) == 1
+    # The operator is told.
+    assert "Connection refused" in caplog.text
+    assert "ReadTimeout" in caplog.text
+    assert "RemoteProtocolError" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_an_endless_response_is_not_read(hook, call):
 def test_a_silent_receiver_times_out(hook, call):
     hook.silent_s = 3
     began = time.monotonic()
-    with pytest.raises(RequestFailed, match="timed out"):
+    with pytest.raises(RequestFailed, match="did not respond, or not in time"):
         call(timeout_s=0.3)
     assert time.monotonic() - began < 2
 
@@ -90,7 +90,7 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_called(hook, call):
 
 
 def test_a_receiver_with_an_untrusted_certificate_is_not_called(hook, call):
-    with pytest.raises(RequestFailed, match="CERTIFICATE_VERIFY_FAILED"):
+    with pytest.raises(RequestFailed, match="its certificate is not trusted"):
         call(ca_file=None)
     assert hook.calls == []
 
@@ -112,5 +112,5 @@ def test_a_file_without_certificates_is_named(hook, call, tmp_path: Path):
 def test_a_refused_connection_is_a_failure(hook, call):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        with pytest.raises(RequestFailed, match="the connection failed"):
+        with pytest.raises(RequestFailed, match="did not respond, or not in time"):
             call(f"https://127.0.0.1:{taken.getsockname()[1]}/")

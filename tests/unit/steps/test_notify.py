@@ -220,7 +220,7 @@ def test_a_receiver_that_never_answers_does_not_change_the_jobs_end(hook, tmp_pa
         harness.run_due_step_after(31)
     assert harness.registry.jobs.status("a") == before
     assert harness.webhook.state == "failed"
-    assert harness.webhook.reason.startswith("timed out")
+    assert harness.webhook.reason.startswith("the server did not respond")
 
 
 def test_the_private_network_is_never_called(hook, tmp_path):
