@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from pathlib import Path
 
 from farm.engine.step_context import StepContext
-from farm.errors import DownloadFailed, InvalidInput, shorten
+from farm.errors import Cancelled, DownloadFailed, InvalidInput, shorten
 from farm.job import TtsAudio
 from farm.job.dialogue import turns
 from farm.media import decoder
@@ -36,6 +40,7 @@ def download(ctx: StepContext) -> DownloadOutput:
     ctx.report("downloads_started")
     warnings: list[str] = []
     with ctx.timed("preprocess"):
+        _fetch_urls(ctx)
         visual_key, visual = _store_visual(ctx, warnings)
         audio_keys = _store_voices(ctx, warnings)
     ctx.report("downloads_ok")
@@ -48,6 +53,53 @@ def download(ctx: StepContext) -> DownloadOutput:
         audio_keys=tuple(audio_keys),
         warnings=tuple(warnings),
     )
+
+
+def _fetch_urls(ctx: StepContext) -> None:
+    """Downloads all sources that are URLs at once; each becomes the scratch file of its field.
+
+    So a slow server holds a worker for the time limit of one download, not of three.
+    """
+    failed = threading.Event()
+
+    def raise_if_stopped() -> None:
+        if failed.is_set():
+            raise Cancelled("another source of the job failed")
+        ctx.raise_if_stopped()
+
+    def fetch(source: tuple[str, str, int]) -> None:
+        field, url, max_bytes = source
+        download_file(
+            url,
+            ctx.scratch / field,
+            field=field,
+            max_bytes=max_bytes,
+            timeout_s=ctx.settings.fetch_timeout_s,
+            min_bytes_per_s=ctx.settings.fetch_min_bytes_per_s,
+            speed_window_s=ctx.settings.fetch_speed_window_s,
+            raise_if_stopped=raise_if_stopped,
+            allow=ctx.settings.fetch_allow,
+            ports=ctx.settings.fetch_port_ranges,
+        )
+
+    with ThreadPoolExecutor() as pool:
+        fetches = [pool.submit(copy_context().run, fetch, each) for each in _urls(ctx)]
+        try:
+            for fetched in as_completed(fetches):
+                fetched.result()
+        except BaseException:
+            failed.set()
+            raise
+
+
+def _urls(ctx: StepContext) -> Iterator[tuple[str, str, int]]:
+    """Field, URL and largest size of every source that was not uploaded."""
+    voices = ctx.request.cond_audio
+    recordings = voices.model_dump(exclude_none=True) if voices else {}
+    sources = [("cond_video", ctx.request.cond_video, ctx.settings.max_visual_bytes)]
+    for person, source in recordings.items():
+        sources.append((f"cond_audio.{person}", source, ctx.settings.max_audio_bytes))
+    return (each for each in sources if not each[1].startswith(keys.SCHEME))
 
 
 def _check_size(ctx: StepContext) -> None:
@@ -121,18 +173,6 @@ def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[P
     if source.startswith(keys.SCHEME):
         return _fetch_upload(ctx, source, field, max_bytes)
     path = ctx.scratch / field
-    download_file(
-        source,
-        path,
-        field=field,
-        max_bytes=max_bytes,
-        timeout_s=ctx.settings.fetch_timeout_s,
-        min_bytes_per_s=ctx.settings.fetch_min_bytes_per_s,
-        speed_window_s=ctx.settings.fetch_speed_window_s,
-        raise_if_stopped=ctx.raise_if_stopped,
-        allow=ctx.settings.fetch_allow,
-        ports=ctx.settings.fetch_port_ranges,
-    )
     return path, None
 
 

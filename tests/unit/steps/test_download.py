@@ -13,6 +13,8 @@ import pytest
 
 from farm.engine.context import Context
 from farm.engine.step_context import WorkerDraining
+from farm.errors import DownloadFailed
+from farm.job import JobRequest
 from farm.registry import open_registry
 from farm.route import DOWNLOAD
 from farm.settings import Settings
@@ -29,6 +31,12 @@ def ctx(tmp_path: Path) -> Context:
     return Context(settings, MemoryStore(), open_registry("memory://"))
 
 
+def request_to(server: WebServer) -> JobRequest:
+    """A job whose face and voice are both at /face."""
+    url = server.url("/face")
+    return job_request(cond_video=url, cond_audio={"person1": url})
+
+
 @pytest.fixture
 def silent() -> Iterator[WebServer]:
     """A web server that receives requests for /face and never answers."""
@@ -40,13 +48,13 @@ def silent() -> Iterator[WebServer]:
 
 
 def test_a_cancelled_job_ends_its_download_within_5_seconds(ctx, silent):
-    ctx.registry.jobs.add("a", job_request(cond_video=silent.url("/face")))
+    ctx.registry.jobs.add("a", request_to(silent))
 
     def cancel() -> None:
         wait_for(lambda: silent.requests)
         ctx.registry.jobs.cancel("a", by="a test")
 
-    threading.Thread(target=cancel).start()
+    threading.Thread(target=cancel, daemon=True).start()
     begun = time.monotonic()
     assert run_step(ctx, "a", DOWNLOAD) is None
     assert time.monotonic() - begun < 5
@@ -54,7 +62,7 @@ def test_a_cancelled_job_ends_its_download_within_5_seconds(ctx, silent):
 
 
 def test_a_draining_worker_leaves_its_download_within_5_seconds(ctx, silent):
-    ctx.registry.jobs.add("a", job_request(cond_video=silent.url("/face")))
+    ctx.registry.jobs.add("a", request_to(silent))
     begun = time.monotonic()
     with pytest.raises(WorkerDraining):
         run_step(ctx, "a", DOWNLOAD, draining=lambda: bool(silent.requests))
@@ -62,10 +70,40 @@ def test_a_draining_worker_leaves_its_download_within_5_seconds(ctx, silent):
     assert ctx.registry.steps.attempts("a", DOWNLOAD.id) == 0
 
 
+def test_the_sources_of_a_job_are_downloaded_at_once(ctx):
+    # Given a server that answers nobody before all three sources were asked for
+    asked = threading.Barrier(3)
+    with web_server() as server:
+
+        def reply(handler):
+            asked.wait(timeout=30)
+            handler.send_response(404)
+            handler.end_headers()
+
+        voices = {"person1": server.url("/1"), "person2": server.url("/2")}
+        server.replies = {"/face": reply, "/1": reply, "/2": reply}
+        fields = {"cond_video": server.url("/face"), "cond_audio": voices, "audio_type": "para"}
+        ctx.registry.jobs.add("a", job_request(**fields))
+        # When they are downloaded, then it has answered
+        with pytest.raises(DownloadFailed, match="HTTP 404"):
+            run_step(ctx, "a", DOWNLOAD)
+
+
+def test_a_download_that_fails_stops_the_others(ctx, silent):
+    silent.serve("/voice", b"", status=404)
+    voice = {"person1": silent.url("/voice")}
+    request = job_request(cond_video=silent.url("/face"), cond_audio=voice)
+    ctx.registry.jobs.add("a", request)
+    begun = time.monotonic()
+    with pytest.raises(DownloadFailed, match=r"cond_audio\.person1: .*HTTP 404"):
+        run_step(ctx, "a", DOWNLOAD)
+    assert time.monotonic() - begun < 5
+
+
 def test_a_slow_server_fails_the_attempt(ctx, silent):
     changed = {"fetch_min_bytes_per_s": 1000, "fetch_speed_window_s": 0.3}
     ctx = replace(ctx, settings=ctx.settings.model_copy(update=changed))
-    ctx.registry.jobs.add("a", job_request(cond_video=silent.url("/face")))
+    ctx.registry.jobs.add("a", request_to(silent))
     begun = time.monotonic()
     assert run_step(ctx, "a", DOWNLOAD) is None
     assert time.monotonic() - begun < 5
