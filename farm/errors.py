@@ -19,6 +19,7 @@ The codes are part of the job contract; their meanings never change.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -36,6 +37,8 @@ class FarmError(Exception):
     code = "E_INTERNAL"
     retries = 0
     """Retries by the farm before the job fails."""
+    hidden: re.Pattern[str] | None = None
+    """What `describe` leaves out of its texts: paths of the worker, which logs may have."""
 
     @property
     def retryable(self) -> bool:
@@ -54,12 +57,15 @@ class FarmError(Exception):
         cause = self.__cause__ or self
         return {
             "code": self.code,
-            "message": self.message,
+            "message": self._shown(self.message),
             "retryable": self.retryable,
             "at_stage": at_stage,
             "cause_class": type(cause).__name__,
-            "cause_message": str(cause),
+            "cause_message": self._shown(str(cause)),
         }
+
+    def _shown(self, text: str) -> str:
+        return self.hidden.sub("", text) if self.hidden else text
 
 
 class InvalidInput(FarmError):

@@ -18,7 +18,7 @@ from farm.engine.accounting import count_commit, estimate_update
 from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
 from farm.engine.playlist import publish
-from farm.engine.scratch import scratch_folder
+from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import (
     RetryLater,
     StepContext,
@@ -221,6 +221,7 @@ class Attempt:
             add("farm_retries_total", step=self.step.kind)
             return
         stage = self.ctx.registry.jobs.status(self.job_id).stage
+        error.hidden = paths_of(self.job_id)
         if fail_job(self.ctx, self.job_id, error, at_stage=stage):
             raise error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -29,6 +30,11 @@ def scratch_folder(job_id: str) -> Iterator[Path]:
         with (folder / LOCK).open("w") as lock:
             _lock(lock)
             yield folder
+
+
+def paths_of(job_id: str) -> re.Pattern[str]:
+    """What leads to the files in the scratch folders of a job, as errors of libraries say it."""
+    return re.compile(rf"[^\s'\"(]*/{PREFIX}{re.escape(job_id)}-\w+/")
 
 
 def abandoned() -> Iterator[Path]:

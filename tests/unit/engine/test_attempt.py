@@ -218,6 +218,20 @@ def test_an_output_of_another_kind_than_the_declared_one_fails_the_step(entered)
     assert entered.committed(EMBED) is None
 
 
+def test_a_failure_names_files_without_the_workers_paths(entered):
+    def fail(ctx: StepContext) -> None:
+        part = ctx.scratch / "0000.mp4"
+        try:
+            part.read_bytes()
+        except OSError as error:
+            raise FFmpegFailed(f"ffmpeg could not join: [mp4 @ 0x5] file:{part}: no") from error
+
+    with pytest.raises(FFmpegFailed):
+        entered.run(DOWNLOAD, step_function=lambda _: fail)
+    assert entered.failure.message == "ffmpeg could not join: [mp4 @ 0x5] 0000.mp4: no"
+    assert entered.failure.cause_message == "[Errno 2] No such file or directory: '0000.mp4'"
+
+
 def test_a_failure_is_logged_though_the_broker_is_down_by_then(writing, monkeypatch, caplog):
     def no_broker(*_: Any) -> None:
         raise FarmUnreachable("no broker answers")
