@@ -20,4 +20,4 @@ def sandboxed(
     limits = sandbox.SandboxLimits(
         seconds=settings.decode_timeout_s, memory_bytes=settings.decode_memory_mb * 1_000_000
     )
-    return sandbox.sandboxed(function, limits=limits, check=ctx.raise_if_draining)
+    return sandbox.sandboxed(function, limits=limits, check=ctx.raise_if_stopped)
