@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from farm.errors import InvalidInput
 from farm.media import scenes
-from farm.media.audio import audio_blocks, write_flac
+from farm.media.audio import Findings, audio_blocks, findings, write_flac
 from farm.media.header import announced_seconds
 from farm.media.image import read_image
 from farm.media.probe import Audio, Clip, Limits, StillImage, expect_audio, expect_visual
@@ -46,10 +46,12 @@ class Visual:
 
 @dataclass(frozen=True)
 class Recording:
-    """What a recording holds, and its length by its header, if that says one."""
+    """What a recording holds."""
 
     found: Audio
     announced_s: float | None
+    """Its length by its header, if that says one."""
+    findings: Findings
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def read_audio(path: Path, flac: Path, *, max_seconds: float, field: str) -> Rec
     found = expect_audio(path, field=field, limits=Limits(max_seconds=max_seconds))
     _check_length(path, found, field)
     write_flac(flac, audio_blocks(path))
-    return Recording(found, announced_seconds(path, found))
+    return Recording(found, announced_seconds(path, found), findings(path))
 
 
 def read_frames(path: Path, folder: Path, *, seconds: list[float], field: str) -> Frames:

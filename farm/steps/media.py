@@ -49,7 +49,18 @@ def visual_warnings(visual: Visual, buckets: Buckets) -> list[str]:
 
 def recording_warnings(recording: Recording, *, field: str) -> list[str]:
     """What is lost of a recording, for the job's result."""
-    return _break_warnings(recording.found.seconds, recording.announced_s, field)
+    warnings = _break_warnings(recording.found.seconds, recording.announced_s, field)
+    findings = recording.findings
+    if findings.opposite_channels:
+        warnings.append(
+            f"{field}: its channels cancel each other out; the model hears only channel "
+            f"{findings.louder_channel + 1}"
+        )
+    if findings.lost_samples:
+        warnings.append(
+            f"{field}: {findings.lost_samples:,} samples are no numbers; they are silent"
+        )
+    return warnings
 
 
 def _break_warnings(seconds: float, announced: float | None, field: str) -> list[str]:

@@ -644,7 +644,8 @@ def test_a_failed_job_has_nothing_to_save(farm, tmp_path):
 
 def test_an_inline_job_can_fail_without_a_broker(tmp_path):
     farm = Farm("inline://", settings=Settings(home=tmp_path))
-    job = farm.submit({**GIVEN, "cond_video": "store://uploads/" + "0" * 64})
+    missing = "store://uploads/" + "0" * 64
+    job = farm.submit({**GIVEN, "cond_video": missing, "cond_audio": {"person1": missing}})
     with pytest.raises(FarmError, match="the store holds no uploads/0000"):
         job.result(timeout_s=20)
     assert [event.stage for event in job.events()][-1] == "error"

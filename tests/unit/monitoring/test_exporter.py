@@ -36,6 +36,8 @@ EMBEDDED = EmbedOutput(
     frames=1,
     chunks=1,
     cuts=(),
+    source_keys=(),
+    source_scale=1.0,
     warnings=(),
 )
 
