@@ -33,12 +33,13 @@ SLOW_TIMEOUT_S = 900
 
 SLOW_FOLDERS = (
     "chaos",
+    "attacks",
     "integration",
     "lipsync",
     "unit/miniature",
     "unit/model",
 )
-"""Folders of tests that start a whole farm, or run the model."""
+"""Folders of tests that start a whole farm, run the model, or decode to a time limit."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -33,14 +33,14 @@ def bomb(name: str) -> Callable[[Callable[[Path], None]], Callable[[Path], None]
 
 @bomb("scans.jpg")
 def scans(path: Path) -> None:
-    """A progressive JPEG of 20,000 scans: hours of decoding."""
-    path.write_bytes(_jpeg_of_scans(20_000))
+    """A progressive JPEG of 100,000 scans: hours of decoding."""
+    path.write_bytes(_jpeg_of_scans(100_000))
 
 
 @bomb("scans.mkv")
 def scans_in_a_video(path: Path) -> None:
     """The same as the 26th frame of a video: one call of C code that no signal handler ends."""
-    _write_frames(path, "mjpeg", [*[_jpeg(64, 64)] * 25, _jpeg_of_scans(20_000)])
+    _write_frames(path, "mjpeg", [*[_jpeg(64, 64)] * 25, _jpeg_of_scans(100_000)])
 
 
 @bomb("growing.mkv")
