@@ -147,7 +147,8 @@ def _speech(
 def _synthesise(
     utterance: _Utterance, kokoro_folder: Path | None, max_seconds: float, timeout_s: float
 ) -> tuple[Samples, int]:
-    text, voice = utterance.text, utterance.voice
+    text = utterance.text
+    voice = utterance.voice
     if kokoro_folder and voice.startswith(KOKORO):
         name = voice.removeprefix(KOKORO)
         samples = kokoro.synthesise(
@@ -159,7 +160,8 @@ def _synthesise(
 
 def _check_script(utterance: _Utterance, kokoro_folder: Path | None) -> None:
     """Raises InvalidInput for an unknown voice, or one that does not read the text's letters."""
-    text, voice = utterance.text, utterance.voice
+    text = utterance.text
+    voice = utterance.voice
     script = unread_script(text, _scripts(voice, kokoro_folder, utterance.voice_field))
     if script is None:
         return
