@@ -125,3 +125,15 @@ def test_code_paths_in_the_documents_exist() -> None:
             r"`((?:farm|tasks|tests|docs|benchmarks)/[\w/.-]+)`", document.read_text()
         ):
             assert (ROOT / path).exists(), f"{document.name} names {path}"
+
+
+def test_every_promise_of_the_security_page_has_its_tests() -> None:
+    rows = [line for line in read("docs/security.md").splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        path = ""
+        tests = re.findall(r"`(tests/[\w/.]+)?::(\w+)`", row)
+        assert tests, row
+        for named, test in tests:
+            path = named or path
+            assert f"def {test}(" in read(path), f"{path} has no {test}"
