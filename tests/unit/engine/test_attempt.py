@@ -29,6 +29,7 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.logs import JsonLines
+from farm.media import sandbox
 from farm.registry import Registry
 from farm.registry.outputs import Committed, DownloadOutput
 from farm.route import DOWNLOAD, MUX, Step
@@ -67,6 +68,16 @@ def test_an_attempt_stores_its_output_last(writing):
     assert written[-1] == "jobs/a/download/0001/output.json"
     stored = Committed.model_validate_json(writing.store.get(written[-1]))
     assert stored == writing.committed(DOWNLOAD)
+
+
+SANDBOXED = sandbox.sandboxed
+
+
+def test_download_decodes_nothing_in_the_workers_process(entered, monkeypatch):
+    monkeypatch.setattr(sandbox, "sandboxed", SANDBOXED)
+    monkeypatch.setattr(sandbox, "BOOT", "raise RuntimeError('this is the child')")
+    with pytest.raises(InvalidInput, match=r"cond_video: it cannot be decoded .*this is the child"):
+        entered.run(DOWNLOAD)
 
 
 def test_an_output_that_cannot_be_stored_is_not_committed(entered):
