@@ -38,8 +38,8 @@ def follow_to_end(job: Job, output: Path | None, as_json: bool) -> None:
     if output and ended.state == "success":
         saved = job.save(output)
     if saved and not as_json:
-        click.echo(saved)
         print_warnings(job.result(), err=True)
+        click.echo(saved)
     else:
         print_status(ended, as_json)
     exit_unless_successful(ended)
