@@ -74,13 +74,17 @@ def watch(supervisor: Supervisor, job: Job) -> Peaks:
     first_chunk = Step("generate", 0).id
     current = peaks.before
     with suppress(KeyboardInterrupt):
-        while not job.status().ended:
-            _record_peaks(supervisor, current)
+        has_ended = False
+        while not has_ended:
+            has_ended = job.status().ended
             committed = job.context.registry.steps.committed(job.id, first_chunk)
+            _record_peaks(supervisor, current)
             if committed and current is peaks.before:
                 current = peaks.after
                 _reset_peaks(supervisor)
-            time.sleep(POLL_INTERVAL_S)
+                has_ended = False  # what comes after the first chunk is recorded at least once
+            elif not has_ended:
+                time.sleep(POLL_INTERVAL_S)
     return peaks
 
 
