@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar, get_type_hints
+from typing import IO, NamedTuple, ParamSpec, Self, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError, validate_call
 
@@ -70,19 +70,20 @@ def sandboxed(
     """
 
     def call(*_: Arguments.args, **arguments: Arguments.kwargs) -> Answer:
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
-            command = _command(function.__name__, arguments, limits)
-            status = _run(command, stdout, stderr, limits, check)
+        field = str(arguments["field"])
+        request = {"function": function.__name__, "arguments": arguments, "limits": asdict(limits)}
+        with _Streams.open(json.dumps(request, default=str)) as streams:
+            status = _run(streams, limits, check)
             if status != 0:
-                raise InvalidInput(f"{arguments['field']}: {_cause(status, stderr, limits)}")
-            return _answer(function, stdout)
+                raise InvalidInput(f"{field}: {_cause(status, streams.stderr, limits)}")
+            return _answer(function, streams.stdout, field)
 
     return call
 
 
 def main() -> None:
-    """The child: answers one call, given as JSON, on its standard output."""
-    call = json.loads(sys.argv[2])
+    """The child: reads one call from standard input, and answers it on standard output."""
+    call = json.load(sys.stdin)
     _restrict(SandboxLimits(**call["limits"]))
     from farm.media import decoder
 
@@ -96,25 +97,29 @@ def main() -> None:
     print(json.dumps(answer))
 
 
-def _command(name: str, arguments: dict[str, Any], limits: SandboxLimits) -> list[str]:
-    call = {"function": name, "arguments": arguments, "limits": asdict(limits)}
-    return [sys.executable, "-I", "-c", BOOT, str(ROOT), json.dumps(call, default=str)]
+class _Streams(NamedTuple):
+    """The standard streams of a child, which are files: no pipe can fill, no list is too long."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    @classmethod
+    @contextmanager
+    def open(cls, request: str) -> Iterator[Self]:
+        with ExitStack() as stack:
+            streams = cls(*(stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)))
+            streams.stdin.write(request.encode())
+            streams.stdin.seek(0)
+            yield streams
 
 
-def _run(
-    command: list[str],
-    stdout: IO[bytes],
-    stderr: IO[bytes],
-    limits: SandboxLimits,
-    check: Callable[[], None],
-) -> int:
+def _run(streams: _Streams, limits: SandboxLimits, check: Callable[[], None]) -> int:
     """The exit status of the child, or minus the signal that ended it."""
     deadline = time.monotonic() + limits.seconds
     with subprocess.Popen(  # noqa: S603  # this interpreter and our own code
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=stderr,
+        [sys.executable, "-I", "-c", BOOT, str(ROOT)],
+        **streams._asdict(),
         env=ENVIRONMENT,
         cwd="/",
         start_new_session=True,
@@ -141,14 +146,14 @@ def _cause(status: int, stderr: IO[bytes], limits: SandboxLimits) -> str:
         return f"decoding takes longer than the {limits.seconds:g} s that are allowed"
     if os.strerror(errno.EFBIG) in last_line:
         return f"it decodes to more than the {limits.file_bytes / 1e9:.1f} GB that are allowed"
-    if last_line.startswith("MemoryError"):
+    if "MemoryError" in last_line.partition(":")[0]:  # NumPy has one of its own
         return f"decoding takes more than the {limits.memory_bytes / 1e9:.1f} GB that are allowed"
     if status < 0:
         return f"the decoder crashed on it ({signal.Signals(-status).name})"
     return f"it cannot be decoded ({last_line})"
 
 
-def _answer(function: Callable[..., Answer], stdout: IO[bytes]) -> Answer:
+def _answer(function: Callable[..., Answer], stdout: IO[bytes], field: str) -> Answer:
     stdout.seek(0)
     try:
         answer = json.loads(stdout.read(MAX_ANSWER_BYTES))
@@ -156,7 +161,7 @@ def _answer(function: Callable[..., Answer], stdout: IO[bytes]) -> Answer:
             raise error_from_code(answer["code"], answer["message"], retryable=answer["retryable"])
         return _result_type(function).validate_python(answer["result"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InvalidInput(f"the decoder's answer is unreadable ({error})") from error
+        raise InvalidInput(f"{field}: the decoder's answer is unreadable ({error})") from error
 
 
 def _result_type(function: Callable[..., Answer]) -> TypeAdapter[Answer]:

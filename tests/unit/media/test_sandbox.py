@@ -85,7 +85,7 @@ def test_a_file_that_takes_too_long_is_refused_at_the_limit(tmp_path):
 
 def test_a_file_that_takes_too_much_memory_is_refused(tmp_path):
     Image.new("RGB", (8000, 8000)).save(tmp_path / "x.png")
-    with pytest.raises(InvalidInput, match=r"cond_video: "):
+    with pytest.raises(InvalidInput, match=r"cond_video: decoding takes more than the 0\.4 GB"):
         sandboxed(decoder.read_visual, limits=SandboxLimits(memory_bytes=400_000_000))(
             path=tmp_path / "x.png", image=tmp_path / "y.png", field="cond_video"
         )
@@ -118,7 +118,7 @@ def test_how_a_child_dies_is_named(child, code, message):
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"result": {"found": 1}}', '{"code": 1}'])
 def test_an_answer_that_is_none_is_refused(child, answer):
-    with pytest.raises(InvalidInput, match="the decoder's answer is unreadable"):
+    with pytest.raises(InvalidInput, match=r"^cond_video: the decoder's answer is unreadable"):
         child(f"print({answer!r})")
 
 
@@ -184,6 +184,16 @@ def test_frames_of_a_video_are_stored_as_images(tmp_path):
     assert stored == decoder.Frames(3, 1.0)
     means = [read_image(path).mean() for path in sorted((tmp_path / "frames").iterdir())]
     assert means == pytest.approx([0, 100, 180], abs=2)
+
+
+def test_a_video_of_very_many_chunks_is_read(tmp_path):
+    encode_video(tmp_path / "x.mp4", [np.zeros((32, 48, 3), np.uint8)])
+    (tmp_path / "frames").mkdir()
+    instants = [index / 7 for index in range(30_000)]  # more than fits into an argument
+    stored = sandboxed(decoder.read_frames)(
+        path=tmp_path / "x.mp4", folder=tmp_path / "frames", seconds=instants, field="cond_video"
+    )
+    assert stored.count == 1
 
 
 def test_every_function_takes_the_field_that_errors_name():
