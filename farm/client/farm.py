@@ -31,14 +31,14 @@ from farm.store import keys, open_store
 INLINE = "inline://"
 
 JOB_ID_BYTES = 16
-"""Too many to guess: whoever knows a job's id can see its video on the page."""
+"""Too many to guess: with a job's id its video can be seen on the page."""
 
 
 class Farm:
     """A farm behind the URL of a broker (by default the settings'), or `inline://`.
 
-    Whoever passes on requests of strangers says with `local_files` that they may name no file of
-    this machine (False), or only those in a folder; such files are then checked in a sandbox.
+    For requests of strangers `local_files` says that they may name no file of this machine
+    (False), or only those in a folder; such files are then checked in a sandbox.
     """
 
     def __init__(

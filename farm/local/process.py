@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PRIVATE = 0o077
-"""The umask of processes whose files nobody but their owner may read."""
+"""The umask of processes whose files only their owner may read."""
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a process receives when its parent dies, for whatever reason."""

@@ -33,7 +33,7 @@ FILTER_BLOCK = 60 * SPEECH_RATE
 """Samples that are weighted at a time when loudness is measured."""
 
 MAX_RATE_HZ = 48_000
-"""Audio is not kept at higher sample rates, which nobody hears."""
+"""Audio is not kept at higher sample rates, which are inaudible."""
 
 MAX_LEVEL = 2.0**31
 """Floats may be meant as integers of 32 bits; beyond that, and if not numbers, they are noise."""
@@ -105,7 +105,7 @@ def findings(path: Path) -> Findings:
         lost += block.lost
         sums = sums + rows.sum(axis=1)
         squares = squares + np.square(rows).sum(axis=1)
-    # Without the constant part, which nobody hears.
+    # Without the constant part, which is inaudible.
     *channels, mean = np.asarray(squares) / count - np.square(np.asarray(sums) / count)
     loudest = max(channels)
     is_silent = loudest < SILENCE**2

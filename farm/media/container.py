@@ -76,7 +76,7 @@ AUDIO_CODECS = (
 )
 """Decoders that FFmpeg may use, of the more than 500 that it has.
 
-The others are for formats that nobody records a face or a voice in, and few people look after them.
+The others are for formats in which no face or voice is recorded, and are little maintained.
 """
 
 MAX_PIXELS = 64_000_000

@@ -28,7 +28,6 @@ from farm.plan import SPEECH_RATE, frame_count
 MAX_PIXELS = 16_000_000
 """Larger images and frames are stored smaller; the model makes fewer than a million."""
 
-
 PRECISE_BELOW_S = 1.0
 """Shorter audio is decoded, because its packets may hold more than its samples."""
 

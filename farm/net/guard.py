@@ -102,10 +102,10 @@ def is_public(address: IPAddress) -> bool:
 
 def is_own(address: IPAddress) -> bool:
     """Whether an address is one of this machine's, however public: a socket can be bound to it."""
-    return _can_bind(address) and not _can_bind(_NOBODYS[address.version])
+    return _can_bind(address) and not _can_bind(_UNASSIGNED[address.version])
 
 
-_NOBODYS = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
+_UNASSIGNED = {4: ip_address("192.0.2.1"), 6: ip_address("2001:db8::1")}
 """Addresses of documents; where they can be bound, any can (net.ipv4.ip_nonlocal_bind)."""
 
 

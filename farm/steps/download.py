@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from pathlib import Path
@@ -61,14 +61,29 @@ def _fetch_urls(ctx: StepContext) -> None:
     So a slow server holds a worker for the time limit of one download, not of three.
     """
     failed = threading.Event()
+    fetch = _fetcher(ctx, failed)
+    with ThreadPoolExecutor() as pool:
+        fetches = [
+            pool.submit(copy_context().run, fetch, field, url, max_bytes)
+            for field, url, max_bytes in _urls(ctx)
+        ]
+        try:
+            for fetched in as_completed(fetches):
+                fetched.result()
+        except BaseException:
+            failed.set()
+            raise
+
+
+def _fetcher(ctx: StepContext, failed: threading.Event) -> Callable[[str, str, int], None]:
+    """Downloads one source, given as `_urls` yields it, until another one has failed."""
 
     def raise_if_stopped() -> None:
         if failed.is_set():
             raise Cancelled("another source of the job failed")
         ctx.raise_if_stopped()
 
-    def fetch(source: tuple[str, str, int]) -> None:
-        field, url, max_bytes = source
+    def fetch(field: str, url: str, max_bytes: int) -> None:
         download_file(
             url,
             ctx.scratch / field,
@@ -82,14 +97,7 @@ def _fetch_urls(ctx: StepContext) -> None:
             ports=ctx.settings.fetch_port_ranges,
         )
 
-    with ThreadPoolExecutor() as pool:
-        fetches = [pool.submit(copy_context().run, fetch, each) for each in _urls(ctx)]
-        try:
-            for fetched in as_completed(fetches):
-                fetched.result()
-        except BaseException:
-            failed.set()
-            raise
+    return fetch
 
 
 def _urls(ctx: StepContext) -> Iterator[tuple[str, str, int]]:
@@ -172,8 +180,7 @@ def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[P
     ctx.raise_if_draining()
     if source.startswith(keys.SCHEME):
         return _fetch_upload(ctx, source, field, max_bytes)
-    path = ctx.scratch / field
-    return path, None
+    return ctx.scratch / field, None
 
 
 def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[Path, str]:

@@ -122,7 +122,7 @@ def _sources(request: JobRequest) -> dict[str, Any]:
 def _params(ctx: StepContext) -> dict[str, Any]:
     """Every parameter as it was used, with defaults where the request left it open.
 
-    Whoever receives the result may be another than who made the request, so it repeats neither
+    The receiver of the result may not be the author of the request, so it repeats neither
     signed URLs nor what only the caller should know.
     """
     embedded = ctx.embed_output

@@ -15,7 +15,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 class Hosts:
     """The page's own names, with any port: a tunnel or a container may have another one.
 
-    A foreign name that leads here belongs to somebody who made it do so (DNS rebinding).
+    A foreign name that leads here was made to do so (DNS rebinding).
     """
 
     def __init__(self, address: ListenAddress, public: Iterable[str]) -> None:

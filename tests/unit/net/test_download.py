@@ -181,7 +181,7 @@ def test_an_address_of_the_open_internet_is_public(address):
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no network of its own")
-def test_a_public_address_of_this_machine_is_refused_and_said_to_be_open_to_nobody(tmp_path):
+def test_a_public_address_of_this_machine_is_refused(tmp_path):
     # Given a machine with the public address 93.184.216.34, where a server listens
     program = """
         import socket
