@@ -194,7 +194,7 @@ INTERNALS = [
     Internal("_Pointer", "farm/media/espeak.py", lambda: hasattr(ctypes, "_Pointer")),
 ]
 
-STANDARD = {"_exit"}
+STANDARD = {"_asdict", "_exit"}
 """Names with an underscore that are documented as public."""
 
 
