@@ -60,6 +60,7 @@ OUTPUTS: dict[StepKind, StepOutput] = {
         cuts=(),
         source_keys=(),
         source_scale=1.0,
+        weights="",
         warnings=(),
     ),
     "generate": ChunkOutput(
@@ -69,6 +70,7 @@ OUTPUTS: dict[StepKind, StepOutput] = {
         frames=81,
         condition_key=None,
         tail_key=None,
+        weights="",
     ),
     "mux": MuxOutput(result=Result(job_id="noop", status="success"), video_key=""),
 }

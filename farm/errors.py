@@ -12,6 +12,7 @@
     ├── TimedOut                  E_TIMEOUT             with a higher limit
     ├── Cancelled                 E_CANCELLED           no
     ├── WorkerLost                E_WORKER_LOST         no, retried already
+    ├── WeightsChanged            E_WEIGHTS_CHANGED     yes, as a new job
     └── FarmUnreachable           E_UNREACHABLE         yes, once the farm is up
 
 The codes are part of the job contract; their meanings never change.
@@ -141,6 +142,15 @@ class WorkerLost(FarmError):
     """
 
     code = "E_WORKER_LOST"
+
+
+class WeightsChanged(FarmError):
+    """No worker with the weights of the job's first chunk was found.
+
+    A video is never made by two sets of weights.
+    """
+
+    code = "E_WEIGHTS_CHANGED"
 
 
 class FarmUnreachable(FarmError):

@@ -422,6 +422,11 @@ class Settings(BaseModel):
         return self.weights.expanduser().resolve()
 
     @property
+    def digests_folder(self) -> Path:
+        """Where the digests of weights are remembered."""
+        return self.folder / "digests"
+
+    @property
     def store_address(self) -> str:
         return self.store_url or (self.folder / "store").as_uri()
 

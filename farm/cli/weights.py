@@ -102,24 +102,32 @@ def convert(name: str, **paths: str | None) -> None:
 
 @weights.command()
 @PRESET
-@json_option("print one line of JSON per part")
+@json_option("print a line of JSON per part, and one for their fingerprint")
 def check(name: str, as_json: bool) -> None:
     """Check every tensor in PRESET's folder.
 
-    Names and shapes are compared with the model, without loading it.
+    Names and shapes are compared with the model, without loading it. The fingerprint is that of
+    `params.weights` in results; for the first time it reads every byte.
 
     Example: farm weights check miniature
     """
     from farm.model.presets import preset
     from farm.model.weights.check import check
+    from farm.model.weights.fingerprint import Digests, checkpoint_fingerprint
 
     model = preset(name)
-    folder = model.folder(Settings.load(os.environ).weights_folder)
+    settings = Settings.load(os.environ)
+    folder = model.folder(settings.weights_folder)
     for part, (tensors, size) in check(folder, model).items():
         if as_json:
             click.echo(json.dumps({"part": part, "tensors": tensors, "bytes": size}))
         else:
             click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
+    fingerprint = checkpoint_fingerprint(folder, Digests(settings.digests_folder))
+    if as_json:
+        click.echo(json.dumps({"fingerprint": fingerprint}))
+    else:
+        click.echo(f"fingerprint    {fingerprint}")
 
 
 def _parse_revision(text: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import (
+    Declined,
     RetryLater,
     StepContext,
     StepFunction,
@@ -231,13 +232,18 @@ class Attempt:
         Only a failure counts as an attempt. The message of a draining worker is requeued.
         """
         draining = isinstance(reason, WorkerDraining)
-        failed = isinstance(reason, Exception)
+        declined = isinstance(reason, Declined)
+        failed = isinstance(reason, Exception) and not declined
         if draining:
             retry_after_s = self.ctx.settings.redispatch_after_s
         # Logged before the release, which fails if the broker cannot be reached.
         self._log_release(reason, retry_after_s)
         return self.ctx.registry.steps.release(
-            lease, retry_after_s=retry_after_s, counted=failed, requeued=draining
+            lease,
+            retry_after_s=retry_after_s,
+            counted=failed,
+            declined=declined,
+            requeued=draining,
         )
 
     def _log_release(self, reason: BaseException, retry_after_s: float) -> None:

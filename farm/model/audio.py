@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from farm.errors import EmbeddingFailed
 from farm.model.checkpoints import load_part
+from farm.model.weights.fingerprint import AUDIO_PARTS, UNREMEMBERED, Digests, fingerprint
 from farm.plan import FPS, SPEECH_RATE, frame_count
 
 MIN_SAMPLES = 400
@@ -93,8 +94,10 @@ class RecordingNorm(nn.Module):
 class AudioEncoder:
     """wav2vec2 whose features are resampled to 25 a second before its transformer hears them."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, fingerprint: str = "") -> None:
+        """`fingerprint` is that of its files; empty for a model without files."""
         self.model = model.eval()
+        self.fingerprint = fingerprint
         model.feature_extractor.register_forward_hook(_resample_to_video_rate)
 
     def embed(self, speech: NDArray[np.float32]) -> Tensor:
@@ -150,9 +153,12 @@ class AudioEncoder:
         return torch.stack(hidden[1:])[:, 0].transpose(0, 1).float().cpu()
 
 
-def load_audio_encoder(folder: Path, device: str = "cpu") -> AudioEncoder:
+def load_audio_encoder(
+    folder: Path, device: str = "cpu", *, digests: Digests = UNREMEMBERED
+) -> AudioEncoder:
     """The encoder of a checkpoint folder, in float32."""
-    return AudioEncoder(load_part(folder, "audio_encoder", dtype="float32").to(device))
+    model = load_part(folder, "audio_encoder", dtype="float32").to(device)
+    return AudioEncoder(model, fingerprint(folder, AUDIO_PARTS, digests))
 
 
 def audio_windows(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
+from farm.model.weights.fingerprint import DIGITS, UNREMEMBERED, Digests
 from farm.model.weights.key_maps import original_transformer
 from farm.model.weights.tensorfile import SafetensorsFile
 
@@ -45,12 +46,15 @@ class Adapter:
     Its tensors stay in the file until they are merged.
     """
 
-    def __init__(self, path: Path, parameters: Mapping[str, torch.Size]) -> None:
+    def __init__(
+        self, path: Path, parameters: Mapping[str, torch.Size], digests: Digests = UNREMEMBERED
+    ) -> None:
         """Raises PipelineLoadFailed that names the first tensor which fits no parameter."""
         self.path = path
         self.shapes: dict[str, torch.Size] = {}
         self._tensors = SafetensorsFile(path)
         self._tensors.map()
+        self.fingerprint = digests.of(path)[:DIGITS]
         self._names: dict[str, dict[str, str]] = {}
         known_names = _known_names(parameters)
         for name in self._tensors:

@@ -34,6 +34,13 @@ from farm.model.text import TextEncoder
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
+from farm.model.weights.fingerprint import (
+    TEXT_PARTS,
+    UNREMEMBERED,
+    VIDEO_PARTS,
+    Digests,
+    fingerprint,
+)
 from farm.model.weights.tensorfile import part_tensors
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND, Chunk
 
@@ -143,6 +150,16 @@ class Pipeline:
     """An image [3, H, W] in [-1, 1] to its tokens [1, 257, image_dim]."""
     attention: str = "native"
     """The kernel of the transformer's attentions, by diffusers' name."""
+    base_fingerprint: str = ""
+    text_fingerprint: str = ""
+    """Of the files of all parts, and of the text encoder's; empty for a model without files."""
+
+    def fingerprint(self, variant: Variant) -> str:
+        """The fingerprint of all weights that a variant of the model is made of.
+
+        Raises PipelineLoadFailed for an adapter that does not fit.
+        """
+        return self.base_fingerprint + self.variants.fingerprint(variant)
 
     def switch_variant(self, variant: Variant) -> bool:
         """Switches to the variant and returns whether the transformer had to change.
@@ -328,6 +345,7 @@ def load_pipeline(
     *,
     attention: str = "auto",
     variant: Variant | None = None,
+    digests: Digests = UNREMEMBERED,
 ) -> Pipeline:
     """Loads everything that a chunk needs from a checkpoint folder onto a device.
 
@@ -337,7 +355,7 @@ def load_pipeline(
     """
     with _translate_out_of_memory(device, preset.name):
         transformer = load_part(folder, "transformer", dtype=preset.dtype)
-        variants = Variants(transformer, part_tensors(folder, "transformer"), device)
+        variants = Variants(transformer, part_tensors(folder, "transformer"), device, digests)
         variants.switch(variant or Variant())
         kernel = set_attention_backend(transformer, attention, device)
         text_encoder = TextEncoder(
@@ -354,6 +372,8 @@ def load_pipeline(
             transformer=transformer,
             variants=variants,
             attention=kernel,
+            base_fingerprint=fingerprint(folder, VIDEO_PARTS, digests),
+            text_fingerprint=fingerprint(folder, TEXT_PARTS, digests),
             vae=VideoAutoencoder(vae, latents_per_call=preset.latents_per_call),
             encode_text=text_encoder,
             encode_image=ImageEncoder(image_encoder),

@@ -19,6 +19,7 @@ from farm.errors import InvalidInput
 from farm.model.lora import Adapter
 from farm.model.offload import move_to_device, remove_offload_hooks
 from farm.model.quantise import check_scheme, quantisable_weights, quantise
+from farm.model.weights.fingerprint import UNREMEMBERED, Digests
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,18 @@ PLAIN: Recipe = ((), None)
 class Variants:
     """Switches one transformer from variant to variant."""
 
-    def __init__(self, transformer: Any, base: Mapping[str, Tensor], device: str) -> None:
+    def __init__(
+        self,
+        transformer: Any,
+        base: Mapping[str, Tensor],
+        device: str,
+        digests: Digests = UNREMEMBERED,
+    ) -> None:
         """`transformer` has the weights of `base` in its own dtypes; it may be on the CPU."""
         self._model = transformer
         self._base = base
         self._device = device
+        self._digests = digests
         self._shapes = {name: each.shape for name, each in transformer.named_parameters()}
         self._dtypes = {name: each.dtype for name, each in transformer.named_parameters()}
         self._quantisable = quantisable_weights(transformer)
@@ -100,6 +108,16 @@ class Variants:
         self._is_placed = True
         return True
 
+    def fingerprint(self, variant: Variant) -> str:
+        """What a variant adds to the fingerprint of the weights: its adapters and its scheme.
+
+        Raises PipelineLoadFailed for an adapter that does not fit.
+        """
+        added = [self._adapter(path).fingerprint for path, _ in variant.adapters]
+        if variant.quant:
+            added.append(variant.quant)
+        return "".join(f"+{each}" for each in added)
+
     def _recipes(self, variant: Variant) -> dict[str, Recipe]:
         """The recipe of each weight that the variant changes."""
         recipes: dict[str, Recipe] = {}
@@ -113,7 +131,7 @@ class Variants:
 
     def _adapter(self, path: Path) -> Adapter:
         if path not in self._adapters:
-            self._adapters[path] = Adapter(path, self._shapes)
+            self._adapters[path] = Adapter(path, self._shapes, self._digests)
         return self._adapters[path]
 
     def _rebuild(self, name: str, recipe: Recipe) -> None:

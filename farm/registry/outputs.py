@@ -54,6 +54,8 @@ class EmbedOutput(_Record):
     """
     source_scale: float
     """Pixels of these PNGs for each pixel of the source, along a side."""
+    weights: str
+    """The fingerprint of the speech encoder's weights."""
     warnings: tuple[str, ...]
 
 
@@ -90,6 +92,8 @@ class ChunkOutput(_Record):
     """The condition of an image, which all chunks share; None for a video."""
     tail_key: str | None
     """Motion frames, generator state, reference colours for the next chunk; None for the last."""
+    weights: str
+    """The fingerprint of all weights that made it, equal for all chunks of a job."""
     used: UsedParameters | None = None
     """Reported by the first chunk for all of them."""
 

@@ -46,6 +46,8 @@ class Lease:
     """Attempts that count, this one included."""
     after_expiry: bool = False
     """The attempt before lost its worker: its lease expired."""
+    declined: int = 0
+    """Attempts before that left the step to another worker."""
 
 
 class StepRecord(BaseModel):
@@ -64,6 +66,7 @@ class StepRecord(BaseModel):
     dispatch_expires_at: float = 0
     fence: int = 0
     attempts: int = 0
+    declined: int = 0
     acquired_at: float | None = None
     after_expiry: bool = False
     lease_expires_at: float = 0
@@ -115,6 +118,10 @@ class StepRecord(BaseModel):
             return 0.0
         return max(0.0, self.acquired_at - self.dispatched_at)
 
+    def lease(self, job_id: str, step_id: str) -> Lease:
+        """The lease that was acquired last."""
+        return Lease(job_id, step_id, self.fence, self.attempts, self.after_expiry, self.declined)
+
     def is_superseded(self, fence: int) -> bool:
         """Whether an attempt is neither committed nor able to commit any more."""
         if self.committed is not None:
@@ -154,13 +161,21 @@ class StepRecord(BaseModel):
         return self._with(lease_expires_at=expires_at) if self.is_held_by(lease) else None
 
     def released(
-        self, lease: Lease, now: float, *, retry_after_s: float, counted: bool, requeued: bool
+        self,
+        lease: Lease,
+        now: float,
+        *,
+        retry_after_s: float,
+        counted: bool,
+        declined: bool,
+        requeued: bool,
     ) -> Self | None:
         """The record after an attempt without output; None if the attempt is superseded."""
         if not self.is_held_by(lease):
             return None
         return self._with(
             attempts=lease.attempts if counted else lease.attempts - 1,
+            declined=lease.declined + declined,
             lease_expires_at=0.0,
             dispatch_expires_at=now + retry_after_s,
             consumed_dispatch=self.dispatches - 1 if requeued else self.consumed_dispatch,

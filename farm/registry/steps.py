@@ -92,7 +92,7 @@ class StepRegistry:
                 f"{step_id}: none of {max_attempts} attempts committed, "
                 "and the last one lost its worker"
             )
-        return Lease(job_id, step_id, record.fence, record.attempts, record.after_expiry)
+        return record.lease(job_id, step_id)
 
     def renew(self, lease: Lease, *, lease_s: float) -> bool:
         """Extends a lease; False if the attempt is superseded."""
@@ -105,12 +105,14 @@ class StepRegistry:
         *,
         retry_after_s: float = 0.0,
         counted: bool = True,
+        declined: bool = False,
         requeued: bool = False,
     ) -> bool:
         """Ends an attempt without an output; False if it is superseded.
 
         The step is not dispatched again within `retry_after_s` seconds. An attempt that was
-        interrupted through no fault of the step is not counted. A requeued message is back in its
+        interrupted through no fault of the step, or declined it for another worker, is not
+        counted. A requeued message is back in its
         queue, so it counts as dispatched.
         """
         now = self._records.backend.now()
@@ -118,7 +120,12 @@ class StepRegistry:
         return self._change_held(
             lease,
             lambda record: record.released(
-                lease, now, retry_after_s=retry_after_s, counted=counted, requeued=requeued
+                lease,
+                now,
+                retry_after_s=retry_after_s,
+                counted=counted,
+                declined=declined,
+                requeued=requeued,
             ),
             [Add(UNDELIVERED, member, now)] if requeued else [],
         )

@@ -17,8 +17,10 @@ from farm.media import decoder
 from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
 from farm.model.presets import preset
+from farm.model.weights.fingerprint import Digests
 from farm.plan import FPS, LOOK_AHEAD, SPEECH_RATE, Plan, frame_count, merge_short_scenes
 from farm.registry.outputs import DownloadOutput, EmbedOutput
+from farm.settings import Settings
 from farm.steps.decoding import sandboxed
 from farm.steps.features import cache_rows
 from farm.steps.soundtrack import store_track
@@ -49,7 +51,10 @@ def embed(ctx: StepContext) -> EmbedOutput:
         padded = [_padded(voice, request.frame_num) for voice in voices]
         # The last chunk begins before the last frame, and is generated as a whole.
         needed_rows = frames + request.frame_num + LOOK_AHEAD
-        embedding_prefixes = tuple(_cache_embedding(ctx, voice, needed_rows) for voice in padded)
+        encoder = _encoder(ctx.settings)
+        embedding_prefixes = tuple(
+            _cache_embedding(ctx, encoder, voice, needed_rows) for voice in padded
+        )
         audio_key = audio_keys[0]
         if len(paths) > 1:
             audio_key = _store_mix(ctx, paths, frames)
@@ -70,6 +75,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
         cuts=cuts,
         source_keys=source.keys,
         source_scale=source.scale,
+        weights=encoder.fingerprint,
         warnings=(
             *downloaded.warnings,
             *_warnings(ctx.request, downloaded.visual_seconds, spoken_frames, frames),
@@ -150,21 +156,19 @@ def _padded(samples: Samples, frame_num: int) -> Samples:
     return np.pad(samples, (0, missing)) if missing > 0 else samples
 
 
-def _cache_embedding(ctx: StepContext, samples: Samples, needed_rows: int) -> str:
+def _cache_embedding(
+    ctx: StepContext, encoder: AudioEncoder, samples: Samples, needed_rows: int
+) -> str:
     """The prefix of the keys of a voice's embedding, computed unless it is in the store.
 
     Spans of a long recording that no chunk needs are left out, which changes no other row.
     """
-    from farm.model.checkpoints import checkpoint_folder
-
     ctx.raise_if_draining()
-    folder = checkpoint_folder(preset(ctx.settings.preset), ctx.settings.weights_folder)
-    encoder = _encoder(folder)
     voice = encoder.prepare(samples)
     return cache_rows(
         ctx,
         "voice",
-        folder / "audio_encoder",
+        encoder.fingerprint,
         samples.data.cast("B"),
         spans=[span for span in voice.spans() if span.start < needed_rows],
         make=partial(encoder.encode, voice),
@@ -172,10 +176,13 @@ def _cache_embedding(ctx: StepContext, samples: Samples, needed_rows: int) -> st
 
 
 @cache
-def _encoder(folder: Path) -> AudioEncoder:
+def _encoder(settings: Settings) -> AudioEncoder:
+    """The speech encoder of this worker, loaded once in the life of its process."""
     from farm.model.audio import load_audio_encoder
+    from farm.model.checkpoints import checkpoint_folder
 
-    return load_audio_encoder(folder)
+    folder = checkpoint_folder(preset(settings.preset), settings.weights_folder)
+    return load_audio_encoder(folder, digests=Digests(settings.digests_folder))
 
 
 def _warnings(

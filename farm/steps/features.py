@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm.engine.step_context import StepContext
@@ -14,20 +11,20 @@ from farm.store import keys
 if TYPE_CHECKING:
     from torch import Tensor
 
-SAMPLE_BYTES = 1 << 20
-"""Bytes at each end of a weights file that identify it; hashing all of it takes a minute."""
-
 ROWS_PER_OBJECT = 250
 """Ten seconds of video: a chunk of 81 frames reads one or two objects, and an hour has 360."""
 
 
 def cache_features(
-    ctx: StepContext, kind: str, encoder: Path, content: str | bytes, make: Callable[[], Tensor]
+    ctx: StepContext, kind: str, encoder: str, content: str | bytes, make: Callable[[], Tensor]
 ) -> str:
-    """The key of a safetensors file with the tensor `features`, computed unless stored."""
+    """The key of a safetensors file with the tensor `features`, computed unless stored.
+
+    `encoder` is the fingerprint of the encoder's weights.
+    """
     from safetensors.torch import save
 
-    key = keys.shared(kind, fingerprint(encoder), content)
+    key = keys.shared(kind, encoder, content)
     if ctx.store.size(key) is None:
         ctx.store.put(key, save({"features": make().contiguous()}))
     return key
@@ -36,7 +33,7 @@ def cache_features(
 def cache_rows(
     ctx: StepContext,
     kind: str,
-    encoder: Path,
+    encoder: str,
     content: bytes | memoryview,
     *,
     spans: Iterable[range],
@@ -50,7 +47,7 @@ def cache_rows(
     import torch
     from safetensors.torch import save
 
-    prefix = keys.shared(kind, fingerprint(encoder), content)
+    prefix = keys.shared(kind, encoder, content)
     stored = set(ctx.store.keys(f"{prefix}/"))
     for span in spans:
         names = [keys.piece(prefix, row // ROWS_PER_OBJECT) for row in span[::ROWS_PER_OBJECT]]
@@ -72,17 +69,3 @@ def rows_of(ctx: StepContext, prefix: str, rows: Sequence[int]) -> Tensor:
     pieces = [load(ctx.store.get(keys.piece(prefix, number)))["features"] for number in numbers]
     offsets = torch.tensor(rows) - numbers.start * ROWS_PER_OBJECT
     return torch.cat(pieces)[offsets]
-
-
-@cache
-def fingerprint(folder: Path) -> str:
-    """Identifies the weights in a folder: names, sizes, and both ends of every file."""
-    hashed = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        size = path.stat().st_size
-        hashed.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            hashed.update(file.read(SAMPLE_BYTES))
-            file.seek(max(0, size - SAMPLE_BYTES))
-            hashed.update(file.read(SAMPLE_BYTES))
-    return hashed.hexdigest()

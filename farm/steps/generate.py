@@ -17,6 +17,7 @@ from farm.media.image import read_image
 from farm.media.video import encode_video
 from farm.metrics import add
 from farm.model.presets import preset
+from farm.model.weights.fingerprint import Digests
 from farm.plan import Chunk, Plan, audio_rows
 from farm.registry.outputs import ChunkOutput, DownloadOutput, EmbedOutput
 from farm.settings import Settings
@@ -24,6 +25,7 @@ from farm.steps.features import cache_features, rows_of
 from farm.steps.progress import Progress
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
 from farm.steps.soundtrack import packets_of_chunk
+from farm.steps.weights import check_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,12 +34,14 @@ if TYPE_CHECKING:
 
     from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
     from farm.model.speakers import Box
+    from farm.model.variant import Variant
 
 
 def generate(ctx: StepContext) -> ChunkOutput:
     """Stores a playable segment, and the tail for the next chunk."""
-    pipeline = _pipeline_for(ctx)
     request = ctx.request
+    wanted = variant(request, ctx.settings)
+    pipeline = _pipeline_for(ctx, wanted)
     embedded = ctx.embed_output
     plan = Plan(embedded.frames, request.frame_num, request.motion_frame, embedded.cuts)
     chunk = plan.chunk(ctx.step.chunk)
@@ -55,6 +59,7 @@ def generate(ctx: StepContext) -> ChunkOutput:
         frames=chunk.keep,
         condition_key=inputs.condition_key,
         tail_key=None if chunk.last else _store_tensors(ctx, tail, "tail.safetensors"),
+        weights=pipeline.fingerprint(wanted),
         used=used if chunk.index == 0 else None,
     )
 
@@ -128,6 +133,7 @@ def warm_pipeline(settings: Settings) -> Pipeline:
         _device(settings),
         attention=settings.attention,
         variant=default_variant(settings),
+        digests=Digests(settings.digests_folder),
     )
     took_s = time.monotonic() - start
     add("farm_model_load_seconds", took_s)
@@ -137,20 +143,24 @@ def warm_pipeline(settings: Settings) -> Pipeline:
         preset=model.name,
         device=pipeline.device,
         attention=pipeline.attention,
+        weights=pipeline.base_fingerprint,
     )
     return pipeline
 
 
-def _pipeline_for(ctx: StepContext) -> Pipeline:
-    """The loaded model in the variant of the job; the first chunk of a job reports the loading."""
+def _pipeline_for(ctx: StepContext, wanted: Variant) -> Pipeline:
+    """The loaded model in the variant of the job; the first chunk of a job reports the loading.
+
+    Raises as `check_weights` before anything is switched.
+    """
     is_first = ctx.step.chunk == 0
     if is_first:
         ctx.report("pipeline_warm_started")
     with ctx.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
-    wanted = variant(ctx.request, ctx.settings)
     with ctx.timed("load"):
         pipeline = warm_pipeline(ctx.settings)
+        check_weights(ctx, pipeline.fingerprint(wanted))
         if pipeline.switch_variant(wanted):
             log("model_switched", variant=str(wanted))
     if is_first:
@@ -169,8 +179,8 @@ def _device(settings: Settings) -> str:
 
 def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     """Features [tokens, text_dim] of a prompt, encoded once for all jobs."""
-    folder = pipeline.preset.folder(ctx.settings.weights_folder) / "text_encoder"
-    key = cache_features(ctx, "text", folder, prompt, lambda: pipeline.encode_text(prompt))
+    encoder = pipeline.text_fingerprint
+    key = cache_features(ctx, "text", encoder, prompt, lambda: pipeline.encode_text(prompt))
     return _load_tensors(ctx, key)["features"]
 
 

@@ -11,6 +11,7 @@ from farm.engine.step_context import StepContext
 from farm.job import Artifact, JobRequest, Result, Video
 from farm.media.mux import mux as join
 from farm.media.video import read_frame, write_thumbnail
+from farm.model.weights.fingerprint import joined
 from farm.net.guard import redact_url
 from farm.registry.outputs import ChunkOutput, MuxOutput
 from farm.route import steps_of_job
@@ -126,12 +127,13 @@ def _params(ctx: StepContext) -> dict[str, Any]:
     signed URLs nor what only the caller should know.
     """
     embedded = ctx.embed_output
-    used = ctx.chunk_output(0).used
+    first = ctx.chunk_output(0)
     return {
         **ctx.request.model_dump(mode="json", exclude={"webhook", "idempotency_key"}),
         **_sources(ctx.request),
-        **(used.model_dump() if used else {}),
+        **(first.used.model_dump() if first.used else {}),
         "model": ctx.settings.preset,
+        "weights": joined(embedded.weights, first.weights),
         "frames": embedded.frames,
         "chunks": embedded.chunks,
         "cuts": list(embedded.cuts),

@@ -42,6 +42,7 @@ def embed_output(**changes: Any) -> EmbedOutput:
         "cuts": (),
         "source_keys": (),
         "source_scale": 1.0,
+        "weights": "0123456789ab",
         "warnings": (),
     }
     return EmbedOutput(**{**fields, **changes})
@@ -58,6 +59,7 @@ def chunk_output(
         "frames": 81,
         "condition_key": None,
         "tail_key": None,
+        "weights": "ba9876543210",
     }
     return ChunkOutput(**{**fields, **changes})
 

@@ -7,5 +7,6 @@ quanto       reads quantised files as plain tensors
 key_maps     the original names of tensors and diffusers'
 folder       a folder that appears whole or not at all
 convert      the original layout into diffusers'
+fingerprint  twelve digits that tell weights apart
 check        every tensor's name and shape, from the files' headers alone
 """

@@ -160,11 +160,11 @@ def test_a_job_that_lost_every_worker_ends_its_playlist(ctx):
 
 
 def test_a_job_whose_step_fails_ends_its_playlist(ctx):
-    # Given a chunk that cannot be generated, because the output of the download is missing
     generate(ctx, 0)
     settings = ctx.settings.model_copy(update={"max_attempts": 1})
+    one_attempt = Context(settings, ctx.store, ctx.registry)
     with pytest.raises(GenerationFailed, match="generate-0001"):
-        run_step(Context(settings, ctx.store, ctx.registry), "a", Step("generate", 1))
+        run_step(one_attempt, "a", Step("generate", 1), step_function=lambda _: lambda _: 1 / 0)
     assert lines(ctx)[-1] == END
 
 

@@ -152,7 +152,7 @@ def test_the_result_lists_objects_of_the_store(finished):
     assert video_key.endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
 
 
-REQUESTS = {"download": 8, "embed": 7, "generate-0000": 17, "generate-0001": 17, "mux": 25}
+REQUESTS = {"download": 8, "embed": 7, "generate-0000": 17, "generate-0001": 18, "mux": 25}
 """Requests to the registry by step. More of them are more load for the broker of a large farm."""
 
 

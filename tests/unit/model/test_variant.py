@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 import torch
@@ -249,3 +251,25 @@ def test_as_many_blocks_stay_as_their_parameters_allow(changing: Pipeline) -> No
 def has_hooks(module: nn.Module) -> bool:
     registry = getattr(module, "_diffusers_hook", None)
     return bool(registry and registry.hooks)
+
+
+def test_the_fingerprint_names_adapters_and_scheme(
+    changing: Pipeline, first: Path, second: Path
+) -> None:
+    plain = changing.fingerprint(Variant())
+    one, other = (sha256(path.read_bytes()).hexdigest()[:12] for path in (first, second))
+    adapted = Variant(adapters=((first, 0.5), (second, 1.0)))
+    assert changing.fingerprint(adapted) == f"{plain}+{one}+{other}"
+    assert changing.fingerprint(Variant(quant="int8")) == f"{plain}+int8"
+
+
+def test_an_adapter_keeps_its_fingerprint_while_it_is_loaded(
+    changing: Pipeline, first: Path, second: Path, tmp_path: Path
+) -> None:
+    # Given an adapter in use whose file is then replaced
+    path = Path(copyfile(first, tmp_path / "adapter.safetensors"))
+    before = changing.fingerprint(Variant(adapters=((path, 1.0),)))
+    copyfile(second, tmp_path / "new.safetensors")
+    (tmp_path / "new.safetensors").replace(path)
+    # Then the model still has the old one, and says so
+    assert changing.fingerprint(Variant(adapters=((path, 1.0),))) == before

@@ -13,6 +13,8 @@ import redis
 from click.testing import CliRunner
 
 from farm.cli import cli
+from farm.model.presets import MINIATURE
+from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
 from farm.settings import Settings
 
@@ -97,6 +99,11 @@ def test_an_unexpected_exception_is_an_error_and_the_rest_is_checked(findings):
 def test_the_check_leaves_nothing_in_the_store(findings, tmp_path):
     findings()
     assert [path for path in (tmp_path / "home" / "store").rglob("*") if path.is_file()] == []
+
+
+def test_the_fingerprint_of_the_weights_is_shown(findings, tmp_path):
+    fingerprint = checkpoint_fingerprint(MINIATURE.folder(tmp_path), UNREMEMBERED)
+    assert fingerprint in findings()["weights"].message
 
 
 def test_missing_weights_are_an_error(findings):

@@ -38,6 +38,7 @@ EMBEDDED = EmbedOutput(
     cuts=(),
     source_keys=(),
     source_scale=1.0,
+    weights="",
     warnings=(),
 )
 

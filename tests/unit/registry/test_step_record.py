@@ -37,11 +37,12 @@ def lease(record: StepRecord, now: float = NOW) -> StepRecord:
 
 def lease_of(record: StepRecord) -> Lease:
     """The lease of the last attempt."""
-    return Lease("a", "mux", record.fence, record.attempts)
+    return record.lease("a", "mux")
 
 
 def release(record: StepRecord, now: float = NOW, **how: Any) -> StepRecord | None:
-    options = {"retry_after_s": 0.0, "counted": True, "requeued": False, **how}
+    flags = {"counted": True, "declined": False, "requeued": False}
+    options = {"retry_after_s": 0.0, **flags, **how}
     return record.released(lease_of(record), now, **options)
 
 
@@ -73,13 +74,13 @@ RULES: dict[str, Rule] = {
     "leased": lambda record: record.leased(NOW, lease_s=LEASE_S),
     "renewed": lambda record: record.renewed(MINE, expires_at=NOW + LEASE_S),
     "released": lambda record: record.released(
-        MINE, NOW, retry_after_s=0, counted=True, requeued=False
+        MINE, NOW, retry_after_s=0, counted=True, declined=False, requeued=False
     ),
     "released for a pause": lambda record: record.released(
-        MINE, NOW, retry_after_s=PAUSE_S, counted=True, requeued=False
+        MINE, NOW, retry_after_s=PAUSE_S, counted=True, declined=False, requeued=False
     ),
     "requeued": lambda record: record.released(
-        MINE, NOW, retry_after_s=WINDOW_S, counted=False, requeued=True
+        MINE, NOW, retry_after_s=WINDOW_S, counted=False, declined=False, requeued=True
     ),
     "committed": lambda record: record.committed_by(MINE, OUTPUT),
     "restored with a fence": lambda record: record.restored(fence=7, committed=None),
@@ -291,6 +292,13 @@ def test_an_uncounted_attempt_is_taken_off_again(counted, attempts):
     second = lease(LEASED, NOW + LEASE_S)
     released = release(second, counted=counted)
     assert (released.attempts, released.fence) == (attempts, 2)
+
+
+def test_declined_attempts_are_counted_by_themselves():
+    declined = release(LEASED, counted=False, declined=True)
+    again = lease(declined)
+    assert (again.attempts, again.lease("a", "mux").declined) == (1, 1)
+    assert release(again).declined == 1
 
 
 def test_a_released_step_is_dispatched_after_its_pause_but_may_be_acquired_at_once():

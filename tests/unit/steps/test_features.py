@@ -46,7 +46,6 @@ class Harness:
         self.ctx = Context(Settings(home=folder), store, open_registry("memory://"))
         self.folder = folder
         self.encoded: list[range] = []
-        (folder / "weights").write_bytes(b"an encoder")
 
     def step_context(
         self, job_id: str = "one", draining: Callable[[], bool] = never_draining
@@ -58,11 +57,12 @@ class Harness:
         self,
         job_id: str = "one",
         content: bytes = b"a voice",
+        encoder: str = "0123",
         draining: Callable[[], bool] = never_draining,
     ) -> str:
         """The prefix of the recording's keys, whose rows are encoded unless they are stored."""
         ctx = self.step_context(job_id, draining)
-        return cache_rows(ctx, "voice", self.folder, content, spans=SPANS, make=self.encode)
+        return cache_rows(ctx, "voice", encoder, content, spans=SPANS, make=self.encode)
 
     def encode(self, span: range) -> torch.Tensor:
         self.encoded.append(span)
@@ -155,23 +155,25 @@ def test_a_drained_worker_leaves_the_spans_that_it_has_encoded(harness: Harness)
     assert harness.encoded == SPANS
 
 
+def test_another_encoder_encodes_a_voice_again(harness: Harness) -> None:
+    assert harness.cache() != harness.cache(encoder="4567")
+    assert harness.encoded == 2 * SPANS
+
+
 # Texts
 
 
-def test_a_prompt_is_encoded_once_for_each_encoder(harness: Harness, tmp_path: Path) -> None:
+def test_a_prompt_is_encoded_once_for_each_encoder(harness: Harness) -> None:
     encoded: list[str] = []
 
-    def cache(prompt: str, folder: Path) -> str:
+    def cache(prompt: str, encoder: str) -> str:
         def encode() -> torch.Tensor:
             encoded.append(prompt)
             return torch.ones(2, 3)
 
-        return cache_features(harness.step_context(), "text", folder, prompt, encode)
+        return cache_features(harness.step_context(), "text", encoder, prompt, encode)
 
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "weights").write_bytes(b"another encoder")
-    first = cache("a man talks", harness.folder)
-    assert cache("a man talks", harness.folder) == first
-    assert len({first, cache("a man sings", harness.folder), cache("a man talks", other)}) == 3
+    first = cache("a man talks", "0123")
+    assert cache("a man talks", "0123") == first
+    assert len({first, cache("a man sings", "0123"), cache("a man talks", "4567")}) == 3
     assert encoded == ["a man talks", "a man sings", "a man talks"]
