@@ -236,6 +236,11 @@ class Settings(BaseModel):
     tts_timeout_s: float = Field(
         300, gt=0, description="time limit of synthesising the speech of one job in seconds"
     )
+    tts_memory_mb: int = Field(
+        8000,
+        ge=500,
+        description="megabytes of address space that synthesising the speech of one job may take",
+    )
     max_request_bytes: int = Field(
         262_144,
         ge=1,

@@ -6,10 +6,8 @@ InvalidInput or DownloadFailed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,19 +106,6 @@ def find_cuts(path: Path, *, frames: int, field: str) -> list[int]:
 
 def frame_name(index: int) -> str:
     return f"{index:05d}.png"
-
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        describe_visual,
-        describe_audio,
-        read_visual,
-        read_audio,
-        read_frames,
-        find_cuts,
-    )
-}
 
 
 def _check_length(path: Path, found: Audio, field: str) -> None:

@@ -8,7 +8,6 @@ model that it downloads on first use.
 from __future__ import annotations
 
 import re
-import time
 import warnings
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -52,26 +51,20 @@ def voices(folder: Path) -> list[str]:
     return sorted(file.stem for file in files if file.stem[0] in LANGUAGES)
 
 
-def synthesise(
-    text: str, voice: str, folder: Path, *, max_seconds: float = inf, timeout_s: float = inf
-) -> Samples:
+def synthesise(text: str, voice: str, folder: Path, *, max_seconds: float = inf) -> Samples:
     """`text` spoken by one of the `voices`, float32 [n] in [-1, 1] at RATE; deterministic.
 
     It stops soon after `max_seconds` of speech. Raises PipelineLoadFailed with the file's name if a
-    file of the folder is missing or broken, TimeoutError soon after `timeout_s`.
+    file of the folder is missing or broken.
     """
     import torch
 
-    deadline = time.monotonic() + timeout_s
     model = _model(folder)
     style = _tensors(folder / "voices" / f"{voice}.pt")
     spoken = [np.zeros(0, np.float32)]
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # its oscillators start at random phases
         for phrase in phrases(text, LANGUAGES[voice[0]]):
-            # Looked at between phrases, which last half a minute at most.
-            if time.monotonic() > deadline:
-                raise TimeoutError
             if sum(map(len, spoken)) > max_seconds * RATE:
                 break
             # A voice has a style vector for each number of phonemes.

@@ -1,8 +1,8 @@
-"""Decoding in a child process, so that a file from a stranger can crash, hang or bloat only that.
+"""Decoding and speech in a child process: a stranger's input can crash, hang or bloat only that.
 
 The child has limits of memory, CPU time, file size and open files, no network where the system
-allows that, and an empty environment: a file that takes a decoder over finds no keys. What it
-returns is validated like any other input.
+allows that, and an empty environment: an input that takes it over finds no keys. What it returns
+is validated like any other input.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from math import ceil
 from pathlib import Path
 from typing import IO, NamedTuple, ParamSpec, Self, TypeVar, get_type_hints
@@ -31,7 +32,6 @@ MAX_ANSWER_BYTES = 4_000_000
 POLL_INTERVAL_S = 0.05
 ROOT = Path(__file__).parents[2]
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from farm.media.sandbox import main; main()"
-ENVIRONMENT = {"PATH": os.defpath, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
@@ -46,11 +46,13 @@ class SandboxLimits:
     """What one call may use."""
 
     seconds: float = 300.0
-    """By the clock, and of CPU time."""
+    """By the clock, and of CPU time for each thread."""
     memory_bytes: int = 3 << 30
     """Address space, which includes the libraries."""
     file_bytes: int = 8 << 30
     open_files: int = 64
+    threads: int = 1
+    """Of each numerical library; each takes up to 70 MB of address space."""
 
 
 def keep_on() -> None:
@@ -62,21 +64,28 @@ def sandboxed(
     *,
     limits: SandboxLimits = SandboxLimits(),
     check: Callable[[], None] = keep_on,
+    subject: str = "{field}: decoding",
 ) -> Callable[Arguments, Answer]:
-    """The same function of farm.media.decoder, run in a child; it takes keywords only.
+    """The same function of a module, run in a child; it takes keywords only.
 
     `check` is called while the child runs; what it raises ends the child. Raises what the function
-    raises, and InvalidInput, naming its argument `field`, if the child is over its limits or dies.
+    raises, and InvalidInput if the child is over its limits or dies. Its message begins with
+    `subject`, which may contain arguments of the call.
     """
 
     def call(*_: Arguments.args, **arguments: Arguments.kwargs) -> Answer:
-        field = str(arguments["field"])
-        request = {"function": function.__name__, "arguments": arguments, "limits": asdict(limits)}
+        shown = subject.format_map(arguments)
+        request = {
+            "module": function.__module__,
+            "function": function.__name__,
+            "arguments": arguments,
+            "limits": asdict(limits),
+        }
         with _Streams.open(json.dumps(request, default=str)) as streams:
             status = _run(streams, limits, check)
             if status != 0:
-                raise InvalidInput(f"{field}: {_cause(status, streams.stderr, limits)}")
-            return _answer(function, streams.stdout, field)
+                raise InvalidInput(f"{shown} {_cause(status, streams.stderr, limits)}")
+            return _answer(function, streams.stdout, shown)
 
     return call
 
@@ -85,11 +94,10 @@ def main() -> None:
     """The child: reads one call from standard input, and answers it on standard output."""
     call = json.load(sys.stdin)
     _restrict(SandboxLimits(**call["limits"]))
-    from farm.media import decoder
-
-    function = decoder.FUNCTIONS[call["function"]]
+    function = getattr(import_module(call["module"]), call["function"])
     try:
-        result = validate_call(function)(**call["arguments"])
+        with redirect_stdout(sys.stderr):  # libraries print, too
+            result = validate_call(function)(**call["arguments"])
     except FarmError as error:
         answer = {"code": error.code, "message": error.message, "retryable": error.retryable}
     else:
@@ -117,13 +125,16 @@ class _Streams(NamedTuple):
 def _run(streams: _Streams, limits: SandboxLimits, check: Callable[[], None]) -> int:
     """The exit status of the child, or minus the signal that ended it."""
     deadline = time.monotonic() + limits.seconds
-    with subprocess.Popen(  # noqa: S603  # this interpreter and our own code
-        [sys.executable, "-I", "-c", BOOT, str(ROOT)],
-        **streams._asdict(),
-        env=ENVIRONMENT,
-        cwd="/",
-        start_new_session=True,
-    ) as child:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(  # noqa: S603  # this interpreter and our own code
+            [sys.executable, "-I", "-c", BOOT, str(ROOT)],
+            **streams._asdict(),
+            env=_environment(limits, folder),
+            cwd="/",
+            start_new_session=True,
+        ) as child,
+    ):
         try:
             while child.poll() is None:
                 check()
@@ -137,23 +148,30 @@ def _run(streams: _Streams, limits: SandboxLimits, check: Callable[[], None]) ->
                 os.killpg(child.pid, signal.SIGKILL)
 
 
+def _environment(limits: SandboxLimits, folder: str) -> dict[str, str]:
+    """All that the child knows: what it may start, compute with, and leave behind."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(limits.threads))
+    return {"PATH": os.defpath, "TMPDIR": folder, **threads}
+
+
 def _cause(status: int, stderr: IO[bytes], limits: SandboxLimits) -> str:
     """Why a child gave no answer."""
     stderr.seek(0)
     lines = stderr.read(MAX_ANSWER_BYTES).decode(errors="replace").strip().splitlines()
     last_line = lines[-1][:200] if lines else "no message"
     if status in (-signal.SIGXCPU, -signal.SIGKILL):
-        return f"decoding takes longer than the {limits.seconds:g} s that are allowed"
+        return f"takes longer than the {limits.seconds:g} s that are allowed"
     if os.strerror(errno.EFBIG) in last_line:
-        return f"it decodes to more than the {limits.file_bytes / 1e9:.1f} GB that are allowed"
-    if "MemoryError" in last_line.partition(":")[0]:  # NumPy has one of its own
-        return f"decoding takes more than the {limits.memory_bytes / 1e9:.1f} GB that are allowed"
+        return f"writes more than the {limits.file_bytes / 1e9:.1f} GB that are allowed"
+    is_out_of_memory = "MemoryError" in last_line.partition(":")[0]  # NumPy has one of its own
+    if is_out_of_memory or os.strerror(errno.ENOMEM) in last_line:  # torch's is a RuntimeError
+        return f"takes more than the {limits.memory_bytes / 1e9:.1f} GB that are allowed"
     if status < 0:
-        return f"the decoder crashed on it ({signal.Signals(-status).name})"
-    return f"it cannot be decoded ({last_line})"
+        return f"crashed ({signal.Signals(-status).name})"
+    return f"failed ({last_line})"
 
 
-def _answer(function: Callable[..., Answer], stdout: IO[bytes], field: str) -> Answer:
+def _answer(function: Callable[..., Answer], stdout: IO[bytes], subject: str) -> Answer:
     stdout.seek(0)
     try:
         answer = json.loads(stdout.read(MAX_ANSWER_BYTES))
@@ -161,7 +179,7 @@ def _answer(function: Callable[..., Answer], stdout: IO[bytes], field: str) -> A
             raise error_from_code(answer["code"], answer["message"], retryable=answer["retryable"])
         return _result_type(function).validate_python(answer["result"])
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InvalidInput(f"{field}: the decoder's answer is unreadable ({error})") from error
+        raise InvalidInput(f"{subject} left an unreadable answer ({error})") from error
 
 
 def _result_type(function: Callable[..., Answer]) -> TypeAdapter[Answer]:
@@ -180,7 +198,7 @@ def _restrict(limits: SandboxLimits) -> None:
     seconds = ceil(limits.seconds)
     for kind, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CPU, seconds * limits.threads),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),

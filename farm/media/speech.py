@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 
 import espeakng_loader
 import numpy as np
 
-from farm.errors import FarmError, InvalidInput, TimedOut, did_you_mean, shorten
+from farm.errors import FarmError, InvalidInput, did_you_mean, shorten
 from farm.job.dialogue import Turn
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
@@ -44,14 +43,6 @@ _DEFAULT_PRIORITY = 5
 
 
 @dataclass(frozen=True)
-class SpeechLimits:
-    """Seconds that the speech of a job may last, and that its synthesis may take."""
-
-    seconds: float = inf
-    timeout_s: float = inf
-
-
-@dataclass(frozen=True)
 class _Utterance:
     """A text and the voice that speaks it, with the field that names the voice."""
 
@@ -70,7 +61,7 @@ def speak(
     *,
     voice: str | None = None,
     kokoro_folder: Path | None = None,
-    limits: SpeechLimits = SpeechLimits(),
+    max_seconds: float = inf,
 ) -> None:
     """Writes `text` as speech, a mono WAV at the synthesiser's own rate.
 
@@ -78,11 +69,11 @@ def speak(
     differ slightly in about one run of four. `voice` is a language of `voices()`, optionally with
     one of the `voice_variants()` (`en-us+f2`), or a Kokoro voice in `kokoro_folder`
     (`kokoro:af_heart`); None is `en-us`. Raises InvalidInput for an unknown voice, for a text that
-    cannot be pronounced or is in a script that the voice does not read, and for speech beyond the
-    limits; TimedOut; PipelineLoadFailed if Kokoro's files are broken.
+    cannot be pronounced or is in a script that the voice does not read, and for speech beyond
+    `max_seconds`; PipelineLoadFailed if Kokoro's files are broken.
     """
     utterance = _Utterance(text, voice, VOICE_FIELDS[0])
-    ((samples, rate),) = _speech([utterance], kokoro_folder, limits)
+    ((samples, rate),) = _speech([utterance], kokoro_folder, max_seconds)
     write_wav(path, samples, rate)
 
 
@@ -92,7 +83,7 @@ def speak_dialogue(
     *,
     speaker_voices: tuple[str | None, str | None],
     kokoro_folder: Path | None = None,
-    limits: SpeechLimits = SpeechLimits(),
+    max_seconds: float = inf,
 ) -> None:
     """Writes a mono WAV for each of two speakers, of one rate and length; one is always silent.
 
@@ -102,7 +93,7 @@ def speak_dialogue(
         _Utterance(text, speaker_voices[speaker - 1], VOICE_FIELDS[speaker - 1])
         for speaker, text in turns
     ]
-    spoken = _speech(utterances, kokoro_folder, limits)
+    spoken = _speech(utterances, kokoro_folder, max_seconds)
     common_rate = max(rate for _, rate in spoken)
 
     def track(speaker: int) -> Iterator[Samples]:
@@ -115,22 +106,15 @@ def speak_dialogue(
 
 
 def _speech(
-    utterances: Sequence[_Utterance], kokoro_folder: Path | None, limits: SpeechLimits
+    utterances: Sequence[_Utterance], kokoro_folder: Path | None, max_seconds: float
 ) -> list[tuple[Samples, int]]:
     """Float32 [n] in [-1, 1] of each utterance, and its sample rate."""
     for utterance in utterances:
         _check_script(utterance, kokoro_folder)
-    deadline = time.monotonic() + limits.timeout_s
-    left_s = limits.seconds
+    left_s = max_seconds
     spoken = []
     for utterance in utterances:
-        timeout_s = max(0.0, deadline - time.monotonic())
-        try:
-            samples, rate = _synthesise(utterance, kokoro_folder, left_s, timeout_s)
-        except TimeoutError as error:
-            raise TimedOut(
-                f"{FIELD}: its synthesis took longer than the allowed {limits.timeout_s:g} s"
-            ) from error
+        samples, rate = _synthesise(utterance, kokoro_folder, left_s)
         if len(samples) < _MIN_SECONDS * rate:
             shown = shorten(repr(utterance.text))
             raise InvalidInput(
@@ -138,24 +122,21 @@ def _speech(
             )
         left_s -= len(samples) / rate
         if left_s < 0:
-            allowed = f"{limits.seconds:g} s"
+            allowed = f"{max_seconds:g} s"
             raise InvalidInput(f"{FIELD}: got speech of more than {allowed}; allowed: {allowed}")
         spoken.append((samples, rate))
     return spoken
 
 
 def _synthesise(
-    utterance: _Utterance, kokoro_folder: Path | None, max_seconds: float, timeout_s: float
+    utterance: _Utterance, kokoro_folder: Path | None, max_seconds: float
 ) -> tuple[Samples, int]:
     text = utterance.text
     voice = utterance.voice
     if kokoro_folder and voice.startswith(KOKORO):
         name = voice.removeprefix(KOKORO)
-        samples = kokoro.synthesise(
-            text, name, kokoro_folder, max_seconds=max_seconds, timeout_s=timeout_s
-        )
-        return samples, kokoro.RATE
-    return synthesise(text, voice, max_seconds=max_seconds, timeout_s=timeout_s)
+        return kokoro.synthesise(text, name, kokoro_folder, max_seconds=max_seconds), kokoro.RATE
+    return synthesise(text, voice, max_seconds=max_seconds)
 
 
 def _check_script(utterance: _Utterance, kokoro_folder: Path | None) -> None:
@@ -199,25 +180,17 @@ def synthesise(
     pitch: int = PITCH,
     field: str = "voice",
     max_seconds: float = inf,
-    timeout_s: float = inf,
 ) -> tuple[Samples, int]:
     """`text` spoken by espeak-ng: float32 [n] in [-1, 1], and the sample rate.
 
-    It stops soon after `max_seconds` of speech. Raises InvalidInput for an unknown voice,
-    TimeoutError after `timeout_s`.
+    It stops soon after `max_seconds` of speech. Raises InvalidInput for an unknown voice.
     """
     voice_file = _voice_file(voice, field)
     arguments = [voice_file, str(speed_wpm), str(pitch), str(max_seconds)]
     program = [sys.executable, "-I", espeak.__file__, *arguments]
     # A NUL would end the text for the library, which is written in C.
     content = text.replace("\0", " ").encode()
-    timeout = timeout_s if isfinite(timeout_s) else None
-    try:
-        completed = subprocess.run(  # noqa: S603
-            program, input=content, capture_output=True, check=False, timeout=timeout
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TimeoutError from error
+    completed = subprocess.run(program, input=content, capture_output=True, check=False)  # noqa: S603
     if completed.returncode:
         reason = completed.stderr.decode("utf-8", "replace").strip()
         raise FarmError(reason or f"espeak-ng died ({completed.returncode})")

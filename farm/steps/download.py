@@ -11,12 +11,9 @@ from pathlib import Path
 
 from farm.engine.step_context import StepContext
 from farm.errors import Cancelled, DownloadFailed, InvalidInput, shorten
-from farm.job import TtsAudio
-from farm.job.dialogue import turns
 from farm.media import decoder
 from farm.media.decoder import Visual
 from farm.media.probe import Clip
-from farm.media.speech import SpeechLimits, speak, speak_dialogue
 from farm.model.presets import preset
 from farm.net.download import download_file
 from farm.registry.outputs import DownloadOutput
@@ -28,6 +25,7 @@ from farm.steps.media import (
     recording_warnings,
     visual_warnings,
 )
+from farm.steps.speaking import store_speech
 from farm.store import keys
 
 
@@ -135,7 +133,7 @@ def _store_visual(ctx: StepContext, warnings: list[str]) -> tuple[str, Visual]:
 def _store_voices(ctx: StepContext, warnings: list[str]) -> list[str]:
     request = ctx.request
     if request.tts_audio:
-        return _synthesise(ctx, request.tts_audio)
+        return store_speech(ctx, request.tts_audio)
     if request.cond_audio is None:
         raise InvalidInput("cond_audio: got None; give exactly one of cond_audio and tts_audio")
     recordings = request.cond_audio.model_dump(exclude_none=True)
@@ -143,26 +141,6 @@ def _store_voices(ctx: StepContext, warnings: list[str]) -> list[str]:
         _store_recording(ctx, source, f"cond_audio.{person}", warnings)
         for person, source in recordings.items()
     ]
-
-
-def _synthesise(ctx: StepContext, tts: TtsAudio) -> list[str]:
-    """Speaks the text of one or two speakers, and stores a recording of each."""
-    settings = ctx.settings
-    kokoro = settings.weights_folder / "kokoro"
-    limits = SpeechLimits(seconds=settings.max_audio_s, timeout_s=settings.tts_timeout_s)
-    first = ctx.scratch / "speech1.wav"
-    if tts.human2_voice is None:
-        speak(tts.text, first, voice=tts.human1_voice, kokoro_folder=kokoro, limits=limits)
-        return [ctx.put(first, first.name)]
-    second = ctx.scratch / "speech2.wav"
-    speak_dialogue(
-        turns(tts.text),
-        (first, second),
-        speaker_voices=(tts.human1_voice, tts.human2_voice),
-        kokoro_folder=kokoro,
-        limits=limits,
-    )
-    return [ctx.put(path, path.name) for path in (first, second)]
 
 
 def _store_recording(ctx: StepContext, source: str, field: str, warnings: list[str]) -> str:

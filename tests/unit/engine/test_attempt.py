@@ -76,7 +76,7 @@ SANDBOXED = sandbox.sandboxed
 def test_download_decodes_nothing_in_the_workers_process(entered, monkeypatch):
     monkeypatch.setattr(sandbox, "sandboxed", SANDBOXED)
     monkeypatch.setattr(sandbox, "BOOT", "raise RuntimeError('this is the child')")
-    with pytest.raises(InvalidInput, match=r"cond_video: it cannot be decoded .*this is the child"):
+    with pytest.raises(InvalidInput, match=r"cond_video: decoding failed .*this is the child"):
         entered.run(DOWNLOAD)
 
 

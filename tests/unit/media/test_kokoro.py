@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from farm.errors import InvalidInput, PipelineLoadFailed, TimedOut
+from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.job.dialogue import turns
 from farm.media.audio import decode
 from farm.media.kokoro import MAX_PHONEMES, WEIGHTS, phrases, synthesise, voices
-from farm.media.speech import SpeechLimits, speak, speak_dialogue
+from farm.media.sandbox import SandboxLimits, sandboxed
+from farm.media.speech import speak, speak_dialogue
+from farm.settings import Settings
 
 LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
 CONFIG: dict[str, Any] = {
@@ -199,18 +201,20 @@ def test_a_script_that_the_voices_language_does_not_use_is_refused(kokoro, tmp_p
         speak(text, out, voice="kokoro:af_heart", kokoro_folder=kokoro)
 
 
-def test_a_synthesis_that_takes_too_long_is_ended(kokoro, tmp_path):
-    out = tmp_path / "speech.wav"
-    limits = SpeechLimits(timeout_s=0)
-    with pytest.raises(TimedOut, match=r"^tts_audio\.text: its synthesis took longer"):
-        speak("Hello.", out, voice="kokoro:af_heart", kokoro_folder=kokoro, limits=limits)
+def test_it_fits_into_the_sandbox(kokoro, tmp_path):
+    ours, theirs = tmp_path / "ours.wav", tmp_path / "theirs.wav"
+    limits = SandboxLimits(memory_bytes=Settings().tts_memory_mb * 1_000_000)
+    sandboxed(speak, limits=limits, subject="its synthesis")(
+        text="Hello.", path=theirs, voice="kokoro:af_heart", kokoro_folder=kokoro
+    )
+    speak("Hello.", ours, voice="kokoro:af_heart", kokoro_folder=kokoro)
+    np.testing.assert_allclose(decode(theirs)[0], decode(ours)[0], atol=1e-3)
 
 
 def test_speech_beyond_the_limit_is_refused(kokoro, tmp_path):
     out = tmp_path / "speech.wav"
-    limits = SpeechLimits(seconds=0.1)
     with pytest.raises(InvalidInput, match=r"got speech of more than 0\.1 s"):
-        speak("Hello.", out, voice="kokoro:af_heart", kokoro_folder=kokoro, limits=limits)
+        speak("Hello.", out, voice="kokoro:af_heart", kokoro_folder=kokoro, max_seconds=0.1)
 
 
 def test_nothing_is_synthesised_once_the_limit_is_reached(kokoro):

@@ -18,8 +18,11 @@ from farm.media import decoder, sandbox
 from farm.media.image import read_image
 from farm.media.probe import StillImage
 from farm.media.sandbox import SandboxLimits, sandboxed
+from farm.media.speech import speak
 from farm.media.video import encode_video
 from tests.support.waiting import wait_for
+
+SPEECH = "tts_audio.text: its synthesis"
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_a_file_that_takes_too_much_memory_is_refused(tmp_path):
 def test_a_file_that_decodes_to_too_much_is_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "x.png")
-    with pytest.raises(InvalidInput, match=r"cond_video: it decodes to more than the 0.0 GB"):
+    with pytest.raises(InvalidInput, match=r"cond_video: decoding writes more than the 0.0 GB"):
         sandboxed(decoder.read_visual, limits=SandboxLimits(file_bytes=100_000))(
             path=tmp_path / "x.png", image=tmp_path / "y.png", field="cond_video"
         )
@@ -103,9 +106,10 @@ def test_a_file_that_decodes_to_too_much_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import os; os.abort()", "the decoder crashed on it (SIGABRT)"),
+        ("import os; os.abort()", "decoding crashed (SIGABRT)"),
         ("raise MemoryError", "decoding takes more than the 3.2 GB that are allowed"),
-        ("raise RuntimeError('odd')", "it cannot be decoded (RuntimeError: odd)"),
+        ("raise RuntimeError('Cannot allocate memory')", "decoding takes more than the 3.2 GB"),
+        ("raise RuntimeError('odd')", "decoding failed (RuntimeError: odd)"),
         ("import os; os.kill(os.getpid(), 24)", "decoding takes longer than the 300 s"),
     ],
 )
@@ -118,7 +122,7 @@ def test_how_a_child_dies_is_named(child, code, message):
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"result": {"found": 1}}', '{"code": 1}'])
 def test_an_answer_that_is_none_is_refused(child, answer):
-    with pytest.raises(InvalidInput, match=r"^cond_video: the decoder's answer is unreadable"):
+    with pytest.raises(InvalidInput, match=r"^cond_video: decoding left an unreadable answer"):
         child(f"print({answer!r})")
 
 
@@ -196,5 +200,33 @@ def test_a_video_of_very_many_chunks_is_read(tmp_path):
     assert stored.count == 1
 
 
-def test_every_function_takes_the_field_that_errors_name():
-    assert all("field" in function.__annotations__ for function in decoder.FUNCTIONS.values())
+def test_what_a_library_prints_is_no_part_of_the_answer(child, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    boot = (
+        f"import sys; sys.path.insert(0, {str(sandbox.ROOT)!r}); "
+        "from farm.media import decoder, sandbox; read = decoder.read_visual; "
+        "decoder.expect_visual = lambda path, field: print('loud') or StillImage(4, 4, 'PNG'); "
+        "from farm.media.probe import StillImage; sandbox.main()"
+    )
+    assert child(boot).found == StillImage(4, 4, "PNG")
+
+
+def test_what_a_killed_child_leaves_behind_is_removed(child, tmp_path):
+    note = tmp_path / "folder"
+    code = f"import os, tempfile; open({str(note)!r}, 'w').write(tempfile.mkdtemp()); os.abort()"
+    with pytest.raises(InvalidInput, match="SIGABRT"):
+        child(code)
+    assert not Path(note.read_text()).exists()
+
+
+def test_speech_is_synthesised_as_in_this_process(tmp_path):
+    sandboxed(speak, subject=SPEECH)(text="Hello.", path=tmp_path / "x.wav")
+    speak("Hello.", tmp_path / "y.wav")
+    assert (tmp_path / "x.wav").read_bytes() == (tmp_path / "y.wav").read_bytes()
+
+
+def test_a_synthesis_that_takes_too_long_is_ended_with_what_it_has_started(tmp_path):
+    with pytest.raises(InvalidInput, match=rf"^{SPEECH} takes longer than the 0\.05 s"):
+        sandboxed(speak, limits=SandboxLimits(seconds=0.05), subject=SPEECH)(
+            text="Hello, this is the farm. " * 500, path=tmp_path / "x.wav"
+        )
