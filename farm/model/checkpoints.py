@@ -60,12 +60,16 @@ def load_part(folder: Path, part: str, *, dtype: str) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer, of any kind that transformers knows."""
-    from transformers import AutoTokenizer
+    """The tokenizer that the folder's tokenizer.json describes.
+
+    AutoTokenizer would build the class that tokenizer_config.json names, and keep the vocabulary
+    only: transformers 5 then gives UMT5's unknown characters the id of `<s>`.
+    """
+    from transformers import PreTrainedTokenizerFast
 
     path = folder / "tokenizer"
     try:
-        return AutoTokenizer.from_pretrained(path, local_files_only=True)
+        return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         raise PipelineLoadFailed(f"{path} cannot be loaded: {error}") from error
 
