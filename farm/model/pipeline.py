@@ -354,18 +354,19 @@ def load_pipeline(
     an unknown backend, PipelineLoadFailed and OutOfMemory.
     """
     with _translate_out_of_memory(device, preset.name):
-        transformer = load_part(folder, "transformer", dtype=preset.dtype)
+        transformer = load_part(folder, "transformer", dtype=preset.dtype_of("transformer"))
         variants = Variants(transformer, part_tensors(folder, "transformer"), device, digests)
         variants.switch(variant or Variant())
         kernel = set_attention_backend(transformer, attention, device)
         text_encoder = TextEncoder(
-            load_part(folder, "text_encoder", dtype=preset.dtype),
+            load_part(folder, "text_encoder", dtype=preset.dtype_of("text_encoder")),
             load_tokenizer(folder),
             max_tokens=transformer.config.text_len,
             device=device,
         )
-        vae = load_part(folder, "vae", dtype="float32").to(device)
-        image_encoder = load_part(folder, "image_encoder", dtype=preset.dtype).to(device)
+        vae = load_part(folder, "vae", dtype=preset.dtype_of("vae")).to(device)
+        image_dtype = preset.dtype_of("image_encoder")
+        image_encoder = load_part(folder, "image_encoder", dtype=image_dtype).to(device)
         return Pipeline(
             preset=preset,
             device=device,

@@ -27,8 +27,8 @@ class Preset:
     """The schedule's shift for each size, unless the job names one."""
     teacache: Mapping[str, tuple[float, ...]]
     """The polynomial of `farm.model.caching` for each size; highest power first."""
-    dtype: str
-    """Of the transformer, the text and the image encoder; the other parts are always float32."""
+    dtypes: Mapping[str, str]
+    """The dtype of each part that is not loaded in float32."""
     latents_per_call: int
     """Of the autoencoder; more are faster and take more memory.
 
@@ -38,6 +38,10 @@ class Preset:
     """Each part's configuration, by the name of its folder."""
     shipped: bool = False
     """Whether the weights come with this package; others are pulled and converted."""
+
+    def dtype_of(self, part: str) -> str:
+        """The dtype that a part is stored and loaded in."""
+        return self.dtypes.get(part, "float32")
 
     def folder(self, root: Path) -> Path:
         """The folder of the weights: beside this file if they are shipped, else under `root`."""
@@ -80,7 +84,7 @@ MINIATURE = Preset(
     teacache=dict.fromkeys(
         SHIFTS, (1.0, 0.0)
     ),  # not fitted: blocks change as their modulation does
-    dtype="float32",
+    dtypes={},
     latents_per_call=10,
     shipped=True,
     parts={
@@ -205,7 +209,11 @@ INFINITETALK = Preset(
             -4.17769401e-2,
         ),
     },
-    dtype="bfloat16",
+    dtypes={
+        "transformer": "bfloat16",
+        "text_encoder": "bfloat16",
+        "image_encoder": "float16",  # as the original; bfloat16 has six times its error
+    },
     latents_per_call=1,  # a GPU is busy with one, and four at 720 take 20 GB
     parts={
         "transformer": {

@@ -23,7 +23,7 @@ TINY_PRESET = Preset(
     sizes={"infinitetalk-480": {1.0: (32, 32)}},
     shifts={"infinitetalk-480": 7.0},
     teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
-    dtype="float32",
+    dtypes={},
     latents_per_call=10,
     parts={
         **MINIATURE.parts,

@@ -53,9 +53,6 @@ from farm.model.weights.tensorfile import (
 
 SHARD_BYTES = 5_000_000_000
 
-FLOAT32_PARTS = ("vae", "audio_encoder")
-"""Never loaded in the preset's dtype."""
-
 Report = Callable[[str, int, int], None]
 """`report(part, done, total)` in bytes of the whole folder."""
 
@@ -115,7 +112,7 @@ def convert(
     part_sources, tokenizer = _part_sources(preset, paths)
     skeletons = {part: skeleton(part, config) for part, config in preset.parts.items()}
     plan = {
-        part: _entries(part, part_sources[part], skeletons[part], preset.dtype)
+        part: _entries(part, part_sources[part], skeletons[part], preset.dtype_of(part))
         for part in preset.parts
     }
     total = sum(entry.info.size for entries in plan.values() for entry in entries)
@@ -253,17 +250,15 @@ def _source_name(name: str, tensors: Mapping[str, SourceTensor], source: PartSou
     return f"{tensors[name].name} in {tensors[name].file.path.name}"
 
 
-def _stored_dtype(
-    part: str, name: str, source_dtype: torch.dtype, preset_dtype: str
-) -> torch.dtype:
+def _stored_dtype(part: str, name: str, source_dtype: torch.dtype, part_dtype: str) -> torch.dtype:
     """The dtype that a tensor is loaded in, so that loading need not copy it."""
     if not source_dtype.is_floating_point:
         return source_dtype
     modules = name.split(".")
     keeps_float32 = any(module in modules for module in float32_modules(part))
-    if keeps_float32 or part in FLOAT32_PARTS:
+    if keeps_float32:
         return torch.float32
-    dtype: torch.dtype = getattr(torch, preset_dtype)
+    dtype: torch.dtype = getattr(torch, part_dtype)
     return dtype
 
 

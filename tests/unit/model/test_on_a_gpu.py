@@ -16,6 +16,7 @@ from torch import Tensor
 from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
+from farm.model.presets import INFINITETALK
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 @pytest.fixture(scope="module")
 def fast(weights: Path) -> Pipeline:
-    return load_pipeline(weights, replace(TINY_PRESET, dtype="bfloat16"), "cuda")
+    return load_pipeline(weights, replace(TINY_PRESET, dtypes=INFINITETALK.dtypes), "cuda")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
+from farm.model.presets import INFINITETALK
 from farm.model.schedule import timesteps
 from farm.model.speakers import apply_rope, positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
@@ -32,7 +33,7 @@ Calls = list[tuple[Any, dict[str, Any], Any]]
 
 @pytest.fixture(scope="module")
 def half(weights: Path) -> Pipeline:
-    return load_pipeline(weights, replace(TINY_PRESET, dtype="bfloat16"), "cpu")
+    return load_pipeline(weights, replace(TINY_PRESET, dtypes=INFINITETALK.dtypes), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +270,7 @@ def test_the_autoencoder_is_float32_and_kernels_may_be_the_fastest(
     assert not torch.backends.cudnn.deterministic
 
 
-def test_the_encoders_have_the_models_dtype_and_return_float32(
+def test_the_encoders_have_the_originals_dtypes_and_return_float32(
     half: Pipeline, picture: Any
 ) -> None:
     assert half.encode_text("a man").dtype == torch.float32
@@ -277,4 +278,5 @@ def test_the_encoders_have_the_models_dtype_and_return_float32(
         half.condition(picture, size="infinitetalk-480", frame_num=9).image_tokens.dtype
         == torch.float32
     )
-    assert {half.encode_text.model.dtype, half.encode_image.model.dtype} == {torch.bfloat16}
+    assert half.encode_text.model.dtype == torch.bfloat16
+    assert half.encode_image.model.dtype == torch.float16

@@ -26,7 +26,9 @@ QUERY = "blocks.1.attn1.to_q.weight"
 @pytest.fixture(params=["float32", "bfloat16"])
 def changing(request: pytest.FixtureRequest, weights: Path) -> Pipeline:
     """A pipeline for one test, of a checkpoint in float32, in float32 or bfloat16."""
-    return load_pipeline(weights, replace(TINY_PRESET, dtype=request.param), "cpu")
+    return load_pipeline(
+        weights, replace(TINY_PRESET, dtypes=dict.fromkeys(TINY_PRESET.parts, request.param)), "cpu"
+    )
 
 
 @pytest.fixture(scope="module")

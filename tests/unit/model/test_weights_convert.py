@@ -18,7 +18,7 @@ from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.audio import load_audio_encoder
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Sampling, load_pipeline
-from farm.model.presets import Preset
+from farm.model.presets import INFINITETALK, Preset
 from farm.model.weights.check import check
 from farm.model.weights.convert import convert
 from farm.model.weights.sources import Source, read_sources
@@ -106,25 +106,25 @@ def test_a_converted_audio_encoder_gives_the_same_embedding(weights: Path, conve
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtypes", [{}, INFINITETALK.dtypes], ids=["float32", "half"])
 def test_shards_hold_what_the_checkpoint_is_loaded_as(
-    dtype: str, weights: Path, published: Sources, tmp_path: Path
+    dtypes: dict[str, str], weights: Path, published: Sources, tmp_path: Path
 ) -> None:
     # given a model whose autoencoder, ear, time path, norms and head stay in float32
-    preset = replace(TINY_PRESET, dtype=dtype)
+    preset = replace(TINY_PRESET, dtypes=dtypes)
     folder = convert(preset, tmp_path, published, report=quiet, shard_bytes=500_000)
     check(folder, preset)
     assert len(list((folder / "transformer").glob("*.safetensors"))) > 1
     # then what is stored, what is loaded of it, and what is loaded of the checkpoint are the same
     for part in preset.parts:
-        expected = "float32" if part in ("vae", "audio_encoder") else dtype
         stored = {
             name: tensor
             for file in (folder / part).glob("*.safetensors")
             for name, tensor in load_file(file).items()
         }
         loaded, of_checkpoint = (
-            load_part(each, part, dtype=expected).state_dict() for each in (folder, weights)
+            load_part(each, part, dtype=preset.dtype_of(part)).state_dict()
+            for each in (folder, weights)
         )
         for name, tensor in stored.items():
             torch.testing.assert_close(tensor, loaded[name], rtol=0, atol=0)
