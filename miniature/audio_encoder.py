@@ -45,7 +45,8 @@ class ProbedEncoder(nn.Module):
         super().__init__()
         # An AudioEncoder has no dropout: no recording is seen twice, and the model is too small to
         # memorise any.
-        encoder = AudioEncoder(build("audio_encoder", MINIATURE.parts["audio_encoder"]))
+        model = build("audio_encoder", MINIATURE.parts["audio_encoder"])
+        encoder = AudioEncoder(model, do_normalize=True)
         self.model = encoder.model
         config = self.model.config
         self.heads = nn.ModuleList(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import Wav2Vec2FeatureExtractor
 
 from farm.model.audio import AudioEncoder
 from farm.model.checkpoints import load_part, load_tokenizer
@@ -90,6 +91,8 @@ def _train_part(run: Run, part: str, train: Callable[[], Any]) -> None:
         model = train().half()
         with atomic_folder(folder) as temporary:
             model.save_pretrained(temporary, max_shard_size=SHARD)
+            if part == "audio_encoder":
+                Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(temporary)
         run.log(stage=part, stored=str(folder))
 
 
@@ -105,7 +108,7 @@ def _train_transformer(run: Run, studio: Studio, scale: float) -> nn.Module:
     )
     builder = BatchBuilder(
         studio,
-        AudioEncoder(parts["audio_encoder"]).model,
+        AudioEncoder(parts["audio_encoder"], do_normalize=True).model,
         ImageEncoder(parts["image_encoder"]),
         VideoAutoencoder(parts["vae"], latents_per_call=20),
     )

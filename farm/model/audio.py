@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from farm.errors import EmbeddingFailed
-from farm.model.checkpoints import load_part
+from farm.model.checkpoints import load_do_normalize, load_part
 from farm.model.weights.fingerprint import AUDIO_PARTS, UNREMEMBERED, Digests, fingerprint
 from farm.plan import FPS, SPEECH_RATE, frame_count
 
@@ -46,7 +46,7 @@ For the miniature 5 s would do; the real encoder has four times as many layers.
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording ready for the encoder: samples [n], normalised as a whole, and its rows."""
+    """A recording ready for the encoder: samples [n] and the number of its rows."""
 
     samples: Tensor
     rows: int
@@ -94,9 +94,13 @@ class RecordingNorm(nn.Module):
 class AudioEncoder:
     """wav2vec2 whose features are resampled to 25 a second before its transformer hears them."""
 
-    def __init__(self, model: Any, fingerprint: str = "") -> None:
-        """`fingerprint` is that of its files; empty for a model without files."""
+    def __init__(self, model: Any, *, do_normalize: bool, fingerprint: str = "") -> None:
+        """`do_normalize`: it hears recordings of zero mean and unit variance, not raw samples.
+
+        `fingerprint` is that of its files; empty for a model without files.
+        """
         self.model = model.eval()
+        self.do_normalize = do_normalize
         self.fingerprint = fingerprint
         model.feature_extractor.register_forward_hook(_resample_to_video_rate)
 
@@ -122,8 +126,9 @@ class AudioEncoder:
         if not np.isfinite(speech).all():
             raise EmbeddingFailed("the speech holds samples that are not finite numbers")
         samples = torch.from_numpy(np.ascontiguousarray(speech, dtype=np.float32))
-        deviation = (samples.var(correction=0) + 1e-7).sqrt()
-        samples = (samples - samples.mean()).div_(deviation)
+        if self.do_normalize:
+            deviation = (samples.var(correction=0) + 1e-7).sqrt()
+            samples = (samples - samples.mean()).div_(deviation)
         if rows <= ONE_PASS_ROWS:
             return Recording(samples, rows, norm=None)
         first_layer = self.model.feature_extractor.conv_layers[0]
@@ -158,7 +163,11 @@ def load_audio_encoder(
 ) -> AudioEncoder:
     """The encoder of a checkpoint folder, in float32."""
     model = load_part(folder, "audio_encoder", dtype="float32").to(device)
-    return AudioEncoder(model, fingerprint(folder, AUDIO_PARTS, digests))
+    return AudioEncoder(
+        model,
+        do_normalize=load_do_normalize(folder),
+        fingerprint=fingerprint(folder, AUDIO_PARTS, digests),
+    )
 
 
 def audio_windows(rows: Tensor) -> tuple[Tensor, Tensor]:

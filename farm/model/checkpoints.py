@@ -5,7 +5,7 @@ miniature/
 ├── vae/              the same
 ├── text_encoder/     config.json, model.safetensors
 ├── image_encoder/    the same
-├── audio_encoder/    the same
+├── audio_encoder/    the same, preprocessor_config.json
 ├── tokenizer/        tokenizer.json, tokenizer_config.json
 └── sources.json      what it was converted from; shipped weights have none
 
@@ -22,9 +22,10 @@ import torch
 from safetensors import SafetensorError
 
 from farm.errors import PipelineLoadFailed
-from farm.model.parts import library, model_class
+from farm.model.parts import PREPROCESSOR_CONFIG, library, model_class
 from farm.model.presets import Preset
 from farm.model.weights.check import check_part
+from farm.plan import SPEECH_RATE
 
 
 def checkpoint_folder(preset: Preset, root: Path) -> Path:
@@ -72,6 +73,26 @@ def load_tokenizer(folder: Path) -> Any:
         return PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError) as error:
         raise PipelineLoadFailed(f"{path} cannot be loaded: {error}") from error
+
+
+def load_do_normalize(folder: Path) -> bool:
+    """Whether the folder's audio encoder was trained on recordings of zero mean and unit variance.
+
+    Raises PipelineLoadFailed if its preprocessor_config.json is missing or asks for another rate.
+    """
+    from transformers import Wav2Vec2FeatureExtractor
+
+    path = folder / "audio_encoder"
+    try:
+        extractor = Wav2Vec2FeatureExtractor.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise PipelineLoadFailed(f"{path} cannot be loaded: {error}") from error
+    if extractor.sampling_rate != SPEECH_RATE:
+        raise PipelineLoadFailed(
+            f"{path / PREPROCESSOR_CONFIG}: got sampling_rate {extractor.sampling_rate}; "
+            f"allowed: {SPEECH_RATE}"
+        )
+    return bool(extractor.do_normalize)
 
 
 def _disable_progress_bar(part: str) -> None:

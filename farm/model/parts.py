@@ -28,6 +28,11 @@ PARTS = {
     ),
 }
 
+PREPROCESSOR_CONFIG = "preprocessor_config.json"
+
+EXTRA_FILES = {"audio_encoder": (PREPROCESSOR_CONFIG,)}
+"""Files that a part has besides its configuration and its weights."""
+
 
 def model_class(part: str) -> Any:
     """The class of a part."""

@@ -176,7 +176,8 @@ def _wav2vec(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
     model = Wav2Vec2Model(Wav2Vec2Config(**case["config"]))
     torch.nn.utils.parametrize.remove_parametrizations(model.encoder.pos_conv_embed.conv, "weight")
     waveform = case["waveform_scale"] * draw(f"{name}.waveform", (case["samples"],))
-    return {"embedding": AudioEncoder(filled(model)).embed(waveform.numpy())}
+    encoder = AudioEncoder(filled(model), do_normalize=case.get("do_normalize", True))
+    return {"embedding": encoder.embed(waveform.numpy())}
 
 
 class _Recorder(VideoAutoencoder):

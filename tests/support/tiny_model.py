@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
 
 from farm.model.parts import build
 from farm.model.presets import MINIATURE, PRESETS, Preset
@@ -51,6 +51,7 @@ def save_tiny_checkpoint(folder: Path) -> Path:
     """Writes a checkpoint of the tiny preset into a folder, and returns the folder."""
     for part, config in TINY_PRESET.parts.items():
         filled(build(part, config)).save_pretrained(folder / part)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder / "audio_encoder")
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     return folder
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from farm.errors import PipelineLoadFailed
-from farm.model.parts import skeleton, tensor_shapes, weights_stem
+from farm.model.parts import EXTRA_FILES, skeleton, tensor_shapes, weights_stem
 from farm.model.presets import Preset
 from farm.model.weights.tensorfile import TensorInfo, open_tensors, shard_paths
 
@@ -57,6 +57,7 @@ def check_part(folder: Path, part: str) -> dict[str, TensorInfo]:
             for name, value in _read_config(folder / part).items()
             if not name.startswith("_")
         }
+        check_extra_files(folder / part, part)
         found: dict[str, TensorInfo] = {}
         for path in shard_paths(folder / part, weights_stem(part)):
             found |= open_tensors(path).info
@@ -66,6 +67,13 @@ def check_part(folder: Path, part: str) -> dict[str, TensorInfo]:
     except (PipelineLoadFailed, OSError, TypeError, ValueError) as error:
         raise PipelineLoadFailed(f"{folder / part} cannot be loaded: {error}") from error
     return found
+
+
+def check_extra_files(folder: Path, part: str) -> None:
+    """Raises PipelineLoadFailed if a part's folder lacks a file that it needs besides weights."""
+    for name in EXTRA_FILES.get(part, ()):
+        if not (folder / name).is_file():
+            raise PipelineLoadFailed(f"{folder / name} is missing; it comes with the weights")
 
 
 def differences(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.parts import (
+    EXTRA_FILES,
     float32_modules,
     save_config,
     skeleton,
@@ -26,7 +27,7 @@ from farm.model.parts import (
     weights_stem,
 )
 from farm.model.presets import Preset
-from farm.model.weights.check import differences
+from farm.model.weights.check import check_extra_files, differences
 from farm.model.weights.folder import atomic_folder
 from farm.model.weights.key_maps import (
     IMAGE_KEYS,
@@ -75,6 +76,7 @@ class PartSource:
     """The published files of one part, and how their names become diffusers'."""
 
     files: list[Path]
+    """Its weights; `EXTRA_FILES` of the part lie beside the first one."""
     to_diffusers: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     """Its tensors under diffusers' names."""
     to_original: Callable[[str], str] = str
@@ -124,6 +126,8 @@ def convert(
             meter = Meter(report, total)
             for part, entries in plan.items():
                 save_config(part, skeletons[part], temporary / part)
+                for name in EXTRA_FILES.get(part, ()):
+                    shutil.copy(part_sources[part].files[0].with_name(name), temporary / part)
                 write_shards(
                     temporary / part,
                     weights_stem(part),
@@ -210,6 +214,7 @@ def _without_tied_embedding(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _entries(part: str, source: PartSource, model: Any, dtype: str) -> list[Entry]:
     """The tensors to write of a part, checked to be exactly those of the model."""
+    check_extra_files(source.files[0].parent, part)
     tensors = _source_tensors(source)
     faults = differences(
         tensor_shapes(model),

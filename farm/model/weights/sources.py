@@ -55,7 +55,10 @@ INFINITETALK = {
     for speakers in ("single", "multi")
 }
 
-WAV2VEC = Repository("TencentGameMate/chinese-wav2vec2-base", ("pytorch_model.bin",))
+WAV2VEC = Repository(
+    "TencentGameMate/chinese-wav2vec2-base",
+    ("preprocessor_config.json", "pytorch_model.bin"),
+)
 
 
 def repositories(preset: Preset, speakers: str) -> dict[str, Repository]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor, nn
+from transformers import Wav2Vec2FeatureExtractor
 
 from farm.model.audio import AudioEncoder, load_audio_encoder
 from farm.model.parts import build
@@ -23,7 +24,7 @@ from miniature.voices import Voices, opening, spread
 @pytest.fixture(scope="module")
 def encoder() -> AudioEncoder:
     torch.manual_seed(0)
-    return AudioEncoder(build("audio_encoder", MINIATURE.parts["audio_encoder"]))
+    return AudioEncoder(build("audio_encoder", MINIATURE.parts["audio_encoder"]), do_normalize=True)
 
 
 @pytest.mark.parametrize("seconds", [1.31, 5.0])
@@ -81,6 +82,7 @@ def test_the_result_of_a_few_steps_is_a_part_that_the_farm_loads(
 ) -> None:
     model = train(Run(tmp_path, torch.device("cpu")), Voices(stored), training_s=4)
     model.half().save_pretrained(tmp_path / "audio_encoder")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "audio_encoder")
     embedded = load_audio_encoder(tmp_path).embed(np.zeros(16_000, np.float32))
     assert embedded.shape == (25, 3, 64)
     assert embedded.square().mean(dim=(0, 2)).sqrt().min() > 0.5

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from farm.model.parts import PREPROCESSOR_CONFIG
 from farm.model.presets import Preset
 from farm.model.weights.key_maps import (
     IMAGE_KEYS,
@@ -55,6 +56,7 @@ def publish(checkpoint: Path, folder: Path, preset: Preset) -> dict[str, Source]
         published_wav2vec(load_part(checkpoint, "audio_encoder")),
         wav2vec / "pytorch_model.bin",
     )
+    shutil.copy(checkpoint / "audio_encoder" / PREPROCESSOR_CONFIG, wav2vec)
     shutil.copytree(checkpoint / "tokenizer", wan / "google" / "umt5-xxl")
     return {
         "wan": Source(wan),

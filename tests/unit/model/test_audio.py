@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from farm.errors import EmbeddingFailed
+from farm.errors import EmbeddingFailed, PipelineLoadFailed
 from farm.media import audio as sound
 from farm.model.audio import (
     ONE_PASS_ROWS,
@@ -15,6 +17,7 @@ from farm.model.audio import (
     audio_windows,
     load_audio_encoder,
 )
+from farm.model.parts import PREPROCESSOR_CONFIG
 from farm.model.presets import MINIATURE
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -40,6 +43,35 @@ def test_loudness_does_not_matter(encoder: AudioEncoder) -> None:
     quiet = encoder.embed(speech(1))
     loud = encoder.embed(5 * speech(1))
     torch.testing.assert_close(quiet, loud, rtol=0, atol=1e-3)
+
+
+def test_an_encoder_of_raw_samples_hears_them_as_they_are(weights: Path, tmp_path: Path) -> None:
+    preprocess_differently(weights, tmp_path, do_normalize=False)
+    encoder = load_audio_encoder(tmp_path)
+    samples = speech(1)
+    assert torch.equal(encoder.prepare(samples).samples, torch.from_numpy(samples))
+
+
+def test_an_encoder_of_another_rate_is_refused(weights: Path, tmp_path: Path) -> None:
+    preprocess_differently(weights, tmp_path, sampling_rate=8000)
+    with pytest.raises(PipelineLoadFailed, match="got sampling_rate 8000; allowed: 16000"):
+        load_audio_encoder(tmp_path)
+
+
+def test_an_encoder_that_does_not_say_what_it_hears_is_refused(
+    weights: Path, tmp_path: Path
+) -> None:
+    preprocess_differently(weights, tmp_path)
+    (tmp_path / "audio_encoder" / PREPROCESSOR_CONFIG).unlink()
+    with pytest.raises(PipelineLoadFailed, match="preprocessor_config"):
+        load_audio_encoder(tmp_path)
+
+
+def preprocess_differently(weights: Path, folder: Path, **changes: bool | int) -> None:
+    """Copies the audio encoder into a folder, with changes of what it is to be given."""
+    shutil.copytree(weights / "audio_encoder", folder / "audio_encoder")
+    file = folder / "audio_encoder" / PREPROCESSOR_CONFIG
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def test_silence_is_embedded_too(encoder: AudioEncoder) -> None:

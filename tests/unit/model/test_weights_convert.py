@@ -272,10 +272,18 @@ def test_a_pickle_cut_short_is_refused_by_its_path(
         "google/umt5-xxl",
     ],
 )
-def test_a_missing_file_is_named(file: str, damaged: Sources, tmp_path: Path) -> None:
+def test_a_missing_file_of_wan_is_named(file: str, damaged: Sources, tmp_path: Path) -> None:
     lost = damaged["wan"].path / file
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     with pytest.raises(PipelineLoadFailed, match=f"{file} is missing"):
+        convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
+
+
+def test_a_voice_encoder_without_its_preprocessor_configuration_is_refused(
+    damaged: Sources, tmp_path: Path
+) -> None:
+    (damaged["wav2vec"].path / "preprocessor_config.json").unlink()
+    with pytest.raises(PipelineLoadFailed, match="preprocessor_config"):
         convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
 
 

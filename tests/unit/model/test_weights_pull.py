@@ -95,7 +95,7 @@ def test_only_needed_files_are_pulled_and_their_commits_recorded(
 
 def test_progress_names_the_total_and_each_file(machine: Machine) -> None:
     lines = machine.pull("--speakers", "multi").stdout.splitlines()
-    assert lines[0] == "0.03 GB in 17 files to download"
+    assert lines[0] == "0.03 GB in 18 files to download"
     assert f"{WAN.name} {SHARD} (0.03 GB)" in lines
     assert any("multi/infinitetalk.safetensors" in line for line in lines)
     assert lines[-1] == "next: farm weights convert infinitetalk-480"
