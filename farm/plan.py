@@ -22,10 +22,10 @@ SHORTEST_SCENE = FPS
 
 @dataclass(frozen=True)
 class Chunk:
-    """One call of the model: `frame_num` frames from `start`.
+    """One call of the model: `frame_num` frames from `start`, which a lead-in makes negative.
 
-    The first `overlap` frames repeat the end of the chunk before; a chunk without overlap begins
-    a scene.
+    The first `overlap` frames are not shown: they repeat the end of the chunk before, or are the
+    lead-in of a scene.
     """
 
     index: int
@@ -34,12 +34,20 @@ class Chunk:
     overlap: int
     keep: int
     """New frames that this chunk adds to the video, after the overlap."""
+    begins_scene: bool
     last: bool
+    lead_in: int
+    """As in the plan."""
 
     @property
     def first(self) -> int:
         """The video frame at which the new frames begin."""
         return self.start + self.overlap
+
+    @property
+    def source_frame(self) -> int:
+        """The frame of a source video that the chunk is generated from."""
+        return max(0, self.start)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Plan:
     motion_frame: int
     cuts: tuple[int, ...] = ()
     """The first frame of every scene but the first, ascending."""
+    lead_in: int = 0
+    """Frames that are generated before those of a scene, and not shown: 0 or `motion_frame`."""
 
     def __post_init__(self) -> None:
         if self.cuts and any(begin >= end for begin, end in self.scenes):
@@ -74,10 +84,18 @@ class Plan:
         if not 0 <= index < chunks:
             raise IndexError(f"chunk {index} of a plan of {chunks}")
         index_in_scene, begin, end = self._locate(index)
-        start = begin + index_in_scene * self._stride
-        overlap = self.motion_frame if index_in_scene else 0
-        keep = min(self.frame_num, end - start) - overlap
-        return Chunk(index, start, self.frame_num, overlap, keep, last=index == chunks - 1)
+        start = begin - self.lead_in + index_in_scene * self._stride
+        overlap = self.motion_frame if index_in_scene else self.lead_in
+        return Chunk(
+            index=index,
+            start=start,
+            frame_num=self.frame_num,
+            overlap=overlap,
+            keep=min(self.frame_num, end - start) - overlap,
+            begins_scene=index_in_scene == 0,
+            last=index == chunks - 1,
+            lead_in=self.lead_in,
+        )
 
     def _locate(self, index: int) -> tuple[int, int, int]:
         """A chunk's number within its scene; the scene's first frame and the one after its last."""
@@ -93,7 +111,8 @@ class Plan:
         return self.frame_num - self.motion_frame
 
     def _chunks_of(self, begin: int, end: int) -> int:
-        return 1 + max(0, ceil((end - begin - self.frame_num) / self._stride))
+        frames = self.lead_in + end - begin
+        return 1 + max(0, ceil((frames - self.frame_num) / self._stride))
 
 
 def merge_short_scenes(cuts: Sequence[int], frames: int) -> tuple[int, ...]:
@@ -119,22 +138,23 @@ def frame_count(samples: int) -> int:
 
 
 def audio_rows(chunk: Chunk, length: int) -> list[int]:
-    """Row indices of an embedding of `length` frames that a chunk hears.
+    """Row indices of an embedding of `length` rows that a chunk hears.
 
-    These are `frame_num + 4` indices from `start - 2` on. Before the beginning the first row
-    repeats. After the end the last row repeats; in the last of several chunks the embedding is
-    mirrored instead, as InfiniteTalk pads it.
+    These are `frame_num + 4` indices from frame `start - 2` on; the embedding begins with the
+    lead-in. Before the beginning the first row repeats. After the end the last row repeats; in the
+    last of several chunks without lead-in the embedding is mirrored instead, as InfiniteTalk pads
+    it.
     """
-    is_mirrored = chunk.last and chunk.index > 0
+    is_mirrored = chunk.last and chunk.index > 0 and chunk.lead_in == 0
 
-    def row(frame: int) -> int:
-        past_end = frame - length
+    def row(index: int) -> int:
+        past_end = index - length
         if past_end < 0:
-            return max(frame, 0)
+            return max(index, 0)
         if is_mirrored:
             return max(length - 1 - past_end, 0)
         return length - 1
 
-    begin = chunk.start - LOOK_BEHIND
-    end = chunk.start + chunk.frame_num + LOOK_AHEAD
-    return [row(frame) for frame in range(begin, end)]
+    begin = chunk.lead_in + chunk.start - LOOK_BEHIND
+    end = chunk.lead_in + chunk.start + chunk.frame_num + LOOK_AHEAD
+    return [row(index) for index in range(begin, end)]

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -28,7 +27,7 @@ from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import Apg, Branch, Guidance, branches
 from farm.model.image import ImageEncoder, resize_and_crop
 from farm.model.presets import Preset, nearest_bucket
-from farm.model.schedule import timesteps
+from farm.model.sampler import SAMPLERS, Noise, Sampler, without_last_step
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder
 from farm.model.transformer import InfiniteTalkTransformer
@@ -161,6 +160,10 @@ class Pipeline:
         """
         return self.base_fingerprint + self.variants.fingerprint(variant)
 
+    @property
+    def _sampler(self) -> Sampler:
+        return SAMPLERS[self.preset.sampler]
+
     def switch_variant(self, variant: Variant) -> bool:
         """Switches to the variant and returns whether the transformer had to change.
 
@@ -229,7 +232,7 @@ class Pipeline:
         height, width = condition.frame.shape[1:]
         with _translate_out_of_memory(self.device, f"{height}x{width}"):
             # 1. Where it starts
-            noise, generator_state = draw_noise(condition.latents, tail, sampling)
+            noise, generator_state = self._draw_noise(condition, tail, sampling)
             motion = self._motion_latents(condition, tail)
             colours = self._reference_colours(condition, tail)
 
@@ -250,6 +253,19 @@ class Pipeline:
         new = frames[:, chunk.overlap : chunk.overlap + chunk.keep]
         motion_frames = frames[:, -sampling.motion_frame :].clone()
         return new, Tail(motion_frames, generator_state, colours.cpu())
+
+    def _draw_noise(
+        self, condition: Condition, tail: Tail | None, sampling: Sampling
+    ) -> tuple[Noise, Tensor]:
+        """The chunk's noise and the generator's state after it, always drawn on the CPU."""
+        generator = torch.Generator().manual_seed(sampling.seed)
+        known = None
+        if tail:
+            generator.set_state(tail.generator_state)
+            known = 1 + (tail.motion_frames.shape[1] - 1) // 4
+        shape = condition.latents[4:].shape
+        noise = self._sampler.draw(generator, shape, steps=sampling.steps, known=known)
+        return noise, generator.get_state()
 
     def _motion_latents(self, condition: Condition, tail: Tail | None) -> Tensor:
         """The clean latents [16, g, h, w] of the image or of the frames that it continues."""
@@ -287,7 +303,7 @@ class Pipeline:
 
     def _denoise(
         self,
-        noise: Tensor,
+        noise: Noise,
         motion: Tensor,
         conditions: ChunkConditions,
         sampling: Sampling,
@@ -299,7 +315,9 @@ class Pipeline:
         """
         passes, scales = branches(sampling.text_scale, sampling.audio_scale)
         guidance = Guidance(scales, sampling.apg)
-        times = timesteps(sampling.steps, sampling.shift, skip_last=sampling.skip_last_step)
+        times = self._sampler.timesteps(sampling.steps, sampling.shift)
+        if sampling.skip_last_step:
+            times = without_last_step(times)
         times = times.to(self.device)
         steps = len(times) - 1
         caches = self._block_caches(passes, times[:-1], sampling.teacache)
@@ -317,12 +335,12 @@ class Pipeline:
             )
             return prediction[0]
 
-        x = noise.to(self.device)
+        x = noise.initial.to(self.device)
         x[:, :known] = motion
         report("sampling", 0, steps)
-        for step, (time, next_time) in enumerate(pairwise(times)):
+        for step, time in enumerate(times[:-1]):
             velocity = guidance([predict(x, time, branch) for branch in passes])
-            x = x + velocity * (next_time - time) / 1000
+            x = self._sampler.step(x, velocity, times, step, noise)
             x[:, :known] = motion
             report("sampling", step + 1, steps)
         return x
@@ -381,25 +399,6 @@ def load_pipeline(
         )
 
 
-def draw_noise(like: Tensor, tail: Tail | None, sampling: Sampling) -> tuple[Tensor, Tensor]:
-    """The chunk's noise [16, T, h, w] and the generator's state after it, always drawn on the CPU.
-
-    A later chunk draws more noise, for every step and once more, and discards it: the original
-    noised its motion latents and overwrote them before use, and only this reproduces its seeds.
-    After a cut there are no motion latents to draw for.
-    """
-    generator = torch.Generator().manual_seed(sampling.seed)
-    if tail:
-        generator.set_state(tail.generator_state)
-    _, latent_frames, height, width = like.shape
-    noise = torch.randn(16, latent_frames, height, width, generator=generator)
-    if tail:
-        known = 1 + (tail.motion_frames.shape[1] - 1) // 4
-        for _ in range(1 + sampling.steps):
-            torch.randn(16, known, height, width, generator=generator)
-    return noise, generator.get_state()
-
-
 def _check(
     chunk: Chunk,
     condition: Condition,
@@ -409,9 +408,10 @@ def _check(
 ) -> None:
     """Refuses parts of different chunks or jobs before they cost a step."""
     motion_frames = tail.motion_frames.shape[1] if tail else 0
-    if motion_frames != chunk.overlap:
+    expected = 0 if chunk.begins_scene else chunk.overlap
+    if motion_frames != expected:
         raise InvalidInput(
-            f"tail: got {motion_frames} frames; chunk {chunk.index} overlaps by {chunk.overlap}"
+            f"tail: got {motion_frames} frames; chunk {chunk.index} continues from {expected}"
         )
     rows = chunk.frame_num + LOOK_BEHIND + LOOK_AHEAD
     if audio.ndim != 4 or audio.shape[1] != rows:

@@ -27,6 +27,10 @@ class Preset:
     """The schedule's shift for each size, unless the job names one."""
     teacache: Mapping[str, tuple[float, ...]]
     """The polynomial of `farm.model.caching` for each size; highest power first."""
+    sampler: str
+    """One of `farm.model.sampler.SAMPLERS`."""
+    has_lead_in: bool
+    """Whether a scene begins with `motion_frame` frames that are generated and not shown."""
     dtypes: Mapping[str, str]
     """The dtype of each part that is not loaded in float32."""
     latents_per_call: int
@@ -84,6 +88,8 @@ MINIATURE = Preset(
     teacache=dict.fromkeys(
         SHIFTS, (1.0, 0.0)
     ),  # not fitted: blocks change as their modulation does
+    sampler="euler",
+    has_lead_in=False,
     dtypes={},
     latents_per_call=10,
     shipped=True,
@@ -209,6 +215,8 @@ INFINITETALK = Preset(
             -4.17769401e-2,
         ),
     },
+    sampler="euler",
+    has_lead_in=False,
     dtypes={
         "transformer": "bfloat16",
         "text_encoder": "bfloat16",

@@ -138,7 +138,7 @@ def _store_source_frames(ctx: StepContext, film: Path | None, plan: Plan) -> _So
     """The frames of a source video at which chunks begin."""
     if film is None:
         return _SourceFrames()
-    seconds = [plan.chunk(index).start / FPS for index in range(plan.chunks)]
+    seconds = [plan.chunk(index).source_frame / FPS for index in range(plan.chunks)]
     folder = ctx.scratch / "source"
     folder.mkdir()
     found = sandboxed(ctx, decoder.read_frames)(

@@ -257,7 +257,7 @@ def _previous_tail(ctx: StepContext, chunk: Chunk) -> Tail | None:
     if key is None:
         raise LookupError(f"job {ctx.job_id}: chunk {chunk.index - 1} left no tail")
     tail = Tail.from_tensors(_load_tensors(ctx, key))
-    return tail if chunk.overlap else tail.at_cut()
+    return tail.at_cut() if chunk.begins_scene else tail
 
 
 def _encode_segment(

@@ -24,7 +24,7 @@ from farm.model.speakers import Box, on_tokens
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variants
-from farm.plan import Plan, audio_rows
+from farm.plan import Chunk, Plan, audio_rows
 from tests.reference.drawing import (
     draw,
     filled,
@@ -217,8 +217,11 @@ def _pipeline(name: str, case: dict[str, Any], vae: VideoAutoencoder) -> Pipelin
     buckets = {float(ratio): (height, width) for ratio, (height, width) in case["buckets"].items()}
     tokens = draw(f"{name}.clip_fea", (1, 257, IMAGE_DIM))
     transformer = _built_transformer(case["model"])
+    model = replace(preset("miniature"), sizes={case["size"]: buckets})
+    if _is_flashtalk(case):
+        model = replace(model, sampler="consistency", has_lead_in=True)
     return Pipeline(
-        preset=replace(preset("miniature"), sizes={case["size"]: buckets}),
+        preset=model,
         device="cpu",
         transformer=transformer,
         variants=Variants(transformer, transformer.state_dict(), "cpu"),
@@ -250,19 +253,42 @@ def _teacache(case: dict[str, Any]) -> TeaCache:
     return TeaCache(case["teacache_thresh"], preset("infinitetalk-480").teacache[case["size"]])
 
 
-def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Tensor]:
-    """The job as the farm's generate step runs it, chunk by chunk."""
+def _is_flashtalk(case: dict[str, Any]) -> bool:
+    if case.get("sampler", "flashtalk") != "flashtalk":
+        raise Unsupported(f"sampler is {case['sampler']!r}; known is flashtalk")
+    return "sampler" in case
+
+
+def _plan(case: dict[str, Any]) -> Plan:
+    motion_frame = case["motion_frame"]
+    if not _is_flashtalk(case):
+        frames = min(case["audio_frames"], case["max_frame_num"])
+        return Plan(frames, case["frame_num"], motion_frame)
+    frames = case["chunks"] * (case["frame_num"] - motion_frame)
+    return Plan(frames, case["frame_num"], motion_frame, lead_in=motion_frame)
+
+
+def _audio(name: str, case: dict[str, Any], chunk: Chunk) -> Tensor:
+    """The rows of each speaker that a chunk hears."""
+    if case.get("audio_encode") == "stream":
+        frames = case["frame_num"]
+        rows = draw(f"{name}.audio1.{chunk.index}", (frames + 2, AUDIO_LAYERS, AUDIO_DIM))
+        return case["audio_scale"] * torch.cat([rows, rows[-1:], rows[-1:]])[None]
     length = case["audio_frames"]
-    plan = Plan(min(length, case["max_frame_num"]), case["frame_num"], case["motion_frame"])
     voices = [
         draw(f"{name}.audio{speaker + 1}", (length, AUDIO_LAYERS, AUDIO_DIM))
         for speaker in range(case["humans"])
     ]
-    audio = case["audio_scale"] * torch.stack(voices)
+    return case["audio_scale"] * torch.stack(voices)[:, audio_rows(chunk, length)]
+
+
+def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Tensor]:
+    """The job as the farm's generate step runs it, chunk by chunk."""
+    plan = _plan(case)
     boxes = _boxes(case)
     tail = None
     for chunk in map(plan.chunk, range(plan.chunks)):
-        picture = _source_frame(name, case, min(chunk.start, case["source_frames"] - 1))
+        picture = _source_frame(name, case, min(chunk.source_frame, case["source_frames"] - 1))
         frames, tail = pipeline.chunk(
             chunk,
             condition=pipeline.condition(
@@ -270,7 +296,7 @@ def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Ten
             ),
             text=pipeline.encode_text("context"),
             negative_text=pipeline.encode_text("context_null"),
-            audio=audio[:, audio_rows(chunk, length)],
+            audio=_audio(name, case, chunk),
             tail=tail,
             sampling=_sampling(case),
             report=lambda stage, done, total: None,

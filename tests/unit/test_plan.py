@@ -124,6 +124,37 @@ def test_a_last_chunk_that_ends_with_the_audio_mirrors_its_look_ahead():
     assert audio_rows(Plan(153, 81, 9).chunk(1), 153)[-4:] == [151, 152, 152, 151]
 
 
+@pytest.mark.parametrize("frames", [1, 27, 28, 29, 56, 57, 1000])
+def test_with_a_lead_in_every_chunk_shows_as_many_frames(frames):
+    plan = Plan(frames, 33, 5, lead_in=5)
+    chunks = [plan.chunk(index) for index in range(plan.chunks)]
+    assert [chunk.start for chunk in chunks] == [28 * k - 5 for k in range(plan.chunks)]
+    assert {chunk.overlap for chunk in chunks} == {5}
+    assert {chunk.keep for chunk in chunks[:-1]} <= {28}
+    assert sum(chunk.keep for chunk in chunks) == frames
+
+
+def test_every_scene_has_a_lead_in():
+    plan = Plan(100, 33, 5, cuts=(40,), lead_in=5)
+    chunks = [plan.chunk(index) for index in range(plan.chunks)]
+    assert [chunk.first for chunk in chunks] == [0, 28, 40, 68, 96]
+    assert [chunk.begins_scene for chunk in chunks] == [True, False, True, False, False]
+
+
+def test_rows_begin_with_the_lead_in():
+    plan = Plan(56, 33, 5, lead_in=5)
+    assert audio_rows(plan.chunk(0), 70) == [0, 0, *range(35)]
+    assert audio_rows(plan.chunk(1), 70) == list(range(26, 63))
+
+
+def test_after_a_lead_in_the_end_is_not_mirrored():
+    assert audio_rows(Plan(56, 33, 5, lead_in=5).chunk(1), 61)[-3:] == [60, 60, 60]
+
+
+def test_a_lead_in_starts_from_the_first_frame_of_the_source():
+    assert Plan(56, 33, 5, lead_in=5).chunk(0).source_frame == 0
+
+
 def random_cuts(seed: int, frames: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(1, frames), min(frames - 1, seed % 9)))
 

@@ -122,12 +122,12 @@ def test_numbers_that_are_not_finite_are_a_failure_not_a_video(make, voice: Tens
 
 
 def test_a_later_chunk_needs_its_tail(make) -> None:
-    with pytest.raises(InvalidInput, match="tail: got 0 frames; chunk 1 overlaps by 5"):
+    with pytest.raises(InvalidInput, match="tail: got 0 frames; chunk 1 continues from 5"):
         make(1, None)
 
 
 def test_the_first_chunk_takes_no_tail(make) -> None:
-    with pytest.raises(InvalidInput, match="tail: got 5 frames; chunk 0 overlaps by 0"):
+    with pytest.raises(InvalidInput, match="tail: got 5 frames; chunk 0 continues from 0"):
         make(0, make(0)[1])
 
 

@@ -21,7 +21,7 @@ from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.presets import INFINITETALK
-from farm.model.schedule import timesteps
+from farm.model.sampler import FlowMatchEuler
 from farm.model.speakers import apply_rope, positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
@@ -252,7 +252,7 @@ def test_state_and_guidance_are_float32_and_only_the_kernels_input_is_rounded(
             report=quiet,
         )
     times = torch.stack([arguments[1][0] for arguments, _, _ in passes])
-    assert torch.equal(times, timesteps(2, 7.0)[:2].repeat_interleave(3))
+    assert torch.equal(times, FlowMatchEuler().timesteps(2, 7.0)[:2].repeat_interleave(3))
     latents = [arguments[0] for arguments, _, _ in passes]
     assert {each.dtype for each in (*latents, condition.latents, frames, tail.motion_frames)} == {
         torch.float32
