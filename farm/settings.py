@@ -272,8 +272,8 @@ class Settings(BaseModel):
         (),
         repr=False,
         description=(
-            "signing secret of webhooks, whsec_...; old,new during rotation; unset = "
-            "webhooks are disabled"
+            "secret of webhooks, whsec_..., from which that of each receiver is derived (`farm "
+            "webhook-secret`); old,new during rotation; unset = webhooks are disabled"
         ),
     )
     webhook_timeout_s: float = Field(

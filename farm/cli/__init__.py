@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farm.cli import batches, jobs, maintenance, requests, serve, weights
+from farm.cli import batches, jobs, maintenance, requests, serve, webhooks, weights
 from farm.cli.exit_codes import EXIT_STATUS, FAILED, INTERRUPTED, STATUS_OF_ERROR
 from farm.cli.render import print_error
 from farm.errors import FarmError
@@ -18,6 +18,7 @@ COMMANDS = [
     *(requests.submit, requests.payload, requests.schema),
     *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
     *(maintenance.recover, maintenance.gc, maintenance.doctor),
+    webhooks.webhook_secret,
     batches.batch,
     weights.weights,
 ]

@@ -28,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from farm.errors import InvalidInput
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
+from farm.net.signing import origin
 from farm.validation import invalid_input
 
 SCHEMES = ("http", "https", "store")
@@ -103,11 +104,11 @@ def _check_prefix(value: str) -> str:
 def _is_https_url(value: str) -> bool:
     """Whether a text is an https URL with a host, and without credentials and fragment."""
     try:
-        parts = urlsplit(value)
-        has_host = bool(parts.hostname) and parts.port != 0
+        origin(value)
     except ValueError:
         return False
-    return parts.scheme == "https" and has_host and "@" not in parts.netloc and not parts.fragment
+    parts = urlsplit(value)
+    return "@" not in parts.netloc and not parts.fragment
 
 
 def _check_webhook(value: str) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 from farm.engine.step_context import RetryLater, StepContext
 from farm.logs import log
 from farm.net.guard import RequestFailed
-from farm.net.signing import sign
+from farm.net.signing import receiver_secret, sign
 from farm.net.webhook import post
 from farm.registry.outputs import NotifyOutput
 
@@ -57,7 +57,7 @@ def _call(ctx: StepContext) -> int:
         body,
         message_id=message_id(ctx.job_id),
         at_s=signed_at_s,
-        secrets=settings.webhook_secret,
+        secrets=[receiver_secret(secret, webhook) for secret in settings.webhook_secret],
     )
     return post(
         webhook,

@@ -11,9 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from farm.net.signing import receiver_secret
 from tests.support.certificate import server_context
 
 SECRET = "whsec_" + "Zm9yIHRlc3RzIGFsb25lLCB0b2xkIHRvIG5vYm9keQ=="
+"""The farm's, from which that of each receiver is derived."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Receiver:
     @property
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}/done"
+
+    @property
+    def secret(self) -> str:
+        """What it verifies its calls with."""
+        return receiver_secret(SECRET, self.url)
 
     @property
     def settings(self) -> dict[str, Any]:

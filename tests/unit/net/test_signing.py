@@ -6,10 +6,12 @@ import base64
 import time
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from farm.net.signing import decode_secret, sign
+from farm.net.signing import decode_secret, origin, receiver_secret, sign
 from tests.support.receiver import SECRET
 
 OTHER = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -79,3 +81,61 @@ def test_a_secret_is_decoded_with_and_without_padding(count):
 def test_an_invalid_secret_is_refused_without_being_repeated(secret):
     with pytest.raises(ValueError, match=r"^a secret is whsec_ and 24 to 64 bytes in base64$"):
         decode_secret(secret)
+
+
+# The secret of a receiver
+
+
+@pytest.mark.parametrize("secret", [SECRET, OTHER, "whsec_" + base64.b64encode(bytes(64)).decode()])
+def test_a_receivers_secret_is_derived_by_hkdf_over_its_origin(secret):
+    hkdf = HKDF(
+        SHA256(), length=32, salt=None, info=b"infinitetalk-farm webhook https://example.org"
+    )
+    expected = hkdf.derive(decode_secret(secret))
+    assert decode_secret(receiver_secret(secret, "https://example.org/done?token=a")) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org",
+        "https://example.org:8443",
+        "https://example.com",
+        "https://hooks.example.org",
+    ],
+)
+def test_each_origin_has_a_secret_of_its_own(url):
+    others = {receiver_secret(SECRET, other) for other in ("https://example.net", "https://a.org")}
+    assert receiver_secret(SECRET, url) not in {*others, SECRET, receiver_secret(OTHER, url)}
+    assert Webhook(receiver_secret(SECRET, url)).verify(BODY, signed(receiver_secret(SECRET, url)))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("HTTPS://Example.ORG:443/a?b=c", "https://example.org"),
+        ("https://example.org:8443/", "https://example.org:8443"),
+        ("https://bücher.example/", "https://xn--bcher-kva.example"),
+        ("https://[2001:DB8::1]/", "https://[2001:db8::1]"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_all_spellings_of_an_origin_are_one(url, expected):
+    assert origin(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "example.org",
+        "http://example.org",
+        "https://",
+        "https://example.org:0",
+        "https://example.org:99999",
+        f"https://{'a' * 64}.org",
+    ],
+)
+def test_other_urls_have_no_origin(url):
+    with pytest.raises(ValueError, match=r"."):
+        origin(url)

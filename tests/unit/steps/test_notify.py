@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
 
 from farm.client import Farm, Job
 from farm.engine import journal
@@ -19,6 +20,7 @@ from farm.errors import DownloadFailed, FarmError, InvalidInput
 from farm.job import Result, WebhookStatus
 from farm.maintenance.gc import find_garbage
 from farm.maintenance.recover import Recovered, recover
+from farm.net.signing import receiver_secret
 from farm.registry import Registry, open_registry
 from farm.route import MUX, NOTIFY
 from farm.settings import Settings
@@ -32,6 +34,7 @@ from tests.support.receiver import SECRET, Receiver
 from tests.support.steps import acquire, commit, complete, run_step, step_context
 
 DAY_S = 86400
+NEW_SECRET = "whsec_" + "A" * 40
 
 
 class Harness:
@@ -107,11 +110,28 @@ def ended(harness: Harness) -> Harness:
 def test_the_signed_result_is_sent_and_the_job_is_closed(ended, hook):
     ended.run_due_step()
     (call,) = hook.calls
-    sent = Webhook(SECRET).verify(call.body, call.headers)
+    sent = Webhook(hook.secret).verify(call.body, call.headers)
     assert sent == ended.registry.jobs.status("a").result.model_dump(mode="json")
     assert call.headers["content-type"] == "application/json"
     assert ended.webhook == WebhookStatus(state="delivered", attempts=1, reason="HTTP 204")
     assert ended.live == []
+
+
+def test_while_the_secret_is_rotated_a_receiver_verifies_with_the_old_and_the_new(hook, tmp_path):
+    harness = Harness(hook, tmp_path, webhook_secret=(SECRET, NEW_SECRET))
+    harness.end()
+    harness.run_due_step()
+    (call,) = hook.calls
+    for secret in (SECRET, NEW_SECRET):
+        assert Webhook(receiver_secret(secret, hook.url)).verify(call.body, call.headers)
+
+
+def test_no_receiver_can_forge_a_call_to_another(ended, hook):
+    ended.run_due_step()
+    (call,) = hook.calls
+    for secret in (SECRET, receiver_secret(SECRET, "https://other.example")):
+        with pytest.raises(WebhookVerificationError, match="No matching signature"):
+            Webhook(secret).verify(call.body, call.headers)
 
 
 def fail(ctx: Context) -> None:
