@@ -31,6 +31,9 @@ MIN_SIMILARITY = 0.5
 MAX_SHOWN = 80
 """Characters of a wrong value in an error: recognisable, but no leak of whole files to logs."""
 
+MAX_TEXT = 4_000
+"""Characters of a text in an error object, which is stored, listed and sent to webhooks."""
+
 
 class FarmError(Exception):
     """A failure with a stable code, a message for the user, and whether a retry may help."""
@@ -66,7 +69,7 @@ class FarmError(Exception):
         }
 
     def _shown(self, text: str) -> str:
-        return self.hidden.sub("", text) if self.hidden else text
+        return abridge(self.hidden.sub("", text) if self.hidden else text)
 
 
 class InvalidInput(FarmError):
@@ -180,3 +183,11 @@ def shorten(text: str) -> str:
     if len(text) <= MAX_SHOWN:
         return text
     return f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
+
+
+def abridge(text: str) -> str:
+    """A text for an error object: of a very long one its beginning and its end."""
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2 - 50
+    return f"{text[:half]} [... {len(text)} characters ...] {text[-half:]}"

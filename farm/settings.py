@@ -279,6 +279,13 @@ class Settings(BaseModel):
     webhook_timeout_s: float = Field(
         10, gt=0, description="time limit of one webhook call in seconds"
     )
+    webhook_calls_per_minute: int = Field(
+        300,
+        ge=1,
+        description=(
+            "most webhook calls of the whole farm to one host in a minute; further ones are delayed"
+        ),
+    )
     webhook_retry_delays_s: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (5, 30, 120, 600, 3600, 10_800, 28_800, 43_200),
         description=(

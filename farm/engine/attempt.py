@@ -21,6 +21,7 @@ from farm.engine.playlist import publish
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import (
     Declined,
+    Postponed,
     RetryLater,
     StepContext,
     StepFunction,
@@ -233,7 +234,7 @@ class Attempt:
         """
         draining = isinstance(reason, WorkerDraining)
         declined = isinstance(reason, Declined)
-        failed = isinstance(reason, Exception) and not declined
+        failed = isinstance(reason, Exception) and not isinstance(reason, Declined | Postponed)
         if draining:
             retry_after_s = self.ctx.settings.redispatch_after_s
         # Logged before the release, which fails if the broker cannot be reached.

@@ -40,6 +40,10 @@ class RetryLater(Exception):
         self.after_s = after_s
 
 
+class Postponed(RetryLater):
+    """The step may not begin yet, so the attempt is not counted."""
+
+
 class Declined(RetryLater):
     """This worker cannot run the step as its job needs it, but another one may."""
 

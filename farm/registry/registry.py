@@ -12,17 +12,19 @@ from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
 from farm.registry.step_record import StepRecord
 from farm.registry.steps import StepRegistry, step_key
+from farm.registry.webhooks import WebhookRegistry
 from farm.registry.workers import WorkerRegistry
 
 
 class Registry:
-    """Jobs, steps and workers over one backend, which only keeps texts."""
+    """Jobs, steps, webhook calls and workers over one backend, which only keeps texts."""
 
     def __init__(self, backend: RegistryBackend) -> None:
         self.backend = backend
         self._records = RecordStore(backend)
         self.jobs = JobRegistry(self._records)
         self.steps = StepRegistry(self._records)
+        self.webhooks = WebhookRegistry(self._records)
         self.workers = WorkerRegistry(backend)
 
     def now(self) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from typing import Literal
+from urllib.parse import urlsplit
 
-from farm.engine.step_context import RetryLater, StepContext
+from farm.engine.step_context import Postponed, RetryLater, StepContext
+from farm.job.webhook import webhook_body
 from farm.logs import log
 from farm.net.guard import RequestFailed
-from farm.net.signing import receiver_secret, sign
+from farm.net.signing import origin, receiver_secret, sign
 from farm.net.webhook import post
 from farm.registry.outputs import NotifyOutput
 
@@ -50,7 +52,8 @@ def _call(ctx: StepContext) -> int:
     result = ctx.registry.jobs.status(ctx.job_id).result
     if webhook is None or result is None:
         raise LookupError(f"job {ctx.job_id} has no webhook or no result")
-    body = result.model_dump_json().encode()
+    _take_call(ctx, webhook)
+    body = webhook_body(result)
     # The broker's clock: receivers refuse a signature that is five minutes off.
     signed_at_s = int(ctx.registry.now())
     headers = sign(
@@ -68,6 +71,19 @@ def _call(ctx: StepContext) -> int:
         ports=settings.fetch_port_ranges,
         ca_file=settings.webhook_ca,
     )
+
+
+def _take_call(ctx: StepContext, webhook: str) -> None:
+    """Raises Postponed if the host has had its calls of this minute.
+
+    Counted by name: TLS sends nothing to a server that cannot prove to have it.
+    """
+    per_minute = ctx.settings.webhook_calls_per_minute
+    host = urlsplit(origin(webhook)).hostname or ""
+    wait_s = ctx.registry.webhooks.take_call(host, per_minute=per_minute)
+    if wait_s > 0:
+        reason = f"{host} has had {per_minute} calls in a minute (FARM_WEBHOOK_CALLS_PER_MINUTE)"
+        raise Postponed(reason, after_s=wait_s)
 
 
 def _outcome(
