@@ -86,7 +86,7 @@ def _check_broker(settings: Settings) -> Finding:
 def _check_clock(settings: Settings) -> Finding:
     registry = open_registry(settings.broker_address)
     require_broker_client(registry)
-    skew_s = registry.now() - time.time()
+    skew_s = registry.wall_time() - time.time()
     relation = "behind" if skew_s > 0 else "ahead of"
     message = f"{abs(skew_s):.1f} s {relation} the broker's"
     if abs(skew_s) > MAX_CLOCK_SKEW_S:

@@ -106,4 +106,7 @@ class RegistryBackend(Protocol):
         """How many members have a score that is not above `high`."""
 
     def now(self) -> float:
-        """Seconds since 1970 on the one clock of the farm."""
+        """Seconds since 1970 on the one clock of the farm, which is never set back."""
+
+    def wall_time(self) -> float:
+        """Seconds since 1970 on the clock of the backend's machine."""

@@ -71,6 +71,9 @@ class MemoryBackend:
         return len(self.members_below(index, high))
 
     def now(self) -> float:
+        return self.wall_time()
+
+    def wall_time(self) -> float:
         return time.time()
 
     def _sorted(self, index: str) -> list[tuple[str, float]]:

@@ -28,8 +28,12 @@ class Registry:
         self.workers = WorkerRegistry(backend)
 
     def now(self) -> float:
-        """Seconds since 1970 on the backend's clock, which all machines of a farm share."""
+        """Seconds since 1970 on the one clock of the farm, which is never set back."""
         return self.backend.now()
+
+    def wall_time(self) -> float:
+        """Seconds since 1970 on the clock of the backend's machine, for others than the farm."""
+        return self.backend.wall_time()
 
     def snapshot(
         self, job_id: str, step_ids: Sequence[str]

@@ -55,7 +55,7 @@ def _call(ctx: StepContext) -> int:
     _take_call(ctx, webhook)
     body = webhook_body(result)
     # The broker's clock: receivers refuse a signature that is five minutes off.
-    signed_at_s = int(ctx.registry.now())
+    signed_at_s = int(ctx.registry.wall_time())
     headers = sign(
         body,
         message_id=message_id(ctx.job_id),

@@ -11,14 +11,18 @@ from farm.store.memory import MemoryStore
 
 
 class ClockBackend(MemoryBackend):
-    """A backend whose clock a test can advance."""
+    """A backend whose clock a test can advance; its machine's may be `ahead_s` behind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.advanced_s = 0.0
+        self.ahead_s = 0.0
 
     def now(self) -> float:
-        return super().now() + self.advanced_s
+        return self.wall_time() + self.ahead_s
+
+    def wall_time(self) -> float:
+        return super().wall_time() + self.advanced_s
 
     def advance(self, seconds: float) -> None:
         self.advanced_s += seconds

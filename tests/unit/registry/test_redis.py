@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,15 @@ import redis
 
 from farm.errors import FarmUnreachable
 from farm.job import Event, Result
+from farm.local.broker import Broker
 from farm.registry import Registry, open_registry
+from farm.settings import Settings
 from tests.support.jobs import REQUEST
 from tests.support.steps import acquire, commit
+from tests.support.waiting import wait_for
 
 SHORT_S = 0.05
+HOUR_S = 3600
 
 
 def report(registry: Registry, stage: str, pct: float) -> None:
@@ -129,6 +135,7 @@ def requests(registry: Registry, call: Callable[[], Any]) -> int:
         names = ("cmdstat_evalsha", "cmdstat_mget")
         return sum(stats.get(name, {"calls": 0})["calls"] for name in names)
 
+    registry.now()  # reads the clock, which is no record, for the next seconds
     before = total()
     call()
     return total() - before
@@ -215,3 +222,79 @@ def test_the_brokers_clock_is_read_again_before_the_clocks_drift_apart(broker, m
     time.sleep(2 * SHORT_S)
     registry.now()
     assert clock_reads(broker) == before + 2
+
+
+class AdjustableBroker(Broker):
+    """A broker whose clock a test sets; it is right at first."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (package,) = find_spec("libfaketime").submodule_search_locations
+        self.offset = home / "offset"
+        self.set_clock(0)
+        with monkeypatch.context() as faked:
+            faked.setenv("LD_PRELOAD", f"{package}/vendor/libfaketime/src/libfaketime.so.1")
+            faked.setenv("FAKETIME_TIMESTAMP_FILE", str(self.offset))
+            faked.setenv("FAKETIME_NO_CACHE", "1")
+            faked.setenv("DONT_FAKE_MONOTONIC", "1")
+            super().__init__(Settings(home=home))
+
+    def set_clock(self, ahead_s: int) -> None:
+        self.offset.write_text(f"{ahead_s:+d}\n")
+
+    def registry(self) -> Registry:
+        """A registry as a process that starts now opens it."""
+        return open_registry(self.url)
+
+
+@pytest.fixture
+def adjustable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdjustableBroker]:
+    broker = AdjustableBroker(tmp_path, monkeypatch)
+    yield broker
+    broker.stop()
+
+
+def test_the_lease_of_a_dead_worker_expires_although_the_brokers_clock_is_set_back(adjustable):
+    # Given a worker that died with a lease, and a clock that is then set back by two hours
+    before = adjustable.registry()
+    before.jobs.add("a", REQUEST)
+    acquire(before, lease_s=0.5)
+    adjustable.set_clock(-2 * HOUR_S)
+    # When the reaper looks, whose process has seen the old time or has not
+    after = adjustable.registry()
+    for reaper in (before, after):
+        # Then the job is orphaned within seconds
+        wait_for(lambda reaper=reaper: reaper.jobs.orphaned() == ["a"])
+    assert acquire(after).attempts == 2
+
+
+def test_the_farms_clock_is_not_set_back_and_waits_for_the_brokers(adjustable):
+    began = adjustable.registry().now()
+    adjustable.set_clock(-HOUR_S)
+    registry = adjustable.registry()
+    assert registry.now() == pytest.approx(began, abs=5)
+    assert registry.wall_time() == pytest.approx(began - HOUR_S, abs=5)
+    # When 1,000 seconds have passed
+    adjustable.set_clock(-HOUR_S + 1000)
+    registry = adjustable.registry()
+    # Then 900 have by the farm's clock
+    assert registry.now() == pytest.approx(began + 900, abs=5)
+    assert registry.wall_time() == pytest.approx(began - HOUR_S + 1000, abs=5)
+
+
+def test_the_farms_clock_is_the_brokers_again_once_that_has_caught_up(adjustable):
+    adjustable.registry().now()
+    adjustable.set_clock(-10)
+    adjustable.registry().now()
+    adjustable.set_clock(HOUR_S)
+    registry = adjustable.registry()
+    assert registry.now() == pytest.approx(registry.wall_time(), abs=1)
+
+
+def test_the_clock_can_be_read_while_the_broker_takes_no_writes(broker):
+    with redis.Redis.from_url(broker) as client:
+        client.delete("farm:clock")
+        client.config_set("maxmemory", 1)
+        try:
+            assert open_registry(broker).now() == pytest.approx(time.time(), abs=5)
+        finally:
+            client.config_set("maxmemory", 0)

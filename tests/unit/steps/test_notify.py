@@ -212,6 +212,13 @@ def test_a_failing_receiver_is_called_again_with_the_same_id_and_a_new_time(ende
     )
 
 
+def test_a_call_has_the_time_of_its_receiver_though_the_farms_clock_is_ahead(ended, hook):
+    ended.clock.ahead_s = 7200
+    ended.run_due_step()
+    (call,) = hook.calls
+    assert Webhook(hook.secret).verify(call.body, call.headers)
+
+
 def test_the_call_is_given_up_after_the_last_retry(ended, hook, caplog):
     hook.then = 500
     ended.run_due_step()
