@@ -37,7 +37,7 @@ class StepConsumer(Consumer):
         """Runs Celery's event loop; connects anew after bytes that the transport cannot parse."""
         try:
             loop(*args)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             self._put_aside({"bytes": getattr(error, "doc", None)}, error)
             raise ConnectionResetError("the broker delivered what is no message") from error
 

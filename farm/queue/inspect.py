@@ -126,7 +126,7 @@ def find_lost_messages(registry: Registry, *, after_s: float) -> set[tuple[str, 
 
 def parse_message(message: str) -> tuple[str, str] | None:
     """The job and the step of a message; None if it is not a step's."""
-    with suppress(AttributeError, KeyError, TypeError, ValueError):
+    with suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
         envelope: dict[str, Any] = json.loads(message)
         kind = envelope["headers"]["task"].removeprefix("farm.")
         if kind in STEP_SPECS:

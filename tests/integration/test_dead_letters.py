@@ -52,6 +52,7 @@ UNREADABLE = [
     message([["a"], {}, {}], headers={"task": "farm.download"}),
     message([["ls"], {}, {}], task="os.system"),
     "no JSON",
+    "[" * 100_000,
     "[]",
     "{}",
 ]

@@ -128,7 +128,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise PipelineLoadFailed(f"{path} is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PipelineLoadFailed(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict):
         raise PipelineLoadFailed(f"{path} holds no configuration")

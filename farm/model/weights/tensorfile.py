@@ -183,7 +183,7 @@ def shard_paths(folder: Path, stem: str) -> list[Path]:
         return [folder / f"{stem}.safetensors"]
     try:
         names = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise PipelineLoadFailed(f"{index} is not an index of tensors: {error}") from error
     outside = sorted(name for name in names if Path(name).name != name)
     if outside:
@@ -280,8 +280,10 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
         header = json.loads(text)
         header.pop("__metadata__", None)
         data_bytes = size - 8 - length
-        return {name: _tensor_info(fields, data_bytes) for name, fields in header.items()}
-    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        info = {name: _tensor_info(fields, data_bytes) for name, fields in header.items()}
+        _check_offsets(sorted(fields["data_offsets"] for fields in header.values()))
+        return info
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise PipelineLoadFailed(
             f"{path} cannot be read: its header is not a valid safetensors header: {error}"
         ) from error
@@ -290,6 +292,8 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
 def _tensor_info(fields: dict[str, Any], data_bytes: int) -> TensorInfo:
     begin, end = fields["data_offsets"]
     shape = torch.Size(fields["shape"])
+    if any(length < 0 for length in shape):
+        raise ValueError(f"the shape {fields['shape']} has a negative length")
     info = TensorInfo(shape, DTYPES[str(fields["dtype"])], complete=end <= data_bytes)
     if end - begin != info.size:
         raise ValueError(
@@ -297,6 +301,18 @@ def _tensor_info(fields: dict[str, Any], data_bytes: int) -> TensorInfo:
             f"do not fit {fields['data_offsets']}"
         )
     return info
+
+
+def _check_offsets(offsets: Sequence[Sequence[int]]) -> None:
+    """Raises ValueError unless tensors lie one behind the other, as the format demands.
+
+    Of a file with overlaps the library reads nothing.
+    """
+    last_end = 0
+    for begin, end in offsets:
+        if begin != last_end:
+            raise ValueError(f"a tensor begins at byte {begin}, where {last_end} is expected")
+        last_end = end
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:

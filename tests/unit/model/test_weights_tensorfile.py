@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -131,6 +132,42 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_path(
         path.write_bytes(content)
     with pytest.raises(PipelineLoadFailed, match=r"model\.safetensors cannot be read"):
         SafetensorsFile(path)
+
+
+def tensor_at(begin: int, end: int, *shape: int) -> dict[str, object]:
+    return {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"a": tensor_at(0, 16, 4), "b": tensor_at(8, 24, 4)}, "begins at byte 8, where 16"),
+        ({"a": tensor_at(0, 16, 4), "b": tensor_at(0, 16, 4)}, "begins at byte 0, where 16"),
+        ({"a": tensor_at(0, 16, 4), "b": tensor_at(32, 48, 4)}, "begins at byte 32, where 16"),
+        ({"a": tensor_at(4, 0, -1)}, r"the shape \[-1\] has a negative length"),
+        ({"a": tensor_at(0, 16, -2, -2)}, r"the shape \[-2, -2\] has a negative length"),
+    ],
+    ids=["overlap", "twice", "gap", "negative", "twice negative"],
+)
+def test_a_file_whose_header_describes_what_no_file_holds_is_refused(
+    header: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    text = json.dumps(header).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+    with pytest.raises(PipelineLoadFailed, match=f"not a valid safetensors header: .*{reason}"):
+        SafetensorsFile(path)
+
+
+def test_a_header_or_an_index_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    text = b"[" * 100_000
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(PipelineLoadFailed, match="not a valid safetensors header"):
+        SafetensorsFile(path)
+    (tmp_path / "model.safetensors.index.json").write_bytes(text)
+    with pytest.raises(PipelineLoadFailed, match="is not an index of tensors"):
+        shard_paths(tmp_path, "model")
 
 
 def test_a_file_cut_short_has_a_header_and_cannot_be_mapped(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def test_a_message_of_no_step_is_not_parsed(farm, client):
     [
         "",
         "{",
+        pytest.param("[" * 100_000, id="nested without end"),
         "[]",
         "{}",
         '{"headers": {"task": 7}}',
