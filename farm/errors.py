@@ -191,3 +191,8 @@ def abridge(text: str) -> str:
         return text
     half = MAX_TEXT // 2 - 50
     return f"{text[:half]} [... {len(text)} characters ...] {text[-half:]}"
+
+
+def printable(text: str) -> str:
+    """A text without control characters, which callers could send to an operator's terminal."""
+    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)

@@ -13,6 +13,8 @@ import click
 from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option, output_option
 from farm.cli.render import (
+    echo,
+    echo_json,
     exit_unless_successful,
     follow_to_end,
     print_error,
@@ -42,11 +44,11 @@ def status(job_id: str, as_json: bool) -> None:
     if as_json:
         fields = current.model_dump(mode="json")
         fields["webhook"] = webhook.model_dump() if webhook else None
-        click.echo(json.dumps(fields, indent=2, ensure_ascii=False))
+        echo_json(json.dumps(fields, indent=2, ensure_ascii=False))
         return
     print_status(current)
     if webhook:
-        click.echo(_webhook_line(webhook))
+        echo(_webhook_line(webhook))
 
 
 @click.command()
@@ -65,7 +67,7 @@ def watch(job_id: str, play: bool, as_json: bool) -> None:
         follow_to_end(job, None, as_json)
         return
     for event in job.events():
-        click.echo(event.model_dump_json())
+        echo_json(event.model_dump_json())
     exit_unless_successful(job.status())
 
 
@@ -94,12 +96,12 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
     if output:
         job.save(output)
     if as_json:
-        click.echo(ended.model_dump_json(indent=2))
+        echo_json(ended.model_dump_json(indent=2))
         return
     if output:
         click.echo(output)
     elif ended.video:
-        click.echo(ended.video.url)
+        echo(ended.video.url)
     print_warnings(ended, err=True)
 
 
@@ -145,7 +147,7 @@ def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool)
     begin = since.replace(tzinfo=UTC) if since else 0
     for each in Farm().jobs(limit, state=state, since=begin):
         if as_json:
-            click.echo(each.model_dump_json())
+            echo_json(each.model_dump_json())
         else:
             print_line(_job_line(each), each.state)
 
@@ -176,4 +178,4 @@ def _print_playlist(job: Job, as_json: bool) -> None:
         time.sleep(POLL_INTERVAL_S)
         url = job.playlist()
     if url:
-        click.echo(json.dumps({"playlist": url}) if as_json else url)
+        echo(json.dumps({"playlist": url}) if as_json else url)

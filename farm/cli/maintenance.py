@@ -11,7 +11,7 @@ import click
 
 from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option
-from farm.cli.render import print_line
+from farm.cli.render import echo, print_line
 from farm.client import Farm
 from farm.settings import Settings
 
@@ -34,7 +34,7 @@ def recover(as_json: bool) -> None:
             fields = ("job_id", "outcome", "reason", "kept")
             click.echo(json.dumps({field: getattr(job, field) for field in fields}))
         else:
-            click.echo(f"{job.job_id}  {job.outcome:13}  {job.reason or ''}".rstrip())
+            echo(f"{job.job_id}  {job.outcome:13}  {job.reason or ''}".rstrip())
     if not as_json:
         summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
         click.echo(f"jobs in the store: {summary or 'none'}")
@@ -62,9 +62,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
             fields = ("reason", "name", "objects", "bytes")
             click.echo(json.dumps({field: getattr(garbage, field) for field in fields}))
         else:
-            click.echo(
-                f"{_gc_line(garbage.reason, garbage.objects, garbage.bytes)}  {garbage.name}"
-            )
+            echo(f"{_gc_line(garbage.reason, garbage.objects, garbage.bytes)}  {garbage.name}")
     if not as_json:
         click.echo(_gc_line("would remove" if dry_run else "removed", objects, size))
 

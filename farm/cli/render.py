@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from rich.text import Text
 from farm.cli.exit_codes import FAILED
 from farm.client import Job
 from farm.client.progress import follow
-from farm.errors import FarmError
+from farm.errors import FarmError, printable
 from farm.job import JobStatus, Result
 
 COLOURS = {
@@ -54,7 +55,7 @@ def exit_unless_successful(ended: JobStatus) -> None:
 def print_status(status: JobStatus, as_json: bool = False) -> None:
     """Prints the state of a job, and its video or error once it has ended."""
     if as_json:
-        click.echo(status.model_dump_json(indent=2))
+        echo_json(status.model_dump_json(indent=2))
         return
     result = status.result
     error = result.error if result else None
@@ -63,14 +64,14 @@ def print_status(status: JobStatus, as_json: bool = False) -> None:
     if error:
         print_line(f"{error.code}: {error.message}", error.code, "red")
     if result and result.video:
-        click.echo(result.video.url)
+        echo(result.video.url)
         print_warnings(result)
 
 
 def print_warnings(result: Result, *, err: bool = False) -> None:
     """Prints the warnings of a result; to standard error if standard output is a path or a URL."""
     for warning in result.warnings:
-        click.echo(f"note: {printable(warning)}", err=err)
+        echo(f"note: {warning}", err=err)
 
 
 def print_error(error: FarmError) -> None:
@@ -79,9 +80,15 @@ def print_error(error: FarmError) -> None:
     print_line(f"{error.code}: {error.message}", error.code, "red", console)
 
 
-def printable(text: str) -> str:
-    """A text without control characters, which callers could send to the operator's terminal."""
-    return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in text)
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints a line that may quote a caller."""
+    click.echo(printable(text), err=err)
+
+
+def echo_json(text: str) -> None:
+    """Prints JSON, in which control characters from 0x7f on may stand as they are, with none."""
+    printed = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    click.echo("".join(printed))
 
 
 def print_line(

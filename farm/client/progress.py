@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from farm.client import Job
+from farm.errors import printable
 from farm.job import Event, JobStatus
 
 
@@ -119,7 +120,8 @@ def batch_progress(
 
         def report(name: str, status: str, reason: str, summary: str) -> None:
             if reason or not console.is_terminal:
-                console.out(f"{status:9}  {name}  {reason}".rstrip(), highlight=False)
+                line = f"{status:9}  {name}  {reason}".rstrip()
+                console.out(printable(line), highlight=False)
             progress.update(bar, description=summary, advance=1)
 
         yield report

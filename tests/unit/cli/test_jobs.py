@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from farm.cli.render import print_line
 from farm.client import Farm
-from farm.errors import InvalidInput
+from farm.client.progress import batch_progress
+from farm.errors import DownloadFailed, InvalidInput
 from farm.registry.outputs import NotifyOutput
 from farm.store import keys
 from tests.support.cli import error_line, failed, finished
@@ -195,6 +198,40 @@ def test_cancel_as_json_is_a_line_for_each_job(run, farm):
         {"job_id": first.id, "cancelled": True, "state": "cancelled"},
         {"job_id": second.id, "cancelled": False, "state": "cancelled"},
     ]
+
+
+ESCAPES = "\x1b]0;PWNED\x07\x9b31m\u202e"
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+@pytest.mark.parametrize("command", ["status", "watch", "result", "jobs"])
+def test_no_job_sends_escapes_to_the_terminal_of_an_operator(run, farm, command, as_json):
+    settings = farm.context.settings.model_copy(update={"webhook_secret": (SECRET,)})
+    job = Farm(settings=settings).submit({**FIELDS, "webhook": "https://example.org"})
+    error = DownloadFailed(f"cond_video: {ESCAPES}", retryable=False)
+    farm.context.registry.jobs.fail(job.id, error, at_stage=f"downloads_started{ESCAPES}")
+    given_up = NotifyOutput(outcome="failed", attempts=9, reason=ESCAPES)
+    complete(farm.context.registry, "notify", given_up, job_id=job.id)
+    result = run(command, *([] if command == "jobs" else [job.id]), *as_json)
+    assert job.id in result.output or "PWNED" in result.output
+    assert not {each for each in ESCAPES if not each.isprintable()} & set(result.output)
+
+
+def test_json_for_programs_keeps_what_a_caller_wrote(run, farm):
+    job = farm.submit(FIELDS)
+    error = DownloadFailed(f"{ESCAPES} ü", retryable=False)
+    farm.context.registry.jobs.fail(job.id, error, at_stage="downloads_started")
+    for command in ("status", "jobs"):
+        arguments = [command, *([job.id] if command == "status" else []), "--json"]
+        printed = json.loads(run(*arguments).stdout)
+        assert printed["result"]["error"]["message"] == f"{ESCAPES} ü"
+
+
+def test_a_row_of_a_batch_sends_no_escapes_to_the_terminal():
+    console = Console(file=StringIO())
+    with batch_progress(console, 1, done=0) as report:
+        report("a", "error", f"E_DOWNLOAD_FAILED: {ESCAPES}", "1 error")
+    assert console.file.getvalue().replace("\n", "").isprintable()
 
 
 def test_a_line_sends_no_escapes_to_the_terminal(capsys):
