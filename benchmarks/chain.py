@@ -25,7 +25,7 @@ from celery import Celery, chain
 
 from farm import Farm
 from farm.local.supervisor import Supervisor, open_supervisor
-from farm.queue.app import MESSAGE_PRIORITIES
+from farm.queue.app import MESSAGE_PRIORITIES, make_app
 from farm.route import STEP_SPECS, StepKind
 from farm.settings import Settings
 
@@ -185,7 +185,7 @@ def measure(supervisor: Supervisor, *, jobs: int, rounds: int) -> dict[str, Cost
     farm = Farm(settings=supervisor.settings)
     kinds: dict[str, Send] = {
         "the farm": lambda: farm.submit(REQUEST).id,
-        "bare chain": bare_chain(supervisor.app),
+        "bare chain": bare_chain(make_app(supervisor.settings)),
     }
     costs = {name: Cost() for name in kinds}
     timestamps = Timestamps(timestamps_path(supervisor.settings))

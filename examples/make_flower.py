@@ -34,11 +34,15 @@ WIDTH = 1240
 HEIGHT = 640
 
 
-def save_screenshot(url: str, target: Path) -> None:
+def save_screenshot(url: str, auth: str, target: Path) -> None:
     """Saves a screenshot of Flower's list of tasks, filtered to those of jobs."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        user, _, password = auth.partition(":")
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT},
+            http_credentials={"username": user, "password": password},
+        )
         page.goto(f"{url}/tasks")
         page.fill("input[type=search]", "args:job")
         page.wait_for_selector("td:has-text('chunk 2 of')")
@@ -55,7 +59,7 @@ def main(target: Path) -> None:
         jobs = list(farm.submit_batch(row.request() for row in rows(BATCH)))
         while not jobs[-1].status().stage.startswith("chunk_1_"):
             time.sleep(0.1)
-        save_screenshot(ADDRESS.url, target)
+        save_screenshot(ADDRESS.url, supervisor.settings.flower_auth or "", target)
         farm.cancel(job.id for job in jobs)
 
 

@@ -201,6 +201,13 @@ class Settings(BaseModel):
             "interrupted"
         ),
     )
+    remote_control: bool = Field(
+        False,
+        description=(
+            "true: workers obey Celery's remote control, as Flower's buttons need; `farm up "
+            "--flower` sets it"
+        ),
+    )
     metrics_address: str | None = Field(
         None,
         pattern=r"^((([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{1,63}|\[[0-9A-Fa-f:]+\]):)?[0-9]{1,5}$",
@@ -212,7 +219,10 @@ class Settings(BaseModel):
     flower_auth: str | None = Field(
         None,
         repr=False,
-        description="USER:PASSWORD of Flower; required for listening beyond loopback",
+        description=(
+            "USER:PASSWORD of Flower; required for listening beyond loopback; unset = one in "
+            "{home}/run/flower"
+        ),
     )
     decode_timeout_s: float = Field(
         120,

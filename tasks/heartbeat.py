@@ -6,12 +6,14 @@ import os
 import time
 from contextlib import suppress
 from functools import cache
+from math import inf
 from typing import Any
 
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from farm.errors import FarmUnreachable
 from farm.registry import Registry, open_registry
+from farm.registry.workers import worker_name
 from tasks.celery import app, settings
 
 INTERVAL_S = 10.0
@@ -20,11 +22,14 @@ INTERVAL_S = 10.0
 SILENT_S = 86_400.0
 """After this long without a heartbeat a killed worker is not listed any more."""
 
-_last_sent_at = [0.0]
+_last_sent_at = [inf]
+"""Infinite until the worker is ready, so that none is sent before."""
 
 
 @worker_ready.connect
-def _remove_silent(**_: Any) -> None:
+def _send_first(**_: Any) -> None:
+    _last_sent_at[0] = -inf
+    _send()
     with suppress(FarmUnreachable):
         worker_registry().workers.remove_silent(silent_s=SILENT_S)
 
@@ -58,4 +63,4 @@ def worker_registry() -> Registry:
 def _names() -> list[str]:
     """One name for each queue that this worker consumes."""
     host = os.uname().nodename
-    return [f"{queue} {host} {os.getpid()}" for queue in app.amqp.queues.consume_from]
+    return [worker_name(queue, host, os.getpid()) for queue in app.amqp.queues.consume_from]

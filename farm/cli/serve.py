@@ -51,9 +51,18 @@ def up(flower: str | None) -> None:
         folder = settings.folder
         click.echo(f"the farm is up in {folder} (logs in {folder / 'logs'}); Ctrl-C stops it")
         if address:
-            click.echo(f"Flower is at {address.url}")
+            click.echo(_flower_line(address, settings))
         _warn_without_weights(settings)
         supervisor.supervise(click.echo)
+
+
+def _flower_line(address: ListenAddress, settings: Settings) -> str:
+    from farm.local.flower import auth_file
+
+    line = f"Flower is at {address.url}"
+    if settings.flower_auth:
+        return line
+    return f"{line} (user:password are in {auth_file(settings)})"
 
 
 def _warn_without_weights(settings: Settings) -> None:

@@ -37,7 +37,7 @@ class Broker:
             self.url = settings.broker_url_file.read_text().strip()
         if not self.url or not _is_responding(self.url):
             self.process, self.url = _start(settings)
-            _write_private(settings.broker_url_file, self.url)
+            write_private(settings.broker_url_file, self.url)
 
     def stop(self) -> None:
         """Stops the broker; queued messages stay in its append-only file for the next start."""
@@ -112,10 +112,10 @@ def _write_config(settings: Settings, port: int, password: str) -> Path:
         "maxmemory-policy noeviction",
         "daemonize no",
     ]
-    return _write_private(_config_file(settings), "\n".join(lines) + "\n")
+    return write_private(_config_file(settings), "\n".join(lines) + "\n")
 
 
-def _write_private(path: Path, text: str) -> Path:
+def write_private(path: Path, text: str) -> Path:
     """Writes a file that only its owner can read, even while it is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

@@ -1,11 +1,14 @@
-"""Flower, Celery's web page of tasks and workers: without a password on loopback only."""
+"""Flower, Celery's web page of tasks and workers, with a password."""
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Mapping
 from os import devnull
+from pathlib import Path
 
+from farm.local.broker import write_private
 from farm.net.address import ListenAddress, check_page
 from farm.settings import Settings
 
@@ -16,6 +19,25 @@ COLUMNS = "name,args,state,received,started,runtime,worker"
 def check_flower(address: ListenAddress, settings: Settings) -> None:
     """Raises InvalidInput if Flower is not installed, not protected, or its port is taken."""
     check_page(address, settings.flower_auth, field="flower", package="flower", extra="monitor")
+
+
+def flower_auth(settings: Settings) -> str:
+    """USER:PASSWORD of Flower: the operator's, or a random one that is kept in the home.
+
+    On loopback too: Flower answers to any Host, so a website whose name is made to resolve to
+    127.0.0.1 (DNS rebinding) could read it with a visitor's browser.
+    """
+    if settings.flower_auth:
+        return settings.flower_auth
+    file = auth_file(settings)
+    if not file.is_file():
+        write_private(file, f"farm:{secrets.token_urlsafe(16)}\n")
+    return file.read_text().strip()
+
+
+def auth_file(settings: Settings) -> Path:
+    """Where USER:PASSWORD of Flower is kept unless the operator sets it."""
+    return settings.folder / "run" / "flower"
 
 
 def flower_command(address: ListenAddress) -> list[str]:

@@ -10,21 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from celery import Celery
-
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
-from farm.local.flower import check_flower, flower_command, flower_environ
+from farm.local.flower import check_flower, flower_auth, flower_command, flower_environ
 from farm.local.process import spawn, stop, tail
 from farm.local.worker import worker_command, worker_environ
 from farm.net.address import ListenAddress
-from farm.queue.app import make_app
+from farm.registry import open_registry
+from farm.registry.workers import worker_name
 from farm.route import QUEUES
 from farm.settings import PREFIX, Settings
 
 FLOWER = "flower"
 START_TIMEOUT_S = 120.0
-PING_TIMEOUT_S = 0.5
+POLL_INTERVAL_S = 0.1
 RESTART_INTERVAL_S = 1.0
 KILL_AFTER_S = 10.0
 """Seconds after the workers' own grace until they are killed: a hanging step is interrupted by
@@ -43,7 +42,6 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self.flower = flower
-        self.app: Celery = make_app(settings)
         self.commands: dict[str, list[str]] = {
             queue: worker_command(queue, settings, application=application) for queue in QUEUES
         }
@@ -68,6 +66,7 @@ class Supervisor:
                     raise FarmUnreachable(
                         f"{_title(name)} did not start; the last lines of {log}:\n{tail(log)}"
                     )
+            time.sleep(POLL_INTERVAL_S)
 
     def supervise(self, report: Callable[[str], None]) -> None:
         """Restarts dead children, forever."""
@@ -93,10 +92,9 @@ class Supervisor:
     def _is_ready(self) -> bool:
         if self.flower and not self.flower.is_listening:
             return False
-        # A pooled connection could still lead to a broker that used this address before.
-        with self.app.connection_for_write() as connection:
-            answers = self.app.control.ping(timeout=PING_TIMEOUT_S, connection=connection)
-        return len(answers) >= len(QUEUES)
+        host = os.uname().nodename
+        workers = {worker_name(queue, host, self.children[queue].pid) for queue in QUEUES}
+        return workers <= set(open_registry(self.settings.broker_address).workers.alive())
 
     def _start(self, name: str) -> None:
         environ = _child_environ(name, self.settings)
@@ -125,8 +123,11 @@ def open_supervisor(
             broker = Broker(settings)
             cleanup.callback(broker.stop)
             url = broker.url
+        changes: dict[str, object] = {"broker_url": url}
+        if flower:
+            changes |= {"flower_auth": flower_auth(settings), "remote_control": True}
         supervisor = Supervisor(
-            settings.model_copy(update={"broker_url": url}), application=application, flower=flower
+            settings.model_copy(update=changes), application=application, flower=flower
         )
         cleanup.callback(supervisor.stop)
         supervisor.start()
@@ -162,9 +163,14 @@ def _child_environ(name: str, settings: Settings) -> dict[str, str]:
 
     The metrics of the workers are served at the ports after the supervisor's.
     """
-    ours = {PREFIX + "HOME": str(settings.folder), PREFIX + "BROKER_URL": settings.broker_address}
+    ours = {
+        PREFIX + "HOME": str(settings.folder),
+        PREFIX + "BROKER_URL": settings.broker_address,
+        PREFIX + "REMOTE_CONTROL": str(settings.remote_control),
+    }
     if settings.metrics_listen_address and name in QUEUES:
         host, port = settings.metrics_listen_address
         worker_port = port + 1 + QUEUES.index(name)
         ours[PREFIX + "METRICS_ADDRESS"] = str(ListenAddress(host, worker_port))
-    return worker_environ(flower_environ(settings, {**os.environ, **ours}))
+    environ = {**os.environ, **ours}
+    return flower_environ(settings, environ) if name == FLOWER else worker_environ(environ)

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from farm.errors import FarmError, FarmUnreachable
-from farm.queue.app import make_app
 from farm.queue.inspect import require_broker_client
 from farm.registry import open_registry
 from farm.route import QUEUES
@@ -26,9 +24,6 @@ MAX_CLOCK_SKEW_S = 60.0
 
 LOW_DISK_GB = 10.0
 FULL_DISK_GB = 1.0
-
-WORKER_TIMEOUT_S = 2.0
-"""How long workers may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +106,9 @@ def _check_store(settings: Settings) -> Finding:
 
 
 def _check_workers(settings: Settings) -> Finding:
-    require_broker_client(open_registry(settings.broker_address)).ping()
-    inspect = make_app(settings).control.inspect(timeout=WORKER_TIMEOUT_S)
-    answers = inspect.active_queues() or {}
-    consumers = Counter(queue["name"] for queues in answers.values() for queue in queues)
+    registry = open_registry(settings.broker_address)
+    require_broker_client(registry)
+    consumers = registry.workers.count_alive()
     message = ", ".join(f"{consumers[queue]} {queue}" for queue in QUEUES)
     missing = [queue for queue in QUEUES if not consumers[queue]]
     if missing:

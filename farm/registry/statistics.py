@@ -10,7 +10,6 @@ from farm.registry.backend import RegistryBackend
 from farm.registry.jobs import ENDED, UNKNOWN_LENGTH
 from farm.registry.registry import Registry
 from farm.registry.steps import LIVE, REMAINING, SPEED_RATIO, current_step_key
-from farm.registry.workers import WORKERS
 from farm.route import Step, StepKind
 
 MAX_JOBS = 20_000
@@ -21,9 +20,6 @@ MAX_STEPS = 2_000
 
 MIN_LEASE_S = 60.0
 """A lease may last this long at least: workers may have another setting than the reader."""
-
-ALIVE_S = 30.0
-"""A worker counts as alive for this long after a heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,6 @@ def read_statistics(registry: Registry, *, lease_s: float) -> Statistics:
     now = backend.now()
     unknown_length = backend.size(REMAINING, UNKNOWN_LENGTH)
     runnable = backend.size(REMAINING) - backend.size(REMAINING, 0) + unknown_length
-    alive = backend.members_between(WORKERS, now - ALIVE_S, inf, MAX_STEPS)
     ended = backend.members_between(ENDED, 0, inf, MAX_STEPS)
     return Statistics(
         live=backend.size(REMAINING),
@@ -67,7 +62,7 @@ def read_statistics(registry: Registry, *, lease_s: float) -> Statistics:
         unknown_length=unknown_length,
         runnable=runnable,
         remaining_gpu_s=_remaining_gpu_s(backend, runnable),
-        workers=Counter(name.partition(" ")[0] for name, _ in alive),
+        workers=registry.workers.count_alive(),
         ended={_outcome(name): times for name, times in ended},
     )
 

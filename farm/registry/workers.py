@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from math import inf
+
 from farm.registry.backend import RegistryBackend
+from farm.route import Queue
 
 WORKERS = "workers"
 """Index of workers, by the time of their last heartbeat."""
+
+ALIVE_S = 30.0
+"""A worker counts as alive for this long after a heartbeat."""
+
+MAX_WORKERS = 2_000
+"""Workers that are counted."""
+
+
+def worker_name(queue: Queue, host: str, pid: int) -> str:
+    """The name of a worker for one of the queues that it consumes."""
+    return f"{queue} {host} {pid}"
 
 
 class WorkerRegistry:
@@ -17,6 +32,16 @@ class WorkerRegistry:
     def heartbeat(self, worker: str) -> None:
         """Records that a worker is alive now."""
         self._backend.add_member(WORKERS, worker, self._backend.now())
+
+    def alive(self) -> list[str]:
+        """The names of workers with a recent heartbeat."""
+        since = self._backend.now() - ALIVE_S
+        found = self._backend.members_between(WORKERS, since, inf, MAX_WORKERS)
+        return [name for name, _ in found]
+
+    def count_alive(self) -> Counter[str]:
+        """Live workers by queue."""
+        return Counter(name.partition(" ")[0] for name in self.alive())
 
     def remove(self, worker: str) -> None:
         """Removes a worker that has shut down."""

@@ -19,6 +19,7 @@ from farm.local.broker import Broker
 from farm.local.process import spawn, stop
 from farm.local.supervisor import Supervisor
 from farm.local.worker import worker_command
+from farm.queue.app import make_app
 from farm.route import Queue
 from farm.settings import Settings
 from tests.support.processes import children_of
@@ -52,9 +53,11 @@ class Testbed(Supervisor):
             "FARM_BROKER_URL": self.broker.url,
             "FARM_CPU_CONCURRENCY": "1",
             "OMP_NUM_THREADS": "1",
+            "FARM_REMOTE_CONTROL": "true",  # starts and stops the second gpu worker's consuming
             **environ,
         }
         super().__init__(Settings.load(self.environ))
+        self.control = make_app(self.settings).control
         self.farm = Farm(settings=self.settings)
         self.second_worker: subprocess.Popen[bytes] | None = None
         self.hook: Receiver | None = None
@@ -69,12 +72,12 @@ class Testbed(Supervisor):
         """Starts one that consumes no messages for now, and is not replaced when it dies."""
         self.second_worker = self.start_worker("gpu", SECOND)
         workers = len(self.children) + 1
-        self.wait_for(lambda: len(self.app.control.ping(timeout=0.5)) == workers)
-        self._control_second_worker(self.app.control.cancel_consumer)
+        self.wait_for(lambda: len(self.control.ping(timeout=0.5)) == workers)
+        self._control_second_worker(self.control.cancel_consumer)
 
     def enable_second_gpu_worker(self) -> None:
         """Lets the second gpu worker consume messages."""
-        self._control_second_worker(self.app.control.add_consumer)
+        self._control_second_worker(self.control.add_consumer)
 
     def _control_second_worker(self, command: Callable[..., Any]) -> None:
         command("gpu", destination=[f"{SECOND}@{gethostname()}"], reply=True)

@@ -13,6 +13,7 @@ import pytest
 from celery.events.state import State
 
 from farm import Farm, Job
+from farm.queue.app import make_app
 from farm.queue.inspect import QUEUE_KEYS, UNACKED, require_broker_client
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
@@ -26,7 +27,7 @@ class Monitor:
     """What Flower knows: the state of each message, from the workers' events."""
 
     def __init__(self, supervisor: SmallFarm) -> None:
-        app = supervisor.app
+        app = make_app(supervisor.settings)
         self.state: State = app.events.State()
         self.receiver = app.events.Receiver(
             app.connection_for_read(), handlers={"*": self.state.event}

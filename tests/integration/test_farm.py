@@ -252,6 +252,12 @@ def test_a_child_that_outlives_its_worker_receives_no_message(
     assert of_worker.isdisjoint(of_child)
 
 
+def test_no_worker_listens_for_remote_control(farm: Farm) -> None:
+    client = require_broker_client(farm.context.registry)
+    assert len(farm.context.registry.workers.alive()) >= 2
+    assert list(client.scan_iter("*pidbox*")) == []
+
+
 def test_an_unreachable_broker_is_reported_in_one_line(tmp_path: Path) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
 

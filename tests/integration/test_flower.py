@@ -17,14 +17,15 @@ import pytest
 
 from farm import Farm
 from farm.engine.advance import chunk_count
+from farm.local.flower import auth_file
+from farm.queue.app import make_app
+from farm.route import QUEUES
 from farm.settings import Settings
 from tests.integration.conftest import ENDLESS
 from tests.support.commands import read_until, start_farm_command
 from tests.support.ports import free_port
 from tests.support.processes import processes_of
 from tests.support.waiting import wait_for, wait_for_stage
-
-AUTH = "me:secret-of-flower"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def url() -> str:
 
 @pytest.fixture(scope="module")
 def up(home: Path, url: str) -> Iterator[subprocess.Popen[str]]:
-    environ = {"FARM_HOME": str(home), "FARM_FLOWER_AUTH": AUTH, "FARM_CPU_CONCURRENCY": "1"}
+    environ = {"FARM_HOME": str(home), "FARM_CPU_CONCURRENCY": "1"}
     address = url.removeprefix("http://")
     process = start_farm_command(environ, "up", "--flower", address, stderr=subprocess.STDOUT)
     read_until(process, f"Flower is at {url}")
@@ -49,7 +50,9 @@ def up(home: Path, url: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="module")
-def farm(up: subprocess.Popen[str], home: Path) -> Farm:
+def farm(home: Path, url: str, auth: str) -> Farm:
+    """The farm, once Flower has subscribed to the events of its workers."""
+    wait_for(lambda: any(json.loads(get(f"{url}/api/workers?status=true", auth)).values()))
     return Farm(settings=Settings(home=home))
 
 
@@ -58,8 +61,13 @@ def broker_password(farm: Farm) -> str:
     return farm.context.settings.broker_address.split("@")[0].rpartition(":")[2]
 
 
-def get(url: str, auth: str | None = AUTH) -> bytes:
-    headers = {}
+@pytest.fixture(scope="module")
+def auth(up: subprocess.Popen[str], home: Path) -> str:
+    """USER:PASSWORD, which nobody has set."""
+    return auth_file(Settings(home=home)).read_text().strip()
+
+
+def get(url: str, auth: str | None = None, **headers: str) -> bytes:
     if auth:
         headers["Authorization"] = f"Basic {base64.b64encode(auth.encode()).decode()}"
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
@@ -74,9 +82,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def messages(url: str, job_id: str) -> dict[str, dict[str, Any]]:
+def messages(url: str, auth: str, job_id: str) -> dict[str, dict[str, Any]]:
     """What Flower shows of each message of a job, by the message's name."""
-    tasks = json.loads(get(f"{url}/api/tasks"))
+    tasks = json.loads(get(f"{url}/api/tasks", auth))
     return {
         name.removeprefix(f"{job_id}-"): task
         for name, task in tasks.items()
@@ -84,20 +92,20 @@ def messages(url: str, job_id: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def wait_for_state(url: str, job_id: str, message: str, state: str) -> None:
-    wait_for(lambda: messages(url, job_id).get(message, {}).get("state") == state)
+def wait_for_state(url: str, auth: str, job_id: str, message: str, state: str) -> None:
+    wait_for(lambda: messages(url, auth, job_id).get(message, {}).get("state") == state)
 
 
 def test_a_person_reads_which_chunk_of_which_job(
-    farm: Farm, url: str, small: dict[str, Any]
+    farm: Farm, url: str, auth: str, small: dict[str, Any]
 ) -> None:
     job = farm.submit({**small, "prompt": "a secret prompt", "max_frame_num": 37})
     job.result()
     chunks = chunk_count(farm.context, job.id)
 
-    wait_for_state(url, job.id, "mux-a1", "SUCCESS")
+    wait_for_state(url, auth, job.id, "mux-a1", "SUCCESS")
 
-    tasks = messages(url, job.id)
+    tasks = messages(url, auth, job.id)
     shown = {name: (task["name"], task["args"], task["state"]) for name, task in tasks.items()}
     generated = {
         f"c{chunk:04d}-a1": (
@@ -118,38 +126,52 @@ def test_a_person_reads_which_chunk_of_which_job(
 
 
 def test_the_message_of_a_cancelled_job_is_shown_as_revoked(
-    farm: Farm, url: str, small: dict[str, Any]
+    farm: Farm, url: str, auth: str, small: dict[str, Any]
 ) -> None:
     job = farm.submit({**small, **ENDLESS})
     wait_for_stage(job, "chunk_0_sampling_")
 
     job.cancel()
 
-    wait_for_state(url, job.id, "c0000-a1", "REVOKED")
+    wait_for_state(url, auth, job.id, "c0000-a1", "REVOKED")
 
 
 @pytest.mark.parametrize("page", ["/", "/tasks", "/broker", "/api/tasks", "/api/workers"])
-@pytest.mark.parametrize("auth", [None, "me:wrong", "me:"])
+@pytest.mark.parametrize("given", [None, "farm:wrong", "farm:"])
 def test_no_page_opens_without_the_password(
-    up: subprocess.Popen[str], url: str, page: str, auth: str | None
+    up: subprocess.Popen[str], url: str, page: str, given: str | None
 ) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
-        get(url + page, auth)
+        get(url + page, given)
     assert caught.value.code == 401
+
+
+@pytest.mark.parametrize("page", ["/", "/tasks", "/broker", "/api/tasks", "/api/workers"])
+def test_no_page_opens_to_a_website_whose_name_leads_to_loopback(
+    up: subprocess.Popen[str], url: str, page: str
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(url + page, Host="evil.example:5555")
+    assert caught.value.code == 401
+
+
+def test_workers_beside_flower_obey_its_buttons(farm: Farm) -> None:
+    control = make_app(farm.context.settings).control
+    wait_for(lambda: len(control.ping(timeout=0.5)) == len(QUEUES))
 
 
 @pytest.mark.parametrize("page", ["/", "/tasks", "/broker"])
 def test_no_page_shows_the_password_of_the_broker(
-    url: str, broker_password: str, page: str
+    url: str, auth: str, broker_password: str, page: str
 ) -> None:
-    assert broker_password.encode() not in get(url + page)
+    assert broker_password.encode() not in get(url + page, auth)
 
 
-def test_no_command_line_shows_a_password(home: Path, broker_password: str) -> None:
+def test_no_command_line_shows_a_password(home: Path, auth: str, broker_password: str) -> None:
     commands = " ".join(processes_of(home))
     assert "celery -A tasks flower" in commands
     assert broker_password not in commands
-    assert AUTH not in commands
+    assert auth.partition(":")[2] not in commands
 
 
 def test_a_killed_flower_is_started_again(up: subprocess.Popen[str], url: str) -> None:

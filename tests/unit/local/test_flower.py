@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from farm.local.flower import flower_command, flower_environ
-from farm.net.address import ListenAddress
+import stat
+
+from farm.local.flower import auth_file, flower_auth, flower_command, flower_environ
+from farm.net.address import USER_PASSWORD, ListenAddress
 from farm.settings import Settings
 
 ADDRESS = ListenAddress("127.0.0.1", 45_557)
@@ -12,6 +14,20 @@ ADDRESS = ListenAddress("127.0.0.1", 45_557)
 def test_the_password_is_passed_in_the_environment():
     settings = Settings(flower_auth="me:secret")
     assert flower_environ(settings, {"PATH": "/bin"})["FLOWER_BASIC_AUTH"] == "me:secret"
+
+
+def test_without_a_password_of_the_operators_the_home_keeps_a_random_one(tmp_path):
+    settings = Settings(home=tmp_path / "a")
+    auth = flower_auth(settings)
+    assert USER_PASSWORD.fullmatch(auth)
+    assert flower_auth(settings) == auth != flower_auth(Settings(home=tmp_path / "b"))
+    assert stat.S_IMODE(auth_file(settings).stat().st_mode) == 0o600
+
+
+def test_the_operators_password_is_kept_nowhere(tmp_path):
+    settings = Settings(home=tmp_path, flower_auth="me:secret")
+    assert flower_auth(settings) == "me:secret"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_flower_ignores_configuration_files_in_the_working_folder():

@@ -16,15 +16,15 @@ from farm.cli import cli
 from farm.model.presets import MINIATURE
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
+from farm.registry import open_registry
 from farm.settings import Settings
 
 Check = Callable[..., dict[str, Finding]]
 
 
 @pytest.fixture
-def findings(broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+def findings(broker: str, tmp_path: Path) -> Check:
     """Returns the findings with changed settings, by the names of their checks."""
-    monkeypatch.setattr("farm.monitoring.doctor.WORKER_TIMEOUT_S", 0.2)
 
     def check(**changes: object) -> dict[str, Finding]:
         settings = Settings(home=tmp_path / "home", broker_url=broker).model_copy(update=changes)
@@ -47,6 +47,13 @@ def test_missing_workers_are_an_error_with_their_commands(findings):
         "0 cpu, 0 gpu",
         "farm worker cpu and farm worker gpu",
     )
+
+
+def test_workers_are_counted_by_their_heartbeats(findings, broker):
+    registry = open_registry(broker)
+    for name in ("cpu here 1", "cpu there 1", "gpu here 2"):
+        registry.workers.heartbeat(name)
+    assert findings()["workers"] == Finding("workers", "ok", "2 cpu, 1 gpu")
 
 
 def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
@@ -118,8 +125,7 @@ def test_free_disk_space_is_checked(findings, monkeypatch, free_gb, status):
     assert (finding.status, bool(finding.remedy)) == (status, status != "ok")
 
 
-def test_an_error_is_status_1(broker, tmp_path, monkeypatch):
-    monkeypatch.setattr("farm.monitoring.doctor.WORKER_TIMEOUT_S", 0.2)
+def test_an_error_is_status_1(broker, tmp_path):
     environ = {"FARM_HOME": str(tmp_path), "FARM_BROKER_URL": broker}
     result = CliRunner().invoke(cli, ["doctor"], env=environ)
     assert result.exit_code == 1

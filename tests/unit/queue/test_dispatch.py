@@ -270,6 +270,13 @@ def test_only_json_is_sent_or_accepted():
     assert (conf.task_serializer, conf.accept_content) == ("json", ["json"])
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_workers_obey_remote_control_only_if_the_operator_wants_it(wanted):
+    conf = make_app(Settings(broker_url="redis://host/0", remote_control=wanted)).conf
+    assert conf.worker_enable_remote_control is wanted
+    assert Settings().remote_control is False
+
+
 def test_a_message_is_hidden_for_longer_than_its_task_may_take():
     conf = make_app(Settings(broker_url="redis://host/0", step_timeout_s=100)).conf
     visibility_timeout = conf.broker_transport_options["visibility_timeout"]

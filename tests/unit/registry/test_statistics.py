@@ -8,7 +8,7 @@ import pytest
 
 from farm.errors import DownloadFailed
 from farm.job import Result
-from farm.registry import Registry, statistics
+from farm.registry import Registry, statistics, workers
 from farm.registry.jobs import queued
 from farm.registry.statistics import Statistics, read_statistics
 from farm.registry.steps import EstimateUpdate
@@ -159,7 +159,7 @@ def test_a_forgotten_job_has_nothing_remaining(registry):
 
 
 def test_workers_are_counted_by_queue_for_a_while_after_each_heartbeat(registry, monkeypatch):
-    monkeypatch.setattr(statistics, "ALIVE_S", 0.2)
+    monkeypatch.setattr(workers, "ALIVE_S", 0.2)
     registry.workers.heartbeat("gpu here 1")
     registry.workers.heartbeat("gpu here 1")
     registry.workers.heartbeat("cpu here 2")
