@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `python -m docs.generate`: edit the descriptions in the code instead. -->"
 
 SECTIONS = {
-    "General": ("home",),
+    "General": ("name", "home"),
     "Broker and store": ("broker_", "store_"),
     "S3": ("s3_",),
     "Model": ("weights", "preset", "device", "attention", "loras", "quant", "offload", "skip_"),

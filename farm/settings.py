@@ -60,6 +60,14 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
 
+    name: str = Field(
+        "farm",
+        pattern="^[a-z0-9-]{1,63}$",
+        description=(
+            "name of the farm, in front of its keys in Redis, so that several farms can share one: "
+            "a-z, 0-9 and -"
+        ),
+    )
     home: Path = Field(
         Path("~/.infinitetalk-farm"),
         description="folder of the local broker, store, weights and logs",
@@ -403,6 +411,11 @@ class Settings(BaseModel):
         if not 0 < port <= MAX_METRICS_PORT:
             raise ValueError(f"the port is not one of 1 to {MAX_METRICS_PORT}")
         return value
+
+    @property
+    def key_prefix(self) -> str:
+        """What all keys and channels of this farm in Redis begin with."""
+        return f"{self.name}:"
 
     @property
     def fetch_port_ranges(self) -> tuple[range, ...]:

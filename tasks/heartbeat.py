@@ -57,7 +57,7 @@ def _remove(**_: Any) -> None:
 @cache
 def worker_registry() -> Registry:
     """A registry that does not wait for the broker: the worker must reconnect to it meanwhile."""
-    return open_registry(settings.broker_address)
+    return open_registry(settings.broker_address, prefix=settings.key_prefix)
 
 
 def _names() -> list[str]:

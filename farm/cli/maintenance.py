@@ -76,8 +76,9 @@ def _gc_line(title: str, objects: int, size: int) -> str:
 def doctor(as_json: bool) -> None:
     """Check everything that a farm needs.
 
-    That is the broker, the clock, the store, workers, weights, the GPU, ffmpeg and free disk
-    space. Each warning or error comes with a remedy. The exit status is 1 after an error.
+    That is the broker, the clock, the store, whether both belong to one farm, workers, weights,
+    the GPU, ffmpeg and free disk space. Each warning or error comes with a remedy. The exit status
+    is 1 after an error.
 
     Example: farm doctor
     """

@@ -17,6 +17,7 @@ from farm.client.uploads import LocalFiles, local_content, read_pipes
 from farm.engine import journal
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
+from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
 from farm.job.files import batch_items
@@ -58,6 +59,7 @@ class Farm:
             update = {"broker_url": url} if url else {}
             self.context = open_context(settings.model_copy(update=update))
         self.transport = _transport(self.context, inline=self.is_inline)
+        self._is_checked = self.is_inline
 
     def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
         """Registers a job and dispatches it; the same idempotency key returns the first job.
@@ -71,6 +73,7 @@ class Farm:
         if self.local_files is True:
             parsed = read_pipes(parsed)
         self._check(parsed)
+        self._check_identity()
         uploaded = self.upload(_with_seed(parsed))
         job_id = secrets.token_hex(JOB_ID_BYTES)
         job_id = self.context.registry.jobs.claim_idempotency_key(uploaded, job_id)
@@ -109,6 +112,7 @@ class Farm:
 
     def recover(self) -> Iterator[Recovered]:
         """Each job in the store, registered again and dispatched if the broker has lost it."""
+        self._check_identity()
         for job_id, job_keys in journal.stored_jobs(self.context.store):
             found = recover(self.context, job_id, job_keys)
             if found.step:
@@ -117,6 +121,7 @@ class Farm:
 
     def gc(self, *, dry_run: bool = False) -> Iterator[Garbage]:
         """Everything that no job needs any more, after it was removed, unless `dry_run`."""
+        self._check_identity()
         for found in find_garbage(self.context):
             if not dry_run:
                 found.remove()
@@ -161,6 +166,12 @@ class Farm:
             )
         check_allowed(request, self.context.settings)
         check_media(request, self.context.settings, self.local_files)
+
+    def _check_identity(self) -> None:
+        """Raises InvalidInput if store and broker are those of two farms; looks once."""
+        if not self._is_checked:
+            check_identity(self.context)
+            self._is_checked = True
 
     def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
         if isinstance(item, InvalidInput):

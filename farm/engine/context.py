@@ -31,5 +31,5 @@ def open_context(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Co
     return Context(
         settings,
         open_store(settings.store_address, settings),
-        open_registry(settings.broker_address, keep_trying=keep_trying),
+        open_registry(settings.broker_address, prefix=settings.key_prefix, keep_trying=keep_trying),
     )

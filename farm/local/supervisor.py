@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from farm.engine.context import open_context
+from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
 from farm.local.flower import check_flower, flower_auth, flower_command, flower_environ
@@ -126,9 +128,9 @@ def open_supervisor(
         changes: dict[str, object] = {"broker_url": url}
         if flower:
             changes |= {"flower_auth": flower_auth(settings), "remote_control": True}
-        supervisor = Supervisor(
-            settings.model_copy(update=changes), application=application, flower=flower
-        )
+        settings = settings.model_copy(update=changes)
+        check_identity(open_context(settings))
+        supervisor = Supervisor(settings, application=application, flower=flower)
         cleanup.callback(supervisor.stop)
         supervisor.start()
         supervisor.wait_until_ready()

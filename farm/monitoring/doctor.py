@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from farm.engine.context import open_context
+from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable
 from farm.queue.inspect import require_broker_client
 from farm.registry import open_registry
@@ -105,6 +107,18 @@ def _check_store(settings: Settings) -> Finding:
     return Finding("store", "ok", message)
 
 
+def _check_identity(settings: Settings) -> Finding:
+    ctx = open_context(settings)
+    entered = ctx.registry.identity.read()
+    stored = stored_id(ctx.store)
+    if entered is None or entered.pending_until is not None:
+        state = "new" if stored is None else "its id will be entered in the broker again"
+        return Finding("identity", "ok", f"{settings.name}, {state}")
+    if entered.id != stored:
+        raise mismatch(settings.name, entered.id, stored)
+    return Finding("identity", "ok", f"{settings.name}, {stored} in store and broker")
+
+
 def _check_workers(settings: Settings) -> Finding:
     registry = open_registry(settings.broker_address)
     require_broker_client(registry)
@@ -176,6 +190,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "broker": (_check_broker, "farm up starts one here; FARM_BROKER_URL names another"),
     "clock": (_check_clock, "the broker has to answer first"),
     "store": (_check_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
+    "identity": (_check_identity, "see docs/operations/several-farms.md"),
     "workers": (_check_workers, "the broker has to answer first"),
     "weights": (_check_weights, "farm weights pull, then convert; FARM_WEIGHTS is their folder"),
     "gpu": (_check_gpu, "nvidia-smi shows what the driver sees"),

@@ -13,11 +13,12 @@ from farm.metrics import CODES, METRICS, Metric
 from farm.net.address import ListenAddress
 from farm.queue.inspect import (
     QueueState,
-    broker_client,
+    broker_of,
     count_dead_letters,
     queue_states,
 )
 from farm.registry import open_registry
+from farm.registry.redis import RedisBackend
 from farm.registry.statistics import Statistics, read_statistics
 from farm.route import QUEUES, STEP_KINDS
 from farm.settings import Settings
@@ -56,7 +57,7 @@ class FarmCollector:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry = open_registry(settings.broker_address)
+        self.registry = open_registry(settings.broker_address, prefix=settings.key_prefix)
 
     def collect(self) -> Iterator[Family]:
         try:
@@ -71,21 +72,21 @@ class FarmCollector:
     def _read(self) -> dict[str, Samples]:
         statistics = read_statistics(self.registry, lease_s=self.settings.lease_s)
         samples = _samples_of(statistics)
-        client = broker_client(self.registry)
-        if client is not None:
-            samples |= _broker_samples(client)
-            samples |= self._queue_samples(client)
+        broker = broker_of(self.registry)
+        if broker is not None:
+            samples |= _broker_samples(broker.redis)
+            samples |= self._queue_samples(broker)
         return samples
 
-    def _queue_samples(self, client: redis.Redis) -> dict[str, Samples]:
-        states, unacked = queue_states(client)
+    def _queue_samples(self, broker: RedisBackend) -> dict[str, Samples]:
+        states, unacked = queue_states(broker)
         return {
             "farm_queue_length": {name: state.length for name, state in states.items()},
             "farm_queue_oldest_seconds": {
                 name: self._oldest_s(state) for name, state in states.items()
             },
             "farm_unacked_messages": {(): unacked},
-            "farm_dead_letters": {(): count_dead_letters(client)},
+            "farm_dead_letters": {(): count_dead_letters(broker)},
         }
 
     def _oldest_s(self, state: QueueState) -> float:

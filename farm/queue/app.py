@@ -16,7 +16,7 @@ from farm.job import PRIORITIES, Priority
 from farm.route import QUEUES, STEP_SPECS
 from farm.settings import Settings
 
-MODULES = ("tasks.steps", "tasks.reap", "tasks.metrics", "tasks.heartbeat")
+MODULES = ("tasks.steps", "tasks.identity", "tasks.reap", "tasks.metrics", "tasks.heartbeat")
 """What every worker imports."""
 
 TASK_ROUTES: dict[str, str] = {f"farm.{kind}": spec.queue for kind, spec in STEP_SPECS.items()}
@@ -97,6 +97,8 @@ def reliability(settings: Settings) -> dict[str, Any]:
 def _transport_options(settings: Settings) -> dict[str, Any]:
     """The same for kombu's connection to Redis."""
     return {
+        # Queues, unacknowledged messages, remote control and events of other farms stay apart.
+        "global_keyprefix": settings.key_prefix,
         # Longer than a task may take, or its message is delivered again while it runs.
         "visibility_timeout": 2 * settings.step_timeout_s,
         # Sweep for messages of dead workers every 10 s; by default it is every 100 s.

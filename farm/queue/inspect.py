@@ -16,7 +16,7 @@ from farm.errors import FarmUnreachable
 from farm.job import Priority
 from farm.queue.app import MESSAGE_PRIORITIES
 from farm.registry import Registry
-from farm.registry.redis import PREFIX, RedisBackend
+from farm.registry.redis import RedisBackend
 from farm.route import QUEUES, STEP_SPECS, Queue, Step
 
 SEPARATOR = "\x06\x16"
@@ -25,7 +25,7 @@ SEPARATOR = "\x06\x16"
 UNACKED = "unacked"
 """The hash in which kombu keeps delivered messages until they are acknowledged."""
 
-DEAD_LETTERS = f"{PREFIX}dead-letters"
+DEAD_LETTERS = "dead-letters"
 """The list of messages that no step could be read from, the newest first."""
 
 MAX_DEAD_LETTERS = 1000
@@ -51,32 +51,36 @@ def _queue_keys() -> dict[tuple[Queue, Priority], str]:
 
 
 QUEUE_KEYS = _queue_keys()
-"""The Redis list of each queue and priority, the next message last. The highest priority has the
-name of the queue itself.
+"""The Redis list of each queue and priority, behind the farm's prefix, the next message last. The
+highest priority has the name of the queue itself.
 """
 
 
-def broker_client(registry: Registry) -> redis.Redis | None:
-    """The Redis client of a registry; None for one in memory, which has no queues."""
-    backend = registry.backend
-    return backend.redis if isinstance(backend, RedisBackend) else None
+def broker_of(registry: Registry) -> RedisBackend | None:
+    """The broker of a registry; None for one in memory, which has no queues."""
+    return registry.backend if isinstance(registry.backend, RedisBackend) else None
+
+
+def require_broker(registry: Registry) -> RedisBackend:
+    """The same; FarmUnreachable for a registry in memory."""
+    broker = broker_of(registry)
+    if broker is None:
+        raise FarmUnreachable("a broker in memory serves one process only")
+    return broker
 
 
 def require_broker_client(registry: Registry) -> redis.Redis:
-    """The same; FarmUnreachable for a registry in memory."""
-    client = broker_client(registry)
-    if client is None:
-        raise FarmUnreachable("a broker in memory serves one process only")
-    return client
+    """The Redis client of a registry; FarmUnreachable for one in memory."""
+    return require_broker(registry).redis
 
 
-def queue_states(client: redis.Redis) -> tuple[dict[tuple[Queue, Priority], QueueState], int]:
+def queue_states(broker: RedisBackend) -> tuple[dict[tuple[Queue, Priority], QueueState], int]:
     """Every queue by priority, and the number of messages that are not acknowledged."""
-    pipeline = client.pipeline(transaction=False)
+    pipeline = broker.redis.pipeline(transaction=False)
     for key in QUEUE_KEYS.values():
-        pipeline.llen(key)
-        pipeline.lrange(key, -OLDEST, -1)
-    pipeline.hlen(UNACKED)
+        pipeline.llen(broker.key(key))
+        pipeline.lrange(broker.key(key), -OLDEST, -1)
+    pipeline.hlen(broker.key(UNACKED))
     *answers, unacked = pipeline.execute()
     lengths = answers[0::2]
     oldest = answers[1::2]
@@ -89,14 +93,15 @@ def queue_states(client: redis.Redis) -> tuple[dict[tuple[Queue, Priority], Queu
 
 def store_dead_letter(registry: Registry, letter: str) -> None:
     """Keeps a message that no step could be read from, and drops the oldest of very many."""
-    pipeline = require_broker_client(registry).pipeline()
-    pipeline.lpush(DEAD_LETTERS, letter[:MAX_LETTER])
-    pipeline.ltrim(DEAD_LETTERS, 0, MAX_DEAD_LETTERS - 1)
+    broker = require_broker(registry)
+    pipeline = broker.redis.pipeline()
+    pipeline.lpush(broker.key(DEAD_LETTERS), letter[:MAX_LETTER])
+    pipeline.ltrim(broker.key(DEAD_LETTERS), 0, MAX_DEAD_LETTERS - 1)
     pipeline.execute()
 
 
-def count_dead_letters(client: redis.Redis) -> int:
-    return int(client.llen(DEAD_LETTERS))
+def count_dead_letters(broker: RedisBackend) -> int:
+    return int(broker.redis.llen(broker.key(DEAD_LETTERS)))
 
 
 def find_lost_messages(registry: Registry, *, after_s: float) -> set[tuple[str, str]]:
@@ -107,18 +112,19 @@ def find_lost_messages(registry: Registry, *, after_s: float) -> set[tuple[str, 
     they hold fewer messages than have led to no lease.
     """
     missing = set(registry.steps.undelivered(for_s=after_s))
-    client = broker_client(registry)
-    if not missing or client is None:
+    broker = broker_of(registry)
+    if not missing or broker is None:
         return set()
-    pipeline = client.pipeline(transaction=False)
-    for key in QUEUE_KEYS.values():
-        pipeline.llen(key)
+    pipeline = broker.redis.pipeline(transaction=False)
+    queues = [broker.key(key) for key in QUEUE_KEYS.values()]
+    for queue in queues:
+        pipeline.llen(queue)
     queued = sum(pipeline.execute())
     # Younger messages are in the queues too, so all are counted.
     if queued >= len(registry.steps.undelivered(for_s=0)):
         return set()
-    for key in QUEUE_KEYS.values():
-        pipeline.lrange(key, 0, -1)
+    for queue in queues:
+        pipeline.lrange(queue, 0, -1)
     for messages in pipeline.execute():
         missing.difference_update(_steps_of(messages))
     return missing

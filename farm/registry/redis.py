@@ -30,8 +30,6 @@ from farm.registry.backend import (
 )
 from farm.retry import retry_until
 
-PREFIX = "farm:"
-
 CLOCK_S = 10.0
 """Seconds for which the broker's clock is extrapolated before it is read again: in that time two
 clocks drift apart by far less than 1 ms.
@@ -76,7 +74,8 @@ return found
 
 
 class RedisBackend:
-    def __init__(self, url: str, *, keep_trying: KeepTrying = give_up) -> None:
+    def __init__(self, url: str, *, prefix: str, keep_trying: KeepTrying = give_up) -> None:
+        self.prefix = prefix
         # A silent peer is noticed after 30 s instead of never. The health check finds a connection
         # that NAT has dropped, the retry one that the broker has closed.
         client = _Redis.from_url(
@@ -93,56 +92,60 @@ class RedisBackend:
         self._read_clock = self.redis.register_script(CLOCK)
         self._clock: tuple[float, float, float] | None = None
 
+    def key(self, name: str) -> str:
+        """A key of this farm in Redis."""
+        return self.prefix + name
+
     def get_all(self, keys: Sequence[str]) -> list[str | None]:
         if not keys:
             return []
-        texts: Any = self.redis.mget([PREFIX + key for key in keys])
+        texts: Any = self.redis.mget([self.key(key) for key in keys])
         return cast(list[str | None], texts)
 
     def compare_and_set(
         self, key: str, old: str | None, new: str, effects: Effects = ()
     ) -> str | None:
-        keys = [PREFIX + key]
+        keys = [self.key(key)]
         arguments: list[str | float] = [old or "", "SET", new, 0]
         for effect in effects:
             name, verb, text, score = _operation(effect)
-            keys.append(PREFIX + name)
+            keys.append(self.key(name))
             arguments += [verb, text, score]
         found: Any = self._compare_and_set(keys=keys, args=arguments)
         return cast(str | None, found)
 
     def delete(self, key: str) -> None:
-        self.redis.delete(PREFIX + key)
+        self.redis.delete(self.key(key))
 
     def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         wait_ms = max(1, int(wait_s * 1000))
-        streams: Any = self.redis.xread({PREFIX + stream: position}, block=wait_ms)
+        streams: Any = self.redis.xread({self.key(stream): position}, block=wait_ms)
         return [(entry, fields["event"]) for _, entries in streams for entry, fields in entries]
 
     def add_member(self, index: str, member: str, score: float) -> None:
-        self.redis.zadd(PREFIX + index, {member: score})
+        self.redis.zadd(self.key(index), {member: score})
 
     def remove_member(self, index: str, member: str) -> None:
-        self.redis.zrem(PREFIX + index, member)
+        self.redis.zrem(self.key(index), member)
 
     def newest_members(self, index: str, start: int, limit: int) -> list[str]:
-        members: Any = self.redis.zrevrange(PREFIX + index, start, start + limit - 1)
+        members: Any = self.redis.zrevrange(self.key(index), start, start + limit - 1)
         return list(members)
 
     def members_below(self, index: str, score: float) -> list[str]:
-        members: Any = self.redis.zrangebyscore(PREFIX + index, "-inf", score)
+        members: Any = self.redis.zrangebyscore(self.key(index), "-inf", score)
         return list(members)
 
     def members_between(
         self, index: str, low: float, high: float, limit: int
     ) -> list[tuple[str, float]]:
         found: Any = self.redis.zrangebyscore(
-            PREFIX + index, f"({low}", high, start=0, num=limit, withscores=True
+            self.key(index), f"({low}", high, start=0, num=limit, withscores=True
         )
         return [(member, float(score)) for member, score in found]
 
     def size(self, index: str, high: float = inf) -> int:
-        return self.redis.zcount(PREFIX + index, "-inf", high)
+        return self.redis.zcount(self.key(index), "-inf", high)
 
     def now(self) -> float:
         _, farm = self._times()

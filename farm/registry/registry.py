@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from farm.errors import InvalidInput
 from farm.job import JobStatus
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
+from farm.registry.identity import IdentityRegistry
 from farm.registry.jobs import JobRegistry, job_key, parse_status, request_key
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
@@ -26,6 +27,7 @@ class Registry:
         self.steps = StepRegistry(self._records)
         self.webhooks = WebhookRegistry(self._records)
         self.workers = WorkerRegistry(backend)
+        self.identity = IdentityRegistry(backend)
 
     def now(self) -> float:
         """Seconds since 1970 on the one clock of the farm, which is never set back."""
@@ -53,8 +55,12 @@ class Registry:
         return parse_status(job_id, status), [record.committed for record in records]
 
 
-def open_registry(url: str, *, keep_trying: KeepTrying = give_up) -> Registry:
+def open_registry(
+    url: str, *, prefix: str = "farm:", keep_trying: KeepTrying = give_up
+) -> Registry:
     """The registry at a redis:// or rediss:// URL, or memory:// for this process alone.
+
+    `prefix` is what its keys in Redis begin with.
 
     While the broker is down its calls raise FarmUnreachable, or wait for as long as `keep_trying`
     returns True.
@@ -71,7 +77,7 @@ def open_registry(url: str, *, keep_trying: KeepTrying = give_up) -> Registry:
     from farm.registry.redis import RedisBackend
 
     try:
-        return Registry(RedisBackend(url, keep_trying=keep_trying))
+        return Registry(RedisBackend(url, prefix=prefix, keep_trying=keep_trying))
     except ValueError:  # its message may hold a part of the password
         raise InvalidInput(
             "FARM_BROKER_URL: it is no URL that Redis knows; "

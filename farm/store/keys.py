@@ -1,5 +1,6 @@
 """The layout of keys in the store.
 
+farm.json                                     the id of the farm, which its broker has too
 uploads/{sha256}                              files that callers uploaded
 shared/{kind}/{sha256}                        text features, by the hash of input and encoder
 shared/{kind}/{sha256}/{piece}                speech embeddings, by the same hash, in pieces of 10 s
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 from farm.route import STEP_SPECS
 
+FARM = "farm.json"
 JOBS = "jobs/"
 OUTPUT = "output.json"
 STEP_ID = "|".join(

@@ -14,7 +14,7 @@ from celery.events.state import State
 
 from farm import Farm, Job
 from farm.queue.app import make_app
-from farm.queue.inspect import QUEUE_KEYS, UNACKED, require_broker_client
+from farm.queue.inspect import QUEUE_KEYS, UNACKED, require_broker
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.holding import job_held_at
@@ -73,10 +73,10 @@ def gpu_worker_down(supervisor: SmallFarm) -> Iterator[None]:
 
 def pending_messages(farm: Farm, jobs: list[Job]) -> int:
     """Messages of jobs that are queued, or delivered and not acknowledged."""
-    client = require_broker_client(farm.context.registry)
-    messages = client.hvals(UNACKED)
+    broker = require_broker(farm.context.registry)
+    messages = broker.redis.hvals(broker.key(UNACKED))
     for key in QUEUE_KEYS.values():
-        messages += client.lrange(key, 0, -1)
+        messages += broker.redis.lrange(broker.key(key), 0, -1)
     return sum(job.id in message for message in messages for job in jobs)
 
 

@@ -66,7 +66,7 @@ def test_they_become_dead_letters_and_hold_up_no_step(
         worker = running.children["cpu"]
         (child,) = children_of(worker.pid)
         # When each of them comes twice, and a job after them
-        client.lpush("cpu", *UNREADABLE, *UNREADABLE)
+        client.lpush("farm:cpu", *UNREADABLE, *UNREADABLE)
         farm = Farm(settings=running.settings)
         fields = {"prompt": "x", "cond_video": str(portrait), "cond_audio": {"person1": str(voice)}}
         job = farm.submit(fields)
@@ -75,10 +75,10 @@ def test_they_become_dead_letters_and_hold_up_no_step(
         assert worker.poll() is None
         assert children_of(worker.pid) == [child]
         # And each of them is a dead letter, and not delivered again
-        assert client.llen(DEAD_LETTERS) == 2 * len(UNREADABLE)
+        assert client.llen(f"farm:{DEAD_LETTERS}") == 2 * len(UNREADABLE)
         job.cancel(by="a test")
-        wait_for(lambda: client.hlen(UNACKED) == 0)
-        letters = [json.loads(letter) for letter in client.lrange(DEAD_LETTERS, 0, -1)]
+        wait_for(lambda: client.hlen(f"farm:{UNACKED}") == 0)
+        letters = [json.loads(letter) for letter in client.lrange(f"farm:{DEAD_LETTERS}", 0, -1)]
         assert {letter.get("headers", {}).get("task") for letter in letters} == {
             "farm.download",
             "farm.generate",

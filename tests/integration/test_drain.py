@@ -20,7 +20,7 @@ from farm.job import Result
 from farm.local.broker import Broker
 from farm.local.process import spawn, stop
 from farm.local.worker import worker_command
-from farm.queue.inspect import UNACKED, require_broker_client
+from farm.queue.inspect import UNACKED, require_broker
 from farm.route import Queue
 from farm.settings import Settings
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
@@ -234,8 +234,8 @@ def test_a_worker_whose_child_hangs_ends_after_its_grace_period(
         (child,) = worker.freeze_children()
         farm = Farm(settings=worker.settings)
         farm.submit(small)
-        client = require_broker_client(farm.context.registry)
-        wait_for(lambda: client.hlen(UNACKED) == 1)
+        broker = require_broker(farm.context.registry)
+        wait_for(lambda: broker.redis.hlen(broker.key(UNACKED)) == 1)
 
         worker.process.terminate()
         worker.process.wait()

@@ -19,7 +19,7 @@ from farm.errors import DownloadFailed, InvalidInput
 from farm.job import STAGES
 from farm.media.audio import write_wav
 from farm.media.probe import expect_audio
-from farm.queue.inspect import QUEUE_KEYS, parse_message, require_broker_client
+from farm.queue.inspect import QUEUE_KEYS, parse_message, require_broker
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import run_farm_command
@@ -226,8 +226,8 @@ def test_a_message_that_was_lost_with_its_worker_is_sent_again(
 ) -> None:
     kill_group(supervisor.children["gpu"])
     job = farm.submit({**small, **ONE_CHUNK})
-    broker = require_broker_client(farm.context.registry)
-    message = wait_for(lambda: broker.rpop(QUEUE_KEYS["gpu", "normal"]))
+    broker = require_broker(farm.context.registry)
+    message = wait_for(lambda: broker.redis.rpop(broker.key(QUEUE_KEYS["gpu", "normal"])))
     assert parse_message(message) == (job.id, "generate-0000")
 
     supervisor.restart_dead()

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from farm.local.broker import Broker
 from farm.local.supervisor import Supervisor
+from farm.net.address import ListenAddress
 from farm.settings import Settings
 
 APPLICATION = "tests.support.celery_app"
@@ -22,9 +23,15 @@ DEFAULTS = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1}
 class SmallFarm(Supervisor):
     """A supervisor whose workers have all of its settings; they read them from the environment."""
 
-    def __init__(self, settings: dict[str, Any], *, application: str = APPLICATION) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        *,
+        application: str = APPLICATION,
+        flower: ListenAddress | None = None,
+    ) -> None:
         self.environ = {f"FARM_{name.upper()}": str(value) for name, value in settings.items()}
-        super().__init__(Settings.load(self.environ), application=application)
+        super().__init__(Settings.load(self.environ), application=application, flower=flower)
 
     def _start(self, name: str) -> None:
         with patch.dict(os.environ, self.environ):

@@ -58,7 +58,9 @@ def uploads(farm: Farm) -> list[str]:
 def queued(broker: str, queue: str = "cpu") -> int:
     """Messages in the queue, of all priorities."""
     with redis.Redis.from_url(broker) as client:
-        return sum(int(client.llen(name)) for name in client.scan_iter(f"{queue}*", _type="list"))
+        return sum(
+            int(client.llen(name)) for name in client.scan_iter(f"farm:{queue}*", _type="list")
+        )
 
 
 def finished(farm: Farm, video: bytes = b"the video") -> Job:
@@ -100,6 +102,27 @@ def test_a_rejected_request_leaves_no_trace(farm, broker, tmp_path):
     with pytest.raises(InvalidInput, match="sample_steps: got 0"):
         farm.submit({**GIVEN, "sample_steps": 0})
     assert (farm.jobs(), queued(broker), list(farm.context.store.keys(""))) == ([], 0, [])
+
+
+def test_the_store_of_another_farm_is_refused_before_anything_is_written(farm, broker, tmp_path):
+    farm.submit(GIVEN)
+    other = Farm(broker, settings=Settings(home=tmp_path / "other"))
+    for access in (
+        lambda: other.submit(GIVEN),
+        lambda: list(other.recover()),
+        lambda: list(other.gc()),
+    ):
+        with pytest.raises(InvalidInput, match="FARM_STORE_URL, FARM_BROKER_URL, FARM_NAME"):
+            access()
+    assert (len(farm.jobs()), list(other.context.store.keys(""))) == (1, [])
+
+
+def test_a_client_compares_store_and_broker_once(farm, monkeypatch):
+    checked = []
+    monkeypatch.setattr("farm.client.farm.check_identity", checked.append)
+    for _ in range(2):
+        farm.submit(GIVEN)
+    assert checked == [farm.context]
 
 
 def test_the_accepted_request_is_stored(farm):

@@ -421,7 +421,7 @@ def test_the_client_sends_the_steps_of_recovered_jobs(tmp_path, broker):
     assert (found.job_id, found.reason) == (job.id, "download")
     assert registry.steps.dispatches(job.id, ["download"]) == [1]
     with registry.backend.redis as client:
-        queues = client.scan_iter("cpu*", _type="list")
+        queues = client.scan_iter("farm:cpu*", _type="list")
         assert sum(client.llen(queue) for queue in queues) == 1
 
 

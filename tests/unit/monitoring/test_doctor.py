@@ -12,6 +12,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
+from farm import Farm
 from farm.cli import cli
 from farm.model.presets import MINIATURE
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
@@ -37,8 +38,21 @@ def test_everything_that_a_farm_needs_is_checked(findings):
     statuses = {name: finding.status for name, finding in findings().items()}
     assert statuses.pop("gpu") in ("ok", "warning")
     assert statuses.pop("disk") in ("ok", "warning")
-    healthy = dict.fromkeys(["broker", "clock", "store", "weights", "ffmpeg"], "ok")
+    healthy = dict.fromkeys(["broker", "clock", "store", "identity", "weights", "ffmpeg"], "ok")
     assert statuses == {**healthy, "workers": "error"}, "there are no workers"
+
+
+def test_the_identity_of_a_farm_is_shown_and_a_store_of_another_one_is_an_error(
+    findings, broker, tmp_path
+):
+    assert findings()["identity"].message == "farm, new"
+    farm = Farm(broker, settings=Settings(home=tmp_path / "home"))
+    assert list(farm.recover()) == []
+    shown = findings()["identity"]
+    assert (shown.status, shown.message.endswith(" in store and broker")) == ("ok", True)
+    wrong = findings(store_url=(tmp_path / "other").as_uri())["identity"]
+    assert wrong.status == "error"
+    assert wrong.message.startswith("FARM_STORE_URL, FARM_BROKER_URL, FARM_NAME: ")
 
 
 def test_missing_workers_are_an_error_with_their_commands(findings):

@@ -123,14 +123,14 @@ def test_messages_of_no_step_alone_have_no_age(settings):
 )
 def test_a_foreign_message_does_not_hide_a_metric(settings, broker, message):
     with redis.Redis.from_url(broker) as client:
-        client.rpush("gpu", message)
+        client.rpush("farm:gpu", message)
     assert value(settings, "farm_queue_length", queue="gpu", priority="high") == 1
     assert value(settings, "farm_queue_oldest_seconds", queue="gpu", priority="high") == 0
 
 
 def test_unacknowledged_messages_are_counted(settings, broker):
     with redis.Redis.from_url(broker) as client:
-        client.hset("unacked", mapping={"one": "message", "two": "message"})
+        client.hset("farm:unacked", mapping={"one": "message", "two": "message"})
     assert value(settings, "farm_unacked_messages") == 2
 
 

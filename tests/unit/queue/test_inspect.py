@@ -19,6 +19,7 @@ from farm.queue.inspect import (
     find_lost_messages,
     parse_message,
     queue_states,
+    require_broker,
     require_broker_client,
 )
 from farm.registry import Registry, open_registry
@@ -26,6 +27,8 @@ from farm.route import MUX, Step
 from farm.settings import Settings
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire
+
+LISTS = {name: f"farm:{key}" for name, key in QUEUE_KEYS.items()}
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def lost(registry: Registry, after_s: float = 0) -> set[tuple[str, str]]:
 def test_a_message_that_was_received_without_a_lease_is_lost(farm, registry, client, priority):
     jobs = [farm.submit(job_request(priority=priority)) for _ in range(3)]
     assert lost(registry) == set()
-    client.rpop(QUEUE_KEYS["cpu", priority])
+    client.rpop(LISTS["cpu", priority])
     assert lost(registry, after_s=60) == set()
     assert lost(registry) == {(jobs[0].id, "download")}
 
@@ -63,17 +66,17 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
     farm.submit(REQUEST)
     job = farm.submit(REQUEST)
     acquire(registry, "download", job_id=job.id)
-    client.lpop(QUEUE_KEYS["cpu", "normal"])
+    client.lpop(LISTS["cpu", "normal"])
     registry.steps.claim_dispatch(job.id, "generate-0007", window_s=60)
     dispatch(make_app(farm.context.settings), farm.context, job.id, Step("generate", 7))
     assert lost(registry) == set()
-    client.rpop(QUEUE_KEYS["gpu", "normal"])
+    client.rpop(LISTS["gpu", "normal"])
     assert lost(registry) == {(job.id, "generate-0007")}
 
 
 def test_a_lost_message_is_missed_beside_younger_ones(farm, registry, client):
     job = farm.submit(REQUEST)
-    client.rpop(QUEUE_KEYS["cpu", "normal"])
+    client.rpop(LISTS["cpu", "normal"])
     while not registry.steps.undelivered(for_s=0.2):
         time.sleep(0.05)
     farm.submit(REQUEST)
@@ -87,17 +90,17 @@ def test_a_message_whose_sender_died_before_it_was_sent_is_lost(registry):
 
 def test_a_message_that_led_to_a_lease_is_not_lost(farm, registry, client):
     job = farm.submit(REQUEST)
-    client.rpop(QUEUE_KEYS["cpu", "normal"])
+    client.rpop(LISTS["cpu", "normal"])
     acquire(registry, "download", job_id=job.id)
     assert lost(registry) == set()
 
 
 def test_messages_of_no_step_hide_a_lost_one_only_until_they_are_received(farm, registry, client):
     job = farm.submit(REQUEST)
-    client.rpop(QUEUE_KEYS["cpu", "normal"])
+    client.rpop(LISTS["cpu", "normal"])
     make_app(farm.context.settings).signature("another.task", queue="cpu").apply_async()
     assert lost(registry) == set()
-    client.delete(*QUEUE_KEYS.values())
+    client.delete(*LISTS.values())
     assert lost(registry) == {(job.id, "download")}
 
 
@@ -115,7 +118,7 @@ def test_messages_are_read_as_job_and_step_oldest_first(farm, client):
     app = make_app(farm.context.settings)
     job_ids = [farm.submit(REQUEST).id for _ in range(2)]
     dispatch(app, farm.context, job_ids[1], Step("generate", 7))
-    states, unacked = queue_states(client)
+    states, unacked = queue_states(require_broker(farm.context.registry))
     oldest = [(job_id, "download") for job_id in reversed(job_ids)]
     assert states["cpu", "normal"].oldest == oldest
     assert states["gpu", "normal"].oldest == [(job_ids[1], "generate-0007")]
@@ -127,7 +130,7 @@ def test_messages_are_read_as_job_and_step_oldest_first(farm, client):
 def test_a_message_of_no_step_is_not_parsed(farm, client):
     app = make_app(farm.context.settings)
     app.signature("another.task", queue="cpu").apply_async()
-    (message,) = [each for key in QUEUE_KEYS.values() for each in client.lrange(key, 0, -1)]
+    (message,) = [each for key in LISTS.values() for each in client.lrange(key, 0, -1)]
     assert json.loads(message)["headers"]["task"] == "another.task"
     assert parse_message(message) is None
 
@@ -157,7 +160,7 @@ def test_the_queues_of_a_farm_in_memory_cannot_be_read():
 
 def test_the_last_step_is_read_without_a_chunk(farm, client):
     job = farm.submit(REQUEST)
-    client.delete(*QUEUE_KEYS.values())
+    client.delete(*LISTS.values())
     dispatch(make_app(farm.context.settings), farm.context, job.id, MUX)
-    (message,) = client.lrange(QUEUE_KEYS["cpu", "normal"], 0, -1)
+    (message,) = client.lrange(LISTS["cpu", "normal"], 0, -1)
     assert parse_message(message) == (job.id, "mux")

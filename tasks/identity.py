@@ -1,0 +1,44 @@
+"""A worker whose store and broker belong to two farms does not start."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from math import inf
+
+from celery.signals import worker_init
+
+from farm.engine.context import open_context
+from farm.engine.identity import check_identity
+from farm.errors import FarmUnreachable, UploadFailed
+from farm.logs import log
+from farm.retry import retry_until
+from tasks.celery import settings
+
+RETRY_DELAY_S = 1.0
+MAX_RETRY_DELAY_S = 30.0
+
+
+@worker_init.connect
+def check(**_: object) -> None:
+    """Exits if they do; waits for a broker and a store that are down."""
+    try:
+        retry_until(
+            partial(check_identity, open_context(settings)),
+            timeout_s=inf,
+            is_retryable=_is_down,
+            delay_s=RETRY_DELAY_S,
+            max_delay_s=MAX_RETRY_DELAY_S,
+            on_retry=_log_retry,
+        )
+    except Exception as error:  # Celery would only log it
+        log("worker_refused", level=logging.ERROR, reason=str(error))
+        raise SystemExit(1) from None
+
+
+def _is_down(error: Exception) -> bool:
+    return isinstance(error, FarmUnreachable | UploadFailed) and error.retryable
+
+
+def _log_retry(error: Exception, delay_s: float) -> None:
+    log("identity_unchecked", level=logging.WARNING, reason=str(error), retry_after_s=delay_s)
