@@ -182,7 +182,7 @@ def _retries(kind: type[FarmError]) -> str:
 def _summary(kind: type[FarmError]) -> str:
     """The first paragraph of a docstring, on one line."""
     if kind is FarmError:
-        return "An error of no other kind, for instance an unreadable record."
+        return "An error of no other kind."
     first, _, _ = (inspect.getdoc(kind) or "").partition("\n\n")
     return " ".join(first.split())
 

@@ -13,6 +13,7 @@
     ├── Cancelled                 E_CANCELLED           no
     ├── WorkerLost                E_WORKER_LOST         no, retried already
     ├── WeightsChanged            E_WEIGHTS_CHANGED     yes, as a new job
+    ├── VersionSkew               E_VERSION_SKEW        no, the versions must agree first
     └── FarmUnreachable           E_UNREACHABLE         yes, once the farm is up
 
 The codes are part of the job contract; their meanings never change.
@@ -154,6 +155,14 @@ class WeightsChanged(FarmError):
     """
 
     code = "E_WEIGHTS_CHANGED"
+
+
+class VersionSkew(FarmError):
+    """A record or a message of a job was written by a version of the farm that this one cannot
+    read.
+    """
+
+    code = "E_VERSION_SKEW"
 
 
 class FarmUnreachable(FarmError):

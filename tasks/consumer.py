@@ -1,4 +1,5 @@
-"""What a worker does with a message that no step can be read from: it goes to the dead letters.
+"""What a worker does with a message that no step can be read from: it goes to the dead letters,
+and if it is of another version of the farm, its job ends.
 
 Celery would end the worker's process over some of them, again and again as they are delivered
 again, and lose one of its children for good over others.
@@ -15,8 +16,11 @@ from typing import Any
 from celery.worker.consumer import Consumer
 from kombu import Message
 
+from farm.errors import VersionSkew
 from farm.logs import log
+from farm.queue.dispatch import FORMAT_HEADER
 from farm.queue.inspect import store_dead_letter
+from farm.registry.formats import FORMAT, unknown_format
 from farm.route import STEP_SPECS, Step
 from tasks.heartbeat import worker_registry
 
@@ -47,6 +51,9 @@ class StepConsumer(Consumer):
         def on_message(message: Message) -> Any:
             try:
                 check_message(message, known_tasks=self.app.tasks)
+            except VersionSkew as error:
+                end_job(message, error)
+                return self.on_decode_error(message, error)
             except Exception as error:
                 return self.on_decode_error(message, error)
             return handle(message)
@@ -64,9 +71,15 @@ class StepConsumer(Consumer):
 
 
 def check_message(message: Message, *, known_tasks: Container[str]) -> None:
-    """Raises an error of any kind if a message has no known task, or names no job and step."""
+    """Raises VersionSkew if a message of a job is in another format.
+
+    An error of any kind if it has no known task, or names no job and step.
+    """
     task = message.headers["task"]
     arguments, options, _ = message.payload
+    found = message.headers.get(FORMAT_HEADER)
+    if task.startswith("farm.") and found != FORMAT:
+        raise unknown_format(found, name=f"job {arguments[0]}: its message {task}")
     if task not in known_tasks or not message.headers["id"]:
         raise ValueError(f"there is no task {task!r}")
     kind = task.removeprefix("farm.")
@@ -76,3 +89,10 @@ def check_message(message: Message, *, known_tasks: Container[str]) -> None:
     _ = Step(kind, *chunk).id
     if not isinstance(job_id, str) or options:
         raise ValueError("its arguments are not those of a step")
+
+
+def end_job(message: Message, error: VersionSkew) -> None:
+    """Ends the job of a message of another version; the reaper closes it."""
+    job_id = str(message.payload[0][0])
+    stage = message.headers["task"].removeprefix("farm.")
+    worker_registry().jobs.fail(job_id, error, at_stage=stage)

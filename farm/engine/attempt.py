@@ -28,11 +28,19 @@ from farm.engine.step_context import (
     WorkerDraining,
     never_draining,
 )
-from farm.errors import Cancelled, FarmError, FarmUnreachable, TimedOut, WorkerLost
+from farm.errors import (
+    Cancelled,
+    FarmError,
+    FarmUnreachable,
+    TimedOut,
+    VersionSkew,
+    WorkerLost,
+)
 from farm.job import JobRequest, JobStatus
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
+from farm.registry.formats import dump
 from farm.registry.outputs import Committed, chunks_of
 from farm.route import EMBED, Step, StepKind
 from farm.store import keys
@@ -67,20 +75,27 @@ class Attempt:
         back to its queue.
         """
         with job_context(self.job_id):
-            status, committed, chunks = self._snapshot()
-            if status.ended != self.step.spec.runs_after_end:
-                return None
-            # 1. Output committed? Go on.
-            if committed is not None:
-                add("farm_duplicates_total", step=self.step.kind, reason="committed")
-            else:
-                committed = self._run_once(chunks)
-            if committed is None:
-                return None
-            if self.step.kind == "generate":
-                publish(self.ctx, self.job_id, chunks)
-            # 5. Claim the dispatch of the next step, once.
-            return advance(self.ctx, self.job_id, self.step, committed, chunks=chunks)
+            try:
+                return self._run()
+            except VersionSkew as error:
+                fail_job(self.ctx, self.job_id, error, at_stage=self.step.id)
+                raise
+
+    def _run(self) -> Step | None:
+        status, committed, chunks = self._snapshot()
+        if status.ended != self.step.spec.runs_after_end:
+            return None
+        # 1. Output committed? Go on.
+        if committed is not None:
+            add("farm_duplicates_total", step=self.step.kind, reason="committed")
+        else:
+            committed = self._run_once(chunks)
+        if committed is None:
+            return None
+        if self.step.kind == "generate":
+            publish(self.ctx, self.job_id, chunks)
+        # 5. Claim the dispatch of the next step, once.
+        return advance(self.ctx, self.job_id, self.step, committed, chunks=chunks)
 
     def _run_once(self, chunks: int | None) -> Committed | None:
         """The output, if this attempt committed it."""
@@ -156,7 +171,7 @@ class Attempt:
                 fence=lease.fence,
                 inputs=step_ctx.inputs,
             )
-            step_ctx.put(committed.model_dump_json().encode(), keys.OUTPUT)
+            step_ctx.put(dump(committed).encode(), keys.OUTPUT)
             return committed
 
     @contextmanager

@@ -7,20 +7,19 @@ step's output say which one counts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from farm.engine.context import Context
 from farm.engine.playlist import publish
-from farm.errors import FarmError
+from farm.errors import FarmError, VersionSkew
 from farm.job import JobRequest, JobStatus
 from farm.logs import log
+from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed, chunks_of
-from farm.registry.records import first_problem
 from farm.route import EMBED, NOTIFY, Step
 from farm.store import Store, keys
 from farm.store.keys import AttemptKey
@@ -29,20 +28,28 @@ Outputs = dict[AttemptKey, Committed]
 """Outputs by the attempt that left them, the furthest step first."""
 
 
+class Submission(BaseModel):
+    """The accepted request of a job, and when it was submitted in seconds since 1970."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    request: JobRequest
+    submitted_at: float
+
+
 def record_request(ctx: Context, job_id: str, request: JobRequest) -> None:
     """Stores the request of a job and the time of its submission, unless that was done before."""
     submitted_at = ctx.registry.now()  # first, so that an unreachable broker leaves nothing behind
     key = keys.request(job_id)
     if ctx.store.size(key) is None:
-        entry = {"submitted_at": submitted_at, "request": request.model_dump(mode="json")}
-        ctx.store.put(key, json.dumps(entry).encode())
+        submission = Submission(request=request, submitted_at=submitted_at)
+        ctx.store.put(key, dump(submission).encode())
 
 
-def read_request(store: Store, job_id: str) -> tuple[JobRequest, float]:
-    """The request of a job and when it was submitted; KeyError, ValueError if it is unreadable."""
-    entry = json.loads(store.get(keys.request(job_id)))
-    request = JobRequest.model_validate_json(json.dumps(entry["request"]))
-    return request, float(entry["submitted_at"])
+def read_request(store: Store, job_id: str) -> Submission:
+    """The request of a job; KeyError if there is none, VersionSkew if it is unreadable."""
+    key = keys.request(job_id)
+    return load(store.get(key), Submission, name=key)
 
 
 def close_job(ctx: Context, job_id: str) -> bool:
@@ -52,16 +59,33 @@ def close_job(ctx: Context, job_id: str) -> bool:
     True if the webhook is then still pending; the job stays live for as long.
     """
     try:
-        status, (embedded,) = ctx.registry.snapshot(job_id, [EMBED.id])
-        published = publish(ctx, job_id, chunks_of(embedded))
-        if not (published and status.ended):
-            return False
-        ctx.store.put(keys.end(job_id), status.model_dump_json().encode())
-        if webhook_pending(ctx, job_id):
-            return True
-        ctx.registry.jobs.close(job_id)
+        try:
+            return _close_readable(ctx, job_id)
+        except VersionSkew:
+            return _close_unreadable(ctx, job_id)
     except FarmError as error:
         log("job_end_not_stored", job_id=job_id, code=error.code, reason=error.message)
+    return False
+
+
+def _close_readable(ctx: Context, job_id: str) -> bool:
+    status, (embedded,) = ctx.registry.snapshot(job_id, [EMBED.id])
+    published = publish(ctx, job_id, chunks_of(embedded))
+    if not (published and status.ended):
+        return False
+    ctx.store.put(keys.end(job_id), dump(status).encode())
+    if webhook_pending(ctx, job_id):
+        return True
+    ctx.registry.jobs.close(job_id)
+    return False
+
+
+def _close_unreadable(ctx: Context, job_id: str) -> bool:
+    """Stores the end as it is, of any version; nobody can call the webhook."""
+    end = ctx.registry.jobs.end_text(job_id)
+    if end is not None:
+        ctx.store.put(keys.end(job_id), end.encode())
+        ctx.registry.jobs.close(job_id)
     return False
 
 
@@ -73,9 +97,10 @@ def webhook_pending(ctx: Context, job_id: str) -> bool:
 
 
 def read_end(store: Store, job_id: str) -> JobStatus | None:
-    """The last status of a job; None if it has not ended. ValueError if it is unreadable."""
+    """The last status of a job; None if it has not ended. VersionSkew if it is unreadable."""
+    key = keys.end(job_id)
     try:
-        return JobStatus.model_validate_json(store.get(keys.end(job_id)))
+        return load(store.get(key), JobStatus, name=key)
     except KeyError:
         return None
 
@@ -99,12 +124,9 @@ def completed_attempts(job_keys: Iterable[str]) -> list[AttemptKey]:
 
 
 def read_output(store: Store, job_id: str, attempt: AttemptKey) -> Committed:
-    """The output of an attempt; KeyError if it stored none, ValueError if it is unreadable."""
+    """The output of an attempt; KeyError if it stored none, VersionSkew if it is unreadable."""
     key = keys.attempt(job_id, *attempt, keys.OUTPUT)
-    try:
-        return Committed.model_validate_json(store.get(key))
-    except ValidationError as error:
-        raise ValueError(f"{key} cannot be read ({first_problem(error)})") from error
+    return load(store.get(key), Committed, name=key)
 
 
 def restorable_outputs(store: Store, job_id: str, job_keys: Iterable[str]) -> Outputs:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from farm.engine.context import Context
 from farm.engine.step_context import StepContext
-from farm.errors import FarmError
+from farm.errors import FarmError, VersionSkew
 from farm.logs import log
 from farm.plan import FPS
 from farm.registry.outputs import ChunkOutput, SegmentLinks, chunks_of
@@ -57,6 +57,8 @@ def store_segment(ctx: StepContext, init: bytes, segment: bytes) -> StoredSegmen
 def publish(ctx: Context, job_id: str, chunks: int | None) -> bool:
     """Stores the playlist as the registry has the job now; False if it cannot, and the job goes on.
 
+    Raises VersionSkew, for such a job cannot go on.
+
     It lists committed outputs only, so never two attempts at a chunk. It is written until it equals
     what the registry says: of two concurrent writers, the last one has seen what the other saw.
     """
@@ -68,6 +70,8 @@ def publish(ctx: Context, job_id: str, chunks: int | None) -> bool:
                 return True
             ctx.store.put(keys.playlist(job_id), text.encode())
             written = text
+    except VersionSkew:
+        raise
     except FarmError as error:
         log("playlist_write_failed", job_id=job_id, code=error.code, reason=error.message)
         return False

@@ -15,7 +15,9 @@ from typing import Literal
 from farm.engine import journal, scratch
 from farm.engine.advance import chunk_count
 from farm.engine.context import Context
+from farm.errors import VersionSkew
 from farm.job import JobStatus
+from farm.logs import log
 from farm.route import MUX, NOTIFY, Step, steps_of_job
 from farm.store import Store, keys
 
@@ -41,7 +43,7 @@ def find_garbage(ctx: Context) -> Iterator[Garbage]:
     """Everything that can be removed; what is removed in between is not found again."""
     for job_id, job_keys in journal.stored_jobs(ctx.store):
         if ctx.registry.jobs.exists(job_id):
-            yield from _garbage_of_job(ctx, ctx.registry.jobs.status(job_id), job_keys)
+            yield from _garbage_of_job(ctx, job_id, job_keys)
         elif keys.request(job_id) not in job_keys:
             # The rest of an expired job: without its request no job can be recovered.
             yield _objects(ctx.store, "expired", keys.job(job_id), job_keys)
@@ -50,7 +52,15 @@ def find_garbage(ctx: Context) -> Iterator[Garbage]:
         yield Garbage("abandoned", str(folder), 1, size, partial(scratch.remove, folder))
 
 
-def _garbage_of_job(ctx: Context, status: JobStatus, job_keys: list[str]) -> Iterator[Garbage]:
+def _garbage_of_job(ctx: Context, job_id: str, job_keys: list[str]) -> Iterator[Garbage]:
+    """None of a job of another version, of which it is not known what it needs."""
+    try:
+        yield from _readable_garbage(ctx, ctx.registry.jobs.status(job_id), job_keys)
+    except VersionSkew as error:
+        log("gc_skipped", job_id=job_id, reason=error.message)
+
+
+def _readable_garbage(ctx: Context, status: JobStatus, job_keys: list[str]) -> Iterator[Garbage]:
     job_id = status.job_id
     settings = ctx.settings
     ended_since_s = max(0.0, ctx.registry.now() - status.updated_at)

@@ -11,7 +11,7 @@ from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.engine.journal import Outputs
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, VersionSkew
 from farm.job import JobRequest, JobStatus
 from farm.registry.jobs import queued
 from farm.registry.outputs import chunks_of
@@ -42,6 +42,8 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
         return Recovered(job_id, "known")
     try:
         stored = _read_stored(ctx.store, job_id, list(job_keys))
+    except VersionSkew as error:
+        return Recovered(job_id, "unreadable", reason=error.message)
     except (LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return Recovered(job_id, "unreadable", reason=reason)
@@ -70,8 +72,10 @@ class _StoredJob:
 
 
 def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
-    """Raises LookupError, TypeError or ValueError if anything that is needed is unreadable."""
-    request, submitted_at = journal.read_request(store, job_id)
+    """Raises LookupError, TypeError, ValueError or VersionSkew if anything that is needed is
+    unreadable.
+    """
+    submission = journal.read_request(store, job_id)
     end = journal.read_end(store, job_id)
     outputs = journal.restorable_outputs(store, job_id, job_keys)
     after = _step_after(outputs)
@@ -79,8 +83,8 @@ def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
         # The video is left when the outputs that it was made from are gone.
         outputs = {**_last_output(store, job_id, job_keys, MUX), **outputs}
     return _StoredJob(
-        request=request,
-        submitted_at=submitted_at,
+        request=submission.request,
+        submitted_at=submission.submitted_at,
         end=end,
         outputs=outputs,
         notified=_last_output(store, job_id, job_keys, NOTIFY),

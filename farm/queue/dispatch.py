@@ -12,7 +12,11 @@ from celery import Celery, Signature, chain
 from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.queue.app import MESSAGE_PRIORITIES
+from farm.registry.formats import FORMAT
 from farm.route import Step, next_step
+
+FORMAT_HEADER = "farm_format"
+"""The header of a message that has its format's version."""
 
 
 def dispatch(app: Celery, ctx: Context, job_id: str, step: Step) -> None:
@@ -104,5 +108,6 @@ def _signature(
             "priority": priority,
             "task_id": f"{job_id}-{name}-a{number}",
             "argsrepr": description,
+            "headers": {FORMAT_HEADER: FORMAT},
         },
     )

@@ -8,12 +8,13 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from farm.errors import Cancelled, FarmError, InvalidInput
+from farm.errors import Cancelled, FarmError, InvalidInput, VersionSkew
 from farm.job import STAGES, Event, Failure, JobRequest, JobStatus, Result, State
 from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
-from farm.registry.records import CACHE_SIZE, RecordStore, unreadable_error
+from farm.registry.formats import dump, load
+from farm.registry.records import CACHE_SIZE, RecordStore
 from farm.registry.steps import LIVE, REMAINING, current_step_key, step_key
 
 LAST_STAGES = ("completed", "error", "cancelled")
@@ -42,7 +43,7 @@ class StatusRecord:
     def text(self) -> str:
         if self.status is None:
             raise ValueError("a job that does not exist has no text")
-        return self.status.model_dump_json()
+        return dump(self.status)
 
 
 class JobRegistry:
@@ -69,7 +70,7 @@ class JobRegistry:
 
     def _idempotency_error(self, request: JobRequest, first_id: str) -> InvalidInput:
         (text,) = self._records.read(request_key(first_id))
-        changed = request.differences(JobRequest.model_validate_json(text)) if text else []
+        changed = request.differences(parse_request(first_id, text)) if text else []
         return InvalidInput(
             f"idempotency_key: got {request.idempotency_key!r}; job {first_id} was submitted with "
             f"it and another {' and '.join(changed) or 'request'}; "
@@ -94,7 +95,7 @@ class JobRegistry:
         """
         job_id = status.job_id
         effects: list[Effect] = [
-            SetText(request_key(job_id), request.model_dump_json()),
+            SetText(request_key(job_id), dump(request)),
             Add(JOBS, job_id, status.created_at),
         ]
         if current_step_id:
@@ -105,7 +106,7 @@ class JobRegistry:
             effects.append(Add(REMAINING, job_id, UNKNOWN_LENGTH))
         if webhook_pending or not status.ended:
             effects.append(Add(LIVE, job_id, 0))
-        text = status.model_dump_json()
+        text = dump(status)
         return self._backend.compare_and_set(job_key(job_id), None, text, effects) is None
 
     def exists(self, job_id: str) -> bool:
@@ -120,10 +121,7 @@ class JobRegistry:
         text = self._records.cached(key) or self._records.read(key)[0]
         if text is None:
             raise unknown_job(job_id)
-        try:
-            return JobRequest.model_validate_json(text)
-        except ValidationError as error:
-            raise unreadable_error(f"job {job_id}: its request", error) from error
+        return parse_request(job_id, text)
 
     def status(self, job_id: str) -> JobStatus:
         """The status of a job; InvalidInput if there is no such job."""
@@ -133,16 +131,19 @@ class JobRegistry:
     def is_over(self, job_id: str) -> bool:
         """Whether a job has ended or is not known any more, so that it cannot be advanced."""
         (text,) = self._records.read(job_key(job_id))
-        return text is None or parse_status(job_id, text).ended
+        return text is None or outline(job_id, text).ended
 
     def newest(self) -> Iterator[JobStatus]:
-        """All jobs, the newest first, read as they are consumed: `PAGE` of them at a time."""
+        """All jobs, the newest first, read as they are consumed: `PAGE` of them at a time.
+
+        Of a status that this version cannot read there is the outline.
+        """
         for start in count(0, PAGE):
             job_ids = self._backend.newest_members(JOBS, start, PAGE)
             texts = self._backend.get_all([job_key(job_id) for job_id in job_ids])
             for job_id, text in zip(job_ids, texts, strict=True):
                 if text is not None:
-                    yield parse_status(job_id, text)
+                    yield outline(job_id, text)
             if len(job_ids) < PAGE:
                 return
 
@@ -169,7 +170,7 @@ class JobRegistry:
                 "details": event.details,
             }
 
-        if not self._change(event.job_id, advanced):
+        if not self._change(event.job_id, advanced, parse=parse_status):
             raise Cancelled(
                 f"job {event.job_id} has ended, or the broker has lost it; "
                 f"{event.stage} is interrupted"
@@ -183,7 +184,7 @@ class JobRegistry:
             # An ended job has no event to come; looking once more catches those written meanwhile.
             found = self._backend.read_after(events_key(job_id), position, 0 if ended else wait_s)
             for position, text in found:  # noqa: B007  # the last position is where to go on
-                event = Event.model_validate_json(text)
+                event = load(text, Event, name=f"job {job_id}: an event")
                 yield event
                 if event.stage in LAST_STAGES:
                     return
@@ -207,7 +208,12 @@ class JobRegistry:
                 details = {"code": result.error.code, "message": result.error.message}
             return {"state": state, "stage": state, "details": details, "result": result}
 
-        return self._change(job_id, ended)
+        return self._change(job_id, ended, parse=outline)
+
+    def end_text(self, job_id: str) -> str | None:
+        """The record of a job that has ended, also one of another version; None otherwise."""
+        (text,) = self._records.read(job_key(job_id))
+        return text if text is not None and outline(job_id, text).ended else None
 
     def fail(self, job_id: str, error: FarmError, *, at_stage: str) -> bool:
         """Ends a job with an error, or as cancelled; False if it had ended already."""
@@ -235,7 +241,7 @@ class JobRegistry:
         (text,) = self._records.read(request_key(job_id))
         if text is None:
             return
-        idempotency_key = JobRequest.model_validate_json(text).idempotency_key
+        idempotency_key = parse_request(job_id, text).idempotency_key
         if idempotency_key is None:
             return
         key = idempotency_record_key(idempotency_key)
@@ -243,7 +249,13 @@ class JobRegistry:
         if owner and owner.partition(" ")[0] == job_id:
             self._backend.delete(key)
 
-    def _change(self, job_id: str, fields: Callable[[JobStatus], dict[str, Any]]) -> bool:
+    def _change(
+        self,
+        job_id: str,
+        fields: Callable[[JobStatus], dict[str, Any]],
+        *,
+        parse: Callable[[str, str], JobStatus],
+    ) -> bool:
         """Changes a job and appends the event; False if it has ended or is unknown."""
         now = self._backend.now()
 
@@ -255,7 +267,7 @@ class JobRegistry:
 
         changed = self._records.change(
             job_key(job_id),
-            parse=lambda text: StatusRecord(parse_status(job_id, text) if text else None),
+            parse=lambda text: StatusRecord(parse(job_id, text) if text else None),
             rule=rule,
             effects=_effects_of,
         )
@@ -276,13 +288,53 @@ def queued(job_id: str, created_at: float) -> JobStatus:
 
 
 def parse_status(job_id: str, text: str | None) -> JobStatus:
-    """The status in a text; InvalidInput if there is no such job, FarmError if it is unreadable."""
+    """The status in a text; InvalidInput if there is no such job, VersionSkew if unreadable."""
     if text is None:
         raise unknown_job(job_id)
+    return load(text, JobStatus, name=f"job {job_id}: its status")
+
+
+def parse_request(job_id: str, text: str) -> JobRequest:
+    """The request in a text; VersionSkew if it is unreadable."""
+    return load(text, JobRequest, name=f"job {job_id}: its request")
+
+
+class _OutlineFields(BaseModel):
+    """What a status has in every format."""
+
+    state: State = "running"
+    created_at: float = 0
+
+
+class _OutlineText(BaseModel):
+    record: _OutlineFields = _OutlineFields()
+
+
+def outline(job_id: str, text: str) -> JobStatus:
+    """The status in a text; of one that this version cannot read, what every format has.
+
+    The details then hold the error.
+    """
     try:
-        return JobStatus.model_validate_json(text)
-    except ValidationError as error:
-        raise unreadable_error(f"job {job_id}: its status", error) from error
+        return parse_status(job_id, text)
+    except VersionSkew as error:
+        kept = _kept(text)
+        return JobStatus(
+            job_id=job_id,
+            state=kept.state,
+            stage="unreadable",
+            pct=0,
+            details={"code": error.code, "message": error.message},
+            created_at=kept.created_at,
+            updated_at=kept.created_at,
+        )
+
+
+def _kept(text: str) -> _OutlineFields:
+    try:
+        return _OutlineText.model_validate_json(text).record
+    except ValidationError:
+        return _OutlineFields()
 
 
 def unknown_job(job_id: str) -> InvalidInput:
@@ -307,7 +359,7 @@ def idempotency_record_key(idempotency_key: str) -> str:
 
 def _event_of(status: JobStatus) -> Append:
     event = Event(stage=status.stage, pct=status.pct, job_id=status.job_id, details=status.details)
-    return Append(events_key(status.job_id), event.model_dump_json())
+    return Append(events_key(status.job_id), dump(event))
 
 
 def _effects_of(record: StatusRecord) -> Effects:

@@ -5,9 +5,15 @@ Everything named `..._key`, or listed as keys, is the key of an object in the st
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from farm.job import Result
 
@@ -16,7 +22,16 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class DownloadOutput(_Record):
+class _Output(_Record):
+    step: str
+
+    @model_serializer(mode="wrap")
+    def _with_step(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The step says of which type an output is, so a text without defaults has it too."""
+        return {"step": self.step, **fields(self)}
+
+
+class DownloadOutput(_Output):
     """The checked source and voices, written anew except for a video."""
 
     step: Literal["download"] = "download"
@@ -32,7 +47,7 @@ class DownloadOutput(_Record):
     warnings: tuple[str, ...]
 
 
-class EmbedOutput(_Record):
+class EmbedOutput(_Output):
     """The embedded speech, the audio of the video, and the plan of its chunks."""
 
     step: Literal["embed"] = "embed"
@@ -78,7 +93,7 @@ class SegmentLinks(_Record):
     segment: str
 
 
-class ChunkOutput(_Record):
+class ChunkOutput(_Output):
     """One chunk of the video, playable behind the ones before it."""
 
     step: Literal["generate"] = "generate"
@@ -98,7 +113,7 @@ class ChunkOutput(_Record):
     """Reported by the first chunk for all of them."""
 
 
-class MuxOutput(_Record):
+class MuxOutput(_Output):
     """The finished video."""
 
     step: Literal["mux"] = "mux"
@@ -106,7 +121,7 @@ class MuxOutput(_Record):
     video_key: str
 
 
-class NotifyOutput(_Record):
+class NotifyOutput(_Output):
     """The delivery of the webhook of a job that ended."""
 
     step: Literal["notify"] = "notify"

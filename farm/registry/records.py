@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
-from pydantic import ValidationError
-
-from farm.errors import FarmError
 from farm.registry.backend import Effects, RegistryBackend
 
 CACHE_SIZE = 64
@@ -24,23 +21,6 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def no_effects(_: object) -> Effects:
     return ()
-
-
-def unreadable_error(record: str, error: ValidationError) -> FarmError:
-    """The error for a record that cannot be read; `record` says which, and of which job."""
-    return FarmError(
-        f"{record} cannot be read ({first_problem(error)}); "
-        "was it written by another version of the farm?"
-    )
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first of the problems in a text, with the field that has it."""
-    problem = error.errors(include_url=False)[0]
-    if not problem["loc"]:
-        return problem["msg"]
-    field = ".".join(map(str, problem["loc"]))
-    return f"{field}: {problem['msg']}"
 
 
 class RecordStore:

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed
-from farm.registry.records import unreadable_error
 
 
 class StepState(StrEnum):
@@ -74,17 +74,14 @@ class StepRecord(BaseModel):
 
     @classmethod
     def parse(cls, text: str | None, *, job_id: str, step_id: str) -> Self:
-        """The record in a text, or that of a new step; a FarmError that names the job otherwise."""
+        """The record in a text, or that of a new step; VersionSkew if it cannot be read."""
         if text is None:
             return cls()
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise unreadable_error(f"job {job_id}: the record of step {step_id}", error) from error
+        return load(text, cls, name=f"job {job_id}: the record of step {step_id}")
 
     @property
     def text(self) -> str:
-        return self.model_dump_json()
+        return dump(self)
 
     def state(self, now: float) -> StepState:
         if self.committed is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from farm.errors import WorkerLost
+from farm.errors import VersionSkew, WorkerLost
 from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
@@ -37,6 +38,10 @@ NO_UPDATE = EstimateUpdate()
 Rule = Callable[[StepRecord], StepRecord | None]
 
 
+class Parse(Protocol):
+    def __call__(self, text: str | None, *, job_id: str, step_id: str) -> StepRecord: ...
+
+
 class StepRegistry:
     """Each method that changes a record does so atomically, by compare-and-set."""
 
@@ -65,8 +70,13 @@ class StepRegistry:
 
     def mark_lost(self, job_id: str, step_id: str) -> None:
         """Records that a message is in no queue, so that the step may be dispatched again."""
-        self._change(job_id, step_id, StepRecord.marked_lost)
-        self._records.backend.remove_member(UNDELIVERED, undelivered_member(job_id, step_id))
+        member = undelivered_member(job_id, step_id)
+        try:
+            self._change(job_id, step_id, StepRecord.marked_lost)
+        except VersionSkew:
+            self._records.backend.remove_member(UNDELIVERED, member)  # else it is lost for ever
+            raise
+        self._records.backend.remove_member(UNDELIVERED, member)
 
     def acquire(
         self, job_id: str, step_id: str, *, lease_s: float, max_attempts: int
@@ -166,12 +176,13 @@ class StepRegistry:
 
     def dispatched_at(self, steps: Iterable[tuple[str, str]]) -> list[float | None]:
         """When the message of each step (job, step) was sent last; None if it never was."""
-        return [record.dispatched_at for record in self._read(list(steps))]
+        return [record.dispatched_at for record in self._read(list(steps), parse=_readable)]
 
     def leased(self, steps: Iterable[tuple[str, str]]) -> list[bool]:
         """Whether a worker holds the lease of each step (job, step)."""
         now = self._records.backend.now()
-        return [record.lease_expires_at > now for record in self._read(list(steps))]
+        records = self._read(list(steps), parse=_readable)
+        return [record.lease_expires_at > now for record in records]
 
     def waited_s(self, job_id: str, step_ids: Sequence[str]) -> float:
         """Seconds that the messages of steps waited for their leases, in all."""
@@ -190,12 +201,14 @@ class StepRegistry:
         (text,) = self._records.read(step_key(job_id, step_id))
         return StepRecord.parse(text, job_id=job_id, step_id=step_id)
 
-    def _read(self, steps: Sequence[tuple[str, str]]) -> list[StepRecord]:
+    def _read(
+        self, steps: Sequence[tuple[str, str]], *, parse: Parse = StepRecord.parse
+    ) -> list[StepRecord]:
         """Records in one request; they are read once, so they do not fill the cache."""
         keys = [step_key(job_id, step_id) for job_id, step_id in steps]
         texts = self._records.backend.get_all(keys)
         return [
-            StepRecord.parse(text, job_id=job_id, step_id=step_id)
+            parse(text, job_id=job_id, step_id=step_id)
             for (job_id, step_id), text in zip(steps, texts, strict=True)
         ]
 
@@ -213,6 +226,14 @@ class StepRegistry:
             rule=rule,
             effects=lambda record: [Score(LIVE, job_id, record.covered_until), *effects],
         )
+
+
+def _readable(text: str | None, *, job_id: str, step_id: str) -> StepRecord:
+    """The record in a text; a new one in place of one of another version, for statistics."""
+    try:
+        return StepRecord.parse(text, job_id=job_id, step_id=step_id)
+    except VersionSkew:
+        return StepRecord()
 
 
 def step_key(job_id: str, step_id: str) -> str:

@@ -11,7 +11,9 @@ from typing import Any
 import redis
 
 from farm import Farm
+from farm.queue.dispatch import FORMAT_HEADER
 from farm.queue.inspect import DEAD_LETTERS, UNACKED
+from farm.registry.formats import FORMAT
 from tests.support.processes import children_of
 from tests.support.small_farm import small_farm
 from tests.support.waiting import wait_for, wait_for_stage
@@ -26,7 +28,7 @@ def message(body: Any, /, *, task: str = "farm.download", **changes: Any) -> str
         "body": encoded,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {"task": task, "id": str(uuid.uuid4()), "lang": "py"},
+        "headers": {"task": task, "id": str(uuid.uuid4()), "lang": "py", FORMAT_HEADER: FORMAT},
         "properties": {
             "delivery_info": {"exchange": "cpu", "routing_key": "cpu"},
             "delivery_tag": str(uuid.uuid4()),
@@ -49,7 +51,7 @@ UNREADABLE = [
     message(NO_ARGUMENTS, body=None),
     message(NO_ARGUMENTS, body="bm8ganNvbg=="),
     message(NO_ARGUMENTS, headers={}),
-    message([["a"], {}, {}], headers={"task": "farm.download"}),
+    message([["a"], {}, {}], headers={"task": "farm.download", FORMAT_HEADER: FORMAT}),
     message([["ls"], {}, {}], task="os.system"),
     "no JSON",
     "[" * 100_000,

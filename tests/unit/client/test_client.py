@@ -128,9 +128,9 @@ def test_a_client_compares_store_and_broker_once(farm, monkeypatch):
 def test_the_accepted_request_is_stored(farm):
     job = farm.submit(GIVEN)
     status = job.status()
-    request, submitted_at = journal.read_request(farm.context.store, job.id)
-    assert request == farm.context.registry.jobs.request(job.id)
-    assert status.created_at - 5 < submitted_at <= status.created_at
+    stored = journal.read_request(farm.context.store, job.id)
+    assert stored.request == farm.context.registry.jobs.request(job.id)
+    assert status.created_at - 5 < stored.submitted_at <= status.created_at
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from farm.errors import (
 from farm.logs import JsonLines
 from farm.media import sandbox
 from farm.registry import Registry
+from farm.registry.formats import load
 from farm.registry.outputs import Committed, DownloadOutput
 from farm.route import DOWNLOAD, MUX, Step
 from farm.store import keys
@@ -66,7 +67,7 @@ def test_an_attempt_stores_its_output_last(writing):
     written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
     assert len(written) == 3
     assert written[-1] == "jobs/a/download/0001/output.json"
-    stored = Committed.model_validate_json(writing.store.get(written[-1]))
+    stored = load(writing.store.get(written[-1]), Committed, name=written[-1])
     assert stored == writing.committed(DOWNLOAD)
 
 

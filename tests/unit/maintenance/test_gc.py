@@ -17,6 +17,7 @@ from farm.job import Result
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Lease, Registry, open_registry
+from farm.registry.formats import dump
 from farm.registry.outputs import StepOutput
 from farm.route import DOWNLOAD, steps_of_job
 from farm.settings import Settings
@@ -59,7 +60,7 @@ class Harness:
         lease = self.acquire(step_id)
         envelope = committed(output or output_of(step_id), fence=lease.fence)
         self.store(step_id, lease.fence)
-        self.store(step_id, lease.fence, keys.OUTPUT, envelope.model_dump_json().encode())
+        self.store(step_id, lease.fence, keys.OUTPUT, dump(envelope).encode())
         assert self.registry.steps.commit(lease, envelope)
 
     def finish(self) -> None:

@@ -20,6 +20,7 @@ from farm.queue.app import make_app
 from farm.registry.outputs import Committed, EmbedOutput
 from farm.registry.steps import EstimateUpdate, step_key
 from farm.settings import Settings
+from tests.support.formats import text_of
 
 GIVEN = {
     "prompt": "x",
@@ -64,9 +65,9 @@ def age(farm: Farm, job_id: str, step_id: str, seconds: float) -> None:
     backend = farm.context.registry.backend
     key = step_key(job_id, step_id)
     (old,) = backend.get_all([key])
-    record = json.loads(old)
-    record["dispatched_at"] -= seconds
-    backend.compare_and_set(key, old, json.dumps(record))
+    text = json.loads(old)
+    text["record"]["dispatched_at"] -= seconds
+    backend.compare_and_set(key, old, json.dumps(text))
 
 
 @pytest.mark.parametrize("priority", PRIORITIES)
@@ -110,6 +111,18 @@ def test_messages_of_no_step_do_not_hide_the_oldest_step(farm, settings):
     job = farm.submit(GIVEN)
     age(farm, job.id, "download", 500)
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") >= 500
+
+
+def test_a_record_of_another_version_hides_no_metric(farm, settings):
+    job = farm.submit(GIVEN)
+    backend = farm.context.registry.backend
+    farm.context.registry.steps.acquire(job.id, "download", lease_s=15, max_attempts=3)
+    key = step_key(job.id, "download")
+    (old,) = backend.get_all([key])
+    backend.compare_and_set(key, old, text_of({}, format=2))
+    assert value(settings, "farm_queue_length", queue="cpu", priority="normal") == 1
+    assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
+    assert value(settings, "farm_running_steps", step="download") == 0
 
 
 def test_messages_of_no_step_alone_have_no_age(settings):

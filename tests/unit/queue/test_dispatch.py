@@ -18,8 +18,9 @@ from farm.engine.context import Context
 from farm.errors import FarmUnreachable
 from farm.job import PRIORITIES, JobRequest
 from farm.queue.app import MESSAGE_PRIORITIES, TASK_ROUTES, make_app
-from farm.queue.dispatch import remaining_chain, signatures
+from farm.queue.dispatch import FORMAT_HEADER, remaining_chain, signatures
 from farm.registry import open_registry
+from farm.registry.formats import FORMAT
 from farm.route import DOWNLOAD, MUX, NOTIFY, Step
 from farm.settings import Settings
 from farm.store import open_store
@@ -118,6 +119,14 @@ def test_messages_are_json_and_small(ctx, broker):
     assert message["content-type"] == "application/json"
     assert REQUEST.prompt not in base64.b64decode(message["body"]).decode()
     assert len(json.dumps(message)) < 5000
+
+
+def test_every_message_of_a_chain_has_the_version_of_its_format(ctx, broker):
+    CeleryTransport(ctx).dispatch("a", DOWNLOAD)
+    (message,) = messages(broker)
+    assert message["headers"][FORMAT_HEADER] == FORMAT
+    headers = [each["options"]["headers"] for each in chain_of(message)]
+    assert headers == [{FORMAT_HEADER: FORMAT}] * 3
 
 
 def test_a_message_that_is_sent_again_has_a_new_id(ctx):

@@ -7,6 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed, SegmentLinks, UsedParameters, chunks_of
 from farm.route import STEP_KINDS
 from tests.support.outputs import (
@@ -32,9 +33,9 @@ USED = UsedParameters(
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_an_output_of_every_kind_is_read_as_it_was_written(kind):
     envelope = committed(FACTORIES[kind](), fence=2, timings={"x_ms": 7}, inputs={"embed": 1})
-    text = envelope.model_dump_json()
-    assert Committed.model_validate_json(text) == envelope
-    assert json.loads(text)["output"]["step"] == kind
+    text = dump(envelope)
+    assert load(text, Committed, name="output.json") == envelope
+    assert json.loads(text)["record"]["output"]["step"] == kind
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_an_output_of_every_kind_is_read_as_it_was_written(kind):
 )
 def test_every_field_is_read_as_it_was_written(output):
     envelope = committed(output)
-    assert Committed.model_validate_json(envelope.model_dump_json()) == envelope
+    assert load(dump(envelope), Committed, name="output.json") == envelope
 
 
 def test_only_the_output_of_embed_knows_the_number_of_chunks():

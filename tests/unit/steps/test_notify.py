@@ -23,6 +23,7 @@ from farm.maintenance.recover import Recovered, recover
 from farm.net.signing import receiver_secret
 from farm.registry import Registry, open_registry
 from farm.registry.webhooks import CALLS
+from farm.registry.formats import dump
 from farm.route import MUX, NOTIFY
 from farm.settings import Settings
 from farm.steps.notify import notify
@@ -80,7 +81,7 @@ class Harness:
 
     def store_output(self, step_id: str, inputs: dict[str, int] | None = None) -> None:
         """Leaves in the store what the first attempt at a step leaves."""
-        text = committed(output_of(step_id), inputs=inputs).model_dump_json()
+        text = dump(committed(output_of(step_id), inputs=inputs))
         self.ctx.store.put(keys.attempt("a", step_id, 1, keys.OUTPUT), text.encode())
 
     def collect_garbage(self) -> None:
