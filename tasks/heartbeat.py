@@ -11,8 +11,9 @@ from typing import Any
 
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
+from farm.engine.context import farm_registry
 from farm.errors import FarmUnreachable
-from farm.registry import Registry, open_registry
+from farm.registry import Registry
 from farm.registry.workers import worker_name
 from tasks.celery import app, settings
 
@@ -57,7 +58,7 @@ def _remove(**_: Any) -> None:
 @cache
 def worker_registry() -> Registry:
     """A registry that does not wait for the broker: the worker must reconnect to it meanwhile."""
-    return open_registry(settings.broker_address, prefix=settings.key_prefix)
+    return farm_registry(settings)
 
 
 def _names() -> list[str]:

@@ -31,5 +31,12 @@ def open_context(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Co
     return Context(
         settings,
         open_store(settings.store_address, settings),
-        open_registry(settings.broker_address, prefix=settings.key_prefix, keep_trying=keep_trying),
+        farm_registry(settings, keep_trying=keep_trying),
+    )
+
+
+def farm_registry(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Registry:
+    """The registry of this farm, under its name."""
+    return open_registry(
+        settings.broker_address, prefix=settings.key_prefix, keep_trying=keep_trying
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from farm.engine.context import open_context
+from farm.engine.context import farm_registry, open_context
 from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
@@ -18,7 +18,6 @@ from farm.local.flower import check_flower, flower_auth, flower_command, flower_
 from farm.local.process import spawn, stop, tail
 from farm.local.worker import worker_command, worker_environ
 from farm.net.address import ListenAddress
-from farm.registry import open_registry
 from farm.registry.workers import worker_name
 from farm.route import QUEUES
 from farm.settings import PREFIX, Settings
@@ -96,7 +95,7 @@ class Supervisor:
             return False
         host = os.uname().nodename
         workers = {worker_name(queue, host, self.children[queue].pid) for queue in QUEUES}
-        return workers <= set(open_registry(self.settings.broker_address).workers.alive())
+        return workers <= set(farm_registry(self.settings).workers.alive())
 
     def _start(self, name: str) -> None:
         environ = _child_environ(name, self.settings)

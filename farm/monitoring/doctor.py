@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from farm.engine.context import open_context
+from farm.engine.context import farm_registry, open_context
 from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable
 from farm.queue.inspect import require_broker_client
-from farm.registry import open_registry
 from farm.route import QUEUES
 from farm.settings import Settings
 from farm.store import open_store
@@ -57,7 +56,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_broker(settings: Settings) -> Finding:
-    with require_broker_client(open_registry(settings.broker_address)) as client:
+    with require_broker_client(farm_registry(settings)) as client:
         start = time.monotonic()
         info: dict[str, Any] = client.info("everything")
         took_ms = 1000 * (time.monotonic() - start)
@@ -81,7 +80,7 @@ def _check_broker(settings: Settings) -> Finding:
 
 
 def _check_clock(settings: Settings) -> Finding:
-    registry = open_registry(settings.broker_address)
+    registry = farm_registry(settings)
     require_broker_client(registry)
     skew_s = registry.wall_time() - time.time()
     relation = "behind" if skew_s > 0 else "ahead of"
@@ -120,7 +119,7 @@ def _check_identity(settings: Settings) -> Finding:
 
 
 def _check_workers(settings: Settings) -> Finding:
-    registry = open_registry(settings.broker_address)
+    registry = farm_registry(settings)
     require_broker_client(registry)
     consumers = registry.workers.count_alive()
     message = ", ".join(f"{consumers[queue]} {queue}" for queue in QUEUES)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from farm.engine.context import farm_registry
 from farm.errors import FarmError
 from farm.logs import log
 from farm.metrics import CODES, METRICS, Metric
@@ -17,7 +18,6 @@ from farm.queue.inspect import (
     count_dead_letters,
     queue_states,
 )
-from farm.registry import open_registry
 from farm.registry.redis import RedisBackend
 from farm.registry.statistics import Statistics, read_statistics
 from farm.route import QUEUES, STEP_KINDS
@@ -57,7 +57,7 @@ class FarmCollector:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry = open_registry(settings.broker_address, prefix=settings.key_prefix)
+        self.registry = farm_registry(settings)
 
     def collect(self) -> Iterator[Family]:
         try:

@@ -161,7 +161,7 @@ class RedisBackend:
         """
         here = time.monotonic()
         if self._clock is None or here - self._clock[0] > CLOCK_S:
-            found: Any = self._read_clock(keys=[PREFIX + "clock"])
+            found: Any = self._read_clock(keys=[self.key("clock")])
             wall, farm = map(float, found)
             self._clock = here, wall, farm
         read_at, wall, farm = self._clock

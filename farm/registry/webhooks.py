@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from farm.registry.records import RecordStore, unreadable_error
+from farm.registry.formats import dump, load
+from farm.registry.records import RecordStore
 
 CALLS = "webhook_calls"
 
@@ -39,14 +40,11 @@ class CallsRecord(BaseModel):
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        try:
-            return cls.model_validate_json(text) if text else cls()
-        except ValidationError as error:
-            raise unreadable_error("the record of webhook calls", error) from error
+        return load(text, cls, name="the record of webhook calls") if text else cls()
 
     @property
     def text(self) -> str:
-        return self.model_dump_json()
+        return dump(self)
 
     def leaked(self, now: float, *, per_minute: int) -> Self:
         """The record as it is now; a clock that was set back leaks nothing."""

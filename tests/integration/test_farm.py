@@ -253,7 +253,7 @@ def test_a_child_that_outlives_its_worker_receives_no_message(
 
 
 def test_no_worker_listens_for_remote_control(farm: Farm) -> None:
-    client = require_broker_client(farm.context.registry)
+    client = require_broker(farm.context.registry).redis
     assert len(farm.context.registry.workers.alive()) >= 2
     assert list(client.scan_iter("*pidbox*")) == []
 

@@ -43,7 +43,8 @@ def named_farm(
     url: str, home: Path, name: str, flower: ListenAddress | None = None
 ) -> Iterator[SmallFarm]:
     """A farm with this name on the broker, which has no workers until it is started."""
-    fields = {**DEFAULTS, "name": name, "home": home, "broker_url": url, "flower_auth": AUTH}
+    fields = {**DEFAULTS, "name": name, "home": home, "broker_url": url}
+    fields |= {"flower_auth": AUTH, "remote_control": True}
     farm = SmallFarm(fields, application="tests.support.holdable_app", flower=flower)
     try:
         yield farm
@@ -134,11 +135,11 @@ def test_neither_jobs_nor_remote_control_nor_events_of_one_reach_the_other(
         assert set(theirs.context.store.keys(f"jobs/{waiting.id}/"))
         assert not set(ours.context.store.keys(f"jobs/{waiting.id}/"))
         # And each farm's remote control reaches its own workers only
-        assert len(second.app.control.ping(timeout=2)) == 2
-        second.app.control.shutdown()
+        assert len(make_app(second.settings).control.ping(timeout=2)) == 2
+        make_app(second.settings).control.shutdown()
         for child in second.children.values():
             child.wait()
-        assert len(first.app.control.ping(timeout=2)) == 2
+        assert len(make_app(first.settings).control.ping(timeout=2)) == 2
         wait_for(lambda: [each for each in events if each.get("uuid") == f"{job.id}-mux-a1"])
     assert not [each for each in events if waiting.id in each.get("uuid", "")]
 

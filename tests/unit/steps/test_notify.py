@@ -22,8 +22,8 @@ from farm.maintenance.gc import find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.net.signing import receiver_secret
 from farm.registry import Registry, open_registry
-from farm.registry.webhooks import CALLS
 from farm.registry.formats import dump
+from farm.registry.webhooks import CALLS
 from farm.route import MUX, NOTIFY
 from farm.settings import Settings
 from farm.steps.notify import notify
