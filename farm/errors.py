@@ -9,6 +9,7 @@
     ├── FFmpegFailed              E_FFMPEG              no
     ├── GenerationFailed          E_GENERATION_RUNTIME  once
     ├── UploadFailed              E_UPLOAD              yes
+    ├── CorruptObject             E_CORRUPT_OBJECT      once
     ├── TimedOut                  E_TIMEOUT             with a higher limit
     ├── Cancelled                 E_CANCELLED           no
     ├── WorkerLost                E_WORKER_LOST         no, retried already
@@ -125,6 +126,16 @@ class UploadFailed(FarmError):
 
     code = "E_UPLOAD"
     retries = 2
+
+
+class CorruptObject(FarmError):
+    """An object in the store is not what was written: its SHA-256 differs.
+
+    The farm reads it once more, since it may have been damaged on its way.
+    """
+
+    code = "E_CORRUPT_OBJECT"
+    retries = 1
 
 
 class TimedOut(FarmError):

@@ -17,6 +17,7 @@ from farm.client import Farm, Job
 from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
 from farm.job import JobStatus, Priority
 from farm.retry import retry_until
+from farm.store import integrity
 
 POLL_INTERVAL_S = 0.5
 RETRY_S = 300.0
@@ -43,17 +44,18 @@ class BatchSpec(BaseModel):
 
 def save_batch(farm: Farm, spec: BatchSpec) -> None:
     """Stores a batch for `load_batch`."""
-    farm.context.store.put(_key(spec.id), spec.model_dump_json().encode())
+    integrity.put_sealed(farm.context.store, _key(spec.id), spec.model_dump_json().encode())
 
 
 def load_batch(farm: Farm, batch_id: str) -> BatchSpec:
     """The batch that was stored under an id; InvalidInput if there is none."""
     try:
-        return BatchSpec.model_validate_json(farm.context.store.get(_key(batch_id)))
+        stored = integrity.get_sealed(farm.context.store, _key(batch_id))
     except (KeyError, InvalidInput):
         raise InvalidInput(
             f"batch: got {batch_id!r}; there is no such batch (`farm batch run` prints its id)"
         ) from None
+    return BatchSpec.model_validate_json(stored)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from farm.errors import DownloadFailed, InvalidInput, TimedOut, error_from_code
 from farm.job import Event, JobStatus, Result, WebhookStatus
 from farm.registry.outputs import MuxOutput, NotifyOutput
 from farm.route import MUX, NOTIFY
-from farm.store import keys
+from farm.store import integrity, keys
 
 POLL_INTERVAL_S = 0.2
 
@@ -70,7 +70,7 @@ class Job:
     def save(self, path: Path) -> Path:
         """Writes the finished video to `path`, completely or not at all.
 
-        Raises DownloadFailed if the store has lost it.
+        Raises DownloadFailed if the store has lost it, CorruptObject if it is damaged.
         """
         check_target(path)
         self.result()
@@ -85,7 +85,8 @@ class Job:
         if committed is None:
             raise lost
         try:
-            return self.context.store.fetch(committed.output_as(MuxOutput).video_key, path)
+            key = committed.output_as(MuxOutput).video_key
+            return integrity.fetch(self.context.store, key, path, sha256=committed.digests[key])
         except KeyError as error:
             raise lost from error
 

@@ -40,10 +40,8 @@ from farm.job import JobRequest, JobStatus
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
-from farm.registry.formats import dump
 from farm.registry.outputs import Committed, chunks_of
 from farm.route import EMBED, Step, StepKind
-from farm.store import keys
 
 RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
@@ -102,10 +100,15 @@ class Attempt:
         lease = self._acquire()  # 2. Take the lease.
         if lease is None:
             return None
-        log("step_started", step_id=self.step.id, fence=lease.fence, attempts=lease.attempts)
+        log(
+            "step_started",
+            step_id=self.step.id,
+            attempt_id=lease.attempt_id,
+            attempts=lease.attempts,
+        )
         start = time.monotonic()
         try:
-            committed = self._execute(lease)  # 3. Run, under keys that carry the fencing token.
+            committed = self._execute(lease)  # 3. Run, under keys that carry its id.
         except Cancelled as error:
             log("step_cancelled", step_id=self.step.id, reason=error.message)
             return None  # the job has ended, or another attempt holds the lease
@@ -116,7 +119,7 @@ class Attempt:
             self._release(lease, interruption)
             raise
         took_s = time.monotonic() - start
-        # 4. Commit by compare-and-set on the fencing token; a superseded attempt is discarded.
+        # 4. Commit by compare-and-set on the attempt's id; a superseded attempt is discarded.
         return committed if self._commit(lease, committed, chunks, took_s) else None
 
     def _snapshot(self) -> tuple[JobStatus, Committed | None, int | None]:
@@ -168,10 +171,11 @@ class Attempt:
             committed = Committed(
                 output=run_step(step_ctx),
                 timings=step_ctx.timings,
-                fence=lease.fence,
-                inputs=step_ctx.inputs,
+                attempt_id=lease.attempt_id,
+                inputs={step_id: read.attempt_id for step_id, read in step_ctx.inputs.items()},
+                digests=step_ctx.digests,
             )
-            step_ctx.put(dump(committed).encode(), keys.OUTPUT)
+            step_ctx.put_output(committed)
             return committed
 
     @contextmanager

@@ -1,8 +1,8 @@
 """What the store alone knows of jobs: their requests, the outputs of their steps, their ends.
 
 An attempt stores its output last, before it may be committed. Of all attempts at a step the one
-with the highest number wins, unless the broker was lost in between; then the inputs of a later
-step's output say which one counts.
+with the highest fencing token wins, unless the broker was lost in between; then the inputs of a
+later step's output say which one counts.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pydantic import BaseModel, ConfigDict
 
 from farm.engine.context import Context
 from farm.engine.playlist import publish
-from farm.errors import FarmError, VersionSkew
+from farm.errors import CorruptObject, FarmError, VersionSkew
 from farm.job import JobRequest, JobStatus
 from farm.logs import log
-from farm.registry.formats import dump, load
+from farm.registry.attempt_id import fence_of
+from farm.registry.formats import AnyRecord, dump, load
 from farm.registry.outputs import Committed, chunks_of
 from farm.route import EMBED, NOTIFY, Step
-from farm.store import Store, keys
+from farm.store import Store, integrity, keys
 from farm.store.keys import AttemptKey
 
 Outputs = dict[AttemptKey, Committed]
@@ -43,13 +44,15 @@ def record_request(ctx: Context, job_id: str, request: JobRequest) -> None:
     key = keys.request(job_id)
     if ctx.store.size(key) is None:
         submission = Submission(request=request, submitted_at=submitted_at)
-        ctx.store.put(key, dump(submission).encode())
+        integrity.put_sealed(ctx.store, key, dump(submission).encode())
 
 
 def read_request(store: Store, job_id: str) -> Submission:
-    """The request of a job; KeyError if there is none, VersionSkew if it is unreadable."""
-    key = keys.request(job_id)
-    return load(store.get(key), Submission, name=key)
+    """The request of a job.
+
+    Raises KeyError if there is none, CorruptObject, and VersionSkew if it is unreadable.
+    """
+    return _read(store, keys.request(job_id), Submission)
 
 
 def close_job(ctx: Context, job_id: str) -> bool:
@@ -73,7 +76,7 @@ def _close_readable(ctx: Context, job_id: str) -> bool:
     published = publish(ctx, job_id, chunks_of(embedded))
     if not (published and status.ended):
         return False
-    ctx.store.put(keys.end(job_id), dump(status).encode())
+    integrity.put_sealed(ctx.store, keys.end(job_id), dump(status).encode())
     if webhook_pending(ctx, job_id):
         return True
     ctx.registry.jobs.close(job_id)
@@ -84,7 +87,7 @@ def _close_unreadable(ctx: Context, job_id: str) -> bool:
     """Stores the end as it is, of any version; nobody can call the webhook."""
     end = ctx.registry.jobs.end_text(job_id)
     if end is not None:
-        ctx.store.put(keys.end(job_id), end.encode())
+        integrity.put_sealed(ctx.store, keys.end(job_id), end.encode())
         ctx.registry.jobs.close(job_id)
     return False
 
@@ -97,10 +100,12 @@ def webhook_pending(ctx: Context, job_id: str) -> bool:
 
 
 def read_end(store: Store, job_id: str) -> JobStatus | None:
-    """The last status of a job; None if it has not ended. VersionSkew if it is unreadable."""
-    key = keys.end(job_id)
+    """The last status of a job; None if it has not ended.
+
+    Raises CorruptObject, and VersionSkew if it is unreadable.
+    """
     try:
-        return load(store.get(key), JobStatus, name=key)
+        return _read(store, keys.end(job_id), JobStatus)
     except KeyError:
         return None
 
@@ -124,9 +129,11 @@ def completed_attempts(job_keys: Iterable[str]) -> list[AttemptKey]:
 
 
 def read_output(store: Store, job_id: str, attempt: AttemptKey) -> Committed:
-    """The output of an attempt; KeyError if it stored none, VersionSkew if it is unreadable."""
-    key = keys.attempt(job_id, *attempt, keys.OUTPUT)
-    return load(store.get(key), Committed, name=key)
+    """The output of an attempt; KeyError if it stored none.
+
+    Raises CorruptObject, and VersionSkew if it is unreadable.
+    """
+    return _read(store, keys.attempt(job_id, *attempt, keys.OUTPUT), Committed)
 
 
 def restorable_outputs(store: Store, job_id: str, job_keys: Iterable[str]) -> Outputs:
@@ -134,7 +141,7 @@ def restorable_outputs(store: Store, job_id: str, job_keys: Iterable[str]) -> Ou
     for attempt in completed_attempts(job_keys):
         if attempt.step_id == NOTIFY.id:  # it has no inputs
             continue
-        with suppress(KeyError):  # one of its inputs is gone
+        with suppress(KeyError, CorruptObject):  # it, or one of its inputs, is gone or damaged
             return _with_inputs(store, job_id, attempt)
     return {}
 
@@ -153,4 +160,8 @@ def _with_inputs(store: Store, job_id: str, attempt: AttemptKey) -> Outputs:
 
 def _progress(attempt: AttemptKey) -> tuple[int, int, int]:
     """How far an attempt is on the way of a job."""
-    return *Step.parse(attempt.step_id).position, attempt.fence
+    return *Step.parse(attempt.step_id).position, fence_of(attempt.attempt_id)
+
+
+def _read(store: Store, key: str, kind: type[AnyRecord]) -> AnyRecord:
+    return load(integrity.get_sealed(store, key), kind, name=key)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
 from farm.engine.context import Context
+from farm.engine.objects import sha256_of
 from farm.engine.step_context import StepContext
 from farm.errors import FarmError, VersionSkew
 from farm.logs import log
 from farm.plan import FPS
 from farm.registry.outputs import ChunkOutput, SegmentLinks, chunks_of
 from farm.route import EMBED, Step
-from farm.store import keys
+from farm.store import integrity, keys
 
 HEAD = """#EXTM3U
 #EXT-X-VERSION:7
@@ -86,7 +88,7 @@ def playlist(ctx: Context, job_id: str, chunks: int | None) -> str | None:
 def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
     """Copies the segments so far into a folder, the playlist last; None while there are none.
 
-    Segments that are there already are not fetched again.
+    Segments that are there already are not fetched again. Raises CorruptObject.
     """
     embedded = ctx.registry.steps.committed(job_id, EMBED.id)
     if embedded is None:
@@ -94,11 +96,12 @@ def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
     segments, is_complete = _segments(ctx, job_id, chunks_of(embedded))
     if not segments:
         return None
+    output_of = partial(ctx.registry.steps.committed, job_id)
     local = [_with_local_links(segment) for segment in segments]
     wanted = {link for each in local for link in (each.links.init, each.links.segment)}
     for key in wanted:
         if not (folder / key).is_file():
-            _write(folder / key, ctx.store.get(key))
+            _write(folder / key, integrity.get(ctx.store, key, sha256=sha256_of(key, output_of)))
     text = _text(ctx, job_id, local, is_complete=is_complete)
     return _write(folder / "playlist.m3u8", text.encode())
 
@@ -151,6 +154,6 @@ def _store_init(ctx: StepContext, init: bytes) -> str:
     """The key of the initialisation section: that of the previous chunk, if it is the same."""
     if ctx.step.chunk:
         before = ctx.chunk_output(ctx.step.chunk - 1).init_key
-        if ctx.store.get(before) == init:
+        if ctx.sha256_of(before) == keys.digest(init):
             return before
     return ctx.put(init, "init.mp4")

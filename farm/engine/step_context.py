@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from farm.engine.context import Context
+from farm.engine.objects import sha256_of
 from farm.errors import Cancelled
 from farm.job import STAGES, Event, JobRequest
 from farm.registry import Lease
+from farm.registry.formats import dump
 from farm.registry.outputs import (
     ChunkOutput,
     Committed,
@@ -22,7 +24,7 @@ from farm.registry.outputs import (
     StepOutput,
 )
 from farm.route import DOWNLOAD, EMBED, Step
-from farm.store import keys
+from farm.store import integrity, keys
 
 
 class WorkerDraining(BaseException):
@@ -86,8 +88,10 @@ class StepContext(Context):
     draining: Callable[[], bool] = never_draining
     timings: dict[str, int] = field(default_factory=dict)
     """Milliseconds by the name of what took them."""
-    inputs: dict[str, int] = field(default_factory=dict)
-    """For each step whose output was read, the fencing token of that output."""
+    inputs: dict[str, Committed] = field(default_factory=dict)
+    """The output of each earlier step that was read, by the step's id."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 of each object that this attempt stored, by key."""
     stop_poll: Throttle = field(default_factory=lambda: Throttle(STOP_POLL_INTERVAL_S))
 
     @property
@@ -107,11 +111,15 @@ class StepContext(Context):
 
     def committed(self, step: Step) -> Committed:
         """The output of an earlier step, noted as an input of this attempt."""
-        committed = self.registry.steps.committed(self.job_id, step.id)
-        if committed is None:
-            raise LookupError(f"{self.step.id} was run before {step.id} was committed")
-        self.inputs[step.id] = committed.fence
-        return committed
+        return self._committed(step.id)
+
+    def _committed(self, step_id: str) -> Committed:
+        if step_id not in self.inputs:
+            committed = self.registry.steps.committed(self.job_id, step_id)
+            if committed is None:
+                raise LookupError(f"{self.step.id} was run before {step_id} was committed")
+            self.inputs[step_id] = committed
+        return self.inputs[step_id]
 
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         """Reports a stage that was reached; raises Cancelled if the job or this attempt is over."""
@@ -145,14 +153,32 @@ class StepContext(Context):
             )
 
     def fetch(self, key: str, name: str) -> Path:
-        """An object of the store as the file `name` of the scratch folder."""
-        return self.store.fetch(key, self.scratch / name)
+        """An object of the store as the file `name` of the scratch folder; raises CorruptObject."""
+        path = self.scratch / name
+        return integrity.fetch(self.store, key, path, sha256=self.sha256_of(key))
+
+    def get(self, key: str) -> bytes:
+        """The bytes of a small object of the store; raises CorruptObject."""
+        return integrity.get(self.store, key, sha256=self.sha256_of(key))
 
     def put(self, source: Path | bytes, name: str) -> str:
         """Stores an object under a key that belongs to this attempt, and returns the key."""
-        key = keys.attempt(self.job_id, self.step.id, self.lease.fence, name)
+        key = self._key(name)
+        self.digests[key] = keys.digest(source)
         self.store.put(key, source)
         return key
+
+    def put_output(self, committed: Committed) -> None:
+        """Stores the output of this attempt, which makes it complete."""
+        content = dump(committed).encode()
+        integrity.put_sealed(self.store, self._key(keys.OUTPUT), content)
+
+    def sha256_of(self, key: str) -> str:
+        """The SHA-256 of an upload, or of what this attempt or an earlier step stored."""
+        return self.digests.get(key) or sha256_of(key, self._committed)
+
+    def _key(self, name: str) -> str:
+        return keys.attempt(self.job_id, self.step.id, self.lease.attempt_id, name)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

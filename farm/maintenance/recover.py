@@ -11,8 +11,9 @@ from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.engine.journal import Outputs
-from farm.errors import InvalidInput, VersionSkew
+from farm.errors import CorruptObject, InvalidInput, VersionSkew
 from farm.job import JobRequest, JobStatus
+from farm.registry.attempt_id import make_attempt_id, random_part
 from farm.registry.jobs import queued
 from farm.registry.outputs import chunks_of
 from farm.route import DOWNLOAD, EMBED, MUX, NOTIFY, Step, next_step
@@ -42,7 +43,7 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
         return Recovered(job_id, "known")
     try:
         stored = _read_stored(ctx.store, job_id, list(job_keys))
-    except VersionSkew as error:
+    except (CorruptObject, VersionSkew) as error:
         return Recovered(job_id, "unreadable", reason=error.message)
     except (LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -151,7 +152,7 @@ def _step_after(outputs: Outputs) -> Step | None:
 def _restore_outputs(ctx: Context, job_id: str, outputs: Outputs) -> None:
     for attempt, committed in outputs.items():
         ctx.registry.steps.restore(
-            job_id, attempt.step_id, fence=attempt.fence, committed=committed
+            job_id, attempt.step_id, attempt_id=attempt.attempt_id, committed=committed
         )
 
 
@@ -163,4 +164,5 @@ def _raise_fences(ctx: Context, job_id: str, step_ids: set[str]) -> None:
     """
     for step_id in step_ids:
         fence = round(1000 * ctx.registry.now())
-        ctx.registry.steps.restore(job_id, step_id, fence=fence)
+        raised = make_attempt_id(fence, random_part())
+        ctx.registry.steps.restore(job_id, step_id, attempt_id=raised)

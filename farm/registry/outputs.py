@@ -140,10 +140,11 @@ class Committed(_Record):
     output: Annotated[StepOutput, Field(discriminator="step")]
     timings: dict[str, int]
     """Milliseconds by the name of what took them."""
-    fence: int
-    """The fencing token of the attempt."""
-    inputs: dict[str, int]
-    """For each step whose output was read, the fencing token of that output."""
+    attempt_id: str
+    inputs: dict[str, str]
+    """For each step whose output was read, the attempt that left it."""
+    digests: dict[str, str]
+    """The SHA-256 of each object that the attempt stored, by key."""
 
     def output_as(self, kind: type[Output]) -> Output:
         """The output as the type that its step leaves; TypeError if it is of another step."""

@@ -11,8 +11,9 @@ A step is covered as long as it is dispatched or leased: until then no other mes
 A released step counts as dispatched until its retry is due, or while its requeued message waits.
 A message that arrives late may acquire an uncovered step.
 
-Each acquired lease raises the fencing token, and only its holder may renew, release or commit, even
-after the lease has expired.
+Each acquired lease raises the fencing token and begins an attempt with an id of its own. Only this
+attempt may renew, release or commit, even after the lease has expired; an attempt whose lease the
+broker has lost may not, although its token is handed out again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from farm.registry.attempt_id import NO_ATTEMPT, fence_of, make_attempt_id
 from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed
 
@@ -40,8 +42,8 @@ class Lease:
 
     job_id: str
     step_id: str
-    fence: int
-    """The fencing token: it orders the attempts at a step."""
+    attempt_id: str
+    """The fencing token, which orders the attempts at a step, and a random part."""
     attempts: int
     """Attempts that count, this one included."""
     after_expiry: bool = False
@@ -64,7 +66,8 @@ class StepRecord(BaseModel):
     """The dispatch that led to the last lease; lower than `dispatches` while one is undelivered."""
     dispatched_at: float | None = None
     dispatch_expires_at: float = 0
-    fence: int = 0
+    attempt_id: str = NO_ATTEMPT
+    """The attempt that began last."""
     attempts: int = 0
     declined: int = 0
     acquired_at: float | None = None
@@ -115,18 +118,28 @@ class StepRecord(BaseModel):
             return 0.0
         return max(0.0, self.acquired_at - self.dispatched_at)
 
+    @property
+    def fence(self) -> int:
+        """The fencing token of the last attempt; 0 before the first."""
+        return fence_of(self.attempt_id)
+
     def lease(self, job_id: str, step_id: str) -> Lease:
         """The lease that was acquired last."""
-        return Lease(job_id, step_id, self.fence, self.attempts, self.after_expiry, self.declined)
+        return Lease(
+            job_id, step_id, self.attempt_id, self.attempts, self.after_expiry, self.declined
+        )
 
-    def is_superseded(self, fence: int) -> bool:
-        """Whether an attempt is neither committed nor able to commit any more."""
-        if self.committed is not None:
-            return fence != self.fence
-        return fence < self.fence
+    def is_superseded(self, attempt_id: str) -> bool:
+        """Whether an attempt is neither committed nor able to commit any more.
+
+        One with a higher token is not: its commit may be what the broker has lost.
+        """
+        if attempt_id == self.attempt_id:
+            return False
+        return self.committed is not None or fence_of(attempt_id) <= self.fence
 
     def is_held_by(self, lease: Lease) -> bool:
-        return self.committed is None and self.fence == lease.fence
+        return self.committed is None and self.attempt_id == lease.attempt_id
 
     def dispatched(self, now: float, *, window_s: float) -> Self | None:
         """The record after a dispatch; None if the step is committed or covered."""
@@ -140,12 +153,15 @@ class StepRecord(BaseModel):
         """The record without its dispatch; None if the message has led to a lease."""
         return self._with(dispatch_expires_at=0.0) if self.is_undelivered else None
 
-    def leased(self, now: float, *, lease_s: float) -> Self | None:
-        """The record with a new lease; None if the step is committed or leased."""
+    def leased(self, now: float, *, lease_s: float, random: str) -> Self | None:
+        """The record with the lease of a new attempt; None if the step is committed or leased.
+
+        `random` is the random part of the attempt's id.
+        """
         if self.committed is not None or self.lease_expires_at > now:
             return None
         return self._with(
-            fence=self.fence + 1,
+            attempt_id=make_attempt_id(self.fence + 1, random),
             attempts=self.attempts + 1,
             after_expiry=self.lease_expires_at > 0,  # a release leaves 0
             consumed_dispatch=self.dispatches,
@@ -185,11 +201,11 @@ class StepRecord(BaseModel):
         # A second message may have been dispatched since the lease expired.
         return self._with(committed=committed, lease_expires_at=0.0, dispatch_expires_at=0.0)
 
-    def restored(self, *, fence: int, committed: Committed | None) -> Self | None:
+    def restored(self, *, attempt_id: str, committed: Committed | None) -> Self | None:
         """What is known of a record that was lost; None if the step is committed."""
         if self.committed is not None:
             return None
-        return type(self)(fence=fence, committed=committed)
+        return type(self)(attempt_id=attempt_id, committed=committed)
 
     def _with(self, **changes: object) -> Self:
         return self.model_copy(update=changes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from farm.errors import VersionSkew, WorkerLost
+from farm.registry.attempt_id import random_part
 from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
@@ -86,10 +87,11 @@ class StepRegistry:
         Raises WorkerLost if the allowed attempts are used up; the lease is held then.
         """
         now = self._records.backend.now()
+        random = random_part()
         record = self._change(
             job_id,
             step_id,
-            lambda record: record.leased(now, lease_s=lease_s),
+            lambda record: record.leased(now, lease_s=lease_s, random=random),
             [
                 SetText(current_step_key(job_id), step_id),
                 Remove(UNDELIVERED, undelivered_member(job_id, step_id)),
@@ -154,20 +156,22 @@ class StepRegistry:
         )
 
     def restore(
-        self, job_id: str, step_id: str, *, fence: int, committed: Committed | None = None
+        self, job_id: str, step_id: str, *, attempt_id: str, committed: Committed | None = None
     ) -> None:
         """Enters what is known of a lost record: its output, or a token above all others."""
         self._change(
-            job_id, step_id, lambda record: record.restored(fence=fence, committed=committed)
+            job_id,
+            step_id,
+            lambda record: record.restored(attempt_id=attempt_id, committed=committed),
         )
 
     def committed(self, job_id: str, step_id: str) -> Committed | None:
         """The output of a step, in its envelope; None until it is committed."""
         return self._record(job_id, step_id).committed
 
-    def is_superseded(self, job_id: str, step_id: str, fence: int) -> bool:
+    def is_superseded(self, job_id: str, step_id: str, attempt_id: str) -> bool:
         """Whether an attempt is neither committed nor able to commit any more."""
-        return self._record(job_id, step_id).is_superseded(fence)
+        return self._record(job_id, step_id).is_superseded(attempt_id)
 
     def dispatches(self, job_id: str, step_ids: Sequence[str]) -> list[int]:
         """How often the message of each step was sent."""

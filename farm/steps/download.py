@@ -10,7 +10,7 @@ from contextvars import copy_context
 from pathlib import Path
 
 from farm.engine.step_context import StepContext
-from farm.errors import Cancelled, DownloadFailed, InvalidInput, shorten
+from farm.errors import Cancelled, CorruptObject, DownloadFailed, InvalidInput, shorten
 from farm.media import decoder
 from farm.media.decoder import Visual
 from farm.media.probe import Clip
@@ -172,4 +172,9 @@ def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> 
         message = f"{field}: the store holds no {key}; upload the file again"
         raise DownloadFailed(message, retryable=False)
     check_bytes(size, field=field, max_bytes=max_bytes)
-    return ctx.fetch(key, field), key
+    try:
+        return ctx.fetch(key, field), key
+    except CorruptObject as error:
+        ctx.store.delete(key)  # the client uploads only what the store lacks
+        message = f"{field}: {error.message}; upload the file again"
+        raise CorruptObject(message, retryable=False) from error

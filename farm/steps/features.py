@@ -1,12 +1,18 @@
-"""Features of an input and an encoder: computed once, shared by jobs and machines."""
+"""Features of an input and an encoder: computed once, shared by jobs and machines.
+
+A damaged object is computed again.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from farm.engine.step_context import StepContext
-from farm.store import keys
+from farm.errors import CorruptObject
+from farm.logs import log
+from farm.store import integrity, keys
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,17 +23,14 @@ ROWS_PER_OBJECT = 250
 
 def cache_features(
     ctx: StepContext, kind: str, encoder: str, content: str | bytes, make: Callable[[], Tensor]
-) -> str:
-    """The key of a safetensors file with the tensor `features`, computed unless stored.
+) -> Tensor:
+    """The features of a content, computed unless stored.
 
     `encoder` is the fingerprint of the encoder's weights.
     """
-    from safetensors.torch import save
-
     key = keys.shared(kind, encoder, content)
-    if ctx.store.size(key) is None:
-        ctx.store.put(key, save({"features": make().contiguous()}))
-    return key
+    stored = _stored(ctx, key) or _store(ctx, key, make())
+    return _features(stored)
 
 
 def cache_rows(
@@ -45,27 +48,53 @@ def cache_rows(
     store, from another job or an interrupted attempt, are not computed again.
     """
     import torch
-    from safetensors.torch import save
 
     prefix = keys.shared(kind, encoder, content)
-    stored = set(ctx.store.keys(f"{prefix}/"))
     for span in spans:
         names = [keys.piece(prefix, row // ROWS_PER_OBJECT) for row in span[::ROWS_PER_OBJECT]]
-        if stored.issuperset(names):
-            continue
         ctx.raise_if_draining()
-        pieces = torch.split(make(span).contiguous(), ROWS_PER_OBJECT)
-        for name, rows in zip(names, pieces, strict=True):
-            ctx.store.put(name, save({"features": rows}))
+        if all(_stored(ctx, name) for name in names):
+            continue
+        for name, rows in zip(names, torch.split(make(span), ROWS_PER_OBJECT), strict=True):
+            _store(ctx, name, rows)
     return prefix
 
 
 def rows_of(ctx: StepContext, prefix: str, rows: Sequence[int]) -> Tensor:
-    """Some rows of a recording, in the given order; only the objects that hold them are read."""
+    """Some rows of a recording, in the given order; only the objects that hold them are read.
+
+    Raises CorruptObject; the next `embed` of the recording computes the object again.
+    """
     import torch
-    from safetensors.torch import load
 
     numbers = range(min(rows) // ROWS_PER_OBJECT, max(rows) // ROWS_PER_OBJECT + 1)
-    pieces = [load(ctx.store.get(keys.piece(prefix, number)))["features"] for number in numbers]
+    names = [keys.piece(prefix, number) for number in numbers]
+    pieces = [_features(integrity.get_sealed(ctx.store, name)) for name in names]
     offsets = torch.tensor(rows) - numbers.start * ROWS_PER_OBJECT
     return torch.cat(pieces)[offsets]
+
+
+def _stored(ctx: StepContext, key: str) -> bytes | None:
+    """A shared object; None if the store lacks it, or has it damaged."""
+    try:
+        return integrity.get_sealed(ctx.store, key)
+    except KeyError:
+        return None
+    except CorruptObject as error:
+        log("shared_object_corrupt", level=logging.WARNING, reason=error.message)
+        return None
+
+
+def _store(ctx: StepContext, key: str, features: Tensor) -> bytes:
+    from safetensors.torch import save
+
+    content: bytes = save({"features": features.contiguous()})
+    integrity.put_sealed(ctx.store, key, content)
+    return content
+
+
+def _features(content: bytes) -> Tensor:
+    from safetensors.torch import load
+
+    features: Tensor = load(content)["features"]
+    return features

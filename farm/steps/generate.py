@@ -180,8 +180,7 @@ def _device(settings: Settings) -> str:
 def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     """Features [tokens, text_dim] of a prompt, encoded once for all jobs."""
     encoder = pipeline.text_fingerprint
-    key = cache_features(ctx, "text", encoder, prompt, lambda: pipeline.encode_text(prompt))
-    return _load_tensors(ctx, key)["features"]
+    return cache_features(ctx, "text", encoder, prompt, lambda: pipeline.encode_text(prompt))
 
 
 def _condition(
@@ -289,4 +288,4 @@ def _store_tensors(ctx: StepContext, tensors: Condition | Tail, name: str) -> st
 def _load_tensors(ctx: StepContext, key: str) -> dict[str, Tensor]:
     from safetensors.torch import load
 
-    return load(ctx.store.get(key))
+    return load(ctx.get(key))

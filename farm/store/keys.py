@@ -2,13 +2,17 @@
 
 farm.json                                     the id of the farm, which its broker has too
 uploads/{sha256}                              files that callers uploaded
-shared/{kind}/{sha256}                        text features, by the hash of input and encoder
-shared/{kind}/{sha256}/{piece}                speech embeddings, by the same hash, in pieces of 10 s
-jobs/{job_id}/request.json                    the accepted request and its time, written first
-jobs/{job_id}/end.json                        the job's last status, once it has ended
+shared/{kind}/{sha256}                        text features, by the hash of input and encoder *
+shared/{kind}/{sha256}/{piece}                speech embeddings, the same, in pieces of 10 s *
+jobs/{job_id}/request.json                    the accepted request and its time, written first *
+jobs/{job_id}/end.json                        the job's last status, once it has ended *
 jobs/{job_id}/playlist.m3u8                   the HLS playlist, rewritten with each chunk
-jobs/{job_id}/{step_id}/{fence}/{name}        objects of an attempt; the registry knows which counts
-jobs/{job_id}/{step_id}/{fence}/output.json   its output, written last, with timings and inputs
+jobs/{job_id}/{step_id}/{attempt_id}/{name}   objects of an attempt; the registry knows which counts
+jobs/{job_id}/{step_id}/{attempt_id}/output.json
+                                              its output, written last, with timings and inputs *
+
+* sealed: the first line is the SHA-256 of the rest (farm.store.integrity). The others are compared
+with the SHA-256 in the output of their step, uploads with their own key. A playlist is never read.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ STEP_ID = "|".join(
     rf"{kind}-(?:\d{{4}}|[1-9]\d{{4,}})" if spec.per_chunk else kind
     for kind, spec in STEP_SPECS.items()
 )
-ATTEMPT = re.compile(rf"jobs/[^/]+/({STEP_ID})/(\d{{4,}})/[^/]+")
+ATTEMPT = re.compile(rf"jobs/[^/]+/({STEP_ID})/(\d{{4,}}-[0-9a-f]+)/[^/]+")
 UPLOADS = "uploads/"
 SCHEME = "store://"
 
@@ -69,15 +73,15 @@ def playlist(job_id: str) -> str:
     return job(job_id) + "playlist.m3u8"
 
 
-def attempt(job_id: str, step_id: str, fence: int, name: str) -> str:
-    return f"{job(job_id)}{step_id}/{fence:04d}/{name}"
+def attempt(job_id: str, step_id: str, attempt_id: str, name: str) -> str:
+    return f"{job(job_id)}{step_id}/{attempt_id}/{name}"
 
 
 class AttemptKey(NamedTuple):
-    """One attempt at a step, by its fencing token."""
+    """One attempt at a step."""
 
     step_id: str
-    fence: int
+    attempt_id: str
 
 
 def attempt_of(key: str) -> AttemptKey | None:
@@ -85,7 +89,7 @@ def attempt_of(key: str) -> AttemptKey | None:
     found = ATTEMPT.fullmatch(key)
     if found is None:
         return None
-    return AttemptKey(found[1], int(found[2]))
+    return AttemptKey(found[1], found[2])
 
 
 def digest(source: Path | bytes) -> str:

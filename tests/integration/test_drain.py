@@ -21,6 +21,7 @@ from farm.local.broker import Broker
 from farm.local.process import spawn, stop
 from farm.local.worker import worker_command
 from farm.queue.inspect import UNACKED, require_broker
+from farm.registry.attempt_id import fence_of
 from farm.route import Queue
 from farm.settings import Settings
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
@@ -127,7 +128,8 @@ def test_a_draining_gpu_worker_leaves_its_chunk_to_the_next(
 ) -> None:
     steps = farm.context.registry.steps
     committed = [steps.committed(drained.job.id, f"generate-{chunk:04d}") for chunk in range(3)]
-    assert [chunk.fence for chunk in committed] == [1, 2, 1], "the finished chunk was kept"
+    fences = [fence_of(chunk.attempt_id) for chunk in committed]
+    assert fences == [1, 2, 1], "the finished chunk was kept"
     undisturbed = farm.submit(request_fields).result()
     assert decoded_frames(drained.result.video.url) == decoded_frames(undisturbed.video.url)
 

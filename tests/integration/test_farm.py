@@ -20,6 +20,7 @@ from farm.job import STAGES
 from farm.media.audio import write_wav
 from farm.media.probe import expect_audio
 from farm.queue.inspect import QUEUE_KEYS, parse_message, require_broker
+from farm.registry.attempt_id import fence_of
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import run_farm_command
@@ -206,8 +207,8 @@ def test_a_killed_gpu_child_costs_only_its_chunk(
 
     assert job.result().status == "success"
     steps = farm.context.registry.steps
-    attempts = [steps.committed(job.id, f"generate-{chunk:04d}").fence for chunk in range(3)]
-    assert attempts == [1, 2, 1]
+    committed = [steps.committed(job.id, f"generate-{chunk:04d}") for chunk in range(3)]
+    assert [fence_of(chunk.attempt_id) for chunk in committed] == [1, 2, 1]
 
 
 def test_a_killed_gpu_worker_is_started_again(

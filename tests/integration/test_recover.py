@@ -12,6 +12,7 @@ from farm import Farm
 from farm.engine.advance import chunk_count
 from farm.job import JobRequest, Result
 from farm.queue.inspect import require_broker_client
+from farm.registry.attempt_id import fence_of
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import environ_of, run_farm_command
 from tests.support.holding import job_held_at
@@ -37,7 +38,8 @@ def committed_attempts(farm: Farm, job_id: str) -> list[int]:
     """The fencing token of each committed chunk."""
     steps = farm.context.registry.steps
     chunks = chunk_count(farm.context, job_id)
-    return [steps.committed(job_id, f"generate-{chunk:04d}").fence for chunk in range(chunks)]
+    committed = [steps.committed(job_id, f"generate-{chunk:04d}") for chunk in range(chunks)]
+    return [fence_of(chunk.attempt_id) for chunk in committed]
 
 
 @pytest.fixture(scope="module")

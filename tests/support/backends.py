@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ class ClockBackend(MemoryBackend):
 
     def advance(self, seconds: float) -> None:
         self.advanced_s += seconds
+
+
+class FailoverBackend(MemoryBackend):
+    """A backend that fails over to a replica without the writes since it was copied last."""
+
+    def copy_to_replica(self) -> None:
+        self._replica = deepcopy((self.texts, self.streams, self.indices))
+
+    def fail_over(self) -> None:
+        self.texts, self.streams, self.indices = deepcopy(self._replica)
 
 
 class CountingBackend:

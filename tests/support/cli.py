@@ -11,6 +11,7 @@ from farm.errors import DownloadFailed
 from farm.job import JobRequest
 from farm.job import Result as JobResult
 from farm.registry.outputs import MuxOutput
+from farm.store import keys
 from tests.support.jobs import FIELDS
 from tests.support.steps import complete
 
@@ -63,6 +64,7 @@ def finished(farm: Farm) -> str:
         }
     )
     output = MuxOutput(result=result, video_key="jobs/video.mp4")
-    complete(farm.context.registry, "mux", output, job_id=job.id)
+    digests = {"jobs/video.mp4": keys.digest(b"the video")}
+    complete(farm.context.registry, "mux", output, job_id=job.id, digests=digests)
     farm.context.registry.jobs.end(job.id, "success", result)
     return job.id

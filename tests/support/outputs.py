@@ -17,6 +17,7 @@ from farm.registry.outputs import (
     StepOutput,
 )
 from farm.route import Step, StepKind
+from tests.support.attempts import FIRST
 
 
 def download_output(**changes: Any) -> DownloadOutput:
@@ -91,8 +92,15 @@ def output_of(step_id: str, **changes: Any) -> StepOutput:
 def committed(
     output: StepOutput,
     *,
-    fence: int = 1,
+    attempt_id: str = FIRST,
     timings: dict[str, int] | None = None,
-    inputs: dict[str, int] | None = None,
+    inputs: dict[str, str] | None = None,
+    digests: dict[str, str] | None = None,
 ) -> Committed:
-    return Committed(output=output, fence=fence, timings=timings or {}, inputs=inputs or {})
+    return Committed(
+        output=output,
+        attempt_id=attempt_id,
+        timings=timings or {},
+        inputs=inputs or {},
+        digests=digests or {},
+    )

@@ -16,6 +16,7 @@ from farm.registry.outputs import StepOutput
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
 from farm.steps import step_function
+from tests.support.attempts import FIRST
 from tests.support.jobs import REQUEST
 from tests.support.outputs import committed, output_of
 
@@ -41,7 +42,7 @@ def step_context(
         store=ctx.store,
         registry=ctx.registry,
         step=step,
-        lease=Lease(job_id, step.id, 1, 1),
+        lease=Lease(job_id, step.id, FIRST, 1),
         request=request,
         scratch=scratch,
         lease_lost=threading.Event(),
@@ -68,13 +69,16 @@ def commit(
     lease: Lease,
     output: StepOutput | None = None,
     *,
-    inputs: dict[str, int] | None = None,
+    inputs: dict[str, str] | None = None,
     timings: dict[str, int] | None = None,
+    digests: dict[str, str] | None = None,
     estimate: EstimateUpdate = NO_UPDATE,
 ) -> bool:
     """Whether the output became the step's; by default any of its kind."""
     output = output or output_of(lease.step_id)
-    envelope = committed(output, fence=lease.fence, inputs=inputs, timings=timings)
+    envelope = committed(
+        output, attempt_id=lease.attempt_id, inputs=inputs, timings=timings, digests=digests
+    )
     return registry.steps.commit(lease, envelope, estimate)
 
 

@@ -175,15 +175,15 @@ def test_a_row_in_the_table_reaches_tasks_queues_metrics_and_keys():
             assert TASKS[kind].name == task and task in app.tasks
             for metric in METRICS:
                 assert kind in metric.labels.get("step", [kind]), metric.name
-            key = keys.attempt("a", step.id, 3, "segment.m4s")
-            assert keys.attempt_of(key) == keys.AttemptKey(step.id, 3)
+            key = keys.attempt("a", step.id, "0003-0", "segment.m4s")
+            assert keys.attempt_of(key) == keys.AttemptKey(step.id, "0003-0")
             assert keys.attempt_of(key.replace(step.id, "other")) is None
             message = TASKS[kind].app.amqp.as_task_v2("0", task, args=["a"])
             assert message.headers["task"] == task
-        assert keys.attempt_of("jobs/a/upscale/0003/segment.m4s") is None
-        assert keys.attempt_of("jobs/a/upscale-00003/0003/segment.m4s") is None
-        assert keys.attempt_of("jobs/a/upscale-10003/0003/segment.m4s") is not None
-        assert keys.attempt_of("jobs/a/caption-0000/0003/segment.m4s") is None
+        assert keys.attempt_of("jobs/a/upscale/0003-0/segment.m4s") is None
+        assert keys.attempt_of("jobs/a/upscale-00003/0003-0/segment.m4s") is None
+        assert keys.attempt_of("jobs/a/upscale-10003/0003-0/segment.m4s") is not None
+        assert keys.attempt_of("jobs/a/caption-0000/0003-0/segment.m4s") is None
         print("reached")
     """
     environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from farm.store import keys
+from tests.support.attempts import FIRST
 from tests.support.jobs import FIELDS
 
 
@@ -49,7 +50,7 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("empty_machine")
 def test_gc_lists_with_dry_run_and_then_removes(run, farm):
     job = farm.submit(FIELDS)
-    farm.context.store.put(keys.attempt(job.id, "download", 1, "image"), bytes(2_000_000))
+    farm.context.store.put(keys.attempt(job.id, "download", FIRST, "image"), bytes(2_000_000))
     job.cancel()
     at_once = {"FARM_KEEP_INTERMEDIATES_S": "0"}
     line = f"intermediate      1       2.000 MB  jobs/{job.id}/"
@@ -64,7 +65,7 @@ def test_gc_lists_with_dry_run_and_then_removes(run, farm):
 @pytest.mark.usefixtures("empty_machine")
 def test_gc_as_json_is_a_line_for_each_removal(run, farm):
     job = farm.submit(FIELDS)
-    farm.context.store.put(keys.attempt(job.id, "download", 1, "image"), b"bytes")
+    farm.context.store.put(keys.attempt(job.id, "download", FIRST, "image"), b"bytes")
     job.cancel()
     (line,) = run("gc", "--json", FARM_KEEP_INTERMEDIATES_S="0").stdout.splitlines()
     assert json.loads(line) == {

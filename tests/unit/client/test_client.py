@@ -22,6 +22,7 @@ from farm.client.checks import check_media
 from farm.engine import journal
 from farm.errors import (
     Cancelled,
+    CorruptObject,
     DownloadFailed,
     FarmError,
     FarmUnreachable,
@@ -30,10 +31,11 @@ from farm.errors import (
 )
 from farm.job import JobRequest, Result
 from farm.media.audio import write_wav
-from farm.registry.outputs import Committed, MuxOutput
+from farm.registry.outputs import MuxOutput
 from farm.route import Step
 from farm.settings import Settings
 from farm.store import keys
+from tests.support.steps import complete
 
 FACE = "https://example.org/face.png"
 VOICE = {"person1": "https://example.org/voice.wav"}
@@ -70,10 +72,8 @@ def finished(farm: Farm, video: bytes = b"the video") -> Job:
     farm.context.store.put("jobs/video.mp4", video)
     result = Result(job_id=job.id, status="success")
     output = MuxOutput(result=result, video_key="jobs/video.mp4")
-    lease = registry.steps.acquire(job.id, "mux", lease_s=60, max_attempts=3)
-    assert lease
-    committed = Committed(output=output, timings={}, fence=lease.fence, inputs={})
-    registry.steps.commit(lease, committed)
+    digests = {"jobs/video.mp4": keys.digest(video)}
+    complete(registry, "mux", output, job_id=job.id, digests=digests)
     registry.jobs.end(job.id, "success", result)
     return job
 
@@ -650,6 +650,14 @@ def test_a_video_lost_by_the_store_is_a_download_error(farm, tmp_path):
     job = finished(farm)
     farm.context.store.delete("jobs/video.mp4")
     with pytest.raises(DownloadFailed, match=f"the store holds no video of job {job.id}"):
+        job.save(tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_video_damaged_in_the_store_is_not_saved(farm, tmp_path):
+    job = finished(farm)
+    farm.context.store.put("jobs/video.mp4", b"the vide0")
+    with pytest.raises(CorruptObject, match=r"jobs/video\.mp4 is corrupt"):
         job.save(tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
 

@@ -34,7 +34,7 @@ from farm.registry import Registry
 from farm.registry.formats import load
 from farm.registry.outputs import Committed, DownloadOutput
 from farm.route import DOWNLOAD, MUX, Step
-from farm.store import keys
+from farm.store import integrity, keys
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import chunk_output, download_output, embed_output
 from tests.support.steps import acquire, commit, run_step
@@ -64,10 +64,11 @@ def test_a_step_commits_its_output_and_names_the_next(entered):
 
 def test_an_attempt_stores_its_output_last(writing):
     writing.run(DOWNLOAD)
-    written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001/")]
+    written = [key for key in writing.store.objects if key.startswith("jobs/a/download/0001-")]
     assert len(written) == 3
-    assert written[-1] == "jobs/a/download/0001/output.json"
-    stored = load(writing.store.get(written[-1]), Committed, name=written[-1])
+    assert written[-1].endswith("/output.json")
+    content = integrity.get_sealed(writing.store, written[-1])
+    stored = load(content, Committed, name=written[-1])
     assert stored == writing.committed(DOWNLOAD)
 
 
@@ -184,8 +185,9 @@ def test_text_instead_of_audio_ends_the_job_with_the_name_of_its_field(harness):
 
 
 def test_audio_that_cannot_be_decoded_later_is_named_by_its_field_too(entered):
-    entered.store.put("broken", b"RIFF\0\0\0\0WAVE")
-    entered.complete(DOWNLOAD, download_output(audio_keys=("broken",)))
+    broken = keys.upload(b"RIFF\0\0\0\0WAVE")
+    entered.store.put(broken, b"RIFF\0\0\0\0WAVE")
+    entered.complete(DOWNLOAD, download_output(audio_keys=(broken,)))
     with pytest.raises(InvalidInput, match=r"^cond_audio\.person1: "):
         entered.run(EMBED)
 

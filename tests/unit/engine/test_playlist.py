@@ -12,19 +12,29 @@ from farm.client import Job
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.engine.playlist import publish
-from farm.errors import DownloadFailed, FarmUnreachable, GenerationFailed, UploadFailed, WorkerLost
+from farm.errors import (
+    CorruptObject,
+    DownloadFailed,
+    FarmUnreachable,
+    GenerationFailed,
+    UploadFailed,
+    WorkerLost,
+)
 from farm.registry import Registry, open_registry
 from farm.registry.memory import MemoryBackend
 from farm.route import MUX, Step
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
+from tests.support.attempts import FIRST
 from tests.support.backends import CountingBackend, HookedStore
 from tests.support.jobs import job_request
 from tests.support.outputs import chunk_output, embed_output
 from tests.support.steps import acquire, complete, run_step
 
 END = "#EXT-X-ENDLIST"
+INIT = f"jobs/a/generate-0000/{FIRST}/init.mp4"
+SEGMENT = f"jobs/a/generate-0000/{FIRST}/segment.m4s"
 REQUEST = job_request(frame_num=81)
 
 
@@ -45,14 +55,14 @@ def generate(ctx: Context, chunk: int, **changes: Any) -> None:
 
 def generate_stored(ctx: Context, chunk: int) -> None:
     """Completes a chunk whose objects are in the store, and whose links are signed."""
-    init_key = "jobs/a/generate-0000/0001/init.mp4"
-    segment_key = f"jobs/a/generate-{chunk:04d}/0001/segment.m4s"
-    for key in (init_key, segment_key):
+    segment_key = f"jobs/a/generate-{chunk:04d}/{FIRST}/segment.m4s"
+    for key in (INIT, segment_key):
         ctx.store.put(key, key.encode())
     output = chunk_output(
-        init_key=init_key, segment_key=segment_key, init_link="signed:1", link="signed:2"
+        init_key=INIT, segment_key=segment_key, init_link="signed:1", link="signed:2"
     )
-    complete(ctx.registry, Step("generate", chunk).id, output)
+    digests = {key: keys.digest(key.encode()) for key in (INIT, segment_key)}
+    complete(ctx.registry, Step("generate", chunk).id, output, digests=digests)
 
 
 def lines(ctx: Context) -> list[str]:
@@ -280,16 +290,16 @@ def test_a_mirror_needs_its_folder_alone_whatever_the_links_of_the_store(ctx, tm
     mirrored = Job(ctx, "a").mirror(tmp_path / "m")
     text = mirrored.read_text()
     names = [line for line in text.splitlines() if not line.startswith("#")]
-    assert names == ["jobs/a/generate-0000/0001/segment.m4s"]
-    assert '#EXT-X-MAP:URI="jobs/a/generate-0000/0001/init.mp4"' in text
-    for name in (*names, "jobs/a/generate-0000/0001/init.mp4"):
+    assert names == [SEGMENT]
+    assert f'#EXT-X-MAP:URI="{INIT}"' in text
+    for name in (*names, INIT):
         assert (mirrored.parent / name).read_text() == name
 
 
 def test_a_mirror_grows_and_fetches_new_segments_only(ctx, tmp_path):
     generate_stored(ctx, 0)
     first = Job(ctx, "a").mirror(tmp_path / "m")
-    ctx.store.delete("jobs/a/generate-0000/0001/segment.m4s")
+    ctx.store.delete(SEGMENT)
     for chunk in (1, 2):
         generate_stored(ctx, chunk)
     grown = Job(ctx, "a").mirror(tmp_path / "m")
@@ -304,8 +314,16 @@ def test_there_is_no_mirror_before_the_first_chunk(ctx, tmp_path):
 
 def test_there_is_no_mirror_of_segments_that_were_removed(ctx, tmp_path):
     generate_stored(ctx, 0)
-    ctx.store.delete("jobs/a/generate-0000/0001/segment.m4s")
+    ctx.store.delete(SEGMENT)
     assert Job(ctx, "a").mirror(tmp_path / "m") is None
+
+
+def test_a_damaged_segment_is_not_mirrored(ctx, tmp_path):
+    generate_stored(ctx, 0)
+    ctx.store.put(SEGMENT, b"damaged")
+    with pytest.raises(CorruptObject, match=f"{SEGMENT} is corrupt"):
+        Job(ctx, "a").mirror(tmp_path / "m")
+    assert not (tmp_path / "m" / SEGMENT).exists()
 
 
 def test_there_is_no_mirror_of_a_job_of_unknown_length(ctx, tmp_path):

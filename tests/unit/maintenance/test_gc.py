@@ -21,7 +21,8 @@ from farm.registry.formats import dump
 from farm.registry.outputs import StepOutput
 from farm.route import DOWNLOAD, steps_of_job
 from farm.settings import Settings
-from farm.store import Store, keys, open_store
+from farm.store import Store, integrity, keys, open_store
+from tests.support.attempts import FIRST, attempt, foreseeable
 from tests.support.backends import ClockBackend, Countdown, Interrupted
 from tests.support.jobs import job_request
 from tests.support.outputs import committed, embed_output, output_of
@@ -49,18 +50,19 @@ class Harness:
     def acquire(self, step_id: str, *, lease_s: float = 60) -> Lease:
         return acquire(self.registry, step_id, lease_s=lease_s, max_attempts=99)
 
-    def store(self, step_id: str, number: int, name: str = "data", content: bytes = b"data") -> str:
+    def store(self, step_id: str, attempt_id: str, name: str = "data") -> str:
         """Stores an object of an attempt; its key."""
-        key = keys.attempt("a", step_id, number, name)
-        self.ctx.store.put(key, content)
+        key = keys.attempt("a", step_id, attempt_id, name)
+        self.ctx.store.put(key, b"data")
         return key
 
     def complete(self, step_id: str, output: StepOutput | None = None) -> None:
         """Runs a step as a worker does."""
         lease = self.acquire(step_id)
-        envelope = committed(output or output_of(step_id), fence=lease.fence)
-        self.store(step_id, lease.fence)
-        self.store(step_id, lease.fence, keys.OUTPUT, dump(envelope).encode())
+        envelope = committed(output or output_of(step_id), attempt_id=lease.attempt_id)
+        self.store(step_id, lease.attempt_id)
+        key = keys.attempt("a", step_id, lease.attempt_id, keys.OUTPUT)
+        integrity.put_sealed(self.ctx.store, key, dump(envelope).encode())
         assert self.registry.steps.commit(lease, envelope)
 
     def finish(self) -> None:
@@ -100,11 +102,12 @@ def harness(store: Store, tmp_path: Path) -> Harness:
 
 
 def test_a_superseded_attempt_is_removed_and_the_committed_one_stays(harness):
-    harness.acquire("generate-0000", lease_s=0)
-    slow = harness.store("generate-0000", 1)
+    lease = harness.acquire("generate-0000", lease_s=0)
+    slow = harness.store("generate-0000", lease.attempt_id)
     harness.complete("generate-0000")
     (found,) = harness.found()
-    assert (found.reason, found.name) == ("superseded", "jobs/a/generate-0000/0001/")
+    assert found.reason == "superseded"
+    assert found.name == f"jobs/a/generate-0000/{lease.attempt_id}/"
     assert (found.objects, found.bytes) == (1, 4)
     before = harness.stored()
     found.remove()
@@ -113,8 +116,8 @@ def test_a_superseded_attempt_is_removed_and_the_committed_one_stays(harness):
 
 
 def test_finding_garbage_removes_nothing(harness):
-    harness.acquire("generate-0000", lease_s=0)
-    harness.store("generate-0000", 1)
+    lease = harness.acquire("generate-0000", lease_s=0)
+    harness.store("generate-0000", lease.attempt_id)
     harness.complete("generate-0000")
     before = harness.stored()
     assert harness.found()
@@ -123,40 +126,40 @@ def test_finding_garbage_removes_nothing(harness):
 
 @pytest.mark.parametrize("lease_s", [60, 0], ids=["leased", "expired"])
 def test_an_attempt_that_may_still_commit_stays(harness, lease_s):
-    harness.acquire("generate-0000", lease_s=lease_s)
-    harness.store("generate-0000", 1)
+    lease = harness.acquire("generate-0000", lease_s=lease_s)
+    harness.store("generate-0000", lease.attempt_id)
     assert harness.found() == []
 
 
 def test_an_attempt_is_superseded_as_soon_as_another_has_the_lease(harness):
-    harness.acquire("generate-0000", lease_s=0)
-    harness.store("generate-0000", 1)
-    harness.acquire("generate-0000")
-    harness.store("generate-0000", 2)
-    assert [each.name for each in harness.found()] == ["jobs/a/generate-0000/0001/"]
+    lease = harness.acquire("generate-0000", lease_s=0)
+    harness.store("generate-0000", lease.attempt_id)
+    harness.store("generate-0000", harness.acquire("generate-0000").attempt_id)
+    assert [each.name for each in harness.found()] == [f"jobs/a/generate-0000/{lease.attempt_id}/"]
 
 
 def test_an_attempt_at_a_step_that_was_never_leased_stays(harness):
-    harness.store("generate-0000", 1)
+    harness.store("generate-0000", FIRST)
     assert harness.found() == []
 
 
 def test_attempts_from_before_a_recovery_are_removed(harness):
-    harness.store("generate-0000", 1)
-    harness.registry.steps.restore("a", "generate-0000", fence=1000)
-    assert [each.name for each in harness.found()] == ["jobs/a/generate-0000/0001/"]
+    harness.store("generate-0000", FIRST)
+    harness.registry.steps.restore("a", "generate-0000", attempt_id=attempt(1000))
+    assert [each.name for each in harness.found()] == [f"jobs/a/generate-0000/{FIRST}/"]
     harness.complete("generate-0000")
-    late = harness.store("generate-0000", 99_999)
+    late = harness.store("generate-0000", attempt(99_999))
     harness.collect()
     assert late not in harness.stored()
-    assert keys.attempt("a", "generate-0000", 1001, "data") in harness.stored()
+    recovered = keys.attempt("a", "generate-0000", attempt(1001), "data")
+    assert recovered in map(foreseeable, harness.stored())
     assert harness.found() == []
 
 
 def test_a_half_removed_attempt_is_never_taken_for_a_complete_one(harness, monkeypatch):
-    harness.acquire("generate-0000", lease_s=0)
+    lease = harness.acquire("generate-0000", lease_s=0)
     for name in ("a", keys.OUTPUT, "z"):
-        harness.store("generate-0000", 1, name)
+        harness.store("generate-0000", lease.attempt_id, name)
     harness.complete("generate-0000")
     (found,) = harness.found()
     removed: list[str] = []
@@ -184,23 +187,23 @@ def test_after_its_time_a_video_stays_without_what_it_was_made_from(harness):
     found.remove()
     after = sum(harness.ctx.store.size(key) for key in harness.stored())
     assert found.bytes == before - after
-    assert harness.stored() == [
+    assert [foreseeable(key) for key in harness.stored()] == [
         "jobs/a/end.json",
-        "jobs/a/mux/0001/data",
-        "jobs/a/mux/0001/output.json",
+        f"jobs/a/mux/{FIRST}/data",
+        f"jobs/a/mux/{FIRST}/output.json",
         "jobs/a/request.json",
     ]
     assert harness.found() == []
 
 
 def test_a_superseded_attempt_at_the_video_is_removed_too(harness):
-    harness.acquire("mux", lease_s=0)
-    slow = harness.store("mux", 1)
+    lease = harness.acquire("mux", lease_s=0)
+    slow = harness.store("mux", lease.attempt_id)
     harness.finish()
     harness.clock.advance(DAY_S)
     harness.collect()
     assert slow not in harness.stored()
-    assert "jobs/a/mux/0002/data" in harness.stored()
+    assert keys.attempt("a", "mux", attempt(2), "data") in map(foreseeable, harness.stored())
 
 
 def test_a_playlist_is_removed_before_the_segments_that_it_lists(harness, monkeypatch):
@@ -263,8 +266,8 @@ def test_a_recovered_job_of_which_only_the_video_was_left_expires_with_every_rec
 
 def test_a_recovered_job_of_unknown_length_expires_with_the_fences_of_its_chunks(harness):
     # Given a job with attempts at two chunks, whose embeddings were lost with the broker
-    harness.store("generate-0000", 1)
-    harness.store("generate-0001", 1)
+    harness.store("generate-0000", FIRST)
+    harness.store("generate-0001", FIRST)
     (job,) = journal.stored_jobs(harness.ctx.store)
     harness.clock.texts.clear()
     assert recover(harness.ctx, *job).outcome == "resumed"
@@ -302,7 +305,7 @@ def test_an_idempotency_key_that_belongs_to_another_job_by_now_is_kept(harness):
 
 def test_jobs_that_the_broker_has_lost_are_left_alone(harness):
     harness.finish()
-    harness.store("generate-0000", 2)
+    harness.store("generate-0000", attempt(2))
     harness.clock.advance(99 * DAY_S)
     lost = replace(harness.ctx, registry=open_registry("memory://"))
     assert list(find_garbage(lost)) == []
@@ -358,7 +361,7 @@ def test_the_scratch_folder_of_a_dead_worker_is_removed(harness, temporary):
 def test_a_dry_run_removes_nothing(broker, tmp_path):
     farm = Farm(broker, settings=Settings(home=tmp_path, keep_intermediates_s=0))
     job = farm.submit(REQUEST)
-    farm.context.store.put(keys.attempt(job.id, DOWNLOAD.id, 1, "data"), b"data")
+    farm.context.store.put(keys.attempt(job.id, DOWNLOAD.id, FIRST, "data"), b"data")
     job.cancel()
     assert [each.reason for each in farm.gc(dry_run=True)] == ["intermediate"]
     assert [each.reason for each in farm.gc()] == ["intermediate"]

@@ -18,12 +18,14 @@ from farm.errors import DownloadFailed
 from farm.job import JobRequest
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import Registry, open_registry
+from farm.registry.attempt_id import fence_of
 from farm.registry.formats import dump
 from farm.registry.outputs import StepOutput
 from farm.route import DOWNLOAD, MUX, Step, steps_of_job
 from farm.settings import Settings
 from farm.steps.generate import warm_pipeline
-from farm.store import Store, keys, open_store
+from farm.store import Store, integrity, keys, open_store
+from tests.support.attempts import FIRST, attempt
 from tests.support.backends import Countdown, Interrupted
 from tests.support.formats import text_of
 from tests.support.jobs import REQUEST, job_request
@@ -56,12 +58,18 @@ def store_output(
     *,
     inputs: dict[str, int] | None = None,
     output: StepOutput | None = None,
+    digests: dict[str, str] | None = None,
 ) -> None:
     """Leaves in the store what a complete attempt at a step of `a` leaves."""
-    envelope = committed(output or output_of(step_id), fence=number, inputs=inputs)
-    ctx.store.put(keys.attempt("a", step_id, number, "segment.m4s"), b"0123456789")
-    key = keys.attempt("a", step_id, number, keys.OUTPUT)
-    ctx.store.put(key, dump(envelope).encode())
+    envelope = committed(
+        output or output_of(step_id),
+        attempt_id=attempt(number),
+        inputs={step_id: attempt(number) for step_id, number in (inputs or {}).items()},
+        digests=digests,
+    )
+    ctx.store.put(keys.attempt("a", step_id, attempt(number), "segment.m4s"), b"0123456789")
+    key = keys.attempt("a", step_id, attempt(number), keys.OUTPUT)
+    integrity.put_sealed(ctx.store, key, dump(envelope).encode())
 
 
 def store_chunks(ctx: Context, last: int, *, chunks: int = 3) -> None:
@@ -119,7 +127,7 @@ def test_a_job_resumes_behind_its_last_complete_chunk(entered):
     lost = lose_broker(entered)
     resumed = Recovered("a", "resumed", "generate-0002", kept=4, step=Step("generate", 2))
     assert recover_one(lost) == resumed
-    assert lost.registry.steps.committed("a", "generate-0001").fence == 1
+    assert lost.registry.steps.committed("a", "generate-0001").attempt_id == attempt(1)
     assert lost.registry.steps.committed("a", "generate-0002") is None
 
 
@@ -130,7 +138,7 @@ def test_a_job_that_lacks_only_its_video_resumes_with_mux(entered):
 
 def test_an_incomplete_attempt_counts_for_nothing(entered):
     store_chunks(entered, 0)
-    entered.store.put(keys.attempt("a", "generate-0001", 1, "segment.m4s"), b"half of it")
+    entered.store.put(keys.attempt("a", "generate-0001", attempt(1), "segment.m4s"), b"half of it")
     assert recover_one(lose_broker(entered)).step == Step("generate", 1)
 
 
@@ -155,7 +163,7 @@ def test_a_cancelled_job_stays_cancelled(entered):
 
 def test_a_job_that_was_cancelled_while_its_video_was_stored_has_no_video(entered):
     store_chunks(entered, 2)
-    entered.store.put(keys.attempt("a", "mux", 1, "video.mp4"), b"the video")
+    entered.store.put(keys.attempt("a", "mux", attempt(1), "video.mp4"), b"the video")
     Job(entered, "a").cancel()
     lost = lose_broker(entered)
     assert recover_one(lost) == Recovered("a", "already_ended", "cancelled", kept=5)
@@ -183,13 +191,17 @@ def test_closing_a_job_that_the_broker_has_lost_stores_nothing(ctx):
 
 
 def test_the_video_of_a_finished_job_can_be_saved(entered, tmp_path):
-    video_key = "jobs/a/mux/0001/video.mp4"
+    video_key = keys.attempt("a", "mux", FIRST, "video.mp4")
     entered.store.put(video_key, b"the video")
     store_output(
-        entered, "mux", inputs={"generate-0000": 1}, output=mux_output(video_key=video_key)
+        entered,
+        "mux",
+        inputs={"generate-0000": 1},
+        output=mux_output(video_key=video_key),
+        digests={video_key: keys.digest(b"the video")},
     )
-    stored = journal.read_output(entered.store, "a", keys.AttemptKey("mux", 1))
-    entered.registry.steps.restore("a", "mux", fence=1, committed=stored)
+    stored = journal.read_output(entered.store, "a", keys.AttemptKey("mux", FIRST))
+    entered.registry.steps.restore("a", "mux", attempt_id=FIRST, committed=stored)
     run_step(entered, "a", MUX)
     lost = lose_broker(entered)
     assert recover_one(lost) == Recovered("a", "already_ended", "success", kept=1)
@@ -200,7 +212,7 @@ def test_a_finished_job_keeps_its_video_though_what_it_was_made_from_is_gone(ent
     store_chunks(entered, 0, chunks=1)
     store_video(entered)
     recover_one(lose_broker(entered))
-    entered.store.delete(keys.attempt("a", "generate-0000", 1, keys.OUTPUT))
+    entered.store.delete(keys.attempt("a", "generate-0000", attempt(1), keys.OUTPUT))
     lost = lose_broker(entered)
     assert recover_one(lost) == Recovered("a", "already_ended", "success", kept=3)
     assert lost.registry.steps.committed("a", "mux").output.video_key == "jobs/a/video.mp4"
@@ -214,7 +226,8 @@ def test_superseded_attempts_of_a_finished_job_are_known_as_such(entered):
     lost = lose_broker(entered)
     assert recover_one(lost).outcome == "already_ended"
     superseded = lost.registry.steps.is_superseded
-    assert [superseded("a", "generate-0000", number) for number in (1, 2)] == [True, False]
+    found = [superseded("a", "generate-0000", attempt(number)) for number in (1, 2)]
+    assert found == [True, False]
 
 
 def test_an_idempotency_key_leads_to_its_job_again(ctx):
@@ -253,7 +266,7 @@ def test_jobs_are_recovered_one_by_one(ctx):
 )
 def test_an_unreadable_request_is_named_and_left_alone(entered, content):
     enter(entered, "b")
-    entered.store.put(keys.request("a"), content)
+    integrity.put_sealed(entered.store, keys.request("a"), content)
     lost = lose_broker(entered)
     first, second = recover_all(lost)
     assert (first.outcome, second.outcome) == ("unreadable", "resumed")
@@ -276,8 +289,8 @@ def test_a_job_with_an_unreadable_output_is_named_and_left_alone(entered, conten
     enter(entered, "b")
     store_chunks(entered, 0, chunks=1)
     store_video(entered)
-    key = keys.attempt("a", "mux", 1, keys.OUTPUT)
-    entered.store.put(key, content.encode())
+    key = keys.attempt("a", "mux", attempt(1), keys.OUTPUT)
+    integrity.put_sealed(entered.store, key, content.encode())
     if ended:
         Job(entered, "a").cancel()
     lost = lose_broker(entered)
@@ -312,7 +325,7 @@ def test_of_two_complete_attempts_the_later_one_counts(entered):
     store_output(entered, "generate-0000", 2, inputs={"embed": 1})
     lost = lose_broker(entered)
     recover_one(lost)
-    assert lost.registry.steps.committed("a", "generate-0000").fence == 2
+    assert lost.registry.steps.committed("a", "generate-0000").attempt_id == attempt(2)
 
 
 def test_attempts_are_ordered_by_number_and_not_by_letter(entered):
@@ -321,7 +334,7 @@ def test_attempts_are_ordered_by_number_and_not_by_letter(entered):
         store_output(entered, "generate-0000", number, inputs={"embed": 1})
     lost = lose_broker(entered)
     recover_one(lost)
-    assert lost.registry.steps.committed("a", "generate-0000").fence == 10000
+    assert lost.registry.steps.committed("a", "generate-0000").attempt_id == attempt(10000)
 
 
 def test_the_attempt_from_which_the_next_chunk_was_generated_counts(entered):
@@ -329,7 +342,7 @@ def test_the_attempt_from_which_the_next_chunk_was_generated_counts(entered):
     store_output(entered, "generate-0000", 2, inputs={"embed": 1})
     lost = lose_broker(entered)
     assert recover_one(lost).step == Step("generate", 2)
-    assert lost.registry.steps.committed("a", "generate-0000").fence == 1
+    assert lost.registry.steps.committed("a", "generate-0000").attempt_id == attempt(1)
 
 
 def test_a_chunk_of_which_an_input_is_gone_is_generated_again(entered):
@@ -342,7 +355,7 @@ def test_a_chunk_of_which_an_input_is_gone_is_generated_again(entered):
 
 def test_a_job_without_its_first_output_begins_anew(entered):
     store_chunks(entered, 2)
-    entered.store.delete(keys.attempt("a", "download", 1, keys.OUTPUT))
+    entered.store.delete(keys.attempt("a", "download", attempt(1), keys.OUTPUT))
     assert recover_one(lose_broker(entered)) == Recovered("a", "resumed", "download", step=DOWNLOAD)
 
 
@@ -350,22 +363,50 @@ def test_a_job_without_its_first_output_begins_anew(entered):
 def test_a_step_that_is_run_again_stores_under_keys_of_no_earlier_attempt(entered, step_id):
     # Given an attempt of a worker that may still be running
     store_chunks(entered, 0)
-    entered.store.put(keys.attempt("a", "generate-0002", 2, "segment.m4s"), b"half of it")
+    entered.store.put(keys.attempt("a", "generate-0002", attempt(2), "segment.m4s"), b"half of it")
     before = acquire(entered.registry, step_id)
     lost = lose_broker(entered)
     recover_one(lost)
     after = acquire(lost.registry, step_id)
-    assert after.fence > 1_000_000_000_000
+    assert fence_of(after.attempt_id) > 1_000_000_000_000
     assert not commit(lost.registry, before)
+
+
+# What is damaged
+
+
+@pytest.mark.parametrize("step_id", ["generate-0001", "generate-0000"])
+def test_a_damaged_output_counts_for_nothing(entered, step_id):
+    store_chunks(entered, 1)
+    damage(entered, keys.attempt("a", step_id, FIRST, keys.OUTPUT))
+    assert recover_one(lose_broker(entered)).step == Step.parse(step_id)
+
+
+@pytest.mark.parametrize("key", [keys.request("a"), keys.end("a")])
+def test_a_job_with_a_damaged_record_is_named_and_left_alone(entered, key):
+    Job(entered, "a").cancel()
+    damage(entered, key)
+    lost = lose_broker(entered)
+    found = recover_one(lost)
+    assert (found.outcome, found.reason.startswith(f"CorruptObject: {key} is corrupt")) == (
+        "unreadable",
+        True,
+    )
+    assert not lost.registry.jobs.exists("a")
+
+
+def damage(ctx: Context, key: str) -> None:
+    content = ctx.store.get(key)
+    ctx.store.put(key, content.replace(b"a", b"b"))
 
 
 # At any time, any number of times
 
 
 def test_known_jobs_are_left_as_they_are(entered):
-    store_chunks(entered, 0)
+    entered.store.put(keys.attempt("a", "download", FIRST, "image.png"), b"half of it")
+    acquire(entered.registry, "download", lease_s=0)
     assert recover_one(entered) == Recovered("a", "known")
-    assert entered.registry.steps.committed("a", "generate-0000") is None
     assert entered.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60), "it was dispatched"
 
 

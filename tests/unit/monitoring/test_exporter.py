@@ -17,10 +17,11 @@ from farm.metrics import METRICS
 from farm.monitoring.exporter import FarmCollector, exposition, serve
 from farm.net.address import ListenAddress
 from farm.queue.app import make_app
-from farm.registry.outputs import Committed, EmbedOutput
+from farm.registry.outputs import EmbedOutput
 from farm.registry.steps import EstimateUpdate, step_key
 from farm.settings import Settings
 from tests.support.formats import text_of
+from tests.support.steps import commit
 
 GIVEN = {
     "prompt": "x",
@@ -153,8 +154,7 @@ def test_the_statistics_are_exported(farm, settings):
     for job_id in "ab":
         registry.jobs.add(job_id, JobRequest.parse(GIVEN))
     lease = registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
-    committed = Committed(output=EMBEDDED, timings={}, fence=lease.fence, inputs={})
-    registry.steps.commit(lease, committed, EstimateUpdate(100.0))
+    commit(registry, lease, EMBEDDED, estimate=EstimateUpdate(100.0))
     registry.steps.acquire("a", "generate-0000", lease_s=15, max_attempts=3)
     expected = {
         "farm_broker_up": 1,

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed, SegmentLinks, UsedParameters, chunks_of
 from farm.route import STEP_KINDS
+from tests.support.attempts import FIRST, attempt
 from tests.support.outputs import (
     FACTORIES,
     chunk_output,
@@ -32,7 +33,13 @@ USED = UsedParameters(
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
 def test_an_output_of_every_kind_is_read_as_it_was_written(kind):
-    envelope = committed(FACTORIES[kind](), fence=2, timings={"x_ms": 7}, inputs={"embed": 1})
+    envelope = committed(
+        FACTORIES[kind](),
+        attempt_id=attempt(2),
+        timings={"x_ms": 7},
+        inputs={"embed": FIRST},
+        digests={"jobs/a/mux/0002-0/video.mp4": "the SHA-256 of the video"},
+    )
     text = dump(envelope)
     assert load(text, Committed, name="output.json") == envelope
     assert json.loads(text)["record"]["output"]["step"] == kind
@@ -78,7 +85,7 @@ def test_a_field_of_another_type_or_name_is_refused(changes, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("missing", ["output", "timings", "fence", "inputs"])
+@pytest.mark.parametrize("missing", ["output", "timings", "attempt_id", "inputs", "digests"])
 def test_an_envelope_without_a_field_is_refused(missing):
     fields = json.loads(committed(mux_output()).model_dump_json())
     del fields[missing]

@@ -15,6 +15,7 @@ from farm.errors import FarmUnreachable
 from farm.job import Event, Result
 from farm.local.broker import Broker
 from farm.registry import Registry, open_registry
+from farm.registry.attempt_id import fence_of
 from farm.settings import Settings
 from tests.support.jobs import REQUEST
 from tests.support.steps import acquire, commit
@@ -186,7 +187,7 @@ def test_nothing_is_refused_because_of_an_outdated_cache(broker):
     lease = acquire(ours, max_attempts=1)
     theirs.steps.release(lease, counted=False)
     again = acquire(ours, max_attempts=1)
-    assert (again.fence, again.attempts) == (2, 1)
+    assert (fence_of(again.attempt_id), again.attempts) == (2, 1)
 
 
 # The clock

@@ -12,6 +12,7 @@ from farm.errors import VersionSkew
 from farm.registry import step_record
 from farm.registry.step_record import Lease, StepRecord, StepState
 from farm.registry.steps import StepRegistry
+from tests.support.attempts import FIRST, attempt
 from tests.support.formats import text_of
 from tests.support.outputs import committed, mux_output
 
@@ -31,7 +32,7 @@ def dispatch(record: StepRecord, now: float = NOW) -> StepRecord:
 
 
 def lease(record: StepRecord, now: float = NOW) -> StepRecord:
-    changed = record.leased(now, lease_s=LEASE_S)
+    changed = record.leased(now, lease_s=LEASE_S, random="0")
     assert changed is not None
     return changed
 
@@ -65,14 +66,14 @@ RECORDS = {
 
 # Transitions
 
-MINE = Lease("a", "mux", 1, 1)
+MINE = Lease("a", "mux", FIRST, 1)
 """The lease of the first attempt."""
 
 Rule = Callable[[StepRecord], StepRecord | None]
 RULES: dict[str, Rule] = {
     "dispatched": lambda record: record.dispatched(NOW, window_s=WINDOW_S),
     "marked lost": StepRecord.marked_lost,
-    "leased": lambda record: record.leased(NOW, lease_s=LEASE_S),
+    "leased": lambda record: record.leased(NOW, lease_s=LEASE_S, random="0"),
     "renewed": lambda record: record.renewed(MINE, expires_at=NOW + LEASE_S),
     "released": lambda record: record.released(
         MINE, NOW, retry_after_s=0, counted=True, declined=False, requeued=False
@@ -84,8 +85,10 @@ RULES: dict[str, Rule] = {
         MINE, NOW, retry_after_s=WINDOW_S, counted=False, declined=False, requeued=True
     ),
     "committed": lambda record: record.committed_by(MINE, OUTPUT),
-    "restored with a fence": lambda record: record.restored(fence=7, committed=None),
-    "restored with an output": lambda record: record.restored(fence=7, committed=OUTPUT),
+    "restored with a fence": lambda record: record.restored(attempt_id=attempt(7), committed=None),
+    "restored with an output": lambda record: record.restored(
+        attempt_id=attempt(7), committed=OUTPUT
+    ),
 }
 
 ALLOWED: dict[tuple[str, StepState], StepState] = {
@@ -243,7 +246,7 @@ def test_each_lease_has_a_higher_fence_and_counts_one_more_attempt():
 
 
 def test_a_lease_that_has_not_expired_is_not_acquired_again():
-    assert LEASED.leased(NOW + LEASE_S - 0.001, lease_s=LEASE_S) is None
+    assert LEASED.leased(NOW + LEASE_S - 0.001, lease_s=LEASE_S, random="0") is None
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,19 @@ def test_an_expired_lease_may_be_renewed_released_or_committed_while_it_is_the_l
 def test_a_superseded_attempt_changes_nothing(rule):
     taken_over = lease(LEASED, NOW + LEASE_S)
     assert RULES[rule](taken_over) is None
+
+
+@pytest.mark.parametrize("rule", ["renewed", "released", "requeued", "committed"])
+def test_an_attempt_whose_lease_was_forgotten_changes_nothing_of_one_with_the_same_token(rule):
+    other = DISPATCHED.leased(NOW, lease_s=LEASE_S, random="1")
+    assert (other.fence, RULES[rule](other)) == (LEASED.fence, None)
+
+
+def test_of_two_attempts_with_the_same_token_only_the_one_on_record_is_not_superseded():
+    other = DISPATCHED.leased(NOW, lease_s=LEASE_S, random="1")
+    for record in (other, commit(other)):
+        assert record.is_superseded(LEASED.attempt_id)
+        assert not record.is_superseded(other.attempt_id)
 
 
 def test_the_wait_is_from_the_last_dispatch_to_its_lease():
@@ -332,28 +348,29 @@ def test_a_committed_step_keeps_its_output_and_its_fence():
     ("record", "superseded"),
     [
         (NEW, []),
-        (LEASED, [0]),
-        (lease(LEASED, NOW + LEASE_S), [0, 1]),
-        (commit(lease(LEASED, NOW + LEASE_S)), [0, 1, 3, 4]),
-        (NEW.restored(fence=3, committed=None), [0, 1, 2]),
-        (NEW.restored(fence=3, committed=OUTPUT), [0, 1, 2, 4]),
+        (LEASED, []),
+        (lease(LEASED, NOW + LEASE_S), [1]),
+        (commit(lease(LEASED, NOW + LEASE_S)), [1, 3, 4]),
+        (NEW.restored(attempt_id=attempt(3), committed=None), [1, 2]),
+        (NEW.restored(attempt_id=attempt(3), committed=OUTPUT), [1, 2, 4]),
     ],
     ids=["new", "leased", "leased again", "committed", "fenced off", "restored"],
 )
 def test_an_attempt_is_superseded_once_it_can_neither_be_nor_become_the_committed_one(
     record, superseded
 ):
-    assert [attempt for attempt in range(5) if record.is_superseded(attempt)] == superseded
+    assert [fence for fence in range(1, 5) if record.is_superseded(attempt(fence))] == superseded
 
 
 def test_a_restored_record_knows_nothing_of_the_lost_one():
-    restored = LEASED.restored(fence=1000, committed=None)
-    assert restored == StepRecord(fence=1000)
+    restored = LEASED.restored(attempt_id=attempt(1000), committed=None)
+    assert restored == StepRecord(attempt_id=attempt(1000))
     assert lease(restored).fence == 1001
 
 
 def test_a_restored_record_may_hold_an_output():
-    assert NEW.restored(fence=2, committed=OUTPUT) == StepRecord(fence=2, committed=OUTPUT)
+    restored = NEW.restored(attempt_id=attempt(2), committed=OUTPUT)
+    assert restored == StepRecord(attempt_id=attempt(2), committed=OUTPUT)
 
 
 # Texts
@@ -374,7 +391,7 @@ def test_a_step_without_a_record_is_new():
         ("{", "(Invalid JSON"),
         ("[]", "(Input should be an object"),
         (text_of({"rings": 1, "met": 1}), "rings: Extra inputs are not permitted"),
-        (text_of({"fence": "1"}), "fence: Input should be a valid integer"),
+        (text_of({"attempts": "1"}), "attempts: Input should be a valid integer"),
         (text_of({"committed": {"output": {"chunks": 3}}}), "output: Unable to extract tag"),
         (text_of({"committed": {"output": {"step": "mux"}}}), "output.mux.result: Field requ"),
         (text_of({}, format=2), "is in format 2, and this version reads 1"),

@@ -11,7 +11,9 @@ import pytest
 from farm.errors import InvalidInput, WorkerLost
 from farm.job import Result
 from farm.registry import Lease, Registry
+from farm.registry.attempt_id import fence_of
 from farm.registry.records import CACHE_SIZE
+from tests.support.attempts import attempt
 from tests.support.jobs import REQUEST
 from tests.support.outputs import chunk_output, committed, mux_output
 from tests.support.steps import acquire, commit, complete
@@ -25,6 +27,10 @@ def expire(registry: Registry, step_id: str = "mux", *, max_attempts: int = 3) -
     lease = acquire(registry, step_id, lease_s=SHORT_S, max_attempts=max_attempts)
     time.sleep(2 * SHORT_S)
     return lease
+
+
+def fences(*leases: Lease) -> list[int]:
+    return [fence_of(lease.attempt_id) for lease in leases]
 
 
 def claim(registry: Registry, step_id: str = "mux", *, window_s: float = 60) -> bool:
@@ -186,14 +192,14 @@ def test_the_time_of_the_last_dispatch_is_known(entered):
 def test_of_concurrent_workers_one_gets_the_lease(entered):
     answers = race(lambda: entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3))
     leases = [lease for lease in answers if lease]
-    assert [(lease.fence, lease.attempts) for lease in leases] == [(1, 1)]
+    assert [(fence_of(lease.attempt_id), lease.attempts) for lease in leases] == [(1, 1)]
     assert entered.steps.current_step_id("a") == "mux"
 
 
 def test_an_expired_lease_is_acquired_by_another_attempt_under_a_higher_fence(entered):
     first = expire(entered)
     second = acquire(entered)
-    assert (first.fence, second.fence, second.attempts) == (1, 2, 2)
+    assert (*fences(first, second), second.attempts) == (1, 2, 2)
     assert (first.after_expiry, second.after_expiry) == (False, True)
 
 
@@ -231,7 +237,7 @@ def test_an_uncounted_attempt_has_a_fence_but_does_not_count(entered):
     interrupted = acquire(entered)
     entered.steps.release(interrupted, counted=False)
     again = acquire(entered)
-    assert (again.attempts, again.fence) == (1, interrupted.fence + 1)
+    assert (again.attempts, *fences(interrupted, again)) == (1, 1, 2)
 
 
 def test_a_superseded_attempt_cannot_release_the_lease_of_another(entered):
@@ -289,10 +295,9 @@ def test_outputs_of_several_steps_are_returned_in_the_order_asked_for(entered):
     complete(entered, "generate-0000", chunk_output(segment_key="first"))
     acquire(entered, "generate-0002")
     step_ids = [f"generate-000{chunk}" for chunk in range(4)]
-    first = committed(chunk_output(segment_key="first"))
-    second = committed(chunk_output(segment_key="second"))
-    expected = (entered.jobs.status("a"), [first, second, None, None])
-    assert entered.snapshot("a", step_ids) == expected
+    status, outputs = entered.snapshot("a", step_ids)
+    assert status == entered.jobs.status("a")
+    assert [each and each.output.segment_key for each in outputs] == ["first", "second", None, None]
 
 
 def test_a_snapshot_of_no_steps_is_the_status(entered):
@@ -306,7 +311,7 @@ def test_a_snapshot_of_an_unknown_job_is_refused(registry):
 
 def test_a_committed_output_is_the_steps(entered):
     lease = acquire(entered)
-    envelope = committed(mux_output(), timings={"mux_ms": 7}, inputs={"embed": 2})
+    envelope = committed(mux_output(), timings={"mux_ms": 7}, inputs={"embed": attempt(2)})
     assert entered.steps.commit(lease, envelope)
     assert entered.steps.committed("a", "mux") == envelope
 
@@ -337,39 +342,37 @@ def test_a_committed_step_is_not_run_again(entered):
 
 
 def test_superseded_attempts_are_known_as_such(entered):
-    expire(entered)
-    assert not entered.steps.is_superseded("a", "mux", 1)
-    acquire(entered)
-    assert [entered.steps.is_superseded("a", "mux", fence) for fence in (1, 2, 3)] == [
-        True,
-        False,
-        False,
-    ]
+    first = expire(entered).attempt_id
+    assert not entered.steps.is_superseded("a", "mux", first)
+    second = acquire(entered).attempt_id
+    attempts = (first, second, attempt(2), attempt(3))
+    superseded = [entered.steps.is_superseded("a", "mux", each) for each in attempts]
+    assert superseded == [True, False, True, False]
 
 
 # Restoring
 
 
 def test_a_restored_output_is_the_steps(entered):
-    restored = committed(mux_output(), fence=2)
-    entered.steps.restore("a", "mux", fence=2, committed=restored)
+    restored = committed(mux_output(), attempt_id=attempt(2))
+    entered.steps.restore("a", "mux", attempt_id=attempt(2), committed=restored)
     assert entered.steps.committed("a", "mux") == restored
     assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
 
 
 def test_restoring_replaces_no_committed_output(entered):
     complete(entered, "mux", mux_output(video_key="first"))
-    second = committed(mux_output(video_key="second"), fence=2)
-    entered.steps.restore("a", "mux", fence=2, committed=second)
-    entered.steps.restore("a", "mux", fence=3)
+    second = committed(mux_output(video_key="second"), attempt_id=attempt(2))
+    entered.steps.restore("a", "mux", attempt_id=attempt(2), committed=second)
+    entered.steps.restore("a", "mux", attempt_id=attempt(3))
     assert entered.steps.committed("a", "mux").output.video_key == "first"
 
 
 def test_an_attempt_from_before_a_restored_fence_cannot_commit(entered):
     before = acquire(entered)
-    entered.steps.restore("a", "mux", fence=1000)
+    entered.steps.restore("a", "mux", attempt_id=attempt(1000))
     after = acquire(entered)
-    assert (after.fence, after.attempts) == (1001, 1)
+    assert (*fences(after), after.attempts) == (1001, 1)
     assert not commit(entered, before)
     assert commit(entered, after)
 

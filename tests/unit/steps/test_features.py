@@ -107,6 +107,7 @@ def test_only_the_pieces_that_hold_the_rows_are_read(
     store = NotingStore()
     harness = Harness(store, tmp_path)
     prefix = harness.cache()
+    store.read.clear()
     harness.rows(prefix, rows)
     assert store.read == [f"{prefix}/{piece:05d}" for piece in pieces]
 
@@ -136,10 +137,15 @@ def test_another_voice_has_its_own_rows(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 3, 4])
-def test_a_missing_piece_is_encoded_again_with_its_span_alone(harness: Harness, lost: int) -> None:
-    # Given what a killed worker leaves
+@pytest.mark.parametrize("damage", [None, b"half of i"])
+def test_a_missing_or_damaged_piece_is_encoded_again_with_its_span_alone(
+    harness: Harness, lost: int, damage: bytes | None
+) -> None:
+    # Given what a killed worker or a broken disk leaves
     prefix = harness.cache()
     harness.ctx.store.delete(f"{prefix}/{lost:05d}")
+    if damage:
+        harness.ctx.store.put(f"{prefix}/{lost:05d}", damage)
     harness.encoded.clear()
     # When another worker comes
     harness.cache()
@@ -166,12 +172,13 @@ def test_another_encoder_encodes_a_voice_again(harness: Harness) -> None:
 def test_a_prompt_is_encoded_once_for_each_encoder(harness: Harness) -> None:
     encoded: list[str] = []
 
-    def cache(prompt: str, encoder: str) -> str:
+    def cache(prompt: str, encoder: str) -> float:
         def encode() -> torch.Tensor:
             encoded.append(prompt)
-            return torch.ones(2, 3)
+            return torch.full((2, 3), len(encoded))
 
-        return cache_features(harness.step_context(), "text", encoder, prompt, encode)
+        features = cache_features(harness.step_context(), "text", encoder, prompt, encode)
+        return float(features.unique())
 
     first = cache("a man talks", "0123")
     assert cache("a man talks", "0123") == first

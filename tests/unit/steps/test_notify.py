@@ -27,8 +27,9 @@ from farm.registry.webhooks import CALLS
 from farm.route import MUX, NOTIFY
 from farm.settings import Settings
 from farm.steps.notify import notify
-from farm.store import keys
+from farm.store import integrity, keys
 from farm.store.memory import MemoryStore
+from tests.support.attempts import FIRST, foreseeable
 from tests.support.backends import ClockBackend
 from tests.support.jobs import job_request
 from tests.support.outputs import committed, output_of
@@ -79,10 +80,11 @@ class Harness:
         self.clock.advance(seconds)
         self.run_due_step()
 
-    def store_output(self, step_id: str, inputs: dict[str, int] | None = None) -> None:
+    def store_output(self, step_id: str, inputs: dict[str, str] | None = None) -> None:
         """Leaves in the store what the first attempt at a step leaves."""
         text = dump(committed(output_of(step_id), inputs=inputs))
-        self.ctx.store.put(keys.attempt("a", step_id, 1, keys.OUTPUT), text.encode())
+        key = keys.attempt("a", step_id, FIRST, keys.OUTPUT)
+        integrity.put_sealed(self.ctx.store, key, text.encode())
 
     def collect_garbage(self) -> None:
         for each in find_garbage(self.ctx):
@@ -378,7 +380,7 @@ def test_a_delivered_call_is_not_repeated_after_a_recovery(ended, hook, monkeypa
 
 def test_a_delivered_call_does_not_hide_the_other_outputs_from_a_recovery(ended):
     ended.store_output("download")
-    ended.store_output(MUX.id, inputs={"download": 1})
+    ended.store_output(MUX.id, inputs={"download": FIRST})
     ended.run_due_step()
     assert ended.lose_broker().kept == 2
     for step_id in ("download", "mux", "notify"):
@@ -389,9 +391,9 @@ def test_a_delivered_call_is_still_known_once_the_intermediates_are_removed(ende
     ended.run_due_step()
     ended.clock.advance(DAY_S)
     ended.collect_garbage()
-    assert list(ended.ctx.store.keys("jobs/")) == [
+    assert [foreseeable(key) for key in ended.ctx.store.keys("jobs/")] == [
         keys.end("a"),
-        "jobs/a/notify/0001/output.json",
+        keys.attempt("a", "notify", FIRST, keys.OUTPUT),
         keys.request("a"),
     ]
     assert ended.lose_broker().step is None

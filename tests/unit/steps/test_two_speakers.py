@@ -23,7 +23,7 @@ from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps import features
 from farm.steps.generate import boxes
-from farm.store import keys, open_store
+from farm.store import integrity, keys, open_store
 from tests.support.jobs import job_request
 from tests.support.steps import run_step
 from tests.support.tiny_model import use_tiny_preset
@@ -77,8 +77,9 @@ class Harness:
         return decode(path)
 
     def embedding(self, prefix: str) -> torch.Tensor:
-        pieces = self.ctx.store.keys(f"{prefix}/")
-        return torch.cat([load(self.ctx.store.get(key))["features"] for key in pieces])
+        stored = self.ctx.store.keys(f"{prefix}/")
+        pieces = [integrity.get_sealed(self.ctx.store, key) for key in stored]
+        return torch.cat([load(piece)["features"] for piece in pieces])
 
     def delete_shared_features(self) -> None:
         for key in list(self.ctx.store.keys("shared/")):

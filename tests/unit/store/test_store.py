@@ -311,5 +311,5 @@ def test_shared_keys_depend_on_the_boundaries_of_parts():
 
 
 def test_attempts_have_separate_keys():
-    assert keys.attempt("a", "mux", 1, "video.mp4") == "jobs/a/mux/0001/video.mp4"
-    assert keys.attempt("a", "mux", 2, "video.mp4") == "jobs/a/mux/0002/video.mp4"
+    assert keys.attempt("a", "mux", "0001-7f3a", "video.mp4") == "jobs/a/mux/0001-7f3a/video.mp4"
+    assert keys.attempt("a", "mux", "0001-9b0e", "video.mp4") == "jobs/a/mux/0001-9b0e/video.mp4"
