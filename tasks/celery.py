@@ -4,19 +4,33 @@
 when it is imported, because Celery looks for a finished application.
 """
 
+import logging
 import os
 import socket
 from contextlib import suppress
 
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 from kombu import pools
 
+from farm.engine.context import farm_registry
+from farm.errors import FarmUnreachable
+from farm.logs import log
 from farm.queue.app import make_app
+from farm.queue.inspect import broker_of, eviction_policy
 from farm.route import STEP_SPECS
 from farm.settings import Settings
 
 settings = Settings.load(os.environ)
 app = make_app(settings)
+
+
+@worker_init.connect
+def warn_of_eviction(**_: object) -> None:
+    """Logs that the broker may evict jobs; `farm doctor` says the same."""
+    broker = broker_of(farm_registry(settings))
+    with suppress(FarmUnreachable):  # Celery waits for the broker
+        if broker and (policy := eviction_policy(broker.redis)):
+            log("broker_may_evict", level=logging.WARNING, maxmemory_policy=policy)
 
 
 @worker_process_init.connect
@@ -48,7 +62,6 @@ def warm_up(**_: object) -> None:
     """
     if STEP_SPECS["generate"].queue not in app.amqp.queues.consume_from:
         return
-    from farm.logs import log
     from farm.steps.generate import warm_pipeline
 
     try:

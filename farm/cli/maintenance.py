@@ -22,8 +22,8 @@ def recover(as_json: bool) -> None:
     """Resume jobs that the broker has lost.
 
     They are restored from the store; those that had not ended continue after their last committed
-    step. Jobs that the broker knows stay as they are, so this is safe to run at any time and more
-    than once.
+    step. Of jobs that the broker knows only what is missing is entered, so this is safe to run at
+    any time and more than once.
 
     Example: farm recover
     """
@@ -76,9 +76,9 @@ def _gc_line(title: str, objects: int, size: int) -> str:
 def doctor(as_json: bool) -> None:
     """Check everything that a farm needs.
 
-    That is the broker, the clock, the store, whether both belong to one farm, workers, weights,
-    the GPU, ffmpeg and free disk space. Each warning or error comes with a remedy. The exit status
-    is 1 after an error.
+    That is the broker, the clock, jobs, the store, whether broker and store belong to one farm,
+    workers, weights, the GPU, ffmpeg and free disk space. Each warning or error comes with a
+    remedy. The exit status is 1 after an error.
 
     Example: farm doctor
     """

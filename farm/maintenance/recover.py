@@ -1,4 +1,4 @@
-"""Recovery of the registry from the store, job by job, after the broker has lost everything."""
+"""Recovery of the registry from the store, job by job: of what the broker has lost, all or some."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from farm.registry.attempt_id import make_attempt_id, random_part
 from farm.registry.jobs import queued
 from farm.registry.outputs import chunks_of
 from farm.route import DOWNLOAD, EMBED, MUX, NOTIFY, Step, next_step
-from farm.store import Store
+from farm.store import Store, keys
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Recovered:
     """What became of one job."""
 
     job_id: str
-    outcome: Literal["resumed", "already_ended", "known", "unreadable"]
+    outcome: Literal["resumed", "already_ended", "repaired", "known", "unreadable"]
     reason: str | None = None
-    """The step that it resumes with, how it had ended, or why it is unreadable."""
+    """The step that it resumes with, how it had ended, what was lost, or why it is unreadable."""
     kept: int = 0
     """Steps that are not run again."""
     step: Step | None = None
@@ -35,14 +35,17 @@ class Recovered:
 
 
 def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
-    """Enters a job of which the store holds these keys, unless the registry knows it.
+    """Enters what the registry lacks of a job of which the store holds these keys.
 
     The job itself is entered after all its records, so an interrupted recovery can be repeated.
     """
-    if ctx.registry.jobs.exists(job_id):
-        return Recovered(job_id, "known")
+    job_keys = list(job_keys)
+    is_known = ctx.registry.jobs.exists(job_id)
     try:
-        stored = _read_stored(ctx.store, job_id, list(job_keys))
+        lost = _lost_parts(ctx, job_id, job_keys) if is_known else []
+        if is_known and not lost:
+            return Recovered(job_id, "known")
+        stored = _read_stored(ctx.store, job_id, job_keys)
     except (CorruptObject, VersionSkew) as error:
         return Recovered(job_id, "unreadable", reason=error.message)
     except (LookupError, TypeError, ValueError) as error:
@@ -50,6 +53,8 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
         return Recovered(job_id, "unreadable", reason=reason)
     with suppress(InvalidInput):  # the key is another job's by now
         ctx.registry.jobs.claim_idempotency_key(stored.request, job_id)
+    if is_known:
+        return _repair(ctx, job_id, stored, lost)
     if stored.end:
         return _restore_ended(ctx, stored, stored.end)
     return _restore_live(ctx, job_id, stored)
@@ -92,6 +97,41 @@ def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
         begun={attempt.step_id for attempt in journal.stored_attempts(job_keys)},
         after=after,
     )
+
+
+def _lost_parts(ctx: Context, job_id: str, job_keys: list[str]) -> list[str]:
+    """What the registry has lost of a job that it knows: parts of the job, and steps."""
+    end = keys.end(job_id)
+    is_open = end not in job_keys and ctx.store.size(end) is None
+    with suppress(InvalidInput):  # its request is lost
+        is_open = is_open or journal.webhook_pending(ctx, job_id)
+    if ctx.registry.jobs.status(job_id).ended:
+        completed = {attempt.step_id for attempt in journal.completed_attempts(job_keys)}
+        step_ids = completed & {MUX.id, NOTIFY.id}
+    else:
+        step_ids = {attempt.step_id for attempt in journal.stored_attempts(job_keys)}
+    return [
+        *ctx.registry.jobs.lost_parts(job_id, live=is_open),
+        *ctx.registry.steps.without_record(job_id, sorted(step_ids)),
+    ]
+
+
+def _repair(ctx: Context, job_id: str, stored: _StoredJob, lost: list[str]) -> Recovered:
+    """Enters the lost parts of a job that the registry knows, its steps first."""
+    outputs = {
+        attempt: committed
+        for attempt, committed in {**stored.outputs, **stored.notified}.items()
+        if attempt.step_id in lost
+    }
+    _restore_outputs(ctx, job_id, outputs)
+    unfinished = stored.begun.intersection(lost) - {attempt.step_id for attempt in outputs}
+    _raise_fences(ctx, job_id, unfinished)
+    notified = ctx.registry.steps.committed(job_id, NOTIFY.id)
+    webhook_pending = bool(stored.request.webhook) and notified is None
+    is_open = stored.end is None or webhook_pending
+    ctx.registry.jobs.repair(job_id, stored.request, live=is_open)
+    step = claim_due_step(ctx, job_id) if is_open else None
+    return Recovered(job_id, "repaired", reason=", ".join(lost), kept=len(outputs), step=step)
 
 
 def _restore_ended(ctx: Context, stored: _StoredJob, end: JobStatus) -> Recovered:

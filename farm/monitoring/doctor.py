@@ -69,6 +69,13 @@ def _check_broker(settings: Settings) -> Finding:
             f"{message}, without an append-only file",
             "set appendonly yes: else a crash loses jobs",
         )
+    if info["evicted_keys"]:
+        return Finding(
+            "broker",
+            "error",
+            f"{message}, has evicted {info['evicted_keys']} keys",
+            "set maxmemory-policy noeviction; farm recover enters again what is lost",
+        )
     if info["maxmemory_policy"] != "noeviction":
         return Finding(
             "broker",
@@ -89,6 +96,16 @@ def _check_clock(settings: Settings) -> Finding:
         remedy = "set the clock by NTP: S3 services refuse 15 minutes"
         return Finding("clock", "warning", message, remedy)
     return Finding("clock", "ok", message)
+
+
+def _check_jobs(settings: Settings) -> Finding:
+    registry = farm_registry(settings)
+    require_broker_client(registry)
+    incomplete = registry.jobs.incomplete()
+    if not incomplete:
+        return Finding("jobs", "ok", f"{len(registry.jobs.live())} live, none incomplete")
+    message = f"{len(incomplete)} of which the broker has lost a part, such as {incomplete[0]}"
+    return Finding("jobs", "error", message, "farm recover enters again what is lost")
 
 
 def _check_store(settings: Settings) -> Finding:
@@ -188,6 +205,7 @@ def _existing(path: Path) -> Path:
 CHECKS: dict[str, tuple[Check, str]] = {
     "broker": (_check_broker, "farm up starts one here; FARM_BROKER_URL names another"),
     "clock": (_check_clock, "the broker has to answer first"),
+    "jobs": (_check_jobs, "the broker has to answer first"),
     "store": (_check_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
     "identity": (_check_identity, "see docs/operations/several-farms.md"),
     "workers": (_check_workers, "the broker has to answer first"),

@@ -74,6 +74,13 @@ def require_broker_client(registry: Registry) -> redis.Redis:
     return require_broker(registry).redis
 
 
+def eviction_policy(client: redis.Redis) -> str | None:
+    """What the broker evicts once its memory is full (maxmemory-policy); None if nothing."""
+    info: dict[str, Any] = client.info("memory")
+    policy: str = info["maxmemory_policy"]
+    return None if policy == "noeviction" else policy
+
+
 def queue_states(broker: RedisBackend) -> tuple[dict[tuple[Queue, Priority], QueueState], int]:
     """Every queue by priority, and the number of messages that are not acknowledged."""
     pipeline = broker.redis.pipeline(transaction=False)

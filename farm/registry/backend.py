@@ -91,6 +91,8 @@ class RegistryBackend(Protocol):
 
     def remove_member(self, index: str, member: str) -> None: ...
 
+    def has_member(self, index: str, member: str) -> bool: ...
+
     def newest_members(self, index: str, start: int, limit: int) -> list[str]:
         """Members from the highest score down, `limit` of them from the `start`th on."""
 

@@ -94,20 +94,54 @@ class JobRegistry:
         An ended job is live only while its webhook is pending.
         """
         job_id = status.job_id
-        effects: list[Effect] = [
-            SetText(request_key(job_id), dump(request)),
-            Add(JOBS, job_id, status.created_at),
-        ]
+        effects = _parts(status, request, live=webhook_pending)
         if current_step_id:
             effects.append(SetText(current_step_key(job_id), current_step_id))
         if status.ended:
             effects.append(_event_of(status))
-        else:
-            effects.append(Add(REMAINING, job_id, UNKNOWN_LENGTH))
-        if webhook_pending or not status.ended:
-            effects.append(Add(LIVE, job_id, 0))
         text = dump(status)
         return self._backend.compare_and_set(job_key(job_id), None, text, effects) is None
+
+    def lost_parts(self, job_id: str, *, live: bool) -> list[str]:
+        """What the broker has lost of a job that it knows; one that has not ended must be live.
+
+        Raises InvalidInput if there is no such job.
+        """
+        # Looked up before the status is read: a job that ends in between has lost nothing.
+        indices = [JOBS, LIVE, REMAINING]
+        absent = [index for index in indices if not self._backend.has_member(index, job_id)]
+        request, text = self._records.read(request_key(job_id), job_key(job_id))
+        if parse_status(job_id, text).ended:
+            indices = [JOBS, LIVE] if live else [JOBS]
+        lost = [index for index in absent if index in indices]
+        return lost if request else ["request", *lost]
+
+    def repair(self, job_id: str, request: JobRequest, *, live: bool) -> None:
+        """Enters what the broker has lost of a job that it knows; changes nothing that is there."""
+
+        def parts(record: StatusRecord) -> Effects:
+            return _parts(record.status, request, live=live) if record.status else ()
+
+        self._records.change(
+            job_key(job_id),
+            parse=lambda text: StatusRecord(parse_status(job_id, text) if text else None),
+            rule=lambda record: record if record.status else None,
+            effects=parts,
+        )
+
+    def incomplete(self) -> list[str]:
+        """Ids of jobs that have not been closed and of which the broker has lost a part."""
+        unfinished = [status.job_id for status in self.newest() if not status.ended]
+        open_jobs = dict.fromkeys([*unfinished, *self.live()])
+        return [job_id for job_id in open_jobs if self._is_incomplete(job_id)]
+
+    def _is_incomplete(self, job_id: str) -> bool:
+        try:
+            return bool(self.lost_parts(job_id, live=False))
+        except InvalidInput:  # its status is lost
+            return True
+        except VersionSkew:  # it is ended by whoever reads it next
+            return False
 
     def exists(self, job_id: str) -> bool:
         return self._records.read(job_key(job_id)) != [None]
@@ -355,6 +389,20 @@ def events_key(job_id: str) -> str:
 
 def idempotency_record_key(idempotency_key: str) -> str:
     return f"idempotency:{idempotency_key}"
+
+
+def _parts(status: JobStatus, request: JobRequest, *, live: bool) -> list[Effect]:
+    """A job's request and its members in the indices; it is live until it has ended, or longer."""
+    job_id = status.job_id
+    parts: list[Effect] = [
+        SetText(request_key(job_id), dump(request)),
+        Add(JOBS, job_id, status.created_at),
+    ]
+    if not status.ended:
+        parts.append(Add(REMAINING, job_id, UNKNOWN_LENGTH))
+    if live or not status.ended:
+        parts.append(Add(LIVE, job_id, 0))
+    return parts
 
 
 def _event_of(status: JobStatus) -> Append:

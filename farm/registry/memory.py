@@ -54,6 +54,10 @@ class MemoryBackend:
         with self.changed:
             self.indices[index].pop(member, None)
 
+    def has_member(self, index: str, member: str) -> bool:
+        with self.changed:
+            return member in self.indices[index]
+
     def newest_members(self, index: str, start: int, limit: int) -> list[str]:
         members = [member for member, _ in self._sorted(index)]
         return members[::-1][start : start + limit]

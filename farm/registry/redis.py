@@ -128,6 +128,9 @@ class RedisBackend:
     def remove_member(self, index: str, member: str) -> None:
         self.redis.zrem(self.key(index), member)
 
+    def has_member(self, index: str, member: str) -> bool:
+        return self.redis.zscore(self.key(index), member) is not None
+
     def newest_members(self, index: str, start: int, limit: int) -> list[str]:
         members: Any = self.redis.zrevrange(self.key(index), start, start + limit - 1)
         return list(members)

@@ -165,6 +165,11 @@ class StepRegistry:
             lambda record: record.restored(attempt_id=attempt_id, committed=committed),
         )
 
+    def without_record(self, job_id: str, step_ids: Sequence[str]) -> list[str]:
+        """Those of some steps of which there is no record."""
+        texts = self._records.backend.get_all([step_key(job_id, step_id) for step_id in step_ids])
+        return [step_id for step_id, text in zip(step_ids, texts, strict=True) if text is None]
+
     def committed(self, job_id: str, step_id: str) -> Committed | None:
         """The output of a step, in its envelope; None until it is committed."""
         return self._record(job_id, step_id).committed

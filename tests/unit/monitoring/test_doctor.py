@@ -19,6 +19,7 @@ from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
 from farm.registry import open_registry
 from farm.settings import Settings
+from tests.support.jobs import REQUEST
 
 Check = Callable[..., dict[str, Finding]]
 
@@ -38,7 +39,8 @@ def test_everything_that_a_farm_needs_is_checked(findings):
     statuses = {name: finding.status for name, finding in findings().items()}
     assert statuses.pop("gpu") in ("ok", "warning")
     assert statuses.pop("disk") in ("ok", "warning")
-    healthy = dict.fromkeys(["broker", "clock", "store", "identity", "weights", "ffmpeg"], "ok")
+    names = ["broker", "clock", "jobs", "store", "identity", "weights", "ffmpeg"]
+    healthy = dict.fromkeys(names, "ok")
     assert statuses == {**healthy, "workers": "error"}, "there are no workers"
 
 
@@ -72,8 +74,8 @@ def test_workers_are_counted_by_their_heartbeats(findings, broker):
 
 def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
     found = findings(broker_url="redis://:secret@127.0.0.1:1/0")
-    statuses = [found[name].status for name in ("broker", "clock", "workers", "store")]
-    assert statuses == ["error", "error", "error", "ok"]
+    statuses = [found[name].status for name in ("broker", "clock", "jobs", "workers", "store")]
+    assert statuses == ["error", "error", "error", "error", "ok"]
     assert "no broker answers at 127.0.0.1:1" in found["broker"].message
     assert "secret" not in str(found)
 
@@ -94,6 +96,45 @@ def test_a_broker_that_can_lose_jobs_is_a_warning(findings, broker, name, value,
         finally:
             client.config_set(name, before)
     assert (finding.status, remedy in finding.remedy) == ("warning", True)
+
+
+def test_a_broker_that_has_evicted_keys_is_an_error(findings, broker):
+    with redis.Redis.from_url(broker) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_000_000)
+        try:
+            for number in range(30):
+                client.set(f"key {number}", bytes(100_000))
+            finding = findings()["broker"]
+        finally:
+            client.config_set("maxmemory", 0)
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_resetstat()
+    assert (finding.status, "has evicted" in finding.message) == ("error", True)
+    assert "farm recover" in finding.remedy
+
+
+@pytest.mark.parametrize("lost", ["live", "jobs", "remaining_gpu_s", "request:a", "job:a"])
+def test_a_job_of_which_the_broker_has_lost_a_part_is_an_error(findings, broker, lost):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    assert findings()["jobs"] == Finding("jobs", "ok", "1 live, none incomplete")
+    with redis.Redis.from_url(broker) as client:
+        client.delete(f"farm:{lost}")
+    finding = findings()["jobs"]
+    assert (finding.status, finding.message) == (
+        "error",
+        "1 of which the broker has lost a part, such as a",
+    )
+    assert "farm recover" in finding.remedy
+
+
+def test_jobs_that_have_ended_are_not_incomplete(findings, broker):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    registry.jobs.cancel("a", by="a test")
+    registry.jobs.close("a")
+    assert findings()["jobs"] == Finding("jobs", "ok", "0 live, none incomplete")
 
 
 def test_a_wrong_clock_is_a_warning(findings, monkeypatch):

@@ -275,6 +275,12 @@ def test_adding_a_member_again_changes_its_score(index):
     assert scores(index, "index") == {"a": 9, "b": 2, "c": 2, "d": 3}
 
 
+def test_an_index_knows_its_members(index):
+    assert index.has_member("index", "a")
+    assert not index.has_member("index", "missing")
+    assert not index.has_member("missing", "a")
+
+
 def test_removing_a_member_takes_it_out(index):
     index.remove_member("index", "a")
     index.remove_member("index", "missing")

@@ -227,6 +227,34 @@ def test_a_known_job_is_not_restored(entered):
     assert entered.steps.current_step_id("a") is None
 
 
+def test_a_repair_enters_what_is_lost_and_changes_nothing_else(entered):
+    acquire(entered)
+    for index in ("jobs", "remaining_gpu_s"):
+        entered.backend.remove_member(index, "a")
+    entered.backend.delete(request_key("a"))
+    assert entered.jobs.lost_parts("a", live=False) == ["request", "jobs", "remaining_gpu_s"]
+    other = Registry(entered.backend)  # which has read nothing yet
+    other.jobs.repair("a", REQUEST, live=False)
+    assert other.jobs.lost_parts("a", live=False) == []
+    assert (other.jobs.request("a"), other.jobs.orphaned()) == (REQUEST, [])
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_repaired_job_that_has_ended_is_live_only_if_its_end_is_pending(entered, live):
+    entered.jobs.cancel("a", by="a test")
+    entered.jobs.close("a")
+    assert entered.jobs.lost_parts("a", live=live) == (["live"] if live else [])
+    entered.jobs.repair("a", REQUEST, live=live)
+    assert entered.jobs.live() == (["a"] if live else [])
+
+
+def test_an_unknown_job_has_no_parts_and_is_not_repaired(registry):
+    with pytest.raises(InvalidInput, match="no such job"):
+        registry.jobs.lost_parts("a", live=False)
+    registry.jobs.repair("a", REQUEST, live=True)
+    assert (registry.jobs.exists("a"), registry.jobs.live()) == (False, [])
+
+
 def test_a_forgotten_job_leaves_nothing(registry):
     registry.jobs.claim_idempotency_key(KEYED, "a")
     registry.jobs.add("a", KEYED)
