@@ -1,7 +1,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
+# Which build of torch: cpu if pip is offered one, else cuda, the build of the package index.
+TORCH ?= $$($(BIN)/pip index versions torch 2>/dev/null | grep -q +cpu && echo cpu || echo cuda)
+PIP_INSTALL = pip install --quiet --no-deps --no-build-isolation
+LOCKED = $(PIP_INSTALL) --require-hashes
 
-.PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature clean
+.PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: many wait for the processes that they start
@@ -22,18 +26,29 @@ bench-farm: .venv/tools ## what the farm itself costs, against bare Celery chain
 	$(BIN)/python -m benchmarks.chain
 miniature: .venv/tools ## train the model that comes with the package
 	$(BIN)/python -m miniature
+lock: .supply/ready ## the locked requirements, from pyproject.toml; ARGS=--upgrade for newer versions
+	.supply/bin/python -m requirements.lock $(ARGS)
 clean:
-	rm -rf .venv .farm
+	rm -rf .venv .supply .farm
 
-.venv/ready: constraints.txt pyproject.toml
+.venv/ready: pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	@echo "installing into .venv: a few minutes, this once"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor,ui]'
+	$(BIN)/$(LOCKED) -r requirements/build.txt
+	$(BIN)/$(LOCKED) -r requirements/torch-$(TORCH).txt
+	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,worker local monitor ui)
+	$(BIN)/$(PIP_INSTALL) --quiet -e . # or setuptools warns of folders of weights, which are no packages
 	touch $@
 
 .venv/tools: .venv/ready
 	@echo "installing what tests and checks need besides, this once"
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[worker,local,monitor,ui,quant,kokoro,dev]'
+	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,quant kokoro dev)
+	$(BIN)/pip check --quiet
+	touch $@
+
+.supply/ready: requirements/build.txt requirements/supply.txt # apart, for a .venv that lags behind
+	$(PYTHON) -m venv .supply
+	.supply/bin/$(LOCKED) -r requirements/build.txt
+	.supply/bin/$(LOCKED) -r requirements/supply.txt
 	touch $@

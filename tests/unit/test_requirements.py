@@ -1,0 +1,74 @@
+"""The locked requirements, and what installs them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from requirements.lock import CUDA, FORMATS, TORCH_CPU, cpu_builds
+from tests.support.requirements import FILES, ROOT, locked
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS: dict[str, list[str]] = {
+    "base": PROJECT["project"]["dependencies"],
+    **PROJECT["project"]["optional-dependencies"],
+    **PROJECT["dependency-groups"],
+}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_requirement_has_one_version_and_hashes(file: Path) -> None:
+    constraints = (ROOT / "constraints.txt").read_text()
+    assert file.read_text().splitlines()[1:4] == ["--require-hashes", *FORMATS]
+    for package, (requirement, hashes) in locked(file.stem).items():
+        assert re.fullmatch("==[^,*]+", str(requirement.specifier)), requirement
+        assert hashes > 0, requirement
+        tested = f"{package}{requirement.specifier}".removesuffix("+cpu")
+        assert re.search(rf"^{re.escape(tested)}\s", constraints, re.M), requirement
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_the_lock_of_each_extra_has_its_dependencies(name: str) -> None:
+    found = locked(name) | locked("torch-cuda")
+    for text in EXTRAS[name]:
+        wanted = Requirement(text)
+        pin, _ = found[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(str(pin.specifier)[2:]), f"{wanted} is locked as {pin}"
+
+
+def test_only_the_files_of_torch_have_torch_and_cuda() -> None:
+    for file in FILES:
+        packages = [each for each in locked(file.stem) if each == "torch" or CUDA.match(each)]
+        expected = {"torch-cpu": ["torch"], "torch-cuda": list(locked("torch-cuda"))}
+        assert packages == expected.get(file.stem, [])
+
+
+def test_the_cpu_builds_are_those_of_linux_for_each_python() -> None:
+    requirement, hashes = locked("torch-cpu")["torch"]
+    version = str(requirement.specifier)[2:]
+    assert {line.split()[1] for line in TORCH_CPU.read_text().splitlines()} == {
+        f"torch-{version}-cp{python}-cp{python}-manylinux_2_28_{machine}.whl"
+        for python in (311, 312, 313)
+        for machine in ("x86_64", "aarch64")
+    }
+    assert hashes == 6
+
+
+def test_a_version_of_torch_without_known_cpu_builds_is_refused() -> None:
+    with pytest.raises(SystemExit, match=r"has no build of torch==9\.9\.9\+cpu"):
+        cpu_builds("torch==9.9.9 \\\n    --hash=sha256:00\n")
+
+
+def test_only_the_project_itself_is_installed_without_hashes() -> None:
+    text = "".join((ROOT / name).read_text() for name in ("Makefile", ".ci/run"))
+    installing = re.findall(r"[^#\n]*(?:pip install|PIP_INSTALL\))[^#\n]*", text)
+    assert [line.strip() for line in installing if "--require-hashes" not in line] == [
+        "PIP_INSTALL = pip install --quiet --no-deps --no-build-isolation",
+        "$(BIN)/$(PIP_INSTALL) --quiet -e .",
+    ]
