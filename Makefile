@@ -2,10 +2,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Which build of torch: cpu if pip is offered one, else cuda, the build of the package index.
 TORCH ?= $$($(BIN)/pip index versions torch 2>/dev/null | grep -q +cpu && echo cpu || echo cuda)
+AUDITED = $(filter-out %/torch-cpu.txt,$(wildcard requirements/*.txt)) # a CPU build is torch's code too
 PIP_INSTALL = pip install --quiet --no-deps --no-build-isolation
 LOCKED = $(PIP_INSTALL) --require-hashes
 
-.PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock clean
+.PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock audit clean
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: many wait for the processes that they start
@@ -28,6 +29,9 @@ miniature: .venv/tools ## train the model that comes with the package
 	$(BIN)/python -m miniature
 lock: .supply/ready ## the locked requirements, from pyproject.toml; ARGS=--upgrade for newer versions
 	.supply/bin/python -m requirements.lock $(ARGS)
+audit: .supply/ready .venv/tools ## licences of what is installed, known vulnerabilities of what is locked
+	$(BIN)/python -m requirements.licences
+	.supply/bin/pip-audit --strict --disable-pip --require-hashes $(AUDITED:%=-r %) $(ARGS)
 clean:
 	rm -rf .venv .supply .farm
 
