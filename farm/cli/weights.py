@@ -44,13 +44,15 @@ def weights() -> None:
     "revisions",
     multiple=True,
     metavar="REPOSITORY=REVISION",
-    help="branch, tag or commit; by default main",
+    help="branch, tag or commit; by default the one that is locked, or was tried",
 )
 def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
     """Download the published weights of PRESET.
 
     They come from the Hugging Face hub; an interrupted download resumes. HF_HOME is where they are
-    cached, HF_ENDPOINT names a mirror, HF_TOKEN authenticates.
+    cached, HF_ENDPOINT names a mirror, HF_TOKEN authenticates. The first pull writes their commits
+    and SHA-256 to PRESET.lock.json beside the weights; later ones accept nothing else. Copy it to
+    other machines to pin them too. --revision locks another commit.
 
     Example: farm weights pull infinitetalk-480 --speakers multi
     """
@@ -106,8 +108,9 @@ def convert(name: str, **paths: str | None) -> None:
 def check(name: str, as_json: bool) -> None:
     """Check every tensor in PRESET's folder.
 
-    Names and shapes are compared with the model, without loading it. The fingerprint is that of
-    `params.weights` in results; for the first time it reads every byte.
+    Names and shapes are compared with the model, without loading it, and the commits that it was
+    converted from with those of PRESET.lock.json. The fingerprint is that of `params.weights` in
+    results; for the first time it reads every byte.
 
     Example: farm weights check miniature
     """

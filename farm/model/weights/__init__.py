@@ -1,6 +1,7 @@
 """From the published files to a folder that the model loads: pull, convert, check.
 
 sources      which repositories and files, as data
+lock         the commits and the content of the first pull
 pull         downloads them into the hub's cache, resuming where it stopped
 tensorfile   reads and writes files of tensors, one tensor at a time
 quanto       reads quantised files as plain tensors

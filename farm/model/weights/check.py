@@ -1,6 +1,7 @@
 """Whether a checkpoint fits its model: every tensor's name and shape, from headers alone.
 
-Nothing is loaded before this check has passed.
+And whether it was converted from the commits that are locked. Nothing is loaded before this check
+has passed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from farm.errors import PipelineLoadFailed
 from farm.model.parts import EXTRA_FILES, skeleton, tensor_shapes, weights_stem
 from farm.model.presets import Preset
+from farm.model.weights.lock import lock_file, read_lock
+from farm.model.weights.sources import read_sources
 from farm.model.weights.tensorfile import TensorInfo, open_tensors, shard_paths
 
 MAX_NAMED = 3
@@ -31,7 +34,7 @@ def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
         raise PipelineLoadFailed(f"{folder} is missing; {preset.remedy}")
     sizes = {}
     missing = preset.missing_parts(folder)
-    faults = [f"{folder / part} is missing" for part in missing]
+    faults = [f"{folder / part} is missing" for part in missing] + _source_faults(folder, preset)
     for part, config in preset.parts.items():
         if part in missing:
             continue
@@ -44,6 +47,18 @@ def check(folder: Path, preset: Preset) -> dict[str, tuple[int, int]]:
     if faults:
         raise PipelineLoadFailed("; ".join(faults))
     return sizes
+
+
+def _source_faults(folder: Path, preset: Preset) -> list[str]:
+    """A sentence for each source whose commit is not the locked one."""
+    file = lock_file(folder.parent, preset)
+    lock = read_lock(file)
+    return [
+        f"{folder} was converted from {source.repository} at {source.commit}; {file} has "
+        f"{lock[source.repository].commit}: convert it again"
+        for source in read_sources(folder / "sources.json").values()
+        if source.repository in lock and source.commit != lock[source.repository].commit
+    ]
 
 
 def check_part(folder: Path, part: str) -> dict[str, TensorInfo]:

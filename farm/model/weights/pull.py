@@ -20,6 +20,7 @@ from pathlib import Path
 
 from farm.errors import DownloadFailed, InvalidInput
 from farm.model.presets import Preset
+from farm.model.weights.lock import LockedRepository, lock_file, read_lock, write_lock
 from farm.model.weights.sources import (
     Repository,
     Source,
@@ -29,6 +30,9 @@ from farm.model.weights.sources import (
 )
 
 PrintLine = Callable[[str], None]
+
+COMMIT = re.compile("[0-9a-f]{40}")
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Remote:
     """The SHA-256 of a large file."""
     size: int
     blob: Path
+    sha256: str | None
+    """What the content has to be, if that is known."""
 
     @property
     def partial_blob(self) -> Path:
@@ -58,6 +64,14 @@ class Remote:
         return self.blob.exists() or isinstance(found, str)
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """A file of the hub on this machine."""
+
+    path: Path
+    sha256: str
+
+
 def pull(
     preset: Preset,
     root: Path,
@@ -68,45 +82,77 @@ def pull(
 ) -> dict[str, Source]:
     """Downloads what `convert` needs for a preset, and records it with its commits under `root`.
 
-    `revisions` names, by repository, the branch, tag or commit to take. Raises InvalidInput for a
-    repository that is not needed or a preset that needs none, and DownloadFailed; what has arrived
-    by then is kept.
+    The commits are those of the preset's lock, which the first pull writes. `revisions` names, by
+    repository, another branch, tag or commit to take, and to lock. Raises InvalidInput for a
+    repository that is not needed or a preset that needs none, and DownloadFailed, also for content
+    that is not what is known or locked; what has arrived by then is kept.
     """
     needed = repositories(preset, speakers)
-    chosen = _chosen_revisions(needed, revisions or {})
-    remotes = {role: _remotes(each, chosen[each.name]) for role, each in needed.items()}
-    missing = [remote for each in remotes.values() for remote in each if not remote.is_cached]
-    _check_disk_space(missing)
-    size = sum(remote.size for remote in missing)
-    print_line(f"{size / 1e9:.2f} GB in {len(missing)} files to download")
+    lock = read_lock(lock_file(root, preset))
+    chosen = _chosen_revisions(needed, lock, revisions or {})
+    remotes = {
+        role: _remotes(each, chosen[each.name], lock.get(each.name))
+        for role, each in needed.items()
+    }
+    _announce([remote for each in remotes.values() for remote in each], print_line)
     sources = {}
     for role, each in remotes.items():
-        paths = [_fetch(remote, print_line) for remote in each]
-        repository = needed[role].name
-        sources[role] = Source(
-            paths[0].parent,
-            repository,
-            chosen[repository],
-            each[0].commit,
-        )
+        name = needed[role].name
+        fetched = {remote.file: _fetch(remote, print_line) for remote in each}
+        folder = next(iter(fetched.values())).path.parent
+        sources[role] = Source(folder, name, chosen[name], each[0].commit)
+        lock[name] = _locked(each[0].commit, fetched, lock.get(name))
+    write_lock(lock_file(root, preset), lock)
     write_sources(pull_record(root, preset), sources)
     return sources
 
 
+def _announce(remotes: list[Remote], print_line: PrintLine) -> None:
+    """Prints what is missing; DownloadFailed if the disk cannot hold it."""
+    missing = [remote for remote in remotes if not remote.is_cached]
+    _check_disk_space(missing)
+    size = sum(remote.size for remote in missing)
+    print_line(f"{size / 1e9:.2f} GB in {len(missing)} files to download")
+
+
 def _chosen_revisions(
-    needed: Mapping[str, Repository], revisions: Mapping[str, str]
+    needed: Mapping[str, Repository],
+    lock: Mapping[str, LockedRepository],
+    revisions: Mapping[str, str],
 ) -> dict[str, str]:
     """The revision of each repository, by its name."""
-    defaults = {each.name: each.revision for each in needed.values()}
+    defaults = {each.name: each.commit for each in needed.values()}
     unknown = sorted(revisions.keys() - defaults.keys())
     if unknown:
         raise InvalidInput(
             f"revision: got one for {unknown[0]!r}; this preset needs {', '.join(defaults)}"
         )
-    return defaults | dict(revisions)
+    locked = {name: lock[name].commit for name in defaults if name in lock}
+    return defaults | locked | dict(revisions)
 
 
-def _remotes(repository: Repository, revision: str) -> list[Remote]:
+def _locked(
+    commit: str, fetched: Mapping[str, Fetched], before: LockedRepository | None
+) -> LockedRepository:
+    """A repository with its files of this pull, and of earlier ones of the same commit."""
+    earlier = before.files if before and before.commit == commit else {}
+    digests = {file: each.sha256 for file, each in fetched.items()}
+    return LockedRepository(commit, {**earlier, **digests})
+
+
+def _known_digests(
+    repository: Repository, commit: str, locked: LockedRepository | None
+) -> dict[str, str]:
+    """The SHA-256 that files of a repository have at a commit."""
+    known = dict(locked.files) if locked and locked.commit == commit else {}
+    if repository.commit == commit:
+        known |= {file: digest for file, digest in repository.files.items() if digest}
+    return known
+
+
+def _remotes(
+    repository: Repository, revision: str, locked: LockedRepository | None
+) -> list[Remote]:
     """The needed files of a repository, all at the commit that the revision means now."""
     from huggingface_hub import HfApi
 
@@ -114,10 +160,14 @@ def _remotes(repository: Repository, revision: str) -> list[Remote]:
         commit = HfApi().model_info(repository.name, revision=revision).sha
     if not commit:
         raise DownloadFailed(f"{repository.name}: the hub names no commit for {revision}")
-    return [_remote(repository.name, commit, file) for file in repository.files]
+    if COMMIT.fullmatch(revision) and commit != revision:
+        message = f"{repository.name}: the hub answers with {commit} instead of {revision}"
+        raise DownloadFailed(message, retryable=False)
+    known = _known_digests(repository, commit, locked)
+    return [_remote(repository.name, commit, file, known.get(file)) for file in repository.files]
 
 
-def _remote(repository: str, commit: str, file: str) -> Remote:
+def _remote(repository: str, commit: str, file: str, sha256: str | None) -> Remote:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
 
@@ -132,10 +182,13 @@ def _remote(repository: str, commit: str, file: str) -> Remote:
         raise DownloadFailed(f"{file} of {repository}: the server sends no size")
     name = repo_folder_name(repo_id=repository, repo_type="model")
     blob = Path(constants.HF_HUB_CACHE) / name / "blobs" / etag
-    return Remote(repository, commit, file, url, etag, size, blob)
+    remote = Remote(repository, commit, file, url, etag, size, blob, sha256)
+    if SHA256.fullmatch(etag):
+        _check_digest(remote, etag, "the server's file")
+    return remote
 
 
-def _fetch(remote: Remote, print_line: PrintLine) -> Path:
+def _fetch(remote: Remote, print_line: PrintLine) -> Fetched:
     """The file in the cache's snapshot of its commit, downloaded if it is missing."""
     from huggingface_hub import hf_hub_download
 
@@ -143,8 +196,27 @@ def _fetch(remote: Remote, print_line: PrintLine) -> Path:
         if not remote.is_cached:
             print_line(f"{remote.repository} {remote.file} ({remote.size / 1e9:.2f} GB)")
             _transfer(remote)
-        path = hf_hub_download(remote.repository, remote.file, revision=remote.commit)
-        return Path(path)
+        path = Path(hf_hub_download(remote.repository, remote.file, revision=remote.commit))
+        fetched = Fetched(path, _sha256(path))
+    _check_digest(remote, fetched.sha256, str(path))
+    return fetched
+
+
+def _check_digest(remote: Remote, found: str, subject: str) -> None:
+    """Refuses content that is not what is known, locked or announced by the server."""
+    announced = remote.etag if SHA256.fullmatch(remote.etag) else None
+    for expected in (remote.sha256, announced):
+        if expected not in (None, found):
+            raise DownloadFailed(
+                f"{remote.file} of {remote.repository} at {remote.commit}: {subject} has the "
+                f"SHA-256 {found} instead of {expected}, and is not used",
+                retryable=False,
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _transfer(remote: Remote) -> None:
@@ -181,11 +253,7 @@ def _transfer(remote: Remote) -> None:
 
 def _check_content(remote: Remote) -> None:
     """Deletes and refuses a damaged file; of large files the ETag is the SHA-256."""
-    if not re.fullmatch("[0-9a-f]{64}", remote.etag):
-        return
-    with remote.partial_blob.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != remote.etag:
+    if SHA256.fullmatch(remote.etag) and _sha256(remote.partial_blob) != remote.etag:
         remote.partial_blob.unlink()
         raise DownloadFailed(
             f"{remote.file} of {remote.repository} arrived damaged and was deleted; pull it again"

@@ -12,52 +12,71 @@ from farm.model.presets import Preset
 
 WAN_SHARDS = 7
 
-TOKENIZER = tuple(
-    f"google/umt5-xxl/{name}"
-    for name in (
-        "special_tokens_map.json",
-        "spiece.model",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    )
-)
-
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, and the files that are needed of it."""
+    """A repository of the hub, and what is needed of it."""
 
     name: str
-    files: tuple[str, ...]
-    revision: str = "main"
-    """A branch is resolved to a commit when it is pulled. No commit is pinned until
-    one has been tried.
+    commit: str
+    """What is pulled unless another revision is asked for."""
+    files: Mapping[str, str | None]
+    """The needed files. Of some the SHA-256 at this commit is known: several users published it,
+    independently of each other.
     """
 
 
+SHARDS = tuple(
+    f"diffusion_pytorch_model-{number:05}-of-{WAN_SHARDS:05}.safetensors"
+    for number in range(1, WAN_SHARDS + 1)
+)
+
 WAN = Repository(
     "Wan-AI/Wan2.1-I2V-14B-480P",
-    (
-        "diffusion_pytorch_model.safetensors.index.json",
-        *(
-            f"diffusion_pytorch_model-{number:05}-of-{WAN_SHARDS:05}.safetensors"
-            for number in range(1, WAN_SHARDS + 1)
+    "6b73f84e66371cdfe870c72acd6826e1d61cf279",
+    {
+        "diffusion_pytorch_model.safetensors.index.json": None,
+        **dict.fromkeys(SHARDS),
+        "models_t5_umt5-xxl-enc-bf16.pth": (
+            "7cace0da2b446bbbbc57d031ab6cf163a3d59b366da94e5afe36745b746fd81d"
         ),
-        "models_t5_umt5-xxl-enc-bf16.pth",
-        "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
-        "Wan2.1_VAE.pth",
-        *TOKENIZER,
-    ),
+        "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth": (
+            "628c9998b613391f193eb67ff68da9667d75f492911e4eb3decf23460a158c38"
+        ),
+        "Wan2.1_VAE.pth": "38071ab59bd94681c686fa51d75a1968f64e470262043be31f7a094e442fd981",
+        "google/umt5-xxl/special_tokens_map.json": (
+            "7b8a9f5040adb67b5805abdfd42c1f8d0f3d0e711f10726580eb3789cd0ad61d"
+        ),
+        "google/umt5-xxl/spiece.model": (
+            "e3909a67b780650b35cf529ac782ad2b6b26e6d1f849d3fbb6a872905f452458"
+        ),
+        "google/umt5-xxl/tokenizer.json": (
+            "6e197b4d3dbd71da14b4eb255f4fa91c9c1f2068b20a2de2472967ca3d22602b"
+        ),
+        "google/umt5-xxl/tokenizer_config.json": (
+            "ed9a3a8b0faa71a70a32847e0435fe036e6e112d4df4edb7bb48a921e344dc05"
+        ),
+    },
 )
 
 INFINITETALK = {
-    speakers: Repository("MeiGen-AI/InfiniteTalk", (f"{speakers}/infinitetalk.safetensors",))
+    speakers: Repository(
+        "MeiGen-AI/InfiniteTalk",
+        "d59847ebdacf19245bfca3fb23311c0cada8378a",
+        {f"{speakers}/infinitetalk.safetensors": None},
+    )
     for speakers in ("single", "multi")
 }
 
 WAV2VEC = Repository(
     "TencentGameMate/chinese-wav2vec2-base",
-    ("preprocessor_config.json", "pytorch_model.bin"),
+    "3991242c806928916fff4a8c0e4f76acf661b743",
+    {
+        "preprocessor_config.json": (
+            "c1707926644954affc391ab09ccfaf470ccd80af218d11350991090711441c09"
+        ),
+        "pytorch_model.bin": "be2da40c9e7ae26bfc904a3ed79ebb9e8f060bec6dba85d6a6ae86114bc38901",
+    },
 )
 
 

@@ -1,8 +1,8 @@
 """A hub on this machine that behaves like the real one as far as a download needs.
 
-A revision is resolved to a commit. A file's address gives commit, ETag and size; large files are
-redirected to another server, as to a content network. Ranges are served. A transfer can be cut or
-held in the middle.
+A branch is resolved to a commit, and a commit to itself; all commits have the same files. A file's
+address gives commit, ETag and size; large files are redirected to another server, as to a content
+network. Ranges are served. A transfer can be cut or held in the middle.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 COMMIT = "5" * 40
+"""What `main` is."""
 LARGE = 100_000
 """Bytes from which a file is on the other server."""
 
@@ -35,6 +36,9 @@ class Hub:
     """Set when a transfer has reached `hold` bytes, and stays there."""
     hold: int | None = None
     damage: bool = False
+    main: str = COMMIT
+    answer: str | None = None
+    """The commit that every revision is said to be, if not its own."""
     url: str = ""
     network: str = ""
 
@@ -89,24 +93,23 @@ class HubHandler(BaseHTTPRequestHandler):
     def _information(self, repository: str, revision: str) -> None:
         if repository not in self.hub.files:
             self._refuse("RepoNotFound", 401)
-        elif revision not in ("main", COMMIT):
+        elif revision != "main" and not re.fullmatch("[0-9a-f]{40}", revision):
             self._refuse("RevisionNotFound")
         else:
-            self._answer(
-                200,
-                json.dumps({"id": repository, "sha": COMMIT, "siblings": []}).encode(),
-            )
+            commit = self.hub.main if revision == "main" else revision
+            about = {"id": repository, "sha": self.hub.answer or commit, "siblings": []}
+            self._answer(200, json.dumps(about).encode())
 
     def _address(self, repository: str, commit: str, file: str) -> None:
         content = self.hub.files[repository].get(file)
-        if content is None or commit != COMMIT:
+        if content is None:
             self._refuse("EntryNotFound")
         elif len(content) < LARGE:
             self._content(
                 content,
                 {
                     "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
-                    "X-Repo-Commit": COMMIT,
+                    "X-Repo-Commit": commit,
                 },
             )
         else:
@@ -116,7 +119,7 @@ class HubHandler(BaseHTTPRequestHandler):
             }
             place = {
                 "Location": f"{self.hub.network}/cdn/{repository}/{file}",
-                "X-Repo-Commit": COMMIT,
+                "X-Repo-Commit": commit,
             }
             self._answer(302, b"", {**about, **place})
 

@@ -15,7 +15,8 @@ from farm.cli import cli
 from farm.errors import PipelineLoadFailed
 from farm.model.presets import PRESETS
 from farm.model.weights.check import check, check_part, differences
-from farm.model.weights.sources import Source
+from farm.model.weights.lock import LockedRepository, lock_file, write_lock
+from farm.model.weights.sources import Source, write_sources
 from farm.model.weights.tensorfile import TensorInfo
 from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
@@ -53,6 +54,20 @@ def test_every_faulty_part_is_named_at_once(folder: Path) -> None:
     )
     assert "tokenizer is missing" in failure.value.message
     assert "audio_encoder is missing" in failure.value.message
+
+
+def test_weights_that_were_converted_from_another_commit_than_the_locked_one_are_refused(
+    folder: Path,
+) -> None:
+    write_sources(folder / "sources.json", {"wan": Source(folder, "a/b", "main", "1" * 40)})
+    file = lock_file(folder.parent, TINY_PRESET)
+    write_lock(file, {"a/b": LockedRepository("1" * 40, {})})
+    assert check(folder, TINY_PRESET)
+    write_lock(file, {"a/b": LockedRepository("2" * 40, {})})
+    with pytest.raises(PipelineLoadFailed) as failure:
+        check(folder, TINY_PRESET)
+    message = f"from a/b at {'1' * 40}; {file} has {'2' * 40}: convert it again"
+    assert message in failure.value.message
 
 
 def test_a_part_of_another_size_than_the_presets_is_refused_even_if_it_is_sound(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -13,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from farm.model.weights.lock import read_lock
 from farm.model.weights.sources import INFINITETALK, WAN, WAV2VEC, read_sources
 from tests.unit.model.hub import COMMIT, Hub, opened
 
 SHARD = "diffusion_pytorch_model-00002-of-00007.safetensors"
 CHUNK = 10 * 2**20
 """Bytes that the hub's library writes at a time."""
+FROM_MAIN = tuple(f"--revision={each.name}=main" for each in (WAN, INFINITETALK["single"], WAV2VEC))
+"""Lets a pull take the files of the hub on this machine, which have other content."""
 
 
 @pytest.fixture
@@ -38,7 +43,10 @@ def hub() -> Iterator[Hub]:
 
 
 class Machine:
-    """The environment of `pull`, and the files that it leaves."""
+    """The environment of `pull`, and the files that it leaves.
+
+    Until `main` is locked, it has to be asked for, as the tried commits are of other content.
+    """
 
     def __init__(self, hub: Hub, folder: Path) -> None:
         self.weights = folder / "weights"
@@ -56,18 +64,25 @@ class Machine:
         }
         self.environment = clean | mine
 
+    @property
+    def lock(self) -> Path:
+        return self.weights / "infinitetalk-480.lock.json"
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "farm", "weights", "pull", *arguments]
         return subprocess.Popen(command, env=self.environment, stdout=-1, stderr=-1, text=True)
 
     def pull(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        running = self.start(*arguments)
+        running = self.start(*(() if self.lock.exists() else FROM_MAIN), *arguments)
         out, err = running.communicate(timeout=60)
         return subprocess.CompletedProcess(running.args, running.returncode, out, err)
 
-    def has(self, repository: str, file: str) -> bytes:
+    def path(self, repository: str, file: str) -> Path:
         name = repository.replace("/", "--")
-        return (self.cache / "hub" / f"models--{name}" / "snapshots" / COMMIT / file).read_bytes()
+        return self.cache / "hub" / f"models--{name}" / "snapshots" / COMMIT / file
+
+    def has(self, repository: str, file: str) -> bytes:
+        return self.path(repository, file).read_bytes()
 
 
 @pytest.fixture
@@ -124,7 +139,7 @@ def test_a_broken_connection_is_resumed_where_it_broke(hub: Hub, machine: Machin
 def test_a_killed_pull_resumes_where_it_stopped(hub: Hub, machine: Machine) -> None:
     # given a pull that is killed in the middle of a file
     hub.hold = 2 * CHUNK + 5
-    first = machine.start()
+    first = machine.start(*FROM_MAIN)
     assert hub.held.wait(60)
     while not any(each.stat().st_size == 2 * CHUNK for each in machine.cache.rglob("*.incomplete")):
         time.sleep(0.01)
@@ -141,7 +156,7 @@ def test_a_killed_pull_resumes_where_it_stopped(hub: Hub, machine: Machine) -> N
 
 
 def test_two_pulls_at_once_share_the_work(hub: Hub, machine: Machine) -> None:
-    pulls = [machine.start() for _ in range(2)]
+    pulls = [machine.start(*FROM_MAIN) for _ in range(2)]
     assert [each.wait(60) for each in pulls] == [0, 0]
     for each in pulls:
         each.communicate()
@@ -183,6 +198,89 @@ def test_a_pinned_revision_is_taken(machine: Machine) -> None:
     assert done.returncode == 0
     sources = read_sources(machine.weights / "infinitetalk-480.pulled.json")
     assert sources["wav2vec"].revision == COMMIT
+
+
+def test_the_tried_commits_are_pulled_and_other_content_than_theirs_is_refused(
+    hub: Hub, machine: Machine
+) -> None:
+    done = machine.start()
+    _, errors = done.communicate(timeout=60)
+    assert done.returncode == 1
+    requested = [path for _, path, _ in hub.requests if path.startswith("/api/models/")]
+    assert requested == [
+        f"/api/models/{each.name}/revision/{each.commit}"
+        for each in (WAN, INFINITETALK["single"], WAV2VEC)
+    ]
+    file = "models_t5_umt5-xxl-enc-bf16.pth"
+    assert f"{file} of {WAN.name} at {WAN.commit}: " in errors
+    assert f"instead of {WAN.files[file]}" in errors
+    assert not machine.lock.exists()
+
+
+def test_the_first_pull_locks_commits_and_content(hub: Hub, machine: Machine) -> None:
+    assert machine.pull().returncode == 0
+    assert machine.pull("--speakers", "multi").returncode == 0
+    lock = read_lock(machine.lock)
+    assert {name: each.commit for name, each in lock.items()} == dict.fromkeys(lock, COMMIT)
+    needed = {
+        WAN.name: {*WAN.files},
+        INFINITETALK["single"].name: {*INFINITETALK["single"].files, *INFINITETALK["multi"].files},
+        WAV2VEC.name: {*WAV2VEC.files},
+    }
+    assert {name: each.files for name, each in lock.items()} == {
+        name: {file: hashlib.sha256(hub.files[name][file]).hexdigest() for file in files}
+        for name, files in needed.items()
+    }
+
+
+def test_a_later_pull_takes_the_locked_commit_until_another_revision_is_asked_for(
+    hub: Hub, machine: Machine
+) -> None:
+    assert machine.pull().returncode == 0
+    hub.main = "6" * 40
+    assert machine.pull().returncode == 0
+    assert {each.commit for each in read_lock(machine.lock).values()} == {COMMIT}
+    assert machine.pull("--revision", f"{WAN.name}=main").returncode == 0
+    lock = read_lock(machine.lock)
+    assert (lock[WAN.name].commit, lock[WAV2VEC.name].commit) == (hub.main, COMMIT)
+
+
+def test_another_commit_than_the_locked_one_is_refused(hub: Hub, machine: Machine) -> None:
+    assert machine.pull().returncode == 0
+    hub.answer = "6" * 40
+    done = machine.pull()
+    assert done.returncode == 1
+    assert f"{WAN.name}: the hub answers with {hub.answer} instead of {COMMIT}" in done.stderr
+
+
+@pytest.mark.parametrize("file", [SHARD, "Wan2.1_VAE.pth"])
+def test_other_content_than_what_is_locked_is_refused_whoever_serves_it(
+    file: str, hub: Hub, machine: Machine
+) -> None:
+    # given a lock of another machine, and a server with other content under the same commit
+    assert machine.pull().returncode == 0
+    locked = machine.lock.read_text()
+    shutil.rmtree(machine.cache)
+    hub.files[WAN.name][file] = hub.files[WAN.name][file][::-1]
+    hub.requests.clear()
+    # when it is pulled
+    done = machine.pull()
+    # then it is refused, a large file before its transfer, and the lock stays
+    assert done.returncode == 1
+    assert f"E_DOWNLOAD_FAILED: {file} of {WAN.name} at {COMMIT}: " in done.stderr
+    assert f"instead of {json.loads(locked)[WAN.name]['files'][file]}" in done.stderr
+    assert file != SHARD or hub.transfers(WAN.name) == []
+    assert machine.lock.read_text() == locked
+
+
+def test_a_file_that_was_altered_in_the_cache_is_refused(machine: Machine) -> None:
+    assert machine.pull().returncode == 0
+    blob = machine.path(WAN.name, SHARD).resolve()
+    with blob.open("r+b") as content:
+        content.write(b"altered")
+    done = machine.pull()
+    assert done.returncode == 1
+    assert f"{SHARD} of {WAN.name} at {COMMIT}: {machine.path(WAN.name, SHARD)} has" in done.stderr
 
 
 @pytest.mark.parametrize(
