@@ -194,11 +194,19 @@ class Settings(BaseModel):
         ),
     )
     keep_jobs_s: float | None = Field(
-        None,
+        30 * 86_400,
         ge=0,
         description=(
-            "seconds after a job's end from which `farm gc` removes its video and record; "
-            "unset = never"
+            "seconds after a job's end from which `farm gc` removes its video, events and record; "
+            "empty = never"
+        ),
+    )
+    keep_shared_s: float | None = Field(
+        7 * 86_400,
+        ge=0,
+        description=(
+            "seconds after which `farm gc` removes uploads, and features shared between jobs; one "
+            "that is used in the second half of this time is stored anew; empty = never"
         ),
     )
     grace_s: float = Field(
@@ -379,6 +387,11 @@ class Settings(BaseModel):
         if isinstance(value, str):
             return value.replace(",", " ").split()
         return value
+
+    @field_validator("keep_jobs_s", "keep_shared_s", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("loras", mode="before")
     @classmethod

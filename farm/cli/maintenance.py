@@ -48,8 +48,9 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
     It is removed from the store, the broker and this machine's temporary folder: superseded
     attempts; everything but the video of jobs that ended FARM_KEEP_INTERMEDIATES_S ago; jobs that
-    ended FARM_KEEP_JOBS_S ago; scratch folders of dead workers. Committed outputs of live jobs,
-    and jobs that the broker does not know, are never removed.
+    ended FARM_KEEP_JOBS_S ago; uploads and shared features that were written FARM_KEEP_SHARED_S
+    ago; scratch folders of dead workers. What live jobs may need, and jobs that the broker does
+    not know, are never removed.
 
     Example: farm gc --dry-run
     """

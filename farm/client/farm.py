@@ -18,6 +18,7 @@ from farm.engine import journal
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
+from farm.engine.retention import is_fresh
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import JobRequest, JobStatus, State
 from farm.job.files import batch_items
@@ -153,7 +154,7 @@ class Farm:
             raise InvalidInput(
                 f"{field}: got {source!r}; it cannot be read ({error.strerror})"
             ) from error
-        if self.context.store.size(key) is None:
+        if not is_fresh(self.context, key):
             self.context.store.put(key, content)
         return keys.SCHEME + key
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from math import inf
 from typing import Literal
 
 from farm.engine import journal, scratch
 from farm.engine.advance import chunk_count
 from farm.engine.context import Context
+from farm.engine.retention import expired_keys
 from farm.errors import VersionSkew
 from farm.job import JobStatus
 from farm.logs import log
@@ -28,8 +30,8 @@ Reason = Literal["superseded", "intermediate", "expired", "abandoned"]
 class Garbage:
     """Objects under one `name` that can be removed.
 
-    superseded: attempts; intermediate: what a finished video was made from; expired: jobs past
-    their retention; abandoned: scratch folders of dead workers.
+    superseded: attempts; intermediate: what a finished video was made from; expired: jobs,
+    uploads and shared features past their retention; abandoned: scratch folders of dead workers.
     """
 
     reason: Reason
@@ -41,26 +43,30 @@ class Garbage:
 
 def find_garbage(ctx: Context) -> Iterator[Garbage]:
     """Everything that can be removed; what is removed in between is not found again."""
+    live_since = inf
     for job_id, job_keys in journal.stored_jobs(ctx.store):
         if ctx.registry.jobs.exists(job_id):
-            yield from _garbage_of_job(ctx, job_id, job_keys)
+            try:
+                status = ctx.registry.jobs.status(job_id)
+                if not status.ended:
+                    live_since = min(live_since, status.created_at)
+                yield from _garbage_of_job(ctx, status, job_keys)
+            except VersionSkew as error:  # what the job needs is not known
+                live_since = 0.0
+                log("gc_skipped", job_id=job_id, reason=error.message)
         elif keys.request(job_id) not in job_keys:
             # The rest of an expired job: without its request no job can be recovered.
             yield _objects(ctx.store, "expired", keys.job(job_id), job_keys)
+    for prefix in (keys.UPLOADS, keys.SHARED):
+        doomed = expired_keys(ctx, prefix, live_since=live_since)
+        if doomed:
+            yield _objects(ctx.store, "expired", prefix, doomed)
     for folder in scratch.abandoned():
         size = scratch.size(folder)
         yield Garbage("abandoned", str(folder), 1, size, partial(scratch.remove, folder))
 
 
-def _garbage_of_job(ctx: Context, job_id: str, job_keys: list[str]) -> Iterator[Garbage]:
-    """None of a job of another version, of which it is not known what it needs."""
-    try:
-        yield from _readable_garbage(ctx, ctx.registry.jobs.status(job_id), job_keys)
-    except VersionSkew as error:
-        log("gc_skipped", job_id=job_id, reason=error.message)
-
-
-def _readable_garbage(ctx: Context, status: JobStatus, job_keys: list[str]) -> Iterator[Garbage]:
+def _garbage_of_job(ctx: Context, status: JobStatus, job_keys: list[str]) -> Iterator[Garbage]:
     job_id = status.job_id
     settings = ctx.settings
     ended_since_s = max(0.0, ctx.registry.now() - status.updated_at)

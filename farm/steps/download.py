@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -164,7 +163,7 @@ def _fetch(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[P
 def _fetch_upload(ctx: StepContext, source: str, field: str, max_bytes: int) -> tuple[Path, str]:
     """The same for a file that the client uploaded."""
     key = source.removeprefix(keys.SCHEME)
-    if not re.fullmatch(keys.UPLOADS + "[0-9a-f]{64}", key):
+    if not keys.UPLOAD.fullmatch(key):
         allowed = f"store://{keys.UPLOADS}... as the client's upload returned it"
         raise InvalidInput(f"{field}: got {shorten(repr(source))}; allowed: {allowed}")
     size = ctx.store.size(key)

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from farm.engine.retention import fresh_keys, is_fresh
 from farm.engine.step_context import StepContext
 from farm.errors import CorruptObject
 from farm.logs import log
@@ -24,13 +25,13 @@ ROWS_PER_OBJECT = 250
 def cache_features(
     ctx: StepContext, kind: str, encoder: str, content: str | bytes, make: Callable[[], Tensor]
 ) -> Tensor:
-    """The features of a content, computed unless stored.
+    """The features of a content, computed unless they are stored and fresh.
 
     `encoder` is the fingerprint of the encoder's weights.
     """
     key = keys.shared(kind, encoder, content)
-    stored = _stored(ctx, key) or _store(ctx, key, make())
-    return _features(stored)
+    stored = _stored(ctx, key) if is_fresh(ctx, key) else None
+    return _features(stored or _store(ctx, key, make()))
 
 
 def cache_rows(
@@ -50,10 +51,11 @@ def cache_rows(
     import torch
 
     prefix = keys.shared(kind, encoder, content)
+    fresh = fresh_keys(ctx, f"{prefix}/")
     for span in spans:
         names = [keys.piece(prefix, row // ROWS_PER_OBJECT) for row in span[::ROWS_PER_OBJECT]]
         ctx.raise_if_draining()
-        if all(_stored(ctx, name) for name in names):
+        if fresh.issuperset(names) and all(_stored(ctx, name) for name in names):
             continue
         for name, rows in zip(names, torch.split(make(span), ROWS_PER_OBJECT), strict=True):
             _store(ctx, name, rows)

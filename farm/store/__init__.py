@@ -34,6 +34,9 @@ class Store(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys that begin with `prefix`, sorted."""
 
+    def written_at(self, prefix: str) -> dict[str, float]:
+        """When each object whose key begins with `prefix` was written: seconds since 1970."""
+
     def delete(self, key: str) -> None:
         """Deletes an object if there is one."""
 

@@ -33,6 +33,8 @@ STEP_ID = "|".join(
 )
 ATTEMPT = re.compile(rf"jobs/[^/]+/({STEP_ID})/(\d{{4,}}-[0-9a-f]+)/[^/]+")
 UPLOADS = "uploads/"
+SHARED = "shared/"
+UPLOAD = re.compile(UPLOADS + "[0-9a-f]{64}")
 SCHEME = "store://"
 
 
@@ -48,7 +50,7 @@ def shared(kind: str, *parts: str | bytes | memoryview) -> str:
         data = part.encode() if isinstance(part, str) else part
         hashed.update(len(data).to_bytes(8, "big"))
         hashed.update(data)
-    return f"shared/{kind}/{hashed.hexdigest()}"
+    return f"{SHARED}{kind}/{hashed.hexdigest()}"
 
 
 def piece(folder: str, number: int) -> str:

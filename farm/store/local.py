@@ -12,7 +12,7 @@ from pathlib import Path
 from farm.errors import UploadFailed
 from farm.logs import log
 from farm.retry import retry_until
-from farm.store import check_key, relative_link
+from farm.store import check_key, is_key, relative_link
 
 RETRY_DELAY_S = 0.5
 
@@ -65,6 +65,15 @@ class LocalStore:
         files = (path for path in folder.rglob("*") if _is_object(path))
         keys = sorted(file.relative_to(self.root).as_posix() for file in files)
         return (key for key in keys if key.startswith(prefix))
+
+    def written_at(self, prefix: str) -> dict[str, float]:
+        # A whole key needs no listing of its folder.
+        whole = is_key(prefix) and self._path(prefix).is_file()
+        found = {}
+        for key in [prefix] if whole else self.keys(prefix):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                found[key] = self._path(key).stat().st_mtime
+        return found
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):

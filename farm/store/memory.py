@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,13 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self._written_at: dict[str, float] = {}
 
     def put(self, key: str, source: Path | bytes) -> None:
         if isinstance(source, Path):
             source = source.read_bytes()
         self.objects[check_key(key)] = source
+        self._written_at[key] = time.time()
 
     def get(self, key: str) -> bytes:
         return self.objects[key]
@@ -33,6 +36,9 @@ class MemoryStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def written_at(self, prefix: str) -> dict[str, float]:
+        return {key: self._written_at[key] for key in self.keys(prefix)}
 
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -84,15 +84,21 @@ class S3Store:
             return None
 
     def keys(self, prefix: str) -> Iterator[str]:
-        def list_names() -> list[str]:
+        return iter(sorted(self.written_at(prefix)))
+
+    def written_at(self, prefix: str) -> dict[str, float]:
+        def list_objects() -> dict[str, float]:
             objects = self._service.client.list_objects(
                 self.bucket, prefix=self.prefix + prefix, recursive=True
             )
             # Web consoles create empty objects for folders.
-            return [str(each.object_name) for each in objects if not each.is_dir]
+            return {
+                str(each.object_name).removeprefix(self.prefix): _seconds(each.last_modified)
+                for each in objects
+                if not each.is_dir
+            }
 
-        names = self._call(f"the keys under {prefix!r}", list_names)
-        return (name.removeprefix(self.prefix) for name in sorted(names))
+        return self._call(f"the keys under {prefix!r}", list_objects)
 
     def delete(self, key: str) -> None:
         name = self._name(key)
@@ -162,6 +168,13 @@ class S3Store:
                 raise KeyError(what) from None
             message = f"the store {self} did not answer for {what}: {error}"
             raise FarmUnreachable(message, retryable=error.retryable) from error
+
+
+def _seconds(written_at: datetime | None) -> float:
+    """Since 1970; listings of S3 have a time for every object."""
+    if written_at is None:
+        raise ServiceError("it listed an object without a time", retryable=False)
+    return written_at.timestamp()
 
 
 def _blocks(response: BaseHTTPResponse) -> Iterator[bytes]:

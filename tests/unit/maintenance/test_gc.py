@@ -311,13 +311,50 @@ def test_jobs_that_the_broker_has_lost_are_left_alone(harness):
     assert list(find_garbage(lost)) == []
 
 
-def test_uploads_and_shared_features_are_left_alone(harness):
-    harness.ctx.store.put("uploads/0123", b"face")
-    harness.ctx.store.put("shared/text/0123", b"features")
+def store_shared(harness: Harness) -> list[str]:
+    found = ["shared/text/0123", "uploads/0123"]
+    for key in found:
+        harness.ctx.store.put(key, b"bytes")
+    return found
+
+
+def test_uploads_and_shared_features_expire_a_week_after_they_were_written(harness):
+    stored = store_shared(harness)
+    harness.finish()
+    harness.clock.advance(6.9 * DAY_S)
+    harness.collect(keep_jobs_s=None)
+    assert set(stored) <= set(harness.stored())
+    harness.clock.advance(0.2 * DAY_S)
+    harness.collect(keep_jobs_s=None)
+    assert not set(stored) & set(harness.stored())
+
+
+def test_uploads_and_shared_features_stay_while_a_live_job_may_use_them(harness):
+    stored = store_shared(harness)
+    harness.clock.advance(99 * DAY_S)
+    assert harness.found() == []
+    Job(harness.ctx, "a").cancel()
+    harness.collect()
+    assert not set(stored) & set(harness.stored())
+
+
+def test_uploads_and_shared_features_can_be_kept_for_ever(harness):
+    stored = store_shared(harness)
     harness.finish()
     harness.clock.advance(99 * DAY_S)
-    harness.collect()
-    assert harness.stored() == ["shared/text/0123", "uploads/0123"]
+    harness.collect(keep_shared_s=None)
+    assert harness.stored() == stored
+
+
+def test_by_default_an_ended_job_expires_with_its_events_after_30_days(harness):
+    default = Settings().keep_jobs_s
+    harness.finish()
+    harness.clock.advance(29 * DAY_S)
+    harness.collect(keep_jobs_s=default)
+    assert harness.registry.jobs.exists("a")
+    harness.clock.advance(DAY_S)
+    harness.collect(keep_jobs_s=default)
+    assert (harness.stored(), harness.clock.texts, dict(harness.clock.streams)) == ([], {}, {})
 
 
 @pytest.mark.parametrize("deletions", range(30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 from farm.engine.context import Context
 from farm.engine.step_context import StepContext, WorkerDraining, never_draining
 from farm.model.audio import SPAN_ROWS
-from farm.registry import open_registry
+from farm.registry import Registry, open_registry
 from farm.route import Step
 from farm.settings import Settings
 from farm.steps.features import ROWS_PER_OBJECT, cache_features, cache_rows, rows_of
 from farm.store import Store
 from farm.store.memory import MemoryStore
+from tests.support.backends import ClockBackend
 from tests.support.steps import step_context
 
 ROWS = torch.arange(4 * ROWS_PER_OBJECT + 30.0).view(-1, 1, 1).expand(-1, 2, 3)
@@ -184,3 +186,16 @@ def test_a_prompt_is_encoded_once_for_each_encoder(harness: Harness) -> None:
     assert cache("a man talks", "0123") == first
     assert len({first, cache("a man sings", "0123"), cache("a man talks", "4567")}) == 3
     assert encoded == ["a man talks", "a man sings", "a man talks"]
+
+
+def test_features_of_which_half_the_time_is_over_are_stored_anew(harness: Harness) -> None:
+    clock = ClockBackend()
+    harness.ctx = replace(harness.ctx, registry=Registry(clock))
+    half_s = Settings().keep_shared_s / 2
+    harness.cache()
+    clock.advance(half_s - 60)
+    harness.cache("two")
+    assert harness.encoded == SPANS
+    clock.advance(120)
+    harness.cache("three")
+    assert harness.encoded == SPANS * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -111,6 +112,15 @@ def test_keys_with_a_prefix_are_sorted(store):
     assert list(store.keys("jobs/2/")) == ["jobs/2/a", "jobs/2/b"]
     assert list(store.keys("jobs/2")) == ["jobs/2/a", "jobs/2/b", "jobs/20/a"]
     assert list(store.keys("")) == ["jobs/2/a", "jobs/2/b", "jobs/20/a", "jobs/3", "shared/x"]
+
+
+def test_the_store_knows_when_objects_were_written(store):
+    assert store.written_at("uploads/") == store.written_at("uploads/1") == {}
+    for key in ("uploads/1", "uploads/2", "shared/text/1"):
+        store.put(key, b"x")
+    assert store.written_at("uploads/").keys() == {"uploads/1", "uploads/2"}
+    assert store.written_at("uploads/1").keys() == {"uploads/1"}
+    assert store.written_at("shared/text/1")["shared/text/1"] == pytest.approx(time.time(), abs=30)
 
 
 def test_an_unknown_prefix_has_no_keys(store):
