@@ -27,6 +27,7 @@ NOTE = "<!-- Written by `python -m docs.generate`: edit the descriptions in the 
 
 SECTIONS = {
     "General": ("name", "home"),
+    "Callers": ("caller", "high_priority_", "max_live_jobs", "max_gpu_s_", "max_stored_"),
     "Broker and store": ("broker_", "store_"),
     "S3": ("s3_",),
     "Model": ("weights", "preset", "device", "attention", "loras", "quant", "offload", "skip_"),
@@ -174,6 +175,8 @@ def _error_classes() -> Iterator[type[FarmError]]:
 
 
 def _retries(kind: type[FarmError]) -> str:
+    if kind.retry_later:
+        return "yes, later; the farm does not"
     if kind.retries == 0:
         return "no"
     return f"yes; the farm retries {'once' if kind.retries == 1 else f'{kind.retries} times'}"

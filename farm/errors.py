@@ -2,6 +2,7 @@
 
     FarmError                     code                  a retry may help
     ├── InvalidInput              E_INPUT_VALIDATION    no
+    ├── QuotaExceeded             E_QUOTA               later, when the caller has less
     ├── DownloadFailed            E_DOWNLOAD_FAILED     yes, unless the server refused permanently
     ├── EmbeddingFailed           E_AUDIO_EMBEDDING     no
     ├── PipelineLoadFailed        E_PIPELINE_LOAD       no
@@ -43,6 +44,8 @@ class FarmError(Exception):
     code = "E_INTERNAL"
     retries = 0
     """Retries by the farm before the job fails."""
+    retry_later = False
+    """The farm does not retry, but the caller may, later."""
     hidden: re.Pattern[str] | None = None
     """What `describe` leaves out of its texts: paths of the worker, which logs may have."""
 
@@ -55,7 +58,7 @@ class FarmError(Exception):
         super().__init__(message)
         self.message = message
         if retryable is None:
-            retryable = self.retries > 0
+            retryable = self.retries > 0 or self.retry_later
         self._retryable = retryable
 
     def describe(self, *, at_stage: str) -> dict[str, Any]:
@@ -78,6 +81,20 @@ class InvalidInput(FarmError):
     """The request, or a file that it names, is invalid."""
 
     code = "E_INPUT_VALIDATION"
+
+
+class QuotaExceeded(FarmError):
+    """The caller has as many jobs, GPU seconds or bytes as the operator allows."""
+
+    code = "E_QUOTA"
+    retry_later = True
+
+    def __init__(
+        self, message: str, *, retryable: bool | None = None, retry_after_s: float | None = None
+    ) -> None:
+        """`retry_after_s`: in how many seconds there is certainly room; None if that depends."""
+        super().__init__(message, retryable=retryable)
+        self.retry_after_s = retry_after_s
 
 
 class DownloadFailed(FarmError):

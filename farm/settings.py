@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from farm.caller import CallerName
 from farm.errors import FarmUnreachable
 from farm.net.address import ListenAddress
 from farm.net.signing import decode_secret
@@ -71,6 +72,35 @@ class Settings(BaseModel):
     home: Path = Field(
         Path("~/.infinitetalk-farm"),
         description="folder of the local broker, store, weights and logs",
+    )
+    caller: CallerName | None = Field(
+        None,
+        description=(
+            "whose jobs this process submits, from Python or the command line; unset = the name "
+            "of its user"
+        ),
+    )
+    high_priority_callers: tuple[CallerName, ...] | None = Field(
+        None,
+        description=(
+            "callers whose jobs may have priority high, comma-separated; unset = all, empty = none"
+        ),
+    )
+    max_live_jobs: int | None = Field(
+        10_000, ge=0, description="jobs of one caller that have not ended; empty = any number"
+    )
+    max_gpu_s_per_day: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "GPU seconds of one caller on one day (UTC): used, and estimated for jobs that have "
+            "not ended; unset = any number"
+        ),
+    )
+    max_stored_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="bytes of one caller's uploads and results in the store; unset = any number",
     )
     broker_url: str | None = Field(
         None,
@@ -373,6 +403,7 @@ class Settings(BaseModel):
     )
 
     @field_validator(
+        "high_priority_callers",
         "fetch_allow",
         "fetch_ports",
         "webhook_secret",
@@ -388,7 +419,7 @@ class Settings(BaseModel):
             return value.replace(",", " ").split()
         return value
 
-    @field_validator("keep_jobs_s", "keep_shared_s", mode="before")
+    @field_validator("max_live_jobs", "keep_jobs_s", "keep_shared_s", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from farm.batch.results import INVALID, Outcome, Results, outcome_of_error, outcome_of_job
 from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
-from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
+from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded, UploadFailed
 from farm.job import JobStatus, Priority
 from farm.retry import retry_until
 from farm.store import integrity
@@ -80,19 +80,31 @@ class Batch:
         """The outcome of every row that has no video yet, as it ends, after it is written.
 
         Raises FarmUnreachable or UploadFailed if the farm was down for RETRY_S or has lost the
-        batch's jobs. If the caller stops reading, submitted jobs continue.
+        batch's jobs, and QuotaExceeded if there is no job of the batch whose end could make room.
+        If the caller stops reading, submitted jobs continue.
         """
         for row in rows(self.spec.file):
             if row.id in self.results.done and not row.error:
                 continue
             while len(self.in_flight) >= self.spec.max_in_flight:
                 yield from self._completed()
+            yield from self._start(row)
+        while self.in_flight:
+            yield from self._completed()
+
+    def _start(self, row: Row) -> Iterator[Outcome]:
+        """Submits a row; the outcomes of jobs that end while the caller's quota is used up."""
+        while True:
             try:
                 self.in_flight[row.id] = self._job(row)
             except InvalidInput as error:
                 yield self._write(outcome_of_error(row.id, error))
-        while self.in_flight:
-            yield from self._completed()
+            except QuotaExceeded as error:
+                if not (error.retryable and self.in_flight):
+                    raise
+                yield from self._completed()
+                continue
+            return
 
     def _completed(self) -> Iterator[Outcome]:
         """The outcomes of jobs that have ended since the last call; waits a moment without any."""

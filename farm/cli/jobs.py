@@ -135,17 +135,20 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--since", type=click.DateTime(), help="only jobs submitted at this time (UTC) or later"
 )
+@click.option("--caller", help="only jobs of this caller")
 @json_option("print one line of JSON per job")
-def jobs(limit: int, state: State | None, since: datetime | None, as_json: bool) -> None:
-    """List the newest jobs.
+def jobs(
+    limit: int, state: State | None, since: datetime | None, caller: str | None, as_json: bool
+) -> None:
+    """List the newest jobs, of all callers.
 
-    Columns are the id, the time of submission (UTC), the state, the progress, and the stage or
-    the error.
+    Columns are the id, the time of submission (UTC), the caller, the state, the progress, and the
+    stage or the error.
 
     Example: farm jobs --state error --since 2026-11-22
     """
     begin = since.replace(tzinfo=UTC) if since else 0
-    for each in Farm().jobs(limit, state=state, since=begin):
+    for each in Farm().jobs(limit, state=state, since=begin, caller=caller):
         if as_json:
             echo_json(each.model_dump_json())
         else:
@@ -159,6 +162,7 @@ def _job_line(status: JobStatus) -> str:
     columns = [
         status.job_id,
         f"{submitted:%Y-%m-%d %H:%M:%S}",
+        f"{status.caller:12}",
         f"{status.state:9}",
         f"{status.pct:5.1f} %",
         reason,

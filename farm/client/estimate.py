@@ -29,7 +29,7 @@ def estimate(request: JobRequest, settings: Settings) -> Estimate:
     without downloading.
     """
     check_allowed(request, settings)
-    seconds = _audio_seconds(request, check_media(request, settings))
+    seconds = audio_seconds(request, check_media(request, settings))
     if seconds is None:
         return Estimate()
     frames = min(max(1, int(seconds * FPS)), request.max_frames)
@@ -37,7 +37,7 @@ def estimate(request: JobRequest, settings: Settings) -> Estimate:
     return Estimate(frames, chunks, chunks * chunk_s(request))
 
 
-def _audio_seconds(request: JobRequest, recordings: list[float | None]) -> float | None:
+def audio_seconds(request: JobRequest, recordings: list[float | None]) -> float | None:
     """The length of the audio; None unless all of it is in recordings of known length."""
     known = [seconds for seconds in recordings if seconds is not None]
     if not known or len(known) < len(recordings):

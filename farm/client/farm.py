@@ -5,26 +5,34 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice, takewhile
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
+from farm.caller import check_caller, local_user
 from farm.client.checks import check_media
+from farm.client.estimate import audio_seconds
 from farm.client.job import Job
 from farm.client.transports import Transport
 from farm.client.uploads import LocalFiles, local_content, read_pipes
 from farm.engine import journal
+from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
 from farm.engine.retention import is_fresh
-from farm.errors import FarmUnreachable, InvalidInput
+from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
 from farm.job import JobRequest, JobStatus, State
 from farm.job.files import batch_items
+from farm.logs import log
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import open_registry
+from farm.registry.accounts import Quota
+from farm.registry.jobs import unknown_job
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed
@@ -33,11 +41,17 @@ from farm.store import keys, open_store
 INLINE = "inline://"
 
 JOB_ID_BYTES = 16
-"""Too many to guess: with a job's id its video can be seen on the page."""
+"""Too many to guess: keys in the store, and so URLs of videos, contain a job's id."""
+
+Contents = dict[str, Path | bytes]
+"""What is to be uploaded, by key."""
 
 
 class Farm:
     """A farm behind the URL of a broker (by default the settings'), or `inline://`.
+
+    It submits jobs of FARM_CALLER, by default the user of this process, and sees those of all
+    callers; `as_caller` returns one for the requests of another person or program.
 
     For requests of strangers `local_files` says that they may name no file of this machine
     (False), or only those in a folder; such files are then checked in a sandbox.
@@ -52,6 +66,8 @@ class Farm:
     ) -> None:
         self.local_files = local_files
         settings = settings or Settings.load(os.environ)
+        self.caller = settings.caller or local_user()
+        self.sees_all = True
         self.is_inline = url == INLINE
         if self.is_inline:
             store = open_store(settings.store_address, settings)
@@ -62,31 +78,67 @@ class Farm:
         self.transport = _transport(self.context, inline=self.is_inline)
         self._is_checked = self.is_inline
 
+    def as_caller(self, name: str) -> Self:
+        """The same farm for one caller, who sees, reads and cancels only jobs of this name.
+
+        The name is the word of whoever serves the caller, such as a login, never a part of the
+        request. Raises InvalidInput if it is not 1 to 64 characters of A-Z a-z 0-9 . _ @ + -
+        """
+        bound = copy(self)
+        bound.caller = check_caller(name)
+        bound.sees_all = False
+        return bound
+
     def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
         """Registers a job and dispatches it; the same idempotency key returns the first job.
 
         Takes a request, or the contract's fields by name. Local files are uploaded. Raises
-        InvalidInput before anything is queued, also for another request under the same key, and
-        FarmUnreachable if no broker answers.
+        InvalidInput before anything is queued, also for another request under the same key,
+        QuotaExceeded, and FarmUnreachable if no broker answers.
         """
         given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
         parsed = JobRequest.parse({**(given or {}), **fields})
         if self.local_files is True:
             parsed = read_pipes(parsed)
-        self._check(parsed)
+        audio_s = audio_seconds(parsed, self._check(parsed))
         self._check_identity()
-        uploaded = self.upload(_with_seed(parsed))
-        job_id = secrets.token_hex(JOB_ID_BYTES)
-        job_id = self.context.registry.jobs.claim_idempotency_key(uploaded, job_id)
-        journal.record_request(self.context, job_id, uploaded)
-        self.context.registry.jobs.add(job_id, uploaded)
+        contents: Contents = {}
+        stored = self._stored(_with_seed(parsed), contents)
+        job_id = self.context.registry.jobs.first_job(stored, self.caller)
+        if job_id is None:
+            job_id = self._enter(stored, contents, audio_s)
         if claim_step(self.context, job_id, DOWNLOAD):
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
+    def _enter(self, request: JobRequest, contents: Contents, audio_s: float | None) -> str:
+        """The id of a new job, or of the one that has got its idempotency key meanwhile.
+
+        The quota is checked before anything is stored, and again when the job is entered.
+        """
+        jobs = self.context.registry.jobs
+        sizes = {key: _size(content) for key, content in contents.items()}
+        demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
+        quota = Quota.of(self.context.settings)
+        jobs.check_quota(self.caller, demand, quota)
+        self._store(contents)
+        new_id = secrets.token_hex(JOB_ID_BYTES)
+        journal.record_request(self.context, new_id, request, self.caller)
+        try:
+            job_id = jobs.add(new_id, request, caller=self.caller, demand=demand, quota=quota)
+        except (InvalidInput, QuotaExceeded):
+            journal.withdraw_request(self.context, new_id)
+            raise
+        if job_id != new_id:
+            journal.withdraw_request(self.context, new_id)
+        log("job_accepted", job_id=job_id, caller=self.caller, gpu_s=round(demand.gpu_s))
+        return job_id
+
     def job(self, job_id: str) -> Job:
         """A job by its id; InvalidInput if there is none."""
-        self.context.registry.jobs.status(job_id)
+        caller = self.context.registry.jobs.status(job_id).caller
+        if not self.sees_all and caller != self.caller:
+            raise unknown_job(job_id)
         return Job(self.context, job_id)
 
     def submit_batch(
@@ -100,19 +152,27 @@ class Farm:
         return map(self._submit_item, items)
 
     def jobs(
-        self, limit: int = 20, *, state: State | None = None, since: float | datetime = 0
+        self,
+        limit: int = 20,
+        *,
+        state: State | None = None,
+        since: float | datetime = 0,
+        caller: str | None = None,
     ) -> list[JobStatus]:
-        """The newest jobs first: those in one state, and those submitted at `since` (seconds since
-        1970) or later.
+        """The newest jobs first: those in one state, those submitted at `since` (seconds since
+        1970) or later, and those of one caller.
         """
         begin = since.timestamp() if isinstance(since, datetime) else since
-        newest = self.context.registry.jobs.newest()
+        if not self.sees_all:
+            caller = self.caller
+        newest = self.context.registry.jobs.newest(caller)
         recent = takewhile(lambda job: job.created_at >= begin, newest)
         wanted = (job for job in recent if state in (None, job.state))
         return list(islice(wanted, limit))
 
     def recover(self) -> Iterator[Recovered]:
         """Each job in the store, registered again and dispatched if the broker has lost it."""
+        self._check_operator("recover")
         self._check_identity()
         for job_id, job_keys in journal.stored_jobs(self.context.store):
             found = recover(self.context, job_id, job_keys)
@@ -122,6 +182,7 @@ class Farm:
 
     def gc(self, *, dry_run: bool = False) -> Iterator[Garbage]:
         """Everything that no job needs any more, after it was removed, unless `dry_run`."""
+        self._check_operator("gc")
         self._check_identity()
         for found in find_garbage(self.context):
             if not dry_run:
@@ -142,31 +203,59 @@ class Farm:
 
     def upload(self, request: JobRequest) -> JobRequest:
         """The request with local sources replaced by their URLs in the store."""
-        return request.with_sources(self._upload)
+        contents: Contents = {}
+        stored = self._stored(request, contents)
+        self._store(contents)
+        return stored
 
-    def _upload(self, source: str, field: str) -> str:
-        content = local_content(source, field, self.local_files)
-        if content is None:
-            return source
-        try:
-            key = keys.upload(content)
-        except OSError as error:
-            raise InvalidInput(
-                f"{field}: got {source!r}; it cannot be read ({error.strerror})"
-            ) from error
-        if not is_fresh(self.context, key):
-            self.context.store.put(key, content)
-        return keys.SCHEME + key
+    def _stored(self, request: JobRequest, contents: Contents) -> JobRequest:
+        """The request as `upload` returns it; adds to `contents` what is to be stored."""
 
-    def _check(self, request: JobRequest) -> None:
-        """Raises InvalidInput for anything that this farm does not do."""
+        def url(source: str, field: str) -> str:
+            content = local_content(source, field, self.local_files)
+            if content is None:
+                return source
+            try:
+                key = keys.upload(content)
+            except OSError as error:
+                raise InvalidInput(
+                    f"{field}: got {source!r}; it cannot be read ({error.strerror})"
+                ) from error
+            contents[key] = content
+            return keys.SCHEME + key
+
+        return request.with_sources(url)
+
+    def _store(self, contents: Contents) -> None:
+        for key, content in contents.items():
+            if not is_fresh(self.context, key):
+                self.context.store.put(key, content)
+
+    def _check_operator(self, action: str) -> None:
+        if not self.sees_all:
+            raise InvalidInput(f"{action}: got caller {self.caller!r}; allowed: the operator")
+
+    def _check(self, request: JobRequest) -> list[float | None]:
+        """The seconds of each recording, as far as they are known.
+
+        Raises InvalidInput for anything that this farm does not do.
+        """
+        self._check_priority(request)
         if self.is_inline and request.webhook:
             raise InvalidInput(
                 "webhook: not supported for inline jobs, which have no process left to retry the "
                 "call; allowed: null"
             )
         check_allowed(request, self.context.settings)
-        check_media(request, self.context.settings, self.local_files)
+        return check_media(request, self.context.settings, self.local_files)
+
+    def _check_priority(self, request: JobRequest) -> None:
+        allowed = self.context.settings.high_priority_callers
+        if request.priority == "high" and allowed is not None and self.caller not in allowed:
+            raise InvalidInput(
+                f"priority: got 'high' of caller {self.caller}; allowed: normal or low "
+                "(FARM_HIGH_PRIORITY_CALLERS)"
+            )
 
     def _check_identity(self) -> None:
         """Raises InvalidInput if store and broker are those of two farms; looks once."""
@@ -188,6 +277,10 @@ class Farm:
         except FarmUnreachable:
             self.context.registry.steps.mark_lost(job_id, step.id)
             raise
+
+
+def _size(content: Path | bytes) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _transport(ctx: Context, *, inline: bool) -> Transport:

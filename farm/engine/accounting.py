@@ -1,16 +1,81 @@
-"""What a committed step adds to the metrics, and what it changes in the estimates."""
+"""What a job is estimated to take, and what its steps took: for estimates, quotas and metrics."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+
+from farm.engine.context import Context
+from farm.engine.step_context import StepContext
+from farm.errors import FarmUnreachable
 from farm.estimate import chunk_s
 from farm.job import JobRequest
 from farm.metrics import add, steps_class
+from farm.plan import FPS, SHORTEST_SCENE, Plan
+from farm.registry.accounts import Demand
 from farm.registry.outputs import ChunkOutput, Committed, EmbedOutput
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
+from farm.store import keys
 
 LOADING_TIMINGS = ("cold_start_ms", "load_ms")
 """Timings of what a process does once; they are not part of a chunk's own time."""
+
+
+def demand_of(
+    ctx: Context,
+    request: JobRequest,
+    *,
+    audio_s: float | None = None,
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> Demand:
+    """What a job adds to what its caller has; `sizes` are bytes of uploads that are known, by key.
+
+    Audio of unknown length counts as the longest that is allowed.
+    """
+    if audio_s is None:
+        audio_s = ctx.settings.max_audio_s * (2 if request.audio_type == "add" else 1)
+    frames = min(max(1, int(audio_s * FPS)), request.max_frames)
+    chunks = Plan(frames, request.frame_num, request.motion_frame).chunks
+    if request.scene_seg:  # each scene begins with a chunk of its own
+        chunks += frames // SHORTEST_SCENE
+    uploads = {key: sizes.get(key) or ctx.store.size(key) or 0 for key in _uploads(request)}
+    return Demand(gpu_s=chunks * chunk_s(request), uploads=uploads)
+
+
+def _uploads(request: JobRequest) -> set[str]:
+    """The keys of a request's sources that are uploads."""
+    sources = [request.cond_video]
+    if request.cond_audio:
+        sources += request.cond_audio.model_dump(exclude_none=True).values()
+    found = {source.removeprefix(keys.SCHEME) for source in sources}
+    return {key for key in found if keys.UPLOAD.fullmatch(key)}
+
+
+@contextmanager
+def gpu_time_charged(ctx: StepContext) -> Iterator[None]:
+    """Charges the GPU seconds of the block to the caller, also if it fails or is cancelled.
+
+    Not those of a draining worker, after which another one repeats the chunk.
+    """
+    if ctx.step.spec.queue != "gpu":
+        yield
+        return
+    caller = ctx.registry.jobs.caller(ctx.job_id)
+    start = time.monotonic()
+    try:
+        yield
+    except Exception:
+        _charge(ctx, caller, start)
+        raise
+    _charge(ctx, caller, start)
+
+
+def _charge(ctx: StepContext, caller: str, start: float) -> None:
+    with suppress(FarmUnreachable):  # draining without a broker: the charge is lost, not the chunk
+        ctx.registry.accounts.charge(caller, own_s(time.monotonic() - start, ctx.timings))
 
 
 def own_s(took_s: float, timings: dict[str, int]) -> float:

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from farm.engine.accounting import count_commit, estimate_update
+from farm.engine.accounting import count_commit, estimate_update, gpu_time_charged
 from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
 from farm.engine.playlist import publish
@@ -168,8 +168,10 @@ class Attempt:
                 draining=self.hooks.draining,
             )
             step_ctx.raise_if_draining()
+            with gpu_time_charged(step_ctx):
+                output = run_step(step_ctx)
             committed = Committed(
-                output=run_step(step_ctx),
+                output=output,
                 timings=step_ctx.timings,
                 attempt_id=lease.attempt_id,
                 inputs={step_id: read.attempt_id for step_id, read in step_ctx.inputs.items()},
@@ -214,7 +216,8 @@ class Attempt:
     ) -> bool:
         update = estimate_update(self.step, self._request, committed, chunks=chunks, took_s=took_s)
         timings: dict[str, Any] = committed.timings
-        if not self.ctx.registry.steps.commit(lease, committed, update):
+        caller = self.ctx.registry.jobs.caller(self.job_id)
+        if not self.ctx.registry.steps.commit(lease, committed, update, caller=caller):
             log("step_superseded", step_id=self.step.id, **timings)
             add("farm_duplicates_total", step=self.step.kind, reason="superseded")
             return False

@@ -13,6 +13,7 @@ from itertools import groupby
 
 from pydantic import BaseModel, ConfigDict
 
+from farm.caller import LOCAL, CallerName
 from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.errors import CorruptObject, FarmError, VersionSkew
@@ -30,21 +31,25 @@ Outputs = dict[AttemptKey, Committed]
 
 
 class Submission(BaseModel):
-    """The accepted request of a job, and when it was submitted in seconds since 1970."""
+    """A request as it was accepted, of whom and when (seconds since 1970)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    request: JobRequest
+    caller: CallerName
     submitted_at: float
+    request: JobRequest
 
 
-def record_request(ctx: Context, job_id: str, request: JobRequest) -> None:
-    """Stores the request of a job and the time of its submission, unless that was done before."""
+def record_request(ctx: Context, job_id: str, request: JobRequest, caller: str = LOCAL) -> None:
+    """Stores the request of a job, whose it is and the time of its submission."""
     submitted_at = ctx.registry.now()  # first, so that an unreachable broker leaves nothing behind
-    key = keys.request(job_id)
-    if ctx.store.size(key) is None:
-        submission = Submission(request=request, submitted_at=submitted_at)
-        integrity.put_sealed(ctx.store, key, dump(submission).encode())
+    submission = Submission(caller=caller, submitted_at=submitted_at, request=request)
+    integrity.put_sealed(ctx.store, keys.request(job_id), dump(submission).encode())
+
+
+def withdraw_request(ctx: Context, job_id: str) -> None:
+    """Removes the request of a job that was not entered."""
+    ctx.store.delete(keys.request(job_id))
 
 
 def read_request(store: Store, job_id: str) -> Submission:

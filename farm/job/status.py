@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from farm.caller import LOCAL, CallerName
 from farm.job.contract import Contract
 
 
@@ -96,6 +97,7 @@ class JobStatus(Contract):
     """The state and progress of a job; times are seconds since 1970."""
 
     job_id: str
+    caller: CallerName = LOCAL
     state: State
     stage: str
     pct: float

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from farm.engine import journal
+from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
-from farm.engine.journal import Outputs
+from farm.engine.journal import Outputs, Submission
 from farm.errors import CorruptObject, InvalidInput, VersionSkew
-from farm.job import JobRequest, JobStatus
+from farm.job import JobStatus
 from farm.registry.attempt_id import make_attempt_id, random_part
 from farm.registry.jobs import queued
 from farm.registry.outputs import chunks_of
@@ -51,8 +52,6 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
     except (LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         return Recovered(job_id, "unreadable", reason=reason)
-    with suppress(InvalidInput):  # the key is another job's by now
-        ctx.registry.jobs.claim_idempotency_key(stored.request, job_id)
     if is_known:
         return _repair(ctx, job_id, stored, lost)
     if stored.end:
@@ -64,8 +63,7 @@ def recover(ctx: Context, job_id: str, job_keys: Iterable[str]) -> Recovered:
 class _StoredJob:
     """What the store knows of a job."""
 
-    request: JobRequest
-    submitted_at: float
+    submitted: Submission
     end: JobStatus | None
     outputs: Outputs
     """Outputs of steps that need not be run again."""
@@ -81,7 +79,7 @@ def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
     """Raises LookupError, TypeError, ValueError or VersionSkew if anything that is needed is
     unreadable.
     """
-    submission = journal.read_request(store, job_id)
+    submitted = journal.read_request(store, job_id)
     end = journal.read_end(store, job_id)
     outputs = journal.restorable_outputs(store, job_id, job_keys)
     after = _step_after(outputs)
@@ -89,8 +87,7 @@ def _read_stored(store: Store, job_id: str, job_keys: list[str]) -> _StoredJob:
         # The video is left when the outputs that it was made from are gone.
         outputs = {**_last_output(store, job_id, job_keys, MUX), **outputs}
     return _StoredJob(
-        request=submission.request,
-        submitted_at=submission.submitted_at,
+        submitted=submitted,
         end=end,
         outputs=outputs,
         notified=_last_output(store, job_id, job_keys, NOTIFY),
@@ -127,9 +124,10 @@ def _repair(ctx: Context, job_id: str, stored: _StoredJob, lost: list[str]) -> R
     unfinished = stored.begun.intersection(lost) - {attempt.step_id for attempt in outputs}
     _raise_fences(ctx, job_id, unfinished)
     notified = ctx.registry.steps.committed(job_id, NOTIFY.id)
-    webhook_pending = bool(stored.request.webhook) and notified is None
+    request = stored.submitted.request
+    webhook_pending = bool(request.webhook) and notified is None
     is_open = stored.end is None or webhook_pending
-    ctx.registry.jobs.repair(job_id, stored.request, live=is_open)
+    ctx.registry.jobs.repair(job_id, request, live=is_open)
     step = claim_due_step(ctx, job_id) if is_open else None
     return Recovered(job_id, "repaired", reason=", ".join(lost), kept=len(outputs), step=step)
 
@@ -138,10 +136,11 @@ def _restore_ended(ctx: Context, stored: _StoredJob, end: JobStatus) -> Recovere
     """Enters a job that had ended, with its video and the outputs that are left."""
     job_id = end.job_id
     _restore_outputs(ctx, job_id, {**stored.outputs, **stored.notified})
-    webhook_pending = bool(stored.request.webhook) and not stored.notified
+    request = stored.submitted.request
+    webhook_pending = bool(request.webhook) and not stored.notified
     if webhook_pending:
         _raise_fences(ctx, job_id, {NOTIFY.id})
-    ctx.registry.jobs.restore(end, stored.request, webhook_pending=webhook_pending)
+    ctx.registry.jobs.restore(end, request, webhook_pending=webhook_pending)
     step = claim_due_step(ctx, job_id) if webhook_pending else None
     kept = len(stored.outputs)
     return Recovered(job_id, "already_ended", reason=end.state, kept=kept, step=step)
@@ -157,6 +156,7 @@ def _last_output(store: Store, job_id: str, job_keys: list[str], step: Step) -> 
 
 def _restore_live(ctx: Context, job_id: str, stored: _StoredJob) -> Recovered:
     """Enters a job that resumes behind its furthest output."""
+    submitted = stored.submitted
     furthest = next(iter(stored.outputs), None)
     _restore_outputs(ctx, job_id, stored.outputs)
     unfinished = set(stored.begun)
@@ -165,8 +165,9 @@ def _restore_live(ctx: Context, job_id: str, stored: _StoredJob) -> Recovered:
     unfinished -= {attempt.step_id for attempt in stored.outputs}
     _raise_fences(ctx, job_id, unfinished)
     ctx.registry.jobs.restore(
-        queued(job_id, stored.submitted_at),
-        stored.request,
+        queued(job_id, submitted.submitted_at, submitted.caller),
+        submitted.request,
+        demand=demand_of(ctx, submitted.request),
         current_step_id=furthest.step_id if furthest else None,
     )
     step = claim_due_step(ctx, job_id)

@@ -10,12 +10,25 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from farm.caller import LOCAL
 from farm.errors import Cancelled, FarmError, InvalidInput, VersionSkew
 from farm.job import STAGES, Event, Failure, JobRequest, JobStatus, Result, State
+from farm.registry.accounts import (
+    NO_DEMAND,
+    UNLIMITED,
+    Account,
+    AccountRegistry,
+    Demand,
+    Quota,
+    account_key,
+    jobs_of,
+    parse_account,
+    results_of,
+)
 from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
 from farm.registry.formats import dump, load
 from farm.registry.records import CACHE_SIZE, RecordStore
-from farm.registry.steps import LIVE, REMAINING, current_step_key, step_key
+from farm.registry.steps import LIVE, REMAINING, current_step_key, remaining_of, step_key
 
 LAST_STAGES = ("completed", "error", "cancelled")
 """A job's last event has one of these stages."""
@@ -47,26 +60,30 @@ class StatusRecord:
 
 
 class JobRegistry:
-    def __init__(self, records: RecordStore) -> None:
+    def __init__(self, records: RecordStore, accounts: AccountRegistry) -> None:
         self._records = records
+        self._accounts = accounts
         self._backend = records.backend
         self._cached_request = lru_cache(CACHE_SIZE)(self._read_request)
 
-    def claim_idempotency_key(self, request: JobRequest, job_id: str) -> str:
-        """The job that the key of a request belongs to: `job_id` if the key is new, or is none.
+    def first_job(self, request: JobRequest, caller: str) -> str | None:
+        """The job that a caller submitted with the idempotency key of a request; None if none.
 
-        Raises InvalidInput if the key was claimed for another request.
+        Raises InvalidInput if that was another request.
         """
-        if request.idempotency_key is None:
-            return job_id
-        key = idempotency_record_key(request.idempotency_key)
-        found = self._backend.compare_and_set(key, None, f"{job_id} {request.digest}")
-        if found is None:
-            return job_id
-        first_id, _, digest = found.partition(" ")
+        owner = self._owner_of_key(request, caller)
+        if owner is None:
+            return None
+        first_id, _, digest = owner.partition(" ")
         if digest != request.digest:
             raise self._idempotency_error(request, first_id)
         return first_id
+
+    def _owner_of_key(self, request: JobRequest, caller: str) -> str | None:
+        """Job and digest of the request to which an idempotency key belongs."""
+        if request.idempotency_key is None:
+            return None
+        return self._records.read(idempotency_record_key(caller, request.idempotency_key))[0]
 
     def _idempotency_error(self, request: JobRequest, first_id: str) -> InvalidInput:
         (text,) = self._records.read(request_key(first_id))
@@ -77,30 +94,103 @@ class JobRegistry:
             "allowed: the same request, or a new key"
         )
 
-    def add(self, job_id: str, request: JobRequest) -> bool:
-        """Enters a job; False if it was there before."""
-        return self.restore(queued(job_id, self._backend.now()), request)
+    def check_quota(self, caller: str, demand: Demand, quota: Quota) -> None:
+        """Raises QuotaExceeded if `add` would."""
+        self._accounts.check(caller, self._accounts.read(caller), demand, quota)
+
+    def add(
+        self,
+        job_id: str,
+        request: JobRequest,
+        *,
+        caller: str = LOCAL,
+        demand: Demand = NO_DEMAND,
+        quota: Quota = UNLIMITED,
+    ) -> str:
+        """Enters a job, unless its caller has one with its idempotency key; the id of that job.
+
+        The key, the job and what it takes of the quota are written at once. Raises InvalidInput if
+        the key is another request's, and QuotaExceeded.
+        """
+
+        def rule(account: Account) -> Account | None:
+            if self.first_job(request, caller) or self.exists(job_id):
+                return None
+            self._accounts.check(caller, account, demand, quota)
+            return account.with_job(job_id)
+
+        status = queued(job_id, self._backend.now(), caller)
+        self._change_account(
+            caller, rule, lambda _: [*self._entry_effects(status, request, demand, quota)]
+        )
+        return self.first_job(request, caller) or job_id
 
     def restore(
         self,
         status: JobStatus,
         request: JobRequest,
         *,
+        demand: Demand = NO_DEMAND,
         current_step_id: str | None = None,
         webhook_pending: bool = False,
     ) -> bool:
         """Enters a job with its status and the step that ran last; False if it was there before.
 
-        An ended job is live only while its webhook is pending.
+        No quota refuses it. An ended job is live only while its webhook is pending.
         """
         job_id = status.job_id
-        effects = _parts(status, request, live=webhook_pending)
-        if current_step_id:
-            effects.append(SetText(current_step_key(job_id), current_step_id))
+
+        def rule(account: Account) -> Account | None:
+            return None if self.exists(job_id) else account.with_job(job_id)
+
+        def effects(_: Account) -> Effects:
+            found = list(self._entry_effects(status, request, demand, UNLIMITED))
+            if current_step_id:
+                found.append(SetText(current_step_key(job_id), current_step_id))
+            if webhook_pending:
+                found.append(Add(LIVE, job_id, 0))
+            return found
+
+        return self._change_account(status.caller, rule, effects) is not None
+
+    def _entry_effects(
+        self, status: JobStatus, request: JobRequest, demand: Demand, quota: Quota
+    ) -> Iterator[Effect]:
+        """The writes that make a job; its idempotency key stays that of another one."""
+        job_id = status.job_id
+        caller = status.caller
+        yield SetText(job_key(job_id), dump(status))
+        yield SetText(request_key(job_id), dump(request))
+        yield from self._key_effects(status, request)
+        for index in (JOBS, jobs_of(caller)):
+            yield Add(index, job_id, status.created_at)
+        yield from self._accounts.upload_effects(caller, demand, quota)
         if status.ended:
-            effects.append(_event_of(status))
-        text = dump(status)
-        return self._backend.compare_and_set(job_key(job_id), None, text, effects) is None
+            yield _event_of(status)
+            yield from _result_effects(status)
+        else:
+            yield Add(REMAINING, job_id, UNKNOWN_LENGTH)
+            yield Add(remaining_of(caller), job_id, demand.gpu_s)
+            yield Add(LIVE, job_id, 0)
+
+    def _key_effects(self, status: JobStatus, request: JobRequest) -> Iterator[Effect]:
+        """The write that gives a job its idempotency key, unless another job has it."""
+        if request.idempotency_key and self._owner_of_key(request, status.caller) is None:
+            key = idempotency_record_key(status.caller, request.idempotency_key)
+            yield SetText(key, f"{status.job_id} {request.digest}")
+
+    def _change_account(
+        self,
+        caller: str,
+        rule: Callable[[Account], Account | None],
+        effects: Callable[[Account], Effects],
+    ) -> Account | None:
+        return self._records.change(
+            account_key(caller),
+            parse=lambda text: parse_account(caller, text),
+            rule=rule,
+            effects=effects,
+        )
 
     def lost_parts(self, job_id: str, *, live: bool) -> list[str]:
         """What the broker has lost of a job that it knows; one that has not ended must be live.
@@ -120,7 +210,10 @@ class JobRegistry:
         """Enters what the broker has lost of a job that it knows; changes nothing that is there."""
 
         def parts(record: StatusRecord) -> Effects:
-            return _parts(record.status, request, live=live) if record.status else ()
+            if record.status is None:
+                return ()
+            key = self._key_effects(record.status, request)
+            return [*_parts(record.status, request, live=live), *key]
 
         self._records.change(
             job_key(job_id),
@@ -162,18 +255,26 @@ class JobRegistry:
         (text,) = self._records.read(job_key(job_id))
         return parse_status(job_id, text)
 
+    def caller(self, job_id: str) -> str:
+        """Whose job it is, which never changes; InvalidInput if there is no such job."""
+        key = job_key(job_id)
+        text = self._records.cached(key) or self._records.read(key)[0]
+        return parse_status(job_id, text).caller
+
     def is_over(self, job_id: str) -> bool:
         """Whether a job has ended or is not known any more, so that it cannot be advanced."""
         (text,) = self._records.read(job_key(job_id))
         return text is None or outline(job_id, text).ended
 
-    def newest(self) -> Iterator[JobStatus]:
-        """All jobs, the newest first, read as they are consumed: `PAGE` of them at a time.
+    def newest(self, caller: str | None = None) -> Iterator[JobStatus]:
+        """All jobs, or those of one caller, the newest first.
 
-        Of a status that this version cannot read there is the outline.
+        They are read as they are consumed: `PAGE` of them at a time. Of a status that this version
+        cannot read there is the outline.
         """
+        index = JOBS if caller is None else jobs_of(caller)
         for start in count(0, PAGE):
-            job_ids = self._backend.newest_members(JOBS, start, PAGE)
+            job_ids = self._backend.newest_members(index, start, PAGE)
             texts = self._backend.get_all([job_key(job_id) for job_id in job_ids])
             for job_id, text in zip(job_ids, texts, strict=True):
                 if text is not None:
@@ -262,7 +363,10 @@ class JobRegistry:
 
     def forget(self, job_id: str, step_ids: Iterable[str]) -> None:
         """Removes every record of an ended job, the job itself last, so that it can be repeated."""
-        self._forget_idempotency_key(job_id)
+        (text,) = self._records.read(job_key(job_id))
+        caller = _caller_in(job_id, text)
+        if caller is not None:
+            self._forget_of_caller(job_id, caller)
         for index in (LIVE, REMAINING, JOBS):
             self._backend.remove_member(index, job_id)
         for step_id in step_ids:
@@ -271,17 +375,19 @@ class JobRegistry:
             self._backend.delete(key(job_id))
         self._records.clear_cache()
 
-    def _forget_idempotency_key(self, job_id: str) -> None:
+    def _forget_of_caller(self, job_id: str, caller: str) -> None:
+        """Gives back what a job takes of its caller's quota, and the idempotency key."""
+        for index in (jobs_of(caller), remaining_of(caller), results_of(caller)):
+            self._backend.remove_member(index, job_id)
+        self._accounts.close_if_unused(caller)
         (text,) = self._records.read(request_key(job_id))
-        if text is None:
+        key = parse_request(job_id, text).idempotency_key if text else None
+        if key is None:
             return
-        idempotency_key = parse_request(job_id, text).idempotency_key
-        if idempotency_key is None:
-            return
-        key = idempotency_record_key(idempotency_key)
-        (owner,) = self._records.read(key)
+        record_key = idempotency_record_key(caller, key)
+        (owner,) = self._records.read(record_key)
         if owner and owner.partition(" ")[0] == job_id:
-            self._backend.delete(key)
+            self._backend.delete(record_key)
 
     def _change(
         self,
@@ -308,10 +414,11 @@ class JobRegistry:
         return changed is not None
 
 
-def queued(job_id: str, created_at: float) -> JobStatus:
+def queued(job_id: str, created_at: float, caller: str = LOCAL) -> JobStatus:
     """The status of a job that no worker has begun."""
     return JobStatus(
         job_id=job_id,
+        caller=caller,
         state="queued",
         stage="queued",
         pct=0,
@@ -371,6 +478,14 @@ def _kept(text: str) -> _OutlineFields:
         return _OutlineFields()
 
 
+def _caller_in(job_id: str, text: str | None) -> str | None:
+    """The caller in the text of a status; None if it is unreadable, or there is no such job."""
+    try:
+        return parse_status(job_id, text).caller
+    except FarmError:
+        return None
+
+
 def unknown_job(job_id: str) -> InvalidInput:
     return InvalidInput(f"job_id: got {job_id!r}; there is no such job (`farm jobs` lists them)")
 
@@ -387,8 +502,9 @@ def events_key(job_id: str) -> str:
     return f"events:{job_id}"
 
 
-def idempotency_record_key(idempotency_key: str) -> str:
-    return f"idempotency:{idempotency_key}"
+def idempotency_record_key(caller: str, idempotency_key: str) -> str:
+    """A caller's name has no colon."""
+    return f"idempotency:{caller}:{idempotency_key}"
 
 
 def _parts(status: JobStatus, request: JobRequest, *, live: bool) -> list[Effect]:
@@ -422,4 +538,13 @@ def _effects_of(record: StatusRecord) -> Effects:
         Score(LIVE, status.job_id, 0),
         Increment(ENDED, outcome),
         Remove(REMAINING, status.job_id),
+        Remove(remaining_of(status.caller), status.job_id),
+        *_result_effects(status),
     ]
+
+
+def _result_effects(status: JobStatus) -> Iterator[Effect]:
+    """The write that counts the bytes of a result."""
+    if status.result and status.result.artifacts:
+        size = sum(artifact.bytes for artifact in status.result.artifacts)
+        yield Add(results_of(status.caller), status.job_id, size)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from farm.errors import InvalidInput
 from farm.job import JobStatus
+from farm.registry.accounts import AccountRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
 from farm.registry.identity import IdentityRegistry
 from farm.registry.jobs import JobRegistry, job_key, parse_status, request_key
@@ -18,12 +19,13 @@ from farm.registry.workers import WorkerRegistry
 
 
 class Registry:
-    """Jobs, steps, webhook calls and workers over one backend, which only keeps texts."""
+    """Callers, jobs, steps, webhook calls and workers over one backend, which only keeps texts."""
 
     def __init__(self, backend: RegistryBackend) -> None:
         self.backend = backend
         self._records = RecordStore(backend)
-        self.jobs = JobRegistry(self._records)
+        self.accounts = AccountRegistry(self._records)
+        self.jobs = JobRegistry(self._records, self.accounts)
         self.steps = StepRegistry(self._records)
         self.webhooks = WebhookRegistry(self._records)
         self.workers = WorkerRegistry(backend)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from farm.caller import LOCAL
 from farm.errors import VersionSkew, WorkerLost
 from farm.registry.attempt_id import random_part
 from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
@@ -143,14 +144,23 @@ class StepRegistry:
         )
 
     def commit(
-        self, lease: Lease, committed: Committed, estimate: EstimateUpdate = NO_UPDATE
+        self,
+        lease: Lease,
+        committed: Committed,
+        estimate: EstimateUpdate = NO_UPDATE,
+        *,
+        caller: str = LOCAL,
     ) -> bool:
-        """Makes the output of an attempt the step's output; False if the attempt is superseded."""
+        """Makes the output of an attempt the step's output; False if the attempt is superseded.
+
+        `caller` is the job's, whose remaining GPU seconds change too.
+        """
         effects: list[Effect] = []
         if estimate.speed_ratio is not None:
             effects.append(SetText(SPEED_RATIO, f"{estimate.speed_ratio:.4g}"))
         if estimate.remaining_gpu_s is not None:
-            effects.append(Score(REMAINING, lease.job_id, estimate.remaining_gpu_s))
+            for index in (REMAINING, remaining_of(caller)):
+                effects.append(Score(index, lease.job_id, estimate.remaining_gpu_s))
         return self._change_held(
             lease, lambda record: record.committed_by(lease, committed), effects
         )
@@ -243,6 +253,11 @@ def _readable(text: str | None, *, job_id: str, step_id: str) -> StepRecord:
         return StepRecord.parse(text, job_id=job_id, step_id=step_id)
     except VersionSkew:
         return StepRecord()
+
+
+def remaining_of(caller: str) -> str:
+    """Index of a caller's jobs that have not ended, by their remaining GPU seconds, at most."""
+    return f"{REMAINING}:{caller}"
 
 
 def step_key(job_id: str, step_id: str) -> str:

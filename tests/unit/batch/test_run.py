@@ -15,7 +15,13 @@ import redis
 from farm.batch.results import COLUMNS, Outcome, open_results
 from farm.batch.run import Batch, BatchSpec, load_batch, save_batch
 from farm.client import Farm
-from farm.errors import FarmUnreachable, GenerationFailed, InvalidInput, UploadFailed
+from farm.errors import (
+    FarmUnreachable,
+    GenerationFailed,
+    InvalidInput,
+    QuotaExceeded,
+    UploadFailed,
+)
 from farm.job import Result
 from farm.settings import Settings
 
@@ -115,6 +121,19 @@ def test_every_row_gets_a_line_of_results(farm, worker, spec):
 def test_max_in_flight_limits_the_live_jobs(farm, worker, spec):
     run(farm, spec)
     assert 1 <= worker.most_live_jobs <= 3
+
+
+def test_a_batch_waits_for_its_own_jobs_where_the_callers_quota_is_smaller(farm, worker, spec):
+    settings = farm.context.settings.model_copy(update={"max_live_jobs": 2})
+    outcomes = run(Farm(settings=settings), spec)
+    assert [each.status for each in outcomes] == ["success"] * 9
+    assert worker.most_live_jobs <= 2
+
+
+def test_a_batch_ends_if_the_callers_quota_is_used_up_by_other_jobs(farm, spec):
+    settings = farm.context.settings.model_copy(update={"max_live_jobs": 0})
+    with pytest.raises(QuotaExceeded):
+        run(Farm(settings=settings), spec)
 
 
 def test_jobs_have_the_priority_of_the_batch(farm, worker, spec):

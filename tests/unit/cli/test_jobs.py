@@ -178,6 +178,19 @@ def test_jobs_are_listed_newest_first(run, farm):
     ] == ids[::-1]
 
 
+def test_jobs_of_all_callers_are_listed_or_those_of_one(run, farm):
+    jobs = {name: farm.as_caller(name).submit(FIELDS).id for name in ("anna", "bob")}
+    callers = {line.split()[0]: line.split()[3] for line in run("jobs").stdout.splitlines()}
+    assert callers == {job_id: name for name, job_id in jobs.items()}
+    (line,) = run("jobs", "--caller", "bob", "--json").stdout.splitlines()
+    assert (json.loads(line)["job_id"], json.loads(line)["caller"]) == (jobs["bob"], "bob")
+
+
+def test_the_operator_cancels_the_jobs_of_all_callers(run, farm):
+    job = farm.as_caller("anna").submit(FIELDS)
+    assert run("cancel", job.id).stdout == "cancelled\n"
+
+
 def test_watch_as_json_is_a_line_for_each_event(run, farm):
     job_id = finished(farm)
     farm.context.store.put(keys.playlist(job_id), b"#EXTM3U")

@@ -84,6 +84,11 @@ def test_a_value_that_is_not_a_number_is_named(run):
     )
 
 
+def test_a_quota_that_is_used_up_is_one_line_and_status_4(run):
+    line = error_line(run("submit", *OPTIONS, FARM_MAX_LIVE_JOBS="0"), status=4)
+    assert line.startswith("E_QUOTA: caller ")
+
+
 def test_a_missing_file_is_one_line_and_status_2(run):
     line = error_line(run("submit", "--prompt", "x", "--image", "missing.png", "--text", "hello"))
     assert line.startswith(

@@ -128,9 +128,10 @@ def test_a_client_compares_store_and_broker_once(farm, monkeypatch):
 def test_the_accepted_request_is_stored(farm):
     job = farm.submit(GIVEN)
     status = job.status()
-    stored = journal.read_request(farm.context.store, job.id)
-    assert stored.request == farm.context.registry.jobs.request(job.id)
-    assert status.created_at - 5 < stored.submitted_at <= status.created_at
+    submitted = journal.read_request(farm.context.store, job.id)
+    assert submitted.request == farm.context.registry.jobs.request(job.id)
+    assert status.created_at - 5 < submitted.submitted_at <= status.created_at
+    assert submitted.caller == status.caller == farm.caller
 
 
 @pytest.mark.parametrize(

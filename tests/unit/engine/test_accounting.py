@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from farm import metrics
+from farm.caller import LOCAL
 from farm.engine.accounting import count_commit, estimate_update, own_s
 from farm.engine.attempt import RETRY_AFTER_S
-from farm.errors import UploadFailed, WorkerLost
+from farm.engine.step_context import WorkerDraining
+from farm.errors import Cancelled, GenerationFailed, UploadFailed, WorkerLost
 from farm.estimate import chunk_s
-from farm.registry.steps import NO_UPDATE, REMAINING, EstimateUpdate
+from farm.registry.steps import NO_UPDATE, REMAINING, EstimateUpdate, remaining_of
 from farm.route import Step
 from tests.support.harness import refuse
 from tests.support.jobs import REQUEST
@@ -21,10 +23,11 @@ from tests.support.outputs import (
     mux_output,
     notify_output,
 )
-from tests.support.steps import acquire, commit
+from tests.support.steps import acquire, commit, complete, run_step
 
 DOWNLOAD = Step("download")
 EMBED = Step("embed")
+GENERATE = Step("generate", 0)
 
 Sample = tuple[str, float, dict[str, str]]
 
@@ -174,3 +177,52 @@ def test_a_committed_step_changes_what_remains_of_its_job(entered):
     lease = acquire(entered.registry, "embed")
     commit(entered.registry, lease, estimate=EstimateUpdate(remaining_gpu_s=12.0))
     assert remaining == {"a": 12.0}
+
+
+# What is charged to the caller
+
+
+def generate(harness, step_function, **hooks):
+    """Runs the first chunk of Anna's job."""
+    registry = harness.registry
+    registry.jobs.add("b", REQUEST, caller="anna")
+    complete(registry, "embed", embed_output(chunks=2), job_id="b")
+    return run_step(harness.ctx, "b", GENERATE, step_function=lambda _: step_function, **hooks)
+
+
+def test_a_chunk_charges_its_gpu_seconds_without_loading_to_the_caller(harness):
+    def chunk(ctx):
+        ctx.timings["load_ms"] = 10**6
+        return chunk_output()
+
+    generate(harness, lambda ctx: chunk_output())
+    used = harness.registry.accounts.read("anna").used_gpu_s
+    assert 0 < used < 60
+    assert harness.registry.accounts.read(LOCAL).used_gpu_s == 0
+    harness.registry.jobs.forget("b", ["embed", GENERATE.id])
+    generate(harness, chunk)
+    assert harness.registry.accounts.read("anna").used_gpu_s == used
+
+
+@pytest.mark.parametrize("error", [Cancelled("by Anna"), GenerationFailed("no luck")], ids=repr)
+def test_a_chunk_that_is_cancelled_or_fails_is_charged_too(harness, error):
+    def chunk(ctx):
+        raise error
+
+    generate(harness, chunk)
+    assert harness.registry.accounts.read("anna").used_gpu_s > 0
+
+
+def test_a_chunk_that_another_worker_repeats_is_not_charged_to_the_caller(harness):
+    def chunk(ctx):
+        raise WorkerDraining
+
+    with pytest.raises(WorkerDraining):
+        generate(harness, chunk)
+    assert harness.registry.accounts.read("anna").used_gpu_s == 0
+
+
+def test_a_commit_lowers_what_is_estimated_for_the_caller(harness):
+    generate(harness, lambda ctx: chunk_output())
+    index = remaining_of("anna")
+    assert harness.clock.indices[index] == {"b": pytest.approx(chunk_s(REQUEST))}

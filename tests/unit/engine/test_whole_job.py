@@ -150,7 +150,7 @@ def test_the_result_lists_objects_of_the_store(finished):
     assert video_key.endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
 
 
-REQUESTS = {"download": 8, "embed": 7, "generate-0000": 16, "generate-0001": 14, "mux": 18}
+REQUESTS = {"download": 8, "embed": 7, "generate-0000": 17, "generate-0001": 15, "mux": 18}
 """Requests to the registry by step. More of them are more load for the broker of a large farm."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from farm.caller import LOCAL
 from farm.client import Farm, Job
 from farm.engine import journal, scratch
 from farm.engine.context import Context
@@ -18,6 +19,7 @@ from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Lease, Registry, open_registry
 from farm.registry.formats import dump
+from farm.registry.jobs import idempotency_record_key
 from farm.registry.outputs import StepOutput
 from farm.route import DOWNLOAD, steps_of_job
 from farm.settings import Settings
@@ -40,7 +42,6 @@ class Harness:
         settings = Settings(home=home, keep_jobs_s=7 * DAY_S)
         self.ctx = Context(settings, store, Registry(self.clock))
         journal.record_request(self.ctx, "a", REQUEST)
-        self.registry.jobs.claim_idempotency_key(REQUEST, "a")
         self.registry.jobs.add("a", REQUEST)
 
     @property
@@ -293,11 +294,11 @@ def test_with_a_limit_of_zero_a_job_expires_at_its_end(harness):
 
 def test_an_idempotency_key_that_belongs_to_another_job_by_now_is_kept(harness):
     harness.finish()
-    harness.clock.delete("idempotency:order 66")
-    harness.registry.jobs.claim_idempotency_key(REQUEST, "b")
+    harness.clock.delete(idempotency_record_key(LOCAL, "order 66"))
+    harness.registry.jobs.add("b", REQUEST)
     harness.clock.advance(7 * DAY_S)
     harness.collect()
-    assert harness.registry.jobs.claim_idempotency_key(REQUEST, "c") == "b"
+    assert harness.registry.jobs.first_job(REQUEST, LOCAL) == "b"
 
 
 # At any time

@@ -10,14 +10,16 @@ from pathlib import Path
 import av
 import pytest
 
+from farm.caller import LOCAL
 from farm.client import Farm, Job
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
-from farm.errors import DownloadFailed
+from farm.errors import DownloadFailed, QuotaExceeded
 from farm.job import JobRequest
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import Registry, open_registry
+from farm.registry.accounts import NO_DEMAND, Quota
 from farm.registry.attempt_id import fence_of
 from farm.registry.formats import dump
 from farm.registry.outputs import StepOutput
@@ -46,9 +48,9 @@ def entered(ctx: Context) -> Context:
     return ctx
 
 
-def enter(ctx: Context, job_id: str, request: JobRequest = REQUEST) -> None:
-    journal.record_request(ctx, job_id, request)
-    ctx.registry.jobs.add(job_id, request)
+def enter(ctx: Context, job_id: str, request: JobRequest = REQUEST, *, caller: str = LOCAL) -> None:
+    journal.record_request(ctx, job_id, request, caller)
+    ctx.registry.jobs.add(job_id, request, caller=caller)
 
 
 def store_output(
@@ -235,7 +237,28 @@ def test_an_idempotency_key_leads_to_its_job_again(ctx):
     enter(ctx, "a", request)
     lost = lose_broker(ctx)
     recover_one(lost)
-    assert lost.registry.jobs.claim_idempotency_key(request, "b") == "a"
+    assert lost.registry.jobs.first_job(request, LOCAL) == "a"
+
+
+def test_a_job_belongs_to_its_caller_again(ctx):
+    request = job_request(idempotency_key="order 66")
+    enter(ctx, "a", request, caller="anna")
+    lost = lose_broker(ctx)
+    recover_one(lost)
+    assert lost.registry.jobs.status("a").caller == "anna"
+    assert [status.job_id for status in lost.registry.jobs.newest("anna")] == ["a"]
+    assert lost.registry.jobs.first_job(request, "anna") == "a"
+    with pytest.raises(QuotaExceeded):
+        lost.registry.jobs.check_quota("anna", NO_DEMAND, Quota(live_jobs=1))
+
+
+def test_an_ended_job_belongs_to_its_caller_again(ctx):
+    enter(ctx, "a", caller="anna")
+    Job(ctx, "a").cancel()
+    lost = lose_broker(ctx)
+    assert recover_one(lost).outcome == "already_ended"
+    assert lost.registry.jobs.status("a").caller == "anna"
+    lost.registry.jobs.check_quota("anna", NO_DEMAND, Quota(live_jobs=1))
 
 
 def test_jobs_are_recovered_one_by_one(ctx):

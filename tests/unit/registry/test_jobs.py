@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from farm.caller import LOCAL
 from farm.errors import Cancelled, DownloadFailed, InvalidInput, VersionSkew
 from farm.job import Event, JobStatus, Result
 from farm.registry import Registry, open_registry
+from farm.registry.accounts import account_key
 from farm.registry.formats import dump
 from farm.registry.jobs import job_key, parse_status, queued, request_key
 from tests.support.formats import text_of
@@ -61,7 +63,7 @@ def test_a_request_that_was_read_before_it_existed_is_found_later(registry):
 
 def test_a_job_is_entered_once(entered):
     report(entered, "downloads_ok", 8)
-    assert not entered.jobs.add("a", job_request(prompt="another"))
+    assert entered.jobs.add("a", job_request(prompt="another")) == "a"
     assert entered.jobs.request("a").prompt == REQUEST.prompt
     assert entered.jobs.status("a").stage == "downloads_ok"
 
@@ -73,40 +75,51 @@ def test_the_error_for_an_unknown_job_names_it(registry, query):
 
 
 def test_an_idempotency_key_belongs_to_the_first_job(registry):
-    assert registry.jobs.claim_idempotency_key(KEYED, "a") == "a"
-    assert registry.jobs.claim_idempotency_key(KEYED, "b") == "a"
-    assert registry.jobs.claim_idempotency_key(job_request(idempotency_key="other"), "b") == "b"
+    assert registry.jobs.first_job(KEYED, "anna") is None
+    assert registry.jobs.add("a", KEYED, caller="anna") == "a"
+    assert registry.jobs.add("b", KEYED, caller="anna") == "a"
+    assert registry.jobs.first_job(KEYED, "anna") == "a"
+    other = job_request(idempotency_key="other")
+    assert registry.jobs.add("b", other, caller="anna") == "b"
+    assert len(list(registry.jobs.newest())) == 2
+
+
+def test_an_idempotency_key_is_its_callers_own(registry):
+    registry.jobs.add("a", KEYED, caller="anna")
+    another = job_request(idempotency_key="key", prompt="a man sings")
+    assert registry.jobs.first_job(another, "bob") is None
+    assert registry.jobs.add("b", another, caller="bob") == "b"
+    assert registry.jobs.first_job(KEYED, "anna") == "a"
 
 
 def test_a_request_without_an_idempotency_key_is_always_another_job(registry):
-    assert registry.jobs.claim_idempotency_key(REQUEST, "a") == "a"
-    assert registry.jobs.claim_idempotency_key(REQUEST, "b") == "b"
+    assert registry.jobs.add("a", REQUEST) == "a"
+    assert registry.jobs.first_job(REQUEST, LOCAL) is None
+    assert registry.jobs.add("b", REQUEST) == "b"
 
 
-@pytest.mark.parametrize("is_entered", [True, False])
-def test_an_idempotency_key_of_another_request_is_refused_with_what_differs(registry, is_entered):
-    registry.jobs.claim_idempotency_key(KEYED, "a")
-    if is_entered:
-        registry.jobs.add("a", KEYED)
+def test_an_idempotency_key_of_another_request_is_refused_with_what_differs(registry):
+    registry.jobs.add("a", KEYED)
     other = job_request(idempotency_key="key", prompt="a man sings", sample_steps=4)
-    differs = "prompt and sample_steps" if is_entered else "request"
+    differs = "prompt and sample_steps"
     with pytest.raises(
         InvalidInput,
         match=f"^idempotency_key: got 'key'; job a was submitted with it and another {differs};",
     ):
-        registry.jobs.claim_idempotency_key(other, "b")
+        registry.jobs.add("b", other)
+    assert not registry.jobs.exists("b")
 
 
 def test_another_priority_is_no_other_request(registry):
-    registry.jobs.claim_idempotency_key(KEYED, "a")
+    registry.jobs.add("a", KEYED)
     urgent = job_request(idempotency_key="key", priority="high")
-    assert registry.jobs.claim_idempotency_key(urgent, "b") == "a"
+    assert registry.jobs.add("b", urgent) == "a"
 
 
-def test_concurrent_claims_of_an_idempotency_key_agree_on_one_job(registry):
+def test_of_concurrent_jobs_with_one_idempotency_key_one_is_entered(registry):
     job_ids = iter("abcdefgh")
-    answers = race(lambda: registry.jobs.claim_idempotency_key(KEYED, next(job_ids)))
-    assert len(set(answers)) == 1
+    answers = race(lambda: registry.jobs.add(next(job_ids), KEYED))
+    assert len(set(answers)) == len(list(registry.jobs.newest())) == 1
 
 
 def test_a_job_exists_once_it_is_entered(registry):
@@ -182,7 +195,7 @@ def test_a_late_worker_does_not_reopen_a_closed_job(entered):
 def test_a_closed_job_that_is_entered_again_is_not_live(entered):
     entered.jobs.end("a", "success", SUCCESS)
     entered.jobs.close("a")
-    assert not entered.jobs.add("a", REQUEST)
+    assert entered.jobs.add("a", REQUEST) == "a"
     assert entered.jobs.live() == []
 
 
@@ -256,7 +269,6 @@ def test_an_unknown_job_has_no_parts_and_is_not_repaired(registry):
 
 
 def test_a_forgotten_job_leaves_nothing(registry):
-    registry.jobs.claim_idempotency_key(KEYED, "a")
     registry.jobs.add("a", KEYED)
     complete(registry, "mux")
     registry.jobs.end("a", "success", SUCCESS)
@@ -264,10 +276,22 @@ def test_a_forgotten_job_leaves_nothing(registry):
     assert not registry.jobs.exists("a")
     assert (list(registry.jobs.newest()), registry.jobs.live()) == ([], [])
     assert registry.steps.committed("a", "mux") is None
-    assert registry.jobs.claim_idempotency_key(KEYED, "b") == "b"
+    assert registry.backend.get_all([account_key(LOCAL)]) == [None]
+    assert registry.jobs.first_job(KEYED, LOCAL) is None
     registry.jobs.add("a", REQUEST)
     registry.jobs.cancel("a", by="the caller")
     assert (events(registry), registry.jobs.request("a")) == ([("cancelled", 0)], REQUEST)
+
+
+def test_a_job_whose_status_is_unreadable_can_be_forgotten(entered):
+    entered.backend.compare_and_set(job_key("a"), queued_text(entered), "{}")
+    entered.jobs.forget("a", [])
+    assert not entered.jobs.exists("a")
+
+
+def queued_text(registry: Registry) -> str | None:
+    (text,) = registry.backend.get_all([job_key("a")])
+    return text
 
 
 @pytest.mark.parametrize("job_id", ["a", "b"])

@@ -1,0 +1,230 @@
+"""What each caller has of the farm, and the quotas that bound it.
+
+Jobs that have not ended, their remaining GPU seconds and the stored bytes are indices that change
+atomically with the jobs, so a crash leaks nothing. A caller's account changes with every job that
+is entered: of two jobs at once, the second is checked again with the first one counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from farm.errors import QuotaExceeded
+from farm.registry.backend import Add, Effect, Remove
+from farm.registry.formats import dump, load
+from farm.registry.records import RecordStore
+from farm.registry.steps import SPEED_RATIO, remaining_of
+from farm.settings import Settings
+
+DAY_S = 86_400
+MAX_MEMBERS = 100_000
+"""Members of an index that are added up."""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What each caller may have; None = any number."""
+
+    live_jobs: int | None = None
+    gpu_s_per_day: float | None = None
+    stored_bytes: int | None = None
+    uploads_kept_s: float | None = None
+    """Seconds after its last use for which an upload counts."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            live_jobs=settings.max_live_jobs,
+            gpu_s_per_day=settings.max_gpu_s_per_day,
+            stored_bytes=settings.max_stored_bytes,
+            uploads_kept_s=settings.keep_shared_s,
+        )
+
+
+UNLIMITED = Quota()
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a job adds to what its caller has."""
+
+    gpu_s: float = 0.0
+    """Estimated GPU seconds of one H100, at most."""
+    uploads: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of its uploads by key."""
+
+
+NO_DEMAND = Demand()
+
+
+class Account(BaseModel):
+    """A caller's record. Each job that is entered changes it, and each use of a GPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    last_job_id: str = ""
+    day: str = ""
+    """The day in UTC on which GPU seconds were used last, for example 2026-11-29."""
+    used_gpu_s: float = 0.0
+    """GPU seconds used on that day."""
+
+    @property
+    def text(self) -> str:
+        return dump(self)
+
+    def used_on(self, day: str) -> float:
+        return self.used_gpu_s if day == self.day else 0.0
+
+    def charged(self, day: str, gpu_s: float) -> Self:
+        """The record after the use of a GPU."""
+        return self.model_copy(update={"day": day, "used_gpu_s": self.used_on(day) + gpu_s})
+
+    def with_job(self, job_id: str) -> Self:
+        """The record after a job was entered; job ids never recur, so no text does."""
+        return self.model_copy(update={"last_job_id": job_id})
+
+
+class AccountRegistry:
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+        self._backend = records.backend
+
+    def read(self, caller: str) -> Account:
+        (text,) = self._records.read(account_key(caller))
+        return parse_account(caller, text)
+
+    def check(self, caller: str, account: Account, demand: Demand, quota: Quota) -> None:
+        """Raises QuotaExceeded if a job would exceed its caller's quota.
+
+        An account that is read before what it guards may be older, but never has more.
+        """
+        self._check_live_jobs(caller, quota.live_jobs)
+        self._check_gpu_s(caller, account, demand.gpu_s, quota.gpu_s_per_day)
+        self._check_stored_bytes(caller, demand, quota)
+
+    def upload_effects(self, caller: str, demand: Demand, quota: Quota) -> Iterator[Effect]:
+        """The writes that count the uploads of a job, and those that drop expired ones."""
+        now = self._backend.now()
+        index = uploads_of(caller)
+        if quota.uploads_kept_s is not None:
+            for member in self._backend.members_below(index, now - quota.uploads_kept_s):
+                yield Remove(index, member)
+        for member in map(_upload_member, demand.uploads.items()):
+            yield Remove(index, member)
+            yield Add(index, member, now)
+
+    def charge(self, caller: str, gpu_s: float) -> None:
+        """Adds GPU seconds to what a caller has used today."""
+        day = _day(self._backend.now())
+        self._records.change(
+            account_key(caller),
+            parse=lambda text: parse_account(caller, text),
+            rule=lambda account: account.charged(day, gpu_s),
+        )
+
+    def close_if_unused(self, caller: str) -> None:
+        """Removes the account of a caller who has no jobs left and used no GPU today."""
+        used = self.read(caller).used_on(_day(self._backend.now()))
+        if used or self._backend.size(jobs_of(caller)):
+            return
+        for member in self._backend.members_below(uploads_of(caller), inf):
+            self._backend.remove_member(uploads_of(caller), member)
+        self._backend.delete(account_key(caller))
+
+    def _check_live_jobs(self, caller: str, limit: int | None) -> None:
+        if limit is None:
+            return
+        live = self._backend.size(remaining_of(caller))
+        if live >= limit:
+            raise QuotaExceeded(
+                f"caller {caller}: {live:,} jobs have not ended; allowed: {limit:,} "
+                "(FARM_MAX_LIVE_JOBS); try again when one of them has ended"
+            )
+
+    def _check_gpu_s(
+        self, caller: str, account: Account, gpu_s: float, limit: float | None
+    ) -> None:
+        if limit is None:
+            return
+        now = self._backend.now()
+        (ratio,) = self._backend.get_all([SPEED_RATIO])
+        speed_ratio = float(ratio or 1)
+        used = account.used_on(_day(now))
+        remaining = speed_ratio * sum(self._scores(remaining_of(caller)))
+        needed = speed_ratio * gpu_s
+        if used + remaining + needed <= limit:
+            return
+        fits_alone = needed <= limit
+        when = "try again when others have ended, or after 00:00 UTC"
+        raise QuotaExceeded(
+            f"caller {caller}: {used:,.0f} GPU seconds are used today, {remaining:,.0f} estimated "
+            f"for jobs that have not ended, {needed:,.0f} for this one; allowed: {limit:,.0f} a "
+            f"day (FARM_MAX_GPU_S_PER_DAY); {when if fits_alone else 'make it shorter'}",
+            retryable=fits_alone,
+            retry_after_s=DAY_S - now % DAY_S if fits_alone else None,
+        )
+
+    def _check_stored_bytes(self, caller: str, demand: Demand, quota: Quota) -> None:
+        if quota.stored_bytes is None:
+            return
+        counted_from = -inf
+        if quota.uploads_kept_s is not None:
+            counted_from = self._backend.now() - quota.uploads_kept_s
+        found = self._backend.members_between(uploads_of(caller), counted_from, inf, MAX_MEMBERS)
+        uploads = {member for member, _ in found}
+        uploads.update(map(_upload_member, demand.uploads.items()))
+        size = sum(map(_upload_bytes, uploads)) + sum(self._scores(results_of(caller)))
+        if size > quota.stored_bytes:
+            raise QuotaExceeded(
+                f"caller {caller}: {size:,.0f} bytes with the uploads of this job; allowed: "
+                f"{quota.stored_bytes:,} (FARM_MAX_STORED_BYTES); try again when uploads or jobs "
+                "have expired (FARM_KEEP_SHARED_S, FARM_KEEP_JOBS_S)"
+            )
+
+    def _scores(self, index: str) -> Iterator[float]:
+        found = self._backend.members_between(index, -1, inf, MAX_MEMBERS)
+        return (score for _, score in found)
+
+
+def parse_account(caller: str, text: str | None) -> Account:
+    if text is None:
+        return Account()
+    return load(text, Account, name=f"caller {caller}: the account")
+
+
+def account_key(caller: str) -> str:
+    return f"account:{caller}"
+
+
+def jobs_of(caller: str) -> str:
+    """Index of a caller's jobs, by the time of their submission."""
+    return f"jobs:{caller}"
+
+
+def uploads_of(caller: str) -> str:
+    """Index of a caller's uploads, each with its size, by the time of their last use."""
+    return f"uploads:{caller}"
+
+
+def results_of(caller: str) -> str:
+    """Index of a caller's finished jobs, by the bytes of their results."""
+    return f"results:{caller}"
+
+
+def _upload_member(upload: tuple[str, int]) -> str:
+    key, size = upload
+    return f"{key} {size}"
+
+
+def _upload_bytes(member: str) -> int:
+    return int(member.rpartition(" ")[2])
+
+
+def _day(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).date().isoformat()
