@@ -266,8 +266,8 @@ class Settings(BaseModel):
         None,
         repr=False,
         description=(
-            "USER:PASSWORD of Flower; required for listening beyond loopback; unset = one in "
-            "{home}/run/flower"
+            "USER:PASSWORD of each login of Flower, comma-separated; required for listening beyond "
+            "loopback; unset = one in {home}/run/flower"
         ),
     )
     decode_timeout_s: float = Field(
@@ -377,7 +377,10 @@ class Settings(BaseModel):
     ui_auth: str | None = Field(
         None,
         repr=False,
-        description="USER:PASSWORD of `farm ui`; required for listening beyond loopback",
+        description=(
+            "USER:PASSWORD of each login of `farm ui`, comma-separated, a user being the caller of "
+            "the login's jobs; required for listening beyond loopback"
+        ),
     )
     ui_hosts: tuple[Annotated[str, Field(pattern="^[A-Za-z0-9.-]{1,253}$")], ...] = Field(
         (),

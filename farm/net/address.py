@@ -11,7 +11,8 @@ from typing import NamedTuple, Self
 from farm.errors import InvalidInput
 
 # Flower splits credentials at commas, and compares ASCII only; all pages follow the same rule.
-USER_PASSWORD = re.compile(r"[^:,\s]+:[^,\s]+")
+LOGIN = r"[^:,\s]+:[^,\s]+"
+LOGINS = re.compile(rf"{LOGIN}(,{LOGIN})*")
 
 
 class ListenAddress(NamedTuple):
@@ -65,7 +66,7 @@ def check_page(
     """Raises InvalidInput if a page cannot or must not be served at an address.
 
     Its package must be installed, an address beyond loopback needs a password, and the port must
-    be free. `auth` is user:password, which no error repeats.
+    be free. `auth` is user:password, or several with commas between them, which no error repeats.
     """
     if find_spec(package) is None:
         install = f"pip install infinitetalk-farm[{extra}]"
@@ -76,8 +77,10 @@ def check_page(
         raise InvalidInput(
             f"{field}: got {address.host}, which other machines can reach; {allowed}"
         )
-    if auth is not None and not (auth.isascii() and USER_PASSWORD.fullmatch(auth)):
-        raise InvalidInput(f"{variable}: allowed: USER:PASSWORD in ASCII, without spaces or commas")
+    if auth is not None and not (auth.isascii() and LOGINS.fullmatch(auth)):
+        raise InvalidInput(
+            f"{variable}: allowed: USER:PASSWORD, comma-separated, in ASCII and without spaces"
+        )
     if address.is_listening:
         raise InvalidInput(
             f"{field}: got {address}, where another program listens; allowed: a free port"

@@ -113,26 +113,30 @@ class Page:
         outputs = [self.jobs, self.shown, self.bar, self.player, self.download, self.cancel]
         gr.on(triggers, self._refresh, [self.own_jobs, self.chosen, self.shown], outputs, **QUIET)
 
-    def _submit(self, entered: Mapping[Component, Any]) -> tuple[Any, ...]:
+    def _submit(self, entered: Mapping[Component, Any], request: gr.Request) -> tuple[Any, ...]:
         """Updates of the notice, the visitor's jobs and the chosen job."""
         values = {name: entered[component] for name, component in self.fields.items()}
         try:
-            job = self.farm.submit(form.request_fields(values))
+            job = self._farm_of(request).submit(form.request_fields(values))
         except FarmError as error:
             return view.alert(error.code, error.message), gr.skip(), gr.skip()
         own_jobs = [[job.id, values["prompt"][:MAX_TITLE_LENGTH]], *entered[self.own_jobs]]
         return "", own_jobs[:MAX_JOBS], job.id
 
-    def _cancel(self, shown: Shown) -> None:
+    def _cancel(self, shown: Shown, request: gr.Request) -> None:
         if shown.job_id:
-            self.farm.job(shown.job_id).cancel(by="the page")
+            self._farm_of(request).job(shown.job_id).cancel(by="the page")
+
+    def _farm_of(self, request: gr.Request) -> Farm:
+        """The farm as the visitor sees it, whose name is that of the login."""
+        return self.farm.as_caller(request.username or self.farm.caller)
 
     def _refresh(
         self, own_jobs: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request
     ) -> tuple[Any, ...]:
         """Updates of the list of jobs, `shown`, the bar, the player and the two buttons."""
         try:
-            jobs = self._known_jobs(own_jobs)
+            jobs = _known_jobs(self._farm_of(request), own_jobs)
             if chosen not in jobs:
                 chosen = next(iter(jobs), None)
             items = [
@@ -144,19 +148,6 @@ class Page:
             return items, *self._show(jobs[chosen][0], shown, request)
         except FarmError as error:
             return gr.skip(), gr.skip(), view.alert(error.code, error.message), *_unchanged(3)
-
-    def _known_jobs(self, own_jobs: list[list[str]]) -> dict[str, tuple[Job, str]]:
-        """The visitor's jobs with their prompts by id, without those that the farm has removed.
-
-        The list comes from the browser, so it may be longer than the page makes it.
-        """
-        known = {}
-        for job_id, prompt in own_jobs[:MAX_JOBS]:
-            try:
-                known[job_id] = (self.farm.job(job_id), prompt)
-            except InvalidInput:
-                continue
-        return known
 
     def _show(self, job: Job, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
         """Updates of `shown`, the bar, the player and the two buttons."""
@@ -186,6 +177,21 @@ class Page:
         if status.state == "success" and not (is_playing and growing):
             return str(self.videos.fetch_finished(job))
         return str(growing) if growing else None
+
+
+def _known_jobs(farm: Farm, own_jobs: list[list[str]]) -> dict[str, tuple[Job, str]]:
+    """The visitor's jobs with their prompts by id, without those that the farm has removed.
+
+    The list comes from the browser, so it may be longer than the page makes it, and name jobs of
+    others.
+    """
+    known = {}
+    for job_id, prompt in own_jobs[:MAX_JOBS]:
+        try:
+            known[job_id] = (farm.job(job_id), prompt)
+        except InvalidInput:
+            continue
+    return known
 
 
 def _no_job() -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from farm.caller import check_caller
 from farm.client import Farm
 from farm.net.address import ListenAddress, check_page
 
@@ -104,9 +105,9 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _credentials(auth: str | None) -> tuple[str, str] | None:
-    """The user and the password in USER:PASSWORD."""
+def _credentials(auth: str | None) -> list[tuple[str, str]] | None:
+    """Users and passwords in USER:PASSWORD,...; InvalidInput for a user who cannot be a caller."""
     if auth is None:
         return None
-    user, _, password = auth.partition(":")
-    return user, password
+    logins = [login.partition(":") for login in auth.split(",")]
+    return [(check_caller(user, field="FARM_UI_AUTH"), password) for user, _, password in logins]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 
 from farm.local.flower import auth_file, flower_auth, flower_command, flower_environ
-from farm.net.address import USER_PASSWORD, ListenAddress
+from farm.net.address import LOGINS, ListenAddress
 from farm.settings import Settings
 
 ADDRESS = ListenAddress("127.0.0.1", 45_557)
@@ -19,7 +19,7 @@ def test_the_password_is_passed_in_the_environment():
 def test_without_a_password_of_the_operators_the_home_keeps_a_random_one(tmp_path):
     settings = Settings(home=tmp_path / "a")
     auth = flower_auth(settings)
-    assert USER_PASSWORD.fullmatch(auth)
+    assert LOGINS.fullmatch(auth)
     assert flower_auth(settings) == auth != flower_auth(Settings(home=tmp_path / "b"))
     assert stat.S_IMODE(auth_file(settings).stat().st_mode) == 0o600
 

@@ -78,8 +78,9 @@ def test_an_address_beyond_loopback_needs_a_password(page, host):
         page(ListenAddress(host, 45_557))
 
 
-def test_an_address_beyond_loopback_with_a_password_is_accepted():
-    check_flower(ListenAddress("0.0.0.0", 45_557), Settings(flower_auth="me:secret"))
+@pytest.mark.parametrize("auth", ["me:secret", "me:secret,you:other"])
+def test_an_address_beyond_loopback_with_a_password_is_accepted(auth):
+    check_flower(ListenAddress("0.0.0.0", 45_557), Settings(flower_auth=auth))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_a_password_that_flower_would_misread_is_refused_and_not_shown(auth):
         check_flower(HERE, Settings(flower_auth=auth))
     assert (
         caught.value.message
-        == "FARM_FLOWER_AUTH: allowed: USER:PASSWORD in ASCII, without spaces or commas"
+        == "FARM_FLOWER_AUTH: allowed: USER:PASSWORD, comma-separated, in ASCII and without spaces"
     )
 
 
