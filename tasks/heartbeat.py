@@ -11,9 +11,8 @@ from typing import Any
 
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
-from farm.engine.context import farm_registry
 from farm.errors import FarmUnreachable
-from farm.registry import Registry
+from farm.registry import Registry, farm_registry
 from farm.registry.workers import worker_name
 from tasks.celery import app, settings
 

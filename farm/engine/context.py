@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from farm.registry import Registry, open_registry
+from farm.registry import Registry, farm_registry
 from farm.registry.backend import KeepTrying, give_up
 from farm.settings import Settings
 from farm.store import Store, open_store
@@ -32,11 +32,4 @@ def open_context(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Co
         settings,
         open_store(settings.store_address, settings),
         farm_registry(settings, keep_trying=keep_trying),
-    )
-
-
-def farm_registry(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Registry:
-    """The registry of this farm, under its name."""
-    return open_registry(
-        settings.broker_address, prefix=settings.key_prefix, keep_trying=keep_trying
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from farm.engine.context import farm_registry, open_context
+from farm.engine.context import open_context
 from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
@@ -18,6 +18,7 @@ from farm.local.flower import check_flower, flower_auth, flower_command, flower_
 from farm.local.process import spawn, stop, tail
 from farm.local.worker import worker_command, worker_environ
 from farm.net.address import ListenAddress
+from farm.registry import farm_registry
 from farm.registry.workers import worker_name
 from farm.route import QUEUES
 from farm.settings import PREFIX, Settings
@@ -165,6 +166,7 @@ def _child_environ(name: str, settings: Settings) -> dict[str, str]:
     The metrics of the workers are served at the ports after the supervisor's.
     """
     ours = {
+        PREFIX + "NAME": settings.name,
         PREFIX + "HOME": str(settings.folder),
         PREFIX + "BROKER_URL": settings.broker_address,
         PREFIX + "REMOTE_CONTROL": str(settings.remote_control),

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from farm.engine.context import farm_registry, open_context
+from farm.engine.context import open_context
 from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable
 from farm.queue.inspect import require_broker_client
+from farm.registry import farm_registry
 from farm.route import QUEUES
 from farm.settings import Settings
 from farm.store import open_store

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from farm.engine.context import farm_registry
 from farm.errors import FarmError
 from farm.logs import log
 from farm.metrics import CODES, METRICS, Metric
@@ -18,6 +17,7 @@ from farm.queue.inspect import (
     count_dead_letters,
     queue_states,
 )
+from farm.registry import farm_registry
 from farm.registry.redis import RedisBackend
 from farm.registry.statistics import Statistics, read_statistics
 from farm.route import QUEUES, STEP_KINDS

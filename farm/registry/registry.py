@@ -16,6 +16,7 @@ from farm.registry.step_record import StepRecord
 from farm.registry.steps import StepRegistry, step_key
 from farm.registry.webhooks import WebhookRegistry
 from farm.registry.workers import WorkerRegistry
+from farm.settings import Settings
 
 
 class Registry:
@@ -55,6 +56,13 @@ class Registry:
             for step_id, text in zip(step_ids, texts, strict=True)
         ]
         return parse_status(job_id, status), [record.committed for record in records]
+
+
+def farm_registry(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Registry:
+    """The registry of the farm that the settings name; see `open_registry`."""
+    return open_registry(
+        settings.broker_address, prefix=settings.key_prefix, keep_trying=keep_trying
+    )
 
 
 def open_registry(

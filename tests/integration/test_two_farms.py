@@ -135,8 +135,9 @@ def test_neither_jobs_nor_remote_control_nor_events_of_one_reach_the_other(
         assert set(theirs.context.store.keys(f"jobs/{waiting.id}/"))
         assert not set(ours.context.store.keys(f"jobs/{waiting.id}/"))
         # And each farm's remote control reaches its own workers only
-        assert len(make_app(second.settings).control.ping(timeout=2)) == 2
-        make_app(second.settings).control.shutdown()
+        control = make_app(second.settings).control
+        assert len(control.ping(timeout=2)) == 2
+        control.shutdown()
         for child in second.children.values():
             child.wait()
         assert len(make_app(first.settings).control.ping(timeout=2)) == 2

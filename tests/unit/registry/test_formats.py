@@ -9,8 +9,10 @@ import pytest
 
 from farm.engine.journal import Submission
 from farm.job import Event, JobStatus
+from farm.registry.accounts import Account
 from farm.registry.formats import FORMAT, dump, load
 from farm.registry.step_record import StepRecord
+from farm.registry.webhooks import CallsRecord
 from tests.support.formats import REQUIRED, defaults_of
 from tests.support.jobs import REQUEST, job_request
 
@@ -19,7 +21,7 @@ PROMISED = Path(__file__).with_name(f"format_{FORMAT}.json")
 `python -m tests.unit.registry.test_formats`.
 """
 
-RECORDS = (Submission, JobStatus, Event, StepRecord)
+RECORDS = (Submission, JobStatus, Event, StepRecord, CallsRecord, Account)
 
 
 def test_a_default_that_changes_takes_the_next_format():
