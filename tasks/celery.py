@@ -12,7 +12,7 @@ from contextlib import suppress
 from celery.signals import worker_init, worker_process_init
 from kombu import pools
 
-from farm.engine.context import farm_registry
+from farm.registry import farm_registry
 from farm.errors import FarmUnreachable
 from farm.logs import log
 from farm.queue.app import make_app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 from farm.client.uploads import LocalFiles, can_probe, local_content
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
+from farm.job.dialogue import Turn, turns
 from farm.net.data_uri import unusable_source
 from farm.settings import Settings
 from farm.steps.allowed import check_bytes
 
 if TYPE_CHECKING:
     from farm.media.probe import Clip, StillImage
+    from farm.model.presets import Buckets
 
 Found = TypeVar("Found")
 
@@ -26,17 +28,22 @@ FileVersion = tuple[int, int]
 
 
 def check_media(
-    request: JobRequest, settings: Settings, local_files: LocalFiles = True
+    request: JobRequest,
+    settings: Settings,
+    local_files: LocalFiles = True,
+    *,
+    buckets: Buckets | None = None,
 ) -> list[float | None]:
     """The seconds of each recording; None for one that is elsewhere, which only a worker checks.
 
-    Files are those of a stranger unless any may be named; they are decoded in a sandbox.
+    Files are those of a stranger unless any may be named; they are decoded in a sandbox. Without
+    the `buckets` of the workers' model only they check how much of a box the video shows.
 
     Raises InvalidInput for a file, or data in the request, that the step `download` refuses.
     """
     try:
-        _check_visual(request, settings.max_visual_bytes, local_files)
-        _check_voices(request)
+        _check_visual(request, settings.max_visual_bytes, local_files, buckets)
+        _check_speech(request)
         recordings = request.cond_audio.model_dump(exclude_none=True) if request.cond_audio else {}
         return [
             _probed(
@@ -44,7 +51,7 @@ def check_media(
                 f"cond_audio.{person}",
                 settings.max_audio_bytes,
                 local_files,
-                _recording_seconds,
+                partial(_recording_seconds, max_seconds=settings.max_audio_s),
             )
             for person, source in recordings.items()
         ]
@@ -53,23 +60,26 @@ def check_media(
         raise InvalidInput(error.message) from error
 
 
-def _check_visual(request: JobRequest, max_bytes: int, local_files: LocalFiles) -> None:
+def _check_visual(
+    request: JobRequest, max_bytes: int, local_files: LocalFiles, buckets: Buckets | None
+) -> None:
     found = _probed(request.cond_video, "cond_video", max_bytes, local_files, _visual)
     if found:
-        from farm.steps.media import check_visual
+        from farm.steps.media import check_boxes_in_video, check_visual
 
         check_visual(request, found)
+        if buckets:
+            check_boxes_in_video(request, found, buckets)
 
 
-def _check_voices(request: JobRequest) -> None:
-    if request.tts_audio is None or not can_probe():
+def _check_speech(request: JobRequest) -> None:
+    tts = request.tts_audio
+    if tts is None or not can_probe():
         return
-    from farm.media.speech import check_voice
+    from farm.media.speech import check_speech
 
-    for name in ("human1_voice", "human2_voice"):
-        voice = getattr(request.tts_audio, name)
-        if voice is not None:
-            check_voice(voice, field=f"tts_audio.{name}")
+    spoken = [Turn(1, tts.text)] if request.speakers == 1 else turns(tts.text)
+    check_speech(spoken, speaker_voices=(tts.human1_voice, tts.human2_voice))
 
 
 def _probed(
@@ -117,9 +127,11 @@ def _visual(path: Path, field: str, _: FileVersion, sandbox: bool) -> StillImage
 
 
 @lru_cache(1024)
-def _recording_seconds(path: Path, field: str, _: FileVersion, sandbox: bool) -> float:
+def _recording_seconds(
+    path: Path, field: str, _: FileVersion, sandbox: bool, *, max_seconds: float
+) -> float:
     from farm.media.decoder import describe_audio
     from farm.media.sandbox import sandboxed
 
     describe = sandboxed(describe_audio) if sandbox else describe_audio
-    return describe(path=path, field=field).seconds
+    return describe(path=path, max_seconds=max_seconds, field=field).seconds

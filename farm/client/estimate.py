@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from farm.client.checks import check_media
 from farm.estimate import chunk_s
 from farm.job import JobRequest
+from farm.model.presets import preset
 from farm.plan import FPS, Plan
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed
@@ -29,7 +30,8 @@ def estimate(request: JobRequest, settings: Settings) -> Estimate:
     without downloading.
     """
     check_allowed(request, settings)
-    seconds = audio_seconds(request, check_media(request, settings))
+    buckets = preset(settings.preset).buckets(request.size)
+    seconds = audio_seconds(request, check_media(request, settings, buckets=buckets))
     if seconds is None:
         return Estimate()
     frames = min(max(1, int(seconds * FPS)), request.max_frames)

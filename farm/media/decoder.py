@@ -64,9 +64,9 @@ def describe_visual(path: Path, *, field: str) -> StillImage | Clip:
     return expect_visual(path, field=field)
 
 
-def describe_audio(path: Path, *, field: str) -> Audio:
+def describe_audio(path: Path, *, max_seconds: float, field: str) -> Audio:
     """What the recording at `path` holds; InvalidInput if it is too short for a frame of video."""
-    found = expect_audio(path, field=field)
+    found = expect_audio(path, field=field, limits=Limits(max_seconds=max_seconds))
     _check_length(path, found, field)
     return found
 
@@ -81,8 +81,7 @@ def read_visual(path: Path, image: Path, *, field: str) -> Visual:
 
 def read_audio(path: Path, flac: Path, *, max_seconds: float, field: str) -> Recording:
     """Writes the audio of any file to `flac`, with 24 bits."""
-    found = expect_audio(path, field=field, limits=Limits(max_seconds=max_seconds))
-    _check_length(path, found, field)
+    found = describe_audio(path, max_seconds=max_seconds, field=field)
     write_flac(flac, audio_blocks(path))
     return Recording(found, announced_seconds(path, found), findings(path))
 

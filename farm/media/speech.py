@@ -77,6 +77,16 @@ def speak(
     write_wav(path, samples, rate)
 
 
+def check_speech(turns: Sequence[Turn], *, speaker_voices: tuple[str | None, str | None]) -> None:
+    """Raises InvalidInput for an unknown voice, or one that does not read its turns.
+
+    Kokoro's voices only a worker knows.
+    """
+    for utterance in _utterances(turns, speaker_voices):
+        if not utterance.voice.startswith(KOKORO):
+            _check_script(utterance, None)
+
+
 def speak_dialogue(
     turns: Sequence[Turn],
     paths: tuple[Path, Path],
@@ -89,11 +99,7 @@ def speak_dialogue(
 
     Raises as `speak` does.
     """
-    utterances = [
-        _Utterance(text, speaker_voices[speaker - 1], VOICE_FIELDS[speaker - 1])
-        for speaker, text in turns
-    ]
-    spoken = _speech(utterances, kokoro_folder, max_seconds)
+    spoken = _speech(_utterances(turns, speaker_voices), kokoro_folder, max_seconds)
     common_rate = max(rate for _, rate in spoken)
 
     def track(speaker: int) -> Iterator[Samples]:
@@ -103,6 +109,15 @@ def speak_dialogue(
 
     for speaker, path in enumerate(paths, start=1):
         write_wav_blocks(path, track(speaker), common_rate)
+
+
+def _utterances(
+    turns: Sequence[Turn], speaker_voices: tuple[str | None, str | None]
+) -> list[_Utterance]:
+    return [
+        _Utterance(text, speaker_voices[speaker - 1], VOICE_FIELDS[speaker - 1])
+        for speaker, text in turns
+    ]
 
 
 def _speech(
@@ -226,12 +241,6 @@ def voice_variants() -> tuple[str, ...]:
     """espeak-ng's voice variants, which may follow a language and a plus sign: `f2`; sorted."""
     folder = Path(espeakng_loader.get_data_path(), "voices", "!v")
     return tuple(sorted(file.name for file in folder.iterdir()))
-
-
-def check_voice(voice: str, *, field: str) -> None:
-    """Raises InvalidInput for an unknown voice of espeak-ng; a Kokoro voice only a worker knows."""
-    if not voice.startswith(KOKORO):
-        _voice_file(voice, field)
 
 
 def _voice_file(voice: str, field: str) -> str:

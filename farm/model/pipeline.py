@@ -190,12 +190,10 @@ class Pipeline:
             raise InvalidInput(
                 f"image: got {frame.dtype} {list(frame.shape)}; allowed: uint8 [height, width, 3]"
             )
-        if size not in self.preset.sizes:
-            allowed = ", ".join(self.preset.sizes)
-            raise InvalidInput(f"size: got {size!r}; allowed for {self.preset.name}: {allowed}")
+        buckets = self.preset.buckets(size)
         with _translate_out_of_memory(self.device, size):
             height, width = frame.shape[:2]
-            bucket = nearest_bucket(height, width, self.preset.sizes[size])
+            bucket = nearest_bucket(height, width, buckets)
             image = resize_and_crop(frame, *bucket).to(self.device)
             return Condition(
                 image_tokens=self.encode_image(image),

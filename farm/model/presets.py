@@ -52,6 +52,13 @@ class Preset:
         parent = Path(__file__).parent if self.shipped else root
         return parent / self.name
 
+    def buckets(self, size: str) -> Buckets:
+        """The shapes of videos of a size; InvalidInput if this model does not make it."""
+        if size not in self.sizes:
+            sizes = ", ".join(self.sizes)
+            raise InvalidInput(f"size: got {size!r}; the model {self.name} makes {sizes}")
+        return self.sizes[size]
+
     def missing_parts(self, folder: Path) -> list[str]:
         """The parts that a folder of this model lacks, the tokenizer among them."""
         return [part for part in (*self.parts, "tokenizer") if not (folder / part).is_dir()]

@@ -13,7 +13,7 @@ from farm.errors import Cancelled, CorruptObject, DownloadFailed, InvalidInput, 
 from farm.media import decoder
 from farm.media.decoder import Visual
 from farm.media.probe import Clip
-from farm.model.presets import preset
+from farm.model.presets import Buckets, preset
 from farm.net.download import download_file
 from farm.registry.outputs import DownloadOutput
 from farm.steps.allowed import check_allowed, check_bytes
@@ -31,14 +31,14 @@ from farm.store import keys
 def download(ctx: StepContext) -> DownloadOutput:
     """Stores the checked source and one recording for each speaker."""
     ctx.report("validation_started")
-    _check_size(ctx)
     check_allowed(ctx.request, ctx.settings)
+    buckets = preset(ctx.settings.preset).buckets(ctx.request.size)
     ctx.report("validation_ok")
     ctx.report("downloads_started")
     warnings: list[str] = []
     with ctx.timed("preprocess"):
         _fetch_urls(ctx)
-        visual_key, visual = _store_visual(ctx, warnings)
+        visual_key, visual = _store_visual(ctx, buckets, warnings)
         audio_keys = _store_voices(ctx, warnings)
     ctx.report("downloads_ok")
     clip = visual.found if isinstance(visual.found, Clip) else None
@@ -107,20 +107,11 @@ def _urls(ctx: StepContext) -> Iterator[tuple[str, str, int]]:
     return (each for each in sources if not each[1].startswith(keys.SCHEME))
 
 
-def _check_size(ctx: StepContext) -> None:
-    model = preset(ctx.settings.preset)
-    size = ctx.request.size
-    if size not in model.sizes:
-        sizes = ", ".join(model.sizes)
-        raise InvalidInput(f"size: got {size!r}; the model {model.name} makes {sizes}")
-
-
-def _store_visual(ctx: StepContext, warnings: list[str]) -> tuple[str, Visual]:
+def _store_visual(ctx: StepContext, buckets: Buckets, warnings: list[str]) -> tuple[str, Visual]:
     field = "cond_video"
     path, upload_key = _fetch(ctx, ctx.request.cond_video, field, ctx.settings.max_visual_bytes)
     image = ctx.scratch / "image.png"
     visual = sandboxed(ctx, decoder.read_visual)(path=path, image=image, field=field)
-    buckets = preset(ctx.settings.preset).sizes[ctx.request.size]
     check_visual(ctx.request, visual.found)
     check_boxes_in_video(ctx.request, visual.found, buckets)
     warnings += visual_warnings(visual, buckets)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from farm.media.audio import write_wav
+from farm.model.presets import MINIATURE, PRESETS
 from tests.support.cli import error_line
 from tests.support.jobs import FIELDS
 
@@ -76,9 +78,11 @@ def test_a_dry_run_refuses_what_a_worker_would_refuse(run, tmp_path, portrait, v
     write_wav(tmp_path / "blip.wav", np.zeros(624, np.float32), 16_000)
     (tmp_path / "page.png").write_text("<html>")
     box = '"[0, 0, 5000, 10]"'
+    shares = '"[0, 0, 0.5, 1]"'
     rows = [
         ("id", "prompt", "cond_video", "cond_audio.person1", "bbox"),
         ("box", "p", str(portrait), str(voice), box),
+        ("shares", "p", str(portrait), str(voice), shares),
         ("short", "p", str(portrait), "blip.wav", ""),
         ("page", "p", "page.png", str(voice), ""),
         ("good", "p", str(portrait), str(voice), ""),
@@ -88,14 +92,33 @@ def test_a_dry_run_refuses_what_a_worker_would_refuse(run, tmp_path, portrait, v
     result = run("batch", "run", str(table), "--dry-run", "--json", FARM_MAX_AUDIO_BYTES="1000000")
     *invalid, good = [json.loads(line) for line in result.stdout.splitlines()]
     assert {row["code"] for row in invalid} == {"E_INPUT_VALIDATION"}
-    box, short, page = (row["message"] for row in invalid)
+    box, shares, short, page = (row["message"] for row in invalid)
     assert box.startswith("bbox.person1: got [0, 0, 5000, 10]; allowed: x up to 512, y up to 512")
+    assert "of which the video shows 0 x 0 pixels; allowed: 16 x 16 or more" in shares
     assert short == "cond_audio.person1: it lasts 0.039 s; allowed: 0.04 s or more"
     assert page.startswith("cond_video: the file holds a web page, not an image or a video")
     assert good["frames"] == 81
     result = run("batch", "run", str(table), "--dry-run", FARM_MAX_AUDIO_BYTES="1000")
     assert "cond_audio.person1: it has 39" in result.stdout
-    assert " 0 valid, 4 invalid" in result.stdout
+    assert " 0 valid, 5 invalid" in result.stdout
+    result = run("batch", "run", str(table), "--dry-run", FARM_MAX_AUDIO_S="2")
+    assert "cond_audio.person1: got 9 s; allowed: 2 s" in result.stdout
+
+
+def test_a_dry_run_refuses_text_that_its_voice_does_not_read(run, tmp_path, portrait):
+    table = tmp_path / "jobs.csv"
+    table.write_text(f"prompt,cond_video,tts_audio.text\np,{portrait},今天天气很好\n")
+    result = run("batch", "run", str(table), "--dry-run")
+    assert "tts_audio.text: got '今天天气很好'; most of its letters are Chinese" in result.stdout
+    assert "0 valid, 1 invalid" in result.stdout
+
+
+def test_a_dry_run_refuses_a_size_that_the_model_does_not_make(run, table, monkeypatch):
+    small = replace(MINIATURE, name="small", sizes={"infinitetalk-720": {}})
+    monkeypatch.setitem(PRESETS, small.name, small)
+    result = run("batch", "run", str(table), "--dry-run", FARM_PRESET="small")
+    allowed = "size: got 'infinitetalk-480'; the model small makes infinitetalk-720"
+    assert result.stdout.count(allowed) == 2
 
 
 def test_a_dry_run_refuses_what_the_farm_does_not_do(run, table):

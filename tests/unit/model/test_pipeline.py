@@ -160,7 +160,7 @@ def test_a_picture_that_is_not_rgb_bytes_is_refused(pipeline: Pipeline) -> None:
 
 
 def test_an_unknown_size_is_refused(pipeline: Pipeline, picture: np.ndarray) -> None:
-    with pytest.raises(InvalidInput, match="size: got '4k'; allowed for tiny: infinitetalk-480"):
+    with pytest.raises(InvalidInput, match="size: got '4k'; the model tiny makes infinitetalk-480"):
         pipeline.condition(picture, size="4k", frame_num=9)
 
 

@@ -47,7 +47,7 @@ def test_parts_that_a_folder_lacks_are_missing_and_the_tokenizer_is_one(tmp_path
     ],
 )
 def test_the_share_of_an_image_that_is_cropped_away(height: int, width: int, share: float) -> None:
-    buckets = preset("miniature").sizes["infinitetalk-480"]
+    buckets = preset("miniature").buckets("infinitetalk-480")
     assert cropped_share(height, width, buckets) == pytest.approx(share)
 
 
