@@ -39,7 +39,10 @@ MAX_LEVEL = 2.0**31
 """Floats may be meant as integers of 32 bits; beyond that, and if not numbers, they are noise."""
 
 SILENCE = 10 ** (-90 / 20)
-"""Root mean square below which a recording holds no voice: the dither of 16 bits is at -94 dB."""
+"""Root mean square below which a recording holds no voice: the dither of 16 bits is at -94 dB.
+
+A voice above it moves the mouth as any other, because the encoder equalises loudness.
+"""
 
 OPPOSITE = 0.1
 """Power of the mean of two channels, by that of the louder one, below which they cancel out.

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-SILENCE = 1e-4
-"""Root mean square, -80 dB; of `speech`, which has made louder what has a loudness at all."""
-
 
 def embed(ctx: StepContext) -> EmbedOutput:
     """Stores what the chunks need of the voices, and plans the chunks."""
@@ -79,7 +76,6 @@ def embed(ctx: StepContext) -> EmbedOutput:
         warnings=(
             *downloaded.warnings,
             *_warnings(ctx.request, downloaded.visual_seconds, spoken_frames, frames),
-            *_silence_warnings(voices),
         ),
     )
 
@@ -205,11 +201,3 @@ def _warnings(
     if request.bbox and request.speakers == 1:
         warnings.append("bbox has no effect: the model uses boxes for two speakers only")
     return warnings
-
-
-def _silence_warnings(voices: Sequence[Samples]) -> list[str]:
-    return [
-        f"the voice of person {person} is silent, so the mouth will hardly move"
-        for person, samples in enumerate(voices, start=1)
-        if np.sqrt(np.dot(samples, samples) / len(samples)) < SILENCE
-    ]

@@ -51,6 +51,10 @@ def recording_warnings(recording: Recording, *, field: str) -> list[str]:
     """What is lost of a recording, for the job's result."""
     warnings = _break_warnings(recording.found.seconds, recording.announced_s, field)
     findings = recording.findings
+    if findings.is_silent:
+        warnings.append(
+            f"{field}: it is silent (below -90 dB); the mouth may not move as in speech"
+        )
     if findings.opposite_channels:
         warnings.append(
             f"{field}: its channels cancel each other out; the model hears only channel "

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from farm.media.audio import write_wav
+from farm.media.audio import SILENCE, write_wav
 from farm.route import DOWNLOAD, Step
 from farm.store import keys
 from tests.support.films import write_film
@@ -63,12 +63,20 @@ def test_a_picture_of_a_common_shape_is_not(harness, tmp_path):
     assert warnings_of(harness, cond_video=tmp_path / "face.png") == ()
 
 
-@pytest.mark.parametrize("level", [0.0, 2e-5])
+@pytest.mark.parametrize("level", [0.0, SILENCE / 2])
 def test_a_silent_voice_is_reported(harness, tmp_path, level):
     samples = level * np.random.default_rng(0).standard_normal(8000)
-    write_wav(tmp_path / "voice.wav", samples.astype(np.float32), 16_000)
+    soundfile.write(tmp_path / "voice.wav", samples, 16_000, subtype="FLOAT")
     (warning,) = warnings_of(harness, voice=tmp_path / "voice.wav")
-    assert warning.startswith("the voice of person 1 is silent")
+    assert warning == (
+        "cond_audio.person1: it is silent (below -90 dB); the mouth may not move as in speech"
+    )
+
+
+def test_a_faint_voice_above_the_bound_of_silence_is_not(harness, tmp_path):
+    samples = 2 * SILENCE * np.random.default_rng(0).standard_normal(8000)
+    soundfile.write(tmp_path / "voice.wav", samples, 16_000, subtype="FLOAT")
+    assert warnings_of(harness, voice=tmp_path / "voice.wav") == ()
 
 
 def test_channels_that_cancel_each_other_out_are_reported(harness, tmp_path):
