@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from farm.errors import InvalidInput
+from farm.media import exif
 
 BACKGROUND = (255, 255, 255)
 """White, behind transparent pixels."""
@@ -47,9 +49,17 @@ class _JpegFile(JpegImageFile):
         pass
 
 
+def _open_png(path: Path) -> PngImageFile:
+    """A PNG; one with damaged text or other chunks that no pixel needs is read without those."""
+    try:
+        return PngImageFile(path)
+    except SyntaxError:
+        return PngImageFile(BytesIO(_without_damaged_chunks(path.read_bytes())))
+
+
 _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
     "JPEG": _JpegFile,
-    "PNG": PngImageFile,
+    "PNG": _open_png,
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
     "AVIF": AvifImageFile,
@@ -67,9 +77,6 @@ _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 HEAD_BYTES = 4096
 """Bytes from the beginning of a file that decide what it is."""
-
-_ORIENTATION = 0x0112
-"""The EXIF tag of a photograph's orientation."""
 
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -161,6 +168,20 @@ def _brands(head: bytes) -> set[bytes]:
     return {box[start : start + 4] for start in range(0, len(box), 4) if start != 4}
 
 
+def _without_damaged_chunks(png: bytes) -> bytes:
+    """A PNG without ancillary chunks of a wrong checksum (PNG specification, 5.3 and 5.4)."""
+    kept = [png[:8]]
+    start = 8
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        chunk = png[start:end]
+        is_ancillary = chunk[4:5].islower()
+        if not is_ancillary or crc32(chunk[4:-4]).to_bytes(4, "big") == chunk[-4:]:
+            kept.append(chunk)
+        start = end
+    return b"".join(kept)
+
+
 def _with_end_marker(path: Path) -> JpegImageFile | None:
     """A JPEG that lacks no more than its end marker; None if pixels are missing.
 
@@ -179,9 +200,11 @@ def _with_end_marker(path: Path) -> JpegImageFile | None:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, if there is none or the EXIF is too damaged to tell."""
-    # Only this tag is read: of the others many cameras and editors write what Pillow rejects.
-    with suppress(*DECODE_ERRORS, TypeError, KeyError):
-        return int(image.getexif().get(_ORIENTATION, 1))
+    tagged = exif.orientation(image.info.get("exif", b""))
+    if tagged is not None:
+        return tagged
+    with suppress(*DECODE_ERRORS, TypeError, KeyError):  # from XMP, too
+        return int(image.getexif().get(exif.ORIENTATION, 1))
     return 1
 
 

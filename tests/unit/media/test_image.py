@@ -264,6 +264,32 @@ def test_heic_and_avif_are_told_by_their_brands(head, kind, heic):
     assert is_heic(head) == heic
 
 
+@pytest.mark.parametrize("before_pixels", [True, False])
+def test_a_png_whose_text_is_damaged_is_read(path, before_pixels):
+    text = PngInfo()
+    text.add(b"tEXt", b"Comment\0words", after_idat=not before_pixels)
+    Image.new("RGB", (20, 20), (204, 102, 51)).save(path, "PNG", pnginfo=text)
+    path.write_bytes(path.read_bytes().replace(b"words", b"sword"))
+    assert corner(path) == (204, 102, 51)
+
+
+def test_a_png_whose_pixels_are_damaged_is_invalid(path):
+    Image.new("RGB", (20, 20), (204, 102, 51)).save(path, "PNG")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 10] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput):
+        read_image(path)
+
+
+def test_a_tag_that_points_beyond_the_exif_does_not_hide_the_orientation(path):
+    make = struct.pack(">HHII", 0x010F, 2, 2**31, 8)
+    orientation = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    block = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 2) + make + orientation + bytes(4)
+    Image.new("RGB", (40, 30)).save(path, "JPEG", exif=block)
+    assert read_image(path).shape == (40, 30, 3)
+
+
 def test_an_animation_is_read_as_its_first_frame(path):
     first = Image.new("RGB", (20, 20), (255, 0, 0))
     second = Image.new("RGB", (20, 20), (0, 0, 255))
