@@ -118,8 +118,12 @@ def _save(response: httpcore.Response, file: BinaryIO, max_bytes: int) -> None:
     if length.isdigit() and int(length) > max_bytes:
         raise RequestFailed(f"it has {int(length):,} bytes; allowed: {max_bytes:,}")
     size = 0
-    for part in response.iter_stream():
-        size += len(part)
-        if size > max_bytes:
-            raise RequestFailed(f"it has more than the allowed {max_bytes:,} bytes")
-        file.write(part)
+    try:
+        for part in response.iter_stream():
+            size += len(part)
+            if size > max_bytes:
+                raise RequestFailed(f"it has more than the allowed {max_bytes:,} bytes")
+            file.write(part)
+    except (httpcore.NetworkError, httpcore.RemoteProtocolError) as error:
+        reason = f"the connection broke off after {size:,} bytes"
+        raise RequestFailed(reason, retryable=True) from error

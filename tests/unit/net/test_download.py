@@ -356,7 +356,9 @@ def test_an_unannounced_body_above_the_limit_is_aborted(server, get, tmp_path):
 
 
 def test_a_body_shorter_than_announced_is_retryable(server, get, tmp_path):
-    assert refused(get, tmp_path, server.serve("/", b"half", Content_Length="8")).retryable
+    error = refused(get, tmp_path, server.serve("/", b"half", Content_Length="8"))
+    assert error.message.endswith("the connection broke off after 4 bytes")
+    assert error.retryable
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "zstd", "deflate", "aws-chunked,gzip"])
