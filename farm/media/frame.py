@@ -132,7 +132,9 @@ def _rgb(frame: VideoFrame, width: int, height: int) -> Pixels:
     """The frame in BT.709 and on white, [height, width, 3]."""
     is_untagged_hd = frame.colorspace == _UNSPECIFIED and frame.height >= _HD_LINES
     has_alpha = any(component.is_alpha for component in frame.format.components)
-    is_wide = is_beyond_bt709(frame)
+    curve = frame.color_trc
+    primaries = frame.color_primaries
+    is_wide = is_beyond_bt709(curve=curve, primaries=primaries)
     pixels: Any = frame.reformat(
         width,
         height,
@@ -143,7 +145,7 @@ def _rgb(frame: VideoFrame, width: int, height: int) -> Pixels:
     ).to_ndarray()
     colours: Pixels = pixels[..., :3]
     if is_wide:
-        colours = to_bt709(pixels[..., :3], curve=frame.color_trc, primaries=frame.color_primaries)
+        colours = to_bt709(pixels[..., :3], curve=curve, primaries=primaries)
     if not has_alpha:
         return colours
     alpha = pixels[..., 3] >> 8 if is_wide else pixels[..., 3]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
-from av import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from numpy.typing import NDArray
 
@@ -48,13 +47,16 @@ STRIP_PIXELS = 1 << 20
 """Pixels that are converted at a time."""
 
 
-def is_beyond_bt709(frame: VideoFrame) -> bool:
+def is_beyond_bt709(*, curve: int, primaries: int) -> bool:
     """Whether `to_bt709` is needed."""
-    return frame.color_trc in CURVES or frame.color_primaries in TO_BT709
+    return curve in CURVES or primaries in TO_BT709
 
 
 def to_bt709(rgb: NDArray[np.uint16], *, curve: int, primaries: int) -> NDArray[np.uint8]:
-    """RGB [H, W, 3] of 16 bits as such of 8, by FFmpeg's numbers for its curve and primaries."""
+    """RGB [H, W, 3] of 16 bits as such of 8, by the numbers of its curve and primaries.
+
+    FFmpeg and HEIF have those of ITU-T H.273.
+    """
     rows = max(1, STRIP_PIXELS // rgb.shape[1])
     starts = range(0, len(rgb), rows)
     strips = [_strip(rgb[start : start + rows], curve, primaries) for start in starts]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -20,6 +21,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from farm.errors import InvalidInput
 from farm.media import exif
+from farm.media.hdr import is_beyond_bt709, to_bt709
+from farm.media.heic import open_heic
 
 BACKGROUND = (255, 255, 255)
 """White, behind transparent pixels."""
@@ -63,6 +66,7 @@ _READERS: dict[str, Callable[[Path], ImageFile.ImageFile]] = {
     "WEBP": WebPImageFile,
     "GIF": GifImageFile,
     "AVIF": AvifImageFile,
+    "HEIC": open_heic,
 }
 
 _MAGIC_BYTES = {
@@ -98,18 +102,13 @@ _GREY_16_TO_8 = 65_535 / 255
 
 
 def image_format(head: bytes) -> str | None:
-    """JPEG, PNG, WEBP, GIF or AVIF by the first HEAD_BYTES of a file; None for anything else."""
+    """A key of _READERS, by the first HEAD_BYTES of a file; None for anything else."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    if _is_heif_like(head) and _brands(head) & _AVIF_BRANDS:
-        return "AVIF"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS | _AVIF_BRANDS:
+        return "AVIF" if _brands(head) & _AVIF_BRANDS else "HEIC"
     formats = (name for magic, name in _MAGIC_BYTES.items() if head.startswith(magic))
     return next(formats, None)
-
-
-def is_heic(head: bytes) -> bool:
-    """Whether a file is a HEIF image that is not AVIF, by its first HEAD_BYTES."""
-    return _is_heif_like(head) and not _brands(head) & _AVIF_BRANDS
 
 
 def open_image(path: Path) -> ImageFile.ImageFile:
@@ -157,10 +156,6 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise InvalidInput(f"{path.name}: the image cannot be decoded ({error})") from error
 
 
-def _is_heif_like(head: bytes) -> bool:
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS | _AVIF_BRANDS
-
-
 def _brands(head: bytes) -> set[bytes]:
     """The major and the compatible brands of an ISO media file (ISO 14496-12, 4.3)."""
     end = int.from_bytes(head[:4], "big")
@@ -200,6 +195,8 @@ def _with_end_marker(path: Path) -> JpegImageFile | None:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation; 1, upright, if there is none or the EXIF is too damaged to tell."""
+    if image.format == "HEIF":
+        return 1
     tagged = exif.orientation(image.info.get("exif", b""))
     if tagged is not None:
         return tagged
@@ -209,7 +206,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    colours = _srgb(_without_alpha(image), image.info.get("icc_profile"))
+    colours = _srgb(_without_alpha(image), image.info)
     alpha = _alpha(image)
     if alpha is None:
         return colours
@@ -239,8 +236,12 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     return image.convert("RGBA").getchannel("A")
 
 
-def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An image of the mode L, RGB or CMYK in sRGB, by its ICC profile if that is usable."""
+def _srgb(image: Image.Image, info: Mapping[str | tuple[int, int], Any]) -> Image.Image:
+    """An image of the mode L, RGB or CMYK in sRGB.
+
+    By its ICC profile if that is usable, else by the numbers of a HEIC photograph.
+    """
+    profile = info.get("icc_profile")
     if profile:
         with suppress(ImageCms.PyCMSError):
             converted = ImageCms.profileToProfile(
@@ -248,4 +249,11 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             )
             if converted:
                 return converted
-    return image.convert("RGB")
+    rgb = image.convert("RGB")
+    nclx = info.get("nclx_profile") or {}
+    curve = nclx.get("transfer_characteristics", 0)
+    primaries = nclx.get("color_primaries", 0)
+    if not is_beyond_bt709(curve=curve, primaries=primaries):
+        return rgb
+    pixels = np.asarray(rgb, np.uint16) << np.uint16(8)
+    return Image.fromarray(to_bt709(pixels, curve=curve, primaries=primaries))

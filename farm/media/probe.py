@@ -29,12 +29,11 @@ from farm.media.image import (
     HEAD_BYTES,
     decoded,
     image_format,
-    is_heic,
     open_image,
 )
 from farm.media.image import upright_size as upright_image_size
 
-VISUAL_FORMATS = "jpg, png, webp, gif, avif, mp4, mov, webm, mkv"
+VISUAL_FORMATS = "jpg, png, webp, gif, avif, heic, mp4, mov, webm, mkv"
 AUDIO_FORMATS = "wav, mp3, flac, ogg, opus, m4a, aac, or a video with audio"
 
 UNREAD_FORMATS = {
@@ -203,8 +202,6 @@ def _unsupported(path: Path, head: bytes, field: str) -> Unsupported | None:
     """What a file holds if it is neither an image nor a container of video and audio."""
     if image_format(head):
         return None
-    if is_heic(head):
-        return Unsupported("HEIC photographs", "save it as jpg")
     for beginning, holds in UNREAD_FORMATS.items():
         if re.match(beginning, head, re.DOTALL):
             return Unsupported(holds, "convert it")
