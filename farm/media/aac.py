@@ -13,6 +13,7 @@ from pathlib import Path
 import ffmpeg
 
 from farm.media.ffmpeg import (
+    AAC,
     AAC_KBPS_PER_CHANNEL,
     REPRODUCIBLE,
     audio_input,
@@ -41,7 +42,7 @@ def write_track(audio: Path, path: Path, *, frames: int) -> None:
     """
     channels, rate, blocks = open_audio(audio)
     options = {
-        "c:a": "aac",
+        **AAC,
         "b:a": f"{AAC_KBPS_PER_CHANNEL * channels}k",
         "ar": SAMPLE_RATE_HZ,
         "ac": channels,

@@ -20,6 +20,9 @@ from farm.media.audio import Samples, audio_blocks
 
 AAC_KBPS_PER_CHANNEL = 96
 
+AAC = {"c:a": "aac", "aac_coder": "fast"}
+"""Of speech this coder keeps more than FFmpeg's default in as many bytes (docs/lab-log.md)."""
+
 REPRODUCIBLE = {"map_metadata": -1, "fflags": "+bitexact", "flags:a": "+bitexact"}
 """Drops the recording's tags, which may hold names and places; dates would make bytes differ."""
 

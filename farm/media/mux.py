@@ -16,6 +16,7 @@ from av.container import InputContainer
 from farm.errors import FFmpegFailed
 from farm.media.container import audio_stream, open_media, video_stream
 from farm.media.ffmpeg import (
+    AAC,
     AAC_KBPS_PER_CHANNEL,
     REPRODUCIBLE,
     audio_input,
@@ -97,7 +98,7 @@ def _command(listing: Path, channels: int, rate: int, out: Path, seconds: float)
         # Segments have no reordered frames, so a frame's number is its time, whatever the segments'
         # own clocks say: those that carry audio are slightly longer than their frames.
         "bsf:v": f"setts=ts=N/({FPS}*TB):duration=1/({FPS}*TB)",
-        "c:a": "aac",
+        **AAC,
         "b:a": f"{AAC_KBPS_PER_CHANNEL * channels}k",
         "ar": next(known for known in AAC_RATES if known >= rate),
         "ac": channels,

@@ -11,6 +11,7 @@ from farm.media.audio import decode, write_wav
 from farm.media.mux import mux, verify_video
 from farm.media.probe import probe
 from farm.media.video import encode_video
+from tests.conftest import EXAMPLES
 
 
 @pytest.fixture
@@ -94,6 +95,17 @@ def test_audio_is_the_original_from_its_first_sample(segments, tmp_path, out):
     mux(segments(50), tmp_path / "click.wav", out, frames=50)
     heard, rate = decode(out)
     assert np.abs(heard[0]).argmax() / rate == pytest.approx(1.0, abs=0.001)
+
+
+def test_speech_is_not_distorted_anywhere(segments, out):
+    speech = EXAMPLES / "answer.wav"
+    mux(segments(72), speech, out, frames=72)
+    spoken = decode(speech)[0][0]
+    heard = decode(out)[0][0][: len(spoken)]
+    blocks = np.array_split(np.stack([spoken, heard - spoken]), 144, axis=1)  # of 20 ms
+    powers = np.array([np.square(block).mean(axis=1) for block in blocks])
+    signal, noise = powers[powers[:, 0] > 1e-5].T
+    assert 10 * np.log10((noise / signal).max()) < -15
 
 
 def test_audio_with_a_late_first_timestamp_is_not_shifted(segments, make_wav, out, tmp_path):
