@@ -172,7 +172,9 @@ def open_decoder(stream: AudioStream | VideoStream, name: str) -> Decoder:
 
 
 def decode_packet(decoder: Decoder, packet: Packet[Any]) -> list[Any]:
-    """The frames in a packet; none if it is damaged."""
+    """The frames in a packet; none if it is damaged, or empty, which repeats the last frame."""
+    if not packet.size and packet.pts is not None:  # the end has no time
+        return []
     try:
         return list(decoder.decode(packet))
     except av.error.InvalidDataError:

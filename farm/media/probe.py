@@ -361,7 +361,7 @@ def _walk(container: InputContainer, stream: AudioStream | VideoStream, field: s
     for packet in container.demux(stream):
         if first is None:
             first = next(iter(decode_packet(decoder, packet)), None)
-        if packet.size and packet.pts is not None:
+        if packet.pts is not None:
             packets += 1
             begin = packet.pts if begin is None else min(begin, packet.pts)
             duration = packet.duration or 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
 
 import av
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
 
 from farm.errors import FFmpegFailed, InvalidInput
+from farm.media.probe import probe
 from farm.media.video import ENCODER, encode_video, read_frame, write_thumbnail
 
 
@@ -34,6 +37,18 @@ def uneven(tmp_path, counting):
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return tmp_path / "uneven.mkv"
+
+
+def test_a_still_scene_of_theora_is_read(tmp_path, counting):
+    """Its frames are empty packets."""
+    encode_video(tmp_path / "still.mp4", counting(1) * 50)
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    options = ["-loglevel", "error", "-i", "still.mp4", "-c:v", "libtheora", "-q:v", "10"]
+    subprocess.run([ffmpeg, *options, "still.ogv"], cwd=tmp_path, check=True)
+    with av.open(tmp_path / "still.ogv") as container:
+        assert not all(packet.size for packet in container.demux() if packet.pts is not None)
+    assert number(read_frame(tmp_path / "still.ogv", 1.5)) == 0
+    assert probe(tmp_path / "still.ogv", field="film").seconds == pytest.approx(2, abs=0.05)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
