@@ -67,8 +67,11 @@ def close(ctx: Context, job_id: str) -> Step | None:
     return claim_step(ctx, job_id, NOTIFY) if webhook_is_pending else None
 
 
-def claim_step(ctx: Context, job_id: str, step: Step) -> Step | None:
-    """The step if the claim succeeds: then the caller must dispatch it. None otherwise."""
+def claim_step(ctx: Context, job_id: str, step: Step, *, early: bool = False) -> Step | None:
+    """The step if the claim succeeds: then the caller must dispatch it. None otherwise.
+
+    `early`: a step that was postponed may be dispatched before it is due.
+    """
     window_s = ctx.settings.redispatch_after_s
-    claimed = ctx.registry.steps.claim_dispatch(job_id, step.id, window_s=window_s)
+    claimed = ctx.registry.steps.claim_dispatch(job_id, step.id, window_s=window_s, early=early)
     return step if claimed else None

@@ -9,6 +9,7 @@ from farm.job import JobStatus
 from farm.registry.accounts import AccountRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
 from farm.registry.identity import IdentityRegistry
+from farm.registry.hosts import HostRegistry
 from farm.registry.jobs import JobRegistry, job_key, parse_status, request_key
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
@@ -20,7 +21,7 @@ from farm.settings import Settings
 
 
 class Registry:
-    """Callers, jobs, steps, webhook calls and workers over one backend, which only keeps texts."""
+    """Callers, jobs, steps, webhook calls, workers and lines at hosts over one backend of texts."""
 
     def __init__(self, backend: RegistryBackend) -> None:
         self.backend = backend
@@ -31,6 +32,7 @@ class Registry:
         self.webhooks = WebhookRegistry(self._records)
         self.workers = WorkerRegistry(backend)
         self.identity = IdentityRegistry(backend)
+        self.hosts = HostRegistry(backend)
 
     def now(self) -> float:
         """Seconds since 1970 on the one clock of the farm, which is never set back."""

@@ -8,7 +8,8 @@
       +------------------------+    +---------------+-----> uncovered
 
 A step is covered as long as it is dispatched or leased: until then no other message is sent for it.
-A released step counts as dispatched until its retry is due, or while its requeued message waits.
+A released or postponed step counts as dispatched until it is due, or while its requeued message
+waits.
 A message that arrives late may acquire an uncovered step.
 
 Each acquired lease raises the fencing token and begins an attempt with an id of its own. Only this
@@ -141,9 +142,14 @@ class StepRecord(BaseModel):
     def is_held_by(self, lease: Lease) -> bool:
         return self.committed is None and self.attempt_id == lease.attempt_id
 
-    def dispatched(self, now: float, *, window_s: float) -> Self | None:
-        """The record after a dispatch; None if the step is committed or covered."""
-        if self.committed is not None or self.covered_until > now:
+    def dispatched(self, now: float, *, window_s: float, early: bool = False) -> Self | None:
+        """The record after a dispatch; None if the step is committed or covered.
+
+        `early`: what is due later, and has no message in a queue, may be dispatched now.
+        """
+        waits = early and not self.is_undelivered
+        covered_until = self.lease_expires_at if waits else self.covered_until
+        if self.committed is not None or covered_until > now:
             return None
         return self._with(
             dispatches=self.dispatches + 1, dispatched_at=now, dispatch_expires_at=now + window_s
@@ -152,6 +158,12 @@ class StepRecord(BaseModel):
     def marked_lost(self) -> Self | None:
         """The record without its dispatch; None if the message has led to a lease."""
         return self._with(dispatch_expires_at=0.0) if self.is_undelivered else None
+
+    def postponed(self, now: float, *, due_in_s: float) -> Self | None:
+        """The record after a message that came too soon; None if committed or leased."""
+        if self.committed is not None or self.lease_expires_at > now:
+            return None
+        return self._with(consumed_dispatch=self.dispatches, dispatch_expires_at=now + due_in_s)
 
     def leased(self, now: float, *, lease_s: float, random: str) -> Self | None:
         """The record with the lease of a new attempt; None if the step is committed or leased.

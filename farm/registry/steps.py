@@ -50,16 +50,19 @@ class StepRegistry:
     def __init__(self, records: RecordStore) -> None:
         self._records = records
 
-    def claim_dispatch(self, job_id: str, step_id: str, *, window_s: float) -> bool:
+    def claim_dispatch(
+        self, job_id: str, step_id: str, *, window_s: float, early: bool = False
+    ) -> bool:
         """Whether the caller may send the message of a step now; True for one caller alone.
 
         No other caller may within the window, unless a lease comes first or the message is lost.
+        `early`: a step that was postponed or released may be dispatched before it is due.
         """
         now = self._records.backend.now()
         dispatched = self._change(
             job_id,
             step_id,
-            lambda record: record.dispatched(now, window_s=window_s),
+            lambda record: record.dispatched(now, window_s=window_s, early=early),
             [Add(UNDELIVERED, undelivered_member(job_id, step_id), now)],
         )
         return dispatched is not None
@@ -69,6 +72,20 @@ class StepRegistry:
         cutoff = self._records.backend.now() - for_s
         members = self._records.backend.members_below(UNDELIVERED, cutoff)
         return [(job_id, step_id) for job_id, _, step_id in (m.partition(" ") for m in members)]
+
+    def postpone(self, job_id: str, step_id: str, *, due_in_s: float) -> bool:
+        """Covers a step whose message came too soon, without a message; False if it is not to run.
+
+        That is if it is committed, or another attempt holds the lease.
+        """
+        now = self._records.backend.now()
+        postponed = self._change(
+            job_id,
+            step_id,
+            lambda record: record.postponed(now, due_in_s=due_in_s),
+            [Remove(UNDELIVERED, undelivered_member(job_id, step_id))],
+        )
+        return postponed is not None
 
     def mark_lost(self, job_id: str, step_id: str) -> None:
         """Records that a message is in no queue, so that the step may be dispatched again."""

@@ -33,8 +33,10 @@ def fences(*leases: Lease) -> list[int]:
     return [fence_of(lease.attempt_id) for lease in leases]
 
 
-def claim(registry: Registry, step_id: str = "mux", *, window_s: float = 60) -> bool:
-    return registry.steps.claim_dispatch("a", step_id, window_s=window_s)
+def claim(
+    registry: Registry, step_id: str = "mux", *, window_s: float = 60, early: bool = False
+) -> bool:
+    return registry.steps.claim_dispatch("a", step_id, window_s=window_s, early=early)
 
 
 # Covered
@@ -160,6 +162,45 @@ def test_the_message_of_a_forgotten_job_is_dropped_once_it_is_marked_lost(entere
     assert entered.steps.undelivered(for_s=0) == []
     assert not entered.jobs.exists("a")
     assert entered.steps.dispatches("a", ["mux"]) == [0]
+
+
+def test_a_postponed_step_is_covered_and_its_message_is_neither_undelivered_nor_counted(entered):
+    claim(entered)
+    entered.steps.postpone("a", "mux", due_in_s=60)
+    assert (entered.jobs.orphaned(), entered.steps.undelivered(for_s=0)) == ([], [])
+    assert not claim(entered)
+    assert entered.steps.attempts("a", "mux") == 0
+
+
+def test_a_postponed_step_may_be_dispatched_early_by_one_caller(entered):
+    claim(entered)
+    entered.steps.postpone("a", "mux", due_in_s=60)
+    assert sorted(race(lambda: claim(entered, early=True))) == [False] * 7 + [True]
+    assert entered.steps.undelivered(for_s=0) == [("a", "mux")]
+
+
+def test_a_postponed_step_is_dispatched_once_it_is_due(entered):
+    claim(entered)
+    entered.steps.postpone("a", "mux", due_in_s=SHORT_S)
+    time.sleep(2 * SHORT_S)
+    assert entered.jobs.orphaned() == ["a"]
+    assert claim(entered)
+
+
+def test_a_leased_step_is_neither_postponed_nor_dispatched_early(entered):
+    claim(entered)
+    lease = acquire(entered)
+    assert not entered.steps.postpone("a", "mux", due_in_s=60)
+    assert not claim(entered, early=True)
+    assert commit(entered, lease)
+    assert not claim(entered, early=True)
+
+
+def test_a_step_whose_message_is_in_a_queue_is_not_dispatched_early(entered):
+    claim(entered)
+    assert not claim(entered, early=True)
+    release_and_requeue(entered, 60)
+    assert not claim(entered, early=True)
 
 
 def test_each_step_is_dispatched_separately(entered):
