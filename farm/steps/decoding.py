@@ -7,6 +7,7 @@ from typing import ParamSpec, TypeVar
 
 from farm.engine.step_context import StepContext
 from farm.media import sandbox
+from farm.steps.cpu_turn import in_turn
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -20,4 +21,4 @@ def sandboxed(
     limits = sandbox.SandboxLimits(
         seconds=settings.decode_timeout_s, memory_bytes=settings.decode_memory_mb * 1_000_000
     )
-    return sandbox.sandboxed(function, limits=limits, check=ctx.raise_if_stopped)
+    return in_turn(ctx, sandbox.sandboxed(function, limits=limits, check=ctx.raise_if_stopped))

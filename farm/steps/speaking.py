@@ -10,6 +10,7 @@ from farm.job import TtsAudio
 from farm.job.dialogue import turns
 from farm.media import sandbox
 from farm.media.speech import FIELD, speak, speak_dialogue
+from farm.steps.cpu_turn import in_turn
 
 THREADS = 4
 """Of Kokoro. The default, one for each core, would take 9 GB of address space on 128 cores."""
@@ -51,6 +52,7 @@ def _sandboxed(
         memory_bytes=settings.tts_memory_mb * 1_000_000,
         threads=THREADS,
     )
-    return sandbox.sandboxed(
+    call = sandbox.sandboxed(
         function, limits=limits, check=ctx.raise_if_stopped, subject=f"{FIELD}: its synthesis"
     )
+    return in_turn(ctx, call)
