@@ -33,6 +33,7 @@ SECTIONS = {
     "Model": ("weights", "preset", "device", "attention", "loras", "quant", "offload", "skip_"),
     "Workers": (
         "cpu_",
+        "download",
         "lease_",
         "reap_",
         "redispatch_",

@@ -17,7 +17,7 @@ from farm.errors import (
     GenerationFailed,
 )
 
-Queue = Literal["cpu", "gpu"]
+Queue = Literal["cpu", "gpu", "downloads"]
 QUEUES: tuple[Queue, ...] = get_args(Queue)
 
 StepKind = Literal["download", "embed", "generate", "mux", "notify"]
@@ -28,6 +28,7 @@ class StepSpec:
     """How steps of one kind are run."""
 
     queue: Queue
+    """Of `download` this is the queue of a job without URLs (farm.queue.dispatch)."""
     failure: type[FarmError]
     """The error that an unforeseen exception becomes."""
     per_chunk: bool = False

@@ -195,6 +195,17 @@ class Settings(BaseModel):
         description="true: skip the last denoise step of every job, which changes very little",
     )
     cpu_concurrency: int = Field(2, ge=1, description="processes per cpu worker")
+    download_concurrency: int = Field(
+        64,
+        ge=0,
+        description=(
+            "downloads at once per cpu worker, in threads of one process more; 0 = none, if "
+            "`farm worker downloads` runs elsewhere"
+        ),
+    )
+    downloads_per_host: int = Field(
+        8, ge=1, description="downloads at once per worker from one host; further jobs wait"
+    )
     lease_s: float = Field(
         15,
         gt=0,

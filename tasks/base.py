@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from typing import Any, NoReturn
 
@@ -15,7 +16,8 @@ from farm.engine.context import Context, open_context
 from farm.engine.step_context import WorkerDraining
 from farm.logs import JOB, job_context, log
 from farm.queue.dispatch import remaining_chain, signatures
-from farm.route import Step
+from farm.queue.turns import HostTurns
+from farm.route import DOWNLOAD, Step
 from farm.steps import step_function
 from tasks.celery import app, settings
 from tasks.drain import draining
@@ -27,6 +29,9 @@ hooks = Hooks(step_function, timeout_error=SoftTimeLimitExceeded, draining=drain
 def context() -> Context:
     """The context of the steps, opened once; they wait for a broker that is down."""
     return open_context(settings, keep_trying=lambda: not draining())
+
+
+turns = HostTurns(app, context, per_host=settings.downloads_per_host)
 
 
 class StepRequest(Request):
@@ -64,7 +69,15 @@ def _reset_job(**_: Any) -> None:
 
 
 def run_step_task(task: Task, job_id: str, step: Step) -> str:
-    """Runs a step and edits the rest of the message's chain."""
+    """Runs a step, if it is its turn, and edits the rest of the message's chain."""
+    with turns.turn(job_id) if step == DOWNLOAD else nullcontext(True) as is_its_turn:
+        if is_its_turn:
+            return _run_step(task, job_id, step)
+    task.request.chain = []
+    return f"{step.id}: postponed"
+
+
+def _run_step(task: Task, job_id: str, step: Step) -> str:
     try:
         after = Attempt(context(), job_id, step, hooks).run()
     except WorkerDraining as draining_worker:

@@ -15,6 +15,7 @@ from farm.errors import FarmUnreachable
 from farm.registry import Registry, farm_registry
 from farm.registry.workers import worker_name
 from tasks.celery import app, settings
+from tasks.metrics import PIPE
 
 INTERVAL_S = 10.0
 """Celery's own comes every 2 s; a worker counts as alive for three times this interval."""
@@ -61,6 +62,10 @@ def worker_registry() -> Registry:
 
 
 def _names() -> list[str]:
-    """One name for each queue that this worker consumes."""
+    """One name for each queue that this worker consumes.
+
+    A process that downloads for a cpu worker has the name of that.
+    """
     host = os.uname().nodename
-    return [worker_name(queue, host, os.getpid()) for queue in app.amqp.queues.consume_from]
+    pid = os.getppid() if PIPE in os.environ else os.getpid()
+    return [worker_name(queue, host, pid) for queue in app.amqp.queues.consume_from]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -10,18 +11,29 @@ from celery.signals import worker_init, worker_ready
 from farm import metrics
 from farm.logs import log
 from farm.monitoring.exporter import serve
-from farm.monitoring.worker_metrics import WorkerMetrics
+from farm.monitoring.worker_metrics import WorkerMetrics, sender
 from tasks.celery import settings
 
 _collected: list[WorkerMetrics] = []
+
+PIPE = "WORKER_METRICS_PIPE"
+"""The variable by which a cpu worker hands its pipe to the worker that it starts; empty: none."""
 
 
 @worker_init.connect
 def _open(**_: Any) -> None:
     """Before any child is forked, so that all of them have the pipe."""
-    if settings.metrics_listen_address:
+    inherited = os.environ.get(PIPE)
+    if inherited:
+        metrics.listen(sender(int(inherited)))
+    elif settings.metrics_listen_address:
         _collected.append(WorkerMetrics())
         metrics.listen(_collected[0].send)
+
+
+def pipe() -> tuple[int, ...]:
+    """The file descriptor to which values are written; none if the worker has no metrics."""
+    return tuple(each.write_end for each in _collected)
 
 
 @worker_ready.connect

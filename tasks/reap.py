@@ -6,18 +6,16 @@ harm, because the right to dispatch is a compare-and-set.
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from celery.signals import worker_ready
 
-from farm.engine.advance import claim_due_step, fail_job
+from farm.engine.advance import claim_due_step
 from farm.engine.context import Context, open_context
-from farm.errors import FarmError, FarmUnreachable, VersionSkew
+from farm.errors import FarmError
 from farm.logs import job_context, log
-from farm.queue.dispatch import dispatch
+from farm.queue.dispatch import ending_unreadable, redispatch
 from farm.queue.inspect import find_lost_messages
 from tasks.celery import app, settings
 from tasks.drain import draining
@@ -50,36 +48,7 @@ def reap() -> int:
     """Dispatches every orphaned job again, and returns how many there were."""
     registry = context().registry
     for job_id, step_id in find_lost_messages(registry, after_s=settings.lease_s):
-        with job_context(job_id), _ending_unreadable(job_id):
+        with job_context(job_id), ending_unreadable(context(), job_id):
             registry.steps.mark_lost(job_id, step_id)
-    return sum(_redispatch(job_id) for job_id in registry.jobs.orphaned())
-
-
-@contextmanager
-def _ending_unreadable(job_id: str) -> Iterator[None]:
-    """Ends a job of which this version cannot read a record, instead of trying again for ever."""
-    try:
-        yield
-    except VersionSkew as error:
-        log("job_unreadable", level=logging.ERROR, reason=error.message)
-        fail_job(context(), job_id, error, at_stage="dispatch")
-
-
-def _redispatch(job_id: str) -> bool:
-    """Whether a message was sent. A job whose record is unreadable does not hold up the others."""
-    with job_context(job_id), _ending_unreadable(job_id):
-        try:
-            step = claim_due_step(context(), job_id)
-            if step is None:
-                return False
-            log("redispatched", step_id=step.id)
-            dispatch(app, context(), job_id, step)
-        except (FarmUnreachable, VersionSkew):
-            raise
-        except Exception as error:
-            # Other messages may quote what was read, a request with its signed URLs for instance.
-            reason = error.message if isinstance(error, FarmError) else type(error).__name__
-            log("redispatch_failed", level=logging.ERROR, reason=reason)
-            return False
-        return True
-    return False
+    orphaned = registry.jobs.orphaned()
+    return sum(redispatch(app, context(), job_id, claim_due_step) for job_id in orphaned)

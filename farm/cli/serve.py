@@ -144,6 +144,8 @@ def ui(address: str) -> None:
 def worker(queue: Any) -> None:
     """Run one worker of a queue, until Ctrl-C.
 
+    A cpu worker also runs one of the queue downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0.
+
     Example: farm worker gpu
     """
     from farm.local.worker import worker_command, worker_environ

@@ -27,7 +27,6 @@ def spawn(
     `umask` is that of its files; -1 = this process's.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    die_with_parent = _die_with(os.getpid()) if sys.platform == "linux" else None
     with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603
             command,
@@ -37,7 +36,7 @@ def spawn(
             env=dict(environ),
             start_new_session=True,
             umask=umask,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent(signal.SIGTERM),
         )
 
 
@@ -63,14 +62,17 @@ def tail(log: Path, lines: int = 5) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    """A `preexec_fn` with which a child receives SIGTERM when its parent dies."""
+def die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn` with which a child receives a signal when its parent dies; Linux only."""
+    if sys.platform != "linux":
+        return None
+    parent = os.getpid()
     # Loaded here: between fork and exec a child of a process with threads must not load libraries.
     libc = ctypes.CDLL(None)
 
     def arrange() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        libc.prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # It died before prctl took effect.
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     return arrange

@@ -20,9 +20,10 @@ from farm.local.worker import worker_command, worker_environ
 from farm.net.address import ListenAddress
 from farm.registry import farm_registry
 from farm.registry.workers import worker_name
-from farm.route import QUEUES
+from farm.route import Queue
 from farm.settings import PREFIX, Settings
 
+WORKERS: tuple[Queue, ...] = ("cpu", "gpu")
 FLOWER = "flower"
 START_TIMEOUT_S = 120.0
 POLL_INTERVAL_S = 0.1
@@ -34,7 +35,7 @@ then, and Celery shuts down.
 
 
 class Supervisor:
-    """The child processes of a running farm by name: one worker per queue, and Flower.
+    """The child processes of a running farm by name: a cpu and a gpu worker, and Flower.
 
     Created by `open_supervisor`.
     """
@@ -45,7 +46,7 @@ class Supervisor:
         self.settings = settings
         self.flower = flower
         self.commands: dict[str, list[str]] = {
-            queue: worker_command(queue, settings, application=application) for queue in QUEUES
+            queue: worker_command(queue, settings, application=application) for queue in WORKERS
         }
         if flower:
             self.commands[FLOWER] = flower_command(flower)
@@ -95,7 +96,10 @@ class Supervisor:
         if self.flower and not self.flower.is_listening:
             return False
         host = os.uname().nodename
-        workers = {worker_name(queue, host, self.children[queue].pid) for queue in QUEUES}
+        cpu, gpu = (self.children[name].pid for name in WORKERS)
+        workers = {worker_name("cpu", host, cpu), worker_name("gpu", host, gpu)}
+        if self.settings.download_concurrency:  # a process of the cpu worker
+            workers.add(worker_name("downloads", host, cpu))
         return workers <= set(farm_registry(self.settings).workers.alive())
 
     def _start(self, name: str) -> None:
@@ -171,9 +175,9 @@ def _child_environ(name: str, settings: Settings) -> dict[str, str]:
         PREFIX + "BROKER_URL": settings.broker_address,
         PREFIX + "REMOTE_CONTROL": str(settings.remote_control),
     }
-    if settings.metrics_listen_address and name in QUEUES:
+    if settings.metrics_listen_address and name in WORKERS:
         host, port = settings.metrics_listen_address
-        worker_port = port + 1 + QUEUES.index(name)
+        worker_port = port + 1 + WORKERS.index(name)
         ours[PREFIX + "METRICS_ADDRESS"] = str(ListenAddress(host, worker_port))
     environ = {**os.environ, **ours}
     return flower_environ(settings, environ) if name == FLOWER else worker_environ(environ)

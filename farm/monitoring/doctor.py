@@ -143,7 +143,9 @@ def _check_workers(settings: Settings) -> Finding:
     message = ", ".join(f"{consumers[queue]} {queue}" for queue in QUEUES)
     missing = [queue for queue in QUEUES if not consumers[queue]]
     if missing:
-        remedy = " and ".join(f"farm worker {queue}" for queue in missing)
+        # A cpu worker starts the one that downloads.
+        to_start = [queue for queue in missing if queue != "downloads" or "cpu" not in missing]
+        remedy = " and ".join(f"farm worker {queue}" for queue in to_start)
         return Finding("workers", "error", message, remedy)
     return Finding("workers", "ok", message)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from farm.metrics import METRICS, SECONDS, Metric
+from farm.metrics import METRICS, SECONDS, Listener, Metric
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -30,15 +30,9 @@ class WorkerMetrics:
             for metric in METRICS
             if metric.source == "worker"
         }
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._write_end, False)
-
-    def send(self, name: str, value: float, labels: Mapping[str, str]) -> None:
-        """Sends one value to the worker. A line this short is written at once (PIPE_BUF)."""
-        line = json.dumps([name, value, labels]).encode() + b"\n"
-        # If the worker does not read, a value is lost, and the step goes on.
-        with suppress(BlockingIOError):
-            os.write(self._write_end, line)
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self.write_end, False)
+        self.send = sender(self.write_end)
 
     def collect_forever(self) -> None:
         """Adds up what comes through the pipe."""
@@ -46,6 +40,19 @@ class WorkerMetrics:
             for line in lines:
                 name, value, labels = json.loads(line)
                 _record(self._metrics[name], value, labels)
+
+
+def sender(write_end: int) -> Listener:
+    """Sends values to the worker at the other end of its pipe."""
+
+    def send(name: str, value: float, labels: Mapping[str, str]) -> None:
+        line = json.dumps([name, value, labels]).encode() + b"\n"
+        # A line this short is written at once (PIPE_BUF). If the worker does not read, a value is
+        # lost, and the step goes on.
+        with suppress(BlockingIOError):
+            os.write(write_end, line)
+
+    return send
 
 
 def _create(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:

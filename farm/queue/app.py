@@ -16,7 +16,14 @@ from farm.job import PRIORITIES, Priority
 from farm.route import QUEUES, STEP_SPECS
 from farm.settings import Settings
 
-MODULES = ("tasks.steps", "tasks.identity", "tasks.reap", "tasks.metrics", "tasks.heartbeat")
+MODULES = (
+    "tasks.steps",
+    "tasks.identity",
+    "tasks.reap",
+    "tasks.metrics",
+    "tasks.heartbeat",
+    "tasks.downloads",
+)
 """What every worker imports."""
 
 TASK_ROUTES: dict[str, str] = {f"farm.{kind}": spec.queue for kind, spec in STEP_SPECS.items()}

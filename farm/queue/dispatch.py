@@ -5,15 +5,21 @@ Imports no task: clients, which send the messages, do not have them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from celery import Celery, Signature, chain
 
-from farm.engine.advance import chunk_count
+from farm.engine.advance import chunk_count, fail_job
 from farm.engine.context import Context
+from farm.engine.sources import source_urls
+from farm.errors import FarmError, FarmUnreachable, VersionSkew
+from farm.job import JobRequest
+from farm.logs import job_context, log
 from farm.queue.app import MESSAGE_PRIORITIES
 from farm.registry.formats import FORMAT
-from farm.route import Step, next_step
+from farm.route import DOWNLOAD, Queue, Step, next_step
 
 FORMAT_HEADER = "farm_format"
 """The header of a message that has its format's version."""
@@ -34,19 +40,63 @@ def dispatch(app: Celery, ctx: Context, job_id: str, step: Step) -> None:
     chain(*signatures(app, ctx, job_id, steps)).apply_async()
 
 
+def redispatch(
+    app: Celery, ctx: Context, job_id: str, claim: Callable[[Context, str], Step | None]
+) -> bool:
+    """Whether the step that `claim` returns was dispatched.
+
+    FarmUnreachable apart, an error is logged: a job whose record is unreadable is ended, and does
+    not hold up the others.
+    """
+    with job_context(job_id), ending_unreadable(ctx, job_id):
+        try:
+            step = claim(ctx, job_id)
+            if step is None:
+                return False
+            log("redispatched", step_id=step.id)
+            dispatch(app, ctx, job_id, step)
+        except (FarmUnreachable, VersionSkew):
+            raise
+        except Exception as error:
+            # Other messages may quote what was read, a request with its signed URLs for instance.
+            reason = error.message if isinstance(error, FarmError) else type(error).__name__
+            log("redispatch_failed", level=logging.ERROR, reason=reason)
+            return False
+        return True
+    return False
+
+
+@contextmanager
+def ending_unreadable(ctx: Context, job_id: str) -> Iterator[None]:
+    """Ends a job of which this version cannot read a record, instead of trying again for ever."""
+    try:
+        yield
+    except VersionSkew as error:
+        log("job_unreadable", level=logging.ERROR, reason=error.message)
+        fail_job(ctx, job_id, error, at_stage="dispatch")
+
+
+def queue_of(step: Step, request: JobRequest) -> Queue:
+    """The queue of a step. To wait for servers is the work of threads, which are many."""
+    if step == DOWNLOAD and source_urls(request):
+        return "downloads"
+    return step.spec.queue
+
+
 def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) -> list[Signature]:
     """A message for each step."""
     dispatches = ctx.registry.steps.dispatches(job_id, [step.id for step in steps])
-    requested = ctx.registry.jobs.request(job_id).priority
+    request = ctx.registry.jobs.request(job_id)
     chunks = chunk_count(ctx, job_id) if steps[0].kind == "generate" else None
     messages = []
     for step, sent in zip(steps, dispatches, strict=True):
         # A webhook whose receiver is silent must not delay the steps of jobs that have not ended.
-        priority = "low" if step.spec.runs_after_end else requested
+        priority = "low" if step.spec.runs_after_end else request.priority
         message = _signature(
             app,
             job_id,
             step,
+            queue=queue_of(step, request),
             number=max(1, sent),
             chunks=chunks,
             priority=MESSAGE_PRIORITIES[priority],
@@ -87,7 +137,14 @@ def remaining_chain(
 
 
 def _signature(
-    app: Celery, job_id: str, step: Step, *, number: int, chunks: int | None, priority: int
+    app: Celery,
+    job_id: str,
+    step: Step,
+    *,
+    queue: Queue,
+    number: int,
+    chunks: int | None,
+    priority: int,
 ) -> Signature:
     """The message of one step: ids and numbers only, readable in Flower."""
     name: str = step.kind
@@ -104,7 +161,7 @@ def _signature(
         args=arguments,
         immutable=True,
         options={
-            "queue": step.spec.queue,
+            "queue": queue,
             "priority": priority,
             "task_id": f"{job_id}-{name}-a{number}",
             "argsrepr": description,

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextvars import copy_context
 from pathlib import Path
 
+from farm.engine.sources import source_urls
 from farm.engine.step_context import StepContext
 from farm.errors import Cancelled, CorruptObject, DownloadFailed, InvalidInput, shorten
 from farm.media import decoder
@@ -99,12 +100,10 @@ def _fetcher(ctx: StepContext, failed: threading.Event) -> Callable[[str, str, i
 
 def _urls(ctx: StepContext) -> Iterator[tuple[str, str, int]]:
     """Field, URL and largest size of every source that was not uploaded."""
-    voices = ctx.request.cond_audio
-    recordings = voices.model_dump(exclude_none=True) if voices else {}
-    sources = [("cond_video", ctx.request.cond_video, ctx.settings.max_visual_bytes)]
-    for person, source in recordings.items():
-        sources.append((f"cond_audio.{person}", source, ctx.settings.max_audio_bytes))
-    return (each for each in sources if not each[1].startswith(keys.SCHEME))
+    settings = ctx.settings
+    for field, url in source_urls(ctx.request).items():
+        is_visual = field == "cond_video"
+        yield field, url, settings.max_visual_bytes if is_visual else settings.max_audio_bytes
 
 
 def _store_visual(ctx: StepContext, buckets: Buckets, warnings: list[str]) -> tuple[str, Visual]:

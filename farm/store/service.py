@@ -25,7 +25,7 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 """Limits for a connection, and between two bytes of a response."""
 
-MAX_CONNECTIONS = 10
+MAX_CONNECTIONS = 64
 """Connections that are kept open for concurrent threads."""
 
 FIRST_RETRY_DELAY_S = 0.25

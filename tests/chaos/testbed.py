@@ -20,7 +20,7 @@ from farm.local.process import spawn, stop
 from farm.local.supervisor import Supervisor
 from farm.local.worker import worker_command
 from farm.queue.app import make_app
-from farm.route import Queue
+from farm.route import QUEUES, Queue
 from farm.settings import Settings
 from tests.support.processes import children_of
 from tests.support.receiver import Receiver
@@ -71,7 +71,7 @@ class Testbed(Supervisor):
     def start_second_gpu_worker(self) -> None:
         """Starts one that consumes no messages for now, and is not replaced when it dies."""
         self.second_worker = self.start_worker("gpu", SECOND)
-        workers = len(self.children) + 1
+        workers = len(QUEUES) + 1
         self.wait_for(lambda: len(self.control.ping(timeout=0.5)) == workers)
         self._control_second_worker(self.control.cancel_consumer)
 

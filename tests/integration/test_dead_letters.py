@@ -1,4 +1,4 @@
-"""Messages that no step can be read from, before a worker with one child."""
+"""Messages that no step can be read from, before a cpu worker with one child, and threads."""
 
 from __future__ import annotations
 
@@ -66,18 +66,19 @@ def test_they_become_dead_letters_and_hold_up_no_step(
     with small_farm(tmp_path, application="tests.support.holdable_app") as running:
         client = redis.Redis.from_url(running.settings.broker_address)
         worker = running.children["cpu"]
-        (child,) = children_of(worker.pid)
+        processes = children_of(worker.pid)
         # When each of them comes twice, and a job after them
-        client.lpush("farm:cpu", *UNREADABLE, *UNREADABLE)
+        for queue in ("cpu", "downloads"):
+            client.lpush(f"farm:{queue}", *UNREADABLE, *UNREADABLE)
         farm = Farm(settings=running.settings)
         fields = {"prompt": "x", "cond_video": str(portrait), "cond_audio": {"person1": str(voice)}}
         job = farm.submit(fields)
-        # Then the job is run by the same worker and its same child
+        # Then the job is run by the same worker and its same processes
         wait_for_stage(job, "downloads_ok")
         assert worker.poll() is None
-        assert children_of(worker.pid) == [child]
+        assert children_of(worker.pid) == processes
         # And each of them is a dead letter, and not delivered again
-        assert client.llen(f"farm:{DEAD_LETTERS}") == 2 * len(UNREADABLE)
+        wait_for(lambda: client.llen(f"farm:{DEAD_LETTERS}") == 4 * len(UNREADABLE))
         job.cancel(by="a test")
         wait_for(lambda: client.hlen(f"farm:{UNACKED}") == 0)
         letters = [json.loads(letter) for letter in client.lrange(f"farm:{DEAD_LETTERS}", 0, -1)]

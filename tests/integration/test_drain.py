@@ -219,6 +219,7 @@ def lone_worker(home: Path, queue: Queue) -> Iterator[LoneWorker]:
     broker = Broker(Settings(home=home))
     settings = Settings(home=home, broker_url=broker.url, cpu_concurrency=1)
     environ = {**os.environ, **environ_of(settings), "FARM_GRACE_S": "1"}
+    environ["FARM_DOWNLOAD_CONCURRENCY"] = "0"
     log = WorkerLog(home / "worker.log")
     process = spawn(worker_command(queue, settings), log=log.path, environ=environ)
     try:

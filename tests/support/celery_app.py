@@ -16,5 +16,7 @@ __all__ = ["app"]
 @worker_init.connect
 def _import_model(**_: object) -> None:
     """Once logging is set up, because some libraries log while they are imported."""
+    if "downloads" in app.amqp.queues.consume_from:
+        return
     import farm.model.audio
     import farm.model.pipeline  # noqa: F401

@@ -30,6 +30,8 @@ DEFAULTS = {
     "preset": "miniature",
     "device": "auto",
     "cpu_concurrency": 2,
+    "download_concurrency": 64,
+    "downloads_per_host": 8,
     "lease_s": 15,
     "reap_every_s": 5,
     "redispatch_after_s": 3600,

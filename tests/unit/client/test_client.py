@@ -57,7 +57,7 @@ def uploads(farm: Farm) -> list[str]:
     return list(farm.context.store.keys(keys.UPLOADS))
 
 
-def queued(broker: str, queue: str = "cpu") -> int:
+def queued(broker: str, queue: str = "downloads") -> int:
     """Messages in the queue, of all priorities."""
     with redis.Redis.from_url(broker) as client:
         return sum(

@@ -170,6 +170,16 @@ def test_a_gpu_worker_has_one_process_and_a_cpu_worker_cpu_concurrency():
     assert (gpu[gpu.index("--queues") + 1], cpu[cpu.index("--queues") + 1]) == ("gpu", "cpu")
 
 
+def test_downloads_have_threads():
+    command = worker_command("downloads", Settings(download_concurrency=7))
+    assert command[command.index("--pool") + 1 :][:3] == ["threads", "--concurrency", "7"]
+
+
+def test_no_worker_downloads_in_no_threads():
+    with pytest.raises(InvalidInput, match="FARM_DOWNLOAD_CONCURRENCY: got 0; allowed: 1"):
+        worker_command("downloads", Settings(download_concurrency=0))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="another allocator")
 def test_a_worker_returns_freed_memory_to_the_system():
     # Given 200 MB in pieces of which the last is kept, after a larger one that raised glibc's own

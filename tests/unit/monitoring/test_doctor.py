@@ -60,7 +60,7 @@ def test_the_identity_of_a_farm_is_shown_and_a_store_of_another_one_is_an_error(
 def test_missing_workers_are_an_error_with_their_commands(findings):
     workers = findings()["workers"]
     assert (workers.message, workers.remedy) == (
-        "0 cpu, 0 gpu",
+        "0 cpu, 0 gpu, 0 downloads",
         "farm worker cpu and farm worker gpu",
     )
 
@@ -69,7 +69,10 @@ def test_workers_are_counted_by_their_heartbeats(findings, broker):
     registry = open_registry(broker)
     for name in ("cpu here 1", "cpu there 1", "gpu here 2"):
         registry.workers.heartbeat(name)
-    assert findings()["workers"] == Finding("workers", "ok", "2 cpu, 1 gpu")
+    no_downloads = Finding("workers", "error", "2 cpu, 1 gpu, 0 downloads", "farm worker downloads")
+    assert findings()["workers"] == no_downloads
+    registry.workers.heartbeat("downloads here 1")
+    assert findings()["workers"] == Finding("workers", "ok", "2 cpu, 1 gpu, 1 downloads")
 
 
 def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
@@ -184,7 +187,7 @@ def test_an_error_is_status_1(broker, tmp_path):
     environ = {"FARM_HOME": str(tmp_path), "FARM_BROKER_URL": broker}
     result = CliRunner().invoke(cli, ["doctor"], env=environ)
     assert result.exit_code == 1
-    assert "error    workers   0 cpu, 0 gpu\n" in result.stdout
+    assert "error    workers   0 cpu, 0 gpu, 0 downloads\n" in result.stdout
     assert "-> farm worker cpu and farm worker gpu" in result.stdout
     lines = CliRunner().invoke(cli, ["doctor", "--json"], env=environ).stdout.splitlines()
     assert json.loads(lines[0])["check"] == "broker"

@@ -76,7 +76,7 @@ def test_messages_are_counted_by_queue_and_priority(farm, settings, priority):
     for _ in range(3):
         farm.submit({**GIVEN, "priority": priority})
     lengths = {
-        each: value(settings, "farm_queue_length", queue="cpu", priority=each)
+        each: value(settings, "farm_queue_length", queue="downloads", priority=each)
         for each in PRIORITIES
     }
     assert lengths == {**dict.fromkeys(PRIORITIES, 0), priority: 3}
@@ -88,7 +88,7 @@ def test_the_oldest_message_waits_since_its_dispatch(farm, settings, priority):
     jobs = [farm.submit({**GIVEN, "priority": priority}) for _ in range(2)]
     age(farm, jobs[0].id, "download", 500)
     waited = {
-        each: value(settings, "farm_queue_oldest_seconds", queue="cpu", priority=each)
+        each: value(settings, "farm_queue_oldest_seconds", queue="downloads", priority=each)
         for each in PRIORITIES
     }
     assert 500 <= waited.pop(priority) < 530
@@ -108,10 +108,10 @@ def test_a_chunks_message_waits_since_its_own_dispatch(farm, settings):
 
 def test_messages_of_no_step_do_not_hide_the_oldest_step(farm, settings):
     app = make_app(settings)
-    app.signature("another.task", queue="cpu", priority=3).apply_async()
+    app.signature("another.task", queue="downloads", priority=3).apply_async()
     job = farm.submit(GIVEN)
     age(farm, job.id, "download", 500)
-    assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") >= 500
+    assert value(settings, "farm_queue_oldest_seconds", queue="downloads", priority="normal") >= 500
 
 
 def test_a_record_of_another_version_hides_no_metric(farm, settings):

@@ -148,12 +148,23 @@ def test_every_message_has_the_priority_of_its_job(ctx, broker, priority, number
     assert [each["options"]["priority"] for each in chain_of(message)] == [number] * 3
 
 
+def test_only_a_job_with_urls_is_downloaded_by_threads(ctx):
+    uploaded = {"cond_video": "store://uploads/a", "cond_audio": {"person1": "store://uploads/b"}}
+    ctx.registry.jobs.add("b", job_request(**uploaded))
+    app = make_app(ctx.settings)
+    queues = [
+        [message.options["queue"] for message in signatures(app, ctx, job_id, [DOWNLOAD, EMBED])]
+        for job_id in ("a", "b")
+    ]
+    assert queues == [["downloads", "cpu"], ["cpu", "cpu"]]
+
+
 def test_jobs_of_a_higher_priority_are_delivered_first(ctx):
     for priority in ("low", "normal", "high"):
         ctx.registry.jobs.add(priority, job_request(priority=priority))
         CeleryTransport(ctx).dispatch(priority, DOWNLOAD)
     with make_app(ctx.settings).connection_for_read() as connection:
-        queue = connection.SimpleQueue("cpu")
+        queue = connection.SimpleQueue("downloads")
         delivered = [queue.get(timeout=2).payload[0] for _ in range(3)]
         queue.close()
     assert delivered == [["high"], ["normal"], ["low"]]
@@ -268,8 +279,8 @@ def test_the_error_for_a_broker_that_is_down_names_the_job(tmp_path):
 def test_every_task_has_its_queue():
     conf = make_app(Settings(broker_url="redis://host/0")).conf
     assert conf.task_routes == {task: {"queue": queue} for task, queue in TASK_ROUTES.items()}
-    assert {queue.name for queue in conf.task_queues} == {"cpu", "gpu"}
-    assert {queue.routing_key for queue in conf.task_queues} == {"cpu", "gpu"}
+    assert {queue.name for queue in conf.task_queues} == {"cpu", "gpu", "downloads"}
+    assert {queue.routing_key for queue in conf.task_queues} == {"cpu", "gpu", "downloads"}
     assert TASK_ROUTES["farm.generate"] == "gpu"
     assert TASK_ROUTES["farm.mux"] == "cpu"
 

@@ -57,7 +57,7 @@ def lost(registry: Registry, after_s: float = 0) -> set[tuple[str, str]]:
 def test_a_message_that_was_received_without_a_lease_is_lost(farm, registry, client, priority):
     jobs = [farm.submit(job_request(priority=priority)) for _ in range(3)]
     assert lost(registry) == set()
-    client.rpop(LISTS["cpu", priority])
+    client.rpop(LISTS["downloads", priority])
     assert lost(registry, after_s=60) == set()
     assert lost(registry) == {(jobs[0].id, "download")}
 
@@ -66,7 +66,7 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
     farm.submit(REQUEST)
     job = farm.submit(REQUEST)
     acquire(registry, "download", job_id=job.id)
-    client.lpop(LISTS["cpu", "normal"])
+    client.lpop(LISTS["downloads", "normal"])
     registry.steps.claim_dispatch(job.id, "generate-0007", window_s=60)
     dispatch(make_app(farm.context.settings), farm.context, job.id, Step("generate", 7))
     assert lost(registry) == set()
@@ -76,7 +76,7 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
 
 def test_a_lost_message_is_missed_beside_younger_ones(farm, registry, client):
     job = farm.submit(REQUEST)
-    client.rpop(LISTS["cpu", "normal"])
+    client.rpop(LISTS["downloads", "normal"])
     while not registry.steps.undelivered(for_s=0.2):
         time.sleep(0.05)
     farm.submit(REQUEST)
@@ -90,14 +90,14 @@ def test_a_message_whose_sender_died_before_it_was_sent_is_lost(registry):
 
 def test_a_message_that_led_to_a_lease_is_not_lost(farm, registry, client):
     job = farm.submit(REQUEST)
-    client.rpop(LISTS["cpu", "normal"])
+    client.rpop(LISTS["downloads", "normal"])
     acquire(registry, "download", job_id=job.id)
     assert lost(registry) == set()
 
 
 def test_messages_of_no_step_hide_a_lost_one_only_until_they_are_received(farm, registry, client):
     job = farm.submit(REQUEST)
-    client.rpop(LISTS["cpu", "normal"])
+    client.rpop(LISTS["downloads", "normal"])
     make_app(farm.context.settings).signature("another.task", queue="cpu").apply_async()
     assert lost(registry) == set()
     client.delete(*LISTS.values())
@@ -120,10 +120,10 @@ def test_messages_are_read_as_job_and_step_oldest_first(farm, client):
     dispatch(app, farm.context, job_ids[1], Step("generate", 7))
     states, unacked = queue_states(require_broker(farm.context.registry))
     oldest = [(job_id, "download") for job_id in reversed(job_ids)]
-    assert states["cpu", "normal"].oldest == oldest
+    assert states["downloads", "normal"].oldest == oldest
     assert states["gpu", "normal"].oldest == [(job_ids[1], "generate-0007")]
     lengths = {name: state.length for name, state in states.items() if state.length}
-    assert lengths == {("cpu", "normal"): 2, ("gpu", "normal"): 1}
+    assert lengths == {("downloads", "normal"): 2, ("gpu", "normal"): 1}
     assert unacked == 0
 
 
