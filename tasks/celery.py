@@ -12,11 +12,11 @@ from contextlib import suppress
 from celery.signals import worker_init, worker_process_init
 from kombu import pools
 
-from farm.registry import farm_registry
 from farm.errors import FarmUnreachable
 from farm.logs import log
 from farm.queue.app import make_app
 from farm.queue.inspect import broker_of, eviction_policy
+from farm.registry import farm_registry
 from farm.route import STEP_SPECS
 from farm.settings import Settings
 

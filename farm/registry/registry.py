@@ -8,8 +8,8 @@ from farm.errors import InvalidInput
 from farm.job import JobStatus
 from farm.registry.accounts import AccountRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
-from farm.registry.identity import IdentityRegistry
 from farm.registry.hosts import HostRegistry
+from farm.registry.identity import IdentityRegistry
 from farm.registry.jobs import JobRegistry, job_key, parse_status, request_key
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
