@@ -156,7 +156,7 @@ def test_a_job_beyond_a_quota_is_refused_before_anything_is_stored(
     farm = open_farm(broker, tmp_path, **quota)
     with pytest.raises(QuotaExceeded, match=message):
         farm.submit({**KEYED, "cond_video": str(portrait)})
-    assert (farm.jobs(), list(farm.context.store.keys(""))) == ([], [])
+    assert (farm.jobs(), list(farm.context.store.keys(""))) == ([], [keys.FARM])
     assert open_farm(broker, tmp_path).submit(KEYED).status().state == "queued"
 
 
@@ -175,12 +175,13 @@ def test_of_submissions_at_once_the_last_slot_takes_one_and_the_others_leave_not
 
     assert sum(race(submit)) == 1
     (job,) = farm.jobs()
-    assert list(farm.context.store.keys("")) == [keys.request(job.job_id)]
+    assert list(farm.context.store.keys("")) == [keys.FARM, keys.request(job.job_id)]
 
 
 def test_of_submissions_at_once_with_one_key_one_is_a_job_and_the_others_leave_nothing(farm):
     job_ids = {job.id for job in race(lambda: farm.submit(KEYED))}
-    assert list(farm.context.store.keys("")) == [keys.request(job_id) for job_id in job_ids]
+    requests = [keys.request(job_id) for job_id in job_ids]
+    assert list(farm.context.store.keys("")) == [keys.FARM, *requests]
     assert len(job_ids) == 1
 
 

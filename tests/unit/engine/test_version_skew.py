@@ -13,7 +13,7 @@ from farm.registry.formats import dump
 from farm.registry.jobs import job_key, request_key
 from farm.registry.steps import step_key
 from farm.route import DOWNLOAD, NOTIFY
-from farm.store import keys
+from farm.store import integrity, keys
 from tests.support.formats import text_of
 
 HOOK = {"webhook": "https://example.org/done"}
@@ -87,7 +87,7 @@ def test_a_video_that_another_version_has_made_stays_and_its_end_is_stored_as_it
     with pytest.raises(VersionSkew):
         harness.run(DOWNLOAD)
     assert harness.clock.texts[job_key("a")] == written
-    assert harness.store.get(keys.end("a")).decode() == written
+    assert integrity.get_sealed(harness.store, keys.end("a")).decode() == written
     assert harness.registry.jobs.live() == []
 
 

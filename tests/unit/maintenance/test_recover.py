@@ -284,7 +284,9 @@ def test_jobs_are_recovered_one_by_one(ctx):
         b"{}",
         b'{"request": {}, "submitted_at": 1}',
         text_of({"request": {}, "submitted_at": 1}).encode(),
-        dump(journal.Submission(request=REQUEST, submitted_at=1)).replace("1", "2", 1).encode(),
+        dump(journal.Submission(caller="local", request=REQUEST, submitted_at=1))
+        .replace("1", "2", 1)
+        .encode(),
     ],
 )
 def test_an_unreadable_request_is_named_and_left_alone(entered, content):
@@ -618,7 +620,7 @@ def test_the_client_sends_the_steps_of_recovered_jobs(tmp_path, broker):
     assert (found.job_id, found.reason) == (job.id, "download")
     assert registry.steps.dispatches(job.id, ["download"]) == [1]
     with registry.backend.redis as client:
-        queues = client.scan_iter("farm:cpu*", _type="list")
+        queues = client.scan_iter("farm:downloads*", _type="list")
         assert sum(client.llen(queue) for queue in queues) == 1
 
 

@@ -44,7 +44,7 @@ def finish(registry: Registry, job_id: str, *, size: int = 0) -> None:
 
 def commit(registry: Registry, step_id: str, remaining_gpu_s: float) -> None:
     lease = acquire(registry, step_id)
-    envelope = committed(output_of(step_id), fence=lease.fence)
+    envelope = committed(output_of(step_id), attempt_id=lease.attempt_id)
     estimate = EstimateUpdate(remaining_gpu_s=remaining_gpu_s)
     assert registry.steps.commit(lease, envelope, estimate, caller="anna")
 

@@ -49,7 +49,7 @@ def test_only_what_is_set_is_stored():
 
 @pytest.mark.parametrize("request_", [REQUEST, job_request(lora=[{"name": "a"}], bbox=None)])
 def test_a_record_is_read_as_it_was_written(request_):
-    submission = Submission(request=request_, submitted_at=1.5)
+    submission = Submission(caller="local", request=request_, submitted_at=1.5)
     assert load(dump(submission), Submission, name="request.json") == submission
 
 
