@@ -22,8 +22,8 @@ HEAVY = {
     "PIL",
     "pyloudnorm",
 }
-MAX_IMPORT_S = 0.5
-"""Seconds of processor time that importing the client may take."""
+MAX_IMPORT_RATIO = 12
+"""How much longer than pydantic the client may take to import, whose models it builds."""
 
 INTERFACES = ["farm.client", "farm.cli", "farm.client.transports.celery"]
 
@@ -44,11 +44,11 @@ def packages_after(program: str, **environ: str) -> set[str]:
     return set(python(f"{program}; {listing}", **environ).stdout.split())
 
 
-def import_s() -> float:
-    """Processor time, which does not depend on what else this machine does."""
+def import_s(module: str) -> float:
+    """Processor time; on a busy machine it grows too, for all modules alike."""
     timed = (
         "from time import process_time as now; start = now(); "
-        "import farm.client; print(now() - start)"
+        f"import {module}; print(now() - start)"
     )
     return float(python(timed).stdout)
 
@@ -86,7 +86,10 @@ def test_the_package_itself_loads_nothing():
 
 
 def test_the_client_is_imported_quickly():
-    assert min(import_s() for _ in range(3)) < MAX_IMPORT_S
+    client, library = (
+        min(import_s(name) for _ in range(3)) for name in ("farm.client", "pydantic.main")
+    )
+    assert client < MAX_IMPORT_RATIO * library
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
