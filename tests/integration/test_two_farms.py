@@ -22,6 +22,7 @@ from farm.local.broker import Broker
 from farm.monitoring.exporter import FarmCollector, exposition
 from farm.net.address import ListenAddress
 from farm.queue.app import make_app
+from farm.route import QUEUES
 from farm.settings import Settings
 from tests.support.ports import free_port
 from tests.support.small_farm import DEFAULTS, SmallFarm
@@ -136,11 +137,11 @@ def test_neither_jobs_nor_remote_control_nor_events_of_one_reach_the_other(
         assert not set(ours.context.store.keys(f"jobs/{waiting.id}/"))
         # And each farm's remote control reaches its own workers only
         control = make_app(second.settings).control
-        assert len(control.ping(timeout=2)) == 2
+        assert len(control.ping(timeout=2)) == len(QUEUES)
         control.shutdown()
         for child in second.children.values():
             child.wait()
-        assert len(make_app(first.settings).control.ping(timeout=2)) == 2
+        assert len(make_app(first.settings).control.ping(timeout=2)) == len(QUEUES)
         wait_for(lambda: [each for each in events if each.get("uuid") == f"{job.id}-mux-a1"])
     assert not [each for each in events if waiting.id in each.get("uuid", "")]
 
@@ -156,7 +157,7 @@ def test_flower_shows_one_farm(
     lengths = get(flower, "/api/queues/length")["active_queues"]
 
     assert not [task for task in tasks if waiting.id in task]
-    assert {queue["name"]: queue["messages"] for queue in lengths} == {"cpu": 0, "gpu": 0}
+    assert {queue["name"]: queue["messages"] for queue in lengths} == dict.fromkeys(QUEUES, 0)
 
 
 def shown_with(flower: ListenAddress, task_id: str) -> list[str]:

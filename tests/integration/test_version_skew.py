@@ -26,7 +26,7 @@ def test_jobs_of_another_version_end_by_name_and_no_worker_is_held_up(
         registry = farm.context.registry
         broker = require_broker(registry)
         worker = running.children["cpu"]
-        (child,) = children_of(worker.pid)
+        processes = children_of(worker.pid)
         # Given what other versions have written
         fields = REQUEST.model_dump(mode="json", exclude_defaults=True)
         for job_id in ("newer-field", "newer-request", "newer-status", "newer-message"):
@@ -54,7 +54,7 @@ def test_jobs_of_another_version_end_by_name_and_no_worker_is_held_up(
         wait_for(lambda: registry.jobs.live() == [])
         given = {"prompt": "x", "cond_video": str(portrait), "cond_audio": {"person1": str(voice)}}
         assert farm.submit(given).wait().state == "success"
-        assert (worker.poll(), children_of(worker.pid)) == (None, [child])
+        assert (worker.poll(), children_of(worker.pid)) == (None, processes)
         (kept,) = broker.redis.lrange(broker.key("dead-letters"), 0, -1)
         assert json.loads(kept)["headers"]["task"] == "farm.speak"
 
