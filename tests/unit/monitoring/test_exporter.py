@@ -121,7 +121,7 @@ def test_a_record_of_another_version_hides_no_metric(farm, settings):
     key = step_key(job.id, "download")
     (old,) = backend.get_all([key])
     backend.compare_and_set(key, old, text_of({}, format=2))
-    assert value(settings, "farm_queue_length", queue="cpu", priority="normal") == 1
+    assert value(settings, "farm_queue_length", queue="downloads", priority="normal") == 1
     assert value(settings, "farm_queue_oldest_seconds", queue="cpu", priority="normal") == 0
     assert value(settings, "farm_running_steps", step="download") == 0
 
