@@ -6,11 +6,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-import redis
 
 from farm.engine.context import Context
 from farm.queue.app import make_app
-from farm.queue.inspect import queue_states
+from farm.queue.inspect import queue_states, require_broker
 from farm.queue.turns import HostTurns
 from farm.registry import open_registry
 from farm.route import DOWNLOAD
@@ -40,7 +39,7 @@ def enter(ctx: Context, job_id: str, *hosts: str) -> None:
 
 def sent(ctx: Context) -> set[str]:
     """The jobs with a message in the queue."""
-    states, _ = queue_states(redis.Redis.from_url(ctx.settings.broker_address))
+    states, _ = queue_states(require_broker(ctx.registry))
     return {job_id for state in states.values() for job_id, _ in state.oldest}
 
 
