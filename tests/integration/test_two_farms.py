@@ -154,10 +154,17 @@ def test_flower_shows_one_farm(
     job.wait()
 
     tasks = wait_for(lambda: shown_with(flower, f"{job.id}-mux-a1"))
-    lengths = get(flower, "/api/queues/length")["active_queues"]
+    lengths = wait_for(lambda: lengths_with(flower, len(QUEUES)))
 
     assert not [task for task in tasks if waiting.id in task]
-    assert {queue["name"]: queue["messages"] for queue in lengths} == dict.fromkeys(QUEUES, 0)
+    assert lengths == dict.fromkeys(QUEUES, 0)
+
+
+def lengths_with(flower: ListenAddress, queues: int) -> dict[str, int]:
+    """The lengths of the queues once Flower has heard of the workers of so many."""
+    get(flower, "/api/workers?refresh=1")
+    found = get(flower, "/api/queues/length")["active_queues"]
+    return {each["name"]: each["messages"] for each in found} if len(found) == queues else {}
 
 
 def shown_with(flower: ListenAddress, task_id: str) -> list[str]:
