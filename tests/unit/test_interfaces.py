@@ -22,7 +22,7 @@ HEAVY = {
     "PIL",
     "pyloudnorm",
 }
-MAX_IMPORT_RATIO = 12
+MAX_IMPORT_RATIO = 8
 """How much longer than pydantic the client may take to import, whose models it builds."""
 
 INTERFACES = ["farm.client", "farm.cli", "farm.client.transports.celery"]

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
+from farm.local.worker import worker_environ
 from farm.model.weights import tensorfile
 from farm.model.weights.tensorfile import (
     DTYPES,
@@ -214,13 +215,13 @@ def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(
     # when another process reads, casts and writes them
     done = subprocess.run(
         [sys.executable, "-c", COPY, source, tmp_path / "copy"],
+        env=worker_environ(os.environ),  # or holes of the allocator are measured: 85 to 104 MB
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    # then it never held more than the tensor in hand and the pages that were read last, of which
-    # the kernel of a busy machine keeps more: 86 to 104 MB
-    assert int(done.stdout) < 128
+    # then it never held more than the tensor in hand and the pages that were read last
+    assert int(done.stdout) < 100
     assert load_file(tmp_path / "copy")["blocks.63"].dtype == torch.bfloat16
 
 
