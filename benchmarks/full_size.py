@@ -25,10 +25,10 @@ from torch import Tensor
 from farm.model.audio import audio_windows
 from farm.model.parts import build
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
-from farm.model.presets import INFINITETALK, MINIATURE, Preset
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan
+from farm.presets import INFINITETALK, MINIATURE, Preset
 
 FRAMES = 81
 MOTION_FRAMES = 9

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from farm.model.presets import MINIATURE, PRESETS
+from farm.presets import MINIATURE, MINIATURE_FLASHTALK, PRESETS
 from tasks.celery import app
 
 __all__ = ["app"]
@@ -16,4 +16,7 @@ __all__ = ["app"]
 SIZES = {0.5: (32, 64), 1.0: (32, 32), 2.0: (64, 32)}
 """Height and width of a frame by the source's height / width."""
 
-PRESETS[MINIATURE.name] = replace(MINIATURE, sizes=dict.fromkeys(MINIATURE.sizes, SIZES))
+PRESETS |= {
+    each.name: replace(each, sizes=dict.fromkeys(each.sizes, SIZES))
+    for each in (MINIATURE, MINIATURE_FLASHTALK)
+}

@@ -20,6 +20,8 @@ from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
 from farm.metrics import METRICS, SECONDS, Metric
+from farm.presets import PRESETS
+from farm.presets.preset import Limit
 from farm.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parent / "reference"
@@ -30,7 +32,17 @@ SECTIONS = {
     "Callers": ("caller", "high_priority_", "max_live_jobs", "max_gpu_s_", "max_stored_"),
     "Broker and store": ("broker_", "store_"),
     "S3": ("s3_",),
-    "Model": ("weights", "preset", "device", "attention", "loras", "quant", "offload", "skip_"),
+    "Model": (
+        "weights",
+        "preset",
+        "unserved_",
+        "device",
+        "attention",
+        "loras",
+        "quant",
+        "offload",
+        "skip_",
+    ),
     "Workers": (
         "cpu_",
         "download",
@@ -107,6 +119,9 @@ def job_page() -> str:
             "How fields work together, and what a result looks like: [API](../api.md).",
             "## Request fields",
             _table(("field", "default", "meaning"), map(_field, JobRequest.model_fields)),
+            "## Models",
+            "What null stands for in each model, and what a model refuses:",
+            _table(("", *PRESETS), _models()),
             "## Progress stages",
             _table(("stage", "pct"), _stages()),
             "## Exit statuses",
@@ -196,6 +211,24 @@ def _field(name: str) -> tuple[str, str, str]:
     default = "required" if info.is_required() else json.dumps(info.default)
     refused = " *Refused for now.*" if name in NOT_YET else ""
     return name, default, f"{info.description}{refused}"
+
+
+def _models() -> Iterator[tuple[str, ...]]:
+    """Each default by model, the sizes and the limits."""
+    models = PRESETS.values()
+    yield ("size", *(", ".join(each.sizes) for each in models))
+    for name in ("mode", "frame_num", "motion_frame", "sample_steps"):
+        yield (name, *(str(getattr(each.defaults, name)) for each in models))
+    for name in ("sample_text_guide_scale", "sample_audio_guide_scale"):
+        yield (name, *(f"{getattr(each.defaults, name):g}" for each in models))
+    yield ("sample_shift", *(", ".join(map(str, each.shifts.values())) for each in models))
+    yield ("cond_video", *("image or video" if each.takes_videos else "image" for each in models))
+    yield ("allowed only", *("; ".join(map(_limit, each.limits.items())) or "-" for each in models))
+
+
+def _limit(item: tuple[str, Limit]) -> str:
+    field, limit = item
+    return f"{field}: {' or '.join(json.dumps(value) for value in limit.allowed)}"
 
 
 def _stages() -> Iterator[tuple[str, str]]:

@@ -11,6 +11,8 @@ FPS = 25
 SPEECH_RATE = 16_000
 """Sample rate of the audio encoder's input in Hz."""
 
+SAMPLES_PER_FRAME = SPEECH_RATE // FPS
+
 LOOK_BEHIND = 2
 LOOK_AHEAD = 2
 """Audio frames that the model hears before a chunk's first and after its last video frame."""
@@ -96,6 +98,12 @@ class Plan:
             last=index == chunks - 1,
             lead_in=self.lead_in,
         )
+
+    @property
+    def heard_rows(self) -> int:
+        """Rows of the embedding up to the last one that a chunk hears, the lead-in among them."""
+        last = self.chunk(self.chunks - 1)
+        return self.lead_in + last.start + self.frame_num + LOOK_AHEAD
 
     def _locate(self, index: int) -> tuple[int, int, int]:
         """A chunk's number within its scene; the scene's first frame and the one after its last."""

@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from farm.caller import CallerName
-from farm.errors import FarmUnreachable
+from farm.errors import FarmUnreachable, InvalidInput
 from farm.net.address import ListenAddress
 from farm.net.signing import decode_secret
+from farm.presets import PRESETS, preset
 from farm.validation import invalid_input
 
 PREFIX = "FARM_"
@@ -46,6 +47,16 @@ def _check_ports(value: str) -> str:
     if not is_written_so or not _port_range(value):
         raise ValueError("it is no port, and no range of ports such as 8000-8999")
     return value
+
+
+def _check_preset(value: str) -> str:
+    try:
+        return preset(value).name
+    except InvalidInput as error:
+        raise ValueError(error.message) from error
+
+
+PresetName = Annotated[str, AfterValidator(_check_preset)]
 
 
 def _port_range(text: str) -> range:
@@ -160,7 +171,21 @@ class Settings(BaseModel):
     weights: Path | None = Field(
         None, description="folder with one subfolder of weights per preset; unset = {home}/weights"
     )
-    preset: str = Field("miniature", description="model that gpu workers load")
+    presets: tuple[PresetName, ...] = Field(
+        ("miniature",),
+        min_length=1,
+        description=(
+            "models that the workers serve, comma-separated; the first is the default of jobs "
+            f"that name none; {', '.join(PRESETS)}"
+        ),
+    )
+    unserved_models: Literal["refuse", "wait"] = Field(
+        "refuse",
+        description=(
+            "a job for a model that no worker serves: refuse it at submission, or let it wait for "
+            "a worker that does"
+        ),
+    )
     device: str = Field(
         "auto", description="torch device of gpu workers; auto = cuda if available, else cpu"
     )
@@ -417,6 +442,7 @@ class Settings(BaseModel):
     )
 
     @field_validator(
+        "presets",
         "high_priority_callers",
         "fetch_allow",
         "fetch_ports",

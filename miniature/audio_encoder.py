@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from farm.model.audio import AudioEncoder
 from farm.model.parts import build
-from farm.model.presets import MINIATURE
+from farm.presets import MINIATURE
 from miniature.measure import correlation
 from miniature.noises import RATE
 from miniature.training import Losses, Run, generator, train_model

@@ -11,8 +11,8 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d
 from torch import Tensor, nn
 
 from farm.model.parts import build
-from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
+from farm.presets import MINIATURE
 from miniature.clips import MOUTH_WEIGHT, Clips
 from miniature.studio import Studio
 from miniature.training import Losses, Run, generator, train_model

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from farm.model.audio import load_audio_encoder
 from farm.model.pipeline import Condition, Pipeline, Sampling, load_pipeline
-from farm.model.presets import MINIATURE
 from farm.plan import Plan, audio_rows
+from farm.presets import MINIATURE
 from miniature.audio_encoder import embeddings
 from miniature.measure import colour_drift, correlation, lag, psnr
 from miniature.noises import RATE

@@ -15,10 +15,10 @@ from transformers import Wav2Vec2FeatureExtractor
 from farm.model.audio import AudioEncoder
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.image import ImageEncoder
-from farm.model.presets import MINIATURE
 from farm.model.text import DEFAULT_NEGATIVE_PROMPT, TextEncoder
 from farm.model.vae import VideoAutoencoder
 from farm.model.weights.folder import atomic_folder
+from farm.presets import MINIATURE
 from miniature import audio_encoder, autoencoder, transformer
 from miniature.lessons import BatchBuilder
 from miniature.studio import Studio

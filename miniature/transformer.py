@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from farm.model.parts import build
-from farm.model.presets import MINIATURE
 from farm.model.speakers import region_attention
+from farm.presets import MINIATURE
 from miniature.lessons import BatchBuilder, TrainingBatch, concatenate
 from miniature.training import Losses, Run, generator, train_model
 

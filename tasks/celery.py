@@ -65,6 +65,6 @@ def warm_up(**_: object) -> None:
     from farm.steps.generate import warm_pipeline
 
     try:
-        warm_pipeline(settings)
+        warm_pipeline(settings, settings.presets[0])
     except Exception as error:
         log("warm_up_failed", reason=f"{type(error).__name__}: {error}")

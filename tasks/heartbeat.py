@@ -46,6 +46,8 @@ def _send(**_: Any) -> None:
     with suppress(FarmUnreachable):
         for name in _names():
             worker_registry().workers.heartbeat(name)
+        if "gpu" in app.amqp.queues.consume_from:
+            worker_registry().workers.announce(settings.presets)
 
 
 @worker_shutdown.connect

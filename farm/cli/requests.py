@@ -15,7 +15,8 @@ from farm.client.checks import check_media
 from farm.client.farm import INLINE
 from farm.client.runpod import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
-from farm.job import JobRequest
+from farm.job import JobRequest, resolve
+from farm.presets import preset
 from farm.settings import Settings
 
 
@@ -85,7 +86,8 @@ def payload(
     Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """
     request = read_pipes(JobRequest.parse(request_fields(file, options)))
-    check_media(request, Settings.load(os.environ))
+    settings = Settings.load(os.environ)
+    check_media(resolve(request, preset(request.model or settings.presets[0])), settings)
     packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)

@@ -66,16 +66,17 @@ def _flower_line(address: ListenAddress, settings: Settings) -> str:
 
 
 def _warn_without_weights(settings: Settings) -> None:
-    from farm.model.presets import preset
+    from farm.presets import preset
 
-    model = preset(settings.preset)
-    folder = model.folder(settings.weights_folder)
-    missing = model.missing_parts(folder)
-    if missing:
-        click.echo(
-            f"note: no video can be made yet: {folder} has no {', '.join(missing)}; {model.remedy}",
-            err=True,
-        )
+    for model in map(preset, settings.presets):
+        folder = model.folder(settings.weights_folder)
+        missing = model.missing_parts(folder)
+        if missing:
+            click.echo(
+                f"note: {model.name} can make no video yet: {folder} has no {', '.join(missing)}; "
+                f"{model.remedy}",
+                err=True,
+            )
 
 
 @click.command()

@@ -14,9 +14,7 @@ from farm.client.progress import byte_progress
 from farm.errors import InvalidInput
 from farm.settings import Settings
 
-PRESET = click.argument(
-    "name", metavar="[PRESET]", envvar="FARM_PRESET", default="infinitetalk-480"
-)
+PRESET = click.argument("name", metavar="[PRESET]", default="infinitetalk-480")
 
 
 @click.group()
@@ -56,8 +54,8 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
 
     Example: farm weights pull infinitetalk-480 --speakers multi
     """
-    from farm.model.presets import preset
     from farm.model.weights.pull import pull
+    from farm.presets import preset
 
     chosen = dict(_parse_revision(each) for each in revisions)
     folder = Settings.load(os.environ).weights_folder
@@ -89,9 +87,9 @@ def convert(name: str, **paths: str | None) -> None:
 
     Example: farm weights convert --wan Wan2.1-I2V-14B-480P --infinitetalk infinitetalk.safetensors
     """
-    from farm.model.presets import preset
     from farm.model.weights.convert import convert
     from farm.model.weights.sources import chosen_sources
+    from farm.presets import preset
 
     model = preset(name)
     root = Settings.load(os.environ).weights_folder
@@ -114,9 +112,9 @@ def check(name: str, as_json: bool) -> None:
 
     Example: farm weights check miniature
     """
-    from farm.model.presets import preset
     from farm.model.weights.check import check
     from farm.model.weights.fingerprint import Digests, checkpoint_fingerprint
+    from farm.presets import preset
 
     model = preset(name)
     settings = Settings.load(os.environ)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from farm.client.uploads import LocalFiles, can_probe, local_content
 from farm.errors import DownloadFailed, InvalidInput
-from farm.job import JobRequest
+from farm.job import ResolvedRequest
 from farm.job.dialogue import Turn, turns
 from farm.net.data_uri import unusable_source
 from farm.settings import Settings
@@ -19,7 +19,7 @@ from farm.steps.allowed import check_bytes
 
 if TYPE_CHECKING:
     from farm.media.probe import Clip, StillImage
-    from farm.model.presets import Buckets
+    from farm.presets import Buckets
 
 Found = TypeVar("Found")
 
@@ -28,7 +28,7 @@ FileVersion = tuple[int, int]
 
 
 def check_media(
-    request: JobRequest,
+    request: ResolvedRequest,
     settings: Settings,
     local_files: LocalFiles = True,
     *,
@@ -61,7 +61,7 @@ def check_media(
 
 
 def _check_visual(
-    request: JobRequest, max_bytes: int, local_files: LocalFiles, buckets: Buckets | None
+    request: ResolvedRequest, max_bytes: int, local_files: LocalFiles, buckets: Buckets | None
 ) -> None:
     found = _probed(request.cond_video, "cond_video", max_bytes, local_files, _visual)
     if found:
@@ -72,7 +72,7 @@ def _check_visual(
             check_boxes_in_video(request, found, buckets)
 
 
-def _check_speech(request: JobRequest) -> None:
+def _check_speech(request: ResolvedRequest) -> None:
     tts = request.tts_audio
     if tts is None or not can_probe():
         return

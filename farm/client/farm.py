@@ -16,8 +16,9 @@ from farm.caller import check_caller, local_user
 from farm.client.checks import check_media
 from farm.client.estimate import audio_seconds
 from farm.client.job import Job
+from farm.client.models import accept
 from farm.client.transports import Transport
-from farm.client.uploads import LocalFiles, local_content, read_pipes
+from farm.client.uploads import AnyRequest, LocalFiles, local_content, read_pipes
 from farm.engine import journal
 from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
@@ -25,7 +26,7 @@ from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
 from farm.engine.retention import is_fresh
 from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
-from farm.job import JobRequest, JobStatus, State
+from farm.job import JobRequest, JobStatus, ResolvedRequest, State
 from farm.job.files import batch_items
 from farm.logs import log
 from farm.maintenance.gc import Garbage, find_garbage
@@ -98,12 +99,15 @@ class Farm:
         """
         given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
         parsed = JobRequest.parse({**(given or {}), **fields})
+        self._check_allowed(parsed)
+        accepted = accept(parsed, self.models(), self.context.settings)
         if self.local_files is True:
-            parsed = read_pipes(parsed)
-        audio_s = audio_seconds(parsed, self._check(parsed))
+            accepted = read_pipes(accepted)
+        recordings = check_media(accepted, self.context.settings, self.local_files)
+        audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
         contents: Contents = {}
-        stored = self._stored(_with_seed(parsed), contents)
+        stored = self._stored(_with_seed(accepted), contents)
         job_id = self.context.registry.jobs.first_job(stored, self.caller)
         if job_id is None:
             job_id = self._enter(stored, contents, audio_s)
@@ -111,7 +115,7 @@ class Farm:
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
-    def _enter(self, request: JobRequest, contents: Contents, audio_s: float | None) -> str:
+    def _enter(self, request: ResolvedRequest, contents: Contents, audio_s: float | None) -> str:
         """The id of a new job, or of the one that has got its idempotency key meanwhile.
 
         The quota is checked before anything is stored, and again when the job is entered.
@@ -197,18 +201,26 @@ class Farm:
         jobs = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
         return {job.id: job.cancel(by) for job in jobs}
 
+    def models(self) -> list[str]:
+        """The models that a job may name, the farm's default first.
+
+        Those of its gpu workers, or FARM_PRESETS as long as none has been seen. Raises
+        FarmUnreachable.
+        """
+        return self.context.registry.workers.models() or list(self.context.settings.presets)
+
     def now(self) -> float:
         """Seconds since 1970 on the clock of the farm; FarmUnreachable if no broker answers."""
         return self.context.registry.now()
 
-    def upload(self, request: JobRequest) -> JobRequest:
+    def upload(self, request: AnyRequest) -> AnyRequest:
         """The request with local sources replaced by their URLs in the store."""
         contents: Contents = {}
         stored = self._stored(request, contents)
         self._store(contents)
         return stored
 
-    def _stored(self, request: JobRequest, contents: Contents) -> JobRequest:
+    def _stored(self, request: AnyRequest, contents: Contents) -> AnyRequest:
         """The request as `upload` returns it; adds to `contents` what is to be stored."""
 
         def url(source: str, field: str) -> str:
@@ -235,11 +247,8 @@ class Farm:
         if not self.sees_all:
             raise InvalidInput(f"{action}: got caller {self.caller!r}; allowed: the operator")
 
-    def _check(self, request: JobRequest) -> list[float | None]:
-        """The seconds of each recording, as far as they are known.
-
-        Raises InvalidInput for anything that this farm does not do.
-        """
+    def _check_allowed(self, request: JobRequest) -> None:
+        """Raises InvalidInput for anything that this farm does not do, whatever the model."""
         self._check_priority(request)
         if self.is_inline and request.webhook:
             raise InvalidInput(
@@ -247,7 +256,6 @@ class Farm:
                 "call; allowed: null"
             )
         check_allowed(request, self.context.settings)
-        return check_media(request, self.context.settings, self.local_files)
 
     def _check_priority(self, request: JobRequest) -> None:
         allowed = self.context.settings.high_priority_callers
@@ -293,7 +301,7 @@ def _transport(ctx: Context, *, inline: bool) -> Transport:
     return CeleryTransport(ctx)
 
 
-def _with_seed(request: JobRequest) -> JobRequest:
+def _with_seed(request: ResolvedRequest) -> ResolvedRequest:
     """The request with -1 replaced by a random seed, so that every attempt uses the same.
 
     A request with an idempotency key gets the same seed whenever it is submitted.

@@ -8,6 +8,7 @@ from base64 import b64encode
 from importlib.util import find_spec
 from pathlib import Path
 from stat import S_ISFIFO
+from typing import TypeVar
 
 from farm.job import JobRequest
 from farm.job.files import find_file
@@ -22,7 +23,10 @@ MAX_BYTES = 2**31
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
-def read_pipes(request: JobRequest) -> JobRequest:
+AnyRequest = TypeVar("AnyRequest", bound=JobRequest)
+
+
+def read_pipes(request: AnyRequest) -> AnyRequest:
     """The request with the content of named pipes, such as `<(command)`, as data URIs.
 
     A pipe can be read once only, and a request's sources are checked before they are uploaded.

@@ -11,9 +11,9 @@ from farm.engine.context import Context
 from farm.engine.step_context import StepContext
 from farm.errors import FarmUnreachable
 from farm.estimate import chunk_s
-from farm.job import JobRequest
+from farm.job import ResolvedRequest
 from farm.metrics import add, steps_class
-from farm.plan import FPS, SHORTEST_SCENE, Plan
+from farm.plan import FPS, SHORTEST_SCENE
 from farm.registry.accounts import Demand
 from farm.registry.outputs import ChunkOutput, Committed, EmbedOutput
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
@@ -26,7 +26,7 @@ LOADING_TIMINGS = ("cold_start_ms", "load_ms")
 
 def demand_of(
     ctx: Context,
-    request: JobRequest,
+    request: ResolvedRequest,
     *,
     audio_s: float | None = None,
     sizes: Mapping[str, int] = MappingProxyType({}),
@@ -38,14 +38,14 @@ def demand_of(
     if audio_s is None:
         audio_s = ctx.settings.max_audio_s * (2 if request.audio_type == "add" else 1)
     frames = min(max(1, int(audio_s * FPS)), request.max_frames)
-    chunks = Plan(frames, request.frame_num, request.motion_frame).chunks
+    chunks = request.plan(frames).chunks
     if request.scene_seg:  # each scene begins with a chunk of its own
         chunks += frames // SHORTEST_SCENE
     uploads = {key: sizes.get(key) or ctx.store.size(key) or 0 for key in _uploads(request)}
     return Demand(gpu_s=chunks * chunk_s(request), uploads=uploads)
 
 
-def _uploads(request: JobRequest) -> set[str]:
+def _uploads(request: ResolvedRequest) -> set[str]:
     """The keys of a request's sources that are uploads."""
     sources = [request.cond_video]
     if request.cond_audio:
@@ -86,7 +86,7 @@ def own_s(took_s: float, timings: dict[str, int]) -> float:
 
 def estimate_update(
     step: Step,
-    request: JobRequest,
+    request: ResolvedRequest,
     committed: Committed,
     *,
     chunks: int | None,
@@ -105,7 +105,9 @@ def estimate_update(
     return NO_UPDATE
 
 
-def count_commit(step: Step, request: JobRequest, committed: Committed, *, took_s: float) -> None:
+def count_commit(
+    step: Step, request: ResolvedRequest, committed: Committed, *, took_s: float
+) -> None:
     """Counts a committed step."""
     add("farm_step_seconds", took_s, step=step.kind)
     if isinstance(committed.output, ChunkOutput):

@@ -36,7 +36,7 @@ from farm.errors import (
     VersionSkew,
     WorkerLost,
 )
-from farm.job import JobRequest, JobStatus
+from farm.job import JobStatus, ResolvedRequest
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
@@ -130,7 +130,7 @@ class Attempt:
         return status, committed, chunks_of(embedded)
 
     @property
-    def _request(self) -> JobRequest:
+    def _request(self) -> ResolvedRequest:
         return self.ctx.registry.jobs.request(self.job_id)
 
     def _acquire(self) -> Lease | None:

@@ -17,7 +17,7 @@ from farm.caller import LOCAL, CallerName
 from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.errors import CorruptObject, FarmError, VersionSkew
-from farm.job import JobRequest, JobStatus
+from farm.job import JobStatus, ResolvedRequest
 from farm.logs import log
 from farm.registry.attempt_id import fence_of
 from farm.registry.formats import AnyRecord, dump, load
@@ -37,10 +37,12 @@ class Submission(BaseModel):
 
     caller: CallerName
     submitted_at: float
-    request: JobRequest
+    request: ResolvedRequest
 
 
-def record_request(ctx: Context, job_id: str, request: JobRequest, caller: str = LOCAL) -> None:
+def record_request(
+    ctx: Context, job_id: str, request: ResolvedRequest, caller: str = LOCAL
+) -> None:
     """Stores the request of a job, whose it is and the time of its submission."""
     submitted_at = ctx.registry.now()  # first, so that an unreachable broker leaves nothing behind
     submission = Submission(caller=caller, submitted_at=submitted_at, request=request)

@@ -13,7 +13,7 @@ from typing import Any
 from farm.engine.context import Context
 from farm.engine.objects import sha256_of
 from farm.errors import Cancelled
-from farm.job import STAGES, Event, JobRequest
+from farm.job import STAGES, Event, ResolvedRequest
 from farm.registry import Lease
 from farm.registry.formats import dump
 from farm.registry.outputs import (
@@ -80,7 +80,7 @@ class StepContext(Context):
 
     step: Step
     lease: Lease
-    request: JobRequest
+    request: ResolvedRequest
     scratch: Path
     """A folder of this attempt, removed when it ends."""
     lease_lost: threading.Event

@@ -1,10 +1,10 @@
 """The job contract: the request, its progress and its result, the same on every interface."""
 
+from farm.job.checks import SCHEMES
 from farm.job.request import (
     NOT_YET,
     PARTS,
     PRIORITIES,
-    SCHEMES,
     Boxes,
     CondAudio,
     JobRequest,
@@ -13,6 +13,7 @@ from farm.job.request import (
     Priority,
     TtsAudio,
 )
+from farm.job.resolved import ResolvedRequest, resolve
 from farm.job.status import (
     STAGES,
     Artifact,
@@ -41,9 +42,11 @@ __all__ = [
     "Lora",
     "OutputConfig",
     "Priority",
+    "ResolvedRequest",
     "Result",
     "State",
     "TtsAudio",
     "Video",
     "WebhookStatus",
+    "resolve",
 ]

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -26,19 +25,27 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from farm.errors import InvalidInput
+from farm.job.checks import (
+    SIZES,
+    box_to_boxes,
+    check_4n_plus_1,
+    check_corners,
+    check_not_blank,
+    check_plain,
+    check_prefix,
+    check_scheme,
+    check_size,
+    check_webhook,
+)
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
-from farm.net.signing import origin
+from farm.presets import PRESETS, Mode
 from farm.validation import invalid_input
-
-SCHEMES = ("http", "https", "store")
-"""Allowed schemes of a source that is a URL."""
 
 MAX_PROMPT = 5_000
 MAX_SPEECH = 100_000
 MAX_NAME = 200
-MAX_URL = 4_000
-"""Characters of texts. A source may be longer if it is inline data, which is uploaded."""
+"""Characters of texts."""
 
 MAX_LORAS = 16
 MAX_SIDE = 16_384
@@ -47,80 +54,12 @@ MAX_SIDE = 16_384
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
-
-def _check_scheme(value: str) -> str:
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", value)
-    if scheme and scheme[1].lower() not in SCHEMES:
-        raise PydanticCustomError("source", "URLs may start with http://, https:// or store://")
-    if scheme and len(value) > MAX_URL:
-        raise PydanticCustomError("source", f"a URL may have at most {MAX_URL} characters")
-    return value
+MODELS_DEFAULT = "null = the model's default"
 
 
-def _check_plain(value: str) -> str:
-    if re.search(r"<speak[\s>/]", value, re.IGNORECASE):
-        raise PydanticCustomError("plain", "SSML is not supported; it must be plain text")
-    return value
-
-
-def _check_not_blank(value: str) -> str:
-    if not value.strip():
-        raise PydanticCustomError("blank", "it must not be blank")
-    return value
-
-
-def _check_4n_plus_1(value: int) -> int:
-    if value % 4 != 1:
-        below = (value - 1) // 4 * 4 + 1
-        reason = "the video model packs four frames in one"
-        raise PydanticCustomError("4n+1", f"it must be 4n+1 ({reason}): {below} or {below + 4}")
-    return value
-
-
-def _check_corners(value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    x_min, y_min, x_max, y_max = value
-    if not (0 <= x_min < x_max and 0 <= y_min < y_max):
-        rule = "it must satisfy 0 <= x_min < x_max and 0 <= y_min < y_max"
-        raise PydanticCustomError("corners", rule)
-    return value
-
-
-def _box_to_boxes(value: Any) -> Any:
-    """A single box belongs to the first speaker."""
-    if isinstance(value, list | tuple):
-        return {"person1": value}
-    return value
-
-
-def _check_prefix(value: str) -> str:
-    names = value.split("/")
-    has_bad_name = any(name in ("", ".", "..") or len(name.encode()) > 255 for name in names)
-    if has_bad_name or "\\" in value or not value.isprintable():
-        rule = "it must be names separated by /, none of them empty, '.', '..' or above 255 bytes"
-        raise PydanticCustomError("names", rule)
-    return value
-
-
-def _is_https_url(value: str) -> bool:
-    """Whether a text is an https URL with a host, and without credentials and fragment."""
-    try:
-        origin(value)
-    except ValueError:
-        return False
-    parts = urlsplit(value)
-    return "@" not in parts.netloc and not parts.fragment
-
-
-def _check_webhook(value: str) -> str:
-    if not _is_https_url(value) or not value.isprintable() or " " in value:
-        rule = "it must be https:// with a host, without password, # and spaces"
-        raise PydanticCustomError("receiver", rule)
-    return value
-
-
-Source = Annotated[str, Field(min_length=1), AfterValidator(_check_scheme)]
+Source = Annotated[str, Field(min_length=1), AfterValidator(check_scheme)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
-FrameCount = Annotated[int, AfterValidator(_check_4n_plus_1)]
+FrameCount = Annotated[int, AfterValidator(check_4n_plus_1)]
 
 
 class CondAudio(Contract):
@@ -139,8 +78,8 @@ class TtsAudio(Contract):
     text: Annotated[
         str,
         Field(min_length=1, max_length=MAX_SPEECH),
-        AfterValidator(_check_not_blank),
-        AfterValidator(_check_plain),
+        AfterValidator(check_not_blank),
+        AfterValidator(check_plain),
     ]
     human1_voice: Name | None = None
     human2_voice: Name | None = None
@@ -156,8 +95,8 @@ class Lora(Contract):
 Corner = Annotated[float, Field(le=MAX_SIDE)]
 Box = Annotated[
     tuple[Corner, Corner, Corner, Corner],
-    Field(strict=False),  # `_box_to_boxes` turns JSON's array into a list
-    AfterValidator(_check_corners),
+    Field(strict=False),  # `box_to_boxes` turns JSON's array into a list
+    AfterValidator(check_corners),
 ]
 
 
@@ -174,7 +113,7 @@ class OutputConfig(Contract):
     store: Literal["s3", "volume", "inline"]
     bucket: Annotated[str, Field(max_length=63)] | None = None
     region: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,63}$")] | None = None
-    prefix: Annotated[str, Field(max_length=500), AfterValidator(_check_prefix)] | None = None
+    prefix: Annotated[str, Field(max_length=500), AfterValidator(check_prefix)] | None = None
 
 
 class JobRequest(Contract):
@@ -183,7 +122,7 @@ class JobRequest(Contract):
     The fields' descriptions say what is allowed; they are shown in errors and in `--help`.
     """
 
-    prompt: Annotated[str, AfterValidator(_check_not_blank)] = Field(
+    prompt: Annotated[str, AfterValidator(check_not_blank)] = Field(
         min_length=1,
         max_length=MAX_PROMPT,
         description=f"text description of the video; 1 to {MAX_PROMPT} characters",
@@ -213,20 +152,30 @@ class JobRequest(Contract):
         description="two recordings: para = simultaneous, add = one after the other; null for "
         "one, add or null for text",
     )
-    bbox: Annotated[Boxes, BeforeValidator(_box_to_boxes)] | None = Field(
+    bbox: Annotated[Boxes, BeforeValidator(box_to_boxes)] | None = Field(
         None,
         description='positions of two speakers: {"person1": [x_min, y_min, x_max, y_max], '
         '"person2": [...]} or null',
     )
-    size: Literal["infinitetalk-480", "infinitetalk-720"] = Field(
-        "infinitetalk-480",
-        description="infinitetalk-480 or infinitetalk-720; the aspect ratio follows the source",
+    model: Name | None = Field(
+        None,
+        description=f"{', '.join(PRESETS)}, as far as the farm serves it; null = the farm's "
+        "default model",
     )
-    mode: Literal["clip", "streaming"] = Field(
-        "clip", description="clip: one chunk; streaming: as many as the audio needs"
+    size: Annotated[Name, AfterValidator(check_size)] | None = Field(
+        None,
+        description=f"{', '.join(SIZES)}, as far as the model makes it; the aspect ratio follows "
+        f"the source; {MODELS_DEFAULT}",
     )
-    frame_num: FrameCount = Field(
-        81, ge=5, le=1001, description="frames of one chunk, 4n+1, 5 to 1001"
+    mode: Mode | None = Field(
+        None,
+        description="clip: one chunk; streaming: as many as the audio needs; " + MODELS_DEFAULT,
+    )
+    frame_num: FrameCount | None = Field(
+        None,
+        ge=5,
+        le=1001,
+        description=f"frames of one chunk, 4n+1, 5 to 1001; {MODELS_DEFAULT}",
     )
     max_frame_num: int = Field(
         1000,
@@ -234,25 +183,35 @@ class JobRequest(Contract):
         le=2_250_000,
         description="streaming: maximum number of frames, at 25 per second; 1 to 2250000",
     )
-    motion_frame: FrameCount = Field(
-        9,
+    motion_frame: FrameCount | None = Field(
+        None,
         ge=1,
-        description="frames that a chunk shares with the previous one, 4n+1, below frame_num",
+        description="frames that a chunk shares with the previous one, 4n+1, below frame_num; "
+        + MODELS_DEFAULT,
     )
-    sample_steps: int = Field(
-        40, ge=1, le=1000, description="denoise steps, 1 to 1000 (4 to 40 in practice)"
+    sample_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description=f"denoise steps, 1 to 1000 (4 to 40 in practice); {MODELS_DEFAULT}",
     )
     sample_shift: float | None = Field(
         None,
         gt=0,
         le=100,
-        description="shift of the noise schedule, above 0 to 100; null = 7 at 480, 11 at 720",
+        description="shift of the noise schedule, above 0 to 100; null = that of the size",
     )
-    sample_text_guide_scale: float = Field(
-        5.0, ge=0, le=20, description="text guidance scale, 0 to 20"
+    sample_text_guide_scale: float | None = Field(
+        None,
+        ge=0,
+        le=20,
+        description=f"text guidance scale, 0 to 20; {MODELS_DEFAULT}",
     )
-    sample_audio_guide_scale: float = Field(
-        4.0, ge=0, le=20, description="audio guidance scale, 0 to 20"
+    sample_audio_guide_scale: float | None = Field(
+        None,
+        ge=0,
+        le=20,
+        description=f"audio guidance scale, 0 to 20; {MODELS_DEFAULT}",
     )
     color_correction_strength: float = Field(
         1.0, ge=0, le=1, description="strength of the colour correction between chunks, 0 to 1"
@@ -304,7 +263,7 @@ class JobRequest(Contract):
         description='additional destination of the result: {"store": "s3", "bucket", "prefix", '
         '"region"}, {"store": "volume", "prefix"}, {"store": "inline"} or null',
     )
-    webhook: Annotated[str, Field(max_length=2000), AfterValidator(_check_webhook)] | None = Field(
+    webhook: Annotated[str, Field(max_length=2000), AfterValidator(check_webhook)] | None = Field(
         None, description="https URL that is called with the result when the job ends, or null"
     )
     priority: Priority = Field("normal", description="low, normal or high")
@@ -321,7 +280,7 @@ class JobRequest(Contract):
             raise _disagreement(
                 "cond_audio", "give exactly one of cond_audio (audio) and tts_audio (text to speak)"
             )
-        if self.motion_frame >= self.frame_num:
+        if self.motion_frame and self.frame_num and self.motion_frame >= self.frame_num:
             raise _disagreement(
                 "motion_frame", f"it must be smaller than frame_num, which is {self.frame_num}"
             )
@@ -384,11 +343,6 @@ class JobRequest(Contract):
         has_second_audio = self.cond_audio is not None and self.cond_audio.person2 is not None
         has_second_voice = self.tts_audio is not None and self.tts_audio.human2_voice is not None
         return 2 if has_second_audio or has_second_voice else 1
-
-    @property
-    def max_frames(self) -> int:
-        """The most frames that the video may have: those of one chunk in mode `clip`."""
-        return self.frame_num if self.mode == "clip" else self.max_frame_num
 
     def with_sources(self, change: Callable[[str, str], str]) -> Self:
         """The request with each source replaced by `change(source, field)`."""

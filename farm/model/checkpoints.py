@@ -23,9 +23,9 @@ from safetensors import SafetensorError
 
 from farm.errors import PipelineLoadFailed
 from farm.model.parts import PREPROCESSOR_CONFIG, library, model_class
-from farm.model.presets import Preset
 from farm.model.weights.check import check_part
 from farm.plan import SPEECH_RATE
+from farm.presets import Preset
 
 
 def checkpoint_folder(preset: Preset, root: Path) -> Path:

@@ -26,7 +26,6 @@ from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import Apg, Branch, Guidance, branches
 from farm.model.image import ImageEncoder, resize_and_crop
-from farm.model.presets import Preset, nearest_bucket
 from farm.model.sampler import SAMPLERS, Noise, Sampler, without_last_step
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder
@@ -42,6 +41,7 @@ from farm.model.weights.fingerprint import (
 )
 from farm.model.weights.tensorfile import part_tensors
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND, Chunk
+from farm.presets import Preset, nearest_bucket
 
 Report = Callable[[str, int, int], None]
 """`report(stage, done, total)`, with stage `pre`, `sampling` or `decode`; may raise Cancelled."""
@@ -62,6 +62,12 @@ class Sampling:
     """Saves one of `steps` steps; the schedule's last step changes the video by about 1 %."""
     apg: Apg | None = None
     teacache: TeaCache | None = None
+
+    @property
+    def reads_negative_prompt(self) -> bool:
+        """Whether one of the passes is without the prompt."""
+        passes, _ = branches(self.text_scale, self.audio_scale)
+        return any(not branch.prompt for branch in passes)
 
 
 class TensorRecord:
@@ -210,7 +216,7 @@ class Pipeline:
         # What is shown and said
         condition: Condition,
         text: Tensor,
-        negative_text: Tensor,
+        negative_text: Tensor | None,
         audio: Tensor,
         # What it continues from
         tail: Tail | None,
@@ -220,7 +226,8 @@ class Pipeline:
     ) -> tuple[Tensor, Tail]:
         """The chunk's new frames [3, keep, H, W] in [-1, 1] on the CPU, and its tail.
 
-        `text` and `negative_text` are [tokens, text_dim]; `audio` [S, frame_num + 4, layers, dim]
+        `text` and `negative_text` are [tokens, text_dim], the latter None unless the sampling
+        `reads_negative_prompt`; `audio` [S, frame_num + 4, layers, dim]
         holds the rows that `farm.plan.audio_rows` chooses; `tail` is that of the chunk before,
         `at_cut` if a scene begins, None for the first. Raises InvalidInput for parts that do not
         fit together, OutOfMemory, GenerationFailed, and what `report` raises.
@@ -281,18 +288,16 @@ class Pipeline:
         self,
         condition: Condition,
         text: Tensor,
-        negative_text: Tensor,
+        negative_text: Tensor | None,
         audio: Tensor,
     ) -> ChunkConditions:
+        prompts = {True: text} if negative_text is None else {True: text, False: negative_text}
         silence = torch.zeros_like(audio[None, :1])
         return ChunkConditions(
             latents=condition.latents.to(self.device),
             image=condition.image_tokens.to(self.device),
             regions=condition.regions.to(self.device)[None],
-            text={
-                True: text.to(self.device)[None],
-                False: negative_text.to(self.device)[None],
-            },
+            text={branch: features.to(self.device)[None] for branch, features in prompts.items()},
             audio={
                 True: audio_windows(audio.to(self.device)[None]),
                 False: audio_windows(silence.to(self.device)),

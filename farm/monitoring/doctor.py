@@ -151,17 +151,18 @@ def _check_workers(settings: Settings) -> Finding:
 
 
 def _check_weights(settings: Settings) -> Finding:
-    from farm.model.presets import preset
     from farm.model.weights.check import check
     from farm.model.weights.fingerprint import Digests, checkpoint_fingerprint
+    from farm.presets import preset
 
-    model = preset(settings.preset)
-    folder = model.folder(settings.weights_folder)
-    parts = check(folder, model)
-    fingerprint = checkpoint_fingerprint(folder, Digests(settings.digests_folder))
-    megabytes = sum(size for _, size in parts.values()) / 1e6
-    message = f"{model.name} {fingerprint}, {megabytes:,.0f} MB, every tensor by name and shape"
-    return Finding("weights", "ok", message)
+    found = []
+    for model in map(preset, settings.presets):
+        folder = model.folder(settings.weights_folder)
+        parts = check(folder, model)
+        fingerprint = checkpoint_fingerprint(folder, Digests(settings.digests_folder))
+        megabytes = sum(size for _, size in parts.values()) / 1e6
+        found.append(f"{model.name} {fingerprint}, {megabytes:,.0f} MB")
+    return Finding("weights", "ok", f"{'; '.join(found)}; every tensor by name and shape")
 
 
 def _check_gpu(settings: Settings) -> Finding:

@@ -15,7 +15,7 @@ from farm.engine.advance import chunk_count, fail_job
 from farm.engine.context import Context
 from farm.engine.sources import source_urls
 from farm.errors import FarmError, FarmUnreachable, VersionSkew
-from farm.job import JobRequest
+from farm.job import ResolvedRequest
 from farm.logs import job_context, log
 from farm.queue.app import MESSAGE_PRIORITIES
 from farm.registry.formats import FORMAT
@@ -76,7 +76,7 @@ def ending_unreadable(ctx: Context, job_id: str) -> Iterator[None]:
         fail_job(ctx, job_id, error, at_stage="dispatch")
 
 
-def queue_of(step: Step, request: JobRequest) -> Queue:
+def queue_of(step: Step, request: ResolvedRequest) -> Queue:
     """The queue of a step. To wait for servers is the work of threads, which are many."""
     if step == DOWNLOAD and source_urls(request):
         return "downloads"

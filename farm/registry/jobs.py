@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from farm.caller import LOCAL
 from farm.errors import Cancelled, FarmError, InvalidInput, VersionSkew
-from farm.job import STAGES, Event, Failure, JobRequest, JobStatus, Result, State
+from farm.job import STAGES, Event, Failure, JobStatus, ResolvedRequest, Result, State
 from farm.registry.accounts import (
     NO_DEMAND,
     UNLIMITED,
@@ -66,7 +66,7 @@ class JobRegistry:
         self._backend = records.backend
         self._cached_request = lru_cache(CACHE_SIZE)(self._read_request)
 
-    def first_job(self, request: JobRequest, caller: str) -> str | None:
+    def first_job(self, request: ResolvedRequest, caller: str) -> str | None:
         """The job that a caller submitted with the idempotency key of a request; None if none.
 
         Raises InvalidInput if that was another request.
@@ -79,13 +79,13 @@ class JobRegistry:
             raise self._idempotency_error(request, first_id)
         return first_id
 
-    def _owner_of_key(self, request: JobRequest, caller: str) -> str | None:
+    def _owner_of_key(self, request: ResolvedRequest, caller: str) -> str | None:
         """Job and digest of the request to which an idempotency key belongs."""
         if request.idempotency_key is None:
             return None
         return self._records.read(idempotency_record_key(caller, request.idempotency_key))[0]
 
-    def _idempotency_error(self, request: JobRequest, first_id: str) -> InvalidInput:
+    def _idempotency_error(self, request: ResolvedRequest, first_id: str) -> InvalidInput:
         (text,) = self._records.read(request_key(first_id))
         changed = request.differences(parse_request(first_id, text)) if text else []
         return InvalidInput(
@@ -101,7 +101,7 @@ class JobRegistry:
     def add(
         self,
         job_id: str,
-        request: JobRequest,
+        request: ResolvedRequest,
         *,
         caller: str = LOCAL,
         demand: Demand = NO_DEMAND,
@@ -128,7 +128,7 @@ class JobRegistry:
     def restore(
         self,
         status: JobStatus,
-        request: JobRequest,
+        request: ResolvedRequest,
         *,
         demand: Demand = NO_DEMAND,
         current_step_id: str | None = None,
@@ -154,7 +154,7 @@ class JobRegistry:
         return self._change_account(status.caller, rule, effects) is not None
 
     def _entry_effects(
-        self, status: JobStatus, request: JobRequest, demand: Demand, quota: Quota
+        self, status: JobStatus, request: ResolvedRequest, demand: Demand, quota: Quota
     ) -> Iterator[Effect]:
         """The writes that make a job; its idempotency key stays that of another one."""
         job_id = status.job_id
@@ -173,7 +173,7 @@ class JobRegistry:
             yield Add(remaining_of(caller), job_id, demand.gpu_s)
             yield Add(LIVE, job_id, 0)
 
-    def _key_effects(self, status: JobStatus, request: JobRequest) -> Iterator[Effect]:
+    def _key_effects(self, status: JobStatus, request: ResolvedRequest) -> Iterator[Effect]:
         """The write that gives a job its idempotency key, unless another job has it."""
         if request.idempotency_key and self._owner_of_key(request, status.caller) is None:
             key = idempotency_record_key(status.caller, request.idempotency_key)
@@ -206,7 +206,7 @@ class JobRegistry:
         lost = [index for index in absent if index in indices]
         return lost if request else ["request", *lost]
 
-    def repair(self, job_id: str, request: JobRequest, *, live: bool) -> None:
+    def repair(self, job_id: str, request: ResolvedRequest, *, live: bool) -> None:
         """Enters what the broker has lost of a job that it knows; changes nothing that is there."""
 
         def parts(record: StatusRecord) -> Effects:
@@ -239,11 +239,11 @@ class JobRegistry:
     def exists(self, job_id: str) -> bool:
         return self._records.read(job_key(job_id)) != [None]
 
-    def request(self, job_id: str) -> JobRequest:
+    def request(self, job_id: str) -> ResolvedRequest:
         """The request of a job; InvalidInput if there is no such job."""
         return self._cached_request(job_id)
 
-    def _read_request(self, job_id: str) -> JobRequest:
+    def _read_request(self, job_id: str) -> ResolvedRequest:
         key = request_key(job_id)
         text = self._records.cached(key) or self._records.read(key)[0]
         if text is None:
@@ -435,9 +435,9 @@ def parse_status(job_id: str, text: str | None) -> JobStatus:
     return load(text, JobStatus, name=f"job {job_id}: its status")
 
 
-def parse_request(job_id: str, text: str) -> JobRequest:
+def parse_request(job_id: str, text: str) -> ResolvedRequest:
     """The request in a text; VersionSkew if it is unreadable."""
-    return load(text, JobRequest, name=f"job {job_id}: its request")
+    return load(text, ResolvedRequest, name=f"job {job_id}: its request")
 
 
 class _OutlineFields(BaseModel):
@@ -507,7 +507,7 @@ def idempotency_record_key(caller: str, idempotency_key: str) -> str:
     return f"idempotency:{caller}:{idempotency_key}"
 
 
-def _parts(status: JobStatus, request: JobRequest, *, live: bool) -> list[Effect]:
+def _parts(status: JobStatus, request: ResolvedRequest, *, live: bool) -> list[Effect]:
     """A job's request and its members in the indices; it is live until it has ended, or longer."""
     job_id = status.job_id
     parts: list[Effect] = [

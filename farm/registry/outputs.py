@@ -78,7 +78,8 @@ class UsedParameters(_Record):
     """Parameters that the request left open, or that the operator decides, as they were used."""
 
     sample_shift: float
-    negative_prompt: str
+    negative_prompt: str | None
+    """None if the guidance reads none."""
     quant: str | None
     offload_model: bool
     num_persistent_param_in_dit: int | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from math import inf
 
 from farm.registry.backend import RegistryBackend
@@ -16,6 +17,16 @@ ALIVE_S = 30.0
 
 MAX_WORKERS = 2_000
 """Workers that are counted."""
+
+MODELS = "models"
+"""Index of models, each behind its rank with the worker that serves it, by the time of the last
+heartbeat.
+"""
+
+REMEMBERED_S = 86_400.0
+"""How long models stay known that no live worker serves, as when workers are scaled to zero."""
+
+MAX_MODELS = 100
 
 
 def worker_name(queue: Queue, host: str, pid: int) -> str:
@@ -32,6 +43,22 @@ class WorkerRegistry:
     def heartbeat(self, worker: str) -> None:
         """Records that a worker is alive now."""
         self._backend.add_member(WORKERS, worker, self._backend.now())
+
+    def announce(self, models: Sequence[str]) -> None:
+        """Records what a live gpu worker serves, its default first."""
+        now = self._backend.now()
+        for rank, model in enumerate(models):
+            self._backend.add_member(MODELS, f"{rank} {model}", now)
+
+    def models(self) -> list[str]:
+        """The models of live gpu workers, their defaults first; if none lives, those of a day."""
+        return self._announced(ALIVE_S) or self._announced(REMEMBERED_S)
+
+    def _announced(self, within_s: float) -> list[str]:
+        since = self._backend.now() - within_s
+        found = self._backend.members_between(MODELS, since, inf, MAX_MODELS)
+        ranked = sorted(name.split(" ", 1) for name, _ in found)
+        return list(dict.fromkeys(model for _, model in ranked))
 
     def alive(self) -> list[str]:
         """The names of workers with a recent heartbeat."""

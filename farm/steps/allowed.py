@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from farm.errors import DownloadFailed, InvalidInput
 from farm.job import JobRequest
+from farm.job.checks import MAX_URL
 from farm.job.dialogue import turns
-from farm.job.request import MAX_URL
 from farm.settings import Settings
 from farm.steps.output import open_destination
 

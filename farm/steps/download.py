@@ -14,8 +14,8 @@ from farm.errors import Cancelled, CorruptObject, DownloadFailed, InvalidInput, 
 from farm.media import decoder
 from farm.media.decoder import Visual
 from farm.media.probe import Clip
-from farm.model.presets import Buckets, preset
 from farm.net.download import download_file
+from farm.presets import Buckets
 from farm.registry.outputs import DownloadOutput
 from farm.steps.allowed import check_allowed, check_bytes
 from farm.steps.decoding import sandboxed
@@ -33,7 +33,7 @@ def download(ctx: StepContext) -> DownloadOutput:
     """Stores the checked source and one recording for each speaker."""
     ctx.report("validation_started")
     check_allowed(ctx.request, ctx.settings)
-    buckets = preset(ctx.settings.preset).buckets(ctx.request.size)
+    buckets = ctx.request.preset.buckets(ctx.request.size)
     ctx.report("validation_ok")
     ctx.report("downloads_started")
     warnings: list[str] = []

@@ -12,17 +12,26 @@ from numpy.typing import NDArray
 
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
-from farm.job import JobRequest
+from farm.job import ResolvedRequest
 from farm.media import decoder
 from farm.media.audio import speech
 from farm.media.mix import aligned_tracks, mix
-from farm.model.presets import preset
 from farm.model.weights.fingerprint import Digests
-from farm.plan import FPS, LOOK_AHEAD, SPEECH_RATE, Plan, frame_count, merge_short_scenes
+from farm.plan import (
+    FPS,
+    LOOK_AHEAD,
+    SAMPLES_PER_FRAME,
+    SPEECH_RATE,
+    Plan,
+    frame_count,
+    merge_short_scenes,
+)
+from farm.presets import preset
 from farm.registry.outputs import DownloadOutput, EmbedOutput
 from farm.settings import Settings
 from farm.steps.decoding import sandboxed
 from farm.steps.features import cache_rows
+from farm.steps.served import check_served
 from farm.steps.soundtrack import store_track
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ Samples = NDArray[np.float32]
 
 def embed(ctx: StepContext) -> EmbedOutput:
     """Stores what the chunks need of the voices, and plans the chunks."""
+    check_served(ctx)
     ctx.report("embeddings_started")
     request = ctx.request
     downloaded = ctx.download_output
@@ -45,10 +55,10 @@ def embed(ctx: StepContext) -> EmbedOutput:
         voices = _voices(ctx, paths)
         spoken_frames = frame_count(len(voices[0]))
         frames = min(spoken_frames, request.max_frames)
-        padded = [_padded(voice, request.frame_num) for voice in voices]
+        padded = [_padded(voice, request.plan(frames)) for voice in voices]
         # The last chunk begins before the last frame, and is generated as a whole.
-        needed_rows = frames + request.frame_num + LOOK_AHEAD
-        encoder = _encoder(ctx.settings)
+        needed_rows = request.plan(frames).lead_in + frames + request.frame_num + LOOK_AHEAD
+        encoder = _encoder(ctx.settings, request.model)
         embedding_prefixes = tuple(
             _cache_embedding(ctx, encoder, voice, needed_rows) for voice in padded
         )
@@ -58,7 +68,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
     with ctx.timed("preprocess"):
         film = _film(ctx, downloaded)
         cuts = _cuts(ctx, film, frames)
-        plan = Plan(frames, request.frame_num, request.motion_frame, cuts)
+        plan = request.plan(frames, cuts)
         source = _store_source_frames(ctx, film, plan)
         aac_keys = store_track(ctx, ctx.fetch(audio_key, "audio"), plan)
     ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
@@ -145,11 +155,21 @@ def _store_source_frames(ctx: StepContext, film: Path | None, plan: Plan) -> _So
     return _SourceFrames(keys, found.scale)
 
 
-def _padded(samples: Samples, frame_num: int) -> Samples:
-    """Speech shorter than a chunk, followed by silence; the video is cut to the speech."""
-    wanted = frame_num * SPEECH_RATE // FPS
-    missing = wanted - len(samples)
-    return np.pad(samples, (0, missing)) if missing > 0 else samples
+def _padded(samples: Samples, plan: Plan) -> Samples:
+    """Speech with the silence that the model hears around it; the video is cut to the speech.
+
+    A plan with a lead-in has silence before it, and after it as much as the last chunk hears. In
+    another one speech shorter than a chunk is followed by silence.
+    """
+    if plan.lead_in == 0:
+        return _extended(samples, plan.frame_num * SAMPLES_PER_FRAME)
+    spoken = np.pad(samples, (plan.lead_in * SAMPLES_PER_FRAME, 0))
+    # One sample more, without which the number of rows could be rounded down.
+    return _extended(spoken, plan.heard_rows * SAMPLES_PER_FRAME + 1)
+
+
+def _extended(samples: Samples, length: int) -> Samples:
+    return np.pad(samples, (0, max(0, length - len(samples))))
 
 
 def _cache_embedding(
@@ -172,17 +192,17 @@ def _cache_embedding(
 
 
 @cache
-def _encoder(settings: Settings) -> AudioEncoder:
-    """The speech encoder of this worker, loaded once in the life of its process."""
+def _encoder(settings: Settings, model: str) -> AudioEncoder:
+    """The speech encoder of a model, loaded once in the life of this process."""
     from farm.model.audio import load_audio_encoder
     from farm.model.checkpoints import checkpoint_folder
 
-    folder = checkpoint_folder(preset(settings.preset), settings.weights_folder)
+    folder = checkpoint_folder(preset(model), settings.weights_folder)
     return load_audio_encoder(folder, digests=Digests(settings.digests_folder))
 
 
 def _warnings(
-    request: JobRequest, visual_seconds: float | None, spoken_frames: int, frames: int
+    request: ResolvedRequest, visual_seconds: float | None, spoken_frames: int, frames: int
 ) -> list[str]:
     warnings = []
     if frames < spoken_frames:

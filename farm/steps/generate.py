@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from dataclasses import dataclass
-from functools import cache
 from math import ceil, floor
 from typing import TYPE_CHECKING
 
 from farm.engine.playlist import store_segment
 from farm.engine.step_context import StepContext
-from farm.job import JobRequest
+from farm.job import ResolvedRequest
 from farm.logs import log
 from farm.media.fragment import mux_segment
 from farm.media.image import read_image
 from farm.media.video import encode_video
 from farm.metrics import add
-from farm.model.presets import preset
 from farm.model.weights.fingerprint import Digests
 from farm.plan import Chunk, Plan, audio_rows
+from farm.presets import Preset, preset
 from farm.registry.outputs import ChunkOutput, DownloadOutput, EmbedOutput
 from farm.settings import Settings
 from farm.steps.features import cache_features, rows_of
 from farm.steps.progress import Progress
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
+from farm.steps.served import check_served
 from farm.steps.soundtrack import packets_of_chunk
 from farm.steps.weights import check_weights
 
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
 
 def generate(ctx: StepContext) -> ChunkOutput:
     """Stores a playable segment, and the tail for the next chunk."""
+    check_served(ctx)
     request = ctx.request
     wanted = variant(request, ctx.settings)
     pipeline = _pipeline_for(ctx, wanted)
     embedded = ctx.embed_output
-    plan = Plan(embedded.frames, request.frame_num, request.motion_frame, embedded.cuts)
+    plan = request.plan(embedded.frames, embedded.cuts)
     chunk = plan.chunk(ctx.step.chunk)
     parameters = sampling(request, pipeline.preset, ctx.settings)
     used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
@@ -72,8 +74,8 @@ class _Inputs:
     condition_key: str | None
     """The condition's key in the store if all chunks share it."""
     text: Tensor
-    negative_text: Tensor
-    """Features [tokens, text_dim] of each prompt."""
+    negative_text: Tensor | None
+    """Features [tokens, text_dim] of each prompt, as far as the guidance reads it."""
     audio: Tensor
     """[S, frame_num + 4, layers, dim]"""
 
@@ -83,14 +85,17 @@ def _inputs(
     pipeline: Pipeline,
     embedded: EmbedOutput,
     chunk: Chunk,
-    negative_prompt: str,
+    negative_prompt: str | None,
 ) -> _Inputs:
     condition, condition_key = _condition(ctx, pipeline, embedded, chunk)
+    negative_text = None
+    if negative_prompt is not None:
+        negative_text = _text_features(ctx, pipeline, negative_prompt)
     return _Inputs(
         condition=condition,
         condition_key=condition_key,
         text=_text_features(ctx, pipeline, ctx.request.prompt),
-        negative_text=_text_features(ctx, pipeline, negative_prompt),
+        negative_text=negative_text,
         audio=_audio_rows(ctx, embedded, chunk),
     )
 
@@ -119,14 +124,28 @@ def _compute(
     return computed
 
 
-@cache
-def warm_pipeline(settings: Settings) -> Pipeline:
-    """The model of this worker, loaded once in the life of its process."""
+_loaded: dict[tuple[Settings, str], Pipeline] = {}
+
+
+def warm_pipeline(settings: Settings, model: str) -> Pipeline:
+    """A model of this worker, in memory until its process needs another one."""
+    if (settings, model) not in _loaded:
+        unload_pipeline()  # one fits on a device; two may not
+        _loaded[settings, model] = _load(settings, preset(model))
+    return _loaded[settings, model]
+
+
+def unload_pipeline() -> None:
+    """Frees the memory of the loaded model."""
+    _loaded.clear()
+    gc.collect()
+
+
+def _load(settings: Settings, model: Preset) -> Pipeline:
     from farm.model.checkpoints import checkpoint_folder
     from farm.model.pipeline import load_pipeline
 
     start = time.monotonic()
-    model = preset(settings.preset)
     pipeline = load_pipeline(
         checkpoint_folder(model, settings.weights_folder),
         model,
@@ -159,7 +178,7 @@ def _pipeline_for(ctx: StepContext, wanted: Variant) -> Pipeline:
     with ctx.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
     with ctx.timed("load"):
-        pipeline = warm_pipeline(ctx.settings)
+        pipeline = warm_pipeline(ctx.settings, ctx.request.model)
         check_weights(ctx, pipeline.fingerprint(wanted))
         if pipeline.switch_variant(wanted):
             log("model_switched", variant=str(wanted))
@@ -220,7 +239,7 @@ def _source_image(source: DownloadOutput, embedded: EmbedOutput, chunk: Chunk) -
     return embedded.source_keys[min(chunk.index, last)], embedded.source_scale
 
 
-def boxes(request: JobRequest, scale: float) -> list[Box]:
+def boxes(request: ResolvedRequest, scale: float) -> list[Box]:
     """Two speakers' boxes in the model's order, rounded outwards; empty for one speaker.
 
     In pixels of an image that has `scale` pixels for each of the source, along a side.

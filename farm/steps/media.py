@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from farm.errors import InvalidInput
-from farm.job import JobRequest
+from farm.job import ResolvedRequest
 from farm.media.decoder import Recording, Visual
 from farm.media.probe import Clip, StillImage
-from farm.model.presets import Buckets, cropped_share, nearest_bucket
+from farm.presets import Buckets, cropped_share, nearest_bucket
 
 MIN_BOX = 16
 """Pixels of the video on each side of a speaker's box: one token of the model."""
@@ -21,8 +21,13 @@ BREAK_SHARE = 0.05
 """Seconds, and share of its length, by which a file may be shorter than its header announces."""
 
 
-def check_visual(request: JobRequest, found: StillImage | Clip) -> None:
+def check_visual(request: ResolvedRequest, found: StillImage | Clip) -> None:
     """Raises InvalidInput for what a request cannot ask of this image or video."""
+    if isinstance(found, Clip) and not request.preset.takes_videos:
+        raise InvalidInput(
+            f"cond_video: got a video; the model {request.model} was trained with still images; "
+            "allowed: an image"
+        )
     _check_boxes(request, found)
     if request.scene_seg and isinstance(found, StillImage):
         raise InvalidInput(
@@ -76,7 +81,9 @@ def _break_warnings(seconds: float, announced: float | None, field: str) -> list
     ]
 
 
-def check_boxes_in_video(request: JobRequest, found: StillImage | Clip, buckets: Buckets) -> None:
+def check_boxes_in_video(
+    request: ResolvedRequest, found: StillImage | Clip, buckets: Buckets
+) -> None:
     """Raises InvalidInput for a box of which the video shows less than a token of the model."""
     height, width = nearest_bucket(found.height, found.width, buckets)
     scale = max(height / found.height, width / found.width)
@@ -99,14 +106,14 @@ def _shown(low: float, high: float, side: int, video_side: int, scale: float) ->
     return max(0, round(end - begin))
 
 
-def _boxes(request: JobRequest) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+def _boxes(request: ResolvedRequest) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
     """How an error names each box of a request, and the box."""
     boxes = request.bbox.model_dump(exclude_none=True) if request.bbox else {}
     for person, box in boxes.items():
         yield f"bbox.{person}: got [{', '.join(f'{each:g}' for each in box)}]", box
 
 
-def _check_boxes(request: JobRequest, found: StillImage | Clip) -> None:
+def _check_boxes(request: ResolvedRequest, found: StillImage | Clip) -> None:
     for got, (_, _, right, bottom) in _boxes(request):
         if right > found.width or bottom > found.height:
             raise InvalidInput(

@@ -8,7 +8,7 @@ from shutil import copyfileobj
 from typing import Any, Literal
 
 from farm.engine.step_context import StepContext
-from farm.job import Artifact, JobRequest, Result, Video
+from farm.job import Artifact, ResolvedRequest, Result, Video
 from farm.media.mux import mux as join
 from farm.media.video import read_frame, write_thumbnail
 from farm.model.weights.fingerprint import joined
@@ -110,7 +110,7 @@ def _timings(ctx: StepContext) -> dict[str, int]:
     }
 
 
-def _sources(request: JobRequest) -> dict[str, Any]:
+def _sources(request: ResolvedRequest) -> dict[str, Any]:
     """Image or video and voices, their URLs without credentials and query."""
     voices = request.cond_audio
     return {
@@ -132,7 +132,7 @@ def _params(ctx: StepContext) -> dict[str, Any]:
         **ctx.request.model_dump(mode="json", exclude={"webhook", "idempotency_key"}),
         **_sources(ctx.request),
         **(first.used.model_dump() if first.used else {}),
-        "model": ctx.settings.preset,
+        "model": ctx.request.model,
         "weights": joined(embedded.weights, first.weights),
         "frames": embedded.frames,
         "chunks": embedded.chunks,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from farm.errors import InvalidInput
-from farm.job import JobRequest
-from farm.model.presets import Preset
+from farm.job import ResolvedRequest
+from farm.presets import Preset
 from farm.registry.outputs import UsedParameters
 from farm.settings import Settings
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from farm.model.variant import Variant
 
 
-def sampling(request: JobRequest, model: Preset, settings: Settings) -> Sampling:
+def sampling(request: ResolvedRequest, model: Preset, settings: Settings) -> Sampling:
     """The parameters of the denoise loop."""
     from farm.model.caching import TeaCache
     from farm.model.guidance import Apg
     from farm.model.pipeline import Sampling
+    from farm.model.sampler import SAMPLERS
 
     shift = request.sample_shift
     if shift is None:
@@ -38,13 +39,13 @@ def sampling(request: JobRequest, model: Preset, settings: Settings) -> Sampling
         colour_strength=request.color_correction_strength,
         motion_frame=request.motion_frame,
         seed=request.base_seed,
-        skip_last_step=settings.skip_last_step,
+        skip_last_step=settings.skip_last_step and SAMPLERS[model.sampler].can_skip_last_step,
         apg=apg,
         teacache=teacache,
     )
 
 
-def variant(request: JobRequest, settings: Settings) -> Variant:
+def variant(request: ResolvedRequest, settings: Settings) -> Variant:
     """The model as the request wants it; InvalidInput where the operator does not allow it."""
     from farm.model.variant import Variant
 
@@ -72,14 +73,16 @@ def default_variant(settings: Settings) -> Variant:
 
 
 def used_parameters(
-    request: JobRequest, parameters: Sampling, settings: Settings, attention: str
+    request: ResolvedRequest, parameters: Sampling, settings: Settings, attention: str
 ) -> UsedParameters:
     """Parameters that a request may leave open, and those of the operator, as they are used."""
     from farm.model.text import DEFAULT_NEGATIVE_PROMPT
 
-    negative_prompt = request.negative_prompt
-    if negative_prompt is None:
-        negative_prompt = DEFAULT_NEGATIVE_PROMPT
+    negative_prompt = None
+    if parameters.reads_negative_prompt:
+        negative_prompt = request.negative_prompt
+        if negative_prompt is None:
+            negative_prompt = DEFAULT_NEGATIVE_PROMPT
     wanted = variant(request, settings)
     return UsedParameters(
         sample_shift=parameters.shift,
@@ -99,7 +102,7 @@ def _scheme(quant: str | None, settings: Settings) -> str | None:
     return quant
 
 
-def _check_offload(request: JobRequest, settings: Settings) -> None:
+def _check_offload(request: ResolvedRequest, settings: Settings) -> None:
     """Raises InvalidInput for offloading that contradicts itself or the operator's setting."""
     offload = request.offload_model
     count = request.num_persistent_param_in_dit
@@ -120,7 +123,7 @@ def _check_offload(request: JobRequest, settings: Settings) -> None:
         )
 
 
-def _resident_parameters(request: JobRequest, settings: Settings) -> int | None:
+def _resident_parameters(request: ResolvedRequest, settings: Settings) -> int | None:
     """How many of the blocks' parameters stay on the device; None = all of them."""
     count = request.num_persistent_param_in_dit
     is_offloaded = request.offload_model or count is not None or settings.offload == "on"

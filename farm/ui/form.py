@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farm.errors import InvalidInput
 from farm.job import JobRequest
-from farm.model.presets import MINIATURE
+from farm.presets import MINIATURE, preset
 
 RECORDING = "recording"
 TEXT = "text"
@@ -18,6 +18,7 @@ IN_TURN = "one after the other"
 """How two recordings are combined."""
 
 ADVANCED = (
+    "model",
     "size",
     "negative_prompt",
     "sample_steps",
@@ -46,7 +47,9 @@ INITIAL = {"mode": "streaming"}
 """The page's own default: a video is as long as its audio, up to max_frame_num."""
 
 
-def _level(*, steps: int, text: float, audio: float, cached: bool = False) -> dict[str, Any]:
+def _level(
+    *, steps: int | None, text: float | None, audio: float | None, cached: bool = False
+) -> dict[str, Any]:
     return {
         "sample_steps": steps,
         "sample_text_guide_scale": text,
@@ -56,11 +59,13 @@ def _level(*, steps: int, text: float, audio: float, cached: bool = False) -> di
 
 
 QUALITY_LEVELS: dict[str, dict[str, Any]] = {
-    "high": _level(steps=40, text=5.0, audio=4.0),
+    "high": _level(steps=None, text=None, audio=None),
     "fast": _level(steps=12, text=5.0, audio=4.0, cached=True),
     "draft": _level(steps=4, text=1.0, audio=1.0),
 }
-"""The advanced fields that a quality level fills in, where they can be seen and changed."""
+"""The advanced fields that a quality level fills in, where they can be seen and changed; None
+leaves one to the model.
+"""
 
 
 def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,12 +82,18 @@ def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, **_advanced(values)}
 
 
-def default_quality(preset: str) -> str:
-    """The quality level that a page starts with, by the name of the farm's preset.
+def default_quality(model: str) -> str:
+    """The quality level that a page starts with, by the farm's default model.
 
     For the miniature 4 steps are as good as 40, which only take longer.
     """
-    return "draft" if preset == MINIATURE.name else "high"
+    return "draft" if model == MINIATURE.name else "high"
+
+
+def choices(models: Sequence[str]) -> dict[str, list[str]]:
+    """The values of fields that depend on the models of the farm."""
+    sizes = (size for model in models for size in preset(model).sizes)
+    return {"model": list(models), "size": list(dict.fromkeys(sizes))}
 
 
 def initial(field: str, quality: str) -> Any:
@@ -128,7 +139,7 @@ def _boxes(drawn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The advanced fields that are not empty; an emptied one takes the contract's default."""
+    """The advanced fields that are not empty; an emptied one takes the model's default."""
     given = {name: values[name] for name in ADVANCED if values[name] not in (None, "")}
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
     return {**given, **JobRequest.fields_from_text(texts)}

@@ -5,6 +5,7 @@ Inputs that the number of speakers or the kind of voice makes irrelevant are hid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -73,12 +74,16 @@ def _show_relevant(speakers: int, voice: str) -> list[Any]:
     ]
 
 
-def advanced(quality: str) -> dict[str, Component]:
+def advanced(quality: str, models: Sequence[str]) -> dict[str, Component]:
     """Lays out the quality levels, and below them the collapsed fields that they fill in."""
     levels = form.QUALITY_LEVELS
     chosen = gr.Radio(list(levels), value=quality, label="Quality", elem_id="quality")
     with gr.Accordion("Advanced", open=False), gr.Row():
-        fields = {name: _field(name, form.initial(name, quality)) for name in form.ADVANCED}
+        choices = form.choices(models)
+        fields = {
+            name: _field(name, form.initial(name, quality), choices.get(name))
+            for name in form.ADVANCED
+        }
     filled_in = [fields[name] for name in levels[quality]]
     chosen.input(lambda level: list(levels[level].values()), chosen, filled_in, **QUIET)
     return fields
@@ -91,8 +96,8 @@ def _audio(person: int, label: str) -> gr.Audio:
     )
 
 
-def _field(name: str, value: Any) -> Component:
-    """The input of a field of the contract by its type; a text for one that may be null."""
+def _field(name: str, value: Any, choices: Sequence[str] | None) -> Component:
+    """The input of a field of the contract by its type; empty for null."""
     schema = JobRequest.model_json_schema()["properties"][name]
     options: dict[str, Any] = {
         "label": name,
@@ -100,7 +105,10 @@ def _field(name: str, value: Any) -> Component:
         "elem_id": name,
         "min_width": 260,
     }
-    match schema:
+    if choices:
+        return gr.Dropdown(list(choices), value=value, **options)
+    kinds = schema.get("anyOf", [schema])
+    match kinds[0]:
         case {"enum": allowed}:
             return gr.Dropdown(allowed, value=value, **options)
         case {"type": "boolean"}:

@@ -12,7 +12,7 @@ from gradio.components import Component
 from gradio.data_classes import FileData
 
 from farm.client import Farm, Job
-from farm.errors import FarmError, InvalidInput
+from farm.errors import FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobStatus
 from farm.ui import form, view
 from farm.ui.inputs import QUIET, advanced, inputs
@@ -66,8 +66,8 @@ class Page:
             self._connect()
 
     def _add_request(self) -> None:
-        quality = form.default_quality(self.farm.context.settings.preset)
-        self.fields = {**inputs(), **advanced(quality)}
+        models = _models(self.farm)
+        self.fields = {**inputs(), **advanced(form.default_quality(models[0]), models)}
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
         self.notice = gr.HTML(elem_id="notice")
 
@@ -177,6 +177,14 @@ class Page:
         if status.state == "success" and not (is_playing and growing):
             return str(self.videos.fetch_finished(job))
         return str(growing) if growing else None
+
+
+def _models(farm: Farm) -> list[str]:
+    """The models of the farm; without a broker those of FARM_PRESETS."""
+    try:
+        return farm.models()
+    except FarmUnreachable:
+        return list(farm.context.settings.presets)
 
 
 def _known_jobs(farm: Farm, own_jobs: list[list[str]]) -> dict[str, tuple[Job, str]]:

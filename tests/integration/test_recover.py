@@ -10,12 +10,13 @@ import pytest
 
 from farm import Farm
 from farm.engine.advance import chunk_count
-from farm.job import JobRequest, Result
+from farm.job import Result
 from farm.queue.inspect import require_broker_client
 from farm.registry.attempt_id import fence_of
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import environ_of, run_farm_command
 from tests.support.holding import job_held_at
+from tests.support.jobs import resolved
 from tests.support.small_farm import SmallFarm
 from tests.support.videos import decoded_frames
 from tests.support.waiting import wait_for_stage
@@ -122,7 +123,7 @@ def test_a_job_whose_record_is_unreadable_does_not_hold_up_the_others(
     unreadable = "0" * 12
     waiting = "1" * 12
     for job_id in (unreadable, waiting):
-        registry.jobs.add(job_id, farm.upload(JobRequest.parse({**small, **ONE_CHUNK})))
+        registry.jobs.add(job_id, farm.upload(resolved({**small, **ONE_CHUNK})))
     require_broker_client(registry).set(f"farm:job:{unreadable}", "{}")
 
     ended = farm.job(waiting).wait()

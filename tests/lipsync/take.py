@@ -68,12 +68,13 @@ def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
         farm.context.store.fetch(key, scratch / f"audio-{speaker}")
         for speaker, key in enumerate(downloaded.audio_keys)
     ]
-    borders = range(used["frame_num"], used["frames"], used["frame_num"] - used["motion_frame"])
+    plan = farm.context.registry.jobs.request(job.id).plan(used["frames"], used["cuts"])
+    borders = [plan.chunk(index).first for index in range(1, plan.chunks)]
     return Take(
         sitter,
         frames,
         said=[opening(torch.from_numpy(speech(path))[None])[0, : used["frames"]] for path in paths],
-        borders=list(borders),
+        borders=borders,
         raw={
             border - used["motion_frame"]: _tail(farm, job.id, chunk)
             for chunk, border in enumerate(borders)

@@ -19,12 +19,12 @@ from farm.model.audio import AudioEncoder
 from farm.model.caching import TeaCache
 from farm.model.guidance import Apg
 from farm.model.pipeline import Pipeline, Sampling
-from farm.model.presets import preset
 from farm.model.speakers import Box, on_tokens
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variants
 from farm.plan import Chunk, Plan, audio_rows
+from farm.presets import preset
 from tests.reference.drawing import (
     draw,
     filled,

@@ -8,13 +8,14 @@ from typing import Any
 
 from farm.engine.context import Context
 from farm.errors import UploadFailed
-from farm.job import Failure, JobRequest, JobStatus
+from farm.job import Failure, JobStatus
 from farm.registry import Lease, Registry
 from farm.registry.outputs import Committed
 from farm.route import Step
 from farm.settings import Settings
 from farm.store import keys
 from tests.support.backends import ClockBackend, HookedStore
+from tests.support.jobs import resolved
 from tests.support.steps import acquire, complete, run_step
 
 
@@ -42,7 +43,9 @@ class Harness:
         return self.status.result.error
 
     def enter(self, **fields: Any) -> None:
-        self.registry.jobs.add("a", JobRequest.parse({**self.fields, **fields}))
+        self.registry.jobs.add(
+            "a", resolved({"model": self.ctx.settings.presets[0], **self.fields, **fields})
+        )
 
     def run(self, step: Step, **hooks: Any) -> Step | None:
         return run_step(self.ctx, "a", step, **hooks)

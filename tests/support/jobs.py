@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from farm.job import JobRequest
+from farm.job import JobRequest, ResolvedRequest, resolve
+from farm.presets import MINIATURE, preset
 
 FIELDS: dict[str, Any] = {
     "prompt": "a woman talks",
@@ -13,8 +15,14 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def job_request(**changes: Any) -> JobRequest:
-    return JobRequest.parse({**FIELDS, **changes})
+def resolved(fields: Mapping[str, Any]) -> ResolvedRequest:
+    """The request of these fields as a farm accepts it, for the miniature unless they say."""
+    request = JobRequest.parse(fields)
+    return resolve(request, preset(request.model or MINIATURE.name))
+
+
+def job_request(**changes: Any) -> ResolvedRequest:
+    return resolved({**FIELDS, **changes})
 
 
 REQUEST = job_request()

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
 
 from farm.model.parts import build
-from farm.model.presets import MINIATURE, PRESETS, Preset
+from farm.presets import MINIATURE, PRESETS, Preset
 from tests.reference.drawing import filled
 
 TINY_PRESET = Preset(
@@ -23,8 +23,9 @@ TINY_PRESET = Preset(
     sizes={"infinitetalk-480": {1.0: (32, 32)}},
     shifts={"infinitetalk-480": 7.0},
     teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
+    defaults=MINIATURE.defaults,
+    costs=MINIATURE.costs,
     sampler="euler",
-    has_lead_in=False,
     dtypes={},
     latents_per_call=10,
     parts={
@@ -66,7 +67,7 @@ def use_tiny_preset(root: Path) -> Iterator[dict[str, Any]]:
     """
     with patch.dict(PRESETS, {TINY_PRESET.name: TINY_PRESET}):
         save_tiny_checkpoint(root / TINY_PRESET.name)
-        yield {"preset": TINY_PRESET.name, "weights": root}
+        yield {"presets": (TINY_PRESET.name,), "weights": root}
 
 
 def byte_tokenizer() -> Any:

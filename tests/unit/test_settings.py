@@ -27,7 +27,7 @@ DEFAULTS = {
     "s3_ca": None,
     "store_retry_s": 30,
     "weights": None,
-    "preset": "miniature",
+    "presets": ("miniature",),
     "device": "auto",
     "cpu_concurrency": 2,
     "download_concurrency": 64,
@@ -95,9 +95,10 @@ def test_every_setting_has_a_description():
 
 def test_a_variable_sets_its_field():
     settings = Settings.load(
-        {"FARM_LEASE_S": "2.5", "FARM_PRESET": "large", "FARM_MAX_ATTEMPTS": "7"}
+        {"FARM_LEASE_S": "2.5", "FARM_PRESETS": "flashtalk, miniature", "FARM_MAX_ATTEMPTS": "7"}
     )
-    assert (settings.lease_s, settings.preset, settings.max_attempts) == (2.5, "large", 7)
+    assert (settings.lease_s, settings.max_attempts) == (2.5, 7)
+    assert settings.presets == ("flashtalk", "miniature")
 
 
 def test_other_variables_are_ignored():

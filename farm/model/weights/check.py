@@ -15,10 +15,10 @@ import torch
 
 from farm.errors import PipelineLoadFailed
 from farm.model.parts import EXTRA_FILES, skeleton, tensor_shapes, weights_stem
-from farm.model.presets import Preset
 from farm.model.weights.lock import lock_file, read_lock
 from farm.model.weights.sources import read_sources
 from farm.model.weights.tensorfile import TensorInfo, open_tensors, shard_paths
+from farm.presets import Preset
 
 MAX_NAMED = 3
 """Tensors of a kind that an error names; the rest are counted."""

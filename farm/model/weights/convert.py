@@ -26,7 +26,6 @@ from farm.model.parts import (
     tensor_shapes,
     weights_stem,
 )
-from farm.model.presets import Preset
 from farm.model.weights.check import check_extra_files, differences
 from farm.model.weights.folder import atomic_folder
 from farm.model.weights.key_maps import (
@@ -51,6 +50,7 @@ from farm.model.weights.tensorfile import (
     shard_paths,
     write_shards,
 )
+from farm.presets import Preset
 
 SHARD_BYTES = 5_000_000_000
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from farm.errors import PipelineLoadFailed
-from farm.model.presets import Preset
+from farm.presets import Preset
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm.errors import DownloadFailed, InvalidInput
-from farm.model.presets import Preset
 from farm.model.weights.lock import LockedRepository, lock_file, read_lock, write_lock
 from farm.model.weights.sources import (
     Repository,
@@ -28,6 +27,7 @@ from farm.model.weights.sources import (
     repositories,
     write_sources,
 )
+from farm.presets import Preset
 
 PrintLine = Callable[[str], None]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.presets import Preset
+from farm.presets import Preset
 
 WAN_SHARDS = 7
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from farm.media.audio import write_wav
-from farm.model.presets import MINIATURE, PRESETS
+from farm.presets import MINIATURE, PRESETS
 from tests.support.cli import error_line
 from tests.support.jobs import FIELDS
 
@@ -116,7 +116,7 @@ def test_a_dry_run_refuses_text_that_its_voice_does_not_read(run, tmp_path, port
 def test_a_dry_run_refuses_a_size_that_the_model_does_not_make(run, table, monkeypatch):
     small = replace(MINIATURE, name="small", sizes={"infinitetalk-720": {}})
     monkeypatch.setitem(PRESETS, small.name, small)
-    result = run("batch", "run", str(table), "--dry-run", FARM_PRESET="small")
+    result = run("batch", "run", str(table), "--dry-run", FARM_PRESETS="small")
     allowed = "size: got 'infinitetalk-480'; the model small makes infinitetalk-720"
     assert result.stdout.count(allowed) == 2
 

@@ -17,13 +17,13 @@ from farm.job import JobRequest
 from farm.store import keys
 from tests.conftest import EXAMPLES
 from tests.support.cli import OPTIONS, error_line, finished, request_of
-from tests.support.jobs import FIELDS
+from tests.support.jobs import FIELDS, resolved
 
 
 def test_submit_prints_only_the_jobs_id(run, farm):
     result = run("submit", *OPTIONS)
     assert result.stdout == f"{farm.jobs()[0].job_id}\n"
-    assert request_of(farm, result) == JobRequest.parse(FIELDS)
+    assert request_of(farm, result) == resolved(FIELDS)
 
 
 @pytest.mark.parametrize("name", ["--image", "--video", "--cond-video"])
@@ -106,9 +106,7 @@ def write(folder: Path, fields: Any) -> str:
 
 
 def test_a_request_file_is_submitted(run, farm, tmp_path):
-    assert request_of(
-        farm, run("submit", "--request", write(tmp_path, FIELDS))
-    ) == JobRequest.parse(FIELDS)
+    assert request_of(farm, run("submit", "--request", write(tmp_path, FIELDS))) == resolved(FIELDS)
 
 
 def test_options_override_the_file(run, farm, tmp_path):

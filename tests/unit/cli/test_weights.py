@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from farm.model.presets import MINIATURE
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
+from farm.presets import MINIATURE
 
 
 def test_weights_as_json_are_a_line_for_each_part_and_their_fingerprint(run, tmp_path):

@@ -35,6 +35,7 @@ from farm.registry.outputs import MuxOutput
 from farm.route import Step
 from farm.settings import Settings
 from farm.store import keys
+from tests.support.jobs import resolved
 from tests.support.steps import complete
 
 FACE = "https://example.org/face.png"
@@ -90,7 +91,7 @@ def test_fields_can_be_given_by_name_or_as_a_request(farm):
     by_name = farm.submit(**GIVEN)
     as_request = farm.submit(JobRequest.parse(GIVEN))
     requests = [farm.context.registry.jobs.request(job.id) for job in (by_name, as_request)]
-    assert requests == [JobRequest.parse(GIVEN)] * 2
+    assert requests == [resolved(GIVEN)] * 2
 
 
 def test_fields_override_those_of_a_request(farm):

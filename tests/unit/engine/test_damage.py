@@ -14,12 +14,12 @@ from farm.job import JobStatus
 from farm.registry import open_registry
 from farm.route import DOWNLOAD, EMBED, MUX, Step
 from farm.settings import Settings
-from farm.steps.generate import warm_pipeline
+from farm.steps.generate import unload_pipeline
 from farm.store import keys
 from farm.store.local import LocalStore
 from tests.support.jobs import job_request
 from tests.support.steps import run_step
-from tests.support.tiny_model import use_tiny_preset
+from tests.support.tiny_model import TINY_PRESET, use_tiny_preset
 
 FIRST_CHUNK = Step("generate", 0)
 SECOND_CHUNK = Step("generate", 1)
@@ -52,7 +52,9 @@ class Harness:
 
     def enter(self, job_id: str, *steps: Step) -> None:
         """Enters a job, and runs steps of it."""
-        self.ctx.registry.jobs.add(job_id, job_request(**SMALL, **self.fields))
+        self.ctx.registry.jobs.add(
+            job_id, job_request(model=TINY_PRESET.name, **SMALL, **self.fields)
+        )
         self.run(job_id, *steps)
 
     def run(self, job_id: str, *steps: Step) -> None:
@@ -84,7 +86,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory, portrait: Path, word: Path) -
     with use_tiny_preset(home / "weights") as model:
         ctx = Context(Settings(home=home, **model), store, open_registry("memory://"))
         yield Harness(ctx, store, portrait, word)
-    warm_pipeline.cache_clear()
+    unload_pipeline()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from farm.registry.formats import dump
 from farm.registry.outputs import StepOutput
 from farm.route import DOWNLOAD, MUX, Step, steps_of_job
 from farm.settings import Settings
-from farm.steps.generate import warm_pipeline
+from farm.steps.generate import unload_pipeline
 from farm.store import Store, integrity, keys, open_store
 from tests.support.attempts import FIRST, attempt
 from tests.support.backends import Countdown, Interrupted
@@ -33,7 +33,7 @@ from tests.support.formats import text_of
 from tests.support.jobs import REQUEST, job_request
 from tests.support.outputs import committed, embed_output, mux_output, output_of
 from tests.support.steps import acquire, commit, run_step
-from tests.support.tiny_model import use_tiny_preset
+from tests.support.tiny_model import TINY_PRESET, use_tiny_preset
 
 
 @pytest.fixture
@@ -633,7 +633,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
     with use_tiny_preset(home / "weights") as model:
         settings = Settings(home=home).model_copy(update=model)
         yield Context(settings, open_store((home / "store").as_uri()), open_registry("memory://"))
-    warm_pipeline.cache_clear()
+    unload_pipeline()
 
 
 def frames_of_video(ctx: Context, face: Path, voice: Path, *, lossy: bool) -> list[bytes]:
@@ -642,6 +642,7 @@ def frames_of_video(ctx: Context, face: Path, voice: Path, *, lossy: bool) -> li
         ctx.store.put(keys.upload(path), path)
     job_id = "lossy" if lossy else "whole"
     request = job_request(
+        model=TINY_PRESET.name,
         cond_video=keys.SCHEME + keys.upload(face),
         cond_audio={"person1": keys.SCHEME + keys.upload(voice)},
         mode="streaming",

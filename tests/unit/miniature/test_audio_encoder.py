@@ -15,7 +15,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from farm.model.audio import AudioEncoder, load_audio_encoder
 from farm.model.parts import build
-from farm.model.presets import MINIATURE
+from farm.presets import MINIATURE
 from miniature.audio_encoder import BANDS, embeddings, evaluate, mel_filters, targets, train
 from miniature.training import Run
 from miniature.voices import Voices, opening, spread

@@ -11,8 +11,8 @@ import torch
 from torch import Generator
 
 from farm.model.parts import build
-from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
+from farm.presets import MINIATURE
 from miniature import autoencoder
 from miniature.autoencoder import _losses, _start_without_memory
 from miniature.clips import Clips

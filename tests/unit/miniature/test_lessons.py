@@ -14,8 +14,8 @@ from farm.model.audio import load_audio_encoder
 from farm.model.checkpoints import load_part
 from farm.model.image import ImageEncoder
 from farm.model.parts import build
-from farm.model.presets import MINIATURE
 from farm.model.vae import VideoAutoencoder
+from farm.presets import MINIATURE
 from miniature.lessons import BatchBuilder, TrainingBatch, _latent_weights, concatenate
 from miniature.studio import Studio
 from miniature.transformer import _losses, _RegionLoss

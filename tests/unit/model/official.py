@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farm.model.parts import PREPROCESSOR_CONFIG
-from farm.model.presets import Preset
 from farm.model.weights.key_maps import (
     IMAGE_KEYS,
     TEXT_KEYS,
@@ -22,6 +21,7 @@ from farm.model.weights.key_maps import (
     original_transformer,
 )
 from farm.model.weights.sources import Source
+from farm.presets import Preset
 
 Tensors = dict[str, Tensor]
 

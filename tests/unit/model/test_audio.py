@@ -18,7 +18,7 @@ from farm.model.audio import (
     load_audio_encoder,
 )
 from farm.model.parts import PREPROCESSOR_CONFIG
-from farm.model.presets import MINIATURE
+from farm.presets import MINIATURE
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

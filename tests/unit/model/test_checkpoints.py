@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import farm.model
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import checkpoint_folder, load_part
-from farm.model.presets import MINIATURE, preset
+from farm.presets import MINIATURE, preset
 from tests.support.tiny_model import TINY_PRESET
 
 FILES = {

@@ -9,7 +9,7 @@ import torch
 
 from farm.model.checkpoints import load_part
 from farm.model.image import ImageEncoder, resize_and_crop
-from farm.model.presets import nearest_bucket, preset
+from farm.presets import nearest_bucket, preset
 
 SIZES = preset("infinitetalk-480").sizes
 

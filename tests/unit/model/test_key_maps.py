@@ -5,7 +5,6 @@ import torch
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
 from farm.model.parts import build, skeleton, tensor_shapes
-from farm.model.presets import PRESETS, Preset, preset
 from farm.model.weights.key_maps import (
     TEXT_KEYS,
     autoencoder_keys,
@@ -17,6 +16,7 @@ from farm.model.weights.key_maps import (
     diffusers_transformer,
     original_transformer,
 )
+from farm.presets import PRESETS, Preset, preset
 from tests.support.tiny_model import TINY_PRESET
 
 

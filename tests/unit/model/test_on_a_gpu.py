@@ -16,10 +16,10 @@ from torch import Tensor
 from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
-from farm.model.presets import INFINITETALK
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
+from farm.presets import INFINITETALK
 from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model.conftest import quiet
 

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
-from farm.model.presets import INFINITETALK
 from farm.model.sampler import FlowMatchEuler
 from farm.model.speakers import apply_rope, positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
+from farm.presets import INFINITETALK
 from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model.conftest import quiet
 

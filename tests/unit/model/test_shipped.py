@@ -12,9 +12,9 @@ from click.testing import CliRunner
 import farm.model
 from farm.cli import cli
 from farm.model.checkpoints import load_part, load_tokenizer
-from farm.model.presets import PRESETS, Preset
 from farm.model.weights.check import check_part
 from farm.model.weights.tensorfile import open_tensors
+from farm.presets import PRESETS, Preset
 
 PACKAGE = Path(farm.model.__file__).parent
 SHIPPED = [each for each in PRESETS.values() if each.shipped]

@@ -11,8 +11,8 @@ from farm.errors import InvalidInput
 from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
 from farm.model.parts import build
-from farm.model.presets import preset
 from farm.model.transformer import InfiniteTalkTransformer
+from farm.presets import preset
 
 Predict = Callable[..., Tensor]
 

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from farm.cli import cli
 from farm.errors import PipelineLoadFailed
-from farm.model.presets import PRESETS
 from farm.model.weights.check import check, check_part, differences
 from farm.model.weights.lock import LockedRepository, lock_file, write_lock
 from farm.model.weights.sources import Source, write_sources
 from farm.model.weights.tensorfile import TensorInfo
+from farm.presets import PRESETS
 from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
 

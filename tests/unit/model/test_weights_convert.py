@@ -18,11 +18,11 @@ from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.audio import load_audio_encoder
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Sampling, load_pipeline
-from farm.model.presets import INFINITETALK, Preset
 from farm.model.weights.check import check
 from farm.model.weights.convert import convert
 from farm.model.weights.sources import Source, read_sources
 from farm.plan import Plan, audio_rows
+from farm.presets import INFINITETALK, Preset
 from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet

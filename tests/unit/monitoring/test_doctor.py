@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from farm import Farm
 from farm.cli import cli
-from farm.model.presets import MINIATURE
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
+from farm.presets import MINIATURE
 from farm.registry import open_registry
 from farm.settings import Settings
 from tests.support.jobs import REQUEST
@@ -172,7 +172,7 @@ def test_the_fingerprint_of_the_weights_is_shown(findings, tmp_path):
 
 
 def test_missing_weights_are_an_error(findings):
-    finding = findings(preset="infinitetalk-480")["weights"]
+    finding = findings(presets="infinitetalk-480")["weights"]
     assert (finding.status, "farm weights pull" in finding.remedy) == ("error", True)
 
 
@@ -195,5 +195,5 @@ def test_an_error_is_status_1(broker, tmp_path):
 
 def test_the_contract_is_printed_as_a_schema():
     schema = json.loads(CliRunner().invoke(cli, ["schema"]).stdout)
-    assert schema["properties"]["sample_steps"]["maximum"] == 1000
+    assert schema["properties"]["sample_steps"]["anyOf"][0]["maximum"] == 1000
     assert schema["required"] == ["prompt", "cond_video"]

@@ -12,7 +12,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from farm.client import Farm
-from farm.job import PRIORITIES, JobRequest
+from farm.job import PRIORITIES
 from farm.metrics import METRICS
 from farm.monitoring.exporter import FarmCollector, exposition, serve
 from farm.net.address import ListenAddress
@@ -21,6 +21,7 @@ from farm.registry.outputs import EmbedOutput
 from farm.registry.steps import EstimateUpdate, step_key
 from farm.settings import Settings
 from tests.support.formats import text_of
+from tests.support.jobs import resolved
 from tests.support.steps import commit
 
 GIVEN = {
@@ -97,7 +98,7 @@ def test_the_oldest_message_waits_since_its_dispatch(farm, settings, priority):
 
 def test_a_chunks_message_waits_since_its_own_dispatch(farm, settings):
     ctx = farm.context
-    ctx.registry.jobs.add("a", JobRequest.parse(GIVEN))
+    ctx.registry.jobs.add("a", resolved(GIVEN))
     ctx.registry.steps.claim_dispatch("a", "generate-0007", window_s=15)
     age(farm, "a", "generate-0007", 90)
     make_app(settings).signature(
@@ -152,7 +153,7 @@ def test_the_statistics_are_exported(farm, settings):
     registry = farm.context.registry
     registry.workers.heartbeat("gpu here 1")
     for job_id in "ab":
-        registry.jobs.add(job_id, JobRequest.parse(GIVEN))
+        registry.jobs.add(job_id, resolved(GIVEN))
     lease = registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
     commit(registry, lease, EMBEDDED, estimate=EstimateUpdate(100.0))
     registry.steps.acquire("a", "generate-0000", lease_s=15, max_attempts=3)
@@ -223,7 +224,7 @@ def test_metrics_are_served_at_their_address(settings):
 def test_a_scrape_sends_few_commands_for_any_number_of_jobs(farm, settings):
     registry = farm.context.registry
     for number in range(300):
-        registry.jobs.add(f"job-{number}", JobRequest.parse(GIVEN))
+        registry.jobs.add(f"job-{number}", resolved(GIVEN))
         registry.steps.claim_dispatch(f"job-{number}", "download", window_s=3600)
     collector = FarmCollector(settings)
     client = registry.backend.redis

@@ -9,6 +9,7 @@ import pytest
 
 from farm.engine.journal import Submission
 from farm.job import Event, JobStatus
+from farm.presets import MINIATURE
 from farm.registry.accounts import Account
 from farm.registry.formats import FORMAT, dump, load
 from farm.registry.step_record import StepRecord
@@ -43,6 +44,8 @@ def test_only_what_is_set_is_stored():
         "prompt": REQUEST.prompt,
         "cond_video": REQUEST.cond_video,
         "cond_audio": {"person1": REQUEST.cond_audio.person1},
+        "model": "miniature",
+        **vars(MINIATURE.defaults),
         "sample_shift": 3.0,
     }
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from farm import Farm
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.settings import Settings
-from farm.steps.generate import warm_pipeline
+from farm.steps.generate import unload_pipeline
 from tests.support.tiny_model import use_tiny_preset
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -42,7 +42,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     }
     with use_tiny_preset(home / "weights") as model:
         yield Farm("inline://", settings=Settings.load(variables).model_copy(update=model))
-    warm_pipeline.cache_clear()
+    unload_pipeline()
 
 
 def generate(farm: Farm, **fields: Any) -> tuple[bytes, dict[str, Any]]:

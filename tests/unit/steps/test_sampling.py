@@ -12,8 +12,8 @@ from farm.job import JobRequest
 from farm.model.caching import TeaCache
 from farm.model.guidance import Apg
 from farm.model.pipeline import Sampling
-from farm.model.presets import preset
 from farm.model.variant import Variant
+from farm.presets import preset
 from farm.settings import Settings
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
 from tests.support.jobs import job_request as request

@@ -22,14 +22,14 @@ from farm.registry import open_registry
 from farm.route import DOWNLOAD, MUX, Step, next_step
 from farm.settings import Settings
 from farm.steps import soundtrack
-from farm.steps.generate import warm_pipeline
+from farm.steps.generate import unload_pipeline
 from farm.store import keys
 from farm.store.local import LocalStore
 from tests.support.attempts import FIRST, attempt, foreseeable
 from tests.support.jobs import job_request
 from tests.support.player import packets, play, serve_folder
 from tests.support.steps import acquire, run_step
-from tests.support.tiny_model import use_tiny_preset
+from tests.support.tiny_model import TINY_PRESET, use_tiny_preset
 
 SMALL = {
     "prompt": "a friendly person talks",
@@ -60,7 +60,7 @@ class Harness:
             "cond_video": keys.SCHEME + keys.upload(face),
             "cond_audio": {"person1": keys.SCHEME + keys.upload(voice)},
         }
-        request = job_request(**{**SMALL, **sources, **fields})
+        request = job_request(**{"model": TINY_PRESET.name, **SMALL, **sources, **fields})
         self.ctx.registry.jobs.add(job_id, request)
 
     def run_until(self, job_id: str, last: Step) -> None:
@@ -88,7 +88,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     with use_tiny_preset(home / "weights") as model, serve_folder(store.root) as server:
         settings = Settings(home=home, **model)
         yield Harness(Context(settings, store, open_registry("memory://")), server)
-    warm_pipeline.cache_clear()
+    unload_pipeline()
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,13 @@ class Harness:
         """Runs steps of a new job; the output of the last one."""
         self.jobs += 1
         job_id = f"job{self.jobs}"
-        defaults = {"cond_video": self.face, "frame_num": 21, "motion_frame": 5}
+        model = self.ctx.settings.presets[0]
+        defaults = {
+            "model": model,
+            "cond_video": self.face,
+            "frame_num": 21,
+            "motion_frame": 5,
+        }
         self.ctx.registry.jobs.add(job_id, job_request(**{**defaults, **fields}))
         for step in steps:
             run_step(self.ctx, job_id, step)

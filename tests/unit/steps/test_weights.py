@@ -15,7 +15,7 @@ from farm.engine.context import Context
 from farm.errors import WeightsChanged
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.route import MUX, Step, steps_of_job
-from farm.steps.generate import warm_pipeline
+from farm.steps.generate import unload_pipeline
 from farm.steps.weights import DECLINE_S, MAX_DECLINED
 from tests.support.harness import Harness, open_harness
 from tests.support.steps import run_step
@@ -59,16 +59,16 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path
         scaled = {name: 1.3 * each for name, each in load_file(file).items()}
         save_file(scaled, file, metadata={"format": "pt"})
         yield old, upgraded
-    warm_pipeline.cache_clear()
+    unload_pipeline()
 
 
 @pytest.fixture
 def farm(roots: tuple[Path, Path], tmp_path: Path) -> Farm:
     job = open_harness(tmp_path, EXAMPLES / "portrait.png", EXAMPLES / "speech.wav")
-    job.enter(**SMALL)
+    job.enter(model=TINY_PRESET.name, **SMALL)
     old, upgraded = (
         Context(
-            job.ctx.settings.model_copy(update={"preset": TINY_PRESET.name, "weights": root}),
+            job.ctx.settings.model_copy(update={"presets": (TINY_PRESET.name,), "weights": root}),
             job.ctx.store,
             job.ctx.registry,
         )

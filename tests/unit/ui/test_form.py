@@ -34,9 +34,9 @@ def test_a_face_and_a_recording_give_a_video_as_long_as_the_recording():
         "one.wav",
         "streaming",
     )
-    assert made.model_copy(update={"mode": "clip"}) == JobRequest.parse(
+    assert made.model_copy(update={"mode": None}) == JobRequest.parse(
         {"prompt": "a person talks", "cond_video": "face.png", "cond_audio": {"person1": "one.wav"}}
-    ), "untouched fields have the contract's default"
+    ), "untouched fields are the model's"
 
 
 def test_a_text_is_spoken_instead_of_a_recording():
@@ -86,9 +86,9 @@ def test_a_missing_value_is_named(values, field_name):
         form.request_fields(values)
 
 
-def test_an_emptied_field_takes_the_default():
+def test_an_emptied_field_is_left_to_the_model():
     made = job(ONE, sample_steps=None, negative_prompt="")
-    assert (made.sample_steps, made.negative_prompt) == (40, None)
+    assert (made.sample_steps, made.negative_prompt) == (None, None)
 
 
 def test_a_text_in_a_field_of_another_type_is_parsed_as_json():

@@ -1,0 +1,41 @@
+"""The models that a farm serves, as its gpu workers announce them."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.registry import Registry
+from farm.registry.workers import ALIVE_S, REMEMBERED_S
+from tests.support.backends import ClockBackend
+
+
+@pytest.fixture
+def clock() -> ClockBackend:
+    return ClockBackend()
+
+
+@pytest.fixture
+def workers(clock):
+    return Registry(clock).workers
+
+
+def test_the_default_is_first_and_each_model_is_listed_once(workers):
+    workers.announce(["miniature", "flashtalk"])
+    workers.announce(["miniature"])
+    assert workers.models() == ["miniature", "flashtalk"]
+
+
+def test_models_of_live_workers_replace_those_of_dead_ones(workers, clock):
+    workers.announce(["miniature"])
+    clock.advance(ALIVE_S + 1)
+    workers.announce(["flashtalk"])
+    assert workers.models() == ["flashtalk"]
+
+
+def test_a_farm_without_workers_keeps_its_models_for_a_day(workers, clock):
+    assert workers.models() == []
+    workers.announce(["flashtalk"])
+    clock.advance(REMEMBERED_S - 1)
+    assert workers.models() == ["flashtalk"]
+    clock.advance(2)
+    assert workers.models() == []
