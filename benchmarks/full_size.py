@@ -3,9 +3,10 @@
     python -m benchmarks.full_size FOLDER [--steps 2]
 
 Writes a random checkpoint of the `infinitetalk-480` preset to FOLDER (about 55 GB) and loads it as
-a worker does. Generates one chunk for one and for two speakers at 480 and one at 720, and compares
-the first block in the preset's dtype with the same block in float32, and one pass of each variant
-(eight bits, streamed) with the plain one.
+a worker does. Generates one chunk for one and for two speakers at 480 and one at 720, and chunks of
+the `flashtalk` preset, whose parts are the same. Compares the first block in the preset's dtype
+with the same block in float32, and one pass of each variant (eight bits, streamed) with the plain
+one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +25,15 @@ import torch
 from torch import Tensor
 
 from farm.model.audio import audio_windows
+from farm.model.guidance import branches
 from farm.model.parts import build
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.variant import Variant
 from farm.plan import Plan
-from farm.presets import INFINITETALK, MINIATURE, Preset
+from farm.presets import FLASHTALK, INFINITETALK, MINIATURE, Preset
 
 FRAMES = 81
-MOTION_FRAMES = 9
 VARIANTS = {
     "bfloat16": Variant(),
     **{scheme: Variant(quant=scheme) for scheme in SCHEMES},
@@ -77,11 +79,15 @@ def measured(title: str) -> Iterator[None]:
 
 def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
     """A first chunk from an image of noise and embeddings of noise."""
+    defaults = pipeline.preset.defaults
+    frame_num = defaults.frame_num
+    lead_in = defaults.motion_frame if pipeline.preset.has_lead_in else 0
+    passes, _ = branches(defaults.sample_text_guide_scale, defaults.sample_audio_guide_scale)
     title = f"{size}, {speakers} speaker(s)"
     frame = np.random.default_rng(0).integers(0, 255, (640, 640, 3), np.uint8)
     config = pipeline.transformer.config
     text = torch.randn(40, config.text_dim)
-    audio = 0.3 * torch.randn(speakers, FRAMES + 4, config.audio_layers, config.audio_dim)
+    audio = 0.3 * torch.randn(speakers, frame_num + 4, config.audio_layers, config.audio_dim)
     times_s: list[float] = []
 
     def report(stage: str, done: int, total: int) -> None:
@@ -89,20 +95,26 @@ def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
         times_s.append(time.perf_counter())
 
     with measured(f"{title}: condition"):
-        condition = pipeline.condition(frame, size=size, frame_num=FRAMES)
-    with measured(f"{title}: chunk of {steps} steps x 3 passes"):
+        condition = pipeline.condition(frame, size=size, frame_num=frame_num)
+    with measured(f"{title}: chunk of {steps} steps x {len(passes)} passes"):
         frames, _ = pipeline.chunk(
-            Plan(FRAMES, FRAMES, MOTION_FRAMES).chunk(0),
+            Plan(frame_num, frame_num, defaults.motion_frame, lead_in=lead_in).chunk(0),
             condition=condition,
             text=text,
             negative_text=text[:30],
             audio=audio,
             tail=None,
-            sampling=Sampling(steps=steps),
+            sampling=Sampling(
+                steps=steps,
+                shift=pipeline.preset.shifts[size],
+                text_scale=defaults.sample_text_guide_scale,
+                audio_scale=defaults.sample_audio_guide_scale,
+                motion_frame=defaults.motion_frame,
+            ),
             report=report,
         )
     # Reports: pre, sampling 0, sampling 1 ... sampling N, decode 0, decode 1. Step 1 warms up.
-    pass_s = (times_s[-3] - times_s[2]) / 3 / (steps - 1)
+    pass_s = (times_s[-3] - times_s[2]) / len(passes) / (steps - 1)
     decode_s = times_s[-1] - times_s[-2]
     is_finite = bool(frames.isfinite().all())
     print(f"      a pass {pass_s:.2f} s, decode {decode_s:.2f} s", end=", ")
@@ -190,6 +202,9 @@ def main() -> None:
     one_chunk(pipeline, "infinitetalk-480", 1, options.steps)
     one_chunk(pipeline, "infinitetalk-480", 2, options.steps)
     one_chunk(pipeline, "infinitetalk-720", 1, options.steps)
+    flashtalk = replace(pipeline, preset=FLASHTALK)
+    for steps in (4, 4, 2):  # the first one warms up
+        one_chunk(flashtalk, FLASHTALK.defaults.size, 1, steps)
     compare_block(pipeline)
     compare_variants(pipeline)
 

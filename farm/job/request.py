@@ -59,7 +59,7 @@ MODELS_DEFAULT = "null = the model's default"
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(check_scheme)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
-FrameCount = Annotated[int, AfterValidator(check_4n_plus_1)]
+FrameCount = Annotated[int, Field(ge=1, le=1001), AfterValidator(check_4n_plus_1)]
 
 
 class CondAudio(Contract):
@@ -174,7 +174,6 @@ class JobRequest(Contract):
     frame_num: FrameCount | None = Field(
         None,
         ge=5,
-        le=1001,
         description=f"frames of one chunk, 4n+1, 5 to 1001; {MODELS_DEFAULT}",
     )
     max_frame_num: int = Field(
@@ -185,7 +184,6 @@ class JobRequest(Contract):
     )
     motion_frame: FrameCount | None = Field(
         None,
-        ge=1,
         description="frames that a chunk shares with the previous one, 4n+1, below frame_num; "
         + MODELS_DEFAULT,
     )

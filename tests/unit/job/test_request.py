@@ -316,12 +316,11 @@ def test_every_text_list_and_number_of_the_contract_is_limited():
         for kind, part in [("JobRequest", schema), *schema["$defs"].items()]
         for name in unlimited(part, kind)
     }
-    # But for sources, which may be inline data, and motion_frame, which is below frame_num.
+    # But for sources, which may be inline data.
     assert found == {
         "CondAudio.person1",
         "CondAudio.person2",
         "JobRequest.cond_video",
-        "JobRequest.motion_frame",
     }
 
 
