@@ -24,8 +24,7 @@ DEFAULTS = Defaults(
 
 SHIFTS = {SIZE: 5.0}
 
-COSTS = {SIZE: Cost(33, pass_s={1: 0.98}, decode_s=1.3)}
-"""Scaled by the operations of InfiniteTalk's measured pass."""
+COSTS = {SIZE: Cost(33, pass_s={1: 1.03}, decode_s=1.07)}
 
 LIMITS = {
     "sample_steps": Limit((4, 2), "was distilled for few steps"),
