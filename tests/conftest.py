@@ -114,7 +114,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     """A running farm: a broker process, two worker processes, the miniature on the CPU."""
     settings = Settings(
-        home=tmp_path_factory.mktemp("home"), cpu_concurrency=1, lease_s=3, reap_every_s=1
+        home=tmp_path_factory.mktemp("home"),
+        presets="miniature,miniature-flashtalk",
+        cpu_concurrency=1,
+        lease_s=3,
+        reap_every_s=1,
     )
     with open_supervisor(settings) as supervisor:
         yield supervisor

@@ -173,6 +173,7 @@ def _child_environ(name: str, settings: Settings) -> dict[str, str]:
         PREFIX + "NAME": settings.name,
         PREFIX + "HOME": str(settings.folder),
         PREFIX + "BROKER_URL": settings.broker_address,
+        PREFIX + "PRESETS": ",".join(settings.presets),
         PREFIX + "REMOTE_CONTROL": str(settings.remote_control),
     }
     if settings.metrics_listen_address and name in WORKERS:

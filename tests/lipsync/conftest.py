@@ -100,6 +100,16 @@ def foreign(taken: Taken, studio: Path) -> Take:
 
 
 @pytest.fixture(scope="session")
+def distilled(taken: Taken, studio: Path) -> Take:
+    """Four chunks in FlashTalk's loop, of two steps."""
+    sitter = Sitter.drawn(
+        drawing(stranger(SITTER), (768, 448)), studio / "tall.png", speakers=1, size=(192, 112)
+    )
+    fields = {"cond_audio": {"person1": str(FOLDER / "speech.wav")}, "sample_steps": 2}
+    return taken(sitter, model="miniature-flashtalk", **fields)
+
+
+@pytest.fixture(scope="session")
 def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
     """Two short chunks of a film whose sitter jumps aside between them, and the sitter after it."""
     here = _aside(studio, -0.05)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from examples.make_media import FOLDER
 from farm.media.audio import speech
+from farm.plan import frame_count
 from miniature.measure import colour_drift, correlation, darkness, lag, mouth_opening, psnr
 from miniature.voices import opening
 from tests.lipsync import bounds
@@ -116,6 +117,26 @@ def test_a_chunk_goes_on_from_the_last_one_and_not_from_its_source(
     way = mouth_opening(take.frames, take.sitter.closed, there.closed, take.sitter.outside)
     (border,) = take.borders
     assert way[border] - way[border - 1] <= bounds.JUMP
+
+
+# ---- FlashTalk's loop
+
+
+def test_with_a_lead_in_the_mouth_follows_the_voice_from_the_first_frame(distilled: Take) -> None:
+    seen, said = distilled.mouths[0], distilled.said[0]
+    assert len(distilled.borders) >= 2
+    assert correlation(seen, said) >= bounds.CORRELATION
+    assert abs(lag(seen, said)) <= bounds.LAG
+
+
+def test_with_a_lead_in_the_video_is_as_long_as_the_voice(distilled: Take) -> None:
+    assert distilled.frames.shape[1] == frame_count(len(speech(FOLDER / "speech.wav")))
+
+
+def test_with_a_lead_in_the_face_stays_itself(distilled: Take) -> None:
+    same = psnr(distilled.frames, distilled.sitter.closed, distilled.sitter.outside)
+    assert same.mean() >= bounds.IDENTITY_DB
+    assert same.min() >= bounds.WORST_DB
 
 
 # ---- two speakers
