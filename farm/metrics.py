@@ -14,6 +14,7 @@ from typing import Literal
 
 from farm.errors import FarmError
 from farm.job import PRIORITIES
+from farm.presets import PRESETS
 from farm.route import QUEUES, STEP_KINDS
 
 ERRORS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())
@@ -43,8 +44,9 @@ class Metric:
 
 
 STEP = {"step": STEP_KINDS}
+VIDEO = {"model": tuple(PRESETS), "size": ()}
 QUEUE = {"queue": QUEUES, "priority": PRIORITIES}
-CHUNK = {"size": (), "steps": ()}
+CHUNK = {**VIDEO, "steps": ()}
 DUPLICATE = {"step": STEP_KINDS, "reason": ("committed", "leased", "superseded")}
 
 METRICS = (
@@ -62,7 +64,7 @@ METRICS = (
         "seconds that a worker spends on one chunk, without loading the model",
         CHUNK,
     ),
-    Metric("farm_frames_total", "counter", "worker", "committed frames of video", {"size": ()}),
+    Metric("farm_frames_total", "counter", "worker", "committed frames of video", VIDEO),
     Metric("farm_gpu_busy_seconds_total", "counter", "worker", "seconds of model computation"),
     Metric(
         "farm_model_load_seconds",

@@ -113,5 +113,6 @@ def count_commit(
     if isinstance(committed.output, ChunkOutput):
         steps = steps_class(request.sample_steps)
         chunk_seconds = own_s(took_s, committed.timings)
-        add("farm_chunk_seconds", chunk_seconds, size=request.size, steps=steps)
-        add("farm_frames_total", committed.output.frames, size=request.size)
+        video = {"model": request.model, "size": request.size}
+        add("farm_chunk_seconds", chunk_seconds, **video, steps=steps)
+        add("farm_frames_total", committed.output.frames, **video)

@@ -121,7 +121,7 @@ def test_metrics_agree_with_what_was_made(
 
     chunks = result.params["chunks"]
     frames = result.params["frames"]
-    size = {"size": "infinitetalk-480"}
+    size = {"model": "miniature", "size": "infinitetalk-480"}
 
     def increase(name: str, **labels: str) -> float:
         key = (name, frozenset(labels.items()))

@@ -24,7 +24,17 @@ def test_names_are_unique():
 
 def test_no_label_contains_a_job_id():
     labels = {label for metric in METRICS for label in metric.labels}
-    assert labels == {"step", "queue", "priority", "size", "steps", "reason", "outcome", "code"}
+    assert labels == {
+        "step",
+        "queue",
+        "priority",
+        "model",
+        "size",
+        "steps",
+        "reason",
+        "outcome",
+        "code",
+    }
 
 
 def test_label_values_match_the_rest_of_the_farm():
@@ -67,5 +77,7 @@ def test_the_classes_of_denoise_steps_have_no_gaps():
 def test_values_are_passed_to_listeners():
     received = []
     listen(lambda *value: received.append(value))
-    add("farm_frames_total", 5, size="infinitetalk-480")
-    assert received == [("farm_frames_total", 5, {"size": "infinitetalk-480"})]
+    add("farm_frames_total", 5, model="miniature", size="infinitetalk-480")
+    assert received == [
+        ("farm_frames_total", 5, {"model": "miniature", "size": "infinitetalk-480"})
+    ]

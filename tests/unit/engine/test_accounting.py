@@ -124,8 +124,12 @@ def test_a_chunk_is_timed_by_size_and_steps_without_loading_the_model(samples):
     count_commit(Step("generate", 3), REQUEST, chunk, took_s=10)
     assert samples == [
         ("farm_step_seconds", 10, {"step": "generate"}),
-        ("farm_chunk_seconds", 6, {"size": "infinitetalk-480", "steps": "26-40"}),
-        ("farm_frames_total", 72, {"size": "infinitetalk-480"}),
+        (
+            "farm_chunk_seconds",
+            6,
+            {"model": "miniature", "size": "infinitetalk-480", "steps": "26-40"},
+        ),
+        ("farm_frames_total", 72, {"model": "miniature", "size": "infinitetalk-480"}),
     ]
 
 

@@ -72,8 +72,10 @@ def test_seconds_are_counted_in_buckets(metrics):
 
 
 def test_unforeseen_label_values_create_a_series(metrics):
-    metrics.send("farm_frames_total", 9, {"size": "infinitetalk-480"})
-    assert becomes(lambda: value(metrics, "farm_frames_total", size="infinitetalk-480"), 9)
+    metrics.send("farm_frames_total", 9, {"model": "miniature", "size": "infinitetalk-480"})
+    assert becomes(
+        lambda: value(metrics, "farm_frames_total", model="miniature", size="infinitetalk-480"), 9
+    )
 
 
 def test_known_series_start_at_0(metrics):
