@@ -33,7 +33,7 @@ from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.registry import open_registry
 from farm.registry.accounts import Quota
-from farm.registry.jobs import unknown_job
+from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed

@@ -15,8 +15,8 @@ from farm.engine.journal import Outputs, Submission
 from farm.errors import CorruptObject, InvalidInput, VersionSkew
 from farm.job import JobStatus
 from farm.registry.attempt_id import make_attempt_id, random_part
-from farm.registry.jobs import queued
 from farm.registry.outputs import chunks_of
+from farm.registry.status_record import queued
 from farm.route import DOWNLOAD, EMBED, MUX, NOTIFY, Step, next_step
 from farm.store import Store, keys
 

@@ -7,7 +7,7 @@ is entered: of two jobs at once, the second is checked again with the first one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
@@ -16,10 +16,17 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from farm.errors import QuotaExceeded
-from farm.registry.backend import Add, Effect, Remove
+from farm.registry.backend import Add, Effect, Effects, Remove
 from farm.registry.formats import dump, load
-from farm.registry.records import RecordStore
-from farm.registry.steps import SPEED_RATIO, remaining_of
+from farm.registry.keys import (
+    SPEED_RATIO,
+    account_key,
+    jobs_of,
+    remaining_of,
+    results_of,
+    uploads_of,
+)
+from farm.registry.records import RecordStore, no_effects
 from farm.settings import Settings
 
 DAY_S = 86_400
@@ -99,6 +106,20 @@ class AccountRegistry:
         (text,) = self._records.read(account_key(caller))
         return parse_account(caller, text)
 
+    def change(
+        self,
+        caller: str,
+        rule: Callable[[Account], Account | None],
+        effects: Callable[[Account], Effects] = no_effects,
+    ) -> Account | None:
+        """The changed account, written together with its effects; None if the rule refuses."""
+        return self._records.change(
+            account_key(caller),
+            parse=lambda text: parse_account(caller, text),
+            rule=rule,
+            effects=effects,
+        )
+
     def check(self, caller: str, account: Account, demand: Demand, quota: Quota) -> None:
         """Raises QuotaExceeded if a job would exceed its caller's quota.
 
@@ -122,11 +143,7 @@ class AccountRegistry:
     def charge(self, caller: str, gpu_s: float) -> None:
         """Adds GPU seconds to what a caller has used today."""
         day = _day(self._backend.now())
-        self._records.change(
-            account_key(caller),
-            parse=lambda text: parse_account(caller, text),
-            rule=lambda account: account.charged(day, gpu_s),
-        )
+        self.change(caller, lambda account: account.charged(day, gpu_s))
 
     def close_if_unused(self, caller: str) -> None:
         """Removes the account of a caller who has no jobs left and used no GPU today."""
@@ -196,25 +213,6 @@ def parse_account(caller: str, text: str | None) -> Account:
     if text is None:
         return Account()
     return load(text, Account, name=f"caller {caller}: the account")
-
-
-def account_key(caller: str) -> str:
-    return f"account:{caller}"
-
-
-def jobs_of(caller: str) -> str:
-    """Index of a caller's jobs, by the time of their submission."""
-    return f"jobs:{caller}"
-
-
-def uploads_of(caller: str) -> str:
-    """Index of a caller's uploads, each with its size, by the time of their last use."""
-    return f"uploads:{caller}"
-
-
-def results_of(caller: str) -> str:
-    """Index of a caller's finished jobs, by the bytes of their results."""
-    return f"results:{caller}"
 
 
 def _upload_member(upload: tuple[str, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from farm.registry.backend import RegistryBackend
+from farm.registry.keys import waiting_at
 
 
 class HostRegistry:
@@ -15,16 +16,12 @@ class HostRegistry:
 
     def line_up(self, host: str, job_id: str) -> None:
         """Puts a job at the end of a line."""
-        self._backend.add_member(_line(host), job_id, self._backend.now())
+        self._backend.add_member(waiting_at(host), job_id, self._backend.now())
 
     def first(self, host: str, limit: int) -> list[str]:
         """The jobs that have waited longest."""
-        found = self._backend.members_between(_line(host), 0, inf, limit)
+        found = self._backend.members_between(waiting_at(host), 0, inf, limit)
         return [job_id for job_id, _ in found]
 
     def leave(self, host: str, job_id: str) -> None:
-        self._backend.remove_member(_line(host), job_id)
-
-
-def _line(host: str) -> str:
-    return f"waiting:{host}"
+        self._backend.remove_member(waiting_at(host), job_id)

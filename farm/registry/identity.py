@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from farm.registry.backend import RegistryBackend
-
-IDENTITY = "identity"
-"""Key of the identity. Its text has no format: every version compares it."""
+from farm.registry.keys import IDENTITY
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The id of a farm, in the registry."""
+    """The id of a farm, in the registry. Its text has no format: every version compares it."""
 
     id: str
     pending_until: float | None = None

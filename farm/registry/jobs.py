@@ -8,8 +8,6 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
 from farm.caller import LOCAL
 from farm.errors import Cancelled, FarmError, InvalidInput, VersionSkew
 from farm.job import STAGES, Event, Failure, JobStatus, ResolvedRequest, Result, State
@@ -20,43 +18,41 @@ from farm.registry.accounts import (
     AccountRegistry,
     Demand,
     Quota,
-    account_key,
-    jobs_of,
-    parse_account,
-    results_of,
 )
 from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
 from farm.registry.formats import dump, load
+from farm.registry.keys import (
+    ENDED,
+    JOBS,
+    LIVE,
+    REMAINING,
+    current_step_key,
+    events_key,
+    idempotency_record_key,
+    job_key,
+    jobs_of,
+    remaining_of,
+    request_key,
+    results_of,
+    step_key,
+)
 from farm.registry.records import CACHE_SIZE, RecordStore
-from farm.registry.steps import LIVE, REMAINING, current_step_key, remaining_of, step_key
+from farm.registry.status_record import (
+    StatusRecord,
+    outline,
+    parse_status,
+    queued,
+    unknown_job,
+)
 
 LAST_STAGES = ("completed", "error", "cancelled")
 """A job's last event has one of these stages."""
-
-JOBS = "jobs"
-"""Index of all jobs, by the time of their submission."""
-
-ENDED = "ended"
-"""Index that counts jobs by how they ended."""
 
 UNKNOWN_LENGTH = -1.0
 """Index score of a job whose audio length is not known yet."""
 
 PAGE = 100
 """Jobs that are listed with one request."""
-
-
-class StatusRecord:
-    """The status of a job as a record, None while there is no such job."""
-
-    def __init__(self, status: JobStatus | None) -> None:
-        self.status = status
-
-    @property
-    def text(self) -> str:
-        if self.status is None:
-            raise ValueError("a job that does not exist has no text")
-        return dump(self.status)
 
 
 class JobRegistry:
@@ -120,7 +116,7 @@ class JobRegistry:
             return account.with_job(job_id)
 
         status = queued(job_id, self._backend.now(), caller)
-        self._change_account(
+        self._accounts.change(
             caller, rule, lambda _: [*self._entry_effects(status, request, demand, quota)]
         )
         return self.first_job(request, caller) or job_id
@@ -151,7 +147,7 @@ class JobRegistry:
                 found.append(Add(LIVE, job_id, 0))
             return found
 
-        return self._change_account(status.caller, rule, effects) is not None
+        return self._accounts.change(status.caller, rule, effects) is not None
 
     def _entry_effects(
         self, status: JobStatus, request: ResolvedRequest, demand: Demand, quota: Quota
@@ -178,19 +174,6 @@ class JobRegistry:
         if request.idempotency_key and self._owner_of_key(request, status.caller) is None:
             key = idempotency_record_key(status.caller, request.idempotency_key)
             yield SetText(key, f"{status.job_id} {request.digest}")
-
-    def _change_account(
-        self,
-        caller: str,
-        rule: Callable[[Account], Account | None],
-        effects: Callable[[Account], Effects],
-    ) -> Account | None:
-        return self._records.change(
-            account_key(caller),
-            parse=lambda text: parse_account(caller, text),
-            rule=rule,
-            effects=effects,
-        )
 
     def lost_parts(self, job_id: str, *, live: bool) -> list[str]:
         """What the broker has lost of a job that it knows; one that has not ended must be live.
@@ -414,68 +397,9 @@ class JobRegistry:
         return changed is not None
 
 
-def queued(job_id: str, created_at: float, caller: str = LOCAL) -> JobStatus:
-    """The status of a job that no worker has begun."""
-    return JobStatus(
-        job_id=job_id,
-        caller=caller,
-        state="queued",
-        stage="queued",
-        pct=0,
-        details={},
-        created_at=created_at,
-        updated_at=created_at,
-    )
-
-
-def parse_status(job_id: str, text: str | None) -> JobStatus:
-    """The status in a text; InvalidInput if there is no such job, VersionSkew if unreadable."""
-    if text is None:
-        raise unknown_job(job_id)
-    return load(text, JobStatus, name=f"job {job_id}: its status")
-
-
 def parse_request(job_id: str, text: str) -> ResolvedRequest:
     """The request in a text; VersionSkew if it is unreadable."""
     return load(text, ResolvedRequest, name=f"job {job_id}: its request")
-
-
-class _OutlineFields(BaseModel):
-    """What a status has in every format."""
-
-    state: State = "running"
-    created_at: float = 0
-
-
-class _OutlineText(BaseModel):
-    record: _OutlineFields = _OutlineFields()
-
-
-def outline(job_id: str, text: str) -> JobStatus:
-    """The status in a text; of one that this version cannot read, what every format has.
-
-    The details then hold the error.
-    """
-    try:
-        return parse_status(job_id, text)
-    except VersionSkew as error:
-        kept = _kept(text)
-        return JobStatus(
-            job_id=job_id,
-            state=kept.state,
-            stage="unreadable",
-            pct=0,
-            details={"code": error.code, "message": error.message},
-            created_at=kept.created_at,
-            updated_at=kept.created_at,
-        )
-
-
-def _kept(text: str) -> _OutlineFields:
-    try:
-        return _OutlineText.model_validate_json(text).record
-    except ValidationError:
-        return _OutlineFields()
 
 
 def _caller_in(job_id: str, text: str | None) -> str | None:
@@ -484,27 +408,6 @@ def _caller_in(job_id: str, text: str | None) -> str | None:
         return parse_status(job_id, text).caller
     except FarmError:
         return None
-
-
-def unknown_job(job_id: str) -> InvalidInput:
-    return InvalidInput(f"job_id: got {job_id!r}; there is no such job (`farm jobs` lists them)")
-
-
-def job_key(job_id: str) -> str:
-    return f"job:{job_id}"
-
-
-def request_key(job_id: str) -> str:
-    return f"request:{job_id}"
-
-
-def events_key(job_id: str) -> str:
-    return f"events:{job_id}"
-
-
-def idempotency_record_key(caller: str, idempotency_key: str) -> str:
-    """A caller's name has no colon."""
-    return f"idempotency:{caller}:{idempotency_key}"
 
 
 def _parts(status: JobStatus, request: ResolvedRequest, *, live: bool) -> list[Effect]:

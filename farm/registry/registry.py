@@ -10,11 +10,13 @@ from farm.registry.accounts import AccountRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
 from farm.registry.hosts import HostRegistry
 from farm.registry.identity import IdentityRegistry
-from farm.registry.jobs import JobRegistry, job_key, parse_status, request_key
+from farm.registry.jobs import JobRegistry
+from farm.registry.keys import job_key, request_key, step_key
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
+from farm.registry.status_record import parse_status
 from farm.registry.step_record import StepRecord
-from farm.registry.steps import StepRegistry, step_key
+from farm.registry.steps import StepRegistry
 from farm.registry.webhooks import WebhookRegistry
 from farm.registry.workers import WorkerRegistry
 from farm.settings import Settings

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import inf
 
 from farm.registry.backend import RegistryBackend
-from farm.registry.jobs import ENDED, UNKNOWN_LENGTH
+from farm.registry.jobs import UNKNOWN_LENGTH
+from farm.registry.keys import ENDED, LIVE, REMAINING, SPEED_RATIO, current_step_key
 from farm.registry.registry import Registry
-from farm.registry.steps import LIVE, REMAINING, SPEED_RATIO, current_step_key
 from farm.route import Step, StepKind
 
 MAX_JOBS = 20_000

@@ -10,21 +10,18 @@ from farm.caller import LOCAL
 from farm.errors import VersionSkew, WorkerLost
 from farm.registry.attempt_id import random_part
 from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
+from farm.registry.keys import (
+    LIVE,
+    REMAINING,
+    SPEED_RATIO,
+    UNDELIVERED,
+    current_step_key,
+    remaining_of,
+    step_key,
+)
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
 from farm.registry.step_record import Lease, StepRecord
-
-UNDELIVERED = "undelivered"
-"""Index of dispatched messages that have led to no lease, by the time of their dispatch."""
-
-LIVE = "live"
-"""Index of jobs that have not been closed, by the time until which a step of theirs is covered."""
-
-REMAINING = "remaining_gpu_s"
-"""Index of jobs that have not ended, by the estimated GPU seconds of the chunks still to make."""
-
-SPEED_RATIO = "speed_ratio"
-"""Actual over estimated seconds of the farm's last chunk."""
 
 
 @dataclass(frozen=True)
@@ -270,19 +267,6 @@ def _readable(text: str | None, *, job_id: str, step_id: str) -> StepRecord:
         return StepRecord.parse(text, job_id=job_id, step_id=step_id)
     except VersionSkew:
         return StepRecord()
-
-
-def remaining_of(caller: str) -> str:
-    """Index of a caller's jobs that have not ended, by their remaining GPU seconds, at most."""
-    return f"{REMAINING}:{caller}"
-
-
-def step_key(job_id: str, step_id: str) -> str:
-    return f"step:{job_id}:{step_id}"
-
-
-def current_step_key(job_id: str) -> str:
-    return f"current_step:{job_id}"
 
 
 def undelivered_member(job_id: str, step_id: str) -> str:

@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict
 
 from farm.errors import VersionSkew
 from farm.registry.formats import dump, load
+from farm.registry.keys import CALLS
 from farm.registry.records import RecordStore
-
-CALLS = "webhook_calls"
 
 MAX_DELAY_S = 600.0
 """A delayed call asks again after this time at the latest, however many are before it."""

@@ -7,21 +7,14 @@ from collections.abc import Sequence
 from math import inf
 
 from farm.registry.backend import RegistryBackend
+from farm.registry.keys import MODELS, WORKERS
 from farm.route import Queue
-
-WORKERS = "workers"
-"""Index of workers, by the time of their last heartbeat."""
 
 ALIVE_S = 30.0
 """A worker counts as alive for this long after a heartbeat."""
 
 MAX_WORKERS = 2_000
 """Workers that are counted."""
-
-MODELS = "models"
-"""Index of models, each behind its rank with the worker that serves it, by the time of the last
-heartbeat.
-"""
 
 REMEMBERED_S = 86_400.0
 """How long models stay known that no live worker serves, as when workers are scaled to zero."""

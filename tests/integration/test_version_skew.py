@@ -9,7 +9,7 @@ from typing import Any
 from farm import Farm
 from farm.queue.dispatch import FORMAT_HEADER
 from farm.queue.inspect import require_broker
-from farm.registry.jobs import job_key, request_key
+from farm.registry.keys import job_key, request_key
 from tests.integration.test_dead_letters import message
 from tests.support.formats import text_of
 from tests.support.jobs import REQUEST

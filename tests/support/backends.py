@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from farm.registry.memory import MemoryBackend
 from farm.store.memory import MemoryStore
@@ -50,6 +53,22 @@ class CountingBackend:
         if name != "now":
             self.requests += 1
         return getattr(self._backend, name)
+
+
+@contextmanager
+def death_at_next_write(backend: Any, *, after: bool) -> Iterator[None]:
+    """The life of a process that dies just before its next compare-and-set, or right after it."""
+    compare_and_set = backend.compare_and_set
+
+    def last_write(*arguments: Any) -> None:
+        if after:
+            compare_and_set(*arguments)
+        raise SystemExit
+
+    with pytest.MonkeyPatch.context() as dying:
+        dying.setattr(backend, "compare_and_set", last_write)
+        with pytest.raises(SystemExit):
+            yield
 
 
 class HookedStore(MemoryStore):

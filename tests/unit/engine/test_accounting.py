@@ -11,7 +11,8 @@ from farm.engine.attempt import RETRY_AFTER_S
 from farm.engine.step_context import WorkerDraining
 from farm.errors import Cancelled, GenerationFailed, UploadFailed, WorkerLost
 from farm.estimate import chunk_s
-from farm.registry.steps import NO_UPDATE, REMAINING, EstimateUpdate, remaining_of
+from farm.registry.keys import REMAINING, remaining_of
+from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
 from tests.support.harness import refuse
 from tests.support.jobs import REQUEST

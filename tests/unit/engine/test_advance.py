@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
-from farm.registry.steps import step_key
+from farm.registry.keys import step_key
 from farm.route import DOWNLOAD, MUX, Step
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import embed_output

@@ -10,8 +10,7 @@ from farm.engine import journal
 from farm.errors import VersionSkew
 from farm.maintenance.gc import find_garbage
 from farm.registry.formats import dump
-from farm.registry.jobs import job_key, request_key
-from farm.registry.steps import step_key
+from farm.registry.keys import job_key, request_key, step_key
 from farm.route import DOWNLOAD, NOTIFY
 from farm.store import integrity, keys
 from tests.support.formats import text_of

@@ -19,7 +19,7 @@ from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Lease, Registry, open_registry
 from farm.registry.formats import dump
-from farm.registry.jobs import idempotency_record_key
+from farm.registry.keys import idempotency_record_key
 from farm.registry.outputs import StepOutput
 from farm.route import DOWNLOAD, steps_of_job
 from farm.settings import Settings

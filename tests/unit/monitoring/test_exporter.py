@@ -17,8 +17,9 @@ from farm.metrics import METRICS
 from farm.monitoring.exporter import FarmCollector, exposition, serve
 from farm.net.address import ListenAddress
 from farm.queue.app import make_app
+from farm.registry.keys import step_key
 from farm.registry.outputs import EmbedOutput
-from farm.registry.steps import EstimateUpdate, step_key
+from farm.registry.steps import EstimateUpdate
 from farm.settings import Settings
 from tests.support.formats import text_of
 from tests.support.jobs import resolved

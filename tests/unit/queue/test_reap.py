@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from farm.registry import open_registry
-from farm.registry.jobs import job_key, request_key
-from farm.registry.steps import step_key
+from farm.registry.keys import job_key, request_key, step_key
 from farm.route import DOWNLOAD
 from tests.support.formats import text_of
 from tests.support.jobs import REQUEST

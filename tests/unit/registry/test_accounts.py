@@ -10,10 +10,11 @@ import pytest
 from farm.errors import DownloadFailed, FarmError, QuotaExceeded
 from farm.job import Artifact, Result
 from farm.registry import Registry, open_registry
-from farm.registry.accounts import DAY_S, Demand, Quota, account_key, uploads_of
-from farm.registry.jobs import queued
+from farm.registry.accounts import DAY_S, Demand, Quota
+from farm.registry.keys import account_key, uploads_of
+from farm.registry.status_record import queued
 from farm.registry.steps import EstimateUpdate
-from tests.support.backends import ClockBackend
+from tests.support.backends import ClockBackend, death_at_next_write
 from tests.support.jobs import REQUEST, job_request
 from tests.support.outputs import committed, output_of
 from tests.support.steps import acquire
@@ -143,18 +144,9 @@ def test_of_many_processes_at_once_no_more_pass_than_there_are_slots(broker):
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the write", "after it"])
-def test_a_process_that_dies_while_it_submits_leaks_no_slot(registry, monkeypatch, after):
-    compare_and_set = registry.backend.compare_and_set
-
-    def last_write(*arguments: Any) -> None:
-        if after:
-            compare_and_set(*arguments)
-        raise SystemExit
-
-    with monkeypatch.context() as dying:
-        dying.setattr(registry.backend, "compare_and_set", last_write)
-        with pytest.raises(SystemExit):
-            add(registry, "a", TWO_JOBS)
+def test_a_process_that_dies_while_it_submits_leaks_no_slot(registry, after):
+    with death_at_next_write(registry.backend, after=after):
+        add(registry, "a", TWO_JOBS)
     assert registry.jobs.exists("a") == after
     if after:
         registry.jobs.cancel("a", by="the caller")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,9 +13,10 @@ from farm.caller import LOCAL
 from farm.errors import Cancelled, DownloadFailed, InvalidInput, VersionSkew
 from farm.job import Event, JobStatus, Result
 from farm.registry import Registry, open_registry
-from farm.registry.accounts import account_key
 from farm.registry.formats import dump
-from farm.registry.jobs import job_key, parse_status, queued, request_key
+from farm.registry.keys import account_key, job_key, request_key
+from farm.registry.status_record import queued
+from tests.support.backends import death_at_next_write
 from tests.support.formats import text_of
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire, commit, complete
@@ -24,7 +24,6 @@ from tests.support.threads import race
 
 SUCCESS = Result(job_id="a", status="success")
 KEYED = job_request(idempotency_key="key")
-STATUS = json.loads(dump(queued("a", 1)))["record"]
 
 
 def events(registry: Registry, job_id: str = "a") -> list[tuple[str, float]]:
@@ -66,6 +65,17 @@ def test_a_job_is_entered_once(entered):
     assert entered.jobs.add("a", job_request(prompt="another")) == "a"
     assert entered.jobs.request("a").prompt == REQUEST.prompt
     assert entered.jobs.status("a").stage == "downloads_ok"
+
+
+@pytest.mark.parametrize("changes", [{"prompt": 1}, {"newer": "https://x.org/?secret"}])
+def test_the_error_for_an_unreadable_request_names_its_job_and_quotes_nothing(changes):
+    registry = open_registry("memory://")
+    registry.jobs.add("a", REQUEST)
+    fields = json.loads(dump(REQUEST))["record"]
+    registry.backend.texts[request_key("a")] = text_of({**fields, **changes})
+    with pytest.raises(VersionSkew, match=r"job a: its request .*: (Input|Extra)") as caught:
+        registry.jobs.request("a")
+    assert "secret" not in str(caught.value.describe(at_stage="download"))
 
 
 @pytest.mark.parametrize("query", ["status", "request"])
@@ -447,128 +457,16 @@ def test_an_unknown_job_cannot_be_cancelled(registry):
         registry.jobs.cancel("unknown", by="the caller")
 
 
-@pytest.fixture
-def die_while_cancelling(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[bool], None]:
-    """Cancels the job `a` in a process that dies just before it ends the job, or right after."""
-
-    def cancel(after: bool) -> None:
-        compare_and_set = registry.backend.compare_and_set
-
-        def last_write(*arguments: Any) -> None:
-            if after:
-                compare_and_set(*arguments)
-            raise SystemExit
-
-        with monkeypatch.context() as dying:
-            dying.setattr(registry.backend, "compare_and_set", last_write)
-            with pytest.raises(SystemExit):
-                registry.jobs.cancel("a", by="the caller")
-
-    return cancel
-
-
-def test_a_job_whose_canceller_died_afterwards_has_ended_and_stays_live(
-    entered, die_while_cancelling
-):
-    die_while_cancelling(after=True)
+def test_a_job_whose_canceller_died_afterwards_has_ended_and_stays_live(entered):
+    with death_at_next_write(entered.backend, after=True):
+        entered.jobs.cancel("a", by="the caller")
     assert (entered.jobs.status("a").state, entered.jobs.live()) == ("cancelled", ["a"])
     assert events(entered) == [("cancelled", 0)]
     entered.jobs.close("a")
     assert entered.jobs.live() == []
 
 
-def test_a_job_whose_canceller_died_before_has_not_ended(entered, die_while_cancelling):
-    die_while_cancelling(after=False)
+def test_a_job_whose_canceller_died_before_has_not_ended(entered):
+    with death_at_next_write(entered.backend, after=False):
+        entered.jobs.cancel("a", by="the caller")
     assert (entered.jobs.status("a").state, entered.jobs.live()) == ("queued", ["a"])
-
-
-# Unreadable
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("{", "cannot be read by this version (Invalid JSON"),
-        ("[]", "cannot be read by this version (Input should be an object"),
-        (text_of({"job_id": "a"}), "cannot be read by this version (state: Field required"),
-        (text_of({**STATUS, "newer": 1}), "(newer: Extra inputs are not permitted)"),
-        (text_of({**STATUS, "state": "resting"}), "(state: Input should be"),
-        (text_of(STATUS, format=2), "is in format 2, and this version reads 1;"),
-        (text_of(STATUS, format=0), "is in format 0, and this version reads 1;"),
-        (json.dumps(STATUS), "is in no format, and this version reads 1;"),
-    ],
-    ids=[
-        "no JSON",
-        "no object",
-        "a field is missing",
-        "an unknown field",
-        "an unknown value",
-        "a newer format",
-        "an older format",
-        "before formats",
-    ],
-)
-def test_the_error_for_an_unreadable_status_names_its_job(text, reason):
-    with pytest.raises(VersionSkew) as caught:
-        parse_status("a", text)
-    message = caught.value.message
-    assert message.startswith("job a: its status ")
-    assert reason in message
-    assert message.endswith("before an upgrade that changes the format, let all jobs end")
-
-
-@pytest.fixture(params=["{}", text_of({**STATUS, "newer": 1}), text_of(STATUS, format=2)])
-def skewed(request) -> Registry:
-    """A registry with the job `a`, whose status another version has written."""
-    registry = open_registry("memory://")
-    registry.jobs.add("a", REQUEST)
-    registry.backend.texts[job_key("a")] = request.param
-    return registry
-
-
-def test_a_job_with_an_unreadable_status_is_read_by_nobody_and_does_not_go_on(skewed):
-    for access in (
-        lambda: skewed.jobs.status("a"),
-        lambda: report(skewed, "validation_ok", 2),
-        lambda: skewed.snapshot("a", ["mux"]),
-        lambda: next(skewed.jobs.events("a")),
-    ):
-        with pytest.raises(VersionSkew, match="job a: its status"):
-            access()
-
-
-def test_a_job_with_an_unreadable_status_is_listed_with_the_reason(skewed):
-    skewed.jobs.add("b", REQUEST)
-    listed = {status.job_id: status for status in skewed.jobs.newest()}
-    assert (listed["b"].state, listed["a"].stage) == ("queued", "unreadable")
-    assert listed["a"].details["code"] == "E_VERSION_SKEW"
-    assert listed["a"].details["message"].startswith("job a: its status ")
-
-
-def test_a_job_with_an_unreadable_status_can_be_ended(skewed):
-    assert skewed.jobs.fail("a", VersionSkew("job a: too new"), at_stage="mux")
-    status = skewed.jobs.status("a")
-    assert (status.state, status.result.error.message) == ("error", "job a: too new")
-
-
-def test_a_video_of_another_version_is_not_lost_to_an_error():
-    registry = open_registry("memory://")
-    registry.jobs.add("a", REQUEST)
-    text = text_of({**STATUS, "state": "success", "newer": 1}, format=2)
-    registry.backend.texts[job_key("a")] = text
-    assert not registry.jobs.fail("a", VersionSkew("too new"), at_stage="mux")
-    assert registry.jobs.is_over("a")
-    assert registry.jobs.end_text("a") == text
-
-
-@pytest.mark.parametrize("changes", [{"prompt": 1}, {"newer": "https://x.org/?secret"}])
-def test_the_error_for_an_unreadable_request_names_its_job_and_quotes_nothing(changes):
-    registry = open_registry("memory://")
-    registry.jobs.add("a", REQUEST)
-    fields = json.loads(dump(REQUEST))["record"]
-    registry.backend.texts[request_key("a")] = text_of({**fields, **changes})
-    with pytest.raises(VersionSkew, match=r"job a: its request .*: (Input|Extra)") as caught:
-        registry.jobs.request("a")
-    assert "secret" not in str(caught.value.describe(at_stage="download"))

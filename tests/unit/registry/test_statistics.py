@@ -9,8 +9,8 @@ import pytest
 from farm.errors import DownloadFailed
 from farm.job import Result
 from farm.registry import Registry, statistics, workers
-from farm.registry.jobs import queued
 from farm.registry.statistics import Statistics, read_statistics
+from farm.registry.status_record import queued
 from farm.registry.steps import EstimateUpdate
 from tests.support.jobs import REQUEST
 from tests.support.steps import acquire, commit

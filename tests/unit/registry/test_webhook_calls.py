@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from farm.registry import Registry
-from farm.registry.webhooks import CALLS, MAX_DELAY_S, CallsRecord
+from farm.registry.keys import CALLS
+from farm.registry.webhooks import MAX_DELAY_S, CallsRecord
 from tests.support.backends import ClockBackend
 from tests.support.formats import text_of
 

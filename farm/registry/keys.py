@@ -1,0 +1,97 @@
+"""The layout of keys in the registry.
+
+identity                            the id of the farm, which its store has too
+account:{caller}                    a caller's record
+idempotency:{caller}:{key}          the job that a caller submitted with an idempotency key
+request:{job_id}                    the request of a job
+job:{job_id}                        its status
+events:{job_id}                     the stream of its events
+current_step:{job_id}               the step whose lease was acquired last
+step:{job_id}:{step_id}             the record of a step
+speed_ratio                         actual over estimated seconds of the farm's last chunk
+webhook_calls                       how often webhooks have called each host
+
+The others are those of indices. Names of callers have no colon.
+"""
+
+from __future__ import annotations
+
+IDENTITY = "identity"
+SPEED_RATIO = "speed_ratio"
+CALLS = "webhook_calls"
+
+JOBS = "jobs"
+"""Index of all jobs, by the time of their submission."""
+
+LIVE = "live"
+"""Index of jobs that have not been closed, by the time until which a step of theirs is covered."""
+
+REMAINING = "remaining_gpu_s"
+"""Index of jobs that have not ended, by the estimated GPU seconds of the chunks still to make."""
+
+ENDED = "ended"
+"""Index that counts jobs by how they ended."""
+
+UNDELIVERED = "undelivered"
+"""Index of dispatched messages that have led to no lease, by the time of their dispatch."""
+
+WORKERS = "workers"
+"""Index of workers, by the time of their last heartbeat."""
+
+MODELS = "models"
+"""Index of models, each behind its rank with the worker that serves it, by the time of its last
+heartbeat.
+"""
+
+
+def jobs_of(caller: str) -> str:
+    """Index of a caller's jobs, by the time of their submission."""
+    return f"{JOBS}:{caller}"
+
+
+def remaining_of(caller: str) -> str:
+    """Index of a caller's jobs that have not ended, by their remaining GPU seconds, at most."""
+    return f"{REMAINING}:{caller}"
+
+
+def results_of(caller: str) -> str:
+    """Index of a caller's finished jobs, by the bytes of their results."""
+    return f"results:{caller}"
+
+
+def uploads_of(caller: str) -> str:
+    """Index of a caller's uploads, each with its size, by the time of their last use."""
+    return f"uploads:{caller}"
+
+
+def waiting_at(host: str) -> str:
+    """Index of jobs that wait for their turn to download from a host, by when they came."""
+    return f"waiting:{host}"
+
+
+def account_key(caller: str) -> str:
+    return f"account:{caller}"
+
+
+def idempotency_record_key(caller: str, idempotency_key: str) -> str:
+    return f"idempotency:{caller}:{idempotency_key}"
+
+
+def request_key(job_id: str) -> str:
+    return f"request:{job_id}"
+
+
+def job_key(job_id: str) -> str:
+    return f"job:{job_id}"
+
+
+def events_key(job_id: str) -> str:
+    return f"events:{job_id}"
+
+
+def current_step_key(job_id: str) -> str:
+    return f"current_step:{job_id}"
+
+
+def step_key(job_id: str, step_id: str) -> str:
+    return f"step:{job_id}:{step_id}"
