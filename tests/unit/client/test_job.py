@@ -1,0 +1,142 @@
+"""A submitted job: its events, its result, its video."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from farm.client import Farm, Job
+from farm.errors import Cancelled, CorruptObject, DownloadFailed, FarmError, InvalidInput, TimedOut
+from farm.job import Result
+from farm.registry.outputs import MuxOutput
+from farm.store import keys
+from tests.support.jobs import FIELDS
+from tests.support.steps import complete
+
+
+def finished(farm: Farm, video: bytes = b"the video") -> Job:
+    """A job whose mux step is committed."""
+    job = farm.submit(FIELDS)
+    registry = farm.context.registry
+    farm.context.store.put("jobs/video.mp4", video)
+    result = Result(job_id=job.id, status="success")
+    output = MuxOutput(result=result, video_key="jobs/video.mp4")
+    digests = {"jobs/video.mp4": keys.digest(video)}
+    complete(registry, "mux", output, job_id=job.id, digests=digests)
+    registry.jobs.end(job.id, "success", result)
+    return job
+
+
+def test_events_can_be_read_by_an_async_loop(farm):
+    job = farm.submit(FIELDS)
+
+    async def stages() -> list[str]:
+        threading.Timer(0.2, job.cancel).start()
+        return [event.stage async for event in job.aevents()]
+
+    assert asyncio.run(stages()) == ["cancelled"]
+
+
+def test_events_end_with_the_job(farm):
+    job = farm.submit(FIELDS)
+    job.cancel()
+    assert [event.stage for event in job.events()] == ["cancelled"]
+
+
+def test_wait_times_out_while_the_job_continues(farm):
+    job = farm.submit(FIELDS)
+    with pytest.raises(TimedOut, match=r"has not ended within 0\.1 s; it is at queued"):
+        job.wait(0.1)
+    assert job.status().state == "queued"
+
+
+# The result
+
+
+def test_the_result_of_a_finished_job_is_returned(farm):
+    job = finished(farm)
+    assert job.result(timeout_s=1) == Result(job_id=job.id, status="success")
+
+
+@pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_the_result_of_a_failed_job_raises_its_error(farm, kind):
+    job = farm.submit(FIELDS)
+    farm.context.registry.jobs.fail(job.id, kind("the reason", retryable=True), at_stage="mux")
+    with pytest.raises(kind, match=r"^the reason$") as caught:
+        job.result(timeout_s=1)
+    assert caught.value.retryable
+
+
+def test_a_cancelled_job_names_who_cancelled_it(farm):
+    job = farm.submit(FIELDS)
+    assert job.cancel(by="the operator")
+    assert not job.cancel()
+    with pytest.raises(Cancelled, match="cancelled by the operator at queued"):
+        job.result(timeout_s=1)
+
+
+# The video
+
+
+def test_the_video_can_be_saved(farm, tmp_path):
+    path = finished(farm).save(tmp_path / "out.mp4")
+    assert (path, path.read_bytes()) == (tmp_path / "out.mp4", b"the video")
+
+
+def test_saving_replaces_a_file_and_leaves_no_temporary_one(farm, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "out.mp4").write_bytes(b"an older video")
+    finished(farm).save(tmp_path / "out" / "out.mp4")
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [
+        ("out.mp4", b"the video")
+    ]
+
+
+def test_saving_twice_leaves_one_file(farm, tmp_path):
+    (tmp_path / "out").mkdir()
+    job = finished(farm)
+    for _ in range(2):
+        job.save(tmp_path / "out" / "out.mp4")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["out.mp4"]
+
+
+def test_changing_a_saved_video_does_not_change_the_stored_one(farm, tmp_path):
+    job = finished(farm)
+    with job.save(tmp_path / "out.mp4").open("r+b") as file:
+        file.write(b"THE")
+    assert farm.context.store.get("jobs/video.mp4") == b"the video"
+
+
+@pytest.mark.parametrize("path", ["/missing/out.mp4", "/proc/out.mp4", "/dev/null/out.mp4"])
+def test_an_unwritable_output_is_rejected(farm, path):
+    with pytest.raises(
+        InvalidInput, match=f"output: got '{path}'; allowed: a file in a writable folder"
+    ):
+        finished(farm).save(Path(path))
+
+
+def test_a_video_lost_by_the_store_is_a_download_error(farm, tmp_path):
+    job = finished(farm)
+    farm.context.store.delete("jobs/video.mp4")
+    with pytest.raises(DownloadFailed, match=f"the store holds no video of job {job.id}"):
+        job.save(tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_video_damaged_in_the_store_is_not_saved(farm, tmp_path):
+    job = finished(farm)
+    farm.context.store.put("jobs/video.mp4", b"the vide0")
+    with pytest.raises(CorruptObject, match=r"jobs/video\.mp4 is corrupt"):
+        job.save(tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_failed_job_has_nothing_to_save(farm, tmp_path):
+    job = farm.submit(FIELDS)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.save(tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
