@@ -170,15 +170,7 @@ class Attempt:
             step_ctx.raise_if_draining()
             with gpu_time_charged(step_ctx):
                 output = run_step(step_ctx)
-            committed = Committed(
-                output=output,
-                timings=step_ctx.timings,
-                attempt_id=lease.attempt_id,
-                inputs={step_id: read.attempt_id for step_id, read in step_ctx.inputs.items()},
-                digests=step_ctx.digests,
-            )
-            step_ctx.put_output(committed)
-            return committed
+            return step_ctx.put_output(output)
 
     @contextmanager
     def _keep_renewed(self, lease: Lease) -> Iterator[threading.Event]:

@@ -168,10 +168,17 @@ class StepContext(Context):
         self.store.put(key, source)
         return key
 
-    def put_output(self, committed: Committed) -> None:
-        """Stores the output of this attempt, which makes it complete."""
-        content = dump(committed).encode()
-        integrity.put_sealed(self.store, self._key(keys.OUTPUT), content)
+    def put_output(self, output: StepOutput) -> Committed:
+        """Stores the output of this attempt, which makes it complete, and returns its envelope."""
+        committed = Committed(
+            output=output,
+            timings=self.timings,
+            attempt_id=self.lease.attempt_id,
+            inputs={step_id: read.attempt_id for step_id, read in self.inputs.items()},
+            digests=self.digests,
+        )
+        integrity.put_sealed(self.store, self._key(keys.OUTPUT), dump(committed).encode())
+        return committed
 
     def sha256_of(self, key: str) -> str:
         """The SHA-256 of an upload, or of what this attempt or an earlier step stored."""

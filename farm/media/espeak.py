@@ -26,7 +26,7 @@ _BY_CHARACTER = 1
 _RATE = 1
 _PITCH = 3
 
-_Receiver = ctypes.CFUNCTYPE(
+_Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
 
@@ -40,13 +40,34 @@ def synthesise(
     write: Callable[[bytes], object],
 ) -> None:
     """Calls `write` with the sample rate, then with blocks of samples; SystemExit on an error."""
+    library, rate = _start()
+    write(rate.to_bytes(4, sys.byteorder))
+    callback = _Callback(_receiver(write, max_seconds * rate))
+    library.espeak_SetSynthCallback(callback)  # which keeps no reference to it
+    status = library.espeak_SetVoiceByName(voice.encode())
+    _check(status, f"load the voice {voice!r}")
+    library.espeak_SetParameter(_RATE, speed_wpm, 0)
+    library.espeak_SetParameter(_PITCH, pitch, 0)
+    buffer = ctypes.create_string_buffer(text)
+    size = ctypes.c_size_t(len(buffer))
+    status = library.espeak_Synth(buffer, size, 0, _BY_CHARACTER, 0, _UTF8, None, None)
+    _check(status, "speak")
+
+
+def _start() -> tuple[ctypes.CDLL, int]:
+    """The library, ready to speak, and its sample rate in Hz."""
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     data = espeakng_loader.get_data_path().encode()
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DO_NOT_EXIT)
+    rate: int = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _DO_NOT_EXIT)
     if rate <= 0:
         sys.exit(f"espeak-ng does not start (status {rate})")
-    write(rate.to_bytes(4, sys.byteorder))
+    return library, rate
 
+
+def _receiver(
+    write: Callable[[bytes], object], max_samples: float
+) -> Callable[[ctypes._Pointer[ctypes.c_short], int, object], int]:
+    """The function that writes each block of samples, and ends the synthesis after so many."""
     written = 0
 
     def receive(samples: ctypes._Pointer[ctypes.c_short], count: int, events: object) -> int:
@@ -54,20 +75,14 @@ def synthesise(
         if count > 0:
             write(ctypes.string_at(samples, 2 * count))
             written += count
-        return int(written > max_seconds * rate)  # 1 ends the synthesis
+        return int(written > max_samples)  # 1 ends the synthesis
 
-    callback = _Receiver(receive)
-    library.espeak_SetSynthCallback(callback)
-    status = library.espeak_SetVoiceByName(voice.encode())
+    return receive
+
+
+def _check(status: int, action: str) -> None:
     if status:
-        sys.exit(f"espeak-ng cannot load the voice {voice!r} (status {status})")
-    library.espeak_SetParameter(_RATE, speed_wpm, 0)
-    library.espeak_SetParameter(_PITCH, pitch, 0)
-    buffer = ctypes.create_string_buffer(text)
-    size = ctypes.c_size_t(len(buffer))
-    status = library.espeak_Synth(buffer, size, 0, _BY_CHARACTER, 0, _UTF8, None, None)
-    if status:
-        sys.exit(f"espeak-ng cannot speak (status {status})")
+        sys.exit(f"espeak-ng cannot {action} (status {status})")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,11 @@ def _check_broker(settings: Settings) -> Finding:
         info: dict[str, Any] = client.info("everything")
         took_ms = 1000 * (time.monotonic() - start)
     name = info.get("server_name", "redis")
-    message = f"{name} {info['redis_version']}, {took_ms:.0f} ms"
+    return _broker_finding(info, f"{name} {info['redis_version']}, {took_ms:.0f} ms")
+
+
+def _broker_finding(info: dict[str, Any], message: str) -> Finding:
+    """The finding about a broker with these fields of INFO; `message` says which broker it is."""
     if not info["aof_enabled"]:
         return Finding(
             "broker",

@@ -147,24 +147,25 @@ def _signature(
     priority: int,
 ) -> Signature:
     """The message of one step: ids and numbers only, readable in Flower."""
-    name: str = step.kind
-    arguments: tuple[str | int, ...] = (job_id,)
-    description = f"job {job_id}"
-    if step.spec.per_chunk:
-        name = f"c{step.chunk:04d}"
-        arguments = (job_id, step.chunk)
-        description = f"job {job_id}, chunk {step.chunk + 1}"  # people count from 1
-        if chunks is not None:
-            description += f" of {chunks}"
+    per_chunk = step.spec.per_chunk
+    name = f"c{step.chunk:04d}" if per_chunk else step.kind
     return app.signature(
         f"farm.{step.kind}",
-        args=arguments,
+        args=(job_id, step.chunk) if per_chunk else (job_id,),
         immutable=True,
         options={
             "queue": queue,
             "priority": priority,
             "task_id": f"{job_id}-{name}-a{number}",
-            "argsrepr": description,
+            "argsrepr": _description(job_id, step, chunks),
             "headers": {FORMAT_HEADER: FORMAT},
         },
     )
+
+
+def _description(job_id: str, step: Step, chunks: int | None) -> str:
+    """What Flower shows of a message."""
+    if not step.spec.per_chunk:
+        return f"job {job_id}"
+    of_all = "" if chunks is None else f" of {chunks}"
+    return f"job {job_id}, chunk {step.chunk + 1}{of_all}"  # people count from 1

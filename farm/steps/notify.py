@@ -54,18 +54,14 @@ def _call(ctx: StepContext) -> int:
         raise LookupError(f"job {ctx.job_id} has no webhook or no result")
     _take_call(ctx, webhook)
     body = webhook_body(result)
+    secrets = [receiver_secret(secret, webhook) for secret in settings.webhook_secret]
     # The broker's clock: receivers refuse a signature that is five minutes off.
     signed_at_s = int(ctx.registry.wall_time())
-    headers = sign(
-        body,
-        message_id=message_id(ctx.job_id),
-        at_s=signed_at_s,
-        secrets=[receiver_secret(secret, webhook) for secret in settings.webhook_secret],
-    )
+    signature = sign(body, message_id=message_id(ctx.job_id), at_s=signed_at_s, secrets=secrets)
     return post(
         webhook,
         body,
-        {"Content-Type": "application/json", **headers},
+        {"Content-Type": "application/json", **signature},
         timeout_s=settings.webhook_timeout_s,
         allow=settings.fetch_allow,
         ports=settings.fetch_port_ranges,

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from farm.caller import check_caller
 from farm.client import Farm
 from farm.net.address import ListenAddress, check_page
+from farm.settings import Settings
 
 if TYPE_CHECKING:
+    from farm.ui.gate import GatedApp
     from farm.ui.page import Page
 
 
@@ -46,10 +48,7 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
     """Starts the server of a page whose files are in `folder`."""
     import gradio as gr
 
-    from farm.ui.gate import GatedApp
-    from farm.ui.hosts import Hosts
     from farm.ui.page import Page
-    from farm.ui.uploads import Uploads
 
     settings = farm.context.settings
     videos = folder / "videos"
@@ -59,12 +58,7 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
     farm.local_files = _uploads(folder)
     page = Page(farm, videos)
     page.blocks.launch(
-        _app=GatedApp(
-            hosts=Hosts(address, settings.ui_hosts),
-            folder=folder,
-            uploads=Uploads(_uploads(folder), max_bytes=settings.ui_upload_bytes),
-            max_file_bytes=settings.max_visual_bytes,
-        ),
+        _app=_gated_app(settings, address, folder),
         server_name=address.bracketed,
         server_port=address.port,
         auth=_credentials(settings.ui_auth),
@@ -84,6 +78,19 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
         run_history=False,
     )
     return page
+
+
+def _gated_app(settings: Settings, address: ListenAddress, folder: Path) -> GatedApp:
+    from farm.ui.gate import GatedApp
+    from farm.ui.hosts import Hosts
+    from farm.ui.uploads import Uploads
+
+    return GatedApp(
+        hosts=Hosts(address, settings.ui_hosts),
+        folder=folder,
+        uploads=Uploads(_uploads(folder), max_bytes=settings.ui_upload_bytes),
+        max_file_bytes=settings.max_visual_bytes,
+    )
 
 
 def _uploads(folder: Path) -> Path:
