@@ -1,10 +1,11 @@
-"""The `farm` command in a process of its own."""
+"""Processes of their own: the `farm` command, and programs in Python."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +41,21 @@ def run_farm_command(
     stdout, stderr = process.communicate()
     assert not check or process.returncode == 0, stderr
     return subprocess.CompletedProcess(words, process.returncode, stdout, stderr)
+
+
+def run_python(
+    program: str, *arguments: str, check: bool = True, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program in Python, with further environment variables, to its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
 
 
 def read_until(process: subprocess.Popen[str], text: str) -> str:

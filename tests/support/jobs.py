@@ -1,4 +1,4 @@
-"""Requests of jobs whose media nobody fetches."""
+"""Requests of jobs whose media no step fetches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,15 @@ FIELDS: dict[str, Any] = {
     "cond_video": "https://example.org/face.png",
     "cond_audio": {"person1": "https://example.org/voice.wav"},
 }
+
+TWO_CHUNKS: dict[str, Any] = {
+    "mode": "streaming",
+    "frame_num": 5,
+    "motion_frame": 1,
+    "max_frame_num": 8,
+    "sample_steps": 1,
+}
+"""A video of eight frames, in two chunks of five, with one denoising step."""
 
 
 def resolved(fields: Mapping[str, Any]) -> ResolvedRequest:

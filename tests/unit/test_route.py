@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
 from farm.errors import FarmError
@@ -21,6 +16,7 @@ from farm.route import (
     next_step,
     steps_of_job,
 )
+from tests.support.commands import run_python
 
 EMBED = Step("embed")
 
@@ -186,7 +182,5 @@ def test_a_row_in_the_table_reaches_tasks_queues_metrics_and_keys():
         assert keys.attempt_of("jobs/a/caption-0000/0003-0/segment.m4s") is None
         print("reached")
     """
-    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True)
-    assert done.stdout == "reached\n", done.stderr
+    done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
+    assert done.stdout == "reached\n"

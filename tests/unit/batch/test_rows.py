@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from farm.batch.rows import Row, rows
 from farm.errors import InvalidInput
+from tests.support.commands import run_python
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 Write = Callable[..., list[Row]]
@@ -337,8 +336,7 @@ def test_rows_are_read_one_at_a_time(tmp_path):
         for number in range(10_000):
             print(f"{number},{LINE}{'x' * 2000}", file=file)
     # In a separate process, because threads of other tests may allocate memory meanwhile.
-    command = [sys.executable, "-c", COUNTED, str(tmp_path / "jobs.csv")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_python(COUNTED, str(tmp_path / "jobs.csv"))
     count, peak_bytes = map(int, done.stdout.split())
     assert count == 10_000
     assert peak_bytes < 6e6, "only ids are kept"

@@ -17,23 +17,14 @@ from farm.settings import Settings
 from farm.steps.generate import unload_pipeline
 from farm.store import keys
 from farm.store.local import LocalStore
-from tests.support.jobs import job_request
+from tests.support.jobs import TWO_CHUNKS, job_request
 from tests.support.steps import run_step
 from tests.support.tiny_model import TINY_PRESET, use_tiny_preset
 
 FIRST_CHUNK = Step("generate", 0)
 SECOND_CHUNK = Step("generate", 1)
 BEFORE_MUX = (DOWNLOAD, EMBED, FIRST_CHUNK, SECOND_CHUNK)
-SMALL = {
-    "mode": "streaming",
-    "frame_num": 5,
-    "motion_frame": 1,
-    "max_frame_num": 8,
-    "sample_steps": 1,
-    "sample_text_guide_scale": 1.0,
-    "sample_audio_guide_scale": 1.0,
-}
-"""Two chunks."""
+SMALL = {**TWO_CHUNKS, "sample_text_guide_scale": 1.0, "sample_audio_guide_scale": 1.0}
 
 
 class Harness:

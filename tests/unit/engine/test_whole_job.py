@@ -20,18 +20,11 @@ from farm.registry import Registry
 from farm.route import DOWNLOAD, MUX, Step, steps_of_job
 from tests.support.backends import CountingBackend
 from tests.support.harness import Harness, open_harness
+from tests.support.jobs import TWO_CHUNKS
 from tests.support.steps import acquire, complete, run_step
 
 EMBED = Step("embed")
 STEPS = steps_of_job(2)
-SMALL = {
-    "mode": "streaming",
-    "frame_num": 5,
-    "motion_frame": 1,
-    "max_frame_num": 8,
-    "sample_steps": 1,
-}
-"""Two chunks of five frames."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def counted(
     backend = CountingBackend(harness.clock)
     settings = harness.ctx.settings.model_copy(update={"lease_s": 600})  # none is renewed
     harness.ctx = replace(harness.ctx, settings=settings, registry=Registry(backend))
-    harness.enter(**SMALL)
+    harness.enter(**TWO_CHUNKS)
     harness.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60)
     requests = {}
     for step, after in zip(STEPS, [*STEPS[1:], None], strict=True):

@@ -28,7 +28,7 @@ from farm.store import integrity, keys, open_store
 from tests.support.attempts import FIRST, attempt
 from tests.support.backends import Countdown, Interrupted
 from tests.support.formats import text_of
-from tests.support.jobs import REQUEST, job_request
+from tests.support.jobs import REQUEST, TWO_CHUNKS, job_request
 from tests.support.outputs import mux_output
 from tests.support.recovery import (
     enter,
@@ -455,11 +455,7 @@ def frames_of_video(ctx: Context, face: Path, voice: Path, *, lossy: bool) -> li
         model=TINY_PRESET.name,
         cond_video=keys.SCHEME + keys.upload(face),
         cond_audio={"person1": keys.SCHEME + keys.upload(voice)},
-        mode="streaming",
-        frame_num=5,
-        motion_frame=1,
-        max_frame_num=8,
-        sample_steps=1,
+        **TWO_CHUNKS,
     )
     enter(ctx, job_id, request)
     for step in steps_of_job(2):

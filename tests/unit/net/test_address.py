@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -14,6 +12,7 @@ from farm.local.flower import check_flower
 from farm.net.address import ListenAddress
 from farm.settings import Settings
 from farm.ui.serve import open_page
+from tests.support.commands import run_python
 
 HERE = ListenAddress("127.0.0.1", 45_557)
 
@@ -127,7 +126,5 @@ def test_without_the_package_the_error_says_what_to_install(check, package, extr
         "from farm.settings import Settings",
         f"HERE = ListenAddress('127.0.0.1', 45557); {check}",
     ]
-    errors = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True
-    ).stderr
+    errors = run_python("\n".join(lines), check=False).stderr
     assert f"{package} is not installed; pip install infinitetalk-farm[{extra}]" in errors

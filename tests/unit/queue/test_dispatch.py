@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from farm.registry.formats import FORMAT
 from farm.route import DOWNLOAD, MUX, NOTIFY, Step
 from farm.settings import Settings
 from farm.store import open_store
+from tests.support.commands import run_python
 from tests.support.jobs import REQUEST, job_request
 from tests.support.outputs import embed_output
 from tests.support.steps import complete
@@ -254,8 +252,7 @@ def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, 
     ctx.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60)
     # When a worker gets the last message
     program = "from tasks.steps import TASKS; TASKS['mux'].apply(args=['b'], throw=True)"
-    environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], env=environ, check=True)
+    run_python(program, FARM_BROKER_URL=broker, FARM_HOME=str(tmp_path))
     # Then the call is queued, and no one else sends it
     (message,) = messages(broker)
     assert (message["headers"]["task"], body(message)[0]) == ("farm.notify", ["b"])
@@ -308,15 +305,11 @@ def test_the_task_modules_define_exactly_the_tasks_that_have_routes():
         "from tasks.celery import app; app.loader.import_default_modules(); "
         "print(*(name for name in app.tasks if name.startswith('farm.')))"
     )
-    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
     assert sorted(done.stdout.split()) == sorted(TASK_ROUTES)
 
 
 def test_celery_finds_the_application_in_the_package():
-    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
     program = "from celery.app.utils import find_app; print(find_app('tasks').main)"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
     assert done.stdout == "infinitetalk-farm\n"

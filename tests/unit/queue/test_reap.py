@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from farm.registry import open_registry
 from farm.registry.keys import job_key, request_key, step_key
 from farm.route import DOWNLOAD
+from tests.support.commands import run_python
 from tests.support.formats import text_of
 from tests.support.jobs import REQUEST
 
@@ -34,14 +32,7 @@ def test_a_job_that_fails_stops_no_other_and_its_error_is_not_quoted(broker: str
     registry = open_registry(broker)
     for job_id in "ab":
         registry.jobs.add(job_id, REQUEST)
-    environ = {**os.environ, "FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", REAP_WITH_A_FAILURE],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(REAP_WITH_A_FAILURE, FARM_BROKER_URL=broker, FARM_HOME=str(tmp_path))
     assert done.stdout == "1\n"
     assert registry.steps.dispatches("a", [DOWNLOAD.id]) == [0]
     assert registry.steps.dispatches("b", [DOWNLOAD.id]) == [1]
@@ -74,13 +65,7 @@ def test_jobs_of_another_version_end_once_and_stop_no_other(broker: str, tmp_pat
     for key in newer.values():
         registry.backend.redis.set(registry.backend.key(key), text_of({}, format=2))
     environ = {"FARM_BROKER_URL": broker, "FARM_HOME": str(tmp_path), "FARM_LEASE_S": "0.001"}
-    done = subprocess.run(
-        [sys.executable, "-c", REAP_TWICE],
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python(REAP_TWICE, **environ)
     first, second = done.stdout.split()
     assert (first, second) == ("1", "0")
     assert registry.jobs.live() == ["other"]

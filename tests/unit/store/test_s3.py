@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from io import BytesIO
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from farm import Farm
 from farm.errors import FarmUnreachable, InvalidInput
 from farm.settings import Settings
+from tests.support.commands import run_python
 from tests.support.swift import Swift, bucket_of, opened
 
 HUGE = 128 << 20
@@ -64,9 +63,7 @@ def test_a_large_file_is_not_held_in_memory(swift, tmp_path):
             file.write(index.to_bytes(4, "big") * (1 << 18))
 
     given = [swift.settings().model_dump_json(), str(tmp_path / "large")]
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY, *given], capture_output=True, text=True, check=True
-    )
+    done = run_python(MEMORY, *given)
 
     put, fetched = (int(kb) for kb in done.stdout.split())
     assert put <= fetched < MAX_MEMORY_KB
