@@ -82,7 +82,7 @@ class Farm:
     def as_caller(self, name: str) -> Self:
         """The same farm for one caller, who sees, reads and cancels only jobs of this name.
 
-        The name is the word of whoever serves the caller, such as a login, never a part of the
+        The name comes from the service that the caller uses, such as its login, never from the
         request. Raises InvalidInput if it is not 1 to 64 characters of A-Z a-z 0-9 . _ @ + -
         """
         bound = copy(self)

@@ -1,4 +1,4 @@
-"""Settings, store and registry, handed to whatever runs."""
+"""Settings, store and registry, passed to all code that needs them."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _close_readable(ctx: Context, job_id: str) -> bool:
 
 
 def _close_unreadable(ctx: Context, job_id: str) -> bool:
-    """Stores the end as it is, of any version; nobody can call the webhook."""
+    """Stores the end as it is, of any version; its webhook cannot be called."""
     end = ctx.registry.jobs.end_text(job_id)
     if end is not None:
         integrity.put_sealed(ctx.store, keys.end(job_id), end.encode())

@@ -1,4 +1,4 @@
-"""What a step function is handed: the context of the farm, its job, and its attempt."""
+"""The argument of a step function: the context of the farm, its job, and its attempt."""
 
 from __future__ import annotations
 

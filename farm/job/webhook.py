@@ -14,7 +14,7 @@ MAX_BODY_BYTES = 65_536
 def webhook_body(result: Result) -> bytes:
     """A result as JSON of at most MAX_BODY_BYTES; `omitted` names the fields that it leaves out.
 
-    Parameters and an inline video always are: whoever wrote the request chose their length, not
+    Parameters and an inline video always are: the author of the request chose their length, not
     the receiver. Should the rest be too long, only the id and the status are sent.
     """
     inline = result.video.base64 if result.video else None

@@ -67,8 +67,8 @@ def reliability(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Messages that no step can be read from go to the dead letters.
         "worker_consumer": "tasks.consumer:StepConsumer",
-        # Whoever can write to the broker could stop workers and change their pools. The farm itself
-        # uses heartbeats in the registry.
+        # Anyone with write access to the broker could stop workers and change their pools. The farm
+        # itself uses heartbeats in the registry.
         "worker_enable_remote_control": settings.remote_control,
         # A replacement child may load the model for minutes; by default it is killed after 4 s,
         # again and again.

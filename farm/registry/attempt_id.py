@@ -1,7 +1,7 @@
 """The id of an attempt: its fencing token and a random part, for example `0001-7f3a9c0e5b2d4a61`.
 
 The token orders the attempts at a step. The random part tells two attempts with the same token
-apart: a broker that fails over to a replica may have lost a lease, and hands out its token again.
+apart: a broker that fails over to a replica may have lost a lease, and issues its token again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NO_ATTEMPT = "0000"
 
 
 def random_part() -> str:
-    """What nobody can guess, in hexadecimal."""
+    """Digits that cannot be guessed, in hexadecimal."""
     return secrets.token_hex(RANDOM_BYTES)
 
 

@@ -216,7 +216,7 @@ class JobRegistry:
             return bool(self.lost_parts(job_id, live=False))
         except InvalidInput:  # its status is lost
             return True
-        except VersionSkew:  # it is ended by whoever reads it next
+        except VersionSkew:  # its next reader ends it
             return False
 
     def exists(self, job_id: str) -> bool:

@@ -14,7 +14,7 @@ A message that arrives late may acquire an uncovered step.
 
 Each acquired lease raises the fencing token and begins an attempt with an id of its own. Only this
 attempt may renew, release or commit, even after the lease has expired; an attempt whose lease the
-broker has lost may not, although its token is handed out again.
+broker has lost may not, although its token is issued again.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def broker_password(farm: Farm) -> str:
 
 @pytest.fixture(scope="module")
 def auth(up: subprocess.Popen[str], home: Path) -> str:
-    """USER:PASSWORD, which nobody has set."""
+    """USER:PASSWORD, generated since none is set."""
     return auth_file(Settings(home=home)).read_text().strip()
 
 

@@ -36,7 +36,7 @@ def step_context(
     request: JobRequest = REQUEST,
     draining: Callable[[], bool] = never_draining,
 ) -> StepContext:
-    """What the first attempt at a step is handed."""
+    """The context of the first attempt at a step."""
     return StepContext(
         settings=ctx.settings,
         store=ctx.store,

@@ -1,4 +1,4 @@
-"""A broker that fails over and forgets a lease hands out its fencing token again."""
+"""A broker that fails over and forgets a lease issues its fencing token again."""
 
 from __future__ import annotations
 
