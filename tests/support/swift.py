@@ -24,6 +24,7 @@ from farm.store import Store, open_store
 from tests.support.ports import free_ports, listens
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
 SERVERS = ("account", "container", "object")
 """The servers behind the proxy."""
 
@@ -74,9 +75,7 @@ use = egg:swift#catch_errors
 use = egg:swift#healthcheck
 
 [filter:cache]
-use = egg:swift#memcache
-# There is none: nothing is cached between two requests.
-memcache_servers = 127.0.0.1:1
+paste.filter_factory = tests.support.swift_cache:filter_factory
 
 [filter:listing_formats]
 use = egg:swift#listing_formats
@@ -167,7 +166,8 @@ class Swift:
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         command = [str(BIN / f"swift-{name}-server"), str(self.root / f"{name}.conf"), "-v"]
-        return spawn(command, log=self.root / f"{name}.log", environ=os.environ)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}  # of its cache
+        return spawn(command, log=self.root / f"{name}.log", environ=environ)
 
 
 def opened(settings: Settings) -> Store:
