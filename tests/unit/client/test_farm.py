@@ -14,7 +14,7 @@ from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest
 from farm.route import Step
 from farm.settings import Settings
-from tests.support.jobs import FIELDS
+from tests.support.jobs import FIELDS, resolved
 from tests.support.submissions import queued, submitted
 
 # Submitting
@@ -29,7 +29,7 @@ def test_fields_can_be_given_by_name_or_as_a_request(farm):
     by_name = farm.submit(**FIELDS)
     as_request = farm.submit(JobRequest.parse(FIELDS))
     requests = [farm.context.registry.jobs.request(job.id) for job in (by_name, as_request)]
-    assert requests == [JobRequest.parse(FIELDS)] * 2
+    assert requests == [resolved(FIELDS)] * 2
 
 
 def test_fields_override_those_of_a_request(farm):
