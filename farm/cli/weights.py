@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,6 +14,10 @@ from farm.cli.options import json_option
 from farm.client.progress import byte_progress
 from farm.errors import InvalidInput
 from farm.settings import Settings
+
+if TYPE_CHECKING:
+    from farm.model.weights.fingerprint import Digests
+    from farm.presets import Preset
 
 PRESET = click.argument("name", metavar="[PRESET]", default="infinitetalk-480")
 
@@ -102,33 +107,73 @@ def convert(name: str, **paths: str | None) -> None:
 
 @weights.command()
 @PRESET
+@click.option(
+    "--lora",
+    "loras",
+    multiple=True,
+    metavar="FILE",
+    help="check this LoRA file instead, with or without the weights of PRESET",
+)
 @json_option("print a line of JSON per part, and one for their fingerprint")
-def check(name: str, as_json: bool) -> None:
-    """Check every tensor in PRESET's folder.
+def check(name: str, loras: tuple[str, ...], as_json: bool) -> None:
+    """Check every tensor in PRESET's folder, or in a LoRA file.
 
     Names and shapes are compared with the model, without loading it, and the commits that it was
     converted from with those of PRESET.lock.json. The fingerprint is that of `params.weights` in
-    results; for the first time it reads every byte.
+    results; for the first time it reads every byte. Of a LoRA file you see how its names are
+    spelled and how many parameters it changes; one that would be applied in part is refused.
 
-    Example: farm weights check miniature
+    Example: farm weights check infinitetalk-480 --lora fast.safetensors
     """
-    from farm.model.weights.check import check
-    from farm.model.weights.fingerprint import Digests, checkpoint_fingerprint
+    from farm.model.weights.fingerprint import Digests
     from farm.presets import preset
 
     model = preset(name)
     settings = Settings.load(os.environ)
-    folder = model.folder(settings.weights_folder)
+    digests = Digests(settings.digests_folder)
+    if loras:
+        for file in loras:
+            _check_lora(Path(file), model, digests, as_json=as_json)
+    else:
+        _check_folder(model.folder(settings.weights_folder), model, digests, as_json=as_json)
+
+
+def _check_folder(folder: Path, model: Preset, digests: Digests, *, as_json: bool) -> None:
+    from farm.model.weights.check import check
+    from farm.model.weights.fingerprint import checkpoint_fingerprint
+
     for part, (tensors, size) in check(folder, model).items():
         if as_json:
             click.echo(json.dumps({"part": part, "tensors": tensors, "bytes": size}))
         else:
             click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
-    fingerprint = checkpoint_fingerprint(folder, Digests(settings.digests_folder))
+    fingerprint = checkpoint_fingerprint(folder, digests)
     if as_json:
         click.echo(json.dumps({"fingerprint": fingerprint}))
     else:
         click.echo(f"fingerprint    {fingerprint}")
+
+
+def _check_lora(file: Path, model: Preset, digests: Digests, *, as_json: bool) -> None:
+    from farm.model.lora import check_adapter
+
+    adapter, parameters = check_adapter(file, model, digests)
+    found = {
+        "lora": str(file),
+        "spelling": adapter.spelling,
+        "tensors": len(adapter),
+        "ranks": adapter.ranks,
+        "changed": len(adapter.shapes),
+        "parameters": parameters,
+        "fingerprint": adapter.fingerprint,
+    }
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    ranks = f", rank {' and '.join(map(str, adapter.ranks))}" if adapter.ranks else ""
+    click.echo(f"{file}: {len(adapter)} tensors ({adapter.spelling}{ranks})")
+    click.echo(f"changes        {len(adapter.shapes)} of {parameters} parameters of {model.name}")
+    click.echo(f"fingerprint    {adapter.fingerprint}")
 
 
 def _parse_revision(text: str) -> tuple[str, str]:
