@@ -36,11 +36,26 @@ def weights() -> None:
 @weights.command()
 @PRESET
 @click.option(
+    "--from",
+    "origin",
+    default="official",
+    show_default=True,
+    metavar="ORIGIN",
+    help="whose files: official, comfyui, comfyui-fp8",
+)
+@click.option(
     "--speakers",
     type=click.Choice(["single", "multi"]),
     default="single",
     show_default=True,
     help="which InfiniteTalk checkpoint",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="ROLE",
+    help="not everything: wan, infinitetalk, wav2vec; with --from comfyui also text_encoder, "
+    "image_encoder, vae, tokenizer",
 )
 @click.option(
     "--revision",
@@ -49,13 +64,18 @@ def weights() -> None:
     metavar="REPOSITORY=REVISION",
     help="branch, tag or commit; by default the one that is locked, or was tried",
 )
-def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
+def pull(
+    name: str, origin: str, speakers: str, only: tuple[str, ...], revisions: tuple[str, ...]
+) -> None:
     """Download the published weights of PRESET.
 
-    They come from the Hugging Face hub; an interrupted download resumes. HF_HOME is where they are
-    cached, HF_ENDPOINT names a mirror, HF_TOKEN authenticates. The first pull writes their commits
-    and SHA-256 to PRESET.lock.json beside the weights; later ones accept nothing else. Copy it to
-    other machines to pin them too. --revision locks another commit.
+    They come from the Hugging Face hub: 93 GB of the models' authors, or 30 GB of single files as
+    ComfyUI has them, the large ones in eight bits (comfyui-fp8: 28 GB). Sizes and free space are
+    told first; without room for the download and for the 52 GB that `convert` makes of it, nothing
+    is downloaded. An interrupted download resumes. HF_HOME is where files are cached, HF_ENDPOINT
+    names a mirror, HF_TOKEN authenticates. The first pull writes their commits and SHA-256 to
+    PRESET.lock.json beside the weights; later ones accept nothing else. Copy it to other machines
+    to pin them too. --revision locks another commit.
 
     Example: farm weights pull infinitetalk-480 --speakers multi
     """
@@ -63,11 +83,18 @@ def pull(name: str, speakers: str, revisions: tuple[str, ...]) -> None:
     from farm.presets import preset
 
     chosen = dict(_parse_revision(each) for each in revisions)
-    folder = Settings.load(os.environ).weights_folder
-    pulled = pull(preset(name), folder, speakers=speakers, revisions=chosen, print_line=click.echo)
-    for source in pulled.values():
-        click.echo(f"{source.repository} at {source.commit}: {source.path}")
-    click.echo(f"next: farm weights convert {name}")
+    pulled = pull(
+        preset(name),
+        Settings.load(os.environ).weights_folder,
+        origin=origin,
+        speakers=speakers,
+        only=only,
+        revisions=chosen,
+        print_line=click.echo,
+    )
+    for role, source in pulled.items():
+        click.echo(f"{role}: {source.repository} at {source.commit}: {source.path}")
+    click.echo(f"next: farm weights convert {name}, which leaves the download unneeded")
 
 
 @weights.command()

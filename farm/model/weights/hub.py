@@ -1,6 +1,6 @@
 """Single files of the Hugging Face hub: what they are, and their transfer into its cache here.
 
-The hub's own library resolves revisions and knows about tokens, mirrors (HF_ENDPOINT) and the cache
+The hub's own library resolves revisions and handles tokens, mirrors (HF_ENDPOINT) and the cache
 (HF_HOME). Files are transferred here, because since version 2 the library discards an unfinished
 file when the process ends, and a shard is 10 GB. Finished files are handed to the library, so that
 other programs find them in the cache too.
@@ -8,6 +8,7 @@ other programs find them in the cache too.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -46,6 +47,14 @@ class Remote:
         return self.blob.with_name(f"{self.etag}.incomplete")
 
     @property
+    def missing_bytes(self) -> int:
+        """The bytes that are still to be downloaded."""
+        if self.is_cached:
+            return 0
+        arrived = self.partial_blob.stat().st_size if self.partial_blob.exists() else 0
+        return max(self.size - arrived, 0)
+
+    @property
     def is_cached(self) -> bool:
         """Whether the file is complete; without symbolic links the library keeps no blobs."""
         from huggingface_hub import try_to_load_from_cache
@@ -78,7 +87,7 @@ def commit_of(repository: str, revision: str) -> str:
 
 def remote_file(repository: str, commit: str, file: str, sha256: str | None) -> Remote:
     """A file as the hub describes it; refused if it is not the one of that SHA-256."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import repo_folder_name
 
     url = hf_hub_url(repository, file, revision=commit)
@@ -91,20 +100,28 @@ def remote_file(repository: str, commit: str, file: str, sha256: str | None) -> 
     if size is None:
         raise DownloadFailed(f"{file} of {repository}: the server sends no size")
     name = repo_folder_name(repo_id=repository, repo_type="model")
-    blob = Path(constants.HF_HUB_CACHE) / name / "blobs" / etag
+    blob = cache_folder() / name / "blobs" / etag
     remote = Remote(repository, commit, file, url, etag, size, blob, sha256)
     if SHA256.fullmatch(etag):
         _check_digest(remote, etag, "the server's file")
     return remote
 
 
-def fetch(remote: Remote, print_line: PrintLine) -> Fetched:
+def cache_folder() -> Path:
+    """Where the hub's library keeps the files."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def fetch(remote: Remote, print_line: PrintLine | None = None) -> Fetched:
     """The file in the cache's snapshot of its commit, downloaded if it is missing."""
     from huggingface_hub import hf_hub_download
 
     with _translate_hub_errors(f"{remote.file} of {remote.repository}"):
         if not remote.is_cached:
-            print_line(f"{remote.repository} {remote.file} ({remote.size / 1e9:.2f} GB)")
+            if print_line:
+                print_line(f"{remote.repository} {remote.file} ({remote.size / 1e9:.2f} GB)")
             _transfer(remote)
         path = Path(hf_hub_download(remote.repository, remote.file, revision=remote.commit))
         fetched = Fetched(path, _sha256(path))
@@ -176,21 +193,41 @@ def _translate_hub_errors(subject: str) -> Iterator[None]:
     import httpx2
     from huggingface_hub.errors import (
         EntryNotFoundError,
+        GatedRepoError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
+    reasons: dict[type[Exception], str] = {
+        GatedRepoError: "its terms have to be accepted on its page; then set HF_TOKEN to a token "
+        "of that account",
+        RepositoryNotFoundError: "there is no such repository, or it needs a token: set HF_TOKEN",
+        RevisionNotFoundError: "there is no such revision",
+        EntryNotFoundError: "there is no such file; try another --revision",
+    }
     try:
         yield
-    except RepositoryNotFoundError as error:
-        reason = "there is no such repository, or it needs a token: set HF_TOKEN"
-        raise DownloadFailed(f"{subject}: {reason}", retryable=False) from error
-    except RevisionNotFoundError as error:
-        raise DownloadFailed(f"{subject}: there is no such revision", retryable=False) from error
-    except EntryNotFoundError as error:
-        reason = "there is no such file; try another --revision"
+    except tuple(reasons) as error:
+        reason = next(text for kind, text in reasons.items() if isinstance(error, kind))
         raise DownloadFailed(f"{subject}: {reason}", retryable=False) from error
     except (httpx2.HTTPError, OSError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        advice = "pull again to resume where it stopped"
-        raise DownloadFailed(f"{subject}: {lines[0]}; {advice}") from error
+        raise DownloadFailed(f"{subject}: {_remedied(error)}") from error
+
+
+def _remedied(error: Exception) -> str:
+    """What went wrong on the way, and what to do about it."""
+    import httpx2
+    from huggingface_hub import constants
+
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    resume = "pull again to resume where it stopped"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {cache_folder()} is full; make room there, and {resume}"
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE forbids to ask the hub; unset it"
+    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+        return (
+            f"{constants.ENDPOINT} cannot be reached ({lines[0]}); check the network, or set "
+            f"HF_ENDPOINT to a mirror, and {resume}"
+        )
+    return f"{lines[0]}; {resume}"

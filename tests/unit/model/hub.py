@@ -2,7 +2,8 @@
 
 A branch is resolved to a commit, and a commit to itself; all commits have the same files. A file's
 address gives commit, ETag and size; large files are redirected to another server, as to a content
-network. Ranges are served. A transfer can be cut or held in the middle.
+network. Ranges are served. A transfer can be cut or held in the middle, a repository gated, and a
+file announced with a size that it does not have.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Hub:
     """Set when a transfer has reached `hold` bytes, and stays there."""
     hold: int | None = None
     damage: bool = False
+    serves_ranges: bool = True
+    gated: set[str] = field(default_factory=set)
+    """Repositories that are listed, but whose files are for accounts that accepted their terms."""
+    announced: dict[str, int] = field(default_factory=dict)
+    """Sizes by file that are told instead of the real ones, of files that are never transferred."""
     main: str = COMMIT
     answer: str | None = None
     """The commit that every revision is said to be, if not its own."""
@@ -102,9 +108,12 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def _address(self, repository: str, commit: str, file: str) -> None:
         content = self.hub.files[repository].get(file)
-        if content is None:
+        size = self.hub.announced.get(file, len(content or b""))
+        if repository in self.hub.gated:
+            self._refuse("GatedRepo", 403)
+        elif content is None:
             self._refuse("EntryNotFound")
-        elif len(content) < LARGE:
+        elif size < LARGE:
             self._content(
                 content,
                 {
@@ -115,7 +124,7 @@ class HubHandler(BaseHTTPRequestHandler):
         else:
             about = {
                 "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                "X-Linked-Size": len(content),
+                "X-Linked-Size": size,
             }
             place = {
                 "Location": f"{self.hub.network}/cdn/{repository}/{file}",
@@ -124,7 +133,8 @@ class HubHandler(BaseHTTPRequestHandler):
             self._answer(302, b"", {**about, **place})
 
     def _content(self, content: bytes, headers: dict[str, Any]) -> None:
-        begin = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
+        asked = self.headers.get("Range") if self.hub.serves_ranges else None
+        begin = int((asked or "bytes=0-")[6:].rstrip("-"))
         whole = (
             {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if begin else {}
         )

@@ -92,8 +92,8 @@ def publish_diffusers(checkpoint: Path, folder: Path, preset: Preset) -> dict[st
 
 
 def load_part(checkpoint: Path, part: str) -> Tensors:
-    (file,) = (checkpoint / part).glob("*.safetensors")
-    return load_file(file)
+    files = (checkpoint / part).glob("*.safetensors")
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def renamed(tensors: Tensors, to_original: Callable[[str], str]) -> Tensors:
