@@ -17,7 +17,7 @@ from farm.errors import PipelineLoadFailed
 from farm.model.parts import EXTRA_FILES, skeleton, tensor_shapes, weights_stem
 from farm.model.weights.lock import lock_file, read_lock
 from farm.model.weights.sources import read_sources
-from farm.model.weights.tensorfile import TensorInfo, open_tensors, shard_paths
+from farm.model.weights.tensorfile import SafetensorsFile, TensorInfo, shard_paths
 from farm.presets import Preset
 
 MAX_NAMED = 3
@@ -75,7 +75,9 @@ def check_part(folder: Path, part: str) -> dict[str, TensorInfo]:
         check_extra_files(folder / part, part)
         found: dict[str, TensorInfo] = {}
         for path in shard_paths(folder / part, weights_stem(part)):
-            found |= open_tensors(path).info
+            if not path.is_file():
+                raise PipelineLoadFailed(f"{path} is missing")
+            found |= SafetensorsFile(path).info
         faults = differences(tensor_shapes(skeleton(part, config)), found)
         if faults:
             raise PipelineLoadFailed(faults)

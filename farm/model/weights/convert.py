@@ -27,6 +27,7 @@ from farm.model.parts import (
     weights_stem,
 )
 from farm.model.weights.check import check_extra_files, differences
+from farm.model.weights.containers import open_weights
 from farm.model.weights.folder import atomic_folder
 from farm.model.weights.key_maps import (
     IMAGE_KEYS,
@@ -40,13 +41,11 @@ from farm.model.weights.key_maps import (
     diffusers_text_encoder,
     diffusers_transformer,
 )
-from farm.model.weights.quanto import dequantised
 from farm.model.weights.sources import Source, write_sources
 from farm.model.weights.tensorfile import (
     Entry,
     TensorFile,
     TensorInfo,
-    open_tensors,
     shard_paths,
     write_shards,
 )
@@ -240,7 +239,7 @@ def _source_tensors(source: PartSource) -> dict[str, SourceTensor]:
     """
     tensors = {}
     for path in source.files:
-        file = dequantised(open_tensors(path))
+        file = open_weights(path)
         for name, info in file.info.items():
             for renamed, like in source.to_diffusers({name: info.meta_tensor()}).items():
                 renamed_info = TensorInfo(like.shape, like.dtype, info.complete)

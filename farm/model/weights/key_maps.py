@@ -2,9 +2,10 @@
 
 Each table maps original module names to diffusers' names; `weight` and `bias` stay. Source of the
 originals: MeiGen-AI/InfiniteTalk and Wan 2.1 (transformer, text and image encoder, autoencoder),
-and transformers' wav2vec2. The encoders of diffusers' layout are transformers' models. Every table
-is one to one, so it reads in both directions. All functions work on any part of a state dict, down
-to a single tensor; a name that they do not know stays, for `farm.model.weights.check` to refuse.
+and transformers' wav2vec2. The encoders of diffusers' layout are transformers' models; llama.cpp
+has names of its own for the text encoder. Every table is one to one, so it reads in both
+directions. All functions work on any part of a state dict, down to a single tensor; a name that
+they do not know stays, for `farm.model.weights.check` to refuse.
 """
 
 from __future__ import annotations
@@ -69,6 +70,18 @@ TEXT_BLOCK = {
     "ffn.gate.0": "layer.1.DenseReluDense.wi_0",
     "ffn.fc1": "layer.1.DenseReluDense.wi_1",
     "ffn.fc2": "layer.1.DenseReluDense.wo",
+}
+
+TEXT_LLAMA = {"token_embd": "shared", "enc.output_norm": "encoder.final_layer_norm"}
+
+TEXT_LLAMA_BLOCK = {
+    "attn_norm": "layer.0.layer_norm",
+    **{f"attn_{part}": f"layer.0.SelfAttention.{part}" for part in "qkvo"},
+    "attn_rel_b": "layer.0.SelfAttention.relative_attention_bias",
+    "ffn_norm": "layer.1.layer_norm",
+    "ffn_gate": "layer.1.DenseReluDense.wi_0",
+    "ffn_up": "layer.1.DenseReluDense.wi_1",
+    "ffn_down": "layer.1.DenseReluDense.wo",
 }
 
 IMAGE = {
@@ -205,6 +218,12 @@ def _below(
 
 TRANSFORMER_KEYS = KeyMap(TRANSFORMER, TRANSFORMER_BLOCK)
 TEXT_KEYS = KeyMap(TEXT, TEXT_BLOCK, diffusers_blocks="encoder.block")
+TEXT_LLAMA_KEYS = KeyMap(
+    TEXT_LLAMA,
+    TEXT_LLAMA_BLOCK,
+    original_blocks="enc.blk",
+    diffusers_blocks="encoder.block",
+)
 IMAGE_KEYS = KeyMap(
     IMAGE,
     IMAGE_BLOCK,
@@ -233,6 +252,20 @@ def diffusers_autoencoder(tensors: Mapping[str, Value], *, res_blocks: int = 2) 
 def diffusers_text_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
     """An original UMT5 state dict under transformers' names."""
     return {TEXT_KEYS.to_diffusers(name): tensor for name, tensor in tensors.items()}
+
+
+def bare_text_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """A UMT5 state dict of transformers without what only other programs need.
+
+    That is the second name of the shared embedding, and the tokenizer in ComfyUI's files.
+    """
+    unused = ("encoder.embed_tokens.weight", "spiece_model")
+    return {name: tensor for name, tensor in tensors.items() if name not in unused}
+
+
+def llama_text_encoder(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """A UMT5 state dict of llama.cpp under transformers' names."""
+    return {TEXT_LLAMA_KEYS.to_diffusers(name): tensor for name, tensor in tensors.items()}
 
 
 def diffusers_image_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,14 +17,16 @@ DATA = "._data"
 SCALE = "._scale"
 SHIFT = "._shift"
 ACTIVATIONS = (".input_scale", ".output_scale")
-QUANTISED_DTYPES = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
+ROUNDINGS = {
+    torch.int8: "int8 of quanto",
+    torch.float8_e4m3fn: "fp8 e4m3 of quanto",
+    torch.float8_e5m2: "fp8 e5m2 of quanto",
+}
 
 
-def dequantised(file: TensorFile) -> TensorFile:
-    """The file or, if its weights are quantised, a view of it with plain weights."""
-    if any(name.endswith(DATA) for name in file.info):
-        return DequantisedFile(file)
-    return file
+def is_quantised(file: TensorFile) -> bool:
+    """Whether optimum-quanto wrote the file."""
+    return any(name.endswith(DATA) for name in file.info)
 
 
 class DequantisedFile:
@@ -37,12 +39,14 @@ class DequantisedFile:
 
     def __init__(self, file: TensorFile) -> None:
         self.path = file.path
+        self.container = file.container
         self._file = file
         self.info: dict[str, TensorInfo] = {}
         for name, info in file.info.items():
             self._check(name)
             if name.endswith(DATA):
-                plain = TensorInfo(info.shape, torch.float32, info.complete)
+                rounding = ROUNDINGS[info.dtype]
+                plain = TensorInfo(info.shape, torch.float32, info.complete, rounding)
                 self.info[name.removesuffix(DATA)] = plain
             elif not name.endswith((SCALE, *ACTIVATIONS)):
                 self.info[name] = info
@@ -65,7 +69,7 @@ class DequantisedFile:
 
     def _check_data(self, name: str, where: str) -> None:
         dtype = self._file.info[name].dtype
-        if dtype not in QUANTISED_DTYPES:
+        if dtype not in ROUNDINGS:
             raise PipelineLoadFailed(f"{where} is {dtype}; int8 and float8 can be read")
         if name.removesuffix(DATA) + SCALE not in self._file.info:
             raise PipelineLoadFailed(f"{where} lacks its scale")

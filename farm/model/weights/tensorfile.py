@@ -2,14 +2,13 @@
 
 A checkpoint is larger than the memory of most machines, so nothing here keeps more than one tensor.
 Layout of a safetensors file: 8 bytes with the header's length, the header as JSON, the tensors.
-Source: the format's own description, https://github.com/huggingface/safetensors#format.
+Source: the format's own description, https://github.com/huggingface/safetensors#format. The other
+containers are `pickle_file` and `gguf_file`.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-import zipfile
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +45,9 @@ Tensors lie in this order, the widest first, so that all are aligned when mapped
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
 
+MAX_ELEMENTS = 2**40
+"""Of a tensor; a thousand times the largest one of the model."""
+
 REMAP_AFTER_BYTES = 64 * 2**20
 """Bytes read of a mapped file until it is mapped again, which releases the pages read so far."""
 
@@ -58,6 +60,8 @@ class TensorInfo:
     dtype: torch.dtype
     complete: bool = True
     """Whether the file is long enough to hold all of it."""
+    rounding: str = ""
+    """How its values are rounded in the file, where the dtype does not say so: `Q8_0`, `int8`."""
 
     @property
     def size(self) -> int:
@@ -73,6 +77,8 @@ class TensorFile(Protocol):
     """A file of tensors."""
 
     path: Path
+    container: str
+    """The format of the file."""
     info: dict[str, TensorInfo]
 
     def read(self, name: str) -> Tensor:
@@ -86,13 +92,15 @@ class SafetensorsFile(Mapping[str, Tensor]):
     cannot be read.
     """
 
+    container = "safetensors"
+
     def __init__(self, path: Path, *, remap_after_bytes: int | None = None) -> None:
         """`remap_after_bytes` limits the memory of a pass over the whole file.
 
         None maps it once.
         """
         self.path = path
-        self.info = _read_header(path)
+        self.info, self.metadata = _read_header(path)
         self._remap_after_bytes = remap_after_bytes
         self._bytes_read = 0
         self._mapped: Any = None
@@ -128,27 +136,6 @@ class SafetensorsFile(Mapping[str, Tensor]):
         return len(self.info)
 
 
-class PickleFile:
-    """A `.pth` or `.bin` file, of which torch reads tensors and refuses everything else."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._tensors = _load_pickle(path)
-        self._bytes_read = 0
-        self.info = {
-            name: TensorInfo(tensor.shape, tensor.dtype) for name, tensor in self._tensors.items()
-        }
-
-    def read(self, name: str) -> Tensor:
-        """One tensor, mapped from the file."""
-        size = self.info[name].size
-        if self._bytes_read + size > REMAP_AFTER_BYTES:
-            self._tensors = _load_pickle(self.path)
-            self._bytes_read = 0
-        self._bytes_read += size
-        return self._tensors[name]
-
-
 @dataclass(frozen=True)
 class Entry:
     """A tensor to be written, made when its turn comes."""
@@ -156,15 +143,6 @@ class Entry:
     name: str
     info: TensorInfo
     make: Callable[[], Tensor]
-
-
-def open_tensors(path: Path) -> TensorFile:
-    """A file of tensors by its ending; PipelineLoadFailed if it is missing or cannot be read."""
-    if not path.is_file():
-        raise PipelineLoadFailed(f"{path} is missing")
-    if path.suffix == ".safetensors":
-        return SafetensorsFile(path, remap_after_bytes=REMAP_AFTER_BYTES)
-    return PickleFile(path)
 
 
 def part_tensors(folder: Path, part: str) -> Mapping[str, Tensor]:
@@ -263,7 +241,8 @@ def _split(entries: Sequence[Entry], shard_bytes: int) -> list[list[Entry]]:
     return shards
 
 
-def _read_header(path: Path) -> dict[str, TensorInfo]:
+def _read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
+    """The tensors of a file, and what else its writer noted."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -278,11 +257,11 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
         raise PipelineLoadFailed(f"{path} cannot be read: {error}") from error
     try:
         header = json.loads(text)
-        header.pop("__metadata__", None)
+        metadata = dict(header.pop("__metadata__", {}))
         data_bytes = size - 8 - length
         info = {name: _tensor_info(fields, data_bytes) for name, fields in header.items()}
         _check_offsets(sorted(fields["data_offsets"] for fields in header.values()))
-        return info
+        return info, metadata
     except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise PipelineLoadFailed(
             f"{path} cannot be read: its header is not a valid safetensors header: {error}"
@@ -291,9 +270,7 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
 
 def _tensor_info(fields: dict[str, Any], data_bytes: int) -> TensorInfo:
     begin, end = fields["data_offsets"]
-    shape = torch.Size(fields["shape"])
-    if any(length < 0 for length in shape):
-        raise ValueError(f"the shape {fields['shape']} has a negative length")
+    shape = checked_shape(fields["shape"])
     info = TensorInfo(shape, DTYPES[str(fields["dtype"])], complete=end <= data_bytes)
     if end - begin != info.size:
         raise ValueError(
@@ -301,6 +278,15 @@ def _tensor_info(fields: dict[str, Any], data_bytes: int) -> TensorInfo:
             f"do not fit {fields['data_offsets']}"
         )
     return info
+
+
+def checked_shape(lengths: Sequence[int]) -> torch.Size:
+    """A shape from a header; ValueError if no tensor can have it."""
+    if any(length < 0 for length in lengths):
+        raise ValueError(f"the shape {lengths} has a negative length")
+    if prod(max(length, 1) for length in lengths) > MAX_ELEMENTS:
+        raise ValueError(f"the shape {lengths} has more than {MAX_ELEMENTS} elements")
+    return torch.Size(lengths)
 
 
 def _check_offsets(offsets: Sequence[Sequence[int]]) -> None:
@@ -313,30 +299,3 @@ def _check_offsets(offsets: Sequence[Sequence[int]]) -> None:
         if begin != last_end:
             raise ValueError(f"a tensor begins at byte {begin}, where {last_end} is expected")
         last_end = end
-
-
-def _load_pickle(path: Path) -> dict[str, Tensor]:
-    """A state dict; only torch's own reader of tensors ever sees the pickle."""
-    try:
-        tensors = torch.load(
-            path,
-            map_location="cpu",
-            weights_only=True,
-            mmap=zipfile.is_zipfile(path),
-        )
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-    ) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise PipelineLoadFailed(
-            f"{path} is refused: it is damaged, or holds more than tensors ({lines[0]})"
-        ) from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(each, Tensor) for each in tensors.values()
-    ):
-        raise PipelineLoadFailed(f"{path} is refused: it is not a dict of named tensors")
-    return tensors

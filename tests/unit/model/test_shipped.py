@@ -13,7 +13,7 @@ import farm.model
 from farm.cli import cli
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.weights.check import check_part
-from farm.model.weights.tensorfile import open_tensors
+from farm.model.weights.containers import open_tensors
 from farm.presets import PRESETS, Preset
 
 PACKAGE = Path(farm.model.__file__).parent

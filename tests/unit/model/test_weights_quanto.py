@@ -8,10 +8,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farm.errors import PipelineLoadFailed
+from farm.model.weights.containers import open_tensors, open_weights
 from farm.model.weights.convert import convert
-from farm.model.weights.quanto import DequantisedFile, dequantised
+from farm.model.weights.quanto import DequantisedFile
 from farm.model.weights.sources import Source
-from farm.model.weights.tensorfile import open_tensors
+from farm.model.weights.tensorfile import SafetensorsFile
 from tests.support.tiny_model import TINY_PRESET
 from tests.unit.model import official
 from tests.unit.model.conftest import quiet
@@ -37,8 +38,8 @@ def stored(tmp_path: Path, tensors: dict[str, Tensor]) -> Path:
 
 
 def test_a_file_without_quantised_weights_is_left_as_it_is(tmp_path: Path) -> None:
-    file = open_tensors(stored(tmp_path, {"head.weight": torch.ones(2, 2)}))
-    assert dequantised(file) is file
+    file = open_weights(stored(tmp_path, {"head.weight": torch.ones(2, 2)}))
+    assert isinstance(file, SafetensorsFile)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_quantised_weight_comes_back_under_its_own_name(
         **quanto(NAME, weight, dtype, largest=largest),
         "head.modulation": weight,
     }
-    file = dequantised(open_tensors(stored(tmp_path, tensors)))
+    file = open_weights(stored(tmp_path, tensors))
     assert {name: tuple(each.shape) for name, each in file.info.items()} == {
         "head.modulation": (8, 16),
         f"{NAME}.weight": (8, 16),

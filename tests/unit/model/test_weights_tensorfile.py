@@ -16,17 +16,18 @@ from torch import Tensor
 from farm.errors import PipelineLoadFailed
 from farm.local.worker import worker_environ
 from farm.model.weights import tensorfile
+from farm.model.weights.containers import open_tensors
 from farm.model.weights.tensorfile import (
     DTYPES,
     Entry,
     SafetensorsFile,
     TensorInfo,
-    open_tensors,
     part_tensors,
     shard_paths,
     write_safetensors,
     write_shards,
 )
+from tests.unit.model.community import SAVES
 
 TENSORS = {
     "a.half": torch.arange(7, dtype=torch.float16),
@@ -204,14 +205,15 @@ def test_tensors_that_fit_into_one_file_are_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+@pytest.mark.parametrize("ending", ["safetensors", "pth", "gguf"])
 def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(
     ending: str, tmp_path: Path
 ) -> None:
     # given 64 tensors of 4 MB
-    tensors = {f"blocks.{number}": torch.full((1024, 1024), float(number)) for number in range(64)}
+    tensors = {f"blocks.{n}.weight": torch.full((1024, 1024), float(n)) for n in range(64)}
     source = tmp_path / f"model.{ending}"
-    save_file(tensors, source) if ending == "safetensors" else torch.save(tensors, source)
+    save = {"safetensors": save_file, "pth": torch.save, "gguf": SAVES["GGUF Q8_0"]}[ending]
+    save(tensors, source)
     # when another process reads, casts and writes them
     done = subprocess.run(
         [sys.executable, "-c", COPY, source, tmp_path / "copy"],
@@ -222,13 +224,15 @@ def test_a_file_of_256_mb_is_copied_in_a_fraction_of_that_memory(
     assert done.returncode == 0, done.stderr
     # then it never held more than the tensor in hand and the pages that were read last
     assert int(done.stdout) < 100
-    assert load_file(tmp_path / "copy")["blocks.63"].dtype == torch.bfloat16
+    copied = load_file(tmp_path / "copy")["blocks.63.weight"]
+    assert torch.equal(copied, torch.full((1024, 1024), 63.0, dtype=torch.bfloat16))
 
 
 COPY = """
 import sys, torch
 from pathlib import Path
-from farm.model.weights.tensorfile import Entry, TensorInfo, open_tensors, write_safetensors
+from farm.model.weights.containers import open_tensors
+from farm.model.weights.tensorfile import Entry, TensorInfo, write_safetensors
 
 def peak_mb():
     status = dict(line.split(":") for line in open("/proc/self/status"))
