@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
-from farm.cli.options import json_option
+from farm.cli.options import Decorator, json_option
+from farm.cli.render import echo
 from farm.client.progress import byte_progress
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.settings import Settings
 
 if TYPE_CHECKING:
     from farm.model.weights.fingerprint import Digests
     from farm.presets import Preset
+
+PATH = click.Path(path_type=Path)
 
 PRESET = click.argument("name", metavar="[PRESET]", default="infinitetalk-480")
 
@@ -97,27 +101,41 @@ def pull(
     click.echo(f"next: farm weights convert {name}, which leaves the download unneeded")
 
 
+def part_option(role: str, help_text: str, envvar: str | None = None) -> Decorator:
+    """An option for a part's file, or for a folder that has it."""
+    return click.option(f"--{role}", type=PATH, metavar="PATH", envvar=envvar, help=help_text)
+
+
 @weights.command()
 @PRESET
 @click.option(
-    "--wan",
-    envvar="CKPT_DIR",
+    "--folder",
+    "folders",
+    type=PATH,
+    multiple=True,
     metavar="FOLDER",
-    help="Wan2.1-I2V-14B-480P in its original or the Diffusers layout",
+    envvar="CKPT_DIR",
+    help="where the parts without an option are looked for: weights in the original or the "
+    "Diffusers layout, ComfyUI's models; repeatable, the first that has a part counts",
 )
-@click.option(
-    "--infinitetalk",
-    envvar="INFINITETALK_DIR",
-    metavar="FILE",
-    help="InfiniteTalk's checkpoint, or one of its eight-bit files",
+@part_option("transformer", "Wan2.1-I2V-14B-480P's, or one with its audio layers")
+@part_option(
+    "infinitetalk", "InfiniteTalk's audio layers, or its eight-bit transformer", "INFINITETALK_DIR"
 )
-@click.option("--wav2vec", envvar="WAV2VEC_DIR", metavar="FOLDER", help="chinese-wav2vec2-base")
-def convert(name: str, **paths: str | None) -> None:
+@part_option("text-encoder", "UMT5-XXL")
+@part_option("image-encoder", "the image half of CLIP ViT-H/14")
+@part_option("vae", "Wan 2.1's")
+@part_option("audio-encoder", "chinese-wav2vec2-base", "WAV2VEC_DIR")
+@part_option("tokenizer", "UMT5's, a folder with its tokenizer.json")
+def convert(name: str, folders: tuple[Path, ...], **paths: Path | None) -> None:
     """Convert published weights for PRESET.
 
-    The result is the folder that PRESET loads. Without options the pulled weights are converted.
+    The result is the folder that PRESET loads. Each PATH is a file, or a folder that has one such
+    file or its shards. Files are recognised by their content, never by their names: safetensors,
+    pickles (read as plain tensors) and GGUF, rounded to eight bits or fewer too. What has no option
+    and is in no FOLDER is taken from the pulled weights.
 
-    Example: farm weights convert --wan Wan2.1-I2V-14B-480P --infinitetalk infinitetalk.safetensors
+    Example: farm weights convert --folder ComfyUI/models --transformer wan2.1-i2v-480p-Q8_0.gguf
     """
     from farm.model.weights.convert import convert
     from farm.model.weights.sources import chosen_sources
@@ -125,11 +143,53 @@ def convert(name: str, **paths: str | None) -> None:
 
     model = preset(name)
     root = Settings.load(os.environ).weights_folder
-    given = {role: Path(path) for role, path in paths.items() if path}
-    sources = chosen_sources(model, root, given)
+    given = {role: path for role, path in paths.items() if path}
+    places = {f"folder {number}": path for number, path in enumerate(folders, start=1)}
+    sources = chosen_sources(model, root, given | places)
+    print_line = partial(echo, err=True)
     with byte_progress(Console(stderr=True)) as report:
-        folder = convert(model, root, sources, report=report)
+        folder = convert(model, root, sources, report=report, print_line=print_line)
     click.echo(folder)
+
+
+@weights.command()
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PATH)
+@click.option(
+    "--preset",
+    "name",
+    default="infinitetalk-480",
+    show_default=True,
+    help="the model that they should be for",
+)
+@json_option("print a line of JSON per file")
+def identify(paths: tuple[Path, ...], name: str, as_json: bool) -> None:
+    """Say what files of weights are, by their content.
+
+    Of a folder, what is in it. Each with the option of `farm weights convert` that takes it for the
+    preset, if there is one. Only headers are read. If one cannot be read the exit status is 1.
+
+    Example: farm weights identify ComfyUI/models
+    """
+    from farm.model.weights.search import findings
+    from farm.model.weights.selection import expected_models, fitting_option
+    from farm.presets import preset
+
+    expected = expected_models(preset(name))
+    faults = []
+    for path in paths:
+        found = findings(path)
+        faults += found.faults + found.tokenizer_faults
+        for each in found.candidates:
+            option = fitting_option(each.identity, expected)
+            record = {"path": str(each.path), "is": str(each.identity), "option": option}
+            line = f"{each.path}: {each.identity}; {option or f'no part of {name}'}"
+            click.echo(json.dumps(record)) if as_json else echo(line)
+        for folder, tokens in found.tokenizers.items():
+            record = {"path": str(folder), "is": f"tokenizer of {tokens} tokens"}
+            line = f"{folder}: a tokenizer of {tokens} tokens"
+            click.echo(json.dumps(record)) if as_json else echo(line)
+    if faults:
+        raise PipelineLoadFailed("; ".join(faults))
 
 
 @weights.command()
@@ -146,9 +206,10 @@ def check(name: str, loras: tuple[str, ...], as_json: bool) -> None:
     """Check every tensor in PRESET's folder, or in a LoRA file.
 
     Names and shapes are compared with the model, without loading it, and the commits that it was
-    converted from with those of PRESET.lock.json. The fingerprint is that of `params.weights` in
-    results; for the first time it reads every byte. Of a LoRA file you see how its names are
-    spelled and how many parameters it changes; one that would be applied in part is refused.
+    converted from with those of PRESET.lock.json. What was rounded before it was converted is
+    named, with the size of the error. The fingerprint is that of `params.weights` in results; for
+    the first time it reads every byte. Of a LoRA file you see how its names are spelled and how
+    many parameters it changes; one that would be applied in part is refused.
 
     Example: farm weights check infinitetalk-480 --lora fast.safetensors
     """
@@ -168,12 +229,18 @@ def check(name: str, loras: tuple[str, ...], as_json: bool) -> None:
 def _check_folder(folder: Path, model: Preset, digests: Digests, *, as_json: bool) -> None:
     from farm.model.weights.check import check
     from farm.model.weights.fingerprint import checkpoint_fingerprint
+    from farm.model.weights.sources import read_sources
 
     for part, (tensors, size) in check(folder, model).items():
         if as_json:
             click.echo(json.dumps({"part": part, "tensors": tensors, "bytes": size}))
         else:
             click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
+    for role, source in read_sources(folder / "sources.json").items():
+        if source.rounding and as_json:
+            click.echo(json.dumps({"role": role, "rounding": source.rounding}))
+        elif source.rounding:
+            echo(f"{role:14} was rounded in its source: {source.rounding}")
     fingerprint = checkpoint_fingerprint(folder, digests)
     if as_json:
         click.echo(json.dumps({"fingerprint": fingerprint}))

@@ -1,4 +1,4 @@
-"""The published weights, original or in diffusers' layout, into one folder in diffusers' layout.
+"""Weights as they are published, in any container and naming, into one folder in diffusers' layout.
 
 Everything is planned and compared with the model from the files' headers before the first byte is
 written; then one tensor after the other is read, renamed, cast to the dtype that it will be loaded
@@ -8,8 +8,8 @@ in, and written.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,30 +26,21 @@ from farm.model.parts import (
     tensor_shapes,
     weights_stem,
 )
-from farm.model.weights.check import check_extra_files, differences
-from farm.model.weights.containers import open_weights
+from farm.model.weights.check import MAX_NAMED, check_extra_files, differences
 from farm.model.weights.folder import atomic_folder
-from farm.model.weights.key_maps import (
-    IMAGE_KEYS,
-    TEXT_KEYS,
-    TRANSFORMER_KEYS,
-    autoencoder_keys,
-    bare_image_encoder,
-    diffusers_audio_encoder,
-    diffusers_autoencoder,
-    diffusers_image_encoder,
-    diffusers_text_encoder,
-    diffusers_transformer,
-)
+from farm.model.weights.naming import Naming
+from farm.model.weights.rounding import cost
+from farm.model.weights.selection import Chosen, Selection, select, where
 from farm.model.weights.sources import Source, write_sources
-from farm.model.weights.tensorfile import (
-    Entry,
-    TensorFile,
-    TensorInfo,
-    shard_paths,
-    write_shards,
-)
+from farm.model.weights.tensorfile import Entry, TensorFile, TensorInfo, write_shards
 from farm.presets import Preset
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+)
 
 SHARD_BYTES = 5_000_000_000
 
@@ -71,25 +62,32 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class PartSource:
-    """The published files of one part, and how their names become diffusers'."""
-
-    files: list[Path]
-    """Its weights; `EXTRA_FILES` of the part lie beside the first one."""
-    to_diffusers: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-    """Its tensors under diffusers' names."""
-    to_original: Callable[[str], str] = str
-    """The diffusers name of a tensor to the one that its file should have."""
-
-
-@dataclass(frozen=True)
 class SourceTensor:
     """The published tensor that one of the model's is read from."""
 
+    role: str
     file: TensorFile
+    naming: Naming
     name: str
     info: TensorInfo
     """As it comes out under its diffusers name."""
+
+    def read(self, diffusers_name: str, dtype: torch.dtype) -> Tensor:
+        """The model's tensor."""
+        stored = {self.name: self.file.read(self.name)}
+        return self.naming.to_diffusers(stored)[diffusers_name].to(dtype)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is written of a part."""
+
+    model: Any
+    """Its skeleton."""
+    entries: list[Entry]
+    extra_files: list[Path]
+    costs: Mapping[str, str]
+    """What the rounding of a source costs, by its role."""
 
 
 def convert(
@@ -98,39 +96,43 @@ def convert(
     sources: Mapping[str, Source],
     *,
     report: Report,
+    print_line: Callable[[str], None] = lambda line: None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
-    """The preset's folder under `root`, made of the sources `wan`, `infinitetalk` and `wav2vec`.
+    """The preset's folder under `root`, made of sources by role, and of what lies in all others.
 
-    Wan may be in the original or in diffusers' layout. Raises InvalidInput if the folder exists,
-    and PipelineLoadFailed, before anything is written, that names the file or the tensors that do
-    not fit the model.
+    `print_line` is told what each part is taken from. Raises InvalidInput if the folder exists, and
+    PipelineLoadFailed, before anything is written, with a sentence for each part that is missing,
+    ambiguous or does not fit the model.
     """
     folder = preset.folder(root)
     if folder.exists():
         raise InvalidInput(f"{folder} exists; remove it, or set FARM_WEIGHTS to another folder")
-    paths = {role: source.path for role, source in sources.items()}
-    part_sources, tokenizer = _part_sources(preset, paths)
-    skeletons = {part: skeleton(part, config) for part, config in preset.parts.items()}
-    plan = {
-        part: _entries(part, part_sources[part], skeletons[part], preset.dtype_of(part))
-        for part in preset.parts
+    selection = select(preset, sources)
+    plans = _plans(preset, selection)
+    if selection.faults or selection.tokenizer is None:
+        raise PipelineLoadFailed("; ".join(selection.faults))
+    for line in _taken(selection):
+        print_line(line)
+    total = sum(entry.info.size for plan in plans.values() for entry in plan.entries)
+    costs = {role: cost for plan in plans.values() for role, cost in plan.costs.items()}
+    taken = {
+        role: replace(source, rounding=costs.get(role)) for role, source in selection.roles.items()
     }
-    total = sum(entry.info.size for entries in plan.values() for entry in entries)
     try:
         with atomic_folder(folder) as temporary:
             _check_disk_space(temporary, total)
-            shutil.copytree(tokenizer, temporary / "tokenizer")
-            write_sources(temporary / "sources.json", sources)
+            _copy_tokenizer(selection.tokenizer, temporary / "tokenizer")
+            write_sources(temporary / "sources.json", taken)
             meter = Meter(report, total)
-            for part, entries in plan.items():
-                save_config(part, skeletons[part], temporary / part)
-                for name in EXTRA_FILES.get(part, ()):
-                    shutil.copy(part_sources[part].files[0].with_name(name), temporary / part)
+            for part, plan in plans.items():
+                save_config(part, plan.model, temporary / part)
+                for file in plan.extra_files:
+                    shutil.copy(file, temporary / part)
                 write_shards(
                     temporary / part,
                     weights_stem(part),
-                    entries,
+                    plan.entries,
                     shard_bytes=shard_bytes,
                     on_written=partial(meter, part),
                 )
@@ -139,119 +141,92 @@ def convert(
     return folder
 
 
-def _part_sources(preset: Preset, paths: Mapping[str, Path]) -> tuple[dict[str, PartSource], Path]:
-    """The published files of each part, and the tokenizer's folder."""
-    wan = paths["wan"]
-    infinitetalk = paths["infinitetalk"]
-    wav2vec = paths["wav2vec"]
-    if not wan.is_dir():
-        raise PipelineLoadFailed(f"wan: got {wan}; allowed: the folder of Wan2.1-I2V-14B-480P")
-    if infinitetalk.is_dir():
-        infinitetalk = infinitetalk / "infinitetalk.safetensors"
-    layout = _diffusers_layout if (wan / "transformer").is_dir() else _original_layout
-    part_sources, tokenizer = layout(preset, wan, infinitetalk)
-    if not tokenizer.is_dir():
-        raise PipelineLoadFailed(f"{tokenizer} is missing: the tokenizer of the text encoder")
-    audio_file = wav2vec / "model.safetensors"
-    if not audio_file.is_file():
-        audio_file = wav2vec / "pytorch_model.bin"
-    part_sources["audio_encoder"] = PartSource([audio_file], diffusers_audio_encoder)
-    return part_sources, tokenizer
+def _taken(selection: Selection) -> Iterator[str]:
+    """A line for each role: what is taken."""
+    for pieces in selection.parts.values():
+        for piece in pieces:
+            yield f"{piece.candidate.path}: {piece.candidate.identity}"
+    yield f"{selection.tokenizer}: the tokenizer"
 
 
-def _original_layout(
-    preset: Preset, wan: Path, infinitetalk: Path
-) -> tuple[dict[str, PartSource], Path]:
-    res_blocks = preset.parts["vae"].get("num_res_blocks", 2)
-    part_sources = {
-        "transformer": PartSource(
-            [*shard_paths(wan, "diffusion_pytorch_model"), infinitetalk],
-            diffusers_transformer,
-            TRANSFORMER_KEYS.to_original,
-        ),
-        "vae": PartSource(
-            [wan / "Wan2.1_VAE.pth"],
-            partial(diffusers_autoencoder, res_blocks=res_blocks),
-            autoencoder_keys(res_blocks).to_original,
-        ),
-        "text_encoder": PartSource(
-            [wan / "models_t5_umt5-xxl-enc-bf16.pth"],
-            diffusers_text_encoder,
-            TEXT_KEYS.to_original,
-        ),
-        "image_encoder": PartSource(
-            [wan / "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"],
-            diffusers_image_encoder,
-            IMAGE_KEYS.to_original,
-        ),
+def _plans(preset: Preset, selection: Selection) -> dict[str, Plan]:
+    """A plan for each part that fits the model; the faults of others go to the selection."""
+    plans = {}
+    for part, config in preset.parts.items():
+        if part in selection.incomplete:
+            continue
+        pieces = selection.parts[part]
+        try:
+            plans[part] = _plan(preset, part, pieces, skeleton(part, config))
+        except PipelineLoadFailed as error:
+            selection.faults.append(f"{part}: {error.message}; {where(part, preset)}")
+    return plans
+
+
+def _plan(preset: Preset, part: str, pieces: list[Chosen], model: Any) -> Plan:
+    """What to write of a part, checked to be exactly the model's tensors."""
+    folder = pieces[0].candidate.files[0].path.parent
+    check_extra_files(folder, part)
+    tensors = {name: tensor for piece in pieces for name, tensor in _source_tensors(piece).items()}
+    _check_tensors(part, pieces, tensors, model)
+    dtypes = {
+        name: _stored_dtype(part, name, tensor.info.dtype, preset.dtype_of(part))
+        for name, tensor in tensors.items()
     }
-    return part_sources, wan / "google" / "umt5-xxl"
-
-
-def _diffusers_layout(
-    preset: Preset, wan: Path, infinitetalk: Path
-) -> tuple[dict[str, PartSource], Path]:
-    """Only InfiniteTalk's names are original here; `diffusers_transformer` renames them."""
-    files = {
-        part: shard_paths(wan / part, weights_stem(part))
-        for part in ("transformer", "vae", "text_encoder", "image_encoder")
-    }
-    part_sources = {
-        "transformer": PartSource([*files["transformer"], infinitetalk], diffusers_transformer),
-        "vae": PartSource(files["vae"], dict),
-        "text_encoder": PartSource(files["text_encoder"], _without_tied_embedding),
-        "image_encoder": PartSource(files["image_encoder"], bare_image_encoder),
-    }
-    return part_sources, wan / "tokenizer"
-
-
-def _without_tied_embedding(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the second name of the shared embedding."""
-    tied = "encoder.embed_tokens.weight"
-    return {name: tensor for name, tensor in tensors.items() if name != tied}
-
-
-def _entries(part: str, source: PartSource, model: Any, dtype: str) -> list[Entry]:
-    """The tensors to write of a part, checked to be exactly those of the model."""
-    check_extra_files(source.files[0].parent, part)
-    tensors = _source_tensors(source)
-    faults = differences(
-        tensor_shapes(model),
-        {name: tensor.info for name, tensor in tensors.items()},
-        describe=lambda name: _source_name(name, tensors, source),
-    )
-    if faults:
-        raise PipelineLoadFailed(
-            f"{source.files[0].parent} does not match the model's {part}: {faults}"
+    entries = [
+        Entry(
+            name,
+            TensorInfo(tensor.info.shape, dtypes[name]),
+            partial(tensor.read, name, dtypes[name]),
         )
-    entries = []
-    for name, tensor in tensors.items():
-        stored = _stored_dtype(part, name, tensor.info.dtype, dtype)
-        make = partial(_read_renamed, tensor, source, name, stored)
-        entries.append(Entry(name, TensorInfo(tensor.info.shape, stored), make))
-    return entries
+        for name, tensor in tensors.items()
+    ]
+    costs = {}
+    for piece in pieces:
+        mine = [name for name, tensor in tensors.items() if tensor.role == piece.role]
+        rounding = cost((tensors[name].info, dtypes[name]) for name in mine)
+        if rounding:
+            costs[piece.role] = rounding
+    return Plan(model, entries, [folder / name for name in EXTRA_FILES.get(part, ())], costs)
 
 
-def _source_tensors(source: PartSource) -> dict[str, SourceTensor]:
-    """The source of each of the model's tensors, by its diffusers name.
-
-    Of two files that have one, the later counts, as in the original code.
-    """
+def _source_tensors(piece: Chosen) -> dict[str, SourceTensor]:
+    """The source of each of the model's tensors in some weights, by its diffusers name."""
     tensors = {}
-    for path in source.files:
-        file = open_weights(path)
+    naming = piece.candidate.naming
+    for file in piece.candidate.files:
         for name, info in file.info.items():
-            for renamed, like in source.to_diffusers({name: info.meta_tensor()}).items():
-                renamed_info = TensorInfo(like.shape, like.dtype, info.complete)
-                tensors[renamed] = SourceTensor(file, name, renamed_info)
+            for renamed, like in naming.to_diffusers({name: info.meta_tensor()}).items():
+                found = replace(info, shape=like.shape)
+                tensors[renamed] = SourceTensor(piece.role, file, naming, name, found)
     return tensors
 
 
-def _source_name(name: str, tensors: Mapping[str, SourceTensor], source: PartSource) -> str:
-    """A tensor by the name that it has, or should have, in the published files."""
-    if name not in tensors:
-        return source.to_original(name)
-    return f"{tensors[name].name} in {tensors[name].file.path.name}"
+def _check_tensors(
+    part: str, pieces: list[Chosen], tensors: Mapping[str, SourceTensor], model: Any
+) -> None:
+    """PipelineLoadFailed unless the tensors are the model's: names, shapes, kinds of numbers."""
+
+    def describe(name: str) -> str:
+        """A tensor by the name that it has, or should have, in the published files."""
+        if name not in tensors:
+            return pieces[0].candidate.naming.to_original(name)
+        return f"{tensors[name].name} in {tensors[name].file.path.name}"
+
+    expected = tensor_shapes(model)
+    found = {name: tensor.info for name, tensor in tensors.items()}
+    faults = differences(expected, found, describe=describe)
+    whole = [
+        describe(name)
+        for name, tensor in model.state_dict().items()
+        if name in found and tensor.is_floating_point() != found[name].dtype.is_floating_point
+    ]
+    if whole:
+        named = ", ".join(whole[:MAX_NAMED])
+        faults += f"{faults and '; '}{len(whole)} in whole numbers or not as the model: {named}"
+    if faults:
+        paths = " and ".join(str(piece.candidate.path) for piece in pieces)
+        raise PipelineLoadFailed(f"{paths}: does not match the model's {part}: {faults}")
 
 
 def _stored_dtype(part: str, name: str, source_dtype: torch.dtype, part_dtype: str) -> torch.dtype:
@@ -266,11 +241,12 @@ def _stored_dtype(part: str, name: str, source_dtype: torch.dtype, part_dtype: s
     return dtype
 
 
-def _read_renamed(
-    tensor: SourceTensor, source: PartSource, name: str, dtype: torch.dtype
-) -> Tensor:
-    stored = {tensor.name: tensor.file.read(tensor.name)}
-    return source.to_diffusers(stored)[name].to(dtype)
+def _copy_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """Copies the files of a tokenizer, and no weights that may lie beside them."""
+    folder.mkdir()
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copy(tokenizer / name, folder)
 
 
 def _check_disk_space(folder: Path, size: int) -> None:

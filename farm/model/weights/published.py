@@ -203,6 +203,12 @@ def published(preset: Preset) -> Published:
     return PUBLISHED[preset.name]
 
 
+def official(preset: Preset) -> Needs:
+    """The repositories of the official files for one speaker; of any other model InfiniteTalk's."""
+    known = PUBLISHED.get(preset.name, PUBLISHED["infinitetalk-480"])
+    return known.origins[OFFICIAL]["single"]
+
+
 def check_not_shipped(preset: Preset) -> None:
     """Refuses a preset whose weights come with the package."""
     if preset.shipped:

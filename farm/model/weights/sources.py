@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.model.weights.published import OFFICIAL, PUBLISHED, check_not_shipped
+from farm.model.weights.published import check_not_shipped
 from farm.presets import Preset
-
-VARIABLES = {"wan": "CKPT_DIR", "infinitetalk": "INFINITETALK_DIR", "wav2vec": "WAV2VEC_DIR"}
-"""By role, the environment variable that names its path."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +17,12 @@ class Source:
     """Published weights on this machine, and where they came from if that is known."""
 
     path: Path
-    """A folder, or the file if there is but one."""
+    """A folder, or a file."""
     repository: str | None = None
     revision: str | None = None
     commit: str | None = None
+    rounding: str | None = None
+    """How its weights are rounded and what that costs, once they are converted."""
 
 
 def write_sources(file: Path, sources: Mapping[str, Source]) -> None:
@@ -56,24 +55,17 @@ def pull_record(root: Path, preset: Preset) -> Path:
 
 
 def chosen_sources(preset: Preset, root: Path, paths: Mapping[str, Path]) -> dict[str, Source]:
-    """What to convert: the given paths and, for the rest, what was pulled.
+    """What to convert: the given paths and, for what they lack, what was pulled.
 
-    InvalidInput if a source is neither, and for a preset whose weights are shipped.
+    InvalidInput if there is neither, and for a preset whose weights are shipped.
     """
     check_not_shipped(preset)
-    sources = read_sources(pull_record(root, preset))
-    sources |= {role: Source(path) for role, path in paths.items()}
-    for role in _required_roles(preset):
-        if role not in sources:
-            raise InvalidInput(
-                f"{role}: neither given nor pulled; pass --{role} or set {VARIABLES[role]}, "
-                f"or run `farm weights pull {preset.name}` first"
-            )
+    sources = {role: Source(path) for role, path in paths.items()}
+    pulled = read_sources(pull_record(root, preset))
+    sources |= {f"pulled {role}": source for role, source in pulled.items()}
+    if not sources:
+        raise InvalidInput(
+            "nothing to convert is given or pulled; pass --folder or the option of a part, or run "
+            f"`farm weights pull {preset.name}` first"
+        )
     return sources
-
-
-def _required_roles(preset: Preset) -> Collection[str]:
-    """Those of the official files; of a preset that is published nowhere, all."""
-    if preset.name not in PUBLISHED:
-        return VARIABLES
-    return next(iter(PUBLISHED[preset.name].origins[OFFICIAL].values()))

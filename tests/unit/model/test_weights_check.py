@@ -15,7 +15,7 @@ from farm.cli import cli
 from farm.errors import PipelineLoadFailed
 from farm.model.weights.check import check, check_part, differences
 from farm.model.weights.lock import LockedRepository, lock_file, write_lock
-from farm.model.weights.sources import Source, write_sources
+from farm.model.weights.sources import Source, pull_record, read_sources, write_sources
 from farm.model.weights.tensorfile import TensorInfo
 from farm.presets import PRESETS
 from tests.support.tiny_model import TINY_PRESET
@@ -153,6 +153,18 @@ def published(weights: Path, tmp_path: Path) -> dict[str, Source]:
     return official.publish(weights, tmp_path / "published", TINY_PRESET)
 
 
+def words(published: dict[str, Source]) -> list[str]:
+    """The options that name published weights."""
+    return [
+        "--folder",
+        str(published["wan"].path),
+        "--infinitetalk",
+        str(published["infinitetalk"].path),
+        "--audio-encoder",
+        str(published["wav2vec"].path),
+    ]
+
+
 @pytest.mark.parametrize("given", ["options", "environment"])
 def test_the_command_converts_then_checks_then_finds_the_fault(
     given: str,
@@ -168,7 +180,7 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
         "infinitetalk": "INFINITETALK_DIR",
         "wav2vec": "WAV2VEC_DIR",
     }
-    options = [word for role, each in published.items() for word in (f"--{role}", str(each.path))]
+    options = words(published)
     if given == "environment":
         environment |= {names[role]: str(each.path) for role, each in published.items()}
         options = []
@@ -197,4 +209,84 @@ def test_a_source_neither_given_nor_pulled_is_refused(tmp_path: Path) -> None:
     environment = {"FARM_WEIGHTS": str(tmp_path), "CKPT_DIR": None}
     done = CliRunner().invoke(cli, ["weights", "convert"], env=environment)
     assert done.exit_code == 2
-    assert "wan: neither given nor pulled; pass --wan or set CKPT_DIR" in done.output
+    assert "nothing to convert is given or pulled; pass --folder" in done.output
+
+
+def test_what_was_pulled_is_converted_but_for_what_is_given(
+    published: dict[str, Source], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, TINY_PRESET.name, TINY_PRESET)
+    # given pulled weights, and an autoencoder in half the bits
+    root = tmp_path / "weights"
+    known = {role: replace(each, commit="1" * 40) for role, each in published.items()}
+    write_sources(pull_record(root, TINY_PRESET), known)
+    half = tmp_path / "half"
+    save_file(
+        {name: each.bfloat16() for name, each in official.load_part(weights, "vae").items()}, half
+    )
+    environment = {"FARM_WEIGHTS": str(root)}
+    run = CliRunner()
+    # when they are converted and checked
+    converted = run.invoke(
+        cli, ["weights", "convert", TINY_PRESET.name, "--vae", str(half)], env=environment
+    )
+    assert converted.exit_code == 0, converted.output
+    assert (
+        f"{half}: a Wan VAE of width 8, 16 latents (safetensors of bfloat16, " in converted.output
+    )
+    # then the check says what the half cost, and the record where the rest is from
+    checked = run.invoke(cli, ["weights", "check", TINY_PRESET.name], env=environment).output
+    assert "vae            was rounded in its source: bfloat16, about 0.2 %" in checked
+    lines = run.invoke(cli, ["weights", "check", TINY_PRESET.name, "--json"], env=environment)
+    assert [json.loads(line) for line in lines.output.splitlines() if "rounding" in line] == [
+        {"role": "vae", "rounding": "bfloat16, about 0.2 %"}
+    ]
+    taken = read_sources(root / TINY_PRESET.name / "sources.json")
+    assert {role: source.commit for role, source in taken.items()} == {
+        **dict.fromkeys(taken, "1" * 40),
+        "vae": None,
+    }
+
+
+def test_files_are_identified_with_the_option_that_takes_them(
+    published: dict[str, Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, TINY_PRESET.name, TINY_PRESET)
+    lora = tmp_path / "other.safetensors"
+    save_file({"blocks.0.x\x1b[2J.lora_down.weight": torch.ones(1)}, lora)
+    command = ["weights", "identify", "--preset", TINY_PRESET.name]
+    paths = [str(published["wan"].path), str(published["infinitetalk"].path), str(lora)]
+    run = CliRunner()
+    done = run.invoke(cli, [*command, *paths])
+    assert done.exit_code == 0, done.output
+    assert "\x1b" not in done.output
+    wan = published["wan"].path
+    assert (
+        f"{wan}: Wan 2.1 I2V (480P or 720P) of width 128 (safetensors of float32, " in done.output
+    )
+    assert "original names); --transformer" in done.output
+    assert (
+        f"{wan / official.VAE}: a Wan VAE of width 8, 16 latents (pickle of float32, "
+        in done.output
+    )
+    assert "a tokenizer of 259 tokens" in done.output
+    assert (
+        f"{lora}: a LoRA, which belongs into FARM_LORAS (safetensors of float32); no" in done.output
+    )
+    lines = run.invoke(cli, [*command, "--json", *paths]).output.splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {record["option"] for record in records if "option" in record} == {
+        "--transformer",
+        "--infinitetalk",
+        "--text-encoder",
+        "--image-encoder",
+        "--vae",
+        None,
+    }
+
+
+def test_a_file_that_cannot_be_identified_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(20))
+    done = CliRunner().invoke(cli, ["weights", "identify", str(tmp_path / "model.gguf")])
+    assert done.exit_code == 1
+    assert "model.gguf cannot be read: its header is not a valid GGUF header" in done.output

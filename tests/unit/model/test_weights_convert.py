@@ -162,7 +162,10 @@ def test_progress_is_reported_in_bytes_up_to_the_total(published: Sources, tmp_p
 def test_the_folder_records_its_sources(published: Sources, tmp_path: Path) -> None:
     known = Source(published["wan"].path, "Wan-AI/Wan2.1-I2V-14B-480P", "main", "0" * 40)
     folder = convert(TINY_PRESET, tmp_path, {**published, "wan": known}, report=quiet)
-    assert read_sources(folder / "sources.json")["wan"] == known
+    taken = read_sources(folder / "sources.json")
+    assert taken["transformer"] == known
+    assert taken["vae"] == replace(known, path=known.path / official.VAE)
+    assert taken["infinitetalk"] == published["infinitetalk"]
 
 
 def test_an_existing_folder_is_not_overwritten(published: Sources, tmp_path: Path) -> None:
@@ -264,18 +267,18 @@ def test_a_pickle_cut_short_is_refused_by_its_path(
         convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
 
 
-@pytest.mark.parametrize(
-    "file",
-    [
-        "diffusion_pytorch_model-00004-of-00007.safetensors",
-        official.T5,
-        "google/umt5-xxl",
-    ],
-)
+MISSING = {
+    "diffusion_pytorch_model-00004-of-00007.safetensors": "transformer: not found .*{} is missing",
+    official.T5: "text_encoder: not found .*published: {} of .*; give --text-encoder",
+    "google/umt5-xxl": "tokenizer: not found .*published: the folder {} of .*--tokenizer",
+}
+
+
+@pytest.mark.parametrize("file", MISSING)
 def test_a_missing_file_of_wan_is_named(file: str, damaged: Sources, tmp_path: Path) -> None:
     lost = damaged["wan"].path / file
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
-    with pytest.raises(PipelineLoadFailed, match=f"{file} is missing"):
+    with pytest.raises(PipelineLoadFailed, match=MISSING[file].format(file)):
         convert(TINY_PRESET, tmp_path / "weights", damaged, report=quiet)
 
 
