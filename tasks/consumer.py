@@ -27,6 +27,12 @@ from tasks.heartbeat import worker_registry
 MAX_REASON = 300
 """Characters of an error that are kept."""
 
+PARSE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What Celery and its transport raise for a message that they cannot read."""
+
+WHEN = ("eta", "expires")
+"""Headers that would keep a message back or drop it; no step has them."""
+
 
 class StepConsumer(Consumer):
     """Celery's consumer, which hands on only messages that can be run."""
@@ -41,7 +47,7 @@ class StepConsumer(Consumer):
         """Runs Celery's event loop; connects anew after bytes that the transport cannot parse."""
         try:
             loop(*args)
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except PARSE_ERRORS as error:
             self._put_aside({"bytes": getattr(error, "doc", None)}, error)
             raise ConnectionResetError("the broker delivered what is no message") from error
 
@@ -56,7 +62,10 @@ class StepConsumer(Consumer):
                 return self.on_decode_error(message, error)
             except Exception as error:
                 return self.on_decode_error(message, error)
-            return handle(message)
+            try:
+                return handle(message)
+            except PARSE_ERRORS as error:  # else it would be delivered again and again
+                return self.on_decode_error(message, error)
 
         return on_message
 
@@ -89,6 +98,15 @@ def check_message(message: Message, *, known_tasks: Container[str]) -> None:
     _ = Step(kind, *chunk).id
     if not isinstance(job_id, str) or options:
         raise ValueError("its arguments are not those of a step")
+    if any(message.headers.get(name) is not None for name in WHEN):
+        raise ValueError(f"a step has no {' and no '.join(WHEN)}")
+    _check_time_limits(*message.headers.get("timelimit") or (None, None))
+
+
+def _check_time_limits(hard: Any, soft: Any) -> None:
+    """Raises TypeError for limits that are no numbers, over which Celery's pool would stumble."""
+    if not all(each is None or each > 0 for each in (hard, soft)):
+        raise ValueError(f"its time limits are {hard} and {soft}")
 
 
 def end_job(message: Message, error: VersionSkew) -> None:

@@ -19,6 +19,7 @@ from tests.support.small_farm import small_farm
 from tests.support.waiting import wait_for, wait_for_stage
 
 NO_ARGUMENTS: list[Any] = [[], {}, {}]
+A_JOB: list[Any] = [["a"], {}, {}]
 
 
 def message(body: Any, /, *, task: str = "farm.download", **changes: Any) -> str:
@@ -28,7 +29,7 @@ def message(body: Any, /, *, task: str = "farm.download", **changes: Any) -> str
         "body": encoded,
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {"task": task, "id": str(uuid.uuid4()), "lang": "py", FORMAT_HEADER: FORMAT},
+        "headers": headers_of(task),
         "properties": {
             "delivery_info": {"exchange": "cpu", "routing_key": "cpu"},
             "delivery_tag": str(uuid.uuid4()),
@@ -37,6 +38,16 @@ def message(body: Any, /, *, task: str = "farm.download", **changes: Any) -> str
         },
     }
     return json.dumps(envelope | changes)
+
+
+def headers_of(task: str, **more: Any) -> dict[str, Any]:
+    identity = {"task": task, "id": str(uuid.uuid4()), "lang": "py", FORMAT_HEADER: FORMAT}
+    return identity | more
+
+
+def with_header(**header: Any) -> str:
+    """The message of a step, with a header as no step has it."""
+    return message(A_JOB, headers=headers_of("farm.download", **header))
 
 
 UNREADABLE = [
@@ -53,6 +64,12 @@ UNREADABLE = [
     message(NO_ARGUMENTS, headers={}),
     message([["a"], {}, {}], headers={"task": "farm.download", FORMAT_HEADER: FORMAT}),
     message([["ls"], {}, {}], task="os.system"),
+    with_header(timelimit="x"),
+    with_header(timelimit=["a", -1]),
+    with_header(eta="yesterday"),
+    with_header(eta="9999-01-01T00:00:00"),
+    with_header(expires="never"),
+    with_header(id=["a"]),
     "no JSON",
     "[" * 100_000,
     "[]",
