@@ -139,9 +139,16 @@ def decode_frames(
     """
     name = Path(container.name).name
     decoder = open_decoder(stream, name)
-    try:
+    with refusing_large_frames(stream, name):
         for packet in container.demux(stream):
             yield from decode_packet(decoder, packet)
+
+
+@contextmanager
+def refusing_large_frames(stream: AudioStream | VideoStream, name: str) -> Iterator[None]:
+    """Raises InvalidInput, whose message begins with `name`, for a frame beyond MAX_PIXELS."""
+    try:
+        yield
     except av.error.ArgumentError as error:
         if isinstance(stream, AudioStream):
             raise

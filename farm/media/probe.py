@@ -21,6 +21,7 @@ from farm.media.container import (
     decode_packet,
     open_decoder,
     open_media,
+    refusing_large_frames,
     video_stream,
 )
 from farm.media.frame import upright_size
@@ -327,7 +328,7 @@ def _probe_video(path: Path, field: str, limits: Limits) -> Clip | None:
         stream = video_stream(container)
         if stream is None:
             return None
-        if stream.codec_context:
+        if stream.codec_context and stream.codec_context.width:  # none if its frames are too large
             _check_size(stream.codec_context.width, stream.codec_context.height, field, limits)
         track = _walk(container, stream, field)
         aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -358,17 +359,18 @@ def _walk(container: InputContainer, stream: AudioStream | VideoStream, field: s
     packets = 0
     begin = None
     end = 0
-    for packet in container.demux(stream):
-        if first is None:
-            first = next(iter(decode_packet(decoder, packet)), None)
-        if packet.pts is not None:
-            packets += 1
-            begin = packet.pts if begin is None else min(begin, packet.pts)
-            duration = packet.duration or 0
-            # FFmpeg 9 gives a trimmed last packet of Vorbis a negative duration, modulo 2^32.
-            if duration >= 2**31:
-                duration = 0
-            end = max(end, packet.pts + duration)
+    with refusing_large_frames(stream, field):
+        for packet in container.demux(stream):
+            if first is None:
+                first = next(iter(decode_packet(decoder, packet)), None)
+            if packet.pts is not None:
+                packets += 1
+                begin = packet.pts if begin is None else min(begin, packet.pts)
+                duration = packet.duration or 0
+                # FFmpeg 9 gives a trimmed last packet of Vorbis a negative duration, modulo 2^32.
+                if duration >= 2**31:
+                    duration = 0
+                end = max(end, packet.pts + duration)
     # Audio may begin before zero with samples that only prime the decoder.
     ticks = end - max(begin or 0, 0)
     return _Track(first, packets, float(ticks * (stream.time_base or 0)))

@@ -408,6 +408,21 @@ def test_a_video_beyond_the_limits_is_refused(tmp_path, counting):
         probe(tmp_path / "clip.mp4", field="cond_video", limits=Limits(max_seconds=1.0))
 
 
+@pytest.mark.parametrize("codec", ["libx264", "mjpeg"])
+def test_a_video_whose_header_hides_its_size_is_refused_by_what_is_allowed(
+    tmp_path, monkeypatch, codec
+):
+    path = tmp_path / "clip.mkv"
+    with av.open(path, "w") as out:
+        stream = out.add_stream(codec, rate=25, width=64, height=48)
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        frame = av.VideoFrame(64, 48, stream.pix_fmt)
+        out.mux([*stream.encode(frame), *stream.encode(None)])
+    monkeypatch.setattr("farm.media.container.MAX_PIXELS", 1000)
+    with pytest.raises(InvalidInput, match=r"cond_video: a frame cannot be .* 0.001 megapixels"):
+        expect_visual(path, field="cond_video")
+
+
 def test_audio_beyond_the_limits_is_refused(make_wav):
     with pytest.raises(InvalidInput, match=r"^cond_audio.person1: got 3 s; allowed: 2 s"):
         expect_audio(make_wav(3.0), field="cond_audio.person1", limits=Limits(max_seconds=2.0))
