@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import sys
 from typing import Any, TextIO, cast
 
@@ -98,7 +99,16 @@ def reliability(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "broker_transport_options": _transport_options(settings),
+        # By default kombu checks no certificate, and tells any server the broker's password.
+        "broker_use_ssl": _tls(settings),
     }
+
+
+def _tls(settings: Settings) -> dict[str, Any] | None:
+    """TLS as the registry has it; None without. Parameters of the URL come before these."""
+    if not settings.broker_address.startswith("rediss://"):
+        return None
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED}
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

@@ -208,9 +208,8 @@ class _Redis(redis.Redis):
         try:
             return super().execute_command(*args, **options)
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            hint = "is the farm up? (`farm up` starts one)"
             raise FarmUnreachable(
-                f"no broker answers at {self._address}; {hint} ({error})"
+                f"no broker answers at {self._address}; {self._hint} ({error})"
             ) from error
         except NoScriptError:  # redis-py loads the script then
             raise
@@ -224,6 +223,12 @@ class _Redis(redis.Redis):
             return FarmUnreachable(message, retryable=True)
         message = f"the broker at {self._address} refuses ({error})"
         return FarmUnreachable(message, retryable=False)
+
+    @property
+    def _hint(self) -> str:
+        if issubclass(self.connection_pool.connection_class, redis.SSLConnection):
+            return "is it up, and does it speak TLS, as rediss:// says?"
+        return "is the farm up? (`farm up` starts one)"
 
     @property
     def _address(self) -> str:

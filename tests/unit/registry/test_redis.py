@@ -43,6 +43,13 @@ def test_the_error_of_a_silent_broker_names_it_without_its_password():
     assert "secret" not in caught.value.message
 
 
+def test_the_error_of_a_broker_without_tls_asks_for_it_without_its_password(broker):
+    url = broker.replace("redis://", "rediss://") + "?socket_timeout=0.1"
+    with pytest.raises(FarmUnreachable, match=r"does it speak TLS, as rediss:// says\?") as caught:
+        open_registry(url).jobs.status("a")
+    assert broker.split("@")[0].rpartition(":")[2] not in caught.value.message
+
+
 def test_a_dropped_connection_is_opened_again(broker):
     registry = open_registry(broker)
     registry.jobs.add("a", REQUEST)
