@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pytest
 import torch
 
-from farm.errors import InvalidInput
 from farm.model.parts import float32_modules, skeleton, tensor_shapes
 from farm.model.weights.published import PUBLISHED, Repository
-from farm.model.weights.sources import chosen_sources
-from farm.presets import MINIATURE, PRESETS
+from farm.presets import PRESETS
 
 REPOSITORIES = [
     pytest.param(repository, id=f"{preset}-{origin}-{speakers}-{role}")
@@ -42,12 +39,3 @@ def test_the_size_of_a_conversion_is_that_of_its_tensors(name: str) -> None:
             is_float32 = any(module in tensor.split(".") for module in keeps_float32)
             size += shape.numel() * (4 if is_float32 else width)
     assert size < PUBLISHED[name].converted_bytes < size * 1.003
-
-
-def test_flashtalk_is_converted_from_its_folder_and_wav2vec(tmp_path: Path) -> None:
-    preset = replace(MINIATURE, name="flashtalk", shipped=False)
-    given = {"wan": tmp_path / "flashtalk", "wav2vec": tmp_path / "wav2vec"}
-    assert {*chosen_sources(preset, tmp_path, given)} == {"wan", "wav2vec"}
-    del given["wav2vec"]
-    with pytest.raises(InvalidInput, match="wav2vec: neither given nor pulled"):
-        chosen_sources(preset, tmp_path, given)
