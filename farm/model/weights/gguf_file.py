@@ -67,8 +67,8 @@ BLOCKS = {
 ORIGINAL_SHAPE = "comfy.gguf.orig_shape."
 """The key, before the tensor's name, of a shape that ComfyUI's converter has changed."""
 
-SLICE_BYTES = 4 * 2**20
-"""Quantised bytes that are turned into numbers at once."""
+SLICE_BYTES = 2**18
+"""Quantised bytes that are turned into numbers at once: more are slower, beyond the CPU's cache."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,6 @@ class Place:
     """Where a tensor lies in the file, and how."""
 
     kind: int
-    columns: int
-    """Length of a row, of which each begins with a new block."""
     offset: int
     size: int
     """In bytes."""
@@ -111,6 +109,8 @@ class GgufFile:
         """One tensor, in memory of its own."""
         place = self._places[name]
         shape = self.info[name].shape
+        if not place.size:
+            return torch.empty(shape, dtype=self.info[name].dtype)
         if not self.info[name].complete:
             raise PipelineLoadFailed(f"{self.path}: {name} cannot be read: the file ends before it")
         try:
@@ -235,14 +235,14 @@ def _place(lengths: list[int], kind: int, offset: int) -> Place:
     columns = lengths[-1] if lengths else 1
     elements = prod(checked_shape(lengths))
     if kind in DTYPES:
-        return Place(kind, columns, offset, elements * DTYPES[kind].itemsize)
+        return Place(kind, offset, elements * DTYPES[kind].itemsize)
     if kind not in BLOCKS:
         allowed = ", ".join(name for name, _, _ in BLOCKS.values())
         raise ValueError(f"its type is number {kind}; F32, F16, BF16, {allowed} are read")
     name, weights, block_bytes = BLOCKS[kind]
     if columns % weights:
         raise ValueError(f"rows of {columns} weights are no whole blocks of {name}")
-    return Place(kind, columns, offset, elements // weights * block_bytes)
+    return Place(kind, offset, elements // weights * block_bytes)
 
 
 def _shape(lengths: list[int], original: Any) -> torch.Size:
@@ -267,21 +267,19 @@ def _check_apart(places: dict[str, Place]) -> None:
 
 
 def _dequantised(file: BinaryIO, place: Place) -> Tensor:
-    """A quantised tensor as float32 rows, a few of them at a time."""
+    """The weights of a quantised tensor in a row, as float32, made a few blocks at a time."""
     import gguf
     import numpy as np
 
     _, weights, block_bytes = BLOCKS[place.kind]
-    row_bytes = place.columns // weights * block_bytes
-    rows = place.size // row_bytes if row_bytes else 0
-    result = torch.empty(rows, place.columns)
-    step = max(1, SLICE_BYTES // max(row_bytes, 1))
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        data = np.frombuffer(_take(file, count * row_bytes), np.uint8).reshape(count, row_bytes)
+    step = max(1, SLICE_BYTES // block_bytes)
+    blocks = np.empty((place.size // block_bytes, weights), np.float32)
+    for first in range(0, len(blocks), step):
+        part = blocks[first : first + step]
+        data = np.frombuffer(_take(file, len(part) * block_bytes), np.uint8).reshape(1, -1)
         numbers = gguf.dequantize(data, gguf.GGMLQuantizationType(place.kind))
-        result[first : first + count] = torch.from_numpy(numbers)
-    return result
+        part[:] = numbers.reshape(part.shape)
+    return torch.from_numpy(blocks)
 
 
 def _take(file: BinaryIO, size: int) -> bytearray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gguf
 import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
@@ -7,6 +8,7 @@ from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from farm.model.parts import build, skeleton, tensor_shapes
 from farm.model.weights.key_maps import (
     TEXT_KEYS,
+    TEXT_LLAMA_KEYS,
     autoencoder_keys,
     bare_image_encoder,
     diffusers_audio_encoder,
@@ -184,3 +186,10 @@ def test_an_audio_encoder_loses_its_training_heads_and_gets_current_names(
         "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
         "encoder.layer_norm.bias",
     ]
+
+
+def test_the_names_of_llama_cpp_are_those_of_the_gguf_package() -> None:
+    config = preset("infinitetalk-480").parts["text_encoder"]
+    theirs = gguf.get_tensor_name_map(gguf.MODEL_ARCH.T5ENCODER, config["num_layers"])
+    for name in tensor_shapes(skeleton("text_encoder", config)):
+        assert TEXT_LLAMA_KEYS.to_original(name) == theirs.get_name(name, (".weight",))

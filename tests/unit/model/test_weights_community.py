@@ -334,6 +334,23 @@ def test_flashtalks_folder_of_shards_is_a_whole_transformer(
     assert "infinitetalk" not in read_sources(folder / "sources.json")
 
 
+def test_layers_of_another_whole_transformer_are_taken_only_where_they_are_named(
+    checkpoint: Path, published: dict[str, Source], tmp_path: Path
+) -> None:
+    # given a transformer that is named, and a whole one beside it
+    base, folder = tmp_path / "base", tmp_path / "folder"
+    save_file(community.base(checkpoint), base)
+    folder.mkdir()
+    save_file(community.transformer(checkpoint), folder / "whole")
+    sources = {role: each for role, each in published.items() if role != "infinitetalk"}
+    sources |= {"transformer": Source(base), "folder": Source(folder)}
+    # when they are converted, then its layers are taken if it is named for them
+    with pytest.raises(PipelineLoadFailed, match="infinitetalk: not found"):
+        convert(PRESET, tmp_path / "weights", sources, report=quiet)
+    sources["infinitetalk"] = Source(folder / "whole")
+    check(convert(PRESET, tmp_path / "weights", sources, report=quiet), PRESET)
+
+
 def test_shards_without_an_index_belong_together_by_their_numbers(
     published: dict[str, Source], plain: Path, tmp_path: Path
 ) -> None:
