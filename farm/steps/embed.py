@@ -47,46 +47,67 @@ def embed(ctx: StepContext) -> EmbedOutput:
     request = ctx.request
     downloaded = ctx.download_output
     with ctx.timed("embedding"):
-        audio_keys = downloaded.audio_keys
-        paths = [
-            ctx.fetch(key, f"cond_audio.person{person}")
-            for person, key in enumerate(audio_keys, start=1)
-        ]
-        voices = _voices(ctx, paths)
-        spoken_frames = frame_count(len(voices[0]))
-        frames = min(spoken_frames, request.max_frames)
-        padded = [_padded(voice, request.plan(frames)) for voice in voices]
-        # The last chunk begins before the last frame, and is generated as a whole.
-        needed_rows = request.plan(frames).lead_in + frames + request.frame_num + LOOK_AHEAD
-        encoder = _encoder(ctx.settings, request.model)
-        embedding_prefixes = tuple(
-            _cache_embedding(ctx, encoder, voice, needed_rows) for voice in padded
-        )
-        audio_key = audio_keys[0]
-        if len(paths) > 1:
-            audio_key = _store_mix(ctx, paths, frames)
+        heard = _store_voices(ctx, downloaded)
+    frames = heard.frames
     with ctx.timed("preprocess"):
         film = _film(ctx, downloaded)
         cuts = _cuts(ctx, film, frames)
         plan = request.plan(frames, cuts)
         source = _store_source_frames(ctx, film, plan)
-        aac_keys = store_track(ctx, ctx.fetch(audio_key, "audio"), plan)
+        aac_keys = store_track(ctx, ctx.fetch(heard.audio_key, "audio"), plan)
     ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
     return EmbedOutput(
-        embedding_prefixes=embedding_prefixes,
-        rows=frame_count(len(padded[0])),
-        audio_key=audio_key,
+        embedding_prefixes=heard.prefixes,
+        rows=heard.rows,
+        audio_key=heard.audio_key,
         aac_keys=tuple(aac_keys),
         frames=frames,
         chunks=plan.chunks,
         cuts=cuts,
         source_keys=source.keys,
         source_scale=source.scale,
-        weights=encoder.fingerprint,
+        weights=heard.encoder,
         warnings=(
             *downloaded.warnings,
-            *_warnings(ctx.request, downloaded.visual_seconds, spoken_frames, frames),
+            *_warnings(request, downloaded.visual_seconds, heard.spoken_frames, frames),
         ),
+    )
+
+
+class _Heard(NamedTuple):
+    """What is stored of the voices, and how long the video will be."""
+
+    prefixes: tuple[str, ...]
+    rows: int
+    audio_key: str
+    spoken_frames: int
+    frames: int
+    encoder: str
+    """Its fingerprint."""
+
+
+def _store_voices(ctx: StepContext, downloaded: DownloadOutput) -> _Heard:
+    """Stores an embedding of each voice, and both recordings in one."""
+    request = ctx.request
+    paths = [
+        ctx.fetch(key, f"cond_audio.person{person}")
+        for person, key in enumerate(downloaded.audio_keys, start=1)
+    ]
+    voices = _voices(ctx, paths)
+    spoken_frames = frame_count(len(voices[0]))
+    frames = min(spoken_frames, request.max_frames)
+    plan = request.plan(frames)
+    padded = [_padded(voice, plan) for voice in voices]
+    # The last chunk begins before the last frame, and is generated as a whole.
+    needed_rows = plan.lead_in + frames + request.frame_num + LOOK_AHEAD
+    encoder = _encoder(ctx.settings, request.model)
+    return _Heard(
+        prefixes=tuple(_cache_embedding(ctx, encoder, voice, needed_rows) for voice in padded),
+        rows=frame_count(len(padded[0])),
+        audio_key=_store_mix(ctx, paths, frames) if len(paths) > 1 else downloaded.audio_keys[0],
+        spoken_frames=spoken_frames,
+        frames=frames,
+        encoder=encoder.fingerprint,
     )
 
 
