@@ -6,7 +6,7 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -103,8 +103,10 @@ class Supervisor:
         return workers <= set(farm_registry(self.settings).workers.alive())
 
     def _start(self, name: str) -> None:
-        environ = _child_environ(name, self.settings)
-        self.children[name] = spawn(self.commands[name], log=self.log(name), environ=environ)
+        self.children[name] = self._spawn(name, _child_environ(name, self.settings))
+
+    def _spawn(self, name: str, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        return spawn(self.commands[name], log=self.log(name), environ=environ)
 
 
 def _title(name: str) -> str:

@@ -25,7 +25,7 @@ from farm.store.local import LocalStore
 from farm.store.s3 import S3Store
 from farm.store.service import ServiceError
 from tasks.celery import settings
-from tests.support.celery_app import app
+from tests.support.holdable_app import app
 
 __all__ = ["app"]
 

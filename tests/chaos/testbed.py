@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from farm.local.worker import worker_command
 from farm.queue.app import make_app
 from farm.route import QUEUES, Queue
 from farm.settings import Settings
+from tests.support.fork_server import ForkedWorker, fork_worker
 from tests.support.processes import children_of
 from tests.support.receiver import Receiver
 from tests.support.swift import Swift
@@ -59,14 +59,14 @@ class Testbed(Supervisor):
         super().__init__(Settings.load(self.environ))
         self.control = make_app(self.settings).control
         self.farm = Farm(settings=self.settings)
-        self.second_worker: subprocess.Popen[bytes] | None = None
+        self.second_worker: ForkedWorker | None = None
         self.hook: Receiver | None = None
         """Receives the webhook of the first job."""
 
-    def start_worker(self, queue: Queue, name: str) -> subprocess.Popen[bytes]:
+    def start_worker(self, queue: Queue, name: str) -> ForkedWorker:
         command = worker_command(queue, self.settings, application=APPLICATION)
         command = [word.replace(f"{queue}@", f"{name}@") for word in command]
-        return spawn(command, log=self.log(queue), environ=self.environ)
+        return fork_worker(command, log=self.log(queue), environ=self.environ)
 
     def start_second_gpu_worker(self) -> None:
         """Starts one that consumes no messages for now, and is not replaced when it dies."""
@@ -143,7 +143,7 @@ class Testbed(Supervisor):
         self.broker.stop()
 
     def _start(self, queue: Queue) -> None:  # type: ignore[override]
-        self.children[queue] = self.start_worker(queue, queue)
+        self.children[queue] = self.start_worker(queue, queue)  # type: ignore[assignment]
 
 
 def new_bucket(service: Swift) -> dict[str, str]:

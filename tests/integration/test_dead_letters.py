@@ -80,7 +80,7 @@ UNREADABLE = [
 def test_they_become_dead_letters_and_hold_up_no_step(
     tmp_path: Path, portrait: Path, voice: Path
 ) -> None:
-    with small_farm(tmp_path, application="tests.support.holdable_app") as running:
+    with small_farm(tmp_path) as running:
         client = redis.Redis.from_url(running.settings.broker_address)
         worker = running.children["cpu"]
         processes = children_of(worker.pid)

@@ -39,9 +39,8 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
     """A farm whose cpu worker has one child, and nothing but downloads to do for most tests."""
     home = tmp_path_factory.mktemp("home")
     ports = adjacent_free_ports(3)
-    application = "tests.support.holdable_app"
     settings = {"metrics_address": ports, "lease_s": 10, "remote_control": True, **PATIENT}
-    with small_farm(home, application=application, **settings) as supervisor:
+    with small_farm(home, **settings) as supervisor:
         yield supervisor
 
 

@@ -39,13 +39,9 @@ COLD_SHUTDOWN = "worker: Cold shutdown"
 
 @pytest.fixture(scope="module")
 def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
-    """A farm whose leases and grace period outlast every test, so that neither helps a step on.
-
-    Most of its workers end before they need torch, so they do not import it at their start.
-    """
+    """A farm whose leases and grace period outlast every test, so that neither helps a step on."""
     home = tmp_path_factory.mktemp("home")
-    application = "tests.support.holdable_app"
-    with small_farm(home, application=application, lease_s=3600, grace_s=3600) as supervisor:
+    with small_farm(home, lease_s=3600, grace_s=3600) as supervisor:
         yield supervisor
 
 

@@ -16,7 +16,7 @@ from tests.support.waiting import wait_for
 def test_an_orphaned_job_is_dispatched_while_a_step_holds_every_child(
     tmp_path: Path, small: dict[str, Any]
 ) -> None:
-    with small_farm(tmp_path, application="tests.support.holdable_app") as running:
+    with small_farm(tmp_path) as running:
         farm = Farm(settings=running.settings)
         # Given a worker whose only child is busy
         with job_held_at("embeddings_started", farm, small):

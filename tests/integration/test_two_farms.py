@@ -46,7 +46,7 @@ def named_farm(
     """A farm with this name on the broker, which has no workers until it is started."""
     fields = {**DEFAULTS, "name": name, "home": home, "broker_url": url}
     fields |= {"flower_auth": AUTH, "remote_control": True}
-    farm = SmallFarm(fields, application="tests.support.holdable_app", flower=flower)
+    farm = SmallFarm(fields, flower=flower)
     try:
         yield farm
     finally:

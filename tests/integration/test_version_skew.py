@@ -21,7 +21,7 @@ from tests.support.waiting import wait_for
 def test_jobs_of_another_version_end_by_name_and_no_worker_is_held_up(
     tmp_path: Path, portrait: Path, voice: Path
 ) -> None:
-    with small_farm(tmp_path, application="tests.support.holdable_app") as running:
+    with small_farm(tmp_path) as running:
         farm = Farm(settings=running.settings)
         registry = farm.context.registry
         broker = require_broker(registry)

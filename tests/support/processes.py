@@ -28,18 +28,23 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def processes_of(home: Path) -> list[str]:
-    """The command lines of the processes that were started for a home folder and still run."""
+    """The command lines of the processes that were started for a home folder and still run.
+
+    They have it in their environment or, if they were forked, write to a log in it.
+    """
     command_lines = []
     for folder in PROC.glob("[0-9]*"):
         if folder.name == str(os.getpid()):
             continue
         try:
             environ = (folder / "environ").read_bytes()
+            output = os.readlink(folder / "fd" / "1")
             state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
             command_line = (folder / "cmdline").read_bytes()
         except OSError:  # it ended meanwhile, or is another user's
             continue
-        if f"FARM_HOME={home}\0".encode() in environ and state != "Z":
+        is_of_home = f"FARM_HOME={home}\0".encode() in environ or output.startswith(f"{home}/")
+        if is_of_home and state != "Z":
             command_lines.append(command_line.replace(b"\0", b" ").decode())
     return command_lines
 

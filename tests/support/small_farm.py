@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from farm.local.broker import Broker
-from farm.local.supervisor import Supervisor
+from farm.local.supervisor import FLOWER, Supervisor
 from farm.net.address import ListenAddress
 from farm.settings import Settings
+from tests.support.fork_server import fork_worker
 
-APPLICATION = "tests.support.celery_app"
+APPLICATION = "tests.support.holdable_app"
 
 DEFAULTS = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1}
 """One child imports what two would; a lost lease is noticed within seconds."""
 
 
 class SmallFarm(Supervisor):
-    """A supervisor whose workers have all of its settings; they read them from the environment."""
+    """A supervisor whose workers have all of its settings; they read them from the environment.
 
-    def __init__(
-        self,
-        settings: dict[str, Any],
-        *,
-        application: str = APPLICATION,
-        flower: ListenAddress | None = None,
-    ) -> None:
+    They are forked from a process that has imported the model, so a replaced one is ready at once,
+    and no lease of a few seconds expires while torch is imported.
+    """
+
+    def __init__(self, settings: dict[str, Any], *, flower: ListenAddress | None = None) -> None:
+        ensure_running()  # the fork server, without the variables of this farm
         self.environ = {f"FARM_{name.upper()}": str(value) for name, value in settings.items()}
-        super().__init__(Settings.load(self.environ), application=application, flower=flower)
+        super().__init__(Settings.load(self.environ), application=APPLICATION, flower=flower)
 
     def _start(self, name: str) -> None:
         with patch.dict(os.environ, self.environ):
             super()._start(name)
+
+    def _spawn(self, name: str, environ: Mapping[str, str]) -> Any:
+        if name == FLOWER:
+            return super()._spawn(name, environ)
+        return fork_worker(self.commands[name], log=self.log(name), environ=environ)
 
     def restart_dead(self) -> None:
         self.replace_dead(lambda _: None)
 
 
 @contextmanager
-def small_farm(
-    home: Path, *, application: str = APPLICATION, **settings: Any
-) -> Iterator[SmallFarm]:
+def small_farm(home: Path, **settings: Any) -> Iterator[SmallFarm]:
     """A running farm with these settings besides the defaults."""
     broker = Broker(Settings(home=home))
     given = {**DEFAULTS, **settings, "home": home, "broker_url": broker.url}
-    supervisor = SmallFarm(given, application=application)
+    supervisor = SmallFarm(given)
     try:
         supervisor.start()
         supervisor.wait_until_ready()
