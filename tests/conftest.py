@@ -31,25 +31,32 @@ EXAMPLES = TESTS.parent / "examples"
 SLOW_TIMEOUT_S = 900
 """A test waits for events, never for seconds; this only ends a run that would hang for ever."""
 
-SLOW_FOLDERS = (
+SLOW = (
     "attacks",
     "chaos",
     "integration",
     "lipsync",
+    "unit/engine/test_damage.py",
+    "unit/engine/test_whole_job.py",
+    "unit/maintenance/test_whole_recovery.py",
     "unit/miniature",
     "unit/model",
+    "unit/steps/test_generate.py",
+    "unit/steps/test_segments.py",
+    "unit/steps/test_two_speakers.py",
+    "unit/steps/test_weights.py",
 )
-"""Folders of tests that start a whole farm, run the model, or decode to a time limit."""
+"""Folders and files of tests that start a whole farm, run the model, or decode to a time limit."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of slow folders, and gives every slow test more time.
+    """Marks slow tests, and gives each of them more time.
 
     pytest also passes the items of other folders than this one.
     """
-    folders = [TESTS / folder for folder in SLOW_FOLDERS]
+    slow = [TESTS / path for path in SLOW]
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
+        if any(item.path.is_relative_to(path) for path in slow):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
