@@ -83,11 +83,10 @@ def open_registry(
         from farm.registry.memory import MemoryBackend
 
         return Registry(MemoryBackend())
-    if not url.startswith(("redis://", "rediss://")):
-        raise InvalidInput(
-            "FARM_BROKER_URL: got a URL of another kind; "
-            f"allowed: redis://, rediss:// or memory:// ({url[:9]}...)"
-        )
+    scheme, separator, _ = url.partition("://")  # behind it there may be a password
+    if scheme not in ("redis", "rediss"):
+        got = f"{scheme}://" if separator else "no URL"
+        raise InvalidInput(f"FARM_BROKER_URL: got {got}; allowed: redis://, rediss:// or memory://")
     from farm.registry.redis import RedisBackend
 
     try:

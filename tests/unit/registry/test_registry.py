@@ -34,6 +34,15 @@ def test_two_registries_in_memory_share_nothing():
     assert list(open_registry("memory://").jobs.newest()) == []
 
 
+@pytest.mark.parametrize(
+    ("url", "got"),
+    [("http://:secret@redis/0", "http://"), ("secret", "no URL"), (":secret@redis", "no URL")],
+)
+def test_a_broker_of_another_kind_is_refused_without_any_of_its_password(url, got):
+    with pytest.raises(InvalidInput, match=f"^FARM_BROKER_URL: got {got}; allowed: redis://, "):
+        open_registry(url)
+
+
 def test_the_registries_of_two_farms_on_one_broker_share_nothing(broker):
     first, second = (farm_registry(Settings(name=name, broker_url=broker)) for name in "ab")
     first.jobs.add("a", REQUEST)
