@@ -30,6 +30,9 @@ MAX_REASON = 300
 PARSE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 """What Celery and its transport raise for a message that they cannot read."""
 
+MAX_JOB_ID = 100
+"""Characters; each error of the job logs it."""
+
 WHEN = ("eta", "expires")
 """Headers that would keep a message back or drop it; no step has them."""
 
@@ -96,7 +99,7 @@ def check_message(message: Message, *, known_tasks: Container[str]) -> None:
         return
     job_id, *chunk = arguments
     _ = Step(kind, *chunk).id
-    if not isinstance(job_id, str) or options:
+    if not isinstance(job_id, str) or len(job_id) > MAX_JOB_ID or options:
         raise ValueError("its arguments are not those of a step")
     if any(message.headers.get(name) is not None for name in WHEN):
         raise ValueError(f"a step has no {' and no '.join(WHEN)}")

@@ -54,6 +54,7 @@ UNREADABLE = [
     message(NO_ARGUMENTS),
     message(NO_ARGUMENTS, task="farm.generate"),
     message([[7], {}, {}]),
+    message([["a" * 101], {}, {}]),
     message([["a"], {"job_id": "b"}, {}]),
     message([["a", "x"], {}, {}], task="farm.generate"),
     message(None),
