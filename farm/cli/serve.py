@@ -73,8 +73,8 @@ def _warn_without_weights(settings: Settings) -> None:
         missing = model.missing_parts(folder)
         if missing:
             click.echo(
-                f"note: {model.name} can make no video yet: {folder} has no {', '.join(missing)}; "
-                f"{model.remedy}",
+                f"note: no video of {model.name} can be made yet: {folder} has no "
+                f"{', '.join(missing)}; {model.remedy}",
                 err=True,
             )
 

@@ -129,7 +129,7 @@ def test_a_killed_farm_takes_its_children_along(tmp_path: Path) -> None:
 def test_a_farm_without_weights_warns(tmp_path: Path) -> None:
     up = start(tmp_path, "up", presets="infinitetalk-480")
 
-    printed = read_until(up, "note: no video can be made yet")
+    printed = read_until(up, "note: no video of infinitetalk-480 can be made yet")
 
     up.send_signal(signal.SIGINT)
     up.communicate()
