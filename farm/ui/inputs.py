@@ -107,8 +107,9 @@ def _field(name: str, value: Any, choices: Sequence[str] | None) -> Component:
     }
     if choices:
         return gr.Dropdown(list(choices), value=value, **options)
-    kinds = schema.get("anyOf", [schema])
-    match kinds[0]:
+    if "enum" in schema.get("anyOf", [{}])[0]:
+        schema = schema["anyOf"][0]
+    match schema:  # an empty number would be shown as 0, so one that may be null is a text
         case {"enum": allowed}:
             return gr.Dropdown(allowed, value=value, **options)
         case {"type": "boolean"}:
@@ -118,4 +119,4 @@ def _field(name: str, value: Any, choices: Sequence[str] | None) -> Component:
         case {"type": "number"}:
             return gr.Number(value, **options)
         case _:
-            return gr.Textbox(value or "", **options)
+            return gr.Textbox("" if value is None else str(value), **options)
