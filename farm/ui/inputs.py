@@ -119,4 +119,4 @@ def _field(name: str, value: Any, choices: Sequence[str] | None) -> Component:
         case {"type": "number"}:
             return gr.Number(value, **options)
         case _:
-            return gr.Textbox("" if value is None else str(value), **options)
+            return gr.Textbox("" if value in (None, ()) else str(value), **options)
