@@ -36,7 +36,7 @@ from farm.registry.accounts import Quota
 from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
-from farm.steps.allowed import check_allowed
+from farm.steps.allowed import check_allowed, check_request_bytes
 from farm.store import keys, open_store
 
 INLINE = "inline://"
@@ -101,6 +101,7 @@ class Farm:
         parsed = JobRequest.parse({**(given or {}), **fields})
         self._check_allowed(parsed)
         accepted = accept(parsed, self.models(), self.context.settings)
+        check_request_bytes(accepted, self.context.settings)  # which is a little longer
         if self.local_files is True:
             accepted = read_pipes(accepted)
         recordings = check_media(accepted, self.context.settings, self.local_files)

@@ -19,7 +19,7 @@ def check_allowed(request: JobRequest, settings: Settings) -> None:
         )
     open_destination(request.output_config, settings)
     _check_speech(request, settings)
-    _check_request_bytes(request, settings)
+    check_request_bytes(request, settings)
 
 
 def _check_speech(request: JobRequest, settings: Settings) -> None:
@@ -39,7 +39,7 @@ def _check_speech(request: JobRequest, settings: Settings) -> None:
         )
 
 
-def _check_request_bytes(request: JobRequest, settings: Settings) -> None:
+def check_request_bytes(request: JobRequest, settings: Settings) -> None:
     """Checks what is stored of a request: inline data, longer than any URL, is uploaded."""
     stored = request.with_sources(lambda source, _: source if len(source) <= MAX_URL else "")
     size = len(stored.model_dump_json().encode())

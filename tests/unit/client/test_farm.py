@@ -194,6 +194,13 @@ def test_a_text_beyond_a_limit_is_refused_before_anything_is_stored(
     assert list(farm.context.store.keys("")) == []
 
 
+def test_a_request_that_its_models_defaults_make_too_long_is_refused(broker, tmp_path):
+    size = len(JobRequest.parse(FIELDS).model_dump_json())
+    farm = Farm(settings=Settings(home=tmp_path, broker_url=broker, max_request_bytes=size))
+    with pytest.raises(InvalidInput, match=r"^request: got .* \(FARM_MAX_REQUEST_BYTES"):
+        farm.submit(FIELDS)
+
+
 def test_a_request_beyond_the_limit_is_refused_without_counting_its_files(
     broker, tmp_path, portrait
 ):
