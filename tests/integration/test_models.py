@@ -35,7 +35,9 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
 
 @pytest.fixture(scope="module")
 def farm(supervisor: SmallFarm) -> Farm:
-    return Farm(settings=supervisor.settings)
+    """A client that has to learn from the workers which models there are."""
+    other = {"presets": ("infinitetalk-480",)}
+    return Farm(settings=supervisor.settings.model_copy(update=other))
 
 
 @pytest.fixture

@@ -92,3 +92,10 @@ def test_a_stranger_names_files_of_one_folder_which_are_decoded_in_a_sandbox(tmp
     request = JobRequest.parse({**FIELDS, "cond_video": str(uploads / "face.png")})
     check_media(request, farm.context.settings, uploads)
     assert [function.__name__ for function in sandboxed] == ["describe_visual"]
+
+
+def test_a_video_is_refused_for_a_model_that_was_trained_with_images(broker, portrait, tmp_path):
+    settings = Settings(home=tmp_path, broker_url=broker, presets="miniature-flashtalk")
+    film = portrait.with_name("sitter.mp4")
+    with pytest.raises(InvalidInput, match="^cond_video: got a video; the model miniature-flash"):
+        Farm(settings=settings).submit({**FIELDS, "cond_video": str(film)})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -12,9 +15,10 @@ from safetensors.torch import save_file
 
 from farm import Farm
 from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.presets import PRESETS
 from farm.settings import Settings
-from farm.steps.generate import unload_pipeline
-from tests.support.tiny_model import use_tiny_preset
+from farm.steps.generate import unload_pipeline, warm_pipeline
+from tests.support.tiny_model import TINY_PRESET, use_tiny_preset
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -94,3 +98,21 @@ def test_teacache_and_apg_change_the_video(farm: Farm) -> None:
     cached, _ = generate(farm, **fields, use_teacache=True, teacache_thresh=1.0)
     projected, _ = generate(farm, **fields, use_apg=True)
     assert len({plain, cached, projected}) == 3
+
+
+def test_a_model_leaves_the_memory_before_another_one_is_loaded(farm: Farm) -> None:
+    second = replace(TINY_PRESET, name="second", weights=TINY_PRESET.name)
+    settings = farm.context.settings
+    first = weakref.ref(warm_pipeline(settings, TINY_PRESET.name))
+    assert first() is warm_pipeline(settings, TINY_PRESET.name), "it stays until then"
+
+    def load(*_: Any, **__: Any) -> None:
+        assert first() is None
+        raise PipelineLoadFailed("the second one")
+
+    with (
+        patch.dict(PRESETS, {second.name: second}),
+        patch("farm.model.pipeline.load_pipeline", load),
+        pytest.raises(PipelineLoadFailed, match="the second one"),
+    ):
+        warm_pipeline(settings, second.name)
