@@ -47,7 +47,7 @@ def generate(ctx: StepContext) -> ChunkOutput:
     embedded = ctx.embed_output
     plan = request.plan(embedded.frames, embedded.cuts)
     chunk = plan.chunk(ctx.step.chunk)
-    parameters = sampling(request, pipeline.preset, ctx.settings)
+    parameters = sampling(request, ctx.settings)
     used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
     with ctx.timed("preprocess"):
         inputs = _inputs(ctx, pipeline, embedded, chunk, used.negative_prompt)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from farm.errors import InvalidInput
 from farm.job import ResolvedRequest
-from farm.presets import Preset
 from farm.registry.outputs import UsedParameters
 from farm.settings import Settings
 
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
     from farm.model.variant import Variant
 
 
-def sampling(request: ResolvedRequest, model: Preset, settings: Settings) -> Sampling:
+def sampling(request: ResolvedRequest, settings: Settings) -> Sampling:
     """The parameters of the denoise loop."""
     from farm.model.caching import TeaCache
     from farm.model.guidance import Apg
     from farm.model.pipeline import Sampling
     from farm.model.sampler import SAMPLERS
 
+    model = request.preset
     shift = request.sample_shift
     if shift is None:
         shift = model.shifts[request.size]

@@ -8,46 +8,41 @@ from typing import Any
 import pytest
 
 from farm.errors import InvalidInput
-from farm.job import JobRequest
 from farm.model.caching import TeaCache
 from farm.model.guidance import Apg
 from farm.model.pipeline import Sampling
 from farm.model.variant import Variant
-from farm.presets import preset
 from farm.settings import Settings
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
 from tests.support.jobs import job_request as request
-
-MINIATURE = preset("miniature")
-LARGE = preset("infinitetalk-480")
 
 
 def settings(**variables: str) -> Settings:
     return Settings.load({f"FARM_{name}": value for name, value in variables.items()})
 
 
-def drawn(request: JobRequest, **variables: str) -> Sampling:
-    """How the large model samples a request."""
-    return sampling(request, LARGE, settings(**variables))
+def drawn(**fields: Any) -> Sampling:
+    """How the large model samples a request of these fields."""
+    return sampling(request(model="infinitetalk-480", **fields), settings())
 
 
 # Sampling
 
 
 def test_a_plain_request_uses_the_defaults_and_the_plain_model() -> None:
-    assert sampling(request(), MINIATURE, settings()) == Sampling()
+    assert sampling(request(), settings()) == Sampling()
     assert variant(request(), settings()) == default_variant(settings()) == Variant()
 
 
 @pytest.mark.parametrize(("size", "shift"), [("infinitetalk-480", 7.0), ("infinitetalk-720", 11.0)])
 def test_a_shift_that_is_left_open_is_the_models_for_the_size(size: str, shift: float) -> None:
-    assert drawn(request(size=size)).shift == shift
-    assert drawn(request(size=size, sample_shift=2.0)).shift == 2.0
+    assert drawn(size=size).shift == shift
+    assert drawn(size=size, sample_shift=2.0).shift == 2.0
 
 
 def test_apg_has_the_parameters_of_the_request() -> None:
-    wanted = request(use_apg=True, apg_momentum=-0.5, apg_norm_threshold=12)
-    assert drawn(wanted).apg == Apg(momentum=-0.5, norm_threshold=12)
+    wanted = {"use_apg": True, "apg_momentum": -0.5, "apg_norm_threshold": 12}
+    assert drawn(**wanted).apg == Apg(momentum=-0.5, norm_threshold=12)
 
 
 @pytest.mark.parametrize(
@@ -56,14 +51,19 @@ def test_apg_has_the_parameters_of_the_request() -> None:
 def test_teacache_has_the_threshold_of_the_request_and_the_polynomial_of_the_size(
     size: str, highest: float
 ) -> None:
-    cache = drawn(request(use_teacache=True, teacache_thresh=0.3, size=size)).teacache
+    cache = drawn(use_teacache=True, teacache_thresh=0.3, size=size).teacache
     assert isinstance(cache, TeaCache)
     assert cache.threshold == 0.3
     assert cache.polynomial[0] == highest
 
 
 def test_the_operator_may_skip_the_last_step_of_every_job() -> None:
-    assert sampling(request(), MINIATURE, settings(SKIP_LAST_STEP="true")).skip_last_step
+    assert sampling(request(), settings(SKIP_LAST_STEP="true")).skip_last_step
+
+
+def test_a_sampler_whose_last_step_cannot_be_skipped_makes_it() -> None:
+    flashtalk = request(model="miniature-flashtalk")
+    assert not sampling(flashtalk, settings(SKIP_LAST_STEP="true")).skip_last_step
 
 
 # Adapters
@@ -158,7 +158,7 @@ def test_offloading_is_refused_elsewhere_with_the_reason(
 
 def test_parameters_that_were_left_open_are_reported_as_they_were_used() -> None:
     farm = settings(OFFLOAD="on", SKIP_LAST_STEP="true")
-    parameters = sampling(request(), LARGE, farm)
+    parameters = sampling(request(), farm)
     used = used_parameters(request(), parameters, farm, "native").model_dump()
     assert used.pop("negative_prompt").startswith("bright tones")
     assert used == {
@@ -173,5 +173,11 @@ def test_parameters_that_were_left_open_are_reported_as_they_were_used() -> None
 
 def test_a_negative_prompt_of_the_request_is_reported_even_if_it_is_empty() -> None:
     wanted = request(negative_prompt="")
-    used = used_parameters(wanted, drawn(wanted), settings(), "native")
+    used = used_parameters(wanted, sampling(wanted, settings()), settings(), "native")
     assert used.negative_prompt == ""
+
+
+def test_no_negative_prompt_is_reported_where_the_guidance_reads_none() -> None:
+    wanted = request(negative_prompt="blurred", sample_text_guide_scale=1)
+    used = used_parameters(wanted, sampling(wanted, settings()), settings(), "native")
+    assert used.negative_prompt is None
