@@ -89,6 +89,11 @@ class Plan:
     costs: Mapping[str, str]
     """What the rounding of a source costs, by its role."""
 
+    @property
+    def size(self) -> int:
+        """Of the tensors, in bytes."""
+        return sum(entry.info.size for entry in self.entries)
+
 
 def convert(
     preset: Preset,
@@ -114,31 +119,36 @@ def convert(
         raise PipelineLoadFailed("; ".join(selection.faults))
     for line in _taken(selection):
         print_line(line)
-    total = sum(entry.info.size for plan in plans.values() for entry in plan.entries)
-    costs = {role: cost for plan in plans.values() for role, cost in plan.costs.items()}
-    taken = {
-        role: replace(source, rounding=costs.get(role)) for role, source in selection.roles.items()
-    }
+    meter = Meter(report, sum(plan.size for plan in plans.values()))
     try:
         with atomic_folder(folder) as temporary:
-            _check_disk_space(temporary, total)
+            _check_disk_space(temporary, meter.total)
             _copy_tokenizer(selection.tokenizer, temporary / "tokenizer")
-            write_sources(temporary / "sources.json", taken)
-            meter = Meter(report, total)
+            write_sources(temporary / "sources.json", _recorded(selection, plans))
             for part, plan in plans.items():
-                save_config(part, plan.model, temporary / part)
-                for file in plan.extra_files:
-                    shutil.copy(file, temporary / part)
-                write_shards(
-                    temporary / part,
-                    weights_stem(part),
-                    plan.entries,
-                    shard_bytes=shard_bytes,
-                    on_written=partial(meter, part),
-                )
+                _write_part(part, plan, temporary / part, partial(meter, part), shard_bytes)
     except OSError as error:
         raise PipelineLoadFailed(f"{folder} cannot be written: {error}") from error
     return folder
+
+
+def _recorded(selection: Selection, plans: Mapping[str, Plan]) -> dict[str, Source]:
+    """What is taken, by role, with what its rounding costs."""
+    costs = {role: cost for plan in plans.values() for role, cost in plan.costs.items()}
+    return {
+        role: replace(source, rounding=costs.get(role)) for role, source in selection.roles.items()
+    }
+
+
+def _write_part(
+    part: str, plan: Plan, folder: Path, on_written: Callable[[Entry], None], shard_bytes: int
+) -> None:
+    save_config(part, plan.model, folder)
+    for file in plan.extra_files:
+        shutil.copy(file, folder)
+    write_shards(
+        folder, weights_stem(part), plan.entries, shard_bytes=shard_bytes, on_written=on_written
+    )
 
 
 def _taken(selection: Selection) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which of the weights that somebody has become which part of a preset.
+"""Which of the weights on this machine become which part of a preset.
 
 A part may be named, as a file or a folder; the others are looked for in places, of which the first
 that has a part counts. Whatever is missing, unfit or ambiguous is said at once.
@@ -189,7 +189,7 @@ class _Selector:
         return self._not_found(role, [*unfit, *faults], needed)
 
     def _is_like(self, candidate: Candidate, role: str) -> bool:
-        """Whether somebody may have taken a candidate for what a role needs."""
+        """Whether a candidate may have been mistaken for what a role needs."""
         part = candidate.identity.naming.part if candidate.identity.naming else None
         return part == ("transformer" if role == AUDIO_LAYERS else role)
 
