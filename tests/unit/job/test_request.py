@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from farm.errors import FarmError, InvalidInput, error_from_code
-from farm.job import NOT_YET, STAGES, Event, JobRequest, JobStatus
+from farm.errors import InvalidInput
+from farm.job import NOT_YET, JobRequest
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMED = [
@@ -302,13 +302,6 @@ def unlimited(schema: dict[str, Any], name: str) -> Iterator[str]:
         yield from unlimited(schema["items"], name)
 
 
-def test_motion_frames_must_leave_frames_of_the_chunk():
-    message = refusal(GIVEN | {"frame_num": 81, "motion_frame": 81})
-    assert message.startswith(
-        "motion_frame: got 81; it must be smaller than frame_num, which is 81"
-    )
-
-
 def test_every_text_list_and_number_of_the_contract_is_limited():
     schema = JobRequest.model_json_schema()
     found = {
@@ -592,65 +585,3 @@ def test_text_to_speak_is_not_a_source():
     assert spoken.with_sources(lambda source, field: "b.png") == spoken.model_copy(
         update={"cond_video": "b.png"}
     )
-
-
-def test_an_event_refuses_unknown_fields():
-    with pytest.raises(ValidationError, match="extra"):
-        Event.model_validate({"stage": "x", "pct": 1, "job_id": "a", "text": "b"})
-
-
-def test_percentages_of_the_stages_never_decrease():
-    percentages = list(STAGES.values())
-    assert percentages == sorted(percentages)
-    assert (percentages[0], percentages[-1]) == (0, 100)
-
-
-@pytest.mark.parametrize(
-    ("state", "ended"),
-    [
-        ("queued", False),
-        ("running", False),
-        ("success", True),
-        ("error", True),
-        ("cancelled", True),
-    ],
-)
-def test_a_job_has_ended_in_a_final_state(state, ended):
-    status = JobStatus(
-        job_id="a", state=state, stage="x", pct=0, details={}, created_at=0, updated_at=0
-    )
-    assert status.ended is ended
-
-
-@pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
-def test_an_error_survives_a_round_trip_through_its_description(kind):
-    can_help = kind.retries > 0 or kind.retry_later
-    description = kind("the reason").describe(at_stage="embed")
-    back = error_from_code(
-        description["code"], description["message"], retryable=description["retryable"]
-    )
-    assert (type(back), back.message, back.retryable) == (kind, "the reason", can_help)
-
-
-def test_every_error_has_its_own_code():
-    codes = [kind.code for kind in (FarmError, *FarmError.__subclasses__())]
-    assert len(set(codes)) == len(codes)
-
-
-def test_a_description_names_the_cause():
-    try:
-        try:
-            raise OSError("disk full")
-        except OSError as cause:
-            raise InvalidInput("no room") from cause
-    except InvalidInput as error:
-        description = error.describe(at_stage="mux")
-    assert (description["cause_class"], description["cause_message"], description["at_stage"]) == (
-        "OSError",
-        "disk full",
-        "mux",
-    )
-
-
-def test_an_unknown_code_becomes_a_plain_error():
-    assert type(error_from_code("E_FUTURE", "news", retryable=True)) is FarmError

@@ -93,7 +93,7 @@ class Machine:
         return self.weights / "infinitetalk-480.lock.json"
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.unit.model.small_farm", "weights", "pull"]
+        command = [sys.executable, "-m", "tests.unit.model.farm_elsewhere", "weights", "pull"]
         command += arguments
         return subprocess.Popen(command, env=self.environment, stdout=-1, stderr=-1, text=True)
 

@@ -48,7 +48,7 @@ def run(hub: Hub, home: Path, *arguments: str) -> str:
     """A command of `farm weights` on a machine with nothing but this home."""
     clean = {name: value for name, value in os.environ.items() if name[:3] not in ("HF_", "FAR")}
     mine = {"FARM_HOME": str(home), "HF_HOME": str(home / "hf"), "HF_ENDPOINT": hub.url}
-    command = [sys.executable, "-m", "tests.unit.model.small_farm", "weights", *arguments]
+    command = [sys.executable, "-m", "tests.unit.model.farm_elsewhere", "weights", *arguments]
     done = subprocess.run(command, env=clean | mine, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,7 +1,6 @@
-"""The `farm` command on another machine: its disks have FREE_BYTES free, it has two more presets.
+"""The `farm` command on another machine: its disks have FREE_BYTES free, it has one more preset.
 
 `published` has the parts of the miniature, and is pulled under the real names and converted.
-`flashtalk` can be pulled.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ def use(preset: Preset) -> None:
 
 if __name__ == "__main__":
     use(SMALL)
-    use(replace(SMALL, name="flashtalk"))
     free = int(os.environ.get("FREE_BYTES", 10**12))
     shutil.disk_usage = lambda _: SimpleNamespace(free=free)
     main()

@@ -1,0 +1,41 @@
+"""Errors, and what is left of them when they are passed on as JSON."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.errors import FarmError, InvalidInput, error_from_code
+
+
+@pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_an_error_survives_a_round_trip_through_its_description(kind):
+    can_help = kind.retries > 0 or kind.retry_later
+    description = kind("the reason").describe(at_stage="embed")
+    back = error_from_code(
+        description["code"], description["message"], retryable=description["retryable"]
+    )
+    assert (type(back), back.message, back.retryable) == (kind, "the reason", can_help)
+
+
+def test_every_error_has_its_own_code():
+    codes = [kind.code for kind in (FarmError, *FarmError.__subclasses__())]
+    assert len(set(codes)) == len(codes)
+
+
+def test_a_description_names_the_cause():
+    try:
+        try:
+            raise OSError("disk full")
+        except OSError as cause:
+            raise InvalidInput("no room") from cause
+    except InvalidInput as error:
+        description = error.describe(at_stage="mux")
+    assert (description["cause_class"], description["cause_message"], description["at_stage"]) == (
+        "OSError",
+        "disk full",
+        "mux",
+    )
+
+
+def test_an_unknown_code_becomes_a_plain_error():
+    assert type(error_from_code("E_FUTURE", "news", retryable=True)) is FarmError
