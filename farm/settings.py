@@ -24,7 +24,10 @@ from farm.validation import invalid_input
 
 PREFIX = "FARM_"
 
-S3_VARIABLES = {
+UNPREFIXED = {
+    "RUNPOD_API_KEY": "runpod_api_key",
+    "RUNPOD_ENDPOINT_ID": "runpod_endpoint_id",
+    "RUNPOD_ENDPOINT_BASE_URL": "runpod_url",
     "S3_ENDPOINT": "s3_endpoint",
     "S3_REGION": "s3_region",
     "S3_ACCESS_KEY": "s3_access_key",
@@ -410,6 +413,17 @@ class Settings(BaseModel):
         ge=0,
         description="largest video in bytes that a result may contain as base64; 0 = none",
     )
+    runpod_api_key: str | None = Field(
+        None, repr=False, description="key of the Runpod account, or of a gateway; never logged"
+    )
+    runpod_endpoint_id: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{1,64}$")] | None = Field(
+        None, description="serverless endpoint on which a bridge generates chunks"
+    )
+    runpod_url: str = Field(
+        "https://api.runpod.ai/v2",
+        pattern="^https?://",
+        description="URL of Runpod's queue API, or of a gateway",
+    )
     ui_auth: str | None = Field(
         None,
         repr=False,
@@ -574,17 +588,17 @@ class Settings(BaseModel):
             if name.startswith(PREFIX)
         }
         try:
-            return cls.model_validate({**_from_s3_variables(environ), **given})
+            return cls.model_validate({**_from_unprefixed(environ), **given})
         except ValidationError as error:
             raise invalid_input(error, cls, prefix=PREFIX) from error
 
 
-def _from_s3_variables(environ: Mapping[str, str]) -> dict[str, str]:
+def _from_unprefixed(environ: Mapping[str, str]) -> dict[str, str]:
     """Settings from variables without a prefix.
 
     Other programs use S3_BUCKET too, so it becomes the store only together with both keys.
     """
-    given = {field: environ[name] for name, field in S3_VARIABLES.items() if name in environ}
+    given = {field: environ[name] for name, field in UNPREFIXED.items() if name in environ}
     if "S3_BUCKET" in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
         given["store_url"] = f"s3://{environ['S3_BUCKET']}"
     return given

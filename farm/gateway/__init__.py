@@ -1,0 +1,1 @@
+"""The HTTP API of a farm, as Runpod's clients speak it."""
