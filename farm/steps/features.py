@@ -13,13 +13,11 @@ from farm.engine.retention import fresh_keys, is_fresh
 from farm.engine.step_context import StepContext
 from farm.errors import CorruptObject
 from farm.logs import log
+from farm.steps.chunk_objects import ROWS_PER_OBJECT, keys_of_rows
 from farm.store import integrity, keys
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ROWS_PER_OBJECT = 250
-"""Ten seconds of video: a chunk of 81 frames reads one or two objects, and an hour has 360."""
 
 
 def cache_features(
@@ -69,10 +67,9 @@ def rows_of(ctx: StepContext, prefix: str, rows: Sequence[int]) -> Tensor:
     """
     import torch
 
-    numbers = range(min(rows) // ROWS_PER_OBJECT, max(rows) // ROWS_PER_OBJECT + 1)
-    names = [keys.piece(prefix, number) for number in numbers]
+    names = keys_of_rows(prefix, rows)
     pieces = [_features(integrity.get_sealed(ctx.store, name)) for name in names]
-    offsets = torch.tensor(rows) - numbers.start * ROWS_PER_OBJECT
+    offsets = torch.tensor(rows) - min(rows) // ROWS_PER_OBJECT * ROWS_PER_OBJECT
     return torch.cat(pieces)[offsets]
 
 

@@ -19,8 +19,9 @@ from farm.metrics import add
 from farm.model.weights.fingerprint import Digests
 from farm.plan import Chunk, Plan, audio_rows
 from farm.presets import Preset, preset
-from farm.registry.outputs import ChunkOutput, DownloadOutput, EmbedOutput
+from farm.registry.outputs import ChunkOutput, EmbedOutput
 from farm.settings import Settings
+from farm.steps.chunk_objects import condition_key, previous_tail_key, source_image
 from farm.steps.features import cache_features, rows_of
 from farm.steps.progress import Progress
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
@@ -87,7 +88,7 @@ def _inputs(
     chunk: Chunk,
     negative_prompt: str | None,
 ) -> _Inputs:
-    condition, condition_key = _condition(ctx, pipeline, embedded, chunk)
+    condition, condition_key = _condition(ctx, pipeline, chunk)
     negative_text = None
     if negative_prompt is not None:
         negative_text = _text_features(ctx, pipeline, negative_prompt)
@@ -202,9 +203,7 @@ def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     return cache_features(ctx, "text", encoder, prompt, lambda: pipeline.encode_text(prompt))
 
 
-def _condition(
-    ctx: StepContext, pipeline: Pipeline, embedded: EmbedOutput, chunk: Chunk
-) -> tuple[Condition, str | None]:
+def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
     """What the model sees of the source, and its key in the store if all chunks share it.
 
     The condition of an image is always the same; that of a video is computed from the frame at
@@ -212,31 +211,20 @@ def _condition(
     """
     from farm.model.pipeline import Condition
 
-    source = ctx.download_output
-    if source.visual_kind == "image" and chunk.index > 0:
-        key = ctx.chunk_output(0).condition_key
-        if key is None:
-            raise LookupError(f"job {ctx.job_id}: the first chunk left no condition of its image")
+    key = condition_key(ctx, chunk)
+    if key is not None:
         return Condition.from_tensors(_load_tensors(ctx, key)), key
     request = ctx.request
-    key, scale = _source_image(source, embedded, chunk)
+    source = source_image(ctx, chunk)
     condition = pipeline.condition(
-        read_image(ctx.fetch(key, "image.png")),
+        read_image(ctx.fetch(source.key, "image.png")),
         size=request.size,
         frame_num=request.frame_num,
-        boxes=boxes(request, scale),
+        boxes=boxes(request, source.scale),
     )
-    if source.visual_kind == "video":
+    if ctx.download_output.visual_kind == "video":
         return condition, None
     return condition, _store_tensors(ctx, condition, "condition.safetensors")
-
-
-def _source_image(source: DownloadOutput, embedded: EmbedOutput, chunk: Chunk) -> tuple[str, float]:
-    """The key of the image that a chunk starts from, and its scale."""
-    if source.visual_kind == "image":
-        return source.visual_key, source.visual_scale
-    last = len(embedded.source_keys) - 1
-    return embedded.source_keys[min(chunk.index, last)], embedded.source_scale
 
 
 def boxes(request: ResolvedRequest, scale: float) -> list[Box]:
@@ -269,11 +257,9 @@ def _audio_rows(ctx: StepContext, embedded: EmbedOutput, chunk: Chunk) -> Tensor
 def _previous_tail(ctx: StepContext, chunk: Chunk) -> Tail | None:
     from farm.model.pipeline import Tail
 
-    if chunk.index == 0:
-        return None
-    key = ctx.chunk_output(chunk.index - 1).tail_key
+    key = previous_tail_key(ctx, chunk)
     if key is None:
-        raise LookupError(f"job {ctx.job_id}: chunk {chunk.index - 1} left no tail")
+        return None
     tail = Tail.from_tensors(_load_tensors(ctx, key))
     return tail.at_cut() if chunk.begins_scene else tail
 

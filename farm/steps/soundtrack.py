@@ -8,16 +8,14 @@ from pathlib import Path
 from farm.engine.step_context import StepContext
 from farm.media.aac import first_packet, packets, split_track, write_track
 from farm.plan import Chunk, Plan
-
-CHUNKS_PER_PIECE = 20
-"""About a minute: a chunk fetches one piece, and an hour has 63 of them instead of 1,250."""
+from farm.steps.chunk_objects import CHUNKS_PER_TRACK, track_key
 
 
 def store_track(ctx: StepContext, audio: Path, plan: Plan) -> list[str]:
     """Stores the audio as AAC, and returns the keys of its pieces."""
     track = ctx.scratch / "track.aac"
     write_track(audio, track, frames=plan.frames)
-    starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS_PER_PIECE)]
+    starts = [plan.chunk(index).first for index in range(0, plan.chunks, CHUNKS_PER_TRACK)]
     return [
         ctx.put(piece, f"track-{number:04d}.aac")
         for number, piece in enumerate(split_track(track, starts))
@@ -26,9 +24,9 @@ def store_track(ctx: StepContext, audio: Path, plan: Plan) -> list[str]:
 
 def packets_of_chunk(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:
     """The AAC packets that begin while a chunk is shown."""
-    piece = chunk.index // CHUNKS_PER_PIECE
-    path = ctx.fetch(ctx.embed_output.aac_keys[piece], "track.aac")
-    before = first_packet(plan.chunk(piece * CHUNKS_PER_PIECE).first)
+    path = ctx.fetch(track_key(ctx.embed_output, chunk), "track.aac")
+    first = chunk.index // CHUNKS_PER_TRACK * CHUNKS_PER_TRACK
+    before = first_packet(plan.chunk(first).first)
     begin = first_packet(chunk.first) - before
     end = first_packet(chunk.first + chunk.keep) - before
     return list(islice(packets(path), begin, end))

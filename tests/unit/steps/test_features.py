@@ -16,7 +16,8 @@ from farm.model.audio import SPAN_ROWS
 from farm.registry import Registry, open_registry
 from farm.route import Step
 from farm.settings import Settings
-from farm.steps.features import ROWS_PER_OBJECT, cache_features, cache_rows, rows_of
+from farm.steps.chunk_objects import ROWS_PER_OBJECT
+from farm.steps.features import cache_features, cache_rows, rows_of
 from farm.store import Store
 from farm.store.memory import MemoryStore
 from tests.support.backends import ClockBackend

@@ -21,7 +21,7 @@ from farm.media.video import encode_video
 from farm.registry import open_registry
 from farm.route import DOWNLOAD, MUX, Step, next_step
 from farm.settings import Settings
-from farm.steps import soundtrack
+from farm.steps import chunk_objects, soundtrack
 from farm.steps.generate import unload_pipeline
 from farm.store import keys
 from farm.store.local import LocalStore
@@ -209,7 +209,8 @@ def test_a_chunk_reads_the_piece_of_audio_that_holds_its_packets(
     farm, portrait, speech, monkeypatch
 ):
     # Given pieces of two chunks each
-    monkeypatch.setattr(soundtrack, "CHUNKS_PER_PIECE", 2)
+    for module in (chunk_objects, soundtrack):
+        monkeypatch.setattr(module, "CHUNKS_PER_TRACK", 2)
     farm.enter("pieces", portrait, speech)
     farm.run_until("pieces", Step("generate", 2))
     pieces = farm.ctx.registry.steps.committed("pieces", "embed").output.aac_keys

@@ -21,7 +21,7 @@ from farm.plan import Plan, audio_rows
 from farm.registry import open_registry
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
-from farm.steps import features
+from farm.steps import chunk_objects, features
 from farm.steps.generate import boxes
 from farm.store import integrity, keys, open_store
 from tests.support.jobs import job_request
@@ -319,7 +319,8 @@ def test_the_size_of_the_stored_pieces_makes_no_difference_to_the_video(harness,
     whole = harness.run(*steps, **fields).segment_key
     # Given pieces of so few rows that each chunk needs several
     harness.delete_shared_features()
-    monkeypatch.setattr(features, "ROWS_PER_OBJECT", 4)
+    for module in (chunk_objects, features):
+        monkeypatch.setattr(module, "ROWS_PER_OBJECT", 4)
     pieced = harness.run(*steps, **fields).segment_key
     assert harness.ctx.store.get(pieced) == harness.ctx.store.get(whole)
     assert len(list(harness.ctx.store.keys("shared/voice/"))) == 2 * 8
