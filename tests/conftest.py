@@ -44,6 +44,7 @@ SLOW = (
     "unit/steps/test_generate.py",
     "unit/steps/test_segments.py",
     "unit/steps/test_two_speakers.py",
+    "unit/runpod/test_chunk.py",
     "unit/steps/test_weights.py",
 )
 """Folders and files of tests that start a whole farm, run the model, or decode to a time limit."""

@@ -222,7 +222,7 @@ class Attempt:
         if isinstance(cause, RetryLater):
             self._release(lease, cause, retry_after_s=cause.after_s)
             return
-        error = self._farm_error(cause)
+        error = farm_error(cause, self.step, timeout_error=self.hooks.timeout_error)
         retries = min(error.retries, self.ctx.settings.max_attempts - 1)
         retry = error.retryable and lease.attempts <= retries
         if retry:
@@ -276,15 +276,17 @@ class Attempt:
             case _:
                 log("step_released", step_id=step_id, reason=type(reason).__name__)
 
-    def _farm_error(self, error: Exception) -> FarmError:
-        """The error as one of the farm's own, with its cause kept."""
-        if isinstance(error, FarmError):
-            return error
-        named: FarmError
-        if isinstance(error, self.hooks.timeout_error):
-            named = TimedOut(f"{self.step.id} took longer than FARM_STEP_TIMEOUT_S allows")
-        else:
-            message = f"{self.step.id}: {type(error).__name__}: {error}"
-            named = self.step.spec.failure(message)
-        named.__cause__ = error
-        return named
+
+def farm_error(
+    error: Exception, step: Step, *, timeout_error: type[Exception] = TimeoutError
+) -> FarmError:
+    """What a step raised as one of the farm's own errors, with its cause kept."""
+    if isinstance(error, FarmError):
+        return error
+    named: FarmError
+    if isinstance(error, timeout_error):
+        named = TimedOut(f"{step.id} took longer than FARM_STEP_TIMEOUT_S allows")
+    else:
+        named = step.spec.failure(f"{step.id}: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named

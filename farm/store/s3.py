@@ -24,6 +24,7 @@ from farm.settings import Settings
 from farm.store import check_key, is_key
 from farm.store.keys import digest
 from farm.store.service import Service, ServiceError
+from farm.store.signed import Grants
 
 PART_BYTES = 16 << 20
 """Larger files are uploaded in parts of this size, one by one: memory stays at about two parts."""
@@ -113,6 +114,21 @@ class S3Store:
     def link(self, key: str, *, page: str) -> str:
         """A presigned URL, since a relative link has no signature."""
         return self.url(key)
+
+    def grant(self, *, reads: Iterable[str], writes: Iterable[str], seconds: int) -> Grants:
+        """Signed URLs for these keys, valid for `seconds`; the service is not contacted."""
+        lifetime = timedelta(seconds=seconds)
+        signer = self._service.signer
+        return Grants(
+            reads={
+                key: signer.presigned_get_object(self.bucket, self._name(key), expires=lifetime)
+                for key in reads
+            },
+            writes={
+                key: signer.presigned_put_object(self.bucket, self._name(key), expires=lifetime)
+                for key in writes
+            },
+        )
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}"

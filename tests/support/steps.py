@@ -34,15 +34,16 @@ def step_context(
     scratch: Path,
     job_id: str = "a",
     request: JobRequest = REQUEST,
+    attempt_id: str = FIRST,
     draining: Callable[[], bool] = never_draining,
 ) -> StepContext:
-    """The context of the first attempt at a step."""
+    """The context of an attempt at a step, by default the first one."""
     return StepContext(
         settings=ctx.settings,
         store=ctx.store,
         registry=ctx.registry,
         step=step,
-        lease=Lease(job_id, step.id, FIRST, 1),
+        lease=Lease(job_id, step.id, attempt_id, 1),
         request=request,
         scratch=scratch,
         lease_lost=threading.Event(),

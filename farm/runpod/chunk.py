@@ -1,0 +1,147 @@
+"""A chunk that a farm has ordered, made by a remote worker with signed URLs alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from farm.engine.attempt import farm_error
+from farm.engine.scratch import paths_of, scratch_folder
+from farm.engine.step_context import RetryLater, StepContext
+from farm.errors import FarmError
+from farm.job import Event
+from farm.registry import Registry
+from farm.registry.formats import dump
+from farm.registry.memory import MemoryBackend
+from farm.registry.outputs import Committed
+from farm.runpod.order import Order, parse_order
+from farm.settings import Settings
+from farm.store import integrity
+from farm.store.signed import SignedStore
+
+ANSWERED = {"answered": True}
+"""What a worker returns: the answer itself is in the store."""
+
+
+@dataclass(frozen=True)
+class RemoteChunk:
+    """One order on its worker: `prefetch` needs no GPU, `run` does."""
+
+    order: Order
+    settings: Settings
+    store: SignedStore
+    scratch: Path
+    _stack: ExitStack
+
+    @classmethod
+    def open(cls, payload: dict[str, Any], settings: Settings) -> Self:
+        """The chunk of a serverless job's input; raises as `parse_order`."""
+        order = parse_order(payload)
+        with ExitStack() as stack:
+            scratch = stack.enter_context(scratch_folder(order.job_id))
+            return cls(
+                order, settings, SignedStore(order.grants, scratch), scratch, stack.pop_all()
+            )
+
+    def close(self) -> None:
+        """Removes its files."""
+        self._stack.close()
+
+    def prefetch(self) -> None:
+        """Fetches what the chunk reads, unless it was made already."""
+        if not self._is_answered():
+            reads = self.order.grants.reads.keys() - {self.order.answer_key}
+            self.store.prefetch(sorted(reads))
+
+    def run(self, stop: threading.Event, report: Callable[[Event], None]) -> dict[str, Any]:
+        """Makes the chunk and writes its answer last; returns what the bridge is told.
+
+        An order that was delivered twice is not computed twice. Raises Cancelled at the next report
+        once `stop` is set, and the FarmError with which it fails.
+        """
+        if self._is_answered():
+            return ANSWERED
+        try:
+            committed = self._generate(self._context(stop, report))
+        except _Answered:
+            return ANSWERED
+        except RetryLater as declined:
+            return {"declined": {"reason": str(declined), "after_s": declined.after_s}}
+        except Exception as error:
+            raise self._described(error) from None
+        integrity.put_sealed(self.store, self.order.answer_key, dump(committed).encode())
+        return ANSWERED
+
+    def _generate(self, ctx: StepContext) -> Committed:
+        from farm.steps.generate import generate
+
+        output = generate(ctx)
+        return Committed(
+            output=output,
+            timings=ctx.timings,
+            attempt_id=self.order.attempt_id,
+            inputs={step_id: read.attempt_id for step_id, read in ctx.inputs.items()},
+            digests=ctx.digests,
+        )
+
+    def _context(self, stop: threading.Event, report: Callable[[Event], None]) -> StepContext:
+        """The context of the attempt, with a registry that knows this chunk alone."""
+        order = self.order
+        registry = Registry(MemoryBackend())
+        registry.jobs.add(order.job_id, order.request)
+        for step_id, committed in order.outputs.items():
+            registry.steps.restore(
+                order.job_id, step_id, attempt_id=committed.attempt_id, committed=committed
+            )
+        return _RemoteContext(
+            settings=self.settings,
+            store=self.store,
+            registry=registry,
+            step=order.step,
+            lease=order.lease,
+            request=order.request,
+            scratch=self.scratch,
+            lease_lost=stop,
+            forward=report,
+            is_answered=self._is_answered,
+        )
+
+    def _is_answered(self) -> bool:
+        try:
+            integrity.get_sealed(self.store, self.order.answer_key)
+        except KeyError:
+            return False
+        return True
+
+    def _described(self, error: Exception) -> FarmError:
+        """The error as one of the farm's, without paths of this worker."""
+        found = farm_error(error, self.order.step)
+        found.hidden = paths_of(self.order.job_id)
+        return found
+
+
+class _Answered(Exception):
+    """Another worker, which got the same order, has written its answer meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RemoteContext(StepContext):
+    """A step's context whose events also go to the bridge."""
+
+    forward: Callable[[Event], None]
+    is_answered: Callable[[], bool]
+
+    def put(self, source: Path | bytes, name: str) -> str:
+        """Stores an object, unless that would change what an answer has the digest of."""
+        if self.is_answered():
+            raise _Answered
+        return super().put(source, name)
+
+    def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
+        super().report(stage, pct, **details)
+        status = self.registry.jobs.status(self.job_id)
+        self.forward(Event(stage=stage, pct=status.pct, job_id=self.job_id, details=status.details))
