@@ -1,6 +1,7 @@
 """Runpod's queue API as its clients use it: the jobs of one serverless endpoint.
 
 What it answers is described at https://docs.runpod.io/serverless/endpoints/operation-reference.
+`exchange` is one request to it, or to Runpod's REST API.
 """
 
 from __future__ import annotations
@@ -10,20 +11,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    MaxRetryError,
     NameResolutionError,
     NewConnectionError,
 )
 
-from farm.errors import FarmUnreachable, InvalidInput, shorten
+from farm.errors import FarmUnreachable, InvalidInput, printable, shorten
 from farm.retry import retry_until
 
 CONNECT_TIMEOUT_S = 10.0
@@ -43,24 +43,43 @@ RemoteState = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELL
 
 ENDED: frozenset[RemoteState] = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
 
+Milliseconds = Annotated[int, BeforeValidator(lambda value: round(value or 0))]
+"""0 as long as Runpod has null."""
 
-class RemoteStatus(BaseModel):
-    """A job of an endpoint; times in milliseconds. Fields that Runpod adds are ignored."""
+
+class _Answer(BaseModel):
+    """Fields that Runpod adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RemoteStatus(_Answer):
+    """A job of an endpoint; times in milliseconds."""
 
     id: str
     status: RemoteState
     output: Any = None
     error: Any = None
-    delay_ms: int = Field(0, alias="delayTime")
+    delay_ms: Milliseconds = Field(0, alias="delayTime")
     """From submission to start."""
-    execution_ms: int = Field(0, alias="executionTime")
+    execution_ms: Milliseconds = Field(0, alias="executionTime")
     worker_id: str | None = Field(None, alias="workerId")
 
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+
+class _Part(_Answer):
+    output: Any = None
+
+
+class _Stream(_Answer):
+    status: RemoteState
+    stream: tuple[_Part, ...] = ()
+
+
+Parsed = TypeVar("Parsed", bound=_Answer)
 
 
 class RunpodUnreachable(FarmUnreachable):
@@ -78,12 +97,23 @@ class RunpodUnreachable(FarmUnreachable):
 
 @dataclass(frozen=True)
 class QueueApi:
-    """The queue of one endpoint. All methods may be called from many threads."""
+    """The queue of one endpoint. All methods may be called from many threads.
+
+    Raises InvalidInput for a key that no header can hold.
+    """
 
     url: str
     """https://api.runpod.ai/v2/{endpoint}, or that of a gateway."""
     key: str = field(repr=False)
     retry_s: float = RETRY_S
+
+    @classmethod
+    def of_endpoint(cls, base_url: str, endpoint: str, key: str) -> Self:
+        """The queue of an endpoint below the base URL of Runpod, or of a gateway."""
+        return cls(f"{base_url.rstrip('/')}/{quote(endpoint, safe='')}", key)
+
+    def __post_init__(self) -> None:
+        check_api_key(self.key)
 
     def run(self, body: Mapping[str, Any]) -> str:
         """The id of a new job.
@@ -93,46 +123,60 @@ class QueueApi:
         """
         answer = self._call("POST", "run", body, repeatable=False)
         if answer is None:
-            raise InvalidInput(
-                f"endpoint: {self.url} is unknown to Runpod; allowed: an endpoint id"
-            )
-        return self._parse(answer).id
+            raise self._unknown_endpoint()
+        return self._parse(RemoteStatus, answer).id
 
     def status(self, job_id: str) -> RemoteStatus | None:
         """A job as it is now; None if it is unknown or forgotten."""
-        answer = self._call("GET", f"status/{quote(job_id, safe='')}")
-        return None if answer is None else self._parse(answer)
+        answer = self._call_job("GET", "status", job_id)
+        return None if answer is None else self._parse(RemoteStatus, answer)
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job; False if it is unknown."""
-        return self._call("POST", f"cancel/{quote(job_id, safe='')}", {}) is not None
+        return self._call_job("POST", "cancel", job_id, {}) is not None
 
     def stream(self, job_id: str) -> tuple[RemoteState, list[Any]] | None:
         """The state of a job, and what it has yielded since the last call; None if it is unknown.
 
         Not repeated: each part is delivered once.
         """
-        answer = self._call("GET", f"stream/{quote(job_id, safe='')}", repeatable=False)
+        answer = self._call_job("GET", "stream", job_id, repeatable=False)
         if answer is None:
             return None
-        parts = answer.get("stream") or []
-        return answer["status"], [part["output"] for part in parts]
+        stream = self._parse(_Stream, answer)
+        return stream.status, [part.output for part in stream.stream]
 
     def health(self) -> dict[str, Any]:
         """Jobs and workers of the endpoint by state; InvalidInput if there is no such endpoint."""
         answer = self._call("GET", "health")
         if answer is None:
-            raise InvalidInput(
-                f"endpoint: {self.url} is unknown to Runpod; allowed: an endpoint id"
-            )
+            raise self._unknown_endpoint()
         return answer
 
-    def _parse(self, answer: dict[str, Any]) -> RemoteStatus:
+    def _unknown_endpoint(self) -> InvalidInput:
+        return InvalidInput(f"endpoint: {self.url} is unknown to Runpod; allowed: an endpoint id")
+
+    def _parse(self, model: type[Parsed], answer: dict[str, Any]) -> Parsed:
         try:
-            return RemoteStatus.model_validate(answer)
+            return model.model_validate(answer)
         except ValidationError as error:
             reason = error.errors(include_url=False)[0]["msg"]
             raise RunpodUnreachable(f"{self.url}: unexpected answer ({reason})") from None
+
+    def _call_job(
+        self,
+        method: str,
+        operation: str,
+        job_id: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        repeatable: bool = True,
+    ) -> dict[str, Any] | None:
+        """As `_call`, about one job. Nothing is sent for an id that would lead to another path."""
+        if not job_id.strip("."):
+            return None
+        path = f"{operation}/{quote(job_id, safe='')}"
+        return self._call(method, path, body, repeatable=repeatable)
 
     def _call(
         self,
@@ -151,76 +195,110 @@ class QueueApi:
             return isinstance(error, RunpodUnreachable) and (repeatable or error.accepted is False)
 
         return retry_until(
-            lambda: self._send(method, path, body),
+            lambda: _object_in(exchange(method, f"{self.url}/{path}", self.key, body), self.url),
             timeout_s=self.retry_s,
             is_retryable=is_retryable,
             delay_s=FIRST_DELAY_S,
             max_delay_s=MAX_DELAY_S,
-            on_retry=_pause,
+            on_retry=pause,
         )
 
-    def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> dict[str, Any] | None:
-        headers = {"Authorization": f"Bearer {self.key}", "Accept": "application/json"}
-        content = None
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-            content = json.dumps(body).encode()
+
+@dataclass(frozen=True)
+class Exchanged:
+    """What was answered to one request, whatever its status."""
+
+    status: int
+    text: str
+    shown: str
+    """How the text begins, for an error: without the key, should the other side repeat it."""
+    pause_s: float
+    """How long it asked to wait."""
+
+    @property
+    def content(self) -> dict[str, Any] | None:
+        """The JSON object that the text is; None if it is none."""
         try:
-            response = _pool().request(
-                method,
-                f"{self.url}/{path}",
-                body=content,
-                headers=headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-            )
-            try:
-                text = response.read(MAX_BYTES, decode_content=True)
-            finally:
-                response.release_conn()
-        except HTTPError as error:
-            raise _unreachable(self.url, error) from error
-        return _answer_of(response, text, self.url)
+            parsed = json.loads(self.text)
+        except (ValueError, RecursionError):
+            return None
+        return parsed if isinstance(parsed, dict) else None
 
 
-def _answer_of(response: BaseHTTPResponse, text: bytes, url: str) -> dict[str, Any] | None:
-    """The object that a response holds; None for 404. Raises as `QueueApi.run`."""
-    status = response.status
-    shown = shorten(text.decode(errors="replace").strip())
-    if status == 404:
-        return None
-    if status == 429:
-        pause_s = _seconds(response.headers.get("Retry-After"))
-        raise RunpodUnreachable(f"{url}: too many requests", accepted=False, pause_s=pause_s)
-    if status >= 500 or status == 408:
-        raise RunpodUnreachable(f"{url}: HTTP {status} ({shown})")
-    if status in (401, 403):
-        raise InvalidInput(f"RUNPOD_API_KEY: {url} refuses it (HTTP {status})")
-    if status >= 300:
-        raise InvalidInput(f"endpoint: {url} refuses the request (HTTP {status}: {shown})")
+def exchange(method: str, url: str, key: str, body: Mapping[str, Any] | None) -> Exchanged:
+    """Sends one request and returns what is answered; redirects are not followed.
+
+    Raises RunpodUnreachable if there is no answer, or one of more than MAX_BYTES.
+    """
+    headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+    content = None
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+        content = json.dumps(body).encode()
     try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise RunpodUnreachable(f"{url}: unexpected answer ({shown})")
-    return answer
+        response = _pool().request(
+            method,
+            url,
+            body=content,
+            headers=headers,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+        )
+        text = _read(response, url)
+    except HTTPError as error:
+        raise _unreachable(url, error) from error
+    shown = printable(shorten(text[:1000].strip().replace(key, "***")))
+    return Exchanged(response.status, text, shown, _seconds(response.headers.get("Retry-After")))
 
 
-def _unreachable(url: str, error: HTTPError) -> RunpodUnreachable:
-    cause = error.reason if isinstance(error, MaxRetryError) else error
-    never_sent = isinstance(cause, NewConnectionError | ConnectTimeoutError | NameResolutionError)
-    reason = f"{type(cause).__name__}: {cause}"
-    return RunpodUnreachable(f"{url}: {reason}", accepted=False if never_sent else None)
+def check_api_key(key: str) -> None:
+    """Raises InvalidInput, which does not show the key, if no header can hold it."""
+    if not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise InvalidInput(
+            "RUNPOD_API_KEY: got a secret, which is not shown; "
+            "allowed: visible ASCII characters, without blanks and line breaks"
+        )
 
 
-def _pause(error: Exception, delay_s: float) -> None:
+def pause(error: Exception, delay_s: float) -> None:
     """Waits as long as the API asked, as far as the delay to come is shorter."""
     if isinstance(error, RunpodUnreachable):
         time.sleep(max(0.0, min(error.pause_s, MAX_DELAY_S) - delay_s))
+
+
+def _read(response: BaseHTTPResponse, url: str) -> str:
+    """The body of a response; its connection is kept only if there is nothing left to read."""
+    content = response.read(MAX_BYTES + 1, decode_content=True)
+    if len(content) > MAX_BYTES:
+        response.close()
+        raise RunpodUnreachable(f"{url}: it answered with more than {MAX_BYTES:,} bytes")
+    response.release_conn()
+    return content.decode(errors="replace")
+
+
+def _object_in(answer: Exchanged, url: str) -> dict[str, Any] | None:
+    """The object in an answer; None for 404. Raises as `QueueApi.run`."""
+    status = answer.status
+    if status == 404:
+        return None
+    if status == 429:
+        raise RunpodUnreachable(f"{url}: too many requests", accepted=False, pause_s=answer.pause_s)
+    if status >= 500 or status == 408:
+        raise RunpodUnreachable(f"{url}: HTTP {status} ({answer.shown})", pause_s=answer.pause_s)
+    if status in (401, 403):
+        raise InvalidInput(f"RUNPOD_API_KEY: {url} refuses it (HTTP {status})")
+    if status >= 300:
+        raise InvalidInput(f"endpoint: {url} refuses the request (HTTP {status}: {answer.shown})")
+    if answer.content is None:
+        raise RunpodUnreachable(f"{url}: unexpected answer ({answer.shown})")
+    return answer.content
+
+
+def _unreachable(url: str, error: HTTPError) -> RunpodUnreachable:
+    never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError | NameResolutionError)
+    reason = f"{type(error).__name__}: {error}"
+    return RunpodUnreachable(f"{url}: {reason}", accepted=False if never_sent else None)
 
 
 def _seconds(retry_after: str | None) -> float:
