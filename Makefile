@@ -47,8 +47,8 @@ clean:
 
 .venv/tools: .venv/ready
 	@echo "installing what tests and checks need besides, this once"
-	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,quant kokoro dev)
-	$(BIN)/pip check --quiet
+	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,quant kokoro runpod dev)
+	$(BIN)/python -m requirements.check
 	touch $@
 
 .supply/ready: requirements/build.txt requirements/supply.txt # apart, for a .venv that lags behind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from requirements.check import conflicts, overrides
 from requirements.lock import CUDA, FORMATS, TORCH_CPU, cpu_builds
 from tests.support.requirements import FILES, ROOT, locked
 
@@ -72,3 +74,21 @@ def test_only_the_project_itself_is_installed_without_hashes() -> None:
         "PIP_INSTALL = pip install --quiet --no-deps --no-build-isolation",
         "$(BIN)/$(PIP_INSTALL) --quiet -e .",
     ]
+
+
+def test_the_installed_runpod_is_the_one_that_is_named() -> None:
+    """Resolved beside gradio, an open requirement silently takes 1.10, which loses jobs."""
+    (pin,) = EXTRAS["runpod"]
+    assert version("runpod") == pin.removeprefix("runpod==") == "1.12.0"
+    assert str(locked("runpod")["runpod"][0]) == pin
+
+
+def test_only_what_is_overridden_may_be_unmet() -> None:
+    report = (
+        "runpod 1.12.0 requires boto3, which is not installed.\n"
+        "runpod 1.12.0 has requirement tomlkit>=0.15.1, but you have tomlkit 0.14.0.\n"
+        "runpod 1.12.0 requires paramiko, which is not installed.\n"
+        "gradio 6.31.0 has requirement tomlkit<0.15, but you have tomlkit 0.16.\n"
+    )
+    assert conflicts(report, overrides()) == report.splitlines()[2:]
+    assert conflicts("No broken requirements found.\n", overrides()) == []
