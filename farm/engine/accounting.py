@@ -23,6 +23,9 @@ from farm.store import keys
 LOADING_TIMINGS = ("cold_start_ms", "load_ms")
 """Timings of what a process does once; they are not part of a chunk's own time."""
 
+REMOTE_MS = "remote_ms"
+"""The timing of a chunk that was made outside the farm: how long it had the GPU."""
+
 
 def demand_of(
     ctx: Context,
@@ -79,7 +82,8 @@ def _charge(ctx: StepContext, caller: str, start: float) -> None:
 
 
 def own_s(took_s: float, timings: dict[str, int]) -> float:
-    """Seconds of an attempt without loading the model."""
+    """Seconds of an attempt without loading the model, or waiting for a remote worker."""
+    took_s = timings[REMOTE_MS] / 1000 if REMOTE_MS in timings else took_s
     loading_ms = sum(timings.get(name, 0) for name in LOADING_TIMINGS)
     return max(0.0, took_s - loading_ms / 1000)
 

@@ -21,6 +21,7 @@ from farm.engine.playlist import publish
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import (
     Declined,
+    Detached,
     Postponed,
     RetryLater,
     StepContext,
@@ -55,6 +56,8 @@ class Hooks:
     timeout_error: type[Exception] = TimeoutError
     """Raised inside a step that takes longer than FARM_STEP_TIMEOUT_S."""
     draining: Callable[[], bool] = never_draining
+    adopts: bool = False
+    """Goes on with remote attempts that nobody holds, instead of beginning new ones."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class Attempt:
             step_id=self.step.id,
             attempt_id=lease.attempt_id,
             attempts=lease.attempts,
+            adopted=lease.remote is not None,
         )
         start = time.monotonic()
         try:
@@ -112,6 +116,10 @@ class Attempt:
         except Cancelled as error:
             log("step_cancelled", step_id=self.step.id, reason=error.message)
             return None  # the job has ended, or another attempt holds the lease
+        except Detached:
+            log("step_detached", step_id=self.step.id, attempt_id=lease.attempt_id)
+            self.ctx.registry.steps.detach(lease)
+            return None
         except Exception as error:
             self._end_failed(lease, error)
             return None
@@ -139,7 +147,11 @@ class Attempt:
         max_attempts = sys.maxsize if self.step.spec.runs_after_end else settings.max_attempts
         try:
             lease = self.ctx.registry.steps.acquire(
-                self.job_id, self.step.id, lease_s=settings.lease_s, max_attempts=max_attempts
+                self.job_id,
+                self.step.id,
+                lease_s=settings.lease_s,
+                max_attempts=max_attempts,
+                adopt=self.hooks.adopts,
             )
         except WorkerLost as error:
             add("farm_expired_leases_total", step=self.step.kind)

@@ -50,6 +50,10 @@ class Declined(RetryLater):
     """This worker cannot run the step as its job needs it, but another one may."""
 
 
+class Detached(Exception):
+    """The attempt goes on outside this process, where another one may follow it."""
+
+
 def never_draining() -> bool:
     return False
 

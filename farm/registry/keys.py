@@ -35,6 +35,9 @@ ENDED = "ended"
 UNDELIVERED = "undelivered"
 """Index of dispatched messages that have led to no lease, by the time of their dispatch."""
 
+REMOTE = "remote"
+"""Index of the jobs of serverless endpoints that run attempts, by their deadline."""
+
 WORKERS = "workers"
 """Index of workers, by the time of their last heartbeat."""
 
@@ -95,3 +98,7 @@ def current_step_key(job_id: str) -> str:
 
 def step_key(job_id: str, step_id: str) -> str:
     return f"step:{job_id}:{step_id}"
+
+
+def spending_key(endpoint: str) -> str:
+    return f"spending:{endpoint}"

@@ -14,6 +14,7 @@ from farm.registry.jobs import JobRegistry
 from farm.registry.keys import job_key, request_key, step_key
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
+from farm.registry.remote import RemoteRegistry
 from farm.registry.status_record import parse_status
 from farm.registry.step_record import StepRecord
 from farm.registry.steps import StepRegistry
@@ -23,7 +24,7 @@ from farm.settings import Settings
 
 
 class Registry:
-    """Callers, jobs, steps, webhook calls, workers and lines at hosts over one backend of texts."""
+    """All that a farm knows, over one backend of texts."""
 
     def __init__(self, backend: RegistryBackend) -> None:
         self.backend = backend
@@ -35,6 +36,7 @@ class Registry:
         self.workers = WorkerRegistry(backend)
         self.identity = IdentityRegistry(backend)
         self.hosts = HostRegistry(backend)
+        self.remote = RemoteRegistry(self._records)
 
     def now(self) -> float:
         """Seconds since 1970 on the one clock of the farm, which is never set back."""

@@ -15,6 +15,10 @@ A message that arrives late may acquire an uncovered step.
 Each acquired lease raises the fencing token and begins an attempt with an id of its own. Only this
 attempt may renew, release or commit, even after the lease has expired; an attempt whose lease the
 broker has lost may not, although its token is issued again.
+
+A remote attempt runs outside the farm, and a bridge holds its lease. When that expires, or the
+bridge detaches, another bridge may adopt the attempt: it gets the lease without a new attempt, and
+its predecessor loses it.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from pydantic import BaseModel, ConfigDict
 from farm.registry.attempt_id import NO_ATTEMPT, fence_of, make_attempt_id
 from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed
+from farm.registry.remote import RemoteJob
 
 
 class StepState(StrEnum):
@@ -51,6 +56,10 @@ class Lease:
     """The attempt before lost its worker: its lease expired."""
     declined: int = 0
     """Attempts before that left the step to another worker."""
+    holder: str = ""
+    """Tells apart the bridges that have held the lease; empty for the first."""
+    remote: RemoteJob | None = None
+    """What runs an adopted attempt."""
 
 
 class StepRecord(BaseModel):
@@ -74,6 +83,8 @@ class StepRecord(BaseModel):
     acquired_at: float | None = None
     after_expiry: bool = False
     lease_expires_at: float = 0
+    holder: str = ""
+    remote: RemoteJob | None = None
     committed: Committed | None = None
 
     @classmethod
@@ -127,7 +138,14 @@ class StepRecord(BaseModel):
     def lease(self, job_id: str, step_id: str) -> Lease:
         """The lease that was acquired last."""
         return Lease(
-            job_id, step_id, self.attempt_id, self.attempts, self.after_expiry, self.declined
+            job_id,
+            step_id,
+            self.attempt_id,
+            self.attempts,
+            self.after_expiry,
+            self.declined,
+            self.holder,
+            self.remote,
         )
 
     def is_superseded(self, attempt_id: str) -> bool:
@@ -140,7 +158,18 @@ class StepRecord(BaseModel):
         return self.committed is not None or fence_of(attempt_id) <= self.fence
 
     def is_held_by(self, lease: Lease) -> bool:
-        return self.committed is None and self.attempt_id == lease.attempt_id
+        is_current = (self.attempt_id, self.holder) == (lease.attempt_id, lease.holder)
+        return self.committed is None and is_current
+
+    def is_adoptable(self, now: float) -> bool:
+        """Whether the attempt runs outside the farm and nobody holds it."""
+        return (
+            self.committed is None
+            and self.lease_expires_at <= now
+            and self.remote is not None
+            and self.remote.id is not None
+            and self.remote.deadline > now
+        )
 
     def dispatched(self, now: float, *, window_s: float, early: bool = False) -> Self | None:
         """The record after a dispatch; None if the step is committed or covered.
@@ -151,8 +180,11 @@ class StepRecord(BaseModel):
         covered_until = self.lease_expires_at if waits else self.covered_until
         if self.committed is not None or covered_until > now:
             return None
+        expires_at = now + window_s
+        if self.remote is not None and self.is_adoptable(now):
+            expires_at = min(expires_at, self.remote.deadline)  # then any worker may take it
         return self._with(
-            dispatches=self.dispatches + 1, dispatched_at=now, dispatch_expires_at=now + window_s
+            dispatches=self.dispatches + 1, dispatched_at=now, dispatch_expires_at=expires_at
         )
 
     def marked_lost(self) -> Self | None:
@@ -172,15 +204,40 @@ class StepRecord(BaseModel):
         """
         if self.committed is not None or self.lease_expires_at > now:
             return None
+        never_ran = self.remote is not None and self.remote.id is None
         return self._with(
             attempt_id=make_attempt_id(self.fence + 1, random),
-            attempts=self.attempts + 1,
+            attempts=self.attempts + (0 if never_ran else 1),
+            holder="",
+            remote=None,
             after_expiry=self.lease_expires_at > 0,  # a release leaves 0
             consumed_dispatch=self.dispatches,
             acquired_at=now,
             lease_expires_at=now + lease_s,
             dispatch_expires_at=0.0,
         )
+
+    def adopted(self, now: float, *, lease_s: float, holder: str) -> Self | None:
+        """The record with the lease of its remote attempt in other hands; None if it has none."""
+        if not self.is_adoptable(now):
+            return None
+        return self._with(
+            holder=holder,
+            after_expiry=False,
+            consumed_dispatch=self.dispatches,
+            lease_expires_at=now + lease_s,
+            dispatch_expires_at=0.0,
+        )
+
+    def submitted(self, lease: Lease, remote: RemoteJob | None) -> Self | None:
+        """The record with the job that runs an attempt, None for no job; None if superseded."""
+        return self._with(remote=remote) if self.is_held_by(lease) else None
+
+    def detached(self, lease: Lease) -> Self | None:
+        """The record of a remote attempt without a holder; None if the attempt is superseded."""
+        if not self.is_held_by(lease):
+            return None
+        return self._with(lease_expires_at=0.0, dispatch_expires_at=0.0)
 
     def renewed(self, lease: Lease, *, expires_at: float) -> Self | None:
         return self._with(lease_expires_at=expires_at) if self.is_held_by(lease) else None
@@ -201,6 +258,7 @@ class StepRecord(BaseModel):
         return self._with(
             attempts=lease.attempts if counted else lease.attempts - 1,
             declined=lease.declined + declined,
+            remote=None,
             lease_expires_at=0.0,
             dispatch_expires_at=now + retry_after_s,
             consumed_dispatch=self.dispatches - 1 if requeued else self.consumed_dispatch,
@@ -211,7 +269,9 @@ class StepRecord(BaseModel):
         if not self.is_held_by(lease):
             return None
         # A second message may have been dispatched since the lease expired.
-        return self._with(committed=committed, lease_expires_at=0.0, dispatch_expires_at=0.0)
+        return self._with(
+            committed=committed, remote=None, lease_expires_at=0.0, dispatch_expires_at=0.0
+        )
 
     def restored(self, *, attempt_id: str, committed: Committed | None) -> Self | None:
         """What is known of a record that was lost; None if the step is committed."""

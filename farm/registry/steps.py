@@ -13,6 +13,7 @@ from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
 from farm.registry.keys import (
     LIVE,
     REMAINING,
+    REMOTE,
     SPEED_RATIO,
     UNDELIVERED,
     current_step_key,
@@ -21,6 +22,7 @@ from farm.registry.keys import (
 )
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
+from farm.registry.remote import RemoteAttempt, RemoteJob
 from farm.registry.step_record import Lease, StepRecord
 
 
@@ -95,18 +97,24 @@ class StepRegistry:
         self._records.backend.remove_member(UNDELIVERED, member)
 
     def acquire(
-        self, job_id: str, step_id: str, *, lease_s: float, max_attempts: int
+        self, job_id: str, step_id: str, *, lease_s: float, max_attempts: int, adopt: bool = False
     ) -> Lease | None:
         """The lease on a step; None if it is committed or another attempt holds the lease.
 
-        Raises WorkerLost if the allowed attempts are used up; the lease is held then.
+        `adopt`: of a remote attempt that nobody holds, instead of a new attempt. Raises WorkerLost
+        if the allowed attempts are used up; the lease is held then.
         """
         now = self._records.backend.now()
         random = random_part()
+
+        def rule(record: StepRecord) -> StepRecord | None:
+            adopted = record.adopted(now, lease_s=lease_s, holder=random) if adopt else None
+            return adopted or record.leased(now, lease_s=lease_s, random=random)
+
         record = self._change(
             job_id,
             step_id,
-            lambda record: record.leased(now, lease_s=lease_s, random=random),
+            rule,
             [
                 SetText(current_step_key(job_id), step_id),
                 Remove(UNDELIVERED, undelivered_member(job_id, step_id)),
@@ -125,6 +133,21 @@ class StepRegistry:
         """Extends a lease; False if the attempt is superseded."""
         expires_at = self._records.backend.now() + lease_s
         return self._change_held(lease, lambda record: record.renewed(lease, expires_at=expires_at))
+
+    def note_remote(self, lease: Lease, remote: RemoteJob | None) -> bool:
+        """Records which remote job runs an attempt, None for no job; False if it is superseded."""
+        effects: list[Effect] = []
+        if remote is not None and remote.id is not None:
+            effects.append(Add(REMOTE, remote_attempt(lease, remote).member, remote.deadline))
+        return self._change_held(lease, lambda record: record.submitted(lease, remote), effects)
+
+    def detach(self, lease: Lease) -> bool:
+        """Lets another bridge adopt a remote attempt; False if it is superseded."""
+        return self._change_held(lease, lambda record: record.detached(lease))
+
+    def has_remote(self, job_id: str, step_id: str) -> bool:
+        """Whether a bridge may adopt the last attempt at a step."""
+        return self._record(job_id, step_id).is_adoptable(self._records.backend.now())
 
     def release(
         self,
@@ -272,3 +295,10 @@ def _readable(text: str | None, *, job_id: str, step_id: str) -> StepRecord:
 def undelivered_member(job_id: str, step_id: str) -> str:
     """A step as a member of an index; neither part has a space."""
     return f"{job_id} {step_id}"
+
+
+def remote_attempt(lease: Lease, remote: RemoteJob) -> RemoteAttempt:
+    """The attempt under a lease with the remote job that runs it."""
+    return RemoteAttempt(
+        lease.job_id, lease.step_id, lease.attempt_id, remote.endpoint, str(remote.id)
+    )

@@ -22,9 +22,13 @@ REMEMBERED_S = 86_400.0
 MAX_MODELS = 100
 
 
-def worker_name(queue: Queue, host: str, pid: int) -> str:
-    """The name of a worker for one of the queues that it consumes."""
-    return f"{queue} {host} {pid}"
+def worker_name(queue: Queue, host: str, pid: int, slot: int | None = None) -> str:
+    """The name of a worker for one of the queues that it consumes.
+
+    A bridge has one for each of its slots, so that each counts as the GPU that it is.
+    """
+    name = f"{queue} {host} {pid}"
+    return name if slot is None else f"{name} {slot}"
 
 
 class WorkerRegistry:
@@ -62,6 +66,11 @@ class WorkerRegistry:
     def count_alive(self) -> Counter[str]:
         """Live workers by queue."""
         return Counter(name.partition(" ")[0] for name in self.alive())
+
+    def count_own_gpus(self) -> int:
+        """Live gpu workers of the farm, without the slots of bridges."""
+        names = [name.split(" ") for name in self.alive()]
+        return sum(queue == "gpu" and not slot for queue, _, _, *slot in names)
 
     def remove(self, worker: str) -> None:
         """Removes a worker that has shut down."""

@@ -13,6 +13,7 @@ from farm.engine.step_context import StepContext, never_draining
 from farm.job import JobRequest
 from farm.registry import Lease, Registry
 from farm.registry.outputs import StepOutput
+from farm.registry.remote import RemoteJob
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
 from farm.steps import step_function
@@ -94,4 +95,18 @@ def complete(
     """Commits a step as another worker would; its lease."""
     lease = acquire(registry, step_id, job_id=job_id)
     assert commit(registry, lease, output, **committed)
+    return lease
+
+
+def submit_remote(
+    registry: Registry,
+    step_id: str = "generate-0000",
+    *,
+    remote_id: str | None = "r1",
+    for_s: float = 600,
+) -> Lease:
+    """The lease of an attempt that runs on the endpoint `e`, for at most `for_s` seconds."""
+    lease = acquire(registry, step_id)
+    remote = RemoteJob(endpoint="e", id=remote_id, deadline=registry.now() + for_s)
+    assert registry.steps.note_remote(lease, remote)
     return lease

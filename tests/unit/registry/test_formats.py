@@ -12,6 +12,7 @@ from farm.job import Event, JobStatus
 from farm.presets import MINIATURE
 from farm.registry.accounts import Account
 from farm.registry.formats import FORMAT, dump, load
+from farm.registry.remote import Spending
 from farm.registry.step_record import StepRecord
 from farm.registry.webhooks import CallsRecord
 from tests.support.formats import REQUIRED, defaults_of
@@ -22,7 +23,7 @@ PROMISED = Path(__file__).with_name(f"format_{FORMAT}.json")
 `python -m tests.unit.registry.test_formats`.
 """
 
-RECORDS = (Submission, JobStatus, Event, StepRecord, CallsRecord, Account)
+RECORDS = (Submission, JobStatus, Event, StepRecord, CallsRecord, Account, Spending)
 
 
 def test_a_default_that_changes_takes_the_next_format():

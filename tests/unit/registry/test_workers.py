@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from farm.registry import Registry
-from farm.registry.workers import ALIVE_S, REMEMBERED_S
+from farm.registry.workers import ALIVE_S, REMEMBERED_S, worker_name
 from tests.support.backends import ClockBackend
 
 
@@ -39,3 +39,12 @@ def test_a_farm_without_workers_keeps_its_models_for_a_day(workers, clock):
     assert workers.models() == ["flashtalk"]
     clock.advance(2)
     assert workers.models() == []
+
+
+def test_each_slot_of_a_bridge_counts_as_a_gpu_but_not_as_one_of_the_farms_own(workers):
+    workers.heartbeat(worker_name("gpu", "host", 1))
+    for slot in range(3):
+        workers.heartbeat(worker_name("gpu", "host", 2, slot))
+    workers.heartbeat(worker_name("bridge", "host", 2))
+    assert workers.count_alive() == {"gpu": 4, "bridge": 1}
+    assert workers.count_own_gpus() == 1

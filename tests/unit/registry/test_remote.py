@@ -1,0 +1,185 @@
+"""Attempts that run outside the farm: adopted by the next bridge, and paid from a budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.registry import Lease, Registry
+from farm.registry.remote import HOUR_S, RemoteJob
+from farm.registry.steps import remote_attempt
+from tests.support.backends import ClockBackend
+from tests.support.jobs import REQUEST
+from tests.support.outputs import chunk_output
+from tests.support.steps import acquire, commit, submit_remote
+
+STEP = "generate-0000"
+LEASE_S = 60.0
+
+
+@pytest.fixture
+def clock() -> ClockBackend:
+    return ClockBackend()
+
+
+@pytest.fixture
+def registry(clock) -> Registry:
+    found = Registry(clock)
+    found.jobs.add("a", REQUEST)
+    return found
+
+
+def adopt(registry: Registry, *, lease_s: float = LEASE_S) -> Lease | None:
+    return registry.steps.acquire("a", STEP, lease_s=lease_s, max_attempts=3, adopt=True)
+
+
+# Adoption
+
+
+def test_a_bridge_adopts_the_attempt_of_a_dead_one_uncounted(registry, clock):
+    first = submit_remote(registry)
+    clock.advance(LEASE_S + 1)
+    adopted = adopt(registry)
+    assert adopted is not None
+    assert (adopted.attempt_id, adopted.attempts) == (first.attempt_id, first.attempts)
+    assert adopted.remote == RemoteJob(endpoint="e", id="r1", deadline=adopted.remote.deadline)
+    assert not adopted.after_expiry
+
+
+def test_an_attempt_that_is_held_is_not_adopted(registry):
+    submit_remote(registry)
+    assert adopt(registry) is None
+
+
+def test_of_two_bridges_one_adopts(registry, clock):
+    submit_remote(registry)
+    clock.advance(LEASE_S + 1)
+    assert adopt(registry) is not None
+    assert adopt(registry) is None
+
+
+def test_the_bridge_before_loses_the_lease(registry, clock):
+    before = submit_remote(registry)
+    clock.advance(LEASE_S + 1)
+    adopted = adopt(registry)
+    assert not registry.steps.renew(before, lease_s=LEASE_S)
+    assert not registry.steps.release(before)
+    assert not registry.steps.detach(before)
+    assert not commit(registry, before, chunk_output())
+    assert commit(registry, adopted, chunk_output())
+
+
+def test_a_detached_attempt_is_orphaned_at_once_and_adopted(registry):
+    lease = submit_remote(registry)
+    assert registry.steps.detach(lease)
+    assert registry.jobs.orphaned() == ["a"]
+    assert registry.steps.has_remote("a", STEP)
+    adopted = adopt(registry)
+    assert (adopted.attempt_id, adopted.attempts) == (lease.attempt_id, 1)
+
+
+def test_another_worker_takes_the_step_with_a_new_attempt(registry, clock):
+    first = submit_remote(registry)
+    clock.advance(LEASE_S + 1)
+    taken = acquire(registry, STEP)
+    assert taken.attempt_id > first.attempt_id
+    assert taken.remote is None
+    assert registry.steps.is_superseded("a", STEP, first.attempt_id)
+    assert not registry.steps.has_remote("a", STEP)
+
+
+def test_an_attempt_past_its_deadline_counts_as_lost(registry, clock):
+    submit_remote(registry, for_s=90)
+    clock.advance(91)
+    lease = adopt(registry)
+    assert (lease.attempts, lease.remote) == (2, None)
+
+
+def test_an_attempt_whose_submission_was_interrupted_does_not_count(registry, clock):
+    submit_remote(registry, remote_id=None)
+    clock.advance(LEASE_S + 1)
+    lease = adopt(registry)
+    assert (lease.attempts, lease.remote) == (1, None)
+
+
+def test_a_failed_attempt_is_not_adopted(registry):
+    lease = submit_remote(registry)
+    registry.steps.release(lease)
+    assert adopt(registry).attempts == 2
+
+
+def test_the_message_of_a_remote_attempt_covers_it_until_its_deadline(registry, clock):
+    lease = submit_remote(registry, for_s=90)
+    registry.steps.detach(lease)
+    assert registry.steps.claim_dispatch("a", STEP, window_s=3600)
+    clock.advance(89)
+    assert registry.jobs.orphaned() == []
+    clock.advance(2)
+    assert registry.jobs.orphaned() == ["a"]
+
+
+# The index
+
+
+def test_remote_attempts_are_listed_by_endpoint(registry):
+    lease = submit_remote(registry)
+    (attempt,) = registry.remote.attempts("e")
+    remote = RemoteJob(endpoint="e", id="r1", deadline=0)
+    assert attempt == remote_attempt(lease, remote)
+    assert registry.remote.attempts("other") == []
+    registry.remote.forget(attempt)
+    assert registry.remote.attempts("e") == []
+
+
+def test_a_submission_without_an_id_is_not_listed(registry):
+    submit_remote(registry, remote_id=None)
+    assert registry.remote.attempts("e") == []
+
+
+def test_remote_attempts_are_forgotten_at_their_deadline(registry, clock):
+    submit_remote(registry, for_s=90)
+    registry.remote.forget_expired()
+    assert len(registry.remote.attempts("e")) == 1
+    clock.advance(91)
+    registry.remote.forget_expired()
+    assert registry.remote.attempts("e") == []
+
+
+# The budget
+
+
+def reserve(registry: Registry, attempt_id: str, gpu_s: float, *, for_s: float = 600) -> bool:
+    until = registry.now() + for_s
+    return registry.remote.reserve("e", attempt_id, gpu_s, until=until, budget_s=100)
+
+
+def test_what_runs_and_what_was_spent_stay_within_the_budget(registry):
+    assert reserve(registry, "a1", 60)
+    assert not reserve(registry, "a2", 41)
+    registry.remote.settle("e", "a1", 50)
+    assert not reserve(registry, "a2", 51)
+    assert reserve(registry, "a2", 50)
+    assert registry.remote.spending("e").committed_s == 100
+
+
+def test_a_job_of_unknown_cost_costs_what_was_reserved(registry):
+    reserve(registry, "a1", 60)
+    registry.remote.settle("e", "a1", None)
+    assert registry.remote.spending("e").spent_s == 60
+
+
+def test_a_new_hour_has_a_new_budget_but_for_what_still_runs(registry, clock):
+    reserve(registry, "a1", 30, for_s=2 * HOUR_S)
+    registry.remote.settle("e", "a0", 70)
+    clock.advance(HOUR_S)
+    assert registry.remote.spending("e").committed_s == 30
+
+
+def test_a_reservation_ends_with_the_deadline_of_its_attempt(registry, clock):
+    reserve(registry, "a1", 100, for_s=1)
+    clock.advance(2)
+    assert registry.remote.spending("e").committed_s == 0
+
+
+def test_each_endpoint_has_a_budget_of_its_own(registry):
+    reserve(registry, "a1", 100)
+    assert registry.remote.spending("other").committed_s == 0
