@@ -57,7 +57,7 @@ SECTIONS = {
     "Retention": ("keep_",),
     "Webhooks": ("webhook_",),
     "Output": ("output_",),
-    "Runpod": ("runpod_",),
+    "Runpod": ("runpod_", "bridge_"),
     "Monitoring and web pages": ("metrics_", "flower_", "ui_"),
     "Input limits": ("max_", "fetch_", "decode_", "tts_"),
 }

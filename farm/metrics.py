@@ -48,6 +48,7 @@ VIDEO = {"model": tuple(PRESETS), "size": ()}
 QUEUE = {"queue": QUEUES, "priority": PRIORITIES}
 CHUNK = {**VIDEO, "steps": ()}
 DUPLICATE = {"step": STEP_KINDS, "reason": ("committed", "leased", "superseded")}
+REMOTE = {"outcome": ("completed", "failed", "cancelled", "timed_out", "forgotten")}
 
 METRICS = (
     Metric(
@@ -93,6 +94,19 @@ METRICS = (
         "worker",
         "steps that ended as E_WORKER_LOST",
         STEP,
+    ),
+    Metric(
+        "farm_remote_jobs_total",
+        "counter",
+        "worker",
+        "jobs of a serverless endpoint that a bridge has followed to their end",
+        REMOTE,
+    ),
+    Metric(
+        "farm_remote_gpu_seconds_total",
+        "counter",
+        "worker",
+        "GPU seconds of chunks on a serverless endpoint",
     ),
     Metric("farm_broker_up", "gauge", "exporter", "1 if the broker answers, else 0"),
     Metric(

@@ -17,8 +17,20 @@ from farm.errors import (
     GenerationFailed,
 )
 
-Queue = Literal["cpu", "gpu", "downloads"]
+Queue = Literal["cpu", "gpu", "downloads", "gpu-local", "bridge"]
+"""`gpu-local` has the chunks of jobs that may not leave the farm, `bridge` those that run outside
+already, for a bridge that follows them.
+"""
 QUEUES: tuple[Queue, ...] = get_args(Queue)
+
+WorkerKind = Literal["cpu", "gpu", "downloads", "bridge"]
+CONSUMED: dict[WorkerKind, tuple[Queue, ...]] = {
+    "cpu": ("cpu",),
+    "gpu": ("gpu-local", "gpu"),
+    "downloads": ("downloads",),
+    "bridge": ("bridge",),  # and gpu, as long as chunks may overflow
+}
+"""The queues of each kind of worker."""
 
 StepKind = Literal["download", "embed", "generate", "mux", "notify"]
 

@@ -413,6 +413,38 @@ class Settings(BaseModel):
         ge=0,
         description="largest video in bytes that a result may contain as base64; 0 = none",
     )
+    bridge_slots: int = Field(
+        10,
+        ge=1,
+        le=500,
+        description="chunks in flight per bridge; as many as its endpoint has workers",
+    )
+    bridge_overflow_wait_s: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "predicted wait for the farm's own GPUs in seconds above which chunks overflow to the "
+            "endpoint; unset = only while the farm has no GPU of its own"
+        ),
+    )
+    bridge_gpu_s_per_hour: float | None = Field(
+        None, ge=0, description="GPU seconds of the endpoint per hour; unset = any number"
+    )
+    bridge_cost_per_hour: float | None = Field(
+        None,
+        ge=0,
+        description=(
+            "money per hour at FARM_BRIDGE_PRICE_PER_S, in its currency; unset = any amount"
+        ),
+    )
+    bridge_price_per_s: float | None = Field(
+        None, gt=0, description="price of one second of a worker of the endpoint"
+    )
+    bridge_queue_s: float = Field(
+        900,
+        ge=10,
+        description="seconds for which a chunk may wait for a worker of the endpoint",
+    )
     runpod_api_key: str | None = Field(
         None, repr=False, description="key of the Runpod account, or of a gateway; never logged"
     )

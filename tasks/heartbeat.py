@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from math import inf
@@ -14,6 +16,7 @@ from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 from farm.errors import FarmUnreachable
 from farm.registry import Registry, farm_registry
 from farm.registry.workers import worker_name
+from farm.route import Queue
 from tasks.celery import app, settings
 from tasks.metrics import PIPE
 
@@ -27,12 +30,28 @@ _last_sent_at = [inf]
 """Infinite until the worker is ready, so that none is sent before."""
 
 
+slots: dict[Queue, Iterable[int | None]] = defaultdict(lambda: (None,))
+"""The slots of this worker at each queue; None where it is one worker."""
+
+
 @worker_ready.connect
 def _send_first(**_: Any) -> None:
-    _last_sent_at[0] = -inf
-    _send()
+    send_now()
     with suppress(FarmUnreachable):
         worker_registry().workers.remove_silent(silent_s=SILENT_S)
+
+
+def send_now() -> None:
+    """Sends a heartbeat at once, because the queues of this worker have changed."""
+    _last_sent_at[0] = -inf
+    _send()
+
+
+def withdraw(queue: Queue) -> None:
+    """Removes the names that this worker has at a queue which it does not consume any more."""
+    with suppress(FarmUnreachable):
+        for name in _names_at(queue):
+            worker_registry().workers.remove(name)
 
 
 @heartbeat_sent.connect
@@ -64,10 +83,15 @@ def worker_registry() -> Registry:
 
 
 def _names() -> list[str]:
-    """One name for each queue that this worker consumes.
+    """The names at each queue that this worker consumes."""
+    return [name for queue in app.amqp.queues.consume_from for name in _names_at(queue)]
+
+
+def _names_at(queue: Queue) -> list[str]:
+    """The names of this worker at a queue.
 
     A process that downloads for a cpu worker has the name of that.
     """
     host = os.uname().nodename
     pid = os.getppid() if PIPE in os.environ else os.getpid()
-    return [worker_name(queue, host, pid) for queue in app.amqp.queues.consume_from]
+    return [worker_name(queue, host, pid, slot) for slot in slots[queue]]

@@ -17,7 +17,7 @@ from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.job.files import read_payload
 from farm.net.address import ListenAddress
-from farm.route import QUEUES
+from farm.route import CONSUMED
 from farm.settings import Settings
 
 
@@ -141,17 +141,23 @@ def ui(address: str) -> None:
 
 
 @click.command()
-@click.argument("queue", type=click.Choice(QUEUES))
-def worker(queue: Any) -> None:
-    """Run one worker of a queue, until Ctrl-C.
+@click.argument("kind", type=click.Choice(list(CONSUMED)))
+def worker(kind: Any) -> None:
+    """Run one worker, until Ctrl-C.
 
-    A cpu worker also runs one of the queue downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0.
+    A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0. A bridge sends
+    chunks to the Runpod endpoint RUNPOD_ENDPOINT_ID: see docs/runpod.md.
 
     Example: farm worker gpu
     """
     from farm.local.worker import worker_command, worker_environ
 
-    command = worker_command(queue, Settings.load(os.environ))
+    settings = Settings.load(os.environ)
+    if kind == "bridge":
+        from farm.runpod.bridge import open_bridge
+
+        open_bridge(settings)  # what is missing is said here, in one sentence
+    command = worker_command(kind, settings)
     os.execve(command[0], command, worker_environ(os.environ))  # noqa: S606
 
 

@@ -265,6 +265,9 @@ class JobRequest(Contract):
         None, description="https URL that is called with the result when the job ends, or null"
     )
     priority: Priority = Field("normal", description="low, normal or high")
+    placement: Literal["any", "local"] = Field(
+        "any", description="local = only on the farm's own GPUs, never on rented ones; any or local"
+    )
     idempotency_key: str | None = Field(
         None,
         min_length=1,

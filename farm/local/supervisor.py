@@ -20,10 +20,10 @@ from farm.local.worker import worker_command, worker_environ
 from farm.net.address import ListenAddress
 from farm.registry import farm_registry
 from farm.registry.workers import worker_name
-from farm.route import Queue
+from farm.route import WorkerKind
 from farm.settings import PREFIX, Settings
 
-WORKERS: tuple[Queue, ...] = ("cpu", "gpu")
+WORKERS: tuple[WorkerKind, ...] = ("cpu", "gpu")
 FLOWER = "flower"
 START_TIMEOUT_S = 120.0
 POLL_INTERVAL_S = 0.1

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from farm.errors import InvalidInput
-from farm.route import Queue
+from farm.route import CONSUMED, WorkerKind
 from farm.settings import Settings
 
 MALLOC_TUNABLES = "glibc.malloc.mmap_threshold=1048576:glibc.malloc.hugetlb=1"
@@ -15,31 +15,37 @@ a CPU the peak of a chunk is a third higher, and varies. Huge pages recover most
 """
 
 
-def worker_command(queue: Queue, settings: Settings, *, application: str = "tasks") -> list[str]:
-    """The Celery worker of a queue; `application` is the module of its tasks.
+def worker_command(
+    kind: WorkerKind, settings: Settings, *, application: str | None = None
+) -> list[str]:
+    """The Celery worker of a kind; `application` is the module of its tasks.
 
-    A gpu worker has one process, because one model fills a GPU. Downloads have threads, because
-    they wait for servers; each of their waits has a limit of its own.
+    A gpu worker has one process, because one model fills a GPU. Downloads and bridges have threads,
+    because they wait for servers; each of their waits has a limit of its own.
     """
-    pool, concurrency = _pool(queue, settings)
+    pool, concurrency = _pool(kind, settings)
+    if application is None:
+        application = "tasks.bridge" if kind == "bridge" else "tasks"
     return [
         # Quiet, because the banner is not JSON.
         *(sys.executable, "-m", "celery", "--quiet", "-A", application, "worker"),
-        *("--queues", queue, "--hostname", f"{queue}@%h"),
+        *("--queues", ",".join(CONSUMED[kind]), "--hostname", f"{kind}@%h"),
         *("--pool", pool, "--concurrency", str(concurrency)),
         # Workers need not know each other; without this traffic they start in half the time.
         *("--without-gossip", "--without-mingle"),
     ]
 
 
-def _pool(queue: Queue, settings: Settings) -> tuple[str, int]:
+def _pool(kind: WorkerKind, settings: Settings) -> tuple[str, int]:
     """Celery's name of a worker's pool, and how many steps it runs at once."""
-    if queue == "downloads":
+    if kind == "bridge":
+        return "threads", settings.bridge_slots
+    if kind == "downloads":
         if settings.download_concurrency == 0:
             raise InvalidInput("FARM_DOWNLOAD_CONCURRENCY: got 0; allowed: 1 or more to download")
         return "threads", settings.download_concurrency
     # Only prefork has time limits and survives a child's crash. CUDA is used in children only.
-    return "prefork", 1 if queue == "gpu" else settings.cpu_concurrency
+    return "prefork", 1 if kind == "gpu" else settings.cpu_concurrency
 
 
 def worker_environ(environ: Mapping[str, str]) -> dict[str, str]:

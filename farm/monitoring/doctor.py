@@ -17,7 +17,7 @@ from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable
 from farm.queue.inspect import require_broker_client
 from farm.registry import farm_registry
-from farm.route import QUEUES
+from farm.route import Queue
 from farm.settings import Settings
 from farm.store import open_store
 
@@ -140,12 +140,16 @@ def _check_identity(settings: Settings) -> Finding:
     return Finding("identity", "ok", f"{settings.name}, {stored} in store and broker")
 
 
+NEEDED: tuple[Queue, ...] = ("cpu", "gpu", "downloads")
+"""Queues in which jobs stand still without a worker."""
+
+
 def _check_workers(settings: Settings) -> Finding:
     registry = farm_registry(settings)
     require_broker_client(registry)
     consumers = registry.workers.count_alive()
-    message = ", ".join(f"{consumers[queue]} {queue}" for queue in QUEUES)
-    missing = [queue for queue in QUEUES if not consumers[queue]]
+    message = ", ".join(f"{consumers[queue]} {queue}" for queue in NEEDED)
+    missing = [queue for queue in NEEDED if not consumers[queue]]
     if missing:
         # A cpu worker starts the one that downloads.
         to_start = [queue for queue in missing if queue != "downloads" or "cpu" not in missing]

@@ -80,6 +80,8 @@ def queue_of(step: Step, request: ResolvedRequest) -> Queue:
     """The queue of a step. To wait for servers is the work of threads, which are many."""
     if step == DOWNLOAD and source_urls(request):
         return "downloads"
+    if step.spec.queue == "gpu" and request.placement == "local":
+        return "gpu-local"
     return step.spec.queue
 
 
@@ -96,13 +98,21 @@ def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) ->
             app,
             job_id,
             step,
-            queue=queue_of(step, request),
+            queue="bridge" if _is_remote(ctx, job_id, step, sent) else queue_of(step, request),
             number=max(1, sent),
             chunks=chunks,
             priority=MESSAGE_PRIORITIES[priority],
         )
         messages.append(message)
     return messages
+
+
+def _is_remote(ctx: Context, job_id: str, step: Step, sent: int) -> bool:
+    """Whether a step runs outside the farm already, and a bridge lives that can adopt it."""
+    if step.kind != "generate" or sent < 2:  # its first message
+        return False
+    has_remote = ctx.registry.steps.has_remote(job_id, step.id)
+    return has_remote and ctx.registry.workers.count_alive()["bridge"] > 0
 
 
 def remaining_chain(

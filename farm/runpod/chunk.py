@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import RetryLater, StepContext
@@ -79,7 +81,9 @@ class RemoteChunk:
     def _generate(self, ctx: StepContext) -> Committed:
         from farm.steps.generate import generate
 
+        start = time.monotonic()
         output = generate(ctx)
+        ctx.timings[REMOTE_MS] = round(1000 * (time.monotonic() - start))
         return Committed(
             output=output,
             timings=ctx.timings,

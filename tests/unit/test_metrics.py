@@ -38,7 +38,7 @@ def test_no_label_contains_a_job_id():
 
 
 def test_label_values_match_the_rest_of_the_farm():
-    assert set(QUEUE["queue"]) == {*TASK_ROUTES.values(), "downloads"}
+    assert set(QUEUE["queue"]) == {*TASK_ROUTES.values(), "downloads", "gpu-local", "bridge"}
     assert set(QUEUE["priority"]) == set(MESSAGE_PRIORITIES)
     assert STEP["step"] == DUPLICATE["step"] == tuple(STEP_SPECS)
     assert {"E_WORKER_LOST", "E_INTERNAL", "E_TIMEOUT"} <= set(CODES)

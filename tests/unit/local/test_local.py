@@ -167,7 +167,8 @@ def test_a_gpu_worker_has_one_process_and_a_cpu_worker_cpu_concurrency():
     cpu = worker_command("cpu", settings)
     assert gpu[gpu.index("--concurrency") + 1] == "1"
     assert cpu[cpu.index("--concurrency") + 1] == "7"
-    assert (gpu[gpu.index("--queues") + 1], cpu[cpu.index("--queues") + 1]) == ("gpu", "cpu")
+    queues = (gpu[gpu.index("--queues") + 1], cpu[cpu.index("--queues") + 1])
+    assert queues == ("gpu-local,gpu", "cpu")
 
 
 def test_downloads_have_threads():

@@ -18,13 +18,14 @@ from farm.queue.app import MESSAGE_PRIORITIES, TASK_ROUTES, make_app
 from farm.queue.dispatch import FORMAT_HEADER, remaining_chain, signatures
 from farm.registry import open_registry
 from farm.registry.formats import FORMAT
+from farm.registry.workers import worker_name
 from farm.route import DOWNLOAD, MUX, NOTIFY, Step
 from farm.settings import Settings
 from farm.store import open_store
 from tests.support.commands import run_python
 from tests.support.jobs import REQUEST, job_request
 from tests.support.outputs import embed_output
-from tests.support.steps import complete
+from tests.support.steps import complete, submit_remote
 
 EMBED = Step("embed")
 
@@ -276,8 +277,9 @@ def test_the_error_for_a_broker_that_is_down_names_the_job(tmp_path):
 def test_every_task_has_its_queue():
     conf = make_app(Settings(broker_url="redis://host/0")).conf
     assert conf.task_routes == {task: {"queue": queue} for task, queue in TASK_ROUTES.items()}
-    assert {queue.name for queue in conf.task_queues} == {"cpu", "gpu", "downloads"}
-    assert {queue.routing_key for queue in conf.task_queues} == {"cpu", "gpu", "downloads"}
+    names = {"cpu", "gpu", "downloads", "gpu-local", "bridge"}
+    assert {queue.name for queue in conf.task_queues} == names
+    assert {queue.routing_key for queue in conf.task_queues} == names
     assert TASK_ROUTES["farm.generate"] == "gpu"
     assert TASK_ROUTES["farm.mux"] == "cpu"
 
@@ -313,3 +315,35 @@ def test_celery_finds_the_application_in_the_package():
     program = "from celery.app.utils import find_app; print(find_app('tasks').main)"
     done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
     assert done.stdout == "infinitetalk-farm\n"
+
+
+# Chunks that may not leave the farm, and those that have left it
+
+
+def queue_of_chunk(ctx: Context, job_id: str = "a") -> str:
+    """Where the message goes that is sent next for the first chunk of a job."""
+    step = Step("generate", 0)
+    ctx.registry.steps.claim_dispatch(job_id, step.id, window_s=60)
+    (message,) = signatures(make_app(ctx.settings), ctx, job_id, [step])
+    return message.options["queue"]
+
+
+def test_a_job_may_be_kept_on_the_farms_own_gpus(ctx):
+    ctx.registry.jobs.add("b", job_request(placement="local"))
+    assert (queue_of_chunk(ctx), queue_of_chunk(ctx, "b")) == ("gpu", "gpu-local")
+
+
+def detach_first_chunk(ctx: Context) -> None:
+    ctx.registry.steps.claim_dispatch("a", "generate-0000", window_s=60)
+    ctx.registry.steps.detach(submit_remote(ctx.registry))
+
+
+def test_a_chunk_that_runs_outside_goes_to_a_bridge(ctx):
+    ctx.registry.workers.heartbeat(worker_name("bridge", "host", 1))
+    detach_first_chunk(ctx)
+    assert queue_of_chunk(ctx) == "bridge"
+
+
+def test_a_chunk_that_runs_outside_goes_to_any_worker_if_no_bridge_lives(ctx):
+    detach_first_chunk(ctx)
+    assert queue_of_chunk(ctx) == "gpu"

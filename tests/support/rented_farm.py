@@ -1,0 +1,121 @@
+"""A farm without a GPU: a cpu worker, bridges, and handlers of a serverless endpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from farm import Farm
+from farm.local.broker import Broker
+from farm.local.process import stop
+from farm.local.worker import worker_command
+from farm.settings import Settings
+from tests.support.fork_server import ForkedWorker, fork_worker
+from tests.support.runpod import FakeRunpod, Worker, fake_runpod, start_worker
+from tests.support.small_farm import APPLICATION
+from tests.support.swift import Swift
+from tests.support.waiting import wait_for
+
+ENDPOINT = "rented"
+HANDLER = ("-m", "tests.support.rented_handler")
+
+DEFAULTS: dict[str, Any] = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1}
+
+
+@dataclass
+class RentedFarm:
+    """Its processes, each of which a test may end; what is left is ended with it."""
+
+    settings: Settings
+    runpod: FakeRunpod
+    environ: dict[str, str]
+    _stack: ExitStack
+    bridges: list[ForkedWorker] = field(default_factory=list)
+    handlers: list[Worker] = field(default_factory=list)
+
+    @property
+    def farm(self) -> Farm:
+        return Farm(settings=self.settings)
+
+    def log(self, name: str) -> Path:
+        return self.settings.folder / "logs" / f"{name}.log"
+
+    def start_cpu_worker(self) -> ForkedWorker:
+        command = worker_command("cpu", self.settings, application=APPLICATION)
+        return self._start(command, "cpu")
+
+    def start_gpu_worker(self) -> ForkedWorker:
+        command = worker_command("gpu", self.settings, application=APPLICATION)
+        return self._start(command, "gpu")
+
+    def start_bridge(self, **settings: Any) -> ForkedWorker:
+        name = f"bridge-{len(self.bridges)}"
+        changed = self.settings.model_copy(update=settings)
+        command = worker_command("bridge", changed)
+        command = [word.replace("bridge@", f"{name}@") for word in command]
+        self.bridges.append(self._start(command, name, variables(settings)))
+        return self.bridges[-1]
+
+    def start_handler(self, command: Sequence[str] = HANDLER, **settings: Any) -> Worker:
+        """A handler that knows the model's weights, and nothing of the farm."""
+        name = f"pod-{len(self.handlers)}"
+        home = self.settings.folder / name
+        worker = self._stack.enter_context(
+            start_worker(
+                self.runpod,
+                command,
+                self.log(name),
+                endpoint=ENDPOINT,
+                name=name,
+                environ={"FARM_HOME": str(home), **variables(settings)},
+            )
+        )
+        self.handlers.append(worker)
+        return worker
+
+    def _start(
+        self, command: Sequence[str], name: str, extra: dict[str, str] | None = None
+    ) -> ForkedWorker:
+        log = self.log(name)
+        worker = fork_worker(command, log=log, environ={**self.environ, **(extra or {})})
+        self._stack.callback(_end, worker)
+        wait_for(lambda: log.exists() and "ready." in log.read_text())
+        return worker
+
+
+def variables(settings: dict[str, Any]) -> dict[str, str]:
+    """Settings as the environment of a process."""
+    return {f"FARM_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+@contextmanager
+def rented_farm(home: Path, swift: Swift, **settings: Any) -> Iterator[RentedFarm]:
+    """A running farm with a cpu worker, and no bridge yet."""
+    with ExitStack() as stack:
+        runpod = stack.enter_context(fake_runpod())
+        broker = Broker(Settings(home=home))
+        stack.callback(broker.stop)
+        given = {
+            **DEFAULTS,
+            **swift.settings().model_dump(exclude_unset=True),
+            "home": home,
+            "broker_url": broker.url,
+            "runpod_url": runpod.url,
+            "runpod_endpoint_id": ENDPOINT,
+            "runpod_api_key": runpod.key,
+            **settings,
+        }
+        environ = {**os.environ, **variables(given)}
+        farm = RentedFarm(Settings.load(environ), runpod, environ, stack)
+        farm.start_cpu_worker()
+        yield farm
+
+
+def _end(worker: ForkedWorker) -> None:
+    worker.send_signal(signal.SIGCONT)
+    stop([worker], grace_s=10)  # type: ignore[list-item]
