@@ -18,7 +18,7 @@ import redis
 
 from farm import Job
 from farm.engine.advance import chunk_count
-from farm.route import Queue, Step, steps_of_job
+from farm.route import Step, WorkerKind, steps_of_job
 from tests.chaos.outcome import WorkerLogs
 from tests.chaos.testbed import Testbed
 from tests.support.disk import fill_disk
@@ -177,8 +177,8 @@ def drain_workers(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
     faults = []
     for index, stage in enumerate(STAGES):
         bed.wait_for(lambda index=index: _is_at(jobs[0], STAGES[index:]))
-        queue: Queue = "gpu" if stage.startswith("chunk") else "cpu"
-        bed.children[queue].send_signal(signal.SIGTERM)
+        kind: WorkerKind = "gpu" if stage.startswith("chunk") else "cpu"
+        bed.children[kind].send_signal(signal.SIGTERM)
         faults.append(time.time())
     return faults
 

@@ -19,11 +19,12 @@ from farm.local.process import spawn, stop
 from farm.local.supervisor import Supervisor
 from farm.local.worker import worker_command
 from farm.queue.app import make_app
-from farm.route import QUEUES, Queue
+from farm.route import WorkerKind
 from farm.settings import Settings
 from tests.support.fork_server import ForkedWorker, fork_worker
 from tests.support.processes import children_of
 from tests.support.receiver import Receiver
+from tests.support.small_farm import KINDS
 from tests.support.swift import Swift
 
 Value = TypeVar("Value")
@@ -63,15 +64,15 @@ class Testbed(Supervisor):
         self.hook: Receiver | None = None
         """Receives the webhook of the first job."""
 
-    def start_worker(self, queue: Queue, name: str) -> ForkedWorker:
-        command = worker_command(queue, self.settings, application=APPLICATION)
-        command = [word.replace(f"{queue}@", f"{name}@") for word in command]
-        return fork_worker(command, log=self.log(queue), environ=self.environ)
+    def start_worker(self, kind: WorkerKind, name: str) -> ForkedWorker:
+        command = worker_command(kind, self.settings, application=APPLICATION)
+        command = [word.replace(f"{kind}@", f"{name}@") for word in command]
+        return fork_worker(command, log=self.log(kind), environ=self.environ)
 
     def start_second_gpu_worker(self) -> None:
         """Starts one that consumes no messages for now, and is not replaced when it dies."""
         self.second_worker = self.start_worker("gpu", SECOND)
-        workers = len(QUEUES) + 1
+        workers = len(KINDS) + 1
         self.wait_for(lambda: len(self.control.ping(timeout=0.5)) == workers)
         self._control_second_worker(self.control.cancel_consumer)
 
@@ -82,9 +83,9 @@ class Testbed(Supervisor):
     def _control_second_worker(self, command: Callable[..., Any]) -> None:
         command("gpu", destination=[f"{SECOND}@{gethostname()}"], reply=True)
 
-    def child_of(self, queue: Queue) -> int:
+    def child_of(self, kind: WorkerKind) -> int:
         """The process in which the tasks of a worker run."""
-        return self.wait_for(lambda: children_of(self.children[queue].pid))[0]
+        return self.wait_for(lambda: children_of(self.children[kind].pid))[0]
 
     @contextmanager
     def broken_store(self) -> Iterator[None]:
@@ -142,8 +143,8 @@ class Testbed(Supervisor):
         self.stop()
         self.broker.stop()
 
-    def _start(self, queue: Queue) -> None:  # type: ignore[override]
-        self.children[queue] = self.start_worker(queue, queue)  # type: ignore[assignment]
+    def _start(self, kind: WorkerKind) -> None:  # type: ignore[override]
+        self.children[kind] = self.start_worker(kind, kind)  # type: ignore[assignment]
 
 
 def new_bucket(service: Swift) -> dict[str, str]:

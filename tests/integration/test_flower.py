@@ -19,12 +19,12 @@ from farm import Farm
 from farm.engine.advance import chunk_count
 from farm.local.flower import auth_file
 from farm.queue.app import make_app
-from farm.route import QUEUES
 from farm.settings import Settings
 from tests.integration.conftest import ENDLESS
 from tests.support.commands import read_until, start_farm_command
 from tests.support.ports import free_port
 from tests.support.processes import processes_of
+from tests.support.small_farm import KINDS
 from tests.support.waiting import wait_for, wait_for_stage
 
 
@@ -157,7 +157,7 @@ def test_no_page_opens_to_a_website_whose_name_leads_to_loopback(
 
 def test_workers_beside_flower_obey_its_buttons(farm: Farm) -> None:
     control = make_app(farm.context.settings).control
-    wait_for(lambda: len(control.ping(timeout=0.5)) == len(QUEUES))
+    wait_for(lambda: len(control.ping(timeout=0.5)) == len(KINDS))
 
 
 @pytest.mark.parametrize("page", ["/", "/tasks", "/broker"])

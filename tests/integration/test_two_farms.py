@@ -22,10 +22,9 @@ from farm.local.broker import Broker
 from farm.monitoring.exporter import FarmCollector, exposition
 from farm.net.address import ListenAddress
 from farm.queue.app import make_app
-from farm.route import QUEUES
 from farm.settings import Settings
 from tests.support.ports import free_port
-from tests.support.small_farm import DEFAULTS, SmallFarm
+from tests.support.small_farm import DEFAULTS, KINDS, QUEUES, SmallFarm
 from tests.support.waiting import wait_for
 
 AUTH = "me:secret-of-flower"
@@ -137,11 +136,11 @@ def test_neither_jobs_nor_remote_control_nor_events_of_one_reach_the_other(
         assert not set(ours.context.store.keys(f"jobs/{waiting.id}/"))
         # And each farm's remote control reaches its own workers only
         control = make_app(second.settings).control
-        assert len(control.ping(timeout=2)) == len(QUEUES)
+        assert len(control.ping(timeout=2)) == len(KINDS)
         control.shutdown()
         for child in second.children.values():
             child.wait()
-        assert len(make_app(first.settings).control.ping(timeout=2)) == len(QUEUES)
+        assert len(make_app(first.settings).control.ping(timeout=2)) == len(KINDS)
         wait_for(lambda: [each for each in events if each.get("uuid") == f"{job.id}-mux-a1"])
     assert not [each for each in events if waiting.id in each.get("uuid", "")]
 

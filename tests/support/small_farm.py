@@ -13,6 +13,7 @@ from unittest.mock import patch
 from farm.local.broker import Broker
 from farm.local.supervisor import FLOWER, Supervisor
 from farm.net.address import ListenAddress
+from farm.route import CONSUMED, Queue, WorkerKind
 from farm.settings import Settings
 from tests.support.fork_server import fork_worker
 
@@ -20,6 +21,13 @@ APPLICATION = "tests.support.holdable_app"
 
 DEFAULTS = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1}
 """One child imports what two would; a lost lease is noticed within seconds."""
+
+
+KINDS: list[WorkerKind] = [kind for kind in CONSUMED if kind != "bridge"]
+"""The workers of a farm without an endpoint."""
+
+QUEUES: list[Queue] = [queue for kind in KINDS for queue in CONSUMED[kind]]
+"""What they consume."""
 
 
 class SmallFarm(Supervisor):
