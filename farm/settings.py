@@ -456,6 +456,30 @@ class Settings(BaseModel):
         pattern="^https?://",
         description="URL of Runpod's queue API, or of a gateway",
     )
+    runpod_concurrency: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description=(
+            "jobs that a serverless worker takes at once; one has the GPU, the others fetch their "
+            "inputs and wait, which counts as their time"
+        ),
+    )
+    runpod_streaming: bool = Field(
+        False,
+        description=(
+            "true: a serverless worker streams each finished chunk; all workers of an endpoint "
+            "do, or none does"
+        ),
+    )
+    runpod_execution_s: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "the endpoint's execution timeout in seconds, which Runpod does not tell its workers; "
+            "unset = none is known"
+        ),
+    )
     ui_auth: str | None = Field(
         None,
         repr=False,

@@ -4,12 +4,14 @@ farm.json                                     the id of the farm, which its brok
 uploads/{sha256}                              files that callers uploaded
 shared/{kind}/{sha256}                        text features, by the hash of input and encoder *
 shared/{kind}/{sha256}/{piece}                speech embeddings, the same, in pieces of 10 s *
+runpod/{sha256}.json                          the job of a request to a serverless worker *
 jobs/{job_id}/request.json                    the accepted request and its time, written first *
 jobs/{job_id}/end.json                        the job's last status, once it has ended *
 jobs/{job_id}/playlist.m3u8                   the HLS playlist, rewritten with each chunk
 jobs/{job_id}/{step_id}/{attempt_id}/{name}   objects of an attempt; the registry knows which counts
 jobs/{job_id}/{step_id}/{attempt_id}/output.json
                                               its output, written last, with timings and inputs *
+jobs/{job_id}/{step_id}/{attempt_id}/begun    left by attempts that killed their serverless worker
 
 * sealed: the first line is the SHA-256 of the rest (farm.store.integrity). The others are compared
 with the SHA-256 in the output of their step, uploads with their own key. A playlist is never read.
@@ -56,6 +58,10 @@ def shared(kind: str, *parts: str | bytes | memoryview) -> str:
 def piece(folder: str, number: int) -> str:
     """The key of one piece of a shared object."""
     return f"{folder}/{number:05d}"
+
+
+def owner(request_digest: str) -> str:
+    return f"runpod/{request_digest}.json"
 
 
 def job(job_id: str) -> str:

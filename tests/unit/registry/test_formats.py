@@ -15,6 +15,7 @@ from farm.registry.formats import FORMAT, dump, load
 from farm.registry.remote import Spending
 from farm.registry.step_record import StepRecord
 from farm.registry.webhooks import CallsRecord
+from farm.runpod.owner import Owner
 from tests.support.formats import REQUIRED, defaults_of
 from tests.support.jobs import REQUEST, job_request
 
@@ -23,7 +24,7 @@ PROMISED = Path(__file__).with_name(f"format_{FORMAT}.json")
 `python -m tests.unit.registry.test_formats`.
 """
 
-RECORDS = (Submission, JobStatus, Event, StepRecord, CallsRecord, Account, Spending)
+RECORDS = (Submission, JobStatus, Event, StepRecord, CallsRecord, Account, Spending, Owner)
 
 
 def test_a_default_that_changes_takes_the_next_format():
