@@ -16,7 +16,14 @@ from typing import Any
 
 from farm.engine.accounting import REMOTE_MS
 from farm.engine.context import Context
-from farm.engine.step_context import Declined, Detached, Postponed, RetryLater, StepContext
+from farm.engine.step_context import (
+    Declined,
+    Detached,
+    Postponed,
+    RetryLater,
+    StepContext,
+    Throttle,
+)
 from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput, error_from_code
 from farm.estimate import chunk_s
 from farm.job.status import Failure
@@ -39,6 +46,9 @@ SLOTS_PER_POLL_S = 100
 MIN_POLL_S = 0.25
 RETRY_S = 5.0
 """How long one request is repeated; meanwhile a bridge does not see that it is draining."""
+
+LOOK_EVERY_S = 15.0
+"""How often the store is asked for the answer of a chunk that still runs, as Runpod has it."""
 
 AFTER_REFUSAL_S = 10.0
 """Pause before a chunk that could not be submitted is dispatched again."""
@@ -153,6 +163,7 @@ class Bridge:
         Raises Detached when this bridge drains, Cancelled when the chunk is not needed any more.
         """
         seen: Any = None
+        look = Throttle(LOOK_EVERY_S)
         while ctx.registry.now() < deadline:
             if ctx.draining():
                 raise Detached
@@ -164,6 +175,8 @@ class Bridge:
             else:
                 if status is None or status.ended:
                     return status
+                if look.is_due() and self._answer(ctx) is not None:
+                    return status  # its result was lost on the way to Runpod
                 if status.output != seen:
                     seen = status.output
                     _report(ctx, seen)

@@ -13,20 +13,32 @@ from typing import Any, Self
 from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
 from farm.engine.scratch import paths_of, scratch_folder
-from farm.engine.step_context import RetryLater, StepContext
+from farm.engine.step_context import RetryLater, StepContext, StepFunction
 from farm.errors import FarmError
 from farm.job import Event
 from farm.registry import Registry
 from farm.registry.formats import dump
 from farm.registry.memory import MemoryBackend
 from farm.registry.outputs import Committed
-from farm.runpod.order import Order, parse_order
+from farm.route import StepKind
+from farm.runpod.order import ANSWER, LOST_WORKERS, Order, parse_order
 from farm.settings import Settings
+from farm.steps import step_function
 from farm.store import integrity
 from farm.store.signed import SignedStore
 
 ANSWERED = {"answered": True}
 """What a worker returns: the answer itself is in the store."""
+
+LOST = {"lost": True}
+"""What it returns for an order that has ended its workers before."""
+
+StepFunctions = Callable[[StepKind], StepFunction]
+
+MAX_LOST = 2
+"""Runpod runs a job again whose worker was lost, without end. An order that nobody answers counts
+as one attempt of the farm's after so many workers.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,10 +68,15 @@ class RemoteChunk:
     def prefetch(self) -> None:
         """Fetches what the chunk reads, unless it was made already."""
         if not self._is_answered():
-            reads = self.order.grants.reads.keys() - {self.order.answer_key}
-            self.store.prefetch(sorted(reads))
+            own = {self.order.key(LOST_WORKERS), self.order.key(ANSWER)}
+            self.store.prefetch(sorted(self.order.grants.reads.keys() - own))
 
-    def run(self, stop: threading.Event, report: Callable[[Event], None]) -> dict[str, Any]:
+    def run(
+        self,
+        stop: threading.Event,
+        report: Callable[[Event], None],
+        steps: StepFunctions = step_function,
+    ) -> dict[str, Any]:
         """Makes the chunk and writes its answer last; returns what the bridge is told.
 
         An order that was delivered twice is not computed twice. Raises Cancelled at the next report
@@ -67,20 +84,33 @@ class RemoteChunk:
         """
         if self._is_answered():
             return ANSWERED
+        lost = self._lost_workers()
+        if lost == MAX_LOST:
+            return LOST
+        self._note_lost(lost + 1)  # until this one has ended in some other way
         try:
-            committed = self._generate(self._context(stop, report))
+            committed = self._generate(self._context(stop, report), steps("generate"))
         except _Answered:
             return ANSWERED
         except RetryLater as declined:
             return {"declined": {"reason": str(declined), "after_s": declined.after_s}}
         except Exception as error:
+            self._note_lost(lost)
             raise self._described(error) from None
-        integrity.put_sealed(self.store, self.order.answer_key, dump(committed).encode())
+        integrity.put_sealed(self.store, self.order.key(ANSWER), dump(committed).encode())
         return ANSWERED
 
-    def _generate(self, ctx: StepContext) -> Committed:
-        from farm.steps.generate import generate
+    def _lost_workers(self) -> int:
+        """Workers that began with this order and ended before it did."""
+        try:
+            return int(self.store.get(self.order.key(LOST_WORKERS)))
+        except KeyError:
+            return 0
 
+    def _note_lost(self, workers: int) -> None:
+        self.store.put(self.order.key(LOST_WORKERS), str(workers).encode())
+
+    def _generate(self, ctx: StepContext, generate: StepFunction) -> Committed:
         start = time.monotonic()
         output = generate(ctx)
         ctx.timings[REMOTE_MS] = round(1000 * (time.monotonic() - start))
@@ -116,7 +146,7 @@ class RemoteChunk:
 
     def _is_answered(self) -> bool:
         try:
-            integrity.get_sealed(self.store, self.order.answer_key)
+            integrity.get_sealed(self.store, self.order.key(ANSWER))
         except KeyError:
             return False
         return True

@@ -123,7 +123,7 @@ class Handler:
             chunk.prefetch()
             with self.gpu.wait(lambda: _raise_if(stop)), self._reported(job, lambda: _last(events)):
                 try:
-                    return chunk.run(stop, events.append)
+                    return chunk.run(stop, events.append, self.steps)
                 except Cancelled:
                     _raise_if(stop)
                     raise

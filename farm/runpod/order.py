@@ -33,7 +33,17 @@ FIELD = "order"
 ANSWER = "answer.json"
 """What a remote attempt writes last: its output, sealed, with timings and digests."""
 
-WRITES = ("segment.m4s", "init.mp4", "condition.safetensors", "tail.safetensors", ANSWER)
+LOST_WORKERS = "lost-workers"
+"""How many workers have begun with an order and were lost, as a number."""
+
+WRITES = (
+    "segment.m4s",
+    "init.mp4",
+    "condition.safetensors",
+    "tail.safetensors",
+    LOST_WORKERS,
+    ANSWER,
+)
 
 WITHHELD = "withheld"
 """In place of a source, which was downloaded long ago."""
@@ -48,6 +58,7 @@ class Order(BaseModel):
     chunk: int
     attempt_id: str
     declined: int = 0
+    """Attempts before that left the chunk to a worker with other weights."""
     request: ResolvedRequest
     outputs: dict[str, Committed]
     """By step, without the keys that this chunk does not read."""
@@ -64,9 +75,9 @@ class Order(BaseModel):
         """The lease of the attempt, which the bridge holds and renews."""
         return Lease(self.job_id, self.step.id, self.attempt_id, attempts=1, declined=self.declined)
 
-    @property
-    def answer_key(self) -> str:
-        return keys.attempt(self.job_id, self.step.id, self.attempt_id, ANSWER)
+    def key(self, name: str) -> str:
+        """The key of an object of this attempt."""
+        return keys.attempt(self.job_id, self.step.id, self.attempt_id, name)
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -101,7 +112,7 @@ def make_order(ctx: StepContext, store: S3Store, chunk: Chunk, *, valid_s: int) 
         request=_without_sources(ctx.request),
         outputs={step_id: _cut_down(read, named) for step_id, read in ctx.inputs.items()},
         grants=store.grant(
-            reads=[*reads, prefix + ANSWER],
+            reads=[*reads, prefix + LOST_WORKERS, prefix + ANSWER],
             writes=[prefix + name for name in WRITES],
             seconds=valid_s,
         ),

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,6 @@ def job_held_at(stage: str, farm: Farm, fields: dict[str, Any]) -> Iterator[Job]
         yield job
 
 
-@dataclass(frozen=True)
-class HoldableContext(StepContext):
-    def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
-        super().report(stage, pct, **details)
-        while _file(self.settings, stage).exists():
-            time.sleep(POLL_INTERVAL_S)
-
-
 def holdable(
     step_function: Callable[[StepKind], StepFunction],
 ) -> Callable[[StepKind], StepFunction]:
@@ -69,11 +62,22 @@ def holdable(
     def holdable_function(kind: StepKind) -> StepFunction:
         def run(ctx: StepContext) -> StepOutput:
             values = {field.name: getattr(ctx, field.name) for field in fields(ctx)}
-            return step_function(kind)(HoldableContext(**values))
+            return step_function(kind)(_holdable_context(type(ctx))(**values))
 
         return run
 
     return holdable_function
+
+
+@cache
+def _holdable_context(kind: type[StepContext]) -> type[StepContext]:
+    class HoldableContext(kind):  # type: ignore[valid-type, misc]
+        def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
+            super().report(stage, pct, **details)
+            while _file(self.settings, stage).exists():
+                time.sleep(POLL_INTERVAL_S)
+
+    return HoldableContext
 
 
 def _file(settings: Settings, stage: str) -> Path:

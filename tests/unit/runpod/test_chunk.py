@@ -13,14 +13,15 @@ import pytest
 from farm import Farm
 from farm.client import Job
 from farm.engine.context import Context
-from farm.errors import Cancelled, FarmUnreachable, InvalidInput, VersionSkew
+from farm.engine.step_context import StepContext
+from farm.errors import Cancelled, FarmUnreachable, GenerationFailed, InvalidInput, VersionSkew
 from farm.job import Event
 from farm.plan import Chunk
 from farm.registry.formats import load
-from farm.registry.outputs import ChunkOutput, Committed
+from farm.registry.outputs import ChunkOutput, Committed, StepOutput
 from farm.route import Step
-from farm.runpod.chunk import ANSWERED, RemoteChunk
-from farm.runpod.order import Order, make_order
+from farm.runpod.chunk import ANSWERED, LOST, MAX_LOST, RemoteChunk
+from farm.runpod.order import ANSWER, LOST_WORKERS, Order, make_order
 from farm.settings import Settings
 from farm.steps.generate import unload_pipeline
 from farm.store import integrity, keys
@@ -74,7 +75,7 @@ class Film:
         return make_order(ctx, self.ctx.store, chunk, valid_s=valid_s)
 
     def answer(self, order: Order) -> Committed:
-        text = integrity.get_sealed(self.ctx.store, order.answer_key)
+        text = integrity.get_sealed(self.ctx.store, order.key(ANSWER))
         return load(text, Committed, name="the answer")
 
 
@@ -159,6 +160,28 @@ def test_an_order_that_was_answered_is_not_computed_again(film, run):
     reported: list[Event] = []
     assert run(order, reported.append) == ANSWERED
     assert reported == []
+
+
+def test_an_order_that_has_lost_too_many_workers_is_not_begun_again(film, run):
+    order = film.order(1)
+    film.ctx.store.put(order.key(LOST_WORKERS), str(MAX_LOST).encode())
+    assert run(order) == LOST
+
+
+def test_an_order_that_failed_has_lost_no_worker(film, worker):
+    order = film.order(1)
+    chunk = RemoteChunk.open(order.payload, worker)
+
+    def fail(kind: str) -> Callable[[StepContext], StepOutput]:
+        def run(ctx: StepContext) -> StepOutput:
+            raise ValueError("no such luck")
+
+        return run
+
+    with pytest.raises(GenerationFailed, match="generate-0001: ValueError: no such luck"):
+        chunk.run(threading.Event(), lambda _: None, fail)
+    chunk.close()
+    assert film.ctx.store.get(order.key(LOST_WORKERS)) == b"0"
 
 
 def test_the_events_of_a_chunk_are_reported(film, run):
