@@ -120,7 +120,8 @@ class Settings(BaseModel):
         None,
         repr=False,
         description=(
-            "redis:// or rediss:// URL of the broker; unset = the broker started by `farm up`"
+            "redis:// or rediss:// URL of the broker, or for clients runpod://ENDPOINT_ID; unset = "
+            "the broker started by `farm up`"
         ),
     )
     store_url: str | None = Field(

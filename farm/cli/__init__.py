@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from farm.cli import batches, jobs, maintenance, requests, serve, webhooks, weights
-from farm.cli.exit_codes import EXIT_STATUS, FAILED, INTERRUPTED, STATUS_OF_ERROR
+from farm.cli.exit_codes import EXIT_STATUS, INTERRUPTED, exit_status
 from farm.cli.render import print_error
 from farm.errors import FarmError
 
@@ -32,7 +32,7 @@ class FarmGroup(click.Group):
             return super().invoke(ctx)
         except FarmError as error:
             print_error(error)
-            ctx.exit(STATUS_OF_ERROR.get(type(error), FAILED))
+            ctx.exit(exit_status(error))
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
 
@@ -45,8 +45,8 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 def cli() -> None:
     """Turn a face and a voice into a talking video.
 
-    Commands talk to the farm at FARM_BROKER_URL, or else to the one that `farm up` runs in
-    FARM_HOME on this machine.
+    Commands talk to the farm at FARM_BROKER_URL, which may be runpod://ENDPOINT_ID, or else to the
+    one that `farm up` runs in FARM_HOME on this machine.
     """
 
 

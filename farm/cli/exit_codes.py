@@ -27,3 +27,9 @@ STATUS_OF_ERROR: dict[type[FarmError], int] = {
     QuotaExceeded: QUOTA_EXCEEDED,
 }
 """All other errors are FAILED."""
+
+
+def exit_status(error: FarmError) -> int:
+    """The exit status of a command that an error ended."""
+    kinds = (status for kind, status in STATUS_OF_ERROR.items() if isinstance(error, kind))
+    return next(kinds, FAILED)

@@ -140,7 +140,7 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 def jobs(
     limit: int, state: State | None, since: datetime | None, caller: str | None, as_json: bool
 ) -> None:
-    """List the newest jobs, of all callers.
+    """List the newest jobs, of all callers; those of an endpoint if they were submitted from here.
 
     Columns are the id, the time of submission (UTC), the caller, the state, the progress, and the
     stage or the error.

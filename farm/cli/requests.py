@@ -13,7 +13,7 @@ from farm.cli.render import follow_to_end, print_status
 from farm.client import Farm
 from farm.client.checks import check_media
 from farm.client.farm import INLINE
-from farm.client.runpod import embed_files, size_warning, wrap_envelope
+from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
 from farm.job import JobRequest, resolve
 from farm.presets import preset

@@ -40,6 +40,7 @@ from farm.steps.allowed import check_allowed, check_request_bytes
 from farm.store import keys, open_store
 
 INLINE = "inline://"
+RUNPOD = "runpod://"
 
 JOB_ID_BYTES = 16
 """Too many to guess: keys in the store, and so URLs of videos, contain a job's id."""
@@ -56,7 +57,25 @@ class Farm:
 
     For requests of strangers `local_files` says that they may name no file of this machine
     (False), or only those in a folder; such files are then checked in a sandbox.
+
+    Behind `runpod://ENDPOINT_ID` there is a serverless endpoint, or a gateway (`RunpodFarm`).
     """
+
+    def __new__(cls, url: str | None = None, *, settings: Settings | None = None, **_: Any) -> Farm:
+        """A farm of the class that its URL asks for, as `pathlib.Path` has one for each system."""
+        if url is None:
+            url = settings.broker_url if settings else os.environ.get("FARM_BROKER_URL")
+        if cls is Farm and url and url.startswith(RUNPOD):
+            from farm.client.runpod.farm import RunpodFarm
+
+            return object.__new__(RunpodFarm)
+        return object.__new__(cls)
+
+    def __copy__(self) -> Self:
+        """Of the same class, whatever the environment says by now."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
 
     def __init__(
         self,
@@ -69,6 +88,9 @@ class Farm:
         settings = settings or Settings.load(os.environ)
         self.caller = settings.caller or local_user()
         self.sees_all = True
+        self._connect(url, settings)
+
+    def _connect(self, url: str | None, settings: Settings) -> None:
         self.is_inline = url == INLINE
         if self.is_inline:
             store = open_store(settings.store_address, settings)
@@ -97,8 +119,7 @@ class Farm:
         InvalidInput before anything is queued, also for another request under the same key,
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
-        given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
-        parsed = JobRequest.parse({**(given or {}), **fields})
+        parsed = parse_request(request, fields)
         self._check_allowed(parsed)
         accepted = accept(parsed, self.models(), self.context.settings)
         check_request_bytes(accepted, self.context.settings)  # which is a little longer
@@ -122,7 +143,7 @@ class Farm:
         The quota is checked before anything is stored, and again when the job is entered.
         """
         jobs = self.context.registry.jobs
-        sizes = {key: _size(content) for key, content in contents.items()}
+        sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         quota = Quota.of(self.context.settings)
         jobs.check_quota(self.caller, demand, quota)
@@ -167,7 +188,7 @@ class Farm:
         """The newest jobs first: those in one state, those submitted at `since` (seconds since
         1970) or later, and those of one caller.
         """
-        begin = since.timestamp() if isinstance(since, datetime) else since
+        begin = timestamp(since)
         if not self.sees_all:
             caller = self.caller
         newest = self.context.registry.jobs.newest(caller)
@@ -288,7 +309,21 @@ class Farm:
             raise
 
 
-def _size(content: Path | bytes) -> int:
+def parse_request(
+    request: JobRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
+) -> JobRequest:
+    """The request that is given as one, as an object, by its fields, or by a part of each."""
+    given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
+    return JobRequest.parse({**(given or {}), **fields})
+
+
+def timestamp(since: float | datetime) -> float:
+    """Seconds since 1970."""
+    return since.timestamp() if isinstance(since, datetime) else since
+
+
+def content_size(content: Path | bytes) -> int:
+    """Of what is to be uploaded, in bytes."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 

@@ -21,15 +21,18 @@ class Context:
 def open_context(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Context:
     """The context that the settings describe; nothing is contacted yet.
 
-    A store in the home folder keeps what it holds from other users of the machine.
-
     Calls to the registry wait for a broker that is down for as long as `keep_trying` returns True.
+    """
+    store = open_own_store(settings)
+    return Context(settings, store, farm_registry(settings, keep_trying=keep_trying))
+
+
+def open_own_store(settings: Settings) -> Store:
+    """The store that the settings describe.
+
+    One in the home folder keeps what it holds from other users of the machine.
     """
     if settings.store_url is None:
         with suppress(OSError):  # the store says so once it is used
             settings.make_folder()
-    return Context(
-        settings,
-        open_store(settings.store_address, settings),
-        farm_registry(settings, keep_trying=keep_trying),
-    )
+    return open_store(settings.store_address, settings)

@@ -85,12 +85,19 @@ Parsed = TypeVar("Parsed", bound=_Answer)
 class RunpodUnreachable(FarmUnreachable):
     """The API did not answer, or did so in a way that says nothing about the job."""
 
-    def __init__(self, message: str, *, accepted: bool | None = None, pause_s: float = 0) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        accepted: bool | None = None,
+        pause_s: float = 0,
+    ) -> None:
         """`accepted`: False if the request has certainly had no effect; None if it may have had.
 
         `pause_s`: how long the API asked to wait.
         """
-        super().__init__(message)
+        super().__init__(message, retryable=retryable)
         self.accepted = accepted
         self.pause_s = pause_s
 

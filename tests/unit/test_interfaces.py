@@ -21,11 +21,20 @@ HEAVY = {
     "numba",
     "PIL",
     "pyloudnorm",
+    "runpod",
+    "aiohttp",
+    "starlette",
+    "uvicorn",
 }
 MAX_IMPORT_RATIO = 8
 """How much longer than pydantic the client may take to import, whose models it builds."""
 
-INTERFACES = ["farm.client", "farm.cli", "farm.client.transports.celery"]
+INTERFACES = [
+    "farm.client",
+    "farm.cli",
+    "farm.client.transports.celery",
+    "farm.client.runpod.farm",
+]
 
 
 def python(program: str, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -7,18 +7,25 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
-from farm.client.uploads import local_content
+from farm.client.uploads import AnyRequest, LocalFiles, local_content
 from farm.errors import InvalidInput
-from farm.job import JobRequest
 
 RUN_MB = 10
 RUNSYNC_MB = 20
 """The largest bodies that Runpod's /run and /runsync accept, in millions of bytes."""
 
 
-def embed_files(request: JobRequest) -> JobRequest:
+def embed_files(request: AnyRequest, local_files: LocalFiles = True) -> AnyRequest:
     """The request with local files as data URIs; InvalidInput for one that does not exist."""
-    return request.with_sources(_as_data_uri)
+
+    def as_data_uri(source: str, field: str) -> str:
+        content = local_content(source, field, local_files)
+        if not isinstance(content, Path):
+            return source
+        mime = guess_type(content.name)[0] or "application/octet-stream"
+        return f"data:{mime};base64,{b64encode(content.read_bytes()).decode()}"
+
+    return request.with_sources(as_data_uri)
 
 
 def wrap_envelope(
@@ -50,11 +57,3 @@ def size_warning(text: str) -> str | None:
     if megabytes > RUNSYNC_MB:
         raise InvalidInput(f"request: its size is {megabytes:.1f} MB; {limits}")
     return f"its size is {megabytes:.1f} MB; {limits}"
-
-
-def _as_data_uri(source: str, field: str) -> str:
-    content = local_content(source, field)
-    if not isinstance(content, Path):
-        return source
-    mime = guess_type(content.name)[0] or "application/octet-stream"
-    return f"data:{mime};base64,{b64encode(content.read_bytes()).decode()}"

@@ -1,0 +1,143 @@
+"""One endpoint as this machine knows it: its queue, and the jobs that were submitted from here."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+from farm.client.runpod.status import Progress, advance, forgotten
+from farm.client.runpod.submissions import Submission, Submissions
+from farm.errors import InvalidInput
+from farm.job import JobRequest, JobStatus
+from farm.net.runpod import QueueApi, RunpodUnreachable
+from farm.registry.status_record import queued, unknown_job
+
+FRESH_S = 1.0
+"""Runpod is asked once in this time for a job, however often its status is read."""
+
+SETTLING_S = 60.0
+"""A job that is younger is not taken for forgotten."""
+
+MAX_SEEN = 1_000
+"""Jobs whose last status is kept in memory."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What Runpod last said about a job, and when, in seconds of `time.monotonic`."""
+
+    status: JobStatus
+    progress: Progress
+    at: float
+
+    @property
+    def is_fresh(self) -> bool:
+        return self.status.ended or time.monotonic() - self.at < FRESH_S
+
+
+@dataclass
+class Endpoint:
+    api: QueueApi
+    submissions: Submissions
+    _seen: dict[str, Seen] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def submit(self, body: Mapping[str, Any], request: JobRequest, caller: str) -> str:
+        """The id of a new job.
+
+        Raises RunpodUnreachable, without a suggestion to retry if the job may have been accepted.
+        """
+        self.submissions.check_writable()
+        try:
+            job_id = self.api.run(body)
+        except RunpodUnreachable as error:
+            if error.accepted is False:
+                raise
+            raise RunpodUnreachable(
+                f"{error.message}; the job may have been accepted, so it is not submitted again",
+                retryable=False,
+            ) from error
+        key = request.idempotency_key
+        submission = Submission(job_id, caller, time.time(), key, request.digest)
+        self.submissions.add(submission)
+        return job_id
+
+    def first_job(self, request: JobRequest, caller: str) -> str | None:
+        """The job that a caller submitted from here with the idempotency key of a request.
+
+        Raises InvalidInput if that was another request.
+        """
+        key = request.idempotency_key
+        first = self.submissions.of_key(caller, key) if key else None
+        if first is None:
+            return None
+        if first.digest != request.digest:
+            raise InvalidInput(
+                f"idempotency_key: got {key!r}; job {first.job_id} was submitted with it and "
+                "another request; allowed: the same request, or a new key"
+            )
+        return first.job_id
+
+    def status(self, job_id: str) -> JobStatus:
+        """The status of a job; InvalidInput if neither Runpod nor this machine knows it."""
+        seen = self._seen.get(job_id)
+        if seen is None or not seen.is_fresh:
+            seen = self._look(job_id, seen)
+            self._remember(job_id, seen)
+        return seen.status
+
+    def cancel(self, job_id: str) -> bool:
+        """Ends a job; False if it had ended already."""
+        if self.status(job_id).ended:
+            return False
+        self.api.cancel(job_id)
+        with self._lock:
+            self._seen.pop(job_id, None)
+        status = self.status(job_id)
+        return status.state == "cancelled" or not status.ended
+
+    def _look(self, job_id: str, seen: Seen | None) -> Seen:
+        """What Runpod says now; the end of a job that was submitted from here is recorded."""
+        submission = self.submissions.find(job_id)
+        progress = seen.progress if seen else Progress()
+        if submission and submission.final_status:
+            return Seen(submission.final_status, progress, time.monotonic())
+        remote = self.api.status(job_id)
+        now = time.time()
+        if remote is None:
+            status = self._unknown(job_id, submission, now)
+        else:
+            age_s = (remote.delay_ms + remote.execution_ms) / 1000
+            status = seen.status if seen else _first_status(job_id, submission, now - age_s)
+            if remote.status in ("IN_QUEUE", "IN_PROGRESS"):
+                progress = progress.advanced(Progress.read(remote.output))
+            status = advance(status, remote, progress, now)
+            if status.ended:
+                with suppress(OSError, sqlite3.Error):  # asked again as long as Runpod has it
+                    self.submissions.end(status)
+        return Seen(status, progress, time.monotonic())
+
+    def _unknown(self, job_id: str, submission: Submission | None, now: float) -> JobStatus:
+        if submission is None:
+            raise unknown_job(job_id)
+        status = _first_status(job_id, submission, now)
+        return status if now - submission.created_at < SETTLING_S else forgotten(status, now)
+
+    def _remember(self, job_id: str, seen: Seen) -> None:
+        with self._lock:
+            self._seen.pop(job_id, None)
+            self._seen[job_id] = seen
+            if len(self._seen) > MAX_SEEN:
+                del self._seen[next(iter(self._seen))]
+
+
+def _first_status(job_id: str, submission: Submission | None, created_at: float) -> JobStatus:
+    """The status before Runpod said anything; of a job from elsewhere the caller is not known."""
+    if submission is None:
+        return queued(job_id, created_at)
+    return queued(job_id, submission.created_at, submission.caller)

@@ -1,0 +1,137 @@
+"""The contract's status of a job, out of what Runpod says about it.
+
+The endpoint's handler reports progress as `{"stage", "pct", "details", "counter"}` and ends with
+the contract's result or error object. What else a job ends with is Runpod's own doing.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from farm.errors import Cancelled, FarmError, InvalidInput, TimedOut, WorkerLost, abridge
+from farm.job import Failure, JobStatus, Result, State
+from farm.net.runpod import RemoteStatus
+
+RETENTION_MIN = 30
+"""For which Runpod keeps a result, in minutes."""
+
+
+class Progress(BaseModel):
+    """The progress that a handler reported last; Runpod delivers reports in any order."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    counter: int = -1
+    stage: str = "queued"
+    pct: Annotated[float, Field(ge=0, le=100)] = 0
+    details: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, output: Any) -> Progress | None:
+        """The progress in the output of a running job; None if that is anything else."""
+        try:
+            return cls.model_validate(output)
+        except ValidationError:
+            return None
+
+    def advanced(self, later: Progress | None) -> Progress:
+        """The later of two, by their counters; the percentage never falls."""
+        if later is None or later.counter < self.counter:
+            return self
+        return later.model_copy(update={"pct": max(self.pct, later.pct)})
+
+
+def advance(status: JobStatus, remote: RemoteStatus, progress: Progress, now: float) -> JobStatus:
+    """The status of a job after what Runpod says about it now."""
+    if remote.status == "COMPLETED":
+        return _completed(status, remote.output, now)
+    if remote.status == "FAILED":
+        return failed(status, _failure(remote, status.stage), now)
+    if remote.status == "TIMED_OUT":
+        message = (
+            "Runpod ended the job at its executionTimeout or ttl; "
+            "allowed: higher limits (execution_s and ttl_s), or the endpoint's timeout"
+        )
+        return failed(status, TimedOut(message), now)
+    if remote.status == "CANCELLED":
+        return failed(status, Cancelled(f"cancelled at {status.stage}"), now, "cancelled")
+    update = {
+        "state": "queued" if remote.status == "IN_QUEUE" else "running",
+        "stage": progress.stage,
+        "pct": max(status.pct, progress.pct),
+        "details": progress.details,
+    }
+    return status.model_copy(update={**update, "updated_at": now})
+
+
+def forgotten(status: JobStatus, now: float) -> JobStatus:
+    """The status of a job that Runpod does not know any more."""
+    message = (
+        f"Runpod has forgotten the job: it keeps a result for {RETENTION_MIN} minutes, and a "
+        "waiting job for its ttl"
+    )
+    return failed(status, TimedOut(message), now)
+
+
+def failed(
+    status: JobStatus, error: FarmError | Failure, now: float, state: State = "error"
+) -> JobStatus:
+    """The status of a job that has ended without a video."""
+    if isinstance(error, FarmError):
+        error = Failure.model_validate(error.describe(at_stage=status.stage))
+    result = Result(job_id=status.job_id, status="error", error=error)
+    details = {"code": error.code, "message": error.message}
+    update = {"state": state, "stage": state, "details": details, "result": result}
+    return status.model_copy(update={**update, "updated_at": now})
+
+
+def _completed(status: JobStatus, output: Any, now: float) -> JobStatus:
+    """A generator's output is the list of all that it yielded, the result at last."""
+    last = output[-1] if isinstance(output, list) and output else output
+    result = _read_result(last)
+    if result is None:
+        message = (
+            "endpoint: its output is not the contract's result; "
+            "allowed: an endpoint that runs farm.runpod.handler, or a gateway"
+        )
+        return failed(status, InvalidInput(message), now)
+    if result.error is not None or result.video is None:
+        return failed(status, result.error or WorkerLost("the result has no video"), now)
+    update = {"state": "success", "stage": "completed", "pct": 100.0, "details": {}}
+    own = result.model_copy(update={"job_id": status.job_id})
+    return status.model_copy(update={**update, "result": own, "updated_at": now})
+
+
+def _read_result(output: Any) -> Result | None:
+    try:
+        return Result.model_validate_json(json.dumps(output))
+    except (ValidationError, ValueError):
+        return None
+
+
+def _failure(remote: RemoteStatus, stage: str) -> FarmError | Failure:
+    """The contract's error object; WorkerLost for the error of anything but our handler."""
+    error = _parsed(remote.error)
+    if isinstance(error, dict) and "error" in error:
+        error = error["error"]
+    try:
+        return Failure.model_validate({"at_stage": stage, **error})
+    except (ValidationError, TypeError):
+        pass
+    result = _read_result(remote.output)
+    if result is not None and result.error is not None:
+        return result.error
+    # Of the SDK's own object the message alone: it has a traceback and the worker's host name, too.
+    reason = error.get("error_message", "") if isinstance(error, dict) else error
+    return WorkerLost(abridge(f"the endpoint's worker failed: {reason or 'it gave no reason'}"))
+
+
+def _parsed(error: Any) -> Any:
+    """Runpod passes some error objects on as their JSON."""
+    try:
+        return json.loads(error) if isinstance(error, str) else error
+    except (ValueError, RecursionError):
+        return error
