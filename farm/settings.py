@@ -481,6 +481,11 @@ class Settings(BaseModel):
             "unset = none is known"
         ),
     )
+    runpod_rest_url: str = Field(
+        "https://api.runpod.io/v2",
+        pattern="^https?://",
+        description="URL of Runpod's REST API, with which `farm endpoint` works",
+    )
     ui_auth: str | None = Field(
         None,
         repr=False,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farm.cli import batches, jobs, maintenance, requests, serve, webhooks, weights
+from farm.cli import batches, endpoint, jobs, maintenance, requests, serve, webhooks, weights
 from farm.cli.exit_codes import EXIT_STATUS, INTERRUPTED, exit_status
 from farm.cli.render import print_error
 from farm.errors import FarmError
@@ -20,6 +20,7 @@ COMMANDS = [
     *(maintenance.recover, maintenance.gc, maintenance.doctor),
     webhooks.webhook_secret,
     batches.batch,
+    endpoint.endpoint,
     weights.weights,
 ]
 

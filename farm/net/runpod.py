@@ -39,6 +39,9 @@ CONNECTIONS = 256
 MAX_BYTES = 32_000_000
 """A response is no longer than this; Runpod's own limit for a result is 20 MB."""
 
+USER_AGENT = "infinitetalk-farm"
+"""Runpod's REST API answers 403 to the names of some libraries."""
+
 RemoteState = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]
 
 ENDED: frozenset[RemoteState] = frozenset({"COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"})
@@ -237,7 +240,11 @@ def exchange(method: str, url: str, key: str, body: Mapping[str, Any] | None) ->
 
     Raises RunpodUnreachable if there is no answer, or one of more than MAX_BYTES.
     """
-    headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+    headers = {
+        "Authorization": f"Bearer {key}",
+        "Accept": "application/json",
+        "User-Agent": USER_AGENT,
+    }
     content = None
     if body is not None:
         headers["Content-Type"] = "application/json"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,19 @@ class ApiServer:
     def asked(self, request: str) -> list[Request]:
         return [each for each in self.requests if str(each) == request]
 
-    def next_answer(self, request: str) -> Answer:
-        answers = self.answers[request]
+    def answer(self, request: Request) -> Answer:
+        answers = self.answers[str(request)]
         if not answers:
             return Answer(404, b"{}", {})
         return answers.popleft() if len(answers) > 1 else answers[0]
 
 
+Server = TypeVar("Server", bound=ApiServer)
+
+
 @contextmanager
-def api_server() -> Iterator[ApiServer]:
-    """A running server that answers 404 to everything."""
+def api_server(kind: Callable[[int], Server] = ApiServer) -> Iterator[Server]:
+    """A running server; an `ApiServer` answers 404 to everything that is not scripted."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -76,7 +79,7 @@ def api_server() -> Iterator[ApiServer]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             request = Request(self.command, self.path, dict(self.headers), body)
             server.requests.append(request)
-            answer = server.next_answer(str(request))
+            answer = server.answer(request)
             if answer.status == 0:
                 self.close_connection = True
                 return
@@ -94,7 +97,7 @@ def api_server() -> Iterator[ApiServer]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
     http.block_on_close = False  # clients keep their connections open
-    server = ApiServer(http.server_port)
+    server = kind(http.server_port)
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -1,0 +1,283 @@
+"""A serverless endpoint as its file describes it, and the bodies that create and update it.
+
+The file has the names of Runpod's REST API, with units. It holds no secret: variables of the
+workers that are secret name a variable of this process, `{"$env": "S3_SECRET_KEY"}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from farm.errors import InvalidInput, did_you_mean
+from farm.job.files import read_object
+from farm.validation import invalid_input
+
+MASK = "***"
+
+SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+SECRET_URL = re.compile(r"://[^/\s]*:[^/\s]*@")
+RUNPOD_SECRET = re.compile(r"\{\{ ?RUNPOD_SECRET_\w+ ?\}\}")
+"""A value that Runpod replaces by a secret which the account keeps."""
+
+CudaVersion = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Port = Annotated[str, Field(pattern=r"^[0-9]{1,5}/(http|tcp)$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Gpu(_Part):
+    """Which GPUs the workers have."""
+
+    pools: list[Annotated[str, Field(pattern="^[A-Z0-9]+(_[A-Z0-9]+)*$")]] = Field(min_length=1)
+    excluded_types: list[str] = []
+    count: int = Field(default=1, ge=1)
+    min_cuda_version: CudaVersion | None = None
+    allowed_cuda_versions: list[CudaVersion] = []
+
+
+class Workers(_Part):
+    min: int = Field(default=0, ge=0)
+    max: int = Field(default=3, ge=0)
+    idle_timeout_s: int | None = Field(default=None, ge=1, le=3600)
+
+
+class QueueDelay(_Part):
+    """More workers while a job waits longer than this."""
+
+    type: Literal["QUEUE_DELAY"]
+    queue_delay_s: float = Field(ge=0.5)
+
+
+class RequestCount(_Part):
+    """One worker for this many jobs."""
+
+    type: Literal["REQUEST_COUNT"]
+    request_count: int = Field(ge=1)
+
+
+class Reference(BaseModel):
+    """The value of a variable of this process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    variable: str = Field(alias="$env", min_length=1)
+
+
+class EndpointFile(_Part):
+    """What the file leaves open has Runpod's default, or stays as it is in an update."""
+
+    name: str = Field(min_length=1, max_length=200, description="name in Runpod's console")
+    image: str = Field(min_length=1, description="image of the workers, with its tag")
+    gpu: Gpu = Field(
+        description="pools such as ADA_48_PRO, the count for each worker, and CUDA versions"
+    )
+    workers: Workers = Field(default=Workers(), description="min, max and idle_timeout_s")
+    scaling: Annotated[QueueDelay | RequestCount, Field(discriminator="type")] = Field(
+        description="type QUEUE_DELAY with queue_delay_s, or REQUEST_COUNT with request_count"
+    )
+    timeout_s: int = Field(
+        ge=5, le=604_800, description="longest run of a job in seconds, 5 to 604800"
+    )
+    flashboot: Literal["OFF", "FLASHBOOT", "PRIORITY_FLASHBOOT"] = Field(
+        default="OFF", description="OFF, FLASHBOOT or PRIORITY_FLASHBOOT"
+    )
+    network_volumes: list[Identifier] = Field(default=[], description="ids of network volumes")
+    data_center_ids: list[Identifier] = Field(
+        default=[], description="data centers, such as EU-RO-1; empty = any"
+    )
+    env: dict[str, str | Reference] = Field(
+        default={},
+        repr=False,
+        description='variables of the workers: texts, or {"$env": "NAME"} for one of this process',
+    )
+    disk_gb: int = Field(default=20, ge=1, description="disk of a worker in GB")
+    args: str = Field(default="", description="arguments of the image's command")
+    ports: list[Port] = Field(default=[], description="ports such as 8888/http")
+    registry: Identifier | None = Field(
+        default=None, description="id of the credential for a private registry"
+    )
+
+    @field_validator("env", mode="before")
+    @classmethod
+    def _check_env(cls, env: Any) -> Any:
+        for name, value in env.items() if isinstance(env, dict) else ():
+            if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+                raise _reason(f"{name!r} cannot be the name of a variable")
+            if not isinstance(value, str) and not _is_reference(value):
+                raise _reason(f'{name} is neither a text nor {{"$env": "NAME"}}')
+            if isinstance(value, str) and _holds_secret(name, value):
+                raise _reason(f'{name} is secret; the file has {{"$env": "NAME"}} instead')
+        return env
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.workers.min > self.workers.max:
+            raise _disagreement("workers.min", f"workers.max is {self.workers.max}")
+        if self.scaling.type == "REQUEST_COUNT" and self.workers.idle_timeout_s is not None:
+            raise _disagreement(
+                "workers.idle_timeout_s", "Runpod takes none with scaling by REQUEST_COUNT"
+            )
+        if self.gpu.min_cuda_version and self.gpu.allowed_cuda_versions:
+            raise _disagreement(
+                "gpu.min_cuda_version", "Runpod takes either it or gpu.allowed_cuda_versions"
+            )
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The endpoint in a JSON file; InvalidInput for anything else."""
+        try:
+            return cls.model_validate(read_object(path))
+        except ValidationError as error:
+            raise invalid_input(error, cls) from error
+
+    @property
+    def literals(self) -> set[str]:
+        """The variables of the workers whose values are in the file."""
+        return {name for name, value in self.env.items() if isinstance(value, str)}
+
+    def create_body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
+        """What POST /serverless takes; without `environ` what is referred to is masked."""
+        body = self._body(environ)
+        gpu = body["gpu"]
+        for name in ("minCudaVersion", "allowedCudaVersions", "excludedTypes"):
+            if not gpu[name]:
+                del gpu[name]
+        return {"type": "QUEUE", **body}
+
+    def update_body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
+        """What PATCH /serverless/ID takes: what the file names, of `gpu` and `env` the whole."""
+        return self._body(environ)
+
+    def _body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
+        given = self.model_dump(exclude_unset=True)
+        given["gpu"] = {
+            **self.gpu.model_dump(),
+            "min_cuda_version": self.gpu.min_cuda_version or "",
+        }
+        if self.env or "env" in given:
+            given["env"] = {
+                name: _resolved(name, value, environ) for name, value in self.env.items()
+            }
+        return dict(_as_runpod(given))
+
+    def check_catalog(self, gpus: list[dict[str, Any]]) -> None:
+        """Raises InvalidInput for a pool, or an excluded GPU, that Runpod's catalog does not have.
+
+        Runpod itself would accept an unknown exclusion, which then excludes nothing.
+        """
+        pools = sorted({gpu["pool"] for gpu in gpus if gpu.get("pool")})
+        for pool in self.gpu.pools:
+            if pool not in pools:
+                raise _unknown("gpu.pools", pool, pools)
+        types = sorted(gpu["id"] for gpu in gpus if gpu.get("pool") in self.gpu.pools)
+        for excluded in self.gpu.excluded_types:
+            if excluded not in types:
+                raise _unknown("gpu.excluded_types", excluded, types)
+
+
+def changes(current: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an update in which an endpoint differs."""
+    return {name: value for name, value in body.items() if _differs(name, current.get(name), value)}
+
+
+def describe_changes(
+    current: Mapping[str, Any], changed: Mapping[str, Any], *, literals: Container[str]
+) -> Iterator[str]:
+    """One line for each value that an update changes; of variables only `literals` are shown."""
+    for name, value in changed.items():
+        before = current.get(name)
+        if name == "env":
+            yield from _describe_env(before or {}, value, literals)
+        elif isinstance(value, dict):
+            parts = describe_changes(before or {}, value, literals=literals)
+            yield from (f"{name}.{part}" for part in parts)
+        elif _differs(name, before, value):
+            yield f"{name}: {_shown(before)} -> {_shown(value)}"
+
+
+def masked(body: Mapping[str, Any], *, literals: Container[str] = ()) -> dict[str, Any]:
+    """A body, or an endpoint as Runpod has it, with the values of `literals` alone in `env`."""
+    env = {
+        name: value if name in literals else MASK for name, value in (body.get("env") or {}).items()
+    }
+    return {**body, "env": env} if "env" in body else dict(body)
+
+
+def _describe_env(
+    current: Mapping[str, str], wanted: Mapping[str, str], literals: Container[str]
+) -> Iterator[str]:
+    for name in {**current, **wanted}:
+        before, after = current.get(name), wanted.get(name)
+        if before != after and name in literals:
+            yield f"env.{name}: {_shown(before)} -> {_shown(after)}"
+        elif before != after:
+            states = [MASK if value else "nothing" for value in (before, after)]
+            yield f"env.{name}: {' -> '.join(states)}"
+
+
+def _differs(name: str, current: Any, wanted: Any) -> bool:
+    """Whether a value is another one; of a group of settings, whether one of its parts is."""
+    if isinstance(wanted, dict) and name != "env":
+        parts = current or {}
+        return any(_differs(part, parts.get(part), value) for part, value in wanted.items())
+    return (current or None) != (wanted or None)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value in (None, "", []) else str(value)
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$env"} and isinstance(value["$env"], str)
+
+
+def _holds_secret(name: str, value: str) -> bool:
+    is_secret = SECRET_NAME.search(name) or SECRET_URL.search(value)
+    return bool(is_secret) and not RUNPOD_SECRET.fullmatch(value)
+
+
+def _resolved(name: str, value: str | Reference, environ: Mapping[str, str] | None) -> str:
+    if isinstance(value, str):
+        return value
+    if environ is None:
+        return MASK
+    if not environ.get(value.variable):
+        raise InvalidInput(f"env.{name}: {value.variable} is not set; allowed: a value of it")
+    return environ[value.variable]
+
+
+def _as_runpod(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Fields under Runpod's names; the one in milliseconds there is `timeout`."""
+    for name, value in given.items():
+        if name == "env":
+            yield name, value
+        elif name == "timeout_s":
+            yield "timeout", 1000 * value
+        else:
+            short = re.sub("_(s|gb)$", "", name)
+            renamed = re.sub("_([a-z])", lambda match: match[1].upper(), short)
+            yield renamed, dict(_as_runpod(value)) if isinstance(value, dict) else value
+
+
+def _unknown(field: str, value: str, known: list[str]) -> InvalidInput:
+    return InvalidInput(
+        f"{field}: got {value!r}; Runpod has {', '.join(known)}{did_you_mean(value, known)}"
+    )
+
+
+def _reason(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("reason", "{reason}", {"reason": reason})
+
+
+def _disagreement(field: str, reason: str) -> PydanticCustomError:
+    return PydanticCustomError("disagreement", "{reason}", {"field": field, "reason": reason})
