@@ -14,7 +14,7 @@ from farm.client.runpod.status import Progress, advance, forgotten
 from farm.client.runpod.submissions import Submission, Submissions
 from farm.errors import InvalidInput
 from farm.job import JobRequest, JobStatus
-from farm.net.runpod import QueueApi, RunpodUnreachable
+from farm.net.runpod import QueueApi, RemoteStatus, RunpodUnreachable
 from farm.registry.status_record import queued, unknown_job
 
 FRESH_S = 1.0
@@ -33,11 +33,21 @@ class Seen:
 
     status: JobStatus
     progress: Progress
+    worker: str | None
     at: float
 
     @property
     def is_fresh(self) -> bool:
         return self.status.ended or time.monotonic() - self.at < FRESH_S
+
+    def advanced(self, remote: RemoteStatus, now: float) -> Seen:
+        """What is seen after what Runpod says at `now`, in seconds since 1970."""
+        progress = self.progress
+        if not remote.ended:
+            rerun = remote.worker_id != self.worker
+            progress = progress.advanced(Progress.read(remote.output), rerun=rerun)
+        status = advance(self.status, remote, progress, now)
+        return Seen(status, progress, remote.worker_id, time.monotonic())
 
 
 @dataclass
@@ -104,23 +114,22 @@ class Endpoint:
     def _look(self, job_id: str, seen: Seen | None) -> Seen:
         """What Runpod says now; the end of a job that was submitted from here is recorded."""
         submission = self.submissions.find(job_id)
-        progress = seen.progress if seen else Progress()
         if submission and submission.final_status:
-            return Seen(submission.final_status, progress, time.monotonic())
+            return Seen(submission.final_status, Progress(), None, time.monotonic())
         remote = self.api.status(job_id)
         now = time.time()
         if remote is None:
             status = self._unknown(job_id, submission, now)
-        else:
+            return Seen(status, Progress(), None, time.monotonic())
+        if seen is None:
             age_s = (remote.delay_ms + remote.execution_ms) / 1000
-            status = seen.status if seen else _first_status(job_id, submission, now - age_s)
-            if remote.status in ("IN_QUEUE", "IN_PROGRESS"):
-                progress = progress.advanced(Progress.read(remote.output))
-            status = advance(status, remote, progress, now)
-            if status.ended:
-                with suppress(OSError, sqlite3.Error):  # asked again as long as Runpod has it
-                    self.submissions.end(status)
-        return Seen(status, progress, time.monotonic())
+            status = _first_status(job_id, submission, now - age_s)
+            seen = Seen(status, Progress(), remote.worker_id, time.monotonic())
+        looked = seen.advanced(remote, now)
+        if looked.status.ended:
+            with suppress(OSError, sqlite3.Error):  # asked again as long as Runpod has it
+                self.submissions.end(looked.status)
+        return looked
 
     def _unknown(self, job_id: str, submission: Submission | None, now: float) -> JobStatus:
         if submission is None:

@@ -154,9 +154,12 @@ class RunpodFarm(Farm):
         return self.context.store.url(source.removeprefix(keys.SCHEME))
 
     def _body(self, request: JobRequest) -> dict[str, Any]:
+        """The envelope. The input repeats the limits, of which Runpod tells the worker nothing."""
         fields = request.model_dump(mode="json", exclude_unset=True)
-        limits = {"execution_s": self.address.execution_s, "ttl_s": self.address.ttl_s}
-        return wrap_envelope(fields, **limits)
+        body = wrap_envelope(fields, execution_s=self.address.execution_s, ttl_s=self.address.ttl_s)
+        if "policy" in body:
+            body["input"] = {**fields, "policy": body["policy"]}
+        return body
 
 
 def _base64_bytes(stored: JobRequest, contents: Contents) -> int:

@@ -1,12 +1,13 @@
 """The contract's status of a job, out of what Runpod says about it.
 
-The endpoint's handler reports progress as `{"stage", "pct", "details", "counter"}` and ends with
-the contract's result or error object. What else a job ends with is Runpod's own doing.
+The endpoint's handler reports progress as `{"stage", "pct", "details", "counter"}`, a gateway
+without the counter, and both end with the contract's result or error object.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,6 +26,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     counter: int = -1
+    """It begins anew when another worker runs the job again."""
     stage: str = "queued"
     pct: Annotated[float, Field(ge=0, le=100)] = 0
     details: dict[str, Any] = Field(default_factory=dict)
@@ -37,9 +39,9 @@ class Progress(BaseModel):
         except ValidationError:
             return None
 
-    def advanced(self, later: Progress | None) -> Progress:
+    def advanced(self, later: Progress | None, *, rerun: bool = False) -> Progress:
         """The later of two, by their counters; the percentage never falls."""
-        if later is None or later.counter < self.counter:
+        if later is None or (later.counter < self.counter and not rerun):
             return self
         return later.model_copy(update={"pct": max(self.pct, later.pct)})
 
@@ -48,16 +50,9 @@ def advance(status: JobStatus, remote: RemoteStatus, progress: Progress, now: fl
     """The status of a job after what Runpod says about it now."""
     if remote.status == "COMPLETED":
         return _completed(status, remote.output, now)
-    if remote.status == "FAILED":
-        return failed(status, _failure(remote, status.stage), now)
-    if remote.status == "TIMED_OUT":
-        message = (
-            "Runpod ended the job at its executionTimeout or ttl; "
-            "allowed: higher limits (execution_s and ttl_s), or the endpoint's timeout"
-        )
-        return failed(status, TimedOut(message), now)
-    if remote.status == "CANCELLED":
-        return failed(status, Cancelled(f"cancelled at {status.stage}"), now, "cancelled")
+    if remote.ended:
+        state: State = "cancelled" if remote.status == "CANCELLED" else "error"
+        return failed(status, _failure(remote, status.stage), now, state)
     update = {
         "state": "queued" if remote.status == "IN_QUEUE" else "running",
         "stage": progress.stage,
@@ -113,17 +108,20 @@ def _read_result(output: Any) -> Result | None:
 
 
 def _failure(remote: RemoteStatus, stage: str) -> FarmError | Failure:
-    """The contract's error object; WorkerLost for the error of anything but our handler."""
+    """The contract's error object, or an error for what Runpod or another program did."""
     error = _parsed(remote.error)
-    if isinstance(error, dict) and "error" in error:
-        error = error["error"]
-    try:
-        return Failure.model_validate({"at_stage": stage, **error})
-    except (ValidationError, TypeError):
-        pass
     result = _read_result(remote.output)
     if result is not None and result.error is not None:
         return result.error
+    with suppress(ValidationError, TypeError):
+        return Failure.model_validate({"at_stage": stage, **error})
+    if remote.status == "CANCELLED":
+        return Cancelled(f"cancelled at {stage}")
+    if remote.status == "TIMED_OUT":
+        return TimedOut(
+            "Runpod ended the job at its executionTimeout or ttl; "
+            "allowed: higher limits (execution_s and ttl_s), or the endpoint's timeout"
+        )
     # Of the SDK's own object the message alone: it has a traceback and the worker's host name, too.
     reason = error.get("error_message", "") if isinstance(error, dict) else error
     return WorkerLost(abridge(f"the endpoint's worker failed: {reason or 'it gave no reason'}"))

@@ -103,11 +103,12 @@ def test_a_job_has_the_id_that_the_endpoint_gave(server, farm):
     assert [request.json for request in posted(server)] == [{"input": FIELDS}]
 
 
-def test_limits_in_the_url_become_the_policy(server, tmp_path):
+def test_limits_in_the_url_become_the_policy_which_the_worker_sees_too(server, tmp_path):
     accept_jobs(server, "job-1")
     settings = endpoint_settings(server, tmp_path)
     Farm("runpod://ep?execution_s=600&ttl_s=3600", settings=settings).submit(FIELDS)
-    assert posted(server)[0].json["policy"] == {"executionTimeout": 600_000, "ttl": 3_600_000}
+    policy = {"executionTimeout": 600_000, "ttl": 3_600_000}
+    assert posted(server)[0].json == {"input": {**FIELDS, "policy": policy}, "policy": policy}
 
 
 def test_local_files_go_along(server, farm, portrait, voice):

@@ -94,6 +94,23 @@ def test_reports_that_arrive_in_another_order_are_left_out(server, farm):
     ]
 
 
+def test_a_job_that_another_worker_runs_again_reports_its_stages_anew(server, farm):
+    accept_jobs(server, "job-1")
+    job = farm.submit(FIELDS)
+    say_in_turn(
+        server,
+        "job-1",
+        {**progress(9, "chunk_1_decode", 60), "workerId": "first"},
+        {**progress(1, "downloads_started", 3), "workerId": "second"},
+        {"status": "COMPLETED", "output": result()},
+    )
+    assert stages(job.events()) == [
+        ("chunk_1_decode", 60),
+        ("downloads_started", 60),
+        ("completed", 100),
+    ]
+
+
 @pytest.mark.parametrize("output", [None, "text", {"pct": 300, "stage": "x"}, {"stage": 5}, []])
 def test_a_running_job_whose_output_is_no_progress_is_running(server, farm, output):
     say(server, "job-1", "IN_PROGRESS", output=output)
@@ -166,9 +183,9 @@ def test_the_result_of_a_generator_is_what_it_yields_last(server, farm):
     [
         {"status": "FAILED", "error": FAILURE},
         {"status": "FAILED", "error": json.dumps(FAILURE)},
-        {"status": "FAILED", "error": {"error": FAILURE}},
         {"status": "FAILED", "output": {"job_id": "x", "status": "error", "error": FAILURE}},
         {"status": "COMPLETED", "output": {"job_id": "x", "status": "error", "error": FAILURE}},
+        {"status": "TIMED_OUT", "output": {"job_id": "x", "status": "error", "error": FAILURE}},
     ],
 )
 def test_an_error_is_the_contracts_however_it_arrives(server, farm, answer):
