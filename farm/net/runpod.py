@@ -50,6 +50,10 @@ Milliseconds = Annotated[int, BeforeValidator(lambda value: round(value or 0))]
 """0 as long as Runpod has null."""
 
 
+JOB_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+"""An id may become a part of a path, here and at those who keep something by it."""
+
+
 class _Answer(BaseModel):
     """Fields that Runpod adds are ignored."""
 
@@ -59,7 +63,7 @@ class _Answer(BaseModel):
 class RemoteStatus(_Answer):
     """A job of an endpoint; times in milliseconds."""
 
-    id: str
+    id: str = Field(pattern=JOB_ID)
     status: RemoteState
     output: Any = None
     error: Any = None

@@ -11,13 +11,17 @@ from farm import Farm, Job
 from farm.errors import Cancelled, InvalidInput, OutOfMemory
 from farm.net.runpod import RunpodUnreachable
 from farm.settings import Settings
-from tests.support.jobs import FIELDS
+from tests.support.jobs import FIELDS, TWO_CHUNKS
+from tests.support.rented_farm import variables
 from tests.support.runpod import KEY, FakeRunpod, Fault, fake_runpod, start_worker
 from tests.support.runpod.contract_handler import VIDEO
 from tests.support.runpod.endpoint import Rules
+from tests.support.swift import Swift
+from tests.support.videos import decoded_frames
 from tests.support.waiting import wait_for_stage
 
 HANDLER = ["-m", "tests.support.runpod.contract_handler"]
+OURS = ["-m", "farm.runpod.handler"]
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +119,22 @@ def test_a_job_is_followed_while_runpod_is_away_for_a_moment(farm: Farm, fake: F
 
     assert job.wait().state == "success"
     assert fake.faults.next("status", job.id) is None
+
+
+def test_our_handler_makes_a_video_of_files_from_here(
+    swift: Swift, tmp_path: Path, portrait: Path, voice: Path
+) -> None:
+    stored = swift.settings().model_dump(exclude_unset=True)
+    environ = {**variables(stored), "FARM_HOME": str(tmp_path / "pod")}
+    log = tmp_path / "log"
+    with fake_runpod() as fake, start_worker(fake, OURS, log, environ=environ):
+        given = {"runpod_api_key": KEY, "runpod_url": fake.url, "fetch_allow": "127.0.0.0/8"}
+        farm = Farm("runpod://echo", settings=Settings(home=tmp_path / "home", **given))
+        sources = {"cond_video": str(portrait), "cond_audio": {"person1": str(voice)}}
+        job = farm.submit(prompt="a woman talks", **sources, **TWO_CHUNKS)
+        stages = [event.stage for event in job.events()]
+
+        assert job.status().state == "success", log.read_text()
+        assert stages[-1] == "completed"
+        saved = job.save(tmp_path / "own.mp4")
+        assert len(decoded_frames(saved.as_uri())) == TWO_CHUNKS["max_frame_num"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +14,8 @@ from farm.client.runpod.status import Progress, advance, forgotten
 from farm.client.runpod.submissions import Submission, Submissions
 from farm.errors import InvalidInput
 from farm.job import JobRequest, JobStatus
-from farm.net.runpod import QueueApi, RemoteStatus, RunpodUnreachable
+from farm.logs import log
+from farm.net.runpod import JOB_ID, QueueApi, RemoteStatus, RunpodUnreachable
 from farm.registry.status_record import queued, unknown_job
 
 FRESH_S = 1.0
@@ -74,7 +75,10 @@ class Endpoint:
             ) from error
         key = request.idempotency_key
         submission = Submission(job_id, caller, time.time(), key, request.digest)
-        self.submissions.add(submission)
+        try:
+            self.submissions.add(submission)
+        except InvalidInput as error:  # the job exists all the same
+            log("submission_not_recorded", job_id=job_id, reason=error.message)
         return job_id
 
     def first_job(self, request: JobRequest, caller: str) -> str | None:
@@ -95,6 +99,8 @@ class Endpoint:
 
     def status(self, job_id: str) -> JobStatus:
         """The status of a job; InvalidInput if neither Runpod nor this machine knows it."""
+        if not re.fullmatch(JOB_ID, job_id):
+            raise unknown_job(job_id)
         seen = self._seen.get(job_id)
         if seen is None or not seen.is_fresh:
             seen = self._look(job_id, seen)
@@ -127,7 +133,7 @@ class Endpoint:
             seen = Seen(status, Progress(), remote.worker_id, time.monotonic())
         looked = seen.advanced(remote, now)
         if looked.status.ended:
-            with suppress(OSError, sqlite3.Error):  # asked again as long as Runpod has it
+            with suppress(InvalidInput):  # asked again as long as Runpod has it
                 self.submissions.end(looked.status)
         return looked
 

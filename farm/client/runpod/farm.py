@@ -40,6 +40,7 @@ class RunpodFarm(Farm):
     """
 
     def _connect(self, url: str | None, settings: Settings) -> None:
+        self.is_inline = False
         self.address = EndpointAddress.parse(url or settings.broker_address)
         if settings.runpod_api_key is None:
             described = Settings.model_fields["runpod_api_key"].description

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from farm.client.job import Job
 from farm.client.runpod.endpoint import FRESH_S, Endpoint
-from farm.errors import DownloadFailed
+from farm.errors import DownloadFailed, InvalidInput
 from farm.job import Event, JobStatus, Video, WebhookStatus
 from farm.net.download import download_file
 from farm.retry import retry_until
@@ -45,8 +45,10 @@ class RunpodJob(Job):
             time.sleep(FRESH_S)
 
     def playlist(self) -> str | None:
-        """None: an endpoint shows a video when it is finished."""
-        return None
+        """Raises InvalidInput, or who waits for one would wait until the end."""
+        raise InvalidInput(
+            "playlist: an endpoint shows no growing video; allowed: the finished one"
+        )
 
     def mirror(self, folder: Path) -> Path | None:
         """None: an endpoint shows a video when it is finished."""

@@ -61,15 +61,8 @@ class Submissions:
 
     def check_writable(self) -> None:
         """Raises InvalidInput if a job could not be recorded, before there is one."""
-        try:
-            self._settings.make_folder()
-            self.path.parent.mkdir(exist_ok=True)
-            with self._open() as connection:
-                connection.execute("BEGIN IMMEDIATE")
-        except (OSError, sqlite3.Error) as error:
-            raise InvalidInput(
-                f"FARM_HOME: {self.path} cannot be written ({error}); allowed: a writable folder"
-            ) from error
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
 
     def add(self, submission: Submission) -> None:
         """Records a job, and removes those that ended longer ago than FARM_KEEP_JOBS_S."""
@@ -121,8 +114,18 @@ class Submissions:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection with one transaction, which is committed unless the block raises."""
-        with closing(sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_S)) as connection:
-            connection.executescript(TABLE)
-            with connection:
-                yield connection
+        """A connection with one transaction, which is committed unless the block raises.
+
+        Raises InvalidInput if the file cannot be used.
+        """
+        try:
+            self._settings.make_folder()
+            self.path.parent.mkdir(exist_ok=True)
+            with closing(sqlite3.connect(self.path, timeout=LOCK_TIMEOUT_S)) as connection:
+                connection.executescript(TABLE)
+                with connection:
+                    yield connection
+        except (OSError, sqlite3.Error) as error:
+            raise InvalidInput(
+                f"FARM_HOME: {self.path} cannot be used ({error}); allowed: a writable folder"
+            ) from error

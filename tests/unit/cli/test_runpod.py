@@ -74,9 +74,16 @@ def test_status_of_a_job_that_was_submitted_elsewhere(run, server):
 
 def test_watch_of_a_job_that_failed_is_status_1(run, server):
     say(server, "job-1", "TIMED_OUT")
-    watched = run("watch", "job-1", "--play")
+    watched = run("watch", "job-1")
     assert watched.exit_code == 1
     assert "E_TIMEOUT: Runpod ended the job" in watched.stdout
+
+
+def test_a_growing_video_is_refused(run, server):
+    say(server, "job-1", "IN_PROGRESS")
+    assert "playlist: an endpoint shows no growing video" in error_line(
+        run("watch", "job-1", "--play")
+    )
 
 
 def test_result_prints_the_url_of_the_video(run, server):

@@ -219,9 +219,16 @@ def test_nothing_is_submitted_while_the_file_of_submissions_is_none(server, tmp_
     folder = tmp_path / "home" / "runpod"
     folder.mkdir(parents=True)
     (folder / "submissions.sqlite").write_text("something else, and long enough" * 100)
-    with pytest.raises(InvalidInput, match=r"FARM_HOME: .* cannot be written"):
+    with pytest.raises(InvalidInput, match=r"FARM_HOME: .* cannot be used"):
         farm_of(server, tmp_path / "home").submit(FIELDS)
     assert server.requests == []
+
+
+def test_an_id_that_could_be_a_path_is_no_answer(server, farm):
+    server.script(RUN, {"id": "../../etc", "status": "IN_QUEUE"})
+    with pytest.raises(RunpodUnreachable, match="unexpected answer"):
+        farm.submit(FIELDS)
+    assert farm.jobs() == []
 
 
 # Idempotency keys

@@ -306,7 +306,9 @@ def test_a_video_is_fetched_from_public_addresses_alone(server, tmp_path, url):
 def test_what_an_endpoint_does_not_show_is_nothing(server, farm, tmp_path):
     say(server, "job-1", "IN_PROGRESS")
     job = farm.job("job-1")
-    assert (job.playlist(), job.mirror(tmp_path), job.webhook()) == (None, None, None)
+    assert (job.mirror(tmp_path), job.webhook()) == (None, None)
+    with pytest.raises(InvalidInput, match="playlist: an endpoint shows no growing video"):
+        job.playlist()
 
 
 def test_an_old_submission_is_removed(server, farm):
