@@ -53,6 +53,8 @@ class Seen:
 
 @dataclass
 class Endpoint:
+    """Its methods may be called from many threads."""
+
     api: QueueApi
     submissions: Submissions
     _seen: dict[str, Seen] = field(default_factory=dict)
@@ -102,20 +104,25 @@ class Endpoint:
         if not re.fullmatch(JOB_ID, job_id):
             raise unknown_job(job_id)
         seen = self._seen.get(job_id)
-        if seen is None or not seen.is_fresh:
-            seen = self._look(job_id, seen)
-            self._remember(job_id, seen)
-        return seen.status
+        return seen.status if seen and seen.is_fresh else self._refreshed(job_id)
 
     def cancel(self, job_id: str) -> bool:
         """Ends a job; False if it had ended already."""
         if self.status(job_id).ended:
             return False
         self.api.cancel(job_id)
+        status = self._refreshed(job_id)
+        return status.state == "cancelled" or not status.ended
+
+    def _refreshed(self, job_id: str) -> JobStatus:
+        """The status as Runpod has it now."""
+        seen = self._look(job_id, self._seen.get(job_id))
         with self._lock:
             self._seen.pop(job_id, None)
-        status = self.status(job_id)
-        return status.state == "cancelled" or not status.ended
+            self._seen[job_id] = seen
+            if len(self._seen) > MAX_SEEN:
+                del self._seen[next(iter(self._seen))]
+        return seen.status
 
     def _look(self, job_id: str, seen: Seen | None) -> Seen:
         """What Runpod says now; the end of a job that was submitted from here is recorded."""
@@ -142,13 +149,6 @@ class Endpoint:
             raise unknown_job(job_id)
         status = _first_status(job_id, submission, now)
         return status if now - submission.created_at < SETTLING_S else forgotten(status, now)
-
-    def _remember(self, job_id: str, seen: Seen) -> None:
-        with self._lock:
-            self._seen.pop(job_id, None)
-            self._seen[job_id] = seen
-            if len(self._seen) > MAX_SEEN:
-                del self._seen[next(iter(self._seen))]
 
 
 def _first_status(job_id: str, submission: Submission | None, created_at: float) -> JobStatus:

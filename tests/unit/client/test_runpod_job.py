@@ -242,9 +242,11 @@ def test_a_cancelled_job_has_ended(server, farm):
     accept_jobs(server, "job-1")
     job = farm.submit(FIELDS)
     server.script("POST /v2/ep/cancel/job-1", {"id": "job-1", "status": "CANCELLED"})
-    say_in_turn(server, "job-1", {"status": "IN_QUEUE"}, {"status": "CANCELLED"})
+    say_in_turn(server, "job-1", progress(1, "downloads_started", 3), {"status": "CANCELLED"})
     assert job.cancel()
-    assert (job.status().state, job.status().stage) == ("cancelled", "cancelled")
+    status = job.status()
+    assert (status.state, status.stage, status.pct) == ("cancelled", "cancelled", 3)
+    assert status.result.error.message == "cancelled at downloads_started"
     with pytest.raises(Cancelled):
         job.result()
 
