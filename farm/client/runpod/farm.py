@@ -28,6 +28,9 @@ from farm.registry.status_record import unknown_job
 from farm.settings import Settings
 from farm.store import keys
 
+RUNPOD_URL = Settings.model_fields["runpod_url"].default
+"""Behind any other URL there is a gateway, whose farm may have GPUs of its own."""
+
 HEADER_BYTES = 500
 """Of a data URI, and of a share of the envelope."""
 
@@ -60,7 +63,7 @@ class RunpodFarm(Farm):
         parsed = parse_request(request, fields)
         if self.local_files is True:
             parsed = read_pipes(parsed)
-        self._check_files(parsed)
+        self._check_request(parsed)
         contents: Contents = {}
         stored = self._stored(parsed, contents)
         job_id = self.endpoint.first_job(stored, self.caller)
@@ -116,9 +119,13 @@ class RunpodFarm(Farm):
     def _has_reachable_store(self) -> bool:
         return self.context.settings.store_address.startswith("s3://")
 
-    def _check_files(self, request: JobRequest) -> None:
-        """Checks files as any farm does, as far as the model is known that will use them."""
+    def _check_request(self, request: JobRequest) -> None:
+        """Checks placement, and files as far as the model is known that will use them."""
         settings = self.context.settings
+        if request.placement == "local" and settings.runpod_url == RUNPOD_URL:
+            raise InvalidInput(
+                "placement: got 'local', and Runpod's workers are rented; allowed: any"
+            )
         try:
             resolved = resolve(request, preset(request.model or settings.presets[0]))
         except InvalidInput:

@@ -132,6 +132,14 @@ def test_an_invalid_request_is_refused_before_anything_is_sent(server, farm, tmp
     assert server.requests == []
 
 
+def test_a_job_for_own_gpus_alone_is_not_sent_to_runpod_but_to_a_gateway(server, farm, tmp_path):
+    accept_jobs(server, "job-1")
+    local = {**FIELDS, "placement": "local"}
+    with pytest.raises(InvalidInput, match="placement: got 'local', and Runpod's workers"):
+        Farm("runpod://ep", settings=Settings(home=tmp_path, runpod_api_key="k")).submit(local)
+    assert farm.submit(local).id == "job-1"
+
+
 def test_a_model_that_is_not_known_here_may_be_the_default_of_the_endpoint(server, farm):
     accept_jobs(server, "job-1")
     assert farm.submit({**FIELDS, "size": "infinitetalk-720"}).id == "job-1"
