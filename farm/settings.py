@@ -611,6 +611,14 @@ class Settings(BaseModel):
         return self.folder
 
     @property
+    def runpod_key(self) -> str:
+        """The key of the Runpod account, or of a gateway; InvalidInput if there is none."""
+        if self.runpod_api_key:
+            return self.runpod_api_key
+        allowed = type(self).model_fields["runpod_api_key"].description
+        raise InvalidInput(f"RUNPOD_API_KEY: it is not set; allowed: {allowed}")
+
+    @property
     def weights_folder(self) -> Path:
         if self.weights is None:
             return self.folder / "weights"

@@ -13,9 +13,9 @@ import click
 
 from farm.cli.options import FILE, json_option
 from farm.cli.render import echo, echo_json
-from farm.errors import InvalidInput
 from farm.net.runpod import QueueApi
-from farm.runpod.endpoint import EndpointFile, changes, describe_changes, masked
+from farm.runpod.difference import changes, describe_changes, masked
+from farm.runpod.endpoint import EndpointFile
 from farm.runpod.overview import overview
 from farm.runpod.rest import RestApi, endpoint_request
 from farm.settings import Settings
@@ -141,10 +141,7 @@ def delete(endpoint_id: str, dry_run: bool, yes: bool) -> None:
 
 
 def _rest(settings: Settings) -> RestApi:
-    if settings.runpod_api_key is None:
-        allowed = Settings.model_fields["runpod_api_key"].description
-        raise InvalidInput(f"RUNPOD_API_KEY: it is not set; allowed: {allowed}")
-    return RestApi(settings.runpod_rest_url, settings.runpod_api_key)
+    return RestApi(settings.runpod_rest_url, settings.runpod_key)
 
 
 def _print_request(

@@ -7,7 +7,7 @@ workers that are secret name a variable of this process, `{"$env": "S3_SECRET_KE
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,9 +16,8 @@ from pydantic_core import PydanticCustomError
 
 from farm.errors import InvalidInput, did_you_mean
 from farm.job.files import read_object
+from farm.runpod.difference import MASK
 from farm.validation import invalid_input
-
-MASK = "***"
 
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 SECRET_URL = re.compile(r"://[^/\s]*:[^/\s]*@")
@@ -147,7 +146,7 @@ class EndpointFile(_Part):
 
     def create_body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
         """What POST /serverless takes; without `environ` what is referred to is masked."""
-        body = self._body(environ)
+        body = self.update_body(environ)
         gpu = body["gpu"]
         for name in ("minCudaVersion", "allowedCudaVersions", "excludedTypes"):
             if not gpu[name]:
@@ -156,15 +155,12 @@ class EndpointFile(_Part):
 
     def update_body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
         """What PATCH /serverless/ID takes: what the file names, of `gpu` and `env` the whole."""
-        return self._body(environ)
-
-    def _body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
         given = self.model_dump(exclude_unset=True)
         given["gpu"] = {
             **self.gpu.model_dump(),
             "min_cuda_version": self.gpu.min_cuda_version or "",
         }
-        if self.env or "env" in given:
+        if "env" in given:
             given["env"] = {
                 name: _resolved(name, value, environ) for name, value in self.env.items()
             }
@@ -183,58 +179,6 @@ class EndpointFile(_Part):
         for excluded in self.gpu.excluded_types:
             if excluded not in types:
                 raise _unknown("gpu.excluded_types", excluded, types)
-
-
-def changes(current: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an update in which an endpoint differs."""
-    return {name: value for name, value in body.items() if _differs(name, current.get(name), value)}
-
-
-def describe_changes(
-    current: Mapping[str, Any], changed: Mapping[str, Any], *, literals: Container[str]
-) -> Iterator[str]:
-    """One line for each value that an update changes; of variables only `literals` are shown."""
-    for name, value in changed.items():
-        before = current.get(name)
-        if name == "env":
-            yield from _describe_env(before or {}, value, literals)
-        elif isinstance(value, dict):
-            parts = describe_changes(before or {}, value, literals=literals)
-            yield from (f"{name}.{part}" for part in parts)
-        elif _differs(name, before, value):
-            yield f"{name}: {_shown(before)} -> {_shown(value)}"
-
-
-def masked(body: Mapping[str, Any], *, literals: Container[str] = ()) -> dict[str, Any]:
-    """A body, or an endpoint as Runpod has it, with the values of `literals` alone in `env`."""
-    env = {
-        name: value if name in literals else MASK for name, value in (body.get("env") or {}).items()
-    }
-    return {**body, "env": env} if "env" in body else dict(body)
-
-
-def _describe_env(
-    current: Mapping[str, str], wanted: Mapping[str, str], literals: Container[str]
-) -> Iterator[str]:
-    for name in {**current, **wanted}:
-        before, after = current.get(name), wanted.get(name)
-        if before != after and name in literals:
-            yield f"env.{name}: {_shown(before)} -> {_shown(after)}"
-        elif before != after:
-            states = [MASK if value else "nothing" for value in (before, after)]
-            yield f"env.{name}: {' -> '.join(states)}"
-
-
-def _differs(name: str, current: Any, wanted: Any) -> bool:
-    """Whether a value is another one; of a group of settings, whether one of its parts is."""
-    if isinstance(wanted, dict) and name != "env":
-        parts = current or {}
-        return any(_differs(part, parts.get(part), value) for part, value in wanted.items())
-    return (current or None) != (wanted or None)
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value in (None, "", []) else str(value)
 
 
 def _is_reference(value: Any) -> bool:

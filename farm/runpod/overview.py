@@ -9,7 +9,7 @@ from typing import Any
 
 from farm.errors import InvalidInput
 from farm.net.runpod import QueueApi
-from farm.runpod.endpoint import masked
+from farm.runpod.difference import masked
 from farm.runpod.rest import BILLED_DAYS, RestApi
 
 
@@ -30,25 +30,31 @@ class Overview:
         """The overview for people."""
         endpoint = self.endpoint
         yield f"{endpoint.get('name')}  {endpoint.get('id')}  {endpoint.get('image')}"
-        limits = endpoint.get("workers") or {}
-        stale = sum(bool(worker.get("isStale")) for worker in self.workers)
-        states = Counter(str(worker.get("status", "")).lower() for worker in self.workers)
-        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        yield (
-            f"workers: {counts or 'none'}; {stale} stale; "
-            f"{limits.get('min')} to {limits.get('max')} allowed"
-        )
+        yield self._workers_line()
         yield from map(_worker_line, self.workers)
-        jobs = self.jobs
-        yield (
-            f"queue: {jobs.get('inQueue', 0)} waiting, {jobs.get('inProgress', 0)} running; "
-            f"{jobs.get('completed', 0)} completed, {jobs.get('failed', 0)} failed, "
-            f"{jobs.get('retried', 0)} retried"
-        )
+        yield self._queue_line()
         for pool, price in self.usd_per_hour.items():
             yield f"price: {price:.2f} USD an hour for each worker in {pool}"
         if self.spent_usd is not None:
             yield f"spent: {self.spent_usd:.2f} USD in the last {BILLED_DAYS} days"
+
+    def _workers_line(self) -> str:
+        limits = self.endpoint.get("workers") or {}
+        stale = sum(bool(worker.get("isStale")) for worker in self.workers)
+        states = Counter(str(worker.get("status", "")).lower() for worker in self.workers)
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        allowed = f"{limits.get('min')} to {limits.get('max')} allowed"
+        return f"workers: {counts or 'none'}; {stale} stale; {allowed}"
+
+    def _queue_line(self) -> str:
+        waiting, running, completed, failed, retried = (
+            self.jobs.get(state, 0)
+            for state in ("inQueue", "inProgress", "completed", "failed", "retried")
+        )
+        return (
+            f"queue: {waiting} waiting, {running} running; "
+            f"{completed} completed, {failed} failed, {retried} retried"
+        )
 
 
 def overview(rest: RestApi, queue: QueueApi, endpoint_id: str) -> Overview:

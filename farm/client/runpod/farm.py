@@ -45,12 +45,7 @@ class RunpodFarm(Farm):
     def _connect(self, url: str | None, settings: Settings) -> None:
         self.is_inline = False
         self.address = EndpointAddress.parse(url or settings.broker_address)
-        if settings.runpod_api_key is None:
-            described = Settings.model_fields["runpod_api_key"].description
-            raise InvalidInput(f"RUNPOD_API_KEY: it is not set; allowed: {described}")
-        api = QueueApi.of_endpoint(
-            settings.runpod_url, self.address.endpoint, settings.runpod_api_key
-        )
+        api = QueueApi.of_endpoint(settings.runpod_url, self.address.endpoint, settings.runpod_key)
         self.endpoint = Endpoint(api, Submissions(settings, api.url))
         self.context = Context(settings, open_own_store(settings), open_registry("memory://"))
 

@@ -157,7 +157,7 @@ def test_what_an_endpoint_cannot_do_is_one_line(run, command):
 
 def test_without_a_key_nothing_is_sent(run, server):
     line = error_line(run("submit", *OPTIONS, RUNPOD_API_KEY=""))
-    assert line.startswith("E_INPUT_VALIDATION: RUNPOD_API_KEY: got a secret")
+    assert line.startswith("E_INPUT_VALIDATION: RUNPOD_API_KEY: it is not set")
     assert server.requests == []
 
 

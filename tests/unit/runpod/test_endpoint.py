@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from farm.errors import InvalidInput
-from farm.runpod.endpoint import EndpointFile, changes, describe_changes, masked
+from farm.runpod.difference import changes, describe_changes, masked
+from farm.runpod.endpoint import EndpointFile
 from tests.conftest import EXAMPLES
 from tests.support.runpod_rest import CATALOG
 
