@@ -9,7 +9,6 @@ from copy import copy
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice, takewhile
-from pathlib import Path
 from typing import Any, Self
 
 from farm.caller import check_caller, local_user
@@ -18,13 +17,20 @@ from farm.client.estimate import audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
 from farm.client.transports import Transport
-from farm.client.uploads import AnyRequest, LocalFiles, local_content, read_pipes
+from farm.client.uploads import (
+    AnyRequest,
+    Contents,
+    LocalFiles,
+    as_stored,
+    content_size,
+    read_pipes,
+    store_contents,
+)
 from farm.engine import journal
 from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
-from farm.engine.retention import is_fresh
 from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State
 from farm.job.files import batch_items
@@ -37,16 +43,13 @@ from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed, check_request_bytes
-from farm.store import keys, open_store
+from farm.store import open_store
 
 INLINE = "inline://"
 RUNPOD = "runpod://"
 
 JOB_ID_BYTES = 16
 """Too many to guess: keys in the store, and so URLs of videos, contain a job's id."""
-
-Contents = dict[str, Path | bytes]
-"""What is to be uploaded, by key."""
 
 
 class Farm:
@@ -128,8 +131,7 @@ class Farm:
         recordings = check_media(accepted, self.context.settings, self.local_files)
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
-        contents: Contents = {}
-        stored = self._stored(_with_seed(accepted), contents)
+        stored, contents = as_stored(_with_seed(accepted), self.local_files)
         job_id = self.context.registry.jobs.first_job(stored, self.caller)
         if job_id is None:
             job_id = self._enter(stored, contents, audio_s)
@@ -147,7 +149,7 @@ class Farm:
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         quota = Quota.of(self.context.settings)
         jobs.check_quota(self.caller, demand, quota)
-        self._store(contents)
+        store_contents(self.context, contents)
         new_id = secrets.token_hex(JOB_ID_BYTES)
         journal.record_request(self.context, new_id, request, self.caller)
         try:
@@ -237,33 +239,9 @@ class Farm:
 
     def upload(self, request: AnyRequest) -> AnyRequest:
         """The request with local sources replaced by their URLs in the store."""
-        contents: Contents = {}
-        stored = self._stored(request, contents)
-        self._store(contents)
+        stored, contents = as_stored(request, self.local_files)
+        store_contents(self.context, contents)
         return stored
-
-    def _stored(self, request: AnyRequest, contents: Contents) -> AnyRequest:
-        """The request as `upload` returns it; adds to `contents` what is to be stored."""
-
-        def url(source: str, field: str) -> str:
-            content = local_content(source, field, self.local_files)
-            if content is None:
-                return source
-            try:
-                key = keys.upload(content)
-            except OSError as error:
-                raise InvalidInput(
-                    f"{field}: got {source!r}; it cannot be read ({error.strerror})"
-                ) from error
-            contents[key] = content
-            return keys.SCHEME + key
-
-        return request.with_sources(url)
-
-    def _store(self, contents: Contents) -> None:
-        for key, content in contents.items():
-            if not is_fresh(self.context, key):
-                self.context.store.put(key, content)
 
     def _check_operator(self, action: str) -> None:
         if not self.sees_all:
@@ -320,11 +298,6 @@ def parse_request(
 def timestamp(since: float | datetime) -> float:
     """Seconds since 1970."""
     return since.timestamp() if isinstance(since, datetime) else since
-
-
-def content_size(content: Path | bytes) -> int:
-    """Of what is to be uploaded, in bytes."""
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _transport(ctx: Context, *, inline: bool) -> Transport:

@@ -10,6 +10,9 @@ from pathlib import Path
 from stat import S_ISFIFO
 from typing import TypeVar
 
+from farm.engine.context import Context
+from farm.engine.retention import is_fresh
+from farm.errors import InvalidInput
 from farm.job import JobRequest
 from farm.job.files import find_file
 from farm.net.data_uri import decode_inline, is_data_uri, unusable_source
@@ -74,6 +77,42 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
         reason = "there is no such file, and as base64 it is no image, video or audio"
         raise unusable_source(source, field, reason)
     return content
+
+
+Contents = dict[str, Path | bytes]
+"""What is to be uploaded, by key."""
+
+
+def as_stored(request: AnyRequest, local_files: LocalFiles = True) -> tuple[AnyRequest, Contents]:
+    """The request with local sources as their URLs in the store, and what is to be stored."""
+    contents: Contents = {}
+
+    def url(source: str, field: str) -> str:
+        content = local_content(source, field, local_files)
+        if content is None:
+            return source
+        try:
+            key = keys.upload(content)
+        except OSError as error:
+            raise InvalidInput(
+                f"{field}: got {source!r}; it cannot be read ({error.strerror})"
+            ) from error
+        contents[key] = content
+        return keys.SCHEME + key
+
+    return request.with_sources(url), contents
+
+
+def store_contents(ctx: Context, contents: Contents) -> None:
+    """Uploads what the store does not have yet."""
+    for key, content in contents.items():
+        if not is_fresh(ctx, key):
+            ctx.store.put(key, content)
+
+
+def content_size(content: Path | bytes) -> int:
+    """Of what is to be uploaded, in bytes."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _may_read(source: str, local_files: LocalFiles) -> bool:

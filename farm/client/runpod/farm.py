@@ -8,14 +8,21 @@ from itertools import islice
 from typing import Any, NoReturn
 
 from farm.client.checks import check_media
-from farm.client.farm import Contents, Farm, content_size, parse_request, timestamp
+from farm.client.farm import Farm, parse_request, timestamp
 from farm.client.job import Job
 from farm.client.runpod.address import EndpointAddress
 from farm.client.runpod.endpoint import Endpoint
 from farm.client.runpod.job import RunpodJob
 from farm.client.runpod.payload import RUN_MB, embed_files, wrap_envelope
 from farm.client.runpod.submissions import Submissions
-from farm.client.uploads import AnyRequest, read_pipes
+from farm.client.uploads import (
+    AnyRequest,
+    Contents,
+    as_stored,
+    content_size,
+    read_pipes,
+    store_contents,
+)
 from farm.engine.context import Context, open_own_store
 from farm.errors import InvalidInput
 from farm.job import JobRequest, JobStatus, State, resolve
@@ -59,8 +66,7 @@ class RunpodFarm(Farm):
         if self.local_files is True:
             parsed = read_pipes(parsed)
         self._check_request(parsed)
-        contents: Contents = {}
-        stored = self._stored(parsed, contents)
+        stored, contents = as_stored(parsed, self.local_files)
         job_id = self.endpoint.first_job(stored, self.caller)
         if job_id is None:
             body = self._body(self._sendable(parsed, stored, contents))
@@ -142,7 +148,7 @@ class RunpodFarm(Farm):
                 f"request: its size is {size / 1e6:.1f} MB; allowed: {RUN_MB} MB, which Runpod "
                 "accepts, files by URL, or an s3:// store to upload them to (FARM_STORE_URL)"
             )
-        self._store(contents)
+        store_contents(self.context, contents)
         return stored.with_sources(self._signed)
 
     def _signed(self, source: str, field: str) -> str:

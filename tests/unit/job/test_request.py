@@ -559,7 +559,11 @@ def test_text_that_is_not_a_number_is_refused_by_its_field():
 
 
 def test_the_example_requests_are_complete():
-    assert {path.stem for path in EXAMPLES.glob("*.json")} == {*NAMED, "batch"}
+    assert {path.stem for path in EXAMPLES.glob("*.json")} == {
+        *NAMED,
+        "batch",
+        "runpod-endpoint",
+    }
 
 
 @pytest.mark.parametrize("name", NAMED)
