@@ -8,9 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, shorten
 from farm.runpod.order import FIELD as ORDER
-from farm.validation import invalid_input
 
 POLICY = "policy"
 """Runpod keeps the envelope's policy to itself, so the input may repeat it."""
@@ -59,5 +58,5 @@ def _policy(given: Any) -> Policy:
     try:
         return Policy.model_validate(given)
     except ValidationError as error:
-        reason = invalid_input(error, Policy).message
-        raise InvalidInput(f"{POLICY}.{reason}") from error
+        allowed = "executionTimeout and ttl in whole milliseconds, lowPriority"
+        raise InvalidInput(f"{POLICY}: got {shorten(repr(given))}; allowed: {allowed}") from error
