@@ -21,14 +21,14 @@ from farm.errors import Cancelled, FarmError, InvalidInput
 from farm.job import Event
 from farm.logs import configure, log
 from farm.runpod.batch import open_batch
-from farm.runpod.chunk import RemoteChunk
+from farm.runpod.chunk import RemoteChunk, StepFunctions
 from farm.runpod.drain import Drain
 from farm.runpod.failure import describe, redact
 from farm.runpod.limit import TimeLimit
 from farm.runpod.payload import Payload
 from farm.runpod.progress import reported
 from farm.runpod.turn import GpuTurn
-from farm.runpod.whole_job import Answer, ChunkDone, Interrupted, StepFunctions, WholeJob, ignore
+from farm.runpod.whole_job import Answer, ChunkDone, Interrupted, WholeJob, ignore
 from farm.settings import Settings
 from farm.steps import step_function
 

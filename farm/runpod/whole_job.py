@@ -17,12 +17,13 @@ from farm.client.farm import INLINE
 from farm.engine.advance import chunk_count, claim_due_step
 from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context
-from farm.engine.step_context import StepFunction, WorkerDraining
+from farm.engine.step_context import WorkerDraining
 from farm.errors import TimedOut
 from farm.job import JobStatus
 from farm.maintenance.recover import recover
 from farm.registry.outputs import ChunkOutput, MuxOutput
-from farm.route import MUX, Step, StepKind
+from farm.route import MUX, Step
+from farm.runpod.chunk import StepFunctions
 from farm.runpod.failure import describe, redact
 from farm.runpod.guarded import guarded
 from farm.runpod.limit import TimeLimit
@@ -39,7 +40,6 @@ MAX_SEED = 2**31
 
 Answer = dict[str, Any]
 ChunkDone = Callable[[Answer], None]
-StepFunctions = Callable[[StepKind], StepFunction]
 
 
 class Interrupted(Exception):

@@ -115,6 +115,13 @@ def test_a_request_becomes_the_contracts_result(site: Site) -> None:
     assert {each.type for each in result.artifacts} == {"video", "thumbnail", "manifest"}
 
 
+def test_the_model_is_loaded_once_and_before_the_first_job(site: Site) -> None:
+    result_of(site.runpod.finished(film("warm")))
+    log = (site.settings.folder / "pod-1.log").read_text()
+    assert log.count("pipeline_loaded") == 1
+    assert log.index("pipeline_loaded") < log.index("step_started")
+
+
 def test_a_random_seed_is_drawn_once_and_echoed(site: Site) -> None:
     first, second = (site.runpod.finished(film("a seed", base_seed=-1)) for _ in range(2))
     seeds = {result_of(job).params["base_seed"] for job in (first, second)}
@@ -189,11 +196,9 @@ def test_progress_has_a_counter_that_grows(site: Site) -> None:
         wait_for(lambda: job.ended)
     counters = [each["counter"] for each in job.progress]
     assert sorted(counters) == list(range(1, len(counters) + 1))
-    assert job.progress[-1]["details"] == {
-        "chunk": 1,
-        "chunks": 2,
-        "eta_s": pytest.approx(1, abs=9),
-    }
+    (shown,) = (each for each in job.progress if each["stage"] == "chunk_1_pre")
+    assert (shown["details"]["chunk"], shown["details"]["chunks"]) == (1, 2)
+    assert 20 < shown["pct"] < 85
 
 
 def test_the_next_jobs_inputs_are_fetched_while_one_has_the_gpu(site: Site) -> None:
@@ -213,12 +218,14 @@ def held(
     """A job that waits at a stage, the id of its job in the store, and what lets it go on."""
     with hold(site.settings, stage) as release:
         job = site.runpod.submit(body)
-        wait_for(lambda: job.progress and job.progress[-1]["stage"] == stage)
+        wait_for(lambda: job.ended or (job.progress and job.progress[-1]["stage"] == stage))
+        assert not job.ended, job.view()
         yield job, job.progress[-1]["job_id"], release
 
 
 def test_a_cancelled_job_stops_within_its_chunk(site: Site) -> None:
-    with held(site, "chunk_0_sampling_0", film("a cancel")) as (job, job_id, _):
+    body = film("a cancel", sample_steps=3)
+    with held(site, "chunk_0_sampling_0", body) as (job, job_id, _):
         site.runpod.cancel(job)
     assert result_of(site.runpod.finished(film("after a cancel"))).status == "success"
     assert (job.status, job.posts) == ("CANCELLED", [])
@@ -226,9 +233,9 @@ def test_a_cancelled_job_stops_within_its_chunk(site: Site) -> None:
 
 
 def test_a_job_goes_on_where_its_time_was_up(site: Site) -> None:
-    body = film("short of time", base_seed=-1, policy={"executionTimeout": 4000})
+    body = film("short of time", base_seed=-1, policy={"executionTimeout": 15_000})
     with held(site, "chunk_1_pre", body) as (job, job_id, _):
-        wait_for(lambda: time.monotonic() > (job.started_at or 0) + 4)
+        wait_for(lambda: time.monotonic() > (job.started_at or 0) + 15)
     wait_for(lambda: job.ended)
     error = error_of(job)
     assert (error.code, error.retryable) == ("E_TIMEOUT", True)
