@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from farm.errors import CorruptObject, InvalidInput
+from farm.errors import CorruptObject, InvalidInput, VersionSkew
 from farm.registry.formats import dump, load
 from farm.store import Store, integrity, keys
 
@@ -32,7 +32,7 @@ class Owner(BaseModel):
         key = _key(fields)
         try:
             owner = load(integrity.get_sealed(store, key), cls, name=key)
-        except (KeyError, CorruptObject):
+        except (KeyError, CorruptObject, VersionSkew):  # the job is then made anew
             return None
         if owner.digest != digest(fields):
             raise InvalidInput(

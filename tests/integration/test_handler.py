@@ -25,6 +25,7 @@ from tests.support.runpod.endpoint import Rules
 from tests.support.waiting import wait_for
 
 FAULTY = ("-m", "tests.support.runpod.faulty_handler")
+POLL_S = 80.0
 SECRETS = ("/root", "/tmp", "Traceback", "site-packages")
 
 
@@ -88,7 +89,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def fresh_site(tmp_path: Path) -> Iterator[Site]:
     """A Runpod without workers, which soon takes one for lost."""
-    with fake_runpod(Rules(lost_s=2)) as runpod:
+    with fake_runpod(Rules(lost_s=2, poll_s=POLL_S)) as runpod:
         yield Site(runpod, tmp_path)
 
 
@@ -311,17 +312,22 @@ def test_a_step_that_kills_its_workers_is_given_up(fresh_site: Site) -> None:
     assert job.runs == ["pod-1", "pod-2", "pod-3"]
 
 
-def test_a_terminated_worker_stops_within_its_chunk_and_leaves_the_job(fresh_site: Site) -> None:
+def test_a_terminated_worker_ends_at_once_and_leaves_its_jobs_to_others(fresh_site: Site) -> None:
     with (
         fresh_site.worker() as worker,
         held(fresh_site, "chunk_1_pre", film("a term")) as (job, job_id, release),
     ):
         worker.terminate()
         wait_for(lambda: "worker_draining" in worker.output())
+        handed_out = fresh_site.runpod.submit(film("on the open request"))
+        wait_for(lambda: handed_out.runs)
+        released_at = time.monotonic()
         release()
         assert worker.process.wait() == 0
-    wait_for(lambda: job.status == "IN_QUEUE")
-    assert job.posts == []
+        assert time.monotonic() - released_at < POLL_S / 2, "it waits for its open requests"
+    for each in (job, handed_out):
+        wait_for(lambda each=each: each.status == "IN_QUEUE")
+        assert each.posts == []
     assert len(fresh_site.attempts(job_id, "generate-0000")) == 1
     assert fresh_site.attempts(job_id, "generate-0001") == []
 

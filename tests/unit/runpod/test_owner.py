@@ -6,7 +6,7 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.runpod.owner import Owner, digest
-from farm.store import Store
+from farm.store import Store, integrity
 
 FIELDS = {"prompt": "x", "base_seed": 1}
 
@@ -29,3 +29,10 @@ def test_an_idempotency_key_leads_to_its_job_and_to_no_other(store: Store) -> No
     assert Owner.read(store, keyed) == owner
     with pytest.raises(InvalidInput, match="idempotency_key: got 'k'; job job was submitted"):
         Owner.read(store, {**keyed, "prompt": "y"})
+
+
+def test_an_owner_of_another_version_is_none(store: Store) -> None:
+    owned(store, FIELDS)
+    (key,) = store.keys("runpod/")
+    integrity.put_sealed(store, key, b'{"format": 99, "record": {}}')
+    assert Owner.read(store, FIELDS) is None
