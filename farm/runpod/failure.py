@@ -46,4 +46,5 @@ def _redacted(text: str, *, folders: bool) -> str:
     text = QUERY.sub(r"\1", LOGIN.sub(r"\1", TRACEBACK.sub("", text)))
     if folders:
         text = FOLDERS.sub("", text)
-    return text.replace(socket.gethostname(), "the worker")
+    host = socket.gethostname()
+    return re.sub(rf"\b{re.escape(host)}\b", "the worker", text) if host else text
