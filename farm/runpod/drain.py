@@ -25,8 +25,7 @@ class Drain:
     _stops: set[threading.Event] = field(default_factory=set)
     _jobs: set[asyncio.Task[Any]] = field(default_factory=set)
     """The SDK's tasks, each of which handles a job and posts its answer."""
-    _taking: asyncio.Task[Any] | None = None
-    """The SDK's task that takes jobs."""
+    _listens: bool = False
     _ending: asyncio.Task[None] | None = None
 
     @property
@@ -34,9 +33,9 @@ class Drain:
         return self._ending is not None
 
     def modify_concurrency(self, _: int) -> int:
-        """What the SDK asks before it takes a job, in the task that takes them."""
-        if self._taking is None:
-            self._taking = asyncio.current_task()
+        """What the SDK asks, in its event loop, before it takes a job."""
+        if not self._listens:
+            self._listens = True
             self._listen()
         return self.concurrency
 
@@ -74,8 +73,8 @@ class Drain:
         self._ending = asyncio.create_task(self._end())
 
     async def _end(self) -> None:
-        """Ends the open request for a job, and with it the SDK, once all answers are posted."""
+        """Ends the SDK's loops, and with them its open requests, once all answers are posted."""
         while self._jobs:
             await asyncio.wait(self._jobs)
-        if self._taking is not None:
-            self._taking.cancel()
+        for loop in asyncio.all_tasks() - {asyncio.current_task()}:
+            loop.cancel()
