@@ -70,6 +70,9 @@ class Site:
         environ = {"FARM_HOME": str(self.settings.folder), **environ}
         return start_worker(self.runpod, command, log, name=name, environ=environ)
 
+    def log(self, name: str) -> str:
+        return (self.settings.folder / f"{name}.log").read_text()
+
     def attempts(self, job_id: str, step_id: str) -> list[str]:
         """The ids of the attempts at a step that stored their output."""
         found = journal.completed_attempts(self.store.keys(keys.job(job_id)))
@@ -118,7 +121,7 @@ def test_a_request_becomes_the_contracts_result(site: Site) -> None:
 
 def test_the_model_is_loaded_once_and_before_the_first_job(site: Site) -> None:
     result_of(site.runpod.finished(film("warm")))
-    log = (site.settings.folder / "pod-1.log").read_text()
+    log = site.log("pod-1")
     assert log.count("pipeline_loaded") == 1
     assert log.index("pipeline_loaded") < log.index("step_started")
 
@@ -228,6 +231,8 @@ def test_a_cancelled_job_stops_within_its_chunk(site: Site) -> None:
     body = film("a cancel", sample_steps=3)
     with held(site, "chunk_0_sampling_0", body) as (job, job_id, _):
         site.runpod.cancel(job)
+        stopping = f'"requestId": "{job.id}", "message": "Stopping job."'
+        wait_for(lambda: stopping in site.log("pod-1"))
     assert result_of(site.runpod.finished(film("after a cancel"))).status == "success"
     assert (job.status, job.posts) == ("CANCELLED", [])
     assert site.attempts(job_id, "generate-0000") == []
