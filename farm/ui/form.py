@@ -40,6 +40,7 @@ ADVANCED = (
     "quant",
     "scene_seg",
     "priority",
+    "placement",
 )
 """Fields of the contract in the collapsed section: their defaults suit most videos."""
 

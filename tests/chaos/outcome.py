@@ -47,12 +47,12 @@ class Outcome:
 class WorkerLogs:
     """The log entries of all workers of a home folder, by time."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, names: str = "?pu.log") -> None:
         entries = []
-        for log in (home / "logs").glob("?pu.log"):
+        for log in (home / "logs").glob(names):
             for line in log.read_text(errors="replace").splitlines():
                 entry = _parse(line)
-                if entry:
+                if entry and "event" in entry:
                     entries.append(entry)
         self.entries: list[dict[str, Any]] = sorted(entries, key=lambda entry: str(entry["ts"]))
 
