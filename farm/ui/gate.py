@@ -24,8 +24,8 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from farm.net.throttle import LoginThrottle
 from farm.ui.hosts import Hosts
-from farm.ui.throttle import LoginThrottle
 from farm.ui.uploads import Uploads
 
 LOGIN = "/login"

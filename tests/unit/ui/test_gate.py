@@ -15,11 +15,11 @@ from starlette.websockets import WebSocketDisconnect
 
 from farm import Farm
 from farm.net.address import ListenAddress
+from farm.net.throttle import MAX_FAILURES
 from farm.settings import Settings
 from farm.ui.gate import MAX_BODY_BYTES, ROUTES, Gate
 from farm.ui.hosts import Hosts
 from farm.ui.serve import open_page
-from farm.ui.throttle import MAX_FAILURES
 from farm.ui.uploads import Uploads
 from tests.support.ports import free_port
 

@@ -1,11 +1,11 @@
-"""The throttle of failed logins."""
+"""Throttles of requests and of failed logins."""
 
 from __future__ import annotations
 
 import pytest
 
-from farm.ui import throttle
-from farm.ui.throttle import MAX_FAILURES, RECOVERY_S, LoginThrottle
+from farm.net import throttle
+from farm.net.throttle import MAX_FAILURES, RECOVERY_S, LoginThrottle
 
 HERE = "203.0.113.7"
 
@@ -81,7 +81,7 @@ def test_an_ipv6_network_counts_as_one_address(logins, first, second, same):
 
 
 def test_only_so_many_addresses_are_remembered(logins, monkeypatch):
-    monkeypatch.setattr(throttle, "MAX_ADDRESSES", 3)
+    monkeypatch.setattr(throttle, "MAX_NAMES", 3)
     fail(logins, MAX_FAILURES, "busy")
     for number in range(10):
         logins.take(f"address {number}")
