@@ -16,7 +16,6 @@ from farm.net.guard import (
     SPEED_WINDOW_S,
     TIMEOUTS,
     GuardedBackend,
-    IPNetwork,
     Limits,
     RequestFailed,
     Resolve,
@@ -28,6 +27,7 @@ from farm.net.guard import (
     request_target,
     resolve_host,
 )
+from farm.net.public import IPNetwork
 
 MAX_REDIRECTS = 3
 

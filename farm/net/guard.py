@@ -13,17 +13,17 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import httpcore
 
+from farm.net.public import IPAddress, IPNetwork, is_public
+
 LOGGER = logging.getLogger(__name__)
 
-IPAddress = IPv4Address | IPv6Address
-IPNetwork = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Sequence[IPAddress]]
 Headers = dict[bytes | str, bytes | str]
 Answer = TypeVar("Answer")
@@ -46,58 +46,11 @@ SPEED_WINDOW_S = 20.0
 _PORTS = {"http": 80, "https": 443}
 _URL_SAFE = "/%:@!$&'()*+,;=~?-._"
 
-_GLOBAL_UNICAST = ip_network("2000::/3")
-"""All public IPv6 (RFC 4291, 2.4); addresses that embed IPv4, mapped or NAT64, are outside it."""
-
-_SPECIAL_PURPOSE = tuple(
-    ip_network(network)
-    for network in (
-        "0.0.0.0/8",  # this network
-        "10.0.0.0/8",  # private
-        "100.64.0.0/10",  # carrier-grade NAT
-        "127.0.0.0/8",  # loopback
-        "169.254.0.0/16",  # link-local
-        "172.16.0.0/12",  # private
-        "192.0.0.0/24",  # IETF protocols; Oracle's metadata service
-        "192.0.2.0/24",  # documentation
-        "192.31.196.0/24",  # AS112
-        "192.52.193.0/24",  # multicast tunnels
-        "192.88.99.0/24",  # 6to4 relays
-        "192.168.0.0/16",  # private
-        "192.175.48.0/24",  # AS112
-        "198.18.0.0/15",  # benchmarks
-        "198.51.100.0/24",  # documentation
-        "203.0.113.0/24",  # documentation
-        "224.0.0.0/4",  # multicast
-        "240.0.0.0/4",  # reserved, and broadcast
-        "2001::/23",  # IETF protocols, among them Teredo, which embeds IPv4
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: embeds any IPv4 address, also a private one
-        "2620:4f:8000::/48",  # AS112
-        "3fff::/20",  # documentation
-    )
-)
-"""IANA's special-purpose registries (RFC 6890 and its updates, as of 2026) and multicast; of IPv6
-what is global unicast. Python's own tables depend on its version: 3.11 calls 192.0.0.192 global.
-"""
-
-_CLOUD_SERVICES = (ip_network("168.63.129.16/32"),)
-"""Services of clouds to their machines at public addresses: Azure's host agent."""
-
 
 def resolve_host(host: str, port: int) -> list[IPAddress]:
     """Every address of `host`, in the system resolver's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
-
-
-def is_public(address: IPAddress) -> bool:
-    """Whether `address` is a global unicast address that embeds no other address."""
-    if any(address in network for network in (*_SPECIAL_PURPOSE, *_CLOUD_SERVICES)):
-        return False
-    if address.version == 6 and address not in _GLOBAL_UNICAST:
-        return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def is_own(address: IPAddress) -> bool:

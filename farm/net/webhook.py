@@ -13,7 +13,6 @@ from farm.net.guard import (
     ANY_PORT,
     TIMEOUTS,
     GuardedBackend,
-    IPNetwork,
     Limits,
     RequestFailed,
     Resolve,
@@ -21,6 +20,7 @@ from farm.net.guard import (
     request_target,
     resolve_host,
 )
+from farm.net.public import IPNetwork
 
 SCHEME = "https://"
 

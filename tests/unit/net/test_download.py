@@ -21,7 +21,7 @@ import pytest
 
 from farm.errors import DownloadFailed
 from farm.net.download import download_file
-from farm.net.guard import is_public
+from farm.net.public import is_public
 from tests.support.web_server import WebServer, web_server
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
