@@ -13,6 +13,7 @@ from celery.signals import worker_ready
 
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context, open_context
+from farm.engine.deadlines import end_overdue
 from farm.errors import FarmError
 from farm.logs import job_context, log
 from farm.queue.dispatch import ending_unreadable, redispatch
@@ -45,8 +46,9 @@ def _reap_forever() -> None:
 
 
 def reap() -> int:
-    """Dispatches every orphaned job again, and returns how many there were."""
+    """Ends overdue jobs, dispatches every orphaned one again, and returns how many there were."""
     registry = context().registry
+    end_overdue(context())
     for job_id, step_id in find_lost_messages(registry, after_s=settings.lease_s):
         with job_context(job_id), ending_unreadable(context(), job_id):
             registry.steps.mark_lost(job_id, step_id)

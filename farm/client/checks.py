@@ -9,13 +9,15 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
-from farm.client.uploads import LocalFiles, can_probe, local_content
+from farm.client.uploads import LocalFiles, can_probe, is_url, local_content
 from farm.errors import DownloadFailed, InvalidInput
-from farm.job import ResolvedRequest
+from farm.job import JobRequest, ResolvedRequest
 from farm.job.dialogue import Turn, turns
 from farm.net.data_uri import unusable_source
+from farm.net.public import private_host
 from farm.settings import Settings
 from farm.steps.allowed import check_bytes
+from farm.store import keys
 
 if TYPE_CHECKING:
     from farm.media.probe import Clip, StillImage
@@ -58,6 +60,24 @@ def check_media(
     except DownloadFailed as error:
         # The code for content of a wrong type; but nothing was downloaded, the file is local.
         raise InvalidInput(error.message) from error
+
+
+def check_urls(request: JobRequest, settings: Settings) -> None:
+    """Raises InvalidInput for a URL that names a private address, and keys that are no uploads.
+
+    Names of hosts are resolved by the worker that fetches from them.
+    """
+
+    def check(source: str, field: str) -> str:
+        host = private_host(source, settings.fetch_allow) if is_url(source) else None
+        if host is not None:
+            raise unusable_source(source, field, f"{host} is not on the open internet")
+        is_key = source.lower().startswith(keys.SCHEME)
+        if is_key and not keys.UPLOAD.fullmatch(source.removeprefix(keys.SCHEME)):
+            raise unusable_source(source, field, "it is no upload")
+        return source
+
+    request.with_sources(check)
 
 
 def _check_visual(

@@ -12,7 +12,7 @@ from itertools import islice, takewhile
 from typing import Any, Self
 
 from farm.caller import check_caller, local_user
-from farm.client.checks import check_media
+from farm.client.checks import check_media, check_urls
 from farm.client.estimate import audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
@@ -32,8 +32,9 @@ from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
-from farm.job import JobRequest, JobStatus, ResolvedRequest, State
+from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
 from farm.job.files import batch_items
+from farm.job.time_limits import NO_LIMITS
 from farm.logs import log
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
@@ -43,7 +44,7 @@ from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from farm.steps.allowed import check_allowed, check_request_bytes
-from farm.store import open_store
+from farm.store import keys, open_store
 
 INLINE = "inline://"
 RUNPOD = "runpod://"
@@ -59,7 +60,8 @@ class Farm:
     callers; `as_caller` returns one for the requests of another person or program.
 
     For requests of strangers `local_files` says that they may name no file of this machine
-    (False), or only those in a folder; such files are then checked in a sandbox.
+    (False), or only those in a folder; such files are then checked in a sandbox. With False they
+    may name neither private addresses nor uploads of other callers.
 
     Behind `runpod://ENDPOINT_ID` there is a serverless endpoint, or a gateway (`RunpodFarm`).
     """
@@ -90,6 +92,7 @@ class Farm:
         self.local_files = local_files
         settings = settings or Settings.load(os.environ)
         self.caller = settings.caller or local_user()
+        self.quota = Quota.of(settings)
         self.sees_all = True
         self._connect(url, settings)
 
@@ -104,26 +107,37 @@ class Farm:
         self.transport = _transport(self.context, inline=self.is_inline)
         self._is_checked = self.is_inline
 
-    def as_caller(self, name: str) -> Self:
+    def as_caller(self, name: str, quota: Quota | None = None) -> Self:
         """The same farm for one caller, who sees, reads and cancels only jobs of this name.
 
         The name comes from the service that the caller uses, such as its login, never from the
-        request. Raises InvalidInput if it is not 1 to 64 characters of A-Z a-z 0-9 . _ @ + -
+        request; `quota` is the settings' unless it is given. Raises InvalidInput if the name is not
+        1 to 64 characters of A-Z a-z 0-9 . _ @ + -
         """
         bound = copy(self)
         bound.caller = check_caller(name)
+        bound.quota = quota or self.quota
         bound.sees_all = False
         return bound
 
-    def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
+    def submit(
+        self,
+        request: JobRequest | Mapping[str, Any] | None = None,
+        *,
+        limits: TimeLimits = NO_LIMITS,
+        **fields: Any,
+    ) -> Job:
         """Registers a job and dispatches it; the same idempotency key returns the first job.
 
-        Takes a request, or the contract's fields by name. Local files are uploaded. Raises
+        Takes a request, or the contract's fields by name. Local files are uploaded. A job that
+        exceeds one of its time `limits` is ended by a cpu worker, as E_TIMEOUT. Raises
         InvalidInput before anything is queued, also for another request under the same key,
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
         parsed = parse_request(request, fields)
         self._check_allowed(parsed)
+        if self.local_files is False:
+            check_urls(parsed, self.context.settings)
         accepted = accept(parsed, self.models(), self.context.settings)
         check_request_bytes(accepted, self.context.settings)  # which is a little longer
         if self.local_files is True:
@@ -134,12 +148,18 @@ class Farm:
         stored, contents = as_stored(_with_seed(accepted), self.local_files)
         job_id = self.context.registry.jobs.first_job(stored, self.caller)
         if job_id is None:
-            job_id = self._enter(stored, contents, audio_s)
+            job_id = self._enter(stored, contents, audio_s, limits)
         if claim_step(self.context, job_id, DOWNLOAD):
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
-    def _enter(self, request: ResolvedRequest, contents: Contents, audio_s: float | None) -> str:
+    def _enter(
+        self,
+        request: ResolvedRequest,
+        contents: Contents,
+        audio_s: float | None,
+        limits: TimeLimits,
+    ) -> str:
         """The id of a new job, or of the one that has got its idempotency key meanwhile.
 
         The quota is checked before anything is stored, and again when the job is entered.
@@ -147,13 +167,21 @@ class Farm:
         jobs = self.context.registry.jobs
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
-        quota = Quota.of(self.context.settings)
-        jobs.check_quota(self.caller, demand, quota)
+        if self.local_files is False:
+            self._check_uploads(demand.uploads, contents)
+        jobs.check_quota(self.caller, demand, self.quota)
         store_contents(self.context, contents)
         new_id = secrets.token_hex(JOB_ID_BYTES)
-        journal.record_request(self.context, new_id, request, self.caller)
+        journal.record_request(self.context, new_id, request, self.caller, limits)
         try:
-            job_id = jobs.add(new_id, request, caller=self.caller, demand=demand, quota=quota)
+            job_id = jobs.add(
+                new_id,
+                request,
+                caller=self.caller,
+                demand=demand,
+                quota=self.quota,
+                limits=limits,
+            )
         except (InvalidInput, QuotaExceeded):
             journal.withdraw_request(self.context, new_id)
             raise
@@ -242,6 +270,16 @@ class Farm:
         stored, contents = as_stored(request, self.local_files)
         store_contents(self.context, contents)
         return stored
+
+    def _check_uploads(self, uploads: Mapping[str, int], contents: Contents) -> None:
+        """Raises InvalidInput for an upload in the store that is not the caller's own."""
+        accounts = self.context.registry.accounts
+        for key, size in uploads.items():
+            if key not in contents and not accounts.has_upload(self.caller, key, size):
+                raise InvalidInput(
+                    f"request: got {keys.SCHEME}{key}; allowed: uploads of your own jobs, as long "
+                    "as they are kept"
+                )
 
     def _check_operator(self, action: str) -> None:
         if not self.sees_all:

@@ -56,7 +56,7 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
 
     Raises InvalidInput for anything else, and for a path that may not be read.
     """
-    if source.lower().startswith(("http://", "https://", keys.SCHEME)):
+    if is_url(source) or source.lower().startswith(keys.SCHEME):
         return None
     if is_data_uri(source):
         return decode_inline(source, field=field, max_bytes=MAX_BYTES)
@@ -113,6 +113,10 @@ def store_contents(ctx: Context, contents: Contents) -> None:
 def content_size(content: Path | bytes) -> int:
     """Of what is to be uploaded, in bytes."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size
+
+
+def is_url(source: str) -> bool:
+    return source.lower().startswith(("http://", "https://"))
 
 
 def _may_read(source: str, local_files: LocalFiles) -> bool:

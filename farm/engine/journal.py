@@ -17,7 +17,8 @@ from farm.caller import LOCAL, CallerName
 from farm.engine.context import Context
 from farm.engine.playlist import publish
 from farm.errors import CorruptObject, FarmError, VersionSkew
-from farm.job import JobStatus, ResolvedRequest
+from farm.job import JobStatus, ResolvedRequest, TimeLimits
+from farm.job.time_limits import NO_LIMITS
 from farm.logs import log
 from farm.registry.attempt_id import fence_of
 from farm.registry.formats import AnyRecord, dump, load
@@ -38,14 +39,21 @@ class Submission(BaseModel):
     caller: CallerName
     submitted_at: float
     request: ResolvedRequest
+    limits: TimeLimits = NO_LIMITS
 
 
 def record_request(
-    ctx: Context, job_id: str, request: ResolvedRequest, caller: str = LOCAL
+    ctx: Context,
+    job_id: str,
+    request: ResolvedRequest,
+    caller: str = LOCAL,
+    limits: TimeLimits = NO_LIMITS,
 ) -> None:
-    """Stores the request of a job, whose it is and the time of its submission."""
+    """Stores the request of a job, whose it is, the time of its submission and its limits."""
     submitted_at = ctx.registry.now()  # first, so that an unreachable broker leaves nothing behind
-    submission = Submission(caller=caller, submitted_at=submitted_at, request=request)
+    submission = Submission(
+        caller=caller, submitted_at=submitted_at, request=request, limits=limits
+    )
     integrity.put_sealed(ctx.store, keys.request(job_id), dump(submission).encode())
 
 

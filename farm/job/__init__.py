@@ -25,6 +25,7 @@ from farm.job.status import (
     Video,
     WebhookStatus,
 )
+from farm.job.time_limits import TimeLimits
 
 __all__ = [
     "NOT_YET",
@@ -45,6 +46,7 @@ __all__ = [
     "ResolvedRequest",
     "Result",
     "State",
+    "TimeLimits",
     "TtsAudio",
     "Video",
     "WebhookStatus",

@@ -104,6 +104,8 @@ class JobStatus(Contract):
     details: dict[str, Any]
     created_at: float
     updated_at: float
+    started_at: float | None = None
+    """When a worker began its first step; None before that."""
     result: Result | None = None
 
     @property

@@ -169,6 +169,7 @@ def _restore_live(ctx: Context, job_id: str, stored: _StoredJob) -> Recovered:
         submitted.request,
         demand=demand_of(ctx, submitted.request),
         current_step_id=furthest.step_id if furthest else None,
+        limits=submitted.limits,
     )
     step = claim_due_step(ctx, job_id)
     kept = len(stored.outputs)

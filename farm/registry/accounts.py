@@ -21,6 +21,7 @@ from farm.registry.formats import dump, load
 from farm.registry.keys import (
     SPEED_RATIO,
     account_key,
+    ended_of,
     jobs_of,
     remaining_of,
     results_of,
@@ -140,6 +141,10 @@ class AccountRegistry:
             yield Remove(index, member)
             yield Add(index, member, now)
 
+    def has_upload(self, caller: str, key: str, size: int) -> bool:
+        """Whether an upload, given by its key and its bytes, is counted as a caller's."""
+        return self._backend.has_member(uploads_of(caller), _upload_member((key, size)))
+
     def charge(self, caller: str, gpu_s: float) -> None:
         """Adds GPU seconds to what a caller has used today."""
         day = _day(self._backend.now())
@@ -150,8 +155,9 @@ class AccountRegistry:
         used = self.read(caller).used_on(_day(self._backend.now()))
         if used or self._backend.size(jobs_of(caller)):
             return
-        for member in self._backend.members_below(uploads_of(caller), inf):
-            self._backend.remove_member(uploads_of(caller), member)
+        for index in (uploads_of(caller), ended_of(caller)):
+            for member in self._backend.members_below(index, inf):
+                self._backend.remove_member(index, member)
         self._backend.delete(account_key(caller))
 
     def _check_live_jobs(self, caller: str, limit: int | None) -> None:

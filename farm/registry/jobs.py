@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 from math import inf
@@ -10,7 +11,17 @@ from typing import Any
 
 from farm.caller import LOCAL
 from farm.errors import Cancelled, FarmError, InvalidInput, VersionSkew
-from farm.job import STAGES, Event, Failure, JobStatus, ResolvedRequest, Result, State
+from farm.job import (
+    STAGES,
+    Event,
+    Failure,
+    JobStatus,
+    ResolvedRequest,
+    Result,
+    State,
+    TimeLimits,
+)
+from farm.job.time_limits import NO_LIMITS
 from farm.registry.accounts import (
     NO_DEMAND,
     UNLIMITED,
@@ -20,21 +31,26 @@ from farm.registry.accounts import (
     Quota,
 )
 from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
+from farm.registry.deadlines import deadline_effects
 from farm.registry.formats import dump, load
 from farm.registry.keys import (
+    DEADLINES,
     ENDED,
     JOBS,
     LIVE,
     REMAINING,
     current_step_key,
+    ended_of,
     events_key,
     idempotency_record_key,
     job_key,
     jobs_of,
+    parts_key,
     remaining_of,
     request_key,
     results_of,
     step_key,
+    time_limits_key,
 )
 from farm.registry.records import CACHE_SIZE, RecordStore
 from farm.registry.status_record import (
@@ -50,6 +66,9 @@ LAST_STAGES = ("completed", "error", "cancelled")
 
 UNKNOWN_LENGTH = -1.0
 """Index score of a job whose audio length is not known yet."""
+
+JOB_KEYS = events_key, request_key, current_step_key, time_limits_key, parts_key, job_key
+"""The records of a job but for those of its steps, the job itself last."""
 
 PAGE = 100
 """Jobs that are listed with one request."""
@@ -102,6 +121,7 @@ class JobRegistry:
         caller: str = LOCAL,
         demand: Demand = NO_DEMAND,
         quota: Quota = UNLIMITED,
+        limits: TimeLimits = NO_LIMITS,
     ) -> str:
         """Enters a job, unless its caller has one with its idempotency key; the id of that job.
 
@@ -115,10 +135,14 @@ class JobRegistry:
             self._accounts.check(caller, account, demand, quota)
             return account.with_job(job_id)
 
+        def effects(_: Account) -> Effects:
+            return [
+                *self._entry_effects(status, request, demand, quota),
+                *deadline_effects(status, limits),
+            ]
+
         status = queued(job_id, self._backend.now(), caller)
-        self._accounts.change(
-            caller, rule, lambda _: [*self._entry_effects(status, request, demand, quota)]
-        )
+        self._accounts.change(caller, rule, effects)
         return self.first_job(request, caller) or job_id
 
     def restore(
@@ -129,6 +153,7 @@ class JobRegistry:
         demand: Demand = NO_DEMAND,
         current_step_id: str | None = None,
         webhook_pending: bool = False,
+        limits: TimeLimits = NO_LIMITS,
     ) -> bool:
         """Enters a job with its status and the step that ran last; False if it was there before.
 
@@ -145,6 +170,8 @@ class JobRegistry:
                 found.append(SetText(current_step_key(job_id), current_step_id))
             if webhook_pending:
                 found.append(Add(LIVE, job_id, 0))
+            if not status.ended:
+                found += deadline_effects(status, limits)
             return found
 
         return self._accounts.change(status.caller, rule, effects) is not None
@@ -238,6 +265,26 @@ class JobRegistry:
         (text,) = self._records.read(job_key(job_id))
         return parse_status(job_id, text)
 
+    def texts(self, job_ids: Sequence[str]) -> list[str | None]:
+        """The records of many jobs' statuses, for `outline`, in one request; None for unknown."""
+        return self._backend.get_all([job_key(job_id) for job_id in job_ids])
+
+    def unfinished(self, caller: str) -> Iterator[JobStatus]:
+        """A caller's jobs that have not ended, `PAGE` of them at a time."""
+        job_ids = self._backend.members_below(remaining_of(caller), inf)
+        for start in range(0, len(job_ids), PAGE):
+            page = job_ids[start : start + PAGE]
+            for job_id, text in zip(page, self.texts(page), strict=True):
+                if text is not None and not (status := outline(job_id, text)).ended:
+                    yield status
+
+    def ended_counts(self, caller: str) -> Counter[State]:
+        """How many of a caller's jobs have ended, by their state."""
+        counts: Counter[Any] = Counter()
+        for outcome, times in self._backend.members_between(ended_of(caller), 0, inf, PAGE):
+            counts[outcome.partition(" ")[0]] += int(times)
+        return counts
+
     def caller(self, job_id: str) -> str:
         """Whose job it is, which never changes; InvalidInput if there is no such job."""
         key = job_key(job_id)
@@ -283,6 +330,7 @@ class JobRegistry:
         def advanced(status: JobStatus) -> dict[str, Any]:
             return {
                 "state": "running",
+                "started_at": status.started_at or self._backend.now(),
                 "stage": event.stage,
                 "pct": max(status.pct, event.pct),
                 "details": event.details,
@@ -350,11 +398,11 @@ class JobRegistry:
         caller = _caller_in(job_id, text)
         if caller is not None:
             self._forget_of_caller(job_id, caller)
-        for index in (LIVE, REMAINING, JOBS):
+        for index in (LIVE, REMAINING, DEADLINES, JOBS):
             self._backend.remove_member(index, job_id)
         for step_id in step_ids:
             self._backend.delete(step_key(job_id, step_id))
-        for key in (events_key, request_key, current_step_key, job_key):
+        for key in JOB_KEYS:
             self._backend.delete(key(job_id))
         self._records.clear_cache()
 
@@ -440,6 +488,7 @@ def _effects_of(record: StatusRecord) -> Effects:
         _event_of(status),
         Score(LIVE, status.job_id, 0),
         Increment(ENDED, outcome),
+        Increment(ended_of(status.caller), outcome),
         Remove(REMAINING, status.job_id),
         Remove(remaining_of(status.caller), status.job_id),
         *_result_effects(status),

@@ -2,10 +2,13 @@
 
 identity                            the id of the farm, which its store has too
 account:{caller}                    a caller's record
+api_key:{sha256}                    a caller's key of the gateway, by its digest
 idempotency:{caller}:{key}          the job that a caller submitted with an idempotency key
 request:{job_id}                    the request of a job
 job:{job_id}                        its status
 events:{job_id}                     the stream of its events
+time_limits:{job_id}                how long it may wait and run
+parts:{job_id}                      how many parts of its video were handed to a stream
 current_step:{job_id}               the step whose lease was acquired last
 step:{job_id}:{step_id}             the record of a step
 speed_ratio                         actual over estimated seconds of the farm's last chunk
@@ -31,6 +34,12 @@ REMAINING = "remaining_gpu_s"
 
 ENDED = "ended"
 """Index that counts jobs by how they ended."""
+
+DEADLINES = "deadlines"
+"""Index of jobs with time limits, by the time of the next look at whether they are over."""
+
+API_KEYS = "api_keys"
+"""Index of the digests of keys, by the time of their last use; 0 before the first."""
 
 UNDELIVERED = "undelivered"
 """Index of dispatched messages that have led to no lease, by the time of their dispatch."""
@@ -62,6 +71,11 @@ def results_of(caller: str) -> str:
     return f"results:{caller}"
 
 
+def ended_of(caller: str) -> str:
+    """Index that counts a caller's jobs by how they ended."""
+    return f"{ENDED}:{caller}"
+
+
 def uploads_of(caller: str) -> str:
     """Index of a caller's uploads, each with its size, by the time of their last use."""
     return f"uploads:{caller}"
@@ -70,6 +84,18 @@ def uploads_of(caller: str) -> str:
 def waiting_at(host: str) -> str:
     """Index of jobs that wait for their turn to download from a host, by when they came."""
     return f"waiting:{host}"
+
+
+def api_key_key(digest: str) -> str:
+    return f"api_key:{digest}"
+
+
+def time_limits_key(job_id: str) -> str:
+    return f"time_limits:{job_id}"
+
+
+def parts_key(job_id: str) -> str:
+    return f"parts:{job_id}"
 
 
 def account_key(caller: str) -> str:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from farm.errors import InvalidInput
 from farm.job import JobStatus
 from farm.registry.accounts import AccountRegistry
+from farm.registry.api_keys import KeyRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
+from farm.registry.deadlines import DeadlineRegistry
 from farm.registry.hosts import HostRegistry
 from farm.registry.identity import IdentityRegistry
 from farm.registry.jobs import JobRegistry
 from farm.registry.keys import job_key, request_key, step_key
 from farm.registry.outputs import Committed
+from farm.registry.parts import PartRegistry
 from farm.registry.records import RecordStore
 from farm.registry.remote import RemoteRegistry
 from farm.registry.status_record import parse_status
@@ -37,6 +40,9 @@ class Registry:
         self.identity = IdentityRegistry(backend)
         self.hosts = HostRegistry(backend)
         self.remote = RemoteRegistry(self._records)
+        self.deadlines = DeadlineRegistry(self._records)
+        self.parts = PartRegistry(backend)
+        self.keys = KeyRegistry(self._records)
 
     def now(self) -> float:
         """Seconds since 1970 on the one clock of the farm, which is never set back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from farm.caller import LOCAL, check_caller, local_user
 from farm.client import Farm
 from farm.engine import journal
 from farm.errors import InvalidInput, QuotaExceeded
+from farm.registry.accounts import Quota
 from farm.settings import Settings
 from farm.store import keys
 from tests.support.jobs import FIELDS
@@ -222,3 +224,50 @@ def test_an_upload_of_which_half_the_time_is_over_is_stored_anew(farm, portrait,
     os.utime(path, (age, age))
     farm.submit({**FIELDS, "cond_video": str(portrait)})
     assert (store.written_at(key)[key] > age + 1) == anew
+
+
+# Strangers, who name neither private addresses nor others' uploads
+
+
+@pytest.fixture
+def gateway(broker: str, tmp_path: Path) -> Farm:
+    """A farm for the requests of strangers."""
+    settings = Settings(home=tmp_path / "home", broker_url=broker)
+    return Farm(settings=settings, local_files=False)
+
+
+@pytest.mark.parametrize(
+    "source", ["http://127.0.0.1/face.png", "http://2130706433/a", "HTTPS://LOCALHOST/a.png"]
+)
+def test_a_stranger_names_no_private_address(gateway, source):
+    with pytest.raises(InvalidInput, match=r"^cond_video: .* is not on the open internet"):
+        gateway.as_caller("anna").submit({**FIELDS, "cond_video": source})
+
+
+def test_a_stranger_names_its_own_uploads_only(gateway, portrait):
+    uploaded = "data:image/png;base64," + b64encode(portrait.read_bytes()).decode()
+    request = {**FIELDS, "cond_video": uploaded}
+    anna = gateway.as_caller("anna")
+    job = anna.submit(request)
+    key = gateway.context.registry.jobs.request(job.id).cond_video
+
+    assert anna.submit({**FIELDS, "cond_video": key}).id != job.id
+    with pytest.raises(InvalidInput, match=r"allowed: uploads of your own jobs"):
+        gateway.as_caller("bob").submit({**FIELDS, "cond_video": key})
+
+
+def test_a_stranger_names_no_other_key_of_the_store(gateway):
+    with pytest.raises(InvalidInput, match=r"^cond_video: .*; it is no upload"):
+        gateway.as_caller("anna").submit(
+            {**FIELDS, "cond_video": "store://jobs/other/request.json"}
+        )
+
+
+def test_a_callers_own_quota_takes_the_place_of_the_settings(farm):
+    limited = farm.as_caller("anna", Quota(live_jobs=1))
+    limited.submit(FIELDS)
+
+    with pytest.raises(QuotaExceeded, match="allowed: 1 "):
+        limited.submit(FIELDS)
+    farm.as_caller("bob").submit(FIELDS)
+    assert farm.as_caller("bob").submit(FIELDS)

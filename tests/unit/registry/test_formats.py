@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from farm.engine.journal import Submission
-from farm.job import Event, JobStatus
+from farm.job import Event, JobStatus, TimeLimits
 from farm.presets import MINIATURE
 from farm.registry.accounts import Account
+from farm.registry.api_keys import ApiKey
 from farm.registry.formats import FORMAT, dump, load
 from farm.registry.remote import Spending
 from farm.registry.step_record import StepRecord
@@ -24,7 +25,10 @@ PROMISED = Path(__file__).with_name(f"format_{FORMAT}.json")
 `python -m tests.unit.registry.test_formats`.
 """
 
-RECORDS = (Submission, JobStatus, Event, StepRecord, CallsRecord, Account, Spending, Owner)
+RECORDS = (
+    *(Submission, JobStatus, Event, StepRecord, CallsRecord, Account),
+    *(Spending, Owner, ApiKey, TimeLimits),
+)
 
 
 def test_a_default_that_changes_takes_the_next_format():
