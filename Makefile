@@ -42,7 +42,7 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(LOCKED) -r requirements/build.txt
 	$(BIN)/$(LOCKED) -r requirements/torch-$(TORCH).txt
-	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,worker local monitor ui)
+	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,worker local monitor ui gateway)
 	$(BIN)/$(PIP_INSTALL) --quiet -e . # or setuptools warns of folders of weights, which are no packages
 	touch $@
 

@@ -1,7 +1,8 @@
 """The catalogue of the farm's Prometheus metrics, and how the steps add to them.
 
 Metrics of source `worker` are counted in each worker since its start; those of source `exporter`
-are read from the registry and the broker at each scrape. No label holds a job's id.
+are read from the registry and the broker at each scrape; those of source `gateway` are counted
+by it. No label holds a job's id.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Metric:
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
-    source: Literal["worker", "exporter"]
+    source: Literal["worker", "exporter", "gateway"]
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -174,6 +175,14 @@ METRICS = (
         "jobs that have ended",
         {"outcome": (), "code": ()},
     ),
+    Metric(
+        "farm_gateway_requests_total",
+        "counter",
+        "gateway",
+        "answered requests",
+        {"route": (), "status": ()},
+    ),
+    Metric("farm_gateway_waits", "gauge", "gateway", "requests that wait for a job"),
 )
 """All metrics."""
 

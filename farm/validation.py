@@ -52,7 +52,7 @@ def _path(problem: ErrorDetails) -> list[str]:
 
 def _is_field(part: str | int) -> bool:
     """Whether a part of pydantic's path is a field or an index, and not the branch of a union."""
-    return isinstance(part, int) or (part.isidentifier() and part.islower())
+    return isinstance(part, int) or (part.isidentifier() and part[0].islower())
 
 
 def _value(problem: ErrorDetails, model: type[BaseModel], path: list[str]) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from farm.cli import batches, endpoint, jobs, maintenance, requests, serve, webhooks, weights
+from farm.cli import batches, endpoint, jobs, keys, maintenance, requests, serve, webhooks, weights
 from farm.cli.exit_codes import EXIT_STATUS, INTERRUPTED, exit_status
 from farm.cli.render import print_error
 from farm.errors import FarmError
@@ -14,11 +14,12 @@ from farm.errors import FarmError
 __all__ = ["EXIT_STATUS", "cli", "main"]
 
 COMMANDS = [
-    *(serve.up, serve.metrics, serve.ui, serve.worker, serve.demo),
+    *(serve.up, serve.metrics, serve.ui, serve.gateway, serve.worker, serve.demo),
     *(requests.submit, requests.payload, requests.schema),
     *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
     *(maintenance.recover, maintenance.gc, maintenance.doctor),
     webhooks.webhook_secret,
+    keys.keys,
     batches.batch,
     endpoint.endpoint,
     weights.weights,

@@ -141,6 +141,30 @@ def ui(address: str) -> None:
 
 
 @click.command()
+@click.option(
+    "--address",
+    default="127.0.0.1:8000",
+    show_default=True,
+    metavar="ADDRESS:PORT",
+    help="where to listen",
+)
+def gateway(address: str) -> None:
+    """Serve the farm as Runpod's queue API, until Ctrl-C.
+
+    Runpod's Python and JavaScript clients work with the URL that it prints. Without keys (`farm
+    keys`) it listens on loopback only, and jobs are those of FARM_CALLER. /docs describes the API.
+
+    Example: farm gateway --address 127.0.0.1:9000
+    """
+    from farm.gateway.serve import make_server
+
+    listen_address = ListenAddress.parse(address, field="address")
+    ready = f"the gateway is at {listen_address.url}/v2; Ctrl-C stops it"
+    with _until_ctrl_c("the gateway has stopped"):
+        make_server(Farm(local_files=False), listen_address, lambda: click.echo(ready)).run()
+
+
+@click.command()
 @click.argument("kind", type=click.Choice(list(CONSUMED)))
 def worker(kind: Any) -> None:
     """Run one worker, until Ctrl-C.

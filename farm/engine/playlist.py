@@ -112,6 +112,12 @@ def _with_local_links(output: ChunkOutput) -> ChunkOutput:
     return output.model_copy(update={"links": links})
 
 
+def finished_chunks(ctx: Context, job_id: str, chunks: int | None) -> list[ChunkOutput]:
+    """The outputs of the chunks up to the first that is missing."""
+    segments, _ = _segments(ctx, job_id, chunks)
+    return segments
+
+
 def _segments(ctx: Context, job_id: str, chunks: int | None) -> tuple[list[ChunkOutput], bool]:
     """The outputs of the chunks up to the first that is missing, and whether no more will come."""
     step_ids = [Step("generate", chunk).id for chunk in range(chunks or 0)]

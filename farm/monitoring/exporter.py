@@ -67,7 +67,7 @@ class FarmCollector:
             samples = {"farm_broker_up": {(): 0.0}}
         for metric in METRICS:
             if metric.source == "exporter":
-                yield _family(metric, samples.get(metric.name, {}))
+                yield family(metric, samples.get(metric.name, {}))
 
     def _read(self) -> dict[str, Samples]:
         statistics = read_statistics(self.registry, lease_s=self.settings.lease_s)
@@ -123,7 +123,8 @@ def _broker_samples(client: redis.Redis) -> dict[str, Samples]:
     }
 
 
-def _family(metric: Metric, samples: Samples) -> Family:
+def family(metric: Metric, samples: Samples) -> Family:
+    """A metric with its values, for prometheus_client."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

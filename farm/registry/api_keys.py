@@ -100,12 +100,11 @@ class KeyRegistry:
         return key if hmac.compare_digest(key.digest, digest) else None
 
     def mark_used(self, key: ApiKey) -> None:
-        """Records the time of a key's use, unless it was revoked meanwhile."""
-        if self._backend.has_member(API_KEYS, key.digest):
-            self._backend.add_member(API_KEYS, key.digest, self._backend.now())
+        """Records the time of a key's use."""
+        self._backend.add_member(API_KEYS, key.digest, self._backend.now())
 
-    def exist(self) -> bool:
-        """Whether there are keys."""
+    def any_created(self) -> bool:
+        """Whether there has ever been a key: revoking the last one opens nothing."""
         return self._backend.size(API_KEYS) > 0
 
     def all(self) -> list[KnownKey]:
@@ -117,7 +116,6 @@ class KeyRegistry:
         for known in self._read():
             if known.key.id == key_id:
                 self._backend.delete(api_key_key(known.key.digest))
-                self._backend.remove_member(API_KEYS, known.key.digest)
                 return known.key
         raise InvalidInput(
             f"key_id: got {shorten(repr(key_id))}; there is no such key (`farm keys list`)"

@@ -39,7 +39,9 @@ DEADLINES = "deadlines"
 """Index of jobs with time limits, by the time of the next look at whether they are over."""
 
 API_KEYS = "api_keys"
-"""Index of the digests of keys, by the time of their last use; 0 before the first."""
+"""Index of the digests of all keys, revoked ones too, by the time of their last use; 0 before the
+first.
+"""
 
 UNDELIVERED = "undelivered"
 """Index of dispatched messages that have led to no lease, by the time of their dispatch."""

@@ -34,6 +34,8 @@ def test_no_label_contains_a_job_id():
         "reason",
         "outcome",
         "code",
+        "route",
+        "status",
     }
 
 

@@ -62,4 +62,13 @@ def test_the_use_of_a_revoked_key_does_not_bring_it_back(registry: Registry):
 
     registry.keys.mark_used(key)
 
-    assert not registry.keys.exist()
+    assert registry.keys.all() == []
+
+
+def test_that_there_was_a_key_stays_known(registry: Registry):
+    assert not registry.keys.any_created()
+    _, key = registry.keys.create("anna")
+
+    registry.keys.revoke(key.id)
+
+    assert registry.keys.any_created()

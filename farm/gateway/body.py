@@ -1,0 +1,124 @@
+"""The body of a request: bounded in bytes and time, and JSON in the strict sense."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from farm.gateway.refusal import CLOSE, refuse
+
+MAX_SEPARATORS = 200_000
+"""Commas and brackets of a body, which bound what parsing it takes; the longest text to speak has
+100,000 characters.
+"""
+
+DRAINED_BYTES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may have."""
+
+    run_bytes: int = 10 * 2**20
+    runsync_bytes: int = 20 * 2**20
+    """Bodies of /run and /runsync, as Runpod has them."""
+    header_s: float = 10.0
+    """Seconds from the beginning of a request to the end of its headers."""
+    silent_s: float = 10.0
+    """Seconds between two pieces of a body."""
+    body_s: float = 120.0
+    """Seconds for a whole body."""
+
+
+async def read_body(request: Request, max_bytes: int, limits: Limits) -> bytes:
+    """The whole body; raises Refusal for one that is too long or comes too slowly."""
+    _check_encoding(request)
+    try:
+        async with asyncio.timeout(limits.body_s):
+            return await _read(request, max_bytes, limits.silent_s)
+    except TimeoutError:
+        allowed = f"{limits.silent_s:g} s between two pieces, {limits.body_s:g} s in all"
+        raise refuse(408, f"body: it comes too slowly; allowed: {allowed}", CLOSE) from None
+    except ClientDisconnect:
+        raise refuse(400, "body: it ends too early", CLOSE) from None
+
+
+async def _read(request: Request, max_bytes: int, silent_s: float) -> bytes:
+    """A body that is too long is read on for a while: who is still sending misses the answer."""
+    body = bytearray()
+    size = 0
+    pieces = aiter(request.stream())
+    while size <= max_bytes + DRAINED_BYTES:
+        async with asyncio.timeout(silent_s):
+            piece = await anext(pieces, None)
+        if piece is None:
+            break
+        size += len(piece)
+        if size <= max_bytes:
+            body += piece
+    if size > max_bytes:
+        raise refuse(413, f"body: allowed: {max_bytes:,} bytes; name long files by URL", CLOSE)
+    return bytes(body)
+
+
+def _check_encoding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise refuse(
+            415, f"Content-Encoding: got {encoding[:80]!r}; allowed: none, as JSON is", CLOSE
+        )
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The object in a body; raises Refusal for anything else.
+
+    What parsers read differently is refused: names that occur twice, NaN, numbers out of range.
+    """
+    if not body.strip():
+        raise refuse(400, 'body: it is empty; allowed: a JSON object with "input"')
+    try:
+        if sum(body.count(each) for each in (b",", b"[", b"{")) > MAX_SEPARATORS:
+            raise ValueError(f"more than {MAX_SEPARATORS:,} commas and brackets")
+        found = json.loads(
+            body.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except (ValueError, RecursionError) as error:
+        raise refuse(400, f"body: it is not JSON ({_reason(error)})") from None
+    if not isinstance(found, dict):
+        raise refuse(400, f"body: got {type(found).__name__}; allowed: a JSON object")
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return str(error)[:200]
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name occurs twice in an object")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError("a number is out of range")
+    return number

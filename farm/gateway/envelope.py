@@ -1,0 +1,94 @@
+"""Runpod's envelope: the contract's request, and what is said about it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+
+from farm.errors import InvalidInput
+from farm.job import TimeLimits
+from farm.job.contract import Contract
+from farm.validation import invalid_input
+
+WEEK_MS = 7 * 86_400_000
+
+
+class Policy(Contract):
+    """Limits of one job, in milliseconds."""
+
+    executionTimeout: int | None = Field(  # noqa: N815  # Runpod's name
+        default=None,
+        ge=5_000,
+        le=WEEK_MS,
+        description="milliseconds from the job's start to its end, 5000 to 604800000",
+    )
+    ttl: int | None = Field(
+        default=None,
+        ge=10_000,
+        le=WEEK_MS,
+        description="milliseconds from the job's submission to its end, 10000 to 604800000",
+    )
+    lowPriority: bool = Field(  # noqa: N815  # Runpod's name
+        default=False, description="true: priority low"
+    )
+
+    @property
+    def limits(self) -> TimeLimits:
+        return TimeLimits(ttl_s=_seconds(self.ttl), execution_s=_seconds(self.executionTimeout))
+
+
+class Envelope(Contract):
+    """The body of /run and /runsync."""
+
+    input: dict[str, Any] = Field(description="an object with the fields of the job contract")
+    policy: Policy = Field(
+        default=Policy(),
+        description='{"executionTimeout": 5000 to 604800000 ms, "ttl": 10000 to 604800000 ms, '
+        '"lowPriority": true or false}',
+    )
+    webhook: str | None = Field(
+        default=None,
+        description="https URL that is called with the result, as the contract's webhook",
+    )
+    s3Config: None = Field(  # noqa: N815  # Runpod's name
+        default=None,
+        description="null: results are in the farm's own store, and a key of yours would pass "
+        "through other hands; name a bucket in output_config",
+    )
+
+    @classmethod
+    def parse(cls, fields: dict[str, Any]) -> Self:
+        """The envelope in an object; InvalidInput."""
+        if "s3Config" in fields and fields["s3Config"] is not None:
+            raise InvalidInput(
+                "s3Config: it is not supported and not read; allowed: "
+                f"{cls.model_fields['s3Config'].description}"
+            )
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise invalid_input(error, cls) from None
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The contract's fields; InvalidInput for those that are said twice, and differently."""
+        fields = dict(self.input)
+        if "batch" in fields:
+            raise InvalidInput(
+                "input.batch: a job of this gateway is one video; allowed: a request for each item"
+            )
+        if self.webhook is not None:
+            _set_once(fields, "webhook", self.webhook, "webhook")
+        if self.policy.lowPriority:
+            _set_once(fields, "priority", "low", "policy.lowPriority")
+        return fields
+
+
+def _set_once(fields: dict[str, Any], name: str, value: str, given_as: str) -> None:
+    if fields.setdefault(name, value) != value:
+        raise InvalidInput(f"input.{name}: {given_as} says otherwise; allowed: one of both")
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

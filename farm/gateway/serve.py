@@ -1,0 +1,53 @@
+"""The gateway's server: on loopback only, until there are keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from farm.client import Farm
+from farm.errors import InvalidInput
+from farm.net.address import ListenAddress
+
+if TYPE_CHECKING:
+    from farm.gateway.server import GatewayServer
+
+
+def make_server(farm: Farm, address: ListenAddress, on_ready: Callable[[], None]) -> GatewayServer:
+    """A server of the gateway, to be run in the main thread.
+
+    Raises InvalidInput for an address beyond loopback as long as there are no keys, or if clients
+    there could not read the store.
+    """
+    _check(farm, address)
+    from farm.gateway.app import Gateway
+    from farm.gateway.server import GatewayServer
+
+    is_open = ip_address(address.host).is_loopback
+    return GatewayServer(Gateway(farm, is_open=is_open), address, on_ready)
+
+
+def _check(farm: Farm, address: ListenAddress) -> None:
+    for package in ("starlette", "uvicorn"):
+        if find_spec(package) is None:
+            install = "pip install infinitetalk-farm[gateway]"
+            raise InvalidInput(f"gateway: {package} is not installed; {install}")
+    if address.is_listening:
+        raise InvalidInput(
+            f"address: got {address}, where another program listens; allowed: a free port"
+        )
+    if ip_address(address.host).is_loopback:
+        return
+    if not farm.context.registry.keys.any_created():
+        raise InvalidInput(
+            f"address: got {address.host}, which other machines can reach; "
+            "allowed: loopback, or create a key (`farm keys create`)"
+        )
+    store = farm.context.settings.store_address
+    if not store.startswith("s3://"):
+        raise InvalidInput(
+            "FARM_STORE_URL: got a folder, which clients of other machines cannot read; "
+            "allowed: s3://bucket/prefix"
+        )

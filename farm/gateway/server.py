@@ -1,0 +1,97 @@
+"""uvicorn with limits for slow clients, which ends all waits when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from farm.gateway.app import Gateway
+from farm.net.address import ListenAddress
+
+MAX_HEADER_BYTES = 32_768
+MAX_CONNECTIONS = 4_096
+KEEP_ALIVE_S = 30
+STOP_S = 10
+"""For running requests, after those that wait were answered."""
+
+
+class GatewayServer(uvicorn.Server):
+    def __init__(
+        self, gateway: Gateway, address: ListenAddress, on_ready: Callable[[], None]
+    ) -> None:
+        self._gateway = gateway
+        self._on_ready = on_ready
+        protocol: Any = partial(BoundedProtocol, header_s=gateway.limits.header_s)
+        config = uvicorn.Config(
+            gateway.app,
+            host=address.host,
+            port=address.port,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            backlog=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_S,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Answers those who wait with what there is, so that they can ask another gateway."""
+        self._gateway.watch.close()
+        super().handle_exit(sig, frame)
+
+
+class BoundedProtocol(H11Protocol):
+    """Closes connections whose next request has not got all of its headers in time.
+
+    Nor does a body come for longer than that once its request is answered.
+    """
+
+    def __init__(self, *arguments: Any, header_s: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._header_s = header_s
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        is_unread = self.conn.our_state is h11.DONE  # a body that goes on after the response
+        if is_unread or self.conn.their_state is h11.IDLE:
+            self._await_headers()
+        else:
+            self._end_wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_wait()
+        super().connection_lost(exc)
+
+    def _await_headers(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self._header_s, self.transport.abort)
+
+    def _end_wait(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
