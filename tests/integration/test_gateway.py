@@ -1,0 +1,246 @@
+"""Runpod's unmodified clients, a real gateway and a real farm."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm import Farm
+from tests.conftest import EXAMPLES
+from tests.integration.conftest import ENDLESS, ONE_CHUNK, PORTRAIT
+from tests.support.gateway import Client
+from tests.support.gateway_process import (
+    client_environ,
+    end_process,
+    gateway_process,
+    start_gateway,
+)
+from tests.support.ports import free_port
+from tests.support.programs import installed_program
+from tests.support.small_farm import SmallFarm
+from tests.support.waiting import wait_for, wait_for_stage
+
+
+def data_uri(path: Path, mime: str) -> str:
+    return f"data:{mime};base64,{b64encode(path.read_bytes()).decode()}"
+
+
+@pytest.fixture(scope="module")
+def fields(small: dict[str, Any], voice: Path) -> dict[str, Any]:
+    """A request whose files are in it."""
+    return {
+        **small,
+        "cond_video": data_uri(PORTRAIT, "image/png"),
+        "cond_audio": {"person1": data_uri(voice, "audio/wav")},
+    }
+
+
+@pytest.fixture(scope="module")
+def payload(fields: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("payload") / "request.json"
+    path.write_text(json.dumps({"input": {**fields, "max_frame_num": 42}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def key(farm: Farm) -> str:
+    secret, _ = farm.context.registry.keys.create("anna")
+    return secret
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def gateway(supervisor: SmallFarm, port: int, key: str) -> Iterator[Client]:
+    with gateway_process(supervisor.settings, port):
+        yield Client(f"http://127.0.0.1:{port}", key)
+
+
+def run_client(*command: str, port: int, key: str, cwd: Path | None = None) -> list[str]:
+    """The lines that a client prints."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **client_environ(port, key)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def assert_whole(lines: list[str], *, part: str = "part ") -> None:
+    """A stream of chunks and a result, an end, a cancelled job, and a health without failures."""
+    parts = [json.loads(line[line.index("{") :]) for line in lines if line.startswith(part)]
+    *chunks, result = parts
+    assert [each["chunk"] for each in chunks] == list(range(chunks[0]["chunks"]))
+    assert len(chunks) > 1
+    assert result["status"] == "success"
+    assert "cancelled CANCELLED" in lines
+    assert '"failed":0' in "".join(lines).replace(" ", "")
+
+
+needs_runpod = pytest.mark.skipif(find_spec("runpod") is None, reason="runpod is not installed")
+
+
+@needs_runpod
+def test_the_python_client_makes_videos(gateway: Client, payload: Path, port: int, key: str):
+    script = str(EXAMPLES / "runpod_client.py")
+
+    lines = run_client(sys.executable, script, str(payload), port=port, key=key)
+
+    assert_whole(lines)
+    assert any(line.startswith("ended COMPLETED file://") for line in lines)
+    assert any(line.startswith("waited file://") for line in lines)
+
+
+@needs_runpod
+def test_the_asyncio_client_makes_videos(gateway: Client, payload: Path, port: int, key: str):
+    script = str(EXAMPLES / "runpod_client_async.py")
+
+    lines = run_client(sys.executable, script, str(payload), port=port, key=key)
+
+    assert_whole(lines)
+    assert any(line.startswith("ended ") and "COMPLETED success" in line for line in lines)
+
+
+@pytest.fixture(scope="module")
+def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Runpod's JavaScript client, as examples/package-lock.json has it."""
+    npm = installed_program("npm")
+    folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "package-lock.json", "runpod_client.mjs"):
+        shutil.copy(EXAMPLES / name, folder)
+    installed = subprocess.run(
+        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if installed.returncode:
+        pytest.skip(f"npm cannot install runpod-sdk: {installed.stderr[-200:]}")
+    return folder
+
+
+def test_the_javascript_client_makes_videos(
+    gateway: Client, node_folder: Path, payload: Path, port: int, key: str
+):
+    node = installed_program("node")
+
+    lines = run_client(node, "runpod_client.mjs", str(payload), port=port, key=key, cwd=node_folder)
+
+    assert_whole(lines)
+    assert any(line.startswith("ended COMPLETED file://") for line in lines)
+    assert "waited COMPLETED true" in lines
+
+
+# Time limits, which the farm keeps
+
+
+def test_a_job_beyond_its_execution_timeout_is_timed_out(
+    gateway: Client, farm: Farm, fields: dict[str, Any]
+):
+    job_id = gateway.submit({**fields, **ENDLESS}, policy={"executionTimeout": 5_000})
+    job = farm.job(job_id)
+    wait_for_stage(job, "chunk_0_sampling")
+
+    status = gateway.get(f"status-sync/{job_id}?wait=300000").body
+
+    assert status["status"] == "TIMED_OUT"
+    assert status["error"]["code"] == "E_TIMEOUT"
+    assert status["executionTime"] >= 5_000
+
+
+def test_a_job_ends_at_its_limit_also_while_no_gateway_runs(
+    supervisor: SmallFarm, farm: Farm, fields: dict[str, Any], key: str
+):
+    port = free_port()
+    with gateway_process(supervisor.settings, port):
+        client = Client(f"http://127.0.0.1:{port}", key)
+        job_id = client.submit({**fields, **ENDLESS}, policy={"ttl": 10_000})
+
+    ended = farm.job(job_id).wait()
+
+    assert ended.details["code"] == "E_TIMEOUT"
+
+
+# A gateway that is restarted under waiting clients
+
+
+def test_a_gateway_that_stops_answers_those_who_wait_and_the_next_one_goes_on(
+    supervisor: SmallFarm, farm: Farm, fields: dict[str, Any], key: str
+):
+    port = free_port()
+    client = Client(f"http://127.0.0.1:{port}", key)
+    first = start_gateway(supervisor.settings, port)
+    job_id = client.submit({**fields, **ENDLESS})
+    with ThreadPoolExecutor(20) as pool:
+        path = f"status-sync/{job_id}?wait=300000"
+        waiting = [pool.submit(client.get, path) for _ in range(20)]
+        wait_for(lambda: "farm_gateway_waits 20.0" in client.send("GET", "/metrics").body)
+        assert end_process(first) == 0
+        answers = [each.result() for each in waiting]
+    assert {answer.status for answer in answers} == {200}
+    assert {answer.body["status"] for answer in answers} <= {"IN_QUEUE", "IN_PROGRESS"}
+
+    with gateway_process(supervisor.settings, port):
+        assert client.get(f"status/{job_id}").body["status"] in ("IN_QUEUE", "IN_PROGRESS")
+        assert client.post(f"cancel/{job_id}").body["status"] == "CANCELLED"
+
+
+@needs_runpod
+def test_the_python_client_outlives_a_gateway_that_is_killed(
+    supervisor: SmallFarm, farm: Farm, fields: dict[str, Any], key: str, tmp_path: Path
+):
+    port = free_port()
+    client = Client(f"http://127.0.0.1:{port}", key)
+    first = start_gateway(supervisor.settings, port)
+    job_id = client.submit({**fields, **ENDLESS})
+    program = (
+        "import os, sys\n"
+        "from runpod.endpoint.runner import Job, RunPodClient\n"
+        "job = Job('any', sys.argv[1], RunPodClient(os.environ['RUNPOD_API_KEY']))\n"
+        "print(job.status(), flush=True)\n"
+        "print(job.output(timeout=600))\n"
+    )
+    follower = subprocess.Popen(
+        [sys.executable, "-c", program, job_id],
+        env={**os.environ, **client_environ(port, key)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    assert follower.stdout.readline().startswith("IN_")
+
+    end_process(first, signal.SIGKILL)
+    with gateway_process(supervisor.settings, port):
+        client.post(f"cancel/{job_id}")
+        printed, _ = follower.communicate()
+
+    assert "E_CANCELLED" in printed
+    assert follower.returncode == 0
+
+
+def test_a_video_of_one_chunk_is_waited_for(gateway: Client, fields: dict[str, Any]):
+    answer = gateway.post("runsync?wait=300000", {"input": {**fields, **ONE_CHUNK}})
+
+    assert answer.body["status"] == "COMPLETED"
+    assert answer.body["output"]["video"]["bytes"] > 0
+    assert answer.body["executionTime"] > 0
