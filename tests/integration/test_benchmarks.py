@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import gateway
 from benchmarks.chain import Cost, measure, table
 from benchmarks.long_video import REQUEST, broker_megabytes, chunk_seconds, watch, write_voice
 from farm import Farm
@@ -69,3 +70,13 @@ def test_a_video_of_three_chunks_has_peaks_before_and_after_the_first(tmp_path: 
     }
     assert lasting <= peaks.before.keys() & peaks.after.keys()
     assert peaks.table().count("\n") >= len(lasting)
+
+
+def test_a_few_requests_that_wait_have_their_figures(tmp_path: Path) -> None:
+    options = gateway.parse(["--waits", "6", "--rate", "20", "--seconds", "1", "--jobs", "3"])
+
+    figures = gateway.run(tmp_path, options)
+
+    assert (len(figures.status_ms), len(figures.answered_ms)) == (20, 6)
+    assert figures.threads < 40
+    assert "gateway: CPU" in figures.table()

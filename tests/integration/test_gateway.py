@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -244,3 +245,13 @@ def test_a_video_of_one_chunk_is_waited_for(gateway: Client, fields: dict[str, A
     assert answer.body["status"] == "COMPLETED"
     assert answer.body["output"]["video"]["bytes"] > 0
     assert answer.body["executionTime"] > 0
+
+
+def test_a_gateway_is_up_within_two_seconds(supervisor: SmallFarm):
+    def start_s() -> float:
+        port = free_port()
+        begin = time.perf_counter()
+        with gateway_process(supervisor.settings, port):
+            return time.perf_counter() - begin
+
+    assert min(start_s() for _ in range(3)) < 2

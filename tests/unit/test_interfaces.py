@@ -111,6 +111,18 @@ def test_an_interface_does_not_load_the_metrics_library(interface):
     assert "prometheus_client" not in packages_after(f"import {interface}")
 
 
+def test_the_gateway_loads_nothing_heavy():
+    program = "import farm.cli, farm.gateway.app, farm.gateway.server"
+    loaded = packages_after(program)
+    assert {"starlette", "uvicorn"} <= loaded
+    assert not loaded & {*HEAVY, "runpod", "fastapi", "prometheus_client"}
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_an_interface_does_not_load_a_server(interface):
+    assert not packages_after(f"import {interface}") & {"starlette", "uvicorn", "runpod"}
+
+
 def test_the_task_modules_do_not_load_the_model():
     program = "from tasks.celery import app; app.loader.import_default_modules()"
     loaded = packages_after(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
