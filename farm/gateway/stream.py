@@ -17,7 +17,7 @@ def take_parts(ctx: Context, status: JobStatus) -> list[dict[str, Any]]:
     finished = finished_chunks(ctx, status.job_id, chunks)
     available = len(finished) + (status.result is not None)
     return [
-        {"output": _chunk(ctx, number, chunks, finished[number])}
+        {"output": {"job_id": status.job_id, **_chunk(ctx, number, chunks, finished[number])}}
         if number < len(finished)
         else {"output": _result(status)}
         for number in ctx.registry.parts.take(status.job_id, available)
@@ -30,8 +30,8 @@ def _chunk(ctx: Context, number: int, chunks: int | None, output: ChunkOutput) -
         "chunk": number,
         "chunks": chunks,
         "frames": output.frames,
+        "url": ctx.store.url(output.segment_key),
         "init_url": ctx.store.url(output.init_key),
-        "segment_url": ctx.store.url(output.segment_key),
     }
 
 

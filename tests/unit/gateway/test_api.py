@@ -187,7 +187,7 @@ def test_a_stream_has_each_chunk_once_and_then_the_result(
     assert first["status"] == "IN_PROGRESS"
     assert [part["output"]["chunk"] for part in first["stream"]] == [0]
     assert set(first["stream"][0]["output"]) == {
-        *("chunk", "chunks", "frames", "init_url", "segment_url")
+        *("chunk", "chunks", "frames", "init_url", "url", "job_id")
     }
     assert rest["status"] == "COMPLETED"
     assert [part["output"].get("chunk") for part in rest["stream"]] == [1, None]
