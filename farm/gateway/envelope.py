@@ -66,7 +66,7 @@ class Envelope(Contract):
                 f"{cls.model_fields['s3Config'].description}"
             )
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate(_with_inner_policy(fields))
         except ValidationError as error:
             raise invalid_input(error, cls) from None
 
@@ -83,6 +83,19 @@ class Envelope(Contract):
         if self.policy.lowPriority:
             _set_once(fields, "priority", "low", "policy.lowPriority")
         return fields
+
+
+def _with_inner_policy(fields: dict[str, Any]) -> dict[str, Any]:
+    """The policy may stand in the input, as our handler on Runpod reads it: Runpod keeps the
+    envelope's to itself, and its asyncio client sends none.
+    """
+    given = fields.get("input")
+    if not isinstance(given, dict) or "policy" not in given:
+        return fields
+    inner = {name: value for name, value in given.items() if name != "policy"}
+    if fields.get("policy", given["policy"]) != given["policy"]:
+        raise InvalidInput("input.policy: policy says otherwise; allowed: one of both")
+    return {**fields, "input": inner, "policy": given["policy"]}
 
 
 def _set_once(fields: dict[str, Any], name: str, value: str, given_as: str) -> None:
