@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, move_on_after, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,7 +23,7 @@ from farm.gateway.counters import CountedApp, Counters
 from farm.gateway.envelope import Envelope
 from farm.gateway.openapi import description, page
 from farm.gateway.refusal import INTERNAL, Refusal, refusal_of, refuse
-from farm.gateway.service import Service, has_ended, owned
+from farm.gateway.service import Service, has_ended
 from farm.gateway.watch import Watch
 from farm.logs import log
 
@@ -102,11 +102,13 @@ class Gateway:
         wait_s = _wait_s(request)
         tenant = await self._tenant(request)
         job_id = request.path_params["id"]
-        await to_thread.run_sync(owned, tenant, job_id)
         return await self._after_wait(tenant, job_id, wait_s)
 
     async def _after_wait(self, tenant: Tenant, job_id: str, wait_s: float) -> Response:
-        await self.watch.wait(job_id, has_ended, wait_s)
+        pending = await to_thread.run_sync(self._service.pending, tenant, job_id)
+        with move_on_after(wait_s):
+            for each in pending:
+                await self.watch.wait(each, has_ended, wait_s)
         return await _answer(self._service.status, tenant, job_id)
 
     async def _stream(self, request: Request) -> Response:
@@ -121,7 +123,8 @@ class Gateway:
             is_live = answer["status"] in (IN_QUEUE, "IN_PROGRESS")
             if answer["stream"] or not is_live or left_s <= 0:
                 return JSONResponse(answer)
-            await self.watch.wait(job_id, _changes(), left_s)
+            for each in (await to_thread.run_sync(self._service.pending, tenant, job_id))[:1]:
+                await self.watch.wait(each, _changes(), left_s)
             if self.watch.is_closed:
                 return JSONResponse(answer)
 

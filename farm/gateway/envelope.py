@@ -71,18 +71,27 @@ class Envelope(Contract):
             raise invalid_input(error, cls) from None
 
     @property
+    def is_batch(self) -> bool:
+        return "batch" in self.input
+
+    @property
+    def batch(self) -> dict[str, Any]:
+        """The contract's batch; InvalidInput for a webhook, which its items have."""
+        if self.webhook is not None:
+            raise InvalidInput("webhook: a batch has none; allowed: webhook in each of its items")
+        return self.input
+
+    @property
     def request(self) -> dict[str, Any]:
         """The contract's fields; InvalidInput for those that are said twice, and differently."""
-        fields = dict(self.input)
-        if "batch" in fields:
-            raise InvalidInput(
-                "input.batch: a job of this gateway is one video; allowed: a request for each item"
-            )
-        if self.webhook is not None:
-            _set_once(fields, "webhook", self.webhook, "webhook")
-        if self.policy.lowPriority:
-            _set_once(fields, "priority", "low", "policy.lowPriority")
-        return fields
+        fields = self.with_policy(self.input)
+        return fields if self.webhook is None else _with(fields, "webhook", self.webhook, "webhook")
+
+    def with_policy(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a request with what the policy says of them."""
+        if not self.policy.lowPriority:
+            return fields
+        return _with(fields, "priority", "low", "policy.lowPriority")
 
 
 def _with_inner_policy(fields: dict[str, Any]) -> dict[str, Any]:
@@ -98,9 +107,10 @@ def _with_inner_policy(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, "input": inner, "policy": given["policy"]}
 
 
-def _set_once(fields: dict[str, Any], name: str, value: str, given_as: str) -> None:
-    if fields.setdefault(name, value) != value:
+def _with(fields: dict[str, Any], name: str, value: str, given_as: str) -> dict[str, Any]:
+    if fields.get(name, value) != value:
         raise InvalidInput(f"input.{name}: {given_as} says otherwise; allowed: one of both")
+    return {**fields, name: value}
 
 
 def _seconds(milliseconds: int | None) -> float | None:

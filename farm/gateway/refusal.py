@@ -39,9 +39,13 @@ class Refusal(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The contract's error, without what it was raised from."""
-        error = error_from_code(self.error.code, self.error.message, retryable=self.error.retryable)
-        return {"error": error.describe(at_stage=AT_STAGE)}
+        return {"error": error_object(self.error)}
+
+
+def error_object(error: FarmError) -> dict[str, Any]:
+    """The contract's error, without what it was raised from."""
+    bare = error_from_code(error.code, error.message, retryable=error.retryable)
+    return bare.describe(at_stage=AT_STAGE)
 
 
 def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:

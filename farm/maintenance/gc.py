@@ -30,7 +30,7 @@ Reason = Literal["superseded", "intermediate", "expired", "abandoned"]
 class Garbage:
     """Objects under one `name` that can be removed.
 
-    superseded: attempts; intermediate: what a finished video was made from; expired: jobs,
+    superseded: attempts; intermediate: what a finished video was made from; expired: jobs, batches,
     uploads and shared features past their retention; abandoned: scratch folders of dead workers.
     """
 
@@ -61,9 +61,21 @@ def find_garbage(ctx: Context) -> Iterator[Garbage]:
         doomed = expired_keys(ctx, prefix, live_since=live_since)
         if doomed:
             yield _objects(ctx.store, "expired", prefix, doomed)
+    yield from _batches(ctx)
     for folder in scratch.abandoned():
         size = scratch.size(folder)
         yield Garbage("abandoned", str(folder), 1, size, partial(scratch.remove, folder))
+
+
+def _batches(ctx: Context) -> Iterator[Garbage]:
+    """Records of batches all of whose jobs have expired."""
+    if ctx.settings.keep_jobs_s is None:
+        return
+    for batch_id in ctx.registry.batches.older_than(ctx.settings.keep_jobs_s):
+        batch = ctx.registry.batches.read(batch_id)
+        if batch is None or not any(map(ctx.registry.jobs.exists, batch.job_ids)):
+            forget = partial(ctx.registry.batches.forget, batch_id)
+            yield Garbage("expired", f"batch {batch_id}", 0, 0, forget)
 
 
 def _garbage_of_job(ctx: Context, status: JobStatus, job_keys: list[str]) -> Iterator[Garbage]:

@@ -2,6 +2,7 @@
 
 identity                            the id of the farm, which its store has too
 account:{caller}                    a caller's record
+batch:{batch_id}                    a batch of jobs under one id
 api_key:{sha256}                    a caller's key of the gateway, by its digest
 idempotency:{caller}:{key}          the job that a caller submitted with an idempotency key
 request:{job_id}                    the request of a job
@@ -37,6 +38,9 @@ ENDED = "ended"
 
 DEADLINES = "deadlines"
 """Index of jobs with time limits, by the time of the next look at whether they are over."""
+
+BATCHES = "batches"
+"""Index of batches, by the time of their submission."""
 
 API_KEYS = "api_keys"
 """Index of the digests of all keys, revoked ones too, by the time of their last use; 0 before the
@@ -90,6 +94,10 @@ def waiting_at(host: str) -> str:
 
 def api_key_key(digest: str) -> str:
     return f"api_key:{digest}"
+
+
+def batch_key(batch_id: str) -> str:
+    return f"batch:{batch_id}"
 
 
 def time_limits_key(job_id: str) -> str:

@@ -9,6 +9,7 @@ from farm.job import JobStatus
 from farm.registry.accounts import AccountRegistry
 from farm.registry.api_keys import KeyRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
+from farm.registry.batches import BatchRegistry
 from farm.registry.deadlines import DeadlineRegistry
 from farm.registry.hosts import HostRegistry
 from farm.registry.identity import IdentityRegistry
@@ -43,6 +44,7 @@ class Registry:
         self.deadlines = DeadlineRegistry(self._records)
         self.parts = PartRegistry(backend)
         self.keys = KeyRegistry(self._records)
+        self.batches = BatchRegistry(self._records)
 
     def now(self) -> float:
         """Seconds since 1970 on the one clock of the farm, which is never set back."""

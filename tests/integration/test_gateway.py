@@ -255,3 +255,15 @@ def test_a_gateway_is_up_within_two_seconds(supervisor: SmallFarm):
             return time.perf_counter() - begin
 
     assert min(start_s() for _ in range(3)) < 2
+
+
+def test_a_batch_has_a_result_for_each_item(gateway: Client, fields: dict[str, Any]):
+    items = [{**fields, **ONE_CHUNK, "id": "good"}, {**fields, "promt": "?", "id": "bad"}]
+
+    answer = gateway.post("runsync?wait=300000", {"input": {"batch": items}})
+
+    assert answer.body["status"] == "COMPLETED"
+    assert answer.body["output"]["status"] == "partial"
+    results = {item["id"]: item["result"] for item in answer.body["output"]["items"]}
+    assert results["good"]["video"]["bytes"] > 0
+    assert "did you mean prompt" in results["bad"]["error"]["message"]

@@ -18,6 +18,7 @@ from farm.job import Result
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import recover
 from farm.registry import Lease, Registry, open_registry
+from farm.registry.batches import Batch, BatchItem
 from farm.registry.formats import dump
 from farm.registry.keys import idempotency_record_key
 from farm.registry.outputs import StepOutput
@@ -404,3 +405,22 @@ def test_a_dry_run_removes_nothing(broker, tmp_path):
     assert [each.reason for each in farm.gc(dry_run=True)] == ["intermediate"]
     assert [each.reason for each in farm.gc()] == ["intermediate"]
     assert list(farm.gc()) == []
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_a_batch_expires_with_the_last_of_its_jobs(harness):
+    items = (BatchItem(id="item-0", job_id="a"), BatchItem(id="item-1"))
+    created_at = harness.registry.now()
+    harness.registry.batches.add(
+        Batch(batch_id="batch-1", caller=LOCAL, created_at=created_at, items=items)
+    )
+    harness.clock.advance(8 * DAY_S)
+    harness.collect()
+    assert harness.registry.batches.read("batch-1") is not None, "its job has not ended"
+    harness.finish()
+    harness.clock.advance(8 * DAY_S)
+    harness.collect()
+
+    harness.collect()  # after its jobs are gone
+    assert harness.registry.batches.read("batch-1") is None
+    assert harness.registry.batches.older_than(0) == []

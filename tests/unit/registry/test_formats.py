@@ -12,6 +12,7 @@ from farm.job import Event, JobStatus, TimeLimits
 from farm.presets import MINIATURE
 from farm.registry.accounts import Account
 from farm.registry.api_keys import ApiKey
+from farm.registry.batches import Batch
 from farm.registry.formats import FORMAT, dump, load
 from farm.registry.remote import Spending
 from farm.registry.step_record import StepRecord
@@ -27,7 +28,7 @@ PROMISED = Path(__file__).with_name(f"format_{FORMAT}.json")
 
 RECORDS = (
     *(Submission, JobStatus, Event, StepRecord, CallsRecord, Account),
-    *(Spending, Owner, ApiKey, TimeLimits),
+    *(Spending, Owner, ApiKey, TimeLimits, Batch),
 )
 
 
