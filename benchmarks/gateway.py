@@ -11,6 +11,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,8 +30,6 @@ from farm import Farm
 from farm.job import Event
 from farm.local.broker import Broker
 from farm.settings import Settings
-from tests.support.gateway_process import gateway_process
-from tests.support.ports import free_port
 
 REQUEST = {
     "prompt": "a woman talks",
@@ -183,14 +184,32 @@ class Processes:
             shares[name] = (sum(each.cpu_times()[:2]) - before[name]) / took_s
 
 
+@contextmanager
+def gateway_of(settings: Settings, port: int) -> Iterator[subprocess.Popen[str]]:
+    """A gateway that listens while the block runs."""
+    command = (sys.executable, "-m", "farm", "gateway", "--address", f"127.0.0.1:{port}")
+    environ = {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": settings.broker_address}
+    process = subprocess.Popen(  # noqa: S603
+        command, env={**os.environ, **environ}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        if process.stdout is None or not process.stdout.readline():
+            raise RuntimeError("the gateway has ended")
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def run(home: Path, options: argparse.Namespace) -> Figures:
     broker = Broker(Settings(home=home))
     settings = Settings(home=home, broker_url=broker.url)
     farm = Farm(settings=settings)
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     key, _ = farm.context.registry.keys.create("anna")
     try:
-        with gateway_process(settings, port) as process:
+        with gateway_of(settings, port) as process:
             info = farm.context.registry.backend.redis.info("server")  # type: ignore[attr-defined]
             processes = Processes(psutil.Process(process.pid), psutil.Process(info["process_id"]))
             return asyncio.run(measure(farm, processes, port, key, options))

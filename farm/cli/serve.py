@@ -16,6 +16,7 @@ from farm.cli.render import follow_to_end
 from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.job.files import read_payload
+from farm.logs import configure as configure_logs
 from farm.net.address import ListenAddress
 from farm.route import CONSUMED
 from farm.settings import Settings
@@ -160,8 +161,10 @@ def gateway(address: str) -> None:
 
     listen_address = ListenAddress.parse(address, field="address")
     ready = f"the gateway is at {listen_address.url}/v2; Ctrl-C stops it"
+    server = make_server(Farm(local_files=False), listen_address, lambda: click.echo(ready))
+    configure_logs()
     with _until_ctrl_c("the gateway has stopped"):
-        make_server(Farm(local_files=False), listen_address, lambda: click.echo(ready)).run()
+        server.run()
 
 
 @click.command()

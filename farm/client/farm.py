@@ -135,6 +135,8 @@ class Farm:
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
         parsed = parse_request(request, fields)
+        if self.is_inline and limits != NO_LIMITS:
+            raise InvalidInput("limits: not supported for inline jobs; allowed: none")
         self._check_allowed(parsed)
         if self.local_files is False:
             check_urls(parsed, self.context.settings)
@@ -168,7 +170,7 @@ class Farm:
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         if self.local_files is False:
-            self._check_uploads(demand.uploads, contents)
+            self._check_uploads(request, demand.uploads, contents)
         jobs.check_quota(self.caller, demand, self.quota)
         store_contents(self.context, contents)
         new_id = secrets.token_hex(JOB_ID_BYTES)
@@ -271,15 +273,24 @@ class Farm:
         store_contents(self.context, contents)
         return stored
 
-    def _check_uploads(self, uploads: Mapping[str, int], contents: Contents) -> None:
+    def _check_uploads(
+        self, request: ResolvedRequest, uploads: Mapping[str, int], contents: Contents
+    ) -> None:
         """Raises InvalidInput for an upload in the store that is not the caller's own."""
         accounts = self.context.registry.accounts
-        for key, size in uploads.items():
-            if key not in contents and not accounts.has_upload(self.caller, key, size):
-                raise InvalidInput(
-                    f"request: got {keys.SCHEME}{key}; allowed: uploads of your own jobs, as long "
-                    "as they are kept"
-                )
+        foreign = {
+            keys.SCHEME + key
+            for key, size in uploads.items()
+            if key not in contents and not accounts.has_upload(self.caller, key, size)
+        }
+
+        def check(source: str, field: str) -> str:
+            if source in foreign:
+                allowed = "uploads of your own jobs, as long as they are kept"
+                raise InvalidInput(f"{field}: got {source}; allowed: {allowed}")
+            return source
+
+        request.with_sources(check)
 
     def _check_operator(self, action: str) -> None:
         if not self.sees_all:

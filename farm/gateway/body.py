@@ -34,6 +34,8 @@ class Limits:
     """Seconds between two pieces of a body."""
     body_s: float = 120.0
     """Seconds for a whole body."""
+    write_s: float = 30.0
+    """Seconds in which a client reads on, when it has not read what it was sent."""
 
 
 async def read_body(request: Request, max_bytes: int, limits: Limits) -> bytes:

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from farm.gateway.app import Gateway
+from farm.gateway.body import Limits
 from farm.net.address import ListenAddress
 
 MAX_HEADER_BYTES = 32_768
@@ -29,7 +30,7 @@ class GatewayServer(uvicorn.Server):
     ) -> None:
         self._gateway = gateway
         self._on_ready = on_ready
-        protocol: Any = partial(BoundedProtocol, header_s=gateway.limits.header_s)
+        protocol: Any = partial(BoundedProtocol, limits=gateway.limits)
         config = uvicorn.Config(
             gateway.app,
             host=address.host,
@@ -63,13 +64,15 @@ class GatewayServer(uvicorn.Server):
 class BoundedProtocol(H11Protocol):
     """Closes connections whose next request has not got all of its headers in time.
 
-    Nor does a body come for longer than that once its request is answered.
+    Nor does a body come for longer than that once its request is answered, nor does a client take
+    longer than `write_s` to read on.
     """
 
-    def __init__(self, *arguments: Any, header_s: float, **options: Any) -> None:
+    def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._header_s = header_s
+        self._limits = limits
         self._deadline: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -83,15 +86,34 @@ class BoundedProtocol(H11Protocol):
         else:
             self._end_wait()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        rest, _ = self.conn.trailing_data
+        if rest and self.conn.their_state is h11.IDLE:  # a part of the next request came before
+            self._await_headers()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self._stalled or self._abort_after(self._limits.write_s)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_wait()
         super().connection_lost(exc)
 
     def _await_headers(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(self._header_s, self.transport.abort)
+            self._deadline = self._abort_after(self._limits.header_s)
 
     def _end_wait(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _abort_after(self, seconds: float) -> asyncio.TimerHandle:
+        return self.loop.call_later(seconds, self.transport.abort)

@@ -11,7 +11,7 @@ import pytest
 from farm.client import Farm
 from farm.engine import journal
 from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput
-from farm.job import JobRequest
+from farm.job import JobRequest, TimeLimits
 from farm.route import Step
 from farm.settings import Settings
 from tests.support.jobs import FIELDS, resolved
@@ -307,3 +307,9 @@ def test_an_inline_job_can_fail_without_a_broker(tmp_path):
     with pytest.raises(FarmError, match="the store holds no uploads/0000"):
         job.result(timeout_s=20)
     assert [event.stage for event in job.events()][-1] == "error"
+
+
+def test_an_inline_job_has_no_time_limits_because_no_reaper_keeps_them(tmp_path):
+    farm = Farm("inline://", settings=Settings(home=tmp_path))
+    with pytest.raises(InvalidInput, match=r"^limits: not supported for inline jobs"):
+        farm.submit(FIELDS, limits=TimeLimits(ttl_s=60))

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import socket
 from base64 import b64encode
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from typing import Any
 import pytest
 
 from farm.client import Farm
+from farm.local.broker import Broker
+from farm.settings import Settings
 from farm.store import keys
-from tests.support.gateway import Answer, Client
+from tests.support.gateway import Answer, Client, running_gateway
 from tests.support.jobs import FIELDS
 from tests.unit.gateway.conftest import Key
 from tests.unit.gateway.test_body import connect, read_to_end
@@ -32,9 +36,25 @@ def assert_refused(answer: Answer, *statuses: int) -> None:
     assert not INSIDE.search(text), text
 
 
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """One for all attacks; each comes from a caller of its own."""
+    home = tmp_path_factory.mktemp("home")
+    broker = Broker(Settings(home=home))
+    yield Farm(settings=Settings(home=home, broker_url=broker.url), local_files=False)
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def client(farm: Farm) -> Iterator[Client]:
+    farm.context.registry.keys.create("somebody")
+    with running_gateway(farm) as client:
+        yield client
+
+
 @pytest.fixture
 def anna(key: Key) -> Client:
-    return key("anna")
+    return key(f"anna-{secrets.token_hex(4)}")
 
 
 def submit(client: Client, **fields: Any) -> Answer:
@@ -84,7 +104,7 @@ def test_no_source_leads_into_this_machine_or_its_network(anna: Client, field: s
     answer = submit(anna, **{field: source if field == "cond_video" else {"person1": source}})
 
     assert_refused(answer, 400)
-    assert answer.message.startswith(("cond_video", "cond_audio", "request"))
+    assert answer.message.startswith(field)
 
 
 def test_no_upload_of_another_tenant_is_read(key: Key, farm: Farm, portrait: Path):
@@ -183,7 +203,7 @@ def test_no_other_text_is_a_key(key: Key, client: Client, given: str):
 
 
 def test_neither_the_hash_nor_the_id_of_a_key_is_one(anna: Client, farm: Farm):
-    (known,) = farm.context.registry.keys.all()
+    known = farm.context.registry.keys.all()[-1]
 
     for guess in (known.key.digest, known.key.id, str(anna.key)[:-1], str(anna.key).lower()):
         assert_refused(Client(anna.url, guess).get("health"), 401)

@@ -15,7 +15,9 @@ from farm.gateway.refusal import Refusal
 from tests.support.gateway import Client, running_gateway
 from tests.support.jobs import FIELDS
 
-SHORT = Limits(run_bytes=10_000, runsync_bytes=20_000, header_s=0.3, silent_s=0.3, body_s=0.6)
+SHORT = Limits(
+    run_bytes=10_000, runsync_bytes=20_000, header_s=0.3, silent_s=0.3, body_s=0.6, write_s=0.3
+)
 
 
 @pytest.fixture
@@ -164,6 +166,24 @@ def test_a_body_that_nobody_reads_ends_the_connection(hasty: Client):
     with connect(hasty) as connection:
         connection.sendall(head + b"\r\n")
         assert drip(connection, b" ").startswith(b"HTTP/1.1 404 ")
+
+
+def flood(connection: socket.socket, data: bytes) -> None:
+    """Sends for ever, and reads nothing."""
+    while True:
+        try:
+            connection.sendall(data)
+        except TimeoutError:
+            continue
+
+
+def test_a_client_that_does_not_read_its_answers_is_left(hasty: Client):
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(hasty) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(0.05)
+        with pytest.raises(ConnectionError):
+            flood(connection, request * 100)
 
 
 def test_a_client_that_goes_away_in_a_body_leaves_the_gateway_as_it_was(hasty: Client):

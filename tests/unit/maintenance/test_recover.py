@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -13,11 +14,13 @@ from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.errors import DownloadFailed, QuotaExceeded
+from farm.job import TimeLimits
 from farm.maintenance.recover import Recovered
 from farm.registry import Registry, open_registry
 from farm.registry.accounts import NO_DEMAND, Quota
 from farm.registry.attempt_id import fence_of
 from farm.registry.formats import dump
+from farm.registry.keys import DEADLINES
 from farm.route import DOWNLOAD, MUX, Step
 from farm.settings import Settings
 from farm.store import integrity, keys, open_store
@@ -56,6 +59,14 @@ def test_a_job_keeps_the_time_of_its_submission(entered):
     lost = lose_broker(entered)
     recover_one(lost)
     assert lost.registry.jobs.status("a").created_at == submitted_at
+
+
+def test_a_job_keeps_its_time_limits(ctx):
+    limits = TimeLimits(ttl_s=60)
+    journal.record_request(ctx, "a", REQUEST, limits=limits)
+    recover_all(ctx)
+    assert ctx.registry.deadlines.limits("a") == limits
+    assert ctx.registry.backend.members_below(DEADLINES, inf) == ["a"]
 
 
 def test_a_job_resumes_behind_its_last_complete_chunk(entered):
