@@ -123,11 +123,11 @@ def test_the_asyncio_client_makes_videos(gateway: Client, payload: Path, port: i
 
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Runpod's JavaScript client, as examples/package-lock.json has it."""
+    """A folder with Runpod's JavaScript client, as the example locks it."""
     npm = installed_program("npm")
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "package-lock.json", "runpod_client.mjs"):
-        shutil.copy(EXAMPLES / name, folder)
+        shutil.copy(EXAMPLES / "javascript" / name, folder)
     installed = subprocess.run(
         [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
         cwd=folder,

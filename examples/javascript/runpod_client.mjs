@@ -1,6 +1,6 @@
 /* A talking video by Runpod's own JavaScript client, from a gateway or from Runpod itself.
 
-    cd examples && npm ci
+    cd examples/javascript && npm ci
     RUNPOD_ENDPOINT_BASE_URL=http://127.0.0.1:8000/v2 RUNPOD_API_KEY=itf_... \
         node runpod_client.mjs request.json
 */
