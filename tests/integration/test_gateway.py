@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from farm import Farm
+from farm.settings import Settings
 from tests.conftest import EXAMPLES
 from tests.integration.conftest import ENDLESS, ONE_CHUNK, PORTRAIT
 from tests.support.gateway import Client
@@ -267,3 +268,19 @@ def test_a_batch_has_a_result_for_each_item(gateway: Client, fields: dict[str, A
     results = {item["id"]: item["result"] for item in answer.body["output"]["items"]}
     assert results["good"]["video"]["bytes"] > 0
     assert "did you mean prompt" in results["bad"]["error"]["message"]
+
+
+def test_the_farms_own_client_takes_a_gateway_for_an_endpoint(
+    gateway: Client, small: dict[str, Any], port: int, key: str, tmp_path: Path
+):
+    settings = Settings(home=tmp_path, runpod_api_key=key, runpod_url=f"http://127.0.0.1:{port}/v2")
+    remote = Farm("runpod://any", settings=settings)
+
+    job = remote.submit({**small, **ONE_CHUNK})
+    stages = [event.stage for event in job.events()]
+
+    assert job.result().status == "success"
+    assert stages[-1] == "completed"
+    unwanted = remote.submit({**small, **ENDLESS})
+    assert unwanted.cancel()
+    assert unwanted.status().state == "cancelled"
