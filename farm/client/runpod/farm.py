@@ -25,7 +25,8 @@ from farm.client.uploads import (
 )
 from farm.engine.context import Context, open_own_store
 from farm.errors import InvalidInput
-from farm.job import JobRequest, JobStatus, State, resolve
+from farm.job import JobRequest, JobStatus, State, TimeLimits, resolve
+from farm.job.time_limits import NO_LIMITS
 from farm.maintenance.gc import Garbage
 from farm.maintenance.recover import Recovered
 from farm.net.runpod import QueueApi
@@ -56,11 +57,18 @@ class RunpodFarm(Farm):
         self.endpoint = Endpoint(api, Submissions(settings, api.url))
         self.context = Context(settings, open_own_store(settings), open_registry("memory://"))
 
-    def submit(self, request: JobRequest | Mapping[str, Any] | None = None, **fields: Any) -> Job:
+    def submit(
+        self,
+        request: JobRequest | Mapping[str, Any] | None = None,
+        *,
+        limits: TimeLimits = NO_LIMITS,
+        **fields: Any,
+    ) -> Job:
         """Submits a job; the same idempotency key, used on this machine, returns the first job.
 
         Local files go along, or through the store if they are too large and FARM_STORE_URL is an
-        s3:// store. Raises InvalidInput before anything is sent, and RunpodUnreachable.
+        s3:// store. `limits` go before those of the URL. Raises InvalidInput before anything is
+        sent, and RunpodUnreachable.
         """
         parsed = parse_request(request, fields)
         if self.local_files is True:
@@ -69,7 +77,7 @@ class RunpodFarm(Farm):
         stored, contents = as_stored(parsed, self.local_files)
         job_id = self.endpoint.first_job(stored, self.caller)
         if job_id is None:
-            body = self._body(self._sendable(parsed, stored, contents))
+            body = self._body(self._sendable(parsed, stored, contents), limits)
             job_id = self.endpoint.submit(body, stored, self.caller)
         return RunpodJob(self.context, job_id, self.endpoint)
 
@@ -162,10 +170,14 @@ class RunpodFarm(Farm):
             )
         return self.context.store.url(source.removeprefix(keys.SCHEME))
 
-    def _body(self, request: JobRequest) -> dict[str, Any]:
+    def _body(self, request: JobRequest, limits: TimeLimits) -> dict[str, Any]:
         """The envelope. The input repeats the limits, of which Runpod tells the worker nothing."""
         fields = request.model_dump(mode="json", exclude_unset=True)
-        body = wrap_envelope(fields, execution_s=self.address.execution_s, ttl_s=self.address.ttl_s)
+        body = wrap_envelope(
+            fields,
+            execution_s=limits.execution_s or self.address.execution_s,
+            ttl_s=limits.ttl_s or self.address.ttl_s,
+        )
         if "policy" in body:
             body["input"] = {**fields, "policy": body["policy"]}
         return body

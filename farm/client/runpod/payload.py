@@ -29,17 +29,19 @@ def embed_files(request: AnyRequest, local_files: LocalFiles = True) -> AnyReque
 
 
 def wrap_envelope(
-    fields: dict[str, Any], *, execution_s: int | None = None, ttl_s: int | None = None
+    fields: dict[str, Any], *, execution_s: float | None = None, ttl_s: float | None = None
 ) -> dict[str, Any]:
     """Runpod's envelope: the request, and its limits for running, and for waiting and running."""
     if execution_s and ttl_s and ttl_s < execution_s:
-        raise InvalidInput(f"ttl_s: got {ttl_s}; allowed: no less than execution_s, {execution_s}")
+        raise InvalidInput(
+            f"ttl_s: got {ttl_s:g}; allowed: no less than execution_s, {execution_s:g}"
+        )
     envelope: dict[str, Any] = {"input": fields}
     policy = {}
     if execution_s is not None:
-        policy["executionTimeout"] = 1000 * execution_s  # milliseconds
+        policy["executionTimeout"] = round(1000 * execution_s)  # milliseconds
     if ttl_s is not None:
-        policy["ttl"] = 1000 * ttl_s
+        policy["ttl"] = round(1000 * ttl_s)
     if policy:
         envelope["policy"] = policy
     return envelope

@@ -14,7 +14,7 @@ from farm.client.runpod.endpoint import Endpoint
 from farm.client.runpod.farm import RunpodFarm
 from farm.client.runpod.submissions import Submissions
 from farm.errors import InvalidInput
-from farm.job import JobRequest
+from farm.job import JobRequest, TimeLimits
 from farm.net.runpod import QueueApi, RunpodUnreachable
 from farm.settings import Settings
 from farm.store import keys
@@ -109,6 +109,14 @@ def test_limits_in_the_url_become_the_policy_which_the_worker_sees_too(server, t
     Farm("runpod://ep?execution_s=600&ttl_s=3600", settings=settings).submit(FIELDS)
     policy = {"executionTimeout": 600_000, "ttl": 3_600_000}
     assert posted(server)[0].json == {"input": {**FIELDS, "policy": policy}, "policy": policy}
+
+
+def test_limits_of_a_job_go_before_those_of_the_url(server, tmp_path):
+    accept_jobs(server, "job-1")
+    settings = endpoint_settings(server, tmp_path)
+    farm = Farm("runpod://ep?execution_s=600", settings=settings)
+    farm.submit(FIELDS, limits=TimeLimits(execution_s=60, ttl_s=90))
+    assert posted(server)[0].json["policy"] == {"executionTimeout": 60_000, "ttl": 90_000}
 
 
 def test_local_files_go_along(server, farm, portrait, voice):
