@@ -13,7 +13,7 @@ from typing import Any
 from farm import Farm, Job
 from farm.engine.advance import chunk_count
 from farm.local.broker import Broker
-from farm.local.process import stop
+from farm.local.process import stop, tail
 from farm.local.worker import worker_command
 from farm.registry.outputs import ChunkOutput, Committed
 from farm.route import Step
@@ -158,7 +158,13 @@ class RentedFarm:
         log = self.log(name)
         worker = fork_worker(command, log=log, environ={**self.environ, **(extra or {})})
         self._stack.callback(_end, worker)
-        wait_for(lambda: log.exists() and "ready." in log.read_text())
+
+        def is_ready() -> bool:
+            if worker.poll() is not None:
+                raise RuntimeError(f"{name} did not start:\n{tail(log)}")
+            return log.exists() and "ready." in log.read_text()
+
+        wait_for(is_ready)
         return worker
 
 
