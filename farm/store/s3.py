@@ -32,6 +32,9 @@ PART_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 20
 """Objects are downloaded in blocks of this size."""
 
+MAX_LINK_S = 604_800
+"""S3 signs no URL that is valid for more than a week."""
+
 CHECKSUM = "x-amz-meta-sha256"
 
 Answer = TypeVar("Answer")

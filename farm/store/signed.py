@@ -9,24 +9,33 @@ from __future__ import annotations
 import hashlib
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
-from urllib3 import PoolManager, Retry, Timeout
+from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError
 
 from farm.errors import FarmUnreachable, InvalidInput, UploadFailed
+from farm.logs import log
+from farm.retry import retry_until
 from farm.store import keys
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+RETRY_S = 30.0
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 8.0
 BLOCK_BYTES = 1 << 20
 CONNECTIONS = 16
 MAX_FEATURES = 64
 """Text features that are kept, of a few megabytes each."""
+
+
+Answer = TypeVar("Answer")
 
 
 class Grants(BaseModel):
@@ -57,26 +66,29 @@ class SignedStore:
         if url is None:
             return _keep(key, source)
         content = source if isinstance(source, bytes) else source.read_bytes()
-        md5 = b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
-        status = self._send("PUT", url, key, content, {"Content-MD5": md5})
-        if status >= 300:
-            raise UploadFailed(f"the store refuses {key} (HTTP {status})")
+        try:
+            _repeated(key, lambda: _upload(key, url, content))
+        except FarmUnreachable as error:
+            raise UploadFailed(error.message) from None
         return None
 
     def get(self, key: str) -> bytes:
         if key in _features():
             return _features()[key][1]
         path = self._prefetched.get(key)
-        return path.read_bytes() if path else b"".join(self._read(key))
+        if path:
+            return path.read_bytes()
+        url = self._readable(key)
+        return _repeated(key, lambda: _download(key, url, b"".join))
 
     def fetch(self, key: str, path: Path) -> Path:
         prefetched = self._prefetched.get(key)
         if prefetched:
-            return path.resolve() if path == prefetched else _link(prefetched, path)
-        with path.open("wb") as file:
-            for block in self._read(key):
-                file.write(block)
-        return path
+            path.unlink(missing_ok=True)
+            path.hardlink_to(prefetched)
+            return path
+        url = self._readable(key)
+        return _repeated(key, lambda: _download(key, url, lambda blocks: _write(path, blocks)))
 
     def size(self, key: str) -> int | None:
         try:
@@ -105,50 +117,79 @@ class SignedStore:
         number, key = numbered
         self._prefetched[key] = self.fetch(key, self._folder / f"prefetched-{number}")
 
-    def _read(self, key: str) -> Iterator[bytes]:
+    def _readable(self, key: str) -> str:
         url = self.grants.reads.get(key)
         if url is None:
             raise _not_granted(key)
+        return url
+
+
+def _repeated(key: str, call: Callable[[], Answer]) -> Answer:
+    """The result of a call, repeated for a while if the store or the connection fails.
+
+    By ourselves, because urllib3 logs what it repeats, with the URL.
+    """
+    return retry_until(
+        call,
+        timeout_s=RETRY_S,
+        is_retryable=lambda error: isinstance(error, _Broken),
+        delay_s=FIRST_DELAY_S,
+        max_delay_s=MAX_DELAY_S,
+        on_retry=lambda error, delay_s: log("store_retry", key=key, delay_s=delay_s),
+    )
+
+
+def _download(key: str, url: str, read: Callable[[Iterator[bytes]], Answer]) -> Answer:
+    """What `read` makes of an object's blocks."""
+    try:
+        response = _pool().request("GET", url, preload_content=False, redirect=False, retries=False)
         try:
-            response = _pool().request("GET", url, preload_content=False, redirect=False)
-            try:
-                _check_read(response.status, key)
-                yield from response.stream(BLOCK_BYTES)
-            finally:
-                response.release_conn()
-        except HTTPError as error:
-            raise FarmUnreachable(_broken(key, error)) from None
-
-    def _send(self, method: str, url: str, key: str, body: bytes, headers: dict[str, str]) -> int:
-        try:
-            return _pool().request(method, url, body=body, headers=headers, redirect=False).status
-        except HTTPError as error:
-            raise UploadFailed(_broken(key, error)) from None
+            _check(response.status, key)
+            return read(response.stream(BLOCK_BYTES))
+        finally:
+            response.release_conn()
+    except HTTPError as error:
+        raise _Broken(key, type(error).__name__) from None
 
 
-def _check_read(status: int, key: str) -> None:
+def _upload(key: str, url: str, content: bytes) -> None:
+    md5 = b64encode(hashlib.md5(content, usedforsecurity=False).digest()).decode()
+    headers = {"Content-MD5": md5}
+    try:
+        response = _pool().request(
+            "PUT", url, body=content, headers=headers, redirect=False, retries=False
+        )
+    except HTTPError as error:
+        raise _Broken(key, type(error).__name__) from None
+    _check(response.status, key)
+
+
+class _Broken(FarmUnreachable):
+    """The store, or the connection to it, failed for now."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"the store could not be reached for {key} ({reason})")
+
+
+def _check(status: int, key: str) -> None:
     if status == 404:
         raise KeyError(key)
+    if status == 429 or status >= 500:
+        raise _Broken(key, f"HTTP {status}")
     if status >= 300:
         raise FarmUnreachable(
-            f"the store refuses to read {key} (HTTP {status}); its signed URL may have expired"
+            f"the store refuses {key} (HTTP {status}); its signed URL may have expired"
         )
 
 
-def _link(source: Path, path: Path) -> Path:
-    path.unlink(missing_ok=True)
-    path.hardlink_to(source)
+def _write(path: Path, blocks: Iterator[bytes]) -> Path:
+    with path.open("wb") as file:
+        file.writelines(blocks)
     return path
 
 
 def _not_granted(key: str) -> InvalidInput:
     return InvalidInput(f"store: got {key!r}; allowed: the objects that the order grants")
-
-
-def _broken(key: str, error: HTTPError) -> str:
-    """An error of the connection, without its text: that has the URL."""
-    cause = getattr(error, "reason", None) or error
-    return f"the store could not be reached for {key} ({type(cause).__name__})"
 
 
 def _keep(key: str, source: Path | bytes) -> None:
@@ -169,15 +210,6 @@ def _features() -> dict[str, tuple[float, bytes]]:
 
 @cache
 def _pool() -> PoolManager:
-    """One for the process; single requests are repeated for about half a minute."""
-    retry = Retry(
-        total=5,
-        redirect=False,
-        backoff_factor=1,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=None,
-        raise_on_status=False,
-        respect_retry_after_header=False,
-    )
+    """One for the process: it keeps connections."""
     timeout = Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
-    return PoolManager(maxsize=CONNECTIONS, retries=retry, timeout=timeout)
+    return PoolManager(maxsize=CONNECTIONS, timeout=timeout)
