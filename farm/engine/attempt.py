@@ -117,13 +117,15 @@ class Attempt:
             log("step_cancelled", step_id=self.step.id, reason=error.message)
             return None  # the job has ended, or another attempt holds the lease
         except Detached:
-            log("step_detached", step_id=self.step.id, attempt_id=lease.attempt_id)
-            self.ctx.registry.steps.detach(lease)
+            self._detach(lease)
             return None
         except Exception as error:
             self._end_failed(lease, error)
             return None
         except BaseException as interruption:  # the worker is shutting down
+            if lease.remote is not None:  # adopted, and not begun with
+                self._detach(lease)
+                return None
             self._release(lease, interruption)
             raise
         took_s = time.monotonic() - start
@@ -228,6 +230,11 @@ class Attempt:
         log("step_committed", step_id=self.step.id, **timings)
         count_commit(self.step, self._request, committed, took_s=took_s)
         return True
+
+    def _detach(self, lease: Lease) -> None:
+        """Leaves a remote attempt to the next bridge."""
+        log("step_detached", step_id=self.step.id, attempt_id=lease.attempt_id)
+        self.ctx.registry.steps.detach(lease)
 
     def _end_failed(self, lease: Lease, cause: Exception) -> None:
         """Leaves the step to a later attempt, or ends the job with the error and raises it."""

@@ -19,6 +19,7 @@ from farm.registry.outputs import Committed
 from farm.registry.parts import PartRegistry
 from farm.registry.records import RecordStore
 from farm.registry.remote import RemoteRegistry
+from farm.registry.spending import SpendingRegistry
 from farm.registry.status_record import parse_status
 from farm.registry.step_record import StepRecord
 from farm.registry.steps import StepRegistry
@@ -40,7 +41,8 @@ class Registry:
         self.workers = WorkerRegistry(backend)
         self.identity = IdentityRegistry(backend)
         self.hosts = HostRegistry(backend)
-        self.remote = RemoteRegistry(self._records)
+        self.remote = RemoteRegistry(backend)
+        self.spending = SpendingRegistry(self._records)
         self.deadlines = DeadlineRegistry(self._records)
         self.parts = PartRegistry(backend)
         self.keys = KeyRegistry(self._records)

@@ -34,6 +34,9 @@ from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed
 from farm.registry.remote import RemoteJob
 
+ADOPTION_S = 60.0
+"""How long the message waits for a bridge that is to adopt an attempt."""
+
 
 class StepState(StrEnum):
     UNCOVERED = "uncovered"
@@ -142,10 +145,10 @@ class StepRecord(BaseModel):
             step_id,
             self.attempt_id,
             self.attempts,
-            self.after_expiry,
-            self.declined,
-            self.holder,
-            self.remote,
+            after_expiry=self.after_expiry,
+            declined=self.declined,
+            holder=self.holder,
+            remote=self.remote,
         )
 
     def is_superseded(self, attempt_id: str) -> bool:
@@ -181,8 +184,8 @@ class StepRecord(BaseModel):
         if self.committed is not None or covered_until > now:
             return None
         expires_at = now + window_s
-        if self.remote is not None and self.is_adoptable(now):
-            expires_at = min(expires_at, self.remote.deadline)  # then any worker may take it
+        if self.is_adoptable(now):
+            expires_at = min(expires_at, now + ADOPTION_S)  # the bridges may be gone by then
         return self._with(
             dispatches=self.dispatches + 1, dispatched_at=now, dispatch_expires_at=expires_at
         )

@@ -202,6 +202,11 @@ class StepRegistry:
             lease, lambda record: record.committed_by(lease, committed), effects
         )
 
+    def speed_ratio(self) -> float:
+        """How long the chunk that was committed last took, by its estimate; 1 before the first."""
+        (text,) = self._records.backend.get_all([SPEED_RATIO])
+        return float(text or 1)
+
     def restore(
         self, job_id: str, step_id: str, *, attempt_id: str, committed: Committed | None = None
     ) -> None:

@@ -22,13 +22,13 @@ REMEMBERED_S = 86_400.0
 MAX_MODELS = 100
 
 
-def worker_name(queue: Queue, host: str, pid: int, slot: int | None = None) -> str:
+def worker_name(queue: Queue, host: str, pid: int, slots: int | None = None) -> str:
     """The name of a worker for one of the queues that it consumes.
 
-    A bridge has one for each of its slots, so that each counts as the GPU that it is.
+    That of a bridge ends with the number of its slots, each of which counts as a worker.
     """
     name = f"{queue} {host} {pid}"
-    return name if slot is None else f"{name} {slot}"
+    return name if slots is None else f"{name} {slots}"
 
 
 class WorkerRegistry:
@@ -65,12 +65,16 @@ class WorkerRegistry:
 
     def count_alive(self) -> Counter[str]:
         """Live workers by queue."""
-        return Counter(name.partition(" ")[0] for name in self.alive())
+        counted: Counter[str] = Counter()
+        for name in self.alive():
+            queue, _, _, *slots = name.split(" ")
+            counted[queue] += int(*slots) if slots else 1
+        return counted
 
     def count_own_gpus(self) -> int:
         """Live gpu workers of the farm, without the slots of bridges."""
         names = [name.split(" ") for name in self.alive()]
-        return sum(queue == "gpu" and not slot for queue, _, _, *slot in names)
+        return sum(queue == "gpu" and not slots for queue, _, _, *slots in names)
 
     def remove(self, worker: str) -> None:
         """Removes a worker that has shut down."""

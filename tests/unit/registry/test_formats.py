@@ -14,7 +14,7 @@ from farm.registry.accounts import Account
 from farm.registry.api_keys import ApiKey
 from farm.registry.batches import Batch
 from farm.registry.formats import FORMAT, dump, load
-from farm.registry.remote import Spending
+from farm.registry.spending import Spending
 from farm.registry.step_record import StepRecord
 from farm.registry.webhooks import CallsRecord
 from farm.runpod.owner import Owner

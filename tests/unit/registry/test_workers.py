@@ -43,8 +43,7 @@ def test_a_farm_without_workers_keeps_its_models_for_a_day(workers, clock):
 
 def test_each_slot_of_a_bridge_counts_as_a_gpu_but_not_as_one_of_the_farms_own(workers):
     workers.heartbeat(worker_name("gpu", "host", 1))
-    for slot in range(3):
-        workers.heartbeat(worker_name("gpu", "host", 2, slot))
+    workers.heartbeat(worker_name("gpu", "host", 2, 3))
     workers.heartbeat(worker_name("bridge", "host", 2))
     assert workers.count_alive() == {"gpu": 4, "bridge": 1}
     assert workers.count_own_gpus() == 1
