@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
-from celery.signals import worker_init, worker_ready
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 from celery.worker.consumer import Consumer
 
 import tasks.base
-from farm.engine.context import Context, open_context
+from farm.engine.context import open_context
 from farm.engine.step_context import StepFunction
 from farm.errors import FarmError, InvalidInput
 from farm.logs import log
 from farm.route import StepKind
-from farm.runpod.bridge import Bridge, open_bridge
+from farm.runpod.bridge import open_bridge
 from farm.runpod.overflow import Overflow, cancel_abandoned
 from tasks import heartbeat
 from tasks.celery import app, settings
@@ -33,48 +34,45 @@ DECIDE_EVERY_S = 3.0
 
 RECONCILE_EVERY_S = 60.0
 
-heartbeat.slots["gpu"] = range(settings.bridge_slots)
-
-_bridge: list[Bridge] = []
-"""The bridge, once this worker has started."""
+heartbeat.slots["gpu"] = settings.bridge_slots
 
 
 @worker_init.connect
 def _open(**_: Any) -> None:
-    """Exits if something is missing."""
+    """Opens the bridge; exits if something is missing."""
     try:
         bridge = open_bridge(settings)
     except InvalidInput as error:
         log("worker_refused", level=logging.ERROR, reason=error.message)
         raise SystemExit(1) from None
-    ctx = open_context(settings)
-    overflow = Overflow(bridge, ctx)
-    _bridge[:] = [replace(bridge, refused=overflow.pause)]
-    tasks.base.hooks = replace(tasks.base.hooks, step_function=_step_function, adopts=True)
-    worker_ready.connect(_starter(overflow), weak=False)
+    overflow = Overflow(bridge, open_context(settings))
+    generate = replace(bridge, refused=overflow.pause).generate
 
+    def step_function(kind: StepKind) -> StepFunction:
+        if kind != "generate":
+            raise LookupError(f"a bridge got the step {kind}")
+        return generate
 
-def _step_function(kind: StepKind) -> StepFunction:
-    if kind != "generate":
-        raise LookupError(f"a bridge got the step {kind}")
-    return _bridge[0].generate
-
-
-def _starter(overflow: Overflow) -> Any:
-    """What a worker does once it is ready: the first time, and after it has lost its broker."""
-    started = threading.Event()
+    tasks.base.hooks = replace(tasks.base.hooks, step_function=step_function, adopts=True)
 
     def start(sender: Consumer, **_: Any) -> None:
-        if not started.is_set():
-            started.set()
-            sender.timer.call_repeatedly(DECIDE_EVERY_S, _decide, (sender, overflow))
-            name = "reconcile"
-            threading.Thread(
-                target=_reconcile_forever, args=(overflow.ctx,), name=name, daemon=True
-            ).start()
         _decide(sender, overflow)
+        sender.timer.call_repeatedly(DECIDE_EVERY_S, _decide, (sender, overflow))
+        threading.Thread(
+            target=_reconcile_forever, args=(overflow,), name="reconcile", daemon=True
+        ).start()
 
-    return start
+    worker_ready.connect(start, weak=False)
+
+
+@worker_shutting_down.connect
+def _leave(**_: Any) -> None:
+    """Stops counting as a bridge at once, so that no chunk waits for this one to adopt it.
+
+    In a thread, because this is a signal's handler.
+    """
+    for queue in ("bridge", "gpu"):
+        threading.Thread(target=heartbeat.withdraw, args=(queue,)).start()
 
 
 def _decide(consumer: Consumer, overflow: Overflow) -> None:
@@ -95,12 +93,12 @@ def _decide(consumer: Consumer, overflow: Overflow) -> None:
         log("overflow_opened" if wanted else "overflow_closed")
 
 
-def _reconcile_forever(ctx: Context) -> None:
+def _reconcile_forever(overflow: Overflow) -> None:
     """Ends remote jobs that nobody needs, at first those that a dead bridge has left."""
-    pause = threading.Event()
     while not draining():
         try:
-            cancel_abandoned(_bridge[0], ctx)
-        except FarmError as error:
-            log("reconcile_failed", level=logging.WARNING, reason=error.message)
-        pause.wait(RECONCILE_EVERY_S)
+            cancel_abandoned(overflow.bridge, overflow.ctx)
+        except Exception as error:  # the next round may succeed
+            reason = error.message if isinstance(error, FarmError) else type(error).__name__
+            log("reconcile_failed", level=logging.WARNING, reason=reason)
+        time.sleep(RECONCILE_EVERY_S)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from math import inf
@@ -30,8 +28,8 @@ _last_sent_at = [inf]
 """Infinite until the worker is ready, so that none is sent before."""
 
 
-slots: dict[Queue, Iterable[int | None]] = defaultdict(lambda: (None,))
-"""The slots of this worker at each queue; None where it is one worker."""
+slots: dict[Queue, int] = {}
+"""How many workers this one counts as, at queues where it is not one."""
 
 
 @worker_ready.connect
@@ -48,10 +46,9 @@ def send_now() -> None:
 
 
 def withdraw(queue: Queue) -> None:
-    """Removes the names that this worker has at a queue which it does not consume any more."""
+    """Removes the name that this worker has at a queue which it does not consume any more."""
     with suppress(FarmUnreachable):
-        for name in _names_at(queue):
-            worker_registry().workers.remove(name)
+        worker_registry().workers.remove(_name_at(queue))
 
 
 @heartbeat_sent.connect
@@ -83,15 +80,15 @@ def worker_registry() -> Registry:
 
 
 def _names() -> list[str]:
-    """The names at each queue that this worker consumes."""
-    return [name for queue in app.amqp.queues.consume_from for name in _names_at(queue)]
+    """One name for each queue that this worker consumes."""
+    return [_name_at(queue) for queue in app.amqp.queues.consume_from]
 
 
-def _names_at(queue: Queue) -> list[str]:
-    """The names of this worker at a queue.
+def _name_at(queue: Queue) -> str:
+    """The name of this worker at a queue.
 
     A process that downloads for a cpu worker has the name of that.
     """
     host = os.uname().nodename
     pid = os.getppid() if PIPE in os.environ else os.getpid()
-    return [worker_name(queue, host, pid, slot) for slot in slots[queue]]
+    return worker_name(queue, host, pid, slots.get(queue))

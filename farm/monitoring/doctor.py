@@ -155,6 +155,9 @@ def _check_workers(settings: Settings) -> Finding:
         to_start = [queue for queue in missing if queue != "downloads" or "cpu" not in missing]
         remedy = " and ".join(f"farm worker {queue}" for queue in to_start)
         return Finding("workers", "error", message, remedy)
+    if not consumers["gpu-local"]:
+        message += ", all gpu workers those of bridges; jobs with placement local wait"
+        return Finding("workers", "warning", message, "farm worker gpu")
     return Finding("workers", "ok", message)
 
 

@@ -89,6 +89,10 @@ class _Stream(_Answer):
 Parsed = TypeVar("Parsed", bound=_Answer)
 
 
+class RequestRefused(InvalidInput):
+    """The API accepts the key, but not this request."""
+
+
 class RunpodUnreachable(FarmUnreachable):
     """The API did not answer, or did so in a way that says nothing about the job."""
 
@@ -307,7 +311,7 @@ def _object_in(answer: Exchanged, url: str) -> dict[str, Any] | None:
     if status in (401, 403):
         raise InvalidInput(f"RUNPOD_API_KEY: {url} refuses it (HTTP {status})")
     if status >= 300:
-        raise InvalidInput(f"endpoint: {url} refuses the request (HTTP {status}: {answer.shown})")
+        raise RequestRefused(f"endpoint: {url} refuses the request (HTTP {status}: {answer.shown})")
     if answer.content is None:
         raise RunpodUnreachable(f"{url}: unexpected answer ({answer.shown})")
     return answer.content

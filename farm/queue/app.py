@@ -116,8 +116,10 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     return {
         # Queues, unacknowledged messages, remote control and events of other farms stay apart.
         "global_keyprefix": settings.key_prefix,
-        # Longer than a task may take, or its message is delivered again while it runs.
-        "visibility_timeout": 2 * settings.step_timeout_s,
+        # Longer than a task may take, or its message is delivered again while it runs. A bridge
+        # waits for its endpoint, too.
+        "visibility_timeout": (1 + settings.runpod_concurrency) * settings.step_timeout_s
+        + settings.bridge_queue_s,
         # Sweep for messages of dead workers every 10 s; by default it is every 100 s.
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,

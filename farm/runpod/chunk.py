@@ -14,7 +14,7 @@ from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import RetryLater, StepContext, StepFunction
-from farm.errors import FarmError
+from farm.errors import FarmError, TimedOut
 from farm.job import Event
 from farm.registry import Registry
 from farm.registry.formats import dump
@@ -85,7 +85,7 @@ class RemoteChunk:
         if self._is_answered():
             return ANSWERED
         lost = self._lost_workers()
-        if lost == MAX_LOST:
+        if lost >= MAX_LOST:
             return LOST
         self._note_lost(lost + 1)  # until this one has ended in some other way
         try:
@@ -141,6 +141,7 @@ class RemoteChunk:
             scratch=self.scratch,
             lease_lost=stop,
             forward=report,
+            ends_at=time.monotonic() + order.timeout_s,
             is_answered=self._is_answered,
         )
 
@@ -167,6 +168,8 @@ class _RemoteContext(StepContext):
     """A step's context whose events also go to the bridge."""
 
     forward: Callable[[Event], None]
+    ends_at: float
+    """When the chunk has taken too long, on the monotonic clock."""
     is_answered: Callable[[], bool]
 
     def put(self, source: Path | bytes, name: str) -> str:
@@ -177,5 +180,7 @@ class _RemoteContext(StepContext):
 
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         super().report(stage, pct, **details)
+        if time.monotonic() > self.ends_at:
+            raise TimedOut(f"{self.step.id} took longer than FARM_STEP_TIMEOUT_S allows")
         status = self.registry.jobs.status(self.job_id)
         self.forward(Event(stage=stage, pct=status.pct, job_id=self.job_id, details=status.details))

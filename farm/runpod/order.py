@@ -64,7 +64,7 @@ class Order(BaseModel):
     """By step, without the keys that this chunk does not read."""
     grants: Grants
     timeout_s: float
-    """How long the chunk may take, loading of the model included."""
+    """How long the chunk may take once it has the GPU, loading of the model included."""
 
     @property
     def step(self) -> Step:
@@ -102,7 +102,7 @@ def make_order(ctx: StepContext, store: S3Store, chunk: Chunk, *, valid_s: int) 
     reads = keys_read(ctx, chunk)
     named = [key for key in (*reads, *_init_key(ctx, chunk)) if not key.startswith(keys.SHARED)]
     for key in named:
-        ctx.sha256_of(key)  # makes the output that has it one of those that are read
+        ctx.sha256_of(key)  # notes the output that has it in ctx.inputs
     prefix = keys.attempt(ctx.job_id, ctx.step.id, ctx.lease.attempt_id, "")
     return Order(
         job_id=ctx.job_id,
@@ -148,8 +148,8 @@ def _cut_down(committed: Committed, needed: Collection[str]) -> Committed:
     for name, value in output:
         if name.endswith("_keys"):
             update[name] = tuple(key if key in needed else "" for key in value)
-        elif name.endswith("_key") and value not in needed:
-            update[name] = value and ""
+        elif name.endswith("_key") and value is not None and value not in needed:
+            update[name] = ""
     if isinstance(output, ChunkOutput):
         update["links"] = SegmentLinks(init="", segment="")
     digests = {key: digest for key, digest in committed.digests.items() if key in needed}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from farm.engine.context import Context
+from farm.errors import FarmError
 from farm.logs import log
+from farm.registry.spending import HOUR_S
 from farm.registry.statistics import read_statistics
 from farm.runpod.bridge import Bridge, is_abandoned
 
@@ -22,21 +24,22 @@ class Overflow:
     bridge: Bridge
     ctx: Context
     _paused_until: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lacking: tuple[int, float] = (0, 0.0)
+    """An hour, and the GPU seconds for which its budget had no room."""
 
-    def pause(self, reason: str) -> None:
-        """Takes no chunk for a while; called by any thread."""
+    def pause(self, reason: str, gpu_s: float = 0.0) -> None:
+        """Takes no chunk for a while, or of a budget that lacks room for one, until it has that."""
         now = self.ctx.registry.now()
-        with self._lock:
-            is_new = now > self._paused_until
-            self._paused_until = now + PAUSE_S
+        is_new = now > self._paused_until
+        if gpu_s:
+            self._lacking = (_hour(now), gpu_s)
+        self._paused_until = now + PAUSE_S
         if is_new:
             log("bridge_paused", reason=reason, pause_s=PAUSE_S)
 
     def is_open(self) -> bool:
         """Whether new chunks go to the endpoint now."""
-        is_paused = self.ctx.registry.now() < self._paused_until
-        if is_paused or not self._is_within_budget():
+        if self.ctx.registry.now() < self._paused_until or not self._is_within_budget():
             return False
         own_gpus = self.ctx.registry.workers.count_own_gpus()
         if own_gpus == 0:
@@ -45,10 +48,9 @@ class Overflow:
         return limit_s is not None and self._wait_s(own_gpus) > limit_s
 
     def _is_within_budget(self) -> bool:
-        budget_s = self.bridge.budget_s
-        if budget_s is None:
-            return True
-        return self.ctx.registry.remote.spending(self.bridge.endpoint).committed_s < budget_s
+        hour, gpu_s = self._lacking
+        needed_s = gpu_s if hour == _hour(self.ctx.registry.now()) else 0.0
+        return self.bridge.budget.has_room(self.ctx, self.bridge.endpoint, needed_s)
 
     def _wait_s(self, own_gpus: int) -> float:
         """The predicted wait if the farm had only its own GPUs, or a bridge would flap."""
@@ -56,9 +58,16 @@ class Overflow:
         return replace(statistics, workers=Counter(gpu=own_gpus)).wait_s
 
 
+def _hour(now: float) -> int:
+    return int(now // HOUR_S)
+
+
 def cancel_abandoned(bridge: Bridge, ctx: Context) -> None:
     """Ends the remote jobs that dead bridges have left behind and nobody needs."""
     ctx.registry.remote.forget_expired()
-    for attempt in ctx.registry.remote.attempts(bridge.endpoint):
-        if is_abandoned(ctx, attempt):
-            bridge.cancel(ctx, attempt)
+    for attempt in ctx.registry.remote.attempts():
+        try:
+            if is_abandoned(ctx, attempt):
+                bridge.cancel(ctx, attempt)
+        except FarmError as error:  # a record of another version, for instance
+            log("reconcile_failed", level=logging.WARNING, reason=error.message)

@@ -15,8 +15,9 @@ from tests.unit.runpod.test_overflow import S3
 
 MISSING = {
     "RUNPOD_ENDPOINT_ID: not set": {"runpod_endpoint_id": None},
-    "RUNPOD_API_KEY: not set": {"runpod_api_key": None},
+    "RUNPOD_API_KEY: it is not set": {"runpod_api_key": None},
     "FARM_BRIDGE_PRICE_PER_S: not set": {"bridge_cost_per_hour": 5},
+    "FARM_STEP_TIMEOUT_S: got 400000": {"step_timeout_s": 400_000},
     "FARM_STORE_URL: got 'file:///tmp/x'": {"store_url": "file:///tmp/x"},
     "FARM_S3_SECRET_KEY: it is missing": {"s3_secret_key": None},
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from farm.engine.context import Context
 from farm.registry import Registry
 from farm.registry.workers import worker_name
-from farm.runpod.bridge import hourly_budget_s, open_bridge
+from farm.runpod.bridge import open_bridge
+from farm.runpod.budget import Budget
 from farm.runpod.overflow import PAUSE_S, Overflow, cancel_abandoned
 from farm.settings import Settings
 from tests.support.backends import ClockBackend
@@ -35,8 +38,8 @@ def overflow(clock: ClockBackend, **settings: object) -> Overflow:
     return Overflow(bridge, Context(chosen, bridge.store, Registry(clock)))
 
 
-def add_gpu(registry: Registry, slot: int | None = None) -> None:
-    registry.workers.heartbeat(worker_name("gpu", "host", 1, slot))
+def add_gpu(registry: Registry, slots: int | None = None) -> None:
+    registry.workers.heartbeat(worker_name("gpu", "host", 1, slots))
 
 
 def add_job(registry: Registry, gpu_s: float) -> None:
@@ -58,7 +61,7 @@ def test_with_a_gpu_of_its_own_a_farm_does_not_overflow_by_default(clock):
 
 def test_slots_of_bridges_are_no_gpus_of_the_farms_own(clock):
     opened = overflow(clock)
-    add_gpu(opened.ctx.registry, slot=0)
+    add_gpu(opened.ctx.registry, slots=9)
     assert opened.is_open()
 
 
@@ -74,17 +77,32 @@ def test_chunks_overflow_while_the_predicted_wait_is_too_long(clock):
 def test_the_slots_of_bridges_do_not_shorten_the_wait_that_opened_them(clock):
     limited = overflow(clock, bridge_overflow_wait_s=100)
     add_gpu(limited.ctx.registry)
-    for slot in range(9):
-        add_gpu(limited.ctx.registry, slot)
+    add_gpu(limited.ctx.registry, slots=9)
     add_job(limited.ctx.registry, 101)
     assert limited.is_open()
 
 
 def test_a_budget_that_is_used_up_closes_it(clock):
     limited = overflow(clock, bridge_gpu_s_per_hour=100)
-    limited.ctx.registry.remote.settle("e", "attempt", 99)
+    spend(limited.ctx.registry, 99)
     assert limited.is_open()
-    limited.ctx.registry.remote.settle("e", "attempt", 1)
+    spend(limited.ctx.registry, 1)
+    assert not limited.is_open()
+    clock.advance(3600)
+    assert limited.is_open()
+
+
+def spend(registry: Registry, gpu_s: float) -> None:
+    until = registry.now() + 60
+    assert registry.spending.reserve("e", "attempt", gpu_s, until=until, limit_s=inf)
+    registry.spending.settle("e", "attempt", gpu_s)
+
+
+def test_a_budget_without_room_for_the_next_chunk_stays_closed_for_the_hour(clock):
+    limited = overflow(clock, bridge_gpu_s_per_hour=100)
+    spend(limited.ctx.registry, 95)
+    limited.pause("the budget of this hour is used up", 20)
+    clock.advance(PAUSE_S + 1)
     assert not limited.is_open()
     clock.advance(3600)
     assert limited.is_open()
@@ -93,7 +111,7 @@ def test_a_budget_that_is_used_up_closes_it(clock):
 @pytest.mark.parametrize(
     ("limits", "budget_s"),
     [
-        ({}, None),
+        ({}, inf),
         ({"bridge_gpu_s_per_hour": 50}, 50),
         ({"bridge_cost_per_hour": 2, "bridge_price_per_s": 0.001}, 2000),
         (
@@ -108,7 +126,7 @@ def test_a_budget_that_is_used_up_closes_it(clock):
     ],
 )
 def test_the_budget_is_the_lower_one_of_seconds_and_money(limits, budget_s):
-    assert hourly_budget_s(Settings.model_validate(limits)) == budget_s
+    assert Budget.of(Settings.model_validate(limits)).limit_s == budget_s
 
 
 def test_a_refusal_closes_it_for_a_while(clock):
@@ -141,7 +159,7 @@ def test_remote_jobs_that_nobody_needs_are_cancelled(clock, runpod, reason):
     cancel_abandoned(left.bridge, left.ctx)
 
     assert remote.status == ("CANCELLED" if reason else "IN_QUEUE")
-    assert bool(registry.remote.attempts("e")) == (not reason)
+    assert bool(registry.remote.attempts()) == (not reason)
 
 
 def test_a_remote_job_that_cannot_be_cancelled_yet_is_cancelled_later(clock, runpod):
