@@ -56,9 +56,15 @@ class WorkerLogs:
                     entries.append(entry)
         self.entries: list[dict[str, Any]] = sorted(entries, key=lambda entry: str(entry["ts"]))
 
-    def times(self, event: str) -> list[float]:
-        """When an event happened, in seconds since 1970."""
-        return [_seconds(entry) for entry in self.entries if entry["event"] == event]
+    def times(self, event: str, *, job_id: str | None = None, kind: str = "") -> list[float]:
+        """When an event happened, in seconds since 1970: of one job, to steps of one kind."""
+        return [
+            _seconds(entry)
+            for entry in self.entries
+            if entry["event"] == event
+            and job_id in (None, entry["job_id"])
+            and entry["details"].get("step_id", "").startswith(kind)
+        ]
 
     def counts(self, event: str) -> Counter[tuple[str, str]]:
         """How often an event happened, by job and step."""

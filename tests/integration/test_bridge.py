@@ -125,6 +125,12 @@ def test_its_caller_sees_the_progress_of_a_remote_chunk(trial):
     trial.assert_made(job)
 
 
+def test_no_log_has_a_signature(trial):
+    trial.assert_made(trial.submit())
+    logs = [path.read_text() for path in (trial.rented.settings.folder / "logs").iterdir()]
+    assert [text for text in logs if "X-Amz-Signature" in text] == []
+
+
 def test_an_order_on_the_wire_has_no_credentials(trial):
     trial.assert_made(trial.submit())
     settings = trial.rented.settings
@@ -145,6 +151,15 @@ def test_a_worker_that_is_killed_in_a_chunk_costs_no_attempt(trial):
     trial.rented.start_handler()
     trial.assert_made(job)
     assert [len(each.runs) for each in trial.remote] == [1, 2, 1]
+
+
+def test_a_worker_whose_pings_stop_is_followed_by_another_one(trial):
+    with trial.rented.runpod.away("ping"), trial.rented.chunks_held_at(HELD):
+        job = trial.submit()
+        remote = trial.held_remote()
+        wait_for(lambda: len(remote.runs) > 1)
+    trial.assert_made(job)
+    assert len(trial.remote) == CHUNKS
 
 
 def test_a_result_that_never_arrives_changes_nothing(trial):
@@ -281,6 +296,16 @@ def test_a_bridge_that_drains_leaves_its_chunks_to_the_next_one(trial):
     assert [len(each.runs) for each in trial.remote] == [1] * CHUNKS
 
 
+def test_the_farms_own_gpus_take_over_from_a_bridge_that_is_gone_for_good(trial):
+    with trial.rented.chunks_held_at(HELD):
+        job = trial.submit()
+        trial.held_remote()
+        trial.rented.bridges[-1].terminate()
+        trial.rented.bridges[-1].wait(timeout=60)
+        with trial.rented.gpu_worker():
+            trial.assert_made(job, attempts=[1, 2, 1])
+
+
 def test_a_bridge_that_slept_past_its_lease_changes_nothing(trial):
     with trial.rented.chunks_held_at(HELD) as release:
         job = trial.submit()
@@ -303,7 +328,18 @@ def test_two_bridges_share_the_work(trial):
     assert len(trial.remote) == 4 * CHUNKS
 
 
-# The store is away
+# The store or the registry is away
+
+
+def test_the_registry_may_be_away(trial):
+    with trial.rented.chunks_held_at(HELD) as release:
+        job = trial.submit()
+        trial.held_remote()
+        with trial.rented.broker_killed():
+            wait_for(lambda: trial.rented.bridge_log().count("Trying again in") > 3)
+            release()
+    trial.assert_made(job)
+    assert [len(each.runs) for each in trial.remote] == [1] * CHUNKS
 
 
 def test_the_store_may_be_away(trial, swift):
@@ -328,7 +364,7 @@ def test_a_cancelled_job_ends_its_remote_job(trial):
         assert job.cancel()
         wait_for(lambda: remote.status == "CANCELLED")
     registry = job.context.registry
-    wait_for(lambda: not registry.remote.attempts(ENDPOINT))
+    wait_for(lambda: not registry.remote.attempts())
 
 
 def test_a_cancelled_job_ends_a_remote_job_that_has_not_begun(trial):
@@ -364,7 +400,7 @@ def test_a_job_that_must_stay_waits_for_a_gpu_of_the_farms_own(trial):
 
 def test_a_budget_that_is_used_up_in_the_middle_of_a_video_leaves_the_rest_to_the_farm(trial):
     # Given a budget that has room for the estimate of one chunk, but not after that chunk
-    spent_s = trial.rented.farm.context.registry.remote.spending(ENDPOINT).spent_s
+    spent_s = trial.rented.farm.context.registry.spending.of(ENDPOINT).spent_s
     budget_s = spent_s + chunk_s(resolved(trial.film))
     trial.rented.replace_bridges(bridge_gpu_s_per_hour=budget_s)
     job = trial.submit()
@@ -372,6 +408,7 @@ def test_a_budget_that_is_used_up_in_the_middle_of_a_video_leaves_the_rest_to_th
     with trial.rented.gpu_worker():
         trial.assert_made(job)
     assert len(trial.remote) == 1
+    assert trial.rented.bridge_log().count("bridge_paused") == 1
 
 
 def test_a_chunk_that_ends_its_worker_ends_only_a_few(trial):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from farm import Farm, Job
 from farm.engine.advance import chunk_count
+from farm.errors import FarmUnreachable
 from farm.local.broker import Broker
-from farm.local.process import stop, tail
+from farm.local.process import spawn, stop, tail
 from farm.local.worker import worker_command
 from farm.registry.outputs import ChunkOutput, Committed
 from farm.route import Step
@@ -37,6 +38,7 @@ class RentedFarm:
 
     settings: Settings
     runpod: FakeRunpod
+    broker: Broker
     environ: dict[str, str]
     _stack: ExitStack
     cpu_worker: ForkedWorker = field(init=False)
@@ -64,6 +66,24 @@ class RentedFarm:
                     each()
 
             yield release
+
+    @contextmanager
+    def broker_killed(self) -> Iterator[None]:
+        """Kills the broker, and the registry in it; it is back with its data after the block."""
+        assert self.broker.process is not None
+        command = [str(word) for word in self.broker.process.args]  # type: ignore[union-attr]
+        self.broker.process.kill()
+        self.broker.process.wait()
+        try:
+            yield
+        finally:
+            self.broker.process = spawn(command, log=self.log("broker"), environ=os.environ)
+            wait_for(self._broker_answers)
+
+    def _broker_answers(self) -> bool:
+        with suppress(FarmUnreachable):
+            return bool(self.farm.now())
+        return False
 
     @contextmanager
     def handlers_paused(self) -> Iterator[None]:
@@ -191,7 +211,7 @@ def rented_farm(home: Path, swift: Swift, **settings: Any) -> Iterator[RentedFar
             **settings,
         }
         environ = {**os.environ, **variables(given)}
-        farm = RentedFarm(Settings.load(environ), runpod, environ, stack)
+        farm = RentedFarm(Settings.load(environ), runpod, broker, environ, stack)
         farm.start_cpu_worker()
         yield farm
 
