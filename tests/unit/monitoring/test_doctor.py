@@ -72,7 +72,17 @@ def test_workers_are_counted_by_their_heartbeats(findings, broker):
     no_downloads = Finding("workers", "error", "2 cpu, 1 gpu, 0 downloads", "farm worker downloads")
     assert findings()["workers"] == no_downloads
     registry.workers.heartbeat("downloads here 1")
+    registry.workers.heartbeat("gpu-local here 2")
     assert findings()["workers"] == Finding("workers", "ok", "2 cpu, 1 gpu, 1 downloads")
+
+
+def test_a_farm_whose_gpus_are_all_rented_is_warned_of_jobs_that_must_stay(findings, broker):
+    registry = open_registry(broker)
+    for name in ("cpu here 1", "downloads here 1", "gpu here 2 10", "bridge here 2"):
+        registry.workers.heartbeat(name)
+    workers = findings()["workers"]
+    assert workers.status == "warning"
+    assert workers.message.startswith("1 cpu, 10 gpu, 1 downloads, all gpu workers those of")
 
 
 def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
