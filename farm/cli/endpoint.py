@@ -23,7 +23,7 @@ from farm.settings import Settings
 Decorator = Callable[[Any], Any]
 
 DRY_RUN = click.option(
-    "--dry-run", is_flag=True, help="only print the request, with secrets masked; needs no key"
+    "--dry-run", is_flag=True, help="only print the request, with secrets masked; needs no account"
 )
 YES = click.option("--yes", is_flag=True, help="do not ask")
 
@@ -50,7 +50,8 @@ def create(file: Path, dry_run: bool, as_json: bool) -> None:
     described = EndpointFile.read(file)
     settings = Settings.load(os.environ)
     if dry_run:
-        _print_request("POST", settings, None, described.create_body(None), described.literals)
+        body = described.create_body(os.environ)
+        _print_request("POST", settings, None, body, described.literals)
         return
     rest = _rest(settings)
     body = described.create_body(os.environ)
@@ -80,7 +81,7 @@ def update(endpoint_id: str, file: Path, dry_run: bool, yes: bool) -> None:
     described = EndpointFile.read(file)
     settings = Settings.load(os.environ)
     if dry_run:
-        body = described.update_body(None)
+        body = described.update_body(os.environ)
         _print_request("PATCH", settings, endpoint_id, body, described.literals)
         return
     rest = _rest(settings)

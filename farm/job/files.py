@@ -39,9 +39,7 @@ def read_object(file: Path) -> dict[str, Any]:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):
         kind = type(fields).__name__
-        raise InvalidInput(
-            f"{file}: got {kind}; allowed: one JSON object with the contract's fields"
-        )
+        raise InvalidInput(f"{file}: got {kind}; allowed: one JSON object")
     return fields
 
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from farm.errors import InvalidInput, did_you_mean
+from farm.errors import InvalidInput, did_you_mean, shorten
 from farm.job.files import read_object
-from farm.runpod.difference import MASK
+from farm.settings import PREFIX, Settings
 from farm.validation import invalid_input
 
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
@@ -75,7 +75,9 @@ class EndpointFile(_Part):
     """What the file leaves open has Runpod's default, or stays as it is in an update."""
 
     name: str = Field(min_length=1, max_length=200, description="name in Runpod's console")
-    image: str = Field(min_length=1, description="image of the workers, with its tag")
+    image: str = Field(
+        pattern=r"^\S+$", description="image of the workers, with its tag and without blanks"
+    )
     gpu: Gpu = Field(
         description="pools such as ADA_48_PRO, the count for each worker, and CUDA versions"
     )
@@ -108,13 +110,9 @@ class EndpointFile(_Part):
     @field_validator("env", mode="before")
     @classmethod
     def _check_env(cls, env: Any) -> Any:
+        """Raises InvalidInput itself: pydantic's own errors could not name a variable."""
         for name, value in env.items() if isinstance(env, dict) else ():
-            if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
-                raise _reason(f"{name!r} cannot be the name of a variable")
-            if not isinstance(value, str) and not _is_reference(value):
-                raise _reason(f'{name} is neither a text nor {{"$env": "NAME"}}')
-            if isinstance(value, str) and _holds_secret(name, value):
-                raise _reason(f'{name} is secret; the file has {{"$env": "NAME"}} instead')
+            _check_variable(name, value)
         return env
 
     @model_validator(mode="after")
@@ -144,8 +142,8 @@ class EndpointFile(_Part):
         """The variables of the workers whose values are in the file."""
         return {name for name, value in self.env.items() if isinstance(value, str)}
 
-    def create_body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
-        """What POST /serverless takes; without `environ` what is referred to is masked."""
+    def create_body(self, environ: Mapping[str, str]) -> dict[str, Any]:
+        """What POST /serverless takes; InvalidInput if `environ` lacks what is referred to."""
         body = self.update_body(environ)
         gpu = body["gpu"]
         for name in ("minCudaVersion", "allowedCudaVersions", "excludedTypes"):
@@ -153,8 +151,11 @@ class EndpointFile(_Part):
                 del gpu[name]
         return {"type": "QUEUE", **body}
 
-    def update_body(self, environ: Mapping[str, str] | None) -> dict[str, Any]:
-        """What PATCH /serverless/ID takes: what the file names, of `gpu` and `env` the whole."""
+    def update_body(self, environ: Mapping[str, str]) -> dict[str, Any]:
+        """What PATCH /serverless/ID takes: what the file names, of `gpu` and `env` the whole.
+
+        Raises as `create_body`.
+        """
         given = self.model_dump(exclude_unset=True)
         given["gpu"] = {
             **self.gpu.model_dump(),
@@ -181,6 +182,22 @@ class EndpointFile(_Part):
                 raise _unknown("gpu.excluded_types", excluded, types)
 
 
+def _check_variable(name: str, value: Any) -> None:
+    if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name):
+        raise InvalidInput(f"env: {shorten(repr(name))} cannot be the name of a variable")
+    if not isinstance(value, str) and not _is_reference(value):
+        shown = "a secret, which is not shown"
+        if not _holds_secret(name, str(value)):
+            shown = shorten(repr(value))
+        raise InvalidInput(f'env.{name}: got {shown}; allowed: a text, or {{"$env": NAME}}')
+    if isinstance(value, str) and _holds_secret(name, value):
+        raise InvalidInput(f'env.{name}: it is secret; the file has {{"$env": NAME}} instead')
+    setting = name.removeprefix(PREFIX).lower()
+    if name.startswith(PREFIX) and setting not in Settings.model_fields:
+        hint = did_you_mean(setting.upper(), map(str.upper, Settings.model_fields), prefix=PREFIX)
+        raise InvalidInput(f"env.{name}: there is no such setting{hint}")
+
+
 def _is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$env"} and isinstance(value["$env"], str)
 
@@ -190,11 +207,9 @@ def _holds_secret(name: str, value: str) -> bool:
     return bool(is_secret) and not RUNPOD_SECRET.fullmatch(value)
 
 
-def _resolved(name: str, value: str | Reference, environ: Mapping[str, str] | None) -> str:
+def _resolved(name: str, value: str | Reference, environ: Mapping[str, str]) -> str:
     if isinstance(value, str):
         return value
-    if environ is None:
-        return MASK
     if not environ.get(value.variable):
         raise InvalidInput(f"env.{name}: {value.variable} is not set; allowed: a value of it")
     return environ[value.variable]
@@ -217,10 +232,6 @@ def _unknown(field: str, value: str, known: list[str]) -> InvalidInput:
     return InvalidInput(
         f"{field}: got {value!r}; Runpod has {', '.join(known)}{did_you_mean(value, known)}"
     )
-
-
-def _reason(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("reason", "{reason}", {"reason": reason})
 
 
 def _disagreement(field: str, reason: str) -> PydanticCustomError:

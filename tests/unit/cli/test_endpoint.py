@@ -90,7 +90,7 @@ def test_create_as_json_shows_no_variable(run, file):
 
 
 def test_a_dry_run_prints_the_request_without_a_key_and_sends_nothing(run, server, file):
-    without = {"RUNPOD_API_KEY": None, "S3_SECRET_KEY": None}
+    without = {"RUNPOD_API_KEY": None}
     printed = run("create", file, "--dry-run", **without)
     line, _, body = printed.stdout.partition("\n")
     assert (printed.exit_code, line) == (0, f"POST {server.url}/serverless")
@@ -125,8 +125,14 @@ def test_an_invalid_file_is_refused_before_anything_is_sent(run, server, tmp_pat
     assert server.requests == []
 
 
-def test_a_variable_that_is_not_set_is_named(run, server, file):
-    line = error_line(run("create", file, S3_SECRET_KEY=None))
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize(
+    "command",
+    [("create", "FILE"), ("create", "FILE", "--dry-run"), ("update", "ep1", "FILE", "--dry-run")],
+)
+def test_a_variable_that_is_not_set_is_named(run, server, file, command, value):
+    args = [file if each == "FILE" else each for each in command]
+    line = error_line(run(*args, S3_SECRET_KEY=value))
     assert "env.S3_SECRET_KEY: S3_SECRET_KEY is not set" in line
     assert server.requests == []
 

@@ -38,8 +38,9 @@ def read(folder: Path, **fields: Any) -> EndpointFile:
 
 
 def test_the_example_is_an_endpoint_and_holds_no_secret():
-    body = EndpointFile.read(EXAMPLES / "runpod-endpoint.json").create_body(None)
-    assert body["env"]["S3_SECRET_KEY"] == "***"
+    keys = {"S3_ACCESS_KEY": "access", "S3_SECRET_KEY": "secret"}
+    body = EndpointFile.read(EXAMPLES / "runpod-endpoint.json").create_body(keys)
+    assert body["env"].items() >= keys.items()
     assert body["timeout"] == 3_600_000
 
 
@@ -113,9 +114,17 @@ def test_names_and_units_become_those_of_runpod(tmp_path):
         ({"scaling": {"type": "QUEUE"}}, "scaling: got"),
         ({"scaling": {"type": "QUEUE_DELAY"}}, "scaling.queue_delay_s: it is missing"),
         ({"flashboot": "on"}, "flashboot: got 'on'"),
-        ({"env": {"A-B": "1"}}, "env: got .* 'A-B' cannot be the name of a variable"),
-        ({"env": {"A": 1}}, 'env: got .* A is neither a text nor {"\\$env": "NAME"}'),
-        ({"env": {"A": {"$envv": "B"}}}, "A is neither a text nor"),
+        ({"image": "farm: gpu"}, "image: got 'farm: gpu'; .* without blanks"),
+        ({"image": ""}, "image: got ''"),
+        ({"env": {"A-B": "1"}}, "env: 'A-B' cannot be the name of a variable"),
+        ({"env": {"A": 5}}, r'^env.A: got 5; allowed: a text, or {"\$env": NAME}$'),
+        ({"env": {"A": {"$envv": "B"}}}, "env.A: got {'\\$envv': 'B'}; allowed: a text, or"),
+        ({"env": {"S3_SECRET_KEY": 5}}, "env.S3_SECRET_KEY: got a secret, which is not shown"),
+        (
+            {"env": {"FARM_PRESET": "miniature"}},
+            "env.FARM_PRESET: there is no such setting; did you mean FARM_PRESETS?",
+        ),
+        ({"env": {"FARM_LEASE": {"$env": "LEASE"}}}, "env.FARM_LEASE: there is no such setting"),
         ({"ports": ["8888"]}, "ports.0: got '8888'"),
     ],
 )
@@ -134,7 +143,7 @@ def test_a_file_that_runpod_would_refuse_names_the_field(tmp_path, fields, error
     ],
 )
 def test_a_secret_in_the_file_is_refused_without_showing_it(tmp_path, name, value):
-    with pytest.raises(InvalidInput, match=f"env: .*{name} is secret; the file has") as caught:
+    with pytest.raises(InvalidInput, match=f"env.{name}: it is secret; the file has") as caught:
         read(tmp_path, env={name: value})
     assert value not in caught.value.message
 
@@ -147,9 +156,15 @@ def test_a_secret_that_runpod_keeps_may_be_named(tmp_path):
 def test_a_reference_is_the_value_of_a_variable(tmp_path):
     described = read(tmp_path, env={"A": {"$env": "B"}, "C": "c"})
     assert described.create_body({"B": "secret"})["env"] == {"A": "secret", "C": "c"}
-    assert described.create_body(None)["env"] == {"A": "***", "C": "c"}
     with pytest.raises(InvalidInput, match=r"env\.A: B is not set"):
         described.create_body({})
+
+
+def test_what_is_no_object_is_refused(tmp_path):
+    path = tmp_path / "endpoint.json"
+    path.write_text("[]")
+    with pytest.raises(InvalidInput, match=r"got list; allowed: one JSON object$"):
+        EndpointFile.read(path)
 
 
 @pytest.mark.parametrize(
