@@ -15,6 +15,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from farm.errors import Cancelled, FarmError, InvalidInput
@@ -31,6 +33,13 @@ from farm.runpod.turn import GpuTurn
 from farm.runpod.whole_job import Answer, ChunkDone, Interrupted, WholeJob, ignore
 from farm.settings import Settings
 from farm.steps import step_function
+
+RUNPODS_OWN = ("RUNPOD_WEBHOOK_GET_JOB", "RUNPOD_REALTIME_PORT")
+"""Variables of which Runpod's workers have one; the SDK serves no queue without them."""
+
+LOCAL_OPTIONS = ("--test_input", "--rp_serve_api")
+LOCAL_FILE = Path("test_input.json")
+"""What the SDK runs on any machine."""
 
 RemoteJob = dict[str, Any]
 """A job as the SDK passes it on: `id`, `input`, and perhaps more."""
@@ -157,6 +166,7 @@ class Handler:
 
 def main() -> None:
     """Serves jobs with the settings of the environment."""
+    _check_place()
     configure()
     try:
         settings = Settings.load(os.environ)
@@ -179,6 +189,18 @@ def serve(settings: Settings, steps: StepFunctions = step_function) -> None:
                 "return_aggregate_stream": settings.runpod_streaming,
                 "concurrency_modifier": handler.drain.modify_concurrency,
             }
+        )
+
+
+def _check_place() -> None:
+    """Ends the process with one sentence where the SDK could not serve; it loads nothing."""
+    if find_spec("runpod") is None:
+        sys.exit("runpod is not installed; pip install 'infinitetalk-farm[worker,runpod]'")
+    is_local = any(each.startswith(LOCAL_OPTIONS) for each in sys.argv[1:]) or LOCAL_FILE.is_file()
+    if not is_local and not any(name in os.environ for name in RUNPODS_OWN):
+        sys.exit(
+            "the handler runs on Runpod's workers, which have RUNPOD_WEBHOOK_GET_JOB; "
+            "to try it here: --test_input JSON, or --rp_serve_api"
         )
 
 
