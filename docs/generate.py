@@ -22,7 +22,7 @@ from farm.job import NOT_YET, STAGES, JobRequest
 from farm.metrics import METRICS, SECONDS, Metric
 from farm.presets import PRESETS
 from farm.presets.preset import Limit
-from farm.settings import PREFIX, Settings
+from farm.settings import BUCKET, PREFIX, UNPREFIXED, Settings
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `python -m docs.generate`: edit the descriptions in the code instead. -->"
@@ -63,6 +63,9 @@ SECTIONS = {
 }
 """Prefixes of the settings in each section; a setting belongs to the first section that matches."""
 
+SECOND_NAMES = {**UNPREFIXED, BUCKET: "store_url"}
+"""The setting of each variable without the prefix."""
+
 CHUNK_STAGES = "chunk_{k}_pre, chunk_{k}_sampling_{percent}, chunk_{k}_decode"
 
 
@@ -74,7 +77,9 @@ def settings_page() -> str:
     parts = [
         "# Settings",
         "Settings are read once, from the environment. An unknown `FARM_` variable is an error that"
-        "\nsuggests the nearest name.",
+        "\nsuggests the nearest name. Some settings are also those of a variable without the "
+        f"prefix:\nFARM_ wins, and {BUCKET} counts only together with S3_ACCESS_KEY and "
+        "S3_SECRET_KEY.",
     ]
     for title, members in names.items():
         rows = [_setting(name) for name in members]
@@ -167,7 +172,9 @@ def _section(setting: str) -> str:
 
 def _setting(name: str) -> tuple[str, str, str]:
     info = Settings.model_fields[name]
-    return PREFIX + name.upper(), _default(info.default), info.description or ""
+    seconds = [f"; also {variable}" for variable, field in SECOND_NAMES.items() if field == name]
+    meaning = "".join([info.description or "", *seconds])
+    return PREFIX + name.upper(), _default(info.default), meaning
 
 
 def _metric(metric: Metric) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ UNPREFIXED = {
 }
 """Variables without a prefix, as existing deployments set them; FARM_ variables override them."""
 
+BUCKET = "S3_BUCKET"
+"""Becomes `store_url` together with both keys, since other programs use it too."""
+
 MAX_METRICS_PORT = 65_533
 """`farm up` gives the next ports to its two workers."""
 
@@ -651,7 +654,10 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from FARM_ variables; InvalidInput for one that is invalid or unknown."""
+        """Settings from FARM_ variables, and those without the prefix.
+
+        Raises InvalidInput for one that is invalid or unknown, by the name under which it was set.
+        """
         given = {
             name.removeprefix(PREFIX).lower(): value
             for name, value in environ.items()
@@ -660,15 +666,22 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({**_from_unprefixed(environ), **given})
         except ValidationError as error:
-            raise invalid_input(error, cls, prefix=PREFIX) from error
+            message = invalid_input(error, cls, prefix=PREFIX).message
+            raise InvalidInput(_as_set(message, environ)) from error
 
 
 def _from_unprefixed(environ: Mapping[str, str]) -> dict[str, str]:
-    """Settings from variables without a prefix.
-
-    Other programs use S3_BUCKET too, so it becomes the store only together with both keys.
-    """
+    """Settings from variables without a prefix."""
     given = {field: environ[name] for name, field in UNPREFIXED.items() if name in environ}
-    if "S3_BUCKET" in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
-        given["store_url"] = f"s3://{environ['S3_BUCKET']}"
+    if BUCKET in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
+        given["store_url"] = f"s3://{environ[BUCKET]}"
     return given
+
+
+def _as_set(message: str, environ: Mapping[str, str]) -> str:
+    """An error about FARM_X that begins with the variable by which X was set."""
+    variable, colon, rest = message.partition(":")
+    for name, field in UNPREFIXED.items():
+        if variable == PREFIX + field.upper() and name in environ and variable not in environ:
+            variable = name
+    return variable + colon + rest

@@ -15,7 +15,7 @@ from farm.errors import FarmError
 from farm.job import STAGES, JobRequest
 from farm.metrics import METRICS
 from farm.route import STEP_SPECS
-from farm.settings import Settings
+from farm.settings import BUCKET, UNPREFIXED, Settings
 from tests.support.queries import alerts
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +68,13 @@ def test_the_reference_lists_every_name(page: str, names: list[str]) -> None:
     listed = set(re.findall(r"^\| `?(\w+)`? \|", text, flags=re.MULTILINE))
 
     assert set(names) - listed == set()
+
+
+def test_the_settings_name_the_variables_without_the_prefix() -> None:
+    rows = re.findall(
+        r"^\| FARM_\w+ \|.*; also (\w+) \|$", read("docs/reference/settings.md"), re.M
+    )
+    assert set(rows) == {*UNPREFIXED, BUCKET}
 
 
 def test_the_guide_lists_every_limit_that_is_a_setting() -> None:

@@ -313,6 +313,13 @@ def test_a_farm_variable_overrides_one_without_prefix():
     assert (settings.store_address, settings.s3_region) == ("s3://ours", "eu-west-1")
 
 
+def test_an_error_names_the_variable_that_was_set():
+    with pytest.raises(InvalidInput, match=r"^S3_REGION: got 'a b'"):
+        Settings.load({"S3_REGION": "a b"})
+    with pytest.raises(InvalidInput, match=r"^FARM_S3_REGION: got 'c d'"):
+        Settings.load({"S3_REGION": "a b", "FARM_S3_REGION": "c d"})
+
+
 @pytest.mark.parametrize("missing", ["S3_ACCESS_KEY", "S3_SECRET_KEY"])
 def test_a_bucket_without_both_keys_is_ignored(missing):
     environ = {name: value for name, value in S3_ENVIRON.items() if name != missing}
