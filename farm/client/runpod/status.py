@@ -48,6 +48,7 @@ class Progress(BaseModel):
 
 def advance(status: JobStatus, remote: RemoteStatus, progress: Progress, now: float) -> JobStatus:
     """The status of a job after what Runpod says about it now."""
+    status = status.model_copy(update={"started_at": _started_at(status, remote)})
     if remote.status == "COMPLETED":
         return _completed(status, remote.output, now)
     if remote.ended:
@@ -60,6 +61,14 @@ def advance(status: JobStatus, remote: RemoteStatus, progress: Progress, now: fl
         "details": progress.details,
     }
     return status.model_copy(update={**update, "updated_at": now})
+
+
+def _started_at(status: JobStatus, remote: RemoteStatus) -> float | None:
+    """When a worker began with it; None if that is not known, or none has."""
+    has_started = remote.status == "IN_PROGRESS" or remote.execution_ms > 0
+    if has_started and remote.delay_ms > 0:
+        return status.created_at + remote.delay_ms / 1000
+    return status.started_at
 
 
 def forgotten(status: JobStatus, now: float) -> JobStatus:

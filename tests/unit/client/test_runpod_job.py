@@ -118,6 +118,25 @@ def test_a_running_job_whose_output_is_no_progress_is_running(server, farm, outp
     assert (status.state, status.stage, status.pct) == ("running", "queued", 0)
 
 
+def test_the_start_of_a_job_follows_from_its_delay(server, farm):
+    say(server, "job-1", "IN_PROGRESS", delayTime=4000, executionTime=2000)
+    status = farm.job("job-1").status()
+    assert status.started_at == pytest.approx(status.created_at + 4)
+
+
+@pytest.mark.parametrize(
+    ("state", "times"),
+    [
+        ("IN_QUEUE", {"delayTime": 4000}),
+        ("IN_PROGRESS", {}),
+        ("CANCELLED", {"delayTime": 4000, "executionTime": 0}),
+    ],
+)
+def test_a_job_whose_start_is_not_known_has_none(server, farm, state, times):
+    say(server, "job-1", state, **times)
+    assert farm.job("job-1").status().started_at is None
+
+
 def test_a_later_report_without_a_higher_percentage_keeps_the_higher_one():
     first, second = Progress(counter=1, stage="a", pct=50), Progress(counter=2, stage="b", pct=40)
     assert first.advanced(second) == Progress(counter=2, stage="b", pct=50)
