@@ -21,9 +21,10 @@ from urllib3.exceptions import (
     HTTPError,
     NameResolutionError,
     NewConnectionError,
+    ReadTimeoutError,
 )
 
-from farm.errors import FarmUnreachable, InvalidInput, printable, shorten
+from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded, abridge, printable, shorten
 from farm.retry import retry_until
 
 CONNECT_TIMEOUT_S = 10.0
@@ -86,6 +87,18 @@ class _Stream(_Answer):
     stream: tuple[_Part, ...] = ()
 
 
+class _Error(_Answer):
+    """The contract's error object, as far as a client goes by it."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class _Refusal(_Answer):
+    error: _Error
+
+
 Parsed = TypeVar("Parsed", bound=_Answer)
 
 
@@ -136,8 +149,8 @@ class QueueApi:
     def run(self, body: Mapping[str, Any]) -> str:
         """The id of a new job.
 
-        Repeated only after what certainly was not accepted. Raises RunpodUnreachable, and
-        InvalidInput if the endpoint, the key or the body is refused.
+        Repeated only after what certainly was not accepted. Raises RunpodUnreachable,
+        InvalidInput if the endpoint, the key or the body is refused, and QuotaExceeded.
         """
         answer = self._call("POST", "run", body, repeatable=False)
         if answer is None:
@@ -172,7 +185,9 @@ class QueueApi:
         return answer
 
     def _unknown_endpoint(self) -> InvalidInput:
-        return InvalidInput(f"endpoint: {self.url} is unknown to Runpod; allowed: an endpoint id")
+        base_url, _, _ = self.url.rpartition("/")
+        hint = "" if base_url.endswith("/v2") else "; the base URL ends with /v2"
+        return InvalidInput(f"endpoint: {self.url} is unknown there; allowed: an endpoint id{hint}")
 
     def _parse(self, model: type[Parsed], answer: dict[str, Any]) -> Parsed:
         try:
@@ -206,10 +221,14 @@ class QueueApi:
     ) -> dict[str, Any] | None:
         """The answer as an object; None for 404.
 
-        A request that is not repeatable is sent again only if it has certainly had no effect.
+        A request that is not repeatable is sent again only if it has certainly had no effect; one
+        that exceeds a quota, only if there is room again in time.
         """
+        deadline = time.monotonic() + self.retry_s
 
         def is_retryable(error: Exception) -> bool:
+            if isinstance(error, QuotaExceeded):
+                return _has_room_by(deadline, error)
             return isinstance(error, RunpodUnreachable) and (repeatable or error.accepted is False)
 
         return retry_until(
@@ -228,8 +247,9 @@ class Exchanged:
 
     status: int
     text: str
+    """Without the key, should the other side repeat it."""
     shown: str
-    """How the text begins, for an error: without the key, should the other side repeat it."""
+    """How the text begins, for an error."""
     pause_s: float
     """How long it asked to wait."""
 
@@ -267,10 +287,10 @@ def exchange(method: str, url: str, key: str, body: Mapping[str, Any] | None) ->
             retries=False,
             preload_content=False,
         )
-        text = _read(response, url)
+        text = _read(response, url).replace(key, "***")
     except HTTPError as error:
         raise _unreachable(url, error) from error
-    shown = printable(shorten(text[:1000].strip().replace(key, "***")))
+    shown = printable(shorten(text[:1000].strip()))
     return Exchanged(response.status, text, shown, _seconds(response.headers.get("Retry-After")))
 
 
@@ -285,6 +305,8 @@ def check_api_key(key: str) -> None:
 
 def pause(error: Exception, delay_s: float) -> None:
     """Waits as long as the API asked, as far as the delay to come is shorter."""
+    if isinstance(error, QuotaExceeded):
+        time.sleep(max(0.0, (error.retry_after_s or 0.0) - delay_s))
     if isinstance(error, RunpodUnreachable):
         time.sleep(max(0.0, min(error.pause_s, MAX_DELAY_S) - delay_s))
 
@@ -304,12 +326,14 @@ def _object_in(answer: Exchanged, url: str) -> dict[str, Any] | None:
     status = answer.status
     if status == 404:
         return None
-    if status == 429:
-        raise RunpodUnreachable(f"{url}: too many requests", accepted=False, pause_s=answer.pause_s)
     if status >= 500 or status == 408:
         raise RunpodUnreachable(f"{url}: HTTP {status} ({answer.shown})", pause_s=answer.pause_s)
     if status in (401, 403):
         raise InvalidInput(f"RUNPOD_API_KEY: {url} refuses it (HTTP {status})")
+    if status >= 400:
+        _raise_refusal(answer)
+    if status == 429:
+        raise RunpodUnreachable(f"{url}: too many requests", accepted=False, pause_s=answer.pause_s)
     if status >= 300:
         raise RequestRefused(f"endpoint: {url} refuses the request (HTTP {status}: {answer.shown})")
     if answer.content is None:
@@ -317,10 +341,46 @@ def _object_in(answer: Exchanged, url: str) -> dict[str, Any] | None:
     return answer.content
 
 
+def _raise_refusal(answer: Exchanged) -> None:
+    """Raises the contract's error for a request, as a gateway answers it; nothing without one."""
+    try:
+        error = _Refusal.model_validate(answer.content).error
+    except ValidationError:
+        return
+    message = printable(abridge(error.message))
+    if error.code == QuotaExceeded.code:
+        raise QuotaExceeded(
+            message, retryable=error.retryable, retry_after_s=answer.pause_s or None
+        )
+    if error.code == InvalidInput.code:
+        raise RequestRefused(message)
+
+
+def _has_room_by(deadline: float, error: QuotaExceeded) -> bool:
+    """Whether a quota has room again before a time of `time.monotonic`."""
+    if not error.retryable or error.retry_after_s is None:
+        return False
+    return time.monotonic() + error.retry_after_s <= deadline
+
+
 def _unreachable(url: str, error: HTTPError) -> RunpodUnreachable:
     never_sent = isinstance(error, NewConnectionError | ConnectTimeoutError | NameResolutionError)
-    reason = f"{type(error).__name__}: {error}"
-    return RunpodUnreachable(f"{url}: {reason}", accepted=False if never_sent else None)
+    return RunpodUnreachable(f"{url}: {_in_words(error)}", accepted=False if never_sent else None)
+
+
+def _in_words(error: HTTPError) -> str:
+    """Why there was no answer; of what is rare, in the library's words."""
+    if isinstance(error.__cause__, ConnectionRefusedError):
+        return "connection refused; is it running?"
+    match error:
+        case NameResolutionError():
+            return "its host name is unknown"
+        case ConnectTimeoutError():
+            return f"no connection within {CONNECT_TIMEOUT_S:g} s"
+        case ReadTimeoutError():
+            return f"no answer within {READ_TIMEOUT_S:g} s"
+        case _:
+            return f"{type(error).__name__}: {error}"
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -30,6 +30,7 @@ from farm.errors import (
     FarmUnreachable,
     GenerationFailed,
     InvalidInput,
+    QuotaExceeded,
     UploadFailed,
     error_from_code,
 )
@@ -186,10 +187,10 @@ class Bridge:
         except RequestRefused as error:
             self._note(ctx, None)
             raise GenerationFailed(f"{ctx.step.id}: {error.message}") from error
-        except (RunpodUnreachable, InvalidInput) as error:
+        except (RunpodUnreachable, InvalidInput, QuotaExceeded) as error:
             self.refused(error.message, 0.0)
             self._note(ctx, None)
-            if isinstance(error, InvalidInput) or error.accepted is False:
+            if not isinstance(error, RunpodUnreachable) or error.accepted is False:
                 raise Postponed(error.message, after_s=AFTER_REFUSAL_S) from error
             self._call_off(order)
             raise _Unanswered(error.message) from error
@@ -221,7 +222,7 @@ class Bridge:
                 status = api.status(attempt.remote_id)
             except WorkerDraining:
                 raise Detached from None
-            except (RunpodUnreachable, InvalidInput) as error:
+            except (RunpodUnreachable, InvalidInput, QuotaExceeded) as error:
                 log("remote_unknown", step_id=ctx.step.id, reason=error.message)
             else:
                 if status is None or status.ended:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, QuotaExceeded
 from farm.net import runpod
-from farm.net.runpod import QueueApi, RunpodUnreachable
+from farm.net.runpod import QueueApi, RequestRefused, RunpodUnreachable
 from tests.support.api_server import ApiServer, api_server
 from tests.support.ports import free_port
 
@@ -100,8 +101,23 @@ def test_what_is_unknown_is_none(api):
 
 @pytest.mark.parametrize("call", [lambda api: api.run({}), lambda api: api.health()])
 def test_an_unknown_endpoint_is_invalid_input(api, call):
-    with pytest.raises(InvalidInput, match="ep is unknown to Runpod"):
+    with pytest.raises(InvalidInput, match=r"ep is unknown there; allowed: an endpoint id$"):
         call(api)
+
+
+def test_a_base_url_without_the_version_gets_a_hint(server):
+    api = QueueApi.of_endpoint(server.url.removesuffix("/v2"), "ep", KEY)
+    with pytest.raises(InvalidInput, match=r"unknown there; .*; the base URL ends with /v2$"):
+        api.run({})
+
+
+def test_a_connection_that_is_refused_is_told_in_plain_words():
+    port = free_port()
+    api = QueueApi(f"http://127.0.0.1:{port}/v2/ep", KEY, retry_s=0)
+    with pytest.raises(RunpodUnreachable) as caught:
+        api.health()
+    url = f"http://127.0.0.1:{port}/v2/ep/health"
+    assert caught.value.message == f"{url}: connection refused; is it running?"
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -167,6 +183,50 @@ def test_a_pause_that_the_api_asks_for_is_kept(server, api):
     started = time.monotonic()
     assert api.run({}) == "job-1"
     assert time.monotonic() - started >= 2
+
+
+def refusal(code: str, message: str, *, retryable: bool) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "retryable": retryable}}
+
+
+@pytest.mark.parametrize(("retryable", "pause"), [(False, {"Retry_After": "1"}), (True, {})])
+def test_a_quota_without_room_is_told_at_once(server, api, retryable, pause):
+    body = refusal("E_QUOTA", "anna has 20 live jobs", retryable=retryable)
+    server.script(RUN, body, 429, **pause)
+    with pytest.raises(QuotaExceeded, match=r"^anna has 20 live jobs$") as caught:
+        api.run({})
+    assert (caught.value.retryable, len(server.requests)) == (retryable, 1)
+
+
+def test_a_quota_is_tried_again_when_it_has_room(server, api):
+    body = refusal("E_QUOTA", "60 requests a minute", retryable=True)
+    server.script(RUN, body, 429, Retry_After="2")
+    server.script(RUN, ACCEPTED)
+    started = time.monotonic()
+    assert api.run({}) == "job-1"
+    assert time.monotonic() - started >= 2
+
+
+def test_a_quota_that_has_room_too_late_is_told_at_once(server, api):
+    body = refusal("E_QUOTA", "no GPU seconds are left today", retryable=True)
+    server.script(RUN, body, 429, Retry_After="3600")
+    with pytest.raises(QuotaExceeded, match="no GPU seconds are left") as caught:
+        api.run({})
+    assert (caught.value.retry_after_s, len(server.requests)) == (3600, 1)
+
+
+def test_a_refused_request_ends_with_the_contracts_message_without_the_key(server, api):
+    body = refusal("E_INPUT_VALIDATION", f"prompt: got {KEY}", retryable=False)
+    server.script(RUN, body, 400)
+    with pytest.raises(RequestRefused, match=r"^prompt: got \*\*\*$"):
+        api.run({})
+
+
+@pytest.mark.parametrize("body", [{"error": "slow down"}, {"error": {"code": 5}}, {"error": None}])
+def test_an_error_of_another_shape_is_repeated_as_any_429(server, impatient, body):
+    server.script(RUN, body, 429)
+    with pytest.raises(RunpodUnreachable, match="too many requests"):
+        impatient.run({})
 
 
 @pytest.mark.parametrize("retry_after", ["Fri, 31 Dec 1999 23:59:59 GMT", "-1", "\u00b2", ""])
