@@ -1,5 +1,6 @@
 """A talking video by Runpod's own Python client, from a gateway or from Runpod itself.
 
+pip install runpod==1.12.0                                  # in an environment of its own
 farm gateway                                                # in another shell
 farm payload --request examples/single_image.json --envelope -o request.json
 
@@ -13,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+import requests
 import runpod
 
 
@@ -44,4 +46,7 @@ def video_url(output: dict) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except requests.HTTPError as error:  # its own text has the status alone
+        sys.exit(f"HTTP {error.response.status_code}: {error.response.text}")

@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 import runpod
+from aiohttp import ClientResponse
 from runpod import AsyncioEndpoint
 from runpod.http_client import AsyncClientSession
 
 
 async def main(payloads: list[Path]) -> None:
     runpod.api_key = os.environ["RUNPOD_API_KEY"]
-    async with AsyncClientSession() as session:
+    async with AsyncClientSession(raise_for_status=exit_on_error) as session:
         endpoint = AsyncioEndpoint(os.environ.get("RUNPOD_ENDPOINT_ID", "farm"), session)
         await asyncio.gather(*(make_video(endpoint, each) for each in payloads))
 
@@ -26,6 +27,12 @@ async def main(payloads: list[Path]) -> None:
         print("cancelled", (await unwanted.cancel())["status"])
         print("health", json.dumps(await endpoint.health()))
         print("purged", (await endpoint.purge_queue())["removed"])
+
+
+async def exit_on_error(response: ClientResponse) -> None:
+    """The client itself would go on, and report a KeyError."""
+    if response.status >= 400:
+        sys.exit(f"HTTP {response.status}: {await response.text()}")
 
 
 async def make_video(endpoint: AsyncioEndpoint, payload: Path) -> None:

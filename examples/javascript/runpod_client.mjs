@@ -12,7 +12,11 @@ const request = JSON.parse(await readFile(process.argv[2], "utf8"));
 const runpod = runpodSdk(RUNPOD_API_KEY, { baseUrl: RUNPOD_ENDPOINT_BASE_URL });
 const endpoint = runpod.endpoint(RUNPOD_ENDPOINT_ID);
 
-const job = await endpoint.run(request);
+const fail = ({ message, response }) => {
+  console.error(response?.data?.error?.message ?? message); // the client's own has the status alone
+  process.exit(1);
+};
+const job = await endpoint.run(request).catch(fail);
 console.log("submitted", job.id, job.status);
 for await (const part of endpoint.stream(job.id)) {
   console.log("part", JSON.stringify(part.output)); // each finished chunk, then the result

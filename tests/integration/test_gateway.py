@@ -75,7 +75,16 @@ def gateway(supervisor: SmallFarm, port: int, key: str) -> Iterator[Client]:
 
 def run_client(*command: str, port: int, key: str, cwd: Path | None = None) -> list[str]:
     """The lines that a client prints."""
-    done = subprocess.run(
+    done = start_client(*command, port=port, key=key, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def start_client(
+    *command: str, port: int, key: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A client that has ended."""
+    return subprocess.run(
         command,
         env={**os.environ, **client_environ(port, key)},
         cwd=cwd,
@@ -83,8 +92,6 @@ def run_client(*command: str, port: int, key: str, cwd: Path | None = None) -> l
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 def assert_whole(lines: list[str], *, part: str = "part ") -> None:
@@ -122,6 +129,28 @@ def test_the_asyncio_client_makes_videos(gateway: Client, payload: Path, port: i
     assert any(line.startswith("ended ") and "COMPLETED success" in line for line in lines)
 
 
+@pytest.fixture
+def incomplete(tmp_path: Path) -> Path:
+    """The file of a request that the gateway refuses."""
+    file = tmp_path / "incomplete.json"
+    file.write_text(json.dumps({"input": {"prompt": "a woman talks"}}))
+    return file
+
+
+@needs_runpod
+@pytest.mark.parametrize("script", ["runpod_client.py", "runpod_client_async.py"])
+def test_the_python_clients_show_why_a_request_is_refused(
+    gateway: Client, incomplete: Path, port: int, key: str, script: str
+):
+    command = [sys.executable, str(EXAMPLES / script), str(incomplete)]
+
+    refused = start_client(*command, port=port, key=key)
+
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+    assert "HTTP 400: " in refused.stderr
+    assert "cond_video: it is missing" in refused.stderr
+
+
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Runpod's JavaScript client, as the example locks it."""
@@ -151,6 +180,17 @@ def test_the_javascript_client_makes_videos(
     assert_whole(lines)
     assert any(line.startswith("ended COMPLETED file://") for line in lines)
     assert "waited COMPLETED true" in lines
+
+
+def test_the_javascript_client_shows_why_a_request_is_refused(
+    gateway: Client, node_folder: Path, incomplete: Path, port: int, key: str
+):
+    command = [installed_program("node"), "runpod_client.mjs", str(incomplete)]
+
+    refused = start_client(*command, port=port, key=key, cwd=node_folder)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("cond_video: it is missing")
 
 
 # Time limits, which the farm keeps
