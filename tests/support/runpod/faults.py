@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 class Fault:
     """What the next requests of one kind meet.
 
-    With a `status` they are answered so; 0 breaks the connection. With `takes_effect` they have
-    their effect all the same. With `held` they have it as soon as the event is set.
+    With a `status` they are answered so, with `body`; 0 breaks the connection. With `takes_effect`
+    they have their effect all the same. With `held` they have it as soon as the event is set.
     """
 
     status: int | None = None
     times: int = 1
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
     takes_effect: bool = False
     job_id: str | None = None
     """The only job whose requests meet it."""

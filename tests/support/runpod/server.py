@@ -206,4 +206,4 @@ async def _faulty(fault: Fault, handler: Handler, request: Request) -> Response:
         await handler(request)
     if fault.status == 0:
         return BrokenResponse()
-    return Response(status_code=fault.status, headers=fault.headers)
+    return Response(fault.body, fault.status, headers=fault.headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -217,6 +218,15 @@ def test_an_endpoint_that_refuses_everything_costs_neither_attempt_nor_money(wor
     assert world.registry.steps.attempts("a", CHUNK.id) == 0
     assert world.registry.spending.of(ENDPOINT).committed_s == 0
     assert len(world.refusals) == 1
+
+
+def test_a_quota_of_the_endpoint_costs_neither_attempt_nor_money(world):
+    body = {"error": {"code": "E_QUOTA", "message": "20 live jobs", "retryable": True}}
+    world.runpod.faults.add("run", Fault(429, body=json.dumps(body).encode()))
+    world.run()
+    assert world.registry.steps.attempts("a", CHUNK.id) == 0
+    assert world.registry.spending.of(ENDPOINT).committed_s == 0
+    assert world.refusals == ["20 live jobs"]
 
 
 def test_an_order_that_is_refused_alone_fails_its_chunk_and_pauses_nothing(world):
