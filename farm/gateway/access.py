@@ -81,7 +81,9 @@ class Access:
             "gpu_s_per_day": key.max_gpu_s_per_day,
         }
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-        return self._farm.as_caller(key.caller, Quota(**{**vars(quota), **given}))
+        return self._farm.as_caller(
+            key.caller, Quota(**{**vars(quota), **given, "own": frozenset(given)})
+        )
 
     def _count(self, key: ApiKey) -> None:
         """Notes the use of a key; raises Refusal if its rate is exceeded."""

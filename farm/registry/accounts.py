@@ -44,6 +44,12 @@ class Quota:
     stored_bytes: int | None = None
     uploads_kept_s: float | None = None
     """Seconds after its last use for which an upload counts."""
+    own: frozenset[str] = frozenset()
+    """Names of the limits that are this caller's alone, and no settings."""
+
+    def setting(self, name: str) -> str:
+        """How a message names the setting of a limit: not at all if the limit is the caller's."""
+        return "" if name in self.own else f" (FARM_MAX_{name.upper()})"
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -126,8 +132,8 @@ class AccountRegistry:
 
         An account that is read before what it guards may be older, but never has more.
         """
-        self._check_live_jobs(caller, quota.live_jobs)
-        self._check_gpu_s(caller, account, demand.gpu_s, quota.gpu_s_per_day)
+        self._check_live_jobs(caller, quota)
+        self._check_gpu_s(caller, account, demand.gpu_s, quota)
         self._check_stored_bytes(caller, demand, quota)
 
     def upload_effects(self, caller: str, demand: Demand, quota: Quota) -> Iterator[Effect]:
@@ -160,19 +166,19 @@ class AccountRegistry:
                 self._backend.remove_member(index, member)
         self._backend.delete(account_key(caller))
 
-    def _check_live_jobs(self, caller: str, limit: int | None) -> None:
+    def _check_live_jobs(self, caller: str, quota: Quota) -> None:
+        limit = quota.live_jobs
         if limit is None:
             return
         live = self._backend.size(remaining_of(caller))
         if live >= limit:
             raise QuotaExceeded(
-                f"caller {caller}: {live:,} jobs have not ended; allowed: {limit:,} "
-                "(FARM_MAX_LIVE_JOBS); try again when one of them has ended"
+                f"caller {caller}: {live:,} jobs have not ended; allowed: {limit:,}"
+                f"{quota.setting('live_jobs')}; try again when one of them has ended"
             )
 
-    def _check_gpu_s(
-        self, caller: str, account: Account, gpu_s: float, limit: float | None
-    ) -> None:
+    def _check_gpu_s(self, caller: str, account: Account, gpu_s: float, quota: Quota) -> None:
+        limit = quota.gpu_s_per_day
         if limit is None:
             return
         now = self._backend.now()
@@ -188,7 +194,7 @@ class AccountRegistry:
         raise QuotaExceeded(
             f"caller {caller}: {used:,.0f} GPU seconds are used today, {remaining:,.0f} estimated "
             f"for jobs that have not ended, {needed:,.0f} for this one; allowed: {limit:,.0f} a "
-            f"day (FARM_MAX_GPU_S_PER_DAY); {when if fits_alone else 'make it shorter'}",
+            f"day{quota.setting('gpu_s_per_day')}; {when if fits_alone else 'make it shorter'}",
             retryable=fits_alone,
             retry_after_s=DAY_S - now % DAY_S if fits_alone else None,
         )

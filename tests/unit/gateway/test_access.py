@@ -90,6 +90,7 @@ def test_a_key_bounds_the_jobs_that_have_not_ended(key: Key):
 
     assert refused.status == 429
     assert refused.body["error"]["retryable"]
+    assert "allowed: 1; try again" in refused.message  # and no setting, which is not the reason
     assert anna.post("run", {"input": FIELDS}).status == 200
 
 
@@ -101,6 +102,7 @@ def test_a_budget_of_gpu_seconds_says_when_it_begins_anew(key: Key, farm: Farm):
 
     assert refused.status == 429
     assert 0 < int(refused.headers["Retry-After"]) <= 86_400
+    assert "FARM_" not in refused.message
 
 
 @pytest.mark.parametrize(
