@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,10 @@ import click
 from farm.caller import check_caller
 from farm.cli.options import json_option
 from farm.cli.render import echo, echo_json
-from farm.client import Farm
 from farm.job import PRIORITIES
-from farm.registry.api_keys import ApiKey, KnownKey
+from farm.registry import check_shared, farm_registry
+from farm.registry.api_keys import ApiKey, KeyRegistry, KnownKey
+from farm.settings import Settings
 
 
 @click.group()
@@ -59,7 +61,7 @@ def create(name: str, as_json: bool, **allowed: Any) -> None:
     Example: farm keys create anna --rate 600 --max-live-jobs 20
     """
     caller = check_caller(name, field="name")
-    secret, key = Farm().context.registry.keys.create(caller, **allowed)
+    secret, key = _registry().create(caller, **allowed)
     if as_json:
         echo_json(json.dumps({"key": secret, **_fields(KnownKey(key, None))}))
         return
@@ -77,7 +79,10 @@ def list_(as_json: bool) -> None:
 
     Example: farm keys list --json
     """
-    for known in Farm().context.registry.keys.all():
+    known_keys = list(_registry().all())
+    if not known_keys and not as_json:
+        click.echo("no keys", err=True)
+    for known in known_keys:
         if as_json:
             echo_json(json.dumps(_fields(known)))
         else:
@@ -93,10 +98,17 @@ def revoke(key_ids: tuple[str, ...]) -> None:
 
     Example: farm keys revoke 5d41402abc4b
     """
-    registry = Farm().context.registry.keys
+    registry = _registry()
     for key_id in key_ids:
         key = registry.revoke(key_id)
         echo(f"{key.id}  {key.caller}  revoked")
+
+
+def _registry() -> KeyRegistry:
+    """Of a broker that the gateways share: keys elsewhere would be forgotten at once."""
+    settings = Settings.load(os.environ)
+    check_shared(settings.broker_address)
+    return farm_registry(settings).keys
 
 
 def _fields(known: KnownKey) -> dict[str, Any]:

@@ -81,6 +81,12 @@ def farm_registry(settings: Settings, *, keep_trying: KeepTrying = give_up) -> R
     )
 
 
+def check_shared(url: str) -> None:
+    """Raises InvalidInput for the URL of a broker that other processes have no part in."""
+    if not _is_redis(url):
+        raise _unknown_broker(url, "redis:// or rediss://")
+
+
 def open_registry(
     url: str, *, prefix: str = "farm:", keep_trying: KeepTrying = give_up
 ) -> Registry:
@@ -95,10 +101,8 @@ def open_registry(
         from farm.registry.memory import MemoryBackend
 
         return Registry(MemoryBackend())
-    scheme, separator, _ = url.partition("://")  # behind it there may be a password
-    if scheme not in ("redis", "rediss"):
-        got = f"{scheme}://" if separator else "no URL"
-        raise InvalidInput(f"FARM_BROKER_URL: got {got}; allowed: redis://, rediss:// or memory://")
+    if not _is_redis(url):
+        raise _unknown_broker(url, "redis://, rediss:// or memory://")
     from farm.registry.redis import RedisBackend
 
     try:
@@ -108,3 +112,13 @@ def open_registry(
             "FARM_BROKER_URL: it is no URL that Redis knows; "
             "allowed: redis://:password@host:port/number"
         ) from None
+
+
+def _is_redis(url: str) -> bool:
+    return url.startswith(("redis://", "rediss://"))
+
+
+def _unknown_broker(url: str, allowed: str) -> InvalidInput:
+    scheme, separator, _ = url.partition("://")  # behind it there may be a password
+    got = f"{scheme}://" if separator else "no URL"
+    return InvalidInput(f"FARM_BROKER_URL: got {got}; allowed: {allowed}")

@@ -53,7 +53,8 @@ def test_a_key_is_revoked_by_its_id(run: Run, farm: Farm):
 
     assert revoked.stdout == f"{known.key.id}  anna  revoked\n"
     assert farm.context.registry.keys.find(secret) is None
-    assert run("keys", "list").stdout == ""
+    listed = run("keys", "list")
+    assert (listed.stdout, listed.stderr) == ("", "no keys\n")
 
 
 def test_a_name_that_no_caller_can_have_is_refused(run: Run):
@@ -62,6 +63,20 @@ def test_a_name_that_no_caller_can_have_is_refused(run: Run):
 
 def test_an_unknown_key_is_not_revoked(run: Run):
     assert "key_id: got 'anna'; there is no such key" in error_line(run("keys", "revoke", "anna"))
+
+
+# Which broker they need
+
+
+@pytest.mark.parametrize("command", [("keys", "create", "anna"), ("keys", "list"), ("gateway",)])
+@pytest.mark.parametrize("broker_url", ["runpod://abc123", "memory://"])
+def test_a_registry_that_no_other_process_has_is_refused(
+    run: Run, command: tuple[str, ...], broker_url: str
+):
+    line = error_line(run(*command, FARM_BROKER_URL=broker_url))
+
+    scheme = broker_url.partition("abc")[0]
+    assert line.endswith(f"FARM_BROKER_URL: got {scheme}; allowed: redis:// or rediss://")
 
 
 # Where the gateway listens

@@ -1,4 +1,4 @@
-"""`farm up` and `farm metrics`."""
+"""`farm up`, `farm metrics` and `farm worker`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from tests.support.cli import error_line
 from tests.support.jobs import FIELDS
 
 
@@ -49,3 +50,11 @@ def test_metrics_report_a_port_in_use(run):
         result = run("metrics", FARM_METRICS_ADDRESS=address)
     assert result.exit_code == 2
     assert f"FARM_METRICS_ADDRESS: got '{address}'; Address already in use" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "downloads", "bridge"])
+@pytest.mark.parametrize("broker_url", ["runpod://abc123", "memory://"])
+def test_a_worker_of_a_broker_that_is_no_redis_is_refused(run, kind, broker_url):
+    line = error_line(run("worker", kind, FARM_BROKER_URL=broker_url))
+
+    assert "allowed: redis:// or rediss://" in line
