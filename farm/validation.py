@@ -27,8 +27,32 @@ def invalid_input(
     if problem["type"] == "missing":
         return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
     value = _shown_value(model, path, _value(problem, model, path))
-    reason = problem["msg"].removeprefix("Input ")
-    return InvalidInput(f"{shown}: got {value}; {reason}{_allowed(model, path)}")
+    return InvalidInput(f"{shown}: got {value}; {_reason(problem)}{_allowed(model, path)}")
+
+
+def json_type(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    names = {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+REASONS = {
+    "dict_type": "should be an object",
+    "model_type": "should be an object",
+    "string_pattern_mismatch": "it is not written as it should be",
+    "too_long": "should have at most {max_length} items",
+    "too_short": "should have {min_length} or more items",
+    "union_tag_invalid": "its {discriminator} should be {expected_tags}",
+    "union_tag_not_found": "it needs {discriminator}",
+}
+"""Why a value is refused, where pydantic speaks of Python or of itself."""
+
+
+def _reason(problem: ErrorDetails) -> str:
+    reason = REASONS.get(problem["type"])
+    if reason is None:
+        return problem["msg"].removeprefix("Input ")
+    return reason.format(**problem.get("ctx", {}))
 
 
 def _most_helpful(problems: Sequence[ErrorDetails]) -> ErrorDetails:

@@ -18,6 +18,7 @@ from farm.batch.table import read_table, unknown_encoding
 from farm.errors import InvalidInput, did_you_mean
 from farm.job import PARTS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
+from farm.validation import json_type
 
 ID = "id"
 """The column, or key, that names a row; no field of the contract."""
@@ -147,7 +148,7 @@ def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
         return InvalidInput(f"request: it is not JSON ({error})")
     if isinstance(fields, dict):
         return fields
-    return InvalidInput(f"request: got {type(fields).__name__}; allowed: an object")
+    return InvalidInput(f"request: got {json_type(fields)}; allowed: an object")
 
 
 def _read_batch(file: Path, _: Iterable[str]) -> Iterator[ParsedRow]:

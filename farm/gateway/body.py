@@ -12,6 +12,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from farm.gateway.refusal import CLOSE, refuse
+from farm.validation import json_type
 
 MAX_SEPARATORS = 200_000
 """Commas and brackets of a body, which bound what parsing it takes; the longest text to speak has
@@ -19,6 +20,8 @@ MAX_SEPARATORS = 200_000
 """
 
 DRAINED_BYTES = 20_000_000
+MAX_DIGITS = 4300
+"""Of an integer: Python reads no longer ones, because that takes the square of their length."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
             parse_float=_finite,
+            parse_int=_integer,
         )
     except (ValueError, RecursionError) as error:
         raise refuse(400, f"body: it is not JSON ({_reason(error)})") from None
     if not isinstance(found, dict):
-        raise refuse(400, f"body: got {type(found).__name__}; allowed: a JSON object")
+        raise refuse(400, f"body: got {json_type(found)}; allowed: a JSON object")
     return found
 
 
@@ -124,3 +128,9 @@ def _finite(text: str) -> float:
     if not isfinite(number):
         raise ValueError("a number is out of range")
     return number
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number has more than {MAX_DIGITS} digits")
+    return int(text)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import InvalidInput, did_you_mean
+from farm.validation import json_type
 
 BATCH_FIELDS = {"batch", "output_config"}
 """Fields of a batch: its items, and the default `output_config` of items without one."""
@@ -38,8 +39,7 @@ def read_object(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{file}: it is not JSON ({error})") from error
     if not isinstance(fields, dict):
-        kind = type(fields).__name__
-        raise InvalidInput(f"{file}: got {kind}; allowed: one JSON object")
+        raise InvalidInput(f"{file}: got {json_type(fields)}; allowed: one JSON object")
     return fields
 
 
@@ -50,7 +50,7 @@ def batch_items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidIn
     """
     items = batch.get("batch")
     if not isinstance(items, list):
-        raise InvalidInput(f"batch: got {type(items).__name__}; allowed: a list of requests")
+        raise InvalidInput(f"batch: got {json_type(items)}; allowed: a list of requests")
     for field in batch.keys() - BATCH_FIELDS:
         allowed = "allowed: batch and output_config"
         hint = did_you_mean(field, BATCH_FIELDS)
@@ -64,7 +64,7 @@ def batch_items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidIn
 def _item(index: int, item: Any, defaults: Mapping[str, Any]) -> dict[str, Any] | InvalidInput:
     if isinstance(item, dict):
         return {"id": f"item-{index}", **defaults, **item}
-    return InvalidInput(f"request: got {type(item).__name__}; allowed: an object")
+    return InvalidInput(f"request: got {json_type(item)}; allowed: an object")
 
 
 def resolve_paths(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:

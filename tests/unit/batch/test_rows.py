@@ -104,7 +104,7 @@ def test_output_config_of_a_batch_is_the_default_of_its_items(batch):
 
 def test_an_invalid_item_does_not_affect_the_others(batch):
     kind, typo, good = batch("x", {"promt": "x"}, GIVEN)
-    assert error_of(kind) == "request: got str; allowed: an object"
+    assert error_of(kind) == "request: got string; allowed: an object"
     assert "did you mean prompt?" in error_of(typo)
     assert good.request()
 
@@ -112,13 +112,13 @@ def test_an_invalid_item_does_not_affect_the_others(batch):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{}", "batch: got NoneType; allowed: a list of requests"),
-        ('{"batch": {}}', "batch: got dict; allowed: a list"),
+        ("{}", "batch: got null; allowed: a list of requests"),
+        ('{"batch": {}}', "batch: got object; allowed: a list"),
         (
             '{"batch": [], "output": {}}',
             "output: there is no such field of a batch; allowed: batch and output_config",
         ),
-        ("[]", "got list; allowed: one JSON object"),
+        ("[]", "got array; allowed: one JSON object"),
         ("{", "it is not JSON"),
     ],
 )
@@ -275,7 +275,7 @@ def test_an_invalid_json_line_does_not_affect_the_others(objects):
     broken, deep, kind, typo = objects("{", '{"lora": ' + "[" * 100_000, "[1]", {"promt": "x"})
     assert "it is not JSON" in error_of(broken)
     assert "it is not JSON" in error_of(deep)
-    assert "got list; allowed: an object" in error_of(kind)
+    assert "got array; allowed: an object" in error_of(kind)
     assert "did you mean prompt?" in error_of(typo)
 
 

@@ -132,8 +132,8 @@ def test_paths_in_a_file_are_relative_to_its_folder(run, farm, tmp_path, portrai
         ("{", "it is not JSON"),
         ("", "it is not JSON"),
         ('{"lora": ' + "[" * 100_000, "it is not JSON"),
-        ("[]", "got list; allowed: one JSON object"),
-        ('"x"', "got str; allowed"),
+        ("[]", "got array; allowed: one JSON object"),
+        ('"x"', "got string; allowed"),
         ("{}", "prompt: it is missing"),
         ('{"prompt": "x", "cond_video": 5, "cond_audio": 7}', "cond_video: got 5"),
         (

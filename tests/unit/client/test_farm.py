@@ -270,7 +270,7 @@ def test_the_contracts_batch_is_submitted_item_by_item(farm):
     jobs = farm.submit_batch(
         {"batch": ["x", {"id": "a", **FIELDS}, {**FIELDS, "prompt": "another"}]}
     )
-    with pytest.raises(InvalidInput, match="got str; allowed: an object"):
+    with pytest.raises(InvalidInput, match="got string; allowed: an object"):
         next(jobs)
     assert [farm.context.registry.jobs.request(job.id).prompt for job in jobs] == [
         FIELDS["prompt"],

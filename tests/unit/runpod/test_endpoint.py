@@ -88,8 +88,13 @@ def test_names_and_units_become_those_of_runpod(tmp_path):
         ({"timeout_s": 300_000_000}, "timeout_s: got 300000000; .* longest run of a job"),
         ({"timeout_s": "1 h"}, "timeout_s: got '1 h'"),
         ({"timeout_s": None}, "timeout_s: got None"),
-        ({"gpu": {"pools": []}}, r"gpu.pools: got \[\]"),
-        ({"gpu": {"pools": ["NVIDIA A100"]}}, "gpu.pools.0: got 'NVIDIA A100'"),
+        ({"gpu": {"pools": []}}, r"gpu.pools: got \[\]; should have 1 or more items; "),
+        (
+            {"gpu": {"pools": ["NVIDIA A100"]}},
+            "gpu.pools.0: got 'NVIDIA A100'; it is not written as it should be; allowed: ",
+        ),
+        ({"scaling": {"type": "X"}}, "its 'type' should be '"),
+        ({"scaling": {}}, "it needs 'type'"),
         ({"gpu": {"pools": ["A"], "count": 0}}, "gpu.count: got 0"),
         ({"gpu": {"pools": ["A"], "min_cuda_version": "12"}}, "gpu.min_cuda_version: got '12'"),
         (
