@@ -33,6 +33,14 @@ class Policy(Contract):
         default=False, description="true: priority low"
     )
 
+    def check(self) -> None:
+        """Raises InvalidInput if the limit of running could never be reached."""
+        if self.ttl and self.executionTimeout and self.ttl < self.executionTimeout:
+            raise InvalidInput(
+                f"policy.ttl: got {self.ttl}; allowed: no less than policy.executionTimeout, "
+                f"{self.executionTimeout}"
+            )
+
     @property
     def limits(self) -> TimeLimits:
         return TimeLimits(ttl_s=_seconds(self.ttl), execution_s=_seconds(self.executionTimeout))
@@ -60,15 +68,18 @@ class Envelope(Contract):
     @classmethod
     def parse(cls, fields: dict[str, Any]) -> Self:
         """The envelope in an object; InvalidInput."""
-        if "s3Config" in fields and fields["s3Config"] is not None:
+        fields = _with_inner_policy(_given(fields, cls))
+        if "s3Config" in fields:
             raise InvalidInput(
                 "s3Config: it is not supported and not read; allowed: "
                 f"{cls.model_fields['s3Config'].description}"
             )
         try:
-            return cls.model_validate(_with_inner_policy(fields))
+            envelope = cls.model_validate(fields)
         except ValidationError as error:
             raise invalid_input(error, cls) from None
+        envelope.policy.check()
+        return envelope
 
     @property
     def is_batch(self) -> bool:
@@ -94,17 +105,29 @@ class Envelope(Contract):
         return _with(fields, "priority", "low", "policy.lowPriority")
 
 
+def _given(fields: dict[str, Any], model: type[Contract]) -> dict[str, Any]:
+    """The fields without nulls, which say as little as missing ones. Unknown ones stay."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None or name not in model.model_fields
+    }
+
+
 def _with_inner_policy(fields: dict[str, Any]) -> dict[str, Any]:
     """The policy may stand in the input, as our handler on Runpod reads it: Runpod keeps the
     envelope's to itself, and its asyncio client sends none.
     """
     given = fields.get("input")
-    if not isinstance(given, dict) or "policy" not in given:
-        return fields
-    inner = {name: value for name, value in given.items() if name != "policy"}
-    if fields.get("policy", given["policy"]) != given["policy"]:
-        raise InvalidInput("input.policy: policy says otherwise; allowed: one of both")
-    return {**fields, "input": inner, "policy": given["policy"]}
+    if isinstance(given, dict) and "policy" in given:
+        inner = {name: value for name, value in given.items() if name != "policy"}
+        policy = given["policy"]
+        if policy is not None and fields.get("policy", policy) != policy:
+            raise InvalidInput("input.policy: policy says otherwise; allowed: one of both")
+        fields = _given({"policy": policy, **fields, "input": inner}, Envelope)
+    if isinstance(fields.get("policy"), dict):
+        fields = {**fields, "policy": _given(fields["policy"], Policy)}
+    return fields
 
 
 def _with(fields: dict[str, Any], name: str, value: str, given_as: str) -> dict[str, Any]:

@@ -36,7 +36,14 @@ def test_a_policy_may_stand_in_the_input():
         ({"input": {}, "s3Config": {}}, "s3Config: it is not supported and not read"),
         ({"input": {}, "polcy": {}}, "polcy: there is no such field; did you mean policy"),
         ({"input": {}, "policy": {"tll": 1}}, "did you mean policy.ttl"),
+        ({"input": {}, "polcy": None}, "polcy: there is no such field"),
         ({"input": {}, "policy": {"ttl": 9_999}}, "policy.ttl: got 9999; "),
+        (
+            {"input": {}, "policy": {"ttl": 10_000, "executionTimeout": 10_001}},
+            "policy.ttl: got 10000; allowed: no less than policy.executionTimeout, 10001",
+        ),
+        ({"input": {}, "policy": 5}, "policy: got 5; should be an object; allowed: "),
+        ({"input": [1]}, "input: got [1]; should be an object; allowed: "),
     ],
 )
 def test_what_contradicts_itself_or_is_unknown_is_refused(fields: dict, message: str):
@@ -46,5 +53,13 @@ def test_what_contradicts_itself_or_is_unknown_is_refused(fields: dict, message:
     assert message in caught.value.message
 
 
-def test_an_s3_config_is_allowed_to_be_null():
-    assert Envelope.parse({"input": FIELDS, "s3Config": None}).request == FIELDS
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": FIELDS, "s3Config": None, "policy": None, "webhook": None},
+        {"input": {**FIELDS, "policy": None}},
+        {"input": FIELDS, "policy": {"ttl": None, "executionTimeout": None, "lowPriority": None}},
+    ],
+)
+def test_null_is_as_good_as_a_missing_field(fields: dict):
+    assert Envelope.parse(fields) == Envelope.parse({"input": FIELDS})
