@@ -71,10 +71,10 @@ def check_urls(request: JobRequest, settings: Settings) -> None:
     def check(source: str, field: str) -> str:
         host = private_host(source, settings.fetch_allow) if is_url(source) else None
         if host is not None:
-            raise unusable_source(source, field, f"{host} is not on the open internet")
+            raise unusable_source(source, field, f"{host} is not on the open internet", files=False)
         is_key = source.lower().startswith(keys.SCHEME)
         if is_key and not keys.UPLOAD.fullmatch(source.removeprefix(keys.SCHEME)):
-            raise unusable_source(source, field, "it is no upload")
+            raise unusable_source(source, field, "it is no upload", files=False)
         return source
 
     request.with_sources(check)
@@ -123,7 +123,7 @@ def _probed(
             return probe(path, field, version, local_files is not True)
     except OSError as error:
         reason = f"it cannot be read ({error.strerror})"
-        raise unusable_source(source, field, reason) from error
+        raise unusable_source(source, field, reason, files=local_files is not False) from error
 
 
 @contextmanager

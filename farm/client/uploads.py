@@ -58,8 +58,9 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
     """
     if is_url(source) or source.lower().startswith(keys.SCHEME):
         return None
+    files = local_files is not False
     if is_data_uri(source):
-        return decode_inline(source, field=field, max_bytes=MAX_BYTES)
+        return decode_inline(source, field=field, max_bytes=MAX_BYTES, files=files)
     may_read = _may_read(source, local_files)
     path = find_file(os.path.expanduser(source)) if may_read else None
     if path:
@@ -70,12 +71,13 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
             reason = "files of this machine may not be named here"
         elif _WINDOWS_PATH.match(source):
             reason = "it is a path of Windows, which this system does not have"
-        raise unusable_source(source, field, reason)
-    content = decode_inline(source, field=field, max_bytes=MAX_BYTES)
+        raise unusable_source(source, field, reason, files=files)
+    content = decode_inline(source, field=field, max_bytes=MAX_BYTES, files=files)
     if can_probe() and not _may_be_media(content):
         # A long path may happen to consist of base64's characters.
-        reason = "there is no such file, and as base64 it is no image, video or audio"
-        raise unusable_source(source, field, reason)
+        missing = "there is no such file, and " if files else ""
+        reason = f"{missing}as base64 it is no image, video or audio"
+        raise unusable_source(source, field, reason, files=files)
     return content
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
+from farm.net.public import url_host
 from farm.net.signing import origin
 from farm.presets import PRESETS
 
@@ -25,6 +26,8 @@ def check_scheme(value: str) -> str:
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", value)
     if scheme and scheme[1].lower() not in SCHEMES:
         raise PydanticCustomError("source", "URLs may start with http://, https:// or store://")
+    if scheme and scheme[1].lower() != "store" and url_host(value) is None:
+        raise PydanticCustomError("source", "a URL needs the name or the address of a host")
     if scheme and len(value) > MAX_URL:
         raise PydanticCustomError("source", f"a URL may have at most {MAX_URL} characters")
     return value

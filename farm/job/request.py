@@ -135,7 +135,8 @@ class JobRequest(Contract):
         "model's default negative prompt",
     )
     cond_video: Source = Field(
-        description="the face: an image or a video, as URL, data URI, base64, store key or path"
+        description="the face: an image or a video, as URL, data URI, base64 or store key, "
+        "or as a path where files may be named"
     )
     cond_audio: CondAudio | None = Field(
         None,

@@ -26,27 +26,29 @@ def is_data_uri(text: str) -> bool:
     return _without_invisible(text[:HEAD_CHARACTERS]).lstrip()[:5].lower() == "data:"
 
 
-def decode_inline(text: str, *, field: str, max_bytes: int) -> bytes:
+def decode_inline(text: str, *, field: str, max_bytes: int, files: bool = True) -> bytes:
     """The bytes in a data URI, or in plain base64 if there is no file of that name.
 
-    Raises InvalidInput if `text` is neither, or has too many bytes.
+    Raises InvalidInput if `text` is neither, or has too many bytes; see `unusable_source`.
     """
-    decode = _decode_data_uri if is_data_uri(text) else _decode_plain
+    is_plain = not is_data_uri(text)
     try:
-        content = decode(text)
+        content = _decode_base64(text) if is_plain else _decode_data_uri(text)
     except ValueError as error:
-        raise unusable_source(text, field, str(error)) from error
+        reason = f"there is no such file, and {error}" if is_plain and files else str(error)
+        raise unusable_source(text, field, reason, files=files) from error
     if len(content) > max_bytes:
         raise InvalidInput(f"{field}: got {len(content):,} bytes; allowed: {max_bytes:,}")
     return content
 
 
-def unusable_source(text: str, field: str, reason: str) -> InvalidInput:
-    """The error for a source that is none of the allowed forms; a long one is not shown whole."""
-    return InvalidInput(
-        f"{field}: got {shorten(repr(text))}; {reason}; "
-        "allowed: a file, an http(s) URL, a data URI, base64"
-    )
+def unusable_source(text: str, field: str, reason: str, *, files: bool = True) -> InvalidInput:
+    """The error for a source that is none of the allowed forms; a long one is not shown whole.
+
+    `files`: whether files may be named.
+    """
+    allowed = f"{'a file, ' if files else ''}an http(s) URL, a data URI, base64"
+    return InvalidInput(f"{field}: got {shorten(repr(text))}; {reason}; allowed: {allowed}")
 
 
 def _decode_data_uri(text: str) -> bytes:
@@ -58,13 +60,6 @@ def _decode_data_uri(text: str) -> bytes:
     if not comma:
         raise ValueError("a data URI needs a comma before its data")
     return unquote_to_bytes(body)
-
-
-def _decode_plain(text: str) -> bytes:
-    try:
-        return _decode_base64(text)
-    except ValueError as error:
-        raise ValueError(f"there is no such file, and {error}") from error
 
 
 def _decode_base64(text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -45,6 +46,9 @@ _SPECIAL_PURPOSE = tuple(
 what is global unicast. Python's own tables depend on its version: 3.11 calls 192.0.0.192 global.
 """
 
+_HOST = re.compile("[A-Za-z0-9._:%~-]+")
+"""Of names and addresses, IPv6 with its zone."""
+
 _CLOUD_SERVICES = (ip_network("168.63.129.16/32"),)
 """Services of clouds to their machines at public addresses: Azure's host agent."""
 
@@ -58,14 +62,24 @@ def is_public(address: IPAddress) -> bool:
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
+def url_host(url: str) -> str | None:
+    """The host of a URL as it is looked up, in ASCII; None for a URL that has none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which is read now only
+        host = (parts.hostname or "").encode("idna").decode()
+    except ValueError:
+        return None
+    return host if _HOST.fullmatch(host) else None
+
+
 def private_host(url: str, allowed: Sequence[IPNetwork] = ()) -> str | None:
     """The host of a URL if it is a private address, however it is spelt, or names this machine.
 
     Other names are resolved by the worker that connects to them, which checks each address.
     """
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:
+    host = url_host(url)
+    if host is None:
         return None
     address = literal_address(host)
     if address is None:

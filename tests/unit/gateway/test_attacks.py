@@ -97,6 +97,12 @@ def submit(client: Client, **fields: Any) -> Answer:
         "http://169.254.169.254/latest/meta-data",
         "http://localhost/a.png",
         "http://user:secret@10.0.0.1/a.png",
+        "http://⑫7.0.0.1/a.png",
+        "http://",
+        "http:///a.png",
+        "https://[::1",
+        "http://exa mple.org/a.png",
+        "no base64! " * 20,
     ],
 )
 @pytest.mark.parametrize("field", ["cond_video", "cond_audio"])
@@ -105,6 +111,7 @@ def test_no_source_leads_into_this_machine_or_its_network(anna: Client, field: s
 
     assert_refused(answer, 400)
     assert answer.message.startswith(field)
+    assert "allowed: a file" not in answer.message
 
 
 def test_no_upload_of_another_tenant_is_read(key: Key, farm: Farm, portrait: Path):

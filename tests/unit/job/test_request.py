@@ -100,6 +100,7 @@ ACCEPTED: list[dict[str, Any]] = [
 ]
 
 REFUSED: list[tuple[str, Any, str]] = [
+    ("cond_video", "http:///face.png", "a URL needs the name or the address of a host"),
     ("prompt", "", "at least 1 character"),
     ("prompt", " \n", "must not be blank"),
     ("prompt", "x" * 5001, "at most 5000 characters"),

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from farm.net.public import private_host
+from farm.net.public import private_host, url_host
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,11 @@ from farm.net.public import private_host
         "localhost",
         "LOCALHOST.",
         "farm.localhost",
+        "⑫7.0.0.1",
+        "１２７.0.0.1",
+        "127。0。0。1",
+        "\u00ad10.0.0.8",
+        "ⓛocalhost",
     ],
 )
 def test_a_private_address_is_known_in_every_spelling(host: str):
@@ -41,3 +46,23 @@ def test_others_are_left_to_the_worker_that_connects(host: str):
 
 def test_a_network_that_the_operator_allows_is_not_refused():
     assert private_host("http://10.1.2.3/face.png", [ip_network("10.1.0.0/16")]) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http:///face.png",
+        "https://[::1",
+        "http://exa mple.org/",
+        "http://a..b/",
+        "http://example.org:99999/",
+        "http://" + "a" * 64 + ".org/",
+    ],
+)
+def test_a_url_without_a_host_has_none(url: str):
+    assert url_host(url) is None
+
+
+def test_a_host_is_as_it_is_looked_up():
+    assert url_host("https://user:secret@Bücher.example:8443/") == "xn--bcher-kva.example"
