@@ -139,7 +139,7 @@ async def report_progress(farm: Farm, job_ids: Sequence[str]) -> None:
 async def measure(
     farm: Farm, processes: Processes, port: int, key: str, options: argparse.Namespace
 ) -> Figures:
-    caller = farm.as_caller("anna")
+    caller = farm.as_caller(farm.caller)
     job_ids = [caller.submit(REQUEST).id for _ in range(options.jobs)]
     waits = [
         asyncio.create_task(wait_for_end(port, key, job_id))
@@ -207,12 +207,11 @@ def run(home: Path, options: argparse.Namespace) -> Figures:
     farm = Farm(settings=settings)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    key, _ = farm.context.registry.keys.create("anna")
     try:
         with gateway_of(settings, port) as process:
             info = farm.context.registry.backend.redis.info("server")  # type: ignore[attr-defined]
             processes = Processes(psutil.Process(process.pid), psutil.Process(info["process_id"]))
-            return asyncio.run(measure(farm, processes, port, key, options))
+            return asyncio.run(measure(farm, processes, port, "any", options))
     finally:
         broker.stop()
 

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from farm.client import Farm
 from farm.errors import InvalidInput, QuotaExceeded
-from farm.gateway.refusal import Refusal, refuse, retry_after
+from farm.gateway.refusal import Refusal, check_store, refuse, retry_after
 from farm.job import PRIORITIES, Priority
 from farm.net.throttle import Throttle
 from farm.registry.accounts import Quota
@@ -60,10 +60,13 @@ class Access:
         self._used_at: dict[str, float] = {}
 
     def tenant(self, headers: Headers) -> Tenant:
-        """Raises Refusal: 401 without a valid key, 429 for too many requests."""
+        """Raises Refusal: 401 without a valid key, 429 for too many requests, 503 for a key that
+        was created before there is a store for its holder.
+        """
         key = self._keys.find(_secret(headers))
         if key is not None:
             self._count(key)
+            self._check_store()
             return Tenant(self._bound(key), key.highest_priority)
         if self._is_open and not self._keys.any_created():
             _check_local(headers)
@@ -73,6 +76,13 @@ class Access:
             "Authorization: the key is missing, wrong or revoked; allowed: a key of this gateway",
             {"WWW-Authenticate": "Bearer"},
         )
+
+    def _check_store(self) -> None:
+        """A gateway that has started without keys may have a store for its own machine only."""
+        try:
+            check_store(self._farm.context.store)
+        except InvalidInput as error:
+            raise Refusal(503, error) from None
 
     def _bound(self, key: ApiKey) -> Farm:
         quota = Quota.of(self._farm.context.settings)

@@ -14,6 +14,8 @@ from farm.errors import (
     UploadFailed,
     error_from_code,
 )
+from farm.store import Store
+from farm.store.local import LocalStore
 
 AT_STAGE = "request"
 RETRY_S = 5
@@ -50,6 +52,15 @@ def error_object(error: FarmError) -> dict[str, Any]:
 
 def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:
     return Refusal(status, InvalidInput(message), headers)
+
+
+def check_store(store: Store) -> None:
+    """Raises InvalidInput for a folder, whose paths say nothing to those who have a key."""
+    if isinstance(store, LocalStore):
+        raise InvalidInput(
+            "FARM_STORE_URL: the gateway has keys, and got a folder, which their holders cannot "
+            "read; allowed: s3://bucket/prefix"
+        )
 
 
 def unknown_job(job_id: str) -> Refusal:

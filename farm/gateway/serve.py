@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from farm.client import Farm
 from farm.errors import InvalidInput
+from farm.gateway.refusal import check_store
 from farm.net.address import ListenAddress
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 def make_server(farm: Farm, address: ListenAddress, on_ready: Callable[[], None]) -> GatewayServer:
     """A server of the gateway, to be run in the main thread.
 
-    Raises InvalidInput for an address beyond loopback as long as there are no keys, or if clients
-    there could not read the store.
+    Raises InvalidInput for an address beyond loopback as long as there are no keys, and once there
+    are some for a store that their holders cannot read; FarmUnreachable if no broker answers.
     """
     _check(farm, address)
     from farm.gateway.app import Gateway
@@ -38,16 +39,10 @@ def _check(farm: Farm, address: ListenAddress) -> None:
         raise InvalidInput(
             f"address: got {address}, where another program listens; allowed: a free port"
         )
-    if ip_address(address.host).is_loopback:
-        return
-    if not farm.context.registry.keys.any_created():
+    if farm.context.registry.keys.any_created():
+        check_store(farm.context.store)
+    elif not ip_address(address.host).is_loopback:
         raise InvalidInput(
             f"address: got {address.host}, which other machines can reach; "
             "allowed: loopback, or create a key (`farm keys create`)"
-        )
-    store = farm.context.settings.store_address
-    if not store.startswith("s3://"):
-        raise InvalidInput(
-            "FARM_STORE_URL: got a folder, which clients of other machines cannot read; "
-            "allowed: s3://bucket/prefix"
         )

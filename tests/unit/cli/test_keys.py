@@ -88,12 +88,13 @@ def test_without_a_key_only_on_loopback(run: Run):
     assert "0.0.0.0, which other machines can reach; allowed: loopback, or create a key" in line
 
 
-def test_beyond_loopback_only_with_a_store_that_clients_can_read(run: Run):
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_with_keys_only_with_a_store_that_their_holders_can_read(run: Run, host: str):
     run("keys", "create", "anna")
 
-    line = error_line(run("gateway", "--address", f"0.0.0.0:{free_port()}"))
+    line = error_line(run("gateway", "--address", f"{host}:{free_port()}"))
 
-    assert "FARM_STORE_URL: got a folder" in line
+    assert "FARM_STORE_URL: the gateway has keys, and got a folder" in line
 
 
 @pytest.mark.parametrize("address", ["8000", "localhost:8000", "127.0.0.1:0"])

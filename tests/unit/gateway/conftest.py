@@ -17,7 +17,10 @@ Key = Callable[..., Client]
 
 @pytest.fixture
 def farm(broker: str, tmp_path: Path) -> Farm:
-    return Farm(settings=Settings(home=tmp_path / "home", broker_url=broker), local_files=False)
+    """Its store is none of a folder, which keys do not go with."""
+    home = tmp_path / "home"
+    settings = Settings(home=home, broker_url=broker, store_url="memory://")
+    return Farm(settings=settings, local_files=False)
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from farm.client import Farm
 from farm.errors import DownloadFailed
-from tests.support.gateway import Client
+from farm.settings import Settings
+from tests.support.gateway import Client, running_gateway
 from tests.support.jobs import FIELDS
 from tests.unit.gateway.conftest import Key
 
@@ -64,6 +68,27 @@ def test_the_list_of_keys_says_which_was_used(key: Key, farm: Farm):
 
     assert used["bob"] is None
     assert used["anna"] is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [("POST", "run"), ("POST", "runsync"), ("GET", "status/{id}"), ("GET", "stream/{id}")],
+)
+def test_a_first_key_beside_a_folder_gets_no_path_of_this_machine(
+    broker: str, tmp_path: Path, method: str, call: str
+):
+    settings = Settings(home=tmp_path / "home", broker_url=broker, caller="anna")
+    farm = Farm(settings=settings, local_files=False)
+    with running_gateway(farm) as client:
+        job_id = client.submit(FIELDS)
+        secret, _ = farm.context.registry.keys.create("anna")
+        body = json.dumps({"input": FIELDS}).encode() if method == "POST" else None
+
+        answer = Client(client.url, secret).send(method, f"/v2/any/{call.format(id=job_id)}", body)
+
+    assert answer.status == 503
+    assert answer.message.endswith("cannot read; allowed: s3://bucket/prefix")
+    assert str(tmp_path) not in json.dumps(answer.body)
 
 
 # What a key allows

@@ -41,7 +41,8 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """One for all attacks; each comes from a caller of its own."""
     home = tmp_path_factory.mktemp("home")
     broker = Broker(Settings(home=home))
-    yield Farm(settings=Settings(home=home, broker_url=broker.url), local_files=False)
+    settings = Settings(home=home, broker_url=broker.url, store_url="memory://")
+    yield Farm(settings=settings, local_files=False)
     broker.stop()
 
 
