@@ -77,6 +77,12 @@ class RunpodJob(Job):
 
     def _download(self, video: Video, path: Path) -> None:
         """Downloads a video from where the result says; FARM_FETCH_ALLOW names private networks."""
+        if video.url.lower().startswith("file:"):
+            raise DownloadFailed(
+                "video: the endpoint's store is a folder of its machine; allowed: an s3:// store "
+                'there (FARM_STORE_URL), or output_config {"store": "inline"}',
+                retryable=False,
+            )
         settings = self.context.settings
         retry_until(
             lambda: download_file(

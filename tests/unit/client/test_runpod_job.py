@@ -310,6 +310,14 @@ def test_a_video_of_another_size_is_not_saved(server, farm, tmp_path, content):
     assert not (tmp_path / "own.mp4").exists()
 
 
+def test_a_video_in_a_folder_of_the_endpoint_is_out_of_reach_and_the_error_says_what_to_do(
+    server, farm, tmp_path
+):
+    say(server, "job-1", "COMPLETED", output=result("file:///workspace/store/video.mp4"))
+    with pytest.raises(DownloadFailed, match=r"a folder of its machine; allowed: an s3:// store"):
+        farm.job("job-1").save(tmp_path / "own.mp4")
+
+
 def test_a_video_in_the_result_is_not_downloaded(server, farm, tmp_path):
     inline = result("https://192.0.2.1/x.mp4", base64=base64.b64encode(b"the video").decode())
     say(server, "job-1", "COMPLETED", output=inline)
