@@ -87,8 +87,7 @@ class SignedStore:
             path.unlink(missing_ok=True)
             path.hardlink_to(prefetched)
             return path
-        url = self._readable(key)
-        return _repeated(key, lambda: _download(key, url, lambda blocks: _write(path, blocks)))
+        return self._fetch(key, path)
 
     def size(self, key: str) -> int | None:
         try:
@@ -115,7 +114,11 @@ class SignedStore:
 
     def _prefetch(self, numbered: tuple[int, str]) -> None:
         number, key = numbered
-        self._prefetched[key] = self.fetch(key, self._folder / f"prefetched-{number}")
+        self._prefetched[key] = self._fetch(key, self._folder / f"prefetched-{number}")
+
+    def _fetch(self, key: str, path: Path) -> Path:
+        url = self._readable(key)
+        return _repeated(key, lambda: _download(key, url, lambda blocks: _write(path, blocks)))
 
     def _readable(self, key: str) -> str:
         url = self.grants.reads.get(key)

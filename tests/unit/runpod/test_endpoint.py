@@ -168,7 +168,7 @@ def test_a_reference_is_the_value_of_a_variable(tmp_path):
 def test_what_is_no_object_is_refused(tmp_path):
     path = tmp_path / "endpoint.json"
     path.write_text("[]")
-    with pytest.raises(InvalidInput, match=r"got list; allowed: one JSON object$"):
+    with pytest.raises(InvalidInput, match=r"got array; allowed: one JSON object$"):
         EndpointFile.read(path)
 
 
