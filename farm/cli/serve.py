@@ -176,8 +176,10 @@ def gateway(address: str) -> None:
 def worker(kind: Any) -> None:
     """Run one worker, until Ctrl-C.
 
-    A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0. A bridge sends
-    chunks to the Runpod endpoint RUNPOD_ENDPOINT_ID: see docs/runpod.md.
+    A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0.
+
+    A bridge sends chunks to a Runpod endpoint. It needs RUNPOD_ENDPOINT_ID, RUNPOD_API_KEY and an
+    s3:// store: see docs/runpod.md.
 
     Example: farm worker gpu
     """
