@@ -22,7 +22,7 @@ class Rules:
 
     poll_s: float = 5.0
     """How long a worker's request for a job, or for a stop, is held open."""
-    lost_s: float = 4.0
+    lost_s: float = 10.0
     """Without a ping for this long a worker is lost, and its jobs are queued again."""
     execution_s: float = 600.0
     ttl_s: float = 86_400.0
