@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from farm.job import JobRequest
@@ -21,9 +20,5 @@ def source_urls(request: JobRequest) -> dict[str, str]:
 
 
 def source_hosts(request: JobRequest) -> set[str]:
-    """The hosts of these URLs. What is no URL has none; its download fails."""
-    hosts = set()
-    for url in source_urls(request).values():
-        with suppress(ValueError):
-            hosts.add((urlsplit(url).hostname or "").rstrip("."))
-    return hosts - {""}
+    """The hosts of these URLs."""
+    return {str(urlsplit(url).hostname).rstrip(".") for url in source_urls(request).values()}

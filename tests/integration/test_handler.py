@@ -167,13 +167,13 @@ def test_a_bad_item_of_a_batch_stops_no_other(site: Site) -> None:
         ({**FILM, "prompt": "x", "cond_video": "/etc/passwd"}, "E_INPUT_VALIDATION", "files of"),
         (
             {**FILM, "prompt": "x", "cond_video": "http://127.0.0.1:8080/x.png"},
-            "E_DOWNLOAD_FAILED",
+            "E_INPUT_VALIDATION",
             "127.0.0.1",
         ),
         (
             {**FILM, "prompt": "x", "cond_video": "store://jobs/a/request.json"},
             "E_INPUT_VALIDATION",
-            "allowed: store://uploads/...",
+            "it is no upload",
         ),
         ({"batch": []}, "E_INPUT_VALIDATION", "batch: got an empty list"),
         ({"batch": [], "outputconfig": {}}, "E_INPUT_VALIDATION", "did you mean output_config?"),

@@ -163,8 +163,3 @@ def test_a_job_without_urls_needs_no_turn(ctx, turns):
         ctx.registry.jobs.add(job_id, request)
     with turns.turn("a"), turns.turn("b"), turns.turn("c") as granted:
         assert granted
-
-
-def test_what_is_no_url_is_left_to_its_download(ctx, turns):
-    enter(ctx, "a", "[example.org")
-    assert is_granted(turns, "a")
