@@ -76,8 +76,9 @@ class Endpoint:
         """Up to that many jobs, as soon as there is one; none after the poll's time."""
         worker = self.worker(worker_id)
         await self.wait(lambda: self.queue, self.rules.poll_s)
-        worker.seen_at = time.monotonic()
         ids, self.queue[:count] = self.queue[:count], []
+        if ids:
+            worker.seen_at = time.monotonic()  # its next ping is awaited from now on
         jobs = [self.jobs[job_id] for job_id in ids]
         for job in jobs:
             job.become("IN_PROGRESS")
