@@ -94,7 +94,7 @@ def _decide(consumer: Consumer, overflow: Overflow) -> None:
 
 
 def _reconcile_forever(overflow: Overflow) -> None:
-    """Ends remote jobs that nobody needs, at first those that a dead bridge has left."""
+    """Ends abandoned remote jobs, at first those of a dead bridge."""
     while not draining():
         try:
             cancel_abandoned(overflow.bridge, overflow.ctx)

@@ -25,7 +25,7 @@ from farm.engine.step_context import (
     Postponed,
     RetryLater,
     StepContext,
-    StepFunction,
+    StepFunctions,
     WorkerDraining,
     never_draining,
 )
@@ -42,7 +42,7 @@ from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
 from farm.registry.outputs import Committed, chunks_of
-from farm.route import EMBED, Step, StepKind
+from farm.route import EMBED, Step
 
 RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
@@ -52,12 +52,12 @@ RETRY_AFTER_S = 2.0
 class Hooks:
     """What an attempt needs of the process that it runs in."""
 
-    step_function: Callable[[StepKind], StepFunction]
+    step_function: StepFunctions
     timeout_error: type[Exception] = TimeoutError
     """Raised inside a step that takes longer than FARM_STEP_TIMEOUT_S."""
     draining: Callable[[], bool] = never_draining
     adopts: bool = False
-    """Goes on with remote attempts that nobody holds, instead of beginning new ones."""
+    """Adopts remote attempts instead of beginning new ones."""
 
 
 @dataclass(frozen=True)

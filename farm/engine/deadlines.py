@@ -21,7 +21,7 @@ def _look_at(ctx: Context, job_id: str) -> None:
     try:
         status = ctx.registry.jobs.status(job_id)
         limits = deadlines.limits(job_id)
-    except (InvalidInput, VersionSkew):  # it is unknown, or whoever reads it next ends it
+    except (InvalidInput, VersionSkew):  # it is unknown, or its next reader ends it
         deadlines.remove(job_id)
         return
     now = ctx.registry.now()

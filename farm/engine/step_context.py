@@ -23,7 +23,7 @@ from farm.registry.outputs import (
     EmbedOutput,
     StepOutput,
 )
-from farm.route import DOWNLOAD, EMBED, Step
+from farm.route import DOWNLOAD, EMBED, Step, StepKind
 from farm.store import integrity, keys
 
 
@@ -204,3 +204,6 @@ class StepContext(Context):
 
 StepFunction = Callable[[StepContext], StepOutput]
 """Runs a step and returns what it leaves for the next ones."""
+
+StepFunctions = Callable[[StepKind], StepFunction]
+"""The function that runs each kind of step."""

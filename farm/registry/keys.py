@@ -9,7 +9,7 @@ request:{job_id}                    the request of a job
 job:{job_id}                        its status
 events:{job_id}                     the stream of its events
 time_limits:{job_id}                how long it may wait and run
-parts:{job_id}                      how many parts of its video were handed to a stream
+parts:{job_id}                      how many parts of its video a stream was given
 current_step:{job_id}               the step whose lease was acquired last
 step:{job_id}:{step_id}             the record of a step
 speed_ratio                         actual over estimated seconds of the farm's last chunk

@@ -1,4 +1,4 @@
-"""Streams of jobs: which parts of a video were handed out, each to one reader once."""
+"""Streams of jobs: which parts of a video were delivered, each to one reader once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class PartRegistry:
         self._backend = backend
 
     def taken(self, job_id: str) -> int:
-        """How many parts were handed out."""
+        """How many parts were delivered."""
         (text,) = self._backend.get_all([parts_key(job_id)])
         return int(text or 0)
 

@@ -165,7 +165,7 @@ class StepRecord(BaseModel):
         return self.committed is None and is_current
 
     def is_adoptable(self, now: float) -> bool:
-        """Whether the attempt runs outside the farm and nobody holds it."""
+        """Whether the attempt runs outside the farm and its lease has ended."""
         return (
             self.committed is None
             and self.lease_expires_at <= now

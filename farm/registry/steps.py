@@ -101,7 +101,7 @@ class StepRegistry:
     ) -> Lease | None:
         """The lease on a step; None if it is committed or another attempt holds the lease.
 
-        `adopt`: of a remote attempt that nobody holds, instead of a new attempt. Raises WorkerLost
+        `adopt`: of a remote attempt without a lease, instead of a new attempt. Raises WorkerLost
         if the allowed attempts are used up; the lease is held then.
         """
         now = self._records.backend.now()

@@ -107,9 +107,11 @@ class Bridge:
         return self._output(ctx, answer)
 
     def cancel(self, ctx: Context, attempt: RemoteAttempt) -> None:
-        """Ends a remote job that nobody needs; one that cannot be reached is tried again later."""
+        """Ends an abandoned remote job; one that cannot be reached is tried again later."""
+        api = self._api(attempt.endpoint)
         with suppress(FarmError):
-            self._end(ctx, attempt)
+            api.cancel(attempt.remote_id)
+            self._enter_cost(ctx, attempt, _execution_s(api.status(attempt.remote_id)))
             log("remote_cancelled", step_id=attempt.step_id, remote_id=attempt.remote_id)
 
     @property
@@ -137,7 +139,7 @@ class Bridge:
             submitting = RemoteJob(endpoint=self.endpoint, id=None, deadline=deadline)
             self._note(ctx, submitting)
             remote = submitting.model_copy(update={"id": self._run(ctx, order)})
-            self.budget.extend(ctx, self.endpoint, until=deadline)
+            ctx.registry.spending.extend(self.endpoint, ctx.lease.attempt_id, until=deadline)
         try:
             self._note(ctx, remote)
         except Cancelled:
@@ -161,10 +163,10 @@ class Bridge:
         try:
             yield
         except _Unanswered as error:
-            self.budget.settle(ctx, self.endpoint, ctx.lease.attempt_id, None)
+            ctx.registry.spending.settle(self.endpoint, ctx.lease.attempt_id, None)
             raise Postponed(str(error), after_s=AFTER_REFUSAL_S) from error
         except BaseException:
-            self.budget.settle(ctx, self.endpoint, ctx.lease.attempt_id, 0.0)
+            ctx.registry.spending.settle(self.endpoint, ctx.lease.attempt_id, 0.0)
             raise
 
     def _order(self, ctx: StepContext) -> Order:
@@ -253,22 +255,17 @@ class Bridge:
         if status is None or not status.ended:
             with suppress(FarmError):
                 self._api(attempt.endpoint).cancel(attempt.remote_id)
-        gpu_s = None if status is None else status.execution_ms / 1000
+        gpu_s = _execution_s(status)
         if answer is not None:  # Runpod's time includes the wait for the GPU
             gpu_s = answer.timings[REMOTE_MS] / 1000
-        self.budget.settle(ctx, attempt.endpoint, attempt.attempt_id, gpu_s)
-        ctx.registry.remote.forget(attempt)
+        self._enter_cost(ctx, attempt, gpu_s)
         ctx.timings[REMOTE_MS] = round(1000 * (gpu_s or 0.0))
         add("farm_remote_jobs_total", outcome=_outcome(status, answer))
         add("farm_remote_gpu_seconds_total", gpu_s or 0.0)
 
-    def _end(self, ctx: Context, attempt: RemoteAttempt) -> None:
-        """Cancels a remote job, and enters what it has cost until then."""
-        api = self._api(attempt.endpoint)
-        api.cancel(attempt.remote_id)
-        status = api.status(attempt.remote_id)
-        gpu_s = None if status is None else status.execution_ms / 1000
-        self.budget.settle(ctx, attempt.endpoint, attempt.attempt_id, gpu_s)
+    def _enter_cost(self, ctx: Context, attempt: RemoteAttempt, gpu_s: float | None) -> None:
+        """Enters what a remote job that has ended has cost; None = as much as was reserved."""
+        ctx.registry.spending.settle(attempt.endpoint, attempt.attempt_id, gpu_s)
         ctx.registry.remote.forget(attempt)
 
     def _output(self, ctx: StepContext, answer: Committed) -> ChunkOutput:
@@ -285,7 +282,7 @@ class Bridge:
 
 
 class _Unanswered(Exception):
-    """A submission that may have been accepted; nobody knows its id."""
+    """A submission that may have been accepted, under an unknown id."""
 
 
 class _Progress:
@@ -333,10 +330,15 @@ def open_bridge(settings: Settings) -> Bridge:
 
 
 def is_abandoned(ctx: Context, attempt: RemoteAttempt) -> bool:
-    """Whether nobody needs a remote job any more: its job is over, or its attempt superseded."""
+    """Whether a remote job is of no use any more: its job is over, or its attempt superseded."""
     if ctx.registry.jobs.is_over(attempt.job_id):
         return True
     return ctx.registry.steps.is_superseded(attempt.job_id, attempt.step_id, attempt.attempt_id)
+
+
+def _execution_s(status: RemoteStatus | None) -> float | None:
+    """Seconds that a remote job has run; None if that is unknown."""
+    return None if status is None else status.execution_ms / 1000
 
 
 def _outcome(status: RemoteStatus | None, answer: Committed | None) -> str:

@@ -47,11 +47,3 @@ class Budget:
             endpoint, ctx.lease.attempt_id, gpu_s, until=until, limit_s=self.limit_s
         )
         return 0.0 if reserved else gpu_s
-
-    def extend(self, ctx: StepContext, endpoint: str, *, until: float) -> None:
-        """Keeps a reservation until the attempt has certainly ended."""
-        ctx.registry.spending.extend(endpoint, ctx.lease.attempt_id, until=until)
-
-    def settle(self, ctx: Context, endpoint: str, attempt_id: str, gpu_s: float | None) -> None:
-        """Replaces a reservation by what was spent; None = as much as was reserved."""
-        ctx.registry.spending.settle(endpoint, attempt_id, gpu_s)

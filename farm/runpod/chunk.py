@@ -13,14 +13,13 @@ from typing import Any, Self
 from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
 from farm.engine.scratch import paths_of, scratch_folder
-from farm.engine.step_context import RetryLater, StepContext, StepFunction
+from farm.engine.step_context import RetryLater, StepContext, StepFunction, StepFunctions
 from farm.errors import FarmError, TimedOut
 from farm.job import Event
 from farm.registry import Registry
 from farm.registry.formats import dump
 from farm.registry.memory import MemoryBackend
 from farm.registry.outputs import Committed
-from farm.route import StepKind
 from farm.runpod.order import ANSWER, LOST_WORKERS, Order, parse_order
 from farm.settings import Settings
 from farm.steps import step_function
@@ -33,11 +32,9 @@ ANSWERED = {"answered": True}
 LOST = {"lost": True}
 """What it returns for an order that has ended its workers before."""
 
-StepFunctions = Callable[[StepKind], StepFunction]
-
 MAX_LOST = 2
-"""Runpod runs a job again whose worker was lost, without end. An order that nobody answers counts
-as one attempt of the farm's after so many workers.
+"""Runpod runs a job again whose worker was lost, without end. After so many workers without an
+answer, an order is one attempt of the farm's.
 """
 
 

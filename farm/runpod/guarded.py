@@ -1,7 +1,7 @@
 """Steps whose process may die: each attempt leaves a mark in the store until it has ended.
 
 The registry of a serverless worker dies with it, and so does its count of attempts. What remains
-is the marks: a step whose attempts keep killing their workers is given up, whoever runs it next.
+is the marks: a step whose attempts keep killing their workers is given up, on any worker.
 """
 
 from __future__ import annotations

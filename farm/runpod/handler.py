@@ -19,11 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from farm.engine.step_context import StepFunctions
 from farm.errors import Cancelled, FarmError, InvalidInput
 from farm.job import Event
 from farm.logs import configure, log
 from farm.runpod.batch import open_batch
-from farm.runpod.chunk import RemoteChunk, StepFunctions
+from farm.runpod.chunk import RemoteChunk
 from farm.runpod.drain import Drain
 from farm.runpod.failure import describe, redact
 from farm.runpod.limit import TimeLimit

@@ -1,4 +1,4 @@
-"""When chunks overflow to the endpoint, and which of its jobs nobody needs any more."""
+"""When chunks overflow to the endpoint, and which of its jobs are abandoned."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _hour(now: float) -> int:
 
 
 def cancel_abandoned(bridge: Bridge, ctx: Context) -> None:
-    """Ends the remote jobs that dead bridges have left behind and nobody needs."""
+    """Ends the abandoned remote jobs of dead bridges."""
     ctx.registry.remote.forget_expired()
     for attempt in ctx.registry.remote.attempts():
         try:

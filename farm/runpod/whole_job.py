@@ -17,13 +17,12 @@ from farm.client.farm import INLINE
 from farm.engine.advance import chunk_count, claim_due_step
 from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context
-from farm.engine.step_context import WorkerDraining
+from farm.engine.step_context import StepFunctions, WorkerDraining
 from farm.errors import TimedOut
 from farm.job import JobStatus
 from farm.maintenance.recover import recover
 from farm.registry.outputs import ChunkOutput, MuxOutput
 from farm.route import MUX, Step
-from farm.runpod.chunk import StepFunctions
 from farm.runpod.failure import describe, redact
 from farm.runpod.guarded import guarded
 from farm.runpod.limit import TimeLimit
@@ -43,7 +42,7 @@ ChunkDone = Callable[[Answer], None]
 
 
 class Interrupted(Exception):
-    """The job was cancelled, or its worker is shutting down: nobody waits for an answer."""
+    """The job was cancelled, or its worker is shutting down: no answer is awaited."""
 
 
 def ignore(_: Answer) -> None:

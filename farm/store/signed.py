@@ -1,7 +1,7 @@
 """A store behind signed URLs: the objects that they grant, and nothing else of the farm's.
 
-What it can reach is decided by whoever signed the URLs; it has no credentials of its own. Features
-that are computed here, which nobody else needs, stay in this process.
+The signer of the URLs decides what it can reach; it has no credentials of its own. Features that
+are computed here are needed here alone, and stay in this process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ BLOCK_BYTES = 1 << 20
 CONNECTIONS = 16
 MAX_FEATURES = 64
 """Text features that are kept, of a few megabytes each."""
-
 
 Answer = TypeVar("Answer")
 
@@ -109,7 +108,7 @@ class SignedStore:
         raise _not_granted(key)
 
     def link(self, key: str, *, page: str) -> str:
-        """Empty: whoever has the farm's credentials makes the links."""
+        """Empty: making links takes the farm's credentials."""
         return ""
 
     def _prefetch(self, numbered: tuple[int, str]) -> None:

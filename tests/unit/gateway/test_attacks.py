@@ -48,7 +48,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 
 @pytest.fixture(scope="module")
 def client(farm: Farm) -> Iterator[Client]:
-    farm.context.registry.keys.create("somebody")
+    farm.context.registry.keys.create("stranger")
     with running_gateway(farm) as client:
         yield client
 

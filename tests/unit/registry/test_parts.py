@@ -1,4 +1,4 @@
-"""Parts of a stream: each is handed out once, whoever asks."""
+"""Parts of a stream: each is delivered once, to any reader."""
 
 from __future__ import annotations
 

@@ -14,7 +14,14 @@ from farm import Farm
 from farm.client import Job
 from farm.engine.context import Context
 from farm.engine.step_context import StepContext
-from farm.errors import Cancelled, FarmUnreachable, GenerationFailed, InvalidInput, VersionSkew
+from farm.errors import (
+    Cancelled,
+    FarmUnreachable,
+    GenerationFailed,
+    InvalidInput,
+    TimedOut,
+    VersionSkew,
+)
 from farm.job import Event
 from farm.plan import Chunk
 from farm.registry.formats import load
@@ -160,6 +167,26 @@ def test_an_order_that_was_answered_is_not_computed_again(film, run):
     reported: list[Event] = []
     assert run(order, reported.append) == ANSWERED
     assert reported == []
+
+
+def test_a_late_worker_changes_no_object_of_an_answer(film, run):
+    order = film.order(1)
+    objects = [order.key("segment.m4s"), order.key("tail.safetensors")]
+
+    def answer_meanwhile(event: Event) -> None:
+        if event.stage == "chunk_1_sampling_100":
+            run(order)
+            for key in objects:
+                film.ctx.store.put(key, b"as the first worker left it")
+
+    assert run(order, answer_meanwhile) == ANSWERED
+    assert {film.ctx.store.get(key) for key in objects} == {b"as the first worker left it"}
+
+
+def test_a_chunk_that_takes_longer_than_its_limit_fails(film, run):
+    order = film.order(1).model_copy(update={"timeout_s": 0.0})
+    with pytest.raises(TimedOut, match="generate-0001 took longer"):
+        run(order)
 
 
 def test_an_order_that_has_lost_too_many_workers_is_not_begun_again(film, run):

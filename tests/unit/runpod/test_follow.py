@@ -20,7 +20,8 @@ from farm.registry.formats import dump
 from farm.registry.outputs import Committed
 from farm.registry.remote import RemoteJob as NotedJob
 from farm.route import DOWNLOAD, EMBED, Step
-from farm.runpod.bridge import Bridge, open_bridge
+from farm.runpod import bridge
+from farm.runpod.bridge import GRACE_S, Bridge, open_bridge
 from farm.runpod.chunk import ANSWERED, MAX_LOST
 from farm.runpod.order import LOST_WORKERS, Order, parse_order
 from farm.settings import Settings
@@ -155,6 +156,24 @@ def test_the_answer_in_the_store_is_committed_with_what_it_cost(world):
     assert world.charged_s() == pytest.approx(0.7)
     assert world.registry.spending.of(ENDPOINT).spent_s == pytest.approx(0.7)
     assert world.registry.remote.attempts() == []
+
+
+def test_an_answer_is_found_although_its_result_never_reaches_runpod(world, monkeypatch):
+    monkeypatch.setattr(bridge, "LOOK_EVERY_S", 0.0)
+    with world.running():
+        remote = world.submitted()
+        world.answer(remote)
+    assert world.output() is not None
+    assert remote.status == "CANCELLED"
+
+
+def test_a_remote_job_that_is_silent_past_its_deadline_is_a_lost_attempt_and_ended(world):
+    with world.running():
+        remote = world.submitted()
+        world.clock.advance(world.bridge.limits_s + GRACE_S + 1)
+    assert world.output() is None
+    assert world.registry.steps.attempts("a", CHUNK.id) == 1
+    assert remote.status == "CANCELLED"
 
 
 def test_a_key_that_is_refused_for_a_while_costs_nothing(world):
