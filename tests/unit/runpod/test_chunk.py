@@ -22,7 +22,7 @@ from farm.errors import (
     TimedOut,
     VersionSkew,
 )
-from farm.job import Event
+from farm.job import Event, OutputConfig, ResolvedRequest
 from farm.plan import Chunk
 from farm.registry.formats import load
 from farm.registry.outputs import ChunkOutput, Committed, StepOutput
@@ -67,8 +67,10 @@ class Film:
         assert found is not None
         return found
 
-    def order(self, index: int, *, valid_s: int = 300) -> Order:
-        request = self.ctx.registry.jobs.request(self.job.id)
+    def order(
+        self, index: int, *, valid_s: int = 300, request: ResolvedRequest | None = None
+    ) -> Order:
+        request = request or self.ctx.registry.jobs.request(self.job.id)
         ctx = step_context(
             self.ctx,
             Step("generate", index),
@@ -271,6 +273,23 @@ def test_an_order_has_only_what_its_chunk_needs(film):
     assert [each for each in others if each in text] == []
     granted = film.order(2).grants
     assert all(f"/generate-0002/{ATTEMPT}" in key for key in granted.writes)
+
+
+def test_the_only_urls_of_an_order_are_its_grants(film):
+    record = film.order(2).payload["order"]["record"]
+    del record["grants"]
+    assert "http" not in json.dumps(record)
+
+
+def test_an_order_has_no_webhook_destination_or_key_of_its_job(film):
+    private = {
+        "webhook": "https://example.org/hook",
+        "idempotency_key": "invoice-7",
+        "output_config": OutputConfig(store="inline"),
+    }
+    request = film.ctx.registry.jobs.request(film.job.id).model_copy(update=private)
+    sent = film.order(2, request=request).request
+    assert {name: getattr(sent, name) for name in private} == dict.fromkeys(private)
 
 
 def test_an_order_of_another_version_is_refused_by_name(film, worker):

@@ -42,9 +42,9 @@ def add_gpu(registry: Registry, slots: int | None = None) -> None:
     registry.workers.heartbeat(worker_name("gpu", "host", 1, slots))
 
 
-def add_job(registry: Registry, gpu_s: float) -> None:
-    registry.jobs.add("a", REQUEST)
-    registry.backend.add_member("remaining_gpu_s", "a", gpu_s)
+def add_job(registry: Registry, gpu_s: float, job_id: str = "a") -> None:
+    registry.jobs.add(job_id, REQUEST)
+    registry.backend.add_member("remaining_gpu_s", job_id, gpu_s)
 
 
 def test_without_a_gpu_of_its_own_a_farm_always_overflows(clock):
@@ -78,7 +78,8 @@ def test_the_slots_of_bridges_do_not_shorten_the_wait_that_opened_them(clock):
     limited = overflow(clock, bridge_overflow_wait_s=100)
     add_gpu(limited.ctx.registry)
     add_gpu(limited.ctx.registry, slots=9)
-    add_job(limited.ctx.registry, 101)
+    for number in range(10):  # which ten GPUs could make at the same time
+        add_job(limited.ctx.registry, 11, f"job-{number}")
     assert limited.is_open()
 
 
