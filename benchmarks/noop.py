@@ -17,8 +17,7 @@ from celery.signals import task_postrun, task_prerun, worker_process_init
 
 import tasks.base
 from benchmarks.chain import NOOP, STEP_KINDS, timestamps_path
-from farm.engine.attempt import StepFunction
-from farm.engine.step_context import StepContext
+from farm.engine.step_context import StepContext, StepFunction
 from farm.job import Result
 from farm.registry.outputs import (
     ChunkOutput,

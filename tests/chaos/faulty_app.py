@@ -17,8 +17,8 @@ from celery.signals import task_received, task_success
 
 import farm.steps.notify
 import tasks.base
-from farm.engine.attempt import Attempt, StepFunction
-from farm.engine.step_context import StepContext
+from farm.engine.attempt import Attempt
+from farm.engine.step_context import StepContext, StepFunction
 from farm.registry.outputs import StepOutput
 from farm.route import Step, StepKind
 from farm.store.local import LocalStore

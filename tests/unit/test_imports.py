@@ -1,0 +1,35 @@
+"""What scripts outside the package import from it: mypy does not read them, and many run in
+processes of their own only.
+"""
+
+import ast
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(
+    path for folder in ("benchmarks", "examples", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+
+
+def imported_names(script: Path) -> Iterator[tuple[str, str]]:
+    """Module and name of each import from the package."""
+    for node in ast.walk(ast.parse(script.read_bytes())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "farm":
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def exists(module: str, name: str) -> bool:
+    found = import_module(module)
+    is_package = hasattr(found, "__path__")
+    return hasattr(found, name) or (is_package and find_spec(f"{module}.{name}") is not None)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[str(path.relative_to(ROOT)) for path in SCRIPTS])
+def test_a_script_imports_only_what_exists(script: Path):
+    imported = imported_names(script)
+    assert not [f"{module}.{name}" for module, name in imported if not exists(module, name)]
