@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from farm.errors import PipelineLoadFailed
+from farm.model.weights.folder import write_atomically
 
 DIGITS = 12
 
@@ -113,10 +112,7 @@ def _content(path: Path, digests: Digests) -> str:
 
 
 def _write(entry: Path, digest: str) -> None:
-    """Writes an entry at once, so that no other process reads a part of it."""
+    """Writes an entry as a whole, so that no other process reads a part of it."""
     entry.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     entry.parent.mkdir(exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=entry.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(digest)
-    os.replace(temporary, entry)
+    write_atomically(entry, digest)

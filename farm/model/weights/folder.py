@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Files and folders that appear whole or not at all, however many processes write them."""
 
 from __future__ import annotations
 
@@ -24,3 +24,12 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Replaces a file, or creates it."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    with os.fdopen(handle, "w") as part:
+        os.fchmod(handle, 0o644)  # mkstemp's is for its owner alone, and workers may be other users
+        part.write(text)
+    os.replace(temporary, file)

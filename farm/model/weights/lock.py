@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from farm.errors import PipelineLoadFailed
+from farm.model.weights.folder import write_atomically
 from farm.presets import Preset
 
 
@@ -33,9 +34,7 @@ def write_lock(file: Path, lock: Mapping[str, LockedRepository]) -> None:
     """Writes the locked repositories, by name, as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     record = {name: asdict(each) for name, each in lock.items()}
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    temporary.replace(file)
+    write_atomically(file, json.dumps(record, indent=2) + "\n")
 
 
 def read_lock(file: Path) -> dict[str, LockedRepository]:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from farm.errors import InvalidInput, PipelineLoadFailed
+from farm.model.weights.folder import write_atomically
 from farm.model.weights.published import check_not_shipped
 from farm.presets import Preset
 
@@ -32,7 +33,7 @@ def write_sources(file: Path, sources: Mapping[str, Source]) -> None:
     for role, source in sources.items():
         fields = asdict(source).items()
         record[role] = {name: str(value) for name, value in fields if value is not None}
-    file.write_text(json.dumps(record, indent=2) + "\n")
+    write_atomically(file, json.dumps(record, indent=2) + "\n")
 
 
 def read_sources(file: Path) -> dict[str, Source]:
