@@ -396,7 +396,11 @@ def load_pipeline(
             attention=kernel,
             base_fingerprint=fingerprint(folder, VIDEO_PARTS, digests),
             text_fingerprint=fingerprint(folder, TEXT_PARTS, digests),
-            vae=VideoAutoencoder(vae, latents_per_call=preset.latents_per_call),
+            vae=VideoAutoencoder(
+                vae,
+                latents_per_call=preset.latents_per_call,
+                decoder_dtype=torch.float16 if device.startswith("cuda") else torch.float32,
+            ),
             encode_text=text_encoder,
             encode_image=ImageEncoder(image_encoder),
         )

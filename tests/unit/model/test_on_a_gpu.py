@@ -12,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
+from farm.model.vae_walk import norm_silu
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
 from farm.presets import INFINITETALK
@@ -97,3 +99,19 @@ def test_an_adapter_is_merged_streamed_and_gone_again(
     assert not torch.equal(adapted, plain)
     assert torch.equal(draw(Variant(adapters=adapters, resident_parameters=0)), adapted)
     assert torch.equal(draw(Variant()), plain)
+
+
+@torch.inference_mode()
+def test_norm_and_activation_in_one_kernel_equal_those_of_torch() -> None:
+    x = torch.randn(2, 96, 3, 5, 7, device="cuda").to(memory_format=torch.channels_last_3d)
+    gamma = torch.randn(96, 1, 1, 1, device="cuda")
+    fused = torch.empty_like(x)
+    norm_silu(x, gamma, out=fused)
+    plain = F.silu(F.normalize(x, dim=1) * 96**0.5 * gamma)
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_decoding_twice_gives_the_same_bits(fast: Pipeline) -> None:
+    latents = torch.randn(16, 3, 8, 12, device="cuda")
+    assert torch.equal(fast.vae.decode(latents), fast.vae.decode(latents))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,28 @@ def test_decoding_in_long_pieces_equals_the_stock_walk(
     video = vae.decode(z)
     assert video.shape == (3, 4 * latents - 3, 32, 48)
     torch.testing.assert_close(video, stock[0], rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_decoding_in_float16_differs_by_its_rounding_only(model: AutoencoderKLWan) -> None:
+    z = noise(16, 3, 4, 6)
+    full = VideoAutoencoder(model).decode_unclamped(z)
+    half = VideoAutoencoder(model, decoder_dtype=torch.float16).decode_unclamped(z)
+    assert half.dtype == torch.float32
+    assert 0 < (half - full).norm() / full.norm() < 5e-3
+
+
+@torch.inference_mode()
+def test_values_beyond_float16_are_decoded_in_float32(
+    model: AutoencoderKLWan, caplog: pytest.LogCaptureFixture
+) -> None:
+    larger = deepcopy(model)
+    larger.decoder.conv_in.bias.fill_(1e5)  # float16 ends at 65504
+    z = noise(16, 3, 4, 6)
+    expected = VideoAutoencoder(larger).decode_unclamped(z)
+    video = VideoAutoencoder(larger, decoder_dtype=torch.float16).decode_unclamped(z)
+    assert torch.equal(video, expected)
+    assert "decoded_in_float32" in caplog.text
 
 
 @torch.inference_mode()

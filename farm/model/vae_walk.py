@@ -1,0 +1,183 @@
+"""Wan's encoder and decoder, walked a piece of a video at a time over diffusers' modules.
+
+The modules' own walk pads and copies every tensor in front of every convolution, in a layout that a
+GPU's convolutions do not take; that is two thirds of its time. Here channels are last in memory, a
+convolution pads by itself, and norm and activation are written behind the frames that it looks back
+on. The numbers are the same to rounding.
+
+Shapes: x is [B, C, F, H, W] everywhere, with channels last in memory.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanAttentionBlock,
+    WanCausalConv3d,
+    WanDecoder3d,
+    WanEncoder3d,
+    WanMidBlock,
+    WanResample,
+    WanResidualBlock,
+    WanRMS_norm,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LOOK_BACK = 2
+"""Frames before its own that a causal convolution reads."""
+
+HAS_TRITON = find_spec("triton") is not None
+
+Caches = dict[nn.Module, Tensor]
+"""What each causal convolution looks back on; empty before the first piece of a video."""
+
+
+def encode_piece(encoder: WanEncoder3d, x: Tensor, caches: Caches) -> Tensor:
+    """The moments of a piece of a video: its first frame, then fours of frames."""
+    x = _causal(encoder.conv_in, _channels_last(x), caches)
+    for block in encoder.down_blocks:
+        if isinstance(block, WanResidualBlock):
+            x = _residual(block, x, caches)
+        elif isinstance(block, WanAttentionBlock):
+            x = _attention(block, x)
+        else:
+            x = _downsample(block, x, caches)
+    x = _middle(encoder.mid_block, x, caches)
+    return _causal(encoder.conv_out, x, caches, norm=encoder.norm_out)
+
+
+def decode_piece(decoder: WanDecoder3d, x: Tensor, caches: Caches) -> Tensor:
+    """The frames of a piece of latents: one of the first latent frame, four of each later one."""
+    is_first = not caches
+    x = _causal(decoder.conv_in, _channels_last(x), caches)
+    x = _middle(decoder.mid_block, x, caches)
+    for block in decoder.up_blocks:
+        for residual in block.resnets:
+            x = _residual(residual, x, caches)
+        for resample in block.upsamplers or ():
+            x = _upsample(resample, x, caches, is_first=is_first)
+    return _causal(decoder.conv_out, x, caches, norm=decoder.norm_out)
+
+
+@torch.inference_mode(False)  # the weights may be trained
+def set_channels_last(model: nn.Module) -> None:
+    """Lays the weights of convolutions out as the walk lays out what they are applied to."""
+    for parameter in model.parameters():
+        if parameter.ndim in (4, 5):
+            parameter.data = _channels_last(parameter.data)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    layout = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    return x.contiguous(memory_format=layout)
+
+
+def _middle(block: WanMidBlock, x: Tensor, caches: Caches) -> Tensor:
+    first, *later = block.resnets
+    x = _residual(first, x, caches)
+    for attention, residual in zip(block.attentions, later, strict=True):
+        x = _residual(residual, _attention(attention, x), caches)
+    return x
+
+
+def _residual(block: WanResidualBlock, x: Tensor, caches: Caches) -> Tensor:
+    shortcut = x
+    if isinstance(block.conv_shortcut, WanCausalConv3d):
+        shortcut = F.conv3d(x, block.conv_shortcut.weight, block.conv_shortcut.bias)
+    x = _causal(block.conv1, x, caches, norm=block.norm1)
+    x = _causal(block.conv2, x, caches, norm=block.norm2)
+    return x + shortcut
+
+
+def _causal(
+    conv: WanCausalConv3d, x: Tensor, caches: Caches, *, norm: WanRMS_norm | None = None
+) -> Tensor:
+    """A causal convolution of a piece and the frames before it, after norm and SiLU if there is a
+    norm. Before the first piece frames are zero.
+    """
+    batch, channels, frames, height, width = x.shape
+    whole = torch.empty(
+        (batch, channels, LOOK_BACK + frames, height, width),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=torch.channels_last_3d,
+    )
+    whole[:, :, :LOOK_BACK] = caches.get(conv, 0)
+    if norm is None:
+        whole[:, :, LOOK_BACK:] = x
+    else:
+        norm_silu(x, norm.gamma, out=whole[:, :, LOOK_BACK:])
+    caches[conv] = whole[:, :, -LOOK_BACK:].clone()
+    across, down = conv._padding[0], conv._padding[2]
+    return F.conv3d(whole, conv.weight, conv.bias, conv.stride, padding=(0, down, across))
+
+
+def norm_silu(x: Tensor, gamma: Tensor, *, out: Tensor) -> None:
+    """Writes SiLU(gamma sqrt(C) x / |x|) into `out`, with |x| over the C channels.
+
+    x and `out` are [B, C, F, H, W] with channels last in memory, gamma [C, 1, 1, 1].
+    """
+    if x.is_cuda and HAS_TRITON and not torch.is_grad_enabled():
+        from farm.model import kernels
+
+        kernels.norm_silu(x, gamma, out)
+        return
+    scaled = F.normalize(x.float(), dim=1).to(x.dtype) * len(gamma) ** 0.5 * gamma
+    out.copy_(F.silu(scaled))
+
+
+def _attention(block: WanAttentionBlock, x: Tensor) -> Tensor:
+    """Attention within each frame."""
+    batch, channels, frames, height, width = x.shape
+    rows = F.normalize(x, dim=1) * block.norm.scale * block.norm.gamma[..., None]
+    rows = rows.permute(0, 2, 3, 4, 1).reshape(batch * frames, 1, height * width, channels)
+    query, key, value = F.linear(rows, block.to_qkv.weight.flatten(1), block.to_qkv.bias).chunk(
+        3, dim=-1
+    )
+    rows = F.scaled_dot_product_attention(query, key, value)
+    rows = F.linear(rows, block.proj.weight.flatten(1), block.proj.bias)
+    drawn = rows.reshape(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3)
+    return x + drawn
+
+
+def _upsample(resample: WanResample, x: Tensor, caches: Caches, *, is_first: bool) -> Tensor:
+    """Twice the height and width, and of all but the first latent frame twice the frames."""
+    if resample.mode == "upsample3d" and not is_first:
+        x = _two_frames_each(_causal(resample.time_conv, x, caches))
+    conv = resample.resample[-1]
+    rows = F.interpolate(_rows(x), scale_factor=2.0, mode="nearest-exact")
+    return _frames(conv(rows), like=x)
+
+
+def _two_frames_each(x: Tensor) -> Tensor:
+    """[B, 2 C, F, H, W], in which each frame holds two, to [B, C, 2 F, H, W]."""
+    batch, channels, frames, height, width = x.shape
+    pairs = x.permute(0, 2, 3, 4, 1).reshape(batch, frames, height, width, 2, channels // 2)
+    in_order = pairs.permute(0, 1, 4, 2, 3, 5).flatten(1, 2)
+    return in_order.permute(0, 4, 1, 2, 3)
+
+
+def _downsample(resample: WanResample, x: Tensor, caches: Caches) -> Tensor:
+    """Half the height and width, and of all but the first frame half the frames."""
+    x = _frames(resample.resample(_rows(x)), like=x)
+    if resample.mode != "downsample3d":
+        return x
+    conv = resample.time_conv
+    before = caches.get(conv)
+    caches[conv] = x[:, :, -1:].clone()
+    if before is None:
+        return x
+    return F.conv3d(torch.cat([before, x], dim=2), conv.weight, conv.bias, conv.stride)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """The frames of all videos as images [B F, C, H, W]."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _frames(rows: Tensor, *, like: Tensor) -> Tensor:
+    """The inverse, for as many videos as `like` has."""
+    return rows.unflatten(0, (len(like), -1)).transpose(1, 2)
