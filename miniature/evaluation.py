@@ -77,7 +77,7 @@ class TalkingModel:
                 sampling=self.sampling,
                 report=lambda *_: None,
             )
-            shown.append(frames)
+            shown.append(frames.cpu())
         return torch.cat(shown, 1)
 
     def _condition(self, sitter: Sitter) -> Condition:

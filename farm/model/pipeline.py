@@ -224,7 +224,7 @@ class Pipeline:
         sampling: Sampling,
         report: Report,
     ) -> tuple[Tensor, Tail]:
-        """The chunk's new frames [3, keep, H, W] in [-1, 1] on the CPU, and its tail.
+        """The chunk's new frames [3, keep, H, W] in [-1, 1] on the device, and its tail on the CPU.
 
         `text` and `negative_text` are [tokens, text_dim], the latter None unless the sampling
         `reads_negative_prompt`; `audio` [S, frame_num + 4, layers, dim]
@@ -253,11 +253,10 @@ class Pipeline:
             report("decode", 0, 1)
             video = self.vae.decode(latents)
             frames = transfer_colours(video, colours.to(self.device), sampling.colour_strength)
-            frames = frames.cpu()
             report("decode", 1, 1)
         new = frames[:, chunk.overlap : chunk.overlap + chunk.keep]
         motion_frames = frames[:, -sampling.motion_frame :].clone()
-        return new, Tail(motion_frames, generator_state, colours.cpu())
+        return new, Tail(motion_frames.cpu(), generator_state, colours.cpu())
 
     def _draw_noise(
         self, condition: Condition, tail: Tail | None, sampling: Sampling
