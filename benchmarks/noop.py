@@ -28,7 +28,8 @@ from farm.registry.outputs import (
     StepOutput,
 )
 from farm.route import StepKind
-from tasks.celery import app, settings, warm_up
+from tasks.celery import app, settings
+from tasks.warm_up import warm_up
 
 __all__ = ["app"]
 

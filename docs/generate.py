@@ -52,6 +52,8 @@ SECTIONS = {
         "max_attempts",
         "step_",
         "grace_",
+        "idle_",
+        "health_",
         "remote_",
     ),
     "Retention": ("keep_",),

@@ -290,6 +290,21 @@ class Settings(BaseModel):
             "interrupted"
         ),
     )
+    idle_exit_s: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "seconds without a step after which a worker drains and exits with status 0, for "
+            "autoscalers that start one for each job; unset = never"
+        ),
+    )
+    health_folder: Path | None = Field(
+        None,
+        description=(
+            "folder of one worker's health files, which `farm health` reads; unset = "
+            "{home}/run/health/KIND"
+        ),
+    )
     remote_control: bool = Field(
         False,
         description=(

@@ -21,8 +21,14 @@ from farm.route import DOWNLOAD, Step
 from farm.steps import step_function
 from tasks.celery import app, settings
 from tasks.drain import draining
+from tasks.health import progressed
 
-hooks = Hooks(step_function, timeout_error=SoftTimeLimitExceeded, draining=draining)
+hooks = Hooks(
+    step_function,
+    timeout_error=SoftTimeLimitExceeded,
+    draining=draining,
+    progressed=progressed,
+)
 
 
 @cache

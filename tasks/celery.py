@@ -17,7 +17,6 @@ from farm.logs import log
 from farm.queue.app import make_app
 from farm.queue.inspect import broker_of, eviction_policy
 from farm.registry import farm_registry
-from farm.route import STEP_SPECS
 from farm.settings import Settings
 
 settings = Settings.load(os.environ)
@@ -52,19 +51,3 @@ def _forget_inherited_connections(**_: object) -> None:
     """Drops pools whose locks a thread of the worker may have held when this child was forked."""
     pools.connections.clear()
     pools.producers.clear()
-
-
-@worker_process_init.connect
-def warm_up(**_: object) -> None:
-    """Loads the model before the first message of a gpu worker.
-
-    A failure is reported by the first job that needs the model.
-    """
-    if STEP_SPECS["generate"].queue not in app.amqp.queues.consume_from:
-        return
-    from farm.steps.generate import warm_pipeline
-
-    try:
-        warm_pipeline(settings, settings.presets[0])
-    except Exception as error:
-        log("warm_up_failed", reason=f"{type(error).__name__}: {error}")

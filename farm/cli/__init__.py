@@ -17,7 +17,7 @@ COMMANDS = [
     *(serve.up, serve.metrics, serve.ui, serve.gateway, serve.worker, serve.demo),
     *(requests.submit, requests.payload, requests.schema),
     *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
-    *(maintenance.recover, maintenance.gc, maintenance.doctor),
+    *(maintenance.recover, maintenance.gc, maintenance.doctor, maintenance.health),
     webhooks.webhook_secret,
     keys.keys,
     batches.batch,

@@ -13,6 +13,7 @@ from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option
 from farm.cli.render import echo, print_line
 from farm.client import Farm
+from farm.health import Probe, run_probe
 from farm.settings import Settings
 
 
@@ -70,6 +71,23 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
 def _gc_line(title: str, objects: int, size: int) -> str:
     return f"{title:12}  {objects:5}  {size / 1e6:10.3f} MB"
+
+
+@click.command()
+@click.option("--startup", "probe", flag_value="startup", help="has it loaded the model?")
+@click.option(
+    "--ready", "probe", flag_value="ready", default="ready", help="does it take work? the default"
+)
+@click.option("--live", "probe", flag_value="live", help="is its process alive?")
+def health(probe: Probe) -> None:
+    """Say whether the worker of this machine is well, by its health files.
+
+    It is the one of FARM_HEALTH_FOLDER, or else all those that FARM_HOME has. The exit status is 1
+    if it is not. No broker is asked, so it is also right while the broker is down.
+
+    Example: farm health --ready
+    """
+    run_probe(probe)
 
 
 @click.command()

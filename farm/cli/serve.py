@@ -176,7 +176,8 @@ def gateway(address: str) -> None:
 def worker(kind: Any) -> None:
     """Run one worker, until Ctrl-C.
 
-    A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0.
+    A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0. A gpu worker
+    does not start without complete weights, or on a driver that is too old.
 
     A bridge sends chunks to a Runpod endpoint. It needs RUNPOD_ENDPOINT_ID, RUNPOD_API_KEY and an
     s3:// store: see docs/runpod.md.
@@ -191,6 +192,10 @@ def worker(kind: Any) -> None:
         from farm.runpod.bridge import open_bridge
 
         open_bridge(settings)  # what is missing is said here, in one sentence
+    if kind == "gpu":
+        from farm.local.gpu_start import check_gpu_start
+
+        check_gpu_start(settings)
     command = worker_command(kind, settings)
     os.execve(command[0], command, worker_environ(os.environ))  # noqa: S606
 

@@ -27,6 +27,7 @@ from farm.engine.step_context import (
     StepContext,
     StepFunctions,
     WorkerDraining,
+    ignore_progress,
     never_draining,
 )
 from farm.errors import (
@@ -56,6 +57,8 @@ class Hooks:
     timeout_error: type[Exception] = TimeoutError
     """Raised inside a step that takes longer than FARM_STEP_TIMEOUT_S."""
     draining: Callable[[], bool] = never_draining
+    progressed: Callable[[], None] = ignore_progress
+    """Called at each denoise step."""
     adopts: bool = False
     """Adopts remote attempts instead of beginning new ones."""
 
@@ -180,6 +183,7 @@ class Attempt:
                 scratch=scratch,
                 lease_lost=lease_lost,
                 draining=self.hooks.draining,
+                progressed=self.hooks.progressed,
             )
             step_ctx.raise_if_draining()
             with gpu_time_charged(step_ctx):

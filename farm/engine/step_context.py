@@ -58,6 +58,10 @@ def never_draining() -> bool:
     return False
 
 
+def ignore_progress() -> None:
+    """What a process without health files does at each denoise step."""
+
+
 class Throttle:
     """Lets something happen every few seconds at most, however often it is asked."""
 
@@ -90,6 +94,8 @@ class StepContext(Context):
     lease_lost: threading.Event
     """Set once another attempt holds the lease."""
     draining: Callable[[], bool] = never_draining
+    progressed: Callable[[], None] = ignore_progress
+    """Called at each denoise step."""
     timings: dict[str, int] = field(default_factory=dict)
     """Milliseconds by the name of what took them."""
     inputs: dict[str, Committed] = field(default_factory=dict)

@@ -19,6 +19,8 @@ from farm.settings import Settings
 
 MODULES = (
     "tasks.steps",
+    "tasks.warm_up",
+    "tasks.health",
     "tasks.identity",
     "tasks.reap",
     "tasks.metrics",

@@ -43,6 +43,7 @@ class Progress:
         takes less time than sampling it again.
         """
         now = time.monotonic()
+        self.ctx.progressed()
         if self.reported_at is not None:
             add("farm_gpu_busy_seconds_total", now - self.reported_at)
         self.reported_at = now
