@@ -3,7 +3,8 @@
     python -m docs.generate            writes the pages
     python -m docs.generate --check    exits 1 if a page differs from the code
 
-Settings, metrics, errors and the job contract are described in the code and nowhere else.
+Settings, metrics, errors and the job contract are described in the code and nowhere else. So are
+the settings in compose.yaml and .env.example.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from docs import containers
 from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
@@ -138,11 +140,13 @@ def job_page() -> str:
     )
 
 
-PAGES: dict[str, Callable[[], str]] = {
-    "settings.md": settings_page,
-    "metrics.md": metrics_page,
-    "errors.md": errors_page,
-    "job.md": job_page,
+PAGES: dict[Path, Callable[[], str]] = {
+    FOLDER / "settings.md": settings_page,
+    FOLDER / "metrics.md": metrics_page,
+    FOLDER / "errors.md": errors_page,
+    FOLDER / "job.md": job_page,
+    containers.COMPOSE: containers.compose_file,
+    containers.EXAMPLE: containers.env_example,
 }
 
 
@@ -151,13 +155,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare the pages, write nothing")
     if parser.parse_args().check:
-        stale = [name for name, page in PAGES.items() if not _is_current(FOLDER / name, page())]
-        for name in stale:
-            print(f"docs/reference/{name} is stale: run python -m docs.generate", file=sys.stderr)
+        stale = [path for path, page in PAGES.items() if not _is_current(path, page())]
+        for path in stale:
+            print(f"{path} is stale: run python -m docs.generate", file=sys.stderr)
         return 1 if stale else 0
     FOLDER.mkdir(exist_ok=True)
-    for name, page in PAGES.items():
-        (FOLDER / name).write_text(page(), encoding="utf-8")
+    for path, page in PAGES.items():
+        path.write_text(page(), encoding="utf-8")
     return 0
 
 

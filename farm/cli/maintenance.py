@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from dataclasses import asdict
 
@@ -11,8 +12,10 @@ import click
 
 from farm.cli.exit_codes import FAILED
 from farm.cli.options import json_option
-from farm.cli.render import echo, print_line
+from farm.cli.render import echo, print_error, print_line
+from farm.cli.serve import until_ctrl_c
 from farm.client import Farm
+from farm.errors import FarmError
 from farm.health import Probe, run_probe
 from farm.settings import Settings
 
@@ -43,8 +46,14 @@ def recover(as_json: bool) -> None:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="only list what would be removed")
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(1),
+    help="do it again after as many seconds, until Ctrl-C; default: once",
+)
 @json_option("print one line of JSON per removal")
-def gc(dry_run: bool, as_json: bool) -> None:
+def gc(dry_run: bool, every_s: float | None, as_json: bool) -> None:
     """Remove what no job needs any more.
 
     It is removed from the store, the broker and this machine's temporary folder: superseded
@@ -55,6 +64,19 @@ def gc(dry_run: bool, as_json: bool) -> None:
 
     Example: farm gc --dry-run
     """
+    if every_s is None:
+        _collect(dry_run=dry_run, as_json=as_json)
+        return
+    with until_ctrl_c("gc has stopped"):
+        while True:
+            try:
+                _collect(dry_run=dry_run, as_json=as_json)
+            except FarmError as error:  # the next time may succeed
+                print_error(error)
+            time.sleep(every_s)
+
+
+def _collect(*, dry_run: bool, as_json: bool) -> None:
     objects = 0
     size = 0
     for garbage in Farm().gc(dry_run=dry_run):

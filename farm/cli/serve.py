@@ -45,7 +45,7 @@ def up(flower: str | None) -> None:
     address = ListenAddress.parse(flower, field="flower") if flower else None
     click.echo("starting broker and workers ...")
     with (
-        _until_ctrl_c("the farm has stopped"),
+        until_ctrl_c("the farm has stopped"),
         open_supervisor(settings, flower=address) as supervisor,
     ):
         if settings.metrics_address:
@@ -97,7 +97,7 @@ def metrics(once: bool) -> None:
     if once:
         click.echo(exposition(FarmCollector(settings)), nl=False)
         return
-    with _until_ctrl_c("the metrics server has stopped"):
+    with until_ctrl_c("the metrics server has stopped"):
         _serve_metrics(settings)
         signal.pause()
 
@@ -137,7 +137,7 @@ def ui(address: str) -> None:
     from farm.ui.serve import open_page
 
     listen_address = ListenAddress.parse(address, field="address")
-    with _until_ctrl_c("the web page has stopped"), open_page(Farm(), listen_address):
+    with until_ctrl_c("the web page has stopped"), open_page(Farm(), listen_address):
         click.echo(f"the web page is at {listen_address.url}; Ctrl-C stops it")
         signal.pause()
 
@@ -167,7 +167,7 @@ def gateway(address: str) -> None:
     farm = Farm(settings=settings, local_files=False)
     server = make_server(farm, listen_address, lambda: click.echo(ready))
     configure_logs()
-    with _until_ctrl_c("the gateway has stopped"):
+    with until_ctrl_c("the gateway has stopped"):
         server.run()
 
 
@@ -219,7 +219,7 @@ def demo(request: Path) -> None:
 
 
 @contextmanager
-def _until_ctrl_c(last_line: str) -> Iterator[None]:
+def until_ctrl_c(last_line: str) -> Iterator[None]:
     """Ends the block at Ctrl-C or SIGTERM, which is no failure, and prints a last line."""
     _interrupt_on_signals()
     try:

@@ -1,0 +1,162 @@
+"""The farm of compose.yaml, in an engine of the tests, and a client of it on the host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from farm import Farm, Job
+from farm.settings import Settings
+from tests.containers.engine import Engine
+from tests.containers.images import ROOT
+from tests.support.ports import free_ports
+
+Value = TypeVar("Value")
+
+NAME = "farmtest"
+LISTENING = ("REGISTRY", "S3", "GATEWAY", "PAGE", "FLOWER", "RABBITMQ", "PROMETHEUS", "GRAFANA")
+RUNNING = ("registry", "s3", "cpu", "gpu", "gc", "gateway")
+"""The services without a profile that stay up, but for the page, which CI builds no image of."""
+
+TIMEOUT_S = 600
+"""A job that takes longer counts as lost."""
+
+QUICK = {"FARM_LEASE_S": "5", "FARM_REAP_EVERY_S": "1", "FARM_CPU_CONCURRENCY": "1"} | {
+    "OMP_NUM_THREADS": "1"  # threads of several processes on two cores spin
+}
+"""Settings with which a fault is noticed within seconds."""
+
+
+class Project:
+    """A project of compose.yaml with an .env of its own, on free ports."""
+
+    def __init__(self, engine: Engine, folder: Path, **variables: str) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.file = folder / ".env"
+        self.overrides: list[Path] = []
+        ports = dict(zip(LISTENING, free_ports(len(LISTENING)), strict=True))
+        listen = {f"{name}_LISTEN": f"127.0.0.1:{port}" for name, port in ports.items()}
+        base = {"FARM_S3_PUBLIC_BASE": f"http://{listen['S3_LISTEN']}"}
+        self.variables = {**created(), **listen, **base, **QUICK, **variables}
+        self._write()
+
+    def set(self, **variables: str) -> None:
+        """Changes .env, for the next `up`."""
+        self.variables |= variables
+        self._write()
+
+    def compose(self, *words: str, check: bool = True) -> str:
+        """What `docker compose` prints."""
+        files = [word for file in self.overrides for word in ("--file", str(file))]
+        project = ("--ansi", "never", "--project-name", NAME, "--env-file", str(self.file))
+        main = ("--file", str(ROOT / "compose.yaml"))
+        return self.engine.run("compose", *project, *main, *files, *words, check=check)
+
+    def up(self, *services: str) -> float:
+        """Starts services, by default all of RUNNING; returns after how long they were well."""
+        start = time.monotonic()
+        self.compose("up", "--detach", *(services or RUNNING))
+        self.wait_until_well(*(services or RUNNING))
+        return time.monotonic() - start
+
+    def wait_until_well(self, *services: str) -> None:
+        self.wait_for(lambda: all(self.is_well(service) for service in services))
+
+    def is_well(self, service: str) -> bool:
+        """Whether its containers run, and are healthy if they can tell."""
+        states = [each["State"] for each in self.containers(service)]
+        good = ("healthy", "none")
+        return bool(states) and all(
+            state["Running"] and state.get("Health", {"Status": "none"})["Status"] in good
+            for state in states
+        )
+
+    def containers(self, service: str) -> list[dict[str, Any]]:
+        """What the engine knows about the containers of a service."""
+        ids = self.compose("ps", "--all", "--quiet", service).split()
+        return list(json.loads(self.engine.run("inspect", *ids))) if ids else []
+
+    def kill(self, service: str) -> None:
+        self.compose("kill", service)
+
+    def start(self, service: str) -> None:
+        self.compose("start", service)
+        self.wait_until_well(service)
+
+    def write_logs(self, home: Path) -> None:
+        """Writes what the workers have logged, where `WorkerLogs` reads it."""
+        (home / "logs").mkdir(parents=True, exist_ok=True)
+        for service in ("cpu", "gpu"):
+            text = self.compose("logs", "--no-log-prefix", "--no-color", service)
+            (home / "logs" / f"{service}.log").write_text(text)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables with which a client on the host finds this farm."""
+        password, s3 = self.variables["REGISTRY_PASSWORD"], self.variables["S3_LISTEN"]
+        return {
+            "FARM_BROKER_URL": f"redis://:{password}@{self.variables['REGISTRY_LISTEN']}/0",
+            "FARM_STORE_URL": "s3://farm",
+            "FARM_S3_ENDPOINT": f"http://{s3}",
+            "FARM_S3_ACCESS_KEY": self.variables["FARM_S3_ACCESS_KEY"],
+            "FARM_S3_SECRET_KEY": self.variables["FARM_S3_SECRET_KEY"],
+            "FARM_HOME": str(self.folder / "home"),
+        }
+
+    @property
+    def farm(self) -> Farm:
+        return Farm(settings=Settings.load(self.environ))
+
+    def wait_for(self, condition: Callable[[], Value], timeout_s: float = TIMEOUT_S) -> Value:
+        """The first true value of a condition."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                state = self.compose("ps", "--all") + self.compose("logs", "--tail", "15")
+                raise TimeoutError(f"it did not happen within {timeout_s:.0f} s\n{state}")
+            time.sleep(0.2)
+
+    def wait_for_stage(self, job: Job, stage: str) -> None:
+        """Returns once a job has come to a stage, given by how its name begins, or past it."""
+
+        def reached() -> bool:
+            status = job.status()
+            return status.ended or status.stage.startswith(stage)
+
+        self.wait_for(reached)
+
+    def _write(self) -> None:
+        lines = (f"{name}={value}\n" for name, value in self.variables.items())
+        self.file.write_text("".join(lines))
+
+
+def created() -> dict[str, str]:
+    """What `make .env` writes."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / ".env"
+        subprocess.run([sys.executable, str(ROOT / "docker" / "env.py"), str(file)], check=True)
+        lines = file.read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
+    return {name: value for name, _, value in pairs}
+
+
+@contextmanager
+def open_project(engine: Engine, folder: Path, **variables: str) -> Iterator[Project]:
+    """A running project until the block ends, which leaves nothing of it."""
+    project = Project(engine, folder, **variables)
+    try:
+        project.up()
+        yield project
+    finally:
+        project.compose("down", "--volumes", "--timeout", "5", check=False)
