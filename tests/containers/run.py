@@ -70,6 +70,7 @@ def run(project: Project, scenario: Scenario, expected: str | None) -> tuple[Out
         logs = WorkerLogs(Path(home))
     ids = {job.id for job in jobs}
     logs.entries = [entry for entry in logs.entries if entry.get("job_id") in ids]
+    assert len(logs.times("step_committed")) >= len(finished), "the workers' logs are missing"
     outcome = Outcome(
         scenario=scenario.title,
         submitted=len(jobs),

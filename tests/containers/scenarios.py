@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from farm import Job
 from tests.containers.project import RUNNING, Project
 
-MIDDLE = "chunk_2"
-"""The stage of the first job at which a fault strikes: in the third of its six chunks."""
+MIDDLE = 2
+"""The chunk of the first job in which a fault strikes, of six."""
 
 Disturb = Callable[[Project, list[Job]], list[float]]
 """Does something to the project; returns when each fault struck, in seconds since 1970."""
@@ -37,7 +37,7 @@ def killed(*services: str) -> Disturb:
     def disturb(project: Project, jobs: list[Job]) -> list[float]:
         faults = []
         for chunk, service in enumerate(services):
-            project.wait_for_stage(jobs[0], f"chunk_{chunk}")
+            project.wait_for_chunk(jobs[0], chunk)
             faults.append(time.time())
             project.kill(service)
             project.start(service)
@@ -50,7 +50,7 @@ def gone(service: str, seconds: float) -> Disturb:
     """Kills a service, and starts it again only after a while."""
 
     def disturb(project: Project, jobs: list[Job]) -> list[float]:
-        project.wait_for_stage(jobs[0], MIDDLE)
+        project.wait_for_chunk(jobs[0], MIDDLE)
         project.kill(service)
         time.sleep(seconds)
         project.start(service)
@@ -61,7 +61,7 @@ def gone(service: str, seconds: float) -> Disturb:
 
 def stopped(project: Project, jobs: list[Job]) -> list[float]:
     """Stops the whole project, and starts it again."""
-    project.wait_for_stage(jobs[0], MIDDLE)
+    project.wait_for_chunk(jobs[0], MIDDLE)
     project.compose("stop")
     exits = {name: _exit_status(project, name) for name in RUNNING}
     assert not any(exits.values()), f"exit statuses after `stop`: {exits}"
@@ -71,21 +71,22 @@ def stopped(project: Project, jobs: list[Job]) -> list[float]:
 
 
 def out_of_memory(project: Project, jobs: list[Job]) -> list[float]:
-    """Lowers the limit of the gpu container below what a chunk takes, until the job has ended."""
-    project.wait_for_stage(jobs[0], MIDDLE)
-    (container,) = project.containers("gpu")
-    limit = container["HostConfig"]["Memory"]
-    _limit_memory(project, container["Id"], 330 * 2**20)
+    """Gives the gpu container less memory than a chunk takes, until the first job has ended."""
+    project.wait_for_chunk(jobs[0], MIDDLE)
+    enough = {"MINIATURE_MEMORY": project.variables.get("MINIATURE_MEMORY", "2g")}
+    project.keep_logs()
+    project.set(MINIATURE_MEMORY="600m")
+    project.compose("up", "--detach", "gpu")
     project.wait_for(lambda: jobs[0].status().ended)
-    _limit_memory(project, container["Id"], limit)
-    project.compose("restart", "gpu")
-    project.wait_until_well("gpu")
+    project.keep_logs()
+    project.set(**enough)
+    project.up("gpu")
     return []
 
 
 def full_scratch(project: Project, jobs: list[Job]) -> list[float]:
     """Fills the gpu container's /tmp for a while."""
-    project.wait_for_stage(jobs[0], MIDDLE)
+    project.wait_for_chunk(jobs[0], MIDDLE)
     fill = "cat /dev/zero > /tmp/fill 2>/dev/null; sleep 15; rm /tmp/fill"
     project.compose("exec", "-T", "gpu", "sh", "-c", fill)
     return [time.time()]
@@ -93,13 +94,14 @@ def full_scratch(project: Project, jobs: list[Job]) -> list[float]:
 
 def wrong_clock(project: Project, jobs: list[Job]) -> list[float]:
     """Replaces the gpu worker by one whose clock is an hour ahead."""
-    project.wait_for_stage(jobs[0], MIDDLE)
+    project.wait_for_chunk(jobs[0], MIDDLE)
     override = project.folder / "clock.yaml"
     override.write_text(
         "services: {gpu: {image: 'infinitetalk-farm:clock', environment: "
         "{LD_PRELOAD: /libfaketime.so.1, FAKETIME: +3600, FAKETIME_DONT_FAKE_MONOTONIC: '1'}}}\n"
     )
     project.overrides = [override]
+    project.keep_logs()
     at = time.time()
     project.up("gpu")
     return [at]
@@ -107,7 +109,7 @@ def wrong_clock(project: Project, jobs: list[Job]) -> list[float]:
 
 def upgraded(project: Project, jobs: list[Job]) -> list[float]:
     """Starts workers of another image beside those that run, then stops the old ones."""
-    project.wait_for_stage(jobs[0], MIDDLE)
+    project.wait_for_chunk(jobs[0], MIDDLE)
     old = {service: project.containers(service)[0]["Id"] for service in ("cpu", "gpu")}
     project.set(IMAGE="infinitetalk-farm-next")
     scale = ("--scale", "cpu=2", "--scale", "gpu=2")
@@ -116,17 +118,13 @@ def upgraded(project: Project, jobs: list[Job]) -> list[float]:
     project.wait_for(lambda: jobs[0].status().ended)
     at = time.time()
     project.engine.run("stop", "--time", "100", *old.values())
+    project.keep_logs()
     project.engine.run("rm", *old.values())
     return [at]
 
 
 def _exit_status(project: Project, service: str) -> int:
     return max(int(each["State"]["ExitCode"]) for each in project.containers(service))
-
-
-def _limit_memory(project: Project, container: str, limit: int) -> None:
-    words = ("--memory", str(limit), "--memory-swap", str(limit))
-    project.engine.run("update", *words, container)
 
 
 UNDISTURBED = Scenario("no fault", undisturbed, jobs=1)

@@ -1,0 +1,114 @@
+"""compose.yaml against the code, without an engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs.containers import CREATED, OPTIONAL
+from farm.route import CONSUMED
+from farm.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "compose.yaml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+FARM = {name: each for name, each in SERVICES.items() if "IMAGE" in each["image"] and name != "s3"}
+PROFILES = {"gpu", "bridge", "rabbitmq", "monitor", "observe"}
+CELERY_ENDS_S = 6
+"""What a drained worker may take besides its grace period (tasks/drain.py)."""
+
+
+def settings_of(service: dict[str, Any]) -> set[str]:
+    """The FARM_ variables that a service has."""
+    return {name for name in service.get("environment", {}) if name.startswith(PREFIX)}
+
+
+def unknown_settings(services: dict[str, dict[str, Any]]) -> set[str]:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return {name for each in services.values() for name in settings_of(each)} - known
+
+
+def test_every_variable_of_a_service_is_a_setting():
+    assert unknown_settings(SERVICES) == set()
+
+
+def test_a_variable_that_no_setting_has_is_found():
+    planted = {**SERVICES, "cpu": {"environment": {"FARM_LEASE_SECONDS": "5"}}}
+    assert unknown_settings(planted) == {"FARM_LEASE_SECONDS"}
+
+
+def test_every_variable_that_compose_reads_is_in_the_example():
+    read = set(re.findall(r"\$\{(\w+)", TEXT))
+    settings = {PREFIX + name.upper() for name in Settings.model_fields}
+    assert read - settings <= CREATED.keys() | OPTIONAL.keys()
+    assert OPTIONAL.keys() - read == {"OMP_NUM_THREADS"}  # passed on as it is
+
+
+def test_no_password_has_a_default():
+    for variable in CREATED:
+        forms = set(re.findall(rf"\$\{{{variable}([^}}]*)\}}", TEXT))
+        assert forms == {":?run make .env"}, variable
+
+
+def test_nothing_listens_beyond_loopback_until_told():
+    ports = [port for each in SERVICES.values() for port in each.get("ports", [])]
+    assert ports
+    assert all(re.fullmatch(r"\$\{\w+_LISTEN:-127\.0\.0\.1:\d+\}:\d+", port) for port in ports)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened_and_limited(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "mem_limit" in service
+    assert "privileged" not in service
+
+
+@pytest.mark.parametrize("name", FARM)
+def test_a_container_may_take_longer_to_stop_than_its_worker(name):
+    grace = re.search(r"FARM_GRACE_S:-(\d+)", SERVICES["cpu"]["environment"]["FARM_GRACE_S"])
+    if name == "bucket":
+        return  # ends by itself, and runs no worker
+    stop_s = int(FARM[name]["stop_grace_period"].removesuffix("s"))
+    assert grace
+    assert stop_s >= int(grace[1]) + CELERY_ENDS_S + 30  # an upload
+
+
+def test_the_s3_service_has_the_time_to_stop_that_it_needs():
+    assert int(SERVICES["s3"]["stop_grace_period"].removesuffix("s")) >= 30
+
+
+def test_workers_are_of_kinds_that_there_are():
+    kinds = {
+        each["command"][1] for each in FARM.values() if each.get("command", [""])[0] == "worker"
+    }
+    assert kinds == {"cpu", "gpu", "bridge"} <= CONSUMED.keys()
+
+
+def test_profiles_are_those_that_are_documented():
+    assert {
+        profile for each in SERVICES.values() for profile in each.get("profiles", [])
+    } == PROFILES
+
+
+def test_images_are_pinned_and_targets_exist():
+    targets = set(re.findall(r"^FROM .* AS (\w+)$", (ROOT / "docker/Dockerfile").read_text(), re.M))
+    for service in SERVICES.values():
+        name, _, tag = service["image"].rpartition(":")
+        assert tag not in ("", "latest")
+        if "IMAGE" in name and tag != "s3":
+            assert tag in targets
+
+
+def test_prometheus_scrapes_services_that_there_are():
+    scraped = yaml.safe_load((ROOT / "docker/prometheus/compose.yaml").read_text())
+    (workers,) = (job for job in scraped["scrape_configs"] if "dns_sd_configs" in job)
+    names = {name for each in workers["dns_sd_configs"] for name in each["names"]}
+    assert names <= SERVICES.keys()
+    assert {each["port"] for each in workers["dns_sd_configs"]} == {9100}
