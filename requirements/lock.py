@@ -27,6 +27,10 @@ SOURCES = ("docopt",)
 
 FORMATS = ("--only-binary :all:", *(f"--no-binary {name}" for name in SOURCES))
 UV = (sys.executable, "-m", "uv", "--quiet")
+HASHES = ("--generate-hashes", "--no-annotate")
+APART = ("lint",)
+"""Groups that share no environment with the others: checkov wants old versions of much."""
+
 COMPILE = (*UV, "pip", "compile", "--universal", "--python-version=3.11", "--no-header")
 
 
@@ -34,6 +38,7 @@ def main(arguments: list[str]) -> None:
     """Resolves all extras and groups at once, then writes the file of each."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = {name: f"--group=pyproject.toml:{name}" for name in project["dependency-groups"]}
+    apart = {name: groups.pop(name) for name in APART}
     resolve("pyproject.toml", "--all-extras", *groups.values(), *arguments)
     base = without_torch(locked("pyproject.toml"))
     write("base", base)
@@ -42,6 +47,8 @@ def main(arguments: list[str]) -> None:
         write(extra, ["-r base.txt\n", *(each for each in requirements if each not in base)])
     for name, group in groups.items():
         write(name, without_torch(locked(group)))
+    for name, group in apart.items():
+        write(name, list(blocks(run(*COMPILE, *HASHES, *formats(), group)).values()))
     worker = locked("pyproject.toml", "--extra=worker")
     write("torch-cuda", [block for package, block in worker.items() if is_torch(package)])
     write("torch-cpu", [cpu_builds(worker["torch"])])
@@ -55,9 +62,14 @@ def resolve(*arguments: str) -> None:
 
 def locked(*arguments: str) -> dict[str, str]:
     """Each requirement with its hashes, as text, by package."""
-    fixed = ("--generate-hashes", "--no-annotate", f"--constraints={CONSTRAINTS.name}")
-    blocks = re.findall(r"^\S.*\n(?:\s.*\n)*", run(*COMPILE, *fixed, *formats(), *arguments), re.M)
-    return {re.split(r"[=\[]", block, maxsplit=1)[0]: block for block in blocks}
+    constraints = f"--constraints={CONSTRAINTS.name}"
+    return blocks(run(*COMPILE, *HASHES, constraints, *formats(), *arguments))
+
+
+def blocks(text: str) -> dict[str, str]:
+    """What uv prints, by package."""
+    found = re.findall(r"^\S.*\n(?:\s.*\n)*", text, re.M)
+    return {re.split(r"[=\[]", block, maxsplit=1)[0]: block for block in found}
 
 
 def formats() -> list[str]:
