@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from requirements.check import conflicts, overrides
-from requirements.lock import CUDA, FORMATS, TORCH_CPU, cpu_builds
+from requirements.lock import APART, CUDA, FORMATS, TORCH_CPU, cpu_builds
 from tests.support.requirements import FILES, ROOT, locked
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -31,6 +31,8 @@ def test_every_requirement_has_one_version_and_hashes(file: Path) -> None:
     for package, (requirement, hashes) in locked(file.stem).items():
         assert re.fullmatch("==[^,*]+", str(requirement.specifier)), requirement
         assert hashes > 0, requirement
+        if file.stem in APART:
+            continue
         tested = f"{package}{requirement.specifier}".removesuffix("+cpu")
         assert re.search(rf"^{re.escape(tested)}\s", constraints, re.M), requirement
 
