@@ -34,6 +34,7 @@ SLOW_TIMEOUT_S = 900
 SLOW = (
     "attacks",
     "chaos",
+    "containers",
     "integration",
     "lipsync",
     "unit/engine/test_damage.py",
