@@ -12,7 +12,7 @@ IMAGE ?= infinitetalk-farm
 LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
 
 .PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock audit clean
-.PHONY: images sbom compose-test lint-images
+.PHONY: images sbom compose-test k8s-check lint-images
 demo: .venv/ready ## one talking video through the whole farm
 	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: many wait for the processes that they start
@@ -49,6 +49,9 @@ sbom: .sbom/ready ## what is in the images of TARGETS, and their licences: build
 	$(PYTHON) docker/sbom.py build/sbom $(TARGETS:%=$(IMAGE):%)
 compose-test: .venv/tools ## build images, run the farm in Compose, kill each service; ARGS=--long for all
 	$(BIN)/python -m tests.containers $(ARGS)
+k8s-check: .venv/tools .lint/ready ## the Kubernetes manifests; ARGS="FOLDER ..." for overlays of your own
+	$(BIN)/python -m k8s.generate --check && $(BIN)/python -m k8s.check $(ARGS)
+	$(BIN)/python -m k8s.posture $(ARGS)
 lint-images: .lint/ready ## hadolint and checkov
 	.lint/bin/hadolint docker/Dockerfile docker/seaweedfs/Dockerfile
 	.lint/bin/checkov --quiet --compact --skip-download --framework dockerfile --directory docker
