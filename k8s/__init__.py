@@ -1,0 +1,1 @@
+"""Kubernetes manifests, how they are generated, and what they are checked for."""
