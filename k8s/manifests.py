@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def render(folder: Path) -> list[Manifest]:
 
 
 def _kubectl() -> str:
-    path = shutil.which("kubectl")
+    """The one of this environment, else the system's."""
+    here = str(Path(sys.executable).parent)
+    path = shutil.which("kubectl", path=here) or shutil.which("kubectl")
     if path is None:
         raise ValueError("kubectl is not installed; `make .venv/tools` installs it")
     return path
