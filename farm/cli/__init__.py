@@ -6,7 +6,18 @@ from typing import Any
 
 import click
 
-from farm.cli import batches, endpoint, jobs, keys, maintenance, requests, serve, webhooks, weights
+from farm.cli import (
+    batches,
+    endpoint,
+    jobs,
+    keys,
+    maintenance,
+    requests,
+    serve,
+    simulate,
+    webhooks,
+    weights,
+)
 from farm.cli.exit_codes import EXIT_STATUS, INTERRUPTED, exit_status
 from farm.cli.render import print_error
 from farm.errors import FarmError
@@ -22,6 +33,7 @@ COMMANDS = [
     keys.keys,
     batches.batch,
     endpoint.endpoint,
+    simulate.simulate,
     weights.weights,
 ]
 

@@ -1,0 +1,35 @@
+"""The farm's workers with chunks that take a fixed time: videos of three chunks, by `noop`'s steps.
+
+This is where `celery -A benchmarks.paced` finds its application, so importing it has an effect.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import tasks.base
+from benchmarks.noop import OUTPUTS, app, noop_step
+from benchmarks.simulated import CHUNK_S, CHUNKS
+from farm.engine.step_context import StepContext, StepFunction
+from farm.registry.outputs import EmbedOutput, StepOutput
+from farm.route import StepKind
+
+__all__ = ["app"]
+
+_embedded = OUTPUTS["embed"]
+assert isinstance(_embedded, EmbedOutput)  # noqa: S101
+OUTPUTS["embed"] = _embedded.model_copy(update={"frames": 81 + 72 * (CHUNKS - 1), "chunks": CHUNKS})
+
+
+def paced_step(ctx: StepContext) -> StepOutput:
+    """Does nothing for as long as a chunk takes."""
+    time.sleep(CHUNK_S)
+    return noop_step(ctx)
+
+
+def paced_step_function(kind: StepKind) -> StepFunction:
+    return paced_step if kind == "generate" else noop_step
+
+
+tasks.base.hooks = replace(tasks.base.hooks, step_function=paced_step_function)

@@ -1,0 +1,54 @@
+"""`farm simulate` prints rows, or JSON, or draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from farm.cli import cli
+
+
+def simulate(*options: str) -> list[str]:
+    result = CliRunner().invoke(cli, ["simulate", *options])
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_there_is_a_row_for_each_combination() -> None:
+    header, *rows = simulate("--videos", "5,10", "--steps", "8,4", "--hours", "1")
+    assert header.split()[:4] == ["videos/h", "steps", "gpu", "GPUs"]
+    assert [row.split()[:2] for row in rows] == [["5", "8"], ["10", "8"], ["5", "4"], ["10", "4"]]
+
+
+def test_rows_are_json_on_request() -> None:
+    rows = [json.loads(line) for line in simulate("--json", "--hours", "1", "--steps", "4")]
+    assert len(rows) == 1
+    assert rows[0]["gpus"] >= 1
+    assert rows[0]["wait_p95_s"] <= 610
+
+
+def test_a_spot_farm_that_scales_loses_chunks_and_is_drawn(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    (row,) = simulate(
+        *("--max-gpus", "20", "--losses", "1", "--hours", "2", "--json"), "-o", str(plot)
+    )
+    assert json.loads(row)["lost_chunks"] > 0
+    assert plot.read_text().startswith("<svg")
+
+
+def test_what_is_not_known_is_refused_by_name() -> None:
+    for options, message in (
+        (
+            ["--gpu", "a100"],
+            "gpu: got 'a100'; allowed: h100, h200, or any with --speed and --price",
+        ),
+        (["--videos", "0"], "has a number that is not above 0"),
+        (["--videos", "many"], "is not a list of numbers such as 10,100"),
+        (["--budget", "3"], "budget: got 3 an hour, which pays for 0 GPUs at 4.18 each"),
+        (["--pattern", "daily"], "'daily' is not one of"),
+    ):
+        result = CliRunner().invoke(cli, ["simulate", *options])
+        assert result.exit_code != 0
+        assert message in result.output, result.output
