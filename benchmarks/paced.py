@@ -1,21 +1,25 @@
-"""The farm's workers with chunks that take a fixed time: videos of three chunks, by `noop`'s steps.
+"""The farm's workers with chunks that take a fixed time: `noop`'s steps, PACED_CHUNKS chunks of
+PACED_CHUNK_S seconds.
 
 This is where `celery -A benchmarks.paced` finds its application, so importing it has an effect.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
 import tasks.base
 from benchmarks.noop import OUTPUTS, app, noop_step
-from benchmarks.simulated import CHUNK_S, CHUNKS
 from farm.engine.step_context import StepContext, StepFunction
 from farm.registry.outputs import EmbedOutput, StepOutput
 from farm.route import StepKind
 
 __all__ = ["app"]
+
+CHUNKS = int(os.environ.get("PACED_CHUNKS", "3"))
+CHUNK_S = float(os.environ.get("PACED_CHUNK_S", "2"))
 
 _embedded = OUTPUTS["embed"]
 assert isinstance(_embedded, EmbedOutput)  # noqa: S101
