@@ -28,7 +28,8 @@ from k8s.manifests import (
 DOCKERFILE = Path(__file__).parents[1] / "docker" / "Dockerfile"
 
 TARGETS = {
-    "light": {"gateway", "ui", "metrics", "gc", "worker bridge"},
+    "light": {"gateway", "metrics", "gc", "worker bridge"},
+    "page": {"ui"},
     "cpu": {"worker cpu", "worker downloads", "worker gpu"},
     "gpu": {"worker gpu"},
 }
@@ -130,7 +131,7 @@ def _image_problems(container: Any) -> Iterator[str]:
 def _targets() -> set[str]:
     """Those of the Dockerfile that are images of the farm."""
     text = DOCKERFILE.read_text() if DOCKERFILE.is_file() else ""
-    named = set(re.findall(r"^FROM .* AS (\w+)", text, re.MULTILINE | re.IGNORECASE))
+    named = set(re.findall(r"^FROM .* AS (\w+)$", text, re.MULTILINE | re.IGNORECASE))
     return set(TARGETS) & named if named else set(TARGETS)
 
 
