@@ -10,7 +10,6 @@ what a job of 21 costs more than one of a single chunk is the share of 20 chunks
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +19,7 @@ from statistics import median
 import redis
 
 from benchmarks.chain import REQUEST, resources
-from benchmarks.simulated import APPLICATION, Log
+from benchmarks.simulated import APPLICATION, Log, pace
 from farm import Farm
 from farm.engine.context import open_context
 from farm.engine.deadlines import end_overdue
@@ -87,17 +86,16 @@ def _ms(call: Callable[[], object]) -> float:
     return median(taken)
 
 
-def chunk() -> dict[str, float]:
+def chunk(jobs: int = JOBS) -> dict[str, float]:
     """What one further chunk costs, by resource."""
-    few, many = (_job(chunks) for chunks in (FEW, MANY))
+    few, many = (_job(chunks, jobs) for chunks in (FEW, MANY))
     return {name: (many[name] - few[name]) / (MANY - FEW) for name in few}
 
 
-def _job(chunks: int) -> Mapping[str, float]:
+def _job(chunks: int, jobs: int) -> Mapping[str, float]:
     """What a job costs."""
-    os.environ["PACED_CHUNKS"] = str(chunks)
-    os.environ["PACED_CHUNK_S"] = "0"
     with (
+        pace(chunks, chunk_s=0),
         tempfile.TemporaryDirectory(prefix="farm-benchmarks-") as home,
         open_supervisor(Settings(home=Path(home)), application=APPLICATION) as supervisor,
     ):
@@ -106,10 +104,10 @@ def _job(chunks: int) -> Mapping[str, float]:
         log.wait_for_end([farm.submit(REQUEST).id])  # no import and no new connection is measured
         before = resources(supervisor)
         start = time.perf_counter()
-        log.wait_for_end([farm.submit(REQUEST).id for _ in range(JOBS)])
-        seconds = (time.perf_counter() - start) / JOBS
+        log.wait_for_end([farm.submit(REQUEST).id for _ in range(jobs)])
+        seconds = (time.perf_counter() - start) / jobs
         after = resources(supervisor)
-    costs = {name: (after[name] - before[name]) / JOBS for name in before}
+    costs = {name: (after[name] - before[name]) / jobs for name in before}
     return costs | {"seconds": seconds}
 
 

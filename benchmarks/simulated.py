@@ -42,6 +42,18 @@ CALIBRATING = 3
 TIMEOUT_S = 300.0
 
 
+@contextmanager
+def pace(chunks: int, chunk_s: float) -> Iterator[None]:
+    """Workers that are started within the block make so many chunks of so many seconds."""
+    ours = {"PACED_CHUNKS": str(chunks), "PACED_CHUNK_S": str(chunk_s)}
+    os.environ |= ours
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
 class Log:
     """The times that the workers have written, of all chunks."""
 
@@ -110,11 +122,14 @@ def calibrate(farm: Farm, log: Log) -> Video:
     return Video(CHUNKS, median(chunks), seconds=9, prepare_s=median(prepared))
 
 
-def compare(gpus: int, jobs: int, load: float, seed: int) -> dict[str, tuple[float, float]]:
+def compare(
+    *, gpus: int, jobs: int, load: float, seed: int = 0, chunk_s: float = CHUNK_S
+) -> dict[str, tuple[float, float]]:
     """Each figure as predicted and as measured, in seconds."""
-    per_hour = load * gpus * 3600 / (CHUNKS * CHUNK_S)
+    per_hour = load * gpus * 3600 / (CHUNKS * chunk_s)
     times = arrivals("steady", per_hour=per_hour, hours=jobs / per_hour, seed=seed)
     with (
+        pace(CHUNKS, chunk_s),
         tempfile.TemporaryDirectory(prefix="farm-benchmarks-") as home,
         open_supervisor(Settings(home=Path(home)), application=APPLICATION) as supervisor,
         gpu_workers(supervisor.settings, gpus - 1),
@@ -156,7 +171,7 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.8)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(table(compare(options.gpus, options.jobs, options.load, options.seed)))
+    print(table(compare(**vars(options))))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """One run of the simulation.
 
 Chunks wait in one queue, first come, first served. A job has one chunk in it or on a GPU at a
-time; when that is done, the next one joins the queue's end. Of several idle workers the one that
-has waited longest takes the next chunk, as Redis serves its clients.
+time; when that is done, the next one joins the queue's end. Any of several idle workers takes the
+next chunk: each asks the broker anew every second (kombu's `brpop_timeout`).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Run:
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._numbers = count()
         self._queue: deque[_Job] = deque()
-        self._idle: deque[_Worker] = deque()
-        """Those that have been idle for longest first; some may be gone."""
+        self._idle: list[_Worker] = []
+        """In no order; some may be gone, or should have left by now."""
         self._workers: set[_Worker] = set()
         self._busy = 0
         self._jobs = 0
@@ -121,11 +121,17 @@ class Run:
 
     def _assign(self) -> None:
         """Chunks to idle workers, for as long as there are both."""
-        self._let_idle_leave()
         while self._queue and self._idle:
-            worker = self._idle.popleft()
-            if not worker.gone:
+            worker = self._take_idle()
+            if not worker.gone and not self._has_left(worker):
                 self._begin(worker, self._queue.popleft())
+
+    def _take_idle(self) -> _Worker:
+        number = int(self._random.random() * len(self._idle))
+        worker = self._idle[number]
+        self._idle[number] = self._idle[-1]
+        self._idle.pop()
+        return worker
 
     def _begin(self, worker: _Worker, job: _Job) -> None:
         if not job.has_begun:
@@ -159,7 +165,7 @@ class Run:
 
     def _poll(self) -> None:
         """What the autoscaler does: it starts workers, which leave by themselves."""
-        self._let_idle_leave()
+        self._idle = [each for each in self._idle if not each.gone and not self._has_left(each)]
         wanted = self.fleet.wanted(self._jobs, self._chunks * self.video.chunk_s)
         for _ in range(wanted - len(self._workers)):
             self._start(cold_start_s=self.fleet.cold_start_s)
@@ -187,15 +193,13 @@ class Run:
             self._queue.appendleft(worker.job)
             self._assign()
 
-    def _let_idle_leave(self) -> None:
-        """Workers that have been idle for long enough left at the time when they had."""
-        latest = self._now - self.fleet.idle_exit_s
-        while self._idle and self._idle[0].idle_since <= latest:
-            if len(self._workers) <= self.fleet.min_gpus:
-                return
-            worker = self._idle.popleft()
-            if not worker.gone:
-                self._leave(worker, worker.idle_since + self.fleet.idle_exit_s)
+    def _has_left(self, worker: _Worker) -> bool:
+        """Whether a worker has been idle for long enough; it left at the time when it had."""
+        left_at = worker.idle_since + self.fleet.idle_exit_s
+        if left_at > self._now or len(self._workers) <= self.fleet.min_gpus:
+            return False
+        self._leave(worker, left_at)
+        return True
 
     def _leave(self, worker: _Worker, at: float) -> None:
         worker.gone = True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gateway
+from benchmarks import gateway, load, simulated
 from benchmarks.chain import Cost, measure, table
 from benchmarks.long_video import REQUEST, broker_megabytes, chunk_seconds, watch, write_voice
 from farm import Farm
@@ -80,3 +80,16 @@ def test_a_few_requests_that_wait_have_their_figures(tmp_path: Path) -> None:
     assert (len(figures.status_ms), len(figures.answered_ms)) == (20, 6)
     assert figures.threads < 40
     assert "gateway: CPU" in figures.table()
+
+
+def test_a_few_jobs_of_a_real_farm_are_beside_those_of_the_simulation() -> None:
+    figures = simulated.compare(gpus=2, jobs=4, load=0.5, chunk_s=0.1)
+    predicted, measured = figures["jobs"]
+    assert predicted == measured > 0
+    assert "wait for the first chunk: p95" in simulated.table(figures)
+
+
+def test_waiting_jobs_have_their_cost() -> None:
+    (row,) = load.waiting([5])
+    assert row["broker, kB a job"] > 0
+    assert row["ms of a scrape"] > 0
