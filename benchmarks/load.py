@@ -30,6 +30,7 @@ from farm.queue.inspect import find_lost_messages
 from farm.settings import Settings
 
 REPEATS = 5
+IDLE_S = 30.0
 JOBS = 20
 FEW, MANY = 1, 21
 """Chunks of a job."""
@@ -86,6 +87,18 @@ def _ms(call: Callable[[], object]) -> float:
     return median(taken)
 
 
+def idle() -> dict[str, float]:
+    """What a cpu worker with its downloads, and a gpu worker, cost each second while they wait."""
+    with (
+        tempfile.TemporaryDirectory(prefix="farm-benchmarks-") as home,
+        open_supervisor(Settings(home=Path(home)), application=APPLICATION) as supervisor,
+    ):
+        before = resources(supervisor)
+        time.sleep(IDLE_S)
+        after = resources(supervisor)
+    return {name: (after[name] - before[name]) / IDLE_S for name in before}
+
+
 def chunk(jobs: int = JOBS) -> dict[str, float]:
     """What one further chunk costs, by resource."""
     few, many = (_job(chunks, jobs) for chunks in (FEW, MANY))
@@ -115,6 +128,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", default="100,1000,10000")
     options = parser.parse_args()
+    for name, value in idle().items():
+        print(f"a second of an idle farm: {name:32}{value:10.3f}")
     for name, value in chunk().items():
         print(f"a further chunk: {name:32}{value:10.3f}")
     for row in waiting(map(int, options.sizes.split(","))):
