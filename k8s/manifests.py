@@ -50,7 +50,7 @@ class Workload:
 
     @property
     def labels(self) -> dict[str, str]:
-        return dict(self.template["metadata"]["labels"])
+        return dict(self.template.get("metadata", {}).get("labels", {}))
 
     @property
     def containers(self) -> list[Mapping[str, Any]]:

@@ -78,7 +78,7 @@ def _ports(workload: Workload) -> set[int | str]:
     found: set[int | str] = set()
     for container in workload.containers:
         for port in container.get("ports", ()):
-            found |= {port["containerPort"], port["name"]}
+            found |= {port["containerPort"], port.get("name", port["containerPort"])}
     return found
 
 

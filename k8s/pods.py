@@ -73,14 +73,16 @@ def commands(manifests: Sequence[Manifest]) -> Iterator[str]:
     for workload in workloads(manifests):
         for container in workload.containers:
             for line in _command_lines(container):
-                if line[0] not in AGREED and (problem := _usage_error(line)):
+                if not line:
+                    yield f"{workload}: container {container['name']}: it has no command"
+                elif line[0] not in AGREED and (problem := _usage_error(line)):
                     yield f"{workload}: farm {' '.join(line)}: {problem}"
 
 
 def _command_lines(container: Any) -> Iterator[list[str]]:
     """The `farm` command lines of a container: its own, and those of its probes."""
     if image_name(container["image"]) == OURS and "command" not in container:
-        yield container["args"]
+        yield container.get("args", [])
     for probe in PROBES:
         line = container.get(probe, {}).get("exec", {}).get("command", [])
         if line[:1] == ["farm"]:
@@ -137,8 +139,8 @@ def _targets() -> set[str]:
 
 def _role(container: Any) -> str:
     """`worker cpu` of a worker, else the command alone."""
-    name, *rest = container["args"]
-    return f"{name} {rest[0]}" if name == "worker" else str(name)
+    words = container.get("args", [])
+    return " ".join(words[:2] if words[:1] == ["worker"] else words[:1])
 
 
 def variables(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -228,7 +230,7 @@ def probes(manifests: Sequence[Manifest]) -> Iterator[str]:
         for probe in PROBES:
             if probe not in workload.main:
                 yield f"{workload}: it has no {probe}"
-        if workload.is_ours and workload.main["args"][0] == "worker":
+        if workload.is_ours and workload.main.get("args", [])[:1] == ["worker"]:
             lines = [
                 workload.main.get(probe, {}).get("exec", {}).get("command") for probe in PROBES
             ]

@@ -170,6 +170,7 @@ def _row(
         prepare_s=options["prepare"],
     )
     fleet = None
+    _check_scaling(max_gpus, options)
     if max_gpus is not None or options["budget"] is not None:
         scaled = Fleet(
             max_gpus=max_gpus or 10_000,
@@ -201,6 +202,16 @@ def _row(
     return given | {
         name: value for name, value in asdict(found).items() if name != "samples"
     }, found
+
+
+def _check_scaling(max_gpus: int | None, options: dict[str, Any]) -> None:
+    """Raises InvalidInput for options of a fleet that scales beside one that does not."""
+    least = options["min_gpus"]
+    if max_gpus is not None and least > max_gpus:
+        raise InvalidInput(f"min-gpus: got {least}; allowed: 0 to max-gpus, {max_gpus}")
+    for name in ("min_gpus", "losses"):
+        if options[name] and max_gpus is None and options["budget"] is None:
+            raise InvalidInput(f"{name.replace('_', '-')}: allowed: only with max-gpus or budget")
 
 
 def _gpu(name: str, options: dict[str, Any]) -> Any:

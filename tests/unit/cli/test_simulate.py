@@ -47,6 +47,8 @@ def test_what_is_not_known_is_refused_by_name() -> None:
         (["--videos", "0"], "has a number that is not above 0"),
         (["--videos", "many"], "is not a list of numbers such as 10,100"),
         (["--budget", "3"], "budget: got 3 an hour, which pays for 0 GPUs at 4.18 each"),
+        (["--min-gpus", "5", "--max-gpus", "3"], "min-gpus: got 5; allowed: 0 to max-gpus, 3"),
+        (["--losses", "1"], "losses: allowed: only with max-gpus or budget"),
         (["--pattern", "daily"], "'daily' is not one of"),
     ):
         result = CliRunner().invoke(cli, ["simulate", *options])

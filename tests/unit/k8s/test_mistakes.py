@@ -45,6 +45,7 @@ SCHEMA = [
 CODE = [
     Mistake(pods.commands, "local", "Deployment cpu", "main/args", ["worker", "cpus"], "'cpus' is not one of"),
     Mistake(pods.commands, "local", "Deployment gateway", "main/args", ["gateways"], "No such command"),
+    Mistake(pods.commands, "local", "Deployment gateway", "main/args", None, "it has no command"),
     Mistake(pods.commands, "local", "Deployment gateway", "main/args/1", "--adress", "No such option"),
     Mistake(pods.images, "local", "Deployment cpu", "main/image", "infinitetalk-farm:0.1.0-worker", "no target worker"),
     Mistake(pods.images, "local", "Deployment cpu", "main/image", "infinitetalk-farm:0.1.0-light", "light is not made for farm worker cpu"),
