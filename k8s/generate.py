@@ -1,4 +1,4 @@
-"""Writes the manifests whose content is elsewhere in the project.
+"""Writes the manifests that have their source elsewhere in the project.
 
     python -m k8s.generate            writes them
     python -m k8s.generate --check    exits 1 if one differs from its source

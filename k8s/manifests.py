@@ -26,7 +26,7 @@ POD_PATHS = {
 """Where the pod template of each kind is, below `spec`."""
 
 RUNS_ON = ("Deployment", "StatefulSet", "ScaledJob")
-"""Kinds whose containers run until they are told to stop."""
+"""Kinds of pods that run until they are told to stop."""
 
 NAME = "app.kubernetes.io/name"
 """The label by which all selectors choose."""
@@ -129,7 +129,7 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def environ(workload: Workload, manifests: Sequence[Manifest]) -> dict[str, str]:
-    """The variables of the main container whose values are known: all but those of Secrets."""
+    """The variables of the main container with known values: all but those of Secrets."""
     maps = {
         each["metadata"]["name"]: each.get("data", {}) for each in of_kind(manifests, "ConfigMap")
     }

@@ -187,5 +187,5 @@ def _chosen(selector: Mapping[str, Any], manifests: Sequence[Manifest]) -> list[
 
 
 def _selected(labels: Mapping[str, str], manifests: Sequence[Manifest]) -> list[Workload]:
-    """The pods of a Service, whose selector is labels alone."""
+    """The pods of a Service; its selector is labels alone."""
     return _chosen({"matchLabels": labels}, manifests)

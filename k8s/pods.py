@@ -172,7 +172,7 @@ VOLUMES = (
     ("secret", "Secret", "secretName"),
     ("persistentVolumeClaim", "PersistentVolumeClaim", "claimName"),
 )
-"""The field of a volume with a name, and whose name it is."""
+"""The field of a volume with a name, and the kind of what has that name."""
 
 
 def references(manifests: Sequence[Manifest]) -> Iterator[str]:
