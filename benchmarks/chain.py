@@ -25,7 +25,8 @@ from celery import Celery, chain
 
 from farm import Farm
 from farm.local.supervisor import Supervisor, open_supervisor
-from farm.queue.app import MESSAGE_PRIORITIES, make_app
+from farm.queue.app import make_app
+from farm.queue.brokers.redis import MESSAGE_PRIORITIES
 from farm.route import STEP_SPECS, StepKind
 from farm.settings import Settings
 

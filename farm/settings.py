@@ -36,6 +36,10 @@ UNPREFIXED = {
 }
 """Variables without a prefix, as existing deployments set them; FARM_ variables override them."""
 
+REDIS = ("redis://", "rediss://")
+RABBITMQ = ("amqp://", "amqps://")
+"""How the URLs of a broker begin."""
+
 BUCKET = "S3_BUCKET"
 """Becomes `store_url` together with both keys, since other programs use it too."""
 
@@ -123,8 +127,32 @@ class Settings(BaseModel):
         None,
         repr=False,
         description=(
-            "redis:// or rediss:// URL of the broker, or for clients runpod://ENDPOINT_ID; unset = "
-            "the broker started by `farm up`"
+            "redis://, rediss://, amqp:// or amqps:// URL of the broker (Redis, Valkey or "
+            "RabbitMQ), or for clients runpod://ENDPOINT_ID; unset = the broker started by "
+            "`farm up`"
+        ),
+    )
+    registry_url: str | None = Field(
+        None,
+        repr=False,
+        description=(
+            "redis:// or rediss:// URL of the registry (Redis or Valkey); unset = the broker's, "
+            "unless that is RabbitMQ"
+        ),
+    )
+    broker_ca: Path | None = Field(
+        None,
+        description=(
+            "PEM file with the CA certificates of broker and registry; unset = the public CAs"
+        ),
+    )
+    broker_api: str | None = Field(
+        None,
+        pattern="^https?://",
+        repr=False,
+        description=(
+            "http:// or https:// URL of RabbitMQ's management API, with USER:PASSWORD@; unset = "
+            "its alarms, its memory and messages in hand are not known"
         ),
     )
     store_url: str | None = Field(
@@ -568,9 +596,9 @@ class Settings(BaseModel):
             raise ValueError("every adapter is NAME=FILE")
         return [(name.strip(), Path(file.strip()).expanduser()) for name, _, file in pairs]
 
-    @field_validator("broker_url")
+    @field_validator("broker_url", "registry_url", "broker_api")
     @classmethod
-    def _check_broker_url(cls, value: str | None) -> str | None:
+    def _check_url(cls, value: str | None) -> str | None:
         try:
             _ = urlsplit(value or "").port
         # Not chained: the message quotes the port, which for a password with a / is part of it.
@@ -578,6 +606,17 @@ class Settings(BaseModel):
             raise ValueError(
                 "it is no URL; a password has %2F for /, %3F for ? and %23 for #"
             ) from None
+        if "ssl_cert_reqs=CERT_" in (value or ""):
+            raise ValueError("ssl_cert_reqs is one of required, optional and none, in lower case")
+        return value
+
+    @field_validator("registry_url")
+    @classmethod
+    def _check_registry_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(REDIS):
+            scheme, separator, _ = value.partition("://")  # behind it there may be a password
+            got = f"{scheme}://" if separator else "no URL"
+            raise ValueError(f"got {got}, but only Redis and Valkey can be the registry")
         return value
 
     @field_validator("metrics_address")
@@ -666,6 +705,27 @@ class Settings(BaseModel):
         raise FarmUnreachable(
             f"no farm is up in {self.folder}; start one with `farm up`, or set FARM_BROKER_URL"
         )
+
+    @property
+    def registry_address(self) -> str:
+        """The registry's URL: the broker's unless another is set.
+
+        InvalidInput if that is RabbitMQ, which keeps no records; FarmUnreachable as
+        `broker_address` raises it.
+        """
+        if self.registry_url:
+            return self.registry_url
+        if self.broker_address.startswith(RABBITMQ):
+            raise InvalidInput(
+                "FARM_REGISTRY_URL: it is not set, and RabbitMQ (FARM_BROKER_URL) cannot be the "
+                "registry; allowed: redis:// or rediss:// URL of a Redis or Valkey"
+            )
+        return self.broker_address
+
+    @property
+    def has_own_registry(self) -> bool:
+        """Whether the registry is elsewhere than the broker."""
+        return self.registry_address != self.broker_address
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:

@@ -15,9 +15,9 @@ from kombu import pools
 from farm.errors import FarmUnreachable
 from farm.logs import log
 from farm.queue.app import make_app
-from farm.queue.inspect import broker_of, eviction_policy
-from farm.registry import farm_registry
-from farm.settings import Settings
+from farm.queue.brokers.redis import eviction_policy
+from farm.registry.redis import RedisBackend
+from farm.settings import REDIS, Settings
 
 settings = Settings.load(os.environ)
 app = make_app(settings)
@@ -25,11 +25,18 @@ app = make_app(settings)
 
 @worker_init.connect
 def warn_of_eviction(**_: object) -> None:
-    """Logs that the broker may evict jobs; `farm doctor` says the same."""
-    broker = broker_of(farm_registry(settings))
-    with suppress(FarmUnreachable):  # Celery waits for the broker
-        if broker and (policy := eviction_policy(broker.redis)):
-            log("broker_may_evict", level=logging.WARNING, maxmemory_policy=policy)
+    """Logs that the broker or the registry may evict jobs; `farm doctor` says the same."""
+    events = {
+        settings.registry_address: "registry_may_evict",
+        settings.broker_address: "broker_may_evict",
+    }
+    for url, event in events.items():
+        if not url.startswith(REDIS):
+            continue
+        backend = RedisBackend(url, prefix=settings.key_prefix, ca=settings.broker_ca)
+        with backend.redis, suppress(FarmUnreachable):  # Celery waits for it
+            if policy := eviction_policy(backend.redis):
+                log(event, level=logging.WARNING, maxmemory_policy=policy)
 
 
 @worker_process_init.connect
@@ -51,3 +58,11 @@ def _forget_inherited_connections(**_: object) -> None:
     """Drops pools whose locks a thread of the worker may have held when this child was forked."""
     pools.connections.clear()
     pools.producers.clear()
+
+
+@worker_process_init.connect
+def _wait_for_the_end_of_alarms(**_: object) -> None:
+    """Lets a child wait until RabbitMQ takes messages again: its step is done, and nothing else of
+    the worker waits for it.
+    """
+    app.conf.broker_transport_options.pop("on_blocked", None)

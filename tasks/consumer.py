@@ -11,15 +11,15 @@ import json
 import logging
 from collections.abc import Callable, Container
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.worker.consumer import Consumer
 from kombu import Message
 
 from farm.errors import VersionSkew
 from farm.logs import log
+from farm.queue.dead_letters import store_dead_letter
 from farm.queue.dispatch import FORMAT_HEADER
-from farm.queue.inspect import store_dead_letter
 from farm.registry.formats import FORMAT, unknown_format
 from farm.route import STEP_SPECS, Step
 from tasks.heartbeat import worker_registry
@@ -42,9 +42,29 @@ class StepConsumer(Consumer):
 
     loop: Callable[..., None]
 
+    class Blueprint(Consumer.Blueprint):
+        default_steps: ClassVar[list[str]] = [
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in step
+        ]
+        """Without the 28 queues on RabbitMQ in which Celery keeps messages for later: no step is
+        sent for later.
+        """
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.loop = partial(self._run_loop, self.loop)
+
+    def connection_for_write(self, url: str | None = None, heartbeat: int | None = None) -> Any:
+        """The connection for events: RabbitMQ confirms none, so that no alarm holds up the worker.
+
+        What does not fit into the connection's buffer is lost.
+        """
+        if "confirm_publish" not in self.app.conf.broker_transport_options:
+            return super().connection_for_write(url=url, heartbeat=heartbeat)
+        options = {"confirm_publish": False, "on_blocked": None}
+        return self.ensure_connected(
+            self.app.connection_for_write(url, heartbeat=heartbeat, transport_options=options)
+        )
 
     def _run_loop(self, loop: Callable[..., None], *args: Any) -> None:
         """Runs Celery's event loop; connects anew after bytes that the transport cannot parse."""

@@ -16,8 +16,9 @@ from farm.engine.context import Context, open_context
 from farm.engine.deadlines import end_overdue
 from farm.errors import FarmError
 from farm.logs import job_context, log
+from farm.queue.brokers import Broker, open_broker
 from farm.queue.dispatch import ending_unreadable, redispatch
-from farm.queue.inspect import find_lost_messages
+from farm.queue.waiting import find_lost_messages
 from tasks.celery import app, settings
 from tasks.drain import draining
 
@@ -26,6 +27,11 @@ from tasks.drain import draining
 def context() -> Context:
     """The reaper's own context, which no child uses after a fork."""
     return open_context(settings)
+
+
+@cache
+def broker() -> Broker:
+    return open_broker(settings)
 
 
 @worker_ready.connect
@@ -49,7 +55,7 @@ def reap() -> int:
     """Ends overdue jobs, dispatches every orphaned one again, and returns how many there were."""
     registry = context().registry
     end_overdue(context())
-    for job_id, step_id in find_lost_messages(registry, after_s=settings.lease_s):
+    for job_id, step_id in find_lost_messages(registry, broker(), after_s=settings.lease_s):
         with job_context(job_id), ending_unreadable(context(), job_id):
             registry.steps.mark_lost(job_id, step_id)
     orphaned = registry.jobs.orphaned()

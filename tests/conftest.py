@@ -22,6 +22,7 @@ from farm.local.supervisor import Supervisor, open_supervisor
 from farm.settings import Settings
 from farm.store import Store, open_store
 from tests.support.certificate import write_certificate
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.receiver import Receiver, receiver
 from tests.support.swift import Swift
 
@@ -85,6 +86,20 @@ def broker(running_broker: Broker) -> str:
     with redis.Redis.from_url(running_broker.url) as client:
         client.flushall()
     return running_broker.url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A real RabbitMQ."""
+    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMQ) -> str:
+    """The URL of an empty virtual host of a real RabbitMQ."""
+    return rabbitmq.new_vhost()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from farm.errors import InvalidInput
 from farm.job.files import read_payload
 from farm.logs import configure as configure_logs
 from farm.net.address import ListenAddress
-from farm.registry import check_shared
+from farm.queue.brokers import check_shared
 from farm.route import CONSUMED
 from farm.settings import Settings
 
@@ -163,7 +163,7 @@ def gateway(address: str) -> None:
     listen_address = ListenAddress.parse(address, field="address")
     ready = f"the gateway is at {listen_address.url}/v2; Ctrl-C stops it"
     settings = Settings.load(os.environ)
-    check_shared(settings.broker_address)
+    check_shared(settings)
     farm = Farm(settings=settings, local_files=False)
     server = make_server(farm, listen_address, lambda: click.echo(ready))
     configure_logs()
@@ -187,7 +187,7 @@ def worker(kind: Any) -> None:
     from farm.local.worker import worker_command, worker_environ
 
     settings = Settings.load(os.environ)
-    check_shared(settings.broker_address)
+    check_shared(settings)
     if kind == "bridge":
         from farm.runpod.bridge import open_bridge
 

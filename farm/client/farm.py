@@ -42,7 +42,7 @@ from farm.registry import open_registry
 from farm.registry.accounts import Quota
 from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
-from farm.settings import Settings
+from farm.settings import REDIS, Settings
 from farm.steps.allowed import check_allowed, check_request_bytes
 from farm.store import keys, open_store
 
@@ -102,8 +102,7 @@ class Farm:
             store = open_store(settings.store_address, settings)
             self.context = Context(settings, store, open_registry("memory://"))
         else:
-            update = {"broker_url": url} if url else {}
-            self.context = open_context(settings.model_copy(update=update))
+            self.context = open_context(_at(url, settings))
         self.transport = _transport(self.context, inline=self.is_inline)
         self._is_checked = self.is_inline
 
@@ -347,6 +346,19 @@ def parse_request(
 def timestamp(since: float | datetime) -> float:
     """Seconds since 1970."""
     return since.timestamp() if isinstance(since, datetime) else since
+
+
+def _at(url: str | None, settings: Settings) -> Settings:
+    """The settings of the farm at a broker's URL.
+
+    If that can be the registry, it is: another one in the environment is that of another farm.
+    """
+    if not url:
+        return settings
+    update: dict[str, object] = {"broker_url": url}
+    if url.startswith(REDIS):
+        update["registry_url"] = None
+    return settings.model_copy(update=update)
 
 
 def _transport(ctx: Context, *, inline: bool) -> Transport:

@@ -55,5 +55,9 @@ def flower_command(address: ListenAddress) -> list[str]:
 
 def flower_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for Flower; `environ` may override our columns only."""
-    auth = {"FLOWER_BASIC_AUTH": settings.flower_auth} if settings.flower_auth else {}
-    return {"FLOWER_TASKS_COLUMNS": COLUMNS, **environ, **auth}
+    ours = {"FLOWER_BASIC_AUTH": settings.flower_auth} if settings.flower_auth else {}
+    if settings.broker_api:
+        ours["FLOWER_BROKER_API"] = f"{settings.broker_api.rstrip('/')}/api/"
+        if settings.broker_ca:  # Flower has no option for it
+            ours["SSL_CERT_FILE"] = str(settings.broker_ca.expanduser())
+    return {"FLOWER_TASKS_COLUMNS": COLUMNS, **environ, **ours}

@@ -175,6 +175,7 @@ def _child_environ(name: str, settings: Settings) -> dict[str, str]:
         PREFIX + "NAME": settings.name,
         PREFIX + "HOME": str(settings.folder),
         PREFIX + "BROKER_URL": settings.broker_address,
+        PREFIX + "REGISTRY_URL": settings.registry_address,
         PREFIX + "PRESETS": ",".join(settings.presets),
         PREFIX + "REMOTE_CONTROL": str(settings.remote_control),
     }

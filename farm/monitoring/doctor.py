@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,10 @@ from urllib.parse import unquote, urlsplit
 from farm.engine.context import open_context
 from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable
-from farm.queue.inspect import require_broker_client
+from farm.queue.brokers import open_broker
+from farm.queue.brokers.broker import BrokerState
+from farm.queue.brokers.redis import RedisBroker, server_version
+from farm.queue.dead_letters import require_redis
 from farm.registry import farm_registry
 from farm.route import Queue
 from farm.settings import Settings
@@ -57,46 +60,72 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_broker(settings: Settings) -> Finding:
-    with require_broker_client(farm_registry(settings)) as client:
+    broker = open_broker(settings)
+    start = time.monotonic()
+    version = broker.version()
+    message = f"{version}, {1000 * (time.monotonic() - start):.0f} ms"
+    try:
+        if isinstance(broker, RedisBroker):
+            return _redis_finding("broker", broker.info(), message)
+        broker.declare_queues()
+        return _rabbitmq_finding(broker.state(), message)
+    finally:
+        broker.close()
+
+
+def _rabbitmq_finding(state: BrokerState, message: str) -> Finding:
+    alarmed = [resource for resource, on in state.alarms.items() if on]
+    if alarmed:
+        remedy = "free it, or raise vm_memory_high_watermark, or lower disk_free_limit"
+        message = f"{message}, takes no messages: too little {' and '.join(alarmed)}"
+        return Finding("broker", "error", message, remedy)
+    if not state.alarms:
+        message += "; its alarms and messages in hand are not known without FARM_BROKER_API"
+    return Finding("broker", "ok", message)
+
+
+def _check_registry(settings: Settings) -> Finding:
+    if not settings.has_own_registry:
+        return Finding("registry", "ok", "the broker's")
+    with require_redis(farm_registry(settings)).redis as client:
         start = time.monotonic()
         info: dict[str, Any] = client.info("everything")
         took_ms = 1000 * (time.monotonic() - start)
-    name = info.get("server_name", "redis")
-    return _broker_finding(info, f"{name} {info['redis_version']}, {took_ms:.0f} ms")
+    return _redis_finding("registry", info, f"{server_version(info)}, {took_ms:.0f} ms")
 
 
-def _broker_finding(info: dict[str, Any], message: str) -> Finding:
-    """The finding about a broker with these fields of INFO; `message` says which broker it is."""
+def _redis_finding(check: str, info: Mapping[str, Any], message: str) -> Finding:
+    """The finding about a Redis with these fields of INFO; `message` says which one it is."""
     if not info["aof_enabled"]:
         return Finding(
-            "broker",
+            check,
             "warning",
             f"{message}, without an append-only file",
             "set appendonly yes: else a crash loses jobs",
         )
     if info["evicted_keys"]:
         return Finding(
-            "broker",
+            check,
             "error",
             f"{message}, has evicted {info['evicted_keys']} keys",
             "set maxmemory-policy noeviction; farm recover enters again what is lost",
         )
     if info["maxmemory_policy"] != "noeviction":
         return Finding(
-            "broker",
+            check,
             "warning",
             f"{message}, maxmemory-policy {info['maxmemory_policy']}",
             "set maxmemory-policy noeviction: else full memory loses jobs",
         )
-    return Finding("broker", "ok", message)
+    return Finding(check, "ok", message)
 
 
 def _check_clock(settings: Settings) -> Finding:
     registry = farm_registry(settings)
-    require_broker_client(registry)
+    require_redis(registry)
     skew_s = registry.wall_time() - time.time()
     relation = "behind" if skew_s > 0 else "ahead of"
-    message = f"{abs(skew_s):.1f} s {relation} the broker's"
+    message = f"{abs(skew_s):.1f} s {relation} the registry's"
     if abs(skew_s) > MAX_CLOCK_SKEW_S:
         remedy = "set the clock by NTP: S3 services refuse 15 minutes"
         return Finding("clock", "warning", message, remedy)
@@ -105,11 +134,11 @@ def _check_clock(settings: Settings) -> Finding:
 
 def _check_jobs(settings: Settings) -> Finding:
     registry = farm_registry(settings)
-    require_broker_client(registry)
+    require_redis(registry)
     incomplete = registry.jobs.incomplete()
     if not incomplete:
         return Finding("jobs", "ok", f"{len(registry.jobs.live())} live, none incomplete")
-    message = f"{len(incomplete)} of which the broker has lost a part, such as {incomplete[0]}"
+    message = f"{len(incomplete)} of which the registry has lost a part, such as {incomplete[0]}"
     return Finding("jobs", "error", message, "farm recover enters again what is lost")
 
 
@@ -133,11 +162,11 @@ def _check_identity(settings: Settings) -> Finding:
     entered = ctx.registry.identity.read()
     stored = stored_id(ctx.store)
     if entered is None or entered.pending_until is not None:
-        state = "new" if stored is None else "its id will be entered in the broker again"
+        state = "new" if stored is None else "its id will be entered in the registry again"
         return Finding("identity", "ok", f"{settings.name}, {state}")
     if entered.id != stored:
         raise mismatch(settings.name, entered.id, stored)
-    return Finding("identity", "ok", f"{settings.name}, {stored} in store and broker")
+    return Finding("identity", "ok", f"{settings.name}, {stored} in store and registry")
 
 
 NEEDED: tuple[Queue, ...] = ("cpu", "gpu", "downloads")
@@ -146,7 +175,7 @@ NEEDED: tuple[Queue, ...] = ("cpu", "gpu", "downloads")
 
 def _check_workers(settings: Settings) -> Finding:
     registry = farm_registry(settings)
-    require_broker_client(registry)
+    require_redis(registry)
     consumers = registry.workers.count_alive()
     message = ", ".join(f"{consumers[queue]} {queue}" for queue in NEEDED)
     missing = [queue for queue in NEEDED if not consumers[queue]]
@@ -219,11 +248,12 @@ def _existing(path: Path) -> Path:
 
 CHECKS: dict[str, tuple[Check, str]] = {
     "broker": (_check_broker, "farm up starts one here; FARM_BROKER_URL names another"),
-    "clock": (_check_clock, "the broker has to answer first"),
-    "jobs": (_check_jobs, "the broker has to answer first"),
+    "registry": (_check_registry, "FARM_REGISTRY_URL names it; unset, it is the broker"),
+    "clock": (_check_clock, "the registry has to answer first"),
+    "jobs": (_check_jobs, "the registry has to answer first"),
     "store": (_check_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
     "identity": (_check_identity, "see docs/operations/several-farms.md"),
-    "workers": (_check_workers, "the broker has to answer first"),
+    "workers": (_check_workers, "the registry has to answer first"),
     "weights": (_check_weights, "farm weights pull, then convert; FARM_WEIGHTS is their folder"),
     "gpu": (_check_gpu, "nvidia-smi shows what the driver sees"),
     "ffmpeg": (_check_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),

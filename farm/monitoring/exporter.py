@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import redis
 
+from farm.engine.context import open_context
 from farm.errors import FarmError
 from farm.logs import log
 from farm.metrics import CODES, METRICS, Metric
 from farm.net.address import ListenAddress
-from farm.queue.inspect import (
-    QueueState,
-    broker_of,
-    count_dead_letters,
-    queue_states,
-)
-from farm.registry import farm_registry
-from farm.registry.redis import RedisBackend
+from farm.queue.brokers import open_broker
+from farm.queue.brokers.broker import QueueState, StepOfJob
+from farm.queue.brokers.redis import aof_is_ok
+from farm.queue.dead_letters import count_dead_letters, require_redis
+from farm.queue.waiting import oldest_waits
 from farm.registry.statistics import Statistics, read_statistics
-from farm.route import QUEUES, STEP_KINDS
+from farm.route import QUEUES, STEP_KINDS, Queue
 from farm.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,54 +51,90 @@ def exposition(collector: Collector) -> str:
 
 
 class FarmCollector:
-    """Every metric of source `exporter`; while the broker is down only that it is."""
+    """Every metric of source `exporter`; of a broker or a registry that is down only that it is."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.registry = farm_registry(settings)
+        self.context = open_context(settings)
+        self.broker = open_broker(settings)
 
     def collect(self) -> Iterator[Family]:
-        try:
-            samples = self._read()
-        except (FarmError, redis.RedisError) as error:
-            log("metrics_unavailable", reason=str(error))
-            samples = {"farm_broker_up": {(): 0.0}}
+        samples: dict[str, Samples] = {}
+        if self.settings.has_own_registry:
+            samples |= _or_down("farm_registry_up", self._registry_samples)
+        samples |= _or_down("farm_broker_up", self._broker_samples)
+        if samples["farm_broker_up"][()] or self.settings.has_own_registry:
+            samples |= _or_nothing(self._job_samples)
         for metric in METRICS:
             if metric.source == "exporter":
                 yield family(metric, samples.get(metric.name, {}))
 
-    def _read(self) -> dict[str, Samples]:
-        statistics = read_statistics(self.registry, lease_s=self.settings.lease_s)
-        samples = _samples_of(statistics)
-        broker = broker_of(self.registry)
-        if broker is not None:
-            samples |= _broker_samples(broker.redis)
-            samples |= self._queue_samples(broker)
-        return samples
+    def _job_samples(self) -> dict[str, Samples]:
+        registry = self.context.registry
+        statistics = read_statistics(registry, lease_s=self.settings.lease_s)
+        letters: Samples = {(): count_dead_letters(registry)}
+        return _samples_of(statistics) | {"farm_dead_letters": letters}
 
-    def _queue_samples(self, broker: RedisBackend) -> dict[str, Samples]:
-        states, unacked = queue_states(broker)
+    def _registry_samples(self) -> dict[str, Samples]:
+        """Those of a registry that is not the broker."""
+        info: dict[str, Any] = require_redis(self.context.registry).redis.info("everything")
         return {
-            "farm_queue_length": {name: state.length for name, state in states.items()},
-            "farm_queue_oldest_seconds": {
-                name: self._oldest_s(state) for name, state in states.items()
-            },
-            "farm_unacked_messages": {(): unacked},
-            "farm_dead_letters": {(): count_dead_letters(broker)},
+            "farm_registry_up": {(): 1},
+            "farm_registry_aof_ok": {(): int(aof_is_ok(info))},
+            "farm_registry_memory_bytes": {(): info["used_memory"]},
+            "farm_registry_evicted_keys_total": {(): info["evicted_keys"]},
         }
 
-    def _oldest_s(self, state: QueueState) -> float:
+    def _broker_samples(self) -> dict[str, Samples]:
+        """What the broker tells; what it cannot tell is absent, not 0."""
+        state = self.broker.state()
+        figures = {
+            "farm_broker_up": 1,
+            "farm_broker_aof_ok": state.aof_ok,
+            "farm_broker_memory_bytes": state.memory_bytes,
+            "farm_broker_evicted_keys_total": state.evicted_keys,
+            "farm_unacked_messages": state.unacked,
+        }
+        known: dict[str, Samples] = {
+            name: {(): float(value)} for name, value in figures.items() if value is not None
+        }
+        return known | {
+            "farm_broker_alarm": {(name,): int(on) for name, on in state.alarms.items()},
+            "farm_queue_length": {name: queue.length for name, queue in state.queues.items()},
+            "farm_queue_oldest_seconds": self._oldest(state.queues),
+        }
+
+    def _oldest(self, queues: Mapping[tuple[Queue, str], QueueState]) -> Samples:
+        """Seconds since the dispatch of the oldest message, by the registry."""
+        if any(state.oldest is None for state in queues.values()):
+            return oldest_waits(self.context)
+        return {name: self._oldest_s(state.oldest or []) for name, state in queues.items()}
+
+    def _oldest_s(self, oldest: list[StepOfJob]) -> float:
         """Seconds since the first of the oldest messages was dispatched; 0 without any."""
-        dispatched_at = self.registry.steps.dispatched_at(state.oldest)
-        now = self.registry.now()
+        registry = self.context.registry
+        dispatched_at = registry.steps.dispatched_at(oldest)
+        now = registry.now()
         return max((now - at for at in dispatched_at if at is not None), default=0.0)
+
+
+def _or_down(name: str, read: Callable[[], dict[str, Samples]]) -> dict[str, Samples]:
+    """The samples that are read; if the service does not answer only the metric that is 0 then."""
+    return _or_nothing(read) or {name: {(): 0.0}}
+
+
+def _or_nothing(read: Callable[[], dict[str, Samples]]) -> dict[str, Samples]:
+    try:
+        return read()
+    except (FarmError, redis.RedisError) as error:
+        log("metrics_unavailable", reason=str(error))
+        return {}
 
 
 def _samples_of(now: Statistics) -> dict[str, Samples]:
     none_ended: Samples = {("success", ""): 0, ("cancelled", "E_CANCELLED"): 0}
     none_ended |= {("error", code): 0 for code in CODES}
     return {
-        "farm_broker_up": {(): 1},
         "farm_workers": {(queue,): now.workers[queue] for queue in QUEUES},
         "farm_live_jobs": {(): now.live},
         "farm_orphaned_jobs": {(): now.orphaned},
@@ -110,16 +144,6 @@ def _samples_of(now: Statistics) -> dict[str, Samples]:
         "farm_estimated_gpu_seconds": {(): now.remaining_gpu_s},
         "farm_estimated_wait_seconds": {(): now.wait_s},
         "farm_jobs_total": none_ended | now.ended,
-    }
-
-
-def _broker_samples(client: redis.Redis) -> dict[str, Samples]:
-    info: dict[str, Any] = client.info("everything")
-    aof_ok = info["aof_enabled"] and info["aof_last_write_status"] == "ok"
-    return {
-        "farm_broker_aof_ok": {(): int(aof_ok)},
-        "farm_broker_memory_bytes": {(): info["used_memory"]},
-        "farm_broker_evicted_keys_total": {(): info["evicted_keys"]},
     }
 
 

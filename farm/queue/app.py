@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import sys
 from typing import Any, TextIO, cast
 
 from celery import Celery
 from celery.signals import celeryd_init, setup_logging
 from celery.utils.log import LoggingProxy
-from kombu import Exchange, Queue
 
 from farm import logs
-from farm.job import PRIORITIES, Priority
-from farm.route import QUEUES, STEP_SPECS
+from farm.queue.brokers import broker_class
+from farm.route import STEP_SPECS
 from farm.settings import Settings
 
 MODULES = (
     "tasks.steps",
     "tasks.warm_up",
     "tasks.health",
-    "tasks.identity",
+    "tasks.preconditions",
     "tasks.reap",
     "tasks.metrics",
     "tasks.heartbeat",
@@ -31,11 +29,6 @@ MODULES = (
 
 TASK_ROUTES: dict[str, str] = {f"farm.{kind}": spec.queue for kind, spec in STEP_SPECS.items()}
 """The queue of each task, by the task's name."""
-
-MESSAGE_PRIORITIES: dict[Priority, int] = {
-    priority: 3 * number for number, priority in enumerate(PRIORITIES)
-}
-"""Priorities of messages on Redis, where 0 is delivered first."""
 
 
 def make_app(settings: Settings) -> Celery:
@@ -47,6 +40,7 @@ def make_app(settings: Settings) -> Celery:
 
 def reliability(settings: Settings) -> dict[str, Any]:
     """Each Celery setting that differs from its default, with the reason."""
+    broker = broker_class(settings)
     return {
         # The registry holds every state and result. A result backend would be a second source of
         # truth, and a finished chunk whose result could not be written would count as failed.
@@ -64,7 +58,6 @@ def reliability(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": False,
         # No message waits behind a chunk while another worker could run it.
         "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
         # Losing the broker for a moment must not kill a warm GPU child; the fencing token decides
         # which attempt commits.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -92,47 +85,14 @@ def reliability(settings: Settings) -> dict[str, Any]:
             "interval_max": 5,
         },
         # Every task has its queue by name; a misspelt one fails here, not in an unread queue.
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_routes": {task: {"queue": queue} for task, queue in TASK_ROUTES.items()},
         "task_default_queue": "cpu",
         "task_create_missing_queues": False,
-        "task_default_priority": MESSAGE_PRIORITIES["normal"],
+        "task_default_priority": broker.priorities["normal"],
         # Flower needs events; waiting times need the time of sending.
         "worker_send_task_events": True,
         "task_send_sent_event": True,
-        "broker_transport_options": _transport_options(settings),
-        # By default kombu checks no certificate, and tells any server the broker's password.
-        "broker_use_ssl": _tls(settings),
-    }
-
-
-def _tls(settings: Settings) -> dict[str, Any] | None:
-    """TLS as the registry has it; None without. Parameters of the URL come before these."""
-    if not settings.broker_address.startswith("rediss://"):
-        return None
-    return {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-
-
-def _transport_options(settings: Settings) -> dict[str, Any]:
-    """The same for kombu's connection to Redis."""
-    return {
-        # Queues, unacknowledged messages, remote control and events of other farms stay apart.
-        "global_keyprefix": settings.key_prefix,
-        # Longer than a task may take, or its message is delivered again while it runs. A bridge
-        # waits for its endpoint, too.
-        "visibility_timeout": (1 + settings.runpod_concurrency) * settings.step_timeout_s
-        + settings.bridge_queue_s,
-        # Sweep for messages of dead workers every 10 s; by default it is every 100 s.
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        # Strictly by priority.
-        "priority_steps": sorted(MESSAGE_PRIORITIES.values()),
-        "queue_order_strategy": "priority",
-        # Without a timeout a publish to a dead peer blocks for ever; the health check finds
-        # connections that NAT has dropped.
-        "socket_timeout": 30,
-        "socket_keepalive": True,
-        "health_check_interval": 25,
+        **broker.celery_options(settings),
     }
 
 

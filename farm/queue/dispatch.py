@@ -17,7 +17,7 @@ from farm.engine.sources import source_urls
 from farm.errors import FarmError, FarmUnreachable, VersionSkew
 from farm.job import ResolvedRequest
 from farm.logs import job_context, log
-from farm.queue.app import MESSAGE_PRIORITIES
+from farm.queue.brokers import broker_class
 from farm.registry.formats import FORMAT
 from farm.route import DOWNLOAD, Queue, Step, next_step
 
@@ -90,6 +90,7 @@ def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) ->
     dispatches = ctx.registry.steps.dispatches(job_id, [step.id for step in steps])
     request = ctx.registry.jobs.request(job_id)
     chunks = chunk_count(ctx, job_id) if steps[0].kind == "generate" else None
+    priorities = broker_class(ctx.settings).priorities
     messages = []
     for step, sent in zip(steps, dispatches, strict=True):
         # A webhook whose receiver is silent must not delay the steps of jobs that have not ended.
@@ -101,7 +102,7 @@ def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) ->
             queue="bridge" if _is_remote(ctx, job_id, step, sent) else queue_of(step, request),
             number=max(1, sent),
             chunks=chunks,
-            priority=MESSAGE_PRIORITIES[priority],
+            priority=priorities[priority],
         )
         messages.append(message)
     return messages

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Sequence
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import Any, cast
 
 import redis
@@ -14,8 +16,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
 from redis.retry import Retry
 
-from farm.errors import FarmUnreachable
+from farm.errors import FarmUnreachable, InvalidInput
 from farm.logs import log
+from farm.net.authorities import checked_authorities
 from farm.registry.backend import (
     Add,
     Append,
@@ -74,19 +77,17 @@ return found
 
 
 class RedisBackend:
-    def __init__(self, url: str, *, prefix: str, keep_trying: KeepTrying = give_up) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str,
+        ca: Path | None = None,
+        keep_trying: KeepTrying = give_up,
+    ) -> None:
+        """InvalidInput if Redis knows no such URL."""
         self.prefix = prefix
-        # A silent peer is noticed after 30 s instead of never. The health check finds a connection
-        # that NAT has dropped, the retry one that the broker has closed.
-        client = _Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_timeout=30,
-            socket_keepalive=True,
-            health_check_interval=25,
-            retry=Retry(NoBackoff(), 1),
-        )
-        self.redis = cast(_Redis, client)
+        self.redis = _client(url, ca)
         self.redis.keep_trying = keep_trying
         self._compare_and_set = self.redis.register_script(COMPARE_AND_SET)
         self._read_clock = self.redis.register_script(CLOCK)
@@ -170,6 +171,41 @@ class RedisBackend:
         read_at, wall, farm = self._clock
         since_s = here - read_at
         return round(wall + since_s, 6), round(farm + since_s, 6)  # Redis knows no finer time
+
+
+def _client(url: str, ca: Path | None) -> _Redis:
+    # A silent peer is noticed after 30 s instead of never. The health check finds a connection
+    # that NAT has dropped, the retry one that the broker has closed.
+    try:
+        client = _Redis.from_url(
+            url,
+            decode_responses=True,
+            socket_timeout=30,
+            socket_keepalive=True,
+            health_check_interval=25,
+            retry=Retry(NoBackoff(), 1),
+            **tls_options(url, ca),
+        )
+    except ValueError:  # its message may hold a part of the password
+        raise InvalidInput(
+            "FARM_BROKER_URL: it is no URL that Redis knows; "
+            "allowed: redis://:password@host:port/number"
+        ) from None
+    return cast(_Redis, client)
+
+
+def tls_options(url: str, ca: Path | None) -> dict[str, Any]:
+    """What redis-py and kombu need for TLS, the same names for both; nothing without TLS.
+
+    Both prefer parameters of the URL. By default kombu checks no certificate, and tells any server
+    the broker's password.
+    """
+    if not url.startswith("rediss://"):
+        return {}
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    if ca is not None:
+        options["ssl_ca_certs"] = str(checked_authorities(ca, variable="FARM_BROKER_CA"))
+    return options
 
 
 def _operation(effect: Effect) -> tuple[str, str, str, float]:

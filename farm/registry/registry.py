@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from farm.errors import InvalidInput
 from farm.job import JobStatus
@@ -25,7 +26,7 @@ from farm.registry.step_record import StepRecord
 from farm.registry.steps import StepRegistry
 from farm.registry.webhooks import WebhookRegistry
 from farm.registry.workers import WorkerRegistry
-from farm.settings import Settings
+from farm.settings import REDIS, Settings
 
 
 class Registry:
@@ -77,48 +78,41 @@ class Registry:
 def farm_registry(settings: Settings, *, keep_trying: KeepTrying = give_up) -> Registry:
     """The registry of the farm that the settings name; see `open_registry`."""
     return open_registry(
-        settings.broker_address, prefix=settings.key_prefix, keep_trying=keep_trying
+        settings.registry_address,
+        prefix=settings.key_prefix,
+        ca=settings.broker_ca,
+        keep_trying=keep_trying,
     )
 
 
-def check_shared(url: str) -> None:
-    """Raises InvalidInput for the URL of a broker that other processes have no part in."""
-    if not _is_redis(url):
-        raise _unknown_broker(url, "redis:// or rediss://")
-
-
 def open_registry(
-    url: str, *, prefix: str = "farm:", keep_trying: KeepTrying = give_up
+    url: str,
+    *,
+    prefix: str = "farm:",
+    ca: Path | None = None,
+    keep_trying: KeepTrying = give_up,
 ) -> Registry:
     """The registry at a redis:// or rediss:// URL, or memory:// for this process alone.
 
-    `prefix` is what its keys in Redis begin with.
+    `prefix` is what its keys in Redis begin with, `ca` a file with the CA certificates of its
+    server.
 
-    While the broker is down its calls raise FarmUnreachable, or wait for as long as `keep_trying`
+    While Redis is down its calls raise FarmUnreachable, or wait for as long as `keep_trying`
     returns True.
     """
     if url == "memory://":
         from farm.registry.memory import MemoryBackend
 
         return Registry(MemoryBackend())
-    if not _is_redis(url):
-        raise _unknown_broker(url, "redis://, rediss:// or memory://")
+    if not url.startswith(REDIS):
+        raise unknown_broker(url, "redis://, rediss:// or memory://")
     from farm.registry.redis import RedisBackend
 
-    try:
-        return Registry(RedisBackend(url, prefix=prefix, keep_trying=keep_trying))
-    except ValueError:  # its message may hold a part of the password
-        raise InvalidInput(
-            "FARM_BROKER_URL: it is no URL that Redis knows; "
-            "allowed: redis://:password@host:port/number"
-        ) from None
+    return Registry(RedisBackend(url, prefix=prefix, ca=ca, keep_trying=keep_trying))
 
 
-def _is_redis(url: str) -> bool:
-    return url.startswith(("redis://", "rediss://"))
-
-
-def _unknown_broker(url: str, allowed: str) -> InvalidInput:
+def unknown_broker(url: str, allowed: str) -> InvalidInput:
+    """The error for the URL of a broker that is of another kind than the allowed ones."""
     scheme, separator, _ = url.partition("://")  # behind it there may be a password
     got = f"{scheme}://" if separator else "no URL"
     return InvalidInput(f"FARM_BROKER_URL: got {got}; allowed: {allowed}")

@@ -239,6 +239,10 @@ class StepRegistry:
         """When the message of each step (job, step) was sent last; None if it never was."""
         return [record.dispatched_at for record in self._read(list(steps), parse=_readable)]
 
+    def awaited(self, steps: Iterable[tuple[str, str]]) -> list[bool]:
+        """Whether a message of each step (job, step) was sent that has led to no lease yet."""
+        return [record.is_undelivered for record in self._read(list(steps), parse=_readable)]
+
     def leased(self, steps: Iterable[tuple[str, str]]) -> list[bool]:
         """Whether a worker holds the lease of each step (job, step)."""
         now = self._records.backend.now()

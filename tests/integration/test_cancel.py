@@ -14,7 +14,8 @@ from celery.events.state import State
 
 from farm import Farm, Job
 from farm.queue.app import make_app
-from farm.queue.inspect import QUEUE_KEYS, UNACKED, require_broker
+from farm.queue.brokers.redis import QUEUE_KEYS, UNACKED
+from farm.queue.dead_letters import require_redis
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.holding import job_held_at
@@ -73,7 +74,7 @@ def gpu_worker_down(supervisor: SmallFarm) -> Iterator[None]:
 
 def pending_messages(farm: Farm, jobs: list[Job]) -> int:
     """Messages of jobs that are queued, or delivered and not acknowledged."""
-    broker = require_broker(farm.context.registry)
+    broker = require_redis(farm.context.registry)
     messages = broker.redis.hvals(broker.key(UNACKED))
     for key in QUEUE_KEYS.values():
         messages += broker.redis.lrange(broker.key(key), 0, -1)

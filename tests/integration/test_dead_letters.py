@@ -11,8 +11,9 @@ from typing import Any
 import redis
 
 from farm import Farm
+from farm.queue.brokers.redis import UNACKED
+from farm.queue.dead_letters import DEAD_LETTERS
 from farm.queue.dispatch import FORMAT_HEADER
-from farm.queue.inspect import DEAD_LETTERS, UNACKED
 from farm.registry.formats import FORMAT
 from tests.support.processes import children_of
 from tests.support.small_farm import small_farm

@@ -15,7 +15,8 @@ import pytest
 
 from farm import Farm, Job
 from farm.queue.app import make_app
-from farm.queue.inspect import UNACKED, require_broker_client
+from farm.queue.brokers.redis import UNACKED
+from farm.queue.dead_letters import require_redis
 from farm.route import DOWNLOAD
 from tests.conftest import EXAMPLES
 from tests.support.ports import adjacent_free_ports
@@ -151,7 +152,7 @@ def test_a_draining_cpu_worker_leaves_its_downloads_to_the_next(
     worker.terminate()
     assert worker.wait() == 0
     # Then it leaves no message behind, and nothing is counted
-    assert require_broker_client(farm.context.registry).hlen(UNACKED) == 0
+    assert require_redis(farm.context.registry).redis.hlen(UNACKED) == 0
     attempts = farm.context.registry.steps.attempts
     assert {attempts(job.id, DOWNLOAD.id) for job in jobs} == {0}
     # And the next worker downloads them all

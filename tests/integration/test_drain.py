@@ -20,7 +20,8 @@ from farm.job import Result
 from farm.local.broker import Broker
 from farm.local.process import spawn, stop
 from farm.local.worker import worker_command
-from farm.queue.inspect import UNACKED, require_broker
+from farm.queue.brokers.redis import UNACKED
+from farm.queue.dead_letters import require_redis
 from farm.registry.attempt_id import fence_of
 from farm.route import Queue
 from farm.settings import Settings
@@ -233,7 +234,7 @@ def test_a_worker_whose_child_hangs_ends_after_its_grace_period(
         (child,) = worker.freeze_children()
         farm = Farm(settings=worker.settings)
         farm.submit(small)
-        broker = require_broker(farm.context.registry)
+        broker = require_redis(farm.context.registry)
         wait_for(lambda: broker.redis.hlen(broker.key(UNACKED)) == 1)
 
         worker.process.terminate()

@@ -19,7 +19,8 @@ from farm.errors import DownloadFailed, InvalidInput
 from farm.job import STAGES
 from farm.media.audio import write_wav
 from farm.media.probe import expect_audio
-from farm.queue.inspect import QUEUE_KEYS, parse_message, require_broker
+from farm.queue.brokers.redis import QUEUE_KEYS, parse_message
+from farm.queue.dead_letters import require_redis
 from farm.registry.attempt_id import fence_of
 from farm.store import keys
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
@@ -227,7 +228,7 @@ def test_a_message_that_was_lost_with_its_worker_is_sent_again(
 ) -> None:
     kill_group(supervisor.children["gpu"])
     job = farm.submit({**small, **ONE_CHUNK})
-    broker = require_broker(farm.context.registry)
+    broker = require_redis(farm.context.registry)
     message = wait_for(lambda: broker.redis.rpop(broker.key(QUEUE_KEYS["gpu", "normal"])))
     assert parse_message(message) == (job.id, "generate-0000")
 
@@ -254,7 +255,7 @@ def test_a_child_that_outlives_its_worker_receives_no_message(
 
 
 def test_no_worker_listens_for_remote_control(farm: Farm) -> None:
-    client = require_broker(farm.context.registry).redis
+    client = require_redis(farm.context.registry).redis
     assert len(farm.context.registry.workers.alive()) >= 2
     assert list(client.scan_iter("*pidbox*")) == []
 

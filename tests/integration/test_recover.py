@@ -11,7 +11,7 @@ import pytest
 from farm import Farm
 from farm.engine.advance import chunk_count
 from farm.job import Result
-from farm.queue.inspect import require_broker_client
+from farm.queue.dead_letters import require_redis
 from farm.registry.attempt_id import fence_of
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import environ_of, run_farm_command
@@ -26,7 +26,7 @@ Outcomes = dict[str, tuple[str, str]]
 
 
 def lose_everything(farm: Farm) -> None:
-    require_broker_client(farm.context.registry).flushall()
+    require_redis(farm.context.registry).redis.flushall()
 
 
 def recover(supervisor: SmallFarm) -> Outcomes:
@@ -124,7 +124,7 @@ def test_a_job_whose_record_is_unreadable_does_not_hold_up_the_others(
     waiting = "1" * 12
     for job_id in (unreadable, waiting):
         registry.jobs.add(job_id, farm.upload(resolved({**small, **ONE_CHUNK})))
-    require_broker_client(registry).set(f"farm:job:{unreadable}", "{}")
+    require_redis(registry).redis.set(f"farm:job:{unreadable}", "{}")
 
     ended = farm.job(waiting).wait()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from farm import Farm
+from farm.queue.dead_letters import require_redis
 from farm.queue.dispatch import FORMAT_HEADER
-from farm.queue.inspect import require_broker
 from farm.registry.keys import job_key, request_key
 from tests.integration.test_dead_letters import message
 from tests.support.formats import text_of
@@ -24,7 +24,7 @@ def test_jobs_of_another_version_end_by_name_and_no_worker_is_held_up(
     with small_farm(tmp_path) as running:
         farm = Farm(settings=running.settings)
         registry = farm.context.registry
-        broker = require_broker(registry)
+        broker = require_redis(registry)
         worker = running.children["cpu"]
         processes = children_of(worker.pid)
         # Given what other versions have written

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from farm import Farm, Job
 from farm.job import Result
-from farm.queue.inspect import require_broker_client
+from farm.queue.dead_letters import require_redis
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.commands import environ_of, run_farm_command
 from tests.support.receiver import SECRET, Receiver, receiver
@@ -99,7 +99,7 @@ def test_a_pending_call_outlives_a_broker_that_loses_everything(
     hook.then = 503
     job = farm.submit({**small, **UNUSABLE}, webhook=hook.url)
     wait_for(lambda: len(hook.calls) >= 2)
-    require_broker_client(farm.context.registry).flushall()
+    require_redis(farm.context.registry).redis.flushall()
     hook.then = 204
     recovered = {found.job_id: found.outcome for found in farm.recover()}
     assert recovered[job.id] == "already_ended"

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from farm.metrics import CODES, DUPLICATE, METRICS, QUEUE, STEP, STEPS, add, listen, steps_class
-from farm.queue.app import MESSAGE_PRIORITIES, TASK_ROUTES
+from farm.queue.app import TASK_ROUTES
+from farm.queue.brokers.redis import MESSAGE_PRIORITIES
 from farm.route import STEP_SPECS
 
 
@@ -32,6 +33,7 @@ def test_no_label_contains_a_job_id():
         "size",
         "steps",
         "reason",
+        "resource",
         "outcome",
         "code",
         "route",

@@ -158,7 +158,7 @@ def test_a_row_in_the_table_reaches_tasks_queues_metrics_and_keys():
 
         from farm.metrics import METRICS
         from farm.queue.app import TASK_ROUTES
-        from farm.queue.inspect import parse_message
+        from farm.queue.brokers.redis import parse_message
         from farm.route import Step
         from farm.store import keys
         from tasks.celery import app

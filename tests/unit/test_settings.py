@@ -118,7 +118,7 @@ def test_an_invalid_value_is_rejected_by_the_variables_name(name, value):
     ("unknown", "suggestion"),
     [
         ("FARM_LEASES_S", "FARM_LEASE_S"),
-        ("FARM_BROKER", "FARM_BROKER_URL"),
+        ("FARM_BROKERURL", "FARM_BROKER_URL"),
         ("FARM_MAX_ATTEMPT", "FARM_MAX_ATTEMPTS"),
         ("FARM_STORE", "FARM_STORE_URL"),
     ],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from amqp.exceptions import PreconditionFailed
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from farm.engine.context import Context
 from farm.errors import FarmUnreachable
 from farm.queue.app import make_app
+from farm.queue.brokers.rabbitmq import declared_otherwise
 from farm.queue.dispatch import dispatch
 from farm.route import Step
 
@@ -20,5 +22,7 @@ class CeleryTransport:
     def dispatch(self, job_id: str, step: Step) -> None:
         try:
             dispatch(self.app, self.context, job_id, step)
+        except PreconditionFailed as error:
+            raise declared_otherwise(error) from error
         except OperationalError as error:
             raise FarmUnreachable(f"the broker did not accept job {job_id}: {error}") from error

@@ -39,7 +39,7 @@ def test_everything_that_a_farm_needs_is_checked(findings):
     statuses = {name: finding.status for name, finding in findings().items()}
     assert statuses.pop("gpu") in ("ok", "warning")
     assert statuses.pop("disk") in ("ok", "warning")
-    names = ["broker", "clock", "jobs", "store", "identity", "weights", "ffmpeg"]
+    names = ["broker", "registry", "clock", "jobs", "store", "identity", "weights", "ffmpeg"]
     healthy = dict.fromkeys(names, "ok")
     assert statuses == {**healthy, "workers": "error"}, "there are no workers"
 
@@ -51,7 +51,7 @@ def test_the_identity_of_a_farm_is_shown_and_a_store_of_another_one_is_an_error(
     farm = Farm(broker, settings=Settings(home=tmp_path / "home"))
     assert list(farm.recover()) == []
     shown = findings()["identity"]
-    assert (shown.status, shown.message.endswith(" in store and broker")) == ("ok", True)
+    assert (shown.status, shown.message.endswith(" in store and registry")) == ("ok", True)
     wrong = findings(store_url=(tmp_path / "other").as_uri())["identity"]
     assert wrong.status == "error"
     assert wrong.message.startswith("FARM_STORE_URL, FARM_BROKER_URL, FARM_NAME: ")
@@ -137,7 +137,7 @@ def test_a_job_of_which_the_broker_has_lost_a_part_is_an_error(findings, broker,
     finding = findings()["jobs"]
     assert (finding.status, finding.message) == (
         "error",
-        "1 of which the broker has lost a part, such as a",
+        "1 of which the registry has lost a part, such as a",
     )
     assert "farm recover" in finding.remedy
 

@@ -14,7 +14,8 @@ from farm.client.transports.celery import CeleryTransport
 from farm.engine.context import Context
 from farm.errors import FarmUnreachable
 from farm.job import PRIORITIES, JobRequest
-from farm.queue.app import MESSAGE_PRIORITIES, TASK_ROUTES, make_app
+from farm.queue.app import TASK_ROUTES, make_app
+from farm.queue.brokers.redis import MESSAGE_PRIORITIES
 from farm.queue.dispatch import FORMAT_HEADER, remaining_chain, signatures
 from farm.registry import open_registry
 from farm.registry.formats import FORMAT

@@ -9,7 +9,7 @@ import pytest
 
 from farm.engine.context import Context
 from farm.queue.app import make_app
-from farm.queue.inspect import queue_states, require_broker
+from farm.queue.brokers import open_broker
 from farm.queue.turns import HostTurns
 from farm.registry import open_registry
 from farm.route import DOWNLOAD
@@ -39,8 +39,7 @@ def enter(ctx: Context, job_id: str, *hosts: str) -> None:
 
 def sent(ctx: Context) -> set[str]:
     """The jobs with a message in the queue."""
-    states, _ = queue_states(require_broker(ctx.registry))
-    return {job_id for state in states.values() for job_id, _ in state.oldest}
+    return {job_id for job_id, _ in open_broker(ctx.settings).waiting_steps() or ()}
 
 
 def is_granted(turns: HostTurns, job_id: str) -> bool:

@@ -1,9 +1,10 @@
-"""A worker whose store and broker belong to two farms does not start."""
+"""A worker does not start whose store and registry belong to two farms, or whose queues are there
+with other arguments.
+"""
 
 from __future__ import annotations
 
 import logging
-from functools import partial
 from math import inf
 
 from celery.signals import worker_init
@@ -12,6 +13,7 @@ from farm.engine.context import open_context
 from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, UploadFailed
 from farm.logs import log
+from farm.queue.brokers import open_broker
 from farm.retry import retry_until
 from tasks.celery import settings
 
@@ -21,10 +23,10 @@ MAX_RETRY_DELAY_S = 30.0
 
 @worker_init.connect
 def check(**_: object) -> None:
-    """Exits if they do; waits for a broker and a store that are down."""
+    """Exits if they do; waits for a broker, a registry and a store that are down."""
     try:
         retry_until(
-            partial(check_identity, open_context(settings)),
+            _check_once,
             timeout_s=inf,
             is_retryable=_is_down,
             delay_s=RETRY_DELAY_S,
@@ -36,9 +38,14 @@ def check(**_: object) -> None:
         raise SystemExit(1) from None
 
 
+def _check_once() -> None:
+    check_identity(open_context(settings))
+    open_broker(settings).declare_queues()
+
+
 def _is_down(error: Exception) -> bool:
     return isinstance(error, FarmUnreachable | UploadFailed) and error.retryable
 
 
 def _log_retry(error: Exception, delay_s: float) -> None:
-    log("identity_unchecked", level=logging.WARNING, reason=str(error), retry_after_s=delay_s)
+    log("start_delayed", level=logging.WARNING, reason=str(error), retry_after_s=delay_s)
