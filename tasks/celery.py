@@ -15,12 +15,18 @@ from kombu import pools
 from farm.errors import FarmUnreachable
 from farm.logs import log
 from farm.queue.app import make_app
+from farm.queue.brokers import broker_class
 from farm.queue.brokers.redis import eviction_policy
 from farm.registry.redis import RedisBackend
 from farm.settings import REDIS, Settings
 
 settings = Settings.load(os.environ)
 app = make_app(settings)
+
+
+@worker_init.connect
+def _send_steps(**_: object) -> None:
+    app.conf.update(broker_class(settings).sender_options())
 
 
 @worker_init.connect

@@ -57,7 +57,17 @@ def flower_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, 
     """The environment for Flower; `environ` may override our columns only."""
     ours = {"FLOWER_BASIC_AUTH": settings.flower_auth} if settings.flower_auth else {}
     if settings.broker_api:
-        ours["FLOWER_BROKER_API"] = f"{settings.broker_api.rstrip('/')}/api/"
+        ours["FLOWER_BROKER_API"] = f"{_flowers_api(settings.broker_api)}/api/"
         if settings.broker_ca:  # Flower has no option for it
             ours["SSL_CERT_FILE"] = str(settings.broker_ca.expanduser())
     return {"FLOWER_TASKS_COLUMNS": COLUMNS, **environ, **ours}
+
+
+def _flowers_api(url: str) -> str:
+    """The URL of RabbitMQ's API for Flower, which does not decode a login in it.
+
+    Without a login it uses that of the broker's URL.
+    """
+    scheme, _, rest = url.rstrip("/").partition("://")
+    login, _, host = rest.rpartition("@")
+    return f"{scheme}://{host}" if "%" in login else f"{scheme}://{rest}"

@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[2]
 
 def environ_of(settings: Settings) -> dict[str, str]:
     """The variables by which a command finds a running farm."""
-    return {"FARM_HOME": str(settings.home), "FARM_BROKER_URL": settings.broker_address}
+    return {
+        "FARM_HOME": str(settings.home),
+        "FARM_BROKER_URL": settings.broker_address,
+        "FARM_REGISTRY_URL": settings.registry_address,
+    }
 
 
 def start_farm_command(

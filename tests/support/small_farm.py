@@ -56,11 +56,17 @@ class SmallFarm(Supervisor):
 
 
 @contextmanager
-def small_farm(home: Path, **settings: Any) -> Iterator[SmallFarm]:
-    """A running farm with these settings besides the defaults."""
+def small_farm(
+    home: Path, *, flower: ListenAddress | None = None, **settings: Any
+) -> Iterator[SmallFarm]:
+    """A running farm with these settings besides the defaults; its registry is a local Redis.
+
+    So is its broker, unless the settings name another one.
+    """
     broker = Broker(Settings(home=home))
-    given = {**DEFAULTS, **settings, "home": home, "broker_url": broker.url}
-    supervisor = SmallFarm(given)
+    own = {"broker_url": broker.url, "registry_url": broker.url}
+    given = {**DEFAULTS, **own, **settings, "home": home}
+    supervisor = SmallFarm(given, flower=flower)
     try:
         supervisor.start()
         supervisor.wait_until_ready()

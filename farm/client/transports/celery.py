@@ -9,6 +9,7 @@ from kombu.exceptions import OperationalError
 from farm.engine.context import Context
 from farm.errors import FarmUnreachable
 from farm.queue.app import make_app
+from farm.queue.brokers import broker_class
 from farm.queue.brokers.rabbitmq import declared_otherwise
 from farm.queue.dispatch import dispatch
 from farm.route import Step
@@ -18,6 +19,7 @@ class CeleryTransport:
     def __init__(self, ctx: Context) -> None:
         self.context = ctx
         self.app: Celery = make_app(ctx.settings)
+        self.app.conf.update(broker_class(ctx.settings).sender_options())
 
     def dispatch(self, job_id: str, step: Step) -> None:
         try:

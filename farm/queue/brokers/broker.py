@@ -55,6 +55,10 @@ class Broker(Protocol):
     def celery_options(settings: Settings) -> dict[str, Any]:
         """The settings of Celery that depend on the broker."""
 
+    @staticmethod
+    def sender_options() -> dict[str, Any]:
+        """Those of an application that sends steps: a broker that takes none is an error."""
+
     def version(self) -> str:
         """Its name and version."""
 

@@ -68,13 +68,17 @@ class RabbitMQBroker:
             "worker_disable_prefetch": False,
             # A channel that RabbitMQ closes ends no worker: it connects anew.
             "broker_channel_error_retry": True,
-            "broker_transport": f"{__name__}:RaisingTransport",
-            "broker_transport_options": {
-                # A publish returns once the message is on the disks of most nodes.
-                "confirm_publish": True,
-                "on_blocked": raise_blocked,
-            },
+            # A publish returns once the message is on the disks of most nodes.
+            "broker_transport_options": {"confirm_publish": True},
             "broker_use_ssl": _tls(settings),
+        }
+
+    @staticmethod
+    def sender_options() -> dict[str, Any]:
+        # Not for Flower, which does not know RabbitMQ behind another transport.
+        return {
+            "broker_transport": f"{__name__}:RaisingTransport",
+            "broker_transport_options": {"confirm_publish": True, "on_blocked": raise_blocked},
         }
 
     def version(self) -> str:

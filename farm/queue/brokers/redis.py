@@ -66,6 +66,11 @@ class RedisBroker:
             "broker_use_ssl": tls_options(settings.broker_address, settings.broker_ca) or None,
         }
 
+    @staticmethod
+    def sender_options() -> dict[str, Any]:
+        """None: a full Redis refuses a message at once."""
+        return {}
+
     def version(self) -> str:
         return server_version(self.info())
 
