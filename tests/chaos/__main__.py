@@ -1,6 +1,6 @@
 """Breaks a farm in every known way, and counts.
 
-python -m tests.chaos [--long] [--s3] [SCENARIO ...]
+python -m tests.chaos [--long] [--s3] [--rabbitmq] [SCENARIO ...]
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from tests.chaos.outcome import Outcome
 from tests.chaos.run import run, undisturbed_digest
 from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.testbed import Services
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.swift import Swift
 
 COLUMNS = [each.name for each in fields(Outcome)][1:]
@@ -33,6 +35,17 @@ def object_store(folder: Path, *, s3: bool) -> Iterator[Swift | None]:
             service.stop()
 
 
+@contextmanager
+def message_broker(folder: Path, *, rabbitmq: bool) -> Iterator[RabbitMQ | None]:
+    """A RabbitMQ until the block ends, if one is wanted."""
+    server = RabbitMQ(folder / "rabbitmq") if rabbitmq else None
+    try:
+        yield server
+    finally:
+        if server:
+            server.stop()
+
+
 def parse_options() -> argparse.Namespace:
     names = ", ".join(SCENARIOS)
     parser = argparse.ArgumentParser(
@@ -41,6 +54,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--long", action="store_true", help="more jobs and more faults")
     parser.add_argument(
         "--s3", action="store_true", help="keep objects in an S3 service instead of a folder"
+    )
+    parser.add_argument(
+        "--rabbitmq", action="store_true", help="send messages by RabbitMQ instead of Redis"
     )
     parser.add_argument(
         "scenarios", nargs="*", metavar="SCENARIO", help=f"any of {names}; by default all"
@@ -57,17 +73,26 @@ def main() -> int:
     all_good = True
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         scratch = Path(name)
-        with object_store(scratch, s3=options.s3) as service:
+        with (
+            object_store(scratch, s3=options.s3) as service,
+            message_broker(scratch, rabbitmq=options.rabbitmq) as rabbitmq,
+        ):
+            services = Services(service, rabbitmq)
             expected = undisturbed_digest(scratch)
             headings = (column.replace("_", " ") for column in COLUMNS)
             print(" " * TITLE_WIDTH, *(f"{heading:>15}" for heading in headings))
-            for name in options.scenarios or SCENARIOS:
+            for name in options.scenarios or possible(services):
                 outcome = run(
-                    SCENARIOS[name], scratch / name, expected, long=options.long, service=service
+                    SCENARIOS[name], scratch / name, expected, long=options.long, services=services
                 )
                 all_good &= outcome.good
                 print(row(outcome), flush=True)
     return 0 if all_good else 1
+
+
+def possible(services: Services) -> list[str]:
+    """The scenarios that these services have."""
+    return [name for name, each in SCENARIOS.items() if not (services.rabbitmq and each.redis_only)]
 
 
 def row(outcome: Outcome) -> str:

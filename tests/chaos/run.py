@@ -11,12 +11,11 @@ from farm import Job
 from farm.media.speech import speak
 from tests.chaos.outcome import Outcome, WorkerLogs, digest_of_frames
 from tests.chaos.scenarios import Scenario
-from tests.chaos.testbed import TIMEOUT_S, Testbed, open_testbed
+from tests.chaos.testbed import NO_SERVICES, TIMEOUT_S, Services, Testbed, open_testbed
 from tests.support.certificate import write_certificate
 from tests.support.disk import small_disk
 from tests.support.processes import processes_of
 from tests.support.receiver import receiver
-from tests.support.swift import Swift
 
 PORTRAIT = Path(__file__).parents[2] / "examples" / "portrait.png"
 DISK_MB = 256
@@ -51,11 +50,16 @@ def undisturbed_digest(folder: Path) -> str:
 
 
 def run(
-    scenario: Scenario, home: Path, expected: str, *, long: bool, service: Swift | None = None
+    scenario: Scenario,
+    home: Path,
+    expected: str,
+    *,
+    long: bool,
+    services: Services = NO_SERVICES,
 ) -> Outcome:
-    """Disturbs a new farm at `home` as the scenario says; its objects are in a folder, or in S3."""
+    """Disturbs a new farm at `home` as the scenario says."""
     fields = job_fields(home.parent)
-    with _testbed_of(scenario, home, service) as bed:
+    with _testbed_of(scenario, home, services) as bed:
         first_fields = {**fields, **scenario.fields}
         if bed.hook:
             first_fields["webhook"] = bed.hook.url
@@ -87,7 +91,7 @@ def run(
 
 
 @contextmanager
-def _testbed_of(scenario: Scenario, home: Path, service: Swift | None) -> Iterator[Testbed]:
+def _testbed_of(scenario: Scenario, home: Path, services: Services) -> Iterator[Testbed]:
     with ExitStack() as stack:
         environ = dict(scenario.environ)
         hook = None
@@ -97,7 +101,7 @@ def _testbed_of(scenario: Scenario, home: Path, service: Swift | None) -> Iterat
             certificate = write_certificate(home.parent / "certificate.pem")
             hook = stack.enter_context(receiver(certificate))
             environ |= hook.environ
-        bed = stack.enter_context(open_testbed(home, environ, service))
+        bed = stack.enter_context(open_testbed(home, environ, services))
         bed.hook = hook
         if scenario.two_gpu_workers:
             bed.start_second_gpu_worker()

@@ -47,6 +47,8 @@ class Scenario:
     """The second one consumes no messages at first."""
     webhook: bool = False
     """The first job has a webhook, whose receiver is the testbed's."""
+    redis_only: bool = False
+    """It is about what RabbitMQ does not have."""
     small_disk: bool = False
     """All files of the farm are on a small disk, which only root may mount."""
 
@@ -89,9 +91,7 @@ def drop_connections(bed: Testbed, jobs: Sequence[Job], times: int) -> Faults:
     faults = []
     for number in range(times):
         _wait_until_sampling(bed, jobs, number)
-        with redis.Redis.from_url(bed.broker.url) as client:
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        bed.drop_connections()
         faults.append(time.time())
     return faults
 
@@ -146,9 +146,9 @@ def fill_the_disk(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
 
 
 def lose_everything(bed: Testbed, jobs: Sequence[Job], _: int) -> Faults:
-    """FLUSHALL, then `farm recover`."""
+    """FLUSHALL of the registry, then `farm recover`."""
     _wait_until_sampling(bed, jobs, 2)
-    with redis.Redis.from_url(bed.broker.url) as client:
+    with redis.Redis.from_url(bed.redis.url) as client:
         client.flushall()
     fault = time.time()
     list(bed.farm.recover())
@@ -274,6 +274,7 @@ SCENARIOS = {
         "visibility timeout shorter than a chunk",
         let_workers_fail,
         environ={**QUICK, "CHAOS": "short_visibility"},
+        redis_only=True,
     ),
     "paused": Scenario(
         "two workers hold a chunk: one paused past its lease",

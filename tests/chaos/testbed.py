@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from socket import gethostname
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from farm.route import WorkerKind
 from farm.settings import Settings
 from tests.support.fork_server import ForkedWorker, fork_worker
 from tests.support.processes import children_of
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.receiver import Receiver
 from tests.support.small_farm import KINDS
 from tests.support.swift import Swift
@@ -38,20 +40,33 @@ SECOND = "gpu2"
 """The name of the second gpu worker."""
 
 
+@dataclass(frozen=True)
+class Services:
+    """What a testbed uses instead of a folder for its objects, and of its Redis for messages."""
+
+    s3: Swift | None = None
+    rabbitmq: RabbitMQ | None = None
+
+
+NO_SERVICES = Services()
+
+
 class Testbed(Supervisor):
-    """A farm whose objects are in a folder, or in a bucket of a service.
+    """A farm whose registry is a Redis of its own.
 
     `environ` are the variables of its workers besides those that the testbed sets.
     """
 
-    def __init__(self, home: Path, environ: Mapping[str, str], service: Swift | None) -> None:
-        self.broker = Broker(Settings(home=home))
-        self.service = service
+    def __init__(self, home: Path, environ: Mapping[str, str], services: Services) -> None:
+        self.redis = Broker(Settings(home=home))
+        self.rabbitmq = services.rabbitmq
+        self.service = services.s3
         self.environ = {
             **os.environ,
-            **(new_bucket(service) if service else {}),
+            **(new_bucket(self.service) if self.service else {}),
             "FARM_HOME": str(home),
-            "FARM_BROKER_URL": self.broker.url,
+            "FARM_BROKER_URL": self.rabbitmq.new_vhost() if self.rabbitmq else self.redis.url,
+            "FARM_REGISTRY_URL": self.redis.url,
             "FARM_CPU_CONCURRENCY": "1",
             "OMP_NUM_THREADS": "1",
             "FARM_REMOTE_CONTROL": "true",  # starts and stops the second gpu worker's consuming
@@ -105,21 +120,34 @@ class Testbed(Supervisor):
         note.unlink()
 
     def kill_broker(self) -> None:
-        assert self.broker.process is not None
-        self.broker.process.kill()
-        self.broker.process.wait()
+        """Kills broker and registry."""
+        if self.rabbitmq:
+            self.rabbitmq.kill()
+        assert self.redis.process is not None
+        self.redis.process.kill()
+        self.redis.process.wait()
 
     def start_broker(self) -> None:
-        """Starts it again at the same address, with what its append-only file holds."""
-        assert self.broker.process is not None
-        command = [str(word) for word in self.broker.process.args]  # type: ignore[union-attr]
+        """Starts both again at the same addresses, with what they have on disk."""
+        assert self.redis.process is not None
+        command = [str(word) for word in self.redis.process.args]  # type: ignore[union-attr]
         log = self.settings.folder / "logs" / "broker.log"
-        self.broker.process = spawn(command, log=log, environ=os.environ)
-        self.wait_for(self.broker_answers)
+        self.redis.process = spawn(command, log=log, environ=os.environ)
+        self.wait_for(self.redis_answers)
+        if self.rabbitmq:
+            self.rabbitmq.start()
 
-    def broker_answers(self) -> bool:
+    def drop_connections(self) -> None:
+        """Of all clients and workers, to broker and registry."""
+        with redis.Redis.from_url(self.redis.url) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        if self.rabbitmq:
+            self.rabbitmq.drop_connections()
+
+    def redis_answers(self) -> bool:
         try:
-            with redis.Redis.from_url(self.broker.url, socket_timeout=2) as client:
+            with redis.Redis.from_url(self.redis.url, socket_timeout=2) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False
@@ -141,7 +169,7 @@ class Testbed(Supervisor):
             self.second_worker.send_signal(signal.SIGCONT)
             stop([self.second_worker], grace_s=10)
         self.stop()
-        self.broker.stop()
+        self.redis.stop()
 
     def _start(self, kind: WorkerKind) -> None:  # type: ignore[override]
         self.children[kind] = self.start_worker(kind, kind)  # type: ignore[assignment]
@@ -156,10 +184,10 @@ def new_bucket(service: Swift) -> dict[str, str]:
 
 @contextmanager
 def open_testbed(
-    home: Path, environ: Mapping[str, str], service: Swift | None = None
+    home: Path, environ: Mapping[str, str], services: Services = NO_SERVICES
 ) -> Iterator[Testbed]:
     """A testbed that runs until the block ends."""
-    bed = Testbed(home, environ, service)
+    bed = Testbed(home, environ, services)
     try:
         bed.start()
         bed.wait_until_ready()

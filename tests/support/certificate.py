@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def write_certificate(path: Path) -> Path:
-    """A file with a private key and its self-signed certificate for 127.0.0.1 and localhost."""
+def write_certificate(path: Path, address: str = "127.0.0.1") -> Path:
+    """A file with a private key and its self-signed certificate for an address and localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
-    hosts = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    hosts = [x509.IPAddress(ip_address(address)), x509.DNSName("localhost")]
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())

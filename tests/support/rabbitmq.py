@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -108,6 +109,11 @@ class RabbitMQ:
         finally:
             self.evaluate(f"{command}({normal}).")
 
+    def drop_connections(self) -> None:
+        """Closes the connections of all clients without a word."""
+        pids = "rabbit_networking:connections()"
+        self.evaluate(f"[exit(Pid, kill) || Pid <- {pids}].")
+
     def evaluate(self, expression: str) -> str:
         """What an Erlang expression returns in the server."""
         command = [
@@ -130,7 +136,8 @@ class RabbitMQ:
         token = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         request.add_header("Authorization", f"Basic {token}")
         request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request) as answer:
+        context = ssl.create_default_context(cafile=self._certificate)
+        with urllib.request.urlopen(request, context=context) as answer:
             return json.loads(answer.read() or "null")
 
     @property

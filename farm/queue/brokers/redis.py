@@ -13,6 +13,7 @@ import redis
 from kombu import Exchange
 from kombu import Queue as MessageQueue
 
+from farm.errors import FarmUnreachable
 from farm.job import PRIORITIES, Priority
 from farm.queue.brokers.broker import BrokerState, QueueState, StepOfJob
 from farm.registry.redis import RedisBackend, tls_options
@@ -85,7 +86,7 @@ class RedisBroker:
             pipeline.llen(self._backend.key(key))
             pipeline.lrange(self._backend.key(key), -OLDEST, -1)
         pipeline.hlen(self._backend.key(UNACKED))
-        *answers, unacked = pipeline.execute()
+        *answers, unacked = _execute(pipeline)
         info = self.info()
         return BrokerState(
             queues={
@@ -104,13 +105,13 @@ class RedisBroker:
         pipeline = self._backend.redis.pipeline(transaction=False)
         for key in QUEUE_KEYS.values():
             pipeline.llen(self._backend.key(key))
-        return sum(pipeline.execute())
+        return sum(_execute(pipeline))
 
     def waiting_steps(self) -> set[StepOfJob]:
         pipeline = self._backend.redis.pipeline(transaction=False)
         for key in QUEUE_KEYS.values():
             pipeline.lrange(self._backend.key(key), 0, -1)
-        return {step for messages in pipeline.execute() for step in _steps_of(messages)}
+        return {step for messages in _execute(pipeline) for step in _steps_of(messages)}
 
     def declare_queues(self) -> None:
         """Nothing: kombu makes the lists with their first message."""
@@ -140,6 +141,14 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
+
+
+def _execute(pipeline: Any) -> list[Any]:
+    try:
+        answers: list[Any] = pipeline.execute()
+    except redis.RedisError as error:
+        raise FarmUnreachable(f"the broker does not answer; is it up? ({error})") from error
+    return answers
 
 
 def server_version(info: Mapping[str, Any]) -> str:

@@ -156,3 +156,18 @@ def test_an_api_that_does_not_answer_is_named_without_its_password(settings):
     with pytest.raises(FarmUnreachable, match=r"FARM_BROKER_API: .* http://127.0.0.1:1") as refused:
         open_broker(wrong).state()
     assert "secret" not in str(refused.value)
+
+
+def test_broker_and_api_are_reached_over_tls(certificate, tmp_path):
+    server = RabbitMQ(tmp_path, certificate=certificate)
+    try:
+        settings = Settings(
+            broker_url=server.url, broker_api=server.api, broker_ca=certificate, home=tmp_path
+        )
+        broker = open_broker(settings)
+        broker.declare_queues()
+        state = broker.state()
+        assert sum(queue.length for queue in state.queues.values()) == 0
+        assert state.alarms == {"memory": False, "disk": False}
+    finally:
+        server.stop()
