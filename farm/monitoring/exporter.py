@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -98,17 +99,18 @@ class FarmCollector:
         known: dict[str, Samples] = {
             name: {(): float(value)} for name, value in figures.items() if value is not None
         }
-        return known | {
-            "farm_broker_alarm": {(name,): int(on) for name, on in state.alarms.items()},
-            "farm_queue_length": {name: queue.length for name, queue in state.queues.items()},
-            "farm_queue_oldest_seconds": self._oldest(state.queues),
-        }
+        known["farm_broker_alarm"] = {(name,): int(on) for name, on in state.alarms.items()}
+        known["farm_queue_length"] = {name: queue.length for name, queue in state.queues.items()}
+        return known | _or_nothing(partial(self._oldest, state.queues))
 
-    def _oldest(self, queues: Mapping[tuple[Queue, str], QueueState]) -> Samples:
+    def _oldest(self, queues: Mapping[tuple[Queue, str], QueueState]) -> dict[str, Samples]:
         """Seconds since the dispatch of the oldest message, by the registry."""
+        waits: Samples
         if any(state.oldest is None for state in queues.values()):
-            return oldest_waits(self.context)
-        return {name: self._oldest_s(state.oldest or []) for name, state in queues.items()}
+            waits = oldest_waits(self.context)
+        else:
+            waits = {name: self._oldest_s(state.oldest or []) for name, state in queues.items()}
+        return {"farm_queue_oldest_seconds": waits}
 
     def _oldest_s(self, oldest: list[StepOfJob]) -> float:
         """Seconds since the first of the oldest messages was dispatched; 0 without any."""

@@ -84,10 +84,12 @@ class RedisBackend:
         prefix: str,
         ca: Path | None = None,
         keep_trying: KeepTrying = give_up,
+        name: str = "broker",
     ) -> None:
-        """InvalidInput if Redis knows no such URL."""
+        """`name` is what errors call it. InvalidInput if Redis knows no such URL."""
         self.prefix = prefix
-        self.redis = _client(url, ca)
+        self.redis = _client(url, ca, name)
+        self.redis.name = name
         self.redis.keep_trying = keep_trying
         self._compare_and_set = self.redis.register_script(COMPARE_AND_SET)
         self._read_clock = self.redis.register_script(CLOCK)
@@ -173,7 +175,7 @@ class RedisBackend:
         return round(wall + since_s, 6), round(farm + since_s, 6)  # Redis knows no finer time
 
 
-def _client(url: str, ca: Path | None) -> _Redis:
+def _client(url: str, ca: Path | None, name: str) -> _Redis:
     # A silent peer is noticed after 30 s instead of never. The health check finds a connection
     # that NAT has dropped, the retry one that the broker has closed.
     try:
@@ -188,7 +190,7 @@ def _client(url: str, ca: Path | None) -> _Redis:
         )
     except ValueError:  # its message may hold a part of the password
         raise InvalidInput(
-            "FARM_BROKER_URL: it is no URL that Redis knows; "
+            f"FARM_{name.upper()}_URL: it is no URL that Redis knows; "
             "allowed: redis://:password@host:port/number"
         ) from None
     return cast(_Redis, client)
@@ -229,6 +231,7 @@ class _Redis(redis.Redis):
     """redis-py's client, with a sentence for the user when the broker is silent or refuses."""
 
     keep_trying: KeepTrying = staticmethod(give_up)
+    name = "broker"
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         return retry_until(
@@ -245,7 +248,7 @@ class _Redis(redis.Redis):
             return super().execute_command(*args, **options)
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise FarmUnreachable(
-                f"no broker answers at {self._address}; {self._hint} ({error})"
+                f"no {self.name} answers at {self._address}; {self._hint} ({error})"
             ) from error
         except NoScriptError:  # redis-py loads the script then
             raise
@@ -255,9 +258,9 @@ class _Redis(redis.Redis):
     def _refusal(self, error: redis.ResponseError) -> FarmUnreachable:
         transient = isinstance(error, OutOfMemoryError | ReadOnlyError)
         if transient or str(error).startswith(TRANSIENT):
-            message = f"the broker at {self._address} takes no writes at the moment ({error})"
+            message = f"the {self.name} at {self._address} takes no writes at the moment ({error})"
             return FarmUnreachable(message, retryable=True)
-        message = f"the broker at {self._address} refuses ({error})"
+        message = f"the {self.name} at {self._address} refuses ({error})"
         return FarmUnreachable(message, retryable=False)
 
     @property

@@ -82,6 +82,7 @@ def farm_registry(settings: Settings, *, keep_trying: KeepTrying = give_up) -> R
         prefix=settings.key_prefix,
         ca=settings.broker_ca,
         keep_trying=keep_trying,
+        name="registry" if settings.has_own_registry else "broker",
     )
 
 
@@ -91,11 +92,12 @@ def open_registry(
     prefix: str = "farm:",
     ca: Path | None = None,
     keep_trying: KeepTrying = give_up,
+    name: str = "broker",
 ) -> Registry:
     """The registry at a redis:// or rediss:// URL, or memory:// for this process alone.
 
     `prefix` is what its keys in Redis begin with, `ca` a file with the CA certificates of its
-    server.
+    server, `name` what errors call that.
 
     While Redis is down its calls raise FarmUnreachable, or wait for as long as `keep_trying`
     returns True.
@@ -108,7 +110,7 @@ def open_registry(
         raise unknown_broker(url, "redis://, rediss:// or memory://")
     from farm.registry.redis import RedisBackend
 
-    return Registry(RedisBackend(url, prefix=prefix, ca=ca, keep_trying=keep_trying))
+    return Registry(RedisBackend(url, prefix=prefix, ca=ca, keep_trying=keep_trying, name=name))
 
 
 def unknown_broker(url: str, allowed: str) -> InvalidInput:

@@ -15,8 +15,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-SUITE = "trixie"
-"""Debian 13: RabbitMQ 4.0. Debian's `sid` has a newer one."""
+SUITE = os.environ.get("RABBITMQ_SUITE", "trixie")
+"""Debian 13: RabbitMQ 4.0. With `sid` the tests run on a newer one."""
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 

@@ -111,6 +111,29 @@ def test_a_broker_that_can_lose_jobs_is_a_warning(findings, broker, name, value,
     assert (finding.status, remedy in finding.remedy) == ("warning", True)
 
 
+def test_a_rabbitmq_and_its_registry_are_checked_each(findings, broker, vhost, rabbitmq):
+    found = findings(broker_url=vhost, registry_url=broker)
+    assert found["broker"].status == "ok"
+    assert found["broker"].message.startswith("RabbitMQ 4.")
+    assert "not known without FARM_BROKER_API" in found["broker"].message
+    assert (found["registry"].status, found["clock"].status) == ("ok", "ok")
+    assert (
+        "FARM_BROKER_API"
+        not in findings(broker_url=vhost, registry_url=broker, broker_api=rabbitmq.api)[
+            "broker"
+        ].message
+    )
+    down = findings(broker_url=vhost, registry_url="redis://127.0.0.1:1")
+    assert down["registry"].message.startswith("no registry answers at 127.0.0.1:1")
+    assert down["broker"].status == "ok"
+
+
+def test_a_rabbitmq_without_a_registry_is_an_error_that_names_the_setting(findings, vhost):
+    found = findings(broker_url=vhost)
+    assert found["registry"].status == "error"
+    assert found["registry"].message.startswith("FARM_REGISTRY_URL: it is not set")
+
+
 def test_a_broker_that_has_evicted_keys_is_an_error(findings, broker):
     with redis.Redis.from_url(broker) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")

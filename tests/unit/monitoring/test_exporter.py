@@ -23,6 +23,7 @@ from farm.registry.steps import EstimateUpdate
 from farm.settings import Settings
 from tests.support.formats import text_of
 from tests.support.jobs import resolved
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.steps import commit
 
 GIVEN = {
@@ -212,6 +213,52 @@ def test_every_metric_of_redis_is_exported_on_an_idle_farm(settings):
     }
     names = {each.name for each in METRICS if each.source == "exporter"}
     assert exported == {name for name in names if not name.startswith(ELSEWHERE)}
+
+
+# With RabbitMQ as the broker
+
+
+@pytest.fixture
+def apart(settings: Settings, vhost: str, rabbitmq: RabbitMQ) -> Settings:
+    """A farm whose broker is RabbitMQ, and whose registry is a Redis."""
+    changes = {"broker_url": vhost, "registry_url": settings.broker_url}
+    return settings.model_copy(update={**changes, "broker_api": rabbitmq.api})
+
+
+def test_what_rabbitmq_cannot_tell_is_absent_and_the_rest_is_exported(apart):
+    Farm(settings=apart).submit(GIVEN)
+    assert value(apart, "farm_queue_length", queue="downloads", priority="") == 1
+    assert value(apart, "farm_queue_length", queue="gpu", priority="") == 0
+    assert value(apart, "farm_queue_oldest_seconds", queue="downloads", priority="normal") >= 0
+    for absent in ("farm_broker_aof_ok", "farm_broker_evicted_keys_total"):
+        assert value(apart, absent) is None
+    assert value(apart, "farm_broker_alarm", resource="memory") == 0
+    assert value(apart, "farm_live_jobs") == 1
+    assert value(apart, "farm_dead_letters") == 0
+    assert value(apart, "farm_registry_aof_ok") == 1
+    assert value(apart, "farm_registry_memory_bytes") > 100_000
+    assert value(apart, "farm_registry_evicted_keys_total") == 0
+
+
+def test_without_its_api_alarms_and_messages_in_hand_are_absent(apart):
+    alone = apart.model_copy(update={"broker_api": None})
+    assert value(alone, "farm_broker_up") == 1
+    assert value(alone, "farm_unacked_messages") is None
+    assert value(alone, "farm_broker_memory_bytes") is None
+    assert value(alone, "farm_broker_alarm", resource="disk") is None
+
+
+@pytest.mark.parametrize(
+    ("field", "url", "up"),
+    [
+        ("broker_url", "amqp://x@127.0.0.1:1/x", (0, 1)),
+        ("registry_url", "redis://127.0.0.1:1", (1, 0)),
+    ],
+)
+def test_broker_and_registry_are_up_or_down_each_on_its_own(apart, field, url, up):
+    half = apart.model_copy(update={field: url})
+    assert (value(half, "farm_broker_up"), value(half, "farm_registry_up")) == up
+    assert value(half, "farm_live_jobs") == (0 if up[1] else None)
 
 
 def test_metrics_are_served_at_their_address(settings):
