@@ -27,6 +27,7 @@ reference: .venv/tools ## the model's numbers against the original's
 	$(BIN)/python -m tests.reference tests/reference/cases/*
 chaos: .venv/tools ## break a farm in every known way, and count; ARGS=--long for more of it
 	$(BIN)/python -m tests.chaos $(ARGS)
+	$(BIN)/python -m tests.chaos --rabbitmq $(ARGS)
 	$(BIN)/python -m tests.chaos.rented
 attack: .venv/tools ## decode files that are made to cost much, and measure what they cost
 	$(BIN)/python -m tests.attacks $(ARGS)

@@ -32,7 +32,7 @@ NOTE = "<!-- Written by `python -m docs.generate`: edit the descriptions in the 
 SECTIONS = {
     "General": ("name", "home"),
     "Callers": ("caller", "high_priority_", "max_live_jobs", "max_gpu_s_", "max_stored_"),
-    "Broker and store": ("broker_", "store_"),
+    "Broker, registry and store": ("broker_", "registry_", "store_"),
     "S3": ("s3_",),
     "Model": (
         "weights",

@@ -1,4 +1,4 @@
-"""The short form of some scenarios; `make chaos` runs all of them."""
+"""The short form of some scenarios; `make chaos` runs all of them, with both brokers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from tests.chaos.run import run, undisturbed_digest
 from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.testbed import Services
+from tests.support.rabbitmq import RabbitMQ
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +32,17 @@ def test_every_job_ends_as_if_nothing_had_happened(name: str, home: Path, expect
 
     assert outcome.good, outcome
     assert outcome.finished == scenario.jobs[0]
+
+
+@pytest.mark.parametrize("name", ["broker", "connections"])
+def test_every_job_ends_as_if_nothing_had_happened_on_rabbitmq(
+    name: str, home: Path, expected: str, rabbitmq: RabbitMQ
+) -> None:
+    services = Services(rabbitmq=rabbitmq)
+
+    outcome = run(
+        SCENARIOS[name], home / f"{name}-rabbitmq", expected, long=False, services=services
+    )
+
+    assert outcome.good, outcome
+    assert outcome.finished == SCENARIOS[name].jobs[0]

@@ -35,9 +35,12 @@ ALARMS = {
 
 def rabbitmq_folder(suite: str = SUITE) -> Path:
     """The folder of an installed server; without one the test is skipped, or fails in CI."""
-    if can_install():
-        return installed(suite)
     message = "RabbitMQ's packages cannot be fetched: this machine has no apt-get"
+    if can_install():
+        try:
+            return installed(suite)
+        except subprocess.CalledProcessError as error:
+            message = f"RabbitMQ's packages cannot be fetched: {error}"
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
