@@ -616,7 +616,7 @@ class Settings(BaseModel):
         if value is not None and not value.startswith(REDIS):
             scheme, separator, _ = value.partition("://")  # behind it there may be a password
             got = f"{scheme}://" if separator else "no URL"
-            raise ValueError(f"got {got}, but only Redis and Valkey can be the registry")
+            raise ValueError(f"{got} is no registry, only Redis and Valkey can be one")
         return value
 
     @field_validator("metrics_address")

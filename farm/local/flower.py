@@ -54,13 +54,14 @@ def flower_command(address: ListenAddress) -> list[str]:
 
 
 def flower_environ(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for Flower; `environ` may override our columns only."""
-    ours = {"FLOWER_BASIC_AUTH": settings.flower_auth} if settings.flower_auth else {}
+    """The environment for Flower; `environ` may override all of ours but the password."""
+    ours = {"FLOWER_TASKS_COLUMNS": COLUMNS}
     if settings.broker_api:
         ours["FLOWER_BROKER_API"] = f"{_flowers_api(settings.broker_api)}/api/"
         if settings.broker_ca:  # Flower has no option for it
             ours["SSL_CERT_FILE"] = str(settings.broker_ca.expanduser())
-    return {"FLOWER_TASKS_COLUMNS": COLUMNS, **environ, **ours}
+    auth = {"FLOWER_BASIC_AUTH": settings.flower_auth} if settings.flower_auth else {}
+    return {**ours, **environ, **auth}
 
 
 def _flowers_api(url: str) -> str:

@@ -79,6 +79,9 @@ def _rabbitmq_finding(state: BrokerState, message: str) -> Finding:
         remedy = "free it, or raise vm_memory_high_watermark, or lower disk_free_limit"
         message = f"{message}, takes no messages: too little {' and '.join(alarmed)}"
         return Finding("broker", "error", message, remedy)
+    if state.problem:
+        remedy = "enable RabbitMQ's management plugin, and give the user the tag monitoring"
+        return Finding("broker", "warning", f"{message}; {state.problem}", remedy)
     if not state.alarms:
         message += "; its alarms and messages in hand are not known without FARM_BROKER_API"
     return Finding("broker", "ok", message)

@@ -89,6 +89,8 @@ class FarmCollector:
     def _broker_samples(self) -> dict[str, Samples]:
         """What the broker tells; what it cannot tell is absent, not 0."""
         state = self.broker.state()
+        if state.problem:
+            log("metrics_unavailable", reason=state.problem)
         figures = {
             "farm_broker_up": 1,
             "farm_broker_aof_ok": state.aof_ok,

@@ -275,6 +275,39 @@ def test_without_a_broker_the_error_says_what_to_do(tmp_path):
         _ = Settings(home=tmp_path).broker_address
 
 
+def test_the_registry_is_the_broker_unless_it_has_a_url_of_its_own():
+    one = Settings(broker_url="redis://a/0")
+    assert (one.registry_address, one.has_own_registry) == ("redis://a/0", False)
+    two = Settings(broker_url="redis://a/0", registry_url="rediss://b/1")
+    assert (two.registry_address, two.has_own_registry) == ("rediss://b/1", True)
+
+
+@pytest.mark.parametrize(
+    ("url", "got"), [("amqp://farm:hunter2@host", "amqp://"), ("hunter2", "no URL")]
+)
+def test_a_registry_that_is_no_redis_is_refused_without_any_of_its_password(url, got):
+    with pytest.raises(InvalidInput) as refused:
+        Settings.load({"FARM_REGISTRY_URL": url})
+    message = str(refused.value)
+    assert message.startswith("FARM_REGISTRY_URL: ")
+    assert f"{got} is no registry, only Redis and Valkey can be one" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("name", ["FARM_BROKER_URL", "FARM_REGISTRY_URL"])
+def test_celerys_spelling_of_a_parameter_that_the_registry_does_not_know_is_refused(name):
+    with pytest.raises(InvalidInput, match=f"{name}: .*required, optional and none, in lower case"):
+        Settings.load({name: "rediss://host/0?ssl_cert_reqs=CERT_REQUIRED"})
+
+
+@pytest.mark.parametrize("name", ["FARM_BROKER_URL", "FARM_REGISTRY_URL", "FARM_BROKER_API"])
+def test_a_password_that_is_not_encoded_is_refused_without_it(name):
+    scheme = "http" if name.endswith("API") else "redis"
+    with pytest.raises(InvalidInput, match="a password has %2F for /") as refused:
+        Settings.load({name: f"{scheme}://farm:hun/ter2@host:1/0"})
+    assert "hun" not in str(refused.value)
+
+
 def test_the_brokers_password_is_not_in_the_repr():
     settings = Settings.load({"FARM_BROKER_URL": "redis://:hunter2@host/0"})
     assert "hunter2" not in f"{settings!r} {settings}"

@@ -43,6 +43,13 @@ def undecorated_constructor() -> bool:
     return callable(wrapped) and "num_layers" in wrapped.__code__.co_varnames
 
 
+def blocked_connection() -> bool:
+    from amqp import Connection, spec
+
+    method = vars(Connection).get("_on_blocked")
+    return method is not None and hasattr(spec.Connection, "Blocked")
+
+
 def attention_processor() -> Any:
     from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
@@ -116,6 +123,7 @@ def broker_path() -> bool:
 INTERNALS = [
     # diffusers
     Internal("__wrapped__", "farm/model/transformer.py", undecorated_constructor),
+    Internal("_on_blocked", "farm/queue/brokers/rabbitmq.py", blocked_connection),
     Internal(
         "_attention_backend",
         "farm/model/attention.py",

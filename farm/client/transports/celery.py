@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amqp.exceptions import PreconditionFailed
+from amqp.exceptions import AMQPError, PreconditionFailed
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -25,6 +25,7 @@ class CeleryTransport:
         try:
             dispatch(self.app, self.context, job_id, step)
         except PreconditionFailed as error:
-            raise declared_otherwise(error) from error
-        except OperationalError as error:
+            message = declared_otherwise(error).message
+            raise FarmUnreachable(message, retryable=False) from error
+        except (OperationalError, AMQPError) as error:
             raise FarmUnreachable(f"the broker did not accept job {job_id}: {error}") from error

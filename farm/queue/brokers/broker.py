@@ -41,6 +41,8 @@ class BrokerState:
     """Whether Redis' append-only file is enabled and its last write succeeded."""
     evicted_keys: int | None = None
     alarms: Mapping[Resource, bool] = field(default_factory=dict)
+    problem: str | None = None
+    """Why it does not tell at the moment what it could."""
 
 
 class Broker(Protocol):

@@ -93,14 +93,17 @@ class RabbitMQBroker:
         }
         if self._api is None:
             return BrokerState(queues)
-        alarmed = self._api.alarmed()
-        alarms: dict[Resource, bool] = {each: each in alarmed for each in RESOURCES}
-        return BrokerState(
-            queues,
-            unacked=self._api.unacked(QUEUES),
-            memory_bytes=self._api.memory_bytes(),
-            alarms=alarms,
-        )
+        try:
+            alarmed = self._api.alarmed()
+            alarms: dict[Resource, bool] = {each: each in alarmed for each in RESOURCES}
+            return BrokerState(
+                queues,
+                unacked=self._api.unacked(QUEUES),
+                memory_bytes=self._api.memory_bytes(),
+                alarms=alarms,
+            )
+        except FarmUnreachable as error:
+            return BrokerState(queues, problem=error.message)
 
     def queued(self) -> int:
         return sum(self._lengths().values())

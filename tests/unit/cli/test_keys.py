@@ -76,7 +76,9 @@ def test_a_registry_that_no_other_process_has_is_refused(
     line = error_line(run(*command, FARM_BROKER_URL=broker_url))
 
     scheme = broker_url.partition("abc")[0]
-    assert line.endswith(f"FARM_BROKER_URL: got {scheme}; allowed: redis:// or rediss://")
+    assert line.endswith(
+        f"FARM_BROKER_URL: got {scheme}; allowed: redis://, rediss://, amqp:// or amqps://"
+    )
 
 
 # Where the gateway listens

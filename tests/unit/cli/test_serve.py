@@ -54,7 +54,7 @@ def test_metrics_report_a_port_in_use(run):
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu", "downloads", "bridge"])
 @pytest.mark.parametrize("broker_url", ["runpod://abc123", "memory://"])
-def test_a_worker_of_a_broker_that_is_no_redis_is_refused(run, kind, broker_url):
+def test_a_worker_of_a_broker_of_an_unknown_kind_is_refused(run, kind, broker_url):
     line = error_line(run("worker", kind, FARM_BROKER_URL=broker_url))
 
-    assert "allowed: redis:// or rediss://" in line
+    assert "allowed: redis://, rediss://, amqp:// or amqps://" in line

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import stat
 
+import pytest
+
 from farm.local.flower import auth_file, flower_auth, flower_command, flower_environ
 from farm.net.address import LOGINS, ListenAddress
 from farm.settings import Settings
@@ -38,3 +40,16 @@ def test_the_operators_flower_options_override_ours():
     assert flower_environ(Settings(), {"FLOWER_TASKS_COLUMNS": "uuid"}) == {
         "FLOWER_TASKS_COLUMNS": "uuid"
     }
+
+
+@pytest.mark.parametrize(
+    ("api", "flowers"),
+    [
+        ("https://me:secret@rabbit:15671", "https://me:secret@rabbit:15671/api/"),
+        ("http://rabbit:15672/", "http://rabbit:15672/api/"),
+        ("http://me:with%2Fslash@rabbit:15672", "http://rabbit:15672/api/"),
+    ],
+)
+def test_flower_asks_rabbitmqs_api_with_a_login_that_it_can_read(api, flowers):
+    environ = flower_environ(Settings(broker_api=api), {})
+    assert environ["FLOWER_BROKER_API"] == flowers

@@ -123,6 +123,11 @@ def test_a_rabbitmq_and_its_registry_are_checked_each(findings, broker, vhost, r
             "broker"
         ].message
     )
+    no_api = findings(
+        broker_url=vhost, registry_url=broker, broker_api="http://a:secret@127.0.0.1:1"
+    )["broker"]
+    assert (no_api.status, "FARM_BROKER_API: " in no_api.message) == ("warning", True)
+    assert "secret" not in no_api.message
     down = findings(broker_url=vhost, registry_url="redis://127.0.0.1:1")
     assert down["registry"].message.startswith("no registry answers at 127.0.0.1:1")
     assert down["broker"].status == "ok"

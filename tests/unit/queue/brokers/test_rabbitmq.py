@@ -128,7 +128,8 @@ def test_a_queue_with_other_arguments_is_named_with_what_differs(
 def test_a_caller_learns_of_a_queue_with_other_arguments(farm, vhost):
     with Connection(vhost) as connection, connection.channel() as channel:
         Queue("downloads", Exchange("x"))(channel).declare()
-    with pytest.raises(InvalidInput, match="FARM_BROKER_URL: queue downloads in virtual host"):
+    # It is no error of the request, and what a gateway answers says nothing of queues
+    with pytest.raises(FarmUnreachable, match="FARM_BROKER_URL: queue downloads in virtual host"):
         farm.submit(REQUEST)
 
 
@@ -151,11 +152,22 @@ def test_a_server_that_is_down_or_refuses_is_named_without_its_password(settings
     assert not refused.value.retryable
 
 
-def test_an_api_that_does_not_answer_is_named_without_its_password(settings):
-    wrong = settings.model_copy(update={"broker_api": "http://farm:secret@127.0.0.1:1"})
-    with pytest.raises(FarmUnreachable, match=r"FARM_BROKER_API: .* http://127.0.0.1:1") as refused:
-        open_broker(wrong).state()
-    assert "secret" not in str(refused.value)
+@pytest.mark.parametrize(
+    ("api", "problem"),
+    [
+        ("http://farm:secret@127.0.0.1:1", "does not answer at http://127.0.0.1:1 ("),
+        ("http://farm:secret@{host}", "does not answer at http://{host} (status 401)"),
+    ],
+)
+def test_an_api_that_does_not_answer_hides_no_count(farm, settings, rabbitmq, api, problem):
+    farm.submit(REQUEST)
+    host = rabbitmq.api.rpartition("@")[2]
+    wrong = settings.model_copy(update={"broker_api": api.format(host=host)})
+    state = open_broker(wrong).state()
+    assert state.queues["downloads", ""].length == 1
+    assert (state.unacked, state.alarms) == (None, {})
+    assert problem.format(host=host) in str(state.problem)
+    assert "secret" not in str(state.problem)
 
 
 def test_broker_and_api_are_reached_over_tls(certificate, tmp_path):
