@@ -13,7 +13,6 @@ from farm.caller import check_caller
 from farm.cli.options import json_option
 from farm.cli.render import echo, echo_json
 from farm.job import PRIORITIES
-from farm.queue.brokers import check_shared
 from farm.registry import farm_registry
 from farm.registry.api_keys import ApiKey, KeyRegistry, KnownKey
 from farm.settings import Settings
@@ -107,6 +106,8 @@ def revoke(key_ids: tuple[str, ...]) -> None:
 
 def _registry() -> KeyRegistry:
     """Of a broker that the gateways share: keys elsewhere would be forgotten at once."""
+    from farm.queue.brokers import check_shared
+
     settings = Settings.load(os.environ)
     check_shared(settings)
     return farm_registry(settings).keys

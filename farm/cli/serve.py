@@ -18,7 +18,6 @@ from farm.errors import InvalidInput
 from farm.job.files import read_payload
 from farm.logs import configure as configure_logs
 from farm.net.address import ListenAddress
-from farm.queue.brokers import check_shared
 from farm.route import CONSUMED
 from farm.settings import Settings
 
@@ -159,6 +158,7 @@ def gateway(address: str) -> None:
     Example: farm gateway --address 127.0.0.1:9000
     """
     from farm.gateway.serve import make_server
+    from farm.queue.brokers import check_shared
 
     listen_address = ListenAddress.parse(address, field="address")
     ready = f"the gateway is at {listen_address.url}/v2; Ctrl-C stops it"
@@ -185,6 +185,7 @@ def worker(kind: Any) -> None:
     Example: farm worker gpu
     """
     from farm.local.worker import worker_command, worker_environ
+    from farm.queue.brokers import check_shared
 
     settings = Settings.load(os.environ)
     check_shared(settings)

@@ -54,7 +54,7 @@ def _as_many_as_are_lost(
     First those that nothing waits for any more, for instance because the job was cancelled. Of the
     others as many as are missing, the oldest: once their steps are dispatched again, as many
     messages wait as have led to no lease. So a backlog never grows, however often this is called,
-    and a lost message is found after at most as many calls as there are older ones.
+    and a lost message is found once those that were taken for it have been run, at the latest.
     """
     awaited = registry.steps.awaited(overdue)
     still_awaited = [

@@ -315,13 +315,11 @@ def test_an_inline_job_has_no_time_limits_because_no_reaper_keeps_them(tmp_path)
         farm.submit(FIELDS, limits=TimeLimits(ttl_s=60))
 
 
-def test_a_farm_at_a_url_has_its_registry_there_whatever_the_environment_says(
-    broker: str, tmp_path: Path
-):
+def test_a_farm_at_a_url_has_its_registry_there_whatever_the_environment_says(broker, tmp_path):
     settings = Settings(home=tmp_path, broker_url="amqp://a", registry_url="redis://127.0.0.1:1")
     assert Farm(broker, settings=settings).jobs() == []
 
 
-def test_a_farm_at_a_rabbitmq_keeps_the_registry_of_the_settings(broker: str, tmp_path: Path):
+def test_a_farm_at_a_rabbitmq_keeps_the_registry_of_the_settings(broker, tmp_path):
     settings = Settings(home=tmp_path, registry_url=broker)
     assert Farm("amqp://127.0.0.1:1", settings=settings).jobs() == []
