@@ -23,10 +23,10 @@ from farm.settings import Settings
 @click.command()
 @json_option("print one line of JSON per job")
 def recover(as_json: bool) -> None:
-    """Resume jobs that the broker has lost.
+    """Resume jobs that the registry has lost.
 
     They are restored from the store; those that had not ended continue after their last committed
-    step. Of jobs that the broker knows only what is missing is entered, so this is safe to run at
+    step. Of jobs that the registry knows only what is missing is entered, so this is safe to run at
     any time and more than once.
 
     Example: farm recover
@@ -56,10 +56,10 @@ def recover(as_json: bool) -> None:
 def gc(dry_run: bool, every_s: float | None, as_json: bool) -> None:
     """Remove what no job needs any more.
 
-    It is removed from the store, the broker and this machine's temporary folder: superseded
+    It is removed from the store, the registry and this machine's temporary folder: superseded
     attempts; everything but the video of jobs that ended FARM_KEEP_INTERMEDIATES_S ago; jobs that
     ended FARM_KEEP_JOBS_S ago; uploads and shared features that were written FARM_KEEP_SHARED_S
-    ago; scratch folders of dead workers. What live jobs may need, and jobs that the broker does
+    ago; scratch folders of dead workers. What live jobs may need, and jobs that the registry does
     not know, are never removed.
 
     Example: farm gc --dry-run
@@ -117,9 +117,9 @@ def health(probe: Probe) -> None:
 def doctor(as_json: bool) -> None:
     """Check everything that a farm needs.
 
-    That is the broker, the clock, jobs, the store, whether broker and store belong to one farm,
-    workers, weights, the GPU, ffmpeg and free disk space. Each warning or error comes with a
-    remedy. The exit status is 1 after an error.
+    That is the broker, the registry, the clock, jobs, the store, whether store and registry belong
+    to one farm, workers, weights, the GPU, ffmpeg and free disk space. Each warning or error comes
+    with a remedy. The exit status is 1 after an error.
 
     Example: farm doctor
     """
