@@ -56,3 +56,8 @@ def _selectors(node: Any) -> Iterator[Any]:
             yield from _selectors(inner)
     for argument in getattr(node, "args", ()):
         yield from _selectors(argument)
+
+
+def is_of_two_servers(name: str) -> bool:
+    """Whether a metric exists only for RabbitMQ, or for a registry that is not the broker."""
+    return name == "farm_broker_alarm" or name.startswith("farm_registry_")

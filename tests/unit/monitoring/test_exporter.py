@@ -23,6 +23,7 @@ from farm.registry.steps import EstimateUpdate
 from farm.settings import Settings
 from tests.support.formats import text_of
 from tests.support.jobs import resolved
+from tests.support.queries import is_of_two_servers
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.steps import commit
 
@@ -201,10 +202,6 @@ def test_only_broker_up_is_exported_while_the_broker_is_down(tmp_path):
     assert samples == ["farm_broker_up 0.0"]
 
 
-ELSEWHERE = ("farm_broker_alarm", "farm_registry_")
-"""Metrics of farms on RabbitMQ, and of a registry that is not the broker."""
-
-
 def test_every_metric_of_redis_is_exported_on_an_idle_farm(settings):
     exported = {
         line.split("{")[0].split()[0]
@@ -212,7 +209,7 @@ def test_every_metric_of_redis_is_exported_on_an_idle_farm(settings):
         if line[0] != "#"
     }
     names = {each.name for each in METRICS if each.source == "exporter"}
-    assert exported == {name for name in names if not name.startswith(ELSEWHERE)}
+    assert exported == {name for name in names if not is_of_two_servers(name)}
 
 
 # With RabbitMQ as the broker
@@ -238,6 +235,13 @@ def test_what_rabbitmq_cannot_tell_is_absent_and_the_rest_is_exported(apart):
     assert value(apart, "farm_registry_aof_ok") == 1
     assert value(apart, "farm_registry_memory_bytes") > 100_000
     assert value(apart, "farm_registry_evicted_keys_total") == 0
+
+
+def test_every_metric_of_two_servers_is_exported(apart):
+    exported = {
+        line.split("{")[0].split()[0] for line in exposition(FarmCollector(apart)).splitlines()
+    }
+    assert {each.name for each in METRICS if is_of_two_servers(each.name)} <= exported
 
 
 def test_without_its_api_alarms_and_messages_in_hand_are_absent(apart):
