@@ -133,6 +133,15 @@ def test_a_rabbitmq_and_its_registry_are_checked_each(findings, broker, vhost, r
     assert down["broker"].status == "ok"
 
 
+def test_an_alarm_of_rabbitmq_is_an_error_that_names_the_resource(
+    findings, broker, vhost, rabbitmq
+):
+    with rabbitmq.alarm("disk"):
+        finding = findings(broker_url=vhost, registry_url=broker, broker_api=rabbitmq.api)["broker"]
+    assert finding.status == "error"
+    assert finding.message.endswith("takes no messages: too little disk")
+
+
 def test_a_rabbitmq_without_a_registry_is_an_error_that_names_the_setting(findings, vhost):
     found = findings(broker_url=vhost)
     assert found["registry"].status == "error"
