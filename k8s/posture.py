@@ -12,7 +12,7 @@ import yaml
 
 from k8s.manifests import OVERLAYS, render
 
-CHECKOV = Path(__file__).parents[1] / ".checkov" / "bin" / "checkov"
+CHECKOV = Path(__file__).parents[1] / ".lint" / "bin" / "checkov"
 CONFIG = Path(__file__).with_name("checkov.yaml")
 
 
