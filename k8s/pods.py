@@ -43,7 +43,6 @@ SECRETS = {
     "webhook": "FARM_WEBHOOK_SECRET",
     "runpod": "RUNPOD_API_KEY",
     "rabbitmq": "RABBITMQ_DEFAULT_USER, RABBITMQ_DEFAULT_PASS",
-    "s3": "s3.json",
     "ingress-tls": "tls.crt, tls.key",
 }
 """The Secrets of a farm and their keys; docs/kubernetes.md says how they are made."""
