@@ -26,7 +26,8 @@ from farm.engine.deadlines import end_overdue
 from farm.local.broker import Broker
 from farm.local.supervisor import open_supervisor
 from farm.monitoring.exporter import FarmCollector, exposition
-from farm.queue.inspect import find_lost_messages
+from farm.queue.brokers import open_broker
+from farm.queue.waiting import find_lost_messages
 from farm.settings import Settings
 
 REPEATS = 5
@@ -52,6 +53,7 @@ def waiting(sizes: Iterable[int]) -> list[dict[str, float]]:
 def _waiting(settings: Settings, sizes: Iterable[int]) -> Iterable[dict[str, float]]:
     farm = Farm(settings=settings)
     context = open_context(settings)
+    broker = open_broker(settings)
     collector = FarmCollector(settings)
     with redis.Redis.from_url(settings.broker_address) as client:
         empty = client.info("memory")["used_memory"]
@@ -67,7 +69,9 @@ def _waiting(settings: Settings, sizes: Iterable[int]) -> Iterable[dict[str, flo
                 "broker, kB a job": (client.info("memory")["used_memory"] - empty) / size / 1000,
                 "ms of the reaper: overdue jobs": _ms(lambda: end_overdue(context)),
                 "ms of the reaper: lost messages": _ms(
-                    lambda: list(find_lost_messages(context.registry, after_s=settings.lease_s))
+                    lambda: list(
+                        find_lost_messages(context.registry, broker, after_s=settings.lease_s)
+                    )
                 ),
                 "ms of the reaper: orphaned jobs": _ms(
                     lambda: list(context.registry.jobs.orphaned())

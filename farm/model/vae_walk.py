@@ -111,8 +111,8 @@ def _causal(
     else:
         norm_silu(x, norm.gamma, out=whole[:, :, LOOK_BACK:])
     caches[conv] = whole[:, :, -LOOK_BACK:].clone()
-    across, down = conv._padding[0], conv._padding[2]
-    return F.conv3d(whole, conv.weight, conv.bias, conv.stride, padding=(0, down, across))
+    margin = conv.kernel_size[1] // 2
+    return F.conv3d(whole, conv.weight, conv.bias, conv.stride, padding=(0, margin, margin))
 
 
 def norm_silu(x: Tensor, gamma: Tensor, *, out: Tensor) -> None:

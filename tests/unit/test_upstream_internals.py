@@ -68,13 +68,6 @@ def gradient_checkpointing_function() -> bool:
     return callable(getattr(model, "_gradient_checkpointing_func", None))
 
 
-def cached_convolutions() -> bool:
-    from diffusers import AutoencoderKLWan
-
-    model = AutoencoderKLWan(base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1)
-    return {"encoder", "decoder"} <= getattr(model, "_cached_conv_counts", {}).keys()
-
-
 def offload_hooks() -> bool:
     from diffusers.hooks import HookRegistry
 
@@ -169,7 +162,6 @@ INTERNALS = [
         "farm/model/transformer.py",
         gradient_checkpointing_function,
     ),
-    Internal("_cached_conv_counts", "farm/model/vae.py", cached_convolutions),
     Internal("_diffusers_hook", "farm/model/offload.py", offload_hooks),
     # transformers
     Internal(
