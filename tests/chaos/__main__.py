@@ -92,7 +92,8 @@ def main() -> int:
 
 def possible(services: Services) -> list[str]:
     """The scenarios that these services have."""
-    return [name for name, each in SCENARIOS.items() if not (services.rabbitmq and each.redis_only)]
+    broker = "rabbitmq" if services.rabbitmq else "redis"
+    return [name for name, each in SCENARIOS.items() if each.only_on in (None, broker)]
 
 
 def row(outcome: Outcome) -> str:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
@@ -47,8 +47,8 @@ class Scenario:
     """The second one consumes no messages at first."""
     webhook: bool = False
     """The first job has a webhook, whose receiver is the testbed's."""
-    redis_only: bool = False
-    """It is about what RabbitMQ does not have."""
+    only_on: Literal["redis", "rabbitmq"] | None = None
+    """The broker that has what it is about."""
     small_disk: bool = False
     """All files of the farm are on a small disk, which only root may mount."""
 
@@ -134,6 +134,18 @@ def kill_under_a_wrong_clock(bed: Testbed, jobs: Sequence[Job], _: int) -> Fault
     _wait_until_sampling(bed, jobs, 1)
     os.kill(bed.children["gpu"].pid, signal.SIGKILL)
     return [time.time()]
+
+
+def alarm_rabbitmq(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
+    """Too little memory, then too little disk, each while a chunk ends."""
+    assert bed.rabbitmq is not None
+    faults = []
+    for chunks, resource in enumerate(("memory", "disk")):
+        _wait_until_sampling(bed, jobs, chunks)
+        with bed.rabbitmq.alarm(resource):
+            time.sleep(seconds)
+        faults.append(time.time())
+    return faults
 
 
 def fill_the_disk(bed: Testbed, jobs: Sequence[Job], seconds: int) -> Faults:
@@ -274,7 +286,7 @@ SCENARIOS = {
         "visibility timeout shorter than a chunk",
         let_workers_fail,
         environ={**QUICK, "CHAOS": "short_visibility"},
-        redis_only=True,
+        only_on="redis",
     ),
     "paused": Scenario(
         "two workers hold a chunk: one paused past its lease",
@@ -323,6 +335,13 @@ SCENARIOS = {
             "FARM_WEBHOOK_RETRY_DELAYS_S": ",".join(["1"] * 999),
         },
         webhook=True,
+    ),
+    "alarms": Scenario(
+        "RabbitMQ's memory alarm, then its disk alarm",
+        alarm_rabbitmq,
+        faults=(8, 60),
+        environ=QUICK,
+        only_on="rabbitmq",
     ),
     "drain": Scenario("SIGTERM in every stage", drain_workers, environ=QUICK),
 }
