@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import product
 
 from farm.engine.context import Context
 from farm.errors import FarmError
-from farm.job import Priority
+from farm.job import PRIORITIES, Priority
 from farm.queue.brokers import Broker
 from farm.queue.brokers.broker import StepOfJob
 from farm.queue.dispatch import queue_of
 from farm.registry import Registry
-from farm.route import Step
+from farm.route import QUEUES, Step
 
 SENDING_S = 2.0
 """Seconds after its dispatch in which a message may still be on its way to the broker."""
@@ -66,14 +67,18 @@ def _as_many_as_are_lost(
     return [*over, *still_awaited[: max(0, missing - len(over))]]
 
 
-def oldest_waits(ctx: Context) -> dict[tuple[str, ...], float]:
-    """Seconds that the oldest message of a queue and priority has waited, by the registry.
+def oldest_waits(ctx: Context, *, limit: int = OLDEST) -> dict[tuple[str, ...], float]:
+    """Seconds that the oldest message of each queue and priority has waited, by the registry; 0
+    without any.
 
-    Of the oldest steps of the farm; other queues and priorities have younger ones, or none.
+    Of a backlog only the `limit` oldest steps are read; a queue and priority that has none of them
+    is left out.
     """
-    steps = ctx.registry.steps.undelivered(for_s=0)[:OLDEST]
+    steps = ctx.registry.steps.undelivered(for_s=0)[:limit]
     now = ctx.registry.now()
     waits: dict[tuple[str, ...], float] = {}
+    if len(steps) < limit:
+        waits = dict.fromkeys(product(QUEUES, PRIORITIES), 0.0)
     for (job_id, step_id), at in zip(steps, ctx.registry.steps.dispatched_at(steps), strict=True):
         try:
             request = ctx.registry.jobs.request(job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from farm.queue.brokers.redis import QUEUE_KEYS
 from farm.queue.dispatch import dispatch, redispatch
 from farm.queue.waiting import find_lost_messages, oldest_waits
 from farm.registry import Registry
-from farm.route import Step
+from farm.route import QUEUES, Step
 from farm.settings import Settings
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire
@@ -184,5 +185,15 @@ def test_the_oldest_wait_is_known_by_queue_and_priority(uncounted):
     uncounted.submit(job_request(priority="high"))
     ctx.registry.jobs.add("a", job_request(placement="local"))
     ctx.registry.steps.claim_dispatch("a", "generate-0003", window_s=60)
-    assert set(oldest_waits(ctx)) == {("downloads", "high"), ("gpu-local", "normal")}
-    assert all(0 <= wait_s < 60 for wait_s in oldest_waits(ctx).values())
+    waits = oldest_waits(ctx)
+    waiting = {name for name, wait_s in waits.items() if wait_s}
+    assert waiting == {("downloads", "high"), ("gpu-local", "normal")}
+    assert set(waits) == set(product(QUEUES, PRIORITIES))
+    assert max(waits.values()) < 60
+
+
+def test_of_a_backlog_only_the_oldest_waits_are_known(uncounted):
+    for priority in ("low", "normal", "high"):
+        uncounted.submit(job_request(priority=priority))
+    oldest = oldest_waits(uncounted.context, limit=2)
+    assert set(oldest) == {("downloads", "low"), ("downloads", "normal")}
