@@ -120,6 +120,7 @@ def upgraded(project: Project, jobs: list[Job]) -> list[float]:
     project.engine.run("stop", "--time", "100", *old.values())
     project.keep_logs()
     project.engine.run("rm", *old.values())
+    project.set(IMAGE="infinitetalk-farm")
     return [at]
 
 
