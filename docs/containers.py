@@ -16,6 +16,7 @@ HEADING = """\
 # What compose.yaml reads: `make .env` makes .env of it. Written by `python -m docs.generate`."""
 BEGIN = "# settings: begin\n"
 END = "# settings: end\n"
+NO_BREAK = "\xa0"
 WIDTH = 100
 
 IN_IMAGE = ("home", "weights", "metrics_address", "health_folder")
@@ -93,9 +94,9 @@ def _lines(variables: Mapping[str, tuple[str, str]], form: str) -> list[str]:
 
 
 def _settings_block() -> str:
-    names = [f"{_variable(name)}: " for name in _passed_on()]
-    lines = textwrap.wrap(", ".join(names), WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join(["x-settings: &settings {", *lines, "}"]) + "\n"
+    names = f"{NO_BREAK}, ".join(f"{_variable(name)}:" for name in _passed_on())
+    lines = textwrap.fill(names, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return f"x-settings: &settings {{\n{lines}\n}}\n".replace(NO_BREAK, " ")
 
 
 def _passed_on() -> list[str]:
