@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from k8s import network, pods, scaling, schema
-from k8s.manifests import OVERLAYS, Manifest, render
+from k8s.checks import network, pods, scaling, schema
+from k8s.checks.manifests import OVERLAYS, Manifest, render
 
 Check = Callable[[Sequence[Manifest]], Iterator[str]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from k8s.manifests import OVERLAYS, render
+from k8s.checks.manifests import OVERLAYS, render
 
 CHECKOV = Path(__file__).parents[1] / ".lint" / "bin" / "checkov"
 CONFIG = Path(__file__).with_name("checkov.yaml")

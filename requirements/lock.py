@@ -29,7 +29,10 @@ FORMATS = ("--only-binary :all:", *(f"--no-binary {name}" for name in SOURCES))
 UV = (sys.executable, "-m", "uv", "--quiet")
 HASHES = ("--generate-hashes", "--no-annotate")
 APART = ("lint",)
-"""Groups that share no environment with the others: checkov wants old versions of much."""
+"""Groups that share no environment with the others: checkov wants old versions of much.
+
+The overrides of pyproject.toml are not for them.
+"""
 
 COMPILE = (*UV, "pip", "compile", "--universal", "--python-version=3.11", "--no-header")
 
@@ -48,7 +51,7 @@ def main(arguments: list[str]) -> None:
     for name, group in groups.items():
         write(name, without_torch(locked(group)))
     for name, group in apart.items():
-        write(name, list(blocks(run(*COMPILE, *HASHES, *formats(), group)).values()))
+        write(name, list(blocks(run(*COMPILE, "--no-config", *HASHES, *formats(), group)).values()))
     worker = locked("pyproject.toml", "--extra=worker")
     write("torch-cuda", [block for package, block in worker.items() if is_torch(package)])
     write("torch-cpu", [cpu_builds(worker["torch"])])

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from k8s.manifests import OVERLAYS, Manifest, render
+from k8s.checks.manifests import OVERLAYS, Manifest, render
 
 Render = Callable[[str], list[Manifest]]
 

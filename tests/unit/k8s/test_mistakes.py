@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from k8s import network, pods, scaling, schema
-from k8s.manifests import POD_PATHS, Manifest
+from k8s.checks import network, pods, scaling, schema
+from k8s.checks.manifests import POD_PATHS, Manifest
 from tests.unit.k8s.conftest import Render
 
 

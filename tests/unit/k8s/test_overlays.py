@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from k8s import check
+from k8s.checks.manifests import OVERLAYS, render, workloads
+from k8s.checks.pods import SECRETS
 from k8s.generate import files
-from k8s.manifests import OVERLAYS, render, workloads
-from k8s.pods import SECRETS
 from tests.unit.k8s.conftest import Render
 
 ROOT = Path(__file__).parents[3]

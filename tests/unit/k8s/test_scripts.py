@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from minio import Minio
 
-from k8s.manifests import Manifest, workloads
+from k8s.checks.manifests import Manifest, workloads
 from tests.support.swift import Swift
 from tests.unit.k8s.conftest import Render
 

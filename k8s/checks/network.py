@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from k8s.manifests import Manifest, Workload, environ, of_kind, selects, title, workloads
+from k8s.checks.manifests import Manifest, Workload, environ, of_kind, selects, title, workloads
 
 METADATA = (
     "169.254.169.254",  # Amazon, Google, Azure and most others

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import kubernetes_validate
 
-from k8s.manifests import Manifest, title
+from k8s.checks.manifests import Manifest, title
 
 FOLDER = Path(__file__).parent / "schemas"
 KUBERNETES = "1.33"

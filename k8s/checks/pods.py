@@ -13,7 +13,7 @@ import click
 from farm.cli import cli
 from farm.errors import InvalidInput
 from farm.settings import PREFIX, UNPREFIXED, Settings
-from k8s.manifests import (
+from k8s.checks.manifests import (
     OURS,
     Manifest,
     Workload,
@@ -25,7 +25,7 @@ from k8s.manifests import (
     workloads,
 )
 
-DOCKERFILE = Path(__file__).parents[1] / "docker" / "Dockerfile"
+DOCKERFILE = Path(__file__).parents[2] / "docker" / "Dockerfile"
 
 TARGETS = {
     "light": {"gateway", "metrics", "gc", "worker bridge"},

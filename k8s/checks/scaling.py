@@ -8,7 +8,7 @@ from typing import Any
 import promql_parser
 
 from farm.metrics import METRICS
-from k8s.manifests import Manifest, of_kind, title
+from k8s.checks.manifests import Manifest, of_kind, title
 
 SUFFIXES = {"histogram": ("_bucket", "_sum", "_count")}
 """Series of a metric that have names of their own."""

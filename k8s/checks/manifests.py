@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-OVERLAYS = Path(__file__).parent / "overlays"
+OVERLAYS = Path(__file__).parents[1] / "overlays"
 
 Manifest = dict[str, Any]
 
