@@ -47,7 +47,7 @@ IDLE_EXIT_S = 10.0
 POLL_S = 2.0
 """Of the autoscaler."""
 
-CALIBRATING = 3
+CALIBRATING = 5
 """Jobs that run alone first."""
 
 TIMEOUT_S = 300.0
