@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from celery import Task
-from celery.signals import task_postrun, task_prerun, worker_process_init
+from celery.signals import task_postrun, task_prerun
 
 import tasks.base
 from benchmarks.chain import NOOP, STEP_KINDS, timestamps_path
@@ -28,8 +28,8 @@ from farm.registry.outputs import (
     StepOutput,
 )
 from farm.route import StepKind
+from farm.steps import generate
 from tasks.celery import app, settings
-from tasks.warm_up import warm_up
 
 __all__ = ["app"]
 
@@ -109,7 +109,7 @@ def _record(kind: str, job_id: str) -> None:
         file.write(f"{kind} {job_id} {time.time()}\n")
 
 
-worker_process_init.disconnect(warm_up)  # no step needs the model
+generate.warm_pipeline = lambda *_: None  # no step needs the model
 tasks.base.hooks = replace(tasks.base.hooks, step_function=noop_step_function)
 for _kind in STEP_KINDS:
     app.task(noop_task, name=NOOP + _kind)

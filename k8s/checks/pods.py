@@ -47,9 +47,6 @@ SECRETS = {
 }
 """The Secrets of a farm and their keys; docs/kubernetes.md says how they are made."""
 
-AGREED = ("FARM_HEALTH_FOLDER", "FARM_IDLE_EXIT_S", "health")
-"""Settings and commands that another branch of this work brings."""
-
 WRITABLE = ("/var/lib/farm", "/tmp", "/data", "/var/lib/rabbitmq")  # noqa: S108
 """The folders that are written to: of our containers the first two."""
 
@@ -74,7 +71,7 @@ def commands(manifests: Sequence[Manifest]) -> Iterator[str]:
             for line in _command_lines(container):
                 if not line:
                     yield f"{workload}: container {container['name']}: it has no command"
-                elif line[0] not in AGREED and (problem := _usage_error(line)):
+                elif problem := _usage_error(line):
                     yield f"{workload}: farm {' '.join(line)}: {problem}"
 
 
@@ -149,7 +146,7 @@ def variables(manifests: Sequence[Manifest]) -> Iterator[str]:
             continue
         given = environ(workload, manifests)
         try:
-            Settings.load({name: given[name] for name in given if name not in AGREED})
+            Settings.load(given)
         except InvalidInput as error:
             yield f"{workload}: {error.message}"
 
