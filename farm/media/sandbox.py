@@ -1,8 +1,8 @@
 """Decoding and speech in a child process: a stranger's input can crash, hang or bloat only that.
 
-The child has limits of memory, CPU time, file size and open files, no network where the system
-allows that, and an empty environment: an input that takes it over finds no keys. What it returns
-is validated like any other input.
+The child has limits of memory, CPU time, file size and open files, no network, and an empty
+environment: an input that takes it over finds no keys. What it returns is validated like any other
+input.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import IO, NamedTuple, ParamSpec, Self, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError, validate_call
 
 from farm.errors import FarmError, InvalidInput, error_from_code
+from farm.media.no_network import deny_network
 
 MAX_ANSWER_BYTES = 4_000_000
 POLL_INTERVAL_S = 0.05
@@ -195,6 +196,7 @@ def _restrict(limits: SandboxLimits) -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if libc.unshare(CLONE_NEWNET):
             libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        deny_network()  # also where neither is allowed, as in containers
     seconds = ceil(limits.seconds)
     for kind, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
