@@ -48,8 +48,8 @@ images: ## the images light, page and cpu, and the S3 service; TARGETS="gpu runp
 	DOCKER_BUILDKIT=1 docker build --file docker/seaweedfs/Dockerfile --tag $(IMAGE):s3 .
 sbom: .sbom/ready ## what is in the images of TARGETS, and their licences: build/sbom
 	$(PYTHON) docker/sbom.py build/sbom $(TARGETS:%=$(IMAGE):%)
-compose-test: .venv/tools ## build images, run the farm in Compose, kill each service; ARGS=--long for all
-	$(BIN)/python -m tests.containers $(ARGS)
+compose-test: .venv/tools ## build images, run the farm in Compose, kill services; ARGS=--long for all faults
+	$(BIN)/python -m $(if $(ARGS),tests.containers $(ARGS),pytest tests/containers)
 k8s-check: .venv/tools .lint/ready ## the Kubernetes manifests; ARGS="FOLDER ..." for overlays of your own
 	$(BIN)/python -m k8s.generate --check && $(BIN)/python -m k8s.check $(ARGS)
 	$(BIN)/python -m k8s.posture $(ARGS)

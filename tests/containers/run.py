@@ -56,7 +56,8 @@ def run(project: Project, scenario: Scenario, expected: str | None) -> tuple[Out
     start = time.monotonic()
     request = {**job_fields(project.folder), "sample_steps": STEPS}
     farm = project.farm
-    jobs = [farm.submit(request) for _ in range(scenario.jobs)]
+    jobs = [farm.submit({**request, **scenario.fields})]
+    jobs += [farm.submit(request) for _ in range(scenario.jobs - 1)]
     faults = scenario.disturb(project, jobs)
     with suppress(TimeoutError):
         project.wait_for(lambda: all(job.status().ended for job in jobs), TIMEOUT_S)

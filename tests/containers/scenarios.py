@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from farm import Job
 from tests.containers.project import RUNNING, Project
@@ -23,6 +24,8 @@ class Scenario:
     title: str
     disturb: Disturb
     jobs: int = 3
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Of the first job."""
     error: str | None = None
     """The code of the error with which the first job ends; None if it is finished."""
 
@@ -72,10 +75,9 @@ def stopped(project: Project, jobs: list[Job]) -> list[float]:
 
 def out_of_memory(project: Project, jobs: list[Job]) -> list[float]:
     """Gives the gpu container less memory than a chunk takes, until the first job has ended."""
-    project.wait_for_chunk(jobs[0], MIDDLE)
     enough = {"MINIATURE_MEMORY": project.variables.get("MINIATURE_MEMORY", "2g")}
     project.keep_logs()
-    project.set(MINIATURE_MEMORY="480m")
+    project.set(MINIATURE_MEMORY="600m")
     project.compose("up", "--detach", "gpu")
     project.wait_for(lambda: jobs[0].status().ended)
     project.keep_logs()
@@ -98,7 +100,7 @@ def wrong_clock(project: Project, jobs: list[Job]) -> list[float]:
     override = project.folder / "clock.yaml"
     override.write_text(
         "services: {gpu: {image: 'infinitetalk-farm:clock', environment: "
-        "{LD_PRELOAD: /libfaketime.so.1, FAKETIME: +3600, FAKETIME_DONT_FAKE_MONOTONIC: '1'}}}\n"
+        "{LD_PRELOAD: /libfaketime.so.1, FAKETIME: '+3600', FAKETIME_DONT_FAKE_MONOTONIC: '1'}}}\n"
     )
     project.overrides = [override]
     project.keep_logs()
@@ -141,7 +143,13 @@ LONG: dict[str, Scenario] = {
     "killed": Scenario("docker kill of each service in turn", killed(*RUNNING), jobs=10),
     "stopped": Scenario("project stopped and started", stopped),
     "s3-gone": Scenario("s3 gone for 60 s", gone("s3", 60)),
-    "memory": Scenario("gpu over its memory limit", out_of_memory, error="E_WORKER_LOST", jobs=2),
+    "memory": Scenario(
+        "gpu over its memory limit",
+        out_of_memory,
+        jobs=2,
+        fields={"frame_num": 81, "max_frame_num": 81},
+        error="E_WORKER_LOST",
+    ),
     "scratch": Scenario("/tmp of gpu full for 15 s", full_scratch),
     "clock": Scenario("clock of gpu an hour ahead", wrong_clock),
     "upgrade": Scenario("workers of two images side by side", upgraded, jobs=6),

@@ -66,7 +66,7 @@ def test_an_image_has_no_build_tool_no_cache_and_nothing_of_the_build(engine, ta
     caches = (
         "find / -xdev \\( -name .cache -o -name '*.whl' -o -name uv.toml -o -name pip.conf \\) "
         "-not -path '/proc/*' -not -path '*/ensurepip/*' -not -path '/usr/share/python-wheels/*' "
-        "2>/dev/null; ls /var/lib/apt/lists /src /opt/build 2>/dev/null; true"
+        "2>/dev/null; ls /var/lib/apt/lists; ls /src /opt/build 2>/dev/null; true"
     )
     assert shell(engine, target, tools) == ""
     assert shell(engine, target, caches) == ""
