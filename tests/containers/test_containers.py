@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from urllib3 import PoolManager
 
-from farm.job.files import read_payload
 from tests.chaos.run import job_fields
 from tests.containers.engine import Engine
 from tests.containers.images import ROOT, python_image
@@ -99,11 +98,12 @@ def test_the_light_image_is_light(engine):
 def test_a_probe_takes_milliseconds_in_its_container(engine):
     probe = (
         "mkdir -p /tmp/h && touch /tmp/h/alive; export FARM_HEALTH_FOLDER=/tmp/h; "
-        "for i in 1 2 3 4 5 6 7 8 9; do python -c 'import subprocess, time; "
-        "start = time.perf_counter(); "
+        "for i in 1 2 3 4 5; do python -c 'import resource, subprocess; "
         'subprocess.run(["farm", "health", "--live"], check=True, stdout=subprocess.DEVNULL); '
-        "print(time.perf_counter() - start)'; done"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(used.ru_utime + used.ru_stime)'; done"
     )
+    # Of a processor: on a busy machine the clock also counts what others do.
     assert min(map(float, shell(engine, "cpu", probe).split())) < 0.05
 
 
@@ -115,18 +115,21 @@ def test_compose_makes_a_video_for_farm_submit_on_the_host(project, tmp_path):
     assert video.read_bytes()[4:8] == b"ftyp"
 
 
-def test_compose_makes_a_video_through_the_gateway(project):
+def test_compose_makes_a_video_through_the_gateway(project, tmp_path):
     key = project.compose("exec", "-T", "gateway", "cat", "/keys/first").strip()
     url = f"http://{project.variables['GATEWAY_LISTEN']}/v2/farm"
-    payload = read_payload(ROOT / "examples" / "single_image.json")
+    request = str(ROOT / "examples" / "single_image.json")
+    envelope = tmp_path / "envelope.json"
+    words = ("--request", request, "--max-frame-num", "21", "--envelope", "-o", str(envelope))
+    run_farm_command(project.environ, "payload", *words)
     answer = PoolManager().request(
         *("POST", f"{url}/runsync?wait=300000"),
-        json={"input": {**payload, "max_frame_num": 21}},
-        headers={"Authorization": f"Bearer {key}"},
+        body=envelope.read_bytes(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
         timeout=310,
     )
     found = answer.json()
-    assert found["status"] == "COMPLETED", found
+    assert found.get("status") == "COMPLETED", found
 
 
 def test_no_service_runs_with_a_privilege(project):
