@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
 from celery.worker.consumer import Consumer
 from kombu import Message
+from redis.exceptions import RedisError
 
-from farm.errors import VersionSkew
+from farm.errors import FarmUnreachable, VersionSkew
 from farm.logs import log
 from farm.queue.dead_letters import store_dead_letter
 from farm.queue.dispatch import FORMAT_HEADER
@@ -81,7 +83,8 @@ class StepConsumer(Consumer):
             try:
                 check_message(message, known_tasks=self.app.tasks)
             except VersionSkew as error:
-                end_job(message, error)
+                with connecting_anew():
+                    end_job(message, error)
                 return self.on_decode_error(message, error)
             except Exception as error:
                 return self.on_decode_error(message, error)
@@ -99,7 +102,22 @@ class StepConsumer(Consumer):
     def _put_aside(self, letter: dict[str, Any], error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"[:MAX_REASON]
         log("message_unreadable", level=logging.ERROR, reason=reason)
-        store_dead_letter(worker_registry(), json.dumps({**letter, "reason": reason}, default=repr))
+        with connecting_anew():
+            store_dead_letter(
+                worker_registry(), json.dumps({**letter, "reason": reason}, default=repr)
+            )
+
+
+@contextmanager
+def connecting_anew() -> Iterator[None]:
+    """Lets the message be delivered again if the registry does not answer.
+
+    Celery connects anew then, and goes on. For other errors its process would end.
+    """
+    try:
+        yield
+    except (FarmUnreachable, RedisError) as error:
+        raise ConnectionResetError("the registry does not answer") from error
 
 
 def check_message(message: Message, *, known_tasks: Container[str]) -> None:

@@ -20,11 +20,11 @@ from celery.worker import state
 
 from farm.health import FOLDER, HealthFiles
 from farm.logs import log
-from farm.route import CONSUMED
-from tasks.celery import app, settings
+from tasks.celery import settings
 from tasks.drain import draining
+from tasks.kind import worker_kind
 from tasks.metrics import PIPE
-from tasks.warm_up import is_warm
+from tasks.warm_up import is_loading, is_warm, set_warm
 
 INTERVAL_S = 1.0
 
@@ -39,12 +39,13 @@ def files() -> HealthFiles:
     """Those of this worker, or of the one that it downloads for."""
     if settings.health_folder is not None:
         return HealthFiles(settings.health_folder.expanduser())
-    kind = "cpu" if PIPE in os.environ else _kind()
+    kind = "cpu" if PIPE in os.environ else worker_kind()
     return HealthFiles(settings.folder / FOLDER / kind)
 
 
 def progressed() -> None:
-    """Called at each denoise step, in the process that runs it."""
+    """Called at each denoise step, in the process that runs it: it has loaded the model."""
+    set_warm()
     with suppress(OSError):  # a probe that misses it is no reason to lose a chunk
         files().progress.touch()
 
@@ -80,7 +81,7 @@ def _keep() -> None:
     files().alive.touch()
     started = _busy_at[0] < inf
     files().set_ready(started and is_warm() and not draining())
-    if started and (_has_steps() or not is_warm()):
+    if started and (_has_steps() or is_loading()):
         _busy_at[0] = time.monotonic()
     idle_s = time.monotonic() - _busy_at[0]
     if settings.idle_exit_s is not None and idle_s >= settings.idle_exit_s and not draining():
@@ -102,9 +103,3 @@ def _has_steps() -> bool:
         touched_at = (files().folder / DOWNLOADING).stat().st_mtime
         return time.time() - touched_at < 3 * INTERVAL_S
     return False
-
-
-def _kind() -> str:
-    """The kind of this worker, by the queues that it consumes."""
-    consumed = set(app.amqp.queues.consume_from)
-    return next(kind for kind, queues in CONSUMED.items() if consumed & set(queues))

@@ -7,33 +7,42 @@ import mmap
 from celery.signals import worker_process_init
 
 from farm.logs import log
-from farm.route import STEP_SPECS
-from tasks.celery import app, settings
+from tasks.celery import settings
+from tasks.kind import worker_kind
 
-_warm = mmap.mmap(-1, 1)
+LOADING, WARM, COLD = range(3)
+
+_state = mmap.mmap(-1, 1)
 """A byte that the worker shares with its children: the model is loaded in a child."""
 
 
 def is_warm() -> bool:
     """Whether this worker can run a step at once; one without a model always can."""
-    return not _needs_model() or _warm[0] == 1
+    return worker_kind() != "gpu" or _state[0] == WARM
+
+
+def is_loading() -> bool:
+    """Whether the model is being loaded before the first message."""
+    return worker_kind() == "gpu" and _state[0] == LOADING
+
+
+def set_warm() -> None:
+    """Says that the model is loaded: a job may have loaded it after this module could not."""
+    _state[0] = WARM
 
 
 @worker_process_init.connect
 def warm_up(**_: object) -> None:
     """Loads the model in a child. A failure is reported by the first job that needs the model."""
-    if not _needs_model():
+    if worker_kind() != "gpu":
         return
     from farm.steps.generate import warm_pipeline
 
-    _warm[0] = 0
+    _state[0] = LOADING
     try:
         warm_pipeline(settings, settings.presets[0])
     except Exception as error:
+        _state[0] = COLD
         log("warm_up_failed", reason=f"{type(error).__name__}: {error}")
     else:
-        _warm[0] = 1
-
-
-def _needs_model() -> bool:
-    return STEP_SPECS["generate"].queue in app.amqp.queues.consume_from
+        set_warm()

@@ -42,6 +42,8 @@ def check_device(device: str, driver: tuple[int, int] | None) -> None:
     """Raises InvalidInput if torch cannot use a CUDA device with this driver."""
     import torch
 
+    if device == "auto" and torch.version.cuda is None:
+        return  # a CPU build takes the CPU, whatever driver there is
     reason = driver_fault(driver, torch.version.cuda)
     if reason is None and not torch.cuda.is_available():
         reason = "torch finds no GPU"

@@ -19,6 +19,7 @@ import pytest
 from farm import Job
 from farm.errors import WorkerLost
 from farm.estimate import chunk_s
+from farm.health import FOLDER, HealthFiles, worker_health
 from farm.runpod.chunk import MAX_LOST
 from tests.integration.conftest import SMALL
 from tests.support.jobs import resolved
@@ -109,6 +110,15 @@ def test_a_farm_without_a_gpu_makes_its_videos_on_an_endpoint(trial, unbroken):
     assert len(unbroken) == CHUNKS
     assert [each.status for each in trial.remote] == ["COMPLETED"] * 3 * CHUNKS
     assert [len(each.runs) for each in trial.remote] == [1] * 3 * CHUNKS
+
+
+def test_a_bridge_that_takes_chunks_is_ready_and_alive(rented):
+    rented.replace_bridges()
+    wait_for(lambda: "overflow_opened" in rented.bridge_log())
+    files = HealthFiles(rented.settings.folder / FOLDER / "bridge")
+    files.alive.unlink()
+    files.set_ready(False)
+    wait_for(lambda: worker_health(files.folder, "ready").good)
 
 
 def test_the_slots_of_a_bridge_count_as_gpus(trial):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import ssl
 import subprocess
 import time
@@ -96,6 +97,15 @@ class RabbitMQ:
         """As a machine that fails would."""
         self.process.kill()
         self.process.wait()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Connections stay open, and nothing is answered, until the block ends."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for process in (self.process, self._epmd):

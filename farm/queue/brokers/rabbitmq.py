@@ -28,6 +28,8 @@ from farm.route import QUEUES, Queue
 from farm.settings import Settings
 
 CONNECT_TIMEOUT_S = 5.0
+SILENT_S = 5.0
+"""Seconds after which a server that answers nothing is given up."""
 
 EXCHANGE = "infinitetalk-farm"
 
@@ -134,6 +136,7 @@ class RabbitMQBroker:
             self._settings.broker_address,
             ssl=_tls(self._settings),
             connect_timeout=CONNECT_TIMEOUT_S,
+            transport_options={"read_timeout": SILENT_S, "write_timeout": SILENT_S},
         )
         errors = connection.connection_errors + connection.channel_errors
         try:

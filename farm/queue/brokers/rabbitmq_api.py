@@ -43,7 +43,8 @@ class ManagementApi:
     def alarmed(self) -> set[Resource]:
         """What any node of the cluster is short of, so that RabbitMQ takes no messages."""
         answer = self._get("health/checks/alarms", accept=503)
-        return {RESOURCE_NAMES[alarm["resource"]] for alarm in answer.get("alarms", [])}
+        alarmed = {alarm["resource"] for alarm in answer.get("alarms", [])}
+        return {RESOURCE_NAMES[each] for each in alarmed & RESOURCE_NAMES.keys()}
 
     def unacked(self, queues: Collection[str]) -> int | None:
         """Messages of these queues in the hands of workers; None before they are counted."""

@@ -15,7 +15,7 @@ from farm.errors import FarmUnreachable, InvalidInput
 from farm.job import PRIORITIES
 from farm.queue.app import make_app
 from farm.queue.brokers import open_broker
-from farm.queue.brokers.rabbitmq import QUEUE_ARGUMENTS
+from farm.queue.brokers.rabbitmq import QUEUE_ARGUMENTS, RabbitMQBroker
 from farm.route import QUEUES
 from farm.settings import Settings
 from tests.support.jobs import REQUEST, job_request
@@ -138,6 +138,16 @@ def test_two_farms_in_one_virtual_host_are_refused(farm, settings):
     second = settings.model_copy(update={"name": "second"})
     with pytest.raises(InvalidInput, match=r"virtual host .* which another farm uses"):
         open_broker(second).declare_queues()
+
+
+def test_a_server_that_falls_silent_is_given_up(settings, rabbitmq):
+    broker = RabbitMQBroker(settings)
+    with (
+        pytest.raises(FarmUnreachable),
+        broker._connection() as connection,
+        rabbitmq.paused(),
+    ):
+        connection.channel()
 
 
 def test_a_server_that_is_down_or_refuses_is_named_without_its_password(settings, vhost, rabbitmq):
