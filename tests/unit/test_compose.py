@@ -84,6 +84,11 @@ def test_the_s3_service_has_the_time_to_stop_that_it_needs():
     assert int(SERVICES["s3"]["stop_grace_period"].removesuffix("s")) >= 30
 
 
+def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
+    having = {name for name, each in FARM.items() if "FARM_WEBHOOK_SECRET" in settings_of(each)}
+    assert having == {"cpu", "gateway", "page"}
+
+
 def test_workers_are_of_kinds_that_there_are():
     kinds = {
         each["command"][1] for each in FARM.values() if each.get("command", [""])[0] == "worker"
