@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,18 @@ def test_a_container_may_take_longer_to_stop_than_its_worker(name):
 
 def test_the_s3_service_has_the_time_to_stop_that_it_needs():
     assert int(SERVICES["s3"]["stop_grace_period"].removesuffix("s")) >= 30
+
+
+def test_no_bucket_is_created_or_looked_for_in_another_s3_service():
+    environ = {
+        "FARM_S3_ENDPOINT": "http://127.0.0.1:1",  # where nothing answers
+        "FARM_STORE_URL": "s3://farm",
+        "FARM_S3_ACCESS_KEY": "key",
+        "FARM_S3_SECRET_KEY": "secret",
+    }
+    script = SERVICES["bucket"]["command"][0]
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, env={**os.environ, **environ}, check=True, timeout=60)
 
 
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
