@@ -99,6 +99,10 @@ def test_no_bucket_is_created_or_looked_for_in_another_s3_service():
     subprocess.run(command, env={**os.environ, **environ}, check=True, timeout=60)
 
 
+def test_rabbitmq_finds_its_data_in_a_new_container():
+    assert SERVICES["rabbitmq"]["environment"]["RABBITMQ_NODENAME"] == "rabbit@localhost"
+
+
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
     having = {name for name, each in FARM.items() if "FARM_WEBHOOK_SECRET" in settings_of(each)}
     assert having == {"cpu", "gateway", "page"}
