@@ -51,6 +51,7 @@ OPTIONAL = {
     "SCRATCH": ("2g", "size of /tmp in each container of the farm; it counts as its memory"),
     "OMP_NUM_THREADS": ("", "threads of a process that computes on the CPU; empty = one a core"),
     "REGISTRY_MEMORY": ("512m", "memory of the registry"),
+    "REGISTRY_MAXMEMORY": ("384mb", "what it may hold, about 3/4 of that; more it refuses"),
     "S3_MEMORY": ("1g", "memory of the S3 service"),
     "CPU_MEMORY": ("6g", "memory of the cpu worker"),
     "MINIATURE_MEMORY": ("2g", "memory of the gpu worker that runs the miniature on the CPU"),

@@ -103,6 +103,14 @@ def test_rabbitmq_finds_its_data_in_a_new_container():
     assert SERVICES["rabbitmq"]["environment"]["RABBITMQ_NODENAME"] == "rabbit@localhost"
 
 
+def test_a_full_registry_refuses_to_write_before_it_is_killed():
+    held_mb = int(OPTIONAL["REGISTRY_MAXMEMORY"][0].removesuffix("mb"))
+    limit_mb = int(OPTIONAL["REGISTRY_MEMORY"][0].removesuffix("m"))
+    assert f"REGISTRY_MAXMEMORY:-{held_mb}mb" in TEXT
+    assert f"REGISTRY_MEMORY:-{limit_mb}m}}" in TEXT
+    assert held_mb <= 0.8 * limit_mb  # the rest is for its copy while it rewrites its file
+
+
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
     having = {name for name, each in FARM.items() if "FARM_WEBHOOK_SECRET" in settings_of(each)}
     assert having == {"cpu", "gateway", "page"}
