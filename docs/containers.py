@@ -25,6 +25,7 @@ IN_IMAGE = ("home", "weights", "metrics_address", "health_folder")
 IN_COMPOSE = (
     *("broker_url", "store_url", "s3_endpoint", "s3_public_base", "s3_access_key"),
     *("s3_secret_key", "grace_s", "ui_auth", "flower_auth", "webhook_secret", "runpod_api_key"),
+    "ui_upload_bytes",
 )
 """Settings with a value in compose.yaml, and secrets, which go to the services that need them."""
 
@@ -56,6 +57,8 @@ OPTIONAL = {
     "CPU_MEMORY": ("6g", "memory of the cpu worker"),
     "MINIATURE_MEMORY": ("2g", "memory of the gpu worker that runs the miniature on the CPU"),
     "GPU_MEMORY": ("96g", "memory of a gpu worker"),
+    "PAGE_MEMORY": ("2g", "memory of the page; its uploads lie in SCRATCH, which counts"),
+    "FARM_UI_UPLOAD_BYTES": ("1000000000", "bytes of uploads that the page keeps"),
     "REGISTRY_LISTEN": ("127.0.0.1:6379", "where the registry listens on the host"),
     "S3_LISTEN": ("127.0.0.1:8333", "where the S3 service listens on the host"),
     "GATEWAY_LISTEN": ("127.0.0.1:8000", "where the gateway listens on the host"),
@@ -105,7 +108,7 @@ def _passed_on() -> list[str]:
 
 
 def _is_passed(name: str) -> bool:
-    return name not in IN_IMAGE and _variable(name) not in CREATED
+    return name not in IN_IMAGE and _variable(name) not in (*CREATED, *OPTIONAL)
 
 
 def _setting(name: str) -> str:

@@ -111,6 +111,15 @@ def test_a_full_registry_refuses_to_write_before_it_is_killed():
     assert held_mb <= 0.8 * limit_mb  # the rest is for its copy while it rewrites its file
 
 
+def test_uploads_fit_into_the_memory_of_the_page():
+    uploads = OPTIONAL["FARM_UI_UPLOAD_BYTES"][0]
+    limits = [OPTIONAL[name][0] for name in ("SCRATCH", "PAGE_MEMORY")]
+    page = SERVICES["page"]
+    assert page["environment"]["FARM_UI_UPLOAD_BYTES"] == f"${{FARM_UI_UPLOAD_BYTES:-{uploads}}}"
+    assert page["mem_limit"] == f"${{PAGE_MEMORY:-{limits[1]}}}"
+    assert all(int(uploads) <= int(limit.removesuffix("g")) * 2**30 / 2 for limit in limits)
+
+
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
     having = {name for name, each in FARM.items() if "FARM_WEBHOOK_SECRET" in settings_of(each)}
     assert having == {"cpu", "gateway", "page"}
