@@ -25,7 +25,7 @@ IN_IMAGE = ("home", "weights", "metrics_address", "health_folder")
 IN_COMPOSE = (
     *("broker_url", "store_url", "s3_endpoint", "s3_public_base", "s3_access_key"),
     *("s3_secret_key", "grace_s", "ui_auth", "flower_auth", "webhook_secret", "runpod_api_key"),
-    "ui_upload_bytes",
+    *("ui_upload_bytes", "broker_api"),
 )
 """Settings with a value in compose.yaml, and secrets, which go to the services that need them."""
 

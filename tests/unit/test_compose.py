@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from docs.containers import CREATED, OPTIONAL
+from farm.monitoring.exporter import FarmCollector
 from farm.route import CONSUMED
 from farm.settings import PREFIX, Settings
 
@@ -118,6 +119,21 @@ def test_uploads_fit_into_the_memory_of_the_page():
     assert page["environment"]["FARM_UI_UPLOAD_BYTES"] == f"${{FARM_UI_UPLOAD_BYTES:-{uploads}}}"
     assert page["mem_limit"] == f"${{PAGE_MEMORY:-{limits[1]}}}"
     assert all(int(uploads) <= int(limit.removesuffix("g")) * 2**30 / 2 for limit in limits)
+
+
+def test_the_keys_of_the_store_and_the_login_of_the_broker_are_where_they_are_needed():
+    watching = {"metrics", "flower"}
+    settings = {name: settings_of(each) for name, each in FARM.items() if name != "bucket"}
+    assert {name for name, each in settings.items() if "FARM_BROKER_API" in each} == watching
+    stored = {name for name, each in settings.items() if "FARM_S3_SECRET_KEY" in each}
+    assert stored == settings.keys() - watching
+
+
+def test_the_exporter_starts_with_the_settings_that_it_has(tmp_path):
+    environ = SERVICES["metrics"]["environment"]
+    assert {name for name, value in environ.items() if value} == {"FARM_BROKER_URL", "FARM_GRACE_S"}
+    url = "redis://:password@127.0.0.1:1/0"
+    FarmCollector(Settings.load({"FARM_HOME": str(tmp_path), "FARM_BROKER_URL": url}))
 
 
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
