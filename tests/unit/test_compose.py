@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from docs.containers import CREATED, OPTIONAL
+from farm.local.flower import flower_environ
 from farm.monitoring.exporter import FarmCollector
 from farm.route import CONSUMED
 from farm.settings import PREFIX, Settings
@@ -134,6 +135,15 @@ def test_the_exporter_starts_with_the_settings_that_it_has(tmp_path):
     assert {name for name, value in environ.items() if value} == {"FARM_BROKER_URL", "FARM_GRACE_S"}
     url = "redis://:password@127.0.0.1:1/0"
     FarmCollector(Settings.load({"FARM_HOME": str(tmp_path), "FARM_BROKER_URL": url}))
+
+
+def test_flower_shows_what_it_shows_beside_a_local_farm():
+    environ = SERVICES["flower"]["environment"]
+    local = flower_environ(Settings.load({"FARM_BROKER_API": "http://rabbitmq:15672"}), {})
+    assert environ["FLOWER_TASKS_COLUMNS"] == local["FLOWER_TASKS_COLUMNS"]
+    form = "${FARM_BROKER_API:+${FARM_BROKER_API:-}/api/}"
+    assert environ["FLOWER_BROKER_API"] == form
+    assert local["FLOWER_BROKER_API"] == "http://rabbitmq:15672/api/"
 
 
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
