@@ -22,9 +22,19 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 FARM = {name: each for name, each in SERVICES.items() if "IMAGE" in each["image"] and name != "s3"}
-PROFILES = {"gpu", "bridge", "rabbitmq", "monitor", "observe"}
+PROFILES = {"gpu", "weights", "bridge", "rabbitmq", "monitor", "observe"}
 CELERY_ENDS_S = 6
 """What a drained worker may take besides its grace period (tasks/drain.py)."""
+
+FARM_COMMAND = """\
+#!/bin/sh
+echo "farm $2 $3" >> {log}
+case "$2" in
+  check) test -d {folder}/$3 ;;
+  convert) mkdir {folder}/$3 ;;
+esac
+"""
+"""A `farm` that writes down how it was called; weights are there once they were converted."""
 
 
 def settings_of(service: dict[str, Any]) -> set[str]:
@@ -78,8 +88,8 @@ def test_every_service_is_hardened_and_limited(name):
 @pytest.mark.parametrize("name", FARM)
 def test_a_container_may_take_longer_to_stop_than_its_worker(name):
     grace = re.search(r"FARM_GRACE_S:-(\d+)", SERVICES["cpu"]["environment"]["FARM_GRACE_S"])
-    if name == "bucket":
-        return  # ends by itself, and runs no worker
+    if name in ("bucket", "weights"):
+        return  # it ends by itself, and runs no worker
     stop_s = int(FARM[name]["stop_grace_period"].removesuffix("s"))
     assert grace
     assert stop_s >= int(grace[1]) + CELERY_ENDS_S + 30  # an upload
@@ -124,7 +134,8 @@ def test_uploads_fit_into_the_memory_of_the_page():
 
 def test_the_keys_of_the_store_and_the_login_of_the_broker_are_where_they_are_needed():
     watching = {"metrics", "flower"}
-    settings = {name: settings_of(each) for name, each in FARM.items() if name != "bucket"}
+    preparing = {"bucket", "weights"}
+    settings = {name: settings_of(FARM[name]) for name in FARM.keys() - preparing}
     assert {name for name, each in settings.items() if "FARM_BROKER_API" in each} == watching
     stored = {name for name, each in settings.items() if "FARM_S3_SECRET_KEY" in each}
     assert stored == settings.keys() - watching
@@ -144,6 +155,26 @@ def test_flower_shows_what_it_shows_beside_a_local_farm():
     form = "${FARM_BROKER_API:+${FARM_BROKER_API:-}/api/}"
     assert environ["FLOWER_BROKER_API"] == form
     assert local["FLOWER_BROKER_API"] == "http://rabbitmq:15672/api/"
+
+
+def test_the_weights_are_pulled_once_into_the_volume_that_workers_read(tmp_path):
+    weights = tmp_path / "weights"
+    (weights / ".download").mkdir(parents=True)
+    program = tmp_path / "farm"
+    program.write_text(FARM_COMMAND.format(log=tmp_path / "log", folder=weights))
+    program.chmod(0o755)
+    service = SERVICES["weights"]
+    script = service["entrypoint"][4].replace("$$", "$").replace("/weights/", f"{weights}/")
+    command = [*service["entrypoint"][2:4], script, "weights", *service["command"]]
+    for _ in range(2):
+        environ = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        subprocess.run(command, env=environ, check=True, timeout=60)
+    calls = [line.split()[1:] for line in (tmp_path / "log").read_text().splitlines()]
+    assert [call for call, _ in calls] == ["check", "pull", "convert", "check", "check"]
+    assert {preset for _, preset in calls} == {"infinitetalk-480"}
+    assert not (weights / ".download").exists()
+    assert service["volumes"] == ["${WEIGHTS:-weights}:/weights"]
+    assert SERVICES["gpu-0"]["volumes"] == ["${WEIGHTS:-weights}:/weights:ro"]
 
 
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
