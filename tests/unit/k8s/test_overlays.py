@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from k8s import check
+from k8s.checks import pods
 from k8s.checks.manifests import OVERLAYS, render, workloads
 from k8s.checks.pods import SECRETS
 from k8s.generate import files
@@ -76,6 +78,22 @@ def test_all_kinds_of_workers_are_there(rendered: Render) -> None:
 
     assert kinds("local") == kinds("cloud") == kinds("spot") == {"cpu", "downloads", "gpu"}
     assert kinds("runpod") == {"cpu", "downloads", "bridge"}
+
+
+def test_the_grace_periods_of_the_docs_fit_amazons_spot_nodes(rendered: Render) -> None:
+    # Given those that docs/kubernetes.md and the overlay name
+    sentence = "FARM_GRACE_S=100 and terminationGracePeriodSeconds 110"
+    assert sentence in (ROOT / "docs" / "kubernetes.md").read_text()
+    manifests = rendered("spot")
+    (gpu,) = [each for each in workloads(manifests) if each.name == "gpu"]
+    pod: Any = gpu.template["spec"]
+    pod["terminationGracePeriodSeconds"] = 110
+    (grace,) = [each for each in pod["containers"][0]["env"] if each["name"] == "FARM_GRACE_S"]
+    grace["value"] = "100"
+    # Then they are refused for Google's and Azure's, and for no others
+    assert "leaves 15" in "".join(pods.grace_periods(manifests))
+    pod["tolerations"] = [each for each in pod["tolerations"] if each["key"] == "nvidia.com/gpu"]
+    assert list(pods.grace_periods(manifests)) == []
 
 
 def test_an_overlay_that_cannot_be_rendered_says_why(tmp_path: Path) -> None:
