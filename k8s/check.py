@@ -22,6 +22,7 @@ CHECKS: tuple[Check, ...] = (
     pods.images,
     pods.variables,
     pods.secrets,
+    pods.stores,
     pods.references,
     pods.grace_periods,
     pods.probes,

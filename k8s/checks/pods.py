@@ -163,6 +163,19 @@ def secrets(manifests: Sequence[Manifest]) -> Iterator[str]:
             yield f"{workload}: {name}: a secret is written down; refer to a Secret"
 
 
+def stores(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Pods with the store's keys have one store; without keys none in S3 can be opened."""
+    urls = set()
+    for workload in filter(lambda each: each.is_ours, workloads(manifests)):
+        url = environ(workload, manifests).get("FARM_STORE_URL", "")
+        if ("Secret", "store") in _references(workload):
+            urls.add(url)
+        elif url.startswith("s3://"):
+            yield f"{workload}: FARM_STORE_URL: got {url}, without the Secret store"
+    if len(urls) > 1:
+        yield f"FARM_STORE_URL: pods have several: {', '.join(sorted(urls))}"
+
+
 VOLUMES = (
     ("configMap", "ConfigMap", "name"),
     ("secret", "Secret", "secretName"),

@@ -57,6 +57,8 @@ CODE = [
     Mistake(pods.variables, "local", "ConfigMap settings", "data/FARM_GRACE_S", "a minute", "FARM_GRACE_S: got"),
     Mistake(pods.secrets, "local", "ConfigMap settings", "data/FARM_S3_SECRET_KEY", "x", "FARM_S3_SECRET_KEY: a secret is written down"),
     Mistake(pods.secrets, "local", "ConfigMap registry", "kind", "Secret", "a Secret is made in the cluster"),
+    Mistake(pods.stores, "local", "Job bucket", "main/env/1/value", "s3://other/farm", "pods have several"),
+    Mistake(pods.stores, "local", "Deployment metrics", "main/env", [], "without the Secret store"),
     Mistake(pods.references, "local", "Deployment cpu", "main/envFrom/1/secretRef/name", "brokers", "no Secret brokers"),
     Mistake(pods.references, "local", "Deployment cpu", "main/envFrom/0/configMapRef/name", "settings", "no ConfigMap settings"),
     Mistake(pods.references, "cloud", "PersistentVolumeClaim weights", "metadata/name", "weight", "no PersistentVolumeClaim weights"),
