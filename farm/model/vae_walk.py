@@ -63,12 +63,12 @@ def decode_piece(decoder: WanDecoder3d, x: Tensor, caches: Caches) -> Tensor:
     return _causal(decoder.conv_out, x, caches, norm=decoder.norm_out)
 
 
-@torch.inference_mode(False)  # the weights may be trained
 def set_channels_last(model: nn.Module) -> None:
     """Lays the weights of convolutions out as the walk lays out what they are applied to."""
     for parameter in model.parameters():
         if parameter.ndim in (4, 5):
-            parameter.data = _channels_last(parameter.data)
+            with torch.inference_mode(parameter.is_inference()):  # else it may be trained
+                parameter.data = _channels_last(parameter.data)
 
 
 def _channels_last(x: Tensor) -> Tensor:

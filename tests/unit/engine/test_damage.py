@@ -113,7 +113,7 @@ def test_a_damaged_upload_ends_its_job_and_may_be_uploaded_again(farm, portrait)
     with pytest.raises(CorruptObject, match=f"^cond_video: {farm.face} is corrupt.*; upload"):
         run_step(farm.ctx, "uploaded", DOWNLOAD)
     assert not farm.status("uploaded").result.error.retryable
-    client = Farm("memory://", settings=farm.ctx.settings)
+    client = Farm("inline://", settings=farm.ctx.settings)
     client.upload(job_request(cond_video=str(portrait)))
     farm.enter("uploaded again", DOWNLOAD)
 
