@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -79,7 +78,7 @@ class Builder:
 
     def build_target(self, target: str) -> float:
         """Builds one of TARGETS, with CPU builds of torch."""
-        index = f"TORCH_CPU_INDEX={os.environ.get('PIP_INDEX_URL', 'https://pypi.org/simple')}"
+        index = f"TORCH_CPU_INDEX={self.wheels_url}"
         arguments = ("--build-arg", index, "--build-arg", "TORCH=cpu")
         file = ("--file", str(DOCKERFILE), "--target", target)
         return self.build(f"infinitetalk-farm:{target}", *arguments, *file)

@@ -69,11 +69,18 @@ def install(folder: Path, suite: str = SUITE) -> None:
     _relocate(folder)
 
 
+def _mirror() -> str:
+    """Where this machine has its own packages from."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return next(uri for uri in found.splitlines() if "security" not in uri)
+
+
 def _download(folder: Path, suite: str) -> None:
     """By apt with lists of its own, which leaves the system's as they are."""
     (folder / "lists" / "partial").mkdir(parents=True)
     (folder / "status").touch()
-    source = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main\n"
+    source = f"deb [signed-by={KEYRING}] {_mirror()} {suite} main\n"
     (folder / "sources.list").write_text(source)
     options = {
         "Dir::Etc::SourceList": folder / "sources.list",
