@@ -15,7 +15,8 @@ from farm.errors import InvalidInput
 from farm.presets import PRESETS
 
 if TYPE_CHECKING:
-    from farm.simulation.scenario import Answer
+    from farm.simulation.fleet import Fleet
+    from farm.simulation.scenario import Answer, Gpu
 
 COLUMNS = (
     ("videos/h", 9, "videos_per_hour", ",g"),
@@ -158,7 +159,6 @@ def _row(
     steps: int | None, gpu: str, per_hour: float, max_gpus: int | None, options: dict[str, Any]
 ) -> tuple[dict[str, Any], Answer]:
     from farm.simulation import scenario as simulation
-    from farm.simulation.fleet import Fleet
 
     chosen = _gpu(gpu, options)
     video = simulation.make_video(
@@ -169,25 +169,13 @@ def _row(
         gpu=chosen,
         prepare_s=options["prepare"],
     )
-    fleet = None
-    _check_scaling(max_gpus, options)
-    if max_gpus is not None or options["budget"] is not None:
-        scaled = Fleet(
-            max_gpus=max_gpus or 10_000,
-            min_gpus=options["min_gpus"],
-            cold_start_s=options["cold_start"],
-            idle_exit_s=options["idle_exit"],
-            target_s=options["target_wait"],
-            losses_per_hour=options["losses"],
-        )
-        fleet = simulation.within_budget(scaled, chosen, options["budget"])
     question = simulation.Scenario(
         pattern=options["pattern"],
         per_hour=per_hour,
         hours=options["hours"],
         video=video,
         gpu=chosen,
-        fleet=fleet,
+        fleet=_fleet(max_gpus, chosen, options),
         target_s=options["target_wait"],
         seed=options["seed"],
     )
@@ -204,6 +192,25 @@ def _row(
     }, found
 
 
+def _fleet(max_gpus: int | None, gpu: Gpu, options: dict[str, Any]) -> Fleet | None:
+    """GPUs that come and go; None for GPUs that stay."""
+    from farm.simulation.fleet import Fleet
+    from farm.simulation.scenario import within_budget
+
+    _check_scaling(max_gpus, options)
+    if max_gpus is None and options["budget"] is None:
+        return None
+    scaled = Fleet(
+        max_gpus=max_gpus or 10_000,
+        min_gpus=options["min_gpus"],
+        cold_start_s=options["cold_start"],
+        idle_exit_s=options["idle_exit"],
+        target_s=options["target_wait"],
+        losses_per_hour=options["losses"],
+    )
+    return within_budget(scaled, gpu, options["budget"])
+
+
 def _check_scaling(max_gpus: int | None, options: dict[str, Any]) -> None:
     """Raises InvalidInput for options of a fleet that scales beside one that does not."""
     least = options["min_gpus"]
@@ -214,7 +221,7 @@ def _check_scaling(max_gpus: int | None, options: dict[str, Any]) -> None:
             raise InvalidInput(f"{name.replace('_', '-')}: allowed: only with max-gpus or budget")
 
 
-def _gpu(name: str, options: dict[str, Any]) -> Any:
+def _gpu(name: str, options: dict[str, Any]) -> Gpu:
     from farm.simulation.scenario import GPUS, Gpu
 
     known = GPUS.get(name)
