@@ -41,6 +41,7 @@ SECTIONS = {
         "device",
         "attention",
         "loras",
+        "fold_audio",
         "quant",
         "offload",
         "skip_",

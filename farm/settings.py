@@ -227,8 +227,15 @@ class Settings(BaseModel):
     attention: str = Field(
         "auto",
         description=(
-            "attention kernel by its name in diffusers; auto = the fastest exact kernel on "
-            "the device"
+            "attention kernel: flash_4, cudnn_fp8 (8 bits) or a name of diffusers; auto = the "
+            "fastest exact kernel on the device"
+        ),
+    )
+    fold_audio: bool = Field(
+        False,
+        description=(
+            "true: fold the projections of the audio attention into its keys and values for one "
+            "speaker; faster, takes 22 GB at full size, rounds once more"
         ),
     )
     loras: tuple[tuple[str, Path], ...] = Field(
@@ -237,11 +244,8 @@ class Settings(BaseModel):
     quant: Literal["int8", "fp8"] | None = Field(
         None,
         description=(
-            "weight quantization for jobs that do not choose one: int8 or fp8; unset = none"
+            "quantization of the linears for jobs that do not choose one: int8 or fp8; unset = none"
         ),
-    )
-    quant_activations: bool = Field(
-        False, description="true: quantize activations along with weights; a little less exact"
     )
     offload: Literal["off", "allowed", "on"] = Field(
         "off",

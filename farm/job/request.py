@@ -237,7 +237,7 @@ class JobRequest(Contract):
         '[{"name", "scale"}]',
     )
     quant: Literal["int8", "fp8"] | None = Field(
-        None, description="weight quantization: int8, fp8 or null"
+        None, description="quantization of the linears: int8, fp8 or null"
     )
     num_persistent_param_in_dit: int | None = Field(
         None,

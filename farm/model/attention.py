@@ -6,22 +6,24 @@ when they are called. So every candidate is tried with a small call.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.attention_dispatch import (
     AttentionBackendName,
-    attention_backend,
     dispatch_attention_fn,
 )
 from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed, did_you_mean
+from farm.model.attention_kernels import CUDNN_FP8, FLASH_4, attend_fp8, flash_4
 
 AUTO = "auto"
+NATIVE = AttentionBackendName.NATIVE.value
 
 EXACT = (
-    "native",
+    NATIVE,
+    FLASH_4,
     "_native_cudnn",
     "_native_flash",
     "_native_efficient",
@@ -31,6 +33,9 @@ EXACT = (
 )
 """The candidates of `auto`: none that quantises or downloads its kernel."""
 
+OWN = (FLASH_4, CUDNN_FP8)
+"""Kernels of `farm.model.attention_kernels`; text, image and audio are attended to by `native`."""
+
 TRIED_TOKENS = 64
 TIMED_TOKENS = 8192
 TIMED_CALLS = 3
@@ -39,8 +44,23 @@ LARGEST_ERROR = 0.1
 """Relative to float32; a kernel in bfloat16 is off by about 0.01, a broken one by about 1."""
 
 
+def attend(query: Tensor, key: Tensor, value: Tensor, kernel: str | None) -> Tensor:
+    """The attention [B, L, heads, D] by a kernel, None for diffusers' own choice."""
+    if kernel == FLASH_4:
+        return flash_4(query, key, value)
+    if kernel == CUDNN_FP8:
+        output = attend_fp8(query, key, value)
+        return cast(Tensor, output).unflatten(-1, query.shape[2:])
+    return dispatch_attention_fn(query, key, value, backend=kernel)
+
+
+def exact(kernel: str | None) -> str | None:
+    """The kernel, or `native` in place of one that rounds to 8 bits."""
+    return AttentionBackendName.NATIVE if kernel == CUDNN_FP8 else kernel
+
+
 def set_attention_backend(transformer: Any, name: str, device: str) -> str:
-    """Sets the kernel of all the transformer's attentions and returns its name.
+    """Sets the kernel of the transformer's attentions and returns its name.
 
     Only this transformer changes; diffusers' own setter changes the default of the process as well.
     Raises as `select_backend`.
@@ -53,8 +73,10 @@ def set_attention_backend(transformer: Any, name: str, device: str) -> str:
         heads=config.num_attention_heads,
         head_dim=config.attention_head_dim,
     )
-    for processor in transformer.attn_processors.values():
-        processor._attention_backend = AttentionBackendName(kernel)
+    others = NATIVE if kernel in OWN else kernel
+    for path, processor in transformer.attn_processors.items():
+        of_video = path.endswith("attn1.processor")
+        processor._attention_backend = _backend(kernel if of_video else others)
     return kernel
 
 
@@ -80,11 +102,9 @@ def backend_fault(name: str, tokens: Tensor) -> str | None:
     """Why a backend cannot attend from [1, L, heads, D] to a part of it, or None if it can."""
     few = tokens[:, : TRIED_TOKENS // 2]
     try:
-        with attention_backend(name):
-            output = dispatch_attention_fn(tokens, few, few)
-        exact = few.float()
-        native = AttentionBackendName.NATIVE
-        expected = dispatch_attention_fn(tokens.float(), exact, exact, backend=native)
+        output = attend(tokens, few, few, _backend(name))
+        few = few.float()
+        expected = attend(tokens.float(), few, few, AttentionBackendName.NATIVE)
     except Exception as error:  # kernels of other packages may raise anything
         return f"{type(error).__name__}: {error}"
     relative_error = float((output.float() - expected).norm() / expected.norm())
@@ -93,8 +113,13 @@ def backend_fault(name: str, tokens: Tensor) -> str | None:
     return f"its output differs from float32 by {relative_error:.0%}"
 
 
+def _backend(name: str) -> str:
+    """As `attend` takes it."""
+    return name if name in OWN else AttentionBackendName(name)
+
+
 def _check_name(name: str) -> None:
-    known = [each.value for each in AttentionBackendName]
+    known = [*OWN, *(each.value for each in AttentionBackendName)]
     if name in known:
         return
     allowed = ", ".join([AUTO, *known])
@@ -125,11 +150,10 @@ def _call_ms(name: str, tokens: Tensor) -> float:
     """The milliseconds of one call on a CUDA device."""
     began = torch.cuda.Event(enable_timing=True)
     ended = torch.cuda.Event(enable_timing=True)
-    with attention_backend(name):
-        for call in range(2 * TIMED_CALLS):
-            if call == TIMED_CALLS:  # the first half warms up
-                began.record()
-            dispatch_attention_fn(tokens, tokens, tokens)
-        ended.record()
+    for call in range(2 * TIMED_CALLS):
+        if call == TIMED_CALLS:  # the first half warms up
+            began.record()
+        attend(tokens, tokens, tokens, _backend(name))
+    ended.record()
     torch.cuda.synchronize(tokens.device)
     return float(began.elapsed_time(ended)) / TIMED_CALLS

@@ -29,7 +29,7 @@ from farm.model.image import ImageEncoder, resize_and_crop
 from farm.model.sampler import SAMPLERS, Noise, Sampler, without_last_step
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder
-from farm.model.transformer import InfiniteTalkTransformer
+from farm.model.transformer import InfiniteTalkTransformer, Kept, fold_audio_attention
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
 from farm.model.weights.fingerprint import (
@@ -324,6 +324,9 @@ class Pipeline:
         steps = len(times) - 1
         caches = self._block_caches(passes, times[:-1], sampling.teacache)
         known = motion.shape[1]
+        kept: dict[Branch, Kept] = {}
+        if not self.variants.is_streamed:  # there memory is what is short
+            kept = {branch: {} for branch in passes}
 
         def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
             prediction = self.transformer(
@@ -334,6 +337,7 @@ class Pipeline:
                 audio=conditions.audio[branch.audio],
                 regions=conditions.regions,
                 cache=caches.get(branch),
+                kept=kept.get(branch),
             )
             return prediction[0]
 
@@ -364,17 +368,20 @@ def load_pipeline(
     device: str,
     *,
     attention: str = "auto",
+    fold_audio: bool = False,
     variant: Variant | None = None,
     digests: Digests = UNREMEMBERED,
 ) -> Pipeline:
     """Loads everything that a chunk needs from a checkpoint folder onto a device.
 
-    `attention` is a backend of `farm.model.attention`. The transformer starts as `variant`, so one
-    that fits only quantised or streamed is never on the device as a whole. Raises InvalidInput for
-    an unknown backend, PipelineLoadFailed and OutOfMemory.
+    `attention` is a backend of `farm.model.attention`, `fold_audio` is `farm.model.folding`. The
+    transformer starts as `variant`, so one that fits only quantised or streamed is never on the
+    device as a whole. Raises InvalidInput for an unknown backend, PipelineLoadFailed and
+    OutOfMemory.
     """
     with _translate_out_of_memory(device, preset.name):
         transformer = load_part(folder, "transformer", dtype=preset.dtype_of("transformer"))
+        fold_audio_attention(transformer, is_folded=fold_audio)
         variants = Variants(transformer, part_tensors(folder, "transformer"), device, digests)
         variants.switch(variant or Variant())
         kernel = set_attention_backend(transformer, attention, device)

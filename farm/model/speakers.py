@@ -14,10 +14,10 @@ from math import ceil
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from torch import Tensor
 
 from farm.errors import InvalidInput
+from farm.model.attention import attend
 
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels of the source picture; bottom and right are exclusive."""
@@ -89,37 +89,23 @@ def region_attention(
     count = regions.shape[1]
     values = F.pad(regions.mT, (0, key.shape[-1] - count))
     values = values[:, :, None].expand_as(key).type_as(key)
-    output = dispatch_attention_fn(query, key, values, backend=backend)
+    output = attend(query, key, values, backend)
     shares = output[..., :count].float().mean(2)
     return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no attention
 
 
-def apply_speaker_rope(tokens: Tensor, positions: Tensor) -> Tensor:
-    """Tokens [B, L, heads, D] rotated by their positions [B, L] on the line of voices, in float32.
-
-    The result has the dtype of the tokens.
-    """
-    dim = tokens.shape[-1]
-    channels = torch.arange(0, dim, 2, device=tokens.device, dtype=torch.float32)
+def speaker_angles(positions: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, L, dim / 2] of positions [B, L] on the line of voices, in float32."""
+    channels = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32)
     frequencies = _THETA ** (-channels / dim)
-    angles = (positions[..., None] * frequencies)[..., None, :]
-    return apply_rope(tokens, angles.cos(), angles.sin())
+    angles = positions[..., None] * frequencies
+    return angles.cos(), angles.sin()
 
 
 def voice_positions(tokens: int, device: torch.device) -> Tensor:
     """The positions [1, tokens] of two speakers' audio tokens: the first half is person 1's."""
     speakers = torch.tensor([[FIRST_VOICE, SECOND_VOICE]], device=device)
     return speakers.repeat_interleave(tokens // 2, dim=1)
-
-
-def apply_rope(tokens: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Each pair of channels (2i, 2i + 1) rotated by its angle, in float32.
-
-    The result has the dtype of the tokens.
-    """
-    even, odd = tokens.unflatten(-1, (-1, 2)).unbind(-1)
-    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
-    return rotated.flatten(-2).type_as(tokens)
 
 
 def _check_boxes(frame: tuple[int, int], boxes: Sequence[Box]) -> None:

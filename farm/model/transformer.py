@@ -11,13 +11,14 @@ Shapes: B batch, T latent frames, L tokens, C width, S speakers, H W latent heig
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.models.transformers.transformer_wan import (
     WanTimeTextImageEmbedding,
@@ -27,13 +28,13 @@ from diffusers.models.transformers.transformer_wan import (
 from torch import Tensor, nn
 
 from farm.errors import InvalidInput
+from farm.model.attention import attend, exact
+from farm.model.attention_kernels import CUDNN_FP8, attend_fp8
 from farm.model.caching import BlockCache
-from farm.model.speakers import (
-    apply_rope,
-    apply_speaker_rope,
-    positions,
-    voice_positions,
-)
+from farm.model.folding import attend_folded, fold
+from farm.model.fused import Tokens, add_gated, add_norm, linear_gelu, norm_rope
+from farm.model.quantise import rounding_of
+from farm.model.speakers import positions, speaker_angles, voice_positions
 
 IMAGE_TOKENS = 257
 """CLIP's class token and 16 x 16 patches; they come before the text in the context."""
@@ -79,6 +80,19 @@ class AudioProjector(nn.Module):
         return tokens.transpose(1, 2).flatten(2, 3)
 
 
+Kept = dict[nn.Module, tuple[Any, ...]]
+"""What the passes of a chunk share, by the module that made it; for one branch of the guidance."""
+
+
+def once(kept: Kept | None, owner: nn.Module, make: Callable[[], tuple[Any, ...]]) -> Any:
+    """What `owner` made in the first pass, or made anew if nothing is kept."""
+    if kept is None:
+        return make()
+    if owner not in kept:
+        kept[owner] = make()
+    return kept[owner]
+
+
 class VideoAttnProcessor:
     """Self-attention that also returns its queries and keys, for `farm.model.speakers`."""
 
@@ -89,27 +103,24 @@ class VideoAttnProcessor:
     def __call__(
         self,
         attn: Any,
-        hidden_states: Tensor,
+        hidden_states: Tokens,
         _text: None,
         _mask: None,
         rotary_emb: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Diffusers repeats every angle for both channels of a pair.
-        cos = rotary_emb[0][..., 0::2]
-        sin = rotary_emb[1][..., 1::2]
-        query = _split_heads(attn.norm_q(attn.to_q(hidden_states)), attn.heads)
-        key = _split_heads(attn.norm_k(attn.to_k(hidden_states)), attn.heads)
-        value = _split_heads(attn.to_v(hidden_states), attn.heads)
-        query = apply_rope(query, cos, sin)
-        key = apply_rope(key, cos, sin)
-        output = dispatch_attention_fn(
-            query,
-            key,
-            value,
-            backend=self._attention_backend,
-            parallel_config=self._parallel_config,
+        query, key = (
+            norm_rope(project(hidden_states), *rotary_emb, weight=norm.weight, eps=norm.eps)
+            for project, norm in ((attn.to_q, attn.norm_q), (attn.to_k, attn.norm_k))
         )
-        return attn.to_out[1](attn.to_out[0](output.flatten(2))), query, key
+        query = _split_heads(query, attn.heads)
+        key = _split_heads(key, attn.heads)
+        value = _split_heads(attn.to_v(hidden_states), attn.heads)
+        output: Tokens
+        if self._attention_backend == CUDNN_FP8:
+            output = attend_fp8(query, key, value, rounding_of(attn.to_out[0]))
+        else:
+            output = attend(query, key, value, self._attention_backend).flatten(2)
+        return attn.to_out[0](output), query, key
 
 
 class ContextAttnProcessor:
@@ -125,34 +136,40 @@ class ContextAttnProcessor:
     def __call__(
         self,
         attn: Any,
-        hidden_states: Tensor,
+        hidden_states: Tokens,
         encoder_hidden_states: Tensor,
-        *_: None,
+        _mask: None,
+        _rotary_emb: None,
+        kept: Kept | None = None,
     ) -> Tensor:
-        image = encoder_hidden_states[:, :IMAGE_TOKENS]
-        text = encoder_hidden_states[:, IMAGE_TOKENS:]
-        query = attn.norm_q(attn.to_q(hidden_states))
-        text_key = attn.norm_k(attn.to_k(text))
-        image_key = attn.norm_added_k(attn.add_k_proj(image))
-        output = self._attend(attn, query, text_key, attn.to_v(text))
-        output = output + self._attend(attn, query, image_key, attn.add_v_proj(image))
-        return attn.to_out[1](attn.to_out[0](output))
-
-    def _attend(self, attn: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output = dispatch_attention_fn(
-            _split_heads(query, attn.heads),
-            _split_heads(key, attn.heads),
-            _split_heads(value, attn.heads),
-            backend=self._attention_backend,
+        query = _split_heads(attn.norm_q(attn.to_q(hidden_states)), attn.heads)
+        keys_values = once(kept, attn, lambda: self._keys_values(attn, encoder_hidden_states))
+        text, image = (
+            attend(query, key, value, self._attention_backend) for key, value in keys_values
         )
-        return output.flatten(2)
+        return attn.to_out[0]((text + image).flatten(2))
+
+    def _keys_values(self, attn: Any, context: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Of the text and of the image, [B, tokens, heads, D] each."""
+        image = context[:, :IMAGE_TOKENS]
+        text = context[:, IMAGE_TOKENS:]
+        pairs = (
+            (attn.norm_k(attn.to_k(text)), attn.to_v(text)),
+            (attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image)),
+        )
+        return tuple(
+            (_split_heads(key, attn.heads), _split_heads(value, attn.heads)) for key, value in pairs
+        )
 
 
 class AudioAttnProcessor:
     """Attention inside each latent frame, from its pixels to its audio tokens.
 
-    With two speakers, pixels and voices have positions on a line (`farm.model.speakers`).
+    With two speakers, pixels and voices have positions on a line (`farm.model.speakers`). For one
+    speaker the projections may be folded into keys and values (`farm.model.folding`).
     """
+
+    is_folded = False
 
     _attention_backend = None
     _parallel_config = None
@@ -160,21 +177,36 @@ class AudioAttnProcessor:
     def __call__(
         self,
         attn: Any,
-        hidden_states: Tensor,
+        hidden_states: Tokens,
         audio: Tensor,
         speaker_positions: Tensor | None,
+        kept: Kept | None = None,
     ) -> Tensor:
         batch, frames = audio.shape[:2]
-        query = _split_heads(attn.to_q(hidden_states), attn.heads)
-        key_value = attn.to_kv(audio).unflatten(-1, (2, attn.heads, -1))
-        key, value = key_value.flatten(0, 1).unbind(2)
+        if self.is_folded and speaker_positions is None:
+            folded = once(kept, attn, lambda: fold(attn, audio))
+            return attend_folded(cast(Tensor, hidden_states), folded, frames, attn.heads)
+        query = attn.to_q(hidden_states)
+        key, value = once(kept, attn, lambda: self._key_value(attn, audio, speaker_positions))
         if speaker_positions is not None:
-            query = apply_speaker_rope(query, speaker_positions)
-            key = apply_speaker_rope(key, voice_positions(key.shape[1], key.device))
-        query = query.unflatten(1, (frames, -1)).flatten(0, 1)
-        output = dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+            dim = query.shape[-1] // attn.heads
+            query = norm_rope(query, *speaker_angles(speaker_positions, dim))
+        query = _split_heads(query, attn.heads).unflatten(1, (frames, -1)).flatten(0, 1)
+        output = attend(query, key, value, self._attention_backend)
         output = output.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2)
         return attn.to_out[0](output)
+
+    def _key_value(
+        self, attn: Any, audio: Tensor, speaker_positions: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """[B T, tokens, heads, D] each."""
+        key, value = attn.to_kv(audio.flatten(0, 1)).chunk(2, dim=-1)
+        if speaker_positions is not None:
+            positions = voice_positions(key.shape[1], key.device)
+            key = norm_rope(
+                key.contiguous(), *speaker_angles(positions, key.shape[-1] // attn.heads)
+            )
+        return _split_heads(key, attn.heads), _split_heads(value, attn.heads)
 
 
 def _split_heads(tokens: Tensor, heads: int) -> Tensor:
@@ -201,11 +233,12 @@ class AudioAttention(nn.Module, AttentionModuleMixin):
 
     def forward(
         self,
-        hidden_states: Tensor,
+        hidden_states: Tokens,
         audio: Tensor,
         speaker_positions: Tensor | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
-        return self.processor(self, hidden_states, audio, speaker_positions)
+        return self.processor(self, hidden_states, audio, speaker_positions, kept)
 
 
 class InfiniteTalkBlock(WanTransformerBlock):
@@ -233,36 +266,44 @@ class InfiniteTalkBlock(WanTransformerBlock):
         rotary_emb: tuple[Tensor, Tensor],
         audio: Tensor,
         regions: Tensor | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
         """[B, L, C] in and out.
 
-        `temb` [B, 6, C] is float32, and so are the modulations and the gated sums. `regions`
-        [B, 3, tokens of a latent frame] are the masks of the speakers, for two of them.
+        `temb` [B, 6, C] is float32, and so are the modulations and the gated sums. `rotary_emb` are
+        cosines and sines [1, L, D / 2]. `regions` [B, 3, tokens of a latent frame] are the masks of
+        the speakers, for two of them. `kept` as in the model.
         """
         x = hidden_states
-        modulations = (self.scale_shift_table + temb).chunk(6, dim=1)
+        modulations = (self.scale_shift_table + temb).transpose(0, 1).unsqueeze(2).contiguous()
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations
+        add_normed = partial(add_norm, eps=self.norm1.eps, rounding=rounding_of(self.attn1.to_q))
 
         # 1. Self-attention
-        h = (self.norm1(x.float()) * (1 + scale1) + shift1).type_as(x)
+        x, h = add_normed(x, 1 + scale1, shift1)
         output, query, key = self.attn1(h, None, None, rotary_emb)
-        x = (x.float() + output * gate1).type_as(x)
         speaker_positions = None
         if regions is not None:
             first_frame_key = key[:, : regions.shape[2]]
-            kernel = self.attn1.processor._attention_backend
+            kernel = exact(self.attn1.processor._attention_backend)
             speaker_positions = positions(query, first_frame_key, regions, kernel)
+        x, h = add_normed(x, self.norm2.weight, self.norm2.bias, added=output, gate=gate1)
 
         # 2. Text and image
-        x = x + self.attn2(self.norm2(x.float()).type_as(x), encoder_hidden_states)
+        output = self.attn2(h, encoder_hidden_states, None, None, kept=kept)
+        is_folded = self.attn_audio.processor.is_folded and regions is None
+        rounding = None if is_folded else rounding_of(self.attn_audio.to_q)
+        weight, bias = self.norm_audio.weight, self.norm_audio.bias
+        x, h = add_normed(x, weight, bias, added=output, rounding=rounding)
 
         # 3. Audio
-        h = self.norm_audio(x.float()).type_as(x)
-        x = x + self.attn_audio(h, audio, speaker_positions)
+        output = self.attn_audio(h, audio, speaker_positions, kept)
+        x, h = add_normed(x, 1 + scale2, shift2, added=output)
 
         # 4. Feed-forward
-        h = (self.norm3(x.float()) * (1 + scale2) + shift2).type_as(x)
-        return (x.float() + self.ffn(h).float() * gate2).type_as(x)
+        activation, _, down = self.ffn.net
+        output = down(linear_gelu(h, activation.proj, rounding_of(down)))
+        return add_gated(x, output, gate2)
 
 
 class ConditionEmbedder(WanTimeTextImageEmbedding):
@@ -372,6 +413,7 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         audio: tuple[Tensor, Tensor],
         regions: Tensor | None = None,
         cache: BlockCache | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
         """The prediction [B, 16, T, H, W] in float32.
 
@@ -380,24 +422,26 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         `audio`: the windows of `farm.model.audio` for latent frame 0 and for the later ones, [B, S,
         ...] each; every item of a batch has the same number of speakers. `regions` [B, 3,
         (H/2)(W/2)] from `farm.model.speakers`, for two speakers. `cache` decides whether this pass
-        goes through the blocks. Everything but the time is cast here to the dtype of the weights.
+        goes through the blocks. `kept`, empty before the first pass of a chunk, keeps what follows
+        from text, image and audio alone; without it that is computed again. Everything but the time
+        is cast here to the dtype of the weights.
         """
         dtype = self.patch_embedding.weight.dtype
 
         # 1. Everything becomes tokens
-        rotary_emb = self.rope(hidden_states)
+        # Diffusers repeats every angle for both channels of a pair.
+        cos, sin = self.rope(hidden_states)
+        rotary_emb = cos[..., 0, 0::2].float().contiguous(), sin[..., 0, 1::2].float().contiguous()
         x = self.patch_embedding(hidden_states.to(dtype))
         grid = x.shape[2:]
         x = x.flatten(2).transpose(1, 2).contiguous()
         embedding, modulation = self.condition_embedder.time(timestep)
-        text = self._pad_text(text).to(dtype)
-        context = self.condition_embedder.context(text, image.to(dtype))
-        first, later = audio
-        audio_tokens = self.audio_proj(first.to(dtype), later.to(dtype))
-        speakers = first.shape[1]
-        if speakers == 1:
+        context, audio_tokens = once(
+            kept, self, lambda: self._conditions(text.to(dtype), image.to(dtype), audio)
+        )
+        if audio[0].shape[1] == 1:
             regions = None
-        conditions = (context, modulation, rotary_emb, audio_tokens, regions)
+        conditions = (context, modulation, rotary_emb, audio_tokens, regions, kept)
 
         # 2. Blocks
         def run_blocks(x: Tensor) -> Tensor:
@@ -414,6 +458,14 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         shift, scale = (self.scale_shift_table + embedding[:, None]).chunk(2, dim=1)
         patches = self.proj_out(self.norm_out(x.float()) * (1 + scale) + shift)
         return self._unpatchify(patches, grid)
+
+    def _conditions(
+        self, text: Tensor, image: Tensor, audio: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The context [B, 257 + text_len, C] and the audio tokens [B, T, tokens, audio_dim]."""
+        first, later = (window.to(text.dtype) for window in audio)
+        context = self.condition_embedder.context(self._pad_text(text), image)
+        return context, self.audio_proj(first, later)
 
     def _pad_text(self, text: Tensor) -> Tensor:
         """Text features with zeros up to text_len.
@@ -433,3 +485,10 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         x = patches.unflatten(2, (*self.config.patch_size, -1)).unflatten(1, grid)
         x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
         return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+def fold_audio_attention(transformer: InfiniteTalkTransformer, *, is_folded: bool) -> None:
+    """Whether the projections of the audio attention are folded (`farm.model.folding`)."""
+    for processor in transformer.attn_processors.values():
+        if isinstance(processor, AudioAttnProcessor):
+            processor.is_folded = is_folded

@@ -10,9 +10,6 @@ Shapes: x is [B, C, F, H, W] everywhere, with channels last in memory.
 
 from __future__ import annotations
 
-import logging
-from functools import cache
-
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import (
     WanAttentionBlock,
@@ -27,7 +24,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from farm.logs import log
+from farm.model.fused import takes_kernels
 
 LOOK_BACK = 2
 """Frames before its own that a causal convolution reads."""
@@ -116,26 +113,12 @@ def _causal(
     return F.conv3d(whole, conv.weight, conv.bias, conv.stride, padding=(0, margin, margin))
 
 
-@cache
-def has_kernels() -> bool:
-    """Whether Triton can build kernels here; it needs a C compiler for that."""
-    x = torch.ones(1, 2, 1, 1, 1, device="cuda")
-    try:
-        from farm.model import kernels
-
-        kernels.norm_silu(x, torch.ones(2, device="cuda"), out=torch.empty_like(x))
-    except Exception as error:  # Triton and the compiler may raise anything
-        log("kernels_unavailable", level=logging.WARNING, reason=f"{type(error).__name__}: {error}")
-        return False
-    return True
-
-
 def norm_silu(x: Tensor, gamma: Tensor, *, out: Tensor) -> None:
     """Writes SiLU(gamma sqrt(C) x / |x|) into `out`, with |x| over the C channels.
 
     x and `out` are [B, C, F, H, W] with channels last in memory, gamma [C, 1, 1, 1].
     """
-    if x.is_cuda and not torch.is_grad_enabled() and has_kernels():
+    if takes_kernels(x):
         from farm.model import kernels
 
         kernels.norm_silu(x, gamma, out)

@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from farm.errors import InvalidInput
 from farm.model.lora import Adapter
 from farm.model.offload import move_to_device, remove_offload_hooks
-from farm.model.quantise import check_scheme, quantisable_weights, quantise
+from farm.model.quantise import check_scheme, quantisable_weights, with_weight
 from farm.model.weights.fingerprint import UNREMEMBERED, Digests
 
 
@@ -33,14 +32,6 @@ class Variant:
     resident_parameters: int | None = None
     """Parameters of the blocks that stay on the device while the others are streamed; None for all.
     """
-
-    def __post_init__(self) -> None:
-        # torchao's tensors refuse to change their device under torch 2.11.
-        if self.quant and self.resident_parameters is not None:
-            raise InvalidInput(
-                f"quant: got {self.quant!r} with offload_model; "
-                "allowed: quant or offload_model, not both"
-            )
 
 
 Recipe = tuple[tuple[tuple[Path, float], ...], str | None]
@@ -72,6 +63,11 @@ class Variants:
         self._current: dict[str, Recipe | None] = {}
         self._is_placed = False
         self._resident_parameters: int | None = None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether blocks are copied from the host."""
+        return self._resident_parameters is not None
 
     @torch.no_grad()
     def switch(self, variant: Variant) -> bool:
@@ -146,12 +142,14 @@ class Variants:
         for path, scale in adapters:
             weight = weight.float() + scale * self._adapter(path).delta(name, self._device)
         weight = weight.to(self._dtypes[name])
-        if quant:
-            weight = quantise(weight, quant)
         module, _, leaf = name.rpartition(".")
         owner = self._model.get_submodule(module)
         device = getattr(owner, leaf).device
-        setattr(owner, leaf, nn.Parameter(weight.to(device), requires_grad=False))
+        if leaf == "weight" and isinstance(owner, nn.Linear):
+            linear = with_weight(owner, weight, quant).to(device)
+            self._model.set_submodule(module, linear)
+        else:
+            setattr(owner, leaf, nn.Parameter(weight.to(device), requires_grad=False))
         self._current[name] = recipe
         if recipe == PLAIN:
             del self._current[name]

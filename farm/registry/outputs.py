@@ -85,6 +85,7 @@ class UsedParameters(_Record):
     num_persistent_param_in_dit: int | None
     skip_last_step: bool
     attention: str
+    fold_audio: bool = False
 
 
 class SegmentLinks(_Record):

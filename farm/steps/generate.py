@@ -152,6 +152,7 @@ def _load(settings: Settings, model: Preset) -> Pipeline:
         model,
         _device(settings),
         attention=settings.attention,
+        fold_audio=settings.fold_audio,
         variant=default_variant(settings),
         digests=Digests(settings.digests_folder),
     )

@@ -59,7 +59,7 @@ def variant(request: ResolvedRequest, settings: Settings) -> Variant:
             )
     return Variant(
         adapters=tuple((files[lora.name], lora.scale) for lora in request.lora),
-        quant=_scheme(request.quant or settings.quant, settings),
+        quant=request.quant or settings.quant,
         resident_parameters=_resident_parameters(request, settings),
     )
 
@@ -69,7 +69,7 @@ def default_variant(settings: Settings) -> Variant:
     from farm.model.variant import Variant
 
     resident = 0 if settings.offload == "on" else None
-    return Variant(quant=_scheme(settings.quant, settings), resident_parameters=resident)
+    return Variant(quant=settings.quant, resident_parameters=resident)
 
 
 def used_parameters(
@@ -92,14 +92,8 @@ def used_parameters(
         num_persistent_param_in_dit=wanted.resident_parameters,
         skip_last_step=parameters.skip_last_step,
         attention=attention,
+        fold_audio=settings.fold_audio,
     )
-
-
-def _scheme(quant: str | None, settings: Settings) -> str | None:
-    """The name of a quantization in `farm.model.quantise`."""
-    if quant and settings.quant_activations:
-        return f"{quant}-dynamic"
-    return quant
 
 
 def _check_offload(request: ResolvedRequest, settings: Settings) -> None:

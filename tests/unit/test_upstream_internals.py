@@ -186,6 +186,8 @@ INTERNALS = [
         "miniature/training.py",
         lambda: callable(getattr(torch, "_foreach_lerp_", None)),
     ),
+    Internal("_scaled_mm", "farm/model/quantise.py", lambda: callable(torch._scaled_mm)),
+    Internal("_addmm_activation", "farm/model/fused.py", lambda: callable(torch._addmm_activation)),
     # others
     Internal("_read_dpi_from_exif", "farm/media/image.py", resolution_of_jpeg),
     Internal("_filters", "farm/media/audio.py", loudness_filters),

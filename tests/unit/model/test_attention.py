@@ -27,7 +27,7 @@ def test_an_unknown_backend_is_refused_with_near_names() -> None:
 def test_a_name_near_to_none_is_refused_with_all_names() -> None:
     with pytest.raises(
         InvalidInput,
-        match=r"got 'qqq'; allowed: auto, flash, .*xformers$",
+        match=r"got 'qqq'; allowed: auto, flash_4, cudnn_fp8, flash, .*xformers$",
     ):
         choose("qqq")
 

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
+from farm.model.fused import norm_rope
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.sampler import FlowMatchEuler
-from farm.model.speakers import apply_rope, positions
+from farm.model.speakers import positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
 from farm.plan import Plan, audio_rows
 from farm.presets import INFINITETALK
@@ -119,13 +120,15 @@ def test_gated_sums_are_float32_and_rounded_once_after_each_sublayer(
     x = noise(1, 8, 128).bfloat16()
     _, temb = model.condition_embedder.time(torch.tensor([731.25]))
     shift1, scale1, gate1, shift2, scale2, gate2 = (block.scale_shift_table + temb).chunk(6, dim=1)
-    rope = model.rope(noise(1, 36, 2, 4, 4))
-    parts = [block.attn1, block.attn2, block.attn_audio, block.ffn]
+    rope = noise(1, 8, 16).cos(), noise(1, 8, 16).sin()
+    activation, _, down = block.ffn.net
+    parts = [block.attn1, block.attn2, block.attn_audio, activation.proj, down]
     with (
         watched(parts[0]) as a,
         watched(parts[1]) as b,
         watched(parts[2]) as c,
         watched(parts[3]) as d,
+        watched(parts[4]) as e,
     ):
         left = block(
             x,
@@ -134,7 +137,7 @@ def test_gated_sums_are_float32_and_rounded_once_after_each_sublayer(
             rope,
             noise(1, 2, 8, 64).bfloat16(),
         )
-    looked, read, heard, fed = (calls[0] for calls in (a, b, c, d))
+    looked, read, heard, widened, fed = (calls[0] for calls in (a, b, c, d, e))
     # 1. modulated in float32, rounded for the kernel, gated and added in float32, rounded
     assert torch.equal(looked[0][0], (block.norm1(x.float()) * (1 + scale1) + shift1).bfloat16())
     x = (x.float() + looked[2][0] * gate1).bfloat16()
@@ -144,7 +147,7 @@ def test_gated_sums_are_float32_and_rounded_once_after_each_sublayer(
     assert torch.equal(heard[0][0], block.norm_audio(x.float()).bfloat16())
     x = x + heard[2]
     # 4.
-    assert torch.equal(fed[0][0], (block.norm3(x.float()) * (1 + scale2) + shift2).bfloat16())
+    assert torch.equal(widened[0][0], (block.norm3(x.float()) * (1 + scale2) + shift2).bfloat16())
     assert torch.equal(left, (x.float() + fed[2].float() * gate2).bfloat16())
     assert left.dtype == torch.bfloat16
 
@@ -171,12 +174,14 @@ def test_weights_that_stay_in_float32_keep_every_bit(
 def test_queries_are_rotated_in_float32_and_rounded_once(
     model: InfiniteTalkTransformer,
 ) -> None:
-    cos, sin = (each[..., start::2] for start, each in enumerate(model.rope(noise(1, 36, 2, 4, 4))))
-    tokens = noise(1, 8, 4, 32).bfloat16()
+    with watched(model.blocks[0]) as calls:
+        predicted(model)
+    cos, sin = calls[0][0][3]
+    tokens = noise(1, cos.shape[1], 4 * 32).bfloat16()
     assert {cos.dtype, sin.dtype} == {torch.float32}
     assert not is_rounded(cos)
-    rotated = apply_rope(tokens.float(), cos, sin)
-    assert torch.equal(apply_rope(tokens, cos, sin), rotated.bfloat16())
+    rotated = norm_rope(tokens.float(), cos, sin)
+    assert torch.equal(norm_rope(tokens, cos, sin), rotated.bfloat16())
 
 
 def test_image_then_text_then_its_padding_make_the_context(

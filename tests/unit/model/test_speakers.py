@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from farm.errors import InvalidInput
+from farm.model.fused import norm_rope
 from farm.model.speakers import (
     BACKGROUND,
-    apply_speaker_rope,
     on_tokens,
     positions,
     regions,
+    speaker_angles,
     voice_positions,
 )
 
@@ -99,16 +100,18 @@ def test_a_speaker_outside_the_picture_leaves_finite_numbers() -> None:
 
 
 def test_rope_keeps_lengths_and_only_distance_counts() -> None:
-    query = drawn(1, 1, 1, 2, 8)
-    key = drawn(2, 1, 1, 2, 8)
+    query = drawn(1, 1, 1, 16)
+    key = drawn(2, 1, 1, 16)
+
+    def rotated(tokens: Tensor, position: float) -> Tensor:
+        return norm_rope(tokens, *speaker_angles(torch.tensor([[position]]), 8))
 
     def likeness(here: float, there: float) -> Tensor:
-        rotated_query = apply_speaker_rope(query, torch.tensor([[here]]))
-        rotated_key = apply_speaker_rope(key, torch.tensor([[there]]))
-        return (rotated_query * rotated_key).sum(-1)
+        return (rotated(query, here) * rotated(key, there)).sum(-1)
 
     torch.testing.assert_close(
-        apply_speaker_rope(query, torch.tensor([[7.0]])).norm(dim=-1), query.norm(dim=-1)
+        rotated(query, 7.0).unflatten(-1, (2, 8)).norm(dim=-1),
+        query.unflatten(-1, (2, 8)).norm(dim=-1),
     )
     torch.testing.assert_close(likeness(2.0, 5.0), likeness(12.0, 15.0))
     assert not torch.allclose(likeness(2.0, 5.0), likeness(2.0, 22.0))

@@ -99,10 +99,9 @@ def test_an_adapter_without_name_or_file_is_refused(wrong: str) -> None:
     [
         ({}, {}, None),
         ({"quant": "int8"}, {}, "int8"),
-        ({"quant": "fp8"}, {"QUANT_ACTIVATIONS": "true"}, "fp8-dynamic"),
+        ({"quant": "fp8"}, {}, "fp8"),
         ({}, {"QUANT": "fp8"}, "fp8"),
         ({"quant": "int8"}, {"QUANT": "fp8"}, "int8"),
-        ({}, {"QUANT_ACTIVATIONS": "true"}, None),
     ],
 )
 def test_weights_are_quantized_as_the_request_or_else_the_operator_says(
@@ -157,7 +156,7 @@ def test_offloading_is_refused_elsewhere_with_the_reason(
 
 
 def test_parameters_that_were_left_open_are_reported_as_they_were_used() -> None:
-    farm = settings(OFFLOAD="on", SKIP_LAST_STEP="true")
+    farm = settings(OFFLOAD="on", SKIP_LAST_STEP="true", FOLD_AUDIO="true")
     parameters = sampling(request(), farm)
     used = used_parameters(request(), parameters, farm, "native").model_dump()
     assert used.pop("negative_prompt").startswith("bright tones")
@@ -168,6 +167,7 @@ def test_parameters_that_were_left_open_are_reported_as_they_were_used() -> None
         "num_persistent_param_in_dit": 0,
         "skip_last_step": True,
         "attention": "native",
+        "fold_audio": True,
     }
 
 
