@@ -21,7 +21,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 TORCH_CPU = FOLDER / "torch-cpu.sha256"
 """The CPU builds of torch, which the package index does not offer."""
 
-CUDA = re.compile(r"cuda-|nvidia-|triton$")
+CUDA = re.compile(r"cuda-|nvidia-(?!cutlass-|cudnn-frontend)|triton$")
 SOURCES = ("docopt",)
 """Packages that publish no wheel. Others are never built, since a build runs the package's code."""
 
