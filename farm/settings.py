@@ -691,6 +691,11 @@ class Settings(BaseModel):
         return self.folder / "digests"
 
     @property
+    def attention_file(self) -> Path:
+        """Where the fastest attention kernel of each device is remembered."""
+        return self.folder / "attention.json"
+
+    @property
     def store_address(self) -> str:
         return self.store_url or (self.folder / "store").as_uri()
 

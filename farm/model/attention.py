@@ -1,11 +1,16 @@
 """Attention kernels: by name, or the fastest exact one that runs on the device.
 
 A package that can be imported need not work: kernels refuse devices, dtypes and head sizes only
-when they are called. So every candidate is tried with a small call.
+when they are called. So every candidate is tried with a small call, and what was the fastest on a
+device is remembered until a package changes.
 """
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,7 +21,9 @@ from diffusers.models.attention_dispatch import (
 from torch import Tensor
 
 from farm.errors import InvalidInput, PipelineLoadFailed, did_you_mean
+from farm.logs import log
 from farm.model.attention_kernels import CUDNN_FP8, FLASH_4, attend_fp8, flash_4
+from farm.model.weights.folder import write_atomically
 
 AUTO = "auto"
 NATIVE = AttentionBackendName.NATIVE.value
@@ -35,6 +42,17 @@ EXACT = (
 
 OWN = (FLASH_4, CUDNN_FP8)
 """Kernels of `farm.model.attention_kernels`; text, image and audio are attended to by `native`."""
+
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "xformers",
+    "flash-attn",
+    "flash-attn-3",
+    "flash-attn-4",
+    "nvidia-cudnn-frontend",
+)
+"""Packages of kernels: with another version of one, all are tried again."""
 
 TRIED_TOKENS = 64
 TIMED_TOKENS = 8192
@@ -59,11 +77,13 @@ def exact(kernel: str | None) -> str | None:
     return AttentionBackendName.NATIVE if kernel == CUDNN_FP8 else kernel
 
 
-def set_attention_backend(transformer: Any, name: str, device: str) -> str:
+def set_attention_backend(
+    transformer: Any, name: str, device: str, memory: Path | None = None
+) -> str:
     """Sets the kernel of the transformer's attentions and returns its name.
 
     Only this transformer changes; diffusers' own setter changes the default of the process as well.
-    Raises as `select_backend`.
+    `memory` and errors as of `select_backend`.
     """
     config = transformer.config
     kernel = select_backend(
@@ -72,6 +92,7 @@ def set_attention_backend(transformer: Any, name: str, device: str) -> str:
         transformer.patch_embedding.weight.dtype,
         heads=config.num_attention_heads,
         head_dim=config.attention_head_dim,
+        memory=memory,
     )
     others = NATIVE if kernel in OWN else kernel
     for path, processor in transformer.attn_processors.items():
@@ -80,15 +101,23 @@ def set_attention_backend(transformer: Any, name: str, device: str) -> str:
     return kernel
 
 
-def select_backend(name: str, device: str, dtype: torch.dtype, *, heads: int, head_dim: int) -> str:
+def select_backend(
+    name: str,
+    device: str,
+    dtype: torch.dtype,
+    *,
+    heads: int,
+    head_dim: int,
+    memory: Path | None = None,
+) -> str:
     """The backend of that name or, for `auto`, the name of the fastest exact one.
 
-    Raises InvalidInput for an unknown name, PipelineLoadFailed with the reason for a backend that
-    does not work here.
+    `memory` is a file in which the fastest is remembered. Raises InvalidInput for an unknown name,
+    PipelineLoadFailed with the reason for a backend that does not work here.
     """
-    tokens = _random_tokens(TRIED_TOKENS, device, dtype, heads, head_dim)
+    tokens = random_tokens(device, dtype, heads, head_dim)
     if name == AUTO:
-        return _fastest(tokens)
+        return _remembered_fastest(tokens, memory)
     _check_name(name)
     fault = backend_fault(name, tokens)
     if fault:
@@ -127,23 +156,55 @@ def _check_name(name: str) -> None:
     raise InvalidInput(f"attention backend: got {name!r}; allowed: {allowed}{hint}")
 
 
-def _fastest(tokens: Tensor) -> str:
-    """The fastest exact backend that works.
+def random_tokens(device: str, dtype: torch.dtype, heads: int, head_dim: int) -> Tensor:
+    """What backends are tried with, [1, L, heads, D]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, TRIED_TOKENS, heads, head_dim, generator=generator).to(device, dtype)
+
+
+def _remembered_fastest(tokens: Tensor, memory: Path | None) -> str:
+    """The fastest exact backend that works, from the file if it was tried before.
 
     Without CUDA nothing is timed and the first one wins.
     """
-    working = [name for name in EXACT if backend_fault(name, tokens) is None]
     if tokens.device.type != "cuda":
-        return working[0]
+        return _working(tokens)[0]
+    situation = _situation(tokens)
+    known = _read(memory)
+    if known.get(situation) in EXACT:
+        return known[situation]
     many = tokens.repeat(1, TIMED_TOKENS // TRIED_TOKENS, 1, 1)
-    return min(working, key=lambda name: _call_ms(name, many))
+    times_ms = {name: round(_call_ms(name, many), 2) for name in _working(tokens)}
+    fastest = min(times_ms, key=times_ms.__getitem__)
+    log("attention_tried", fastest=fastest, times_ms=times_ms)
+    if memory:
+        with suppress(OSError):  # then they are tried again
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(memory, json.dumps({**known, situation: fastest}, indent=1))
+    return fastest
 
 
-def _random_tokens(
-    length: int, device: str, dtype: torch.dtype, heads: int, head_dim: int
-) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, length, heads, head_dim, generator=generator).to(device, dtype)
+def _read(memory: Path | None) -> dict[str, str]:
+    """The fastest backends by situation, as far as the file can be read."""
+    with suppress(OSError, ValueError):
+        found = json.loads(memory.read_text()) if memory else None
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _working(tokens: Tensor) -> list[str]:
+    return [name for name in EXACT if backend_fault(name, tokens) is None]
+
+
+def _situation(tokens: Tensor) -> str:
+    """All that decides which backend is the fastest."""
+    device = torch.cuda.get_device_name(tokens.device)
+    words = [device, str(tokens.dtype), *map(str, tokens.shape[2:])]
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            words.append(f"{package} {version(package)}")
+    return ", ".join(words)
 
 
 def _call_ms(name: str, tokens: Tensor) -> float:

@@ -368,23 +368,24 @@ def load_pipeline(
     device: str,
     *,
     attention: str = "auto",
+    attention_memory: Path | None = None,
     fold_audio: bool = False,
     variant: Variant | None = None,
     digests: Digests = UNREMEMBERED,
 ) -> Pipeline:
     """Loads everything that a chunk needs from a checkpoint folder onto a device.
 
-    `attention` is a backend of `farm.model.attention`, `fold_audio` is `farm.model.folding`. The
-    transformer starts as `variant`, so one that fits only quantised or streamed is never on the
-    device as a whole. Raises InvalidInput for an unknown backend, PipelineLoadFailed and
-    OutOfMemory.
+    `attention` is a backend of `farm.model.attention`, which remembers the fastest in the file
+    `attention_memory`; `fold_audio` is `farm.model.folding`. The transformer starts as `variant`,
+    so one that fits only quantised or streamed is never on the device as a whole. Raises
+    InvalidInput for an unknown backend, PipelineLoadFailed and OutOfMemory.
     """
     with _translate_out_of_memory(device, preset.name):
         transformer = load_part(folder, "transformer", dtype=preset.dtype_of("transformer"))
         fold_audio_attention(transformer, is_folded=fold_audio)
         variants = Variants(transformer, part_tensors(folder, "transformer"), device, digests)
         variants.switch(variant or Variant())
-        kernel = set_attention_backend(transformer, attention, device)
+        kernel = set_attention_backend(transformer, attention, device, attention_memory)
         text_encoder = TextEncoder(
             load_part(folder, "text_encoder", dtype=preset.dtype_of("text_encoder")),
             load_tokenizer(folder),

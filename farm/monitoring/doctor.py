@@ -219,6 +219,30 @@ def _check_gpu(settings: Settings) -> Finding:
     return Finding("gpu", "ok", f"{name}, {free_gib:.0f} of {total_gib:.0f} GiB free")
 
 
+def _check_attention(settings: Settings) -> Finding:
+    import torch
+
+    from farm.model.attention import AUTO, EXACT, OWN, backend_fault, random_tokens
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    tokens = random_tokens(device, dtype, heads=40, head_dim=128)
+    faults = {name: backend_fault(name, tokens) for name in dict.fromkeys((*EXACT, *OWN))}
+    usable = ", ".join(name for name, fault in faults.items() if fault is None)
+    others = "; ".join(f"{name}: {_line(fault)}" for name, fault in faults.items() if fault)
+    message = f"usable: {usable}; not usable: {others or 'none'}"
+    if settings.attention != AUTO and faults.get(settings.attention):
+        return Finding("attention", "error", message, "FARM_ATTENTION=auto takes the fastest")
+    return Finding("attention", "ok", message)
+
+
+def _line(text: str) -> str:
+    """The first line, cut to a readable length."""
+    return text.splitlines()[0][:100]
+
+
 def _check_ffmpeg(_: Settings) -> Finding:
     import av
     import imageio_ffmpeg
@@ -259,6 +283,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "workers": (_check_workers, "the registry has to answer first"),
     "weights": (_check_weights, "farm weights pull, then convert; FARM_WEIGHTS is their folder"),
     "gpu": (_check_gpu, "nvidia-smi shows what the driver sees"),
+    "attention": (_check_attention, "FARM_ATTENTION=native works everywhere"),
     "ffmpeg": (_check_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),
     "disk": (_check_disk, ""),
 }

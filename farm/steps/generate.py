@@ -152,6 +152,7 @@ def _load(settings: Settings, model: Preset) -> Pipeline:
         model,
         _device(settings),
         attention=settings.attention,
+        attention_memory=settings.attention_file,
         fold_audio=settings.fold_audio,
         variant=default_variant(settings),
         digests=Digests(settings.digests_folder),

@@ -39,9 +39,16 @@ def test_everything_that_a_farm_needs_is_checked(findings):
     statuses = {name: finding.status for name, finding in findings().items()}
     assert statuses.pop("gpu") in ("ok", "warning")
     assert statuses.pop("disk") in ("ok", "warning")
-    names = ["broker", "registry", "clock", "jobs", "store", "identity", "weights", "ffmpeg"]
-    healthy = dict.fromkeys(names, "ok")
+    names = ["broker", "registry", "clock", "jobs", "store", "identity", "weights", "attention"]
+    healthy = dict.fromkeys([*names, "ffmpeg"], "ok")
     assert statuses == {**healthy, "workers": "error"}, "there are no workers"
+
+
+def test_attention_kernels_are_shown_with_the_reason_of_those_that_do_not_work(findings):
+    finding = findings(attention="flash_4")["attention"]
+    assert finding.status == "error"
+    assert "usable: native" in finding.message
+    assert "flash_4: ModuleNotFoundError: No module named 'flash_attn'" in finding.message
 
 
 def test_the_identity_of_a_farm_is_shown_and_a_store_of_another_one_is_an_error(
