@@ -97,7 +97,7 @@ def enter(farm: Farm, job_id: str) -> None:
     embedded = committed(embed_output(aac_keys=(track,)), digests={track: "0" * 64})
     for step, output in ((DOWNLOAD, downloaded), (EMBED, embedded)):
         registry.steps.restore(job_id, step.id, attempt_id=FIRST, committed=output)
-    registry.steps.claim_dispatch(job_id, CHUNK.id, window_s=3600)
+    registry.steps.claim_dispatch(job_id, CHUNK.id)
     farm.transport.dispatch(job_id, CHUNK)
 
 

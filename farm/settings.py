@@ -283,8 +283,9 @@ class Settings(BaseModel):
         3600,
         gt=0,
         description=(
-            "seconds that a dispatched message may wait in its queue before the step is "
-            "dispatched again"
+            "seconds between two searches of all queues for lost messages; a message that "
+            "waits is never sent again. Also after how long a postponed step is dispatched, at "
+            "the latest"
         ),
     )
     max_attempts: int = Field(3, ge=1, description="attempts at one step before its job fails")

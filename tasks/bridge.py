@@ -22,7 +22,7 @@ from farm.errors import FarmError, InvalidInput
 from farm.logs import log
 from farm.route import StepKind
 from farm.runpod.bridge import open_bridge
-from farm.runpod.overflow import Overflow, cancel_abandoned
+from farm.runpod.overflow import Overflow, cancel_abandoned, recall
 from tasks import heartbeat
 from tasks.celery import app, settings
 from tasks.drain import draining
@@ -94,10 +94,11 @@ def _decide(consumer: Consumer, overflow: Overflow) -> None:
 
 
 def _reconcile_forever(overflow: Overflow) -> None:
-    """Ends abandoned remote jobs, at first those of a dead bridge."""
+    """Ends abandoned remote jobs and recalls the others, at first those of a dead bridge."""
     while not draining():
         try:
             cancel_abandoned(overflow.bridge, overflow.ctx)
+            recall(app, overflow.ctx)
         except Exception as error:  # the next round may succeed
             reason = error.message if isinstance(error, FarmError) else type(error).__name__
             log("reconcile_failed", level=logging.WARNING, reason=reason)

@@ -1,37 +1,21 @@
-"""The reaper, a thread of every cpu worker: it dispatches the steps of orphaned jobs again.
+"""The thread of every cpu worker in which its reaper runs.
 
-It belongs to the worker, not to its children, so no step can hold it up. Several reapers do no
-harm, because the right to dispatch is a compare-and-set.
+It belongs to the worker, not to its children, so no step can hold it up.
 """
 
 import logging
 import threading
-from functools import cache
 from typing import Any
 
 from celery.signals import worker_ready
 
-from farm.engine.advance import claim_due_step
-from farm.engine.context import Context, open_context
-from farm.engine.deadlines import end_overdue
+from farm.engine.context import open_context
 from farm.errors import FarmError
-from farm.logs import job_context, log
-from farm.queue.brokers import Broker, open_broker
-from farm.queue.dispatch import ending_unreadable, redispatch
-from farm.queue.waiting import find_lost_messages
+from farm.logs import log
+from farm.queue.brokers import open_broker
+from farm.queue.reaper import Reaper
 from tasks.celery import app, settings
 from tasks.drain import draining
-
-
-@cache
-def context() -> Context:
-    """The reaper's own context, which no child uses after a fork."""
-    return open_context(settings)
-
-
-@cache
-def broker() -> Broker:
-    return open_broker(settings)
 
 
 @worker_ready.connect
@@ -41,22 +25,13 @@ def _start(**_: Any) -> None:
 
 
 def _reap_forever() -> None:
+    # Its own context, which no child uses after a fork.
+    reaper = Reaper(app, open_context(settings), open_broker(settings))
     pause = threading.Event()
     while not draining():
         try:
-            reap()
+            reaper.reap()
         except Exception as error:  # the next round may succeed
             reason = error.message if isinstance(error, FarmError) else type(error).__name__
             log("reap_failed", level=logging.WARNING, reason=reason)
         pause.wait(settings.reap_every_s)
-
-
-def reap() -> int:
-    """Ends overdue jobs, dispatches every orphaned one again, and returns how many there were."""
-    registry = context().registry
-    end_overdue(context())
-    for job_id, step_id in find_lost_messages(registry, broker(), after_s=settings.lease_s):
-        with job_context(job_id), ending_unreadable(context(), job_id):
-            registry.steps.mark_lost(job_id, step_id)
-    orphaned = registry.jobs.orphaned()
-    return sum(redispatch(app, context(), job_id, claim_due_step) for job_id in orphaned)

@@ -72,6 +72,4 @@ def claim_step(ctx: Context, job_id: str, step: Step, *, early: bool = False) ->
 
     `early`: a step that was postponed may be dispatched before it is due.
     """
-    window_s = ctx.settings.redispatch_after_s
-    claimed = ctx.registry.steps.claim_dispatch(job_id, step.id, window_s=window_s, early=early)
-    return step if claimed else None
+    return step if ctx.registry.steps.claim_dispatch(job_id, step.id, early=early) else None

@@ -272,8 +272,6 @@ class Attempt:
         draining = isinstance(reason, WorkerDraining)
         declined = isinstance(reason, Declined)
         failed = isinstance(reason, Exception) and not isinstance(reason, Declined | Postponed)
-        if draining:
-            retry_after_s = self.ctx.settings.redispatch_after_s
         # Logged before the release, which fails if the broker cannot be reached.
         self._log_release(reason, retry_after_s)
         return self.ctx.registry.steps.release(

@@ -15,7 +15,7 @@ from farm.engine.advance import chunk_count, fail_job
 from farm.engine.context import Context
 from farm.engine.sources import source_urls
 from farm.errors import FarmError, FarmUnreachable, VersionSkew
-from farm.job import ResolvedRequest
+from farm.job import Priority, ResolvedRequest
 from farm.logs import job_context, log
 from farm.queue.brokers import broker_class
 from farm.registry.formats import FORMAT
@@ -85,6 +85,11 @@ def queue_of(step: Step, request: ResolvedRequest) -> Queue:
     return step.spec.queue
 
 
+def priority_of(step: Step, request: ResolvedRequest) -> Priority:
+    """A webhook whose receiver is silent must not delay the steps of jobs that have not ended."""
+    return "low" if step.spec.runs_after_end else request.priority
+
+
 def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) -> list[Signature]:
     """A message for each step."""
     dispatches = ctx.registry.steps.dispatches(job_id, [step.id for step in steps])
@@ -93,8 +98,6 @@ def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) ->
     priorities = broker_class(ctx.settings).priorities
     messages = []
     for step, sent in zip(steps, dispatches, strict=True):
-        # A webhook whose receiver is silent must not delay the steps of jobs that have not ended.
-        priority = "low" if step.spec.runs_after_end else request.priority
         message = _signature(
             app,
             job_id,
@@ -102,18 +105,17 @@ def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) ->
             queue="bridge" if _is_remote(ctx, job_id, step, sent) else queue_of(step, request),
             number=max(1, sent),
             chunks=chunks,
-            priority=priorities[priority],
+            priority=priorities[priority_of(step, request)],
         )
         messages.append(message)
     return messages
 
 
 def _is_remote(ctx: Context, job_id: str, step: Step, sent: int) -> bool:
-    """Whether a step runs outside the farm already, and a bridge lives that can adopt it."""
+    """Whether a step runs outside the farm already, and was dispatched to the bridges."""
     if step.kind != "generate" or sent < 2:  # its first message
         return False
-    has_remote = ctx.registry.steps.has_remote(job_id, step.id)
-    return has_remote and ctx.registry.workers.count_alive()["bridge"] > 0
+    return ctx.registry.steps.waits_for_bridge(job_id, step.id)
 
 
 def remaining_chain(

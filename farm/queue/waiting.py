@@ -10,12 +10,15 @@ from farm.errors import FarmError
 from farm.job import PRIORITIES, Priority
 from farm.queue.brokers import Broker
 from farm.queue.brokers.broker import StepOfJob
-from farm.queue.dispatch import queue_of
+from farm.queue.dispatch import priority_of, queue_of
 from farm.registry import Registry
-from farm.route import QUEUES, Step
+from farm.registry.statistics import running_steps
+from farm.route import QUEUES, Queue, Step
 
 SENDING_S = 2.0
 """Seconds after its dispatch in which a message may still be on its way to the broker."""
+
+QueueName = tuple[Queue, Priority]
 
 EXAMINED = 1000
 """Steps that are looked at in one search for lost messages."""
@@ -25,26 +28,40 @@ OLDEST = 100
 
 
 def find_lost_messages(
-    registry: Registry, broker: Broker, *, after_s: float, sending_s: float = SENDING_S
+    registry: Registry,
+    broker: Broker,
+    *,
+    lease_s: float,
+    thorough: bool = False,
+    sending_s: float = SENDING_S,
 ) -> Collection[StepOfJob]:
-    """Job and step of messages that were dispatched more than `after_s` ago, are in no queue and
-    led to no lease: the sender died, or the worker that received it before it took the lease.
+    """Job and step of messages that were dispatched more than `lease_s` ago, are in no queue that
+    is read and led to no lease: the sender died, or the worker that received it before it took the
+    lease.
 
     A worker that is still loading the model looks the same. Messages are looked for only if fewer
-    wait than have led to no lease.
+    wait than have led to no lease, or if `thorough`: copies may hide that one is missing.
     """
-    overdue = registry.steps.undelivered(for_s=after_s)
+    bridge_lives = registry.workers.count_alive()["bridge"] > 0
+    stranded = [] if bridge_lives else registry.steps.waiting_for_bridges()
+    overdue = registry.steps.undelivered(for_s=lease_s)
     if not overdue:
-        return []
-    queued = broker.queued()
+        return stranded
+    read = [queue for queue in QUEUES if bridge_lives or queue != "bridge"]
+    queued = broker.queued(read)
     # Younger messages are in the queues too, so all are counted.
-    if queued >= len(registry.steps.undelivered(for_s=0)):
-        return []
-    waiting = broker.waiting_steps()
+    undelivered = len(registry.steps.undelivered(for_s=0)) - len(stranded)
+    if queued >= undelivered and not thorough:
+        return stranded
+    waiting = broker.waiting_steps(read)
     if waiting is not None:
-        return set(overdue).difference(waiting)
-    arrived = len(registry.steps.undelivered(for_s=sending_s))
-    return _as_many_as_are_lost(registry, overdue[:EXAMINED], missing=arrived - queued)
+        return set(overdue).difference(waiting).union(stranded)
+    others = [step for step in overdue[:EXAMINED] if step not in set(stranded)]
+    missing = len(registry.steps.undelivered(for_s=sending_s)) - len(stranded) - queued
+    lost = _as_many_as_are_lost(registry, others, missing=missing) if missing > 0 else []
+    if thorough:
+        lost += _passed_over(registry, others, lease_s=lease_s, sending_s=sending_s)
+    return {*stranded, *lost}
 
 
 def _as_many_as_are_lost(
@@ -67,6 +84,37 @@ def _as_many_as_are_lost(
     return [*over, *still_awaited[: max(0, missing - len(over))]]
 
 
+def _passed_over(
+    registry: Registry, overdue: Sequence[StepOfJob], *, lease_s: float, sending_s: float
+) -> list[StepOfJob]:
+    """What RabbitMQ has lost although copies of other messages make up the number: it delivers a
+    queue in order, so what was sent before a message that runs now does not wait any more.
+    """
+    running = running_steps(registry, lease_s=lease_s)
+    newest: dict[QueueName, float] = {}
+    for step, sent_at in zip(running, registry.steps.delivered_in_order(running), strict=True):
+        name = _queue_name(registry, step)
+        if name and sent_at:
+            newest[name] = max(newest.get(name, 0.0), sent_at)
+    waiting_since = registry.steps.waiting_since(overdue)
+    return [
+        step
+        for step, since in zip(overdue, waiting_since, strict=True)
+        if (name := _queue_name(registry, step)) and since + sending_s < newest.get(name, 0.0)
+    ]
+
+
+def _queue_name(registry: Registry, step_of_job: StepOfJob) -> QueueName | None:
+    """The queue and the priority of a step's message; None if its job is unknown, or unreadable."""
+    job_id, step_id = step_of_job
+    try:
+        request = registry.jobs.request(job_id)
+    except FarmError:
+        return None
+    step = Step.parse(step_id)
+    return queue_of(step, request), priority_of(step, request)
+
+
 def oldest_waits(ctx: Context, *, limit: int = OLDEST) -> dict[tuple[str, ...], float]:
     """Seconds that the oldest message of each queue and priority has waited, by the registry; 0
     without any.
@@ -79,14 +127,8 @@ def oldest_waits(ctx: Context, *, limit: int = OLDEST) -> dict[tuple[str, ...], 
     waits: dict[tuple[str, ...], float] = {}
     if len(steps) < limit:
         waits = dict.fromkeys(product(QUEUES, PRIORITIES), 0.0)
-    for (job_id, step_id), at in zip(steps, ctx.registry.steps.dispatched_at(steps), strict=True):
-        try:
-            request = ctx.registry.jobs.request(job_id)
-        except FarmError:  # removed meanwhile, or of another version
-            continue
-        step = Step.parse(step_id)
-        priority: Priority = "low" if step.spec.runs_after_end else request.priority
-        name = (queue_of(step, request), priority)
-        if at is not None:
+    for step, at in zip(steps, ctx.registry.steps.dispatched_at(steps), strict=True):
+        name = _queue_name(ctx.registry, step)
+        if name and at is not None:
             waits[name] = max(waits.get(name, 0.0), now - at)
     return waits

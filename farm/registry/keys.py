@@ -12,6 +12,7 @@ time_limits:{job_id}                how long it may wait and run
 parts:{job_id}                      how many parts of its video a stream was given
 current_step:{job_id}               the step whose lease was acquired last
 step:{job_id}:{step_id}             the record of a step
+lost_search                         when all queues were searched for lost messages last
 speed_ratio                         actual over estimated seconds of the farm's last chunk
 webhook_calls                       how often webhooks have called each host
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 IDENTITY = "identity"
 SPEED_RATIO = "speed_ratio"
 CALLS = "webhook_calls"
+SEARCHED = "lost_search"
 
 JOBS = "jobs"
 """Index of all jobs, by the time of their submission."""

@@ -58,7 +58,7 @@ def read_statistics(registry: Registry, *, lease_s: float) -> Statistics:
     return Statistics(
         live=backend.size(REMAINING),
         orphaned=backend.size(LIVE, now),
-        running=_running(registry, now, lease_s),
+        running=_running(registry, lease_s),
         unknown_length=unknown_length,
         runnable=runnable,
         remaining_gpu_s=_remaining_gpu_s(backend, runnable),
@@ -77,18 +77,23 @@ def _remaining_gpu_s(backend: RegistryBackend, runnable: int) -> float:
     return runnable * mean_s * float(speed_ratio or 1)
 
 
-def _running(registry: Registry, now: float, lease_s: float) -> Counter[StepKind]:
-    """Leased steps by kind: their jobs are covered until the lease expires, and no longer."""
+def running_steps(registry: Registry, *, lease_s: float) -> list[tuple[str, str]]:
+    """Job and step of what has a lease, and of some others: the jobs are covered until a lease
+    may expire, and no longer.
+    """
     backend = registry.backend
+    now = backend.now()
     latest = now + max(lease_s, MIN_LEASE_S)
     covered = backend.members_between(LIVE, now, latest, MAX_STEPS)
     job_ids = [job_id for job_id, _ in covered]
     step_ids = backend.get_all([current_step_key(job_id) for job_id in job_ids])
-    steps = [
-        (job_id, step_id)
-        for job_id, step_id in zip(job_ids, step_ids, strict=True)
-        if step_id is not None
-    ]
+    steps = zip(job_ids, step_ids, strict=True)
+    return [(job_id, step_id) for job_id, step_id in steps if step_id is not None]
+
+
+def _running(registry: Registry, lease_s: float) -> Counter[StepKind]:
+    """Leased steps by kind."""
+    steps = running_steps(registry, lease_s=lease_s)
     leased = registry.steps.leased(steps)
     return Counter(
         Step.parse(step_id).kind

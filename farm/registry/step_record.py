@@ -3,11 +3,12 @@
             claim_dispatch              acquire            commit
   uncovered ---------------> dispatched --------> leased ---------> committed
       ^                        |    ^               |
-      |  mark_lost, or the     |    |  release      |  the lease expires
-      |  dispatch expires      |    |               |
+      |  mark_lost             |    |  release      |  the lease expires
+      |                        |    |               |
       +------------------------+    +---------------+-----> uncovered
 
 A step is covered as long as it is dispatched or leased: until then no other message is sent for it.
+A message may wait for any time; only its loss ends a dispatch.
 A released or postponed step counts as dispatched until it is due, or while its requeued message
 waits.
 A message that arrives late may acquire an uncovered step.
@@ -18,7 +19,8 @@ broker has lost may not, although its token is issued again.
 
 A remote attempt runs outside the farm, and a bridge holds its lease. When that expires, or the
 bridge detaches, another bridge may adopt the attempt: it gets the lease without a new attempt, and
-its predecessor loses it.
+its predecessor loses it. The message for it goes to the bridges if one lives. One that waits for a
+GPU meanwhile is recalled by the next bridge: another message is sent to the bridges.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ from farm.registry.formats import dump, load
 from farm.registry.outputs import Committed
 from farm.registry.remote import RemoteJob
 
-ADOPTION_S = 60.0
-"""How long the message waits for a bridge that is to adopt an attempt."""
+UNTIL_LOST = 1e11
+"""When a dispatch expires: in the year 5138, because infinity is no JSON."""
+
+AT_BRIDGES = 2 * UNTIL_LOST
+"""The same, of a message in the queue of the bridges: no other worker ever receives it."""
 
 
 class StepState(StrEnum):
@@ -174,21 +179,39 @@ class StepRecord(BaseModel):
             and self.remote.deadline > now
         )
 
-    def dispatched(self, now: float, *, window_s: float, early: bool = False) -> Self | None:
+    @property
+    def has_message(self) -> bool:
+        """A message waits for a worker, as far as is known."""
+        return self.is_undelivered and self.dispatch_expires_at > 0
+
+    @property
+    def waits_for_bridge(self) -> bool:
+        """Its message is in the queue of the bridges."""
+        return self.has_message and self.dispatch_expires_at >= AT_BRIDGES
+
+    def dispatched(
+        self, now: float, *, bridge_lives: bool = False, early: bool = False
+    ) -> Self | None:
         """The record after a dispatch; None if the step is committed or covered.
 
         `early`: what is due later, and has no message in a queue, may be dispatched now.
         """
-        waits = early and not self.is_undelivered
-        covered_until = self.lease_expires_at if waits else self.covered_until
-        if self.committed is not None or covered_until > now:
+        due_at = self.lease_expires_at if early else self.covered_until
+        if self.committed is not None or self.has_message or due_at > now:
             return None
-        expires_at = now + window_s
-        if self.is_adoptable(now):
-            expires_at = min(expires_at, now + ADOPTION_S)  # the bridges may be gone by then
-        return self._with(
-            dispatches=self.dispatches + 1, dispatched_at=now, dispatch_expires_at=expires_at
-        )
+        return self._sent(now, to_bridge=bridge_lives and self.is_adoptable(now))
+
+    def recalled(self, now: float) -> Self | None:
+        """The record after a dispatch to the bridges; None if no remote attempt waits for a GPU."""
+        if not (self.has_message and self.is_adoptable(now)) or self.waits_for_bridge:
+            return None
+        return self._sent(now, to_bridge=True)
+
+    def kept(self, now: float) -> Self | None:
+        """The record while its message waits; None if it has none, or a worker holds the lease."""
+        if not self.has_message or self.lease_expires_at > now:
+            return None
+        return self._with(dispatch_expires_at=max(self.dispatch_expires_at, UNTIL_LOST))
 
     def marked_lost(self) -> Self | None:
         """The record without its dispatch; None if the message has led to a lease."""
@@ -255,7 +278,10 @@ class StepRecord(BaseModel):
         declined: bool,
         requeued: bool,
     ) -> Self | None:
-        """The record after an attempt without output; None if the attempt is superseded."""
+        """The record after an attempt without output; None if the attempt is superseded.
+
+        A requeued message counts as dispatched, whatever the delay.
+        """
         if not self.is_held_by(lease):
             return None
         return self._with(
@@ -263,7 +289,7 @@ class StepRecord(BaseModel):
             declined=lease.declined + declined,
             remote=None,
             lease_expires_at=0.0,
-            dispatch_expires_at=now + retry_after_s,
+            dispatch_expires_at=UNTIL_LOST if requeued else now + retry_after_s,
             consumed_dispatch=self.dispatches - 1 if requeued else self.consumed_dispatch,
         )
 
@@ -281,6 +307,13 @@ class StepRecord(BaseModel):
         if self.committed is not None:
             return None
         return type(self)(attempt_id=attempt_id, committed=committed)
+
+    def _sent(self, now: float, *, to_bridge: bool) -> Self:
+        return self._with(
+            dispatches=self.dispatches + 1,
+            dispatched_at=now,
+            dispatch_expires_at=AT_BRIDGES if to_bridge else UNTIL_LOST,
+        )
 
     def _with(self, **changes: object) -> Self:
         return self.model_copy(update=changes)

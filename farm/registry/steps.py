@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from farm.caller import LOCAL
@@ -14,6 +15,7 @@ from farm.registry.keys import (
     LIVE,
     REMAINING,
     REMOTE,
+    SEARCHED,
     SPEED_RATIO,
     UNDELIVERED,
     current_step_key,
@@ -22,8 +24,9 @@ from farm.registry.keys import (
 )
 from farm.registry.outputs import Committed
 from farm.registry.records import RecordStore
-from farm.registry.remote import RemoteAttempt, RemoteJob
-from farm.registry.step_record import Lease, StepRecord
+from farm.registry.remote import MAX_REMOTE, RemoteAttempt, RemoteJob
+from farm.registry.step_record import UNTIL_LOST, Lease, StepRecord
+from farm.registry.workers import WorkerRegistry
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class EstimateUpdate:
 
 
 NO_UPDATE = EstimateUpdate()
+
+MAX_SEARCHED = 1_000_000
+"""Jobs whose messages are compared with the index of undelivered ones."""
 
 Rule = Callable[[StepRecord], StepRecord | None]
 
@@ -48,23 +54,65 @@ class StepRegistry:
 
     def __init__(self, records: RecordStore) -> None:
         self._records = records
+        self._workers = WorkerRegistry(records.backend)
 
-    def claim_dispatch(
-        self, job_id: str, step_id: str, *, window_s: float, early: bool = False
-    ) -> bool:
+    def claim_dispatch(self, job_id: str, step_id: str, *, early: bool = False) -> bool:
         """Whether the caller may send the message of a step now; True for one caller alone.
 
-        No other caller may within the window, unless a lease comes first or the message is lost.
-        `early`: a step that was postponed or released may be dispatched before it is due.
+        No other caller may until it has led to a lease, or is marked as lost. `early`: a step that
+        was postponed or released may be dispatched before it is due.
         """
         now = self._records.backend.now()
-        dispatched = self._change(
-            job_id,
-            step_id,
-            lambda record: record.dispatched(now, window_s=window_s, early=early),
-            [Add(UNDELIVERED, undelivered_member(job_id, step_id), now)],
-        )
-        return dispatched is not None
+
+        def rule(record: StepRecord) -> StepRecord | None:
+            bridge_lives = record.is_adoptable(now) and self._workers.count_alive()["bridge"] > 0
+            return record.dispatched(now, bridge_lives=bridge_lives, early=early)
+
+        if self._send(job_id, step_id, now, rule):
+            return True
+        # Redis may have lost that its job is covered, or that its message waits.
+        self._send(job_id, step_id, now, lambda record: record.kept(now))
+        return False
+
+    def recall(self, job_id: str, step_id: str) -> bool:
+        """Whether the caller may send the bridges a message for a chunk that one of them has left,
+        because the message that was sent before waits for a GPU.
+        """
+        now = self._records.backend.now()
+        return self._send(job_id, step_id, now, lambda record: record.recalled(now))
+
+    def _send(self, job_id: str, step_id: str, now: float, rule: Rule) -> bool:
+        """Whether the rule applies, by which a message of the step waits then."""
+        added = Add(UNDELIVERED, undelivered_member(job_id, step_id), now)
+        return self._change(job_id, step_id, rule, [added]) is not None
+
+    def waits_for_bridge(self, job_id: str, step_id: str) -> bool:
+        """Whether the message of a step goes to the queue of the bridges."""
+        return self._record(job_id, step_id).waits_for_bridge
+
+    def waiting_for_bridges(self) -> list[tuple[str, str]]:
+        """Job and step of messages in the queue of the bridges."""
+        found = self._records.backend.members_between(LIVE, UNTIL_LOST, inf, MAX_REMOTE)
+        job_ids = [job_id for job_id, _ in found]
+        step_ids = self._records.backend.get_all([current_step_key(each) for each in job_ids])
+        steps = zip(job_ids, step_ids, strict=True)
+        return [(job_id, step_id) for job_id, step_id in steps if step_id is not None]
+
+    def unlisted(self) -> set[str]:
+        """Jobs with a message that is not in the index of undelivered ones: Redis has lost that."""
+        dispatched = self._records.backend.members_between(LIVE, UNTIL_LOST - 1, inf, MAX_SEARCHED)
+        return {job_id for job_id, _ in dispatched} - {
+            job_id for job_id, _ in self.undelivered(for_s=0)
+        }
+
+    def claim_search(self, *, every_s: float) -> bool:
+        """Whether the caller is to search all queues now; True for one caller in `every_s`."""
+        backend = self._records.backend
+        now = backend.now()
+        (last,) = backend.get_all([SEARCHED])
+        if last is not None and now - float(last) < every_s:
+            return False
+        return backend.compare_and_set(SEARCHED, last, f"{now:.6f}") == last
 
     def undelivered(self, *, for_s: float) -> list[tuple[str, str]]:
         """Job and step of messages dispatched at least `for_s` seconds ago that led to no lease."""
@@ -145,10 +193,6 @@ class StepRegistry:
         """Lets another bridge adopt a remote attempt; False if it is superseded."""
         return self._change_held(lease, lambda record: record.detached(lease))
 
-    def has_remote(self, job_id: str, step_id: str) -> bool:
-        """Whether a bridge may adopt the last attempt at a step."""
-        return self._record(job_id, step_id).is_adoptable(self._records.backend.now())
-
     def release(
         self,
         lease: Lease,
@@ -162,8 +206,7 @@ class StepRegistry:
 
         The step is not dispatched again within `retry_after_s` seconds. An attempt that was
         interrupted through no fault of the step, or declined it for another worker, is not
-        counted. A requeued message is back in its
-        queue, so it counts as dispatched.
+        counted. A requeued message is back in its queue, so it counts as dispatched.
         """
         now = self._records.backend.now()
         member = undelivered_member(lease.job_id, lease.step_id)
@@ -242,6 +285,30 @@ class StepRegistry:
     def awaited(self, steps: Iterable[tuple[str, str]]) -> list[bool]:
         """Whether a message of each step (job, step) was sent that has led to no lease yet."""
         return [record.is_undelivered for record in self._read(list(steps), parse=_readable)]
+
+    def waiting_since(self, steps: Iterable[tuple[str, str]]) -> list[float]:
+        """Since when the message of each step (job, step) waits: it was sent, or requeued; infinite
+        if none waits.
+        """
+        backend = self._records.backend
+        pairs = list(steps)
+        added = dict(backend.members_between(UNDELIVERED, -inf, inf, MAX_SEARCHED))
+        return [
+            max(added.get(undelivered_member(*step), inf), record.dispatched_at or 0.0)
+            for step, record in zip(pairs, self._read(pairs, parse=_readable), strict=True)
+        ]
+
+    def delivered_in_order(self, steps: Iterable[tuple[str, str]]) -> list[float | None]:
+        """When the one message of each step (job, step) was sent that a worker runs now; None if
+        none runs it, or more messages than one were sent.
+        """
+        now = self._records.backend.now()
+        return [
+            record.dispatched_at
+            if record.lease_expires_at > now and record.dispatches == record.consumed_dispatch == 1
+            else None
+            for record in self._read(list(steps), parse=_readable)
+        ]
 
     def leased(self, steps: Iterable[tuple[str, str]]) -> list[bool]:
         """Whether a worker holds the lease of each step (job, step)."""

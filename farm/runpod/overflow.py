@@ -1,4 +1,4 @@
-"""When chunks overflow to the endpoint, and which of its jobs are abandoned."""
+"""When chunks overflow to the endpoint, and what becomes of its jobs whose bridge has gone."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from celery import Celery
+
 from farm.engine.context import Context
 from farm.errors import FarmError
 from farm.logs import log
+from farm.queue.dispatch import redispatch
 from farm.registry.spending import HOUR_S
 from farm.registry.statistics import read_statistics
+from farm.route import Step
 from farm.runpod.bridge import Bridge, is_abandoned
 
 PAUSE_S = 15.0
@@ -71,3 +75,14 @@ def cancel_abandoned(bridge: Bridge, ctx: Context) -> None:
                 bridge.cancel(ctx, attempt)
         except FarmError as error:  # a record of another version, for instance
             log("reconcile_failed", level=logging.WARNING, reason=error.message)
+
+
+def recall(app: Celery, ctx: Context) -> None:
+    """Dispatches chunks of dead bridges to those that live, if they wait for a GPU meanwhile."""
+    for attempt in ctx.registry.remote.attempts():
+        step = Step.parse(attempt.step_id)
+
+        def claim(ctx: Context, job_id: str, step: Step = step) -> Step | None:
+            return step if ctx.registry.steps.recall(job_id, step.id) else None
+
+        redispatch(app, ctx, attempt.job_id, claim)

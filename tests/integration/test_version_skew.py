@@ -40,7 +40,7 @@ def test_jobs_of_another_version_end_by_name_and_no_worker_is_held_up(
         write(job_key("newer-status"), {"state": "queued"}, format=2)
         headers = {"task": "farm.speak", "id": "newer", FORMAT_HEADER: 2}
         letter = message([["newer-message", {"by": 2}], {}, {}], headers=headers)
-        registry.steps.claim_dispatch("newer-message", "download", window_s=3600)
+        registry.steps.claim_dispatch("newer-message", "download")
         broker.redis.lpush(broker.key("cpu"), letter)
         # When the workers come to it
         jobs = [

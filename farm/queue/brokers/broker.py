@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from farm.job import Priority
-from farm.route import Queue
+from farm.route import QUEUES, Queue
 from farm.settings import Settings
 
 StepOfJob = tuple[str, str]
@@ -66,11 +66,11 @@ class Broker(Protocol):
 
     def state(self) -> BrokerState: ...
 
-    def queued(self) -> int:
-        """Messages that wait in the queues, of all kinds."""
+    def queued(self, queues: Collection[Queue] = QUEUES) -> int:
+        """Messages that wait in these queues, of all kinds."""
 
-    def waiting_steps(self) -> Collection[StepOfJob] | None:
-        """The steps of the messages in the queues; None if the broker does not show them."""
+    def waiting_steps(self, queues: Collection[Queue] = QUEUES) -> Collection[StepOfJob] | None:
+        """The steps of the messages in these queues; None if the broker does not show them."""
 
     def declare_queues(self) -> None:
         """Creates what is missing. InvalidInput if a queue is there with other arguments."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -107,10 +107,10 @@ class RabbitMQBroker:
         except FarmUnreachable as error:
             return BrokerState(queues, problem=error.message)
 
-    def queued(self) -> int:
-        return sum(self._lengths().values())
+    def queued(self, queues: Collection[Queue] = QUEUES) -> int:
+        return sum(self._lengths(queues).values())
 
-    def waiting_steps(self) -> None:
+    def waiting_steps(self, queues: Collection[Queue] = QUEUES) -> None:
         """RabbitMQ shows a message only to its consumer."""
         return
 
@@ -125,10 +125,10 @@ class RabbitMQBroker:
     def close(self) -> None:
         """Nothing: each question has a connection of its own."""
 
-    def _lengths(self) -> dict[Queue, int]:
+    def _lengths(self, queues: Collection[Queue] = QUEUES) -> dict[Queue, int]:
         """Messages of each queue that wait for a worker."""
         with self._connection() as connection:
-            return {queue: _length(connection, queue) for queue in QUEUES}
+            return {queue: _length(connection, queue) for queue in queues}
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

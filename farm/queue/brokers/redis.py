@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
 from typing import Any, ClassVar
@@ -101,16 +101,16 @@ class RedisBroker:
             evicted_keys=info["evicted_keys"],
         )
 
-    def queued(self) -> int:
+    def queued(self, queues: Collection[Queue] = QUEUES) -> int:
         pipeline = self._backend.redis.pipeline(transaction=False)
-        for key in QUEUE_KEYS.values():
-            pipeline.llen(self._backend.key(key))
+        for key in self._lists(queues):
+            pipeline.llen(key)
         return sum(_execute(pipeline))
 
-    def waiting_steps(self) -> set[StepOfJob]:
+    def waiting_steps(self, queues: Collection[Queue] = QUEUES) -> set[StepOfJob]:
         pipeline = self._backend.redis.pipeline(transaction=False)
-        for key in QUEUE_KEYS.values():
-            pipeline.lrange(self._backend.key(key), 0, -1)
+        for key in self._lists(queues):
+            pipeline.lrange(key, 0, -1)
         return {step for messages in _execute(pipeline) for step in _steps_of(messages)}
 
     def declare_queues(self) -> None:
@@ -118,6 +118,9 @@ class RedisBroker:
 
     def close(self) -> None:
         self._backend.redis.close()
+
+    def _lists(self, queues: Collection[Queue]) -> list[str]:
+        return [self._backend.key(key) for (queue, _), key in QUEUE_KEYS.items() if queue in queues]
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

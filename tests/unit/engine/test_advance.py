@@ -22,9 +22,11 @@ def test_the_first_step_of_a_new_job_is_due_once(entered):
     assert due(entered) is None
 
 
-def test_a_lost_message_is_due_again_after_its_window(entered):
+def test_a_step_whose_message_waits_is_never_due_again_but_a_lost_one_is(entered):
     due(entered)
-    entered.clock.advance(entered.ctx.settings.redispatch_after_s + 1)
+    entered.clock.advance(365 * 86_400)
+    assert due(entered) is None
+    entered.registry.steps.mark_lost("a", DOWNLOAD.id)
     assert due(entered) == DOWNLOAD
 
 

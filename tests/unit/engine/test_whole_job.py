@@ -37,7 +37,7 @@ def counted(
     settings = harness.ctx.settings.model_copy(update={"lease_s": 600})  # none is renewed
     harness.ctx = replace(harness.ctx, settings=settings, registry=Registry(backend))
     harness.enter(**TWO_CHUNKS)
-    harness.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60)
+    harness.registry.steps.claim_dispatch("a", DOWNLOAD.id)
     requests = {}
     for step, after in zip(STEPS, [*STEPS[1:], None], strict=True):
         before = backend.requests

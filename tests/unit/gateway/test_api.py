@@ -81,7 +81,7 @@ def test_a_job_that_waits_for_its_next_step_has_a_place_again(client: Client, fa
     job_id = client.submit(FIELDS)
     complete(farm.context.registry, "download", job_id=job_id)
     report(farm, job_id, "downloads_ok")
-    farm.context.registry.steps.claim_dispatch(job_id, "embed", window_s=60)
+    farm.context.registry.steps.claim_dispatch(job_id, "embed")
 
     assert client.get(f"status/{job_id}").body["output"]["queue_position"] == 1
 

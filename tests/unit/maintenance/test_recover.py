@@ -377,7 +377,7 @@ def test_known_jobs_are_left_as_they_are(entered):
     entered.store.put(keys.attempt("a", "download", FIRST, "image.png"), b"half of it")
     acquire(entered.registry, "download", lease_s=0)
     assert recover_one(entered) == Recovered("a", "known")
-    assert entered.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60), "it was dispatched"
+    assert entered.registry.steps.claim_dispatch("a", DOWNLOAD.id), "it was dispatched"
 
 
 def test_a_second_recovery_changes_nothing(entered):

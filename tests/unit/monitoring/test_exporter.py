@@ -102,7 +102,7 @@ def test_the_oldest_message_waits_since_its_dispatch(farm, settings, priority):
 def test_a_chunks_message_waits_since_its_own_dispatch(farm, settings):
     ctx = farm.context
     ctx.registry.jobs.add("a", resolved(GIVEN))
-    ctx.registry.steps.claim_dispatch("a", "generate-0007", window_s=15)
+    ctx.registry.steps.claim_dispatch("a", "generate-0007")
     age(farm, "a", "generate-0007", 90)
     make_app(settings).signature(
         "farm.generate", args=("a", 7), queue="gpu", priority=3, immutable=True
@@ -282,7 +282,7 @@ def test_a_scrape_sends_few_commands_for_any_number_of_jobs(farm, settings):
     registry = farm.context.registry
     for number in range(300):
         registry.jobs.add(f"job-{number}", resolved(GIVEN))
-        registry.steps.claim_dispatch(f"job-{number}", "download", window_s=3600)
+        registry.steps.claim_dispatch(f"job-{number}", "download")
     collector = FarmCollector(settings)
     client = registry.backend.redis
     exposition(collector)

@@ -131,7 +131,8 @@ def test_every_message_of_a_chain_has_the_version_of_its_format(ctx, broker):
 
 def test_a_message_that_is_sent_again_has_a_new_id(ctx):
     for _ in range(2):
-        ctx.registry.steps.claim_dispatch("a", "mux", window_s=0)
+        ctx.registry.steps.claim_dispatch("a", "mux")
+        ctx.registry.steps.mark_lost("a", "mux")
     (again,) = signatures(make_app(ctx.settings), ctx, "a", [MUX])
     assert again.options["task_id"] == "a-mux-a2"
 
@@ -251,7 +252,7 @@ def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, 
     ctx.registry.jobs.add("b", urgent)
     for step_id in ("embed", "mux"):
         complete(ctx.registry, step_id, job_id="b")
-    ctx.registry.steps.claim_dispatch("a", DOWNLOAD.id, window_s=60)
+    ctx.registry.steps.claim_dispatch("a", DOWNLOAD.id)
     # When a worker gets the last message
     program = "from tasks.steps import TASKS; TASKS['mux'].apply(args=['b'], throw=True)"
     run_python(program, FARM_BROKER_URL=broker, FARM_HOME=str(tmp_path))
@@ -324,7 +325,7 @@ def test_celery_finds_the_application_in_the_package():
 def queue_of_chunk(ctx: Context, job_id: str = "a") -> str:
     """Where the message goes that is sent next for the first chunk of a job."""
     step = Step("generate", 0)
-    ctx.registry.steps.claim_dispatch(job_id, step.id, window_s=60)
+    ctx.registry.steps.claim_dispatch(job_id, step.id)
     (message,) = signatures(make_app(ctx.settings), ctx, job_id, [step])
     return message.options["queue"]
 
@@ -335,7 +336,7 @@ def test_a_job_may_be_kept_on_the_farms_own_gpus(ctx):
 
 
 def detach_first_chunk(ctx: Context) -> None:
-    ctx.registry.steps.claim_dispatch("a", "generate-0000", window_s=60)
+    ctx.registry.steps.claim_dispatch("a", "generate-0000")
     ctx.registry.steps.detach(submit_remote(ctx.registry))
 
 

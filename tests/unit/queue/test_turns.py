@@ -34,7 +34,7 @@ def enter(ctx: Context, job_id: str, *hosts: str) -> None:
     """Adds a job with its face and its voice at these hosts, whose message is delivered."""
     face, voice = (f"https://{host}/" for host in (*hosts, *hosts)[:2])
     ctx.registry.jobs.add(job_id, job_request(cond_video=face, cond_audio={"person1": voice}))
-    ctx.registry.steps.claim_dispatch(job_id, DOWNLOAD.id, window_s=60)
+    ctx.registry.steps.claim_dispatch(job_id, DOWNLOAD.id)
 
 
 def sent(ctx: Context) -> set[str]:

@@ -41,10 +41,10 @@ def client(broker: str) -> redis.Redis:
     return redis.Redis.from_url(broker)
 
 
-def lost(farm: Farm, after_s: float = 0) -> set[tuple[str, str]]:
+def lost(farm: Farm, lease_s: float = 0) -> set[tuple[str, str]]:
     broker = open_broker(farm.context.settings)
     registry = farm.context.registry
-    return set(find_lost_messages(registry, broker, after_s=after_s, sending_s=0))
+    return set(find_lost_messages(registry, broker, lease_s=lease_s, sending_s=0))
 
 
 # On Redis, which shows its messages
@@ -55,7 +55,7 @@ def test_a_message_that_was_received_without_a_lease_is_lost(farm, client, prior
     jobs = [farm.submit(job_request(priority=priority)) for _ in range(3)]
     assert lost(farm) == set()
     client.rpop(LISTS["downloads", priority])
-    assert lost(farm, after_s=60) == set()
+    assert lost(farm, lease_s=60) == set()
     assert lost(farm) == {(jobs[0].id, "download")}
 
 
@@ -64,7 +64,7 @@ def test_a_lost_message_of_one_queue_is_missed_beside_those_of_the_other(farm, r
     job = farm.submit(REQUEST)
     acquire(registry, "download", job_id=job.id)
     client.lpop(LISTS["downloads", "normal"])
-    registry.steps.claim_dispatch(job.id, "generate-0007", window_s=60)
+    registry.steps.claim_dispatch(job.id, "generate-0007")
     dispatch(make_app(farm.context.settings), farm.context, job.id, Step("generate", 7))
     assert lost(farm) == set()
     client.rpop(LISTS["gpu", "normal"])
@@ -77,11 +77,11 @@ def test_a_lost_message_is_missed_beside_younger_ones(farm, registry, client):
     while not registry.steps.undelivered(for_s=0.2):
         time.sleep(0.05)
     farm.submit(REQUEST)
-    assert lost(farm, after_s=0.2) == {(job.id, "download")}
+    assert lost(farm, lease_s=0.2) == {(job.id, "download")}
 
 
 def test_a_message_whose_sender_died_before_it_was_sent_is_lost(farm, registry):
-    registry.steps.claim_dispatch("a", "mux", window_s=60)
+    registry.steps.claim_dispatch("a", "mux")
     assert lost(farm) == {("a", "mux")}
 
 
@@ -138,7 +138,7 @@ def test_as_many_are_dispatched_again_as_are_lost(uncounted):
     jobs = [uncounted.submit(REQUEST) for _ in range(10)]
     for _ in range(3):
         take(uncounted)
-    assert lost(uncounted, after_s=60) == set()
+    assert lost(uncounted, lease_s=60) == set()
     assert lost(uncounted) == {(job.id, "download") for job in jobs[:3]}, "the oldest"
     assert [reap(uncounted) for _ in range(5)] == [3, 0, 0, 0, 0]
     assert open_broker(uncounted.context.settings).queued() == 10
@@ -148,7 +148,7 @@ def test_a_lost_message_is_found_although_older_ones_are_taken_for_it(uncounted)
     registry = uncounted.context.registry
     jobs = [uncounted.submit(REQUEST) for _ in range(3)]
     registry.jobs.add("a", REQUEST)
-    registry.steps.claim_dispatch("a", "download", window_s=60)  # then its sender dies
+    registry.steps.claim_dispatch("a", "download")  # then its sender dies
     for job in jobs:
         assert ("a", "download") not in lost(uncounted)
         reap(uncounted)
@@ -175,16 +175,16 @@ def test_a_message_that_is_just_being_sent_is_not_missed(uncounted):
     settings, registry = uncounted.context.settings, uncounted.context.registry
     uncounted.submit(REQUEST)
     registry.jobs.add("a", REQUEST)
-    registry.steps.claim_dispatch("a", "download", window_s=60)
+    registry.steps.claim_dispatch("a", "download")
     broker = open_broker(settings)
-    assert list(find_lost_messages(registry, broker, after_s=0, sending_s=60)) == []
+    assert list(find_lost_messages(registry, broker, lease_s=0, sending_s=60)) == []
 
 
 def test_the_oldest_wait_is_known_by_queue_and_priority(uncounted):
     ctx = uncounted.context
     uncounted.submit(job_request(priority="high"))
     ctx.registry.jobs.add("a", job_request(placement="local"))
-    ctx.registry.steps.claim_dispatch("a", "generate-0003", window_s=60)
+    ctx.registry.steps.claim_dispatch("a", "generate-0003")
     waits = oldest_waits(ctx)
     waiting = {name for name, wait_s in waits.items() if wait_s}
     assert waiting == {("downloads", "high"), ("gpu-local", "normal")}

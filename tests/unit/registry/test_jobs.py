@@ -198,7 +198,7 @@ def test_a_late_worker_does_not_reopen_a_closed_job(entered):
     entered.jobs.cancel("a", by="the caller")
     entered.jobs.close("a")
     commit(entered, lease)
-    entered.steps.claim_dispatch("a", "notify", window_s=0)
+    entered.steps.claim_dispatch("a", "notify")
     assert (entered.jobs.orphaned(), entered.jobs.live()) == ([], [])
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from farm.registry import Lease, Registry
+from farm.registry import Registry
 from farm.registry.remote import RemoteJob
-from farm.registry.step_record import ADOPTION_S
 from farm.registry.steps import remote_attempt
+from farm.registry.workers import worker_name
 from tests.support.backends import ClockBackend
 from tests.support.jobs import REQUEST
 from tests.support.outputs import chunk_output
-from tests.support.steps import acquire, commit, submit_remote
+from tests.support.steps import acquire, adopt, commit, submit_remote
+from tests.support.threads import race
 
 STEP = "generate-0000"
 LEASE_S = 60.0
@@ -27,10 +28,6 @@ def registry(clock) -> Registry:
     found = Registry(clock)
     found.jobs.add("a", REQUEST)
     return found
-
-
-def adopt(registry: Registry, *, lease_s: float = LEASE_S) -> Lease | None:
-    return registry.steps.acquire("a", STEP, lease_s=lease_s, max_attempts=3, adopt=True)
 
 
 # Adoption
@@ -73,7 +70,6 @@ def test_a_detached_attempt_is_orphaned_at_once_and_adopted(registry):
     lease = submit_remote(registry)
     assert registry.steps.detach(lease)
     assert registry.jobs.orphaned() == ["a"]
-    assert registry.steps.has_remote("a", STEP)
     adopted = adopt(registry)
     assert (adopted.attempt_id, adopted.attempts) == (lease.attempt_id, 1)
 
@@ -85,7 +81,6 @@ def test_another_worker_takes_the_step_with_a_new_attempt(registry, clock):
     assert taken.attempt_id > first.attempt_id
     assert taken.remote is None
     assert registry.steps.is_superseded("a", STEP, first.attempt_id)
-    assert not registry.steps.has_remote("a", STEP)
 
 
 def test_an_attempt_past_its_deadline_counts_as_lost(registry, clock):
@@ -108,13 +103,40 @@ def test_a_failed_attempt_is_not_adopted(registry):
     assert adopt(registry).attempts == 2
 
 
-def test_the_message_of_a_remote_attempt_waits_for_a_bridge_but_not_for_long(registry, clock):
+@pytest.fixture
+def waiting(registry) -> Registry:
+    """A registry with a remote attempt that a bridge has left, and whose message waits."""
     registry.steps.detach(submit_remote(registry))
-    assert registry.steps.claim_dispatch("a", STEP, window_s=3600)
-    clock.advance(ADOPTION_S - 1)
+    assert registry.steps.claim_dispatch("a", STEP)
+    return registry
+
+
+def test_the_message_of_a_remote_attempt_goes_to_the_bridges_if_one_lives(registry):
+    registry.workers.heartbeat(worker_name("bridge", "host", 1))
+    registry.steps.detach(submit_remote(registry))
+    assert registry.steps.claim_dispatch("a", STEP)
+    assert registry.steps.waits_for_bridge("a", STEP)
+    assert registry.steps.waiting_for_bridges() == [("a", STEP)]
+    assert not registry.steps.recall("a", STEP)
     assert registry.jobs.orphaned() == []
-    clock.advance(2)
-    assert registry.jobs.orphaned() == ["a"]
+
+
+def test_without_a_bridge_it_goes_to_the_gpus_until_one_bridge_recalls_it(waiting):
+    assert not waiting.steps.waits_for_bridge("a", STEP)
+    assert waiting.steps.waiting_for_bridges() == []
+    assert sorted(race(lambda: waiting.steps.recall("a", STEP))) == [False] * 7 + [True]
+    assert waiting.steps.waiting_for_bridges() == [("a", STEP)]
+    assert waiting.steps.dispatches("a", [STEP]) == [2]
+
+
+def test_what_has_ended_or_runs_is_not_recalled(waiting, clock):
+    adopted = adopt(waiting)
+    assert not waiting.steps.recall("a", STEP), "it runs"
+    waiting.steps.detach(adopted)
+    assert not waiting.steps.recall("a", STEP), "it has no message"
+    assert waiting.steps.claim_dispatch("a", STEP)
+    clock.advance(601)
+    assert not waiting.steps.recall("a", STEP), "its deadline is over"
 
 
 # The index

@@ -63,7 +63,7 @@ def test_a_step_that_is_leased_for_longer_than_the_readers_setting_runs_too(regi
 
 def test_a_dispatched_step_does_not_run(registry):
     registry.jobs.add("a", REQUEST)
-    registry.steps.claim_dispatch("a", "download", window_s=3600)
+    registry.steps.claim_dispatch("a", "download")
     assert (read(registry).running, read(registry).orphaned) == ({}, 0)
 
 

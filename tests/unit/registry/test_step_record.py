@@ -10,14 +10,14 @@ import pytest
 
 from farm.errors import VersionSkew
 from farm.registry import step_record
-from farm.registry.step_record import Lease, StepRecord, StepState
+from farm.registry.step_record import UNTIL_LOST, Lease, StepRecord, StepState
 from farm.registry.steps import StepRegistry
 from tests.support.attempts import FIRST, attempt
 from tests.support.formats import text_of
 from tests.support.outputs import committed, mux_output
 
 NOW = 1000.0
-WINDOW_S = 60.0
+YEAR_S = 365 * 86_400.0
 LEASE_S = 15.0
 PAUSE_S = 4.0
 OUTPUT = committed(mux_output())
@@ -26,7 +26,7 @@ NEW = StepRecord()
 
 
 def dispatch(record: StepRecord, now: float = NOW) -> StepRecord:
-    changed = record.dispatched(now, window_s=WINDOW_S)
+    changed = record.dispatched(now)
     assert changed is not None
     return changed
 
@@ -71,7 +71,7 @@ MINE = Lease("a", "mux", FIRST, 1)
 
 Rule = Callable[[StepRecord], StepRecord | None]
 RULES: dict[str, Rule] = {
-    "dispatched": lambda record: record.dispatched(NOW, window_s=WINDOW_S),
+    "dispatched": lambda record: record.dispatched(NOW),
     "marked lost": StepRecord.marked_lost,
     "leased": lambda record: record.leased(NOW, lease_s=LEASE_S, random="0"),
     "renewed": lambda record: record.renewed(MINE, expires_at=NOW + LEASE_S),
@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
         MINE, NOW, retry_after_s=PAUSE_S, counted=True, declined=False, requeued=False
     ),
     "requeued": lambda record: record.released(
-        MINE, NOW, retry_after_s=WINDOW_S, counted=False, declined=False, requeued=True
+        MINE, NOW, retry_after_s=0, counted=False, declined=False, requeued=True
     ),
     "committed": lambda record: record.committed_by(MINE, OUTPUT),
     "restored with a fence": lambda record: record.restored(attempt_id=attempt(7), committed=None),
@@ -141,15 +141,29 @@ def test_the_drawing_shows_every_state_and_only_commands_of_the_registry():
 # Dispatches
 
 
-def test_a_dispatch_is_counted_and_covers_the_step_for_its_window():
+def test_a_dispatch_is_counted_and_covers_the_step_until_its_message_is_lost():
     assert (DISPATCHED.dispatches, DISPATCHED.dispatched_at) == (1, NOW)
-    assert DISPATCHED.dispatched(NOW + WINDOW_S - 1, window_s=WINDOW_S) is None
-    again = dispatch(DISPATCHED, NOW + WINDOW_S)
-    assert (again.dispatches, again.dispatched_at) == (2, NOW + WINDOW_S)
+    assert DISPATCHED.dispatched(NOW + YEAR_S) is None
+    again = dispatch(DISPATCHED.marked_lost(), NOW + YEAR_S)
+    assert (again.dispatches, again.dispatched_at) == (2, NOW + YEAR_S)
+
+
+def test_a_dispatch_that_another_version_gave_an_end_is_kept_beyond_it():
+    ended = DISPATCHED.model_copy(update={"dispatch_expires_at": NOW + PAUSE_S})
+    assert ended.dispatched(NOW + PAUSE_S) is None
+    assert ended.kept(NOW + PAUSE_S) == DISPATCHED
+
+
+def test_only_a_message_that_waits_is_kept():
+    assert DISPATCHED.kept(NOW + YEAR_S) == DISPATCHED
+    for record in (NEW, LEASED, COMMITTED, DISPATCHED.marked_lost(), release(LEASED)):
+        assert record.kept(NOW) is None
+    leased_behind_its_copy = dispatch(LEASED, NOW + LEASE_S).renewed(MINE, expires_at=NOW + YEAR_S)
+    assert leased_behind_its_copy.kept(NOW + LEASE_S) is None
 
 
 def test_a_step_is_dispatched_again_once_its_lease_has_expired():
-    assert LEASED.dispatched(NOW + LEASE_S - 1, window_s=WINDOW_S) is None
+    assert LEASED.dispatched(NOW + LEASE_S - 1) is None
     assert dispatch(LEASED, NOW + LEASE_S).dispatches == 2
 
 
@@ -184,12 +198,6 @@ def test_a_message_is_undelivered_from_its_dispatch_to_its_lease(record, undeliv
     assert record.is_undelivered is undelivered
 
 
-def test_an_expired_dispatch_is_still_undelivered():
-    # Two processes' clocks differ, so the question reads none.
-    assert DISPATCHED.state(NOW + WINDOW_S) is StepState.UNCOVERED
-    assert DISPATCHED.is_undelivered
-
-
 def test_a_message_that_led_to_a_lease_cannot_be_lost():
     paused = release(LEASED, retry_after_s=PAUSE_S)
     assert paused.marked_lost() is None
@@ -208,16 +216,16 @@ def test_the_dispatch_of_a_lost_message_covers_nothing():
     ("record", "until"),
     [
         (NEW, 0),
-        (DISPATCHED, NOW + WINDOW_S),
+        (DISPATCHED, UNTIL_LOST),
         (LEASED, NOW + LEASE_S),
         (lease(NEW), NOW + LEASE_S),
         (LEASED.renewed(MINE, expires_at=NOW + 99), NOW + 99),
         (release(LEASED), NOW),
         (release(LEASED, retry_after_s=PAUSE_S), NOW + PAUSE_S),
-        (release(LEASED, retry_after_s=WINDOW_S, requeued=True), NOW + WINDOW_S),
+        (release(LEASED, retry_after_s=PAUSE_S, requeued=True), UNTIL_LOST),
         (COMMITTED, 0),
         (commit(dispatch(LEASED, NOW + LEASE_S)), 0),
-        (dispatch(LEASED, NOW + LEASE_S), NOW + LEASE_S + WINDOW_S),
+        (dispatch(LEASED, NOW + LEASE_S), UNTIL_LOST),
     ],
     ids=[
         "new",
@@ -320,19 +328,19 @@ def test_declined_attempts_are_counted_by_themselves():
 
 def test_a_released_step_is_dispatched_after_its_pause_but_may_be_acquired_at_once():
     paused = release(LEASED, retry_after_s=PAUSE_S)
-    assert paused.dispatched(NOW + PAUSE_S - 1, window_s=WINDOW_S) is None
+    assert paused.dispatched(NOW + PAUSE_S - 1) is None
     assert dispatch(paused, NOW + PAUSE_S).dispatches == 2
     assert lease(paused).attempts == 2
 
 
 def test_a_requeued_message_can_be_lost_again():
-    requeued = release(LEASED, retry_after_s=WINDOW_S, counted=False, requeued=True)
+    requeued = release(LEASED, counted=False, requeued=True)
     lost = requeued.marked_lost()
     assert (lost.covered_until, lost.attempts) == (0, 0)
 
 
 def test_a_requeued_message_that_leads_to_a_lease_is_consumed():
-    requeued = release(LEASED, retry_after_s=WINDOW_S, counted=False, requeued=True)
+    requeued = release(LEASED, counted=False, requeued=True)
     assert not lease(requeued).is_undelivered
 
 

@@ -12,6 +12,7 @@ from farm.errors import InvalidInput, WorkerLost
 from farm.job import Result
 from farm.registry import Lease, Registry
 from farm.registry.attempt_id import fence_of
+from farm.registry.keys import LIVE, UNDELIVERED
 from farm.registry.records import CACHE_SIZE
 from tests.support.attempts import attempt
 from tests.support.jobs import REQUEST
@@ -33,21 +34,18 @@ def fences(*leases: Lease) -> list[int]:
     return [fence_of(lease.attempt_id) for lease in leases]
 
 
-def claim(
-    registry: Registry, step_id: str = "mux", *, window_s: float = 60, early: bool = False
-) -> bool:
-    return registry.steps.claim_dispatch("a", step_id, window_s=window_s, early=early)
+def claim(registry: Registry, step_id: str = "mux", *, early: bool = False) -> bool:
+    return registry.steps.claim_dispatch("a", step_id, early=early)
 
 
 # Covered
 
 
-def release_and_requeue(registry: Registry, window_s: float) -> None:
-    registry.steps.release(acquire(registry), retry_after_s=window_s, counted=False, requeued=True)
+def release_and_requeue(registry: Registry) -> None:
+    registry.steps.release(acquire(registry), counted=False, requeued=True)
 
 
 COVERS: dict[str, Callable[[Registry, float], Any]] = {
-    "dispatched": lambda registry, window_s: claim(registry, window_s=window_s),
     "leased": lambda registry, lease_s: acquire(registry, lease_s=lease_s),
     "renewed": lambda registry, lease_s: registry.steps.renew(
         acquire(registry, lease_s=0), lease_s=lease_s
@@ -55,9 +53,11 @@ COVERS: dict[str, Callable[[Registry, float], Any]] = {
     "released": lambda registry, retry_after_s: registry.steps.release(
         acquire(registry), retry_after_s=retry_after_s
     ),
-    "requeued": release_and_requeue,
 }
 """Ways to cover the step `mux` of the job `a` for some seconds."""
+
+WAITS: dict[str, Callable[[Registry], Any]] = {"dispatched": claim, "requeued": release_and_requeue}
+"""Ways to cover it until its message is lost."""
 
 
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
@@ -71,6 +71,17 @@ def test_a_job_is_orphaned_once_its_step_is_not_covered_any_more(entered, cover)
     cover(entered, SHORT_S)
     time.sleep(2 * SHORT_S)
     assert entered.jobs.orphaned() == ["a"]
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_job_is_not_orphaned_as_long_as_its_message_waits(registry, wait):
+    registry.jobs.add("a", REQUEST)
+    wait(registry)
+    year_s = 365 * 86_400
+    registry.backend.now = lambda: time.time() + year_s
+    assert (registry.jobs.orphaned(), registry.jobs.live()) == ([], ["a"])
+    assert not claim(registry)
+    assert registry.steps.undelivered(for_s=year_s - 60) == [("a", "mux")]
 
 
 def test_a_job_is_orphaned_between_a_commit_and_the_next_dispatch(entered):
@@ -101,11 +112,28 @@ def test_of_concurrent_claims_of_a_dispatch_one_succeeds(entered):
     assert entered.steps.dispatches("a", ["mux"]) == [1]
 
 
-def test_a_step_may_be_dispatched_again_after_the_window(entered):
-    assert claim(entered, window_s=SHORT_S)
-    time.sleep(2 * SHORT_S)
-    assert claim(entered)
-    assert entered.steps.dispatches("a", ["mux"]) == [2]
+def test_what_redis_has_lost_of_a_waiting_message_is_entered_again_by_the_next_claim(entered):
+    claim(entered)
+    entered.backend.remove_member(UNDELIVERED, "a mux")
+    assert entered.steps.unlisted() == {"a"}
+    entered.backend.add_member(LIVE, "a", 0)
+    assert not claim(entered)
+    assert entered.steps.undelivered(for_s=0) == [("a", "mux")]
+    assert (entered.steps.unlisted(), entered.jobs.orphaned()) == (set(), [])
+    assert entered.steps.dispatches("a", ["mux"]) == [1]
+
+
+def test_a_claim_enters_nothing_behind_a_commit(entered):
+    claim(entered)
+    complete(entered, "mux")
+    assert not claim(entered)
+    assert (entered.steps.undelivered(for_s=0), entered.jobs.orphaned()) == ([], ["a"])
+
+
+def test_one_caller_at_a_time_searches_all_queues(entered):
+    assert sorted(race(lambda: entered.steps.claim_search(every_s=60))) == [False] * 7 + [True]
+    assert not entered.steps.claim_search(every_s=60)
+    assert entered.steps.claim_search(every_s=0)
 
 
 def test_a_step_may_be_dispatched_again_once_its_message_led_to_a_lease(entered):
@@ -125,7 +153,7 @@ def test_a_message_is_undelivered_from_its_dispatch_to_its_lease(entered):
 
 def test_a_requeued_message_is_undelivered_again(entered):
     claim(entered)
-    release_and_requeue(entered, 60)
+    release_and_requeue(entered)
     assert entered.steps.undelivered(for_s=0) == [("a", "mux")]
     assert entered.steps.attempts("a", "mux") == 0
     entered.steps.mark_lost("a", "mux")
@@ -199,7 +227,7 @@ def test_a_leased_step_is_neither_postponed_nor_dispatched_early(entered):
 def test_a_step_whose_message_is_in_a_queue_is_not_dispatched_early(entered):
     claim(entered)
     assert not claim(entered, early=True)
-    release_and_requeue(entered, 60)
+    release_and_requeue(entered)
     assert not claim(entered, early=True)
 
 
@@ -424,6 +452,6 @@ def test_an_attempt_from_before_a_restored_fence_cannot_commit(entered):
 def test_the_cache_of_a_process_is_bounded(registry):
     for number in range(3 * CACHE_SIZE):
         registry.jobs.add(f"job {number}", REQUEST)
-        registry.steps.claim_dispatch(f"job {number}", "mux", window_s=60)
+        registry.steps.claim_dispatch(f"job {number}", "mux")
         registry.snapshot(f"job {number}", ["mux"])
     assert len(registry._records._cache) < 2 * CACHE_SIZE

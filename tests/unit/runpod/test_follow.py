@@ -31,7 +31,7 @@ from tests.support.backends import ClockBackend
 from tests.support.jobs import job_request
 from tests.support.outputs import chunk_output, committed, download_output, embed_output
 from tests.support.runpod import FakeRunpod, Fault, RemoteJob, fake_runpod
-from tests.support.steps import acquire
+from tests.support.steps import acquire, adopt
 from tests.support.swift import Swift
 from tests.support.waiting import wait_for
 
@@ -192,7 +192,7 @@ def test_a_worker_that_drains_before_it_begins_leaves_the_adopted_attempt_as_it_
     world.registry.steps.detach(lease)
     world.is_draining.set()
     world.run()
-    assert world.registry.steps.has_remote("a", CHUNK.id)
+    assert adopt(world.registry).remote == remote
     assert world.registry.steps.attempts("a", CHUNK.id) == 1
 
 
@@ -216,7 +216,7 @@ def test_waiting_is_not_charged(world):
         wait_for(lambda: world.runpod.faults.calls["status"] > 2)
         world.is_draining.set()
     assert world.charged_s() == 0
-    assert world.registry.steps.has_remote("a", CHUNK.id)
+    assert adopt(world.registry).remote is not None
 
 
 def test_a_submission_that_may_have_been_accepted_is_paid_for_and_called_off(world):

@@ -7,11 +7,13 @@ from math import inf
 import pytest
 
 from farm.engine.context import Context
+from farm.queue.app import make_app
+from farm.queue.brokers import open_broker
 from farm.registry import Registry
 from farm.registry.workers import worker_name
 from farm.runpod.bridge import open_bridge
 from farm.runpod.budget import Budget
-from farm.runpod.overflow import PAUSE_S, Overflow, cancel_abandoned
+from farm.runpod.overflow import PAUSE_S, Overflow, cancel_abandoned, recall
 from farm.settings import Settings
 from tests.support.backends import ClockBackend
 from tests.support.jobs import REQUEST
@@ -175,3 +177,16 @@ def test_a_remote_job_that_cannot_be_cancelled_yet_is_cancelled_later(clock, run
     assert remote.status == "IN_QUEUE"
     cancel_abandoned(left.bridge, left.ctx)
     assert remote.status == "CANCELLED"
+
+
+def test_a_chunk_that_waits_for_a_gpu_is_recalled_to_the_bridges_once(clock, broker):
+    ctx = overflow(clock, broker_url=broker).ctx
+    app, registry = make_app(ctx.settings), ctx.registry
+    registry.jobs.add("a", REQUEST)
+    registry.steps.claim_dispatch("a", "generate-0000")
+    registry.steps.detach(submit_remote(registry))
+    assert registry.steps.claim_dispatch("a", "generate-0000"), "no bridge lives"
+    for _ in range(2):
+        recall(app, ctx)
+    assert open_broker(ctx.settings).waiting_steps(["bridge"]) == {("a", "generate-0000")}
+    assert registry.steps.dispatches("a", ["generate-0000"]) == [3]
