@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from farm.health import PROBES, Probe, run_probe
-
-PROBE_COMMANDS: dict[tuple[str, ...], Probe] = {
-    ("health",): "ready",
-    **{("health", f"--{probe}"): probe for probe in PROBES},
-}
-"""Those that containers run every few seconds; the command line proper takes half a second."""
+from farm.health import parse_probe, run_probe
 
 
 def main() -> None:
     """The console script's entry."""
-    probe = PROBE_COMMANDS.get(tuple(sys.argv[1:]))
-    if probe:
-        run_probe(probe)
+    found = parse_probe(sys.argv[1:])
+    if found:  # containers run it every few seconds, and what follows takes half a second
+        run_probe(*found)
     from farm.cli import main as cli
 
     cli()

@@ -334,8 +334,8 @@ class Settings(BaseModel):
     health_folder: Path | None = Field(
         None,
         description=(
-            "folder of one worker's health files, which `farm health` reads; unset = "
-            "{home}/run/health/KIND"
+            "folder of one worker's health files, which `farm health` reads; unset = one for each "
+            "worker in {home}/run/health/HOST"
         ),
     )
     remote_control: bool = Field(

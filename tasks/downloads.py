@@ -16,7 +16,7 @@ from celery.signals import heartbeat_sent, worker_init, worker_shutdown, worker_
 from farm.local.process import die_with_parent
 from farm.local.worker import worker_command
 from farm.logs import log
-from tasks import metrics
+from tasks import health, metrics
 from tasks.celery import app, settings
 from tasks.drain import draining
 
@@ -59,7 +59,11 @@ def _stop(**_: Any) -> None:
 def _spawn() -> subprocess.Popen[bytes]:
     """Its output goes where this process's goes."""
     pipe = metrics.pipe()
-    environ = {**os.environ, metrics.PIPE: "".join(map(str, pipe))}
+    environ = {
+        **os.environ,
+        metrics.PIPE: "".join(map(str, pipe)),
+        "FARM_HEALTH_FOLDER": str(health.files().folder),
+    }
     return subprocess.Popen(  # noqa: S603
         worker_command("downloads", settings, application=_application()),
         env=environ,

@@ -12,13 +12,14 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from math import inf
 from typing import Any
 
-from celery.signals import worker_init, worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from celery.worker import state
 
-from farm.health import FOLDER, HealthFiles
+from farm.health import HealthFiles, claim_files
 from farm.logs import log
 from tasks.celery import settings
 from tasks.drain import draining
@@ -35,12 +36,12 @@ _busy_at = [inf]
 """When this worker last had a step to run, or became ready; infinite before."""
 
 
+@cache
 def files() -> HealthFiles:
-    """Those of this worker, or of the one that it downloads for."""
+    """Those of this worker, or of the one that it downloads for; first called before any fork."""
     if settings.health_folder is not None:
         return HealthFiles(settings.health_folder.expanduser())
-    kind = "cpu" if PIPE in os.environ else worker_kind()
-    return HealthFiles(settings.folder / FOLDER / kind)
+    return claim_files(settings.folder, worker_kind())
 
 
 def progressed() -> None:
@@ -60,6 +61,13 @@ def _start(**_: Any) -> None:
 @worker_ready.connect
 def _begin(**_: Any) -> None:
     _busy_at[0] = time.monotonic()
+
+
+@worker_shutdown.connect
+def _remove(**_: Any) -> None:
+    if settings.health_folder is None:
+        with suppress(OSError):
+            files().remove()
 
 
 @worker_shutting_down.connect

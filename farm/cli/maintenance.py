@@ -101,15 +101,17 @@ def _gc_line(title: str, objects: int, size: int) -> str:
     "--ready", "probe", flag_value="ready", default="ready", help="does it take work? the default"
 )
 @click.option("--live", "probe", flag_value="live", help="is its process alive?")
-def health(probe: Probe) -> None:
-    """Say whether the worker of this machine is well, by its health files.
+@click.argument("worker", required=False)
+def health(probe: Probe, worker: str | None) -> None:
+    """Say whether a worker of this machine is well, by its health files.
 
-    It is the one of FARM_HEALTH_FOLDER, or else all those that FARM_HOME has. The exit status is 1
-    if it is not. No broker is asked, so it is also right while the broker is down.
+    WORKER need not be given if there is one only; otherwise they are listed: gpu, gpu-2, ... in the
+    order of their starts. The exit status is 1 if it is not well, and 2 if it has to be named. No
+    broker is asked, so it is also right while the broker is down.
 
-    Example: farm health --ready
+    Examples: farm health --ready; farm health gpu-2
     """
-    run_probe(probe)
+    run_probe(probe, worker)
 
 
 @click.command()

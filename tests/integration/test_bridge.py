@@ -19,7 +19,7 @@ import pytest
 from farm import Job
 from farm.errors import WorkerLost
 from farm.estimate import chunk_s
-from farm.health import FOLDER, HealthFiles, worker_health
+from farm.health import HealthFiles, folder_of_machine, worker_health
 from farm.runpod.chunk import MAX_LOST
 from tests.integration.conftest import SMALL
 from tests.support.jobs import resolved
@@ -115,7 +115,7 @@ def test_a_farm_without_a_gpu_makes_its_videos_on_an_endpoint(trial, unbroken):
 def test_a_bridge_that_takes_chunks_is_ready_and_alive(rented):
     rented.replace_bridges()
     wait_for(lambda: "overflow_opened" in rented.bridge_log())
-    files = HealthFiles(rented.settings.folder / FOLDER / "bridge")
+    files = HealthFiles(folder_of_machine(rented.settings.folder) / "bridge")
     files.alive.unlink()
     files.set_ready(False)
     wait_for(lambda: worker_health(files.folder, "ready").good)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from farm import Farm
-from farm.health import FOLDER, HealthFiles, worker_health
+from farm.health import HealthFiles, folder_of_machine, worker_health
 from tests.support.commands import environ_of, start_farm_command
 from tests.support.holding import hold
 from tests.support.small_farm import SmallFarm, small_farm
@@ -22,7 +22,7 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
 
 
 def files_of(supervisor: SmallFarm, kind: str) -> HealthFiles:
-    return HealthFiles(supervisor.settings.folder / FOLDER / kind)
+    return HealthFiles(folder_of_machine(supervisor.settings.folder) / kind)
 
 
 def test_a_gpu_worker_is_ready_until_it_drains(supervisor, small):
@@ -54,14 +54,14 @@ def test_a_stopped_cpu_worker_touches_no_file(supervisor):
     wait_for(lambda: worker_health(cpu.folder, "live").good)
 
 
-def test_an_idle_worker_drains_and_exits(supervisor, tmp_path):
-    environ = {
-        **environ_of(supervisor.settings),
-        "FARM_IDLE_EXIT_S": "0.5",
-        "FARM_HEALTH_FOLDER": str(tmp_path / "health"),
-    }
+def test_a_second_gpu_worker_of_the_home_has_files_of_its_own_and_exits_when_idle(supervisor):
+    first, second = (files_of(supervisor, name) for name in ("gpu", "gpu-2"))
+    wait_for(first.ready.exists)
+    environ = {**environ_of(supervisor.settings), "FARM_IDLE_EXIT_S": "0.5"}
     worker = start_farm_command(environ, "worker", "gpu")
+    wait_for(second.alive.exists)
     _, log = worker.communicate()
     assert worker.returncode == 0
     assert "worker_idle" in log
-    assert not (tmp_path / "health" / "ready").exists()
+    assert not second.folder.exists()
+    assert worker_health(first.folder, "ready").good
