@@ -21,7 +21,7 @@ from docs import containers
 from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
-from farm.metrics import METRICS, SECONDS, Metric
+from farm.metrics import ANSWER_SECONDS, METRICS, SECONDS, Metric
 from farm.presets import PRESETS
 from farm.presets.preset import Limit
 from farm.settings import BUCKET, PREFIX, UNPREFIXED, Settings
@@ -96,13 +96,16 @@ def metrics_page() -> str:
     """Every metric, and the values of its labels."""
     values = {label: known for metric in METRICS for label, known in metric.labels.items()}
     labels = [(label, ", ".join(known) or "known at run time") for label, known in values.items()]
-    buckets = ", ".join(f"{bound:g}" for bound in SECONDS)
+    buckets = [
+        f"Buckets of {name} end at these seconds: {', '.join(f'{bound:g}' for bound in bounds)}."
+        for name, bounds in (("histograms", SECONDS), ("the gateway's", ANSWER_SECONDS))
+    ]
     return _page(
         [
             "# Metrics",
             "How to scrape them: [Metrics](../operations/metrics.md).",
             _table(("name", "type", "source", "labels", "meaning"), map(_metric, METRICS)),
-            f"Histogram buckets end at these seconds: {buckets}.",
+            "\n".join(buckets),
             "## Labels",
             _table(("label", "values"), labels),
         ]

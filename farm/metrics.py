@@ -21,7 +21,10 @@ from farm.route import QUEUES, STEP_KINDS
 ERRORS: tuple[type[FarmError], ...] = (FarmError, *FarmError.__subclasses__())
 CODES = tuple(sorted(error.code for error in ERRORS))
 SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560)
-"""Bucket bounds of all histograms: from a short step to the limits of a long chunk."""
+"""Bucket bounds of histograms: from a short step to the limits of a long chunk."""
+
+ANSWER_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+"""Those of answers: from a status to the longest wait for a job."""
 
 STEPS = {4: "1-4", 8: "5-8", 16: "9-16", 25: "17-25", 40: "26-40", 1000: "41-1000"}
 """Classes of the number of denoise steps by their upper bound: a label value for each number would
@@ -38,6 +41,8 @@ class Metric:
     source: Literal["worker", "exporter", "gateway"]
     help: str
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    buckets: tuple[float, ...] = SECONDS
+    """Bounds, in seconds, of a histogram."""
 
     def series(self) -> Iterator[tuple[str, ...]]:
         """Every combination of label values; none if a label has values unknown here."""
@@ -213,6 +218,15 @@ METRICS = (
         "gateway",
         "answered requests",
         {"route": (), "status": ()},
+    ),
+    Metric(
+        "farm_gateway_answer_seconds",
+        "histogram",
+        "gateway",
+        "seconds from a request to the beginning of its answer; those of runsync and stream wait "
+        "for a job",
+        {"route": ()},
+        ANSWER_SECONDS,
     ),
     Metric("farm_gateway_waits", "gauge", "gateway", "requests that wait for a job"),
 )

@@ -1,7 +1,8 @@
-"""The gateway's metrics: requests by route and status, and those that wait."""
+"""The gateway's metrics: requests by route and status, how long they take, and those that wait."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from farm.monitoring.exporter import Samples, exposition, family
 if TYPE_CHECKING:
     from prometheus_client.core import Metric as Family
 
+ANSWERED = "farm_gateway_answer_seconds"
+
 OTHER = "other"
 """The route of a request that has none of ours."""
 
@@ -22,11 +25,18 @@ class Counters:
     """Every metric of source `gateway`."""
 
     def __init__(self, waits: Callable[[], int]) -> None:
+        from prometheus_client import Histogram
+
         self._waits = waits
         self._requests: Counter[tuple[str, ...]] = Counter()
+        metric = next(each for each in METRICS if each.name == ANSWERED)
+        self._answered = Histogram(
+            metric.name, metric.help, list(metric.labels), registry=None, buckets=metric.buckets
+        )
 
-    def count(self, route: str, status: int) -> None:
+    def count(self, route: str, status: int, took_s: float) -> None:
         self._requests[route, str(status)] += 1
+        self._answered.labels(route).observe(took_s)
 
     def exposition(self) -> str:
         """The metrics in Prometheus' text format."""
@@ -38,8 +48,9 @@ class Counters:
             "farm_gateway_waits": {(): self._waits()},
         }
         for metric in METRICS:
-            if metric.source == "gateway":
+            if metric.source == "gateway" and metric.name != ANSWERED:
                 yield family(metric, samples[metric.name])
+        yield from self._answered.collect()
 
 
 class CountedApp:
@@ -50,9 +61,12 @@ class CountedApp:
         self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begin = time.monotonic()
+
         async def send_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._counters.count(_route(scope), message["status"])
+                took_s = time.monotonic() - begin
+                self._counters.count(_route(scope), message["status"], took_s)
             await send(message)
 
         await self._app(scope, receive, send_and_count)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from farm.metrics import METRICS, SECONDS, Listener, Metric
+from farm.metrics import METRICS, Listener, Metric
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -63,7 +63,9 @@ def _create(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:
     if metric.kind == "counter":
         created = Counter(metric.name, metric.help, labels, registry=registry)
     else:
-        created = Histogram(metric.name, metric.help, labels, registry=registry, buckets=SECONDS)
+        created = Histogram(
+            metric.name, metric.help, labels, registry=registry, buckets=metric.buckets
+        )
     if labels:
         for values in metric.series():
             created.labels(*values)

@@ -293,6 +293,8 @@ def test_probes_and_metrics_need_no_key(client: Client):
     client.get("status/none")
     metrics = client.send("GET", "/metrics").body
     assert 'farm_gateway_requests_total{route="status",status="404"} 1.0' in metrics
+    assert 'farm_gateway_answer_seconds_count{route="status"} 1.0' in metrics
+    assert 'farm_gateway_answer_seconds_bucket{le="300.0",route="status"} 1.0' in metrics
     assert "farm_gateway_waits 0.0" in metrics
 
 
