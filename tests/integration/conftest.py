@@ -39,10 +39,17 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
         yield supervisor
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def farm(supervisor: SmallFarm) -> Farm:
-    """The client of the small farm; the fixture of this name elsewhere keeps its own farm."""
+    """The client of the small farm, or of the one that a module has of its own."""
     return Farm(settings=supervisor.settings)
+
+
+@pytest.fixture
+def restarted(supervisor: SmallFarm) -> Iterator[None]:
+    """Workers that a test has ended run again for the next."""
+    yield
+    supervisor.restart_dead()
 
 
 @pytest.fixture(scope="session")

@@ -45,11 +45,6 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
         yield supervisor
 
 
-@pytest.fixture(scope="module")
-def farm(supervisor: SmallFarm) -> Farm:
-    return Farm(settings=supervisor.settings)
-
-
 class SlowServer:
     """A web server that says "wait" to each request for /face until `release`, and then 404."""
 

@@ -33,6 +33,8 @@ from tests.support.small_farm import SmallFarm, small_farm
 from tests.support.videos import decoded_frames
 from tests.support.waiting import wait_for, wait_for_stage
 
+pytestmark = pytest.mark.usefixtures("restarted")
+
 WARM_SHUTDOWN = "worker: Warm shutdown"
 COLD_SHUTDOWN = "worker: Cold shutdown"
 """What Celery writes when a worker begins to drain, and when it interrupts its steps."""
@@ -44,18 +46,6 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
     home = tmp_path_factory.mktemp("home")
     with small_farm(home, lease_s=3600, grace_s=3600) as supervisor:
         yield supervisor
-
-
-@pytest.fixture(scope="module")
-def farm(supervisor: SmallFarm) -> Farm:
-    return Farm(settings=supervisor.settings)
-
-
-@pytest.fixture(autouse=True)
-def _restarted(supervisor: SmallFarm) -> Iterator[None]:
-    """Workers that a test has ended run again for the next."""
-    yield
-    supervisor.restart_dead()
 
 
 class WorkerLog:

@@ -59,11 +59,6 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFarm]:
         yield supervisor
 
 
-@pytest.fixture(scope="module")
-def farm(supervisor: SmallFarm) -> Farm:
-    return Farm(settings=supervisor.settings)
-
-
 def port_of(supervisor: SmallFarm, queue: Queue) -> int:
     first = supervisor.settings.metrics_listen_address.port
     return first + 1 + ("cpu", "gpu").index(queue)

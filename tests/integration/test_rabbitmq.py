@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +19,7 @@ from farm.route import QUEUES
 from tests.conftest import EXAMPLES
 from tests.integration.conftest import ENDLESS, ONE_CHUNK, SMALL
 from tests.support.commands import environ_of, run_farm_command
+from tests.support.flower import FLOWER_AUTH, ask_flower
 from tests.support.holding import hold, job_held_at
 from tests.support.ports import free_port
 from tests.support.processes import kill_children, kill_group
@@ -29,9 +27,9 @@ from tests.support.rabbitmq import RabbitMQ
 from tests.support.small_farm import KINDS, SmallFarm, small_farm
 from tests.support.waiting import wait_for, wait_for_stage
 
-AUTH = "me:secret-of-flower"
-
 TWO_CHUNKS = {"max_frame_num": 37}
+
+pytestmark = pytest.mark.usefixtures("restarted")
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +45,10 @@ def supervisor(
     with small_farm(
         tmp_path_factory.mktemp("home"),
         flower=ListenAddress("127.0.0.1", free_port()),
-        flower_auth=AUTH,
+        flower_auth=FLOWER_AUTH,
         **fields,
     ) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def farm(supervisor: SmallFarm) -> Farm:
-    return Farm(settings=supervisor.settings)
-
-
-@pytest.fixture(autouse=True)
-def _restarted(supervisor: SmallFarm) -> Iterator[None]:
-    """Workers that a test has ended run again for the next."""
-    yield
-    supervisor.restart_dead()
 
 
 def queue_names(rabbitmq: RabbitMQ, url: str) -> set[str]:
@@ -210,26 +196,18 @@ def test_remote_control_and_flower_reach_the_workers(
 ) -> None:
     control = make_app(supervisor.settings).control
     assert len(wait_for(lambda: control.ping(timeout=2))) == len(KINDS)
+    assert supervisor.flower is not None
     flower = supervisor.flower
-    assert flower is not None
     job = farm.submit({**small, **ONE_CHUNK})
     job.wait()
 
     def lengths() -> dict[str, int | None]:
-        get(flower, "/api/workers?refresh=1")
-        found = get(flower, "/api/queues/length")["active_queues"]
+        ask_flower(flower, "/api/workers?refresh=1")
+        found = ask_flower(flower, "/api/queues/length")["active_queues"]
         return {each["name"]: each.get("messages") for each in found}  # not before it is counted
 
-    wait_for(lambda: f"{job.id}-mux-a1" in get(flower, "/api/tasks"))
+    wait_for(lambda: f"{job.id}-mux-a1" in ask_flower(flower, "/api/tasks"))
     assert wait_for(lambda: lengths().get("gpu") == 0)
-
-
-def get(address: ListenAddress, path: str) -> Any:
-    token = base64.b64encode(AUTH.encode()).decode()
-    request = urllib.request.Request(address.url + path)
-    request.add_header("Authorization", f"Basic {token}")
-    with urllib.request.urlopen(request) as answer:
-        return json.loads(answer.read())
 
 
 def test_a_worker_refuses_a_queue_of_other_arguments_and_its_deletion_loses_no_job(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +20,10 @@ from farm.monitoring.exporter import FarmCollector, exposition
 from farm.net.address import ListenAddress
 from farm.queue.app import make_app
 from farm.settings import Settings
+from tests.support.flower import FLOWER_AUTH, ask_flower
 from tests.support.ports import free_port
 from tests.support.small_farm import DEFAULTS, KINDS, QUEUES, SmallFarm
 from tests.support.waiting import wait_for
-
-AUTH = "me:secret-of-flower"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +40,7 @@ def named_farm(
 ) -> Iterator[SmallFarm]:
     """A farm with this name on the broker, which has no workers until it is started."""
     fields = {**DEFAULTS, "name": name, "home": home, "broker_url": url}
-    fields |= {"flower_auth": AUTH, "remote_control": True}
+    fields |= {"flower_auth": FLOWER_AUTH, "remote_control": True}
     farm = SmallFarm(fields, flower=flower)
     try:
         yield farm
@@ -97,14 +93,6 @@ def watched(settings: Settings) -> Iterator[list[dict[str, Any]]]:
         receiver.should_stop = True
         thread.join()
         receiver.connection.release()
-
-
-def get(address: ListenAddress, path: str) -> Any:
-    token = base64.b64encode(AUTH.encode()).decode()
-    request = urllib.request.Request(address.url + path)
-    request.add_header("Authorization", f"Basic {token}")
-    with urllib.request.urlopen(request) as answer:
-        return json.loads(answer.read())
 
 
 def queue_length(settings: Settings) -> float:
@@ -161,14 +149,14 @@ def test_flower_shows_one_farm(
 
 def lengths_with(flower: ListenAddress, queues: int) -> dict[str, int]:
     """The lengths of the queues once Flower has heard of the workers of so many."""
-    get(flower, "/api/workers?refresh=1")
-    found = get(flower, "/api/queues/length")["active_queues"]
+    ask_flower(flower, "/api/workers?refresh=1")
+    found = ask_flower(flower, "/api/queues/length")["active_queues"]
     return {each["name"]: each["messages"] for each in found} if len(found) == queues else {}
 
 
 def shown_with(flower: ListenAddress, task_id: str) -> list[str]:
     """The tasks that Flower shows once it shows this one."""
-    tasks = list(get(flower, "/api/tasks"))
+    tasks = list(ask_flower(flower, "/api/tasks"))
     return tasks if task_id in tasks else []
 
 

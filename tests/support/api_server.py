@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any, TypeVar
+
+from tests.support.serving import serving
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,5 @@ def api_server(kind: Callable[[int], Server] = ApiServer) -> Iterator[Server]:
     http.daemon_threads = True
     http.block_on_close = False  # clients keep their connections open
     server = kind(http.server_port)
-    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(http):
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

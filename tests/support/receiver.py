@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 from farm.net.signing import receiver_secret
 from tests.support.certificate import server_context
+from tests.support.serving import serving
 
 SECRET = "whsec_" + "Zm9yIHRlc3RzIGFsb25lLCB0b2xkIHRvIG5vYm9keQ=="
 """The farm's, from which that of each receiver is derived."""
@@ -97,11 +97,5 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
     http = _Server(("127.0.0.1", 0), Handler)
     http.socket = server_context(certificate).wrap_socket(http.socket, server_side=True)
     known = Receiver(http.server_port, certificate)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(http):
         yield known
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+
+from tests.support.serving import serving
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 
@@ -62,11 +63,5 @@ def web_server() -> Iterator[WebServer]:
 
     http = _Server(("127.0.0.1", 0), Handler)
     server = WebServer(http.server_port)
-    thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(http):
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

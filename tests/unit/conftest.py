@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from farm.media import sandbox
+from tests.support.api_server import ApiServer, api_server
 
 Decode = Callable[..., Any]
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    """An HTTP API with scripted answers."""
+    with api_server() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from farm.cli import cli
-from tests.support.api_server import ApiServer, api_server
+from tests.support.api_server import ApiServer
 from tests.support.cli import OPTIONS, Run, error_line
 from tests.support.endpoint import KEY, RUN, accept_jobs, posted, progress, result, say, say_in_turn
 from tests.support.jobs import FIELDS
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from farm.net.runpod import QueueApi, RunpodUnreachable
 from farm.settings import Settings
 from farm.store import keys
 from tests.conftest import EXAMPLES
-from tests.support.api_server import ApiServer, api_server
+from tests.support.api_server import ApiServer
 from tests.support.endpoint import (
     RUN,
     accept_jobs,
@@ -34,12 +33,6 @@ from tests.support.ports import free_port
 from tests.support.swift import Swift
 
 S3_FIELDS = [name for name in Settings.model_fields if name.startswith("s3_")]
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as running:
-        yield running
 
 
 @pytest.fixture

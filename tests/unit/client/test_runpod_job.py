@@ -6,7 +6,6 @@ import base64
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from farm.client import Farm
 from farm.client.runpod.endpoint import SETTLING_S
 from farm.client.runpod.status import Progress
 from farm.errors import Cancelled, DownloadFailed, GenerationFailed, InvalidInput, TimedOut
-from tests.support.api_server import ApiServer, api_server
+from tests.support.api_server import ApiServer
 from tests.support.endpoint import accept_jobs, farm_of, progress, result, say, say_in_turn
 from tests.support.jobs import FIELDS
 
@@ -34,12 +33,6 @@ SDK_ERROR = {
     "error_traceback": 'Traceback: File "/src/handler.py"',
     "hostname": "pod-64-secret",
 }
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as running:
-        yield running
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -389,15 +390,17 @@ def test_endless_informational_responses_end(server, get, tmp_path):
     assert time.monotonic() - begun < 10
 
 
+def drip(handler: BaseHTTPRequestHandler) -> None:
+    """Sends a byte at a time, for ever."""
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
+
+
 def test_a_slow_drip_ends_at_the_timeout(server, get, tmp_path):
     # Given a server that sends a byte at a time, so that no single wait is long
-    def drip(handler):
-        handler.send_response(200)
-        handler.end_headers()
-        while True:
-            handler.wfile.write(b"x")
-            time.sleep(0.05)
-
     server.replies["/"] = drip
     # When the timeout is half a second, then the download ends about then, and is retryable
     begun = time.monotonic()
@@ -407,13 +410,6 @@ def test_a_slow_drip_ends_at_the_timeout(server, get, tmp_path):
 
 def test_a_server_slower_than_the_lowest_speed_is_given_up(server, get, tmp_path):
     # Given a server that sends a byte at a time
-    def drip(handler):
-        handler.send_response(200)
-        handler.end_headers()
-        while True:
-            handler.wfile.write(b"x")
-            time.sleep(0.05)
-
     server.replies["/"] = drip
     # When the lowest speed is a thousand bytes a second, averaged over a third of one
     begun = time.monotonic()

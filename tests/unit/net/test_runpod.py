@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,18 +10,12 @@ import pytest
 from farm.errors import InvalidInput, QuotaExceeded
 from farm.net import runpod
 from farm.net.runpod import QueueApi, RequestRefused, RunpodUnreachable
-from tests.support.api_server import ApiServer, api_server
+from tests.support.api_server import ApiServer
 from tests.support.ports import free_port
 
 KEY = "rpa_TESTKEY0123"
 RUN = "POST /v2/ep/run"
 ACCEPTED = {"id": "job-1", "status": "IN_QUEUE"}
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,16 +11,10 @@ import pytest
 from farm import Farm
 from farm.net.address import ListenAddress
 from farm.ui.serve import open_page
-from tests.support.api_server import ApiServer, api_server
+from tests.support.api_server import ApiServer
 from tests.support.endpoint import accept_jobs, farm_of, posted, progress, result, say
 from tests.support.ports import free_port
 from tests.support.visitor import Visitor
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as running:
-        yield running
 
 
 @pytest.fixture
