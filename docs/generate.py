@@ -24,49 +24,10 @@ from farm.job import NOT_YET, STAGES, JobRequest
 from farm.metrics import ANSWER_SECONDS, METRICS, SECONDS, Metric
 from farm.presets import PRESETS
 from farm.presets.preset import Limit
-from farm.settings import BUCKET, PREFIX, UNPREFIXED, Settings
+from farm.settings import BUCKET, GROUPS, PREFIX, UNPREFIXED, Settings
 
 FOLDER = Path(__file__).parent / "reference"
 NOTE = "<!-- Written by `python -m docs.generate`: edit the descriptions in the code instead. -->"
-
-SECTIONS = {
-    "General": ("name", "home"),
-    "Callers": ("caller", "high_priority_", "max_live_jobs", "max_gpu_s_", "max_stored_"),
-    "Broker, registry and store": ("broker_", "registry_", "store_"),
-    "S3": ("s3_",),
-    "Model": (
-        "weights",
-        "preset",
-        "unserved_",
-        "device",
-        "attention",
-        "loras",
-        "fold_audio",
-        "quant",
-        "offload",
-        "skip_",
-    ),
-    "Workers": (
-        "cpu_",
-        "download",
-        "lease_",
-        "reap_",
-        "redispatch_",
-        "max_attempts",
-        "step_",
-        "grace_",
-        "idle_",
-        "health_",
-        "remote_",
-    ),
-    "Retention": ("keep_",),
-    "Webhooks": ("webhook_",),
-    "Output": ("output_",),
-    "Runpod": ("runpod_", "bridge_"),
-    "Monitoring and web pages": ("metrics_", "flower_", "ui_"),
-    "Input limits": ("max_", "fetch_", "decode_", "tts_"),
-}
-"""Prefixes of the settings in each section; a setting belongs to the first section that matches."""
 
 SECOND_NAMES = {**UNPREFIXED, BUCKET: "store_url"}
 """The setting of each variable without the prefix."""
@@ -76,9 +37,6 @@ CHUNK_STAGES = "chunk_{k}_pre, chunk_{k}_sampling_{percent}, chunk_{k}_decode"
 
 def settings_page() -> str:
     """Every setting, by section."""
-    names: dict[str, list[str]] = {title: [] for title in SECTIONS}
-    for name in Settings.model_fields:
-        names[_section(name)].append(name)
     parts = [
         "# Settings",
         "Settings are read once, from the environment. An unknown `FARM_` variable is an error that"
@@ -86,9 +44,9 @@ def settings_page() -> str:
         f"prefix:\nFARM_ wins, and {BUCKET} counts only together with S3_ACCESS_KEY and "
         "S3_SECRET_KEY.",
     ]
-    for title, members in names.items():
-        rows = [_setting(name) for name in members]
-        parts += [f"## {title}", _table(("variable", "default", "meaning"), rows)]
+    for group in GROUPS:
+        rows = [_setting(name) for name in group.model_fields]
+        parts += [f"## {group.title}", _table(("variable", "default", "meaning"), rows)]
     return _page(parts)
 
 
@@ -171,13 +129,6 @@ def main() -> int:
 
 def _is_current(path: Path, text: str) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == text
-
-
-def _section(setting: str) -> str:
-    for title, prefixes in SECTIONS.items():
-        if setting.startswith(prefixes):
-            return title
-    raise LookupError(f"{setting} belongs to no section: add it to SECTIONS in docs/generate.py")
 
 
 def _setting(name: str) -> tuple[str, str, str]:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from farm.errors import FarmUnreachable, InvalidInput
-from farm.settings import Settings
+from farm.settings import GROUPS, Settings
 from tests.support.receiver import SECRET
 
 DEFAULTS = {
@@ -91,6 +91,11 @@ def test_an_empty_environment_gives_the_defaults():
 
 def test_every_setting_has_a_description():
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_settings_are_those_of_all_groups_in_their_order():
+    names = [name for group in GROUPS for name in group.model_fields]
+    assert names == list(Settings.model_fields)
 
 
 def test_a_variable_sets_its_field():

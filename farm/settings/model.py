@@ -1,0 +1,92 @@
+"""What the gpu workers serve, and how it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from farm.errors import InvalidInput
+from farm.presets import PRESETS, preset
+from farm.settings.group import COMMA_SEPARATED, SettingsGroup
+
+
+def _check_preset(value: str) -> str:
+    try:
+        return preset(value).name
+    except InvalidInput as error:
+        raise ValueError(error.message) from error
+
+
+PresetName = Annotated[str, AfterValidator(_check_preset)]
+
+
+class Model(SettingsGroup):
+    title: ClassVar = "Model"
+
+    weights: Path | None = Field(
+        None, description="folder with one subfolder of weights per preset; unset = {home}/weights"
+    )
+    presets: Annotated[tuple[PresetName, ...], COMMA_SEPARATED] = Field(
+        ("miniature",),
+        min_length=1,
+        description=(
+            "models that the workers serve, comma-separated; the first is the default of jobs "
+            f"that name none; {', '.join(PRESETS)}"
+        ),
+    )
+    unserved_models: Literal["refuse", "wait"] = Field(
+        "refuse",
+        description=(
+            "a job for a model that no worker serves: refuse it at submission, or let it wait for "
+            "a worker that does"
+        ),
+    )
+    device: str = Field(
+        "auto", description="torch device of gpu workers; auto = cuda if available, else cpu"
+    )
+    attention: str = Field(
+        "auto",
+        description=(
+            "attention kernel: flash_4, cudnn_fp8 (8 bits) or a name of diffusers; auto = the "
+            "fastest exact kernel on the device"
+        ),
+    )
+    fold_audio: bool = Field(
+        False,
+        description=(
+            "true: fold the projections of the audio attention into its keys and values for one "
+            "speaker; faster, takes 22 GB at full size, rounds once more"
+        ),
+    )
+    loras: tuple[tuple[str, Path], ...] = Field(
+        (), description="LoRA adapters that jobs may use: NAME=FILE, comma-separated"
+    )
+    quant: Literal["int8", "fp8"] | None = Field(
+        None,
+        description=(
+            "quantization of the linears for jobs that do not choose one: int8 or fp8; unset = none"
+        ),
+    )
+    offload: Literal["off", "allowed", "on"] = Field(
+        "off",
+        description=(
+            "streaming of the model from host memory: off, allowed = if a job asks, on = for "
+            "every job"
+        ),
+    )
+    skip_last_step: bool = Field(
+        False,
+        description="true: skip the last denoise step of every job, which changes very little",
+    )
+
+    @field_validator("loras", mode="before")
+    @classmethod
+    def _parse_loras(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(name.strip() and file.strip() for name, _, file in pairs):
+            raise ValueError("every adapter is NAME=FILE")
+        return [(name.strip(), Path(file.strip()).expanduser()) for name, _, file in pairs]
