@@ -69,9 +69,10 @@ def _waiting(settings: Settings, sizes: Iterable[int]) -> Iterable[dict[str, flo
                 "broker, kB a job": (client.info("memory")["used_memory"] - empty) / size / 1000,
                 "ms of the reaper: overdue jobs": _ms(lambda: end_overdue(context)),
                 "ms of the reaper: lost messages": _ms(
-                    lambda: list(
-                        find_lost_messages(context.registry, broker, after_s=settings.lease_s)
-                    )
+                    lambda: find_lost_messages(context.registry, broker, lease_s=settings.lease_s)
+                ),
+                "ms of the reaper: search of all queues": _ms(
+                    lambda: find_lost_messages(context.registry, broker, lease_s=0, thorough=True)
                 ),
                 "ms of the reaper: orphaned jobs": _ms(
                     lambda: list(context.registry.jobs.orphaned())
