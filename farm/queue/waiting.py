@@ -43,7 +43,8 @@ def find_lost_messages(
     wait than have led to no lease, or if `thorough`: copies may hide that one is missing.
     """
     bridge_lives = registry.workers.count_alive()["bridge"] > 0
-    stranded = [] if bridge_lives else registry.steps.waiting_for_bridges()
+    at_bridges = set(registry.steps.waiting_for_bridges())
+    stranded = set() if bridge_lives else at_bridges
     overdue = registry.steps.undelivered(for_s=lease_s)
     if not overdue:
         return stranded
@@ -56,12 +57,13 @@ def find_lost_messages(
     waiting = broker.waiting_steps(read)
     if waiting is not None:
         return set(overdue).difference(waiting).union(stranded)
-    others = [step for step in overdue[:EXAMINED] if step not in set(stranded)]
+    others = [step for step in overdue[:EXAMINED] if step not in stranded]
     missing = len(registry.steps.undelivered(for_s=sending_s)) - len(stranded) - queued
     lost = _as_many_as_are_lost(registry, others, missing=missing) if missing > 0 else []
     if thorough:
-        lost += _passed_over(registry, others, lease_s=lease_s, sending_s=sending_s)
-    return {*stranded, *lost}
+        in_order = [step for step in others if step not in at_bridges]
+        lost += _passed_over(registry, in_order, lease_s=lease_s, sending_s=sending_s)
+    return stranded.union(lost)
 
 
 def _as_many_as_are_lost(

@@ -205,12 +205,17 @@ def test_a_message_whose_place_in_the_index_is_lost_is_not_forgotten(on_both):
 # Chunks that a bridge has left
 
 
+def at_its_chunk(backlog: Backlog, job_id: str) -> None:
+    """A new job whose first chunk is due."""
+    backlog.registry.jobs.add(job_id, job_request())
+    for step_id, output in (("download", None), ("embed", embed_output(chunks=2))):
+        complete(backlog.registry, step_id, output, job_id=job_id)
+
+
 def left_by_a_bridge(backlog: Backlog, *, bridge_lives: bool) -> None:
     """The job `a`, whose first chunk runs at an endpoint, and is dispatched."""
-    backlog.registry.jobs.add("a", job_request())
+    at_its_chunk(backlog, "a")
     backlog.registry.steps.claim_dispatch("a", CHUNK.id)
-    for step_id, output in (("download", None), ("embed", embed_output(chunks=2))):
-        complete(backlog.registry, step_id, output)
     lease = submit_remote(backlog.registry, CHUNK.id, for_s=10 * WINDOW_S)
     backlog.registry.steps.detach(lease)
     if bridge_lives:
@@ -230,6 +235,20 @@ def test_they_wait_for_a_bridge_as_long_as_one_lives(on_both):
         heartbeat(on_both)
         again += on_both.reaper.reap()
     assert (again, on_both.waiting("bridge"), on_both.waiting("gpu")) == (0, 1, 0)
+
+
+def test_they_wait_for_a_bridge_though_later_chunks_have_a_gpu(on_rabbitmq):
+    left_by_a_bridge(on_rabbitmq, bridge_lives=True)
+    on_rabbitmq.clock.advance(GAP_S)
+    at_its_chunk(on_rabbitmq, "b")
+    assert on_rabbitmq.reaper.reap() == 1
+    assert on_rabbitmq.receive("gpu") == "b"
+    lease = acquire(on_rabbitmq.registry, CHUNK.id, job_id="b")
+    on_rabbitmq.clock.advance(WINDOW_S)
+    heartbeat(on_rabbitmq)
+    assert on_rabbitmq.registry.steps.renew(lease, lease_s=LEASE_S)
+    assert on_rabbitmq.reaper.reap() == 0
+    assert (on_rabbitmq.waiting("bridge"), on_rabbitmq.waiting("gpu")) == (1, 0)
 
 
 def test_they_go_to_the_gpus_once_when_no_bridge_lives_any_more(on_both):
