@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from farm.engine.accounting import count_commit, estimate_update, gpu_time_charged
 from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
+from farm.engine.kept_inputs import KeptInputs
 from farm.engine.playlist import publish
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import (
@@ -61,6 +62,8 @@ class Hooks:
     """Called at each denoise step."""
     adopts: bool = False
     """Adopts remote attempts instead of beginning new ones."""
+    kept: KeptInputs = field(default_factory=KeptInputs)
+    """What the steps of the process keep in memory for later ones."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ class Attempt:
                 lease_lost=lease_lost,
                 draining=self.hooks.draining,
                 progressed=self.hooks.progressed,
+                kept=self.hooks.kept,
             )
             step_ctx.raise_if_draining()
             with gpu_time_charged(step_ctx):

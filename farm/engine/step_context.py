@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from farm.engine.context import Context
+from farm.engine.kept_inputs import KeptInputs
 from farm.engine.objects import sha256_of
 from farm.errors import Cancelled
 from farm.job import STAGES, Event, ResolvedRequest
@@ -102,6 +103,8 @@ class StepContext(Context):
     """The output of each earlier step that was read, by the step's id."""
     digests: dict[str, str] = field(default_factory=dict)
     """The SHA-256 of each object that this attempt stored, by key."""
+    kept: KeptInputs = field(default_factory=KeptInputs)
+    """What earlier steps of this process have read or stored."""
     stop_poll: Throttle = field(default_factory=lambda: Throttle(STOP_POLL_INTERVAL_S))
 
     @property
@@ -123,13 +126,21 @@ class StepContext(Context):
         """The output of an earlier step, noted as an input of this attempt."""
         return self._committed(step.id)
 
+    def read_ahead(self, steps: Iterable[Step]) -> None:
+        """Reads the outputs of earlier steps in one request, instead of one each when needed."""
+        self._read([step.id for step in steps])
+
     def _committed(self, step_id: str) -> Committed:
-        if step_id not in self.inputs:
-            committed = self.registry.steps.committed(self.job_id, step_id)
+        self._read([step_id])
+        return self.inputs[step_id]
+
+    def _read(self, step_ids: Sequence[str]) -> None:
+        missing = [step_id for step_id in dict.fromkeys(step_ids) if step_id not in self.inputs]
+        found = self.registry.steps.all_committed(self.job_id, missing) if missing else []
+        for step_id, committed in zip(missing, found, strict=True):
             if committed is None:
                 raise LookupError(f"{self.step.id} was run before {step_id} was committed")
             self.inputs[step_id] = committed
-        return self.inputs[step_id]
 
     def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
         """Reports a stage that was reached; raises Cancelled if the job or this attempt is over."""
@@ -173,7 +184,7 @@ class StepContext(Context):
 
     def put(self, source: Path | bytes, name: str) -> str:
         """Stores an object under a key that belongs to this attempt, and returns the key."""
-        key = self._key(name)
+        key = self.key(name)
         self.digests[key] = keys.digest(source)
         self.store.put(key, source)
         return key
@@ -187,14 +198,15 @@ class StepContext(Context):
             inputs={step_id: read.attempt_id for step_id, read in self.inputs.items()},
             digests=self.digests,
         )
-        integrity.put_sealed(self.store, self._key(keys.OUTPUT), dump(committed).encode())
+        integrity.put_sealed(self.store, self.key(keys.OUTPUT), dump(committed).encode())
         return committed
 
     def sha256_of(self, key: str) -> str:
         """The SHA-256 of an upload, or of what this attempt or an earlier step stored."""
         return self.digests.get(key) or sha256_of(key, self._committed)
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
+        """The key of an object of this attempt."""
         return keys.attempt(self.job_id, self.step.id, self.lease.attempt_id, name)
 
     @contextmanager

@@ -269,6 +269,10 @@ class StepRegistry:
         """The output of a step, in its envelope; None until it is committed."""
         return self._record(job_id, step_id).committed
 
+    def all_committed(self, job_id: str, step_ids: Sequence[str]) -> list[Committed | None]:
+        """The outputs of several steps, in one request."""
+        return [record.committed for record in self._read([(job_id, each) for each in step_ids])]
+
     def is_superseded(self, job_id: str, step_id: str, attempt_id: str) -> bool:
         """Whether an attempt is neither committed nor able to commit any more."""
         return self._record(job_id, step_id).is_superseded(attempt_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from farm.engine.retention import fresh_keys, is_fresh
@@ -28,8 +29,12 @@ def cache_features(
     `encoder` is the fingerprint of the encoder's weights.
     """
     key = keys.shared(kind, encoder, content)
-    stored = _stored(ctx, key) if is_fresh(ctx, key) else None
-    return _features(stored or _store(ctx, key, make()))
+
+    def read() -> Tensor:
+        stored = _stored(ctx, key) if is_fresh(ctx, key) else None
+        return _features(stored or _store(ctx, key, make()))
+
+    return ctx.kept.get(key, read)
 
 
 def cache_rows(
@@ -68,9 +73,13 @@ def rows_of(ctx: StepContext, prefix: str, rows: Sequence[int]) -> Tensor:
     import torch
 
     names = keys_of_rows(prefix, rows)
-    pieces = [_features(integrity.get_sealed(ctx.store, name)) for name in names]
+    pieces = [ctx.kept.get(name, partial(_read, ctx, name)) for name in names]
     offsets = torch.tensor(rows) - min(rows) // ROWS_PER_OBJECT * ROWS_PER_OBJECT
     return torch.cat(pieces)[offsets]
+
+
+def _read(ctx: StepContext, key: str) -> Tensor:
+    return _features(integrity.get_sealed(ctx.store, key))
 
 
 def _stored(ctx: StepContext, key: str) -> bytes | None:

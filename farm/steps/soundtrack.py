@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 from farm.engine.step_context import StepContext
@@ -24,9 +23,10 @@ def store_track(ctx: StepContext, audio: Path, plan: Plan) -> list[str]:
 
 def packets_of_chunk(ctx: StepContext, plan: Plan, chunk: Chunk) -> list[bytes]:
     """The AAC packets that begin while a chunk is shown."""
-    path = ctx.fetch(track_key(ctx.embed_output, chunk), "track.aac")
+    key = track_key(ctx.embed_output, chunk)
+    track = ctx.kept.get(key, lambda: list(packets(ctx.fetch(key, "track.aac"))))
     first = chunk.index // CHUNKS_PER_TRACK * CHUNKS_PER_TRACK
     before = first_packet(plan.chunk(first).first)
     begin = first_packet(chunk.first) - before
     end = first_packet(chunk.first + chunk.keep) - before
-    return list(islice(packets(path), begin, end))
+    return track[begin:end]
