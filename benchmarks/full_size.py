@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -29,6 +30,7 @@ from farm.model.guidance import branches
 from farm.model.parts import build
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
+from farm.model.vae import joined
 from farm.model.variant import Variant
 from farm.plan import Plan
 from farm.presets import FLASHTALK, INFINITETALK, MINIATURE, Preset
@@ -88,11 +90,11 @@ def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
     config = pipeline.transformer.config
     text = torch.randn(40, config.text_dim)
     audio = 0.3 * torch.randn(speakers, frame_num + 4, config.audio_layers, config.audio_dim)
-    times_s: list[float] = []
+    times_s: dict[str, list[float]] = defaultdict(list)
 
     def report(stage: str, done: int, total: int) -> None:
         torch.cuda.synchronize()
-        times_s.append(time.perf_counter())
+        times_s[stage].append(time.perf_counter())
 
     with measured(f"{title}: condition"):
         condition = pipeline.condition(frame, size=size, frame_num=frame_num)
@@ -112,10 +114,11 @@ def one_chunk(pipeline: Pipeline, size: str, speakers: int, steps: int) -> None:
                 motion_frame=defaults.motion_frame,
             ),
             report=report,
+            show=joined,
         )
-    # Reports: pre, sampling 0, sampling 1 ... sampling N, decode 0, decode 1. Step 1 warms up.
-    pass_s = (times_s[-3] - times_s[2]) / len(passes) / (steps - 1)
-    decode_s = times_s[-1] - times_s[-2]
+    _, warm, *_, last = times_s["sampling"]  # before the first step, and after each; one warms up
+    pass_s = (last - warm) / len(passes) / (steps - 1)
+    decode_s = times_s["decode"][-1] - times_s["decode"][0]
     is_finite = bool(frames.isfinite().all())
     print(f"      a pass {pass_s:.2f} s, decode {decode_s:.2f} s", end=", ")
     print(f"frames {list(frames.shape)}, finite {is_finite}, deviation {frames.std():.3f}")

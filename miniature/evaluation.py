@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from farm.model.audio import load_audio_encoder
 from farm.model.pipeline import Condition, Pipeline, Sampling, load_pipeline
+from farm.model.vae import joined
 from farm.plan import Plan, audio_rows
 from farm.presets import MINIATURE
 from miniature.audio_encoder import embeddings
@@ -76,6 +77,7 @@ class TalkingModel:
                 tail=tail,
                 sampling=self.sampling,
                 report=lambda *_: None,
+                show=joined,
             )
             shown.append(frames.cpu())
         return torch.cat(shown, 1)

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +30,12 @@ from farm.model.image import ImageEncoder, resize_and_crop
 from farm.model.sampler import SAMPLERS, Noise, Sampler, without_last_step
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder
-from farm.model.transformer import InfiniteTalkTransformer, Kept, fold_audio_attention
+from farm.model.transformer import (
+    TEMPORAL_STRIDE,
+    InfiniteTalkTransformer,
+    Kept,
+    fold_audio_attention,
+)
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
 from farm.model.weights.fingerprint import (
@@ -45,6 +51,13 @@ from farm.presets import Preset, nearest_bucket
 
 Report = Callable[[str, int, int], None]
 """`report(stage, done, total)`, with stage `pre`, `sampling` or `decode`; may raise Cancelled."""
+
+Shown = TypeVar("Shown")
+
+Show = Callable[[Iterator[Tensor]], Shown]
+"""Takes all of a chunk's new frames [3, F, H, W] in [-1, 1], some at a time, as they are decoded on
+the device; called again, from the first frame on, if they are decoded anew.
+"""
 
 
 @dataclass(frozen=True)
@@ -104,8 +117,8 @@ class Tail(TensorRecord):
     With it, the next chunk comes out bit-identical on every machine with the same kind of device.
     """
 
-    motion_frames: Tensor
-    """[3, motion_frame, H, W] float32 in [-1, 1]: the last frames after colour correction.
+    motion_latents: Tensor
+    """[16, g, h, w] float32: the last motion_frame frames after colour correction, encoded.
 
     None of them after a cut.
     """
@@ -116,12 +129,13 @@ class Tail(TensorRecord):
 
     def at_cut(self) -> Self:
         """The tail for a chunk that begins a scene: the generator's state without frames."""
-        return replace(self, motion_frames=self.motion_frames[:, :0])
+        return replace(self, motion_latents=self.motion_latents[:, :0])
 
     @property
-    def has_motion(self) -> bool:
-        """Whether the next chunk continues from frames."""
-        return self.motion_frames.shape[1] > 0
+    def motion_frame(self) -> int:
+        """How many frames the next chunk continues from."""
+        latents = self.motion_latents.shape[1]
+        return 1 + (latents - 1) * TEMPORAL_STRIDE if latents else 0
 
 
 @dataclass(frozen=True)
@@ -223,8 +237,9 @@ class Pipeline:
         # How it is sampled
         sampling: Sampling,
         report: Report,
-    ) -> tuple[Tensor, Tail]:
-        """The chunk's new frames [3, keep, H, W] in [-1, 1] on the device, and its tail on the CPU.
+        show: Show[Shown],
+    ) -> tuple[Shown, Tail | None]:
+        """What `show` makes of the chunk's new frames, and the tail on the CPU; None of the last.
 
         `text` and `negative_text` are [tokens, text_dim], the latter None unless the sampling
         `reads_negative_prompt`; `audio` [S, frame_num + 4, layers, dim]
@@ -250,13 +265,10 @@ class Pipeline:
                 )
 
             # 3. Decode
-            report("decode", 0, 1)
-            video = self.vae.decode(latents)
-            frames = transfer_colours(video, colours.to(self.device), sampling.colour_strength)
-            report("decode", 1, 1)
-        new = frames[:, chunk.overlap : chunk.overlap + chunk.keep]
-        motion_frames = frames[:, -sampling.motion_frame :].clone()
-        return new, Tail(motion_frames.cpu(), generator_state, colours.cpu())
+            shown, last = self._decode(latents, chunk, colours, sampling, report, show)
+        if last is None:
+            return shown, None
+        return shown, Tail(last, generator_state, colours.cpu())
 
     def _draw_noise(
         self, condition: Condition, tail: Tail | None, sampling: Sampling
@@ -266,20 +278,20 @@ class Pipeline:
         known = None
         if tail:
             generator.set_state(tail.generator_state)
-            known = 1 + (tail.motion_frames.shape[1] - 1) // 4
+            known = tail.motion_latents.shape[1]
         shape = condition.latents[4:].shape
         noise = self._sampler.draw(generator, shape, steps=sampling.steps, known=known)
         return noise, generator.get_state()
 
     def _motion_latents(self, condition: Condition, tail: Tail | None) -> Tensor:
         """The clean latents [16, g, h, w] of the image or of the frames that it continues."""
-        if tail is None or not tail.has_motion:
+        if tail is None or not tail.motion_frame:
             return condition.latents[4:, :1].to(self.device)
-        return self.vae.encode(tail.motion_frames.to(self.device))
+        return tail.motion_latents.to(self.device)
 
     def _reference_colours(self, condition: Condition, tail: Tail | None) -> Tensor:
         """The colours that the chunk is matched to."""
-        if tail and tail.has_motion:
+        if tail and tail.motion_frame:
             return tail.colours
         return lab_statistics(condition.frame)
 
@@ -351,6 +363,43 @@ class Pipeline:
             report("sampling", step + 1, steps)
         return x
 
+    def _decode(
+        self,
+        latents: Tensor,
+        chunk: Chunk,
+        colours: Tensor,
+        sampling: Sampling,
+        report: Report,
+        show: Show[Shown],
+    ) -> tuple[Shown, Tensor | None]:
+        """What `show` makes of the new frames, and the motion latents for the next chunk.
+
+        The last chunk has none, and is decoded only as far as it is shown.
+        """
+        reference = colours.to(self.device)
+        end = chunk.overlap + chunk.keep
+        needed = end if chunk.last else chunk.frame_num
+        piece_begins = accumulate(self.vae.frames_of_pieces(latents.shape[1]), initial=0)
+        begins = [begin for begin in piece_begins if begin < needed]
+        motion: Tensor | None = None
+
+        def new_frames(pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+            nonlocal motion
+            last: list[Tensor] = []
+            report("decode", 0, len(begins))
+            for done, (begin, piece) in enumerate(zip(begins, pieces, strict=False), start=1):
+                frames = transfer_colours(piece.clamp(-1, 1), reference, sampling.colour_strength)
+                shown = frames[:, max(0, chunk.overlap - begin) : max(0, end - begin)]
+                if shown.shape[1]:
+                    yield shown
+                last = [torch.cat([*last, frames], dim=1)[:, -sampling.motion_frame :]]
+                if done == len(begins) and not chunk.last:
+                    motion = self.vae.encode(*last).cpu()
+                report("decode", done, len(begins))
+
+        made = self.vae.decode_pieces(latents, lambda pieces: show(new_frames(pieces)))
+        return made, motion
+
     def _block_caches(
         self, passes: Sequence[Branch], times: Tensor, teacache: TeaCache | None
     ) -> dict[Branch, BlockCache]:
@@ -421,7 +470,7 @@ def _check(
     sampling: Sampling,
 ) -> None:
     """Refuses parts of different chunks or jobs before they cost a step."""
-    motion_frames = tail.motion_frames.shape[1] if tail else 0
+    motion_frames = tail.motion_frame if tail else 0
     expected = 0 if chunk.begins_scene else chunk.overlap
     if motion_frames != expected:
         raise InvalidInput(

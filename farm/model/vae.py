@@ -8,7 +8,9 @@ result, to rounding.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import TypeVar
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -18,6 +20,8 @@ from torch import Tensor
 from farm.logs import log
 from farm.model.transformer import TEMPORAL_STRIDE
 from farm.model.vae_walk import Caches, decode_piece, encode_piece, set_channels_last
+
+Made = TypeVar("Made")
 
 
 class VideoAutoencoder:
@@ -54,39 +58,60 @@ class VideoAutoencoder:
         x = patchify(video.reshape(-1, *video.shape[-4:]), self._patch_size)
         caches: Caches = {}
         # The first latent stands for one frame, each later one for four.
-        later = x[:, :, 1:].split(TEMPORAL_STRIDE * self._latents_per_call, dim=2)
+        frames = self.frames_of_pieces(1 + x.shape[2] // TEMPORAL_STRIDE)
         moments = [
-            encode_piece(self.model.encoder, piece, caches)
-            for piece in (x[:, :, :1], *later)
-            if piece.shape[2]
+            encode_piece(self.model.encoder, piece, caches) for piece in x.split(frames, dim=2)
         ]
         mean = self.model.quant_conv(torch.cat(moments, dim=2)).chunk(2, dim=1)[0]
-        latents = (mean - self._mean) / self._std
-        return latents.reshape(*video.shape[:-4], *latents.shape[1:])
+        normalised = (mean - self._mean) / self._std
+        return normalised.reshape(*video.shape[:-4], *normalised.shape[1:])
 
     def decode(self, latents: Tensor) -> Tensor:
         """The video, clamped to [-1, 1]; F is 4 (T - 1) + 1."""
         return self.decode_unclamped(latents).clamp(-1, 1)
 
     def decode_unclamped(self, latents: Tensor) -> Tensor:
-        """The video as the decoder draws it, a little beyond [-1, 1] here and there.
+        """The video as the decoder draws it, a little beyond [-1, 1] here and there."""
+        return self.decode_pieces(latents, joined)
 
-        In float32 if the decoder's dtype has no room for a value.
+    def decode_pieces(self, latents: Tensor, consume: Callable[[Iterator[Tensor]], Made]) -> Made:
+        """What `consume` makes of the unclamped video, whose pieces it gets as they are decoded.
+
+        If the decoder's dtype has no room for a value, an exception ends `consume` before it gets
+        that piece, and it is called again with all pieces in float32.
         """
         z = latents.reshape(-1, *latents.shape[-4:])
         z = self.model.post_quant_conv(z * self._std + self._mean)
-        video = self._decode(self._decoders[0], z)
-        if len(self._decoders) > 1 and not video.isfinite().all():
-            log("decoded_in_float32", level=logging.WARNING, overflowed=str(video.dtype))
-            video = self._decode(self._decoders[1], z)
-        return video.float().reshape(*latents.shape[:-4], *video.shape[1:])
+        shape = latents.shape[:-4]
+        *faster, exact = self._decoders
+        for decoder in faster:
+            try:
+                return consume(self._decoded(decoder, z, shape, check=True))
+            except _Overflow as overflow:
+                log("decoded_in_float32", level=logging.WARNING, overflowed=str(overflow))
+        return consume(self._decoded(exact, z, shape))
 
-    def _decode(self, decoder: WanDecoder3d, z: Tensor) -> Tensor:
+    def frames_of_pieces(self, latents: int) -> list[int]:
+        """How many frames each piece of a video of so many latents has."""
+        first, *later = self._pieces(latents)
+        return [first, *(TEMPORAL_STRIDE * piece for piece in later)]
+
+    def _pieces(self, latents: int) -> list[int]:
+        """How many latents each piece has; the first latent, of one frame, is one."""
+        whole, rest = divmod(latents - 1, self._latents_per_call)
+        return [1, *[self._latents_per_call] * whole, *([rest] if rest else [])]
+
+    def _decoded(
+        self, decoder: WanDecoder3d, z: Tensor, shape: torch.Size, *, check: bool = False
+    ) -> Iterator[Tensor]:
+        """Pieces [*shape, 3, F, H, W]; raises _Overflow instead of one that is not finite."""
         caches: Caches = {}
         z = z.to(decoder.conv_in.weight.dtype)
-        pieces = (z[:, :, :1], *z[:, :, 1:].split(self._latents_per_call, dim=2))
-        frames = [decode_piece(decoder, piece, caches) for piece in pieces if piece.shape[2]]
-        return unpatchify(torch.cat(frames, dim=2), self._patch_size)
+        for piece in z.split(self._pieces(z.shape[2]), dim=2):
+            frames = unpatchify(decode_piece(decoder, piece, caches), self._patch_size)
+            if check and not frames.isfinite().all():
+                raise _Overflow(frames.dtype)
+            yield frames.float().reshape(*shape, *frames.shape[1:])
 
     def condition(self, image: Tensor, frame_num: int) -> Tensor:
         """The image condition of a chunk, [..., 4 + 16, T, H/8, W/8].
@@ -99,3 +124,12 @@ class VideoAutoencoder:
         mask = torch.zeros_like(latents[..., :4, :, :, :])
         mask[..., 0, :, :] = 1
         return torch.cat([mask, latents], dim=-4)
+
+
+def joined(pieces: Iterator[Tensor]) -> Tensor:
+    """The whole video [..., 3, F, H, W] of its pieces."""
+    return torch.cat(list(pieces), dim=-3)
+
+
+class _Overflow(Exception):
+    """A piece has values for which the decoder's dtype has no room."""

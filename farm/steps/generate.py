@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from farm.engine.playlist import store_segment
 from farm.engine.step_context import StepContext
 from farm.job import ResolvedRequest
 from farm.logs import log
+from farm.media.encoder import Encoder
 from farm.media.fragment import mux_segment
 from farm.media.image import read_image
-from farm.media.video import encode_video
 from farm.metrics import add
 from farm.model.weights.fingerprint import Digests
 from farm.plan import Chunk, Plan, audio_rows
 from farm.presets import Preset, preset
 from farm.registry.outputs import ChunkOutput, EmbedOutput
+from farm.route import DOWNLOAD, EMBED, Step
 from farm.settings import Settings
 from farm.steps.chunk_objects import condition_key, previous_tail_key, source_image
 from farm.steps.features import cache_features, rows_of
@@ -27,6 +30,7 @@ from farm.steps.progress import Progress
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
 from farm.steps.served import check_served
 from farm.steps.soundtrack import packets_of_chunk
+from farm.steps.uploads import Uploads
 from farm.steps.weights import check_weights
 
 if TYPE_CHECKING:
@@ -34,14 +38,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, TensorRecord
     from farm.model.speakers import Box
     from farm.model.variant import Variant
 
+Record = TypeVar("Record", bound="TensorRecord")
+
 
 def generate(ctx: StepContext) -> ChunkOutput:
-    """Stores a playable segment, and the tail for the next chunk."""
+    """Stores a playable segment, and the tail for the next chunk.
+
+    Frames are encoded while later ones are decoded, and what is finished is stored meanwhile.
+    """
     check_served(ctx)
+    _read_ahead(ctx)
     request = ctx.request
     wanted = variant(request, ctx.settings)
     pipeline = _pipeline_for(ctx, wanted)
@@ -50,21 +60,33 @@ def generate(ctx: StepContext) -> ChunkOutput:
     chunk = plan.chunk(ctx.step.chunk)
     parameters = sampling(request, ctx.settings)
     used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
-    with ctx.timed("preprocess"):
-        inputs = _inputs(ctx, pipeline, embedded, chunk, used.negative_prompt)
-    frames, tail = _compute(ctx, pipeline, plan, chunk, inputs, parameters)
-    init, segment = _encode_segment(ctx, plan, chunk, frames)
-    stored = store_segment(ctx, init, segment)
+    with Uploads(ctx) as uploads, Encoder(ctx.scratch / "frames.mp4") as encoder:
+        with ctx.timed("preprocess"):
+            inputs = _inputs(ctx, uploads, pipeline, plan, chunk, used.negative_prompt)
+        tail = _compute(ctx, pipeline, plan, chunk, inputs, parameters, encoder)
+        tail_key = None if tail is None else _store_tensors(ctx, uploads, tail, "tail.safetensors")
+        with ctx.timed("encode"):
+            encoder.finish()
+            init, segment = mux_segment(
+                encoder.path, inputs.audio_packets, index=chunk.index, first=chunk.first
+            )
+        stored = store_segment(ctx, init, segment)
     return ChunkOutput(
         init_key=stored.init_key,
         segment_key=stored.segment_key,
         links=stored.links,
         frames=chunk.keep,
         condition_key=inputs.condition_key,
-        tail_key=None if chunk.last else _store_tensors(ctx, tail, "tail.safetensors"),
+        tail_key=tail_key,
         weights=pipeline.fingerprint(wanted),
         used=used if chunk.index == 0 else None,
     )
+
+
+def _read_ahead(ctx: StepContext) -> None:
+    """Reads the outputs that the step needs."""
+    chunks = {0, ctx.step.chunk - 1} if ctx.step.chunk else set()
+    ctx.read_ahead([DOWNLOAD, EMBED, *(Step("generate", chunk) for chunk in sorted(chunks))])
 
 
 @dataclass(frozen=True)
@@ -79,16 +101,19 @@ class _Inputs:
     """Features [tokens, text_dim] of each prompt, as far as the guidance reads it."""
     audio: Tensor
     """[S, frame_num + 4, layers, dim]"""
+    audio_packets: list[bytes]
+    """What is heard with the chunk's new frames, as AAC."""
 
 
 def _inputs(
     ctx: StepContext,
+    uploads: Uploads,
     pipeline: Pipeline,
-    embedded: EmbedOutput,
+    plan: Plan,
     chunk: Chunk,
     negative_prompt: str | None,
 ) -> _Inputs:
-    condition, condition_key = _condition(ctx, pipeline, chunk)
+    condition, condition_key = _condition(ctx, uploads, pipeline, chunk)
     negative_text = None
     if negative_prompt is not None:
         negative_text = _text_features(ctx, pipeline, negative_prompt)
@@ -97,7 +122,8 @@ def _inputs(
         condition_key=condition_key,
         text=_text_features(ctx, pipeline, ctx.request.prompt),
         negative_text=negative_text,
-        audio=_audio_rows(ctx, embedded, chunk),
+        audio=_audio_rows(ctx, ctx.embed_output, chunk),
+        audio_packets=packets_of_chunk(ctx, plan, chunk),
     )
 
 
@@ -108,10 +134,11 @@ def _compute(
     chunk: Chunk,
     inputs: _Inputs,
     parameters: Sampling,
-) -> tuple[Tensor, Tail]:
-    """The chunk's new frames [3, keep, H, W] in [-1, 1], and its tail; reports the progress."""
+    encoder: Encoder,
+) -> Tail | None:
+    """The chunk's tail, None of the last; passes its frames to the encoder."""
     progress = Progress(ctx, plan.chunks)
-    computed = pipeline.chunk(
+    _, tail = pipeline.chunk(
         chunk,
         condition=inputs.condition,
         text=inputs.text,
@@ -120,9 +147,17 @@ def _compute(
         tail=_previous_tail(ctx, chunk),
         sampling=parameters,
         report=progress.report,
+        show=partial(_encode, encoder),
     )
     ctx.timings.update(progress.timings())
-    return computed
+    return tail
+
+
+def _encode(encoder: Encoder, pieces: Iterator[Tensor]) -> None:
+    """Passes the frames [3, F, H, W] in [-1, 1] of a chunk to the encoder."""
+    encoder.begin()
+    for frames in pieces:
+        encoder.write(_pixels(frames))
 
 
 _loaded: dict[tuple[Settings, str], Pipeline] = {}
@@ -205,7 +240,9 @@ def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:
     return cache_features(ctx, "text", encoder, prompt, lambda: pipeline.encode_text(prompt))
 
 
-def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Condition, str | None]:
+def _condition(
+    ctx: StepContext, uploads: Uploads, pipeline: Pipeline, chunk: Chunk
+) -> tuple[Condition, str | None]:
     """What the model sees of the source, and its key in the store if all chunks share it.
 
     The condition of an image is always the same; that of a video is computed from the frame at
@@ -215,7 +252,7 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
 
     key = condition_key(ctx, chunk)
     if key is not None:
-        return Condition.from_tensors(_load_tensors(ctx, key)), key
+        return _load_tensors(ctx, key, Condition), key
     request = ctx.request
     source = source_image(ctx, chunk)
     condition = pipeline.condition(
@@ -226,7 +263,7 @@ def _condition(ctx: StepContext, pipeline: Pipeline, chunk: Chunk) -> tuple[Cond
     )
     if ctx.download_output.visual_kind == "video":
         return condition, None
-    return condition, _store_tensors(ctx, condition, "condition.safetensors")
+    return condition, _store_tensors(ctx, uploads, condition, "condition.safetensors")
 
 
 def boxes(request: ResolvedRequest, scale: float) -> list[Box]:
@@ -262,40 +299,45 @@ def _previous_tail(ctx: StepContext, chunk: Chunk) -> Tail | None:
     key = previous_tail_key(ctx, chunk)
     if key is None:
         return None
-    tail = Tail.from_tensors(_load_tensors(ctx, key))
+    tail = _load_tensors(ctx, key, Tail)
     return tail.at_cut() if chunk.begins_scene else tail
 
 
-def _encode_segment(
-    ctx: StepContext, plan: Plan, chunk: Chunk, frames: Tensor
-) -> tuple[bytes, bytes]:
-    """The frames with their audio, as initialisation section and segment (fragmented MP4)."""
-    video = ctx.scratch / "frames.mp4"
-    with ctx.timed("encode"):
-        encode_video(video, _pixels(frames))
-        audio = packets_of_chunk(ctx, plan, chunk)
-        return mux_segment(video, audio, index=chunk.index, first=chunk.first)
-
-
-def _pixels(frames: Tensor) -> NDArray[np.uint8]:
+def _pixels(frames: Tensor) -> Callable[[], NDArray[np.uint8]]:
     """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], truncated as the original does.
 
-    On the frames' device: bytes are a quarter of what has to leave it.
+    On the frames' device: bytes are a quarter of what has to leave it. The call waits until a GPU
+    has copied them, while it goes on.
     """
     import torch
 
     scaled = ((frames + 1) * 127.5).clamp(0, 255)
-    pixels: NDArray[np.uint8] = scaled.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-    return pixels
+    pixels = scaled.to(torch.uint8).permute(1, 2, 3, 0)
+    if not pixels.is_cuda:
+        return pixels.numpy
+    host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+    host.copy_(pixels.contiguous(), non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> NDArray[np.uint8]:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
-def _store_tensors(ctx: StepContext, tensors: Condition | Tail, name: str) -> str:
+def _store_tensors(ctx: StepContext, uploads: Uploads, record: Condition | Tail, name: str) -> str:
+    """The key under which a record is stored; it stays in memory for the next chunk."""
     from safetensors.torch import save
 
-    return ctx.put(save(tensors.to_tensors()), name)
+    tensors = record.to_tensors()
+    key = uploads.put(lambda: save(tensors), name)
+    ctx.kept.put(key, type(record).from_tensors(tensors))
+    return key
 
 
-def _load_tensors(ctx: StepContext, key: str) -> dict[str, Tensor]:
+def _load_tensors(ctx: StepContext, key: str, kind: type[Record]) -> Record:
     from safetensors.torch import load
 
-    return load(ctx.get(key))
+    return ctx.kept.get(key, lambda: kind.from_tensors(load(ctx.get(key))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from farm.engine.step_context import StepContext
+from farm.engine.step_context import StepContext, Throttle
 from farm.metrics import add
 
 FIRST_PCT = 20
@@ -22,6 +22,9 @@ SHARES = {
 }
 """Where each stage begins within a chunk, and its share of the chunk."""
 
+PIECES_INTERVAL_S = 1.0
+"""Pieces are decoded many a second; an event of one comes no sooner than this after another."""
+
 
 class Progress:
     """Receives the model's reports on one chunk, and counts the model's seconds between them.
@@ -35,9 +38,11 @@ class Progress:
         self.first: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.reported_at: float | None = None
+        self.pieces = Throttle(PIECES_INTERVAL_S)
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Reports `pre`, `sampling` (before the first and after each step) or `decode`.
+        """Reports `pre`, `sampling` (before the first and after each step) or `decode` (before the
+        first piece, after the last, and in between by rate).
 
         Raises Cancelled or WorkerDraining. A draining worker still decodes a sampled chunk: that
         takes less time than sampling it again.
@@ -49,8 +54,12 @@ class Progress:
         self.reported_at = now
         if stage == "pre" or (stage == "sampling" and done < total):
             self.ctx.raise_if_draining()
-        self.first.setdefault(stage, now)
         self.last[stage] = now
+        if stage not in self.first:
+            self.first[stage] = now
+            self.pieces = Throttle(PIECES_INTERVAL_S)
+        elif stage == "decode" and done < total and not self.pieces.is_due():
+            return
         chunk = self.ctx.step.chunk
         begin, share = SHARES[stage]
         done_share = begin + share * done / total

@@ -15,6 +15,9 @@ from farm import Farm
 from farm.media.audio import speech
 from farm.media.container import decode_frames, open_media, video_stream
 from farm.media.frame import upright
+from farm.model.checkpoints import checkpoint_folder, load_part
+from farm.model.vae import VideoAutoencoder
+from farm.presets import MINIATURE
 from miniature.voices import opening
 from tests.lipsync.sitter import Sitter
 
@@ -41,8 +44,8 @@ class Take:
     borders: list[int]
     """The first frame of each chunk but the first."""
     raw: dict[int, Tensor]
-    """Frames [3, motion_frame, H, W] as the model made them, before H.264, by the first one's
-    number.
+    """Frames [3, motion_frame, H, W] that never were H.264, by the first one's number: as the next
+    chunk knows them, encoded and decoded by the autoencoder.
     """
 
     @property
@@ -89,7 +92,10 @@ def decoded(video: Path) -> Tensor:
     return torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2) / 127.5 - 1
 
 
+@torch.inference_mode()
 def _tail(farm: Farm, job_id: str, chunk: int) -> Tensor:
-    """[3, motion_frame, H, W]: the frames that the chunk leaves to the next one."""
+    """[3, motion_frame, H, W]: the frames that the chunk leaves to the next one, as latents."""
     output = farm.context.registry.steps.committed(job_id, f"generate-{chunk:04d}").output
-    return load(farm.context.store.get(output.tail_key))["motion_frames"]
+    latents = load(farm.context.store.get(output.tail_key))["motion_latents"]
+    folder = checkpoint_folder(MINIATURE, farm.context.settings.weights_folder)
+    return VideoAutoencoder(load_part(folder, "vae", dtype="float32")).decode(latents)

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, load_pipeline
+from farm.model.vae import joined
 from farm.plan import Plan, audio_rows
 from tests.support.tiny_model import TINY_PRESET, save_tiny_checkpoint
 
-Make = Callable[..., tuple[torch.Tensor, Tail]]
+Made = tuple[torch.Tensor, Tail | None]
+Make = Callable[..., Made]
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +70,13 @@ def make(
 ) -> Make:
     """Makes chunk `index` of the plan; any argument of `Pipeline.chunk` can be given instead."""
 
-    def chunk(index: int, tail: Tail | None = None, **changes: Any) -> tuple[torch.Tensor, Tail]:
+    def chunk(
+        index: int,
+        tail: Tail | None = None,
+        model: Pipeline = pipeline,
+        plan: Plan = plan,
+        **changes: Any,
+    ) -> Made:
         expected = plan.chunk(index)
         arguments = {
             "condition": condition,
@@ -78,7 +86,8 @@ def make(
             "tail": tail,
             "sampling": sampling,
             "report": quiet,
+            "show": joined,
         }
-        return pipeline.chunk(expected, **arguments | changes)
+        return model.chunk(expected, **arguments | changes)
 
     return chunk

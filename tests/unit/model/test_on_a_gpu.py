@@ -18,6 +18,7 @@ from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
 from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.quantise import SCHEMES
+from farm.model.vae import joined
 from farm.model.vae_walk import norm_silu
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
@@ -56,6 +57,7 @@ def draw(
             tail=None,
             sampling=replace(sampling, **changes),
             report=quiet,
+            show=joined,
         )
         fast.switch_variant(Variant())
         return frames

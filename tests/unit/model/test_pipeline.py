@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from torch import Tensor
 
 from farm.errors import Cancelled, GenerationFailed, InvalidInput, OutOfMemory
 from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+from farm.model.vae import VideoAutoencoder
 from farm.plan import Plan, audio_rows
+
+
+@pytest.fixture(scope="module")
+def one_by_one(pipeline: Pipeline) -> Pipeline:
+    """Decodes one latent at a time: of 9 frames 1, 4 and 4."""
+    return replace(pipeline, vae=VideoAutoencoder(pipeline.vae.model, latents_per_call=1))
 
 
 def test_chunks_add_up_to_the_video(make, plan: Plan) -> None:
@@ -52,9 +60,50 @@ def test_a_condition_survives_a_file(condition: Condition, make, tmp_path: Path)
     assert torch.equal(make(0, condition=stored)[0], make(0)[0])
 
 
-def test_the_tail_is_the_end_of_the_chunk_after_colour_correction(make) -> None:
+@torch.inference_mode()
+def test_the_tail_is_the_end_of_the_chunk_after_colour_correction(make, pipeline: Pipeline) -> None:
     frames, tail = make(0)
-    assert torch.equal(tail.motion_frames, frames[:, -5:])
+    assert torch.equal(tail.motion_latents, pipeline.vae.encode(frames[:, -5:]))
+
+
+def test_the_last_chunk_leaves_no_tail_and_is_decoded_only_as_far_as_it_is_shown(
+    make, one_by_one: Pipeline
+) -> None:
+    # given a video of 5 frames: the first two pieces of a chunk of 1, 4 and 4
+    five = Plan(frames=5, frame_num=9, motion_frame=5)
+    reported: list[tuple[str, int, int]] = []
+    # when it is made
+    short, tail = make(0, None, one_by_one, five, report=lambda *event: reported.append(event))
+    # then the third is not
+    assert (short.shape[1], tail, reported[-1]) == (5, None, ("decode", 2, 2))
+    assert torch.equal(short, make(0, None, one_by_one)[0][:, :5])
+
+
+def test_frames_are_shown_while_later_ones_are_not_decoded_yet(make, one_by_one: Pipeline) -> None:
+    happened: list[tuple[str, int] | int] = []
+
+    def show(pieces: Iterator[Tensor]) -> Tensor:
+        shown = []
+        for frames in pieces:
+            happened.append(frames.shape[1])
+            shown.append(frames)
+        return torch.cat(shown, dim=1)
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage == "decode":
+            happened.append((stage, done))
+
+    whole, _ = make(0, None, one_by_one, report=report, show=show)
+    assert happened == [
+        ("decode", 0),
+        1,
+        ("decode", 1),
+        4,
+        ("decode", 2),
+        4,
+        ("decode", 3),
+    ]
+    assert torch.equal(whole, make(0, None, one_by_one)[0])
 
 
 def test_another_random_state_gives_another_chunk(make) -> None:
@@ -86,7 +135,8 @@ def test_progress_is_reported_as_it_happens(make) -> None:
     reported: list[tuple[str, int, int]] = []
     make(0, report=lambda *event: reported.append(event))
     steps = [("sampling", done, 2) for done in (0, 1, 2)]
-    assert reported == [("pre", 0, 1), *steps, ("decode", 0, 1), ("decode", 1, 1)]
+    pieces = [("decode", done, 2) for done in (0, 1, 2)]
+    assert reported == [("pre", 0, 1), *steps, *pieces]
 
 
 def test_cancelling_stops_at_that_step(make) -> None:
@@ -206,7 +256,7 @@ def test_after_a_cut_a_chunk_begins_from_its_own_picture_alone(
 ) -> None:
     # given two tails that differ in everything but the random generator
     _, tail = make(0)
-    other = replace(tail, motion_frames=-tail.motion_frames, colours=tail.colours + 1)
+    other = replace(tail, motion_latents=-tail.motion_latents, colours=tail.colours + 1)
     other_picture = pipeline.condition(picture[::-1].copy(), size="infinitetalk-480", frame_num=9)
 
     def scene(before: Tail, condition: Condition) -> tuple[Tensor, Tail]:

@@ -24,6 +24,7 @@ from farm.model.pipeline import Pipeline, Sampling, load_pipeline
 from farm.model.sampler import FlowMatchEuler
 from farm.model.speakers import positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
+from farm.model.vae import joined
 from farm.plan import Plan, audio_rows
 from farm.presets import INFINITETALK
 from tests.support.tiny_model import TINY_PRESET
@@ -255,11 +256,12 @@ def test_state_and_guidance_are_float32_and_only_the_kernels_input_is_rounded(
             tail=None,
             sampling=sampling,
             report=quiet,
+            show=joined,
         )
     times = torch.stack([arguments[1][0] for arguments, _, _ in passes])
     assert torch.equal(times, FlowMatchEuler().timesteps(2, 7.0)[:2].repeat_interleave(3))
     latents = [arguments[0] for arguments, _, _ in passes]
-    assert {each.dtype for each in (*latents, condition.latents, frames, tail.motion_frames)} == {
+    assert {each.dtype for each in (*latents, condition.latents, frames, tail.motion_latents)} == {
         torch.float32
     }
     assert not is_rounded(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -101,6 +102,31 @@ def test_values_beyond_float16_are_decoded_in_float32(
     video = VideoAutoencoder(larger, decoder_dtype=torch.float16).decode_unclamped(z)
     assert torch.equal(video, expected)
     assert "decoded_in_float32" in caplog.text
+
+
+@torch.inference_mode()
+def test_pieces_that_are_out_when_a_later_one_overflows_come_again_in_float32(
+    model: AutoencoderKLWan,
+) -> None:
+    # given a video whose last latent is beyond float16
+    z = noise(16, 3, 4, 6)
+    z[:, -1] *= 1e5
+    vae = VideoAutoencoder(model, latents_per_call=1, decoder_dtype=torch.float16)
+    taken: list[list[int]] = []
+
+    def consume(pieces: Iterator[Tensor]) -> Tensor:
+        taken.append([])
+        frames = []
+        for piece in pieces:
+            taken[-1].append(piece.shape[1])
+            frames.append(piece)
+        return torch.cat(frames, dim=1)
+
+    # then the consumer gets its first two pieces, and in a second call all, none of them in float16
+    video = vae.decode_pieces(z, consume)
+    assert taken == [[1, 4], [1, 4, 4]]
+    exact = VideoAutoencoder(model, latents_per_call=1)
+    assert torch.equal(video, exact.decode_unclamped(z))
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.audio import load_audio_encoder
 from farm.model.checkpoints import load_part
 from farm.model.pipeline import Sampling, load_pipeline
+from farm.model.vae import joined
 from farm.model.weights.check import check
 from farm.model.weights.convert import convert
 from farm.model.weights.sources import Source, read_sources
@@ -72,6 +73,7 @@ def film(
         tail=None,
         sampling=sampling,
         report=quiet,
+        show=joined,
     )
     return frames
 

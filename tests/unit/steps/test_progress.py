@@ -39,8 +39,8 @@ def generate(progress: Progress, steps: int) -> None:
     progress.report("pre", 0, 1)
     for step in range(steps + 1):
         progress.report("sampling", step, steps)
-    progress.report("decode", 0, 1)
-    progress.report("decode", 1, 1)
+    for piece in range(22):
+        progress.report("decode", piece, 21)
 
 
 def events(ctx: StepContext) -> list[Event]:
@@ -63,6 +63,18 @@ def test_a_single_chunk_takes_the_job_from_20_to_85_percent(tmp_path):
     ctx = chunk_context(tmp_path)
     generate(Progress(ctx, 1), steps=2)
     assert [event.pct for event in events(ctx)] == pytest.approx([20, 20, 46, 72, 72, 85])
+
+
+def test_pieces_are_reported_as_they_are_decoded_but_not_all_of_many_a_second(
+    tmp_path, monkeypatch
+):
+    ctx = chunk_context(tmp_path)
+    progress = Progress(ctx, 1)
+    generate(progress, steps=2)
+    monkeypatch.setattr(progress.pieces, "is_due", lambda: True)
+    progress.report("decode", 11, 21)
+    decoded = [event.pct for event in events(ctx) if event.stage == "chunk_0_decode"]
+    assert decoded == pytest.approx([72, 85, 85])  # the last one came late, and takes nothing back
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 3])
