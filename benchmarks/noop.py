@@ -41,6 +41,9 @@ STAGES: dict[StepKind, tuple[str, ...]] = {
 }
 """The stages that a step reports by itself; those that the model reports are left out with it."""
 
+FOLLOWED = ("validation_ok", "pipeline_warm_ok", "muxing_ok")
+"""Those that are sent with the next one."""
+
 OUTPUTS: dict[StepKind, StepOutput] = {
     "download": DownloadOutput(
         visual_kind="image",
@@ -80,7 +83,7 @@ OUTPUTS: dict[StepKind, StepOutput] = {
 def noop_step(ctx: StepContext) -> StepOutput:
     """The stages and the output of a step without its work."""
     for stage in STAGES[ctx.step.kind]:
-        ctx.report(stage)
+        ctx.report(stage, another_follows=stage in FOLLOWED)
     return OUTPUTS[ctx.step.kind]
 
 

@@ -82,6 +82,17 @@ class Step:
         """Where the step is in the order of a job."""
         return STEP_KINDS.index(self.kind), self.chunk
 
+    @property
+    def reads(self) -> list[Step]:
+        """Earlier steps whose outputs it may read, as far as they are known in advance."""
+        match self.kind:
+            case "embed":
+                return [DOWNLOAD]
+            case "generate":
+                chunks = sorted({0, self.chunk - 1}) if self.chunk else []
+                return [DOWNLOAD, EMBED, *(Step("generate", chunk) for chunk in chunks)]
+        return []
+
     @classmethod
     def parse(cls, step_id: str) -> Self:
         """The step of an id; ValueError for anything that `id` never returns."""

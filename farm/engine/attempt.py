@@ -89,14 +89,15 @@ class Attempt:
                 raise
 
     def _run(self) -> Step | None:
-        status, committed, chunks = self._snapshot()
+        status, committed, seen = self._snapshot()
         if status.ended != self.step.spec.runs_after_end:
             return None
+        chunks = chunks_of(seen[EMBED.id])
         # 1. Output committed? Go on.
         if committed is not None:
             add("farm_duplicates_total", step=self.step.kind, reason="committed")
         else:
-            committed = self._run_once(chunks)
+            committed = self._run_once(seen)
         if committed is None:
             return None
         if self.step.kind == "generate":
@@ -104,7 +105,7 @@ class Attempt:
         # 5. Claim the dispatch of the next step, once.
         return advance(self.ctx, self.job_id, self.step, committed, chunks=chunks)
 
-    def _run_once(self, chunks: int | None) -> Committed | None:
+    def _run_once(self, seen: dict[str, Committed | None]) -> Committed | None:
         """The output, if this attempt committed it."""
         lease = self._acquire()  # 2. Take the lease.
         if lease is None:
@@ -118,7 +119,7 @@ class Attempt:
         )
         start = time.monotonic()
         try:
-            committed = self._execute(lease)  # 3. Run, under keys that carry its id.
+            committed = self._execute(lease, seen)  # 3. Run, under keys that carry its id.
         except Cancelled as error:
             log("step_cancelled", step_id=self.step.id, reason=error.message)
             return None  # the job has ended, or another attempt holds the lease
@@ -136,14 +137,16 @@ class Attempt:
             raise
         took_s = time.monotonic() - start
         # 4. Commit by compare-and-set on the attempt's id; a superseded attempt is discarded.
+        chunks = chunks_of(seen[EMBED.id])
         return committed if self._commit(lease, committed, chunks, took_s) else None
 
-    def _snapshot(self) -> tuple[JobStatus, Committed | None, int | None]:
-        """The status of the job, the output of the step, and the number of chunks, if known."""
-        status, (committed, embedded) = self.ctx.registry.snapshot(
-            self.job_id, [self.step.id, EMBED.id]
+    def _snapshot(self) -> tuple[JobStatus, Committed | None, dict[str, Committed | None]]:
+        """The status of the job, the output of the step, and those of earlier ones by their ids."""
+        earlier = list(dict.fromkeys([EMBED.id, *(step.id for step in self.step.reads)]))
+        status, (committed, *seen) = self.ctx.registry.snapshot(
+            self.job_id, [self.step.id, *earlier]
         )
-        return status, committed, chunks_of(embedded)
+        return status, committed, dict(zip(earlier, seen, strict=True))
 
     @property
     def _request(self) -> ResolvedRequest:
@@ -172,7 +175,7 @@ class Attempt:
             add("farm_expired_leases_total", step=self.step.kind)
         return lease
 
-    def _execute(self, lease: Lease) -> Committed:
+    def _execute(self, lease: Lease, seen: dict[str, Committed | None]) -> Committed:
         """Runs the step function and stores its output, last of all that the attempt writes."""
         run_step = self.hooks.step_function(self.step.kind)
         with self._keep_renewed(lease) as lease_lost, scratch_folder(self.job_id) as scratch:
@@ -188,6 +191,7 @@ class Attempt:
                 draining=self.hooks.draining,
                 progressed=self.hooks.progressed,
                 kept=self.hooks.kept,
+                seen=seen,
             )
             step_ctx.raise_if_draining()
             with gpu_time_charged(step_ctx):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,10 +101,14 @@ class StepContext(Context):
     """Milliseconds by the name of what took them."""
     inputs: dict[str, Committed] = field(default_factory=dict)
     """The output of each earlier step that was read, by the step's id."""
+    seen: dict[str, Committed | None] = field(default_factory=dict)
+    """Outputs of earlier steps that were read in advance, by the step's id."""
     digests: dict[str, str] = field(default_factory=dict)
     """The SHA-256 of each object that this attempt stored, by key."""
     kept: KeptInputs = field(default_factory=KeptInputs)
     """What earlier steps of this process have read or stored."""
+    unsent: list[Event] = field(default_factory=list)
+    """Events that go with the next one."""
     stop_poll: Throttle = field(default_factory=lambda: Throttle(STOP_POLL_INTERVAL_S))
 
     @property
@@ -127,28 +131,35 @@ class StepContext(Context):
         return self._committed(step.id)
 
     def read_ahead(self, steps: Iterable[Step]) -> None:
-        """Reads the outputs of earlier steps in one request, instead of one each when needed."""
-        self._read([step.id for step in steps])
+        """Reads outputs of earlier steps in one request, instead of each when it is needed."""
+        step_ids = [step.id for step in steps]
+        found = self.registry.steps.all_committed(self.job_id, step_ids)
+        self.seen.update(zip(step_ids, found, strict=True))
 
     def _committed(self, step_id: str) -> Committed:
-        self._read([step_id])
-        return self.inputs[step_id]
-
-    def _read(self, step_ids: Sequence[str]) -> None:
-        missing = [step_id for step_id in dict.fromkeys(step_ids) if step_id not in self.inputs]
-        found = self.registry.steps.all_committed(self.job_id, missing) if missing else []
-        for step_id, committed in zip(missing, found, strict=True):
+        if step_id not in self.inputs:
+            committed = self.seen.get(step_id) or self.registry.steps.committed(
+                self.job_id, step_id
+            )
             if committed is None:
                 raise LookupError(f"{self.step.id} was run before {step_id} was committed")
             self.inputs[step_id] = committed
+        return self.inputs[step_id]
 
-    def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
-        """Reports a stage that was reached; raises Cancelled if the job or this attempt is over."""
+    def report(
+        self, stage: str, pct: float | None = None, *, another_follows: bool = False, **details: Any
+    ) -> None:
+        """Reports a stage that was reached; raises Cancelled if the job or this attempt is over.
+
+        `another_follows`: the next report comes at once, and both are sent in one request then.
+        """
         self._raise_if_lease_lost(f"at {stage}")
         if pct is None:
             pct = STAGES[stage]
-        event = Event(stage=stage, pct=pct, job_id=self.job_id, details=details)
-        self.registry.jobs.report(event)
+        self.unsent.append(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
+        if not another_follows:
+            self.registry.jobs.report(*self.unsent)
+            self.unsent.clear()
 
     def raise_if_draining(self) -> None:
         """Raises WorkerDraining; called wherever stopping loses less than going on would take."""

@@ -324,22 +324,31 @@ class JobRegistry:
         """Removes a job from the live ones, once its end is stored and reported."""
         self._backend.remove_member(LIVE, job_id)
 
-    def report(self, event: Event) -> None:
-        """Advances a job; raises Cancelled if it has ended or is not known any more."""
+    def report(self, *events: Event) -> None:
+        """Advances a job by events of it, in one request.
+
+        Raises Cancelled if it has ended or is not known any more.
+        """
+        last = events[-1]
+        earlier: list[Event] = []
 
         def advanced(status: JobStatus) -> dict[str, Any]:
+            earlier[:] = [
+                event.model_copy(update={"pct": max(status.pct, event.pct)})
+                for event in events[:-1]
+            ]
             return {
                 "state": "running",
                 "started_at": status.started_at or self._backend.now(),
-                "stage": event.stage,
-                "pct": max(status.pct, event.pct),
-                "details": event.details,
+                "stage": last.stage,
+                "pct": max(status.pct, *(event.pct for event in events)),
+                "details": last.details,
             }
 
-        if not self._change(event.job_id, advanced, parse=parse_status):
+        if not self._change(last.job_id, advanced, parse=parse_status, earlier=earlier):
             raise Cancelled(
-                f"job {event.job_id} has ended, or the broker has lost it; "
-                f"{event.stage} is interrupted"
+                f"job {last.job_id} has ended, or the broker has lost it; "
+                f"{last.stage} is interrupted"
             )
 
     def events(self, job_id: str, *, wait_s: float = 1.0) -> Iterator[Event]:
@@ -426,8 +435,12 @@ class JobRegistry:
         fields: Callable[[JobStatus], dict[str, Any]],
         *,
         parse: Callable[[str, str], JobStatus],
+        earlier: Sequence[Event] = (),
     ) -> bool:
-        """Changes a job and appends the event; False if it has ended or is unknown."""
+        """Changes a job and appends the event, behind earlier ones.
+
+        False if it has ended or is unknown.
+        """
         now = self._backend.now()
 
         def rule(record: StatusRecord) -> StatusRecord | None:
@@ -440,7 +453,10 @@ class JobRegistry:
             job_key(job_id),
             parse=lambda text: StatusRecord(parse(job_id, text) if text else None),
             rule=rule,
-            effects=_effects_of,
+            effects=lambda record: [
+                *(Append(events_key(job_id), dump(event)) for event in earlier),
+                *_effects_of(record),
+            ],
         )
         return changed is not None
 

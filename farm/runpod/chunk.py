@@ -175,8 +175,10 @@ class _RemoteContext(StepContext):
             raise _Answered
         return super().put(source, name)
 
-    def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
-        super().report(stage, pct, **details)
+    def report(
+        self, stage: str, pct: float | None = None, *, another_follows: bool = False, **details: Any
+    ) -> None:
+        super().report(stage, pct, **details)  # at once: its registry is in this process
         if time.monotonic() > self.ends_at:
             raise TimedOut(f"{self.step.id} took longer than FARM_STEP_TIMEOUT_S allows")
         status = self.registry.jobs.status(self.job_id)

@@ -34,7 +34,7 @@ def download(ctx: StepContext) -> DownloadOutput:
     ctx.report("validation_started")
     check_allowed(ctx.request, ctx.settings)
     buckets = ctx.request.preset.buckets(ctx.request.size)
-    ctx.report("validation_ok")
+    ctx.report("validation_ok", another_follows=True)
     ctx.report("downloads_started")
     warnings: list[str] = []
     with ctx.timed("preprocess"):

@@ -22,7 +22,6 @@ from farm.model.weights.fingerprint import Digests
 from farm.plan import Chunk, Plan, audio_rows
 from farm.presets import Preset, preset
 from farm.registry.outputs import ChunkOutput, EmbedOutput
-from farm.route import DOWNLOAD, EMBED, Step
 from farm.settings import Settings
 from farm.steps.chunk_objects import condition_key, previous_tail_key, source_image
 from farm.steps.features import cache_features, rows_of
@@ -51,7 +50,6 @@ def generate(ctx: StepContext) -> ChunkOutput:
     Frames are encoded while later ones are decoded, and what is finished is stored meanwhile.
     """
     check_served(ctx)
-    _read_ahead(ctx)
     request = ctx.request
     wanted = variant(request, ctx.settings)
     pipeline = _pipeline_for(ctx, wanted)
@@ -81,12 +79,6 @@ def generate(ctx: StepContext) -> ChunkOutput:
         weights=pipeline.fingerprint(wanted),
         used=used if chunk.index == 0 else None,
     )
-
-
-def _read_ahead(ctx: StepContext) -> None:
-    """Reads the outputs that the step needs."""
-    chunks = {0, ctx.step.chunk - 1} if ctx.step.chunk else set()
-    ctx.read_ahead([DOWNLOAD, EMBED, *(Step("generate", chunk) for chunk in sorted(chunks))])
 
 
 @dataclass(frozen=True)
@@ -221,7 +213,7 @@ def _pipeline_for(ctx: StepContext, wanted: Variant) -> Pipeline:
         if pipeline.switch_variant(wanted):
             log("model_switched", variant=str(wanted))
     if is_first:
-        ctx.report("pipeline_warm_ok")
+        ctx.report("pipeline_warm_ok", another_follows=True)
         ctx.report("generation_started")
     return pipeline
 

@@ -31,8 +31,8 @@ def mux(ctx: StepContext) -> MuxOutput:
     ctx.report("muxing_started")
     with ctx.timed("mux"):
         files = _files(ctx)
-    ctx.report("muxing_ok")
     ctx.raise_if_draining()
+    ctx.report("muxing_ok", another_follows=True)
     ctx.report("upload_started")
     with ctx.timed("upload"):
         stored = {kind: ctx.put(path, path.name) for kind, path in files.items()}
@@ -53,6 +53,7 @@ def mux(ctx: StepContext) -> MuxOutput:
 
 def _files(ctx: StepContext) -> dict[ArtifactType, Path]:
     embedded = ctx.embed_output
+    ctx.read_ahead(steps_of_job(embedded.chunks)[:-1])
     outputs = [ctx.chunk_output(chunk) for chunk in range(embedded.chunks)]
     segments = [_playable(ctx, output, f"{chunk:04d}") for chunk, output in enumerate(outputs)]
     audio = ctx.fetch(embedded.audio_key, "audio")

@@ -22,8 +22,8 @@ SHARES = {
 }
 """Where each stage begins within a chunk, and its share of the chunk."""
 
-PIECES_INTERVAL_S = 1.0
-"""Pieces are decoded many a second; an event of one comes no sooner than this after another."""
+PIECES_INTERVAL_S = 5.0
+"""Pieces are decoded many a second; only a slow decode has events between its first and last."""
 
 
 class Progress:
@@ -73,7 +73,8 @@ class Progress:
             remaining = self.chunks - chunk - done_share
             details["eta_s"] = round(elapsed_s / done_share * remaining, 1)
         pct = FIRST_PCT + (LAST_PCT - FIRST_PCT) * (chunk + done_share) / self.chunks
-        self.ctx.report(name, pct, **details)
+        another_follows = stage == "pre" or (stage == "sampling" and done == total)
+        self.ctx.report(name, pct, another_follows=another_follows, **details)
 
     def timings(self) -> dict[str, int]:
         """Milliseconds of sampling and of decoding."""

@@ -184,3 +184,18 @@ def test_a_row_in_the_table_reaches_tasks_queues_metrics_and_keys():
     """
     done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
     assert done.stdout == "reached\n"
+
+
+@pytest.mark.parametrize(
+    ("step", "earlier"),
+    [
+        (DOWNLOAD, []),
+        (EMBED, ["download"]),
+        (Step("generate", 0), ["download", "embed"]),
+        (Step("generate", 1), ["download", "embed", "generate-0000"]),
+        (Step("generate", 7), ["download", "embed", "generate-0000", "generate-0006"]),
+    ],
+    ids=lambda value: value.id if isinstance(value, Step) else "",
+)
+def test_what_a_step_reads_is_known_before_it_runs(step, earlier):
+    assert [each.id for each in step.reads] == earlier

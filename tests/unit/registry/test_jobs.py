@@ -15,8 +15,9 @@ from farm.job import Event, JobStatus, Result
 from farm.registry import Registry, open_registry
 from farm.registry.formats import dump
 from farm.registry.keys import account_key, job_key, request_key
+from farm.registry.memory import MemoryBackend
 from farm.registry.status_record import queued
-from tests.support.backends import death_at_next_write
+from tests.support.backends import CountingBackend, death_at_next_write
 from tests.support.formats import text_of
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire, commit, complete
@@ -331,6 +332,28 @@ def test_percent_never_decreases_even_if_a_step_is_run_again(entered):
         ("downloads_started", 15),
         ("generation_started", 20),
         ("completed", 100),
+    ]
+
+
+def test_several_events_are_reported_in_order_in_one_request():
+    backend = CountingBackend(MemoryBackend())
+    registry = Registry(backend)
+    registry.jobs.add("a", REQUEST)
+    report(registry, "embeddings_started", 10)
+    before = backend.requests
+    registry.jobs.report(
+        Event(stage="validation_ok", pct=2, job_id="a"),
+        Event(stage="embeddings_ok", pct=15, job_id="a"),
+        Event(stage="pipeline_warm_ok", pct=18, job_id="a"),
+    )
+    assert backend.requests == before + 1
+    assert registry.jobs.status("a").stage == "pipeline_warm_ok"
+    registry.jobs.end("a", "success", SUCCESS)
+    assert events(registry)[:-1] == [
+        ("embeddings_started", 10),
+        ("validation_ok", 10),  # never back
+        ("embeddings_ok", 15),
+        ("pipeline_warm_ok", 18),
     ]
 
 
