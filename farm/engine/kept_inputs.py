@@ -26,6 +26,9 @@ class KeptInputs:
         self._bytes = 0
         self._lock = threading.Lock()
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
     def get(self, key: str, read: Callable[[], Input]) -> Input:
         """The value of an object, read unless it is in memory."""
         with self._lock:

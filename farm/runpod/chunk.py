@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
+from farm.engine.kept_inputs import KeptInputs
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.step_context import RetryLater, StepContext, StepFunction, StepFunctions
 from farm.errors import FarmError, TimedOut
@@ -46,27 +47,30 @@ class RemoteChunk:
     settings: Settings
     store: SignedStore
     scratch: Path
+    kept: KeptInputs
     _stack: ExitStack
 
     @classmethod
-    def open(cls, payload: dict[str, Any], settings: Settings) -> Self:
+    def open(
+        cls, payload: dict[str, Any], settings: Settings, kept: KeptInputs | None = None
+    ) -> Self:
         """The chunk of a serverless job's input; raises as `parse_order`."""
         order = parse_order(payload)
         with ExitStack() as stack:
             scratch = stack.enter_context(scratch_folder(order.job_id))
-            return cls(
-                order, settings, SignedStore(order.grants, scratch), scratch, stack.pop_all()
-            )
+            store = SignedStore(order.grants, scratch)
+            return cls(order, settings, store, scratch, kept or KeptInputs(), stack.pop_all())
 
     def close(self) -> None:
         """Removes its files."""
         self._stack.close()
 
     def prefetch(self) -> None:
-        """Fetches what the chunk reads, unless it was made already."""
+        """Fetches what the chunk reads and is not in memory, unless it was made already."""
         if not self._is_answered():
             own = {self.order.key(LOST_WORKERS), self.order.key(ANSWER)}
-            self.store.prefetch(sorted(self.order.grants.reads.keys() - own))
+            reads = self.order.grants.reads.keys() - own
+            self.store.prefetch(sorted(key for key in reads if key not in self.kept))
 
     def run(
         self,
@@ -137,6 +141,7 @@ class RemoteChunk:
             request=order.request,
             scratch=self.scratch,
             lease_lost=stop,
+            kept=self.kept,
             forward=report,
             ends_at=time.monotonic() + order.timeout_s,
             is_answered=self._is_answered,

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from farm.engine.kept_inputs import KeptInputs
 from farm.engine.step_context import StepFunctions
 from farm.errors import Cancelled, FarmError, InvalidInput
 from farm.job import Event
@@ -57,6 +58,7 @@ class Handler:
     send: Callable[[RemoteJob, Answer], None]
     steps: StepFunctions = step_function
     gpu: GpuTurn = field(default_factory=GpuTurn)
+    kept: KeptInputs = field(default_factory=KeptInputs)
     drain: Drain = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +131,7 @@ class Handler:
 
     def _run_order(self, job: RemoteJob, payload: Payload, stop: threading.Event) -> Answer:
         events: list[Event] = []
-        with closing(RemoteChunk.open(payload.fields, self.settings)) as chunk:
+        with closing(RemoteChunk.open(payload.fields, self.settings, self.kept)) as chunk:
             chunk.prefetch()
             with self.gpu.wait(lambda: _raise_if(stop)), self._reported(job, lambda: _last(events)):
                 try:

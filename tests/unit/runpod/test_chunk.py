@@ -13,6 +13,7 @@ import pytest
 from farm import Farm
 from farm.client import Job
 from farm.engine.context import Context
+from farm.engine.kept_inputs import KeptInputs
 from farm.engine.step_context import StepContext
 from farm.errors import (
     Cancelled,
@@ -128,9 +129,10 @@ def run(worker: Settings) -> Callable[..., dict[str, Any]]:
         order: Order,
         report: Callable[[Event], None] = lambda _: None,
         stop: threading.Event | None = None,
+        kept: KeptInputs | None = None,
     ) -> dict[str, Any]:
         payload = json.loads(json.dumps(order.payload))
-        chunk = RemoteChunk.open(payload, worker)
+        chunk = RemoteChunk.open(payload, worker, kept)
         try:
             chunk.prefetch()
             return chunk.run(stop or threading.Event(), report)
@@ -247,6 +249,17 @@ def test_a_worker_that_does_not_serve_the_model_says_so(film, worker):
     chunk.close()
     assert "this worker serves infinitetalk" in answer["declined"]["reason"]
     assert answer["declined"]["after_s"] > 0
+
+
+def test_the_next_chunk_on_the_same_worker_fetches_what_is_new_alone(film, run):
+    kept = KeptInputs()
+    run(film.order(1), kept=kept)
+    inputs = {
+        key for key in film.order(2).grants.reads if Path(key).name not in {ANSWER, LOST_WORKERS}
+    }
+    new = {Path(key).suffix for key in inputs if key not in kept}
+    assert {".safetensors"} <= new <= {".safetensors", ".png"}  # the tail, and a video's frame
+    assert any(key in kept for key in inputs)
 
 
 def test_an_expired_url_fails_without_its_signature(film, worker):
