@@ -63,26 +63,26 @@ def publish(ctx: Context, job_id: str, chunks: int | None) -> bool:
 
     It lists committed outputs only, so never two attempts at a chunk. It is written until it equals
     what the registry says: of two concurrent writers, the last one has seen what the other saw.
+    With all chunks in it nothing can follow.
     """
     try:
         written = None
         while True:
-            text = playlist(ctx, job_id, chunks)
-            if text is None or text == written:
+            segments, is_complete = _segments(ctx, job_id, chunks)
+            if not segments:
+                return True
+            text = _text(ctx, job_id, segments, is_complete=is_complete)
+            if text == written:
                 return True
             ctx.store.put(keys.playlist(job_id), text.encode())
+            if len(segments) == chunks:
+                return True
             written = text
     except VersionSkew:
         raise
     except FarmError as error:
         log("playlist_write_failed", job_id=job_id, code=error.code, reason=error.message)
         return False
-
-
-def playlist(ctx: Context, job_id: str, chunks: int | None) -> str | None:
-    """The text; None as long as there is no segment."""
-    segments, is_complete = _segments(ctx, job_id, chunks)
-    return _text(ctx, job_id, segments, is_complete=is_complete) if segments else None
 
 
 def mirror(ctx: Context, job_id: str, folder: Path) -> Path | None:
