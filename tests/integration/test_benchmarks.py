@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gateway, load, simulated
+from benchmarks import gateway, idle, load, simulated
 from benchmarks.chain import Cost, measure, table
 from benchmarks.long_video import REQUEST, broker_megabytes, chunk_seconds, watch, write_voice
 from farm import Farm
@@ -93,3 +93,18 @@ def test_waiting_jobs_have_their_cost() -> None:
     (row,) = load.waiting([5])
     assert row["broker, kB a job"] > 0
     assert row["ms of a scrape"] > 0
+
+
+def test_the_parts_between_two_chunks_are_timed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv(idle.THUMBNAILS, "1")
+    # Given one job of three chunks
+    spans = idle.run(Settings(home=tmp_path), jobs=1, chunks=3, steps=1)
+    # Then there are two gaps, in which the model computed nothing
+    found = idle.gaps(spans)
+    assert len(found) == 2
+    parts = {"acquire", "inputs", "encode", "mux", "store", "commit", "acknowledge, next message"}
+    for gap in found:
+        assert parts <= gap.keys()
+        assert gap["in all"] >= max(gap["commit"], gap["acknowledge, next message"]) > 0
+    # And the table reckons the share of a GPU's time
+    assert "idle, of a chunk of 12 s" in idle.table(found, idle.at_full_size(tmp_path))
