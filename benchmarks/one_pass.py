@@ -184,12 +184,19 @@ def differs(tensor: Tensor, reference: Tensor) -> float:
 
 
 def measure(
-    model: Any, variants: Variants, option: Option, exact: Tensor | None, options: Any
+    model: Any,
+    variants: dict[bool, Variants],
+    option: Option,
+    exact: Tensor | None,
+    options: Any,
 ) -> None:
     """Prints a row of the table."""
-    variants.switch(Variant(quant=option.quant, resident_parameters=0 if option.streamed else None))
-    set_attention_backend(model, option.attention, "cuda")
+    variants[not option.fold_audio].switch(Variant())
     fold_audio_attention(model, is_folded=option.fold_audio)
+    variants[option.fold_audio].switch(
+        Variant(quant=option.quant, resident_parameters=0 if option.streamed else None)
+    )
+    set_attention_backend(model, option.attention, "cuda")
     given = inputs(model.config, option.side, option.speakers)
     kept: Kept | None = {} if option.kernels and not option.streamed else None
     torch.cuda.reset_peak_memory_stats()
@@ -221,15 +228,20 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=40)
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--attention", nargs="*", help="only rows of these")
+    parser.add_argument("--only", nargs="*", default=[""], help="rows whose title has one of these")
     options = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
     model = random_transformer(options.layers)
-    variants = Variants(model, dict(model.named_parameters()), "cuda")
-    variants.switch(Variant())
+    base = dict(model.named_parameters())
+    variants = {}
+    for is_folded in (False, True):  # which weights are quantised depends on it
+        fold_audio_attention(model, is_folded=is_folded)
+        variants[is_folded] = Variants(model, base, "cuda")
+        variants[is_folded].switch(Variant())
+    fold_audio_attention(model, is_folded=False)
     exact = exact_prediction(model, inputs(model.config, 640, 1))
     for option in OPTIONS:
-        if options.attention and option.attention not in options.attention:
+        if not any(each in str(option) for each in options.only):
             continue
         comparable = (option.side, option.speakers) == (640, 1)
         try:

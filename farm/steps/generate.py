@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, floor
@@ -33,8 +33,6 @@ from farm.steps.uploads import Uploads
 from farm.steps.weights import check_weights
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, TensorRecord
@@ -148,8 +146,10 @@ def _compute(
 def _encode(encoder: Encoder, pieces: Iterator[Tensor]) -> None:
     """Passes the frames [3, F, H, W] in [-1, 1] of a chunk to the encoder."""
     encoder.begin()
+    from farm.model.pixels import to_host
+
     for frames in pieces:
-        encoder.write(_pixels(frames))
+        encoder.write(to_host(frames))
 
 
 _loaded: dict[tuple[Settings, str], Pipeline] = {}
@@ -293,30 +293,6 @@ def _previous_tail(ctx: StepContext, chunk: Chunk) -> Tail | None:
         return None
     tail = _load_tensors(ctx, key, Tail)
     return tail.at_cut() if chunk.begins_scene else tail
-
-
-def _pixels(frames: Tensor) -> Callable[[], NDArray[np.uint8]]:
-    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3], truncated as the original does.
-
-    On the frames' device: bytes are a quarter of what has to leave it. The call waits until a GPU
-    has copied them, while it goes on.
-    """
-    import torch
-
-    scaled = ((frames + 1) * 127.5).clamp(0, 255)
-    pixels = scaled.to(torch.uint8).permute(1, 2, 3, 0)
-    if not pixels.is_cuda:
-        return pixels.numpy
-    host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-    host.copy_(pixels.contiguous(), non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-
-    def wait() -> NDArray[np.uint8]:
-        copied.synchronize()
-        return host.numpy()
-
-    return wait
 
 
 def _store_tensors(ctx: StepContext, uploads: Uploads, record: Condition | Tail, name: str) -> str:

@@ -109,6 +109,13 @@ def distilled(taken: Taken, studio: Path) -> Take:
     return taken(sitter, model="miniature-flashtalk", **fields)
 
 
+@pytest.fixture(scope="session", params=["int8", "fp8"])
+def rounded(request: pytest.FixtureRequest, taken: Taken, sitter: Sitter) -> Take:
+    """Speech as a model with linears of 8 bits hears it, two chunks."""
+    voice = {"person1": str(FOLDER / "speech.wav")}
+    return taken(sitter, cond_audio=voice, quant=request.param)
+
+
 @pytest.fixture(scope="session")
 def walk(taken: Taken, studio: Path) -> tuple[Take, Sitter]:
     """Two short chunks of a film whose sitter jumps aside between them, and the sitter after it."""

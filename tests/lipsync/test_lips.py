@@ -139,6 +139,20 @@ def test_with_a_lead_in_the_face_stays_itself(distilled: Take) -> None:
     assert same.min() >= bounds.WORST_DB
 
 
+# ---- linears of 8 bits
+
+
+def test_lips_and_face_are_as_good_in_8_bits(rounded: Take) -> None:
+    seen, said = rounded.mouths[0], rounded.said[0]
+    assert len(rounded.borders) >= 1
+    assert correlation(seen, said) >= bounds.CORRELATION
+    assert abs(lag(seen, said)) <= bounds.LAG
+    same = psnr(rounded.frames, rounded.sitter.closed, rounded.sitter.outside)
+    print(f"correlation {correlation(seen, said):.3f}, {same.mean():.1f} dB, {same.min():.1f}")
+    assert same.mean() >= bounds.IDENTITY_DB
+    assert same.min() >= bounds.WORST_DB
+
+
 # ---- two speakers
 
 

@@ -1,0 +1,180 @@
+"""A chunk at full size, from pixels to H.264, by several options; with random weights in memory.
+
+    python -m benchmarks.one_chunk
+
+Each row is a later chunk of a job: its motion latents come from the chunk before, which has warmed
+up. `encoded` is when the last frame was in the MP4 file, less the time of the last decoded piece.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.autoencoder import random_model
+from benchmarks.one_pass import random_transformer
+from farm.media.encoder import Encoder
+from farm.model.attention import set_attention_backend
+from farm.model.pipeline import Pipeline, Sampling
+from farm.model.pixels import to_host
+from farm.model.transformer import fold_audio_attention
+from farm.model.vae import VideoAutoencoder
+from farm.model.variant import Variant, Variants
+from farm.plan import Plan, audio_rows
+from farm.presets import FLASHTALK, INFINITETALK, Preset
+
+PASSES = {1: (1.0, 1.0), 2: (1.0, 2.0)}
+"""Guidance scales of text and audio by how many passes a step they take."""
+
+
+@dataclass(frozen=True)
+class Option:
+    attention: str
+    quant: str | None
+    fold_audio: bool
+    steps: int = 4
+    passes: int = 2
+    skip_last_step: bool = False
+    preset: Preset = INFINITETALK
+
+    def __str__(self) -> str:
+        parts = [self.quant or "bf16", self.attention]
+        parts += ["audio folded"] * self.fold_audio
+        parts += [f"{self.steps} steps x {self.passes}"]
+        parts += ["without the last"] * self.skip_last_step
+        return f"{self.preset.name}: {', '.join(parts)}"
+
+
+FAST = Option("cudnn_fp8", "fp8", fold_audio=True)
+OPTIONS = (
+    Option("flash_4", None, fold_audio=False),
+    Option("flash_4", None, fold_audio=True),
+    FAST,
+    replace(FAST, skip_last_step=True),
+    replace(FAST, passes=1),
+    replace(FAST, preset=FLASHTALK, passes=1),
+    replace(FAST, preset=FLASHTALK, passes=1, steps=2),
+)
+
+
+class Clock:
+    """Seconds since the chunk began, by stage; the device has finished what was reported."""
+
+    def __init__(self) -> None:
+        torch.cuda.synchronize()
+        self.began = time.perf_counter()
+        self.ended: dict[str, float] = {}
+        self.begun: dict[str, float] = {}
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        torch.cuda.synchronize()
+        now = time.perf_counter() - self.began
+        self.begun.setdefault(stage, now)
+        self.ended[stage] = now
+
+
+def measure(pipeline: Pipeline, option: Option, scratch: Path) -> None:
+    """Prints a row."""
+    preset = option.preset
+    pipeline = replace(pipeline, preset=preset)
+    pipeline.switch_variant(Variant(quant=option.quant))
+    set_attention_backend(pipeline.transformer, option.attention, "cuda")
+    defaults = preset.defaults
+    lead_in = defaults.motion_frame if preset.has_lead_in else 0
+    plan = Plan(3 * defaults.frame_num, defaults.frame_num, defaults.motion_frame, lead_in=lead_in)
+    generator = torch.Generator().manual_seed(0)
+    config = pipeline.transformer.config
+    voice = 0.3 * torch.randn(
+        1, plan.frames + 100, config.audio_layers, config.audio_dim, generator=generator
+    )
+    height, width = (640, 640) if preset is INFINITETALK else (768, 448)
+    frame = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    condition = pipeline.condition(frame, size=defaults.size, frame_num=defaults.frame_num)
+    torch.cuda.synchronize()
+    condition_s = time.perf_counter() - began
+    text_scale, audio_scale = PASSES[option.passes]
+    tail = None
+    for index in (0, 1):
+        chunk = plan.chunk(index)
+        torch.cuda.reset_peak_memory_stats()
+        with Encoder(scratch / f"{index}.mp4") as encoder:
+
+            def show(pieces: Iterator[Tensor], encoder: Encoder = encoder) -> None:
+                encoder.begin()
+                for frames in pieces:
+                    encoder.write(to_host(frames))
+
+            clock = Clock()
+            _, tail = pipeline.chunk(
+                chunk,
+                condition=condition,
+                text=torch.randn(40, config.text_dim, generator=generator),
+                negative_text=None,
+                audio=voice[:, audio_rows(chunk, voice.shape[1])],
+                tail=tail,
+                sampling=Sampling(
+                    steps=option.steps if index else 2,
+                    shift=preset.shifts[defaults.size],
+                    text_scale=text_scale,
+                    audio_scale=audio_scale,
+                    motion_frame=defaults.motion_frame,
+                    skip_last_step=option.skip_last_step and index == 1,
+                ),
+                report=clock.report,
+                show=show,
+            )
+            encoder.finish()
+            whole_s = time.perf_counter() - clock.began
+    sampling_s = clock.ended["sampling"] - clock.begun["sampling"]
+    decode_s = clock.ended["decode"] - clock.begun["decode"]
+    encoded_s = whole_s - clock.ended["decode"]
+    peak_gib = torch.cuda.max_memory_allocated() / 2**30
+    print(
+        f"{option!s:64} {whole_s:6.2f} s: before {clock.begun['sampling']:.2f}, sampling "
+        f"{sampling_s:.2f}, decode and motion {decode_s:.2f}, encoded {encoded_s:.2f}; "
+        f"condition {condition_s:.2f}; {peak_gib:.1f} GiB; {chunk.keep / 25:.2f} s of video",
+        flush=True,
+    )
+
+
+@torch.inference_mode()
+def main() -> None:
+    print(torch.cuda.get_device_name(), torch.__version__, flush=True)
+    transformer = random_transformer(INFINITETALK.parts["transformer"]["num_layers"])
+    fold_audio_attention(transformer, is_folded=False)
+    vae = VideoAutoencoder(
+        random_model(),
+        latents_per_call=INFINITETALK.latents_per_call,
+        decoder_dtype=torch.float16,
+    )
+    base = dict(transformer.named_parameters())
+    with tempfile.TemporaryDirectory() as scratch:
+        for fold_audio in (False, True):
+            fold_audio_attention(transformer, is_folded=fold_audio)
+            pipeline = Pipeline(
+                preset=INFINITETALK,
+                device="cuda",
+                transformer=transformer,
+                variants=Variants(transformer, base, "cuda"),
+                vae=vae,
+                encode_text=lambda _: torch.empty(0),
+                encode_image=lambda _: torch.randn(
+                    1, 257, transformer.config.image_dim, device="cuda"
+                ),
+            )
+            for option in OPTIONS:
+                if option.fold_audio == fold_audio:
+                    measure(pipeline, option, Path(scratch))
+
+
+if __name__ == "__main__":
+    main()
