@@ -26,9 +26,10 @@ import torch
 from torch import Tensor
 
 from farm.model.audio import audio_windows
+from farm.model.denoise import Sampling
 from farm.model.guidance import branches
 from farm.model.parts import build
-from farm.model.pipeline import Pipeline, Sampling, load_pipeline
+from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.vae import joined
 from farm.model.variant import Variant

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from farm.model.audio import load_audio_encoder
-from farm.model.pipeline import Condition, Pipeline, Sampling, load_pipeline
+from farm.model.denoise import Sampling
+from farm.model.pipeline import Condition, Pipeline, load_pipeline
 from farm.model.vae import joined
 from farm.plan import Plan, audio_rows
 from farm.presets import MINIATURE

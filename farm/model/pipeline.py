@@ -1,4 +1,4 @@
-"""One chunk of video from its conditions: the denoise loop and what stands before and after it.
+"""One chunk of video from its conditions: what stands before and after the denoise loop.
 
 Shapes: T latent frames and h w latent sides (an eighth of the pixels'), F video frames, H W pixels,
 S speakers.
@@ -6,9 +6,7 @@ S speakers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -19,25 +17,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from farm.errors import GenerationFailed, InvalidInput, OutOfMemory
-from farm.model.attention import set_attention_backend
+from farm.errors import GenerationFailed, InvalidInput
 from farm.model.audio import audio_windows
-from farm.model.caching import BlockCache, TeaCache
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.colour import lab_statistics, transfer_colours
-from farm.model.guidance import Apg, Branch, Guidance, branches
+from farm.model.denoise import ChunkConditions, Denoiser, Report, Sampling, load_denoiser
 from farm.model.image import ImageEncoder, resize_and_crop
-from farm.model.sampler import SAMPLERS, Noise, Sampler, without_last_step
+from farm.model.memory import translate_out_of_memory
+from farm.model.sampler import SAMPLERS, Noise, Sampler
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder
-from farm.model.transformer import (
-    TEMPORAL_STRIDE,
-    InfiniteTalkTransformer,
-    Kept,
-    fold_audio_attention,
-)
+from farm.model.transformer import TEMPORAL_STRIDE, InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
-from farm.model.variant import Variant, Variants
+from farm.model.variant import Variant
 from farm.model.weights.fingerprint import (
     TEXT_PARTS,
     UNREMEMBERED,
@@ -45,12 +37,8 @@ from farm.model.weights.fingerprint import (
     Digests,
     fingerprint,
 )
-from farm.model.weights.tensorfile import part_tensors
 from farm.plan import LOOK_AHEAD, LOOK_BEHIND, Chunk
 from farm.presets import Preset, nearest_bucket
-
-Report = Callable[[str, int, int], None]
-"""`report(stage, done, total)`, with stage `pre`, `sampling` or `decode`; may raise Cancelled."""
 
 Shown = TypeVar("Shown")
 
@@ -58,29 +46,6 @@ Show = Callable[[Iterator[Tensor]], Shown]
 """Takes all of a chunk's new frames [3, F, H, W] in [-1, 1], some at a time, as they are decoded on
 the device; called again, from the first frame on, if they are decoded anew.
 """
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a video is sampled; the same for all chunks of a job."""
-
-    steps: int = 40
-    shift: float = 7.0
-    text_scale: float = 5.0
-    audio_scale: float = 4.0
-    colour_strength: float = 1.0
-    motion_frame: int = 9
-    seed: int = 42
-    skip_last_step: bool = False
-    """Saves one of `steps` steps; the schedule's last step changes the video by about 1 %."""
-    apg: Apg | None = None
-    teacache: TeaCache | None = None
-
-    @property
-    def reads_negative_prompt(self) -> bool:
-        """Whether one of the passes is without the prompt."""
-        passes, _ = branches(self.text_scale, self.audio_scale)
-        return any(not branch.prompt for branch in passes)
 
 
 class TensorRecord:
@@ -139,29 +104,12 @@ class Tail(TensorRecord):
 
 
 @dataclass(frozen=True)
-class ChunkConditions:
-    """The conditions of one chunk, on the device."""
-
-    latents: Tensor
-    """[4 + 16, T, h, w]"""
-    image: Tensor
-    """[1, 257, image_dim]"""
-    regions: Tensor
-    """[1, 3, (h/2)(w/2)]"""
-    text: Mapping[bool, Tensor]
-    """[1, tokens, text_dim] by `Branch.prompt`."""
-    audio: Mapping[bool, tuple[Tensor, Tensor]]
-    """The windows of the first and of the later latent frames by `Branch.audio`."""
-
-
-@dataclass(frozen=True)
 class Pipeline:
     """A loaded model; `load_pipeline` makes one."""
 
     preset: Preset
     device: str
-    transformer: InfiniteTalkTransformer
-    variants: Variants
+    denoiser: Denoiser
     vae: VideoAutoencoder
     encode_text: Callable[[str], Tensor]
     """A prompt to its features [tokens, text_dim]."""
@@ -178,7 +126,12 @@ class Pipeline:
 
         Raises PipelineLoadFailed for an adapter that does not fit.
         """
-        return self.base_fingerprint + self.variants.fingerprint(variant)
+        return self.base_fingerprint + self.denoiser.fingerprint(variant)
+
+    @property
+    def transformer(self) -> InfiniteTalkTransformer:
+        """That of this process."""
+        return self.denoiser.transformer
 
     @property
     def _sampler(self) -> Sampler:
@@ -189,8 +142,8 @@ class Pipeline:
 
         Raises PipelineLoadFailed or OutOfMemory if it cannot.
         """
-        with _translate_out_of_memory(self.device, f"{self.preset.name} as {variant}"):
-            return self.variants.switch(variant)
+        with translate_out_of_memory(self.device, f"{self.preset.name} as {variant}"):
+            return self.denoiser.switch(variant)
 
     @torch.inference_mode()
     def condition(
@@ -211,7 +164,7 @@ class Pipeline:
                 f"image: got {frame.dtype} {list(frame.shape)}; allowed: uint8 [height, width, 3]"
             )
         buckets = self.preset.buckets(size)
-        with _translate_out_of_memory(self.device, size):
+        with translate_out_of_memory(self.device, size):
             height, width = frame.shape[:2]
             bucket = nearest_bucket(height, width, buckets)
             image = resize_and_crop(frame, *bucket).to(self.device)
@@ -250,7 +203,7 @@ class Pipeline:
         _check(chunk, condition, audio, tail, sampling)
         report("pre", 0, 1)
         height, width = condition.frame.shape[1:]
-        with _translate_out_of_memory(self.device, f"{height}x{width}"):
+        with translate_out_of_memory(self.device, f"{height}x{width}"):
             # 1. Where it starts
             noise, generator_state = self._draw_noise(condition, tail, sampling)
             motion = self._motion_latents(condition, tail)
@@ -258,7 +211,9 @@ class Pipeline:
 
             # 2. Denoise
             conditions = self._on_device(condition, text, negative_text, audio)
-            latents = self._denoise(noise, motion, conditions, sampling, report)
+            latents = self.denoiser.denoise(
+                self._sampler, noise, motion, conditions, sampling, report=report
+            )
             if not latents.isfinite().all():
                 raise GenerationFailed(
                     f"chunk {chunk.index} has values that are not finite numbers"
@@ -315,54 +270,6 @@ class Pipeline:
             },
         )
 
-    def _denoise(
-        self,
-        noise: Noise,
-        motion: Tensor,
-        conditions: ChunkConditions,
-        sampling: Sampling,
-        report: Report,
-    ) -> Tensor:
-        """Latents [16, T, h, w] from noise, in float32.
-
-        The first are held to `motion` all the way.
-        """
-        passes, scales = branches(sampling.text_scale, sampling.audio_scale)
-        guidance = Guidance(scales, sampling.apg)
-        times = self._sampler.timesteps(sampling.steps, sampling.shift)
-        if sampling.skip_last_step:
-            times = without_last_step(times)
-        times = times.to(self.device)
-        steps = len(times) - 1
-        caches = self._block_caches(passes, times[:-1], sampling.teacache)
-        known = motion.shape[1]
-        kept: dict[Branch, Kept] = {}
-        if not self.variants.is_streamed:  # there memory is what is short
-            kept = {branch: {} for branch in passes}
-
-        def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
-            prediction = self.transformer(
-                torch.cat([x, conditions.latents])[None],
-                time[None],
-                text=conditions.text[branch.prompt],
-                image=conditions.image,
-                audio=conditions.audio[branch.audio],
-                regions=conditions.regions,
-                cache=caches.get(branch),
-                kept=kept.get(branch),
-            )
-            return prediction[0]
-
-        x = noise.initial.to(self.device)
-        x[:, :known] = motion
-        report("sampling", 0, steps)
-        for step, time in enumerate(times[:-1]):
-            velocity = guidance([predict(x, time, branch) for branch in passes])
-            x = self._sampler.step(x, velocity, times, step, noise)
-            x[:, :known] = motion
-            report("sampling", step + 1, steps)
-        return x
-
     def _decode(
         self,
         latents: Tensor,
@@ -400,16 +307,6 @@ class Pipeline:
         made = self.vae.decode_pieces(latents, lambda pieces: show(new_frames(pieces)))
         return made, motion
 
-    def _block_caches(
-        self, passes: Sequence[Branch], times: Tensor, teacache: TeaCache | None
-    ) -> dict[Branch, BlockCache]:
-        """A cache for each branch if the job uses TeaCache."""
-        if teacache is None:
-            return {}
-        _, modulations = self.transformer.condition_embedder.time(times)
-        plan = teacache.plan(modulations)
-        return {branch: BlockCache(plan) for branch in passes}
-
 
 def load_pipeline(
     folder: Path,
@@ -429,16 +326,15 @@ def load_pipeline(
     so one that fits only quantised or streamed is never on the device as a whole. Raises
     InvalidInput for an unknown backend, PipelineLoadFailed and OutOfMemory.
     """
-    with _translate_out_of_memory(device, preset.name):
-        transformer = load_part(folder, "transformer", dtype=preset.dtype_of("transformer"))
-        fold_audio_attention(transformer, is_folded=fold_audio)
-        variants = Variants(transformer, part_tensors(folder, "transformer"), device, digests)
-        variants.switch(variant or Variant())
-        kernel = set_attention_backend(transformer, attention, device, attention_memory)
+    with translate_out_of_memory(device, preset.name):
+        denoiser = load_denoiser(
+            folder, preset, device, fold_audio=fold_audio, variant=variant, digests=digests
+        )
+        kernel = denoiser.set_attention(attention, attention_memory)
         text_encoder = TextEncoder(
             load_part(folder, "text_encoder", dtype=preset.dtype_of("text_encoder")),
             load_tokenizer(folder),
-            max_tokens=transformer.config.text_len,
+            max_tokens=denoiser.transformer.config.text_len,
             device=device,
         )
         vae = load_part(folder, "vae", dtype=preset.dtype_of("vae")).to(device)
@@ -447,8 +343,7 @@ def load_pipeline(
         return Pipeline(
             preset=preset,
             device=device,
-            transformer=transformer,
-            variants=variants,
+            denoiser=denoiser,
             attention=kernel,
             base_fingerprint=fingerprint(folder, VIDEO_PARTS, digests),
             text_fingerprint=fingerprint(folder, TEXT_PARTS, digests),
@@ -495,20 +390,3 @@ def _check(
         raise InvalidInput(
             f"motion_frame: got {motion_frame}; allowed: 4n + 1 up to {chunk.frame_num}"
         )
-
-
-@contextmanager
-def _translate_out_of_memory(device: str, subject: str) -> Iterator[None]:
-    """Turns torch's error into OutOfMemory; nothing is tried again at a smaller size."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        found = re.search(r"allocate ([\d.]+ \w+)", str(error))
-        requested = found[1] if found else "more memory"
-        free = "too little"
-        if device.startswith("cuda"):
-            free = f"{torch.cuda.mem_get_info(device)[0] / 2**30:.1f} GiB"
-        raise OutOfMemory(
-            f"{subject} does not fit on {device}: {requested} was requested, {free} is free; "
-            "choose infinitetalk-480, a lower frame_num, offload_model or quant"
-        ) from error

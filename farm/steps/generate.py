@@ -35,7 +35,8 @@ from farm.steps.weights import check_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, TensorRecord
+    from farm.model.denoise import Sampling
+    from farm.model.pipeline import Condition, Pipeline, Tail, TensorRecord
     from farm.model.speakers import Box
     from farm.model.variant import Variant
 

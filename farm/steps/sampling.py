@@ -10,15 +10,15 @@ from farm.registry.outputs import UsedParameters
 from farm.settings import Settings
 
 if TYPE_CHECKING:
-    from farm.model.pipeline import Sampling
+    from farm.model.denoise import Sampling
     from farm.model.variant import Variant
 
 
 def sampling(request: ResolvedRequest, settings: Settings) -> Sampling:
     """The parameters of the denoise loop."""
     from farm.model.caching import TeaCache
+    from farm.model.denoise import Sampling
     from farm.model.guidance import Apg
-    from farm.model.pipeline import Sampling
     from farm.model.sampler import SAMPLERS
 
     model = request.preset

@@ -17,8 +17,9 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from farm.model.audio import AudioEncoder
 from farm.model.caching import TeaCache
+from farm.model.denoise import Denoiser, Sampling
 from farm.model.guidance import Apg
-from farm.model.pipeline import Pipeline, Sampling
+from farm.model.pipeline import Pipeline
 from farm.model.speakers import Box, on_tokens
 from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import VideoAutoencoder
@@ -223,8 +224,9 @@ def _pipeline(name: str, case: dict[str, Any], vae: VideoAutoencoder) -> Pipelin
     return Pipeline(
         preset=model,
         device="cpu",
-        transformer=transformer,
-        variants=Variants(transformer, transformer.state_dict(), "cpu"),
+        denoiser=Denoiser(
+            transformer, Variants(transformer, transformer.state_dict(), "cpu"), "cpu"
+        ),
         vae=vae,
         encode_text=lambda prompt: draw(*_text(name, case, prompt)),
         encode_image=lambda picture: tokens,

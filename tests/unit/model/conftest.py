@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from farm.model.pipeline import Condition, Pipeline, Sampling, Tail, load_pipeline
+from farm.model.denoise import Sampling
+from farm.model.pipeline import Condition, Pipeline, Tail, load_pipeline
 from farm.model.vae import joined
 from farm.plan import Plan, audio_rows
 from tests.support.tiny_model import TINY_PRESET, save_tiny_checkpoint

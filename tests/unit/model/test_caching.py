@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from farm.model.caching import BlockCache, TeaCache
-from farm.model.pipeline import Pipeline, Sampling
+from farm.model.denoise import Sampling
+from farm.model.pipeline import Pipeline
 
 AS_IT_IS = (1.0, 0.0)
 

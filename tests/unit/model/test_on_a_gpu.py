@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
-from farm.model.pipeline import Pipeline, Sampling, load_pipeline
+from farm.model.denoise import Sampling
+from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.vae import joined
 from farm.model.vae_walk import norm_silu

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from farm.errors import Cancelled, GenerationFailed, InvalidInput, OutOfMemory
-from farm.model.pipeline import Condition, Pipeline, Sampling, Tail
+from farm.model.denoise import Sampling
+from farm.model.pipeline import Condition, Pipeline, Tail
 from farm.model.vae import VideoAutoencoder
 from farm.plan import Plan, audio_rows
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part
+from farm.model.denoise import Sampling
 from farm.model.fused import norm_rope
-from farm.model.pipeline import Pipeline, Sampling, load_pipeline
+from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.sampler import FlowMatchEuler
 from farm.model.speakers import positions
 from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer

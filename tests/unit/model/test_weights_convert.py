@@ -17,7 +17,8 @@ from torch import Tensor
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.model.audio import load_audio_encoder
 from farm.model.checkpoints import load_part
-from farm.model.pipeline import Sampling, load_pipeline
+from farm.model.denoise import Sampling
+from farm.model.pipeline import load_pipeline
 from farm.model.vae import joined
 from farm.model.weights.check import check
 from farm.model.weights.convert import convert

@@ -9,8 +9,8 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.model.caching import TeaCache
+from farm.model.denoise import Sampling
 from farm.model.guidance import Apg
-from farm.model.pipeline import Sampling
 from farm.model.variant import Variant
 from farm.settings import Settings
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
