@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from farm.model.caching import BlockCache, TeaCache
 from farm.model.checkpoints import load_part
 from farm.model.guidance import Apg, Branch, Guidance, branches
 from farm.model.sampler import Noise, Sampler, without_last_step
+from farm.model.team import Team
+from farm.model.tokens import RankGroup
 from farm.model.transformer import InfiniteTalkTransformer, Kept, fold_audio_attention
 from farm.model.variant import Variant, Variants
 from farm.model.weights.fingerprint import UNREMEMBERED, Digests
@@ -74,6 +77,7 @@ class Denoiser:
     ) -> None:
         self.transformer = transformer
         self.device = device
+        self.team = Team()
         self._variants = variants
 
     def fingerprint(self, variant: Variant) -> str:
@@ -87,6 +91,9 @@ class Denoiser:
     def set_attention(self, name: str, memory: Path | None = None) -> str:
         """As `set_attention_backend`."""
         return set_attention_backend(self.transformer, name, self.device, memory)
+
+    def close(self) -> None:
+        """Ends nothing here: there are no other processes."""
 
     @torch.inference_mode()
     def denoise(
@@ -116,7 +123,7 @@ class Denoiser:
         if not self._variants.is_streamed:  # there memory is what is short
             kept = {branch: {} for branch in passes}
 
-        def predict(x: Tensor, time: Tensor, branch: Branch) -> Tensor:
+        def predict(x: Tensor, time: Tensor, branch: Branch, group: RankGroup) -> Tensor:
             prediction = self.transformer(
                 torch.cat([x, conditions.latents])[None],
                 time[None],
@@ -133,7 +140,7 @@ class Denoiser:
         x[:, :known] = motion
         report("sampling", 0, steps)
         for step, time in enumerate(times[:-1]):
-            velocity = guidance([predict(x, time, branch) for branch in passes])
+            velocity = guidance(self.team.predictions(passes, partial(predict, x, time)))
             x = sampler.step(x, velocity, times, step, noise)
             x[:, :known] = motion
             report("sampling", step + 1, steps)

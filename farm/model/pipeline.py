@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Self, TypeVar
@@ -24,6 +25,7 @@ from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.denoise import ChunkConditions, Denoiser, Report, Sampling, load_denoiser
 from farm.model.image import ImageEncoder, resize_and_crop
 from farm.model.memory import translate_out_of_memory
+from farm.model.ranks import RankedDenoiser
 from farm.model.sampler import SAMPLERS, Noise, Sampler
 from farm.model.speakers import Box, regions
 from farm.model.text import TextEncoder
@@ -109,7 +111,7 @@ class Pipeline:
 
     preset: Preset
     device: str
-    denoiser: Denoiser
+    denoiser: Denoiser | RankedDenoiser
     vae: VideoAutoencoder
     encode_text: Callable[[str], Tensor]
     """A prompt to its features [tokens, text_dim]."""
@@ -144,6 +146,10 @@ class Pipeline:
         """
         with translate_out_of_memory(self.device, f"{self.preset.name} as {variant}"):
             return self.denoiser.switch(variant)
+
+    def close(self) -> None:
+        """Ends the processes on further cards, if there are any."""
+        self.denoiser.close()
 
     @torch.inference_mode()
     def condition(
@@ -318,18 +324,21 @@ def load_pipeline(
     fold_audio: bool = False,
     variant: Variant | None = None,
     digests: Digests = UNREMEMBERED,
+    gpus: int = 1,
 ) -> Pipeline:
     """Loads everything that a chunk needs from a checkpoint folder onto a device.
 
     `attention` is a backend of `farm.model.attention`, which remembers the fastest in the file
     `attention_memory`; `fold_audio` is `farm.model.folding`. The transformer starts as `variant`,
-    so one that fits only quantised or streamed is never on the device as a whole. Raises
-    InvalidInput for an unknown backend, PipelineLoadFailed and OutOfMemory.
+    so one that fits only quantised or streamed is never on the device as a whole. `gpus` processes,
+    this one included, share its passes. Raises InvalidInput for an unknown backend,
+    PipelineLoadFailed and OutOfMemory.
     """
     with translate_out_of_memory(device, preset.name):
-        denoiser = load_denoiser(
-            folder, preset, device, fold_audio=fold_audio, variant=variant, digests=digests
+        load = partial(
+            load_denoiser, folder, preset, fold_audio=fold_audio, variant=variant, digests=digests
         )
+        denoiser = load(device) if gpus == 1 else RankedDenoiser(load, device, gpus)
         kernel = denoiser.set_attention(attention, attention_memory)
         text_encoder = TextEncoder(
             load_part(folder, "text_encoder", dtype=preset.dtype_of("text_encoder")),

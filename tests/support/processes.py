@@ -16,6 +16,14 @@ def children_of(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return _state(PROC / str(pid)) != "Z"
+    except OSError:
+        return False
+
+
 def kill_children(pid: int) -> None:
     for child in children_of(pid):
         os.kill(child, signal.SIGKILL)
@@ -39,7 +47,7 @@ def processes_of(home: Path) -> list[str]:
         try:
             environ = (folder / "environ").read_bytes()
             output = os.readlink(folder / "fd" / "1")
-            state = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
+            state = _state(folder)
             command_line = (folder / "cmdline").read_bytes()
         except OSError:  # it ended meanwhile, or is another user's
             continue
@@ -47,6 +55,11 @@ def processes_of(home: Path) -> list[str]:
         if is_of_home and state != "Z":
             command_lines.append(command_line.replace(b"\0", b" ").decode())
     return command_lines
+
+
+def _state(folder: Path) -> str:
+    """The letter of a process's state in /proc: R, S, Z ..."""
+    return (folder / "stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def open_files(pid: int) -> set[str]:
