@@ -133,6 +133,7 @@ class Denoiser:
                 regions=conditions.regions,
                 cache=caches.get(branch),
                 kept=kept.get(branch),
+                group=group,
             )
             return prediction[0]
 

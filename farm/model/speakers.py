@@ -18,6 +18,7 @@ from torch import Tensor
 
 from farm.errors import InvalidInput
 from farm.model.attention import attend
+from farm.model.tokens import WHOLE, Share
 
 Box = tuple[int, int, int, int]
 """(top, left, bottom, right) in pixels of the source picture; bottom and right are exclusive."""
@@ -57,14 +58,20 @@ def on_tokens(masks: Tensor) -> Tensor:
     return (_nearest(masks, height // 2, width // 2) > 0).float().flatten(1)
 
 
-def positions(query: Tensor, key: Tensor, regions: Tensor, backend: str | None = None) -> Tensor:
-    """The position of each token on the line of voices, [B, L] float32.
+def positions(
+    query: Tensor,
+    key: Tensor,
+    regions: Tensor,
+    backend: str | None = None,
+    share: Share = WHOLE,
+) -> Tensor:
+    """The position of each token of the share on the line of voices, [B, L] float32.
 
     Arguments as of `region_attention`.
     """
-    attention = region_attention(query, key, regions, backend)
-    low = attention.amin(1, keepdim=True)
-    high = attention.amax(1, keepdim=True)
+    attention = region_attention(query, key, regions, backend, share)
+    low = share.lowest(attention.amin(1, keepdim=True))
+    high = share.highest(attention.amax(1, keepdim=True))
     within = _RANGE_LENGTH * (attention - low) / (high - low + 1e-8)
     first = within[..., 0] + _RANGE_STARTS[0]
     second = within[..., 1] + _RANGE_STARTS[1]
@@ -78,19 +85,21 @@ def region_attention(
     key: Tensor,
     regions: Tensor,
     backend: str | None = None,
+    share: Share = WHOLE,
 ) -> Tensor:
     """The attention of each token to each region, divided by the region's size: [B, L, 3] float32.
 
     `query` [B, L, heads, D] and `key`, that of the first latent frame's tokens, [B, tokens, heads,
     D], both of the video's self-attention; `regions` [B, 3, tokens]. One attention whose values are
-    the masks of the regions gives every token's share of attention for each of them; the matrix of
-    weights is never stored.
+    the masks of the regions gives every token's part of attention for each of them; the matrix of
+    weights is never stored. Queries and keys are those of `share.to_heads`, the result is that of
+    its own tokens.
     """
     count = regions.shape[1]
     values = F.pad(regions.mT, (0, key.shape[-1] - count))
     values = values[:, :, None].expand_as(key).type_as(key)
     output = attend(query, key, values, backend)
-    shares = output[..., :count].float().mean(2)
+    shares = share.to_tokens(output[..., :count]).float().mean(2)
     return shares / regions.sum(2).clamp(min=1)[:, None]  # an empty region gets no attention
 
 

@@ -35,6 +35,7 @@ from farm.model.folding import attend_folded, fold
 from farm.model.fused import Tokens, add_gated, add_norm, linear_gelu, norm_rope
 from farm.model.quantise import rounding_of
 from farm.model.speakers import positions, speaker_angles, voice_positions
+from farm.model.tokens import ALONE, WHOLE, RankGroup, Share
 
 IMAGE_TOKENS = 257
 """CLIP's class token and 16 x 16 patches; they come before the text in the context."""
@@ -107,19 +108,21 @@ class VideoAttnProcessor:
         _text: None,
         _mask: None,
         rotary_emb: tuple[Tensor, Tensor],
+        share: Share = WHOLE,
     ) -> tuple[Tensor, Tensor, Tensor]:
         query, key = (
             norm_rope(project(hidden_states), *rotary_emb, weight=norm.weight, eps=norm.eps)
             for project, norm in ((attn.to_q, attn.norm_q), (attn.to_k, attn.norm_k))
         )
-        query = _split_heads(query, attn.heads)
-        key = _split_heads(key, attn.heads)
-        value = _split_heads(attn.to_v(hidden_states), attn.heads)
+        query, key, value = (
+            share.to_heads(_split_heads(tokens, attn.heads))
+            for tokens in (query, key, attn.to_v(hidden_states))
+        )
         output: Tokens
-        if self._attention_backend == CUDNN_FP8:
+        if self._attention_backend == CUDNN_FP8 and share is WHOLE:
             output = attend_fp8(query, key, value, rounding_of(attn.to_out[0]))
         else:
-            output = attend(query, key, value, self._attention_backend).flatten(2)
+            output = share.to_tokens(attend(query, key, value, self._attention_backend)).flatten(2)
         return attn.to_out[0](output), query, key
 
 
@@ -181,20 +184,24 @@ class AudioAttnProcessor:
         audio: Tensor,
         speaker_positions: Tensor | None,
         kept: Kept | None = None,
+        share: Share = WHOLE,
     ) -> Tensor:
+        audio = audio[:, share.frames]
         batch, frames = audio.shape[:2]
         if self.is_folded and speaker_positions is None:
             folded = once(kept, attn, lambda: fold(attn, audio))
-            return attend_folded(cast(Tensor, hidden_states), folded, frames, attn.heads)
+            tokens = share.whole_frames(cast(Tensor, hidden_states))
+            return share.without_padding(attend_folded(tokens, folded, frames, attn.heads))
         query = attn.to_q(hidden_states)
         key, value = once(kept, attn, lambda: self._key_value(attn, audio, speaker_positions))
         if speaker_positions is not None:
             dim = query.shape[-1] // attn.heads
             query = norm_rope(query, *speaker_angles(speaker_positions, dim))
-        query = _split_heads(query, attn.heads).unflatten(1, (frames, -1)).flatten(0, 1)
+        query = share.whole_frames(_split_heads(query, attn.heads))
+        query = query.unflatten(1, (frames, -1)).flatten(0, 1)
         output = attend(query, key, value, self._attention_backend)
         output = output.flatten(2).unflatten(0, (batch, frames)).flatten(1, 2)
-        return attn.to_out[0](output)
+        return attn.to_out[0](share.without_padding(output))
 
     def _key_value(
         self, attn: Any, audio: Tensor, speaker_positions: Tensor | None
@@ -237,8 +244,9 @@ class AudioAttention(nn.Module, AttentionModuleMixin):
         audio: Tensor,
         speaker_positions: Tensor | None = None,
         kept: Kept | None = None,
+        share: Share = WHOLE,
     ) -> Tensor:
-        return self.processor(self, hidden_states, audio, speaker_positions, kept)
+        return self.processor(self, hidden_states, audio, speaker_positions, kept, share)
 
 
 class InfiniteTalkBlock(WanTransformerBlock):
@@ -267,8 +275,9 @@ class InfiniteTalkBlock(WanTransformerBlock):
         audio: Tensor,
         regions: Tensor | None = None,
         kept: Kept | None = None,
+        share: Share = WHOLE,
     ) -> Tensor:
-        """[B, L, C] in and out.
+        """[B, L, C] in and out, of the tokens of a share.
 
         `temb` [B, 6, C] is float32, and so are the modulations and the gated sums. `rotary_emb` are
         cosines and sines [1, L, D / 2]. `regions` [B, 3, tokens of a latent frame] are the masks of
@@ -281,12 +290,12 @@ class InfiniteTalkBlock(WanTransformerBlock):
 
         # 1. Self-attention
         x, h = add_normed(x, 1 + scale1, shift1)
-        output, query, key = self.attn1(h, None, None, rotary_emb)
+        output, query, key = self.attn1(h, None, None, rotary_emb, share=share)
         speaker_positions = None
         if regions is not None:
             first_frame_key = key[:, : regions.shape[2]]
             kernel = exact(self.attn1.processor._attention_backend)
-            speaker_positions = positions(query, first_frame_key, regions, kernel)
+            speaker_positions = positions(query, first_frame_key, regions, kernel, share)
         x, h = add_normed(x, self.norm2.weight, self.norm2.bias, added=output, gate=gate1)
 
         # 2. Text and image
@@ -297,7 +306,7 @@ class InfiniteTalkBlock(WanTransformerBlock):
         x, h = add_normed(x, weight, bias, added=output, rounding=rounding)
 
         # 3. Audio
-        output = self.attn_audio(h, audio, speaker_positions, kept)
+        output = self.attn_audio(h, audio, speaker_positions, kept, share)
         x, h = add_normed(x, 1 + scale2, shift2, added=output)
 
         # 4. Feed-forward
@@ -414,6 +423,7 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         regions: Tensor | None = None,
         cache: BlockCache | None = None,
         kept: Kept | None = None,
+        group: RankGroup = ALONE,
     ) -> Tensor:
         """The prediction [B, 16, T, H, W] in float32.
 
@@ -423,25 +433,27 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         ...] each; every item of a batch has the same number of speakers. `regions` [B, 3,
         (H/2)(W/2)] from `farm.model.speakers`, for two speakers. `cache` decides whether this pass
         goes through the blocks. `kept`, empty before the first pass of a chunk, keeps what follows
-        from text, image and audio alone; without it that is computed again. Everything but the time
-        is cast here to the dtype of the weights.
+        from text, image and audio alone; without it that is computed again. The ranks of `group`
+        share the tokens, and all get the prediction. Everything but the time is cast here to the
+        dtype of the weights.
         """
         dtype = self.patch_embedding.weight.dtype
 
         # 1. Everything becomes tokens
         # Diffusers repeats every angle for both channels of a pair.
         cos, sin = self.rope(hidden_states)
-        rotary_emb = cos[..., 0, 0::2].float().contiguous(), sin[..., 0, 1::2].float().contiguous()
         x = self.patch_embedding(hidden_states.to(dtype))
         grid = x.shape[2:]
-        x = x.flatten(2).transpose(1, 2).contiguous()
+        share = group.share(grid[0], grid[1] * grid[2])
+        x = share.own(x.flatten(2).transpose(1, 2))
+        rotary_emb = share.own(cos[..., 0, 0::2].float()), share.own(sin[..., 0, 1::2].float())
         embedding, modulation = self.condition_embedder.time(timestep)
         context, audio_tokens = once(
             kept, self, lambda: self._conditions(text.to(dtype), image.to(dtype), audio)
         )
         if audio[0].shape[1] == 1:
             regions = None
-        conditions = (context, modulation, rotary_emb, audio_tokens, regions, kept)
+        conditions = (context, modulation, rotary_emb, audio_tokens, regions, kept, share)
 
         # 2. Blocks
         def run_blocks(x: Tensor) -> Tensor:
@@ -457,7 +469,7 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         # 3. Head, in float32
         shift, scale = (self.scale_shift_table + embedding[:, None]).chunk(2, dim=1)
         patches = self.proj_out(self.norm_out(x.float()) * (1 + scale) + shift)
-        return self._unpatchify(patches, grid)
+        return self._unpatchify(share.gather(patches), grid)
 
     def _conditions(
         self, text: Tensor, image: Tensor, audio: tuple[Tensor, Tensor]
