@@ -72,7 +72,13 @@ METRICS = (
         CHUNK,
     ),
     Metric("farm_frames_total", "counter", "worker", "committed frames of video", VIDEO),
-    Metric("farm_gpu_busy_seconds_total", "counter", "worker", "seconds of model computation"),
+    Metric(
+        "farm_gpu_busy_seconds_total",
+        "counter",
+        "worker",
+        "seconds of model computation, of each card of a worker",
+    ),
+    Metric("farm_gpus", "gauge", "worker", "cards of a gpu worker, which make each chunk together"),
     Metric(
         "farm_model_load_seconds",
         "histogram",
@@ -239,7 +245,9 @@ _listeners: list[Listener] = []
 
 
 def add(name: str, value: float = 1, /, **labels: str) -> None:
-    """Adds to a counter or observes a value in a histogram, if this process has a listener."""
+    """Adds to a counter, sets a gauge or observes a value in a histogram, if this process has a
+    listener.
+    """
     for listener in _listeners:
         listener(name, value, labels)
 

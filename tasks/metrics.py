@@ -13,6 +13,7 @@ from farm.logs import log
 from farm.monitoring.exporter import serve
 from farm.monitoring.worker_metrics import WorkerMetrics, sender
 from tasks.celery import settings
+from tasks.kind import worker_kind
 
 _collected: list[WorkerMetrics] = []
 
@@ -43,6 +44,8 @@ def _serve(**_: Any) -> None:
     if address is None or not _collected:
         return
     (collected,) = _collected
+    if worker_kind() == "gpu":
+        metrics.add("farm_gpus", settings.gpus)
     threading.Thread(target=collected.collect_forever, name="metrics", daemon=True).start()
     try:
         serve(collected.registry, address)

@@ -61,7 +61,8 @@ def _uploads(request: ResolvedRequest) -> set[str]:
 def gpu_time_charged(ctx: StepContext) -> Iterator[None]:
     """Charges the GPU seconds of the block to the caller, also if it fails or is cancelled.
 
-    Not those of a draining worker, after which another one repeats the chunk.
+    Each card of the worker counts. Not those of a draining worker, after which another one repeats
+    the chunk.
     """
     if ctx.step.spec.queue != "gpu":
         yield
@@ -78,7 +79,9 @@ def gpu_time_charged(ctx: StepContext) -> Iterator[None]:
 
 def _charge(ctx: StepContext, caller: str, start: float) -> None:
     with suppress(FarmUnreachable):  # draining without a broker: the charge is lost, not the chunk
-        ctx.registry.accounts.charge(caller, own_s(time.monotonic() - start, ctx.timings))
+        seconds = own_s(time.monotonic() - start, ctx.timings)
+        cards = 1 if REMOTE_MS in ctx.timings else ctx.settings.gpus
+        ctx.registry.accounts.charge(caller, cards * seconds)
 
 
 def own_s(took_s: float, timings: dict[str, int]) -> float:

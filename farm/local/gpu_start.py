@@ -10,16 +10,20 @@ from contextlib import suppress
 from farm.errors import InvalidInput, PipelineLoadFailed
 from farm.presets import preset
 from farm.settings import Settings
+from farm.steps.gpus import gpus_fault
 
 
 def check_gpu_start(settings: Settings) -> None:
     """Raises PipelineLoadFailed for weights that are incomplete, and InvalidInput for a device that
-    torch cannot use.
+    torch cannot use or too few of them.
     """
     check_weights(settings)
     driver = driver_cuda()
     if settings.device.startswith("cuda") or (settings.device == "auto" and driver):
         check_device(settings.device, driver)
+    for model in map(preset, settings.presets):
+        if fault := gpus_fault(settings, model):
+            raise InvalidInput(fault)
 
 
 def check_weights(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from farm.engine.context import open_context
 from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable
+from farm.presets import preset
 from farm.queue.brokers import open_broker
 from farm.queue.brokers.broker import BrokerState
 from farm.queue.brokers.redis import RedisBroker, server_version
@@ -22,6 +23,7 @@ from farm.queue.dead_letters import require_redis
 from farm.registry import farm_registry
 from farm.route import Queue
 from farm.settings import Settings
+from farm.steps.gpus import gpus_fault
 from farm.store import open_store
 
 MAX_CLOCK_SKEW_S = 60.0
@@ -196,7 +198,6 @@ def _check_workers(settings: Settings) -> Finding:
 def _check_weights(settings: Settings) -> Finding:
     from farm.model.weights.check import check
     from farm.model.weights.fingerprint import Digests, checkpoint_fingerprint
-    from farm.presets import preset
 
     found = []
     for model in map(preset, settings.presets):
@@ -211,12 +212,19 @@ def _check_weights(settings: Settings) -> Finding:
 def _check_gpu(settings: Settings) -> Finding:
     import torch
 
+    for model in map(preset, settings.presets):
+        if fault := gpus_fault(settings, model):
+            return Finding("gpu", "error", fault, "FARM_GPUS=1 makes chunks on one card")
     if not torch.cuda.is_available():
         message = f"none that torch {torch.__version__} can use; FARM_DEVICE is {settings.device}"
         return Finding("gpu", "warning", message, "fine for the miniature and for cpu workers")
     free_gib, total_gib = (size / 2**30 for size in torch.cuda.mem_get_info())
     name = torch.cuda.get_device_name()
-    return Finding("gpu", "ok", f"{name}, {free_gib:.0f} of {total_gib:.0f} GiB free")
+    message = f"{name}, {free_gib:.0f} of {total_gib:.0f} GiB free"
+    found = torch.cuda.device_count()
+    if found > 1:
+        message += f"; FARM_GPUS is {settings.gpus} of the {found} that torch finds"
+    return Finding("gpu", "ok", message)
 
 
 def _check_attention(settings: Settings) -> Finding:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from farm.metrics import METRICS, Listener, Metric
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry, Counter, Histogram
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class WorkerMetrics:
@@ -55,13 +55,15 @@ def sender(write_end: int) -> Listener:
     return send
 
 
-def _create(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:
-    from prometheus_client import Counter, Histogram
+def _create(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    from prometheus_client import Counter, Gauge, Histogram
 
     labels = list(metric.labels)
-    created: Counter | Histogram
+    created: Counter | Gauge | Histogram
     if metric.kind == "counter":
         created = Counter(metric.name, metric.help, labels, registry=registry)
+    elif metric.kind == "gauge":
+        created = Gauge(metric.name, metric.help, labels, registry=registry)
     else:
         created = Histogram(
             metric.name, metric.help, labels, registry=registry, buckets=metric.buckets
@@ -72,11 +74,13 @@ def _create(metric: Metric, registry: CollectorRegistry) -> Counter | Histogram:
     return created
 
 
-def _record(metric: Counter | Histogram, value: float, labels: dict[str, str]) -> None:
-    from prometheus_client import Counter
+def _record(metric: Counter | Gauge | Histogram, value: float, labels: dict[str, str]) -> None:
+    from prometheus_client import Counter, Gauge
 
     child = metric.labels(**labels) if labels else metric
     if isinstance(child, Counter):
         child.inc(value)
+    elif isinstance(child, Gauge):
+        child.set(value)
     else:
         child.observe(value)

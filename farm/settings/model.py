@@ -46,6 +46,14 @@ class Model(SettingsGroup):
     device: str = Field(
         "auto", description="torch device of gpu workers; auto = cuda if available, else cpu"
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        description=(
+            "cards of one gpu worker, which make each chunk together; a number that divides the "
+            "model's attention heads"
+        ),
+    )
     attention: str = Field(
         "auto",
         description=(

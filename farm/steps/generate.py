@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from farm.engine.playlist import store_segment
 from farm.engine.step_context import StepContext
+from farm.errors import PipelineLoadFailed
 from farm.job import ResolvedRequest
 from farm.logs import log
 from farm.media.encoder import Encoder
@@ -25,6 +26,7 @@ from farm.registry.outputs import ChunkOutput, EmbedOutput
 from farm.settings import Settings
 from farm.steps.chunk_objects import condition_key, previous_tail_key, source_image
 from farm.steps.features import cache_features, rows_of
+from farm.steps.gpus import device_of, gpus_fault
 from farm.steps.progress import Progress
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
 from farm.steps.served import check_served
@@ -165,7 +167,9 @@ def warm_pipeline(settings: Settings, model: str) -> Pipeline:
 
 
 def unload_pipeline() -> None:
-    """Frees the memory of the loaded model."""
+    """Frees the memory of the loaded model, and ends the processes on further cards."""
+    for pipeline in _loaded.values():
+        pipeline.close()
     _loaded.clear()
     gc.collect()
 
@@ -174,16 +178,19 @@ def _load(settings: Settings, model: Preset) -> Pipeline:
     from farm.model.checkpoints import checkpoint_folder
     from farm.model.pipeline import load_pipeline
 
+    if fault := gpus_fault(settings, model):
+        raise PipelineLoadFailed(fault)
     start = time.monotonic()
     pipeline = load_pipeline(
         checkpoint_folder(model, settings.weights_folder),
         model,
-        _device(settings),
+        device_of(settings),
         attention=settings.attention,
         attention_memory=settings.attention_file,
         fold_audio=settings.fold_audio,
         variant=default_variant(settings),
         digests=Digests(settings.digests_folder),
+        gpus=settings.gpus,
     )
     took_s = time.monotonic() - start
     add("farm_model_load_seconds", took_s)
@@ -192,6 +199,7 @@ def _load(settings: Settings, model: Preset) -> Pipeline:
         lat_ms=round(1000 * took_s),
         preset=model.name,
         device=pipeline.device,
+        gpus=settings.gpus,
         attention=pipeline.attention,
         weights=pipeline.base_fingerprint,
     )
@@ -217,14 +225,6 @@ def _pipeline_for(ctx: StepContext, wanted: Variant) -> Pipeline:
         ctx.report("pipeline_warm_ok", another_follows=True)
         ctx.report("generation_started")
     return pipeline
-
-
-def _device(settings: Settings) -> str:
-    if settings.device != "auto":
-        return settings.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _text_features(ctx: StepContext, pipeline: Pipeline, prompt: str) -> Tensor:

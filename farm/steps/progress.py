@@ -50,7 +50,8 @@ class Progress:
         now = time.monotonic()
         self.ctx.progressed()
         if self.reported_at is not None:
-            add("farm_gpu_busy_seconds_total", now - self.reported_at)
+            busy_s = now - self.reported_at
+            add("farm_gpu_busy_seconds_total", self.ctx.settings.gpus * busy_s)
         self.reported_at = now
         if stage == "pre" or (stage == "sampling" and done < total):
             self.ctx.raise_if_draining()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from farm import metrics
@@ -207,6 +209,21 @@ def test_a_chunk_charges_its_gpu_seconds_without_loading_to_the_caller(harness):
     harness.registry.jobs.forget("b", ["embed", GENERATE.id])
     generate(harness, chunk)
     assert harness.registry.accounts.read("anna").used_gpu_s == used
+
+
+def test_each_card_of_a_worker_is_charged(harness, samples):
+    cards = 10**6
+    settings = harness.ctx.settings.model_copy(update={"gpus": cards})
+    harness.registry.jobs.add("b", REQUEST, caller="anna")
+    complete(harness.registry, "embed", embed_output(chunks=2), job_id="b")
+    run_step(
+        replace(harness.ctx, settings=settings),
+        "b",
+        GENERATE,
+        step_function=lambda _: lambda ctx: chunk_output(),
+    )
+    (took_s,) = [value for name, value, _ in samples if name == "farm_step_seconds"]
+    assert took_s < harness.registry.accounts.read("anna").used_gpu_s < cards * took_s
 
 
 @pytest.mark.parametrize("error", [Cancelled("by Anna"), GenerationFailed("no luck")], ids=repr)

@@ -62,6 +62,12 @@ def test_counts_of_a_killed_child_are_kept(metrics):
     assert becomes(lambda: value(metrics, "farm_gpu_busy_seconds_total"), 2.5)
 
 
+def test_a_gauge_has_its_last_value(metrics):
+    for cards in (1, 4):
+        metrics.send("farm_gpus", cards, {})
+    assert becomes(lambda: value(metrics, "farm_gpus"), 4)
+
+
 def test_seconds_are_counted_in_buckets(metrics):
     metrics.send("farm_model_load_seconds", 7, {})
     assert becomes(lambda: value(metrics, "farm_model_load_seconds_count"), 1)

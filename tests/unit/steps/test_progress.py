@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,10 +26,13 @@ from tests.support.steps import step_context
 
 
 def chunk_context(
-    tmp_path: Path, chunk: int = 0, draining: Callable[[], bool] = never_draining
+    tmp_path: Path,
+    chunk: int = 0,
+    draining: Callable[[], bool] = never_draining,
+    gpus: int = 1,
 ) -> StepContext:
     """What an attempt at a chunk of the job `a` is handed."""
-    settings = Settings(home=tmp_path)
+    settings = Settings(home=tmp_path, gpus=gpus)
     ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
     ctx.registry.jobs.add("a", REQUEST)
     return step_context(ctx, Step("generate", chunk), scratch=tmp_path, draining=draining)
@@ -182,3 +186,15 @@ def test_the_gpu_is_busy_from_the_first_report_to_the_last(tmp_path, monkeypatch
         time.sleep(0.05)
     # Then the time before the first report is not counted
     assert 0.1 <= sum(busy) <= time.monotonic() - start - 0.05
+
+
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_every_card_of_the_worker_is_busy(tmp_path, monkeypatch, gpus):
+    busy = []
+    monkeypatch.setattr(metrics, "_listeners", [lambda name, value, labels: busy.append(value)])
+    clock = SimpleNamespace(monotonic=iter([1.0, 3.5]).__next__)
+    monkeypatch.setattr("farm.steps.progress.time", clock)
+    progress = Progress(chunk_context(tmp_path, gpus=gpus), chunks=1)
+    progress.report("pre", 0, 1)
+    progress.report("sampling", 0, 1)
+    assert busy == [2.5 * gpus]
