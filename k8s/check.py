@@ -28,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     pods.probes,
     pods.posture,
     pods.resources,
+    pods.gpus,
     network.ports,
     network.selectors,
     network.services,

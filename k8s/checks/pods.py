@@ -61,6 +61,9 @@ SPOT_S = 15
 
 SPOT_TAINTS = ("cloud.google.com/gke-spot", "kubernetes.azure.com/scalesetpriority")
 
+CARD = "nvidia.com/gpu"
+"""The resource of NVIDIA's device plugin, and the taint of nodes that have it."""
+
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
@@ -289,6 +292,18 @@ def _mounts(workload: Workload) -> Iterator[str]:
                 yield f"{workload}: {mount['mountPath']} is writable; allowed: {', '.join(allowed)}"
 
 
+def gpus(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """A gpu worker has as many cards as it shares its chunks among."""
+    default = Settings.model_fields["gpus"].default
+    for workload in workloads(manifests):
+        if workload.main.get("args") != ["worker", "gpu"]:
+            continue
+        wanted = int(environ(workload, manifests).get("FARM_GPUS", default))
+        given = int(workload.main.get("resources", {}).get("limits", {}).get(CARD, 0))
+        if given != wanted and (given or wanted != default):
+            yield f"{workload}: {CARD}: got {given}; FARM_GPUS={wanted} needs {wanted}"
+
+
 def resources(manifests: Sequence[Manifest]) -> Iterator[str]:
     """Requests for the scheduler, a limit of the memory, and GPUs where there are some."""
     for workload in workloads(manifests):
@@ -298,7 +313,7 @@ def resources(manifests: Sequence[Manifest]) -> Iterator[str]:
             if missing or "memory" not in given.get("limits", {}):
                 name = container["name"]
                 yield f"{workload}: container {name}: it needs requests and a memory limit"
-        wants_gpu = "nvidia.com/gpu" in workload.main.get("resources", {}).get("limits", {})
+        wants_gpu = CARD in workload.main.get("resources", {}).get("limits", {})
         tolerated = {each.get("key") for each in workload.pod.get("tolerations", ())}
-        if wants_gpu and not (workload.pod.get("nodeSelector") and "nvidia.com/gpu" in tolerated):
+        if wants_gpu and not (workload.pod.get("nodeSelector") and CARD in tolerated):
             yield f"{workload}: for its GPU it needs a nodeSelector and a toleration"

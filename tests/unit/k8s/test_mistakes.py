@@ -76,6 +76,7 @@ CODE = [
     Mistake(pods.posture, "cloud", "Deployment gpu", "main/volumeMounts/2/readOnly", False, "/weights is writable"),
     Mistake(pods.resources, "local", "Deployment page", "main/resources/limits", {}, "a memory limit"),
     Mistake(pods.resources, "spot", "ScaledJob gpu", "pod/tolerations", [], "a toleration"),
+    Mistake(pods.gpus, "cloud", "ConfigMap settings", "data/FARM_GPUS", "2", "nvidia.com/gpu: got 1; FARM_GPUS=2 needs 2"),
     Mistake(network.ports, "local", "Deployment gateway", "main/args/2", "0.0.0.0:8080", "it listens at 8080"),
     Mistake(network.ports, "local", "ConfigMap settings", "data/FARM_METRICS_ADDRESS", "0.0.0.0:9464", "has port 9464"),
     Mistake(network.ports, "local", "Service page", "spec/ports/0/port", 8080, "has no port 8080"),
