@@ -21,6 +21,7 @@ from farm.model.denoise import ChunkConditions, Denoiser, Sampling, load_denoise
 from farm.model.parts import build
 from farm.model.ranks import RankedDenoiser, follow
 from farm.model.sampler import SAMPLERS, Noise
+from farm.model.transformer import fold_audio_attention
 from farm.model.variant import Variants
 from tests.reference.drawing import draw, filled
 from tests.support.fork_server import FORK_SERVER, ForkedWorker
@@ -105,14 +106,15 @@ def _lead(weights: Path, faults: Faults, size: int) -> None:
 
 
 def load_eight_heads(device: str) -> Denoiser:
-    """The tiny transformer with eight narrow heads."""
+    """The tiny transformer with eight narrow heads, and its audio attention folded."""
     config = {
         **TINY_PRESET.parts["transformer"],
         "num_attention_heads": 8,
         "attention_head_dim": 16,
     }
     transformer = filled(build("transformer", config))
-    return Denoiser(transformer, Variants(transformer, {}, device), device)
+    fold_audio_attention(transformer, is_folded=True)
+    return Denoiser(transformer, Variants(transformer, transformer.state_dict(), device), device)
 
 
 def denoised(denoiser: Denoiser | RankedDenoiser, passes: int) -> Tensor:

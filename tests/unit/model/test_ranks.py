@@ -19,6 +19,7 @@ from farm.model.caching import TeaCache
 from farm.model.denoise import Sampling
 from farm.model.guidance import Apg
 from farm.model.pipeline import Condition, Pipeline
+from farm.model.quantise import SCHEMES
 from farm.model.ranks import RankedDenoiser
 from farm.model.team import at_once
 from farm.model.variant import Variant
@@ -172,10 +173,14 @@ def test_an_error_of_the_leader_within_a_step_ends_the_followers_and_the_next_jo
 
 
 @pytest.mark.parametrize("passes", [1, 2, 3])
+@pytest.mark.parametrize("quant", [None, *SCHEMES])
 def test_eight_ranks_of_one_head_each_denoise_as_one_does(
-    eight: RankedDenoiser, passes: int
+    eight: RankedDenoiser, quant: str | None, passes: int
 ) -> None:
-    assert torch.equal(denoised(eight, passes), denoised(load_eight_heads("cpu"), passes))
+    alone = load_eight_heads("cpu")
+    for denoiser in (alone, eight):
+        denoiser.switch(Variant(quant=quant))
+    assert torch.equal(denoised(eight, passes), denoised(alone, passes))
 
 
 @pytest.fixture
