@@ -187,6 +187,11 @@ INTERNALS = [
         lambda: callable(getattr(torch, "_foreach_lerp_", None)),
     ),
     Internal("_scaled_mm", "farm/model/quantise.py", lambda: callable(torch._scaled_mm)),
+    Internal(
+        "_abort_process_group",
+        "farm/model/ranks.py",
+        lambda: callable(torch.distributed.distributed_c10d._abort_process_group),
+    ),
     Internal("_addmm_activation", "farm/model/fused.py", lambda: callable(torch._addmm_activation)),
     # others
     Internal("_read_dpi_from_exif", "farm/media/image.py", resolution_of_jpeg),
