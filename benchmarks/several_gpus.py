@@ -1,6 +1,6 @@
 """Several GPUs for one model: a step of one and of two passes, and whole chunks of FlashTalk.
 
-    python -m benchmarks.several_gpus [--gpus 2] [--quant int8]
+    python -m benchmarks.several_gpus [--gpus 2] [--attention cudnn_fp8 --quant fp8 --fold-audio]
     python -m benchmarks.several_gpus --device cpu --preset miniature --steps 2
 
 Every rank draws the same random weights in the memory of its device; nothing is written. A step's
@@ -30,6 +30,7 @@ from farm.model.pipeline import Condition, Pipeline, Tail
 from farm.model.ranks import RankedDenoiser
 from farm.model.sampler import SAMPLERS
 from farm.model.team import Team
+from farm.model.transformer import fold_audio_attention
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
 from farm.plan import Plan
@@ -60,9 +61,10 @@ def draw(part: str, preset: Preset, device: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def load(preset: Preset, device: str) -> Denoiser:
+def load(preset: Preset, fold_audio: bool, device: str) -> Denoiser:
     """A denoiser with random weights."""
     transformer = draw("transformer", preset, device)
+    fold_audio_attention(transformer, is_folded=fold_audio)
     weights = dict(transformer.named_parameters())
     return Denoiser(transformer, Variants(transformer, weights, device), device)
 
@@ -249,13 +251,15 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--preset", choices=list(PRESETS), default="infinitetalk")
+    parser.add_argument("--attention", default="auto", help="as FARM_ATTENTION")
+    parser.add_argument("--fold-audio", action="store_true")
     parser.add_argument("--quant", help="a scheme of farm.model.quantise")
     parser.add_argument("--steps", type=int, default=4, help="of each step measurement; 2 or more")
     options = parser.parse_args()
     preset, flashtalk = PRESETS[options.preset]
     began = time.perf_counter()
-    ranked = RankedDenoiser(partial(load, preset), options.device, options.gpus)
-    kernel = ranked.set_attention("auto")
+    ranked = RankedDenoiser(partial(load, preset, options.fold_audio), options.device, options.gpus)
+    kernel = ranked.set_attention(options.attention)
     if options.quant:
         ranked.switch(Variant(quant=options.quant))
     name = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
