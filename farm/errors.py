@@ -23,6 +23,7 @@ The codes are part of the job contract; their meanings never change.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -198,6 +199,20 @@ class FarmUnreachable(FarmError):
 
     code = "E_UNREACHABLE"
     retries = 2
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The operating system's errors of a full disk."""
+
+
+def system_errno(error: BaseException) -> int | None:
+    """The number of the operating system's error that an error was raised from, or is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.errno
+        cause = cause.__cause__
+    return None
 
 
 def error_from_code(code: str, message: str, *, retryable: bool) -> FarmError:

@@ -20,6 +20,7 @@ from farm.engine.context import Context
 from farm.engine.kept_inputs import KeptInputs
 from farm.engine.playlist import publish
 from farm.engine.scratch import paths_of, scratch_folder
+from farm.engine.shortage import left_to_others
 from farm.engine.step_context import (
     Declined,
     Detached,
@@ -178,7 +179,11 @@ class Attempt:
     def _execute(self, lease: Lease, seen: dict[str, Committed | None]) -> Committed:
         """Runs the step function and stores its output, last of all that the attempt writes."""
         run_step = self.hooks.step_function(self.step.kind)
-        with self._keep_renewed(lease) as lease_lost, scratch_folder(self.job_id) as scratch:
+        with (
+            self._keep_renewed(lease) as lease_lost,
+            left_to_others(self.step, lease),
+            scratch_folder(self.job_id) as scratch,
+        ):
             step_ctx = StepContext(
                 settings=self.ctx.settings,
                 store=self.ctx.store,

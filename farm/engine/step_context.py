@@ -51,6 +51,15 @@ class Declined(RetryLater):
     """This worker cannot run the step as its job needs it, but another one may."""
 
 
+DECLINE_S = 30.0
+"""Pause after a worker has left a step to others; most chunks take longer, so another one of them
+is free in the meantime.
+"""
+
+MAX_DECLINED = 20
+"""Ten minutes, or more where steps wait in the queue: longer than a worker takes to restart."""
+
+
 class Detached(Exception):
     """The attempt goes on outside this process, where another one may follow it."""
 

@@ -5,6 +5,8 @@ It opens no untrusted file, and encodes exactly the samples that the model hears
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
@@ -65,5 +67,8 @@ def run_ffmpeg(command: Any, blocks: AudioBlocks, *, task: str) -> None:
                 process.stdin.write(np.ascontiguousarray(samples.T, "<f4").tobytes())
         _, output = process.communicate()
     if process.returncode:
-        lines = output.decode("utf-8", "replace").strip().splitlines()
-        raise FFmpegFailed(f"ffmpeg could not {task}: " + "\n".join(lines[-SHOWN_LINES:]))
+        text = output.decode("utf-8", "replace").strip()
+        lines = text.splitlines()[-SHOWN_LINES:]
+        error = FFmpegFailed(f"ffmpeg could not {task}: " + "\n".join(lines))
+        is_full = os.strerror(errno.ENOSPC) in text
+        raise error from OSError(errno.ENOSPC, text) if is_full else None

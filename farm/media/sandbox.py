@@ -22,17 +22,20 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from math import ceil
 from pathlib import Path
-from typing import IO, NamedTuple, ParamSpec, Self, TypeVar, get_type_hints
+from typing import IO, Any, NamedTuple, ParamSpec, Self, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError, validate_call
 
-from farm.errors import FarmError, InvalidInput, error_from_code
+from farm.errors import FULL, FarmError, InvalidInput, error_from_code, system_errno
 from farm.media.no_network import deny_network
 
 MAX_ANSWER_BYTES = 4_000_000
 POLL_INTERVAL_S = 0.05
 ROOT = Path(__file__).parents[2]
 BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from farm.media.sandbox import main; main()"
+
+DISK_FULL = 74
+"""The exit status of a child that finds the disk full: EX_IOERR."""
 
 PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
@@ -71,7 +74,8 @@ def sandboxed(
 
     `check` is called while the child runs; what it raises ends the child. Raises what the function
     raises, and InvalidInput if the child is over its limits or dies. Its message begins with
-    `subject`, which may contain arguments of the call.
+    `subject`, which may contain arguments of the call. Raises OSError if this machine is short of
+    disk (ENOSPC) or memory (ENOMEM) instead, which is no fault of the input.
     """
 
     def call(*_: Arguments.args, **arguments: Arguments.kwargs) -> Answer:
@@ -85,6 +89,7 @@ def sandboxed(
         with _Streams.open(json.dumps(request, default=str)) as streams:
             status = _run(streams, limits, check)
             if status != 0:
+                _raise_if_short(status, shown)
                 raise InvalidInput(f"{shown} {_cause(status, streams.stderr, limits)}")
             return _answer(function, streams.stdout, shown)
 
@@ -97,13 +102,23 @@ def main() -> None:
     _restrict(SandboxLimits(**call["limits"]))
     function = getattr(import_module(call["module"]), call["function"])
     try:
+        print(json.dumps(_called(function, call["arguments"])), flush=True)
+    except Exception as error:
+        if system_errno(error) in FULL:
+            sys.exit(DISK_FULL)
+        raise
+
+
+def _called(function: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a call returns, or the farm's error that it raises."""
+    try:
         with redirect_stdout(sys.stderr):  # libraries print, too
-            result = validate_call(function)(**call["arguments"])
+            result = validate_call(function)(**arguments)
     except FarmError as error:
-        answer = {"code": error.code, "message": error.message, "retryable": error.retryable}
-    else:
-        answer = {"result": _result_type(function).dump_python(result, mode="json")}
-    print(json.dumps(answer))
+        if system_errno(error) in FULL:
+            raise
+        return {"code": error.code, "message": error.message, "retryable": error.retryable}
+    return {"result": _result_type(function).dump_python(result, mode="json")}
 
 
 class _Streams(NamedTuple):
@@ -155,12 +170,20 @@ def _environment(limits: SandboxLimits, folder: str) -> dict[str, str]:
     return {"PATH": os.defpath, "TMPDIR": folder, **threads}
 
 
+def _raise_if_short(status: int, shown: str) -> None:
+    """OSError if this machine had no room for a child's files, or killed it to free memory."""
+    if status == DISK_FULL:
+        raise OSError(errno.ENOSPC, f"{shown} found the disk full")
+    if status == -signal.SIGKILL:  # at its own limits it gets other signals
+        raise OSError(errno.ENOMEM, f"{shown} was killed, most likely for lack of memory")
+
+
 def _cause(status: int, stderr: IO[bytes], limits: SandboxLimits) -> str:
     """Why a child gave no answer."""
     stderr.seek(0)
     lines = stderr.read(MAX_ANSWER_BYTES).decode(errors="replace").strip().splitlines()
     last_line = lines[-1][:200] if lines else "no message"
-    if status in (-signal.SIGXCPU, -signal.SIGKILL):
+    if status == -signal.SIGXCPU:
         return f"takes longer than the {limits.seconds:g} s that are allowed"
     if os.strerror(errno.EFBIG) in last_line:
         return f"writes more than the {limits.file_bytes / 1e9:.1f} GB that are allowed"
@@ -198,9 +221,10 @@ def _restrict(limits: SandboxLimits) -> None:
             libc.unshare(CLONE_NEWUSER | CLONE_NEWNET)
         deny_network()  # also where neither is allowed, as in containers
     seconds = ceil(limits.seconds)
+    cpu_s = seconds * limits.threads
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU, then SIGKILL
     for kind, most in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, seconds * limits.threads),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, limits.open_files),
         (resource.RLIMIT_CORE, 0),

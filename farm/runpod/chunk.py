@@ -14,6 +14,7 @@ from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
 from farm.engine.kept_inputs import KeptInputs
 from farm.engine.scratch import paths_of, scratch_folder
+from farm.engine.shortage import left_to_others
 from farm.engine.step_context import RetryLater, StepContext, StepFunction, StepFunctions
 from farm.errors import FarmError, TimedOut
 from farm.job import Event
@@ -113,7 +114,8 @@ class RemoteChunk:
 
     def _generate(self, ctx: StepContext, generate: StepFunction) -> Committed:
         start = time.monotonic()
-        output = generate(ctx)
+        with left_to_others(ctx.step, ctx.lease):
+            output = generate(ctx)
         ctx.timings[REMOTE_MS] = round(1000 * (time.monotonic() - start))
         return Committed(
             output=output,

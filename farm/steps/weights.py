@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from farm.engine.step_context import Declined, StepContext
+from farm.engine.step_context import DECLINE_S, MAX_DECLINED, Declined, StepContext
 from farm.errors import WeightsChanged
-
-DECLINE_S = 30.0
-"""Pause after a worker has left a chunk to others; most chunks take longer, so another one of them
-is free in the meantime.
-"""
-
-MAX_DECLINED = 20
-"""Ten minutes, or more where chunks wait in the queue: longer than a worker takes to restart."""
 
 
 def check_weights(ctx: StepContext, fingerprint: str) -> None:

@@ -43,6 +43,9 @@ RETRYABLE_CODES = {
 }
 """Error codes with a status below 500 that are temporary: damaged requests and conflicts."""
 
+HINTS = {"RequestTimeTooSkewed": " Set the clock of this machine, or that of the service."}
+"""What to do about errors whose messages leave that open."""
+
 Answer = TypeVar("Answer")
 
 
@@ -91,7 +94,8 @@ def as_service_error(error: Exception) -> ServiceError:
     """An error of the client as a ServiceError."""
     if isinstance(error, S3Error):
         is_retryable = _is_temporary(error.response.status) or error.code in RETRYABLE_CODES
-        return ServiceError(f"{error.code}: {error.message}", retryable=is_retryable)
+        hint = HINTS.get(error.code or "", "")
+        return ServiceError(f"{error.code}: {error.message}{hint}", retryable=is_retryable)
     if isinstance(error, ServerError):
         return ServiceError(str(error), retryable=_is_temporary(error.status_code))
     cause = getattr(error, "reason", None) or error  # of the last of several tries

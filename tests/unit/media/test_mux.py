@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import av
 import numpy as np
 import pytest
 
-from farm.errors import FFmpegFailed
+from farm.errors import FFmpegFailed, system_errno
 from farm.media.audio import decode, write_wav
+from farm.media.ffmpeg import audio_input, run_ffmpeg
 from farm.media.mux import mux, verify_video
 from farm.media.probe import probe
 from farm.media.video import encode_video
@@ -139,6 +142,23 @@ def test_the_same_parts_make_the_same_bytes_over_an_older_file(segments, make_wa
     first = out.read_bytes()
     mux(parts, audio, out, frames=30)
     assert out.read_bytes() == first
+
+
+def encode_to(path):
+    encode_video(path, [np.zeros((32, 48, 3), np.uint8)])
+
+
+def convert_to(path):
+    command = audio_input(1, 16_000, 1.0).output(str(path), format="wav")
+    run_ffmpeg(command, [(np.zeros((1, 16_000), np.float32), 16_000)], task="write the audio")
+
+
+@pytest.mark.parametrize("write", [encode_to, convert_to])
+def test_a_full_disk_is_the_cause_of_a_failure(tmp_path, write):
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    with pytest.raises(FFmpegFailed) as caught:
+        write(tmp_path / "full.mp4")
+    assert system_errno(caught.value) == errno.ENOSPC
 
 
 def test_only_the_video_is_left_behind(segments, make_wav, out, tmp_path):

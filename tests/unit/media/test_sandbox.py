@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -118,6 +119,21 @@ def test_how_a_child_dies_is_named(child, code, message):
         child(code)
     assert caught.value.message.startswith(f"cond_video: {message}")
     assert not caught.value.retryable
+
+
+def test_a_full_disk_is_no_fault_of_the_input(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "x.png")
+    with pytest.raises(OSError, match="cond_video: decoding found the disk full") as caught:
+        sandboxed(decoder.read_visual)(
+            path=tmp_path / "x.png", image=Path("/dev/full"), field="cond_video"
+        )
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_child_that_the_system_kills_is_no_fault_of_the_input(child):
+    with pytest.raises(OSError, match="cond_video: decoding was killed, most likely") as caught:
+        child("import os; os.kill(os.getpid(), 9)")
+    assert caught.value.errno == errno.ENOMEM
 
 
 @pytest.mark.parametrize("answer", ["", "[]", "{}", '{"result": {"found": 1}}', '{"code": 1}'])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -260,6 +261,16 @@ def test_the_next_chunk_on_the_same_worker_fetches_what_is_new_alone(film, run):
     new = {Path(key).suffix for key in inputs if key not in kept}
     assert {".safetensors"} <= new <= {".safetensors", ".png"}  # the tail, and a video's frame
     assert any(key in kept for key in inputs)
+
+
+def test_a_worker_whose_disk_is_full_leaves_the_chunk_to_others(film, worker):
+    def fill(ctx: StepContext) -> StepOutput:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    chunk = RemoteChunk.open(film.order(0).payload, worker)
+    answer = chunk.run(threading.Event(), lambda _: None, lambda _: fill)
+    chunk.close()
+    assert "the worker's temporary folder" in answer["declined"]["reason"]
 
 
 def test_an_expired_url_fails_without_its_signature(film, worker):

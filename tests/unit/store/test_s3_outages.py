@@ -246,6 +246,12 @@ def test_a_permanent_error_is_not_retried(scripted, status, code):
     assert (service.requests, caught.value.retryable) == (1, False)
 
 
+def test_a_wrong_clock_is_named_as_what_to_set(scripted):
+    service = scripted((403, failure("RequestTimeTooSkewed", "The difference is too large.")))
+    with pytest.raises(UploadFailed, match="Set the clock of this machine"):
+        opened(service.settings(store_retry_s=30)).put("object", b"object")
+
+
 def test_parts_that_were_not_joined_are_an_error(scripted, large):
     service = scripted(STARTED, (200, ""), (200, ""), (200, ""), (200, failure("InternalError")))
     with pytest.raises(UploadFailed, match="it did not confirm that it joined the parts") as caught:
