@@ -15,9 +15,10 @@ from farm.cli.options import json_option
 from farm.cli.render import echo, print_error, print_line
 from farm.cli.serve import until_ctrl_c
 from farm.client import Farm
-from farm.errors import FarmError
+from farm.errors import FarmError, InvalidInput
 from farm.health import Probe, run_probe
 from farm.settings import Settings
+from farm.store import open_store, without_credentials
 
 
 @click.command()
@@ -42,6 +43,24 @@ def recover(as_json: bool) -> None:
     if not as_json:
         summary = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
         click.echo(f"jobs in the store: {summary or 'none'}")
+
+
+@click.command()
+def bucket() -> None:
+    """Create the bucket of FARM_STORE_URL in the S3 service, if it is not there.
+
+    Its keys have to be allowed that; a farm at work needs them for objects only.
+
+    Example: farm bucket
+    """
+    from farm.store.s3 import S3Store
+
+    settings = Settings.load(os.environ)
+    store = open_store(settings.store_address, settings)
+    if not isinstance(store, S3Store):
+        address = without_credentials(settings.store_address)
+        raise InvalidInput(f"FARM_STORE_URL: got {address!r}; allowed: s3://bucket/prefix")
+    click.echo(f"{store.bucket} {'was created' if store.create_bucket() else 'is there'}")
 
 
 @click.command()

@@ -108,6 +108,18 @@ class S3Store:
         name = self._name(key)
         self._call(key, lambda: self._service.client.remove_object(self.bucket, name))
 
+    def create_bucket(self) -> bool:
+        """Creates the bucket; False if it is there already."""
+        client = self._service.client
+
+        def create() -> bool:
+            if client.bucket_exists(self.bucket):
+                return False
+            client.make_bucket(self.bucket)
+            return True
+
+        return self._call(f"the bucket {self.bucket}", create)
+
     def url(self, key: str) -> str:
         """A presigned URL, valid for FARM_S3_LINK_S seconds; the service is not contacted."""
         return self._service.signer.presigned_get_object(

@@ -28,7 +28,7 @@ from k8s.checks.manifests import (
 DOCKERFILE = Path(__file__).parents[2] / "docker" / "Dockerfile"
 
 TARGETS = {
-    "light": {"gateway", "metrics", "gc", "worker bridge"},
+    "light": {"bucket", "gateway", "metrics", "gc", "worker bridge"},
     "page": {"ui"},
     "cpu": {"worker cpu", "worker downloads", "worker gpu"},
     "gpu": {"worker gpu"},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
 
+from farm.cli.exit_codes import INVALID_INPUT
 from farm.store import keys
 from tests.support.attempts import FIRST
 from tests.support.jobs import FIELDS
@@ -74,3 +76,22 @@ def test_gc_as_json_is_a_line_for_each_removal(run, farm):
         "objects": 1,
         "bytes": 5,
     }
+
+
+def test_a_bucket_is_created_for_the_store_of_the_settings(run, swift):
+    settings = swift.settings()
+    variables = {
+        "FARM_STORE_URL": f"s3://made-{uuid.uuid4().hex}",
+        "FARM_S3_ENDPOINT": settings.s3_endpoint,
+        "FARM_S3_ACCESS_KEY": settings.s3_access_key,
+        "FARM_S3_SECRET_KEY": settings.s3_secret_key,
+    }
+    name = variables["FARM_STORE_URL"].removeprefix("s3://")
+    assert run("bucket", **variables).stdout == f"{name} was created\n"
+    assert run("bucket", **variables).stdout == f"{name} is there\n"
+
+
+def test_a_store_without_a_bucket_is_refused(run):
+    result = run("bucket", FARM_STORE_URL="file:///data")
+    assert result.exit_code == INVALID_INPUT
+    assert "FARM_STORE_URL: got 'file:///data'; allowed: s3://bucket/prefix" in result.stderr

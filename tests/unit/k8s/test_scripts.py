@@ -6,15 +6,12 @@ import os
 import re
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from minio import Minio
 
 from k8s.checks.manifests import Manifest, workloads
-from tests.support.swift import Swift
 from tests.unit.k8s.conftest import Render
 
 FARM = """\
@@ -91,24 +88,3 @@ def test_the_password_of_the_registry_is_in_a_file_that_others_cannot_read(
     assert done.stdout.strip() == str(written)
     assert written.read_text() == "appendonly yes\nrequirepass secret\n"
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
-
-
-def test_the_bucket_is_created_once(rendered: Render, swift: Swift) -> None:
-    settings = swift.settings()
-    _, *options = script(rendered("local"), "bucket")
-    environ = {
-        **os.environ,
-        "FARM_STORE_URL": "s3://made-by-a-job/farm",
-        "FARM_S3_ENDPOINT": settings.s3_endpoint,
-        "FARM_S3_ACCESS_KEY": str(settings.s3_access_key),
-        "FARM_S3_SECRET_KEY": str(settings.s3_secret_key),
-    }
-    for _ in range(2):
-        subprocess.run([sys.executable, *options], env=environ, check=True, timeout=120)
-    client = Minio(
-        settings.s3_endpoint.partition("//")[2],
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-        secure=False,
-    )
-    assert client.bucket_exists(bucket_name="made-by-a-job")

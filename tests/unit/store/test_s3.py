@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from io import BytesIO
 from typing import Any
 
@@ -18,6 +19,13 @@ MAX_MEMORY_KB = 64 << 10
 """Bytes of a file, and the memory that its upload and download may take."""
 
 CREDENTIALS = {"FARM_S3_ACCESS_KEY": "key", "FARM_S3_SECRET_KEY": "the-secret"}
+
+
+def test_a_bucket_is_created_once(swift):
+    settings = swift.settings(store_url=f"s3://made-{uuid.uuid4().hex}/farm")
+    store = opened(settings)
+    assert [store.create_bucket(), store.create_bucket()] == [True, False]
+    assert swift.client().bucket_exists(bucket_of(settings))
 
 
 def test_a_large_file_is_read_back_unchanged(store, large, tmp_path):
