@@ -9,7 +9,8 @@ LOCKED = $(PIP_INSTALL) --require-hashes
 VERSION = $$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 TARGETS ?= light page cpu
 IMAGE ?= infinitetalk-farm
-LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD)
+LABELS = --label org.opencontainers.image.version=$(VERSION) \
+  --label org.opencontainers.image.revision=$$(git rev-parse HEAD)
 
 .PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock audit clean
 .PHONY: images sbom compose-test k8s-check lint-images
@@ -45,7 +46,7 @@ images: ## the images light, page and cpu, and the S3 service; TARGETS="gpu runp
 	  DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $$target $(LABELS) \
 	    --tag $(IMAGE):$$target --tag $(IMAGE):$(VERSION)-$$target .; \
 	done
-	DOCKER_BUILDKIT=1 docker build --file docker/seaweedfs/Dockerfile --tag $(IMAGE):s3 .
+	DOCKER_BUILDKIT=1 docker build --file docker/seaweedfs/Dockerfile $(LABELS) --tag $(IMAGE):s3 .
 sbom: .sbom/ready ## what is in the images of TARGETS, and their licences: build/sbom
 	$(PYTHON) docker/sbom.py build/sbom $(TARGETS:%=$(IMAGE):%)
 compose-test: .venv/tools ## build images, run the farm in Compose, kill services; ARGS=--long for all faults
