@@ -24,7 +24,12 @@ MIN_AGE_S = 60.0
 
 @contextmanager
 def scratch_folder(job_id: str) -> Iterator[Path]:
-    """A new folder, removed when the block ends."""
+    """A new folder, removed when the block ends.
+
+    Those of processes that were killed are removed first: no `farm gc` reaches into a container.
+    """
+    for folder in abandoned():
+        remove(folder)
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{job_id}-") as name:
         folder = Path(name)
         with (folder / LOCK).open("w") as lock:

@@ -77,6 +77,12 @@ def test_the_folder_of_a_killed_worker_is_found_and_removed(temporary):
     assert list(temporary.iterdir()) == []
 
 
+def test_the_folder_of_a_killed_worker_is_removed_by_the_next_attempt(temporary):
+    killed_worker(temporary)
+    with scratch_folder("b") as folder:
+        assert list(temporary.iterdir()) == [folder]
+
+
 def test_a_folder_in_use_is_not_abandoned():
     with scratch_folder("a") as folder:
         age(folder)
