@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import mmap
 
 from celery.signals import worker_process_init
@@ -14,6 +15,9 @@ LOADING, WARM, COLD = range(3)
 
 _state = mmap.mmap(-1, 1)
 """A byte that the worker shares with its children: the model is loaded in a child."""
+
+_killed = mmap.mmap(-1, 1)
+"""How many children in a row have begun to load the model without an end of it."""
 
 
 def is_warm() -> bool:
@@ -38,6 +42,7 @@ def warm_up(**_: object) -> None:
         return
     from farm.steps.generate import warm_pipeline
 
+    report_killed()
     _state[0] = LOADING
     try:
         warm_pipeline(settings, settings.presets[0])
@@ -46,3 +51,12 @@ def warm_up(**_: object) -> None:
         log("warm_up_failed", reason=f"{type(error).__name__}: {error}")
     else:
         set_warm()
+    _killed[0] = 0
+
+
+def report_killed() -> None:
+    """Says of the children before why no job begins: those that were killed could not."""
+    if _killed[0]:
+        reason = "the process that loads the model was killed, most likely for lack of memory"
+        log("warm_up_failed", level=logging.ERROR, reason=reason, in_a_row=_killed[0])
+    _killed[0] = min(_killed[0] + 1, 255)
