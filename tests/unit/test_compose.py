@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +100,22 @@ def test_the_s3_service_has_the_time_to_stop_that_it_needs():
 
 def test_no_bucket_is_created_or_looked_for_in_another_s3_service():
     assert SERVICES["bucket"]["environment"]["FARM_S3_ENDPOINT"] == "http://s3:8333"
+
+
+SIZES = {"k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def bytes_of(size: str) -> int:
+    """A size of compose.yaml, or the default of its variable."""
+    plain = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", size)
+    return int(plain[:-1]) * SIZES[plain[-1]]
+
+
+@pytest.mark.parametrize("name", [name for name, each in SERVICES.items() if "tmpfs" in each])
+def test_a_full_temporary_folder_is_found_before_the_container_is_killed_for_it(name):
+    service = SERVICES[name]
+    sizes = [re.search(r"size=([^,]+)", each)[1] for each in service["tmpfs"]]
+    assert 1.4 * sum(map(bytes_of, sizes)) < bytes_of(service["mem_limit"])
 
 
 def test_rabbitmq_finds_its_data_in_a_new_container():
