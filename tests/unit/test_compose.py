@@ -146,6 +146,7 @@ def test_the_keys_of_the_store_and_the_login_of_the_broker_are_where_they_are_ne
     assert {name for name, each in settings.items() if "FARM_BROKER_API" in each} == watching
     stored = {name for name, each in settings.items() if "FARM_S3_SECRET_KEY" in each}
     assert stored == settings.keys() - watching
+    assert all(FARM[name]["depends_on"].keys() == {"registry"} for name in watching)
 
 
 def test_the_exporter_starts_with_the_settings_that_it_has(tmp_path):
@@ -187,6 +188,10 @@ def test_the_weights_are_pulled_once_into_the_volume_that_workers_read(tmp_path)
 def test_whatever_takes_requests_or_calls_webhooks_has_their_secret():
     having = {name for name, each in FARM.items() if "FARM_WEBHOOK_SECRET" in settings_of(each)}
     assert having == {"cpu", "gateway", "page"}
+
+
+def test_the_bridge_has_the_variables_that_its_errors_name():
+    assert {"RUNPOD_API_KEY", "RUNPOD_ENDPOINT_ID"} <= SERVICES["bridge"]["environment"].keys()
 
 
 def test_workers_are_of_kinds_that_there_are():
