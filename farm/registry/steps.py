@@ -173,7 +173,8 @@ class StepRegistry:
         if record.attempts > max_attempts:
             raise WorkerLost(
                 f"{step_id}: none of {max_attempts} attempts committed, "
-                "and the last one lost its worker"
+                "and the last one lost its worker: it was killed, perhaps for lack of memory, "
+                "or cut off"
             )
         return record.lease(job_id, step_id)
 
