@@ -11,7 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.containers.engine import Engine, open_engine
-from tests.containers.images import TARGETS, Builder, builder, make_clock, make_valkey
+from tests.containers.images import (
+    TARGETS,
+    Builder,
+    builder,
+    make_clock,
+    make_prometheus,
+    make_rabbitmq,
+    make_valkey,
+)
+from tests.containers.profiles import try_all
 from tests.containers.project import open_project
 from tests.containers.run import heading, row, run_all
 from tests.containers.scenarios import LONG, SHORT
@@ -36,7 +45,8 @@ def build(makes: Builder, targets: tuple[str, ...]) -> None:
     for target in targets:
         print(f"image {target}: {makes.build_target(target):.0f} s", flush=True)
     print(f"image s3: {makes.build_s3():.0f} s", flush=True)
-    make_valkey(makes)
+    for make in (make_valkey, make_rabbitmq, make_prometheus):
+        make(makes)
     make_clock(makes)
     makes.engine.run("tag", "infinitetalk-farm:cpu", "infinitetalk-farm-next:cpu")
 
@@ -48,13 +58,15 @@ def main() -> int:
         scenarios = {name: LONG[name] for name in ("undisturbed", *options.scenarios)}
     with open_engine() as engine, builder(engine) as makes:
         build(makes, TARGETS if options.long else ("light", "cpu"))
-        return break_farm(engine, scenarios)
+        return break_farm(engine, scenarios, profiles=options.long)
 
 
-def break_farm(engine: Engine, scenarios: dict) -> int:
+def break_farm(engine: Engine, scenarios: dict, *, profiles: bool) -> int:
     """Prints the table; 1 if a job was lost or committed twice."""
     good = True
     with TemporaryDirectory() as folder, open_project(engine, Path(folder)) as project:
+        if profiles:
+            try_all(project)
         print(heading())
         for outcome in run_all(project, scenarios):
             print(row(outcome), flush=True)

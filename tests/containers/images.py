@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from tests.containers.engine import Engine
 from tests.containers.standin import BASE, installed, root_folder
+from tests.support import rabbitmq_install
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,7 @@ def builder(engine: Engine) -> Iterator[Builder]:
 
 def make_valkey(builder: Builder) -> None:
     """Enters a stand-in of compose.yaml's Valkey: the server of a wheel, and Debian's client."""
-    (name,) = re.findall(r"image: (valkey/\S+)", (ROOT / "compose.yaml").read_text())
+    name = _image_of("valkey/valkey")
     if builder.engine.has_image(name):
         return
     with TemporaryDirectory() as folder:
@@ -113,6 +114,57 @@ RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends redis-t
  && ln -s redis-cli /usr/bin/valkey-cli && install -d -o 999 -g 999 /data
 COPY valkey-server /usr/bin/valkey-server
 """
+
+
+def make_rabbitmq(builder: Builder) -> None:
+    """Enters a stand-in of compose.yaml's RabbitMQ: that of Debian 13."""
+    name = _image_of("rabbitmq")
+    if builder.engine.has_image(name):
+        return
+    folder = rabbitmq_install.installed()
+    (runtime,) = folder.glob("usr/lib/erlang/erts-*/bin")
+    text = RABBITMQ.format(base=python_image(), folder=folder, runtime=runtime)
+    with TemporaryDirectory() as recipe:
+        file = Path(recipe) / "Dockerfile"
+        file.write_text(text)
+        builder.engine.run("build", "--quiet", "--tag", name, "--file", str(file), str(folder))
+
+
+RABBITMQ = """
+FROM {base}
+COPY . {folder}
+RUN chmod a+x /root && install -d -o 999 -g 999 /var/lib/rabbitmq /var/log/rabbitmq /etc/rabbitmq \\
+ && echo '[rabbitmq_management].' > /etc/rabbitmq/enabled_plugins
+ENV PATH={folder}/usr/lib/rabbitmq/bin:{runtime}:/usr/bin:/bin HOME=/var/lib/rabbitmq LANG=C.UTF-8
+CMD ["rabbitmq-server"]
+"""
+
+
+def make_prometheus(builder: Builder) -> None:
+    """Enters a stand-in of compose.yaml's Prometheus: Debian's package, if it is installed here."""
+    name = _image_of("prom/prometheus")
+    if builder.engine.has_image(name):
+        return
+    with TemporaryDirectory() as folder:
+        archive = Path(folder) / "root.tar"
+        root_folder(archive, installed(*BASE, "prometheus"))
+        builder.engine.run("import", str(archive), f"{name}-root")
+        (Path(folder) / "Dockerfile").write_text(PROMETHEUS.format(base=f"{name}-root"))
+        builder.engine.run("build", "--quiet", "--tag", name, folder)
+
+
+PROMETHEUS = """
+FROM {base}
+RUN install -d -o 65534 -g 65534 /prometheus
+WORKDIR /prometheus
+ENTRYPOINT ["prometheus"]
+"""
+
+
+def _image_of(repository: str) -> str:
+    """The image of a repository that compose.yaml names."""
+    (name,) = re.findall(rf"image: ({repository}:\S+)", (ROOT / "compose.yaml").read_text())
+    return name
 
 
 def server_path() -> Path:

@@ -22,9 +22,15 @@ from tests.support.ports import free_ports
 Value = TypeVar("Value")
 
 NAME = "farmtest"
-LISTENING = ("REGISTRY", "S3", "GATEWAY", "PAGE", "FLOWER", "RABBITMQ", "PROMETHEUS", "GRAFANA")
+LISTENING = (
+    *("REGISTRY", "S3", "GATEWAY", "PAGE", "FLOWER", "RABBITMQ", "RABBITMQ_API"),
+    *("PROMETHEUS", "GRAFANA"),
+)
 RUNNING = ("registry", "s3", "cpu", "gpu", "gc", "gateway")
 """The services without a profile that stay up, but for the page, which CI builds no image of."""
+
+UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+"""Those of `docker stats`."""
 
 TIMEOUT_S = 600
 """A job that takes longer counts as lost."""
@@ -54,6 +60,12 @@ class Project:
     def set(self, **variables: str) -> None:
         """Changes .env, for the next `up`."""
         self.variables |= variables
+        self._write()
+
+    def unset(self, *variables: str) -> None:
+        """Lets variables have their defaults again, from the next `up` on."""
+        for name in variables:
+            del self.variables[name]
         self._write()
 
     def compose(self, *words: str, check: bool = True) -> str:
@@ -94,6 +106,30 @@ class Project:
         self.compose("start", service)
         self.wait_until_well(service)
 
+    def log(self, service: str) -> str:
+        """What the containers of a service have logged."""
+        return "".join(self.engine.run("logs", each["Id"]) for each in self.containers(service))
+
+    def memory_in_use(self, service: str) -> int:
+        """Bytes of the container of a service."""
+        (container,) = self.containers(service)
+        form = ("--no-stream", "--format", "{{.MemUsage}}")
+        number, unit = re.findall(
+            r"([\d.]+)(\w+)", self.engine.run("stats", *form, container["Id"])
+        )[0]
+        return int(float(number) * UNITS[unit])
+
+    def limit_memory(self, service: str, limit: int) -> None:
+        """Changes the limit of a running container."""
+        (container,) = self.containers(service)
+        size = (f"--memory={limit}", f"--memory-swap={limit}")
+        self.engine.run("update", *size, container["Id"])
+
+    def registry(self, *words: str) -> str:
+        """What a command of Valkey answers."""
+        command = 'REDISCLI_AUTH="$VALKEY_PASSWORD" exec valkey-cli "$@"'
+        return self.compose("exec", "-T", "registry", "sh", "-c", command, "sh", *words)
+
     def keep_logs(self) -> None:
         """Reads what the workers have logged; called before one of their containers is replaced."""
         for service in ("cpu", "gpu"):
@@ -120,6 +156,16 @@ class Project:
             "FARM_S3_ACCESS_KEY": self.variables["FARM_S3_ACCESS_KEY"],
             "FARM_S3_SECRET_KEY": self.variables["FARM_S3_SECRET_KEY"],
             "FARM_HOME": str(self.folder / "home"),
+        }
+
+    @property
+    def over_rabbitmq(self) -> dict[str, str]:
+        """Variables with which the farm has RabbitMQ as its broker."""
+        login = f"farm:{self.variables['RABBITMQ_PASSWORD']}"
+        return {
+            "FARM_BROKER_URL": f"amqp://{login}@rabbitmq:5672",
+            "FARM_BROKER_API": f"http://{login}@rabbitmq:15672",
+            "FARM_REGISTRY_URL": f"redis://:{self.variables['REGISTRY_PASSWORD']}@registry:6379/0",
         }
 
     @property

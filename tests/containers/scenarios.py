@@ -11,7 +11,10 @@ from farm import Job
 from tests.containers.project import RUNNING, Project
 
 MIDDLE = 2
-"""The chunk of the first job in which a fault strikes, of six."""
+"""The chunk of the first job in which a fault strikes, of four."""
+
+ROOM_BYTES = 16 * 2**20
+"""What a worker has beside what it holds at rest: less than a chunk takes."""
 
 Disturb = Callable[[Project, list[Job]], list[float]]
 """Does something to the project; returns when each fault struck, in seconds since 1970."""
@@ -23,7 +26,7 @@ class Scenario:
 
     title: str
     disturb: Disturb
-    jobs: int = 3
+    jobs: int = 2
     fields: dict[str, Any] = field(default_factory=dict)
     """Of the first job."""
     error: str | None = None
@@ -74,15 +77,13 @@ def stopped(project: Project, jobs: list[Job]) -> list[float]:
 
 
 def out_of_memory(project: Project, jobs: list[Job]) -> list[float]:
-    """Gives the gpu container less memory than a chunk takes, until the first job has ended."""
-    enough = {"MINIATURE_MEMORY": project.variables.get("MINIATURE_MEMORY", "2g")}
-    project.keep_logs()
-    project.set(MINIATURE_MEMORY="600m")
-    project.compose("up", "--detach", "gpu")
+    """Leaves the gpu container less memory than a chunk takes, until the first job has ended."""
+    (gpu,) = project.containers("gpu")
+    usual = int(gpu["HostConfig"]["Memory"])
+    project.limit_memory("gpu", project.memory_in_use("gpu") + ROOM_BYTES)
     project.wait_for(lambda: jobs[0].status().ended)
-    project.keep_logs()
-    project.set(**enough)
-    project.up("gpu")
+    project.limit_memory("gpu", usual)
+    project.wait_until_well("gpu")
     return []
 
 
@@ -95,18 +96,74 @@ def full_scratch(project: Project, jobs: list[Job]) -> list[float]:
 
 
 def wrong_clock(project: Project, jobs: list[Job]) -> list[float]:
-    """Replaces the gpu worker by one whose clock is an hour ahead."""
+    """Replaces the gpu worker by one whose clock is an hour ahead, which the S3 service refuses;
+    then by one that is ten minutes ahead.
+    """
     project.wait_for_chunk(jobs[0], MIDDLE)
-    override = project.folder / "clock.yaml"
-    override.write_text(
-        "services: {gpu: {image: 'infinitetalk-farm:clock', environment: "
-        "{LD_PRELOAD: /libfaketime.so.1, FAKETIME: '+3600', FAKETIME_DONT_FAKE_MONOTONIC: '1'}}}\n"
-    )
-    project.overrides = [override]
-    project.keep_logs()
+    _set_clock(project, 3600)
+    project.wait_for(lambda: "RequestTimeTooSkewed" in project.log("gpu"))
     at = time.time()
+    _set_clock(project, 600)
+    project.wait_for(lambda: all(job.status().ended for job in jobs))
+    project.overrides = []
+    project.keep_logs()
     project.up("gpu")
     return [at]
+
+
+def _set_clock(project: Project, seconds: int) -> None:
+    """Replaces the gpu worker by one whose clock is ahead."""
+    override = project.folder / "clock.yaml"
+    override.write_text(CLOCK.format(seconds=seconds))
+    project.overrides = [override]
+    project.keep_logs()
+    project.compose("up", "--detach", "gpu")
+
+
+CLOCK = """
+services:
+  gpu:
+    image: infinitetalk-farm:clock
+    environment:
+      LD_PRELOAD: /libfaketime.so.1
+      FAKETIME: "+{seconds}"
+      FAKETIME_DONT_FAKE_MONOTONIC: "1"
+    healthcheck: {{disable: true}} # the times of files are not faked
+"""
+
+
+def without_memory(project: Project, jobs: list[Job]) -> list[float]:
+    """Lets the registry refuse all that needs memory, for a while."""
+    project.wait_for_chunk(jobs[0], MIDDLE)
+    limit = project.registry("config", "get", "maxmemory").splitlines()[-1]
+    project.registry("config", "set", "maxmemory", "1")
+    time.sleep(20)
+    at = time.time()
+    project.registry("config", "set", "maxmemory", limit)
+    return [at]
+
+
+def another_broker(project: Project, jobs: list[Job]) -> list[float]:
+    """Moves the farm from Valkey to RabbitMQ, kills that, and moves the farm back."""
+    project.wait_for_chunk(jobs[0], MIDDLE)
+    _move(project, project.over_rabbitmq, "rabbitmq")
+    project.wait_for_chunk(jobs[0], MIDDLE + 1)
+    at = time.time()
+    project.kill("rabbitmq")
+    project.start("rabbitmq")
+    project.wait_for(lambda: all(job.status().ended for job in jobs))
+    _move(project, {})
+    project.compose("rm", "--stop", "--force", "rabbitmq")
+    return [at]
+
+
+def _move(project: Project, variables: dict[str, str], *services: str) -> None:
+    """As docs/operations/rabbitmq.md says: workers and clients stop, and start with the other."""
+    project.keep_logs()
+    project.compose("stop", "cpu", "gpu", "gateway", "gc")
+    project.unset(*project.over_rabbitmq.keys() & project.variables.keys())
+    project.set(**variables)
+    project.up(*RUNNING, *services)
 
 
 def upgraded(project: Project, jobs: list[Job]) -> list[float]:
@@ -146,12 +203,13 @@ LONG: dict[str, Scenario] = {
     "memory": Scenario(
         "gpu over its memory limit",
         out_of_memory,
-        jobs=2,
-        fields={"frame_num": 81, "max_frame_num": 81},
+        jobs=1,
         error="E_WORKER_LOST",
     ),
+    "registry": Scenario("registry without memory for 20 s", without_memory),
+    "rabbitmq": Scenario("moved to RabbitMQ, which is killed", another_broker),
     "scratch": Scenario("/tmp of gpu full for 15 s", full_scratch),
-    "clock": Scenario("clock of gpu an hour ahead", wrong_clock),
+    "clock": Scenario("clock of gpu an hour, then 10 min ahead", wrong_clock),
     "upgrade": Scenario("workers of two images side by side", upgraded, jobs=6),
 }
 """All of them."""
