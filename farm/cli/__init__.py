@@ -8,6 +8,7 @@ import click
 
 from farm.cli import (
     batches,
+    bench,
     endpoint,
     jobs,
     keys,
@@ -35,6 +36,7 @@ COMMANDS = [
     batches.batch,
     endpoint.endpoint,
     simulate.simulate,
+    bench.bench,
     weights.weights,
 ]
 

@@ -12,9 +12,17 @@ from farm.errors import InvalidInput, did_you_mean
 from farm.presets.flashtalk import FLASHTALK
 from farm.presets.infinitetalk import INFINITETALK
 from farm.presets.miniature import MINIATURE, MINIATURE_FLASHTALK
-from farm.presets.preset import Buckets, Mode, Preset, cropped_share, nearest_bucket
+from farm.presets.preset import (
+    DISTILLED_STEPS,
+    Buckets,
+    Mode,
+    Preset,
+    cropped_share,
+    nearest_bucket,
+)
 
 __all__ = [
+    "DISTILLED_STEPS",
     "FLASHTALK",
     "INFINITETALK",
     "MINIATURE",

@@ -15,6 +15,11 @@ Buckets = Mapping[float, tuple[int, int]]
 
 Mode = Literal["clip", "streaming"]
 
+DISTILLED_STEPS = 8
+"""Up to so many steps need a distillation LoRA, with which text needs no guidance: two passes in
+each step, not three.
+"""
+
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "model"
 """The folder of the weights that come with this package."""
 

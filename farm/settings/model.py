@@ -84,6 +84,9 @@ class Model(SettingsGroup):
             "every job"
         ),
     )
+    gpu_price_per_h: float | None = Field(
+        None, gt=0, description="price of one GPU for an hour, in any currency; for `farm bench`"
+    )
     skip_last_step: bool = Field(
         False,
         description="true: skip the last denoise step of every job, which changes very little",

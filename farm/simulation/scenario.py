@@ -10,7 +10,7 @@ from farm.errors import InvalidInput
 from farm.estimate import chunk_s
 from farm.job import JobRequest, resolve
 from farm.plan import FPS
-from farm.presets import preset
+from farm.presets import DISTILLED_STEPS, preset
 from farm.simulation.arrivals import Pattern, arrivals
 from farm.simulation.fleet import Fleet, Video
 from farm.simulation.run import Outcome, Run, Sample
@@ -27,11 +27,6 @@ class Gpu:
 
 GPUS = {"h100": Gpu(1.0, 0.00116), "h200": Gpu(1.02, 0.00155)}
 """Speeds as measured (docs/lab-log.md); dollars as Runpod's list had them in November 2026."""
-
-DISTILLED_STEPS = 8
-"""Up to so many steps need a distillation LoRA, with which text needs no guidance: two passes in
-each step, not three.
-"""
 
 
 @dataclass(frozen=True)
