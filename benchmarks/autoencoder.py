@@ -9,45 +9,30 @@ diffusers' walk in true float32.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
-from diffusers import AutoencoderKLWan
 from torch import Tensor
 
+from farm.model.bench import median_seconds
+from farm.model.drawn import draw_part
 from farm.model.vae import VideoAutoencoder
+from farm.presets import INFINITETALK
 
 MOTION_FRAMES = 9
-
-
-def random_model() -> AutoencoderKLWan:
-    """Of Wan 2.1's size, with weights that keep a signal's deviation."""
-    with torch.device("cuda"):
-        model = AutoencoderKLWan()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            parameter.data.normal_(std=(parameter.numel() / len(parameter)) ** -0.5)
-    return model.eval()
 
 
 def measure(title: str, run: Callable[[], Tensor], exact: Tensor) -> None:
     """Prints the seconds, the error and the peak memory of one way."""
     output = run()
     torch.cuda.reset_peak_memory_stats()
-    times_s = []
-    for _ in range(3):
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        repeated = run()
-        torch.cuda.synchronize()
-        times_s.append(time.perf_counter() - began)
+    took_s = median_seconds(run, "cuda", 3)
+    repeated = run()
     error = float((output - exact).norm() / exact.norm())
     peak_gib = torch.cuda.max_memory_allocated() / 2**30
     same = "same bits" if torch.equal(output, repeated) else "OTHER BITS WHEN REPEATED"
     print(
-        f"{title:32} {statistics.median(times_s):7.3f} s {error:9.1e} {peak_gib:6.1f} GiB  {same}",
+        f"{title:32} {took_s:7.3f} s {error:9.1e} {peak_gib:6.1f} GiB  {same}",
         flush=True,
     )
 
@@ -61,7 +46,7 @@ def main() -> None:
     print(torch.cuda.get_device_name(), torch.__version__)
     side = options.side
     torch.manual_seed(0)
-    model = random_model()
+    model = draw_part("vae", INFINITETALK.parts["vae"], "cuda", dtype="float32")
     latents = torch.randn(16, 1 + options.frames // 4, side // 8, side // 8, device="cuda")
     video = torch.rand(3, options.frames, side, side, device="cuda") * 2 - 1
     motion = video[:, :MOTION_FRAMES]

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from farm.model.audio import audio_windows
+from farm.model.bench import pass_inputs
 from farm.model.denoise import Sampling
+from farm.model.drawn import draw_part
 from farm.model.guidance import branches
-from farm.model.parts import build
 from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.vae import joined
@@ -52,14 +52,7 @@ def write_random_checkpoint(preset: Preset, folder: Path) -> None:
     for part, config in preset.parts.items():
         if part == "audio_encoder" or (folder / part).exists():
             continue
-        with torch.device("cuda"):
-            torch.set_default_dtype(torch.float32 if part == "vae" else torch.bfloat16)
-            model = build(part, config)
-            torch.set_default_dtype(torch.float32)
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                inputs = parameter.numel() / parameter.shape[0]
-                parameter.data.normal_(std=inputs**-0.5)
+        model = draw_part(part, config, "cuda", dtype="float32" if part == "vae" else "bfloat16")
         model.save_pretrained(folder / part, max_shard_size="5GB")
         del model
         torch.cuda.empty_cache()
@@ -131,24 +124,14 @@ def compare_variants(pipeline: Pipeline) -> None:
     model = pipeline.transformer
     config = model.config
     device = pipeline.device
-    generator = torch.Generator(device).manual_seed(0)
-
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(*shape, device=device, generator=generator)
-
-    latents = noise(1, 36, 21, 80, 80)
-    text = noise(1, 40, config.text_dim)
-    image = noise(1, 257, config.image_dim)
-    rows = 0.3 * noise(1, 1, FRAMES + 4, config.audio_layers, config.audio_dim)
-    audio = audio_windows(rows)
-    timestep = torch.tensor([731.25], device=device)
+    given = pass_inputs(config, 640, 640, FRAMES, device=device)
     plain = None
     for name, variant in VARIANTS.items():
         with measured(f"switching to {name}"):
             pipeline.switch_variant(variant)
-        model(latents, timestep, text=text, image=image, audio=audio)  # warms up
+        model(**given)  # warms up
         with measured(f"one pass, {name}"):
-            output = model(latents, timestep, text=text, image=image, audio=audio)
+            output = model(**given)
         if plain is None:
             plain = output
         difference = relative_difference(output, plain)

@@ -10,7 +10,6 @@ are relative L2 to the same weights in float32. `--profile` lists the kernels of
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,15 +23,13 @@ from torch import Tensor, nn
 from farm.errors import FarmError
 from farm.model import fused
 from farm.model.attention import set_attention_backend
-from farm.model.audio import audio_windows
-from farm.model.parts import build
-from farm.model.speakers import regions
+from farm.model.bench import median_seconds, pass_inputs, profile
+from farm.model.drawn import DrawnWeights, draw_part
 from farm.model.transformer import Kept, fold_audio_attention
 from farm.model.variant import Variant, Variants
 from farm.presets import INFINITETALK
 
 FRAMES = 81
-PROFILED_KERNELS = 18
 
 
 @dataclass(frozen=True)
@@ -79,40 +76,9 @@ OPTIONS = (
 PROFILED = (Option("flash_4"), Option("native", "int8"), Option("cudnn_fp8", "fp8"))
 
 
-def random_transformer(layers: int) -> Any:
-    """The transformer at full width on the GPU, in the preset's dtypes."""
-    config = {**INFINITETALK.parts["transformer"], "num_layers": layers}
-    with torch.device("cuda"):
-        torch.set_default_dtype(torch.bfloat16)
-        model = build("transformer", config)
-        torch.set_default_dtype(torch.float32)
-    kept_in_float32 = model._keep_in_fp32_modules
-    generator = torch.Generator("cuda").manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if any(each in name.split(".") for each in kept_in_float32):
-            parameter.data = parameter.data.float()
-        if parameter.ndim > 1:
-            inputs = parameter.numel() / parameter.shape[0]
-            parameter.data.normal_(std=inputs**-0.5, generator=generator)
-    return model.eval().requires_grad_(False)
-
-
 def inputs(config: Any, side: int, speakers: int) -> dict[str, Any]:
     """Noise in the shapes of a chunk's."""
-    generator = torch.Generator("cuda").manual_seed(1)
-
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(*shape, device="cuda", generator=generator)
-
-    rows = 0.3 * noise(1, speakers, FRAMES + 4, config.audio_layers, config.audio_dim)
-    return {
-        "hidden_states": noise(1, 36, 1 + FRAMES // 4, side // 8, side // 8),
-        "timestep": torch.tensor([731.25], device="cuda"),
-        "text": noise(1, 40, config.text_dim),
-        "image": noise(1, 257, config.image_dim),
-        "audio": audio_windows(rows),
-        "regions": regions((side, side), (side, side))[None].cuda(),
-    }
+    return pass_inputs(config, side, side, FRAMES, device="cuda", speakers=speakers)
 
 
 @contextmanager
@@ -154,28 +120,10 @@ def exact_prediction(model: Any, given: dict[str, Any]) -> Tensor:
         torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def seconds(call: Callable[[], object], calls: int) -> float:
-    """The median of `calls` calls after the first."""
-    times = []
-    for _ in range(calls + 1):
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record()
-        call()
-        ended.record()
-        torch.cuda.synchronize()
-        times.append(began.elapsed_time(ended) / 1000)
-    return statistics.median(times[1:])
-
-
-def profile(call: Callable[[], object]) -> None:
+def print_kernels(call: Callable[[], object]) -> None:
     """The kernels that take most of a call."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
-        call()
-        torch.cuda.synchronize()
-    events = sorted(profiler.key_averages(), key=lambda each: -each.self_device_time_total)
-    for event in events[:PROFILED_KERNELS]:
-        took_ms = event.self_device_time_total / 1000
-        print(f"{took_ms:12.1f} ms {event.count:6} x {event.key[:90]}")
+    for kernel in profile(call, "cuda"):
+        print(f"{kernel.total_ms:12.1f} ms {kernel.count:6} x {kernel.name[:90]}")
 
 
 def differs(tensor: Tensor, reference: Tensor) -> float:
@@ -210,7 +158,8 @@ def measure(
         torch.cuda.synchronize()
         first_s = time.perf_counter() - began
         bits = "same bits" if torch.equal(output, call()) else "OTHER BITS"
-        took_s = seconds(call, options.calls)
+        call()
+        took_s = median_seconds(call, "cuda", options.calls)
     peak_gib = torch.cuda.max_memory_allocated() / 2**30
     error = f"{differs(output, exact):.2e}" if exact is not None else "-"
     print(
@@ -219,7 +168,7 @@ def measure(
         flush=True,
     )
     if options.profile and option in PROFILED:
-        profile(call)
+        print_kernels(call)
 
 
 @torch.inference_mode()
@@ -231,8 +180,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[""], help="rows whose title has one of these")
     options = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
-    model = random_transformer(options.layers)
-    base = dict(model.named_parameters())
+    config = {**INFINITETALK.parts["transformer"], "num_layers": options.layers}
+    model = draw_part("transformer", config, "cuda", dtype="bfloat16")
+    base = DrawnWeights(model, "cuda")
     variants = {}
     for is_folded in (False, True):  # which weights are quantised depends on it
         fold_audio_attention(model, is_folded=is_folded)

@@ -19,6 +19,7 @@ from farm.model.bench import (
     pass_inputs,
     pass_operations,
     step_counts,
+    time_pass,
     video_costs,
 )
 from farm.model.drawn import DrawnWeights, draw_part, draw_pipeline
@@ -67,6 +68,11 @@ def test_a_pass_is_timed_by_every_option_that_works(measured: Bench) -> None:
     assert all(each.pass_s > 0 and each.first_s > 0 for each in measured.passes)
     assert all(each.tflops > 0 and each.peak_gib > 0 for each in measured.passes)
     assert measured.faults == []
+
+
+def test_8_bits_and_folded_audio_are_timed_together() -> None:
+    option = Option("native", "int8", fold_audio=True)
+    assert time_pass(load(True), option, 128, 128, calls=1, streamed=False).pass_s > 0
 
 
 def test_the_parts_of_a_chunk_are_timed(measured: Bench, encoded: list[tuple[int, ...]]) -> None:
