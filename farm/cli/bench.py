@@ -102,7 +102,7 @@ def bench(
 def _loader(chosen: Preset, settings: Settings, is_random: bool) -> Callable[[bool], Pipeline]:
     """Loads the model as a gpu worker has it, or draws it; with folded audio or without."""
     from farm.model.checkpoints import checkpoint_folder
-    from farm.model.drawn import draw_pipeline
+    from farm.model.drawn_pipeline import draw_pipeline
     from farm.model.pipeline import load_pipeline
 
     options: dict[str, Any] = {

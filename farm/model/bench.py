@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,13 +25,15 @@ from farm.model.attention_kernels import CUDNN_FP8, FLASH_4
 from farm.model.audio import audio_windows
 from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import branches
-from farm.model.pipeline import Pipeline
 from farm.model.quantise import SCHEMES
 from farm.model.speakers import regions
 from farm.model.transformer import TEMPORAL_STRIDE, Kept
 from farm.model.variant import Variant
 from farm.plan import FPS
 from farm.presets import DISTILLED_STEPS, Preset, nearest_bucket
+
+if TYPE_CHECKING:
+    from farm.model.pipeline import Pipeline  # which needs more packages
 
 IMAGE_TOKENS = 257
 TEXT_TOKENS = 40

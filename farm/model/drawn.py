@@ -9,14 +9,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from farm.model.attention import set_attention_backend
-from farm.model.image import ImageEncoder
 from farm.model.parts import build, float32_modules
-from farm.model.pipeline import Pipeline
-from farm.model.transformer import fold_audio_attention
-from farm.model.vae import VideoAutoencoder
-from farm.model.variant import Variant, Variants
-from farm.presets import Preset
 
 
 class DrawnWeights(Mapping[str, Tensor]):
@@ -66,43 +59,3 @@ def draw_part(part: str, config: Mapping[str, Any], device: str, *, dtype: str) 
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])
     return model.eval().requires_grad_(False)
-
-
-def draw_pipeline(
-    preset: Preset,
-    device: str,
-    *,
-    attention: str = "auto",
-    fold_audio: bool = False,
-    variant: Variant | None = None,
-) -> Pipeline:
-    """A pipeline of a preset without files; it has no text encoder, and features are drawn too.
-
-    Raises as `load_pipeline`.
-    """
-
-    def draw(part: str) -> Any:
-        return draw_part(part, preset.parts[part], device, dtype=preset.dtype_of(part))
-
-    transformer = draw("transformer")
-    fold_audio_attention(transformer, is_folded=fold_audio)
-    variants = Variants(transformer, DrawnWeights(transformer, device), device)
-    variants.switch(variant or Variant())
-    return Pipeline(
-        preset=preset,
-        device=device,
-        transformer=transformer,
-        variants=variants,
-        vae=VideoAutoencoder(
-            draw("vae"),
-            latents_per_call=preset.latents_per_call,
-            decoder_dtype=torch.float16 if device.startswith("cuda") else torch.float32,
-        ),
-        encode_text=_refuse,
-        encode_image=ImageEncoder(draw("image_encoder")),
-        attention=set_attention_backend(transformer, attention, device),
-    )
-
-
-def _refuse(prompt: str) -> Tensor:
-    raise NotImplementedError("a drawn model has no text encoder")

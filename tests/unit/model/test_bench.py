@@ -22,7 +22,8 @@ from farm.model.bench import (
     time_pass,
     video_costs,
 )
-from farm.model.drawn import DrawnWeights, draw_part, draw_pipeline
+from farm.model.drawn import DrawnWeights, draw_part
+from farm.model.drawn_pipeline import draw_pipeline
 from farm.model.pipeline import Pipeline
 from farm.model.variant import Variant, Variants
 from farm.presets import FLASHTALK, INFINITETALK, MINIATURE
