@@ -15,6 +15,7 @@ import click
 from farm.cli.options import json_option
 from farm.presets import PRESETS, Preset, preset
 from farm.settings import Settings
+from farm.steps.gpus import device_of
 from farm.steps.sampling import default_variant
 
 if TYPE_CHECKING:
@@ -109,19 +110,11 @@ def _loader(chosen: Preset, settings: Settings, is_random: bool) -> Callable[[bo
         "attention": settings.attention,
         "variant": default_variant(settings),
     }
-    device = _device(settings)
+    device = device_of(settings)
     if is_random:
         return lambda fold: draw_pipeline(chosen, device, fold_audio=fold, **options)
     folder = checkpoint_folder(chosen, settings.weights_folder)
     return lambda fold: load_pipeline(folder, chosen, device, fold_audio=fold, **options)
-
-
-def _device(settings: Settings) -> str:
-    if settings.device != "auto":
-        return settings.device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _encode(path: Path, frames: NDArray[np.uint8]) -> None:

@@ -25,6 +25,7 @@ from farm.model.attention_kernels import CUDNN_FP8, FLASH_4
 from farm.model.audio import audio_windows
 from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import branches
+from farm.model.pixels import to_host
 from farm.model.quantise import SCHEMES
 from farm.model.speakers import regions
 from farm.model.transformer import TEMPORAL_STRIDE, Kept
@@ -306,23 +307,16 @@ def time_parts(
     motion = video[:, -defaults.motion_frame :]
     colours = lab_statistics(video[:, 0])
     new = video[:, defaults.motion_frame :]
-    pixels = to_host(new)
+    pixels = to_host(new)()
     return PartTimes(
         condition_s=condition_s,
         motion_s=timed(lambda: pipeline.vae.encode(motion)),
         decode_s=decode_s,
         colour_s=timed(lambda: transfer_colours(video, colours, 1.0)),
-        to_host_s=timed(lambda: to_host(new)),
+        to_host_s=timed(lambda: to_host(new)()),
         h264_s=timed(lambda: encode_h264(pixels)) if encode_h264 else None,
         peak_gib=peak_gib(device),
     )
-
-
-def to_host(frames: Tensor) -> NDArray[np.uint8]:
-    """[3, F, H, W] in [-1, 1] to uint8 [F, H, W, 3] on the host."""
-    scaled = ((frames + 1) * 127.5).clamp(0, 255)
-    pixels: NDArray[np.uint8] = scaled.to(torch.uint8).permute(1, 2, 3, 0).cpu().numpy()
-    return pixels
 
 
 def video_costs(

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from farm.model.attention import set_attention_backend
+from farm.model.denoise import Denoiser
 from farm.model.drawn import DrawnWeights, draw_part
 from farm.model.image import ImageEncoder
 from farm.model.pipeline import Pipeline
@@ -37,11 +37,11 @@ def draw_pipeline(
     fold_audio_attention(transformer, is_folded=fold_audio)
     variants = Variants(transformer, DrawnWeights(transformer, device), device)
     variants.switch(variant or Variant())
+    denoiser = Denoiser(transformer, variants, device)
     return Pipeline(
         preset=preset,
         device=device,
-        transformer=transformer,
-        variants=variants,
+        denoiser=denoiser,
         vae=VideoAutoencoder(
             draw("vae"),
             latents_per_call=preset.latents_per_call,
@@ -49,7 +49,7 @@ def draw_pipeline(
         ),
         encode_text=_refuse,
         encode_image=ImageEncoder(draw("image_encoder")),
-        attention=set_attention_backend(transformer, attention, device),
+        attention=denoiser.set_attention(attention),
     )
 
 
