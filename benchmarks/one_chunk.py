@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.autoencoder import random_model
-from benchmarks.one_pass import random_transformer
 from farm.media.encoder import Encoder
 from farm.model.attention import set_attention_backend
-from farm.model.pipeline import Pipeline, Sampling
+from farm.model.denoise import Denoiser, Sampling
+from farm.model.drawn import DrawnWeights, draw_part
+from farm.model.pipeline import Pipeline
 from farm.model.pixels import to_host
 from farm.model.transformer import fold_audio_attention
 from farm.model.vae import VideoAutoencoder
@@ -149,22 +149,22 @@ def measure(pipeline: Pipeline, option: Option, scratch: Path) -> None:
 @torch.inference_mode()
 def main() -> None:
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
-    transformer = random_transformer(INFINITETALK.parts["transformer"]["num_layers"])
+    parts = INFINITETALK.parts
+    transformer = draw_part("transformer", parts["transformer"], "cuda", dtype="bfloat16")
     fold_audio_attention(transformer, is_folded=False)
     vae = VideoAutoencoder(
-        random_model(),
+        draw_part("vae", parts["vae"], "cuda", dtype="float32"),
         latents_per_call=INFINITETALK.latents_per_call,
         decoder_dtype=torch.float16,
     )
-    base = dict(transformer.named_parameters())
+    base = DrawnWeights(transformer, "cuda")
     with tempfile.TemporaryDirectory() as scratch:
         for fold_audio in (False, True):
             fold_audio_attention(transformer, is_folded=fold_audio)
             pipeline = Pipeline(
                 preset=INFINITETALK,
                 device="cuda",
-                transformer=transformer,
-                variants=Variants(transformer, base, "cuda"),
+                denoiser=Denoiser(transformer, Variants(transformer, base, "cuda"), "cuda"),
                 vae=vae,
                 encode_text=lambda _: torch.empty(0),
                 encode_image=lambda _: torch.randn(
