@@ -74,7 +74,7 @@ class Progress:
             remaining = self.chunks - chunk - done_share
             details["eta_s"] = round(elapsed_s / done_share * remaining, 1)
         pct = FIRST_PCT + (LAST_PCT - FIRST_PCT) * (chunk + done_share) / self.chunks
-        another_follows = stage == "pre" or (stage == "sampling" and done == total)
+        another_follows = stage == "sampling" and done == total
         self.ctx.report(name, pct, another_follows=another_follows, **details)
 
     def timings(self) -> dict[str, int]:
