@@ -74,7 +74,7 @@ def bench(
     changed. At full size it takes some minutes and the memory of the model; with --random, that of
     the model without 8 bits.
 
-    Example: FARM_GPU_PRICE_PER_H=4.2 farm bench --model infinitetalk-480 --random
+    Example: farm bench --model infinitetalk-480 --random
     """
     from farm.model.bench import bench
 

@@ -128,7 +128,7 @@ def health(probe: Probe, worker: str | None) -> None:
     order of their starts. The exit status is 1 if it is not well, and 2 if it has to be named. No
     broker is asked, so it is also right while the broker is down.
 
-    Examples: farm health --ready; farm health gpu-2
+    Example: farm health --ready gpu-2
     """
     run_probe(probe, worker)
 
@@ -139,8 +139,8 @@ def doctor(as_json: bool) -> None:
     """Check everything that a farm needs.
 
     That is the broker, the registry, the clock, jobs, the store, whether store and registry belong
-    to one farm, workers, weights, the GPU, ffmpeg and free disk space. Each warning or error comes
-    with a remedy. The exit status is 1 after an error.
+    to one farm, workers, weights, the GPU, attention kernels, ffmpeg and free disk space. Each
+    warning or error comes with a remedy. The exit status is 1 after an error.
 
     Example: farm doctor
     """
