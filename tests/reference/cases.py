@@ -22,7 +22,7 @@ from farm.model.guidance import Apg
 from farm.model.pipeline import Pipeline
 from farm.model.speakers import Box, on_tokens
 from farm.model.transformer import InfiniteTalkTransformer
-from farm.model.vae import VideoAutoencoder
+from farm.model.vae import Made, VideoAutoencoder, joined
 from farm.model.variant import Variants
 from farm.plan import Chunk, Plan, audio_rows
 from farm.presets import preset
@@ -188,9 +188,9 @@ class _Recorder(VideoAutoencoder):
         super().__init__(model)
         self.decoded: list[Tensor] = []
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode_pieces(self, latents: Tensor, consume: Callable[[Iterator[Tensor]], Made]) -> Made:
         self.decoded.append(latents)
-        return super().decode(latents)
+        return super().decode_pieces(latents, consume)
 
 
 def _loop(name: str, case: dict[str, Any]) -> dict[str, Tensor]:
@@ -302,6 +302,7 @@ def _chunks(name: str, case: dict[str, Any], pipeline: Pipeline) -> Iterator[Ten
             tail=tail,
             sampling=_sampling(case),
             report=lambda stage, done, total: None,
+            show=joined,
         )
         yield frames
 
