@@ -71,10 +71,11 @@ def test_the_variant_of_a_job_does_not_outlive_it(farm: Farm) -> None:
     assert generate(farm)[0] == plain
 
 
-def test_quantized_weights_that_are_streamed_are_refused(farm: Farm) -> None:
-    job = farm.submit({**SMALL, "quant": "int8", "offload_model": True})
-    with pytest.raises(InvalidInput, match="quant or offload_model, not both"):
-        job.result(timeout_s=120)
+def test_weights_in_eight_bits_make_the_same_video_if_they_are_streamed(farm: Farm) -> None:
+    resident, _ = generate(farm, quant="int8")
+    streamed, params = generate(farm, quant="int8", offload_model=True)
+    assert (params["quant"], params["offload_model"]) == ("int8", True)
+    assert streamed == resident
 
 
 def test_an_unknown_adapter_ends_its_job_with_the_known_names(farm: Farm) -> None:
