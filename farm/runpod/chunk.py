@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from farm.engine.accounting import REMOTE_MS
 from farm.engine.attempt import farm_error
-from farm.engine.kept_inputs import KeptInputs
+from farm.engine.kept_inputs import Input, KeptInputs
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.shortage import left_to_others
 from farm.engine.step_context import RetryLater, StepContext, StepFunction, StepFunctions
@@ -143,7 +143,7 @@ class RemoteChunk:
             request=order.request,
             scratch=self.scratch,
             lease_lost=stop,
-            kept=self.kept,
+            kept=_GrantedInputs(self.kept, order.grants.reads),
             forward=report,
             ends_at=time.monotonic() + order.timeout_s,
             is_answered=self._is_answered,
@@ -161,6 +161,21 @@ class RemoteChunk:
         found = farm_error(error, self.order.step)
         found.hidden = paths_of(self.order.job_id)
         return found
+
+
+class _GrantedInputs(KeptInputs):
+    """What is in a worker's memory, as far as an order may read it."""
+
+    def __init__(self, kept: KeptInputs, granted: Container[str]) -> None:
+        super().__init__()
+        self._kept = kept
+        self._granted = granted
+
+    def get(self, key: str, read: Callable[[], Input]) -> Input:
+        return self._kept.get(key, read) if key in self._granted else read()
+
+    def put(self, key: str, value: Any) -> None:
+        self._kept.put(key, value)
 
 
 class _Answered(Exception):

@@ -263,6 +263,17 @@ def test_the_next_chunk_on_the_same_worker_fetches_what_is_new_alone(film, run):
     assert any(key in kept for key in inputs)
 
 
+def test_what_is_in_memory_is_read_only_if_the_order_may_read_it(film, run):
+    kept = KeptInputs()
+    run(film.order(1), kept=kept)
+    order = film.order(2)
+    (shared, *_) = [key for key in order.grants.reads if key in kept]
+    reads = {key: url for key, url in order.grants.reads.items() if key != shared}
+    grants = order.grants.model_copy(update={"reads": reads})
+    with pytest.raises(InvalidInput, match="allowed: the objects that the order"):
+        run(order.model_copy(update={"grants": grants}), kept=kept)
+
+
 def test_a_worker_whose_disk_is_full_leaves_the_chunk_to_others(film, worker):
     def fill(ctx: StepContext) -> StepOutput:
         raise OSError(errno.ENOSPC, "No space left on device")
