@@ -24,8 +24,8 @@ from farm.errors import FarmError
 from farm.model import fused
 from farm.model.attention import set_attention_backend
 from farm.model.bench import median_seconds, pass_inputs, profile
+from farm.model.block_attention import Kept, fold_audio_attention
 from farm.model.drawn import DrawnWeights, draw_part
-from farm.model.transformer import Kept, fold_audio_attention
 from farm.model.variant import Variant, Variants
 from farm.presets import INFINITETALK
 

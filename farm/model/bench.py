@@ -23,12 +23,13 @@ from farm.errors import FarmError
 from farm.model.attention import NATIVE, backend_fault, random_tokens, set_attention_backend
 from farm.model.attention_kernels import CUDNN_FP8, FLASH_4
 from farm.model.audio import audio_windows
+from farm.model.block_attention import IMAGE_TOKENS, Kept
 from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import branches
 from farm.model.pixels import to_host
 from farm.model.quantise import SCHEMES
 from farm.model.speakers import regions
-from farm.model.transformer import TEMPORAL_STRIDE, Kept
+from farm.model.transformer import TEMPORAL_STRIDE
 from farm.model.variant import Variant
 from farm.plan import FPS
 from farm.presets import DISTILLED_STEPS, Preset, nearest_bucket
@@ -36,7 +37,6 @@ from farm.presets import DISTILLED_STEPS, Preset, nearest_bucket
 if TYPE_CHECKING:
     from farm.model.pipeline import Pipeline  # which needs more packages
 
-IMAGE_TOKENS = 257
 TEXT_TOKENS = 40
 LATENT_STRIDE = 8
 """Pixels of a latent, along a side."""
@@ -170,7 +170,8 @@ def bench(
     height, width = nearest_bucket(1, 1, preset.buckets(size))
     kernels = profile_pass(pipeline, height, width, streamed=streamed) if is_profiled else ()
     passes, faults = [], []
-    for fold_audio in (False, True):
+
+    def time_passes(*, fold_audio: bool) -> None:
         for option in options(pipeline, fold_audio=fold_audio):
             report(f"one pass: {option}")
             try:
@@ -179,11 +180,13 @@ def bench(
                 faults.append(f"{option}: {str(error).splitlines()[0]}")
             else:
                 passes.append(timed)
-        if not fold_audio:
-            report("the parts of a chunk")
-            parts = time_parts(pipeline, size, height, width, calls=calls, encode_h264=encode_h264)
-            del pipeline  # two may not fit
-            pipeline = load(True)
+
+    time_passes(fold_audio=False)
+    report("the parts of a chunk")
+    parts = time_parts(pipeline, size, height, width, calls=calls, encode_h264=encode_h264)
+    del pipeline  # two may not fit
+    pipeline = load(True)
+    time_passes(fold_audio=True)
     return Bench(
         device=device_name(pipeline.device),
         torch=torch.__version__,

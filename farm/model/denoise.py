@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from farm.model.attention import set_attention_backend
+from farm.model.block_attention import Kept, fold_audio_attention
 from farm.model.caching import BlockCache, TeaCache
 from farm.model.checkpoints import load_part
 from farm.model.guidance import Apg, Branch, Guidance, branches
 from farm.model.sampler import Noise, Sampler, without_last_step
 from farm.model.team import Team
 from farm.model.tokens import RankGroup
-from farm.model.transformer import InfiniteTalkTransformer, Kept, fold_audio_attention
+from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.variant import Variant, Variants
 from farm.model.weights.fingerprint import UNREMEMBERED, Digests
 from farm.model.weights.tensorfile import part_tensors

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from farm.model.block_attention import fold_audio_attention
 from farm.model.denoise import Denoiser
 from farm.model.drawn import DrawnWeights, draw_part
 from farm.model.image import ImageEncoder
 from farm.model.pipeline import Pipeline
-from farm.model.transformer import fold_audio_attention
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
 from farm.presets import Preset

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from farm.model.audio import audio_windows
+from farm.model.block_attention import fold_audio_attention
 from farm.model.denoise import ChunkConditions, Denoiser, Sampling, load_denoiser
 from farm.model.parts import build
 from farm.model.ranks import RankedDenoiser, follow
 from farm.model.sampler import SAMPLERS, Noise
-from farm.model.transformer import fold_audio_attention
 from farm.model.variant import Variants
 from tests.reference.drawing import draw, filled
 from tests.support.fork_server import FORK_SERVER, ForkedWorker

@@ -123,18 +123,13 @@ INTERNALS = [
         lambda: hasattr(attention_processor(), "_attention_backend"),
     ),
     Internal(
-        "_parallel_config",
-        "farm/model/transformer.py",
-        lambda: hasattr(attention_processor(), "_parallel_config"),
-    ),
-    Internal(
         "_default_processor_cls",
-        "farm/model/transformer.py",
+        "farm/model/block_attention.py",
         lambda: hasattr(attention_mixin(), "_default_processor_cls"),
     ),
     Internal(
         "_available_processors",
-        "farm/model/transformer.py",
+        "farm/model/block_attention.py",
         lambda: hasattr(attention_mixin(), "_available_processors"),
     ),
     Internal(

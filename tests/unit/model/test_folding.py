@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from farm.model.block_attention import AudioAttention, fold_audio_attention
 from farm.model.checkpoints import load_part
 from farm.model.folding import attend_folded, fold
 from farm.model.pipeline import Pipeline
 from farm.model.quantise import quantisable_weights
-from farm.model.transformer import AudioAttention, fold_audio_attention
 
 HEADS, FRAMES, PIXELS = 4, 3, 6
 

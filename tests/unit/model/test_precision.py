@@ -18,13 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from farm.model.audio import audio_windows
+from farm.model.block_attention import IMAGE_TOKENS
 from farm.model.checkpoints import load_part
 from farm.model.denoise import Sampling
 from farm.model.fused import norm_rope
 from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.sampler import FlowMatchEuler
 from farm.model.speakers import positions
-from farm.model.transformer import IMAGE_TOKENS, InfiniteTalkTransformer
+from farm.model.transformer import InfiniteTalkTransformer
 from farm.model.vae import joined
 from farm.plan import Plan, audio_rows
 from farm.presets import INFINITETALK

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from farm.errors import InvalidInput
 from farm.model.audio import audio_windows
+from farm.model.block_attention import Kept
 from farm.model.checkpoints import load_part
 from farm.model.parts import build
 from farm.model.transformer import InfiniteTalkTransformer
@@ -28,6 +29,7 @@ def predictor(model: InfiniteTalkTransformer) -> Predict:
         timestep: float = 500.0,
         text: Tensor | None = None,
         audio: Tensor | None = None,
+        kept: Kept | None = None,
     ) -> Tensor:
         rows = noise(1, 9, 3, 64) if audio is None else audio
         return model(
@@ -36,6 +38,7 @@ def predictor(model: InfiniteTalkTransformer) -> Predict:
             text=noise(1, 7, 64) if text is None else text,
             image=noise(1, 257, 64),
             audio=audio_windows(rows[None]),
+            kept=kept,
         )
 
     return predict
@@ -162,6 +165,23 @@ def test_saving_and_loading_gives_the_same_prediction(
     load_part(weights, "transformer", dtype="float32").save_pretrained(tmp_path / "transformer")
     again = load_part(tmp_path, "transformer", dtype="float32")
     assert torch.equal(predictor(again)(), predict())
+
+
+@pytest.mark.parametrize(("keeps", "calls"), [(True, 1), (False, 3)])
+def test_what_follows_from_the_conditions_is_computed_once_if_it_is_kept(
+    weights: Path, keeps: bool, calls: int
+) -> None:
+    model = load_part(weights, "transformer", dtype="float32")
+    block = model.blocks[0]
+    read = [block.attn2.to_k, block.attn2.add_v_proj, block.attn_audio.to_kv, model.audio_proj]
+    counted: list[nn.Module] = []
+    for module in read:
+        module.register_forward_hook(lambda module, *_: counted.append(module))
+    kept: Kept | None = {} if keeps else None
+    predict = predictor(model)
+    first, *later = [predict(kept=kept) for _ in range(3)]
+    assert [counted.count(module) for module in read] == [calls] * len(read)
+    assert all(torch.equal(each, first) for each in later)
 
 
 def test_attention_kernels_can_be_chosen_for_every_attention(
