@@ -28,6 +28,18 @@ FLOAT8, LARGEST = FORMATS["fp8"]
 SCALE_OF_WEIGHTS = 256.0
 """Attention weights are at most 1; in float8 they are held as at most this."""
 
+SCALES = {
+    "descale_q": 1.0,
+    "descale_k": 1.0,
+    "descale_v": 1.0,
+    "descale_s": 1 / SCALE_OF_WEIGHTS,
+    "scale_s": SCALE_OF_WEIGHTS,
+    "scale_o": 1.0,  # outputs lie among the values, whose largest is the format's
+}
+
+SCALAR = {"dim": [1, 1, 1, 1], "stride": [1, 1, 1, 1]}
+"""The layout of one number in cuDNN's graphs."""
+
 
 def flash_4(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """The attention [B, L, H, D]."""
@@ -74,54 +86,30 @@ class _Fp8Graph:
         graph = cudnn.pygraph(
             io_data_type=float8, intermediate_data_type=float32, compute_data_type=float32
         )
-
-        def tokens(name: str, count: int) -> Any:
-            shape = [batch, heads, count, dim]
-            stride = [count * heads * dim, dim, heads * dim, 1]
-            return graph.tensor(name=name, dim=shape, stride=stride, data_type=float8)
-
-        def scalar(name: str) -> Any:
-            ones = [1, 1, 1, 1]
-            return graph.tensor(name=name, dim=ones, stride=ones, data_type=float32)
-
-        self._inputs = [tokens("q", length), tokens("k", keys), tokens("v", keys)]
-        scales = {
-            "descale_q": 1.0,
-            "descale_k": 1.0,
-            "descale_v": 1.0,
-            "descale_s": 1 / SCALE_OF_WEIGHTS,
-            "scale_s": SCALE_OF_WEIGHTS,
-            "scale_o": 1.0,  # outputs lie among the values, whose largest is the format's
+        layouts = {"q": length, "k": keys, "v": keys}
+        inputs = {
+            name: graph.tensor(name=name, **_layout(batch, count, heads, dim), data_type=float8)
+            for name, count in layouts.items()
         }
-        symbols = {name: scalar(name) for name in scales}
-        query, key, value = self._inputs
+        scales = {name: graph.tensor(name=name, **SCALAR, data_type=float32) for name in SCALES}
         self._output, _, *largest = graph.sdpa_fp8(
-            q=query,
-            k=key,
-            v=value,
-            **symbols,
+            **inputs,
+            **scales,
             attn_scale=dim**-0.5,
             use_causal_mask=False,
             generate_stats=False,
         )
-        output_stride = [length * heads * dim, dim, heads * dim, 1]
-        self._output.set_output(True).set_dim([batch, heads, length, dim])
-        self._output.set_stride(output_stride).set_data_type(float8)
+        _set_output(self._output, _layout(batch, length, heads, dim), float8)
         for each in largest:
-            each.set_output(True).set_dim([1, 1, 1, 1]).set_stride([1, 1, 1, 1])
-            each.set_data_type(float32)
-        graph.validate()
-        graph.build_operation_graph()
-        graph.create_execution_plans([cudnn.heur_mode.A])
-        graph.check_support()
-        graph.build_plans()
+            _set_output(each, SCALAR, float32)
+        _build(graph, cudnn.heur_mode.A)
         self._graph = graph
-
-        def constant(value: float) -> Tensor:
-            return torch.full((1, 1, 1, 1), value, device=device)
-
-        self._constants = {symbols[name]: constant(value) for name, value in scales.items()}
-        self._constants |= {each: constant(0) for each in largest}
+        self._inputs = list(inputs.values())
+        values = {scales[name]: value for name, value in SCALES.items()}
+        self._constants = {
+            each: torch.full(SCALAR["dim"], value, device=device)
+            for each, value in {**values, **dict.fromkeys(largest, 0.0)}.items()
+        }
         size = graph.get_workspace_size()
         self._workspace = torch.empty(size, device=device, dtype=torch.uint8)
 
@@ -130,3 +118,24 @@ class _Fp8Graph:
         inputs = dict(zip(self._inputs, (query, key, value), strict=True))
         self._graph.execute({**inputs, **self._constants, self._output: output}, self._workspace)
         return output
+
+
+def _layout(batch: int, count: int, heads: int, dim: int) -> dict[str, list[int]]:
+    """Tokens [B, L, H, D] as cuDNN sees them: sizes of B, H, L, D, and their strides."""
+    return {
+        "dim": [batch, heads, count, dim],
+        "stride": [count * heads * dim, dim, heads * dim, 1],
+    }
+
+
+def _set_output(symbol: Any, layout: dict[str, list[int]], dtype: Any) -> None:
+    symbol.set_output(True).set_dim(layout["dim"])
+    symbol.set_stride(layout["stride"]).set_data_type(dtype)
+
+
+def _build(graph: Any, heuristic: Any) -> None:
+    graph.validate()
+    graph.build_operation_graph()
+    graph.create_execution_plans([heuristic])
+    graph.check_support()
+    graph.build_plans()

@@ -103,25 +103,23 @@ def norm_rope(
     *,
     weight: Tensor | None = None,
     eps: float = 0.0,
-    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Tokens whose pairs of channels (2i, 2i + 1) are rotated, after a root mean square norm over
     all heads if there is a `weight` [C].
 
     `cos` and `sin` are [1 or B, L, D / 2] in float32, the same for all heads.
     """
-    dtype = dtype or x.dtype
     if takes_kernels(x):
         from farm.model import kernels
 
-        return kernels.norm_rope(x, weight, cos, sin, eps, dtype)
+        return kernels.norm_rope(x, weight, cos, sin, eps)
     if weight is not None:
         x = F.rms_norm(x, x.shape[-1:], weight, eps)
     heads = x.unflatten(-1, (-1, cos.shape[-1], 2))
     even, odd = heads.unbind(-1)
     cos, sin = cos[:, :, None], sin[:, :, None]
     rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1)
-    return rotated.flatten(2).to(dtype)
+    return rotated.flatten(2).type_as(x)
 
 
 def linear_gelu(x: Tokens, linear: nn.Linear, rounding: Rounding | None = None) -> Tokens:

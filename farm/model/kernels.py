@@ -245,12 +245,11 @@ def norm_rope(
     cos: Tensor,
     sin: Tensor,
     eps: float,
-    dtype: torch.dtype,
 ) -> Tensor:
     """As `farm.model.fused.norm_rope`."""
     channels = x.shape[-1]
     rows = x.numel() // channels
-    out = torch.empty_like(x, dtype=dtype)
+    out = torch.empty_like(x)
     angles = cos.shape[-1]
     _norm_rope[rows,](
         x,

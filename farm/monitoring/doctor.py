@@ -23,7 +23,7 @@ from farm.queue.dead_letters import require_redis
 from farm.registry import farm_registry
 from farm.route import Queue
 from farm.settings import Settings
-from farm.steps.gpus import gpus_fault
+from farm.steps.gpus import device_of, gpus_fault
 from farm.store import open_store
 
 MAX_CLOCK_SKEW_S = 60.0
@@ -232,9 +232,7 @@ def _check_attention(settings: Settings) -> Finding:
 
     from farm.model.attention import AUTO, EXACT, OWN, backend_fault, random_tokens
 
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(settings)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     tokens = random_tokens(device, dtype, heads=40, head_dim=128)
     faults = {name: backend_fault(name, tokens) for name in dict.fromkeys((*EXACT, *OWN))}

@@ -10,7 +10,7 @@ from functools import partial
 from math import ceil, floor
 from typing import TYPE_CHECKING, TypeVar
 
-from farm.engine.playlist import store_segment
+from farm.engine.playlist import StoredSegment, store_segment
 from farm.engine.step_context import StepContext
 from farm.errors import PipelineLoadFailed
 from farm.job import ResolvedRequest
@@ -64,12 +64,7 @@ def generate(ctx: StepContext) -> ChunkOutput:
             inputs = _inputs(ctx, uploads, pipeline, plan, chunk, used.negative_prompt)
         tail = _compute(ctx, pipeline, plan, chunk, inputs, parameters, encoder)
         tail_key = None if tail is None else _store_tensors(ctx, uploads, tail, "tail.safetensors")
-        with ctx.timed("encode"):
-            encoder.finish()
-            init, segment = mux_segment(
-                encoder.path, inputs.audio_packets, index=chunk.index, first=chunk.first
-            )
-        stored = store_segment(ctx, init, segment)
+        stored = _store_segment(ctx, encoder, chunk, inputs.audio_packets)
     return ChunkOutput(
         init_key=stored.init_key,
         segment_key=stored.segment_key,
@@ -144,6 +139,18 @@ def _compute(
     )
     ctx.timings.update(progress.timings())
     return tail
+
+
+def _store_segment(
+    ctx: StepContext, encoder: Encoder, chunk: Chunk, audio_packets: list[bytes]
+) -> StoredSegment:
+    """The frames with their audio, once the last one is encoded."""
+    with ctx.timed("encode"):
+        encoder.finish()
+        init, segment = mux_segment(
+            encoder.path, audio_packets, index=chunk.index, first=chunk.first
+        )
+    return store_segment(ctx, init, segment)
 
 
 def _encode(encoder: Encoder, pieces: Iterator[Tensor]) -> None:
