@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,14 @@ from torch import Tensor
 
 from farm.media.encoder import Encoder
 from farm.model.attention import set_attention_backend
+from farm.model.block_attention import fold_audio_attention
 from farm.model.denoise import Denoiser, Sampling
 from farm.model.drawn import DrawnWeights, draw_part
-from farm.model.pipeline import Pipeline
+from farm.model.pipeline import Condition, Pipeline, Tail
 from farm.model.pixels import to_host
-from farm.model.transformer import fold_audio_attention
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
-from farm.plan import Plan, audio_rows
+from farm.plan import FPS, Plan, audio_rows
 from farm.presets import FLASHTALK, INFINITETALK, Preset
 
 PASSES = {1: (1.0, 1.0), 2: (1.0, 2.0)}
@@ -80,68 +81,100 @@ class Clock:
         self.ended[stage] = now
 
 
-def measure(pipeline: Pipeline, option: Option, scratch: Path) -> None:
-    """Prints a row."""
-    preset = option.preset
-    pipeline = replace(pipeline, preset=preset)
-    pipeline.switch_variant(Variant(quant=option.quant))
-    set_attention_backend(pipeline.transformer, option.attention, "cuda")
-    defaults = preset.defaults
-    lead_in = defaults.motion_frame if preset.has_lead_in else 0
+@dataclass(frozen=True)
+class Job:
+    """What all chunks of a row share."""
+
+    pipeline: Pipeline
+    option: Option
+    plan: Plan
+    condition: Condition
+    text: Tensor
+    voice: Tensor
+
+    def chunk(self, index: int, tail: Tail | None, path: Path) -> tuple[Clock, float, Tail | None]:
+        """The clock of a chunk, the seconds until its last frame was encoded, and its tail."""
+        chunk = self.plan.chunk(index)
+        with Encoder(path) as encoder:
+            clock = Clock()
+            _, left = self.pipeline.chunk(
+                chunk,
+                condition=self.condition,
+                text=self.text,
+                negative_text=None,
+                audio=self.voice[:, audio_rows(chunk, self.voice.shape[1])],
+                tail=tail,
+                sampling=self.sampling(is_first=index == 0),
+                report=clock.report,
+                show=partial(encode, encoder),
+            )
+            encoder.finish()
+            return clock, time.perf_counter() - clock.began, left
+
+    def sampling(self, *, is_first: bool) -> Sampling:
+        """The first chunk only warms up."""
+        defaults = self.option.preset.defaults
+        text_scale, audio_scale = PASSES[self.option.passes]
+        return Sampling(
+            steps=2 if is_first else self.option.steps,
+            shift=self.option.preset.shifts[defaults.size],
+            text_scale=text_scale,
+            audio_scale=audio_scale,
+            motion_frame=defaults.motion_frame,
+            skip_last_step=self.option.skip_last_step and not is_first,
+        )
+
+
+def encode(encoder: Encoder, pieces: Iterator[Tensor]) -> None:
+    """As the step `generate` does."""
+    encoder.begin()
+    for frames in pieces:
+        encoder.write(to_host(frames))
+
+
+def drawn_job(pipeline: Pipeline, option: Option, condition: Condition) -> Job:
+    """A job of noise of three chunks."""
+    defaults = option.preset.defaults
+    lead_in = defaults.motion_frame if option.preset.has_lead_in else 0
     plan = Plan(3 * defaults.frame_num, defaults.frame_num, defaults.motion_frame, lead_in=lead_in)
     generator = torch.Generator().manual_seed(0)
     config = pipeline.transformer.config
-    voice = 0.3 * torch.randn(
-        1, plan.frames + 100, config.audio_layers, config.audio_dim, generator=generator
+    rows = (1, plan.frames + 100, config.audio_layers, config.audio_dim)
+    return Job(
+        pipeline,
+        option,
+        plan,
+        condition,
+        text=torch.randn(40, config.text_dim, generator=generator),
+        voice=0.3 * torch.randn(rows, generator=generator),
     )
-    height, width = (640, 640) if preset is INFINITETALK else (768, 448)
+
+
+def measure(pipeline: Pipeline, option: Option, scratch: Path) -> None:
+    """Prints a row."""
+    defaults = option.preset.defaults
+    pipeline = replace(pipeline, preset=option.preset)
+    pipeline.switch_variant(Variant(quant=option.quant))
+    set_attention_backend(pipeline.transformer, option.attention, "cuda")
+    height, width = (640, 640) if option.preset is INFINITETALK else (768, 448)
     frame = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
-    torch.cuda.synchronize()
-    began = time.perf_counter()
+    clock = Clock()
     condition = pipeline.condition(frame, size=defaults.size, frame_num=defaults.frame_num)
-    torch.cuda.synchronize()
-    condition_s = time.perf_counter() - began
-    text_scale, audio_scale = PASSES[option.passes]
-    tail = None
-    for index in (0, 1):
-        chunk = plan.chunk(index)
-        torch.cuda.reset_peak_memory_stats()
-        with Encoder(scratch / f"{index}.mp4") as encoder:
-
-            def show(pieces: Iterator[Tensor], encoder: Encoder = encoder) -> None:
-                encoder.begin()
-                for frames in pieces:
-                    encoder.write(to_host(frames))
-
-            clock = Clock()
-            _, tail = pipeline.chunk(
-                chunk,
-                condition=condition,
-                text=torch.randn(40, config.text_dim, generator=generator),
-                negative_text=None,
-                audio=voice[:, audio_rows(chunk, voice.shape[1])],
-                tail=tail,
-                sampling=Sampling(
-                    steps=option.steps if index else 2,
-                    shift=preset.shifts[defaults.size],
-                    text_scale=text_scale,
-                    audio_scale=audio_scale,
-                    motion_frame=defaults.motion_frame,
-                    skip_last_step=option.skip_last_step and index == 1,
-                ),
-                report=clock.report,
-                show=show,
-            )
-            encoder.finish()
-            whole_s = time.perf_counter() - clock.began
-    sampling_s = clock.ended["sampling"] - clock.begun["sampling"]
-    decode_s = clock.ended["decode"] - clock.begun["decode"]
-    encoded_s = whole_s - clock.ended["decode"]
+    clock.report("condition", 1, 1)
+    condition_s = clock.ended["condition"]
+    job = drawn_job(pipeline, option, condition)
+    _, _, tail = job.chunk(0, None, scratch / "first.mp4")
+    torch.cuda.reset_peak_memory_stats()
+    clock, whole_s, _ = job.chunk(1, tail, scratch / "later.mp4")
+    sampling_s, decode_s = (
+        clock.ended[each] - clock.begun[each] for each in ("sampling", "decode")
+    )
     peak_gib = torch.cuda.max_memory_allocated() / 2**30
     print(
         f"{option!s:64} {whole_s:6.2f} s: before {clock.begun['sampling']:.2f}, sampling "
-        f"{sampling_s:.2f}, decode and motion {decode_s:.2f}, encoded {encoded_s:.2f}; "
-        f"condition {condition_s:.2f}; {peak_gib:.1f} GiB; {chunk.keep / 25:.2f} s of video",
+        f"{sampling_s:.2f}, decode and motion {decode_s:.2f}, encoded "
+        f"{whole_s - clock.ended['decode']:.2f}; condition {condition_s:.2f}; {peak_gib:.1f} GiB; "
+        f"{job.plan.chunk(1).keep / FPS:.2f} s of video",
         flush=True,
     )
 

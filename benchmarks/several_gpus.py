@@ -20,17 +20,20 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from farm.model.audio import audio_windows
+from farm.model.block_attention import fold_audio_attention
 from farm.model.denoise import ChunkConditions, Denoiser, Sampling
 from farm.model.parts import build
 from farm.model.pipeline import Condition, Pipeline, Tail
+from farm.model.pixels import to_host
 from farm.model.ranks import RankedDenoiser
 from farm.model.sampler import SAMPLERS
 from farm.model.team import Team
-from farm.model.transformer import fold_audio_attention
 from farm.model.vae import VideoAutoencoder
 from farm.model.variant import Variant, Variants
 from farm.plan import Plan
@@ -187,9 +190,9 @@ def chunk_s(pipeline: Pipeline, steps: int) -> float:
     return median(times_s[1:])
 
 
-def pixels(frames: Iterator[Tensor]) -> list[Tensor]:
+def pixels(frames: Iterator[Tensor]) -> list[NDArray[np.uint8]]:
     """Frames as bytes on the host, piece by piece."""
-    return [((each + 1) * 127.5).clamp(0, 255).to(torch.uint8).cpu() for each in frames]
+    return [to_host(each)() for each in frames]
 
 
 def refuse(*_: Any) -> Tensor:
