@@ -43,6 +43,8 @@ class Take:
     """The opening that each speaker's mouth should have, [F]."""
     borders: list[int]
     """The first frame of each chunk but the first."""
+    quant: str | None
+    """The format of the linears."""
     raw: dict[int, Tensor]
     """Frames [3, motion_frame, H, W] that never were H.264, by the first one's number: as the next
     chunk knows them, encoded and decoded by the autoencoder.
@@ -78,6 +80,7 @@ def take(farm: Farm, sitter: Sitter, scratch: Path, **fields: Any) -> Take:
         frames,
         said=[opening(torch.from_numpy(speech(path))[None])[0, : used["frames"]] for path in paths],
         borders=borders,
+        quant=used["quant"],
         raw={
             border - used["motion_frame"]: _tail(farm, job.id, chunk)
             for chunk, border in enumerate(borders)

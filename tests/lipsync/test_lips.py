@@ -12,6 +12,7 @@ from torch import Tensor
 
 from examples.make_media import FOLDER
 from farm.media.audio import speech
+from farm.model.quantise import SCHEMES
 from farm.plan import frame_count
 from miniature.measure import colour_drift, correlation, darkness, lag, mouth_opening, psnr
 from miniature.voices import opening
@@ -144,6 +145,7 @@ def test_with_a_lead_in_the_face_stays_itself(distilled: Take) -> None:
 
 def test_lips_and_face_are_as_good_in_8_bits(rounded: Take) -> None:
     seen, said = rounded.mouths[0], rounded.said[0]
+    assert rounded.quant in SCHEMES
     assert len(rounded.borders) >= 1
     assert correlation(seen, said) >= bounds.CORRELATION
     assert abs(lag(seen, said)) <= bounds.LAG
