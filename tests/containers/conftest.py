@@ -11,7 +11,7 @@ from tests.containers.images import builder, make_valkey
 from tests.containers.project import Project, open_project
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
     """An engine with the images light, cpu and s3, and with stand-ins of what they need."""
     with open_engine() as engine, builder(engine) as makes:
@@ -22,7 +22,7 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with open_project(engine, tmp_path_factory.mktemp("project")) as project:
         yield project

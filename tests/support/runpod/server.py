@@ -30,6 +30,8 @@ from tests.support.waiting import wait_for
 KEY = "rpa_for_tests_alone"
 BACKLOG = 1024
 HELD_POLL_S = 0.02
+KEEP_ALIVE_S = 60
+"""Longer than the SDK keeps a connection, or a result is lost that it posts as the server closes."""
 
 Value = TypeVar("Value")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -151,7 +153,13 @@ class FakeRunpod:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
         listener.listen(BACKLOG)
-        config = uvicorn.Config(self.app(), log_config=None, lifespan="off", ws="none")
+        config = uvicorn.Config(
+            self.app(),
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_S,
+        )
         self._server = server = uvicorn.Server(config)
         serving = server.serve(sockets=[listener])
         self._serving = asyncio.run_coroutine_threadsafe(serving, self.loop)
