@@ -10,10 +10,10 @@ from types import MappingProxyType
 from farm.engine.context import Context
 from farm.engine.step_context import StepContext
 from farm.errors import FarmUnreachable
-from farm.estimate import chunk_s
+from farm.estimate import Pace, chunk_s
 from farm.job import ResolvedRequest
 from farm.metrics import add, steps_class
-from farm.plan import FPS, SHORTEST_SCENE
+from farm.plan import SHORTEST_SCENE
 from farm.registry.accounts import Demand
 from farm.registry.outputs import ChunkOutput, Committed, EmbedOutput
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
@@ -40,10 +40,10 @@ def demand_of(
     """
     if audio_s is None:
         audio_s = ctx.settings.max_audio_s * (2 if request.audio_type == "add" else 1)
-    frames = min(max(1, int(audio_s * FPS)), request.max_frames)
-    chunks = request.plan(frames).chunks
+    plan = request.plan_of(audio_s)
+    chunks = plan.chunks
     if request.scene_seg:  # each scene begins with a chunk of its own
-        chunks += frames // SHORTEST_SCENE
+        chunks += plan.frames // SHORTEST_SCENE
     uploads = {key: sizes.get(key) or ctx.store.size(key) or 0 for key in _uploads(request)}
     return Demand(gpu_s=chunks * chunk_s(request), uploads=uploads)
 
@@ -80,8 +80,13 @@ def gpu_time_charged(ctx: StepContext) -> Iterator[None]:
 def _charge(ctx: StepContext, caller: str, start: float) -> None:
     with suppress(FarmUnreachable):  # draining without a broker: the charge is lost, not the chunk
         seconds = own_s(time.monotonic() - start, ctx.timings)
-        cards = 1 if REMOTE_MS in ctx.timings else ctx.settings.gpus
+        cards = _cards(ctx.settings.gpus, ctx.timings)
         ctx.registry.accounts.charge(caller, cards * seconds)
+
+
+def _cards(gpus: int, timings: Mapping[str, int]) -> int:
+    """The cards that made a chunk together: those of the worker, or one of an endpoint."""
+    return 1 if REMOTE_MS in timings else gpus
 
 
 def own_s(took_s: float, timings: dict[str, int]) -> float:
@@ -98,6 +103,7 @@ def estimate_update(
     *,
     chunks: int | None,
     took_s: float,
+    gpus: int,
 ) -> EstimateUpdate:
     """The GPU seconds that remain of a job; only `embed` and `generate` change them."""
     expected_s = chunk_s(request)
@@ -107,7 +113,9 @@ def estimate_update(
         remaining = max(0, chunks - step.chunk - 1)
         return EstimateUpdate(
             remaining_gpu_s=remaining * expected_s,
-            speed_ratio=own_s(took_s, committed.timings) / expected_s,
+            pace=Pace(
+                own_s(took_s, committed.timings) / expected_s, _cards(gpus, committed.timings)
+            ),
         )
     return NO_UPDATE
 

@@ -237,7 +237,14 @@ class Attempt:
     def _commit(
         self, lease: Lease, committed: Committed, chunks: int | None, took_s: float
     ) -> bool:
-        update = estimate_update(self.step, self._request, committed, chunks=chunks, took_s=took_s)
+        update = estimate_update(
+            self.step,
+            self._request,
+            committed,
+            chunks=chunks,
+            took_s=took_s,
+            gpus=self.ctx.settings.gpus,
+        )
         timings: dict[str, Any] = committed.timings
         caller = self.ctx.registry.jobs.caller(self.job_id)
         if not self.ctx.registry.steps.commit(lease, committed, update, caller=caller):

@@ -269,6 +269,13 @@ class JobRequest(Contract):
     placement: Literal["any", "local"] = Field(
         "any", description="local = only on the farm's own GPUs, never on rented ones; any or local"
     )
+    max_cost: float | None = Field(
+        None,
+        ge=0,
+        le=1_000_000_000,
+        description="most that the video may be estimated to cost, in the currency of the farm's "
+        "price of a GPU, 0 to 1000000000; a job beyond it is refused; null = any amount",
+    )
     idempotency_key: str | None = Field(
         None,
         min_length=1,
@@ -416,7 +423,7 @@ PARTS: dict[str, type[Contract]] = {
 }
 """Fields whose parts can be given one by one on a command line or in a table."""
 
-NOT_COMPARED = {"priority", "idempotency_key"}
+NOT_COMPARED = {"priority", "max_cost", "idempotency_key"}
 """Fields that say nothing of the video itself."""
 
 NOT_YET: dict[str, Any] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from farm.job.request import JobRequest
-from farm.plan import Plan
+from farm.plan import FPS, Plan
 from farm.presets import Mode, Preset, preset
 
 
@@ -35,6 +35,10 @@ class ResolvedRequest(JobRequest):
     def plan(self, frames: int, cuts: Sequence[int] = ()) -> Plan:
         """The chunks of a video of that many frames, with scenes that begin at `cuts`."""
         return Plan(frames, self.frame_num, self.motion_frame, tuple(cuts), self._lead_in)
+
+    def plan_of(self, seconds: float) -> Plan:
+        """The chunks of a video with a voice of that length, in one scene."""
+        return self.plan(min(max(1, int(seconds * FPS)), self.max_frames))
 
     @property
     def _lead_in(self) -> int:

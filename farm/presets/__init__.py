@@ -14,6 +14,9 @@ from farm.presets.infinitetalk import INFINITETALK
 from farm.presets.miniature import MINIATURE, MINIATURE_FLASHTALK
 from farm.presets.preset import (
     DISTILLED_STEPS,
+    QUANT_SHARES,
+    REFERENCE_CARD,
+    REFERENCE_DAY,
     Buckets,
     Mode,
     Preset,
@@ -28,6 +31,9 @@ __all__ = [
     "MINIATURE",
     "MINIATURE_FLASHTALK",
     "PRESETS",
+    "QUANT_SHARES",
+    "REFERENCE_CARD",
+    "REFERENCE_DAY",
     "Buckets",
     "Mode",
     "Preset",

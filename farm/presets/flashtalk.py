@@ -24,7 +24,7 @@ DEFAULTS = Defaults(
 
 SHIFTS = {SIZE: 5.0}
 
-COSTS = {SIZE: Cost(33, pass_s={1: 1.03}, decode_s=1.07)}
+COSTS = {SIZE: Cost(33, pass_s={1: 0.8}, decode_s=0.58)}
 
 LIMITS = {
     "sample_steps": Limit((4, 2), "was distilled for few steps"),

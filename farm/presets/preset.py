@@ -46,14 +46,26 @@ class Limit:
     """Why, to follow "the model NAME"."""
 
 
+REFERENCE_CARD = "H200"
+REFERENCE_DAY = "2026-11-30"
+"""The card of every `Cost`, and when it was measured."""
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one H100 for a chunk of `frame_num` frames, as measured (docs/lab-log.md)."""
+    """Seconds of one REFERENCE_CARD for a chunk of `frame_num` frames, in bfloat16 with the fastest
+    exact attention (docs/lab-log.md).
+    """
 
     frame_num: int
     pass_s: Mapping[int, float]
     """One pass of the transformer, by the number of speakers."""
     decode_s: float
+    """All that follows the last pass: decoding, motion frames, H.264."""
+
+
+QUANT_SHARES = {"int8": 0.81, "fp8": 0.78}
+"""What a pass takes with linears of 8 bits, as a share of `Cost.pass_s`."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from farm.errors import QuotaExceeded
 from farm.registry.backend import Add, Effect, Effects, Remove
 from farm.registry.formats import dump, load
 from farm.registry.keys import (
-    SPEED_RATIO,
     account_key,
     ended_of,
     jobs_of,
@@ -27,6 +26,7 @@ from farm.registry.keys import (
     results_of,
     uploads_of,
 )
+from farm.registry.pace import read_pace
 from farm.registry.records import RecordStore, no_effects
 from farm.settings import Settings
 
@@ -69,7 +69,7 @@ class Demand:
     """What a job adds to what its caller has."""
 
     gpu_s: float = 0.0
-    """Estimated GPU seconds of one H100, at most."""
+    """Estimated seconds of one reference card, at most."""
     uploads: Mapping[str, int] = field(default_factory=dict)
     """Bytes of its uploads by key."""
 
@@ -182,11 +182,10 @@ class AccountRegistry:
         if limit is None:
             return
         now = self._backend.now()
-        (ratio,) = self._backend.get_all([SPEED_RATIO])
-        speed_ratio = float(ratio or 1)
+        pace = read_pace(self._backend)
         used = account.used_on(_day(now))
-        remaining = speed_ratio * sum(self._scores(remaining_of(caller)))
-        needed = speed_ratio * gpu_s
+        remaining = pace.gpu_ratio * sum(self._scores(remaining_of(caller)))
+        needed = pace.gpu_ratio * gpu_s
         if used + remaining + needed <= limit:
             return
         fits_alone = needed <= limit

@@ -13,7 +13,7 @@ parts:{job_id}                      how many parts of its video a stream was giv
 current_step:{job_id}               the step whose lease was acquired last
 step:{job_id}:{step_id}             the record of a step
 lost_search                         when all queues were searched for lost messages last
-speed_ratio                         actual over estimated seconds of the farm's last chunk
+pace                                how long the farm's last chunk took, and by how many cards
 webhook_calls                       how often webhooks have called each host
 
 The others are those of indices. Names of callers have no colon.
@@ -22,7 +22,7 @@ The others are those of indices. Names of callers have no colon.
 from __future__ import annotations
 
 IDENTITY = "identity"
-SPEED_RATIO = "speed_ratio"
+PACE = "pace"
 CALLS = "webhook_calls"
 SEARCHED = "lost_search"
 

@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 from math import inf
 
+from farm.estimate import Load
 from farm.registry.backend import RegistryBackend
 from farm.registry.jobs import UNKNOWN_LENGTH
-from farm.registry.keys import ENDED, LIVE, REMAINING, SPEED_RATIO, current_step_key
+from farm.registry.keys import ENDED, LIVE, REMAINING, current_step_key
+from farm.registry.pace import read_pace
 from farm.registry.registry import Registry
 from farm.route import Step, StepKind
 
@@ -52,8 +54,7 @@ def read_statistics(registry: Registry, *, lease_s: float) -> Statistics:
     """The statistics as of now; FarmUnreachable if the backend does not answer."""
     backend = registry.backend
     now = backend.now()
-    unknown_length = backend.size(REMAINING, UNKNOWN_LENGTH)
-    runnable = backend.size(REMAINING) - backend.size(REMAINING, 0) + unknown_length
+    unknown_length, runnable = _runnable(backend)
     ended = backend.members_between(ENDED, 0, inf, MAX_STEPS)
     return Statistics(
         live=backend.size(REMAINING),
@@ -67,14 +68,25 @@ def read_statistics(registry: Registry, *, lease_s: float) -> Statistics:
     )
 
 
+def read_load(registry: Registry) -> Load:
+    """What a job finds that is submitted now."""
+    _, runnable = _runnable(registry.backend)
+    return Load(runnable, registry.workers.count_alive()["gpu"])
+
+
+def _runnable(backend: RegistryBackend) -> tuple[int, int]:
+    """Jobs of unknown length, and all jobs with chunks to make."""
+    unknown_length = backend.size(REMAINING, UNKNOWN_LENGTH)
+    return unknown_length, backend.size(REMAINING) - backend.size(REMAINING, 0) + unknown_length
+
+
 def _remaining_gpu_s(backend: RegistryBackend, runnable: int) -> float:
     """A job of unknown length counts as much as the others on average."""
     estimates = [seconds for _, seconds in backend.members_between(REMAINING, 0, inf, MAX_JOBS)]
     if not estimates:
         return 0.0
-    (speed_ratio,) = backend.get_all([SPEED_RATIO])
     mean_s = sum(estimates) / len(estimates)
-    return runnable * mean_s * float(speed_ratio or 1)
+    return runnable * mean_s * read_pace(backend).ratio
 
 
 def running_steps(registry: Registry, *, lease_s: float) -> list[tuple[str, str]]:

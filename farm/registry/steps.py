@@ -9,20 +9,22 @@ from typing import Protocol
 
 from farm.caller import LOCAL
 from farm.errors import VersionSkew, WorkerLost
+from farm.estimate import Pace
 from farm.registry.attempt_id import random_part
 from farm.registry.backend import Add, Effect, Effects, Remove, Score, SetText
 from farm.registry.keys import (
     LIVE,
+    PACE,
     REMAINING,
     REMOTE,
     SEARCHED,
-    SPEED_RATIO,
     UNDELIVERED,
     current_step_key,
     remaining_of,
     step_key,
 )
 from farm.registry.outputs import Committed
+from farm.registry.pace import read_pace
 from farm.registry.records import RecordStore
 from farm.registry.remote import MAX_REMOTE, RemoteAttempt, RemoteJob
 from farm.registry.step_record import UNTIL_LOST, Lease, StepRecord
@@ -34,7 +36,7 @@ class EstimateUpdate:
     """What a committed step changes in the estimates; None leaves one as it is."""
 
     remaining_gpu_s: float | None = None
-    speed_ratio: float | None = None
+    pace: Pace | None = None
 
 
 NO_UPDATE = EstimateUpdate()
@@ -237,8 +239,8 @@ class StepRegistry:
         `caller` is the job's, whose remaining GPU seconds change too.
         """
         effects: list[Effect] = []
-        if estimate.speed_ratio is not None:
-            effects.append(SetText(SPEED_RATIO, f"{estimate.speed_ratio:.4g}"))
+        if estimate.pace is not None:
+            effects.append(SetText(PACE, estimate.pace.text))
         if estimate.remaining_gpu_s is not None:
             for index in (REMAINING, remaining_of(caller)):
                 effects.append(Score(index, lease.job_id, estimate.remaining_gpu_s))
@@ -246,10 +248,9 @@ class StepRegistry:
             lease, lambda record: record.committed_by(lease, committed), effects
         )
 
-    def speed_ratio(self) -> float:
-        """How long the chunk that was committed last took, by its estimate; 1 before the first."""
-        (text,) = self._records.backend.get_all([SPEED_RATIO])
-        return float(text or 1)
+    def pace(self) -> Pace:
+        """The pace of the farm."""
+        return read_pace(self._records.backend)
 
     def restore(
         self, job_id: str, step_id: str, *, attempt_id: str, committed: Committed | None = None

@@ -85,7 +85,12 @@ class Model(SettingsGroup):
         ),
     )
     gpu_price_per_h: float | None = Field(
-        None, gt=0, description="price of one GPU for an hour, in any currency; for `farm bench`"
+        None,
+        gt=0,
+        description=(
+            "price of one GPU for an hour, in any currency; for estimates, `max_cost` of jobs and "
+            "`farm bench`"
+        ),
     )
     skip_last_step: bool = Field(
         False,

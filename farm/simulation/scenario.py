@@ -21,12 +21,14 @@ class Gpu:
     """A kind of GPU."""
 
     speed: float
-    """As a multiple of an H100's."""
+    """As a multiple of the reference card's."""
     price_per_s: float
 
 
-GPUS = {"h100": Gpu(1.0, 0.00116), "h200": Gpu(1.02, 0.00155)}
-"""Speeds as measured (docs/lab-log.md); dollars as Runpod's list had them in November 2026."""
+GPUS = {"h100": Gpu(0.98, 0.00116), "h200": Gpu(1.0, 0.00155)}
+"""Speeds as measured (docs/lab-log.md), of an H100 before kernels were renewed; dollars as Runpod's
+list had them in November 2026.
+"""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,11 @@ def check_allowed(request: JobRequest, settings: Settings) -> None:
             "webhook: webhooks are disabled on this farm (FARM_WEBHOOK_SECRET is not set); "
             "allowed: null"
         )
+    if request.max_cost is not None and settings.gpu_price_per_h is None:
+        raise InvalidInput(
+            f"max_cost: got {request.max_cost:g}, but this farm has no price of a GPU "
+            "(FARM_GPU_PRICE_PER_H is not set); allowed: null"
+        )
     open_destination(request.output_config, settings)
     _check_speech(request, settings)
     check_request_bytes(request, settings)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
+from farm.estimate import check_cost, estimate
 from farm.job import ResolvedRequest
 from farm.media import decoder
 from farm.media.audio import speech
@@ -53,6 +54,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
         film = _film(ctx, downloaded)
         cuts = _cuts(ctx, film, frames)
         plan = request.plan(frames, cuts)
+        _check_cost(ctx, plan)
         source = _store_source_frames(ctx, film, plan)
         aac_keys = store_track(ctx, ctx.fetch(heard.audio_key, "audio"), plan)
     ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
@@ -72,6 +74,14 @@ def embed(ctx: StepContext) -> EmbedOutput:
             *_warnings(request, downloaded.visual_seconds, heard.spoken_frames, frames),
         ),
     )
+
+
+def _check_cost(ctx: StepContext, plan: Plan) -> None:
+    """Raises InvalidInput if the job would cost more than its caller allows."""
+    if ctx.request.max_cost is not None:
+        pace = ctx.registry.steps.pace()
+        price_per_h = ctx.settings.gpu_price_per_h
+        check_cost(ctx.request, estimate(ctx.request, plan, pace, price_per_h=price_per_h))
 
 
 class _Heard(NamedTuple):

@@ -12,7 +12,7 @@ from farm.engine.accounting import count_commit, estimate_update, own_s
 from farm.engine.attempt import RETRY_AFTER_S
 from farm.engine.step_context import WorkerDraining
 from farm.errors import Cancelled, GenerationFailed, UploadFailed, WorkerLost
-from farm.estimate import chunk_s
+from farm.estimate import Pace, chunk_s
 from farm.registry.keys import REMAINING, remaining_of
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
@@ -145,35 +145,35 @@ def test_loading_that_takes_longer_than_the_attempt_leaves_no_time():
 
 def test_embed_knows_the_seconds_of_all_chunks():
     embedded = committed(embed_output(chunks=4))
-    update = estimate_update(EMBED, REQUEST, embedded, chunks=None, took_s=9)
+    update = estimate_update(EMBED, REQUEST, embedded, chunks=None, took_s=9, gpus=2)
     assert update == EstimateUpdate(4 * chunk_s(REQUEST))
 
 
 def test_a_chunk_knows_the_seconds_of_those_after_it_and_its_own_speed():
     took_s = 3 * chunk_s(REQUEST)
     chunk = committed(chunk_output())
-    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s)
+    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s, gpus=2)
     assert update.remaining_gpu_s == 2 * chunk_s(REQUEST)
-    assert update.speed_ratio == pytest.approx(3)
+    assert update.pace == Pace(pytest.approx(3), cards=2)
 
 
 def test_the_speed_of_a_chunk_is_that_without_loading_the_model():
     took_s = 3 * chunk_s(REQUEST)
     chunk = committed(chunk_output(), timings={"load_ms": round(1000 * chunk_s(REQUEST))})
-    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s)
-    assert update.speed_ratio == pytest.approx(2)
+    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s, gpus=2)
+    assert update.pace.ratio == pytest.approx(2)
 
 
 def test_after_the_last_chunk_nothing_remains():
     chunk = committed(chunk_output())
-    update = estimate_update(Step("generate", 3), REQUEST, chunk, chunks=4, took_s=1)
+    update = estimate_update(Step("generate", 3), REQUEST, chunk, chunks=4, took_s=1, gpus=2)
     assert update.remaining_gpu_s == 0
 
 
 @pytest.mark.parametrize("output", [download_output(), mux_output(), notify_output()])
 def test_other_steps_change_no_estimate(output):
     step = Step(output.step)
-    update = estimate_update(step, REQUEST, committed(output), chunks=4, took_s=1)
+    update = estimate_update(step, REQUEST, committed(output), chunks=4, took_s=1, gpus=2)
     assert update == NO_UPDATE
 
 

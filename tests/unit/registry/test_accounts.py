@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from farm.errors import DownloadFailed, FarmError, QuotaExceeded
+from farm.estimate import Pace
 from farm.job import Artifact, Result
 from farm.registry import Registry, open_registry
 from farm.registry.accounts import DAY_S, Demand, Quota
@@ -191,6 +192,16 @@ def test_a_committed_step_and_the_end_of_a_job_give_gpu_seconds_back(registry):
     add(registry, "c", GPU_S, gpu_s=500)
     commit(registry, "generate-0000", 400)  # of a late worker
     refusal(registry, GPU_S, gpu_s=1)
+
+
+def test_estimates_count_at_the_pace_of_the_farm_with_all_cards_of_a_worker(registry):
+    add(registry, "a", GPU_S)
+    estimate = EstimateUpdate(remaining_gpu_s=100, pace=Pace(2.0, cards=4))
+    lease = acquire(registry, "embed")
+    envelope = committed(output_of("embed"), attempt_id=lease.attempt_id)
+    assert registry.steps.commit(lease, envelope, estimate, caller="anna")
+    assert "800 estimated for jobs" in refusal(registry, GPU_S, gpu_s=26).message
+    add(registry, "b", GPU_S, gpu_s=25)
 
 
 def test_used_gpu_seconds_count_until_the_end_of_the_day(clock):

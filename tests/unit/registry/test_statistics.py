@@ -7,6 +7,7 @@ import time
 import pytest
 
 from farm.errors import DownloadFailed
+from farm.estimate import Pace
 from farm.job import Result
 from farm.registry import Registry, statistics, workers
 from farm.registry.statistics import Statistics, read_statistics
@@ -97,7 +98,7 @@ def test_a_job_without_remaining_chunks_is_not_runnable(registry):
 
 def test_the_speed_of_the_last_chunk_corrects_the_estimate(registry):
     embed(registry, "a", 100)
-    generate(registry, EstimateUpdate(remaining_gpu_s=50.0, speed_ratio=0.1))
+    generate(registry, EstimateUpdate(remaining_gpu_s=50.0, pace=Pace(0.1)))
     assert read(registry).remaining_gpu_s == pytest.approx(5)
 
 
