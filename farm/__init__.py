@@ -9,9 +9,10 @@ print(job.result().video.url)
 
 from typing import Any
 
-__all__ = ["Event", "Farm", "FarmError", "Job", "JobRequest", "JobStatus", "Result"]
+__all__ = ["Estimate", "Event", "Farm", "FarmError", "Job", "JobRequest", "JobStatus", "Result"]
 
 _MODULES = {
+    "Estimate": "farm.estimate",
     "Event": "farm.job",
     "Farm": "farm.client",
     "FarmError": "farm.errors",

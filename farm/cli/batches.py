@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,13 +18,13 @@ from farm.batch.run import Batch, BatchSpec, load_batch, save_batch, summary
 from farm.cli.exit_codes import FAILED, INVALID_INPUT
 from farm.cli.options import FILE, TARGET, json_option
 from farm.cli.render import print_line
+from farm.cli.requests import estimating_farm
 from farm.client import Farm
-from farm.client.estimate import Estimate, estimate
 from farm.client.job import check_target
 from farm.client.progress import batch_progress
 from farm.errors import FarmError
+from farm.estimate import Estimate, Pace, money
 from farm.job import PRIORITIES
-from farm.settings import Settings
 
 OUTCOMES = json_option("print one line of JSON per row as it ends, without a progress bar")
 
@@ -50,7 +49,7 @@ def batch() -> None:
     type=TARGET,
     help="the results, a CSV to which rows are appended",
 )
-@click.option("--dry-run", is_flag=True, help="only check every row and estimate its GPU time")
+@click.option("--dry-run", is_flag=True, help="only check every row and estimate its cost")
 @click.option(
     "--priority",
     type=click.Choice(PRIORITIES),
@@ -155,46 +154,48 @@ class _Totals:
     invalid: int = 0
     unknown: int = 0
     gpu_s: float = 0.0
+    cost: float | None = None
 
     def add(self, estimated: Estimate) -> None:
         self.valid += 1
         if estimated.gpu_s is None:
             self.unknown += 1
-        else:
-            self.gpu_s += estimated.gpu_s
+            return
+        self.gpu_s += estimated.gpu_s
+        if estimated.cost is not None:
+            self.cost = (self.cost or 0.0) + estimated.cost
 
-    def __str__(self) -> str:
-        line = (
-            f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid; "
-            f"about {self.gpu_s / 3600:.1f} hours of one H100"
-        )
-        return f"{line}, without {self.unknown} of unknown length" if self.unknown else line
+    def text(self, pace: Pace) -> str:
+        parts = [
+            f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid",
+            f"about {self.gpu_s / 3600:,.1f} GPU hours at {pace}",
+        ]
+        if self.cost is not None:
+            parts.append(f"cost about {money(self.cost)}")
+        if self.unknown:
+            parts.append(f"without {self.unknown} of unknown length")
+        return "; ".join(parts)
 
 
 def _estimate_batch(file: Path, as_json: bool) -> None:
     """Prints the estimate of each row, then their sums; exits with status 2 for an invalid row."""
     totals = _Totals()
-    settings = Settings.load(os.environ)
+    farm = estimating_farm()
+    outlook = farm.outlook()
     for row in rows(file):
         try:
-            estimated = estimate(row.request(), settings)
+            estimated = farm.estimate(row.request(), outlook=outlook)
         except FarmError as error:
             totals.invalid += 1
             fields = {"code": error.code, "message": error.message}
             _print_row(row, f"{error.code}: {error.message}", fields, as_json)
         else:
             totals.add(estimated)
-            _print_row(row, _estimate_text(estimated), asdict(estimated), as_json)
+            _print_row(row, str(estimated), asdict(estimated), as_json)
     if not as_json:
-        click.echo(str(totals))
+        click.echo(totals.text(outlook.pace))
     if totals.invalid:
         raise SystemExit(INVALID_INPUT)
-
-
-def _estimate_text(estimated: Estimate) -> str:
-    if estimated.gpu_s is None:
-        return "unknown, because the length of its audio is not known yet"
-    return f"{estimated.frames:7} frames  {estimated.chunks:5} chunks  {estimated.gpu_s:8.0f} s"
 
 
 def _print_row(row: Row, text: str, fields: Mapping[str, Any], as_json: bool) -> None:

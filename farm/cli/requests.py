@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from farm.client.checks import check_media
 from farm.client.farm import INLINE
 from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
+from farm.errors import FarmUnreachable
 from farm.job import JobRequest, resolve
 from farm.presets import preset
 from farm.settings import Settings
@@ -25,12 +27,16 @@ from farm.settings import Settings
 @click.option("--wait", is_flag=True, help="show the progress until the job ends")
 @output_option("write the video to this file (implies --wait)")
 @click.option("--inline", is_flag=True, help="run the job in this process, without a farm")
-@json_option("print the job's status as JSON; with --wait its final one")
+@click.option("--dry-run", is_flag=True, help="only check the request and estimate its cost")
+@json_option(
+    "print the job's status as JSON; with --wait its final one, with --dry-run its estimate"
+)
 def submit(
     file: Path | None,
     wait: bool,
     output: Path | None,
     inline: bool,
+    dry_run: bool,
     as_json: bool,
     **options: str | None,
 ) -> None:
@@ -38,6 +44,11 @@ def submit(
 
     Example: farm submit --image face.png --audio voice.wav --prompt "a woman talks" -o out.mp4
     """
+    if dry_run:
+        farm = Farm(INLINE) if inline else estimating_farm()
+        estimated = farm.estimate(request_fields(file, options))
+        click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
+        return
     farm = Farm(INLINE if inline else None)
     job = farm.submit(request_fields(file, options))
     if not as_json:
@@ -47,6 +58,14 @@ def submit(
         follow_to_end(job, output, as_json)
     elif as_json:
         print_status(job.status(), as_json)
+
+
+def estimating_farm() -> Farm:
+    """The farm; if none is up, one of this process, whose estimates are the reference card's."""
+    try:
+        return Farm()
+    except FarmUnreachable:
+        return Farm(INLINE)
 
 
 @request_options

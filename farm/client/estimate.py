@@ -1,46 +1,60 @@
-"""What a request will take, before it is submitted."""
+"""What a farm knows for estimates of jobs, before they are submitted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from farm.client.checks import check_media
-from farm.client.models import accept
-from farm.estimate import chunk_s
-from farm.job import JobRequest, ResolvedRequest
-from farm.plan import FPS
-from farm.settings import Settings
-from farm.steps.allowed import check_allowed
+from farm.engine.context import Context
+from farm.errors import FarmUnreachable
+from farm.estimate import Estimate, Length, Load, Pace, estimate
+from farm.job import ResolvedRequest
+from farm.media.speaking_rate import spoken_seconds
+from farm.registry.statistics import read_load
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """All None as long as the length of the audio is unknown."""
+class Outlook:
+    """A farm at one moment: its models, pace, load and price; None for what is not known."""
 
-    frames: int | None = None
-    chunks: int | None = None
-    gpu_s: float | None = None
-    """Seconds of one H100."""
+    models: Sequence[str]
+    pace: Pace
+    load: Load | None
+    price_per_h: float | None
+
+    @classmethod
+    def of(cls, ctx: Context) -> Self:
+        """That of the settings and the reference card if no broker answers."""
+        settings = ctx.settings
+        price = settings.gpu_price_per_h
+        registry = ctx.registry
+        try:
+            models = registry.workers.models() or settings.presets
+            return cls(models, registry.steps.pace(), read_load(registry), price)
+        except FarmUnreachable:
+            return cls(settings.presets, Pace(), None, price)
+
+    def estimate(self, request: ResolvedRequest, recordings: Sequence[float | None]) -> Estimate:
+        """What a job takes whose recordings have these seconds, None for one that is elsewhere."""
+        seconds = audio_seconds(request, recordings)
+        length: Length = "known"
+        if request.tts_audio:
+            seconds = spoken_seconds(request.tts_audio)
+            length = "from the text"
+        if seconds is None:
+            return Estimate(pace=str(self.pace))
+        return estimate(
+            request,
+            request.plan_of(seconds),
+            self.pace,
+            price_per_h=self.price_per_h,
+            load=self.load,
+            length=length,
+        )
 
 
-def estimate(given: JobRequest, settings: Settings) -> Estimate:
-    """The frames, chunks and GPU seconds of a job, after all checks of its submission.
-
-    Raises InvalidInput for what a farm with these settings refuses, as far as that is known
-    without downloading.
-    """
-    request = accept(given, settings.presets, settings)
-    check_allowed(request, settings)
-    buckets = request.preset.buckets(request.size)
-    seconds = audio_seconds(request, check_media(request, settings, buckets=buckets))
-    if seconds is None:
-        return Estimate()
-    frames = min(max(1, int(seconds * FPS)), request.max_frames)
-    chunks = request.plan(frames).chunks
-    return Estimate(frames, chunks, chunks * chunk_s(request))
-
-
-def audio_seconds(request: ResolvedRequest, recordings: list[float | None]) -> float | None:
+def audio_seconds(request: ResolvedRequest, recordings: Sequence[float | None]) -> float | None:
     """The length of the audio; None unless all of it is in recordings of known length."""
     known = [seconds for seconds in recordings if seconds is not None]
     if not known or len(known) < len(recordings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from hashlib import sha256
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from farm.caller import check_caller, local_user
 from farm.client.checks import check_media, check_urls
-from farm.client.estimate import audio_seconds
+from farm.client.estimate import Outlook, audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
 from farm.client.transports import Transport
@@ -32,6 +32,7 @@ from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
 from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
+from farm.estimate import Estimate, check_cost
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
 from farm.job.files import batch_items
 from farm.job.time_limits import NO_LIMITS
@@ -134,15 +135,9 @@ class Farm:
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
         parsed = parse_request(request, fields)
-        if self.is_inline and limits != NO_LIMITS:
-            raise InvalidInput("limits: not supported for inline jobs; allowed: none")
-        self._check_allowed(parsed)
-        if self.local_files is False:
-            check_urls(parsed, self.context.settings)
-        accepted = accept(parsed, self.models(), self.context.settings)
-        check_request_bytes(accepted, self.context.settings)  # which is a little longer
-        if self.local_files is True:
-            accepted = read_pipes(accepted)
+        if self.is_inline:
+            _check_inline(parsed, limits)
+        accepted = self._accepted(parsed)
         recordings = check_media(accepted, self.context.settings, self.local_files)
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
@@ -154,6 +149,43 @@ class Farm:
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
+    def estimate(
+        self,
+        request: JobRequest | Mapping[str, Any] | None = None,
+        *,
+        outlook: Outlook | None = None,
+        **fields: Any,
+    ) -> Estimate:
+        """What a job would take, after all checks of its submission; nothing is stored or queued.
+
+        By the pace and load of the farm now, or as `outlook` has them, which saves asking for each
+        of many jobs. A pipe among the files is read to its end.
+        """
+        outlook = outlook or self.outlook()
+        accepted = self._accepted(parse_request(request, fields), outlook.models)
+        buckets = accepted.preset.buckets(accepted.size)
+        settings = self.context.settings
+        recordings = check_media(accepted, settings, self.local_files, buckets=buckets)
+        estimated = outlook.estimate(accepted, recordings)
+        check_cost(accepted, estimated)
+        return estimated
+
+    def outlook(self) -> Outlook:
+        """What estimates need of the farm, as of now; without a broker the reference card."""
+        return Outlook.of(self.context)
+
+    def _accepted(
+        self, request: JobRequest, models: Sequence[str] | None = None
+    ) -> ResolvedRequest:
+        """The request for a model, after all checks but those of its files."""
+        settings = self.context.settings
+        self._check_allowed(request)
+        if self.local_files is False:
+            check_urls(request, settings)
+        accepted = accept(request, models or self.models(), settings)
+        check_request_bytes(accepted, settings)  # which is a little longer
+        return read_pipes(accepted) if self.local_files is True else accepted
+
     def _enter(
         self,
         request: ResolvedRequest,
@@ -163,8 +195,11 @@ class Farm:
     ) -> str:
         """The id of a new job, or of the one that has got its idempotency key meanwhile.
 
-        The quota is checked before anything is stored, and again when the job is entered.
+        Its cost is checked before anything is stored, as far as its length is known, and its
+        quota, again when the job is entered.
         """
+        if request.max_cost is not None:
+            check_cost(request, self.outlook().estimate(request, [audio_s]))
         jobs = self.context.registry.jobs
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
@@ -298,11 +333,6 @@ class Farm:
     def _check_allowed(self, request: JobRequest) -> None:
         """Raises InvalidInput for anything that this farm does not do, whatever the model."""
         self._check_priority(request)
-        if self.is_inline and request.webhook:
-            raise InvalidInput(
-                "webhook: not supported for inline jobs, which have no process left to retry the "
-                "call; allowed: null"
-            )
         check_allowed(request, self.context.settings)
 
     def _check_priority(self, request: JobRequest) -> None:
@@ -333,6 +363,17 @@ class Farm:
         except FarmUnreachable:
             self.context.registry.steps.mark_lost(job_id, step.id)
             raise
+
+
+def _check_inline(request: JobRequest, limits: TimeLimits) -> None:
+    """Raises InvalidInput for what only a farm with workers does."""
+    if limits != NO_LIMITS:
+        raise InvalidInput("limits: not supported for inline jobs; allowed: none")
+    if request.webhook:
+        raise InvalidInput(
+            "webhook: not supported for inline jobs, which have no process left to retry the "
+            "call; allowed: null"
+        )
 
 
 def parse_request(

@@ -41,6 +41,7 @@ ADVANCED = (
     "scene_seg",
     "priority",
     "placement",
+    "max_cost",
 )
 """Fields of the contract in the collapsed section: their defaults suit most videos."""
 

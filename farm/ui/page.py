@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin
@@ -68,6 +69,7 @@ class Page:
     def _add_request(self) -> None:
         models = _models(self.farm)
         self.fields = {**inputs(), **advanced(form.default_quality(models[0]), models)}
+        self.estimate = gr.HTML(elem_id="estimate")
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
         self.notice = gr.HTML(elem_id="notice")
 
@@ -106,6 +108,8 @@ class Page:
     def _connect(self) -> None:
         """Binds the handlers: buttons, the list of jobs, and a timer that refreshes the right."""
         entered: Any = {*self.fields.values(), self.own_jobs}
+        changes = [field.change for field in self.fields.values() if hasattr(field, "change")]
+        gr.on(changes, self._estimate, entered, self.estimate, trigger_mode="always_last", **QUIET)
         self.submit.click(self._submit, entered, [self.notice, self.own_jobs, self.chosen], **QUIET)
         self.cancel.click(self._cancel, self.shown, None, **QUIET)
         self.jobs.select(_choose, None, self.chosen, **QUIET)
@@ -115,13 +119,24 @@ class Page:
 
     def _submit(self, entered: Mapping[Component, Any], request: gr.Request) -> tuple[Any, ...]:
         """Updates of the notice, the visitor's jobs and the chosen job."""
-        values = {name: entered[component] for name, component in self.fields.items()}
+        values = self._values(entered)
         try:
             job = self._farm_of(request).submit(form.request_fields(values))
         except FarmError as error:
             return view.alert(error.code, error.message), gr.skip(), gr.skip()
         own_jobs = [[job.id, values["prompt"][:MAX_TITLE_LENGTH]], *entered[self.own_jobs]]
         return "", own_jobs[:MAX_JOBS], job.id
+
+    def _estimate(self, entered: Mapping[Component, Any], request: gr.Request) -> str:
+        """What the job would take; empty for a request that is not complete or not valid yet."""
+        try:
+            fields = form.request_fields(self._values(entered))
+            return escape(str(self._farm_of(request).estimate(fields, max_cost=None)))
+        except FarmError:
+            return ""
+
+    def _values(self, entered: Mapping[Component, Any]) -> dict[str, Any]:
+        return {name: entered[component] for name, component in self.fields.items()}
 
     def _cancel(self, shown: Shown, request: gr.Request) -> None:
         if shown.job_id:

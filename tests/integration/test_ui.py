@@ -107,6 +107,7 @@ def test_a_video_is_watched_while_it_grows_then_downloaded_and_there_after_a_rel
     page: Page, supervisor: SmallFarm, farm: Farm, portrait: Path, voice: Path, tmp_path: Path
 ) -> None:
     fill_form(page, face=portrait, voice=voice, prompt="a person says hello")
+    expect(page.locator("#estimate")).to_contain_text("s of video")
     with hold(supervisor.settings, "chunk_1_sampling_50"):
         page.click("#submit")
         wait_for_bar(page, "running")

@@ -67,6 +67,7 @@ def import_s(module: str) -> float:
 
 def test_the_public_names_are_these():
     assert farm.__all__ == [
+        "Estimate",
         "Event",
         "Farm",
         "FarmError",

@@ -131,10 +131,7 @@ class RunpodFarm(Farm):
     def _check_request(self, request: JobRequest) -> None:
         """Checks placement, and files as far as the model is known that will use them."""
         settings = self.context.settings
-        if request.placement == "local" and settings.runpod_url == RUNPOD_URL:
-            raise InvalidInput(
-                "placement: got 'local', and Runpod's workers are rented; allowed: any"
-            )
+        self._check_allowed(request)
         try:
             resolved = resolve(request, preset(request.model or settings.presets[0]))
         except InvalidInput:
@@ -142,6 +139,13 @@ class RunpodFarm(Farm):
                 raise
             return  # the endpoint's own default may be another model
         check_media(resolved, settings, self.local_files)
+
+    def _check_allowed(self, request: JobRequest) -> None:
+        """Raises InvalidInput for what no endpoint does; the rest depends on its own settings."""
+        if request.placement == "local" and self.context.settings.runpod_url == RUNPOD_URL:
+            raise InvalidInput(
+                "placement: got 'local', and Runpod's workers are rented; allowed: any"
+            )
 
     def _sendable(self, request: JobRequest, stored: JobRequest, contents: Contents) -> JobRequest:
         """The request with all sources as URLs or data URIs, which is small enough for /run.

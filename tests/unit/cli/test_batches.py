@@ -34,14 +34,9 @@ def test_a_dry_run_as_json_is_a_line_for_each_row(run, table):
     result = run("batch", "run", str(table), "--dry-run", "--json")
     files, urls, invalid = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.exit_code, result.stderr) == (2, "")
-    assert {**files, "gpu_s": round(files["gpu_s"])} == {
-        "line": 2,
-        "id": "files",
-        "frames": 224,
-        "chunks": 3,
-        "gpu_s": 1426,
-    }
-    assert urls == {"line": 3, "id": "urls", "frames": None, "chunks": None, "gpu_s": None}
+    assert (files["line"], files["id"], files["length"]) == (2, "files", "known")
+    assert (files["frames"], files["chunks"], round(files["gpu_s"])) == (224, 3, 1074)
+    assert (urls["id"], urls["frames"], urls["length"]) == ("urls", None, "unknown")
     assert (invalid["id"], invalid["code"]) == ("invalid", "E_INPUT_VALIDATION")
 
 
@@ -61,15 +56,16 @@ def test_a_batch_as_json_is_a_first_line_and_one_for_each_row(run, table, tmp_pa
 
 
 def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
-    result = run("batch", "run", str(table), "--dry-run")
+    result = run("batch", "run", str(table), "--dry-run", FARM_GPU_PRICE_PER_H="3.6")
     files, urls, invalid, total = result.stdout.splitlines()
     assert result.exit_code == 2
-    assert files.split() == ["2", "files", "224", "frames", "3", "chunks", "1426", "s"]
-    assert urls.endswith("unknown, because the length of its audio is not known yet")
+    assert "files                 9.0 s of video (224 frames, 3 chunks); about 1,074" in files
+    assert urls.endswith("unknown until the length of the voice is known")
     assert "invalid  " in invalid
     assert "sample_steps: got 5000" in invalid
     assert total == (
-        "3 rows: 2 valid, 1 invalid; about 0.4 hours of one H100, without 1 of unknown length"
+        "3 rows: 2 valid, 1 invalid; about 0.3 GPU hours at the pace of one H200, 2026-11-30; "
+        "cost about 1.07; without 1 of unknown length"
     )
     assert farm.jobs() == []
 

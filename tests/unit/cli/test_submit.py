@@ -26,6 +26,31 @@ def test_submit_prints_only_the_jobs_id(run, farm):
     assert request_of(farm, result) == resolved(FIELDS)
 
 
+def test_a_dry_run_prints_the_estimate_and_submits_nothing(run, farm, portrait, voice):
+    args = ["submit", "--prompt", "x", "--image", portrait, "--audio", voice, "--dry-run"]
+    ask = [*map(str, args), "--mode", "streaming"]
+    line = run(*ask, FARM_GPU_PRICE_PER_H="3.6").stdout
+    assert line == (
+        "9.0 s of video (224 frames, 3 chunks); about 1,074 GPU seconds at the pace of one H200, "
+        "2026-11-30; cost about 1.07\n"
+    )
+    estimate = json.loads(run(*ask, "--json").stdout)
+    assert (estimate["frames"], estimate["cost"], estimate["length"]) == (224, None, "known")
+    assert farm.jobs() == []
+
+
+def test_a_dry_run_needs_no_farm(run, portrait, tmp_path):
+    args = ["--prompt", "x", "--image", str(portrait), "--text", "hello", "--dry-run"]
+    result = run("submit", *args, FARM_HOME=str(tmp_path), FARM_BROKER_URL="")
+    assert "by the characters of the text (" in result.stdout
+
+
+def test_a_job_beyond_its_callers_limit_is_refused_in_one_line(run, portrait, voice):
+    args = ["--prompt", "x", "--image", str(portrait), "--audio", str(voice)]
+    result = run("submit", *args, "--max-cost", "0.1", FARM_GPU_PRICE_PER_H="3.6")
+    assert error_line(result).startswith("E_INPUT_VALIDATION: max_cost: got 0.1; the estimate is")
+
+
 @pytest.mark.parametrize("name", ["--image", "--video", "--cond-video"])
 def test_the_face_can_be_given_as_an_image_or_a_video(run, farm, name):
     args = ["--prompt", "x", name, "https://example.org/a", "--text", "hello"]

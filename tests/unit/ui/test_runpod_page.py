@@ -49,3 +49,10 @@ def test_a_video_is_made_on_the_page(server, farm, ann, portrait, voice):
 def test_a_job_of_somebody_else_is_not_shown(server, ann):
     say(server, "foreign", "IN_QUEUE")
     assert ann.listed("foreign") == []
+
+
+def test_the_page_says_what_a_complete_request_would_take(ann, portrait, voice):
+    face = {"face": ann.upload(portrait)}
+    assert ann.call("audio1", "change", face) == [""]
+    (estimate,) = ann.call("audio1", "change", {**face, "audio1": ann.upload(voice)})
+    assert estimate.startswith("9.0 s of video (224 frames, 3 chunks); about ")
