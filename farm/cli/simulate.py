@@ -12,7 +12,7 @@ import click
 
 from farm.cli.options import json_option, output_option
 from farm.errors import InvalidInput
-from farm.presets import PRESETS
+from farm.presets import PRESETS, REFERENCE_CARD
 
 if TYPE_CHECKING:
     from farm.simulation.fleet import Fleet
@@ -52,6 +52,9 @@ class Numbers(click.ParamType[tuple[float, ...]]):
         return numbers
 
 
+OWN = "farm"
+"""The GPUs of the farm itself."""
+
 POSITIVE = click.FloatRange(0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(0)
 
@@ -82,9 +85,16 @@ NOT_NEGATIVE = click.FloatRange(0)
     "LoRA; by default the model's",
 )
 @click.option(
-    "--gpu", "gpus", default="h100", show_default=True, metavar="NAME,...", help="h100, h200"
+    "--gpu",
+    "gpus",
+    default="h100",
+    show_default=True,
+    metavar="NAME,...",
+    help="h100, h200, or farm: as fast as this farm's last chunk, at FARM_GPU_PRICE_PER_H",
 )
-@click.option("--speed", type=POSITIVE, help="of another GPU, as a multiple of an H100's")
+@click.option(
+    "--speed", type=POSITIVE, help=f"of another GPU, as a multiple of an {REFERENCE_CARD}'s"
+)
 @click.option("--price", type=POSITIVE, help="of a second of one GPU")
 @click.option(
     "--max-gpus",
@@ -137,9 +147,9 @@ def simulate(
     """Say how many GPUs a load needs, what they cost, and how long callers wait.
 
     Nothing is run: submissions, chunks, the autoscaler and lost nodes are simulated, with the
-    seconds that a chunk takes on an H100. One row for each combination of the lists. Waits are from
-    the submission to the first chunk, times to the end, both in seconds; the cost is that of one
-    minute of video, in the currency of the price.
+    seconds of a chunk that were measured, or this farm's own. One row for each combination of the
+    lists. Waits are from the submission to the first chunk, times to the end, both in seconds; the
+    cost is that of one minute of video, in the currency of the price.
 
     Example: farm simulate --videos 10,100,1000 --steps 40,8,4
     """
@@ -224,15 +234,31 @@ def _check_scaling(max_gpus: int | None, options: dict[str, Any]) -> None:
 def _gpu(name: str, options: dict[str, Any]) -> Gpu:
     from farm.simulation.scenario import GPUS, Gpu
 
-    known = GPUS.get(name)
+    known = _own_gpu(options["model"], options["price"]) if name == OWN else GPUS.get(name)
     if known is None and not (options["speed"] and options["price"]):
-        raise InvalidInput(
-            f"gpu: got {name!r}; allowed: {', '.join(GPUS)}, or any with --speed and --price"
-        )
+        allowed = f"{', '.join(GPUS)}, {OWN}, or any with --speed and --price"
+        raise InvalidInput(f"gpu: got {name!r}; allowed: {allowed}")
     return Gpu(
         options["speed"] or (known.speed if known else 1.0),
         options["price"] or (known.price_per_s if known else 0.0),
     )
+
+
+def _own_gpu(model: str, price_per_s: float | None) -> Gpu:
+    """A gpu worker of the farm with all its cards, as fast as its last chunk."""
+    from farm.client import Farm
+    from farm.simulation.scenario import Gpu
+
+    farm = Farm()
+    pace = farm.context.registry.steps.pace()
+    price_per_h = farm.context.settings.gpu_price_per_h
+    if model not in farm.models() or not (pace.is_measured and pace.ratio):
+        raise InvalidInput(f"gpu: got {OWN!r}, which has made no chunk with {model} yet")
+    if price_per_s is None and price_per_h is None:
+        raise InvalidInput(
+            f"gpu: got {OWN!r} without a price; give --price or FARM_GPU_PRICE_PER_H"
+        )
+    return Gpu(1 / pace.ratio, pace.cards * (price_per_h or 0) / 3600)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ KEY = "rpa_for_tests_alone"
 BACKLOG = 1024
 HELD_POLL_S = 0.02
 KEEP_ALIVE_S = 60
-"""Longer than the SDK keeps a connection, or a result is lost that it posts as the server closes."""
+"""Longer than the SDK keeps a connection; a result that it posts as the server closes is lost."""
 
 Value = TypeVar("Value")
 Handler = Callable[[Request], Awaitable[Response]]

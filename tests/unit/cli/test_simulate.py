@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from farm.cli import cli
+from farm.estimate import Pace
+from farm.registry.steps import EstimateUpdate
+from tests.support.jobs import FIELDS
+from tests.support.steps import acquire, commit
 
 
 def simulate(*options: str) -> list[str]:
@@ -42,7 +47,7 @@ def test_what_is_not_known_is_refused_by_name() -> None:
     for options, message in (
         (
             ["--gpu", "a100"],
-            "gpu: got 'a100'; allowed: h100, h200, or any with --speed and --price",
+            "gpu: got 'a100'; allowed: h100, h200, farm, or any with --speed and --price",
         ),
         (["--videos", "0"], "has a number that is not above 0"),
         (["--videos", "many"], "is not a list of numbers such as 10,100"),
@@ -54,3 +59,16 @@ def test_what_is_not_known_is_refused_by_name() -> None:
         result = CliRunner().invoke(cli, ["simulate", *options])
         assert result.exit_code != 0
         assert message in result.output, result.output
+
+
+def test_the_gpus_of_the_farm_itself_are_those_of_its_last_chunk(run, farm) -> None:
+    ask = ("simulate", "--json", "--gpu", "farm", "--model", "miniature")
+    assert "made no chunk with miniature yet" in run(*ask).stderr
+    job = farm.submit(FIELDS)
+    lease = acquire(farm.context.registry, job_id=job.id)
+    commit(farm.context.registry, lease, estimate=EstimateUpdate(pace=Pace(0.1, cards=2)))
+    assert "without a price" in run(*ask).stderr
+    ours = json.loads(run(*ask, FARM_GPU_PRICE_PER_H="3.6").stdout)
+    (reference,) = simulate("--json", "--gpu", "h200", "--model", "miniature")
+    assert ours["chunk_s"] == pytest.approx(0.1 * json.loads(reference)["chunk_s"])
+    assert ours["cost_per_minute"] == pytest.approx(ours["gpu_hours"] * 7.2 / (ours["videos"] / 2))
