@@ -4,7 +4,7 @@
     python -m docs.generate --check    exits 1 if a page differs from the code
 
 Settings, metrics, errors and the job contract are described in the code and nowhere else. So are
-the settings in compose.yaml and .env.example.
+the settings in compose.yaml and .env.example, and the types of a job's fields in Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from docs import containers
+from docs import containers, job_fields
 from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
@@ -109,6 +109,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     FOLDER / "job.md": job_page,
     containers.COMPOSE: containers.compose_file,
     containers.EXAMPLE: containers.env_example,
+    job_fields.MODULE: job_fields.module,
 }
 
 

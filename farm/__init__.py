@@ -7,7 +7,15 @@ for event in job.events():
 print(job.result().video.url)
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names as in _MODULES
+    from farm.client import Farm, Job
+    from farm.errors import FarmError
+    from farm.estimate import Estimate
+    from farm.job import Event, JobRequest, JobStatus, Result
+
+    __version__: str
 
 __all__ = ["Estimate", "Event", "Farm", "FarmError", "Job", "JobRequest", "JobStatus", "Result"]
 
@@ -23,10 +31,16 @@ _MODULES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Imports public names on first use, so that `import farm.model` loads nothing else."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'farm' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # which would find every name here, misspelt ones too
 
-    return getattr(import_module(_MODULES[name]), name)
+    def __getattr__(name: str) -> object:
+        """Imports public names on first use, so that `import farm.model` loads nothing else."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("infinitetalk-farm")
+        if name not in _MODULES:
+            raise AttributeError(f"module 'farm' has no attribute {name!r}")
+        from importlib import import_module
+
+        return getattr(import_module(_MODULES[name]), name)

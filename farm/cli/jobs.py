@@ -156,7 +156,7 @@ def jobs(
 
 
 def _job_line(status: JobStatus) -> str:
-    submitted = datetime.fromtimestamp(status.created_at, UTC)
+    submitted = status.created
     error = status.result.error if status.result else None
     reason = error.code if error else status.stage
     columns = [

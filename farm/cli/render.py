@@ -59,8 +59,7 @@ def print_status(status: JobStatus, as_json: bool = False) -> None:
         return
     result = status.result
     error = result.error if result else None
-    stage = error.at_stage if error else status.stage
-    print_line(f"{status.state} at {stage} ({status.pct:.0f} %)", status.state)
+    print_line(status.summary, status.state)
     if error:
         print_line(f"{error.code}: {error.message}", error.code, "red")
     if result and result.video:

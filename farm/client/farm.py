@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from copy import copy
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice, takewhile
-from typing import Any, Self
+from typing import Any, Self, Unpack, get_args
 
 from farm.caller import check_caller, local_user
 from farm.client.checks import check_media, check_urls
@@ -23,6 +24,7 @@ from farm.client.uploads import (
     LocalFiles,
     as_stored,
     content_size,
+    plain_sources,
     read_pipes,
     store_contents,
 )
@@ -31,9 +33,10 @@ from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
-from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
+from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded, did_you_mean
 from farm.estimate import Estimate, check_cost
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
+from farm.job.fields import JobFields
 from farm.job.files import batch_items
 from farm.job.time_limits import NO_LIMITS
 from farm.logs import log
@@ -125,11 +128,12 @@ class Farm:
         request: JobRequest | Mapping[str, Any] | None = None,
         *,
         limits: TimeLimits = NO_LIMITS,
-        **fields: Any,
+        **fields: Unpack[JobFields],
     ) -> Job:
         """Registers a job and dispatches it; the same idempotency key returns the first job.
 
-        Takes a request, or the contract's fields by name. Local files are uploaded. A job that
+        Takes a request, or the contract's fields by name. Local files are uploaded; they may also
+        be given as bytes, or as files that are open in binary mode. A job that
         exceeds one of its time `limits` is ended by a cpu worker, as E_TIMEOUT. Raises
         InvalidInput before anything is queued, also for another request under the same key,
         QuotaExceeded, and FarmUnreachable if no broker answers.
@@ -149,12 +153,22 @@ class Farm:
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
+    async def asubmit(
+        self,
+        request: JobRequest | Mapping[str, Any] | None = None,
+        *,
+        limits: TimeLimits = NO_LIMITS,
+        **fields: Unpack[JobFields],
+    ) -> Job:
+        """The same, without blocking the event loop."""
+        return await asyncio.to_thread(lambda: self.submit(request, limits=limits, **fields))
+
     def estimate(
         self,
         request: JobRequest | Mapping[str, Any] | None = None,
         *,
         outlook: Outlook | None = None,
-        **fields: Any,
+        **fields: Unpack[JobFields],
     ) -> Estimate:
         """What a job would take, after all checks of its submission; nothing is stored or queued.
 
@@ -254,6 +268,7 @@ class Farm:
         """The newest jobs first: those in one state, those submitted at `since` (seconds since
         1970) or later, and those of one caller.
         """
+        check_state(state)
         begin = timestamp(since)
         if not self.sees_all:
             caller = self.caller
@@ -381,7 +396,16 @@ def parse_request(
 ) -> JobRequest:
     """The request that is given as one, as an object, by its fields, or by a part of each."""
     given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
-    return JobRequest.parse({**(given or {}), **fields})
+    return JobRequest.parse(plain_sources({**(given or {}), **fields}))
+
+
+def check_state(state: State | None) -> None:
+    """Raises InvalidInput for a state that no job is ever in."""
+    states = get_args(State)
+    if state is not None and state not in states:
+        raise InvalidInput(
+            f"state: got {state!r}; allowed: {', '.join(states)}{did_you_mean(state, states)}"
+        )
 
 
 def timestamp(since: float | datetime) -> float:

@@ -6,15 +6,18 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from html import escape
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from farm.engine.context import Context
 from farm.engine.journal import close_job
 from farm.engine.playlist import mirror
-from farm.errors import DownloadFailed, InvalidInput, TimedOut, error_from_code
+from farm.errors import DownloadFailed, FarmError, InvalidInput, TimedOut, error_from_code
 from farm.job import Event, JobStatus, Result, WebhookStatus
 from farm.registry.outputs import MuxOutput, NotifyOutput
 from farm.route import MUX, NOTIFY
@@ -23,12 +26,29 @@ from farm.store import integrity, keys
 POLL_INTERVAL_S = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Job:
-    """One job of a farm."""
+    """One job of a farm. `await job` is its result; a notebook shows its video."""
 
     context: Context = field(repr=False)
     id: str
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}: {self._seen()[0]}>"
+
+    def _repr_html_(self) -> str:
+        """Its state, and its video as soon as there is one."""
+        state, result = self._seen()
+        video = (result and result._repr_html_()) or ""
+        return f"<p>job {escape(self.id)}: {escape(state)}</p>{video}"
+
+    def _seen(self) -> tuple[str, Result | None]:
+        """Its state and result now, or why they cannot be seen: to show it must not fail."""
+        try:
+            status = self.status()
+        except FarmError as error:
+            return error.message, None
+        return status.summary, status.result
 
     def status(self) -> JobStatus:
         """Its current status."""
@@ -46,32 +66,40 @@ class Job:
 
     def wait(self, timeout_s: float | None = None) -> JobStatus:
         """Its last status; TimedOut if it has not ended by then (it goes on)."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            status = self.status()
-            if status.ended:
-                return status
-            if deadline is not None and time.monotonic() > deadline:
-                raise TimedOut(
-                    f"job {self.id} has not ended within {timeout_s:g} s; it is at {status.stage}"
-                )
+        begin = time.monotonic()
+        while not (status := self._look(begin, timeout_s)).ended:
             time.sleep(POLL_INTERVAL_S)
+        return status
 
     def result(self, timeout_s: float | None = None) -> Result:
         """Its result, waited for; raises the error with which it ended."""
-        result = self.wait(timeout_s).result
-        if result is None:
-            raise LookupError(f"job {self.id} has ended without a result")
-        failure = result.error
-        if failure is not None:
-            raise error_from_code(failure.code, failure.message, retryable=failure.retryable)
-        return result
+        return _result(self.wait(timeout_s))
 
-    def save(self, path: Path) -> Path:
+    async def aresult(self, timeout_s: float | None = None) -> Result:
+        """The same, without blocking the event loop; may be cancelled, and the job goes on."""
+        begin = time.monotonic()
+        while not (status := await asyncio.to_thread(self._look, begin, timeout_s)).ended:
+            await asyncio.sleep(POLL_INTERVAL_S)
+        return _result(status)
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self.aresult().__await__()
+
+    def _look(self, begin: float, timeout_s: float | None) -> JobStatus:
+        """Its status; TimedOut if it has not ended `timeout_s` after `begin`."""
+        status = self.status()
+        if not status.ended and timeout_s is not None and time.monotonic() > begin + timeout_s:
+            raise TimedOut(
+                f"job {self.id} has not ended within {timeout_s:g} s; it is at {status.stage}"
+            )
+        return status
+
+    def save(self, path: str | PathLike[str]) -> Path:
         """Writes the finished video to `path`, completely or not at all.
 
         Raises DownloadFailed if the store has lost it, CorruptObject if it is damaged.
         """
+        path = Path(path).expanduser()
         check_target(path)
         self.result()
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
@@ -111,14 +139,14 @@ class Job:
             state=delivery.outcome, attempts=delivery.attempts, reason=delivery.reason
         )
 
-    def mirror(self, folder: Path) -> Path | None:
+    def mirror(self, folder: str | PathLike[str]) -> Path | None:
         """Copies the segments so far into a folder, for a player that cannot read the store.
 
         Returns the playlist there, which names only files of that folder; None while there is none.
         Call it again as the video grows: only new segments are fetched.
         """
         with suppress(KeyError):  # removed after its end: the finished video is what remains
-            return mirror(self.context, self.id, folder)
+            return mirror(self.context, self.id, Path(folder).expanduser())
         return None
 
     def cancel(self, by: str = "the caller") -> bool:
@@ -127,6 +155,17 @@ class Job:
         if cancelled:
             close_job(self.context, self.id)
         return cancelled
+
+
+def _result(status: JobStatus) -> Result:
+    """The result of a job that has ended; raises the error with which it did."""
+    result = status.result
+    if result is None:
+        raise LookupError(f"job {status.job_id} has ended without a result")
+    failure = result.error
+    if failure is not None:
+        raise error_from_code(failure.code, failure.message, retryable=failure.retryable)
+    return result
 
 
 def check_target(path: Path) -> None:

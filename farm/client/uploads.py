@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from stat import S_ISFIFO
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from farm.engine.context import Context
 from farm.engine.retention import is_fresh
 from farm.errors import InvalidInput
 from farm.job import JobRequest
-from farm.job.files import find_file
+from farm.job.files import change_sources, find_file
 from farm.net.data_uri import decode_inline, is_data_uri, unusable_source
 from farm.store import keys
 
@@ -27,6 +28,22 @@ _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 AnyRequest = TypeVar("AnyRequest", bound=JobRequest)
+
+
+def plain_sources(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a request with paths as text, and with content in place of bytes and files."""
+    return change_sources(fields, _plain_source)
+
+
+def _plain_source(source: Any, field: str) -> Any:
+    if isinstance(source, os.PathLike):
+        return os.fspath(source)
+    content = source.read() if hasattr(source, "read") else source
+    if isinstance(content, bytes | bytearray):
+        return f"data:;base64,{b64encode(content).decode()}"
+    if content is not source:
+        raise InvalidInput(f"{field}: got a file in text mode; allowed: one that is open as 'rb'")
+    return source
 
 
 def read_pipes(request: AnyRequest) -> AnyRequest:
@@ -62,7 +79,9 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
     if is_data_uri(source):
         return decode_inline(source, field=field, max_bytes=MAX_BYTES, files=files)
     may_read = _may_read(source, local_files)
-    path = find_file(os.path.expanduser(source)) if may_read else None
+    # A folder's own ~ is a name like any other.
+    name = os.path.expanduser(source) if local_files is True else source
+    path = find_file(name) if may_read else None
     if path:
         return path
     if len(source) < MIN_BASE64:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,20 @@ def _item(index: int, item: Any, defaults: Mapping[str, Any]) -> dict[str, Any] 
 
 def resolve_paths(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields with absolute paths for sources that are files relative to a file's folder."""
-    resolved = dict(fields)
+    return change_sources(fields, lambda source, _: _resolve(file, source))
+
+
+def change_sources(fields: Mapping[str, Any], change: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """The fields with each source, valid or not, replaced by `change(source, field)`."""
+    changed = dict(fields)
     audio = fields.get("cond_audio")
-    if isinstance(audio, dict):
-        resolved["cond_audio"] = {
-            person: _resolve(file, source) for person, source in audio.items()
+    if isinstance(audio, Mapping):
+        changed["cond_audio"] = {
+            person: change(source, f"cond_audio.{person}") for person, source in audio.items()
         }
     if "cond_video" in fields:
-        resolved["cond_video"] = _resolve(file, fields["cond_video"])
-    return resolved
+        changed["cond_video"] = change(fields["cond_video"], "cond_video")
+    return changed
 
 
 def find_file(name: str) -> Path | None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
 
 from farm.caller import LOCAL, CallerName
 from farm.job.contract import Contract
+
+MAX_SHOWN_BYTES = 50_000_000
+"""Of a local video that a notebook shows, whose file keeps a third more."""
 
 
 class Event(Contract):
@@ -57,6 +65,21 @@ class Video(Contract):
     base64: str | None = None
     """The video itself, if `output_config` is inline."""
 
+    def _repr_html_(self) -> str:
+        """A player and a link for notebooks, which show no files, only their content."""
+        url, source = escape(self.url), escape(self._data_uri() or self.url)
+        player = f'<video src="{source}" controls width="480"></video>'
+        return f'{player}<p><a href="{url}">{url}</a></p>'
+
+    def _data_uri(self) -> str | None:
+        """The content, as far as it is at hand and small enough for a notebook."""
+        content = self.base64
+        file = Path(unquote(urlsplit(self.url).path))
+        is_local = self.url.startswith("file:") and file.suffix == ".mp4" and file.is_file()
+        if content is None and is_local and file.stat().st_size <= MAX_SHOWN_BYTES:
+            content = b64encode(file.read_bytes()).decode()
+        return content and f"data:{self.mime};base64,{content}"
+
 
 class Failure(Contract):
     """Why a job failed; `code` is one of farm.errors."""
@@ -81,6 +104,9 @@ class Result(Contract):
     warnings: tuple[str, ...] = ()
     error: Failure | None = None
 
+    def _repr_html_(self) -> str | None:
+        return self.video._repr_html_() if self.video else None
+
 
 class WebhookStatus(Contract):
     """The state of a job's webhook; `attempts` counts the calls so far."""
@@ -94,7 +120,11 @@ State = Literal["queued", "running", "success", "error", "cancelled"]
 
 
 class JobStatus(Contract):
-    """The state and progress of a job; times are seconds since 1970."""
+    """The state and progress of a job.
+
+    Times are seconds since 1970, as in JSON; `created`, `updated` and `started` are the same ones
+    as datetimes in UTC.
+    """
 
     job_id: str
     caller: CallerName = LOCAL
@@ -107,6 +137,25 @@ class JobStatus(Contract):
     started_at: float | None = None
     """When a worker began its first step; None before that."""
     result: Result | None = None
+
+    @property
+    def summary(self) -> str:
+        """The state and the progress, as in `running at muxing_started (85 %)`."""
+        error = self.result.error if self.result else None
+        stage = error.at_stage if error else self.stage
+        return f"{self.state} at {stage} ({self.pct:.0f} %)"
+
+    @property
+    def created(self) -> datetime:
+        return datetime.fromtimestamp(self.created_at, UTC)
+
+    @property
+    def updated(self) -> datetime:
+        return datetime.fromtimestamp(self.updated_at, UTC)
+
+    @property
+    def started(self) -> datetime | None:
+        return None if self.started_at is None else datetime.fromtimestamp(self.started_at, UTC)
 
     @property
     def ended(self) -> bool:

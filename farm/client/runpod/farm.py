@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 from farm.client.checks import check_media
-from farm.client.farm import Farm, parse_request, timestamp
+from farm.client.farm import Farm, check_state, parse_request, timestamp
 from farm.client.job import Job
 from farm.client.runpod.address import EndpointAddress
 from farm.client.runpod.endpoint import Endpoint
@@ -26,6 +26,7 @@ from farm.client.uploads import (
 from farm.engine.context import Context, open_own_store
 from farm.errors import InvalidInput
 from farm.job import JobRequest, JobStatus, State, TimeLimits, resolve
+from farm.job.fields import JobFields
 from farm.job.time_limits import NO_LIMITS
 from farm.maintenance.gc import Garbage
 from farm.maintenance.recover import Recovered
@@ -62,7 +63,7 @@ class RunpodFarm(Farm):
         request: JobRequest | Mapping[str, Any] | None = None,
         *,
         limits: TimeLimits = NO_LIMITS,
-        **fields: Any,
+        **fields: Unpack[JobFields],
     ) -> Job:
         """Submits a job; the same idempotency key, used on this machine, returns the first job.
 
@@ -99,6 +100,7 @@ class RunpodFarm(Farm):
         caller: str | None = None,
     ) -> list[JobStatus]:
         """As of any farm, but only those that were submitted from this machine."""
+        check_state(state)
         submitted = self.endpoint.submissions.newest(
             caller=caller if self.sees_all else self.caller, since=timestamp(since)
         )

@@ -6,6 +6,7 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 from farm.client.job import Job
@@ -22,7 +23,7 @@ RETRY_S = 30.0
 """How long a download is tried again that failed for a moment."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunpodJob(Job):
     endpoint: Endpoint = field(repr=False)
 
@@ -50,7 +51,7 @@ class RunpodJob(Job):
             "playlist: an endpoint shows no growing video; allowed: the finished one"
         )
 
-    def mirror(self, folder: Path) -> Path | None:
+    def mirror(self, folder: str | PathLike[str]) -> Path | None:
         """None: an endpoint shows a video when it is finished."""
         return None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from datetime import UTC, datetime
 
 import pytest
 
@@ -241,13 +240,22 @@ def test_jobs_are_filtered_by_state(farm):
     assert [status.job_id for status in farm.jobs(1, state="queued")] == [jobs[2].id]
 
 
+def test_a_state_that_does_not_exist_is_refused(farm):
+    with pytest.raises(InvalidInput) as caught:
+        farm.jobs(state="sucess")
+    assert caught.value.message == (
+        "state: got 'sucess'; allowed: queued, running, success, error, cancelled; "
+        "did you mean success?"
+    )
+
+
 def test_jobs_are_filtered_by_submission_time(farm):
     first = farm.submit(FIELDS)
     second = farm.submit(FIELDS)
     moment = second.status().created_at
     assert first.status().created_at < moment
     assert [status.job_id for status in farm.jobs(since=moment)] == [second.id]
-    assert farm.jobs(since=datetime.fromtimestamp(moment, UTC)) == farm.jobs(since=moment)
+    assert farm.jobs(since=second.status().created) == farm.jobs(since=moment)
     assert farm.jobs(since=moment + 60) == []
 
 

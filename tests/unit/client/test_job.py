@@ -10,7 +10,7 @@ import pytest
 
 from farm.client import Farm, Job
 from farm.errors import Cancelled, CorruptObject, DownloadFailed, FarmError, InvalidInput, TimedOut
-from farm.job import Result
+from farm.job import Result, Video
 from farm.registry.outputs import MuxOutput
 from farm.store import keys
 from tests.support.jobs import FIELDS
@@ -78,6 +78,57 @@ def test_a_cancelled_job_names_who_cancelled_it(farm):
         job.result(timeout_s=1)
 
 
+def test_a_job_can_be_awaited(farm):
+    async def results() -> tuple[Result, Result]:
+        job = await farm.asubmit(FIELDS)
+        end = Result(job_id=job.id, status="success")
+        threading.Timer(0.2, farm.context.registry.jobs.end, (job.id, "success", end)).start()
+        return await job, await job.aresult()
+
+    first, second = asyncio.run(results())
+    assert (first.status, first) == ("success", second)
+
+
+def test_an_awaited_job_may_be_left_alone(farm):
+    job = farm.submit(FIELDS)
+
+    async def leave() -> None:
+        with pytest.raises(TimedOut, match="it is at queued"):
+            await job.aresult(timeout_s=0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job.aresult(), 0.1)
+
+    asyncio.run(leave())
+    assert job.status().state == "queued"
+
+
+# How it is shown
+
+
+def test_a_job_shows_its_state(farm):
+    job = farm.submit(FIELDS)
+    assert repr(job) == f"<Job {job.id}: queued at queued (0 %)>"
+    farm.context.registry.jobs.fail(job.id, DownloadFailed("gone"), at_stage="downloads_started")
+    assert repr(job) == f"<Job {job.id}: error at downloads_started (0 %)>"
+
+
+def test_a_job_whose_state_cannot_be_seen_is_shown_all_the_same(farm):
+    job = Job(farm.context, "<unknown>")
+    assert repr(job).startswith("<Job <unknown>: job_id: got '<unknown>'; there is no such job")
+    assert job._repr_html_().startswith("<p>job &lt;unknown&gt;: job_id: got &#x27;")
+
+
+def test_a_notebook_shows_the_state_and_then_the_video(farm):
+    job = farm.submit(FIELDS)
+    assert job._repr_html_() == f"<p>job {job.id}: queued at queued (0 %)</p>"
+    video = Video(url="https://example.org/v.mp4?a&b", bytes=9, thumbnail_url="")
+    result = Result(job_id=job.id, status="success", video=video)
+    farm.context.registry.jobs.end(job.id, "success", result)
+    shown = job._repr_html_()
+    assert shown.startswith(f"<p>job {job.id}: success at")
+    assert '<video src="https://example.org/v.mp4?a&amp;b" controls' in shown
+
+
 # The video
 
 
@@ -132,6 +183,11 @@ def test_a_video_damaged_in_the_store_is_not_saved(farm, tmp_path):
     with pytest.raises(CorruptObject, match=r"jobs/video\.mp4 is corrupt"):
         job.save(tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_path_to_save_to_may_be_a_text(farm, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert finished(farm).save("~/out.mp4") == tmp_path / "out.mp4"
 
 
 def test_a_failed_job_has_nothing_to_save(farm, tmp_path):

@@ -6,6 +6,8 @@ import base64
 import os
 import threading
 import unicodedata
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +68,42 @@ def test_a_path_can_be_relative_to_the_working_folder(farm, portrait):
     assert submitted(
         farm, cond_video=os.path.relpath(portrait)
     ).cond_video == keys.SCHEME + keys.upload(portrait)
+
+
+def test_a_path_may_begin_at_home(farm, portrait, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "face.png").symlink_to(portrait)
+    assert submitted(farm, cond_video="~/face.png").cond_video == keys.SCHEME + keys.upload(
+        portrait
+    )
+
+
+def test_a_folder_of_uploads_has_no_home(farm, portrait, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(portrait.parent))
+    monkeypatch.chdir(tmp_path)
+    farm.local_files = tmp_path
+    with pytest.raises(InvalidInput, match=r"^cond_video: .*; there is no such file"):
+        submitted(farm, cond_video=f"~/{portrait.name}")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [Path, Path.read_bytes, lambda path: path.open("rb"), lambda path: BytesIO(path.read_bytes())],
+    ids=["path", "bytes", "file", "memory"],
+)
+def test_sources_can_be_python_objects(farm, portrait, voice, given):
+    request = submitted(farm, cond_video=given(portrait), cond_audio={"person1": given(voice)})
+    assert request.cond_video == keys.SCHEME + keys.upload(portrait)
+    assert request.cond_audio.person1 == keys.SCHEME + keys.upload(voice)
+
+
+def test_a_file_in_text_mode_is_refused(farm, tmp_path):
+    (tmp_path / "voice.txt").write_text("hello")
+    with (tmp_path / "voice.txt").open() as file, pytest.raises(InvalidInput) as caught:
+        submitted(farm, cond_audio={"person1": file})
+    assert caught.value.message == (
+        "cond_audio.person1: got a file in text mode; allowed: one that is open as 'rb'"
+    )
 
 
 @pytest.mark.parametrize("form", ["data:image/png;base64,{}", "{}"], ids=["data URI", "base64"])
