@@ -4,7 +4,8 @@
     python -m docs.generate --check    exits 1 if a page differs from the code
 
 Settings, metrics, errors and the job contract are described in the code and nowhere else. So are
-the settings in compose.yaml and .env.example, and the types of a job's fields in Python.
+the settings in compose.yaml and .env.example, and the types of a job's fields in Python. The names
+of voices are those of the installed espeak-ng.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from docs import containers, job_fields
+from docs import containers, job_fields, voices
 from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
@@ -102,6 +103,21 @@ def job_page() -> str:
     )
 
 
+def voices_page() -> str:
+    """Every voice that needs no installation."""
+    return _page(
+        [
+            "# Voices",
+            "`farm voices` lists these, and [Kokoro's](../operations/kokoro.md) where they are"
+            "\ninstalled; `farm voices --say TEXT --voice NAME -o FILE` speaks with one.",
+            _table(("voice", "language"), voices.languages().items()),
+            "## Variants",
+            "A variant may follow each of them: `de+f3`.",
+            voices.variants_text(),
+        ]
+    )
+
+
 PAGES: dict[Path, Callable[[], str]] = {
     FOLDER / "settings.md": settings_page,
     FOLDER / "metrics.md": metrics_page,
@@ -109,6 +125,8 @@ PAGES: dict[Path, Callable[[], str]] = {
     FOLDER / "job.md": job_page,
     containers.COMPOSE: containers.compose_file,
     containers.EXAMPLE: containers.env_example,
+    FOLDER / "voices.md": voices_page,
+    voices.MODULE: voices.module,
     job_fields.MODULE: job_fields.module,
 }
 

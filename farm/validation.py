@@ -27,7 +27,8 @@ def invalid_input(
     if problem["type"] == "missing":
         return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
     value = _shown_value(model, path, _value(problem, model, path))
-    return InvalidInput(f"{shown}: got {value}; {_reason(problem)}{_allowed(model, path)}")
+    hint = problem.get("ctx", {}).get("hint", "")
+    return InvalidInput(f"{shown}: got {value}; {_reason(problem)}{_allowed(model, path)}{hint}")
 
 
 def json_type(value: Any) -> str:
@@ -99,9 +100,15 @@ def _shown_value(model: type[BaseModel], path: list[str], value: Any) -> str:
     return shorten(repr(value))
 
 
-def _allowed(model: type[BaseModel], path: list[str]) -> str:
-    field = model.model_fields.get(path[0]) if path else None
-    return f"; allowed: {field.description}" if field and field.description else ""
+def _allowed(model: type[BaseModel] | None, path: list[str]) -> str:
+    """What the description of the innermost field says that has one, as the end of the error."""
+    allowed = ""
+    for part in path:
+        field = model.model_fields.get(part) if model else None
+        if model and field and field.description:
+            allowed = f"; allowed: {field.description}"
+        model = _model_of(model, part) if model else None
+    return allowed
 
 
 def _hint(model: type[BaseModel], path: list[str], prefix: str) -> str:

@@ -16,6 +16,7 @@ from farm.cli import (
     requests,
     serve,
     simulate,
+    voices,
     webhooks,
     weights,
 )
@@ -27,7 +28,7 @@ __all__ = ["EXIT_STATUS", "cli", "main"]
 
 COMMANDS = [
     *(serve.up, serve.metrics, serve.ui, serve.gateway, serve.worker, serve.demo),
-    *(requests.submit, requests.payload, requests.schema),
+    *(requests.submit, requests.payload, requests.schema, voices.list_voices),
     *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
     *(maintenance.bucket, maintenance.recover, maintenance.gc),
     *(maintenance.doctor, maintenance.health),

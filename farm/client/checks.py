@@ -45,7 +45,7 @@ def check_media(
     """
     try:
         _check_visual(request, settings.max_visual_bytes, local_files, buckets)
-        _check_speech(request)
+        _check_speech(request, settings)
         recordings = request.cond_audio.model_dump(exclude_none=True) if request.cond_audio else {}
         return [
             _probed(
@@ -92,14 +92,18 @@ def _check_visual(
             check_boxes_in_video(request, found, buckets)
 
 
-def _check_speech(request: ResolvedRequest) -> None:
+def _check_speech(request: ResolvedRequest, settings: Settings) -> None:
     tts = request.tts_audio
     if tts is None or not can_probe():
         return
     from farm.media.speech import check_speech
 
     spoken = [Turn(1, tts.text)] if request.speakers == 1 else turns(tts.text)
-    check_speech(spoken, speaker_voices=(tts.human1_voice, tts.human2_voice))
+    check_speech(
+        spoken,
+        speaker_voices=(tts.human1_voice, tts.human2_voice),
+        kokoro_folder=settings.kokoro_folder,
+    )
 
 
 def _probed(

@@ -28,6 +28,7 @@ from farm.client.uploads import (
     read_pipes,
     store_contents,
 )
+from farm.client.voices import voices
 from farm.engine import journal
 from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
@@ -39,6 +40,7 @@ from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
 from farm.job.fields import JobFields
 from farm.job.files import batch_items
 from farm.job.time_limits import NO_LIMITS
+from farm.job.voices import Voice
 from farm.logs import log
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
@@ -311,6 +313,14 @@ class Farm:
         FarmUnreachable.
         """
         return self.context.registry.workers.models() or list(self.context.settings.presets)
+
+    def voices(self, language: str | None = None) -> list[Voice]:
+        """The voices that a job may name: espeak-ng's, and Kokoro's if it is installed here.
+
+        `language` is a code such as `de`, or an English name such as `german`. Any voice of
+        espeak-ng may be followed by a variant, `de+f3`.
+        """
+        return voices(self.context.settings, language)
 
     def now(self) -> float:
         """Seconds since 1970 on the clock of the farm; FarmUnreachable if no broker answers."""

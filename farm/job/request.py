@@ -39,6 +39,7 @@ from farm.job.checks import (
 )
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
+from farm.job.voices import ALLOWED, check_voice
 from farm.presets import PRESETS, Mode
 from farm.validation import invalid_input
 
@@ -59,6 +60,7 @@ MODELS_DEFAULT = "null = the model's default"
 
 Source = Annotated[str, Field(min_length=1), AfterValidator(check_scheme)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
+VoiceName = Annotated[Name, AfterValidator(check_voice)]
 FrameCount = Annotated[int, Field(ge=1, le=1001), AfterValidator(check_4n_plus_1)]
 
 
@@ -81,8 +83,8 @@ class TtsAudio(Contract):
         AfterValidator(check_not_blank),
         AfterValidator(check_plain),
     ]
-    human1_voice: Name | None = None
-    human2_voice: Name | None = None
+    human1_voice: VoiceName | None = Field(None, description=ALLOWED)
+    human2_voice: VoiceName | None = Field(None, description=ALLOWED)
 
 
 class Lora(Contract):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence, Set
@@ -14,8 +13,9 @@ from pathlib import Path
 import espeakng_loader
 import numpy as np
 
-from farm.errors import FarmError, InvalidInput, did_you_mean, shorten
+from farm.errors import FarmError, InvalidInput, shorten
 from farm.job.dialogue import Turn
+from farm.job.voices import ALLOWED, KOKORO, NO_VOICE, did_you_mean_voice, is_espeak_voice
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
 from farm.media.scripts import BORROWED, KANJI, LANGUAGES, scripts_of, unread_script
@@ -24,9 +24,6 @@ VOICE = "en-us"
 SPEED_WPM = 175
 PITCH = 50
 """espeak-ng's defaults: words per minute, and the middle of 0 to 100."""
-
-KOKORO = "kokoro:"
-"""Prefix of Kokoro's voices."""
 
 FIELD = "tts_audio.text"
 VOICE_FIELDS = ("tts_audio.human1_voice", "tts_audio.human2_voice")
@@ -77,14 +74,20 @@ def speak(
     write_wav(path, samples, rate)
 
 
-def check_speech(turns: Sequence[Turn], *, speaker_voices: tuple[str | None, str | None]) -> None:
+def check_speech(
+    turns: Sequence[Turn],
+    *,
+    speaker_voices: tuple[str | None, str | None],
+    kokoro_folder: Path | None = None,
+) -> None:
     """Raises InvalidInput for an unknown voice, or one that does not read its turns.
 
-    Kokoro's voices only a worker knows.
+    Without Kokoro in its folder here its voices are not checked: a worker elsewhere may have it.
     """
+    has_kokoro = kokoro_folder is not None and bool(kokoro.voices(kokoro_folder))
     for utterance in _utterances(turns, speaker_voices):
-        if not utterance.voice.startswith(KOKORO):
-            _check_script(utterance, None)
+        if has_kokoro or not utterance.voice.startswith(KOKORO):
+            _check_script(utterance, kokoro_folder)
 
 
 def speak_dialogue(
@@ -183,7 +186,8 @@ def _scripts(voice: str, kokoro_folder: Path | None, field: str) -> Set[str]:
             f"{field}: got {shorten(repr(voice))}; this farm has no Kokoro voices, "
             "see docs/operations/kokoro.md"
         )
-    _check_known(name, known, "a Kokoro voice after 'kokoro:'", field)
+    if name not in known:
+        raise _unknown(voice, field, known)
     return scripts_of(kokoro.LANGUAGES[name[0]])
 
 
@@ -245,29 +249,15 @@ def voice_variants() -> tuple[str, ...]:
 
 def _voice_file(voice: str, field: str) -> str:
     """espeak-ng's name for a voice; checked here, since it would silently use another voice."""
+    if not is_espeak_voice(voice):
+        raise _unknown(voice, field)
     language, plus, variant = voice.partition("+")
-    if language.lower() not in voices():
-        raise _unknown(language, list(voices()), f"a language, such as {VOICE}", field)
-    if plus:
-        allowed = "an espeak-ng voice variant, such as f2"
-        _check_known(variant, voice_variants(), allowed, field)
     return voices()[language.lower()] + plus + variant
 
 
-def _check_known(name: str, known: Sequence[str], allowed: str, field: str) -> None:
-    if name not in known:
-        raise _unknown(name, known, allowed, field)
-
-
-def _unknown(name: str, known: Sequence[str], allowed: str, field: str) -> InvalidInput:
-    hint = did_you_mean(_near_voice(name, known), known)
-    return InvalidInput(f"{field}: got {shorten(repr(name))}; allowed: {allowed}{hint}")
-
-
-def _near_voice(name: str, known: Sequence[str]) -> str:
-    """The voice that is meant by a locale such as de-DE or en_US; else the name as it is."""
-    tag = name.lower().replace("_", "-")
-    if tag in known:
-        return tag
-    locale = re.fullmatch("([a-z]+)(-[a-z]{4})?-([a-z]{2}|[0-9]{3})", tag)
-    return locale[1] if locale and locale[1] in known else name
+def _unknown(voice: str, field: str, known: Sequence[str] = ()) -> InvalidInput:
+    """The error for a name that no voice has, as the contract words it."""
+    hint = did_you_mean_voice(voice, known)
+    return InvalidInput(
+        f"{field}: got {shorten(repr(voice))}; {NO_VOICE}; allowed: {ALLOWED}{hint}"
+    )

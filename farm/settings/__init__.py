@@ -77,6 +77,10 @@ class Settings(  # pydantic takes the fields of the last one first
         return self.weights.expanduser().resolve()
 
     @property
+    def kokoro_folder(self) -> Path:
+        return self.weights_folder / "kokoro"
+
+    @property
     def store_address(self) -> str:
         return self.store_url or (self.folder / "store").as_uri()
 

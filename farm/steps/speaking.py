@@ -21,7 +21,7 @@ Answer = TypeVar("Answer")
 
 def store_speech(ctx: StepContext, tts: TtsAudio) -> list[str]:
     """Speaks the text of one or two speakers in one child; the keys of a recording of each."""
-    kokoro_folder = ctx.settings.weights_folder / "kokoro"
+    kokoro_folder = ctx.settings.kokoro_folder
     max_seconds = ctx.settings.max_audio_s
     paths = ctx.scratch / "speech1.wav", ctx.scratch / "speech2.wav"
     if tts.human2_voice is None:

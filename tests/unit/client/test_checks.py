@@ -26,10 +26,6 @@ from tests.support.submissions import queued, submitted, uploads
         ({"cond_audio": {"person1": "blip"}}, "cond_audio.person1: it lasts 0.039 s; allowed: 0.0"),
         ({"cond_video": "face", "scene_seg": True}, "scene_seg: got True, but cond_video is an"),
         ({"cond_video": "face", "bbox": [0, 0, 513, 9]}, "bbox.person1: got [0, 0, 513, 9]; allow"),
-        (
-            {"cond_audio": None, "tts_audio": {"text": "hello", "human1_voice": "klingon"}},
-            "tts_audio.human1_voice: got 'klingon'",
-        ),
     ],
     ids=str,
 )

@@ -64,7 +64,7 @@ def test_the_largest_request_that_is_allowed_makes_no_large_call():
             "prompt": WIDE * 5000,
             "negative_prompt": WIDE * 5000,
             "cond_video": "https://example.org/" + "a" * 3980,
-            "tts_audio": {"text": WIDE * 100_000, "human1_voice": name},
+            "tts_audio": {"text": WIDE * 100_000, "human1_voice": f"kokoro:{name[7:]}"},
             "lora": [{"name": name}] * 16,
             "output_config": {"store": "volume", "prefix": "/".join([WIDE * 62] * 8)[:500]},
             "webhook": "https://example.org/" + "a" * 1980,

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from farm.client.voices import voices as voices_here
 from farm.errors import InvalidInput, PipelineLoadFailed
-from farm.job.dialogue import turns
+from farm.job.dialogue import Turn, turns
 from farm.media.audio import decode
 from farm.media.kokoro import MAX_PHONEMES, WEIGHTS, phrases, synthesise, voices
 from farm.media.sandbox import SandboxLimits, sandboxed
-from farm.media.speech import speak, speak_dialogue
+from farm.media.speech import check_speech, speak, speak_dialogue
 from farm.settings import Settings
 
 LETTERS = ';:,.!?—…"() abcdefhijklmnopqrstuvwxyzAIOQSTWYɑɐɒæɔðəɚɛɜɡɪŋɹɾʃʊʌʒʔʤʧˈˌːθᵊ'
@@ -224,9 +225,27 @@ def test_nothing_is_synthesised_once_the_limit_is_reached(kokoro):
 @pytest.mark.parametrize("name", ["af_hart", "jf_alpha", "../af_heart", ""])
 def test_an_unknown_kokoro_voice_is_refused(kokoro, tmp_path, name):
     with pytest.raises(
-        InvalidInput, match=r"^tts_audio\.human1_voice: got .*; allowed: a Kokoro voice"
+        InvalidInput, match=r"^tts_audio\.human1_voice: got .*; no voice has that name; allowed: "
     ):
         speak("Hello.", tmp_path / "speech.wav", voice=f"kokoro:{name}", kokoro_folder=kokoro)
+
+
+def test_its_voices_are_checked_at_submission_where_they_are_known(kokoro):
+    def check(kokoro_folder: Path | None) -> None:
+        voices = ("kokoro:af_hart", None)
+        check_speech([Turn(1, "hello")], speaker_voices=voices, kokoro_folder=kokoro_folder)
+
+    check(None)
+    check(Path("nowhere"))
+    with pytest.raises(InvalidInput, match=r"; did you mean kokoro:af_heart\?$"):
+        check(kokoro)
+
+
+def test_its_voices_are_listed_where_it_is_installed(kokoro, tmp_path):
+    (tmp_path / "kokoro").symlink_to(kokoro)
+    listed = voices_here(Settings(weights=tmp_path), "english")
+    found = [voice.name for voice in listed if voice.synthesiser == "kokoro"]
+    assert found == ["kokoro:af_heart", "kokoro:bm_george"]
 
 
 @pytest.mark.parametrize("weights", [None, Path("nowhere")])

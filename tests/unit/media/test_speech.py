@@ -90,7 +90,7 @@ def test_the_default_voice_is_american_english(synthesised):
     ("voice", "near"),
     [
         ("en-uss", "did you mean en-us?"),
-        ("en-us+f99", "such as f2"),
+        ("en-us+f99", "such as en-us, en-us+f3"),
         ("af_heart", "such as en-us"),
         ("de-DE", "did you mean de?"),
         ("zh-CN", "did you mean zh?"),
@@ -239,7 +239,7 @@ def test_in_a_dialogue_one_speaker_is_silent_at_a_time(conversation, synthesised
 
 def test_an_unknown_second_voice_is_refused_by_its_field(conversation):
     with pytest.raises(
-        InvalidInput, match=r"^tts_audio\.human2_voice: got 'robot'; allowed: a language"
+        InvalidInput, match=r"^tts_audio\.human2_voice: got 'robot'; no voice has that name"
     ):
         conversation("(s1) hello (s2) good morning", (None, "robot"))
 
