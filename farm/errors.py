@@ -25,8 +25,10 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any
 
 MIN_SIMILARITY = 0.5
@@ -79,9 +81,48 @@ class FarmError(Exception):
 
 
 class InvalidInput(FarmError):
-    """The request, or a file that it names, is invalid."""
+    """The request, or a file that it names, is invalid.
+
+    The message has a line for each mistake, which begins with the field.
+    """
 
     code = "E_INPUT_VALIDATION"
+
+
+MAX_MISTAKES = 10
+"""Of one request that an error names."""
+
+
+def invalid(mistakes: Iterable[str]) -> None:
+    """Raises InvalidInput with all mistakes, or the first ones of very many; not without any."""
+    found = list(islice(mistakes, MAX_MISTAKES))
+    if found:
+        raise InvalidInput("\n".join(found))
+
+
+@contextmanager
+def all_mistakes() -> Iterator[Callable[..., Any]]:
+    """Yields `check(function, *arguments)`, which notes an InvalidInput instead of raising it.
+
+    All that were noted are raised together after the block, or when anything fails in it.
+    """
+    noted: list[str] = []
+
+    def check(function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except InvalidInput as error:
+            noted.append(error.message)
+            return None
+
+    try:
+        yield check
+    except FarmError as error:
+        if not noted:
+            raise
+        if isinstance(error, InvalidInput):
+            noted.append(error.message)
+    invalid(noted)
 
 
 class QuotaExceeded(FarmError):
@@ -243,6 +284,11 @@ def abridge(text: str) -> str:
         return text
     half = MAX_TEXT // 2 - 50
     return f"{text[:half]} [... {len(text)} characters ...] {text[-half:]}"
+
+
+def one_line(text: str) -> str:
+    """A message of several lines as one, for tables and lists."""
+    return " | ".join(text.splitlines())
 
 
 def printable(text: str) -> str:

@@ -1,34 +1,61 @@
-"""Validation errors as one sentence: the field, its value, and what is allowed."""
+"""Validation errors as sentences: the field, its value, and what is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from farm.errors import InvalidInput, did_you_mean, shorten
+from farm.errors import MAX_MISTAKES, InvalidInput, did_you_mean, shorten
 
 
 def invalid_input(
     error: ValidationError, model: type[BaseModel], *, prefix: str = ""
 ) -> InvalidInput:
-    """The most helpful of the errors that pydantic found in an object of type `model`.
+    """What pydantic found in an object of type `model`: a line for each field, unknown ones first.
 
-    With a `prefix`, fields are shown as environment variables: `FARM_LEASE_S`.
+    A field that an unknown one seems to mean is left out: it may be missing for that reason. With a
+    `prefix`, fields are shown as environment variables: `FARM_LEASE_S`.
     """
-    problem = _most_helpful(error.errors(include_url=False))
-    path = _path(problem)
+    lines: dict[str, str] = {}
+    for problem in islice(_problems(error), MAX_MISTAKES):
+        path = _path(problem)
+        lines.setdefault(".".join(path), _line(problem, path, model, prefix))
+    hints = " ".join(line for line in lines.values() if ": there is no such field" in line)
+    for name in [name for name in lines if f" {name}?" in hints]:
+        del lines[name]
+    return InvalidInput("\n".join(lines.values()))
+
+
+def _problems(error: ValidationError) -> Iterator[ErrorDetails]:
+    """One for each mistake; a check across fields may have found several."""
+    found = error.errors(include_url=False)
+    for problem in sorted(found, key=lambda each: each["type"] != "extra_forbidden"):
+        disagreements = problem.get("ctx", {}).get("disagreements")
+        if disagreements is None:
+            yield problem
+            continue
+        for field, message in disagreements:
+            yield {**problem, "msg": message, "ctx": {"field": field}}
+
+
+def _line(problem: ErrorDetails, path: list[str], model: type[BaseModel], prefix: str) -> str:
     name = shorten(".".join(path)) if path else "request"
     shown = prefix + name.upper() if prefix else name
     if problem["type"] == "extra_forbidden":
-        return InvalidInput(f"{shown}: there is no such field{_hint(model, path, prefix)}")
+        return f"{shown}: there is no such field{_hint(model, path, prefix)}"
+    allowed = _allowed(model, path)
     if problem["type"] == "missing":
-        return InvalidInput(f"{shown}: it is missing{_allowed(model, path)}")
-    value = _shown_value(model, path, _value(problem, model, path))
+        return f"{shown}: it is missing{allowed}"
+    value = _value(problem, model, path)
+    got = f"got {_shown_value(model, path, value)}"
+    if value is None and "field" in problem.get("ctx", {}):
+        got = "it is missing"
     hint = problem.get("ctx", {}).get("hint", "")
-    return InvalidInput(f"{shown}: got {value}; {_reason(problem)}{_allowed(model, path)}{hint}")
+    return f"{shown}: {got}; {_reason(problem)}{allowed}{hint}"
 
 
 def json_type(value: Any) -> str:
@@ -54,12 +81,6 @@ def _reason(problem: ErrorDetails) -> str:
     if reason is None:
         return problem["msg"].removeprefix("Input ")
     return reason.format(**problem.get("ctx", {}))
-
-
-def _most_helpful(problems: Sequence[ErrorDetails]) -> ErrorDetails:
-    """An unknown field if there is one, since a misspelt name often explains a missing one."""
-    unknown = (problem for problem in problems if problem["type"] == "extra_forbidden")
-    return next(unknown, problems[0])
 
 
 def _path(problem: ErrorDetails) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from farm.batch.table import Table, read_table
-from farm.errors import FarmError, InvalidInput
+from farm.errors import FarmError, InvalidInput, one_line
 from farm.job import JobStatus
 
 DONE = "success"
@@ -56,7 +56,7 @@ def outcome_of_job(row_id: str, status: JobStatus) -> Outcome:
             status.state,
             status.job_id,
             code=result.error.code,
-            message=result.error.message,
+            message=one_line(result.error.message),
         )
     gpu_s = sum(result.timings.get(timing, 0) for timing in GPU_TIMINGS) / 1000
     return Outcome(
@@ -72,7 +72,7 @@ def outcome_of_job(row_id: str, status: JobStatus) -> Outcome:
 
 def outcome_of_error(row_id: str, error: FarmError) -> Outcome:
     """The outcome of a row that cannot become a job."""
-    return Outcome(row_id, INVALID, code=error.code, message=error.message)
+    return Outcome(row_id, INVALID, code=error.code, message=one_line(error.message))
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

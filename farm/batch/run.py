@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from farm.batch.results import INVALID, Outcome, Results, outcome_of_error, outcome_of_job
 from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
+from farm.client.uploads import as_stored
 from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded, UploadFailed
 from farm.job import JobStatus, Priority
 from farm.retry import retry_until
@@ -137,8 +138,8 @@ class Batch:
         The idempotency key of a row's own always has the same job, however that ended.
         """
         request = row.request()
-        uploaded = retry_while_down(lambda: self.farm.upload(request))
-        fields: dict[str, Any] = uploaded.model_dump(mode="json")
+        stored, _ = as_stored(request, self.farm.local_files)
+        fields: dict[str, Any] = request.model_dump(mode="json")
         if "priority" not in request.model_fields_set:
             fields["priority"] = self.spec.priority
         if request.idempotency_key:
@@ -147,7 +148,7 @@ class Batch:
         # row or a file that was changed since then makes another.
         attempt = 0
         while True:
-            key = _digest(f"{self.spec.file}\0{row.id}\0{uploaded.digest}\0{attempt}")
+            key = _digest(f"{self.spec.file}\0{row.id}\0{stored.digest}\0{attempt}")
             job = self._submit({**fields, "idempotency_key": key})
             if not self._failed_before(job):
                 return job

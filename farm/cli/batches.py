@@ -22,7 +22,7 @@ from farm.cli.requests import estimating_farm
 from farm.client import Farm
 from farm.client.job import check_target
 from farm.client.progress import batch_progress
-from farm.errors import FarmError
+from farm.errors import FarmError, one_line
 from farm.estimate import Estimate, Pace, money
 from farm.job import PRIORITIES
 
@@ -188,7 +188,7 @@ def _estimate_batch(file: Path, as_json: bool) -> None:
         except FarmError as error:
             totals.invalid += 1
             fields = {"code": error.code, "message": error.message}
-            _print_row(row, f"{error.code}: {error.message}", fields, as_json)
+            _print_row(row, f"{error.code}: {one_line(error.message)}", fields, as_json)
         else:
             totals.add(estimated)
             _print_row(row, str(estimated), asdict(estimated), as_json)

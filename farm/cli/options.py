@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,25 +37,39 @@ def _check_writable(_: click.Context, __: click.Parameter, path: Path | None) ->
 
 
 class Shorthand(NamedTuple):
-    """An option that is shorter than the field that it sets."""
+    """An option that is shorter than the field, or the part of one, that it sets."""
 
     name: str
+    field: str
     metavar: str
     help: str
 
 
 SHORTHANDS = (
-    Shorthand("image", "FILE|URL", "the face: an image (short for --cond-video)"),
-    Shorthand("video", "FILE|URL", "the face: a video (short for --cond-video)"),
-    Shorthand("audio", "FILE|URL", "the voice (short for --cond-audio '{\"person1\": ...}')"),
-    Shorthand("text", "TEXT", "text to speak (short for --tts-audio '{\"text\": ...}')"),
-    Shorthand("voice", "NAME", "the voice that speaks --text, for example en-us+f3"),
+    Shorthand("image", "cond_video", "FILE|URL", "the face: an image (short for --cond-video)"),
+    Shorthand("video", "cond_video", "FILE|URL", "the face: a video (short for --cond-video)"),
+    Shorthand(
+        *("audio", "cond_audio.person1", "FILE|URL"),
+        "the voice (short for --cond-audio '{\"person1\": ...}'), instead of the file's text",
+    ),
+    Shorthand(
+        *("text", "tts_audio.text", "TEXT"),
+        "text to speak (short for --tts-audio '{\"text\": ...}'), instead of the file's recording",
+    ),
+    Shorthand(
+        *("voice", "tts_audio.human1_voice", "NAME"),
+        "the voice that speaks the text, for example en-us+f3; `farm voices` lists them",
+    ),
 )
+FIELDS = {shorthand.name: shorthand.field for shorthand in SHORTHANDS}
+
+REPLACED = {"tts_audio": ("cond_audio", "audio_type"), "cond_audio": ("tts_audio",)}
+"""Fields of a file that have no meaning beside one that an option sets: a video has one voice."""
 
 
 def request_options(command: click.Command) -> click.Command:
     """Adds `--request`, the shorthands, and an option for every field of the contract."""
-    for name, metavar, help_text in SHORTHANDS:
+    for name, _, metavar, help_text in SHORTHANDS:
         command.params.append(click.Option([f"--{name}"], metavar=metavar, help=help_text))
     file_help = "JSON file with all fields, - for standard input; options override it"
     file_option = ["--request", "file"]
@@ -63,7 +77,7 @@ def request_options(command: click.Command) -> click.Command:
         click.Option(file_option, type=FILE_OR_STDIN, metavar="FILE", help=file_help)
     )
     for name, field in JobRequest.model_fields.items():
-        option = f"--{name.replace('_', '-')}"
+        option = dashed(name)
         command.params.append(click.Option([option], metavar="VALUE", help=field.description))
     return command
 
@@ -73,33 +87,44 @@ def request_fields(file: Path | None, options: Mapping[str, str | None]) -> dict
 
     Raises InvalidInput if two options set the same field.
     """
-    given = {name: text for name, text in options.items() if text is not None}
-    names = {name for name, _, _ in SHORTHANDS}
-    shorthands = {name: text for name, text in given.items() if name in names}
-    fields = JobRequest.fields_from_text(
-        {name: text for name, text in given.items() if name not in names}
-    )
-    for option, field, value in _expanded(shorthands):
-        if field in fields:
-            raise InvalidInput(f"--{option}: {field} is given twice; allowed: one of its options")
-        fields[field] = value
+    texts = given(options)
+    names = {option: FIELDS.get(option, option) for option in texts}
+    for name in names.values():
+        rivals = [option for option, other in names.items() if _set_the_same(name, other)]
+        if len(rivals) > 1:
+            raise InvalidInput(f"{' and '.join(map(dashed, rivals))}: allowed: one of them")
+    fields = JobRequest.fields_from_text({names[option]: text for option, text in texts.items()})
     if file is None:
         return fields
-    return {**read_payload(file), **fields}
+    partly = {head(name) for name in names.values() if "." in name}
+    return _merged(read_payload(file), fields, partly)
 
 
-def _expanded(shorthands: Mapping[str, str]) -> list[tuple[str, str, Any]]:
-    """The shorthand, the field that it sets, and its value."""
-    expanded: list[tuple[str, str, Any]] = []
-    for name in ("image", "video"):
-        if name in shorthands:
-            expanded.append((name, "cond_video", shorthands[name]))
-    if "audio" in shorthands:
-        expanded.append(("audio", "cond_audio", {"person1": shorthands["audio"]}))
-    voice = shorthands.get("voice")
-    if "text" in shorthands:
-        speech = {"text": shorthands["text"], "human1_voice": voice}
-        expanded.append(("text", "tts_audio", speech))
-    elif voice is not None:
-        raise InvalidInput(f"--voice: got {voice!r} without --text, which it speaks")
-    return expanded
+def _merged(
+    in_file: Mapping[str, Any], typed: Mapping[str, Any], partly: Set[str]
+) -> dict[str, Any]:
+    """The fields of a file, with those of options, or `partly` their parts, in place of its own."""
+    replaced = {name for field in typed for name in REPLACED.get(field, ()) if name not in typed}
+    merged = {name: value for name, value in in_file.items() if name not in replaced}
+    for field, value in typed.items():
+        own = merged.get(field)
+        merged[field] = {**own, **value} if field in partly and isinstance(own, dict) else value
+    return merged
+
+
+def _set_the_same(field: str, other: str) -> bool:
+    return field in (other, head(other)) or other == head(field)
+
+
+def given(options: Mapping[str, str | None]) -> dict[str, str]:
+    """The options that were typed."""
+    return {name: text for name, text in options.items() if text is not None}
+
+
+def dashed(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def head(field: str) -> str:
+    """The field that a part such as cond_audio.person1 belongs to."""
+    return field.partition(".")[0]

@@ -74,9 +74,10 @@ def print_warnings(result: Result, *, err: bool = False) -> None:
 
 
 def print_error(error: FarmError) -> None:
-    """Prints an error as one line to standard error."""
+    """Prints an error to standard error, with a line for each mistake."""
     console = Console(stderr=True)
-    print_line(f"{error.code}: {error.message}", error.code, "red", console)
+    for line in error.message.splitlines() or [""]:
+        print_line(f"{error.code}: {line}", error.code, "red", console)
 
 
 def echo(text: str, *, err: bool = False) -> None:

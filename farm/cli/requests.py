@@ -9,7 +9,13 @@ from pathlib import Path
 
 import click
 
-from farm.cli.options import json_option, output_option, request_fields, request_options
+from farm.cli.names import as_typed
+from farm.cli.options import (
+    json_option,
+    output_option,
+    request_fields,
+    request_options,
+)
 from farm.cli.render import follow_to_end, print_status
 from farm.client import Farm
 from farm.client.checks import check_media
@@ -44,13 +50,15 @@ def submit(
 
     Example: farm submit --image face.png --audio voice.wav --prompt "a woman talks" -o out.mp4
     """
-    if dry_run:
-        farm = Farm(INLINE) if inline else estimating_farm()
-        estimated = farm.estimate(request_fields(file, options))
-        click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
-        return
-    farm = Farm(INLINE if inline else None)
-    job = farm.submit(request_fields(file, options))
+    with as_typed(file, options):
+        fields = request_fields(file, options)
+        if dry_run:
+            farm = Farm(INLINE) if inline else estimating_farm()
+            estimated = farm.estimate(fields)
+            click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
+            return
+        JobRequest.parse(fields)  # its mistakes first: they need no farm
+        job = Farm(INLINE if inline else None).submit(fields)
     if not as_json:
         click.echo(job.id)
     # An inline job ends with this process, so it is always followed.
@@ -104,10 +112,11 @@ def payload(
 
     Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """
-    request = read_pipes(JobRequest.parse(request_fields(file, options)))
-    settings = Settings.load(os.environ)
-    check_media(resolve(request, preset(request.model or settings.presets[0])), settings)
-    packed = Farm(INLINE).upload(request) if upload else embed_files(request)
+    with as_typed(file, options):
+        request = read_pipes(JobRequest.parse(request_fields(file, options)))
+        settings = Settings.load(os.environ)
+        check_media(resolve(request, preset(request.model or settings.presets[0])), settings)
+        packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)
     if wrapped:

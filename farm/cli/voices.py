@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from farm.cli.names import as_typed
 from farm.cli.options import json_option, output_option
 from farm.cli.render import echo, echo_json
 from farm.client.voices import say, voices
@@ -41,7 +42,8 @@ def list_voices(
     if (text is None) is not (output is None):
         raise InvalidInput("--say and -o: one of them is missing; allowed: both, or none")
     if text is not None and output is not None:
-        say(text, voice or (found[0].name if language else None), output, settings)
+        with as_typed(None, {"voice": voice, "text": text}):
+            say(text, voice or (found[0].name if language else None), output, settings)
         click.echo(output)
         return
     for each in found:

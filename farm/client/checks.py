@@ -10,7 +10,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, TypeVar
 
 from farm.client.uploads import LocalFiles, can_probe, is_url, local_content
-from farm.errors import DownloadFailed, InvalidInput
+from farm.errors import DownloadFailed, InvalidInput, all_mistakes
 from farm.job import JobRequest, ResolvedRequest
 from farm.job.dialogue import Turn, turns
 from farm.net.data_uri import unusable_source
@@ -43,23 +43,19 @@ def check_media(
 
     Raises InvalidInput for a file, or data in the request, that the step `download` refuses.
     """
-    try:
-        _check_visual(request, settings.max_visual_bytes, local_files, buckets)
-        _check_speech(request, settings)
-        recordings = request.cond_audio.model_dump(exclude_none=True) if request.cond_audio else {}
+    recordings = request.cond_audio.model_dump(exclude_none=True) if request.cond_audio else {}
+    with all_mistakes() as check:
+        check(_check_visual, request, settings.max_visual_bytes, local_files, buckets)
+        check(_check_speech, request, settings)
         return [
-            _probed(
-                source,
-                f"cond_audio.{person}",
-                settings.max_audio_bytes,
-                local_files,
-                partial(_recording_seconds, max_seconds=settings.max_audio_s),
-            )
+            check(_seconds, source, f"cond_audio.{person}", settings, local_files)
             for person, source in recordings.items()
         ]
-    except DownloadFailed as error:
-        # The code for content of a wrong type; but nothing was downloaded, the file is local.
-        raise InvalidInput(error.message) from error
+
+
+def _seconds(source: str, field: str, settings: Settings, local_files: LocalFiles) -> float | None:
+    probe = partial(_recording_seconds, max_seconds=settings.max_audio_s)
+    return _probed(source, field, settings.max_audio_bytes, local_files, probe)
 
 
 def check_urls(request: JobRequest, settings: Settings) -> None:
@@ -125,6 +121,9 @@ def _probed(
         with _as_file(content) as path:
             version = (size, path.stat().st_mtime_ns)
             return probe(path, field, version, local_files is not True)
+    except DownloadFailed as error:
+        # The code for content of a wrong type; but nothing was downloaded, the file is local.
+        raise InvalidInput(error.message) from error
     except OSError as error:
         reason = f"it cannot be read ({error.strerror})"
         raise unusable_source(source, field, reason, files=local_files is not False) from error

@@ -34,7 +34,13 @@ from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
 from farm.engine.context import Context, open_context
 from farm.engine.identity import check_identity
-from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded, did_you_mean
+from farm.errors import (
+    FarmUnreachable,
+    InvalidInput,
+    QuotaExceeded,
+    all_mistakes,
+    did_you_mean,
+)
 from farm.estimate import Estimate, check_cost
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
 from farm.job.fields import JobFields
@@ -143,8 +149,7 @@ class Farm:
         parsed = parse_request(request, fields)
         if self.is_inline:
             _check_inline(parsed, limits)
-        accepted = self._accepted(parsed)
-        recordings = check_media(accepted, self.context.settings, self.local_files)
+        accepted, recordings = self._accepted(parsed)
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
         stored, contents = as_stored(_with_seed(accepted), self.local_files)
@@ -178,10 +183,7 @@ class Farm:
         of many jobs. A pipe among the files is read to its end.
         """
         outlook = outlook or self.outlook()
-        accepted = self._accepted(parse_request(request, fields), outlook.models)
-        buckets = accepted.preset.buckets(accepted.size)
-        settings = self.context.settings
-        recordings = check_media(accepted, settings, self.local_files, buckets=buckets)
+        accepted, recordings = self._accepted(parse_request(request, fields), outlook.models)
         estimated = outlook.estimate(accepted, recordings)
         check_cost(accepted, estimated)
         return estimated
@@ -192,15 +194,20 @@ class Farm:
 
     def _accepted(
         self, request: JobRequest, models: Sequence[str] | None = None
-    ) -> ResolvedRequest:
-        """The request for a model, after all checks but those of its files."""
+    ) -> tuple[ResolvedRequest, list[float | None]]:
+        """The request for a model, and the seconds of its recordings, after all checks."""
         settings = self.context.settings
-        self._check_allowed(request)
-        if self.local_files is False:
-            check_urls(request, settings)
-        accepted = accept(request, models or self.models(), settings)
+        with all_mistakes() as check:
+            check(self._check_allowed, request)
+            if self.local_files is False:
+                check(check_urls, request, settings)
+            accepted = accept(request, models or self.models(), settings)
+            if self.local_files is True:
+                accepted = read_pipes(accepted)
+            buckets = accepted.preset.buckets(accepted.size)
+            recordings = check_media(accepted, settings, self.local_files, buckets=buckets)
         check_request_bytes(accepted, settings)  # which is a little longer
-        return read_pipes(accepted) if self.local_files is True else accepted
+        return accepted, recordings
 
     def _enter(
         self,
@@ -357,8 +364,9 @@ class Farm:
 
     def _check_allowed(self, request: JobRequest) -> None:
         """Raises InvalidInput for anything that this farm does not do, whatever the model."""
-        self._check_priority(request)
-        check_allowed(request, self.context.settings)
+        with all_mistakes() as check:
+            check(self._check_priority, request)
+            check(check_allowed, request, self.context.settings)
 
     def _check_priority(self, request: JobRequest) -> None:
         allowed = self.context.settings.high_priority_callers

@@ -64,6 +64,10 @@ VoiceName = Annotated[Name, AfterValidator(check_voice)]
 FrameCount = Annotated[int, Field(ge=1, le=1001), AfterValidator(check_4n_plus_1)]
 
 
+Disagreement = tuple[str, str]
+"""A field that does not go together with another one, and why."""
+
+
 class CondAudio(Contract):
     """An audio file for each speaker."""
 
@@ -286,67 +290,63 @@ class JobRequest(Contract):
     )
 
     @model_validator(mode="after")
-    def _fields_agree(self) -> Self:
+    def _check_agreement(self) -> Self:
+        """Raises one error for all fields that do not go together."""
+        checks = (self._fields, self._speakers, self._text, self._output, self._unsupported)
+        found = [each for check in checks for each in check()]
+        if found:
+            raise PydanticCustomError("disagreement", "fields disagree", {"disagreements": found})
+        return self
+
+    def _fields(self) -> Iterator[Disagreement]:
         if (self.cond_audio is None) == (self.tts_audio is None):
-            raise _disagreement(
-                "cond_audio", "give exactly one of cond_audio (audio) and tts_audio (text to speak)"
+            yield (
+                "cond_audio",
+                "give exactly one of cond_audio (audio) and tts_audio (text to speak)",
             )
         if self.motion_frame and self.frame_num and self.motion_frame >= self.frame_num:
-            raise _disagreement(
-                "motion_frame", f"it must be smaller than frame_num, which is {self.frame_num}"
-            )
-        return self
+            yield "motion_frame", f"it must be smaller than frame_num, which is {self.frame_num}"
 
-    @model_validator(mode="after")
-    def _speakers_agree(self) -> Self:
+    def _speakers(self) -> Iterator[Disagreement]:
         if self.cond_audio and self.cond_audio.person2 and not self.audio_type:
-            raise _disagreement("audio_type", "two audio files need it")
+            yield "audio_type", "two audio files need it"
         if self.speakers == 1 and self.audio_type:
-            raise _disagreement("audio_type", "there is only one speaker")
-        if self.tts_audio and self.audio_type == "para":
-            raise _disagreement("audio_type", "turns are spoken one after the other")
+            yield "audio_type", "there is only one speaker"
+        elif self.tts_audio and self.audio_type == "para":
+            yield "audio_type", "turns are spoken one after the other"
         if self.bbox and (self.bbox.person2 is None) is (self.speakers == 2):
             if self.speakers == 2:
-                raise _disagreement("bbox.person2", "two speakers need a box each")
-            raise _disagreement("bbox.person2", "there is only one speaker")
-        if self.bbox and self.bbox.person1 == self.bbox.person2:
-            raise _disagreement("bbox.person2", "it is the box of person1; each needs its own")
-        return self
+                yield "bbox.person2", "two speakers need a box each"
+            else:
+                yield "bbox.person2", "there is only one speaker"
+        elif self.bbox and self.bbox.person1 == self.bbox.person2:
+            yield "bbox.person2", "it is the box of person1; each needs its own"
 
-    @model_validator(mode="after")
-    def _text_agrees(self) -> Self:
+    def _text(self) -> Iterator[Disagreement]:
         if self.tts_audio is None:
-            return self
+            return
         if self.speakers == 2:
             try:
                 turns(self.tts_audio.text)
             except ValueError as error:
-                raise _disagreement("tts_audio.text", str(error)) from error
+                yield "tts_audio.text", str(error)
         elif has_turns(self.tts_audio.text):
-            raise _disagreement(
-                "tts_audio.text", "it has turns of two speakers, but human2_voice is missing"
-            )
-        return self
+            yield "tts_audio.text", "it has turns of two speakers, but human2_voice is missing"
 
-    @model_validator(mode="after")
-    def _output_agrees(self) -> Self:
+    def _output(self) -> Iterator[Disagreement]:
         if self.output_config is None:
-            return self
+            return
         store = self.output_config.store
         if store == "s3" and not self.output_config.bucket:
-            raise _disagreement("output_config.bucket", "s3 needs it")
+            yield "output_config.bucket", "s3 needs it"
         for part in UNUSED_PARTS[store]:
             if getattr(self.output_config, part) is not None:
-                raise _disagreement(f"output_config.{part}", f"{store} has none")
-        return self
+                yield f"output_config.{part}", f"{store} has none"
 
-    @model_validator(mode="after")
-    def _is_supported(self) -> Self:
+    def _unsupported(self) -> Iterator[Disagreement]:
         for field, allowed in NOT_YET.items():
             if _look_up(self, field) != allowed:
-                reason = f"not supported yet; allowed is {json.dumps(allowed)}"
-                raise _disagreement(field, reason)
-        return self
+                yield field, f"not supported yet; allowed is {json.dumps(allowed)}"
 
     @property
     def speakers(self) -> int:
@@ -432,10 +432,6 @@ NOT_YET: dict[str, Any] = {
     "quant_dir": None,
 }
 """Unsupported fields of the contract, with their one allowed value: refused, never ignored."""
-
-
-def _disagreement(field: str, message: str) -> PydanticCustomError:
-    return PydanticCustomError("disagreement", "{message}", {"field": field, "message": message})
 
 
 def _look_up(request: BaseModel, field: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from farm.errors import all_mistakes
 from farm.job.request import JobRequest
 from farm.plan import FPS, Plan
 from farm.presets import Mode, Preset, preset
@@ -49,7 +50,8 @@ def resolve(request: JobRequest, model: Preset) -> ResolvedRequest:
     """A request for a model; raises InvalidInput for what this one was not trained for."""
     given = request.model_dump(mode="json", exclude_none=True)
     resolved = ResolvedRequest.parse({**asdict(model.defaults), **given, "model": model.name})
-    model.buckets(resolved.size)
-    for field in model.limits:
-        model.check(field, getattr(resolved, field))
+    with all_mistakes() as check:
+        check(model.buckets, resolved.size)
+        for field in model.limits:
+            check(model.check, field, getattr(resolved, field))
     return resolved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farm.errors import DownloadFailed, InvalidInput
+from farm.errors import DownloadFailed, InvalidInput, all_mistakes
 from farm.job import JobRequest
 from farm.job.checks import MAX_URL
 from farm.job.dialogue import turns
@@ -12,19 +12,28 @@ from farm.steps.output import open_destination
 
 def check_allowed(request: JobRequest, settings: Settings) -> None:
     """Raises InvalidInput for anything that this farm does not do."""
+    with all_mistakes() as check:
+        check(_check_webhook, request, settings)
+        check(_check_max_cost, request, settings)
+        check(open_destination, request.output_config, settings)
+        check(_check_speech, request, settings)
+        check(check_request_bytes, request, settings)
+
+
+def _check_webhook(request: JobRequest, settings: Settings) -> None:
     if request.webhook and not settings.webhook_secret:
         raise InvalidInput(
             "webhook: webhooks are disabled on this farm (FARM_WEBHOOK_SECRET is not set); "
             "allowed: null"
         )
+
+
+def _check_max_cost(request: JobRequest, settings: Settings) -> None:
     if request.max_cost is not None and settings.gpu_price_per_h is None:
         raise InvalidInput(
             f"max_cost: got {request.max_cost:g}, but this farm has no price of a GPU "
             "(FARM_GPU_PRICE_PER_H is not set); allowed: null"
         )
-    open_destination(request.output_config, settings)
-    _check_speech(request, settings)
-    check_request_bytes(request, settings)
 
 
 def _check_speech(request: JobRequest, settings: Settings) -> None:

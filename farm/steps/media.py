@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farm.errors import InvalidInput
+from farm.errors import invalid
 from farm.job import ResolvedRequest
 from farm.media.decoder import Recording, Visual
 from farm.media.probe import Clip, StillImage
@@ -23,16 +23,23 @@ BREAK_SHARE = 0.05
 
 def check_visual(request: ResolvedRequest, found: StillImage | Clip) -> None:
     """Raises InvalidInput for what a request cannot ask of this image or video."""
+    invalid(_visual_mistakes(request, found))
+
+
+def _visual_mistakes(request: ResolvedRequest, found: StillImage | Clip) -> Iterator[str]:
     if isinstance(found, Clip) and not request.preset.takes_videos:
-        raise InvalidInput(
+        yield (
             f"cond_video: got a video; the model {request.model} was trained with still images; "
             "allowed: an image"
         )
-    _check_boxes(request, found)
+    for got, (_, _, right, bottom) in _boxes(request):
+        if right > found.width or bottom > found.height:
+            yield (
+                f"{got}; allowed: x up to {found.width}, y up to {found.height}, "
+                "the size of cond_video"
+            )
     if request.scene_seg and isinstance(found, StillImage):
-        raise InvalidInput(
-            "scene_seg: got True, but cond_video is an image; allowed: true with a video"
-        )
+        yield "scene_seg: got True, but cond_video is an image; allowed: true with a video"
 
 
 def visual_warnings(visual: Visual, buckets: Buckets) -> list[str]:
@@ -85,13 +92,19 @@ def check_boxes_in_video(
     request: ResolvedRequest, found: StillImage | Clip, buckets: Buckets
 ) -> None:
     """Raises InvalidInput for a box of which the video shows less than a token of the model."""
+    invalid(_hidden_boxes(request, found, buckets))
+
+
+def _hidden_boxes(
+    request: ResolvedRequest, found: StillImage | Clip, buckets: Buckets
+) -> Iterator[str]:
     height, width = nearest_bucket(found.height, found.width, buckets)
     scale = max(height / found.height, width / found.width)
     for got, (left, top, right, bottom) in _boxes(request):
         shown_width = _shown(left, right, found.width, width, scale)
         shown_height = _shown(top, bottom, found.height, height, scale)
         if min(shown_width, shown_height) < MIN_BOX:
-            raise InvalidInput(
+            yield (
                 f"{got}, of which the video shows {shown_width} x {shown_height} pixels; "
                 f"allowed: {MIN_BOX} x {MIN_BOX} or more; boxes are in pixels of cond_video, "
                 f"which has {found.width} x {found.height}, and not shares of it"
@@ -111,12 +124,3 @@ def _boxes(request: ResolvedRequest) -> Iterator[tuple[str, tuple[float, float, 
     boxes = request.bbox.model_dump(exclude_none=True) if request.bbox else {}
     for person, box in boxes.items():
         yield f"bbox.{person}: got [{', '.join(f'{each:g}' for each in box)}]", box
-
-
-def _check_boxes(request: ResolvedRequest, found: StillImage | Clip) -> None:
-    for got, (_, _, right, bottom) in _boxes(request):
-        if right > found.width or bottom > found.height:
-            raise InvalidInput(
-                f"{got}; allowed: x up to {found.width}, y up to {found.height}, "
-                "the size of cond_video"
-            )

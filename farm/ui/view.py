@@ -47,8 +47,9 @@ def _remarks(status: JobStatus) -> str:
 
 
 def alert(code: str, message: str) -> str:
-    """An error, which screen readers announce."""
-    return f'<p role="alert"><b>{code}</b> {escape(message)}</p>'
+    """An error, which screen readers announce, with a line for each mistake."""
+    text = escape(message)
+    return f'<p role="alert" style="white-space: pre-line"><b>{code}</b> {text}</p>'
 
 
 def list_item(status: JobStatus, prompt: str, *, chosen: bool) -> dict[str, Any]:

@@ -31,9 +31,14 @@ def request_of(farm: Farm, result: Result) -> JobRequest:
 
 def error_line(result: Result, status: int = 2) -> str:
     """The one line that a rejected command prints."""
-    assert (result.exit_code, result.stdout) == (status, "")
-    (line,) = result.stderr.splitlines()
+    (line,) = error_lines(result, status)
     return line
+
+
+def error_lines(result: Result, status: int = 2) -> list[str]:
+    """The lines that a rejected command prints, one for each mistake."""
+    assert (result.exit_code, result.stdout) == (status, "")
+    return result.stderr.splitlines()
 
 
 def failed(farm: Farm) -> str:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from farm.errors import FarmError, InvalidInput, error_from_code
+from farm.errors import (
+    FarmError,
+    FarmUnreachable,
+    InvalidInput,
+    all_mistakes,
+    error_from_code,
+    one_line,
+)
 
 
 @pytest.mark.parametrize("kind", FarmError.__subclasses__(), ids=lambda kind: kind.__name__)
@@ -39,3 +46,41 @@ def test_a_description_names_the_cause():
 
 def test_an_unknown_code_becomes_a_plain_error():
     assert type(error_from_code("E_FUTURE", "news", retryable=True)) is FarmError
+
+
+# Several mistakes
+
+
+def refuse(message: str) -> None:
+    raise InvalidInput(message)
+
+
+def checked(*messages: str, end: FarmError | None = None) -> int:
+    with all_mistakes() as check:
+        for message in messages:
+            check(refuse, message)
+        found: int = check(len, "abc")
+        if end:
+            raise end
+    return found
+
+
+def test_mistakes_are_raised_together():
+    with pytest.raises(InvalidInput) as caught:
+        checked("a: wrong", "b: wrong", end=InvalidInput("c: wrong"))
+    assert caught.value.message == "a: wrong\nb: wrong\nc: wrong"
+    assert one_line(caught.value.message) == "a: wrong | b: wrong | c: wrong"
+
+
+def test_without_a_mistake_a_check_returns_what_it_found():
+    assert checked() == 3
+
+
+def test_without_a_mistake_another_error_is_raised_as_it_is():
+    with pytest.raises(FarmUnreachable, match=r"^down$"):
+        checked(end=FarmUnreachable("down"))
+
+
+def test_a_mistake_goes_before_another_error():
+    with pytest.raises(InvalidInput, match=r"^a: wrong$"):
+        checked("a: wrong", end=FarmUnreachable("down"))

@@ -118,6 +118,22 @@ def test_every_row_gets_a_line_of_results(farm, worker, spec):
     assert line["warnings"] == "it is cut off; it is silent"
 
 
+def test_a_file_that_no_worker_would_take_is_an_invalid_row_and_not_uploaded(farm, spec):
+    (spec.file.parent / "notes.txt").write_text("no face")
+    spec.file.write_text(
+        f"{HEADER},sample_steps\na,x,notes.txt,notes.txt,\nb,,http://,https://a/b.wav,0"
+    )
+    run(farm, spec)
+    a, b = read_lines(spec)
+    assert (a["status"], a["job_id"], farm.jobs()) == ("invalid", "", [])
+    assert a["message"].startswith("cond_video: the file holds text, not an image or a video; ")
+    assert " | cond_audio.person1: the file holds text, not audio; " in a["message"]
+    assert [part.partition(":")[0] for part in b["message"].split(" | ")] == [
+        *("prompt", "cond_video", "sample_steps")
+    ]
+    assert list(farm.context.store.keys("uploads/")) == []
+
+
 def test_max_in_flight_limits_the_live_jobs(farm, worker, spec):
     run(farm, spec)
     assert 1 <= worker.most_live_jobs <= 3

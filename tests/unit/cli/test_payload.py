@@ -91,13 +91,13 @@ def test_a_payload_with_an_unwritable_output_uploads_nothing(run, farm, portrait
 
 def test_a_payload_with_a_face_that_is_not_an_image_is_not_printed(run, voice):
     args = ["--prompt", "x", "--image", str(voice), "--text", "hello"]
-    assert "cond_video" in error_line(run("payload", *args))
+    assert "--image: the file holds audio" in error_line(run("payload", *args))
 
 
 def test_a_payload_with_a_box_outside_the_image_is_not_printed(run, portrait):
     args = ["--prompt", "x", "--image", str(portrait), "--text", "hello"]
     line = error_line(run("payload", *args, "--bbox", "[0, 0, 513, 10]"))
-    assert "bbox.person1: got [0, 0, 513, 10]; allowed: x up to 512, y up to 512" in line
+    assert "--bbox person1: got [0, 0, 513, 10]; allowed: x up to 512, y up to 512" in line
 
 
 def test_a_file_of_a_payload_may_be_a_pipe(run, portrait, tmp_path):

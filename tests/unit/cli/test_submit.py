@@ -16,7 +16,7 @@ from farm.client import Farm
 from farm.job import JobRequest
 from farm.store import keys
 from tests.conftest import EXAMPLES
-from tests.support.cli import OPTIONS, error_line, finished, request_of
+from tests.support.cli import OPTIONS, error_line, error_lines, finished, request_of
 from tests.support.jobs import FIELDS, resolved
 
 
@@ -48,7 +48,7 @@ def test_a_dry_run_needs_no_farm(run, portrait, tmp_path):
 def test_a_job_beyond_its_callers_limit_is_refused_in_one_line(run, portrait, voice):
     args = ["--prompt", "x", "--image", str(portrait), "--audio", str(voice)]
     result = run("submit", *args, "--max-cost", "0.1", FARM_GPU_PRICE_PER_H="3.6")
-    assert error_line(result).startswith("E_INPUT_VALIDATION: max_cost: got 0.1; the estimate is")
+    assert error_line(result).startswith("E_INPUT_VALIDATION: --max-cost: got 0.1; the estimate is")
 
 
 @pytest.mark.parametrize("name", ["--image", "--video", "--cond-video"])
@@ -100,11 +100,11 @@ def test_options_are_parsed_as_the_contracts_types(run, farm):
 
 def test_an_invalid_value_is_one_line_and_status_2(run):
     line = error_line(run("submit", *OPTIONS, "--sample-steps", "0"))
-    assert line.startswith("E_INPUT_VALIDATION: sample_steps: got 0; ")
+    assert line.startswith("E_INPUT_VALIDATION: --sample-steps: got 0; ")
 
 
 def test_a_value_that_is_not_a_number_is_named(run):
-    assert "sample_steps: got 'many'" in error_line(
+    assert "--sample-steps: got 'many'" in error_line(
         run("submit", *OPTIONS, "--sample-steps", "many")
     )
 
@@ -116,13 +116,67 @@ def test_a_quota_that_is_used_up_is_one_line_and_status_4(run):
 
 def test_a_missing_file_is_one_line_and_status_2(run):
     line = error_line(run("submit", "--prompt", "x", "--image", "missing.png", "--text", "hello"))
-    assert line.startswith(
-        "E_INPUT_VALIDATION: cond_video: got 'missing.png'; there is no such file"
-    )
+    assert line.startswith("E_INPUT_VALIDATION: --image: got 'missing.png'; there is no such file")
 
 
 def test_submitting_nothing_is_rejected(run):
-    assert error_line(run("submit")).startswith("E_INPUT_VALIDATION: prompt: it is missing")
+    prompt, face = error_lines(run("submit"))
+    assert prompt.startswith("E_INPUT_VALIDATION: --prompt: it is missing")
+    assert face.startswith("E_INPUT_VALIDATION: --image or --video: it is missing")
+
+
+@pytest.mark.parametrize(
+    ("options", "starts"),
+    [
+        (["--image", "i", "--text", "a", "--audio", "b"], ["--audio: got {'person1': 'b'}; give"]),
+        (
+            ["--image", "i"],
+            ["--audio: it is missing; give exactly one of --audio (audio) and --"],
+        ),
+        (
+            ["--image", "i", "--text", "hi", "--voice", "german", "--frame-num", "80"],
+            ["--voice: got 'german'; no voice has", "--frame-num: got 80; it must be 4n+1"],
+        ),
+        (
+            ["--image", "i", "--cond-audio", '{"person1": ""}', "--motion-frame", "x"],
+            ["--cond-audio person1: got ''", "--motion-frame: got 'x'"],
+        ),
+        (
+            ["--video", "i", "--text", "hi", "--motion-frame", "9", "--frame-num", "5"],
+            ["--motion-frame: got 9; it must be smaller than --frame-num, which is 5"],
+        ),
+        (
+            ["--image", "cond_video", "--text", "hi"],
+            ["--image: got 'cond_video'; there is no"],
+        ),
+        (["--image", "a", "--cond-video", "b"], ["--image and --cond-video: allowed: one of them"]),
+        (["--text", "a", "--tts-audio", "{}"], ["--text and --tts-audio: allowed: one of them"]),
+    ],
+    ids=lambda part: " ".join(part)[:40],
+)
+def test_every_mistake_has_a_line_that_names_the_option(run, options, starts):
+    lines = error_lines(run("submit", "--prompt", "x", *options))
+    for line, start in zip(lines, starts, strict=True):
+        assert line.startswith(f"E_INPUT_VALIDATION: {start}")
+
+
+def test_mistakes_in_files_are_all_named_by_their_options(run, portrait, voice):
+    args = ["--prompt", "x", "--image", str(voice), "--audio", str(portrait)]
+    face, sound = error_lines(run("submit", *args))
+    assert face.startswith("E_INPUT_VALIDATION: --image: the file holds audio, not an image")
+    assert sound.startswith("E_INPUT_VALIDATION: --audio: the file holds an image, not audio")
+
+
+def test_a_mistake_is_named_before_a_farm_is_looked_for(run):
+    result = run("submit", *OPTIONS, "--sample-steps", "0", FARM_BROKER_URL="redis://127.0.0.1:1/0")
+    assert "--sample-steps: got 0" in error_line(result)
+
+
+def test_a_mistake_in_a_file_is_named_by_its_field(run, tmp_path):
+    file = write(tmp_path, {**FIELDS, "sample_steps": 0})
+    steps, shift = error_lines(run("submit", "--request", file, "--sample-shift", "0"))
+    assert steps.startswith("E_INPUT_VALIDATION: sample_steps: got 0")
+    assert shift.startswith("E_INPUT_VALIDATION: --sample-shift: got 0")
 
 
 def write(folder: Path, fields: Any) -> str:
@@ -137,6 +191,28 @@ def test_a_request_file_is_submitted(run, farm, tmp_path):
 def test_options_override_the_file(run, farm, tmp_path):
     result = run("submit", "--request", write(tmp_path, FIELDS), "--prompt", "another")
     assert request_of(farm, result).prompt == "another"
+
+
+def test_a_text_replaces_the_recordings_of_a_file(run, farm, tmp_path):
+    recordings = {"person1": "https://a/1.wav", "person2": "https://a/2.wav"}
+    file = write(tmp_path, {**FIELDS, "cond_audio": recordings, "audio_type": "add"})
+    request = request_of(farm, run("submit", "--request", file, "--text", "hello"))
+    assert (request.tts_audio.text, request.cond_audio, request.audio_type) == ("hello", None, None)
+
+
+def test_a_recording_replaces_the_text_of_a_file(run, farm, tmp_path):
+    file = write(tmp_path, {**FIELDS, "cond_audio": None, "tts_audio": {"text": "hello"}})
+    request = request_of(farm, run("submit", "--request", file, "--audio", "https://a/1.wav"))
+    assert (request.cond_audio.person1, request.tts_audio) == ("https://a/1.wav", None)
+
+
+def test_a_part_of_a_files_voice_can_be_replaced(run, farm, tmp_path):
+    spoken = {"text": "hello", "human1_voice": "de"}
+    file = write(tmp_path, {**FIELDS, "cond_audio": None, "tts_audio": spoken})
+    request = request_of(farm, run("submit", "--request", file, "--voice", "fr"))
+    assert (request.tts_audio.text, request.tts_audio.human1_voice) == ("hello", "fr")
+    whole = run("submit", "--request", file, "--tts-audio", '{"text": "good morning"}')
+    assert request_of(farm, whole).tts_audio.human1_voice is None
 
 
 def test_paths_in_a_file_are_relative_to_its_folder(run, farm, tmp_path, portrait, voice):
@@ -159,8 +235,8 @@ def test_paths_in_a_file_are_relative_to_its_folder(run, farm, tmp_path, portrai
         ('{"lora": ' + "[" * 100_000, "it is not JSON"),
         ("[]", "got array; allowed: one JSON object"),
         ('"x"', "got string; allowed"),
-        ("{}", "prompt: it is missing"),
-        ('{"prompt": "x", "cond_video": 5, "cond_audio": 7}', "cond_video: got 5"),
+        ('{"prompt": "x", "tts_audio": {"text": "y"}}', "cond_video: it is missing"),
+        ('{"prompt": "x", "cond_video": 5, "tts_audio": {"text": "y"}}', "cond_video: got 5"),
         (
             '{"prompt": "x", "cond_video": "face\\u0000.png", "tts_audio": {"text": "y"}}',
             "cond_video: got",
@@ -227,7 +303,7 @@ def test_a_batch_or_an_envelope_as_request_file_gives_a_hint(run, tmp_path, name
 
 def test_a_voice_without_text_is_rejected(run, portrait):
     args = ["--prompt", "x", "--image", str(portrait), "--voice", "en-us+f3"]
-    assert "--voice: got 'en-us+f3' without --text" in error_line(run("submit", *args))
+    assert "--text: it is missing" in error_line(run("submit", *args))
 
 
 def test_submit_as_json_is_the_jobs_status(run, farm):

@@ -49,4 +49,4 @@ def test_what_is_said_needs_a_file_and_a_voice(run, tmp_path):
     assert "--say and -o: one of them is missing" in run("voices", "--say", "hello").stderr
     result = run("voices", "--say", "hello", "--voice", "german", "-o", str(tmp_path / "x.wav"))
     assert result.exit_code == 2
-    assert "got 'german'; no voice has that name" in result.stderr
+    assert "--voice: got 'german'; no voice has that name" in result.stderr

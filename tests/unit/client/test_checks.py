@@ -42,6 +42,29 @@ def test_what_a_worker_would_refuse_is_refused_before_it_is_uploaded(
     assert (farm.jobs(), queued(broker), uploads(farm)) == ([], 0, [])
 
 
+def test_all_that_is_wrong_is_refused_at_once(farm, portrait, voice):
+    wrong = {
+        "cond_video": str(voice),
+        "cond_audio": {"person1": str(portrait)},
+        "webhook": "https://example.org/hook",
+        "output_config": {"store": "volume"},
+    }
+    with pytest.raises(InvalidInput) as caught:
+        farm.submit(prompt="x", **wrong)
+    named = [line.partition(":")[0] for line in caught.value.message.splitlines()]
+    assert named == ["webhook", "output_config.store", "cond_video", "cond_audio.person1"]
+
+
+def test_all_wrong_boxes_are_refused_at_once(farm, portrait):
+    boxes = {"person1": [0, 0, 513, 9], "person2": [0, 0, 20, 9999]}
+    two = {"person1": "https://a/1.wav", "person2": "https://a/2.wav"}
+    request = {"prompt": "x", "cond_video": str(portrait), "cond_audio": two, "audio_type": "add"}
+    with pytest.raises(InvalidInput) as caught:
+        farm.submit(request, bbox=boxes, scene_seg=True)
+    named = [line.partition(":")[0] for line in caught.value.message.splitlines()]
+    assert named == ["bbox.person1", "bbox.person2", "scene_seg"]
+
+
 @pytest.mark.parametrize(
     ("setting", "field"), [("max_visual_bytes", "cond_video"), ("max_audio_bytes", "cond_audio")]
 )

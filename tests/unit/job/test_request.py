@@ -200,7 +200,7 @@ OUTPUTS = [
 ]
 
 INCONSISTENT_OUTPUTS: list[tuple[dict[str, str], str]] = [
-    ({"store": "s3"}, "output_config.bucket: got None; s3 needs it"),
+    ({"store": "s3"}, "output_config.bucket: it is missing; s3 needs it"),
     ({"store": "volume", "bucket": "b"}, "output_config.bucket: got 'b'; volume has none"),
     ({"store": "volume", "region": "eu"}, "output_config.region: got 'eu'; volume has none"),
     ({"store": "inline", "prefix": "p"}, "output_config.prefix: got 'p'; inline has none"),
@@ -373,7 +373,7 @@ def test_audio_with_an_unknown_scheme_is_refused_by_the_full_field_name():
 )
 def test_exactly_one_of_audio_and_text_must_be_given(voices):
     message = refusal({"prompt": "x", "cond_video": FACE, **voices})
-    assert message.startswith("cond_audio: got ")
+    assert message.startswith(("cond_audio: it is missing; ", "cond_audio: got {"))
     assert "exactly one of cond_audio (audio) and tts_audio (text to speak)" in message
 
 
@@ -413,7 +413,7 @@ def test_a_single_box_belongs_to_the_first_speaker():
 @pytest.mark.parametrize(
     ("fields", "message_start"),
     [
-        (TWO | {"audio_type": None}, "audio_type: got None; two audio files need it"),
+        (TWO | {"audio_type": None}, "audio_type: it is missing; two audio files need it"),
         ({"audio_type": "para"}, "audio_type: got 'para'; there is only one speaker"),
         (
             talk("hello", None) | {"audio_type": "add"},
@@ -423,7 +423,7 @@ def test_a_single_box_belongs_to_the_first_speaker():
             talk("(s1) a (s2) b") | {"audio_type": "para"},
             "audio_type: got 'para'; turns are spoken one after the",
         ),
-        (TWO | {"bbox": LEFT}, "bbox.person2: got None; two speakers need a box each"),
+        (TWO | {"bbox": LEFT}, "bbox.person2: it is missing; two speakers need a box each"),
         (
             {"bbox": {"person1": LEFT, "person2": RIGHT}},
             "bbox.person2: got [10.5, 0, 20, 20]; there is only one",
@@ -467,6 +467,29 @@ def test_a_misspelt_field_gets_a_hint_with_the_closest_one(fields, wrong, right)
 def test_a_misspelt_required_field_explains_why_it_is_missing():
     message = refusal({"promt": "x", "cond_video": FACE, "cond_audio": VOICE})
     assert message == "promt: there is no such field; did you mean prompt?"
+
+
+def test_all_mistakes_are_named_unknown_fields_first():
+    wrong = {"mode": "slow", "sample_steps": 0, "tts_audio": {"text": " "}, "pompt": "x"}
+    lines = refusal({"cond_video": FACE, **wrong}).splitlines()
+    starts = [
+        "pompt: there is no",
+        "tts_audio.text: got ' '",
+        "mode: got 'slow'",
+        "sample_steps: g",
+    ]
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+
+
+def test_all_disagreements_are_named():
+    wrong = {"audio_type": "add", "frame_num": 5, "motion_frame": 9, "quant_dir": "x"}
+    lines = refusal(GIVEN | {"cond_audio": None, **wrong}).splitlines()
+    starts = ["cond_audio: it is", "motion_frame: got 9", "audio_type: got 'add'", "quant_dir: got"]
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+
+
+def test_of_very_many_mistakes_the_first_are_named():
+    assert len(refusal({f"field{number}": 1 for number in range(1000)}).splitlines()) == 10
 
 
 def test_a_field_similar_to_none_is_refused_without_a_hint():
