@@ -12,14 +12,16 @@ import gradio as gr
 from gradio.components import Component
 
 from farm.job import JobRequest
+from farm.settings import Settings
 from farm.ui import form
 from farm.ui.boxes import boxes
+from farm.ui.voices import voice_choice
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 """Options of event handlers: no spinner, no public API endpoint, no queueing."""
 
 
-def inputs() -> dict[str, Component]:
+def inputs(settings: Settings) -> dict[str, Component]:
     """Lays out the inputs in the order of their importance; keys are the names that `form` uses."""
     face = gr.File(label="Face: an image or a video", file_types=["image", "video"], elem_id="face")
     drawn = boxes(face)
@@ -36,14 +38,15 @@ def inputs() -> dict[str, Component]:
     with gr.Group(visible=False) as speech:
         syntax = "For two speakers: (s1) first speaker's text (s2) second speaker's text"
         text = gr.Textbox(label="Text to speak", lines=3, info=syntax, elem_id="text")
-        voice1 = gr.Textbox(label="Name of the voice", placeholder="en-us+f3", elem_id="voice1")
-        voice2 = gr.Textbox(label="Name of the second voice", visible=False, elem_id="voice2")
+        voice1 = voice_choice(settings, 1, "Voice", **QUIET)
+        with gr.Column(visible=False) as second:
+            voice2 = voice_choice(settings, 2, "Second voice", **QUIET)
     prompt = gr.Textbox("a person talks to the camera", label="Prompt", elem_id="prompt")
     gr.on(
         [speakers.change, voice.change],
         _show_relevant,
         [speakers, voice],
-        [recordings, speech, audio2, order, voice2, drawn],
+        [recordings, speech, audio2, order, second, drawn],
         **QUIET,
     )
     return {
@@ -62,7 +65,7 @@ def inputs() -> dict[str, Component]:
 
 
 def _show_relevant(speakers: int, voice: str) -> list[Any]:
-    """Updates of recordings, speech, audio2, order, voice2 and boxes, in this order."""
+    """Updates of recordings, speech, audio2, order, second voice and boxes, in this order."""
     two = speakers == 2
     return [
         gr.update(visible=voice == form.RECORDING),

@@ -68,7 +68,10 @@ class Page:
 
     def _add_request(self) -> None:
         models = _models(self.farm)
-        self.fields = {**inputs(), **advanced(form.default_quality(models[0]), models)}
+        self.fields = {
+            **inputs(self.farm.context.settings),
+            **advanced(form.default_quality(models[0]), models),
+        }
         self.estimate = gr.HTML(elem_id="estimate")
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
         self.notice = gr.HTML(elem_id="notice")

@@ -182,6 +182,24 @@ def test_an_invalid_form_is_refused_at_once(
     assert farm.jobs(1) == before
 
 
+def choose_voice(page: Page, field: str, search: str, label: str) -> None:
+    """Chooses the voice of that label, by what is typed into the list."""
+    page.locator(f"#{field} input").fill(search)
+    page.get_by_role("option", name=label, exact=True).click()
+    expect(page.locator(f"#{field} input")).to_have_value(label)
+
+
+def test_a_voice_is_searched_for_and_heard(page: Page) -> None:
+    page.locator("#voice").get_by_text("text", exact=True).click()
+    choose_voice(page, "voice1", "german", "German: de")
+
+    page.click("#listen1")
+
+    player = page.locator("#sample1 audio")
+    player.wait_for()
+    page.wait_for_function("() => document.querySelector('#sample1 audio').currentTime > 0")
+
+
 def test_boxes_drawn_over_the_image_are_pixels_of_the_source(
     page: Page, farm: Farm, portrait: Path
 ) -> None:
@@ -189,8 +207,7 @@ def test_boxes_drawn_over_the_image_are_pixels_of_the_source(
     page.locator("#speakers").get_by_text("two").click()
     page.locator("#voice").get_by_text("text", exact=True).click()
     page.locator("#text textarea").fill("(s1) Hello. (s2) Hi.")
-    for name, voice in {"voice1": "en-us", "voice2": "en-gb"}.items():
-        page.locator(f"#{name} input, #{name} textarea").fill(voice)
+    choose_voice(page, "voice1", "en-us-nyc", "English (America, New York City): en-us-nyc")
     expect(page.get_by_text("Draw a box")).to_be_visible()
     face = page.locator("#boxes img.face")
     page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
