@@ -1,4 +1,4 @@
-"""A cell of a notebook that follows a job."""
+"""Cells of a notebook that follow a job, and show its video."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ CELL = """
 from farm import Farm
 from farm.client.progress import follow
 
-follow(Farm({url!r}).job({job_id!r})).state
+job = Farm({url!r}).job({job_id!r})
+follow(job).state
 """
 
 
-def test_a_notebook_shows_the_progress_of_a_job_as_a_bar(
+def test_a_notebook_shows_the_progress_of_a_job_as_a_bar_and_then_its_video(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any], tmp_path: Path
 ) -> None:
     job = farm.submit(small)
     code = CELL.format(url=supervisor.settings.broker_url, job_id=job.id)
-    notebook = new_notebook(cells=[new_code_cell(code)])
+    notebook = new_notebook(cells=[new_code_cell(each) for each in (code, "job", "await job")])
 
     # Sockets in the file system, because a TCP port warns that others may listen.
     kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(tmp_path / "ipc"))
@@ -36,6 +37,8 @@ def test_a_notebook_shows_the_progress_of_a_job_as_a_bar(
     assert "completed" in bar
     assert "100%" in bar
     assert state["data"]["text/plain"] == "'success'"
+    for cell in notebook.cells[1:]:
+        assert '<video src="data:video/mp4;base64,' in cell.outputs[0]["data"]["text/html"]
 
 
 def text_of_widget(notebook: Any, output: Any) -> str:

@@ -167,8 +167,10 @@ def test_mistakes_in_files_are_all_named_by_their_options(run, portrait, voice):
     assert sound.startswith("E_INPUT_VALIDATION: --audio: the file holds an image, not audio")
 
 
-def test_a_mistake_is_named_before_a_farm_is_looked_for(run):
-    result = run("submit", *OPTIONS, "--sample-steps", "0", FARM_BROKER_URL="redis://127.0.0.1:1/0")
+def test_a_mistake_is_named_before_a_farm_is_looked_for(run, tmp_path):
+    no_farm = {"FARM_HOME": str(tmp_path / "none"), "FARM_BROKER_URL": None}
+    assert "E_UNREACHABLE" in error_line(run("submit", *OPTIONS, **no_farm), status=3)
+    result = run("submit", *OPTIONS, "--sample-steps", "0", **no_farm)
     assert "--sample-steps: got 0" in error_line(result)
 
 
