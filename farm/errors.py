@@ -94,10 +94,12 @@ MAX_MISTAKES = 10
 
 
 def invalid(mistakes: Iterable[str]) -> None:
-    """Raises InvalidInput with all mistakes, or the first ones of very many; not without any."""
-    found = list(islice(mistakes, MAX_MISTAKES))
-    if found:
-        raise InvalidInput("\n".join(found))
+    """Raises InvalidInput with the first mistake of each field, if there is any."""
+    lines: dict[str, str] = {}
+    for line in "\n".join(mistakes).splitlines():
+        lines.setdefault(line.partition(": ")[0], line)
+    if lines:
+        raise InvalidInput("\n".join(islice(lines.values(), MAX_MISTAKES)))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from farm.cli.options import (
 from farm.cli.render import follow_to_end, print_status
 from farm.client import Farm
 from farm.client.checks import check_media
-from farm.client.farm import INLINE
+from farm.client.farm import INLINE, parse_request
 from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
 from farm.errors import FarmUnreachable
@@ -57,7 +57,7 @@ def submit(
             estimated = farm.estimate(fields)
             click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
             return
-        JobRequest.parse(fields)  # its mistakes first: they need no farm
+        parse_request(fields, {}, Settings.load(os.environ))  # mistakes first: they need no farm
         job = Farm(INLINE if inline else None).submit(fields)
     if not as_json:
         click.echo(job.id)
@@ -113,8 +113,8 @@ def payload(
     Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
     """
     with as_typed(file, options):
-        request = read_pipes(JobRequest.parse(request_fields(file, options)))
         settings = Settings.load(os.environ)
+        request = read_pipes(parse_request(request_fields(file, options), {}, settings))
         check_media(resolve(request, preset(request.model or settings.presets[0])), settings)
         packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from farm.client.uploads import LocalFiles, can_probe, is_url, local_content
+from farm.client.uploads import LocalFiles, can_probe, is_pipe, is_url, local_content
 from farm.errors import DownloadFailed, InvalidInput, all_mistakes
 from farm.job import JobRequest, ResolvedRequest
 from farm.job.dialogue import Turn, turns
+from farm.job.files import change_sources
 from farm.net.data_uri import unusable_source
 from farm.net.public import private_host
 from farm.settings import Settings
@@ -56,6 +57,23 @@ def check_media(
 def _seconds(source: str, field: str, settings: Settings, local_files: LocalFiles) -> float | None:
     probe = partial(_recording_seconds, max_seconds=settings.max_audio_s)
     return _probed(source, field, settings.max_audio_bytes, local_files, probe)
+
+
+def check_sources(
+    fields: Mapping[str, Any], settings: Settings, local_files: LocalFiles = True
+) -> None:
+    """The same for the files of a request that is no valid one, but for its boxes."""
+
+    def probe(source: Any, field: str) -> None:
+        if not isinstance(source, str) or is_pipe(source):  # a pipe can be read once only
+            return
+        if field == "cond_video":
+            _probed(source, field, settings.max_visual_bytes, local_files, _visual)
+        else:
+            _seconds(source, field, settings, local_files)
+
+    with all_mistakes() as check:
+        change_sources(fields, lambda source, field: check(probe, source, field))
 
 
 def check_urls(request: JobRequest, settings: Settings) -> None:

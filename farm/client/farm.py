@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from typing import Any, Self, Unpack, get_args
 
 from farm.caller import check_caller, local_user
-from farm.client.checks import check_media, check_urls
+from farm.client.checks import check_media, check_sources, check_urls
 from farm.client.estimate import Outlook, audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
@@ -146,7 +146,7 @@ class Farm:
         InvalidInput before anything is queued, also for another request under the same key,
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
-        parsed = parse_request(request, fields)
+        parsed = parse_request(request, fields, self.context.settings, self.local_files)
         if self.is_inline:
             _check_inline(parsed, limits)
         accepted, recordings = self._accepted(parsed)
@@ -182,8 +182,9 @@ class Farm:
         By the pace and load of the farm now, or as `outlook` has them, which saves asking for each
         of many jobs. A pipe among the files is read to its end.
         """
+        parsed = parse_request(request, fields, self.context.settings, self.local_files)
         outlook = outlook or self.outlook()
-        accepted, recordings = self._accepted(parse_request(request, fields), outlook.models)
+        accepted, recordings = self._accepted(parsed, outlook.models)
         estimated = outlook.estimate(accepted, recordings)
         check_cost(accepted, estimated)
         return estimated
@@ -206,7 +207,7 @@ class Farm:
                 accepted = read_pipes(accepted)
             buckets = accepted.preset.buckets(accepted.size)
             recordings = check_media(accepted, settings, self.local_files, buckets=buckets)
-        check_request_bytes(accepted, settings)  # which is a little longer
+            check_request_bytes(accepted, settings)  # which is a little longer
         return accepted, recordings
 
     def _enter(
@@ -410,11 +411,22 @@ def _check_inline(request: JobRequest, limits: TimeLimits) -> None:
 
 
 def parse_request(
-    request: JobRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
+    request: JobRequest | Mapping[str, Any] | None,
+    fields: Mapping[str, Any],
+    settings: Settings,
+    local_files: LocalFiles = True,
 ) -> JobRequest:
-    """The request that is given as one, as an object, by its fields, or by a part of each."""
+    """The request that is given as one, as an object, by its fields, or by a part of each.
+
+    Raises InvalidInput with what is wrong in it, and in its files.
+    """
     given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
-    return JobRequest.parse(plain_sources({**(given or {}), **fields}))
+    plain = plain_sources({**(given or {}), **fields})
+    with all_mistakes() as check:
+        parsed: JobRequest = check(JobRequest.parse, plain)
+        if parsed is None:
+            check(check_sources, plain, settings, local_files)
+    return parsed
 
 
 def check_state(state: State | None) -> None:

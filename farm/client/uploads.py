@@ -54,12 +54,15 @@ def read_pipes(request: AnyRequest) -> AnyRequest:
     return request.with_sources(_read_pipe)
 
 
-def _read_pipe(source: str, _: str) -> str:
+def is_pipe(source: str) -> bool:
     try:
-        is_pipe = S_ISFIFO(os.stat(source).st_mode)
+        return S_ISFIFO(os.stat(source).st_mode)
     except (OSError, ValueError):  # no path at all; a zero byte
-        is_pipe = False
-    if not is_pipe:
+        return False
+
+
+def _read_pipe(source: str, _: str) -> str:
+    if not is_pipe(source):
         return source
     return f"data:;base64,{b64encode(Path(source).read_bytes()).decode()}"
 

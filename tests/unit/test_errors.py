@@ -72,6 +72,11 @@ def test_mistakes_are_raised_together():
     assert one_line(caught.value.message) == "a: wrong | b: wrong | c: wrong"
 
 
+def test_of_one_field_the_first_mistake_is_named():
+    with pytest.raises(InvalidInput, match=r"^a: wrong\nb: wrong$"):
+        checked("a: wrong", "a: no: good", "b: wrong", end=InvalidInput("a: bad"))
+
+
 def test_without_a_mistake_a_check_returns_what_it_found():
     assert checked() == 3
 

@@ -71,7 +71,7 @@ class RunpodFarm(Farm):
         s3:// store. `limits` go before those of the URL. Raises InvalidInput before anything is
         sent, and RunpodUnreachable.
         """
-        parsed = parse_request(request, fields)
+        parsed = parse_request(request, fields, self.context.settings, self.local_files)
         if self.local_files is True:
             parsed = read_pipes(parsed)
         self._check_request(parsed)

@@ -119,6 +119,9 @@ def test_a_missing_file_is_one_line_and_status_2(run):
     assert line.startswith("E_INPUT_VALIDATION: --image: got 'missing.png'; there is no such file")
 
 
+URL = "https://a/i"
+
+
 def test_submitting_nothing_is_rejected(run):
     prompt, face = error_lines(run("submit"))
     assert prompt.startswith("E_INPUT_VALIDATION: --prompt: it is missing")
@@ -128,21 +131,24 @@ def test_submitting_nothing_is_rejected(run):
 @pytest.mark.parametrize(
     ("options", "starts"),
     [
-        (["--image", "i", "--text", "a", "--audio", "b"], ["--audio: got {'person1': 'b'}; give"]),
         (
-            ["--image", "i"],
+            ["--image", URL, "--text", "a", "--audio", URL],
+            ["--audio: got {'person1': 'https://a/i'}; give"],
+        ),
+        (
+            ["--image", URL],
             ["--audio: it is missing; give exactly one of --audio (audio) and --"],
         ),
         (
-            ["--image", "i", "--text", "hi", "--voice", "german", "--frame-num", "80"],
+            ["--image", URL, "--text", "hi", "--voice", "german", "--frame-num", "80"],
             ["--voice: got 'german'; no voice has", "--frame-num: got 80; it must be 4n+1"],
         ),
         (
-            ["--image", "i", "--cond-audio", '{"person1": ""}', "--motion-frame", "x"],
+            ["--image", URL, "--cond-audio", '{"person1": ""}', "--motion-frame", "x"],
             ["--cond-audio person1: got ''", "--motion-frame: got 'x'"],
         ),
         (
-            ["--video", "i", "--text", "hi", "--motion-frame", "9", "--frame-num", "5"],
+            ["--video", URL, "--text", "hi", "--motion-frame", "9", "--frame-num", "5"],
             ["--motion-frame: got 9; it must be smaller than --frame-num, which is 5"],
         ),
         (
@@ -165,6 +171,14 @@ def test_mistakes_in_files_are_all_named_by_their_options(run, portrait, voice):
     face, sound = error_lines(run("submit", *args))
     assert face.startswith("E_INPUT_VALIDATION: --image: the file holds audio, not an image")
     assert sound.startswith("E_INPUT_VALIDATION: --audio: the file holds an image, not audio")
+
+
+def test_mistakes_in_fields_and_in_files_are_named_together(run, voice, tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # which is not read before it is known to be needed
+    args = ["--prompt", "x", "--image", str(voice), "--audio", str(tmp_path / "pipe")]
+    steps, face = error_lines(run("submit", *args, "--sample-steps", "0"))
+    assert steps.startswith("E_INPUT_VALIDATION: --sample-steps: got 0")
+    assert face.startswith("E_INPUT_VALIDATION: --image: the file holds audio, not an image")
 
 
 def test_a_mistake_is_named_before_a_farm_is_looked_for(run, tmp_path):
