@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
+EVENTS = 1000
+"""Events that are read at once; an hour of video has some 50,000."""
+
 KeepTrying = Callable[[], bool]
 """Whether a request waits for a broker that is down instead of failing; asked before each retry."""
 
@@ -85,7 +88,9 @@ class RegistryBackend(Protocol):
     def delete(self, key: str) -> None: ...
 
     def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
-        """Events after a position, each with its own; waits up to `wait_s` for the first one."""
+        """The next `EVENTS` events after a position, at most, each with its own; waits up to
+        `wait_s` for the first one.
+        """
 
     def add_member(self, index: str, member: str, score: float) -> None: ...
 
@@ -93,8 +98,10 @@ class RegistryBackend(Protocol):
 
     def has_member(self, index: str, member: str) -> bool: ...
 
-    def newest_members(self, index: str, start: int, limit: int) -> list[str]:
-        """Members from the highest score down, `limit` of them from the `start`th on."""
+    def newest_members(self, index: str, start: int, limit: int, *, high: float = inf) -> list[str]:
+        """Members from the highest score that is not above `high` down, `limit` of them from the
+        `start`th on.
+        """
 
     def members_below(self, index: str, score: float) -> list[str]:
         """Members whose score is not above `score`, the lowest first."""

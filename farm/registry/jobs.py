@@ -296,15 +296,15 @@ class JobRegistry:
         (text,) = self._records.read(job_key(job_id))
         return text is None or outline(job_id, text).ended
 
-    def newest(self, caller: str | None = None) -> Iterator[JobStatus]:
-        """All jobs, or those of one caller, the newest first.
+    def newest(self, caller: str | None = None, *, until: float = inf) -> Iterator[JobStatus]:
+        """All jobs, or those of one caller, the newest first; those submitted at `until` or before.
 
         They are read as they are consumed: `PAGE` of them at a time. Of a status that this version
         cannot read there is the outline.
         """
         index = JOBS if caller is None else jobs_of(caller)
         for start in count(0, PAGE):
-            job_ids = self._backend.newest_members(index, start, PAGE)
+            job_ids = self._backend.newest_members(index, start, PAGE, high=until)
             texts = self._backend.get_all([job_key(job_id) for job_id in job_ids])
             for job_id, text in zip(job_ids, texts, strict=True):
                 if text is not None:
@@ -357,14 +357,21 @@ class JobRegistry:
         while True:
             ended = self.status(job_id).ended
             # An ended job has no event to come; looking once more catches those written meanwhile.
-            found = self._backend.read_after(events_key(job_id), position, 0 if ended else wait_s)
-            for position, text in found:  # noqa: B007  # the last position is where to go on
-                event = load(text, Event, name=f"job {job_id}: an event")
+            found = self.events_after(job_id, position, wait_s=0 if ended else wait_s)
+            for position, event in found:  # noqa: B007  # the last position is where to go on
                 yield event
                 if event.stage in LAST_STAGES:
                     return
             if ended and not found:
                 return
+
+    def events_after(
+        self, job_id: str, position: str, *, wait_s: float = 0
+    ) -> list[tuple[str, Event]]:
+        """The next events of a job after a position, "0" for the first ones, each with its own."""
+        found = self._backend.read_after(events_key(job_id), position, wait_s)
+        name = f"job {job_id}: an event"
+        return [(position, load(text, Event, name=name)) for position, text in found]
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
         """Ends a job; False if it had ended already. It stays live until it is closed."""

@@ -8,7 +8,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from math import inf
 
-from farm.registry.backend import Add, Append, Effect, Effects, Increment, Remove, Score, SetText
+from farm.registry.backend import (
+    EVENTS,
+    Add,
+    Append,
+    Effect,
+    Effects,
+    Increment,
+    Remove,
+    Score,
+    SetText,
+)
 
 
 class MemoryBackend:
@@ -43,7 +53,7 @@ class MemoryBackend:
         start = int(position)
         with self.changed:
             self.changed.wait_for(lambda: len(self.streams[stream]) > start, timeout=wait_s)
-            events = self.streams[stream][start:]
+            events = self.streams[stream][start : start + EVENTS]
         return [(str(number), text) for number, text in enumerate(events, start + 1)]
 
     def add_member(self, index: str, member: str, score: float) -> None:
@@ -58,9 +68,8 @@ class MemoryBackend:
         with self.changed:
             return member in self.indices[index]
 
-    def newest_members(self, index: str, start: int, limit: int) -> list[str]:
-        members = [member for member, _ in self._sorted(index)]
-        return members[::-1][start : start + limit]
+    def newest_members(self, index: str, start: int, limit: int, *, high: float = inf) -> list[str]:
+        return self.members_below(index, high)[::-1][start : start + limit]
 
     def members_below(self, index: str, score: float) -> list[str]:
         return [member for member, own in self._sorted(index) if own <= score]

@@ -20,6 +20,7 @@ from farm.errors import FarmUnreachable, InvalidInput
 from farm.logs import log
 from farm.net.authorities import checked_authorities
 from farm.registry.backend import (
+    EVENTS,
     Add,
     Append,
     Effect,
@@ -122,7 +123,7 @@ class RedisBackend:
 
     def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         wait_ms = max(1, int(wait_s * 1000))
-        streams: Any = self.redis.xread({self.key(stream): position}, block=wait_ms)
+        streams: Any = self.redis.xread({self.key(stream): position}, EVENTS, wait_ms)
         return [(entry, fields["event"]) for _, entries in streams for entry, fields in entries]
 
     def add_member(self, index: str, member: str, score: float) -> None:
@@ -134,8 +135,8 @@ class RedisBackend:
     def has_member(self, index: str, member: str) -> bool:
         return self.redis.zscore(self.key(index), member) is not None
 
-    def newest_members(self, index: str, start: int, limit: int) -> list[str]:
-        members: Any = self.redis.zrevrange(self.key(index), start, start + limit - 1)
+    def newest_members(self, index: str, start: int, limit: int, *, high: float = inf) -> list[str]:
+        members: Any = self.redis.zrevrangebyscore(self.key(index), high, "-inf", start, limit)
         return list(members)
 
     def members_below(self, index: str, score: float) -> list[str]:

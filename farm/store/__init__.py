@@ -25,6 +25,9 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """A small object's bytes; raises KeyError."""
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        """An object's bytes from `start` up to `stop`, which it has; raises KeyError."""
+
     def fetch(self, key: str, path: Path) -> Path:
         """Copies or links a large object to `path`, which must not be written; raises KeyError."""
 

@@ -45,6 +45,11 @@ class LocalStore:
     def get(self, key: str) -> bytes:
         return self._existing(key).read_bytes()
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        with self._existing(key).open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
     def fetch(self, key: str, path: Path) -> Path:
         path.unlink(missing_ok=True)
         try:

@@ -25,6 +25,9 @@ class MemoryStore:
     def get(self, key: str) -> bytes:
         return self.objects[key]
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        return self.objects[key][start:stop]
+
     def fetch(self, key: str, path: Path) -> Path:
         path.write_bytes(self.objects[key])
         return path

@@ -72,6 +72,10 @@ class S3Store:
     def get(self, key: str) -> bytes:
         return self._read(key, b"".join)
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        length = stop - start
+        return self._get(key, lambda response: response.data, offset=start, length=length)
+
     def fetch(self, key: str, path: Path) -> Path:
         part = path.with_name(f".part-{path.name}")
         try:
@@ -175,12 +179,16 @@ class S3Store:
 
     def _read(self, key: str, consume: Callable[[Iterable[bytes]], Answer]) -> Answer:
         """The result of `consume` on an object's blocks; a retry calls it with all blocks again."""
+        return self._get(key, lambda response: consume(_blocks(response)))
+
+    def _get(self, key: str, consume: Callable[[BaseHTTPResponse], Answer], **part: int) -> Answer:
+        """The result of `consume` on the response that has an object, or a part of it."""
         name = self._name(key)
 
         def read() -> Answer:
-            response = self._service.client.get_object(self.bucket, name)
+            response = self._service.client.get_object(self.bucket, name, **part)
             try:
-                return consume(_blocks(response))
+                return consume(response)
             finally:
                 response.close()
                 response.release_conn()

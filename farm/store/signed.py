@@ -80,6 +80,9 @@ class SignedStore:
         url = self._readable(key)
         return _repeated(key, lambda: _download(key, url, b"".join))
 
+    def get_range(self, key: str, start: int, stop: int) -> bytes:
+        return self.get(key)[start:stop]
+
     def fetch(self, key: str, path: Path) -> Path:
         prefetched = self._prefetched.get(key)
         if prefetched:

@@ -10,6 +10,7 @@ import pytest
 
 from farm.registry import Registry
 from farm.registry.backend import (
+    EVENTS,
     Add,
     Append,
     Effect,
@@ -225,6 +226,17 @@ def test_events_are_read_after_a_position(backend):
     assert backend.read_after("stream", second, 0.01) == []
 
 
+def test_of_many_events_some_are_read_at_once_and_none_is_left_out(backend):
+    written = [str(number) for number in range(EVENTS + 1)]
+    apply(backend, *(Append("stream", each) for each in written))
+
+    first = backend.read_after("stream", "0", 0)
+    rest = backend.read_after("stream", first[-1][0], 0)
+
+    assert len(first) == EVENTS
+    assert [text for _, text in first + rest] == written
+
+
 def test_a_reader_waits_for_the_first_event(backend):
     writer = threading.Timer(0.1, apply, (backend, Append("stream", "event")))
     start = time.monotonic()
@@ -250,6 +262,7 @@ def test_members_are_listed_from_the_highest_score_down(index):
     assert index.newest_members("index", 0, 10) == ["d", "c", "b", "a"]
     assert index.newest_members("index", 1, 2) == ["c", "b"]
     assert index.newest_members("index", 4, 2) == []
+    assert index.newest_members("index", 1, 2, high=2.0) == ["b", "a"]
 
 
 def test_members_below_a_score_include_those_that_have_it(index):

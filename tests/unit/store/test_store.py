@@ -65,6 +65,13 @@ def test_later_changes_of_a_file_do_not_change_the_object(store, tmp_path):
     assert store.get("object") == b"object"
 
 
+def test_a_range_of_an_object_is_read(store):
+    store.put("letters", b"abcdef")
+    assert store.get_range("letters", 0, 6) == b"abcdef"
+    assert store.get_range("letters", 2, 4) == b"cd"
+    assert store.get_range("letters", 5, 6) == b"f"
+
+
 def test_an_empty_object_exists(store):
     store.put("empty", b"")
     assert (store.get("empty"), store.size("empty"), list(store.keys(""))) == (b"", 0, ["empty"])
