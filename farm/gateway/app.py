@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from anyio import CapacityLimiter, move_on_after, to_thread
+from anyio import move_on_after, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from farm.gateway.access import Access, Tenant
 from farm.gateway.answers import IN_QUEUE
 from farm.gateway.body import Limits, parse_object, read_body
 from farm.gateway.counters import CountedApp, Counters
+from farm.gateway.entrance import Entrance
 from farm.gateway.envelope import Envelope
 from farm.gateway.openapi import description, page
 from farm.gateway.refusal import INTERNAL, Refusal, refusal_of, refuse
@@ -32,12 +33,6 @@ MIN_WAIT_MS, DEFAULT_WAIT_MS, MAX_WAIT_MS = 1_000, 90_000, 300_000
 STREAM_WAIT_S = 5.0
 """How long /stream waits for a part: Runpod's Python client gives up after 10 s."""
 
-MAX_SUBMISSIONS = 8
-"""At once; each may hold a body of 20 MB, and decode the media in it."""
-
-NO_BODY_BYTES = 4_096
-"""Bodies of requests that need none: clients send an empty one, or {}."""
-
 
 class Gateway:
     """The API of a farm. `is_open`: without keys it serves those who can reach loopback."""
@@ -46,9 +41,8 @@ class Gateway:
         self.limits = limits or Limits()
         self.watch = Watch(farm.context.registry.jobs.texts)
         self.counters = Counters(waits=lambda: len(self.watch))
-        self._access = Access(farm, is_open=is_open)
+        self._entrance = Entrance(Access(farm, is_open=is_open), self.limits)
         self._service = Service(farm.context)
-        self._submissions: CapacityLimiter | None = None
 
     @property
     def app(self) -> CountedApp:
@@ -90,17 +84,17 @@ class Gateway:
 
     async def _run_sync(self, request: Request) -> Response:
         wait_s = _wait_s(request)
-        tenant = await self._tenant(request)
+        tenant = await self._entrance.tenant(request)
         submitted = await self._submit(request, self.limits.runsync_bytes, tenant)
         return await self._after_wait(tenant, submitted["id"], wait_s)
 
     async def _status(self, request: Request) -> Response:
-        tenant = await self._tenant(request)
+        tenant = await self._entrance.tenant(request)
         return await _answer(self._service.status, tenant, request.path_params["id"])
 
     async def _status_sync(self, request: Request) -> Response:
         wait_s = _wait_s(request)
-        tenant = await self._tenant(request)
+        tenant = await self._entrance.tenant(request)
         job_id = request.path_params["id"]
         return await self._after_wait(tenant, job_id, wait_s)
 
@@ -113,7 +107,7 @@ class Gateway:
 
     async def _stream(self, request: Request) -> Response:
         """Waits for the first new part, or for the end."""
-        tenant = await self._tenant(request)
+        tenant = await self._entrance.tenant(request)
         job_id = request.path_params["id"]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + STREAM_WAIT_S
@@ -129,18 +123,18 @@ class Gateway:
                 return JSONResponse(answer)
 
     async def _cancel(self, request: Request) -> Response:
-        tenant = await self._without_body(request)
+        tenant = await self._entrance.tenant_without_body(request)
         return await _answer(self._service.cancel, tenant, request.path_params["id"])
 
     async def _retry(self, request: Request) -> Response:
-        tenant = await self._without_body(request)
+        tenant = await self._entrance.tenant_without_body(request)
         return await _answer(self._service.retry, tenant, request.path_params["id"])
 
     async def _purge(self, request: Request) -> Response:
-        return await _answer(self._service.purge, await self._without_body(request))
+        return await _answer(self._service.purge, await self._entrance.tenant_without_body(request))
 
     async def _health(self, request: Request) -> Response:
-        return await _answer(self._service.health, await self._tenant(request))
+        return await _answer(self._service.health, await self._entrance.tenant(request))
 
     async def _is_ready(self, _: Request) -> Response:
         await to_thread.run_sync(self._service.is_ready)
@@ -150,26 +144,14 @@ class Gateway:
         text = await to_thread.run_sync(self.counters.exposition)
         return PlainTextResponse(text)
 
-    async def _tenant(self, request: Request) -> Tenant:
-        return await to_thread.run_sync(self._access.tenant, request.headers)
-
-    async def _without_body(self, request: Request) -> Tenant:
-        """The tenant of a request whose body says nothing."""
-        tenant = await self._tenant(request)
-        await read_body(request, NO_BODY_BYTES, self.limits)
-        return tenant
-
     async def _submit(
         self, request: Request, max_bytes: int, tenant: Tenant | None = None
     ) -> dict[str, Any]:
-        tenant = tenant or await self._tenant(request)
+        tenant = tenant or await self._entrance.tenant(request)
         body = await read_body(request, max_bytes, self.limits)
-        self._submissions = self._submissions or CapacityLimiter(MAX_SUBMISSIONS)
-
-        def submit() -> dict[str, Any]:
-            return self._service.submit(tenant, Envelope.parse(parse_object(body)))
-
-        return await to_thread.run_sync(submit, limiter=self._submissions)
+        return await self._entrance.submit(
+            lambda: self._service.submit(tenant, Envelope.parse(parse_object(body)))
+        )
 
 
 async def _answer(call: Callable[..., dict[str, Any]], *arguments: Any) -> Response:

@@ -7,16 +7,15 @@ import time
 from typing import Any
 
 from farm.engine.context import Context
-from farm.errors import InvalidInput
 from farm.gateway.access import Tenant
 from farm.gateway.batch import PREFIX, Videos
 from farm.gateway.envelope import Envelope
 from farm.gateway.refusal import unknown_job
-from farm.gateway.video import CANCELLED_BY, Video
+from farm.gateway.video import CANCELLED_BY, JOB_ID, Video
 from farm.registry.statistics import Statistics, read_statistics
 from farm.registry.status_record import outline
 
-JOB_ID = re.compile(f"({PREFIX})?[0-9a-f]{{32}}")
+BATCH_ID = re.compile(PREFIX + JOB_ID.pattern)
 STATISTICS_S = 2.0
 """Statistics of the farm are as old as this at most."""
 
@@ -33,17 +32,12 @@ class Service:
 
     def find(self, tenant: Tenant, job_id: str) -> Video | Videos:
         """A tenant's own job; Refusal 404 for any other."""
-        if not JOB_ID.fullmatch(job_id):
+        if not BATCH_ID.fullmatch(job_id):
+            return Video.find(self._ctx, tenant, job_id)
+        batch = self._ctx.registry.batches.read(job_id)
+        if batch is None or batch.caller != tenant.caller:
             raise unknown_job(job_id)
-        if job_id.startswith(PREFIX):
-            batch = self._ctx.registry.batches.read(job_id)
-            if batch is None or batch.caller != tenant.caller:
-                raise unknown_job(job_id)
-            return Videos.of(self._ctx, batch)
-        try:
-            return Video(self._ctx, tenant, tenant.farm.job(job_id).status())
-        except InvalidInput:
-            raise unknown_job(job_id) from None
+        return Videos.of(self._ctx, batch)
 
     def status(self, tenant: Tenant, job_id: str) -> dict[str, Any]:
         return self.find(tenant, job_id).answer()

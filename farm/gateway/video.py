@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from farm.client import Job
 from farm.engine.advance import chunk_count
 from farm.engine.context import Context
+from farm.errors import InvalidInput
 from farm.gateway.access import Tenant
 from farm.gateway.answers import brief, state_of, whole
-from farm.gateway.refusal import refuse
+from farm.gateway.refusal import refuse, unknown_job
 from farm.gateway.stream import take_parts
 from farm.job import JobStatus, TimeLimits
 from farm.route import DOWNLOAD, Step, next_step
 
 CANCELLED_BY = "the API"
+JOB_ID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,32 @@ class Video:
         job = tenant.farm.submit(tenant.with_priority(fields), limits=limits)
         return cls(ctx, tenant, job.status())
 
+    @classmethod
+    def find(cls, ctx: Context, tenant: Tenant, job_id: str) -> Video:
+        """A tenant's own job; Refusal 404 for any other."""
+        if not JOB_ID.fullmatch(job_id):
+            raise unknown_job(job_id)
+        try:
+            return cls(ctx, tenant, tenant.farm.job(job_id).status())
+        except InvalidInput:
+            raise unknown_job(job_id) from None
+
     @property
     def pending(self) -> list[str]:
         return [] if self.status.ended else [self.status.job_id]
 
     def answer(self) -> dict[str, Any]:
-        position = None if self.status.ended else self._queue_position()
-        return whole(self.status, now=self.ctx.registry.now(), queue_position=position)
+        now = self.ctx.registry.now()
+        return whole(self.status, now=now, queue_position=self.queue_position())
 
     def cancel(self) -> dict[str, Any]:
-        """Ends it; one that has ended stays as it is."""
+        return brief(self.cancelled().status)
+
+    def cancelled(self) -> Video:
+        """The job, ended; one that has ended stays as it is."""
         job = Job(self.ctx, self.status.job_id)
         job.cancel(by=CANCELLED_BY)
-        return brief(job.status())
+        return replace(self, status=job.status())
 
     def retry(self) -> dict[str, Any]:
         """A new job of the same request. Repeated, it is the same one, unless that failed too."""
@@ -67,8 +83,10 @@ class Video:
         parts = take_parts(self.ctx, self.status)
         return {"status": state_of(self.status), "stream": parts}
 
-    def _queue_position(self) -> int | None:
+    def queue_position(self) -> int | None:
         """The place of the job's message among those that no worker has taken."""
+        if self.status.ended:
+            return None
         job_id = self.status.job_id
         steps = self.ctx.registry.steps
         step_id = steps.current_step_id(job_id)
