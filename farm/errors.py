@@ -2,6 +2,7 @@
 
     FarmError                     code                  a retry may help
     ├── InvalidInput              E_INPUT_VALIDATION    no
+    │   └── IdempotencyConflict   (the same)            no, with this key
     ├── QuotaExceeded             E_QUOTA               later, when the caller has less
     ├── DownloadFailed            E_DOWNLOAD_FAILED     yes, unless the server refused permanently
     ├── EmbeddingFailed           E_AUDIO_EMBEDDING     no
@@ -87,6 +88,10 @@ class InvalidInput(FarmError):
     """
 
     code = "E_INPUT_VALIDATION"
+
+
+class IdempotencyConflict(InvalidInput):
+    """The idempotency key is that of another request."""
 
 
 MAX_MISTAKES = 10

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from farm.client import Farm
-from farm.errors import FarmError
+from farm.errors import FarmError, shorten
 from farm.gateway.access import Access, Tenant
 from farm.gateway.answers import IN_QUEUE
 from farm.gateway.body import Limits, parse_object, read_body
@@ -202,7 +202,12 @@ async def _answer_error(request: Request, error: FarmError) -> Response:
 
 async def _answer_http_error(request: Request, error: HTTPException) -> Response:
     """No such route, or another method than its own."""
-    refusal = refuse(error.status_code, f"{request.method}: {error.detail}; see /docs")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow")
+        refusal = refuse(405, f"method: got {request.method!r}; allowed: {allowed}")
+    else:
+        path = shorten(repr(request.url.path))
+        refusal = refuse(error.status_code, f"path: got {path}; allowed: those of /docs")
     return JSONResponse(refusal.body, refusal.status, error.headers)
 
 

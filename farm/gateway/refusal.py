@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from math import ceil
 from typing import Any
@@ -41,13 +42,27 @@ class Refusal(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        return {"error": error_object(self.error)}
+        return {"error": {**error_object(self.error), **named_parts(self.error.message)}}
 
 
 def error_object(error: FarmError) -> dict[str, Any]:
     """The contract's error, without what it was raised from."""
     bare = error_from_code(error.code, error.message, retryable=error.retryable)
     return bare.describe(at_stage=AT_STAGE)
+
+
+PARTS = re.compile(
+    r"(?P<field>[A-Za-z][\w.-]*): (?:got (?P<value>'(?:[^'\\]|\\.)*'|[^;]*))?"
+    r"(?:.*?\ballowed: (?P<allowed>.+))?",
+    re.DOTALL,
+)
+"""`FIELD: got VALUE; REASON; allowed: WHAT`, as errors about a request are written."""
+
+
+def named_parts(message: str) -> dict[str, str | None]:
+    """The field, the value and what is allowed, as far as a message names them."""
+    found = PARTS.match(message)
+    return found.groupdict() if found else dict.fromkeys(PARTS.groupindex)
 
 
 def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:

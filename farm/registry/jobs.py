@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from farm.caller import LOCAL
-from farm.errors import Cancelled, FarmError, InvalidInput, VersionSkew
+from farm.errors import Cancelled, FarmError, IdempotencyConflict, InvalidInput, VersionSkew
 from farm.job import (
     STAGES,
     Event,
@@ -91,7 +91,7 @@ class JobRegistry:
             return None
         first_id, _, digest = owner.partition(" ")
         if digest != request.digest:
-            raise self._idempotency_error(request, first_id)
+            raise self._conflict(request, first_id)
         return first_id
 
     def _owner_of_key(self, request: ResolvedRequest, caller: str) -> str | None:
@@ -100,10 +100,10 @@ class JobRegistry:
             return None
         return self._records.read(idempotency_record_key(caller, request.idempotency_key))[0]
 
-    def _idempotency_error(self, request: ResolvedRequest, first_id: str) -> InvalidInput:
+    def _conflict(self, request: ResolvedRequest, first_id: str) -> IdempotencyConflict:
         (text,) = self._records.read(request_key(first_id))
         changed = request.differences(parse_request(first_id, text)) if text else []
-        return InvalidInput(
+        return IdempotencyConflict(
             f"idempotency_key: got {request.idempotency_key!r}; job {first_id} was submitted with "
             f"it and another {' and '.join(changed) or 'request'}; "
             "allowed: the same request, or a new key"

@@ -1,0 +1,58 @@
+"""What is answered in place of a result."""
+
+import pytest
+
+from farm.errors import FarmUnreachable, InvalidInput, QuotaExceeded
+from farm.gateway.refusal import refusal_of, refuse
+from tests.support.gateway import Client
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "value", "allowed"),
+    [
+        ("size: got 'huge'; allowed: small, large", "size", "'huge'", "small, large"),
+        (
+            "sample_steps: got 0; should be 1 or more; allowed: 1 to 9",
+            "sample_steps",
+            "0",
+            "1 to 9",
+        ),
+        ("prompt: it is missing; allowed: a text", "prompt", None, "a text"),
+        ("body: allowed: 9 bytes", "body", None, "9 bytes"),
+        ("prompt: got 'a; allowed: b'; it is long", "prompt", "'a; allowed: b'", None),
+        ("tts_audio.text: got 'it\\'s'; allowed: c", "tts_audio.text", "'it\\'s'", "c"),
+        ("promt: there is no such field; did you mean prompt?", "promt", None, None),
+        ("this key allows 9 requests a minute; try again later", None, None, None),
+    ],
+)
+def test_an_error_names_field_value_and_what_is_allowed(
+    message: str, field: str | None, value: str | None, allowed: str | None
+):
+    error = refuse(400, message).body["error"]
+
+    assert error["message"] == message
+    assert (error["field"], error["value"], error["allowed"]) == (field, value, allowed)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "headers"),
+    [
+        (InvalidInput("a"), 400, {}),
+        (QuotaExceeded("a", retry_after_s=1.2), 429, {"Retry-After": "2"}),
+        (FarmUnreachable("redis://secret"), 503, {"Retry-After": "5"}),
+    ],
+)
+def test_an_error_has_its_status(error: Exception, status: int, headers: dict[str, str]):
+    refusal = refusal_of(error)
+
+    assert (refusal.status, refusal.headers) == (status, headers)
+    assert "secret" not in str(refusal.body)
+
+
+def test_an_unknown_path_and_a_wrong_method_are_named(client: Client):
+    lost = client.send("GET", "/v3/any/run")
+    wrong = client.send("PUT", "/v2/any/run")
+
+    assert (lost.status, lost.body["error"]["field"]) == (404, "path")
+    assert wrong.status == 405
+    assert wrong.message == "method: got 'PUT'; allowed: POST"
