@@ -25,6 +25,7 @@ from farm.gateway.envelope import Envelope
 from farm.gateway.openapi import description, page
 from farm.gateway.refusal import INTERNAL, Refusal, refusal_of, refuse
 from farm.gateway.service import Service, has_ended
+from farm.gateway.v1.api import JobsApi
 from farm.gateway.watch import Watch
 from farm.logs import log
 
@@ -43,6 +44,7 @@ class Gateway:
         self.counters = Counters(waits=lambda: len(self.watch))
         self._entrance = Entrance(Access(farm, is_open=is_open), self.limits)
         self._service = Service(farm.context)
+        self._jobs_api = JobsApi(farm.context, self._entrance)
 
     @property
     def app(self) -> CountedApp:
@@ -71,6 +73,7 @@ class Gateway:
         ]
         return [
             *(Route(ENDPOINT + path, call, methods=[method]) for method, path, call in routes),
+            *self._jobs_api.routes(),
             Route("/healthz", _is_alive),
             Route("/readyz", self._is_ready),
             Route("/metrics", self._metrics),

@@ -181,12 +181,20 @@ class S3Store:
         """The result of `consume` on an object's blocks; a retry calls it with all blocks again."""
         return self._get(key, lambda response: consume(_blocks(response)))
 
-    def _get(self, key: str, consume: Callable[[BaseHTTPResponse], Answer], **part: int) -> Answer:
-        """The result of `consume` on the response that has an object, or a part of it."""
+    def _get(
+        self,
+        key: str,
+        consume: Callable[[BaseHTTPResponse], Answer],
+        *,
+        offset: int = 0,
+        length: int = 0,
+    ) -> Answer:
+        """The result of `consume` on the response that has an object, or some bytes of it."""
         name = self._name(key)
 
         def read() -> Answer:
-            response = self._service.client.get_object(self.bucket, name, **part)
+            client = self._service.client
+            response = client.get_object(self.bucket, name, offset=offset, length=length)
             try:
                 return consume(response)
             finally:

@@ -1,0 +1,1 @@
+"""The farm's own API: jobs as resources, under /v1."""

@@ -1,0 +1,92 @@
+"""What the API answers; OpenAPI's schemas are made of these."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field
+
+from farm.gateway.video import Video
+from farm.job import Failure, JobStatus, Result, State
+from farm.job.contract import Contract
+
+JOBS = "/v1/jobs"
+
+
+class Links(Contract):
+    """Where the rest of a job is on this server, as paths."""
+
+    job: str
+    events: str
+    playlist: str = Field(description="409 before the first finished chunk")
+    content: str | None = Field(description="null unless there is a video")
+
+    @classmethod
+    def of(cls, status: JobStatus) -> Self:
+        job = f"{JOBS}/{status.job_id}"
+        content = f"{job}/content" if status.state == "success" else None
+        return cls(
+            job=job, events=f"{job}/events", playlist=f"{job}/playlist.m3u8", content=content
+        )
+
+
+class JobSummary(Contract):
+    """A job in a list; times are seconds since 1970."""
+
+    job_id: str
+    state: State
+    stage: str
+    pct: float = Field(description="0 to 100")
+    details: dict[str, Any] = Field(description="of a job that failed: code and message")
+    created_at: float
+    started_at: float | None = Field(description="null before the first step")
+    updated_at: float
+    links: Links
+
+    @classmethod
+    def of(cls, status: JobStatus, **more: Any) -> Self:
+        shared = {
+            name: getattr(status, name) for name in JobSummary.model_fields.keys() - {"links"}
+        }
+        return cls(**shared, links=Links.of(status), **more)
+
+
+class Job(JobSummary):
+    """A job with its estimate, or its result."""
+
+    eta_s: float | None = Field(description="seconds of the chunks that are left, once known")
+    queue_position: int | None = Field(
+        description="messages of the farm that are as old as the job's; null while a step runs"
+    )
+    result: Result | None = Field(description="null until the job has ended")
+
+    @classmethod
+    def of_video(cls, video: Video) -> Self:
+        status = video.status
+        return cls.of(
+            status,
+            eta_s=None if status.ended else status.details.get("eta_s"),
+            queue_position=video.queue_position(),
+            result=status.result,
+        )
+
+
+class JobPage(Contract):
+    """Jobs, the newest first."""
+
+    jobs: tuple[JobSummary, ...]
+    next_cursor: str | None = Field(description="the cursor of the next page; null on the last one")
+
+
+class Refused(Failure):
+    """The contract's error; field, value and allowed are null where the message names none."""
+
+    field: str | None
+    value: str | None = Field(description="as the message shows it")
+    allowed: str | None
+
+
+class Problem(Contract):
+    """The body of every answer that is an error."""
+
+    error: Refused

@@ -1,0 +1,80 @@
+"""The routes of /v1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from farm.engine.context import Context
+from farm.errors import IdempotencyConflict, InvalidInput
+from farm.gateway.access import Tenant
+from farm.gateway.body import parse_object, read_body
+from farm.gateway.entrance import Entrance
+from farm.gateway.refusal import Refusal, refuse
+from farm.gateway.v1.answers import JOBS, Job
+from farm.gateway.v1.pages import Query, page
+from farm.gateway.video import Video
+from farm.job.contract import Contract
+from farm.job.time_limits import NO_LIMITS
+
+JSON = "application/json"
+
+
+class JobsApi:
+    def __init__(self, ctx: Context, entrance: Entrance) -> None:
+        self._ctx = ctx
+        self._entrance = entrance
+
+    def routes(self) -> list[Route]:
+        job = JOBS + "/{id}"
+        routes: list[tuple[str, str, Callable[[Request], Any]]] = [
+            ("POST", JOBS, self._submit),
+            ("GET", JOBS, self._list),
+            ("GET", job, self._show),
+            ("DELETE", job, self._cancel),
+        ]
+        return [Route(path, call, methods=[method]) for method, path, call in routes]
+
+    async def _submit(self, request: Request) -> Response:
+        tenant = await self._entrance.tenant(request)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}")
+        body = await read_body(request, self._entrance.limits.run_bytes, self._entrance.limits)
+        job = await self._entrance.submit(lambda: self._submitted(tenant, parse_object(body)))
+        return _answer(job, 201, Location=job.links.job)
+
+    def _submitted(self, tenant: Tenant, fields: dict[str, Any]) -> Job:
+        """Raises Refusal: 409 for a used idempotency key, 422 for what the contract refuses."""
+        try:
+            return Job.of_video(Video.submit(self._ctx, tenant, fields, NO_LIMITS))
+        except InvalidInput as error:
+            raise Refusal(409 if isinstance(error, IdempotencyConflict) else 422, error) from None
+
+    async def _list(self, request: Request) -> Response:
+        tenant = await self._entrance.tenant(request)
+        query = Query.parse(request.query_params)
+        jobs = self._ctx.registry.jobs
+        return _answer(await to_thread.run_sync(page, jobs, tenant.caller, query))
+
+    async def _show(self, request: Request) -> Response:
+        video = await self._find(request, await self._entrance.tenant(request))
+        return _answer(await to_thread.run_sync(Job.of_video, video))
+
+    async def _cancel(self, request: Request) -> Response:
+        """Ends a job; one that has ended stays as it is."""
+        video = await self._find(request, await self._entrance.tenant_without_body(request))
+        return _answer(await to_thread.run_sync(lambda: Job.of_video(video.cancelled())))
+
+    async def _find(self, request: Request, tenant: Tenant) -> Video:
+        job_id = request.path_params["id"]
+        return await to_thread.run_sync(Video.find, self._ctx, tenant, job_id)
+
+
+def _answer(answer: Contract, status: int = 200, **headers: str) -> Response:
+    return Response(answer.model_dump_json(), status, headers, media_type=JSON)

@@ -1,0 +1,225 @@
+"""The farm's own API: jobs as resources."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from farm.client import Farm
+from farm.errors import DownloadFailed
+from farm.job import Result
+from tests.support.gateway import Answer, Client
+from tests.support.jobs import FIELDS
+from tests.unit.gateway.conftest import Key
+
+RESULT = Result.model_validate({"job_id": "a", "status": "success"})
+
+
+def submit(client: Client, fields: Any = FIELDS) -> Answer:
+    return client.send("POST", "/v1/jobs", json.dumps(fields).encode())
+
+
+# Submitting
+
+
+def test_a_job_is_created_and_says_where_it_is(client: Client):
+    answer = submit(client)
+
+    job_id = answer.body["job_id"]
+    assert answer.status == 201
+    assert answer.headers["Location"] == f"/v1/jobs/{job_id}"
+    assert answer.body["state"] == "queued"
+    assert answer.body["queue_position"] == 1
+    assert answer.body["links"] == {
+        "job": f"/v1/jobs/{job_id}",
+        "events": f"/v1/jobs/{job_id}/events",
+        "playlist": f"/v1/jobs/{job_id}/playlist.m3u8",
+        "content": None,
+    }
+
+
+def test_the_same_idempotency_key_returns_the_first_job(client: Client):
+    first, again = (submit(client, {**FIELDS, "idempotency_key": "a"}) for _ in range(2))
+
+    assert first.body["job_id"] == again.body["job_id"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "field"),
+    [
+        ({**FIELDS, "promt": "a"}, 422, "promt"),
+        ({"prompt": "a"}, 422, "cond_video"),
+        ({**FIELDS, "sample_steps": 0}, 422, "sample_steps"),
+        ({**FIELDS, "cond_audio": {"person1": 1}}, 422, "cond_audio.person1"),
+        ({"input": FIELDS}, 422, "input"),
+        ([], 400, "body"),
+    ],
+)
+def test_a_wrong_request_is_refused_by_its_field(
+    client: Client, fields: Any, status: int, field: str
+):
+    answer = submit(client, fields)
+
+    assert (answer.status, answer.body["error"]["field"]) == (status, field)
+    assert answer.body["error"]["code"] == "E_INPUT_VALIDATION"
+
+
+def test_a_used_idempotency_key_is_a_conflict(client: Client):
+    submit(client, {**FIELDS, "idempotency_key": "a"})
+
+    answer = submit(client, {**FIELDS, "idempotency_key": "a", "prompt": "another"})
+
+    assert (answer.status, answer.body["error"]["field"]) == (409, "idempotency_key")
+
+
+def test_a_quota_is_429(client: Client, key: Key):
+    anna = key("anna", max_live_jobs=1)
+    submit(anna)
+
+    answer = submit(anna)
+
+    assert (answer.status, answer.body["error"]["code"]) == (429, "E_QUOTA")
+
+
+def test_a_body_of_another_type_is_refused(client: Client):
+    answer = client.send("POST", "/v1/jobs", b"a=b", **{"Content-Type": "text/plain; charset=a"})
+
+    assert answer.status == 415
+    assert "Content-Type: got 'text/plain'; allowed: application/json" in answer.message
+
+
+# One job
+
+
+def test_a_finished_job_has_its_result_and_where_the_video_is(client: Client, farm: Farm):
+    job_id = client.submit_v1(FIELDS)
+    farm.context.registry.jobs.end(job_id, "success", RESULT)
+
+    job = client.send("GET", f"/v1/jobs/{job_id}").body
+
+    assert (job["state"], job["stage"], job["pct"]) == ("success", "completed", 100)
+    assert job["result"]["status"] == "success"
+    assert job["links"]["content"] == f"/v1/jobs/{job_id}/content"
+    assert (job["eta_s"], job["queue_position"]) == (None, None)
+
+
+def test_a_failed_job_has_its_error(client: Client, farm: Farm):
+    job_id = client.submit_v1(FIELDS)
+    error = DownloadFailed("cond_video: 404")
+    farm.context.registry.jobs.fail(job_id, error, at_stage="downloads_started")
+
+    job = client.send("GET", f"/v1/jobs/{job_id}").body
+
+    assert job["state"] == "error"
+    assert job["result"]["error"]["code"] == "E_DOWNLOAD_FAILED"
+    assert job["details"] == {"code": "E_DOWNLOAD_FAILED", "message": "cond_video: 404"}
+
+
+def test_delete_cancels_a_job_and_leaves_one_that_has_ended(client: Client, farm: Farm):
+    waiting, done = (client.submit_v1(FIELDS) for _ in range(2))
+    farm.context.registry.jobs.end(done, "success", RESULT)
+
+    answers = [client.send("DELETE", f"/v1/jobs/{each}") for each in (waiting, waiting, done)]
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert [answer.body["state"] for answer in answers] == ["cancelled", "cancelled", "success"]
+
+
+# Whose
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", ""), ("DELETE", "")],
+)
+def test_a_foreign_job_is_answered_like_one_that_does_not_exist(
+    client: Client, key: Key, method: str, path: str
+):
+    anna, bert = key("anna"), key("bert")
+    foreign = anna.submit_v1(FIELDS)
+    unknown = "0" * 32
+
+    answers = [bert.send(method, f"/v1/jobs/{each}{path}") for each in (foreign, unknown)]
+
+    assert [answer.status for answer in answers] == [404, 404]
+    assert answers[0].message.replace(foreign, unknown) == answers[1].message
+    assert anna.send("GET", f"/v1/jobs/{foreign}").body["state"] == "queued"
+
+
+def test_every_call_needs_a_key_once_there_is_one(client: Client, key: Key):
+    key("anna")
+    paths = [("POST", ""), ("GET", ""), ("GET", "/0"), ("DELETE", "/0")]
+
+    answers = [client.send(method, f"/v1/jobs{path}") for method, path in paths]
+
+    assert {answer.status for answer in answers} == {401}
+    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
+
+
+# The list
+
+
+def pages(client: Client, query: str = "") -> list[list[str]]:
+    """The ids of each page."""
+    found = []
+    cursor = ""
+    while True:
+        page = client.send("GET", f"/v1/jobs?{query}{cursor}").body
+        found.append([job["job_id"] for job in page["jobs"]])
+        if page["next_cursor"] is None:
+            return found
+        cursor = f"&cursor={page['next_cursor']}"
+
+
+def test_jobs_are_listed_in_pages_the_newest_first(client: Client):
+    job_ids = [client.submit_v1(FIELDS) for _ in range(5)][::-1]
+
+    assert pages(client, "limit=2") == [job_ids[:2], job_ids[2:4], job_ids[4:]]
+    assert pages(client, "limit=5") == [job_ids]
+
+
+def test_a_job_that_comes_between_two_pages_moves_none(client: Client):
+    job_ids = [client.submit_v1(FIELDS) for _ in range(3)][::-1]
+    first = client.send("GET", "/v1/jobs?limit=1").body
+    client.submit_v1(FIELDS)
+
+    rest = client.send("GET", f"/v1/jobs?cursor={first['next_cursor']}").body
+
+    assert [job["job_id"] for job in rest["jobs"]] == job_ids[1:]
+
+
+def test_a_list_has_the_jobs_of_one_state(client: Client, farm: Farm):
+    job_ids = [client.submit_v1(FIELDS) for _ in range(4)]
+    for each in job_ids[::2]:
+        farm.context.registry.jobs.cancel(each, by="a test")
+
+    assert pages(client, "limit=1&state=cancelled") == [[job_ids[2]], [job_ids[0]]]
+    assert pages(client, "state=success") == [[]]
+
+
+def test_a_list_has_ones_own_jobs_only(client: Client, key: Key):
+    anna, bert = key("anna"), key("bert")
+    own = anna.submit_v1(FIELDS)
+    bert.submit_v1(FIELDS)
+
+    assert pages(anna) == [[own]]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=٣", "limit"),
+        ("state=done", "state"),
+        ("cursor=1", "cursor"),
+        (f"cursor=1e9-{'0' * 32}", "cursor"),
+        ("page=2", "query"),
+    ],
+)
+def test_a_wrong_query_is_refused(client: Client, query: str, field: str):
+    answer = client.send("GET", f"/v1/jobs?{query}")
+
+    assert (answer.status, answer.body["error"]["field"]) == (422, field)
