@@ -56,10 +56,10 @@ class Watch:
         """How many requests wait."""
         return len(self._waiters)
 
-    async def wait(self, job_id: str, until: Until, timeout_s: float) -> None:
-        """Returns once `until` is true of a job's record, after the time, or when it is closed."""
+    async def wait(self, job_id: str, until: Until, timeout_s: float) -> bool:
+        """Whether `until` came true of a job's record: not within the time, or before the end."""
         if self.is_closed:
-            return
+            return False
         waiter = _Waiter(job_id, until)
         self._waiters.add(waiter)
         if self._reader is None or self._reader.done():
@@ -68,9 +68,10 @@ class Watch:
             async with asyncio.timeout(timeout_s):
                 await waiter.done
         except TimeoutError:
-            return
+            return False
         finally:
             self._waiters.discard(waiter)
+        return not self.is_closed
 
     def close(self) -> None:
         """Ends all waits, before the server stops."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from farm.engine.context import Context
@@ -17,8 +17,10 @@ from farm.gateway.body import parse_object, read_body
 from farm.gateway.entrance import Entrance
 from farm.gateway.refusal import Refusal, refuse
 from farm.gateway.v1.answers import JOBS, Job
+from farm.gateway.v1.events import follow, has_more, parse_position
 from farm.gateway.v1.pages import Query, page
 from farm.gateway.video import Video
+from farm.gateway.watch import Watch
 from farm.job.contract import Contract
 from farm.job.time_limits import NO_LIMITS
 
@@ -26,9 +28,10 @@ JSON = "application/json"
 
 
 class JobsApi:
-    def __init__(self, ctx: Context, entrance: Entrance) -> None:
+    def __init__(self, ctx: Context, entrance: Entrance, watch: Watch) -> None:
         self._ctx = ctx
         self._entrance = entrance
+        self._watch = watch
 
     def routes(self) -> list[Route]:
         job = JOBS + "/{id}"
@@ -37,6 +40,7 @@ class JobsApi:
             ("GET", JOBS, self._list),
             ("GET", job, self._show),
             ("DELETE", job, self._cancel),
+            ("GET", job + "/events", self._events),
         ]
         return [Route(path, call, methods=[method]) for method, path, call in routes]
 
@@ -70,6 +74,17 @@ class JobsApi:
         """Ends a job; one that has ended stays as it is."""
         video = await self._find(request, await self._entrance.tenant_without_body(request))
         return _answer(await to_thread.run_sync(lambda: Job.of_video(video.cancelled())))
+
+    async def _events(self, request: Request) -> Response:
+        """204 where nothing follows: browsers then take up the stream no more."""
+        video = await self._find(request, await self._entrance.tenant(request))
+        position = parse_position(request.headers.get("last-event-id"))
+        jobs, job_id = self._ctx.registry.jobs, video.status.job_id
+        if not await to_thread.run_sync(has_more, jobs, job_id, position):
+            return Response(status_code=204)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        events = follow(jobs, self._watch, job_id, position)
+        return StreamingResponse(events, headers=headers, media_type="text/event-stream")
 
     async def _find(self, request: Request, tenant: Tenant) -> Video:
         job_id = request.path_params["id"]

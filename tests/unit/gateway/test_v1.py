@@ -132,7 +132,7 @@ def test_delete_cancels_a_job_and_leaves_one_that_has_ended(client: Client, farm
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", ""), ("DELETE", "")],
+    [("GET", ""), ("DELETE", ""), ("GET", "/events")],
 )
 def test_a_foreign_job_is_answered_like_one_that_does_not_exist(
     client: Client, key: Key, method: str, path: str
@@ -150,7 +150,7 @@ def test_a_foreign_job_is_answered_like_one_that_does_not_exist(
 
 def test_every_call_needs_a_key_once_there_is_one(client: Client, key: Key):
     key("anna")
-    paths = [("POST", ""), ("GET", ""), ("GET", "/0"), ("DELETE", "/0")]
+    paths = [("POST", ""), ("GET", ""), ("GET", "/0"), ("DELETE", "/0"), ("GET", "/0/events")]
 
     answers = [client.send(method, f"/v1/jobs{path}") for method, path in paths]
 
