@@ -119,8 +119,12 @@ def _secret(headers: Headers) -> str:
 
 
 def _check_local(headers: Headers) -> None:
-    """Refuses what a web page may send through the browser of this machine's user."""
-    if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
+    """Refuses what a web page may send through the browser of this machine's user.
+
+    What is of the same origin is of the gateway itself: a video that the user has opened.
+    """
+    site = headers.get("sec-fetch-site", "none")
+    if "origin" in headers or site not in ("none", "same-origin"):
         raise refuse(403, "Origin: without a key the gateway answers no web pages")
     host = headers.get("host", "")
     if not _is_loopback(host):

@@ -26,6 +26,7 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: Any
+    content: bytes = b""
 
     @property
     def message(self) -> str:
@@ -49,8 +50,9 @@ class Client:
             method, f"{self.url}{path}", body=body, headers=given, redirect=False, retries=False
         )
         is_json = response.headers.get("content-type") == "application/json"
-        read = response.json() if is_json else response.data.decode()
-        return Answer(response.status, response.headers, read)
+        content = response.data
+        read = json.loads(content) if is_json else content.decode("utf-8", "replace")
+        return Answer(response.status, response.headers, read, content)
 
     def submit_v1(self, fields: Mapping[str, Any]) -> str:
         """The id of a job that the farm's own API has accepted."""

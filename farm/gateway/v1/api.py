@@ -19,12 +19,14 @@ from farm.gateway.refusal import Refusal, refuse
 from farm.gateway.v1.answers import JOBS, Job
 from farm.gateway.v1.events import follow, has_more, parse_position
 from farm.gateway.v1.pages import Query, page
+from farm.gateway.v1.watching import content, playlist, segment
 from farm.gateway.video import Video
 from farm.gateway.watch import Watch
 from farm.job.contract import Contract
 from farm.job.time_limits import NO_LIMITS
 
 JSON = "application/json"
+HLS = "application/vnd.apple.mpegurl"
 
 
 class JobsApi:
@@ -41,6 +43,9 @@ class JobsApi:
             ("GET", job, self._show),
             ("DELETE", job, self._cancel),
             ("GET", job + "/events", self._events),
+            ("GET", job + "/content", self._content),
+            ("GET", job + "/playlist.m3u8", self._playlist),
+            ("GET", job + "/segments/{chunk}/{name}", self._segment),
         ]
         return [Route(path, call, methods=[method]) for method, path, call in routes]
 
@@ -85,6 +90,22 @@ class JobsApi:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         events = follow(jobs, self._watch, job_id, position)
         return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+
+    async def _content(self, request: Request) -> Response:
+        video = await self._find(request, await self._entrance.tenant(request))
+        media = await to_thread.run_sync(content, video)
+        return media.response(request)
+
+    async def _playlist(self, request: Request) -> Response:
+        video = await self._find(request, await self._entrance.tenant(request))
+        text = await to_thread.run_sync(playlist, video)
+        return Response(text, headers={"Cache-Control": "no-cache"}, media_type=HLS)
+
+    async def _segment(self, request: Request) -> Response:
+        video = await self._find(request, await self._entrance.tenant(request))
+        chunk, name = request.path_params["chunk"], request.path_params["name"]
+        media = await to_thread.run_sync(segment, video, chunk, name)
+        return media.response(request)
 
     async def _find(self, request: Request, tenant: Tenant) -> Video:
         job_id = request.path_params["id"]
