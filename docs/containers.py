@@ -49,7 +49,7 @@ CREATED = {
 OPTIONAL = {
     "IMAGE": ("infinitetalk-farm", "name of the farm's images, for instance with a registry"),
     "WEIGHTS": ("weights", "volume, or folder that begins with / or ./, of the weights"),
-    "SCRATCH": ("2g", "size of /tmp of cpu, gpu-0 and page; it counts as their memory"),
+    "SCRATCH": ("2g", "size of /tmp of cpu, gpu-0, gateway and page; it counts as their memory"),
     "OMP_NUM_THREADS": ("", "threads of a process that computes on the CPU; empty = one a core"),
     "REGISTRY_MEMORY": ("512m", "memory of the registry"),
     "REGISTRY_MAXMEMORY": ("384mb", "what it may hold, about 3/4 of that; more it refuses"),
@@ -59,6 +59,7 @@ OPTIONAL = {
     "GPU_MEMORY": ("96g", "memory of a gpu worker"),
     "PAGE_MEMORY": ("3g", "memory of the page; its uploads lie in SCRATCH, which counts"),
     "FARM_UI_UPLOAD_BYTES": ("1000000000", "bytes of uploads that the page keeps"),
+    "GATEWAY_MEMORY": ("3g", "memory of the gateway; what it receives lies in SCRATCH, which counts"),
     "REGISTRY_LISTEN": ("127.0.0.1:6379", "where the registry listens on the host"),
     "S3_LISTEN": ("127.0.0.1:8333", "where the S3 service listens on the host"),
     "GATEWAY_LISTEN": ("127.0.0.1:8000", "where the gateway listens on the host"),

@@ -16,18 +16,14 @@ from typing import Any
 
 from farm.batch.table import read_table, unknown_encoding
 from farm.errors import InvalidInput, did_you_mean
-from farm.job import PARTS, JobRequest
+from farm.job import PARTS, TEXT_FIELDS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
 from farm.validation import json_type
 
 ID = "id"
 """The column, or key, that names a row; no field of the contract."""
 
-COLUMNS = [
-    ID,
-    *JobRequest.model_fields,
-    *(f"{field}.{part}" for field, kind in PARTS.items() for part in kind.model_fields),
-]
+COLUMNS = [ID, *TEXT_FIELDS]
 """The column names that a table may use."""
 
 MAX_ID_LENGTH = 200

@@ -72,8 +72,8 @@ class Farm:
     callers; `as_caller` returns one for the requests of another person or program.
 
     For requests of strangers `local_files` says that they may name no file of this machine
-    (False), or only those in a folder; such files are then checked in a sandbox. With False they
-    may name neither private addresses nor uploads of other callers.
+    (False), or only those in a folder, which are checked in a sandbox. Then they may name neither
+    private addresses nor uploads of other callers.
 
     Behind `runpod://ENDPOINT_ID` there is a serverless endpoint, or a gateway (`RunpodFarm`).
     """
@@ -200,7 +200,7 @@ class Farm:
         settings = self.context.settings
         with all_mistakes() as check:
             check(self._check_allowed, request)
-            if self.local_files is False:
+            if self.local_files is not True:
                 check(check_urls, request, settings)
             accepted = accept(request, models or self.models(), settings)
             if self.local_files is True:
@@ -227,7 +227,7 @@ class Farm:
         jobs = self.context.registry.jobs
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
-        if self.local_files is False:
+        if self.local_files is not True:
             self._check_uploads(request, demand.uploads, contents)
         jobs.check_quota(self.caller, demand, self.quota)
         store_contents(self.context, contents)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -32,6 +34,12 @@ class Tenant:
     @property
     def caller(self) -> str:
         return self.farm.caller
+
+    def with_files(self, folder: Path) -> Tenant:
+        """The tenant of a request that may name the files in a folder."""
+        farm = copy(self.farm)
+        farm.local_files = folder
+        return replace(self, farm=farm)
 
     def with_priority(self, fields: dict[str, Any]) -> dict[str, Any]:
         """The fields of a request, whose priority is normal, or the highest that the key allows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -20,6 +20,8 @@ MAX_SEPARATORS = 200_000
 """
 
 DRAINED_BYTES = 20_000_000
+"""Of a body that is refused, because a client that is still sending misses the answer."""
+
 MAX_DIGITS = 4300
 """Of an integer: Python reads no longer ones, because that takes the square of their length."""
 
@@ -37,39 +39,45 @@ class Limits:
     """Seconds between two pieces of a body."""
     body_s: float = 120.0
     """Seconds for a whole body."""
+    upload_s: float = 900.0
+    """Seconds for one with files."""
     write_s: float = 30.0
     """Seconds in which a client reads on, when it has not read what it was sent."""
 
 
 async def read_body(request: Request, max_bytes: int, limits: Limits) -> bytes:
     """The whole body; raises Refusal for one that is too long or comes too slowly."""
-    _check_encoding(request)
-    try:
-        async with asyncio.timeout(limits.body_s):
-            return await _read(request, max_bytes, limits.silent_s)
-    except TimeoutError:
-        allowed = f"{limits.silent_s:g} s between two pieces, {limits.body_s:g} s in all"
-        raise refuse(408, f"body: it comes too slowly; allowed: {allowed}", CLOSE) from None
-    except ClientDisconnect:
-        raise refuse(400, "body: it ends too early", CLOSE) from None
-
-
-async def _read(request: Request, max_bytes: int, silent_s: float) -> bytes:
-    """A body that is too long is read on for a while: who is still sending misses the answer."""
     body = bytearray()
     size = 0
-    pieces = aiter(request.stream())
-    while size <= max_bytes + DRAINED_BYTES:
-        async with asyncio.timeout(silent_s):
-            piece = await anext(pieces, None)
-        if piece is None:
-            break
+    async for piece in pieces(request, limits.body_s, limits.silent_s):
         size += len(piece)
         if size <= max_bytes:
             body += piece
+        elif size > max_bytes + DRAINED_BYTES:
+            break
     if size > max_bytes:
         raise refuse(413, f"body: allowed: {max_bytes:,} bytes; name long files by URL", CLOSE)
     return bytes(body)
+
+
+async def pieces(request: Request, body_s: float, silent_s: float) -> AsyncIterator[bytes]:
+    """The pieces of a body; raises Refusal if they come too slowly, or the last one is missing."""
+    _check_encoding(request)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + body_s
+    stream = aiter(request.stream())
+    try:
+        while True:
+            async with asyncio.timeout_at(min(deadline, loop.time() + silent_s)):
+                piece = await anext(stream, None)
+            if piece is None:
+                return
+            yield piece
+    except TimeoutError:
+        allowed = f"{silent_s:g} s between two pieces, {body_s:g} s in all"
+        raise refuse(408, f"body: it comes too slowly; allowed: {allowed}", CLOSE) from None
+    except ClientDisconnect:
+        raise refuse(400, "body: it ends too early", CLOSE) from None
 
 
 def _check_encoding(request: Request) -> None:

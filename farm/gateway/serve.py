@@ -31,7 +31,7 @@ def make_server(farm: Farm, address: ListenAddress, on_ready: Callable[[], None]
 
 
 def _check(farm: Farm, address: ListenAddress) -> None:
-    for package in ("starlette", "uvicorn"):
+    for package in ("starlette", "uvicorn", "python_multipart"):
         if find_spec(package) is None:
             install = "pip install infinitetalk-farm[gateway]"
             raise InvalidInput(f"gateway: {package} is not installed; {install}")

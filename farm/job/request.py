@@ -425,6 +425,12 @@ PARTS: dict[str, type[Contract]] = {
 }
 """Fields whose parts can be given one by one on a command line or in a table."""
 
+TEXT_FIELDS = (
+    *JobRequest.model_fields,
+    *(f"{field}.{part}" for field, kind in PARTS.items() for part in kind.model_fields),
+)
+"""The names that `fields_from_text` knows."""
+
 NOT_COMPARED = {"priority", "max_cost", "idempotency_key"}
 """Fields that say nothing of the video itself."""
 

@@ -66,6 +66,15 @@ class Monitoring(SettingsGroup):
         ),
     )
 
+    gateway_upload_bytes: int = Field(
+        1_000_000_000,
+        ge=1,
+        description=(
+            "largest total size in bytes of the files that `farm gateway` receives at once, on its "
+            "disk; one caller's take at most half of it"
+        ),
+    )
+
     @field_validator("metrics_address")
     @classmethod
     def _check_metrics_port(cls, value: str | None) -> str | None:

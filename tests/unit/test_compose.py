@@ -139,6 +139,13 @@ def test_uploads_fit_into_the_memory_of_the_page():
     assert all(int(uploads) <= int(limit.removesuffix("g")) * 2**30 / 2 for limit in limits)
 
 
+def test_what_the_gateway_receives_fits_into_its_memory():
+    received = Settings.model_fields["gateway_upload_bytes"].default
+    assert SERVICES["gateway"]["mem_limit"] == "${GATEWAY_MEMORY:-3g}"
+    for name in ("SCRATCH", "GATEWAY_MEMORY"):
+        assert received <= int(OPTIONAL[name][0].removesuffix("g")) * 2**30 / 2
+
+
 def test_the_keys_of_the_store_and_the_login_of_the_broker_are_where_they_are_needed():
     watching = {"metrics", "flower"}
     preparing = {"bucket", "weights"}

@@ -18,7 +18,9 @@ from farm.gateway.entrance import Entrance
 from farm.gateway.refusal import Refusal, refuse
 from farm.gateway.v1.answers import JOBS, Job
 from farm.gateway.v1.events import follow, has_more, parse_position
+from farm.gateway.v1.form import read_form
 from farm.gateway.v1.pages import Query, page
+from farm.gateway.v1.uploads import Room
 from farm.gateway.v1.watching import content, playlist, segment
 from farm.gateway.video import Video
 from farm.gateway.watch import Watch
@@ -26,6 +28,7 @@ from farm.job.contract import Contract
 from farm.job.time_limits import NO_LIMITS
 
 JSON = "application/json"
+FORM = "multipart/form-data"
 HLS = "application/vnd.apple.mpegurl"
 
 
@@ -34,6 +37,7 @@ class JobsApi:
         self._ctx = ctx
         self._entrance = entrance
         self._watch = watch
+        self._room = Room(ctx.settings.gateway_upload_bytes)
 
     def routes(self) -> list[Route]:
         job = JOBS + "/{id}"
@@ -52,11 +56,22 @@ class JobsApi:
     async def _submit(self, request: Request) -> Response:
         tenant = await self._entrance.tenant(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}")
-        body = await read_body(request, self._entrance.limits.run_bytes, self._entrance.limits)
-        job = await self._entrance.submit(lambda: self._submitted(tenant, parse_object(body)))
+        if kind not in (JSON, FORM):
+            raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}, {FORM}")
+        submit = self._submit_form if kind == FORM else self._submit_object
+        job = await submit(request, tenant)
         return _answer(job, 201, Location=job.links.job)
+
+    async def _submit_object(self, request: Request, tenant: Tenant) -> Job:
+        body = await read_body(request, self._entrance.limits.run_bytes, self._entrance.limits)
+        return await self._entrance.submit(lambda: self._submitted(tenant, parse_object(body)))
+
+    async def _submit_form(self, request: Request, tenant: Tenant) -> Job:
+        with self._room.upload(tenant.caller) as upload:
+            limits = self._entrance.limits
+            fields = await read_form(request, upload, self._ctx.settings, limits)
+            owner = tenant.with_files(upload.folder)
+            return await self._entrance.submit(lambda: self._submitted(owner, fields))
 
     def _submitted(self, tenant: Tenant, fields: dict[str, Any]) -> Job:
         """Raises Refusal: 409 for a used idempotency key, 422 for what the contract refuses."""

@@ -229,11 +229,11 @@ def test_an_upload_of_which_half_the_time_is_over_is_stored_anew(farm, portrait,
 # Strangers, who name neither private addresses nor others' uploads
 
 
-@pytest.fixture
-def gateway(broker: str, tmp_path: Path) -> Farm:
-    """A farm for the requests of strangers."""
+@pytest.fixture(params=[False, Path("uploads")])
+def gateway(request: pytest.FixtureRequest, broker: str, tmp_path: Path) -> Farm:
+    """A farm for the requests of strangers, with and without a folder for their files."""
     settings = Settings(home=tmp_path / "home", broker_url=broker)
-    return Farm(settings=settings, local_files=False)
+    return Farm(settings=settings, local_files=request.param and tmp_path / request.param)
 
 
 @pytest.mark.parametrize(
