@@ -59,7 +59,7 @@ OPTIONAL = {
     "GPU_MEMORY": ("96g", "memory of a gpu worker"),
     "PAGE_MEMORY": ("3g", "memory of the page; its uploads lie in SCRATCH, which counts"),
     "FARM_UI_UPLOAD_BYTES": ("1000000000", "bytes of uploads that the page keeps"),
-    "GATEWAY_MEMORY": ("3g", "memory of the gateway; what it receives lies in SCRATCH, which counts"),
+    "GATEWAY_MEMORY": ("3g", "memory of the gateway; uploads to it lie in SCRATCH, which counts"),
     "REGISTRY_LISTEN": ("127.0.0.1:6379", "where the registry listens on the host"),
     "S3_LISTEN": ("127.0.0.1:8333", "where the S3 service listens on the host"),
     "GATEWAY_LISTEN": ("127.0.0.1:8000", "where the gateway listens on the host"),

@@ -22,14 +22,13 @@ from farm.gateway.body import Limits, parse_object, read_body
 from farm.gateway.counters import CountedApp, Counters
 from farm.gateway.entrance import Entrance
 from farm.gateway.envelope import Envelope
-from farm.gateway.openapi import description, page
+from farm.gateway.openapi import RUNPOD, description, page
 from farm.gateway.refusal import INTERNAL, Refusal, refusal_of, refuse
 from farm.gateway.service import Service, has_ended
 from farm.gateway.v1.api import JobsApi
 from farm.gateway.watch import Watch
 from farm.logs import log
 
-ENDPOINT = "/v2/{endpoint}"
 MIN_WAIT_MS, DEFAULT_WAIT_MS, MAX_WAIT_MS = 1_000, 90_000, 300_000
 STREAM_WAIT_S = 5.0
 """How long /stream waits for a part: Runpod's Python client gives up after 10 s."""
@@ -55,24 +54,24 @@ class Gateway:
             HTTPException: _answer_http_error,
             Exception: _answer_fault,
         }
-        app = Starlette(routes=self._routes(), exception_handlers=handlers)
+        app = Starlette(routes=self.routes(), exception_handlers=handlers)
         app.router.redirect_slashes = False
         return CountedApp(app, self.counters)
 
-    def _routes(self) -> list[Route]:
+    def routes(self) -> list[Route]:
         routes = [
-            ("POST", "/run", self._run),
-            ("POST", "/runsync", self._run_sync),
-            ("GET", "/status/{id}", self._status),
-            ("GET", "/status-sync/{id}", self._status_sync),
-            ("GET", "/stream/{id}", self._stream),
-            ("POST", "/cancel/{id}", self._cancel),
-            ("POST", "/retry/{id}", self._retry),
-            ("POST", "/purge-queue", self._purge),
-            ("GET", "/health", self._health),
+            ("POST", "run", self._run),
+            ("POST", "runsync", self._run_sync),
+            ("GET", "status/{id}", self._status),
+            ("GET", "status-sync/{id}", self._status_sync),
+            ("GET", "stream/{id}", self._stream),
+            ("POST", "cancel/{id}", self._cancel),
+            ("POST", "retry/{id}", self._retry),
+            ("POST", "purge-queue", self._purge),
+            ("GET", "health", self._health),
         ]
         return [
-            *(Route(ENDPOINT + path, call, methods=[method]) for method, path, call in routes),
+            *(Route(f"{RUNPOD}/{path}", call, methods=[method]) for method, path, call in routes),
             *self._jobs_api.routes(),
             Route("/healthz", _is_alive),
             Route("/readyz", self._is_ready),
