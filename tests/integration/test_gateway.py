@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from tests.support.gateway_process import (
     gateway_process,
     start_gateway,
 )
+from tests.support.node import node_example
 from tests.support.ports import free_port
 from tests.support.programs import installed_program
 from tests.support.small_farm import SmallFarm
@@ -155,20 +155,7 @@ def test_the_python_clients_show_why_a_request_is_refused(
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Runpod's JavaScript client, as the example locks it."""
-    npm = installed_program("npm")
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "runpod_client.mjs"):
-        shutil.copy(EXAMPLES / "javascript" / name, folder)
-    installed = subprocess.run(
-        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if installed.returncode:
-        pytest.skip(f"npm cannot install runpod-sdk: {installed.stderr[-200:]}")
-    return folder
+    return node_example("javascript", tmp_path_factory.mktemp("node"))
 
 
 def test_the_javascript_client_makes_videos(
