@@ -112,9 +112,12 @@ def _with_local_links(output: ChunkOutput) -> ChunkOutput:
     return output.model_copy(update={"links": links})
 
 
-def numbered_playlist(ctx: Context, job_id: str, chunks: int | None) -> str | None:
+def numbered_playlist(
+    ctx: Context, job_id: str, chunks: int | None, *, query: str = ""
+) -> str | None:
     """The playlist with links that name chunks: `segments/7/segment.m4s`, and `segments/7/init.mp4`
-    of the first chunk of those that share one; None while there are no segments.
+    of the first chunk of those that share one, each with the query; None while there are no
+    segments.
     """
     segments, is_complete = _segments(ctx, job_id, chunks)
     if not segments:
@@ -122,8 +125,8 @@ def numbered_playlist(ctx: Context, job_id: str, chunks: int | None) -> str | No
     first: dict[str, int] = {}
     linked = []
     for chunk, output in enumerate(segments):
-        init = f"segments/{first.setdefault(output.init_key, chunk)}/init.mp4"
-        links = SegmentLinks(init=init, segment=f"segments/{chunk}/segment.m4s")
+        init = f"segments/{first.setdefault(output.init_key, chunk)}/init.mp4{query}"
+        links = SegmentLinks(init=init, segment=f"segments/{chunk}/segment.m4s{query}")
         linked.append(output.model_copy(update={"links": links}))
     return _text(ctx, job_id, linked, is_complete=is_complete)
 

@@ -43,7 +43,7 @@ class Gateway:
         self.counters = Counters(waits=lambda: len(self.watch))
         self._entrance = Entrance(Access(farm, is_open=is_open), self.limits)
         self._service = Service(farm.context)
-        self._jobs_api = JobsApi(farm.context, self._entrance, self.watch)
+        self._jobs_api = JobsApi(farm, self._entrance, self.watch)
 
     @property
     def app(self) -> CountedApp:

@@ -19,7 +19,7 @@ from farm.caller import CallerName
 from farm.errors import InvalidInput, shorten
 from farm.job import Priority
 from farm.registry.formats import dump, load
-from farm.registry.keys import API_KEYS, api_key_key
+from farm.registry.keys import API_KEYS, LINK_KEY, api_key_key
 from farm.registry.records import RecordStore
 
 PREFIX = "itf_"
@@ -106,6 +106,12 @@ class KeyRegistry:
     def any_created(self) -> bool:
         """Whether there has ever been a key: revoking the last one opens nothing."""
         return self._backend.size(API_KEYS) > 0
+
+    def link_key(self) -> bytes:
+        """What the gateways sign links with; drawn once, by the first that needs it."""
+        self._backend.compare_and_set(LINK_KEY, None, secrets.token_hex(KEY_BYTES))
+        (secret,) = self._backend.get_all([LINK_KEY])
+        return bytes.fromhex(secret or "")
 
     def all(self) -> list[KnownKey]:
         """All keys, the oldest first."""

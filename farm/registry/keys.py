@@ -4,6 +4,7 @@ identity                            the id of the farm, which its store has too
 account:{caller}                    a caller's record
 batch:{batch_id}                    a batch of jobs under one id
 api_key:{sha256}                    a caller's key of the gateway, by its digest
+link_key                            what the gateways sign links with
 idempotency:{caller}:{key}          the job that a caller submitted with an idempotency key
 request:{job_id}                    the request of a job
 job:{job_id}                        its status
@@ -48,6 +49,8 @@ API_KEYS = "api_keys"
 """Index of the digests of all keys, revoked ones too, by the time of their last use; 0 before the
 first.
 """
+
+LINK_KEY = "link_key"
 
 UNDELIVERED = "undelivered"
 """Index of dispatched messages that have led to no lease, by the time of their dispatch."""

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from farm.gateway.v1.signed import Signer
 from farm.gateway.video import Video
 from farm.job import Failure, JobStatus, Result, State
 from farm.job.contract import Contract
@@ -14,7 +15,7 @@ JOBS = "/v1/jobs"
 
 
 class Links(Contract):
-    """Where the rest of a job is on this server, as paths."""
+    """Where the rest of a job is on this server, as paths; all but `job` need no key for a day."""
 
     job: str
     events: str
@@ -22,11 +23,14 @@ class Links(Contract):
     content: str | None = Field(description="null unless there is a video")
 
     @classmethod
-    def of(cls, status: JobStatus) -> Self:
+    def of(cls, status: JobStatus, signer: Signer) -> Self:
         job = f"{JOBS}/{status.job_id}"
-        content = f"{job}/content" if status.state == "success" else None
+        query = signer.query(status.job_id)
         return cls(
-            job=job, events=f"{job}/events", playlist=f"{job}/playlist.m3u8", content=content
+            job=job,
+            events=f"{job}/events{query}",
+            playlist=f"{job}/playlist.m3u8{query}",
+            content=f"{job}/content{query}" if status.state == "success" else None,
         )
 
 
@@ -44,11 +48,11 @@ class JobSummary(Contract):
     links: Links
 
     @classmethod
-    def of(cls, status: JobStatus, **more: Any) -> Self:
+    def of(cls, status: JobStatus, signer: Signer, **more: Any) -> Self:
         shared = {
             name: getattr(status, name) for name in JobSummary.model_fields.keys() - {"links"}
         }
-        return cls(**shared, links=Links.of(status), **more)
+        return cls(**shared, links=Links.of(status, signer), **more)
 
 
 class Job(JobSummary):
@@ -65,6 +69,7 @@ class Job(JobSummary):
         status = video.status
         return cls.of(
             status,
+            Signer.of(video.ctx.registry),
             eta_s=None if status.ended else status.details.get("eta_s"),
             queue_position=video.queue_position(),
             result=status.result,

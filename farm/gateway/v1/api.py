@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from anyio import to_thread
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from farm.engine.context import Context
+from farm.client import Farm
 from farm.errors import IdempotencyConflict, InvalidInput
 from farm.gateway.access import Tenant
 from farm.gateway.body import parse_object, read_body
@@ -20,6 +20,7 @@ from farm.gateway.v1.answers import JOBS, Job
 from farm.gateway.v1.events import follow, has_more, parse_position
 from farm.gateway.v1.form import read_form
 from farm.gateway.v1.pages import Query, page
+from farm.gateway.v1.signed import Signer
 from farm.gateway.v1.uploads import Room
 from farm.gateway.v1.watching import content, playlist, segment
 from farm.gateway.video import Video
@@ -29,27 +30,32 @@ from farm.job.time_limits import NO_LIMITS
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+SIGNATURE = "signature"
 HLS = "application/vnd.apple.mpegurl"
 
 
+Handler = Callable[[Request], Awaitable[Response]]
+
+
 class JobsApi:
-    def __init__(self, ctx: Context, entrance: Entrance, watch: Watch) -> None:
-        self._ctx = ctx
+    def __init__(self, farm: Farm, entrance: Entrance, watch: Watch) -> None:
+        self._farm = farm
+        self._ctx = farm.context
         self._entrance = entrance
         self._watch = watch
-        self._room = Room(ctx.settings.gateway_upload_bytes)
+        self._room = Room(farm.context.settings.gateway_upload_bytes)
 
     def routes(self) -> list[Route]:
         job = JOBS + "/{id}"
-        routes: list[tuple[str, str, Callable[[Request], Any]]] = [
+        routes: list[tuple[str, str, Handler]] = [
             ("POST", JOBS, self._submit),
             ("GET", JOBS, self._list),
             ("GET", job, self._show),
             ("DELETE", job, self._cancel),
-            ("GET", job + "/events", self._events),
-            ("GET", job + "/content", self._content),
-            ("GET", job + "/playlist.m3u8", self._playlist),
-            ("GET", job + "/segments/{chunk}/{name}", self._segment),
+            ("GET", job + "/events", _shared(self._events)),
+            ("GET", job + "/content", _shared(self._content)),
+            ("GET", job + "/playlist.m3u8", _shared(self._playlist)),
+            ("GET", job + "/segments/{chunk}/{name}", _shared(self._segment)),
         ]
         return [Route(path, call, methods=[method]) for method, path, call in routes]
 
@@ -83,8 +89,8 @@ class JobsApi:
     async def _list(self, request: Request) -> Response:
         tenant = await self._entrance.tenant(request)
         query = Query.parse(request.query_params)
-        jobs = self._ctx.registry.jobs
-        return _answer(await to_thread.run_sync(page, jobs, tenant.caller, query))
+        registry = self._ctx.registry
+        return _answer(await to_thread.run_sync(page, registry, tenant.caller, query))
 
     async def _show(self, request: Request) -> Response:
         video = await self._find(request, await self._entrance.tenant(request))
@@ -97,7 +103,7 @@ class JobsApi:
 
     async def _events(self, request: Request) -> Response:
         """204 where nothing follows: browsers then take up the stream no more."""
-        video = await self._find(request, await self._entrance.tenant(request))
+        video = await self._watched(request)
         position = parse_position(request.headers.get("last-event-id"))
         jobs, job_id = self._ctx.registry.jobs, video.status.job_id
         if not await to_thread.run_sync(has_more, jobs, job_id, position):
@@ -107,24 +113,49 @@ class JobsApi:
         return StreamingResponse(events, headers=headers, media_type="text/event-stream")
 
     async def _content(self, request: Request) -> Response:
-        video = await self._find(request, await self._entrance.tenant(request))
+        video = await self._watched(request)
         media = await to_thread.run_sync(content, video)
         return media.response(request)
 
     async def _playlist(self, request: Request) -> Response:
-        video = await self._find(request, await self._entrance.tenant(request))
-        text = await to_thread.run_sync(playlist, video)
+        video = await self._watched(request)
+        query = f"?{request.query_params}" if SIGNATURE in request.query_params else ""
+        text = await to_thread.run_sync(playlist, video, query)
         return Response(text, headers={"Cache-Control": "no-cache"}, media_type=HLS)
 
     async def _segment(self, request: Request) -> Response:
-        video = await self._find(request, await self._entrance.tenant(request))
+        video = await self._watched(request)
         chunk, name = request.path_params["chunk"], request.path_params["name"]
         media = await to_thread.run_sync(segment, video, chunk, name)
         return media.response(request)
 
+    async def _watched(self, request: Request) -> Video:
+        """The job of a signed link, or one of the tenant's."""
+        if SIGNATURE not in request.query_params:
+            return await self._find(request, await self._entrance.tenant(request))
+
+        def signed() -> Video:
+            job_id = request.path_params["id"]
+            Signer.of(self._ctx.registry).check(job_id, request.query_params)
+            return Video.find(self._ctx, Tenant(self._farm), job_id)
+
+        return await to_thread.run_sync(signed)
+
     async def _find(self, request: Request, tenant: Tenant) -> Video:
         job_id = request.path_params["id"]
         return await to_thread.run_sync(Video.find, self._ctx, tenant, job_id)
+
+
+def _shared(call: Handler) -> Handler:
+    """A call whose answers to signed links a web page of any origin may read."""
+
+    async def answered(request: Request) -> Response:
+        response = await call(request)
+        if SIGNATURE in request.query_params:
+            response.headers["Access-Control-Allow-Origin"] = "*"
+        return response
+
+    return answered
 
 
 def _answer(answer: Contract, status: int = 200, **headers: str) -> Response:

@@ -23,6 +23,8 @@ CURSOR = parameter("query", "cursor", "next_cursor of the page before")
 LAST_EVENT = parameter("header", "Last-Event-ID", "the id of the last event that was read")
 RANGE = parameter("header", "Range", "bytes=FIRST-LAST; of several ranges everything is sent")
 IF_NONE_MATCH = parameter("header", "If-None-Match", "the ETag of what the client has")
+UNTIL = parameter("query", "until", "of a signed link, which needs no key")
+SIGNATURE = parameter("query", "signature", "of a signed link")
 IF_RANGE = parameter("header", "If-Range", "the ETag that the range belongs to")
 
 VIDEO: Schema = {"type": "string", "format": "binary"}
@@ -35,7 +37,8 @@ SENT = {
     206: Answer("the range", {"video/mp4": VIDEO}, OBJECT_HEADERS),
     304: Answer("the client has it"),
 }
-MEDIA = (RANGE, IF_NONE_MATCH, IF_RANGE)
+LINK = (UNTIL, SIGNATURE)
+MEDIA = (RANGE, IF_NONE_MATCH, IF_RANGE, *LINK)
 OWN = (401, 404, 429, 503)
 """Errors of every call about one job."""
 
@@ -84,7 +87,7 @@ CALLS = (
                      {"text/event-stream": {"type": "string"}}),
          204: Answer("nothing follows the event that was read last")},
         (*OWN, 422),
-        (ID, LAST_EVENT),
+        (ID, LAST_EVENT, *LINK),
     ),
     Call("get", f"{JOB}/content", "getVideo", "The video, once the job is success", SENT,
          (*OWN, 409, 416), (ID, *MEDIA)),
@@ -93,7 +96,7 @@ CALLS = (
         {200: Answer("the segments so far",
                      {"application/vnd.apple.mpegurl": {"type": "string"}})},
         (*OWN, 409),
-        (ID,),
+        (ID, *LINK),
     ),
     Call(
         "get", f"{JOB}/segments/{{chunk}}/{{name}}", "getSegment", "A file of the playlist", SENT,

@@ -11,8 +11,9 @@ from typing import Self, get_args
 
 from farm.gateway.refusal import refuse
 from farm.gateway.v1.answers import JobPage, JobSummary
+from farm.gateway.v1.signed import Signer
 from farm.job import JobStatus, State
-from farm.registry.jobs import JobRegistry
+from farm.registry import Registry
 
 DEFAULT_JOBS, MAX_JOBS = 20, 100
 MAX_READ = 1_000
@@ -76,15 +77,16 @@ def _limit(text: str) -> int:
     return int(text)
 
 
-def page(jobs: JobRegistry, caller: str, query: Query) -> JobPage:
+def page(registry: Registry, caller: str, query: Query) -> JobPage:
     """A page of a caller's jobs; a short one is not always the last."""
+    signer = Signer.of(registry)
     found: list[JobSummary] = []
     last = query.cursor
-    newest = jobs.newest(caller, until=query.cursor.created_at)
+    newest = registry.jobs.newest(caller, until=query.cursor.created_at)
     for number, status in enumerate(dropwhile(query.cursor.is_behind, newest)):
         if len(found) == query.limit or number == MAX_READ:
             return JobPage(jobs=tuple(found), next_cursor=str(last))
         last = Cursor.of(status)
         if query.state in (None, status.state):
-            found.append(JobSummary.of(status))
+            found.append(JobSummary.of(status, signer))
     return JobPage(jobs=tuple(found), next_cursor=None)

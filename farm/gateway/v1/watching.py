@@ -35,10 +35,10 @@ def content(video: Video) -> Media:
     return _media(video.ctx, committed.output_as(MuxOutput).video_key, status.job_id, "content")
 
 
-def playlist(video: Video) -> str:
-    """The segments so far; Refusal 409 before the first one."""
+def playlist(video: Video, query: str) -> str:
+    """The segments so far, whose links have a query; Refusal 409 before the first one."""
     job_id = video.status.job_id
-    text = numbered_playlist(video.ctx, job_id, chunk_count(video.ctx, job_id))
+    text = numbered_playlist(video.ctx, job_id, chunk_count(video.ctx, job_id), query=query)
     if text is None:
         allowed = "a job whose first chunk is finished"
         raise refuse(409, f"playlist: the job is {video.status.state}; allowed: {allowed}", SOON)

@@ -9,6 +9,7 @@ import pytest
 
 from farm.client import Farm
 from farm.gateway.v1 import media
+from farm.gateway.v1.signed import LINK_S, Signer
 from farm.job import Result
 from farm.registry.outputs import EmbedOutput, MuxOutput
 from farm.store import keys
@@ -228,3 +229,64 @@ def test_another_tenant_sees_nothing_of_it(
 
     assert (foreign.status, unknown.status) == (404, 404)
     assert foreign.message.replace(finished, "0" * 32) == unknown.message
+
+
+# Links that need no key
+
+
+def links(client: Client, job_id: str) -> dict[str, str]:
+    return dict(client.send("GET", f"/v1/jobs/{job_id}").body["links"])
+
+
+def test_a_signed_link_needs_no_key_and_is_for_pages_of_any_origin(
+    client: Client, farm: Farm, key: Key, finished: str
+):
+    chunk(farm, finished, 0)
+    signed = links(client, finished)
+    key("anna")
+    elsewhere = {"Origin": "https://example.org", "Sec-Fetch-Site": "cross-site"}
+
+    video = client.send("GET", signed["content"], **elsewhere)
+    playlist = client.send("GET", signed["playlist"], **elsewhere)
+    *_, segment, _ = playlist.body.splitlines()
+
+    assert (video.status, video.content) == (200, VIDEO)
+    assert video.headers["Access-Control-Allow-Origin"] == "*"
+    assert client.send("GET", f"/v1/jobs/{finished}/{segment}").content == b"segment 0"
+    assert client.send("GET", signed["events"]).status == 200
+    assert client.send("GET", f"/v1/jobs/{finished}").status == 401
+    assert "Access-Control-Allow-Origin" not in get(client, finished).headers
+
+
+def test_a_signed_link_is_for_one_job_and_one_day(client: Client, farm: Farm, finished: str):
+    signed = links(client, finished)["content"]
+    path, _, query = signed.partition("?")
+    until, _, signature = query.partition("&")
+    later = until[:-1] + str((int(until[-1]) + 1) % 10)
+    registry = farm.context.registry
+    ended = Signer(registry.keys.link_key(), registry.now() - LINK_S - 1).query(finished)
+    other = Signer(b"another secret", registry.now()).query(finished)
+    wrong = [
+        signed.replace(finished, client.submit_v1(FIELDS)),
+        f"{path}?{later}&{signature}",
+        f"{path}?{until}&signature=",
+        f"{path}?{until}&signature=%C3%A4",
+        f"{path}?{signature}",
+        path + ended,
+        path + other,
+        f"/v1/jobs/{'0' * 32}/content?{query}",
+    ]
+
+    answers = [client.send("GET", each) for each in wrong]
+
+    assert {(answer.status, answer.body["error"]["field"]) for answer in answers} == {
+        (401, "signature")
+    }
+
+
+def test_a_signed_link_changes_nothing(client: Client, key: Key, finished: str):
+    query = links(client, finished)["content"].partition("?")[2]
+    key("anna")
+
+    for method in ("GET", "DELETE"):
+        assert client.send(method, f"/v1/jobs/{finished}?{query}").status == 401
