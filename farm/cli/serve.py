@@ -150,10 +150,11 @@ def ui(address: str) -> None:
     help="where to listen",
 )
 def gateway(address: str) -> None:
-    """Serve the farm as Runpod's queue API, until Ctrl-C.
+    """Serve the farm over HTTP, until Ctrl-C.
 
-    Runpod's Python and JavaScript clients work with the URL that it prints. Without keys (`farm
-    keys`) it listens on loopback only, and jobs are those of FARM_CALLER. /docs describes the API.
+    Jobs are under /v1; Runpod's Python and JavaScript clients work with the URL that ends in /v2.
+    Without keys (`farm keys`) it listens on loopback only, and jobs are those of FARM_CALLER. /docs
+    describes both.
 
     Example: farm gateway --address 127.0.0.1:9000
     """
@@ -161,7 +162,7 @@ def gateway(address: str) -> None:
     from farm.queue.brokers import check_shared
 
     listen_address = ListenAddress.parse(address, field="address")
-    ready = f"the gateway is at {listen_address.url}/v2; Ctrl-C stops it"
+    ready = f"the gateway is at {listen_address.url}/v2 and /v1; Ctrl-C stops it"
     settings = Settings.load(os.environ)
     check_shared(settings)
     farm = Farm(settings=settings, local_files=False)
