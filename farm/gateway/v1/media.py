@@ -51,8 +51,6 @@ class Media:
         sent = range(self.size) if wanted is None else wanted
         headers["Content-Length"] = str(len(sent))
         status = 200 if wanted is None else 206
-        if request.method == "HEAD":
-            return Response(None, status, headers, self.mime)
         return StreamingResponse(self._blocks(sent), status, headers, self.mime)
 
     def _wanted(self, request: Request) -> range | None:
