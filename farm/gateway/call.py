@@ -11,7 +11,7 @@ Schema = dict[str, Any]
 JSON = "application/json"
 
 ERRORS = {
-    400: "the body is not what its type says",
+    400: "the request, or its body, is invalid",
     401: "the key is missing, wrong or revoked",
     404: "there is no such job of yours",
     408: "the body comes too slowly",
@@ -25,7 +25,7 @@ ERRORS = {
 }
 """What the statuses mean."""
 
-WAITING = (429, 503)
+WAITING = (409, 429, 503)
 """Statuses that say when to come back, if that is known."""
 
 RETRY_AFTER = {"description": "seconds", "schema": {"type": "integer"}}

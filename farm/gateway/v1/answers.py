@@ -6,12 +6,14 @@ from typing import Any, Self
 
 from pydantic import Field
 
+from farm.estimate import Estimate, Length
 from farm.gateway.v1.signed import Signer
 from farm.gateway.video import Video
 from farm.job import Failure, JobStatus, Result, State
 from farm.job.contract import Contract
 
 JOBS = "/v1/jobs"
+ESTIMATES = "/v1/estimates"
 
 
 class Links(Contract):
@@ -81,6 +83,24 @@ class JobPage(Contract):
 
     jobs: tuple[JobSummary, ...]
     next_cursor: str | None = Field(description="the cursor of the next page; null on the last one")
+
+
+class Estimated(Contract):
+    """What a job would take; null for what is not known."""
+
+    frames: int | None
+    chunks: int | None
+    gpu_s: float | None = Field(description="seconds of all cards")
+    cost: float | None = Field(description="money, if the operator has set the price of a GPU")
+    wait_s: float | None = Field(description="seconds until the first chunk begins")
+    time_s: float | None = Field(description="seconds until the last chunk is made")
+    length: Length = Field(description="how the length of the voice is known")
+    pace: str = Field(description="whose pace it is")
+    summary: str = Field(description="the same as a sentence")
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        return cls(**vars(estimate), summary=str(estimate))
 
 
 class Refused(Failure):

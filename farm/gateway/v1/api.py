@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -16,7 +16,7 @@ from farm.gateway.access import Tenant
 from farm.gateway.body import parse_object, read_body
 from farm.gateway.entrance import Entrance
 from farm.gateway.refusal import Refusal, refuse
-from farm.gateway.v1.answers import JOBS, Job
+from farm.gateway.v1.answers import ESTIMATES, JOBS, Estimated, Job
 from farm.gateway.v1.events import follow, has_more, parse_position
 from farm.gateway.v1.form import read_form
 from farm.gateway.v1.pages import Query, page
@@ -35,6 +35,9 @@ HLS = "application/vnd.apple.mpegurl"
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+Fields = dict[str, Any]
+"""Of the contract's request."""
+Found = TypeVar("Found")
 
 
 class JobsApi:
@@ -50,6 +53,7 @@ class JobsApi:
         routes: list[tuple[str, str, Handler]] = [
             ("POST", JOBS, self._submit),
             ("GET", JOBS, self._list),
+            ("POST", ESTIMATES, self._estimate),
             ("GET", job, self._show),
             ("DELETE", job, self._cancel),
             ("GET", job + "/events", _shared(self._events)),
@@ -60,31 +64,33 @@ class JobsApi:
         return [Route(path, call, methods=[method]) for method, path, call in routes]
 
     async def _submit(self, request: Request) -> Response:
-        tenant = await self._entrance.tenant(request)
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind not in (JSON, FORM):
-            raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}, {FORM}")
-        submit = self._submit_form if kind == FORM else self._submit_object
-        job = await submit(request, tenant)
+        job = await self._with_fields(request, self._submitted)
         return _answer(job, 201, Location=job.links.job)
 
-    async def _submit_object(self, request: Request, tenant: Tenant) -> Job:
-        body = await read_body(request, self._entrance.limits.run_bytes, self._entrance.limits)
-        return await self._entrance.submit(lambda: self._submitted(tenant, parse_object(body)))
+    async def _estimate(self, request: Request) -> Response:
+        return _answer(await self._with_fields(request, _estimated))
 
-    async def _submit_form(self, request: Request, tenant: Tenant) -> Job:
+    def _submitted(self, tenant: Tenant, fields: Fields) -> Job:
+        return Job.of_video(Video.submit(self._ctx, tenant, fields, NO_LIMITS))
+
+    async def _with_fields(
+        self, request: Request, call: Callable[[Tenant, Fields], Found]
+    ) -> Found:
+        """What a call makes of the request in a body, for its tenant; raises Refusal."""
+        tenant = await self._entrance.tenant(request)
+        limits = self._entrance.limits
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == JSON:
+            body = await read_body(request, limits.run_bytes, limits)
+            return await self._entrance.submit(
+                lambda: _checked(call, tenant, parse_object(body)),
+            )
+        if kind != FORM:
+            raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}, {FORM}")
         with self._room.upload(tenant.caller) as upload:
-            limits = self._entrance.limits
             fields = await read_form(request, upload, self._ctx.settings, limits)
             owner = tenant.with_files(upload.folder)
-            return await self._entrance.submit(lambda: self._submitted(owner, fields))
-
-    def _submitted(self, tenant: Tenant, fields: dict[str, Any]) -> Job:
-        """Raises Refusal: 409 for a used idempotency key, 422 for what the contract refuses."""
-        try:
-            return Job.of_video(Video.submit(self._ctx, tenant, fields, NO_LIMITS))
-        except InvalidInput as error:
-            raise Refusal(409 if isinstance(error, IdempotencyConflict) else 422, error) from None
+            return await self._entrance.submit(lambda: _checked(call, owner, fields))
 
     async def _list(self, request: Request) -> Response:
         tenant = await self._entrance.tenant(request)
@@ -144,6 +150,18 @@ class JobsApi:
     async def _find(self, request: Request, tenant: Tenant) -> Video:
         job_id = request.path_params["id"]
         return await to_thread.run_sync(Video.find, self._ctx, tenant, job_id)
+
+
+def _checked(call: Callable[[Tenant, Fields], Found], tenant: Tenant, fields: Fields) -> Found:
+    """Raises Refusal: 409 for a used idempotency key, 422 for what the contract refuses."""
+    try:
+        return call(tenant, fields)
+    except InvalidInput as error:
+        raise Refusal(409 if isinstance(error, IdempotencyConflict) else 422, error) from None
+
+
+def _estimated(tenant: Tenant, fields: Fields) -> Estimated:
+    return Estimated.of(tenant.farm.estimate(tenant.with_priority(fields)))
 
 
 def _shared(call: Handler) -> Handler:

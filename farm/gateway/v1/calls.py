@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from farm.gateway.call import JSON, Answer, Call, Schema, parameter, reference
-from farm.gateway.v1.answers import JOBS
+from farm.gateway.v1.answers import ESTIMATES, JOBS
 from farm.gateway.v1.form import FILES
 from farm.gateway.v1.pages import DEFAULT_JOBS, MAX_JOBS
 from farm.job import TEXT_FIELDS, JobRequest, State
@@ -61,6 +61,7 @@ def job_form() -> Schema:
     }
 
 
+REQUEST = {JSON: reference("JobRequest"), "multipart/form-data": reference("JobForm")}
 JOB_ANSWER = Answer("the job", {JSON: reference("Job")})
 
 CALLS = (
@@ -69,7 +70,13 @@ CALLS = (
         {201: Answer("the new job, or the first with the same idempotency key",
                      {JSON: reference("Job")}, {"Location": "the path of the job"})},
         (400, 401, 408, 409, 413, 415, 422, 429, 503),
-        body={JSON: reference("JobRequest"), "multipart/form-data": reference("JobForm")},
+        body=REQUEST,
+    ),
+    Call(
+        "post", ESTIMATES, "estimateJob", "What a job would take; nothing is submitted or kept",
+        {200: Answer("the estimate", {JSON: reference("Estimated")})},
+        (400, 401, 408, 413, 415, 422, 429, 503),
+        body=REQUEST,
     ),
     Call(
         "get", JOBS, "listJobs", "Your jobs, the newest first, in pages",

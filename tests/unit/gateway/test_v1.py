@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from farm.client import Farm
 from farm.errors import DownloadFailed
+from farm.gateway.call import Call
+from farm.gateway.v1.calls import CALLS
 from farm.job import Result
+from tests.conftest import EXAMPLES
 from tests.support.gateway import Answer, Client
 from tests.support.jobs import FIELDS
 from tests.unit.gateway.conftest import Key
+
+
+def data_uri(path: Path) -> str:
+    return f"data:audio/wav;base64,{b64encode(path.read_bytes()).decode()}"
+
 
 RESULT = Result.model_validate({"job_id": "a", "status": "success"})
 
@@ -88,6 +99,41 @@ def test_a_body_of_another_type_is_refused(client: Client):
     assert "Content-Type: got 'text/plain'; allowed: application/json" in answer.message
 
 
+# Estimating
+
+
+def test_an_estimate_says_what_a_job_would_take_and_submits_none(client: Client):
+    fields = {**FIELDS, "cond_audio": {"person1": data_uri(EXAMPLES / "speech.wav")}}
+
+    answer = client.send("POST", "/v1/estimates", json.dumps(fields).encode())
+
+    assert answer.status == 200, answer.body
+    assert (answer.body["length"], answer.body["chunks"]) == ("known", 1)
+    assert answer.body["gpu_s"] > 0
+    assert "1 chunk" in answer.body["summary"]
+    assert pages(client) == [[]]
+
+
+def test_what_would_be_refused_is_not_estimated(client: Client, key: Key):
+    anna = key("anna", highest_priority="low")
+    wrong = [
+        {**FIELDS, "promt": "a"},
+        {**FIELDS, "cond_video": "/etc/passwd"},
+        {**FIELDS, "cond_video": "http://127.0.0.1/face.png"},
+        {**FIELDS, "priority": "high"},
+    ]
+
+    answers = [anna.send("POST", "/v1/estimates", json.dumps(each).encode()) for each in wrong]
+
+    found = [(answer.status, answer.body["error"]["field"]) for answer in answers]
+    assert found == [
+        (422, "promt"),
+        (422, "cond_video"),
+        (422, "cond_video"),
+        (422, "priority"),
+    ]
+
+
 # One job
 
 
@@ -146,14 +192,13 @@ def test_a_foreign_job_is_answered_like_one_that_does_not_exist(
     assert anna.send("GET", f"/v1/jobs/{foreign}").body["state"] == "queued"
 
 
-def test_every_call_needs_a_key_once_there_is_one(client: Client, key: Key):
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)
+def test_every_call_needs_a_key_once_there_is_one(client: Client, key: Key, call: Call):
     key("anna")
-    paths = [("POST", ""), ("GET", ""), ("GET", "/0"), ("DELETE", "/0"), ("GET", "/0/events")]
 
-    answers = [client.send(method, f"/v1/jobs{path}") for method, path in paths]
+    answer = client.send(call.method.upper(), re.sub("{.*?}", "0", call.path))
 
-    assert {answer.status for answer in answers} == {401}
-    assert {answer.headers["WWW-Authenticate"] for answer in answers} == {"Bearer"}
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
 # The list
