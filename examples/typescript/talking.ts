@@ -21,8 +21,7 @@ const farm = createClient<paths>({ baseUrl: FARM_URL, headers });
 /** What a call has answered; an error ends the program with its sentence. */
 function answer<Data>(called: { data?: Data; error?: Problem }): Data {
   if (called.error) {
-    const { field, message } = called.error.error;
-    console.error(`refused ${field}: ${message}`);
+    console.error(called.error.error.message); // its `mistakes` say it field by field
     process.exit(1);
   }
   return called.data as Data;

@@ -42,7 +42,8 @@ class Refusal(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        return {"error": {**error_object(self.error), **named_parts(self.error.message)}}
+        error = {**error_object(self.error), "mistakes": mistakes(self.error.message)}
+        return {"error": error}
 
 
 def error_object(error: FarmError) -> dict[str, Any]:
@@ -53,16 +54,17 @@ def error_object(error: FarmError) -> dict[str, Any]:
 
 PARTS = re.compile(
     r"(?P<field>[A-Za-z][\w.-]*): (?:got (?P<value>'(?:[^'\\]|\\.)*'|[^;]*))?"
-    r"(?:.*?\ballowed: (?P<allowed>.+))?",
-    re.DOTALL,
+    r".*?(?:\ballowed: (?P<allowed>.+))?"
 )
-"""`FIELD: got VALUE; REASON; allowed: WHAT`, as errors about a request are written."""
+"""`FIELD: got VALUE; REASON; allowed: WHAT`, as each mistake in a request is written."""
 
 
-def named_parts(message: str) -> dict[str, str | None]:
-    """The field, the value and what is allowed, as far as a message names them."""
-    found = PARTS.match(message)
-    return found.groupdict() if found else dict.fromkeys(PARTS.groupindex)
+def mistakes(message: str) -> list[dict[str, str | None]]:
+    """What each line of a message says is wrong: the field, the value and what is allowed, as far
+    as it names them. Empty for a message about no field.
+    """
+    found = (PARTS.fullmatch(line) for line in message.splitlines())
+    return [{"message": each[0], **each.groupdict()} for each in found if each]
 
 
 def refuse(status: int, message: str, headers: Mapping[str, str] | None = None) -> Refusal:

@@ -33,6 +33,12 @@ class Answer:
         """The message of the contract's error."""
         return str(self.body["error"]["message"])
 
+    @property
+    def field(self) -> str | None:
+        """The field of the first mistake that an error names."""
+        mistakes = self.body["error"]["mistakes"]
+        return str(mistakes[0]["field"]) if mistakes else None
+
 
 @dataclass(frozen=True)
 class Client:

@@ -103,12 +103,19 @@ class Estimated(Contract):
         return cls(**vars(estimate), summary=str(estimate))
 
 
-class Refused(Failure):
-    """The contract's error; field, value and allowed are null where the message names none."""
+class Mistake(Contract):
+    """One thing that is wrong with a request; null for what its message does not name."""
 
-    field: str | None
+    message: str
+    field: str
     value: str | None = Field(description="as the message shows it")
     allowed: str | None
+
+
+class Refused(Failure):
+    """The contract's error, and what is wrong with the request, if that is the reason."""
+
+    mistakes: tuple[Mistake, ...]
 
 
 class Problem(Contract):

@@ -22,16 +22,29 @@ from tests.support.gateway import Client
         ("prompt: got 'a; allowed: b'; it is long", "prompt", "'a; allowed: b'", None),
         ("tts_audio.text: got 'it\\'s'; allowed: c", "tts_audio.text", "'it\\'s'", "c"),
         ("promt: there is no such field; did you mean prompt?", "promt", None, None),
-        ("this key allows 9 requests a minute; try again later", None, None, None),
     ],
 )
-def test_an_error_names_field_value_and_what_is_allowed(
-    message: str, field: str | None, value: str | None, allowed: str | None
+def test_a_mistake_names_field_value_and_what_is_allowed(
+    message: str, field: str, value: str | None, allowed: str | None
 ):
     error = refuse(400, message).body["error"]
 
     assert error["message"] == message
-    assert (error["field"], error["value"], error["allowed"]) == (field, value, allowed)
+    assert error["mistakes"] == [
+        {"message": message, "field": field, "value": value, "allowed": allowed}
+    ]
+
+
+def test_each_line_of_a_message_is_a_mistake():
+    error = refuse(400, "prompt: it is missing\nsize: got 1; allowed: a text").body["error"]
+
+    assert [each["field"] for each in error["mistakes"]] == ["prompt", "size"]
+
+
+def test_an_error_that_is_about_no_field_has_no_mistakes():
+    refusal = refusal_of(QuotaExceeded("this key allows 9 requests a minute; try again later"))
+
+    assert refusal.body["error"]["mistakes"] == []
 
 
 @pytest.mark.parametrize(
@@ -53,6 +66,6 @@ def test_an_unknown_path_and_a_wrong_method_are_named(client: Client):
     lost = client.send("GET", "/v3/any/run")
     wrong = client.send("PUT", "/v2/any/run")
 
-    assert (lost.status, lost.body["error"]["field"]) == (404, "path")
+    assert (lost.status, lost.field) == (404, "path")
     assert wrong.status == 405
     assert wrong.message == "method: got 'PUT'; allowed: POST"

@@ -95,7 +95,7 @@ def test_a_wrong_form_is_refused_by_its_part(
 ):
     answer = post(client, parts)
 
-    assert (answer.status, answer.body["error"]["field"]) == (status, field)
+    assert (answer.status, answer.field) == (status, field)
     assert str(temporary) not in answer.message
     assert list(temporary.iterdir()) == []
 
@@ -114,7 +114,7 @@ def test_a_wrong_form_is_refused_by_its_part(
 def test_what_is_no_form_is_refused(client: Client, kind: str, body: bytes, field: str):
     answer = client.send("POST", "/v1/jobs", body, **{"Content-Type": kind})
 
-    assert (answer.status, answer.body["error"]["field"]) == (400, field)
+    assert (answer.status, answer.field) == (400, field)
 
 
 def test_a_part_without_a_name_is_refused(client: Client):
@@ -150,8 +150,8 @@ def bounded(broker: str, tmp_path: Path) -> Iterator[Client]:
 def test_a_file_that_is_too_long_is_413(bounded: Client, temporary: Path, part: str, size: int):
     answer = post(bounded, {**URLS, part: ("a", b"a" * size)})
 
-    assert (answer.status, answer.body["error"]["field"]) == (413, part)
-    assert answer.body["error"]["allowed"] == f"{size - 1:,} bytes"
+    assert (answer.status, answer.field) == (413, part)
+    assert answer.body["error"]["mistakes"][0]["allowed"] == f"{size - 1:,} bytes"
     assert list(temporary.iterdir()) == []
 
 
