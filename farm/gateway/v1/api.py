@@ -82,9 +82,7 @@ class JobsApi:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == JSON:
             body = await read_body(request, limits.run_bytes, limits)
-            return await self._entrance.submit(
-                lambda: _checked(call, tenant, parse_object(body)),
-            )
+            return await self._entrance.submit(lambda: _checked(call, tenant, parse_object(body)))
         if kind != FORM:
             raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}, {FORM}")
         with self._room.upload(tenant.caller) as upload:

@@ -10,6 +10,7 @@ from operator import ne
 
 from anyio import to_thread
 
+from farm.errors import FarmUnreachable
 from farm.gateway.refusal import refuse
 from farm.gateway.service import has_ended
 from farm.gateway.watch import Watch
@@ -39,13 +40,18 @@ def parse_position(text: str | None) -> str:
 
 
 async def follow(jobs: JobRegistry, watch: Watch, job_id: str, position: str) -> AsyncIterator[str]:
-    """The events after a position, as they come; ends with the last one, or after `STREAM_S`."""
+    """The events after a position, as they come; ends with the last one, after `STREAM_S`, or
+    while the farm does not answer, for the client to take it up again.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + STREAM_S
     yield RETRY
     while loop.time() < deadline and not watch.is_closed:
-        (record,) = await to_thread.run_sync(jobs.texts, [job_id])
-        events = await to_thread.run_sync(jobs.events_after, job_id, position)
+        try:
+            (record,) = await to_thread.run_sync(jobs.texts, [job_id])
+            events = await to_thread.run_sync(jobs.events_after, job_id, position)
+        except FarmUnreachable:
+            return
         for position, event in events:
             yield _message(position, event)
             if event.stage in LAST_STAGES:

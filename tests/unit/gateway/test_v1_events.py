@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import pytest
 
 from farm.client import Farm
+from farm.errors import FarmUnreachable
 from farm.gateway.v1 import events
+from farm.gateway.watch import Watch
 from farm.job import Event, Result
 from tests.support.gateway import POOL, Answer, Client
 from tests.support.jobs import FIELDS
@@ -113,6 +117,18 @@ def test_a_stream_ends_after_a_while_so_that_a_revoked_key_ends_it(
     with stream(client, client.submit_v1(FIELDS)) as blocks:
         *_, last = blocks
     assert last == ": no news"
+
+
+def test_a_stream_ends_while_the_farm_does_not_answer():
+    class Away:
+        def texts(self, job_ids: list[str]) -> list[str]:
+            raise FarmUnreachable("the broker is away")
+
+    async def streamed() -> list[str]:
+        jobs: Any = Away()
+        return [each async for each in events.follow(jobs, Watch(jobs.texts), "a", "0")]
+
+    assert asyncio.run(streamed()) == [events.RETRY]
 
 
 @pytest.mark.parametrize("last", ["", "0", "1-2-3", "$", "9" * 19 + "-1"])
