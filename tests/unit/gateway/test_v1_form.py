@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib3 import encode_multipart_formdata
 from farm.client import Farm
 from farm.gateway.body import Limits
 from farm.gateway.refusal import Refusal
+from farm.gateway.v1.form import Form
 from farm.gateway.v1.uploads import Room
 from farm.settings import Settings
 from farm.store import keys
@@ -173,6 +175,34 @@ def test_one_caller_leaves_half_of_the_room_to_others():
 
     with room.upload("anna") as again:
         again.take(50)
+
+
+STOPPED = b"""POST /v1/jobs HTTP/1.1\r
+Host: localhost\r
+Content-Length: 999\r
+Content-Type: multipart/form-data; boundary=a\r
+\r
+--a\r
+Content-Disposition: form-data; name=cond_video; filename=face.png\r
+\r
+the beginning of a face"""
+
+
+def test_a_form_that_stops_is_refused_and_leaves_nothing(bounded: Client, temporary: Path):
+    host, _, port = bounded.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(STOPPED)
+        assert connection.recv(999).startswith(b"HTTP/1.1 408 ")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_disk_that_takes_no_more_is_503(tmp_path: Path):
+    form = Form(b"a", tmp_path / "missing", Settings(home=tmp_path))
+
+    with pytest.raises(Refusal, match="no room for files") as refused:
+        form.write(STOPPED.partition(b"\r\n\r\n")[2])
+
+    assert refused.value.status == 503
 
 
 def test_a_form_needs_a_key_before_anything_is_read(client: Client, key: Key, temporary: Path):
