@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from farm.gateway.call import Answer, Call, Schema, parameter, reference
 from farm.gateway.envelope import Envelope, Policy
 from farm.gateway.v1 import calls as v1
-from farm.gateway.v1.answers import Estimated, Job, JobPage, Problem
+from farm.gateway.v1.answers import Estimated, Job, JobPage, Problem, VoiceList
 from farm.job import Event, JobRequest
 
 RUNPOD = "/v2/{endpoint}"
@@ -78,7 +78,7 @@ def description() -> dict[str, Any]:
         "components": {
             "schemas": {
                 **_schemas("validation", JobRequest, Policy),
-                **_schemas("serialization", Event, Estimated, Job, JobPage, Problem),
+                **_schemas("serialization", Event, Estimated, Job, JobPage, Problem, VoiceList),
                 "JobForm": v1.job_form(),
                 "Envelope": _envelope(),
             },

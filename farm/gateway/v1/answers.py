@@ -11,9 +11,11 @@ from farm.gateway.v1.signed import Signer
 from farm.gateway.video import Video
 from farm.job import Failure, JobStatus, Result, State
 from farm.job.contract import Contract
+from farm.job.voices import Voice
 
 JOBS = "/v1/jobs"
 ESTIMATES = "/v1/estimates"
+VOICES = "/v1/voices"
 
 
 class Links(Contract):
@@ -83,6 +85,12 @@ class JobPage(Contract):
 
     jobs: tuple[JobSummary, ...]
     next_cursor: str | None = Field(description="the cursor of the next page; null on the last one")
+
+
+class VoiceList(Contract):
+    """The voices that a job may name; any of espeak-ng's may be followed by a variant, `de+f3`."""
+
+    voices: tuple[Voice, ...]
 
 
 class Estimated(Contract):

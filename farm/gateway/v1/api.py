@@ -16,10 +16,10 @@ from farm.gateway.access import Tenant
 from farm.gateway.body import parse_object, read_body
 from farm.gateway.entrance import Entrance
 from farm.gateway.refusal import Refusal, refuse
-from farm.gateway.v1.answers import ESTIMATES, JOBS, Estimated, Job
+from farm.gateway.v1.answers import ESTIMATES, JOBS, VOICES, Estimated, Job, VoiceList
 from farm.gateway.v1.events import follow, has_more, parse_position
 from farm.gateway.v1.form import read_form
-from farm.gateway.v1.pages import Query, page
+from farm.gateway.v1.pages import Query, check_names, page
 from farm.gateway.v1.signed import Signer
 from farm.gateway.v1.uploads import Room
 from farm.gateway.v1.watching import content, playlist, segment
@@ -54,6 +54,7 @@ class JobsApi:
             ("POST", JOBS, self._submit),
             ("GET", JOBS, self._list),
             ("POST", ESTIMATES, self._estimate),
+            ("GET", VOICES, self._voices),
             ("GET", job, self._show),
             ("DELETE", job, self._cancel),
             ("GET", job + "/events", _shared(self._events)),
@@ -95,6 +96,16 @@ class JobsApi:
         query = Query.parse(request.query_params)
         registry = self._ctx.registry
         return _answer(await to_thread.run_sync(page, registry, tenant.caller, query))
+
+    async def _voices(self, request: Request) -> Response:
+        tenant = await self._entrance.tenant(request)
+        check_names(request.query_params, "language")
+        language = request.query_params.get("language")
+        try:
+            voices = await to_thread.run_sync(tenant.farm.voices, language)
+        except InvalidInput as error:
+            raise Refusal(422, error) from None
+        return _answer(VoiceList(voices=tuple(voices)))
 
     async def _show(self, request: Request) -> Response:
         video = await self._find(request, await self._entrance.tenant(request))

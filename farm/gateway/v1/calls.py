@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from farm.gateway.call import JSON, Answer, Call, Schema, parameter, reference
-from farm.gateway.v1.answers import ESTIMATES, JOBS
+from farm.gateway.v1.answers import ESTIMATES, JOBS, VOICES
 from farm.gateway.v1.form import FILES
 from farm.gateway.v1.pages import DEFAULT_JOBS, MAX_JOBS
 from farm.job import TEXT_FIELDS, JobRequest, State
@@ -20,6 +20,7 @@ LIMIT = parameter(
 )  # fmt: skip
 STATE = parameter("query", "state", "only jobs in it", enum=list(get_args(State)))
 CURSOR = parameter("query", "cursor", "next_cursor of the page before")
+LANGUAGE = parameter("query", "language", "a code such as de, or an English name")
 LAST_EVENT = parameter("header", "Last-Event-ID", "the id of the last event that was read")
 RANGE = parameter("header", "Range", "bytes=FIRST-LAST; of several ranges everything is sent")
 IF_NONE_MATCH = parameter("header", "If-None-Match", "the ETag of what the client has")
@@ -83,6 +84,12 @@ CALLS = (
         {200: Answer("a page", {JSON: reference("JobPage")})},
         (401, 422, 429, 503),
         (LIMIT, STATE, CURSOR),
+    ),
+    Call(
+        "get", VOICES, "listVoices", "The voices that read a text",
+        {200: Answer("the voices", {JSON: reference("VoiceList")})},
+        (401, 422, 429, 503),
+        (LANGUAGE,),
     ),
     Call("get", JOB, "getJob", "A job with its progress, or its result", {200: JOB_ANSWER},
          OWN, (ID,)),

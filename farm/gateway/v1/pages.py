@@ -60,15 +60,19 @@ class Query:
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Self:
         """Raises Refusal 422."""
-        allowed = ("limit", "state", "cursor")
-        for name in given.keys() - set(allowed):
-            raise refuse(422, f"query: got {name[:80]!r}; allowed: {', '.join(allowed)}")
+        check_names(given, "limit", "state", "cursor")
         state = given.get("state")
         if state is not None and state not in get_args(State):
             states = ", ".join(get_args(State))
             raise refuse(422, f"state: got {state[:80]!r}; allowed: {states}")
         cursor = Cursor.parse(given["cursor"]) if "cursor" in given else Cursor()
         return cls(_limit(given.get("limit", str(DEFAULT_JOBS))), state, cursor)
+
+
+def check_names(given: Mapping[str, str], *allowed: str) -> None:
+    """Raises Refusal 422 for a parameter that a call does not know."""
+    for name in given.keys() - set(allowed):
+        raise refuse(422, f"query: got {name[:80]!r}; allowed: {', '.join(allowed)}")
 
 
 def _limit(text: str) -> int:

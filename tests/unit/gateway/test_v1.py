@@ -134,6 +134,15 @@ def test_what_would_be_refused_is_not_estimated(client: Client, key: Key):
     ]
 
 
+def test_the_voices_of_a_language_are_listed(client: Client):
+    german = client.send("GET", "/v1/voices?language=german").body["voices"]
+    wrong = client.send("GET", "/v1/voices?language=klingonese")
+
+    assert {"de", "espeak-ng"} <= set(german[0].values())
+    assert (wrong.status, wrong.field) == (422, "language")
+    assert len(client.send("GET", "/v1/voices").body["voices"]) > 100
+
+
 # One job
 
 
