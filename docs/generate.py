@@ -14,7 +14,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from farm.cli import EXIT_STATUS
 from farm.errors import FarmError
 from farm.job import NOT_YET, STAGES, JobRequest
 from farm.metrics import ANSWER_SECONDS, METRICS, SECONDS, Metric
-from farm.presets import PRESETS
+from farm.presets import PRESETS, QUALITIES
 from farm.presets.preset import Limit
 from farm.settings import BUCKET, GROUPS, PREFIX, UNPREFIXED, Settings
 
@@ -93,7 +93,7 @@ def job_page() -> str:
             "## Request fields",
             _table(("field", "default", "meaning"), map(_field, JobRequest.model_fields)),
             "## Models",
-            "What null stands for in each model, and what a model refuses:",
+            "What null stands for in each model, what a quality changes, and what a model refuses:",
             _table(("", *PRESETS), _models()),
             "## Progress stages",
             _table(("stage", "pct"), _stages()),
@@ -205,13 +205,19 @@ def _models() -> Iterator[tuple[str, ...]]:
     """Each default by model, the sizes and the limits."""
     models = PRESETS.values()
     yield ("size", *(", ".join(each.sizes) for each in models))
-    for name in ("mode", "frame_num", "motion_frame", "sample_steps"):
+    for name in ("frame_num", "motion_frame", "sample_steps"):
         yield (name, *(str(getattr(each.defaults, name)) for each in models))
     for name in ("sample_text_guide_scale", "sample_audio_guide_scale"):
         yield (name, *(f"{getattr(each.defaults, name):g}" for each in models))
     yield ("sample_shift", *(", ".join(map(str, each.shifts.values())) for each in models))
+    for quality in QUALITIES:
+        yield (f"quality {quality}", *(_fields(each.fields_of(quality)) for each in models))
     yield ("cond_video", *("image or video" if each.takes_videos else "image" for each in models))
     yield ("allowed only", *("; ".join(map(_limit, each.limits.items())) or "-" for each in models))
+
+
+def _fields(fields: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
 
 
 def _limit(item: tuple[str, Limit]) -> str:
@@ -222,7 +228,8 @@ def _limit(item: tuple[str, Limit]) -> str:
 def _stages() -> Iterator[tuple[str, str]]:
     first, last = STAGES["generation_started"], STAGES["muxing_started"]
     for stage, pct in STAGES.items():
-        yield stage, str(pct)
+        details = "; `details`: frames, seconds, cut_s, scenes" if stage == "embeddings_ok" else ""
+        yield stage, f"{pct}{details}"
         if stage == "generation_started":
             details = "`details`: chunk, chunks, step, steps, eta_s"
             yield CHUNK_STAGES, f"{first} to {last}; {details}"

@@ -58,23 +58,24 @@ class JobFields(TypedDict, total=False):
     bbox: Sequence[float] | BoxesFields | None
     model: str | None
     size: str | None
-    mode: Literal["clip", "streaming"] | None
+    quality: Literal["draft", "fast", "best"] | None
+    mode: Literal["auto", "clip", "streaming"] | None
     frame_num: int | None
-    max_frame_num: int
+    max_frame_num: int | None
     motion_frame: int | None
     sample_steps: int | None
     sample_shift: float | None
     sample_text_guide_scale: float | None
     sample_audio_guide_scale: float | None
     color_correction_strength: float
-    use_teacache: bool
+    use_teacache: bool | None
     teacache_thresh: float
     use_apg: bool
     apg_momentum: float
     apg_norm_threshold: float
     base_seed: int
     lora: Sequence[LoraFields]
-    quant: Literal["int8", "fp8"] | None
+    quant: Literal["int8", "fp8", "auto", "none"] | None
     num_persistent_param_in_dit: int | None
     offload_model: bool | None
     quant_dir: str | None

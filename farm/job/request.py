@@ -40,13 +40,21 @@ from farm.job.checks import (
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
 from farm.job.voices import ALLOWED, check_voice
-from farm.presets import PRESETS, Mode
+from farm.presets import PRESETS, Quality
 from farm.validation import invalid_input
 
 MAX_PROMPT = 5_000
 MAX_SPEECH = 100_000
 MAX_NAME = 200
 """Characters of texts."""
+
+DEFAULT_PROMPT = "a person talks to the camera"
+
+MAX_FRAMES = 2_250_000
+"""Frames of a video: 25 hours."""
+
+STREAMING_FRAMES = 1000
+"""The same in mode `streaming`, for a request that does not say."""
 
 MAX_LORAS = 16
 MAX_SIDE = 16_384
@@ -55,12 +63,16 @@ MAX_SIDE = 16_384
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
+Mode = Literal["auto", "clip", "streaming"]
+
 MODELS_DEFAULT = "null = the model's default"
+BY_QUALITY = "null = as quality says"
 
-
+Prompt = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT), AfterValidator(check_not_blank)]
 Source = Annotated[str, Field(min_length=1), AfterValidator(check_scheme)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 VoiceName = Annotated[Name, AfterValidator(check_voice)]
+FrameLimit = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 FrameCount = Annotated[int, Field(ge=1, le=1001), AfterValidator(check_4n_plus_1)]
 
 
@@ -128,10 +140,8 @@ class JobRequest(Contract):
     The fields' descriptions say what is allowed; they are shown in errors and in `--help`.
     """
 
-    prompt: Annotated[str, AfterValidator(check_not_blank)] = Field(
-        min_length=1,
-        max_length=MAX_PROMPT,
-        description=f"text description of the video; 1 to {MAX_PROMPT} characters",
+    prompt: Prompt = Field(
+        DEFAULT_PROMPT, description=f"text description of the video; 1 to {MAX_PROMPT} characters"
     )
     negative_prompt: str | None = Field(
         None,
@@ -174,20 +184,25 @@ class JobRequest(Contract):
         description=f"{', '.join(SIZES)}, as far as the model makes it; the aspect ratio follows "
         f"the source; {MODELS_DEFAULT}",
     )
-    mode: Mode | None = Field(
+    quality: Quality | None = Field(
         None,
-        description="clip: one chunk; streaming: as many as the audio needs; " + MODELS_DEFAULT,
+        description="draft, fast or best: steps, guidance, TeaCache and 8 bits, unless they are "
+        "given; null = what the model is made for",
+    )
+    mode: Mode | None = Field(
+        "auto",
+        description="auto or null: as long as the voice, up to max_frame_num; clip: one chunk; "
+        f"streaming: as auto, but up to {STREAMING_FRAMES} frames where max_frame_num is null",
     )
     frame_num: FrameCount | None = Field(
         None,
         ge=5,
         description=f"frames of one chunk, 4n+1, 5 to 1001; {MODELS_DEFAULT}",
     )
-    max_frame_num: int = Field(
-        1000,
-        ge=1,
-        le=2_250_000,
-        description="streaming: maximum number of frames, at 25 per second; 1 to 2250000",
+    max_frame_num: FrameLimit | None = Field(
+        None,
+        description=f"maximum number of frames, at 25 per second, but for mode clip; 1 to "
+        f"{MAX_FRAMES}; null = no limit but the operator's",
     )
     motion_frame: FrameCount | None = Field(
         None,
@@ -198,7 +213,7 @@ class JobRequest(Contract):
         None,
         ge=1,
         le=1000,
-        description=f"denoise steps, 1 to 1000 (4 to 40 in practice); {MODELS_DEFAULT}",
+        description=f"denoise steps, 1 to 1000 (4 to 40 in practice); {BY_QUALITY}",
     )
     sample_shift: float | None = Field(
         None,
@@ -210,19 +225,20 @@ class JobRequest(Contract):
         None,
         ge=0,
         le=20,
-        description=f"text guidance scale, 0 to 20; {MODELS_DEFAULT}",
+        description=f"text guidance scale, 0 to 20; {BY_QUALITY}",
     )
     sample_audio_guide_scale: float | None = Field(
         None,
         ge=0,
         le=20,
-        description=f"audio guidance scale, 0 to 20; {MODELS_DEFAULT}",
+        description=f"audio guidance scale, 0 to 20; {BY_QUALITY}",
     )
     color_correction_strength: float = Field(
         1.0, ge=0, le=1, description="strength of the colour correction between chunks, 0 to 1"
     )
-    use_teacache: bool = Field(
-        False, description="reuse of similar denoise steps (TeaCache): true or false"
+    use_teacache: bool | None = Field(
+        None,
+        description=f"reuse of similar denoise steps (TeaCache): true or false; {BY_QUALITY}",
     )
     teacache_thresh: float = Field(0.2, ge=0, le=1, description="TeaCache threshold, 0 to 1")
     use_apg: bool = Field(False, description="adaptive projected guidance (APG): true or false")
@@ -242,8 +258,10 @@ class JobRequest(Contract):
         description=f"up to {MAX_LORAS} LoRA adapters by the names that the operator configured: "
         '[{"name", "scale"}]',
     )
-    quant: Literal["int8", "fp8"] | None = Field(
-        None, description="quantization of the linears: int8, fp8 or null"
+    quant: Literal["int8", "fp8", "auto", "none"] | None = Field(
+        None,
+        description="8 bits for the linears: int8, fp8, none, or auto = where they are quicker; "
+        "null = as quality says, else the operator",
     )
     num_persistent_param_in_dit: int | None = Field(
         None,

@@ -79,6 +79,8 @@ class Denoiser:
         self.transformer = transformer
         self.device = device
         self.team = Team()
+        self.attention: str | None = None
+        """The kernel that was set."""
         self._variants = variants
 
     def fingerprint(self, variant: Variant) -> str:
@@ -91,7 +93,8 @@ class Denoiser:
 
     def set_attention(self, name: str, memory: Path | None = None) -> str:
         """As `set_attention_backend`."""
-        return set_attention_backend(self.transformer, name, self.device, memory)
+        self.attention = set_attention_backend(self.transformer, name, self.device, memory)
+        return self.attention
 
     def close(self) -> None:
         """Ends nothing here: there are no other processes."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from farm.errors import GenerationFailed, InvalidInput
+from farm.model.attention import AUTO, EXACT
 from farm.model.audio import audio_windows
 from farm.model.checkpoints import load_part, load_tokenizer
 from farm.model.colour import lab_statistics, transfer_colours
@@ -118,7 +119,7 @@ class Pipeline:
     encode_image: Callable[[Tensor], Tensor]
     """An image [3, H, W] in [-1, 1] to its tokens [1, 257, image_dim]."""
     attention: str = "native"
-    """The kernel of the transformer's attentions, by diffusers' name."""
+    """The kernel of the transformer's attentions that was loaded, by diffusers' name."""
     base_fingerprint: str = ""
     text_fingerprint: str = ""
     """Of the files of all parts, and of the text encoder's; empty for a model without files."""
@@ -146,6 +147,17 @@ class Pipeline:
         """
         with translate_out_of_memory(self.device, f"{self.preset.name} as {variant}"):
             return self.denoiser.switch(variant)
+
+    def switch_attention(self, *, exact: bool, memory: Path | None = None) -> str:
+        """Sets the loaded kernel, or the fastest exact one in its place, and returns its name.
+
+        `memory` as of `select_backend`.
+        """
+        if exact and self.attention not in EXACT:
+            return self.denoiser.set_attention(AUTO, memory)
+        if self.denoiser.attention != self.attention:
+            self.denoiser.set_attention(self.attention)
+        return self.attention
 
     def close(self) -> None:
         """Ends the processes on further cards, if there are any."""

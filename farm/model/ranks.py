@@ -89,7 +89,6 @@ class RankedDenoiser:
         devices = [f"cuda:{rank}" if device == "cuda" else device for rank in range(size)]
         self._start = partial(_Followers, start, load, devices)
         self._devices = devices
-        self._attention: str | None = None
         self._followers = self._start()
         try:
             self.own = load(devices[0])
@@ -103,6 +102,11 @@ class RankedDenoiser:
         """That of the leader."""
         return self.own.transformer
 
+    @property
+    def attention(self) -> str | None:
+        """The kernel that was set."""
+        return self.own.attention
+
     def fingerprint(self, variant: Variant) -> str:
         """As `Variants.fingerprint`."""
         return self.own.fingerprint(variant)
@@ -115,8 +119,7 @@ class RankedDenoiser:
     def set_attention(self, name: str, memory: Path | None = None) -> str:
         """As `set_attention_backend`; all ranks take the kernel that the leader takes."""
         kernel = self.own.set_attention(name, memory)
-        self._attention = self._everywhere("set_attention", self.own.set_attention, kernel)
-        return kernel
+        return self._everywhere("set_attention", self.own.set_attention, kernel)
 
     def close(self) -> None:
         """Ends the followers; the next call starts new ones."""
@@ -179,8 +182,8 @@ class RankedDenoiser:
             return
         self._followers = self._start()
         self._join()
-        if self._attention is not None:
-            self._everywhere("set_attention", self.own.set_attention, self._attention)
+        if self.attention is not None:
+            self._everywhere("set_attention", self.own.set_attention, self.attention)
 
 
 class _Followers:

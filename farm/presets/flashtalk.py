@@ -6,21 +6,27 @@ Source: Soul-AILab/SoulX-FlashTalk, commit 688982e.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from farm.presets.infinitetalk import INFINITETALK
-from farm.presets.preset import Cost, Defaults, Limit
+from farm.presets.preset import Cost, Defaults, Limit, Quality
 
 SIZE = "flashtalk-448"
 
 DEFAULTS = Defaults(
     size=SIZE,
-    mode="streaming",
     frame_num=33,
     motion_frame=5,
     sample_steps=4,
     sample_text_guide_scale=1.0,
     sample_audio_guide_scale=1.0,
 )
+
+QUALITIES: dict[Quality, dict[str, Any]] = {
+    "draft": {"sample_steps": 2},
+    "fast": {"quant": "auto"},
+    "best": {"quant": "none"},
+}
 
 SHIFTS = {SIZE: 5.0}
 
@@ -42,6 +48,7 @@ FLASHTALK = replace(
     name="flashtalk",
     sizes={SIZE: {1.71: (768, 448)}},
     defaults=DEFAULTS,
+    qualities=QUALITIES,
     shifts=SHIFTS,
     costs=COSTS,
     teacache={},

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from farm.presets.preset import Cost, Defaults, Preset
+from typing import Any
+
+from farm.presets.preset import Cost, Defaults, Preset, Quality
 
 DEFAULTS = Defaults(
     size="infinitetalk-480",
-    mode="clip",
     frame_num=81,
     motion_frame=9,
     sample_steps=40,
     sample_text_guide_scale=5.0,
     sample_audio_guide_scale=4.0,
 )
+
+QUALITIES: dict[Quality, dict[str, Any]] = {
+    "draft": {
+        "sample_steps": 4,
+        "sample_text_guide_scale": 1.0,
+        "sample_audio_guide_scale": 1.0,
+    },
+    "fast": {"sample_steps": 12, "use_teacache": True, "quant": "auto"},
+    "best": {"quant": "none"},
+}
 
 SHIFTS = {"infinitetalk-480": 7.0, "infinitetalk-720": 11.0}
 
@@ -68,6 +79,7 @@ INFINITETALK = Preset(
         },
     },
     defaults=DEFAULTS,
+    qualities=QUALITIES,
     shifts=SHIFTS,
     costs=COSTS,
     # Fitted by TeaCache's authors to Wan 2.1 image-to-video 14B, for the signal after the

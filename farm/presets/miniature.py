@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from farm.presets import flashtalk
-from farm.presets.infinitetalk import COSTS, DEFAULTS, SHIFTS
+from farm.presets.infinitetalk import COSTS, SHIFTS
+from farm.presets.infinitetalk import DEFAULTS as INFINITETALK_DEFAULTS
 from farm.presets.preset import Preset
+
+DEFAULTS = replace(
+    INFINITETALK_DEFAULTS,
+    sample_steps=4,  # more steps and guidance follow the voice less closely (docs/miniature.md)
+    sample_text_guide_scale=1.0,
+    sample_audio_guide_scale=1.0,
+)
 
 MINIATURE = Preset(
     name="miniature",
@@ -27,6 +35,7 @@ MINIATURE = Preset(
         },
     },
     defaults=DEFAULTS,
+    qualities=flashtalk.QUALITIES,
     shifts=SHIFTS,
     costs=COSTS,
     teacache=dict.fromkeys(

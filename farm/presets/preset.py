@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from farm.errors import InvalidInput
 
 Buckets = Mapping[float, tuple[int, int]]
 """Height / width ratio to (height, width) in pixels; both are multiples of 16."""
 
-Mode = Literal["clip", "streaming"]
+Quality = Literal["draft", "fast", "best"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
 
 DISTILLED_STEPS = 8
 """Up to so many steps need a distillation LoRA, with which text needs no guidance: two passes in
@@ -29,7 +30,6 @@ class Defaults:
     """The values of a request's fields that its caller leaves to the model."""
 
     size: str
-    mode: Mode
     frame_num: int
     motion_frame: int
     sample_steps: int
@@ -64,7 +64,7 @@ class Cost:
     """All that follows the last pass: decoding, motion frames, H.264."""
 
 
-QUANT_SHARES = {"int8": 0.81, "fp8": 0.78}
+QUANT_SHARES = {"auto": 0.81, "int8": 0.81, "fp8": 0.78}
 """What a pass takes with linears of 8 bits, as a share of `Cost.pass_s`."""
 
 
@@ -87,6 +87,11 @@ class Preset:
     """Of the autoencoder; more are faster and take more memory.
 
     4 at 640x640 take about 3 GB for each feature map.
+    """
+    qualities: Mapping[Quality, Mapping[str, Any]]
+    """The fields in which a quality differs from the defaults; `best` rounds nothing to 8 bits.
+
+    A draft takes no 8 bits either: switching to them takes longer than its few passes save.
     """
     parts: Mapping[str, Mapping[str, Any]]
     """Each part's configuration, by the name of its folder."""
@@ -118,6 +123,10 @@ class Preset:
             sizes = ", ".join(self.sizes)
             raise InvalidInput(f"size: got {size!r}; the model {self.name} makes {sizes}")
         return self.sizes[size]
+
+    def fields_of(self, quality: Quality | None) -> Mapping[str, Any]:
+        """What a quality says of fields that a request leaves open."""
+        return self.qualities[quality] if quality else {}
 
     def check(self, field: str, value: object) -> None:
         """Raises InvalidInput for a value that this model was not trained for."""

@@ -189,11 +189,13 @@ class AccountRegistry:
         if used + remaining + needed <= limit:
             return
         fits_alone = needed <= limit
-        when = "try again when others have ended, or after 00:00 UTC"
+        advice = "make it shorter, or limit it by max_frame_num if its voice is of unknown length"
+        if fits_alone:
+            advice = "try again when others have ended, or after 00:00 UTC"
         raise QuotaExceeded(
             f"caller {caller}: {used:,.0f} GPU seconds are used today, {remaining:,.0f} estimated "
             f"for jobs that have not ended, {needed:,.0f} for this one; allowed: {limit:,.0f} a "
-            f"day{quota.setting('gpu_s_per_day')}; {when if fits_alone else 'make it shorter'}",
+            f"day{quota.setting('gpu_s_per_day')}; {advice}",
             retryable=fits_alone,
             retry_after_s=DAY_S - now % DAY_S if fits_alone else None,
         )

@@ -58,7 +58,7 @@ class Model(SettingsGroup):
         "auto",
         description=(
             "attention kernel: flash_4, cudnn_fp8 (8 bits) or a name of diffusers; auto = the "
-            "fastest exact kernel on the device"
+            "fastest exact kernel on the device, which jobs of quality best get in any case"
         ),
     )
     fold_audio: bool = Field(
@@ -74,7 +74,8 @@ class Model(SettingsGroup):
     quant: Literal["int8", "fp8"] | None = Field(
         None,
         description=(
-            "quantization of the linears for jobs that do not choose one: int8 or fp8; unset = none"
+            "8 bits for the linears of jobs whose quality and quant leave it open: int8 or fp8; "
+            "unset = none"
         ),
     )
     offload: Literal["off", "allowed", "on"] = Field(
@@ -94,7 +95,10 @@ class Model(SettingsGroup):
     )
     skip_last_step: bool = Field(
         False,
-        description="true: skip the last denoise step of every job, which changes very little",
+        description=(
+            "true: skip the last denoise step of jobs, which changes very little; not of those of "
+            "quality best"
+        ),
     )
 
     @field_validator("loras", mode="before")

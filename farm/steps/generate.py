@@ -28,7 +28,7 @@ from farm.steps.chunk_objects import condition_key, previous_tail_key, source_im
 from farm.steps.features import cache_features, rows_of
 from farm.steps.gpus import device_of, gpus_fault
 from farm.steps.progress import Progress
-from farm.steps.sampling import default_variant, sampling, used_parameters, variant
+from farm.steps.sampling import default_variant, sampling, settled, used_parameters, variant
 from farm.steps.served import check_served
 from farm.steps.soundtrack import packets_of_chunk
 from farm.steps.uploads import Uploads
@@ -51,14 +51,15 @@ def generate(ctx: StepContext) -> ChunkOutput:
     Frames are encoded while later ones are decoded, and what is finished is stored meanwhile.
     """
     check_served(ctx)
-    request = ctx.request
+    request = settled(ctx)
     wanted = variant(request, ctx.settings)
     pipeline = _pipeline_for(ctx, wanted)
     embedded = ctx.embed_output
     plan = request.plan(embedded.frames, embedded.cuts)
     chunk = plan.chunk(ctx.step.chunk)
     parameters = sampling(request, ctx.settings)
-    used = used_parameters(request, parameters, ctx.settings, pipeline.attention)
+    kernel = pipeline.switch_attention(exact=request.is_exact, memory=ctx.settings.attention_file)
+    used = used_parameters(request, parameters, ctx.settings, kernel)
     with Uploads(ctx) as uploads, Encoder(ctx.scratch / "frames.mp4") as encoder:
         with ctx.timed("preprocess"):
             inputs = _inputs(ctx, uploads, pipeline, plan, chunk, used.negative_prompt)

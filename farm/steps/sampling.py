@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from farm.engine.step_context import StepContext
 from farm.errors import InvalidInput
 from farm.job import ResolvedRequest
 from farm.registry.outputs import UsedParameters
 from farm.settings import Settings
+from farm.steps.gpus import device_of
 
 if TYPE_CHECKING:
     from farm.model.denoise import Sampling
@@ -39,14 +41,37 @@ def sampling(request: ResolvedRequest, settings: Settings) -> Sampling:
         colour_strength=request.color_correction_strength,
         motion_frame=request.motion_frame,
         seed=request.base_seed,
-        skip_last_step=settings.skip_last_step and SAMPLERS[model.sampler].can_skip_last_step,
+        skip_last_step=settings.skip_last_step
+        and not request.is_exact
+        and SAMPLERS[model.sampler].can_skip_last_step,
         apg=apg,
         teacache=teacache,
     )
 
 
+def settled(ctx: StepContext) -> ResolvedRequest:
+    """The request of the step's job, with `auto` of quant decided for the device of this worker.
+
+    A later chunk takes what the one before has taken, which works on every device.
+    """
+    from farm.model.quantise import SCHEMES, quick_scheme
+
+    request = ctx.request
+    if request.quant != "auto":
+        return request
+    scheme: str | None
+    if ctx.step.chunk:
+        ending = ctx.chunk_output(ctx.step.chunk - 1).weights.rpartition("+")[2]
+        scheme = ending if ending in SCHEMES else None
+    elif _resident_parameters(request, ctx.settings) is None:
+        scheme = ctx.settings.quant or quick_scheme(device_of(ctx.settings))
+    else:  # blocks that are streamed take a minute to be pinned again
+        scheme = ctx.settings.quant
+    return request.model_copy(update={"quant": scheme or "none"})
+
+
 def variant(request: ResolvedRequest, settings: Settings) -> Variant:
-    """The model as the request wants it; InvalidInput where the operator does not allow it."""
+    """The model as a settled request wants it; InvalidInput if the operator does not allow it."""
     from farm.model.variant import Variant
 
     _check_offload(request, settings)
@@ -59,7 +84,7 @@ def variant(request: ResolvedRequest, settings: Settings) -> Variant:
             )
     return Variant(
         adapters=tuple((files[lora.name], lora.scale) for lora in request.lora),
-        quant=request.quant or settings.quant,
+        quant=None if request.quant == "none" else request.quant or settings.quant,
         resident_parameters=_resident_parameters(request, settings),
     )
 

@@ -45,7 +45,7 @@ def test_an_example_becomes_a_video(farm: Farm, jobs: dict[str, Job], name: str)
         audio = video.streams.audio[0]
         assert audio.duration * audio.time_base == pytest.approx(frames / 25, abs=0.1)
     mode = farm.context.registry.jobs.request(jobs[name].id).mode
-    assert frames == (33 if mode == "streaming" else 21)
+    assert frames == (21 if mode == "clip" else 33)
 
 
 @pytest.mark.parametrize("name", ["batch.csv", "batch.json"])

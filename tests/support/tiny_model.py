@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
 
 from farm.model.parts import build
-from farm.presets import MINIATURE, PRESETS, Preset
+from farm.presets import INFINITETALK, MINIATURE, PRESETS, Preset
 from tests.reference.drawing import filled
 
 TINY_PRESET = Preset(
@@ -23,7 +23,8 @@ TINY_PRESET = Preset(
     sizes={"infinitetalk-480": {1.0: (32, 32)}},
     shifts={"infinitetalk-480": 7.0},
     teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
-    defaults=MINIATURE.defaults,
+    defaults=INFINITETALK.defaults,
+    qualities=MINIATURE.qualities,
     costs=MINIATURE.costs,
     sampler="euler",
     dtypes={},

@@ -40,12 +40,16 @@ CHUNK_S = 4 * 2.97 + 1.5
         (TWO, 40 * 3 * 3.04 + 1.5),
         ({**TWO, "size": "infinitetalk-720"}, 40 * 3 * 10.2 + 3.4),
         ({"frame_num": 41}, (40 * 3 * 2.97 + 1.5) * 41 / 81),
+        ({"quality": "draft"}, 4 * 2.97 + 1.5),
+        ({"quality": "fast"}, 12 * 3 * 0.81 * 2.97 + 1.5),
+        ({"quality": "best"}, 40 * 3 * 2.97 + 1.5),
         ({"quant": "fp8"}, 40 * 3 * 0.78 * 2.97 + 1.5),
         ({"quant": "int8"}, 40 * 3 * 0.81 * 2.97 + 1.5),
     ],
 )
 def test_a_chunk_takes_its_model_passes_and_its_decoding(fields, seconds):
-    assert chunk_s(job_request(**fields)) == pytest.approx(seconds)
+    request = job_request(model="infinitetalk-480", **fields)
+    assert chunk_s(request) == pytest.approx(seconds)
 
 
 def test_a_pace_is_read_as_it_was_stored():

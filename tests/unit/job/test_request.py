@@ -27,19 +27,20 @@ VOICE = {"person1": "https://example.org/voice.wav"}
 GIVEN: dict[str, Any] = {"prompt": "a woman talks", "cond_video": FACE, "cond_audio": VOICE}
 
 DEFAULTS = {
+    "quality": None,
     "model": None,
     "negative_prompt": None,
     "size": None,
-    "mode": None,
+    "mode": "auto",
     "frame_num": None,
-    "max_frame_num": 1000,
+    "max_frame_num": None,
     "motion_frame": None,
     "sample_steps": None,
     "sample_shift": None,
     "sample_text_guide_scale": None,
     "sample_audio_guide_scale": None,
     "color_correction_strength": 1.0,
-    "use_teacache": False,
+    "use_teacache": None,
     "teacache_thresh": 0.2,
     "use_apg": False,
     "apg_momentum": -0.75,
@@ -68,11 +69,20 @@ ACCEPTED: list[dict[str, Any]] = [
     {"size": "infinitetalk-720"},
     {"webhook": "https://example.org/done?job=1"},
     {"webhook": "HTTPS://hooks.example.org:8443"},
+    {"mode": "auto"},
     {"mode": "streaming"},
+    {"mode": None},
+    {"quality": "draft"},
+    {"quality": "fast"},
+    {"quality": "best"},
+    {"quality": None},
     {"frame_num": 5, "motion_frame": 1},
     {"frame_num": 1001},
     {"max_frame_num": 1},
     {"max_frame_num": 2_250_000},
+    {"max_frame_num": None},
+    {"quant": "auto"},
+    {"quant": "none"},
     {"motion_frame": 1},
     {"motion_frame": 77},
     {"sample_steps": 1},
@@ -119,6 +129,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("size", "infinitetalk-1080", "infinitetalk-720"),
     ("size", 480, "infinitetalk-480"),
     ("mode", "stream", "streaming"),
+    ("quality", "high", "'draft', 'fast' or 'best'"),
     ("frame_num", 1, "5"),
     ("frame_num", 80, "77 or 81"),
     ("frame_num", 82, "81 or 85"),
@@ -345,7 +356,12 @@ def test_a_long_wrong_value_is_truncated_in_the_error():
     assert len(message) < 400
 
 
-@pytest.mark.parametrize("field", ["prompt", "cond_video"])
+def test_a_request_without_a_prompt_gets_a_common_one():
+    given = {name: value for name, value in GIVEN.items() if name != "prompt"}
+    assert JobRequest.parse(given).prompt == "a person talks to the camera"
+
+
+@pytest.mark.parametrize("field", ["cond_video"])
 def test_a_missing_field_is_named(field):
     message = refusal({name: value for name, value in GIVEN.items() if name != field})
     assert (

@@ -6,7 +6,8 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.job import JobRequest, resolve
-from farm.presets import FLASHTALK, INFINITETALK, MINIATURE_FLASHTALK, PRESETS
+from farm.job.request import MAX_FRAMES
+from farm.presets import FLASHTALK, INFINITETALK, MINIATURE_FLASHTALK, PRESETS, QUALITIES
 from tests.support.jobs import FIELDS
 
 TWO_SPEAKERS = {
@@ -33,9 +34,62 @@ def test_given_fields_stay():
     assert request.frame_num == INFINITETALK.defaults.frame_num
 
 
+@pytest.mark.parametrize("mode", [{}, {"mode": None}, {"mode": "auto"}])
+@pytest.mark.parametrize("model", PRESETS.values(), ids=PRESETS)
+def test_a_video_is_as_long_as_the_voice_unless_it_is_said(model, mode):
+    assert resolved(model, **mode).max_frames == MAX_FRAMES
+    assert resolved(model, **mode, max_frame_num=50).max_frames == 50
+
+
+def test_streaming_has_its_limit_of_old():
+    assert resolved(mode="streaming").max_frames == 1000
+    assert resolved(mode="streaming", max_frame_num=MAX_FRAMES).max_frames == MAX_FRAMES
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize("model", PRESETS.values(), ids=PRESETS)
+def test_a_quality_fills_in_what_is_left_open(model, quality):
+    request = resolved(model, quality=quality)
+    fields = model.fields_of(quality)
+    assert {name: getattr(request, name) for name in fields} == fields
+    assert request.quant == {"draft": None, "fast": "auto", "best": "none"}[quality]
+
+
+def test_without_a_quality_a_model_is_used_as_it_was_made():
+    steps = {name: resolved(model).sample_steps for name, model in PRESETS.items()}
+    assert steps == {
+        "miniature": 4, "miniature-flashtalk": 4, "infinitetalk-480": 40, "flashtalk": 4,
+    }  # fmt: skip
+    assert {resolved(model).quant for model in PRESETS.values()} == {None}
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_given_fields_win_over_the_quality(quality):
+    given = {"sample_steps": 7, "use_teacache": False, "quant": "fp8"}
+    given |= {"sample_text_guide_scale": 2.0, "sample_audio_guide_scale": 3.0}
+    request = resolved(INFINITETALK, quality=quality, **given)
+    assert {name: getattr(request, name) for name in given} == given
+
+
+def test_a_voice_that_fits_is_not_cut():
+    assert resolved(INFINITETALK, mode="clip").cut(81) == []
+    assert resolved(INFINITETALK).cut(100_000) == []
+
+
+def test_what_is_cut_is_said_with_its_cause():
+    assert resolved(INFINITETALK, mode="clip").cut(224) == [
+        "the voice lasts 8.96 s, the video ends after 3.24 s "
+        "(mode clip makes one chunk; use mode auto for all of it)"
+    ]
+    assert resolved(INFINITETALK, max_frame_num=1000).cut(1875) == [
+        "the voice lasts 75.00 s, the video ends after 40.00 s (limited by max_frame_num)"
+    ]
+
+
 def test_a_resolved_request_is_resolved_to_itself():
-    request = resolved(sample_steps=2)
-    assert resolve(request, FLASHTALK) == request
+    for fields in ({"sample_steps": 2}, {"mode": "clip"}, {"quality": "fast"}):
+        request = resolved(**fields)
+        assert resolve(request, FLASHTALK) == request
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,15 @@ def test_the_pipeline_says_which_kernel_every_attention_uses(weights: Path) -> N
     assert {each._attention_backend.value for each in processors} == {"_native_math"}
 
 
+def test_a_job_that_has_to_be_exact_gets_an_exact_kernel_in_place_of_a_named_one(
+    weights: Path,
+) -> None:
+    pipeline = load_pipeline(weights, TINY_PRESET, "cpu", attention="_native_math")
+    kernels = [pipeline.switch_attention(exact=exact) for exact in (False, True, False)]
+    assert kernels == ["_native_math", "native", "_native_math"]
+    assert pipeline.denoiser.attention == "_native_math"
+
+
 def test_choosing_for_one_model_leaves_the_others_alone(weights: Path) -> None:
     other = load_part(weights, "transformer", dtype="float32")
     load_pipeline(weights, TINY_PRESET, "cpu", attention="_native_math")

@@ -18,7 +18,7 @@ from farm.model.attention import AUTO, EXACT, select_backend
 from farm.model.caching import TeaCache
 from farm.model.denoise import Sampling
 from farm.model.pipeline import Pipeline, load_pipeline
-from farm.model.quantise import SCHEMES
+from farm.model.quantise import SCHEMES, quick_scheme
 from farm.model.vae import joined
 from farm.model.vae_walk import norm_silu
 from farm.model.variant import Variant
@@ -90,6 +90,10 @@ def test_every_scheme_works(draw: Callable[..., Tensor], quant: str) -> None:
     quantised = draw(Variant(quant=quant))
     assert 0 < (quantised - plain).norm() / plain.norm() < 0.2
     assert torch.equal(draw(Variant()), plain)
+
+
+def test_the_format_that_is_quicker_works(draw: Callable[..., Tensor]) -> None:
+    assert not torch.equal(draw(Variant(quant=quick_scheme("cuda"))), draw(Variant()))
 
 
 def test_an_adapter_is_merged_streamed_and_gone_again(

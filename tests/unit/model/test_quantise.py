@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import load_part
 from farm.model.fused import round_rows
-from farm.model.quantise import SCHEMES, Linear8, check_scheme, rounding_of, with_weight
+from farm.model.quantise import (
+    SCHEMES,
+    Linear8,
+    check_scheme,
+    quick_scheme,
+    rounding_of,
+    with_weight,
+)
 from farm.model.variant import Variant, Variants
 from farm.model.weights.tensorfile import part_tensors
 from tests.unit.model.test_precision import predicted
@@ -56,6 +63,19 @@ def test_a_product_equals_that_of_the_rounded_numbers(scheme: str) -> None:
         torch.testing.assert_close(quantised(given).double(), expected, rtol=1e-5, atol=1e-5)
     assert quantised.weight.element_size() == 1
     assert quantised.bias is linear.bias
+
+
+def test_no_format_is_quicker_on_a_cpu() -> None:
+    assert quick_scheme("cpu") is None
+
+
+@pytest.mark.parametrize(("kernels", "capability"), [(True, True), (False, True), (True, False)])
+def test_int8_is_quicker_where_the_gpu_multiplies_it_by_our_kernel(
+    monkeypatch: pytest.MonkeyPatch, kernels: bool, capability: bool
+) -> None:
+    monkeypatch.setattr("farm.model.quantise.has_kernels", lambda: kernels)
+    monkeypatch.setattr("farm.model.quantise.multiplies", lambda *_: capability)
+    assert quick_scheme("cuda") == ("int8" if kernels and capability else None)
 
 
 def test_a_device_without_products_of_a_format_multiplies_in_the_models_dtype(

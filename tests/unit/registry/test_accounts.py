@@ -224,7 +224,7 @@ def test_concurrent_uses_of_gpus_are_all_counted(registry):
 def test_a_job_that_alone_needs_more_than_the_quota_is_refused_for_good(registry):
     error = refusal(registry, GPU_S, gpu_s=1001)
     assert (error.retryable, error.retry_after_s) == (False, None)
-    assert error.message.endswith("make it shorter")
+    assert error.message.endswith("limit it by max_frame_num if its voice is of unknown length")
 
 
 # Bytes

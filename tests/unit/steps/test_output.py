@@ -24,7 +24,7 @@ from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import step_context
 from tests.support.swift import Swift, bucket_of
 
-NAME = "infitalk_infinitetalk-480_40_seed42_a.mp4"
+NAME = "infitalk_infinitetalk-480_4_seed42_a.mp4"
 
 
 def request(**config: str) -> JobRequest:

@@ -12,6 +12,7 @@ from farm.model.caching import TeaCache
 from farm.model.denoise import Sampling
 from farm.model.guidance import Apg
 from farm.model.variant import Variant
+from farm.presets import QUALITIES
 from farm.settings import Settings
 from farm.steps.sampling import default_variant, sampling, used_parameters, variant
 from tests.support.jobs import job_request as request
@@ -30,7 +31,7 @@ def drawn(**fields: Any) -> Sampling:
 
 
 def test_a_plain_request_uses_the_defaults_and_the_plain_model() -> None:
-    assert sampling(request(), settings()) == Sampling()
+    assert drawn() == Sampling()
     assert variant(request(), settings()) == default_variant(settings()) == Variant()
 
 
@@ -57,8 +58,11 @@ def test_teacache_has_the_threshold_of_the_request_and_the_polynomial_of_the_siz
     assert cache.polynomial[0] == highest
 
 
-def test_the_operator_may_skip_the_last_step_of_every_job() -> None:
-    assert sampling(request(), settings(SKIP_LAST_STEP="true")).skip_last_step
+def test_the_operator_may_skip_the_last_step_of_every_job_that_is_not_the_best() -> None:
+    skipping = settings(SKIP_LAST_STEP="true")
+    skips = {each: sampling(request(quality=each), skipping).skip_last_step for each in QUALITIES}
+    assert skips == {"draft": True, "fast": True, "best": False}
+    assert sampling(request(), skipping).skip_last_step
 
 
 def test_a_sampler_whose_last_step_cannot_be_skipped_makes_it() -> None:
@@ -102,6 +106,9 @@ def test_an_adapter_without_name_or_file_is_refused(wrong: str) -> None:
         ({"quant": "fp8"}, {}, "fp8"),
         ({}, {"QUANT": "fp8"}, "fp8"),
         ({"quant": "int8"}, {"QUANT": "fp8"}, "int8"),
+        ({"quant": "none"}, {"QUANT": "fp8"}, None),
+        ({"quality": "best"}, {"QUANT": "fp8"}, None),
+        ({"quality": "best", "quant": "int8"}, {}, "int8"),
     ],
 )
 def test_weights_are_quantized_as_the_request_or_else_the_operator_says(
@@ -157,8 +164,8 @@ def test_offloading_is_refused_elsewhere_with_the_reason(
 
 def test_parameters_that_were_left_open_are_reported_as_they_were_used() -> None:
     farm = settings(OFFLOAD="on", SKIP_LAST_STEP="true", FOLD_AUDIO="true")
-    parameters = sampling(request(), farm)
-    used = used_parameters(request(), parameters, farm, "native").model_dump()
+    guided = request(model="infinitetalk-480")
+    used = used_parameters(guided, sampling(guided, farm), farm, "native").model_dump()
     assert used.pop("negative_prompt").startswith("bright tones")
     assert used == {
         "sample_shift": 7.0,
@@ -172,7 +179,7 @@ def test_parameters_that_were_left_open_are_reported_as_they_were_used() -> None
 
 
 def test_a_negative_prompt_of_the_request_is_reported_even_if_it_is_empty() -> None:
-    wanted = request(negative_prompt="")
+    wanted = request(model="infinitetalk-480", negative_prompt="")
     used = used_parameters(wanted, sampling(wanted, settings()), settings(), "native")
     assert used.negative_prompt == ""
 

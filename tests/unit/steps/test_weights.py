@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -14,6 +15,7 @@ from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.errors import WeightsChanged
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
+from farm.registry.outputs import ChunkOutput
 from farm.route import MUX, Step, steps_of_job
 from farm.steps.generate import unload_pipeline
 from farm.steps.weights import DECLINE_S, MAX_DECLINED
@@ -22,6 +24,9 @@ from tests.support.steps import run_step
 from tests.support.tiny_model import TINY_PRESET, use_tiny_preset
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+
+Made = Callable[..., list[ChunkOutput]]
+"""Makes two chunks, by workers on whose devices these formats are the quick ones."""
 
 FIRST, SECOND = (Step("generate", chunk) for chunk in (0, 1))
 SMALL = {
@@ -123,3 +128,50 @@ def test_the_result_shows_the_fingerprint_of_the_weights_on_the_disk(farm):
     folder = TINY_PRESET.folder(farm.old.settings.weights_folder)
     shown = farm.job.status.result.params["weights"]
     assert shown == checkpoint_fingerprint(folder, UNREMEMBERED)
+
+
+# 8 bits that are left to the worker
+
+
+@pytest.fixture
+def fast(roots: tuple[Path, Path], tmp_path: Path) -> Made:
+    job = open_harness(tmp_path, EXAMPLES / "portrait.png", EXAMPLES / "speech.wav")
+    job.enter(model=TINY_PRESET.name, **SMALL, quality="fast")
+    update = {"presets": (TINY_PRESET.name,), "weights": roots[0]}
+    ctx = Context(job.ctx.settings.model_copy(update=update), job.ctx.store, job.ctx.registry)
+    for step in steps_of_job(2)[:2]:
+        run_step(ctx, "a", step)
+
+    def make(*schemes: str | None) -> list[ChunkOutput]:
+        outputs = []
+        for step, scheme in zip((FIRST, SECOND), schemes, strict=True):
+            with patch("farm.model.quantise.quick_scheme", lambda _, quick=scheme: quick):
+                run_step(ctx, "a", step)
+            outputs.append(job.committed(step).output_as(ChunkOutput))
+        return outputs
+
+    return make
+
+
+def test_a_fast_video_is_made_in_the_models_own_dtype_where_8_bits_are_not_quicker(fast):
+    first, second = fast(None, None)
+    assert (first.used.quant, second.weights) == (None, first.weights)
+    assert "+" not in first.weights
+
+
+@pytest.mark.parametrize("later", ["int8", None])
+def test_a_fast_video_that_was_begun_in_8_bits_is_finished_in_them_by_any_worker(fast, later):
+    first, second = fast("int8", later)
+    assert (first.used.quant, second.weights) == ("int8", first.weights)
+    assert first.weights.endswith("+int8")
+
+
+def test_a_fast_video_that_was_begun_without_8_bits_stays_so(fast):
+    first, second = fast(None, "int8")
+    assert second.weights == first.weights
+
+
+def test_a_streamed_model_is_not_switched_to_8_bits(fast, monkeypatch):
+    monkeypatch.setattr("farm.steps.sampling._resident_parameters", lambda *_: 0)
+    first, _ = fast("int8", "int8")
+    assert first.used.quant is None
