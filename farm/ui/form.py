@@ -7,7 +7,7 @@ from typing import Any
 
 from farm.errors import InvalidInput
 from farm.job import JobRequest
-from farm.presets import MINIATURE, preset
+from farm.presets import preset
 
 RECORDING = "recording"
 TEXT = "text"
@@ -45,36 +45,14 @@ ADVANCED = (
 )
 """Fields of the contract in the collapsed section: their defaults suit most videos."""
 
-INITIAL = {"mode": "streaming"}
-"""The page's own default: a video is as long as its audio, up to max_frame_num."""
-
-
-def _level(
-    *, steps: int | None, text: float | None, audio: float | None, cached: bool = False
-) -> dict[str, Any]:
-    return {
-        "sample_steps": steps,
-        "sample_text_guide_scale": text,
-        "sample_audio_guide_scale": audio,
-        "use_teacache": cached,
-    }
-
-
-QUALITY_LEVELS: dict[str, dict[str, Any]] = {
-    "high": _level(steps=None, text=None, audio=None),
-    "fast": _level(steps=12, text=5.0, audio=4.0, cached=True),
-    "draft": _level(steps=4, text=1.0, audio=1.0),
-}
-"""The advanced fields that a quality level fills in, where they can be seen and changed; None
-leaves one to the model.
-"""
-
 
 def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields for Farm.submit; InvalidInput for a missing value that only the page can name."""
     if not values["face"]:
         raise InvalidInput("face: got nothing; allowed: an image or a video with a face")
-    fields = {"prompt": values["prompt"], "cond_video": values["face"]}
+    fields = {"cond_video": values["face"], "quality": values["quality"] or None}
+    if values["prompt"].strip():
+        fields["prompt"] = values["prompt"]
     if values["voice"] == TEXT:
         fields |= _speech(values)
     else:
@@ -84,26 +62,10 @@ def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, **_advanced(values)}
 
 
-def default_quality(model: str) -> str:
-    """The quality level that a page starts with, by the farm's default model.
-
-    For the miniature 4 steps are as good as 40, which only take longer.
-    """
-    return "draft" if model == MINIATURE.name else "high"
-
-
 def choices(models: Sequence[str]) -> dict[str, list[str]]:
     """The values of fields that depend on the models of the farm."""
     sizes = (size for model in models for size in preset(model).sizes)
     return {"model": list(models), "size": list(dict.fromkeys(sizes))}
-
-
-def initial(field: str, quality: str) -> Any:
-    """The value of an advanced field on a new page."""
-    values = {**INITIAL, **QUALITY_LEVELS[quality]}
-    if field in values:
-        return values[field]
-    return JobRequest.model_fields[field].default
 
 
 def _speech(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import gradio as gr
 from gradio.components import Component
 
 from farm.job import JobRequest
+from farm.job.request import DEFAULT_PROMPT
+from farm.presets import QUALITIES
 from farm.settings import Settings
 from farm.ui import form
 from farm.ui.boxes import boxes
@@ -41,7 +43,7 @@ def inputs(settings: Settings) -> dict[str, Component]:
         voice1 = voice_choice(settings, 1, "Voice", **QUIET)
         with gr.Column(visible=False) as second:
             voice2 = voice_choice(settings, 2, "Second voice", **QUIET)
-    prompt = gr.Textbox("a person talks to the camera", label="Prompt", elem_id="prompt")
+    prompt = gr.Textbox(DEFAULT_PROMPT, label="Prompt", elem_id="prompt")
     gr.on(
         [speakers.change, voice.change],
         _show_relevant,
@@ -77,19 +79,18 @@ def _show_relevant(speakers: int, voice: str) -> list[Any]:
     ]
 
 
-def advanced(quality: str, models: Sequence[str]) -> dict[str, Component]:
-    """Lays out the quality levels, and below them the collapsed fields that they fill in."""
-    levels = form.QUALITY_LEVELS
-    chosen = gr.Radio(list(levels), value=quality, label="Quality", elem_id="quality")
+def advanced(models: Sequence[str]) -> dict[str, Component]:
+    """Lays out the quality, and below it the collapsed fields, which go before it."""
+    quality = gr.Radio(
+        [("the model's default", ""), *QUALITIES],
+        value="",
+        label="Quality",
+        elem_id="quality",
+    )
     with gr.Accordion("Advanced", open=False), gr.Row():
         choices = form.choices(models)
-        fields = {
-            name: _field(name, form.initial(name, quality), choices.get(name))
-            for name in form.ADVANCED
-        }
-    filled_in = [fields[name] for name in levels[quality]]
-    chosen.input(lambda level: list(levels[level].values()), chosen, filled_in, **QUIET)
-    return fields
+        fields = {name: _field(name, choices.get(name)) for name in form.ADVANCED}
+    return {"quality": quality, **fields}
 
 
 def _audio(person: int, label: str) -> gr.Audio:
@@ -99,8 +100,9 @@ def _audio(person: int, label: str) -> gr.Audio:
     )
 
 
-def _field(name: str, value: Any, choices: Sequence[str] | None) -> Component:
-    """The input of a field of the contract by its type; empty for null."""
+def _field(name: str, choices: Sequence[str] | None) -> Component:
+    """The input of a field of the contract by its type, with its default; empty for null."""
+    value = JobRequest.model_fields[name].default
     schema = JobRequest.model_json_schema()["properties"][name]
     options: dict[str, Any] = {
         "label": name,
@@ -110,8 +112,11 @@ def _field(name: str, value: Any, choices: Sequence[str] | None) -> Component:
     }
     if choices:
         return gr.Dropdown(list(choices), value=value, **options)
-    if "enum" in schema.get("anyOf", [{}])[0]:
-        schema = schema["anyOf"][0]
+    kind = schema.get("anyOf", [{}])[0]
+    if kind.get("type") == "boolean":  # or null
+        return gr.Dropdown(["", "true", "false"], value="", **options)
+    if "enum" in kind:
+        schema = kind
     match schema:  # an empty number would be shown as 0, so one that may be null is a text
         case {"enum": allowed}:
             return gr.Dropdown(allowed, value=value, **options)

@@ -67,11 +67,8 @@ class Page:
             self._connect()
 
     def _add_request(self) -> None:
-        models = _models(self.farm)
-        self.fields = {
-            **inputs(self.farm.context.settings),
-            **advanced(form.default_quality(models[0]), models),
-        }
+        settings = self.farm.context.settings
+        self.fields = {**inputs(settings), **advanced(_models(self.farm))}
         self.estimate = gr.HTML(elem_id="estimate")
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
         self.notice = gr.HTML(elem_id="notice")

@@ -81,7 +81,6 @@ def fill_form(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     page.set_input_files("#audio1 input[type=file]", voice)
     page.get_by_text("Advanced").click()
     page.locator("#quality").get_by_text("draft").click()
-    expect(page.locator("#sample_steps textarea")).to_have_value("4")
     small = {"sample_steps": 2, "frame_num": 21, "motion_frame": 5}
     for name, value in {**small, **fields}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(str(value))

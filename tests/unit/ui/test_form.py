@@ -6,10 +6,13 @@ import pytest
 
 from farm.errors import InvalidInput
 from farm.job import JobRequest
+from farm.job.request import DEFAULT_PROMPT
+from farm.presets import QUALITIES
 from farm.ui import form
 
 EMPTY = {
-    **{name: form.initial(name, "high") for name in form.ADVANCED},
+    **{name: JobRequest.model_fields[name].default for name in form.ADVANCED},
+    "quality": "",
     **dict.fromkeys(("face", "audio1", "audio2")),
     **dict.fromkeys(("text", "voice1", "voice2"), ""),
     "prompt": "a person talks",
@@ -28,15 +31,14 @@ def job(values, **changes):
 
 
 def test_a_face_and_a_recording_give_a_video_as_long_as_the_recording():
-    made = job(ONE)
-    assert (made.cond_video, made.cond_audio.person1, made.mode) == (
-        "face.png",
-        "one.wav",
-        "streaming",
-    )
-    assert made.model_copy(update={"mode": None}) == JobRequest.parse(
+    assert job(ONE) == JobRequest.parse(
         {"prompt": "a person talks", "cond_video": "face.png", "cond_audio": {"person1": "one.wav"}}
-    ), "untouched fields are the model's"
+    ), "untouched fields are the contract's"
+
+
+@pytest.mark.parametrize("emptied", ["", " "])
+def test_an_emptied_prompt_is_left_to_the_contract(emptied):
+    assert job(ONE, prompt=emptied).prompt == DEFAULT_PROMPT
 
 
 def test_a_text_is_spoken_instead_of_a_recording():
@@ -96,15 +98,14 @@ def test_a_text_in_a_field_of_another_type_is_parsed_as_json():
     assert (made.sample_shift, made.lora[0].name) == (5.5, "turbo")
 
 
-@pytest.mark.parametrize("level", form.QUALITY_LEVELS)
-def test_a_quality_level_fills_in_visible_fields(level):
-    levels = form.QUALITY_LEVELS
-    assert levels[level].keys() == levels["high"].keys() <= set(form.ADVANCED)
-    assert job(ONE, **levels[level])
+@pytest.mark.parametrize("quality", ["", *QUALITIES])
+def test_the_quality_is_sent_beside_the_fields_that_are_given(quality):
+    made = job(ONE, quality=quality, sample_steps=8, use_teacache="true")
+    assert (made.quality, made.sample_steps, made.use_teacache) == (quality or None, 8, True)
 
 
 def test_fields_missing_from_the_page_are_missing_on_purpose():
-    elsewhere = {"prompt", "cond_video", "cond_audio", "tts_audio", "audio_type", "bbox"}
+    elsewhere = {"prompt", "quality", "cond_video", "cond_audio", "tts_audio", "audio_type", "bbox"}
     operators = {"num_persistent_param_in_dit", "offload_model", "quant_dir"}
     machines = {"output_config", "webhook", "idempotency_key"}
     assert {*form.ADVANCED, *elsewhere, *operators, *machines} == JobRequest.model_fields.keys()
