@@ -5,6 +5,7 @@ Every interface shows an `Estimate` in the words of its `str`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -96,6 +97,8 @@ class Estimate:
     """Until the last chunk is made."""
     length: Length = "unknown"
     pace: str = str(Pace())
+    warnings: tuple[str, ...] = ()
+    """What the video loses of the voice."""
 
     def __str__(self) -> str:
         if self.frames is None:
@@ -113,7 +116,7 @@ class Estimate:
         if self.wait_s is not None and self.time_s is not None:
             wait = f"begins in about {in_words(self.wait_s)}, " if self.wait_s else ""
             parts.append(f"{wait}ready in about {in_words(self.time_s)}")
-        return "; ".join(parts)
+        return "; ".join([*parts, *self.warnings])
 
 
 def estimate(
@@ -124,6 +127,7 @@ def estimate(
     price_per_h: float | None,
     load: Load | None = None,
     length: Length = "known",
+    warnings: Sequence[str] = (),
 ) -> Estimate:
     """The estimate of a job with that plan; without a load its wait and time are unknown."""
     worker_s = chunk_s(request) * pace.ratio
@@ -138,6 +142,7 @@ def estimate(
         time_s=None if turns is None else turns * plan.chunks * worker_s,
         length=length,
         pace=str(pace),
+        warnings=tuple(warnings),
     )
 
 

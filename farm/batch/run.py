@@ -59,6 +59,10 @@ def load_batch(farm: Farm, batch_id: str) -> BatchSpec:
     return BatchSpec.model_validate_json(stored)
 
 
+def ignore_warning(row_id: str, warning: str) -> None:
+    """For callers who read the outcomes alone."""
+
+
 @dataclass
 class Batch:
     """The rows of a batch on a farm; FarmUnreachable if no broker answers.
@@ -72,6 +76,9 @@ class Batch:
     results: Results
     in_flight: dict[str, Job] = field(default_factory=dict)
     """The jobs that have not ended, by the ids of their rows."""
+    warn: Callable[[str, str], None] = ignore_warning
+    """Called with the id of a row and a warning, as soon as there is one."""
+    warned: set[tuple[str, str]] = field(default_factory=set)
     started_at: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,12 +119,20 @@ class Batch:
         any_ended = False
         for row_id, job in list(self.in_flight.items()):
             status = self._status(job)
+            self._say_warnings(row_id, status)
             if status.ended:
                 any_ended = True
                 del self.in_flight[row_id]
                 yield self._write(outcome_of_job(row_id, status))
         if not any_ended:
             time.sleep(POLL_INTERVAL_S)
+
+    def _say_warnings(self, row_id: str, status: JobStatus) -> None:
+        """Says each warning of a row once."""
+        for warning in status.warnings:
+            if (row_id, warning) not in self.warned:
+                self.warned.add((row_id, warning))
+                self.warn(row_id, warning)
 
     def _status(self, job: Job) -> JobStatus:
         try:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from farm.cli.render import print_line
 from farm.cli.requests import estimating_farm
 from farm.client import Farm
 from farm.client.job import check_target
-from farm.client.progress import batch_progress
+from farm.client.progress import batch_progress, print_note
 from farm.errors import FarmError, one_line
 from farm.estimate import Estimate, Pace, money
 from farm.job import PRIORITIES
@@ -124,6 +125,7 @@ def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -
     """Prints each outcome of a running batch, and counts it."""
     console = Console(stderr=True, quiet=as_json)
     with batch_progress(console, total, done=counts["success"]) as report:
+        batch.warn = partial(print_note, console)
         try:
             for outcome in batch.run():
                 counts[outcome.status] += 1
@@ -140,10 +142,8 @@ def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -
 
 
 def _reason(outcome: Outcome) -> str:
-    """Why a row has no video, or what its user should know about the video."""
-    if outcome.code:
-        return f"{outcome.code}: {outcome.message}"
-    return f"note: {outcome.warnings}" if outcome.warnings else ""
+    """Why a row has no video."""
+    return f"{outcome.code}: {outcome.message}" if outcome.code else ""
 
 
 @dataclass

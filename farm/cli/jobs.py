@@ -47,6 +47,7 @@ def status(job_id: str, as_json: bool) -> None:
         echo_json(json.dumps(fields, indent=2, ensure_ascii=False))
         return
     print_status(current)
+    print_warnings(current.warnings)
     if webhook:
         echo(_webhook_line(webhook))
 
@@ -102,7 +103,7 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
         click.echo(output)
     elif ended.video:
         echo(ended.video.url)
-    print_warnings(ended, err=True)
+    print_warnings(ended.warnings, err=True)
 
 
 @click.command()

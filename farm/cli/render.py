@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from farm.cli.exit_codes import FAILED
 from farm.client import Job
 from farm.client.progress import follow
 from farm.errors import FarmError, printable
-from farm.job import JobStatus, Result
+from farm.job import JobStatus
 
 COLOURS = {
     **dict.fromkeys(("success", "ok"), "green"),
@@ -39,7 +40,6 @@ def follow_to_end(job: Job, output: Path | None, as_json: bool) -> None:
     if output and ended.state == "success":
         saved = job.save(output)
     if saved and not as_json:
-        print_warnings(job.result(), err=True)
         click.echo(saved)
     else:
         print_status(ended, as_json)
@@ -64,12 +64,11 @@ def print_status(status: JobStatus, as_json: bool = False) -> None:
         print_line(f"{error.code}: {error.message}", error.code, "red")
     if result and result.video:
         echo(result.video.url)
-        print_warnings(result)
 
 
-def print_warnings(result: Result, *, err: bool = False) -> None:
-    """Prints the warnings of a result; to standard error if standard output is a path or a URL."""
-    for warning in result.warnings:
+def print_warnings(warnings: Iterable[str], *, err: bool = False) -> None:
+    """Prints the warnings of a job; to standard error if standard output is for programs."""
+    for warning in warnings:
         echo(f"note: {warning}", err=err)
 
 

@@ -16,14 +16,16 @@ from farm.cli.options import (
     request_fields,
     request_options,
 )
-from farm.cli.render import follow_to_end, print_status
+from farm.cli.render import follow_to_end, print_status, print_warnings
 from farm.client import Farm
 from farm.client.checks import check_media
+from farm.client.estimate import audio_seconds
 from farm.client.farm import INLINE, parse_request
 from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
 from farm.errors import FarmUnreachable
 from farm.job import JobRequest, resolve
+from farm.plan import FPS
 from farm.presets import preset
 from farm.settings import Settings
 
@@ -48,7 +50,7 @@ def submit(
 ) -> None:
     """Submit a job and print its id.
 
-    Example: farm submit --image face.png --audio voice.wav --prompt "a woman talks" -o out.mp4
+    Example: farm submit --image face.png --audio voice.wav -o out.mp4
     """
     with as_typed(file, options):
         fields = request_fields(file, options)
@@ -66,6 +68,8 @@ def submit(
         follow_to_end(job, output, as_json)
     elif as_json:
         print_status(job.status(), as_json)
+    else:
+        print_warnings(job.status().warnings, err=True)
 
 
 def estimating_farm() -> Farm:
@@ -110,12 +114,15 @@ def payload(
     It is ready to be posted: files are embedded as data URIs. Runpod's /run accepts 10 MB, its
     /runsync 20 MB.
 
-    Example: farm payload --image face.png --text "hello" --prompt "a woman talks" --envelope
+    Example: farm payload --image face.png --text "hello" --envelope
     """
     with as_typed(file, options):
         settings = Settings.load(os.environ)
         request = read_pipes(parse_request(request_fields(file, options), {}, settings))
-        check_media(resolve(request, preset(request.model or settings.presets[0])), settings)
+        resolved = resolve(request, preset(request.model or settings.presets[0]))
+        audio_s = audio_seconds(resolved, check_media(resolved, settings))
+        if audio_s is not None:
+            print_warnings(resolved.cut(int(audio_s * FPS)), err=True)
         packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)

@@ -11,6 +11,7 @@ from farm.errors import FarmUnreachable
 from farm.estimate import Estimate, Length, Load, Pace, estimate
 from farm.job import ResolvedRequest
 from farm.media.speaking_rate import spoken_seconds
+from farm.plan import FPS
 from farm.registry.statistics import read_load
 
 
@@ -51,6 +52,7 @@ class Outlook:
             price_per_h=self.price_per_h,
             load=self.load,
             length=length,
+            warnings=request.cut(int(seconds * FPS)) if length == "known" else (),
         )
 
 

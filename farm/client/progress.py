@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -28,10 +28,31 @@ def follow(job: Job, console: Console | None = None) -> JobStatus:
     if console.is_terminal or console.is_jupyter:
         _draw(job, console)
     else:
-        for event in job.events():
+        for event in _with_notes(job, console):
             line = f"{event.pct:5.1f} %  {event.stage:24} {detail(event)}"
             console.out(line.rstrip(), highlight=False)
     return job.status()
+
+
+def print_note(console: Console, name: str, text: str) -> None:
+    """Prints a line about a job that goes on, above the bar if there is one."""
+    console.out(printable(f"note       {name}  {text}"), highlight=False)
+
+
+def _with_notes(job: Job, console: Console) -> Iterator[Event]:
+    """The events of a job; each warning is printed once, as soon as it is known."""
+    said: set[str] = set()
+
+    def say(warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            if warning not in said:
+                said.add(warning)
+                console.out(printable(f"note: {warning}"), highlight=False)
+
+    for event in job.events():
+        yield event
+        say(event.warnings)
+    say(job.status().warnings)
 
 
 def stage(event: Event) -> str:
@@ -65,7 +86,7 @@ def _draw(job: Job, console: Console) -> None:
     ]
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("queued", total=100, detail="")
-        for event in job.events():
+        for event in _with_notes(job, console):
             progress.update(
                 bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event)
             )

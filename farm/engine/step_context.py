@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,16 +156,31 @@ class StepContext(Context):
         return self.inputs[step_id]
 
     def report(
-        self, stage: str, pct: float | None = None, *, another_follows: bool = False, **details: Any
+        self,
+        stage: str,
+        pct: float | None = None,
+        *,
+        warnings: Sequence[str] = (),
+        another_follows: bool = False,
+        **details: Any,
     ) -> None:
         """Reports a stage that was reached; raises Cancelled if the job or this attempt is over.
 
+        `warnings` are all that are known by now.
         `another_follows`: the next report comes at once, and both are sent in one request then.
         """
         self._raise_if_lease_lost(f"at {stage}")
         if pct is None:
             pct = STAGES[stage]
-        self.unsent.append(Event(stage=stage, pct=pct, job_id=self.job_id, details=details))
+        self.unsent.append(
+            Event(
+                stage=stage,
+                pct=pct,
+                job_id=self.job_id,
+                details=details,
+                warnings=tuple(warnings),
+            )
+        )
         if not another_follows:
             self.registry.jobs.report(*self.unsent)
             self.unsent.clear()

@@ -63,6 +63,7 @@ def _progress(status: JobStatus, queue_position: int | None) -> dict[str, Any]:
         "pct": status.pct,
         "job_id": status.job_id,
         "details": status.details,
+        "warnings": status.warnings,
         "eta_s": status.details.get("eta_s"),
         "queue_position": queue_position,
     }

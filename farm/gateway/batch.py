@@ -134,7 +134,7 @@ class Videos:
         status = self.statuses.get(item.job_id or "")
         if status is None or status.ended:
             return {"stage": status.stage if status else "error", "pct": 100}
-        return {"stage": status.stage, "pct": status.pct}
+        return {"stage": status.stage, "pct": status.pct, "warnings": status.warnings}
 
     def _result(self) -> dict[str, Any]:
         """The contract's result of a batch."""

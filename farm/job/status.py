@@ -25,6 +25,8 @@ class Event(Contract):
     pct: float
     job_id: str
     details: dict[str, Any] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """All that are known by now."""
 
 
 STAGES = {
@@ -136,6 +138,8 @@ class JobStatus(Contract):
     updated_at: float
     started_at: float | None = None
     """When a worker began its first step; None before that."""
+    warnings: tuple[str, ...] = ()
+    """What the caller should know of the video, said as soon as it is known."""
     result: Result | None = None
 
     @property

@@ -122,11 +122,12 @@ class JobRegistry:
         demand: Demand = NO_DEMAND,
         quota: Quota = UNLIMITED,
         limits: TimeLimits = NO_LIMITS,
+        warnings: Sequence[str] = (),
     ) -> str:
         """Enters a job, unless its caller has one with its idempotency key; the id of that job.
 
-        The key, the job and what it takes of the quota are written at once. Raises InvalidInput if
-        the key is another request's, and QuotaExceeded.
+        `warnings` are those that are known already. The key, the job and what it takes of the quota
+        are written at once. Raises InvalidInput if the key is another request's, and QuotaExceeded.
         """
 
         def rule(account: Account) -> Account | None:
@@ -141,7 +142,7 @@ class JobRegistry:
                 *deadline_effects(status, limits),
             ]
 
-        status = queued(job_id, self._backend.now(), caller)
+        status = queued(job_id, self._backend.now(), caller, warnings)
         self._accounts.change(caller, rule, effects)
         return self.first_job(request, caller) or job_id
 
@@ -331,6 +332,7 @@ class JobRegistry:
         """
         last = events[-1]
         earlier: list[Event] = []
+        warned = [event.warnings for event in events]
 
         def advanced(status: JobStatus) -> dict[str, Any]:
             earlier[:] = [
@@ -343,6 +345,7 @@ class JobRegistry:
                 "stage": last.stage,
                 "pct": max(status.pct, *(event.pct for event in events)),
                 "details": last.details,
+                "warnings": next(filter(None, reversed(warned)), status.warnings),
             }
 
         if not self._change(last.job_id, advanced, parse=parse_status, earlier=earlier):
@@ -383,6 +386,7 @@ class JobRegistry:
                     "stage": "completed",
                     "pct": float(STAGES["completed"]),
                     "details": {},
+                    "warnings": result.warnings,
                     "result": result,
                 }
             details = {}
@@ -496,7 +500,13 @@ def _parts(status: JobStatus, request: ResolvedRequest, *, live: bool) -> list[E
 
 
 def _event_of(status: JobStatus) -> Append:
-    event = Event(stage=status.stage, pct=status.pct, job_id=status.job_id, details=status.details)
+    event = Event(
+        stage=status.stage,
+        pct=status.pct,
+        job_id=status.job_id,
+        details=status.details,
+        warnings=status.warnings,
+    )
     return Append(events_key(status.job_id), dump(event))
 
 

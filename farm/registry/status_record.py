@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ValidationError
 
 from farm.caller import LOCAL
@@ -23,7 +25,9 @@ class StatusRecord:
         return dump(self.status)
 
 
-def queued(job_id: str, created_at: float, caller: str = LOCAL) -> JobStatus:
+def queued(
+    job_id: str, created_at: float, caller: str = LOCAL, warnings: Sequence[str] = ()
+) -> JobStatus:
     """The status of a job that no worker has begun."""
     return JobStatus(
         job_id=job_id,
@@ -34,6 +38,7 @@ def queued(job_id: str, created_at: float, caller: str = LOCAL) -> JobStatus:
         details={},
         created_at=created_at,
         updated_at=created_at,
+        warnings=tuple(warnings),
     )
 
 

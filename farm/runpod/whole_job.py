@@ -101,6 +101,7 @@ class WholeJob:
             "pct": status.pct,
             "job_id": status.job_id,
             "details": status.details,
+            "warnings": status.warnings,
         }
 
     def _enter(self, fields: dict[str, Any]) -> str:

@@ -57,7 +57,15 @@ def embed(ctx: StepContext) -> EmbedOutput:
         _check_cost(ctx, plan)
         source = _store_source_frames(ctx, film, plan)
         aac_keys = store_track(ctx, ctx.fetch(heard.audio_key, "audio"), plan)
-    ctx.report("embeddings_ok", frames=frames, seconds=round(frames / FPS, 2), scenes=len(cuts) + 1)
+    warnings = (*downloaded.warnings, *_warnings(request, downloaded.visual_seconds, heard))
+    ctx.report(
+        "embeddings_ok",
+        warnings=warnings,
+        frames=frames,
+        seconds=round(frames / FPS, 2),
+        cut_s=round((heard.spoken_frames - frames) / FPS, 2),
+        scenes=len(cuts) + 1,
+    )
     return EmbedOutput(
         embedding_prefixes=heard.prefixes,
         rows=heard.rows,
@@ -69,10 +77,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
         source_keys=source.keys,
         source_scale=source.scale,
         weights=heard.encoder,
-        warnings=(
-            *downloaded.warnings,
-            *_warnings(request, downloaded.visual_seconds, heard.spoken_frames, frames),
-        ),
+        warnings=warnings,
     )
 
 
@@ -232,21 +237,11 @@ def _encoder(settings: Settings, model: str) -> AudioEncoder:
     return load_audio_encoder(folder, digests=Digests(settings.digests_folder))
 
 
-def _warnings(
-    request: ResolvedRequest, visual_seconds: float | None, spoken_frames: int, frames: int
-) -> list[str]:
-    warnings = []
-    if frames < spoken_frames:
-        cause = "limited by max_frame_num"
-        if request.mode == "clip":
-            cause = "mode clip makes one chunk; use mode streaming for all of it"
+def _warnings(request: ResolvedRequest, visual_seconds: float | None, heard: _Heard) -> list[str]:
+    warnings = request.cut(heard.spoken_frames)
+    if visual_seconds is not None and visual_seconds < (heard.frames - 1) / FPS:
         warnings.append(
-            f"the voice lasts {spoken_frames / FPS:.2f} s, "
-            f"the video ends after {frames / FPS:.2f} s ({cause})"
-        )
-    if visual_seconds is not None and visual_seconds < (frames - 1) / FPS:
-        warnings.append(
-            f"cond_video lasts {visual_seconds:.2f} s, the video {frames / FPS:.2f} s; "
+            f"cond_video lasts {visual_seconds:.2f} s, the video {heard.frames / FPS:.2f} s; "
             "its last frame is used for the rest"
         )
     if request.bbox and request.speakers == 1:

@@ -20,7 +20,7 @@ BAR = (
 
 
 def bar(status: JobStatus) -> str:
-    """A progress bar with the stage, and the error or the warnings of a job that has ended."""
+    """A progress bar with the stage, the warnings, and the error of a job that has failed."""
     event = Event(stage=status.stage, pct=status.pct, job_id=status.job_id, details=status.details)
     parts = [f"{status.pct:.0f} %"]
     if status.ended:
@@ -37,13 +37,11 @@ def bar(status: JobStatus) -> str:
 
 
 def _remarks(status: JobStatus) -> str:
-    """The error or the warnings of a job that has ended."""
-    result = status.result
-    if result is None:
-        return ""
-    if result.error:
-        return alert(result.error.code, result.error.message)
-    return "".join(f"<p>{escape(warning)}</p>" for warning in result.warnings)
+    """The warnings of a job, and its error."""
+    remarks = [f'<p role="status">{escape(warning)}</p>' for warning in status.warnings]
+    if status.result and status.result.error:
+        remarks.append(alert(status.result.error.code, status.result.error.message))
+    return "".join(remarks)
 
 
 def alert(code: str, message: str) -> str:

@@ -36,7 +36,11 @@ class RunpodJob(Job):
         while True:
             status = self.status()
             event = Event(
-                stage=status.stage, pct=status.pct, job_id=self.id, details=status.details
+                stage=status.stage,
+                pct=status.pct,
+                job_id=self.id,
+                details=status.details,
+                warnings=status.warnings,
             )
             if event != last:
                 yield event

@@ -1,7 +1,7 @@
 """The contract's status of a job, out of what Runpod says about it.
 
-The endpoint's handler reports progress as `{"stage", "pct", "details", "counter"}`, a gateway
-without the counter, and both end with the contract's result or error object.
+The endpoint's handler reports progress as `{"stage", "pct", "details", "warnings", "counter"}`, a
+gateway without the counter, and both end with the contract's result or error object.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Progress(BaseModel):
     stage: str = "queued"
     pct: Annotated[float, Field(ge=0, le=100)] = 0
     details: dict[str, Any] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, output: Any) -> Progress | None:
@@ -59,6 +60,7 @@ def advance(status: JobStatus, remote: RemoteStatus, progress: Progress, now: fl
         "stage": progress.stage,
         "pct": max(status.pct, progress.pct),
         "details": progress.details,
+        "warnings": progress.warnings,
     }
     return status.model_copy(update={**update, "updated_at": now})
 
@@ -106,7 +108,8 @@ def _completed(status: JobStatus, output: Any, now: float) -> JobStatus:
         return failed(status, result.error or WorkerLost("the result has no video"), now)
     update = {"state": "success", "stage": "completed", "pct": 100.0, "details": {}}
     own = result.model_copy(update={"job_id": status.job_id})
-    return status.model_copy(update={**update, "result": own, "updated_at": now})
+    update |= {"result": own, "warnings": own.warnings}
+    return status.model_copy(update={**update, "updated_at": now})
 
 
 def _read_result(output: Any) -> Result | None:

@@ -35,7 +35,7 @@ def test_a_dry_run_as_json_is_a_line_for_each_row(run, table):
     files, urls, invalid = [json.loads(line) for line in result.stdout.splitlines()]
     assert (result.exit_code, result.stderr) == (2, "")
     assert (files["line"], files["id"], files["length"]) == (2, "files", "known")
-    assert (files["frames"], files["chunks"], round(files["gpu_s"])) == (224, 3, 1074)
+    assert (files["frames"], files["chunks"], round(files["gpu_s"])) == (224, 3, 361)
     assert (urls["id"], urls["frames"], urls["length"]) == ("urls", None, "unknown")
     assert (invalid["id"], invalid["code"]) == ("invalid", "E_INPUT_VALIDATION")
 
@@ -59,13 +59,13 @@ def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
     result = run("batch", "run", str(table), "--dry-run", FARM_GPU_PRICE_PER_H="3.6")
     files, urls, invalid, total = result.stdout.splitlines()
     assert result.exit_code == 2
-    assert "files                 9.0 s of video (224 frames, 3 chunks); about 1,074" in files
+    assert "files                 9.0 s of video (224 frames, 3 chunks); about 361" in files
     assert urls.endswith("unknown until the length of the voice is known")
     assert "invalid  " in invalid
     assert "sample_steps: got 5000" in invalid
     assert total == (
-        "3 rows: 2 valid, 1 invalid; about 0.3 GPU hours at the pace of one H200, 2026-11-30; "
-        "cost about 1.07; without 1 of unknown length"
+        "3 rows: 2 valid, 1 invalid; about 0.1 GPU hours at the pace of one H200, 2026-11-30; "
+        "cost about 0.36; without 1 of unknown length"
     )
     assert farm.jobs() == []
 
@@ -93,7 +93,7 @@ def test_a_dry_run_refuses_what_a_worker_would_refuse(run, tmp_path, portrait, v
     assert "of which the video shows 0 x 0 pixels; allowed: 16 x 16 or more" in shares
     assert short == "cond_audio.person1: it lasts 0.039 s; allowed: 0.04 s or more"
     assert page.startswith("cond_video: the file holds a web page, not an image or a video")
-    assert good["frames"] == 81
+    assert good["frames"] == 224
     result = run("batch", "run", str(table), "--dry-run", FARM_MAX_AUDIO_BYTES="1000")
     assert "cond_audio.person1: it has 39" in result.stdout
     assert " 0 valid, 5 invalid" in result.stdout

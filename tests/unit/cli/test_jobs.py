@@ -70,7 +70,7 @@ def test_watch_prints_events_until_the_job_ends(run, farm):
     assert result.exit_code == 0
     assert "100.0 %  completed" in result.stderr
     assert "file:///" in result.stdout
-    assert "note: the voice is longer" in result.stdout
+    assert "note: the voice is longer" in result.stderr
 
 
 def test_watch_of_a_failed_job_is_status_1(run, farm):

@@ -147,7 +147,7 @@ def test_only_the_operator_recovers_and_collects(farm, action):
     ("quota", "message"),
     [
         ({"max_live_jobs": 0}, "0 jobs have not ended; allowed: 0"),
-        ({"max_gpu_s_per_day": 1}, "358 for this one; allowed: 1 a day"),
+        ({"max_gpu_s_per_day": 1}, "16,725 for this one; allowed: 1 a day"),
         ({"max_stored_bytes": 100}, "bytes with the uploads of this job; allowed: 100"),
     ],
     ids=str,
@@ -189,8 +189,8 @@ def test_of_submissions_at_once_with_one_key_one_is_a_job_and_the_others_leave_n
 
 def test_audio_of_unknown_length_counts_as_the_longest_that_is_allowed(broker, tmp_path, voice):
     farm = open_farm(broker, tmp_path, max_gpu_s_per_day=2000)
-    long = {**FIELDS, "mode": "streaming", "max_frame_num": 1000}
-    with pytest.raises(QuotaExceeded, match=r"5,011 for this one"):
+    long = {**FIELDS, "sample_steps": 60, "max_frame_num": 1000}
+    with pytest.raises(QuotaExceeded, match=r"2,516 for this one"):
         farm.submit(long)
     farm.submit({**long, "cond_audio": {"person1": str(voice)}})
 

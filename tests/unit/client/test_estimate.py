@@ -89,10 +89,10 @@ def test_an_estimate_makes_the_checks_of_a_submission(farm, files):
 
 def test_a_job_that_would_cost_more_than_its_caller_allows_gets_no_id(priced, files, broker):
     for ask in (priced.submit, priced.estimate):
-        with pytest.raises(InvalidInput, match="max_cost: got 1000; the estimate is"):
-            ask({**files, "max_cost": 1000})
+        with pytest.raises(InvalidInput, match="max_cost: got 30; the estimate is"):
+            ask({**files, "max_cost": 30})
     assert (priced.jobs(), queued(broker)) == ([], 0)
-    assert priced.submit({**files, "max_cost": 1100}).status().state == "queued"
+    assert priced.submit({**files, "max_cost": 50}).status().state == "queued"
 
 
 def test_a_job_of_unknown_length_is_accepted_whatever_it_may_cost(priced):

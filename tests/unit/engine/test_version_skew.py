@@ -78,6 +78,8 @@ def test_a_field_that_has_its_default_is_not_stored(harness):
         "cond_video",
         "cond_audio",
         "model",
+        "mode",
+        "max_frame_num",
         *vars(MINIATURE.defaults),  # the model's, which another version may have otherwise
     }
 

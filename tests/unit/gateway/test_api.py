@@ -72,6 +72,7 @@ def test_a_running_job_shows_its_stage_its_percent_and_what_is_left(client: Clie
         "pct": 30,
         "job_id": job_id,
         "details": {"eta_s": 12.5, "chunk": 0},
+        "warnings": [],
         "eta_s": 12.5,
         "queue_position": None,
     }

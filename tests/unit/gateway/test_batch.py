@@ -50,8 +50,8 @@ def test_a_batch_is_under_way_until_its_last_job_has_ended(client: Client, farm:
 
     assert (status["status"], status["output"]["pct"]) == ("IN_PROGRESS", 7.5)
     assert status["output"]["details"]["items"] == [
-        {"id": "item-0", "job_id": first, "stage": "embeddings_ok", "pct": 15},
-        {"id": "second", "job_id": second, "stage": "queued", "pct": 0},
+        {"id": "item-0", "job_id": first, "stage": "embeddings_ok", "pct": 15, "warnings": []},
+        {"id": "second", "job_id": second, "stage": "queued", "pct": 0, "warnings": []},
     ]
     finish(farm, first)
     assert client.get(f"status/{batch_id}").body["status"] == "IN_PROGRESS"

@@ -250,4 +250,4 @@ def test_an_error_is_status_1(broker, tmp_path):
 def test_the_contract_is_printed_as_a_schema():
     schema = json.loads(CliRunner().invoke(cli, ["schema"]).stdout)
     assert schema["properties"]["sample_steps"]["anyOf"][0]["maximum"] == 1000
-    assert schema["required"] == ["prompt", "cond_video"]
+    assert schema["required"] == ["cond_video"]

@@ -9,6 +9,7 @@ import pytest
 
 from farm.engine.journal import Submission
 from farm.job import Event, JobStatus, TimeLimits
+from farm.job.request import MAX_FRAMES
 from farm.presets import MINIATURE
 from farm.registry.accounts import Account
 from farm.registry.api_keys import ApiKey
@@ -53,6 +54,8 @@ def test_only_what_is_set_is_stored():
         "cond_audio": {"person1": REQUEST.cond_audio.person1},
         "model": "miniature",
         **vars(MINIATURE.defaults),
+        "mode": "streaming",
+        "max_frame_num": MAX_FRAMES,
         "sample_shift": 3.0,
     }
 

@@ -111,7 +111,7 @@ def test_a_request_without_an_idempotency_key_is_always_another_job(registry):
 
 def test_an_idempotency_key_of_another_request_is_refused_with_what_differs(registry):
     registry.jobs.add("a", KEYED)
-    other = job_request(idempotency_key="key", prompt="a man sings", sample_steps=4)
+    other = job_request(idempotency_key="key", prompt="a man sings", sample_steps=5)
     differs = "prompt and sample_steps"
     with pytest.raises(
         InvalidInput,

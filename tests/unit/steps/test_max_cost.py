@@ -31,12 +31,12 @@ def test_a_job_that_costs_as_much_as_allowed_gets_a_gpu(harness):
 
 
 def test_a_job_that_would_cost_more_ends_before_its_first_chunk(harness):
-    harness.enter(**TWO_CHUNKS, max_cost=1)
+    harness.enter(**TWO_CHUNKS, max_cost=0.5)
     harness.run(DOWNLOAD)
     with pytest.raises(InvalidInput):
         harness.run(EMBED)
     assert harness.failure.code == "E_INPUT_VALIDATION"
-    assert harness.failure.message.startswith("max_cost: got 1; the estimate is 0.3 s of video")
+    assert harness.failure.message.startswith("max_cost: got 0.5; the estimate is 0.3 s of video")
 
 
 def test_a_worker_without_a_price_refuses_the_job(harness):

@@ -40,11 +40,12 @@ def test_a_video_shows_its_warnings():
         status(
             state="success",
             pct=100.0,
+            warnings=("cut at 81",),
             result={"job_id": "a", "status": "success", "warnings": ("cut at 81",)},
         )
     )
     assert "100 % · success" in bar
-    assert "<p>cut at 81</p>" in bar
+    assert "cut at 81</p>" in bar
 
 
 def test_a_list_item_shows_prompt_state_and_progress():

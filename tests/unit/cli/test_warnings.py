@@ -1,0 +1,187 @@
+"""What a video loses of its voice is said on every interface, as soon as it is known."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from rich.console import Console
+
+from farm.batch.results import open_results
+from farm.batch.run import Batch, BatchSpec
+from farm.cli import cli
+from farm.client import Farm, Job
+from farm.client.progress import follow
+from farm.client.runpod.status import Progress, advance
+from farm.gateway import answers
+from farm.job import Event, JobStatus, Result
+from farm.net.runpod import RemoteStatus
+from farm.registry.status_record import queued
+from farm.runpod.whole_job import WholeJob
+from farm.ui import view
+from tests.conftest import EXAMPLES
+from tests.support.cli import Run
+
+CUT = (
+    "the voice lasts 8.96 s, the video ends after 3.24 s "
+    "(mode clip makes one chunk; use mode auto for all of it)"
+)
+PORTRAIT = str(EXAMPLES / "portrait.png")
+VOICE = str(EXAMPLES / "speech.wav")
+OPTIONS = ("--image", PORTRAIT, "--audio", VOICE, "--mode", "clip")
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "submit": OPTIONS,
+    "payload": OPTIONS,
+    "status": ("JOB",),
+    "watch": ("JOB",),
+    "result": ("JOB",),
+    "batch run": ("FILE", "--dry-run"),
+}
+"""Commands with what they are called with; JOB has ended, FILE is a table with one row."""
+
+SILENT = {"cancel"}
+"""Commands that show no video."""
+
+
+@pytest.fixture
+def job(farm: Farm) -> Job:
+    """A job that waits, with one chunk of a longer recording."""
+    return farm.submit(cond_video=PORTRAIT, cond_audio={"person1": VOICE}, mode="clip")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.csv"
+    path.write_text(f"cond_video,cond_audio.person1,mode\n{PORTRAIT},{VOICE},clip\n")
+    return path
+
+
+def embed(job: Job) -> None:
+    event = Event(stage="embeddings_ok", pct=15, job_id=job.id, warnings=(CUT,))
+    job.context.registry.jobs.report(event)
+
+
+def end(job: Job) -> None:
+    result = Result(job_id=job.id, status="success", warnings=(CUT,))
+    job.context.registry.jobs.end(job.id, "success", result)
+
+
+# The command line
+
+
+def test_a_dry_run_says_what_would_be_cut(run: Run) -> None:
+    assert CUT in run("submit", *OPTIONS, "--dry-run").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_says_what_is_cut_once(run: Run, job: Job, table: Path, command: str) -> None:
+    embed(job)
+    end(job)
+    named = {"JOB": job.id, "FILE": str(table)}
+    arguments = [named.get(each, each) for each in COMMANDS[command]]
+    printed = run(*command.split(), *arguments).output
+    assert printed.count(CUT) == 1
+
+
+def test_every_command_about_a_job_is_one_of_these() -> None:
+    about_jobs = {
+        name
+        for name, command in _commands(cli)
+        if {"job_id", "job_ids", "prompt", "max_in_flight"} & {each.name for each in command.params}
+    }
+    assert about_jobs == COMMANDS.keys() | SILENT
+
+
+def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} ")
+        elif command:
+            yield prefix + name, command
+
+
+def test_a_batch_says_it_before_the_row_ends_and_writes_it_into_its_results(
+    farm: Farm, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.batch.run.POLL_INTERVAL_S", 0.01)
+    said: list[str] = []
+    submit = Farm.submit
+
+    def submit_and_embed(self: Farm, *fields: Any) -> Job:
+        job = submit(self, *fields)
+        embed(job)
+        return job
+
+    def warn(row_id: str, warning: str) -> None:
+        (job,) = batch.in_flight.values()
+        assert not job.status().ended
+        said.append(warning)
+        end(job)
+
+    monkeypatch.setattr(Farm, "submit", submit_and_embed)
+    spec = BatchSpec(file=table, output=tmp_path / "results.csv")
+    with open_results(spec.output, batch=spec.id) as results:
+        batch = Batch(farm, spec, results, warn=warn)
+        (outcome,) = batch.run()
+    assert said == [CUT] == [outcome.warnings]
+    (line,) = csv.DictReader(spec.output.open())
+    assert line["warnings"] == CUT
+
+
+# Everything that shows a job that goes on
+
+
+def through_the_bar(job: Job) -> str:
+    end(job)
+    console = Console(file=StringIO(), force_terminal=True, width=200)
+    follow(job, console)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def through_a_handler(job: Job) -> Any:
+    whole = WholeJob.__new__(WholeJob)
+    whole.farm = Farm(settings=job.context.settings)
+    whole.job_id = job.id
+    return whole.newest()
+
+
+def through_an_endpoint(job: Job) -> JobStatus:
+    """The status of a client, from what a handler reports."""
+    progress = Progress.read(through_a_handler(job)) or Progress()
+    remote = RemoteStatus(id=job.id, status="IN_PROGRESS")
+    return advance(queued(job.id, 0), remote, progress, 0)
+
+
+RUNNING: dict[str, Callable[[Job], Any]] = {
+    "Job.status": lambda job: job.status().warnings,
+    "Job.events": lambda job: next(job.events()).warnings,
+    "bar": through_the_bar,
+    "page": lambda job: view.bar(job.status()),
+    "gateway": lambda job: answers.whole(job.status(), now=0, queue_position=None)["output"],
+    "handler": through_a_handler,
+    "endpoint": through_an_endpoint,
+}
+
+
+@pytest.mark.parametrize("interface", RUNNING)
+def test_it_is_said_while_the_job_goes_on(job: Job, interface: str) -> None:
+    embed(job)
+    assert CUT in str(RUNNING[interface](job))
+
+
+def test_it_is_known_at_submission_if_the_recording_is_here(job: Job) -> None:
+    status = job.status()
+    assert (status.state, status.warnings) == ("queued", (CUT,))
+
+
+def test_a_later_event_without_warnings_keeps_them(job: Job) -> None:
+    embed(job)
+    job.context.registry.jobs.report(Event(stage="chunk_0_pre", pct=20, job_id=job.id))
+    assert job.status().warnings == (CUT,)
