@@ -46,6 +46,7 @@ class JobSummary(Contract):
     stage: str
     pct: float = Field(description="0 to 100")
     details: dict[str, Any] = Field(description="of a job that failed: code and message")
+    warnings: tuple[str, ...] = Field(description="what its user should know about the video")
     created_at: float
     started_at: float | None = Field(description="null before the first step")
     updated_at: float
@@ -104,6 +105,7 @@ class Estimated(Contract):
     time_s: float | None = Field(description="seconds until the last chunk is made")
     length: Length = Field(description="how the length of the voice is known")
     pace: str = Field(description="whose pace it is")
+    warnings: tuple[str, ...] = Field(description="what the video would lose of the voice")
     summary: str = Field(description="the same as a sentence")
 
     @classmethod

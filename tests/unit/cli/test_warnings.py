@@ -19,6 +19,8 @@ from farm.client import Farm, Job
 from farm.client.progress import follow
 from farm.client.runpod.status import Progress, advance
 from farm.gateway import answers
+from farm.gateway.v1.answers import JobSummary
+from farm.gateway.v1.signed import Signer
 from farm.job import Event, JobStatus, Result
 from farm.net.runpod import RemoteStatus
 from farm.registry.status_record import queued
@@ -165,6 +167,7 @@ RUNNING: dict[str, Callable[[Job], Any]] = {
     "bar": through_the_bar,
     "page": lambda job: view.bar(job.status()),
     "gateway": lambda job: answers.whole(job.status(), now=0, queue_position=None)["output"],
+    "HTTP API": lambda job: JobSummary.of(job.status(), Signer(b"", now=0)).warnings,
     "handler": through_a_handler,
     "endpoint": through_an_endpoint,
 }

@@ -108,9 +108,9 @@ def test_an_estimate_says_what_a_job_would_take_and_submits_none(client: Client)
     answer = client.send("POST", "/v1/estimates", json.dumps(fields).encode())
 
     assert answer.status == 200, answer.body
-    assert (answer.body["length"], answer.body["chunks"]) == ("known", 1)
+    assert (answer.body["length"], answer.body["chunks"]) == ("known", 3)
     assert answer.body["gpu_s"] > 0
-    assert "1 chunk" in answer.body["summary"]
+    assert "3 chunks" in answer.body["summary"]
     assert pages(client) == [[]]
 
 
