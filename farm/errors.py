@@ -278,6 +278,11 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
+def how_to_install(extra: str) -> str:
+    """The command for an extra of this package, which no package index has."""
+    return f"pip install '.[{extra}]' in a checkout of the farm"
+
+
 def shorten(text: str) -> str:
     """A text for an error: of a long one its beginning and its length."""
     if len(text) <= MAX_SHOWN:

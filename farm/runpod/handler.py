@@ -21,7 +21,7 @@ from typing import Any
 
 from farm.engine.kept_inputs import KeptInputs
 from farm.engine.step_context import StepFunctions
-from farm.errors import Cancelled, FarmError, InvalidInput
+from farm.errors import Cancelled, FarmError, InvalidInput, how_to_install
 from farm.job import Event
 from farm.logs import configure, log
 from farm.runpod.batch import open_batch
@@ -198,7 +198,7 @@ def serve(settings: Settings, steps: StepFunctions = step_function) -> None:
 def _check_place() -> None:
     """Ends the process with one sentence where the SDK could not serve; it loads nothing."""
     if find_spec("runpod") is None:
-        sys.exit("runpod is not installed; pip install 'infinitetalk-farm[worker,runpod]'")
+        sys.exit(f"runpod is not installed; {how_to_install('worker,runpod')}")
     is_local = any(each.startswith(LOCAL_OPTIONS) for each in sys.argv[1:]) or LOCAL_FILE.is_file()
     if not is_local and not any(name in os.environ for name in RUNPODS_OWN):
         sys.exit(

@@ -127,4 +127,4 @@ def test_without_the_package_the_error_says_what_to_install(check, package, extr
         f"HERE = ListenAddress('127.0.0.1', 45557); {check}",
     ]
     errors = run_python("\n".join(lines), check=False).stderr
-    assert f"{package} is not installed; pip install infinitetalk-farm[{extra}]" in errors
+    assert f"{package} is not installed; pip install '.[{extra}]'" in errors

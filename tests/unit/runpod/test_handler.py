@@ -28,7 +28,7 @@ def start(
 
 def test_without_the_package_one_sentence_says_how_it_is_installed(tmp_path):
     ended = start(tmp_path, WITHOUT_RUNPOD, RUNPOD_WEBHOOK_GET_JOB="http://127.0.0.1:1")
-    sentence = "runpod is not installed; pip install 'infinitetalk-farm[worker,runpod]'\n"
+    sentence = "runpod is not installed; pip install '.[worker,runpod]' in a checkout of the farm\n"
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", sentence)
 
 
