@@ -4,7 +4,7 @@ from farm import Farm
 job = Farm().submit(prompt="...", cond_video="portrait.png", cond_audio={"person1": "speech.wav"})
 for event in job.events():
     print(event.stage, event.pct)
-print(job.result().video.url)
+job.save("talking.mp4")
 """
 
 from typing import TYPE_CHECKING

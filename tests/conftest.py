@@ -44,6 +44,7 @@ SLOW = (
     "unit/miniature",
     "unit/model",
     "unit/steps/test_generate.py",
+    "unit/test_docs_programs.py",
     "unit/steps/test_segments.py",
     "unit/steps/test_two_speakers.py",
     "unit/runpod/test_chunk.py",

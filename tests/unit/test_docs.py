@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from farm.errors import FarmError
 from farm.job import STAGES, JobRequest
 from farm.metrics import METRICS
 from farm.route import STEP_SPECS
 from farm.settings import BUCKET, UNPREFIXED, Settings
+from tests.support.blocks import PAGES, ROOT, Block, blocks
 from tests.support.queries import alerts
-
-ROOT = Path(__file__).parents[2]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *(ROOT / "docs").rglob("*.md"),
-]
 
 
 def read(name: str) -> str:
@@ -123,6 +121,41 @@ def headings(page: Path) -> set[str]:
     """The anchors of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "json": json.loads,
+    "toml": tomllib.loads,
+    "yaml": yaml.safe_load,
+}
+ELSEWHERE = {
+    "": "output, drawings and trees",
+    "bash": "test_docs_commands.py runs it",
+    "console": "test_docs_commands.py compares it",
+    "html": "of a reader's own page",
+    "mermaid": "a drawing",
+    "nginx": "of a proxy in front of the farm",
+    "python": "test_docs_programs.py runs it, test_types.py checks its types",
+    "sh": "test_docs_commands.py runs it",
+}
+"""Languages of code blocks that are not parsed here, each with the reason."""
+
+
+@pytest.mark.parametrize("block", blocks(), ids=str)
+def test_every_code_block_is_checked(block: Block) -> None:
+    if block.language not in ELSEWHERE:
+        PARSERS[block.language](block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_fence_belongs_to_a_block(page: Path) -> None:
+    found = [block for block in blocks() if ROOT / block.page == page]
+    assert len(re.findall(r"^\s*(?:```|~~~)", page.read_text(), re.M)) == 2 * len(found)
+
+
+def test_no_code_is_in_a_block_without_a_language() -> None:
+    code = re.compile(r"^(\$ |farm \w|make \w|pip |import |from \w+ import)", re.M)
+    assert [str(block) for block in blocks("") if code.search(block.text)] == []
 
 
 def test_code_paths_in_the_documents_exist() -> None:

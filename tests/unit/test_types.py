@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from zipfile import ZipFile
@@ -13,6 +15,7 @@ import pytest
 
 import farm
 from docs import job_fields
+from tests.support.blocks import blocks
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +64,8 @@ async def follow() -> None:
 """
 """Where a mistake is expected an unused `ignore` is one."""
 
+PROGRAMS = {"program": PROGRAM}
+
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,14 +73,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
-def complaints(python: str | Path, folder: Path, cache: Path) -> str:
-    """What mypy says about the program in the environment of an interpreter."""
-    (folder / "program.py").write_text(PROGRAM)
+BRIEF = '# mypy: disable-error-code="no-redef, type-arg, no-any-return"\n'
+DOCUMENTED = {
+    f"page_{Path(page).stem}": BRIEF + "\n".join(block.text for block in each)
+    for page, each in groupby(blocks("python"), lambda each: each.page)
+}
+"""The program of each page: its blocks in their order, as brief as documents are."""
+
+
+def complaints(
+    python: str | Path, folder: Path, cache: Path, programs: Mapping[str, str] = PROGRAMS
+) -> str:
+    """What mypy says about programs in the environment of an interpreter."""
+    for name, program in programs.items():
+        (folder / f"{name}.py").write_text(program)
     options = ["--strict", "--no-error-summary", f"--cache-dir={cache}"]
     command = [sys.executable, "-m", "mypy", *options, f"--python-executable={python}"]
-    checked = subprocess.run(
-        [*command, "program.py"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    command += [f"{name}.py" for name in programs]
+    checked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return checked.stdout + checked.stderr
 
 
@@ -93,6 +108,10 @@ def wheel(folder: Path) -> Path:
 
 def test_the_editable_install_has_types(tmp_path: Path, cache: Path):
     assert complaints(sys.executable, tmp_path, cache) == ""
+
+
+def test_the_programs_of_the_documents_have_no_mistakes(tmp_path: Path, cache: Path):
+    assert complaints(sys.executable, tmp_path, cache, DOCUMENTED) == ""
 
 
 def test_the_wheel_has_types(tmp_path: Path, cache: Path):
