@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 
+if sys.platform == "win32":  # locks of files, process groups and limits are POSIX's
+    sys.exit("farm: this command needs Linux; on Windows it runs in WSL 2")
+
 from farm.health import parse_probe, run_probe
 
 

@@ -9,6 +9,7 @@ import click
 from farm.cli import (
     batches,
     bench,
+    completion,
     endpoint,
     jobs,
     keys,
@@ -39,6 +40,7 @@ COMMANDS = [
     simulate.simulate,
     bench.bench,
     weights.weights,
+    completion.completion,
 ]
 
 

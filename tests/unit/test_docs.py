@@ -28,8 +28,8 @@ def read(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-def test_the_readme_tree_is_the_tree_on_disk() -> None:
-    block = read("README.md").split("## What is where")[1].split("```")[1]
+def test_the_tree_of_the_architecture_is_the_tree_on_disk() -> None:
+    block = read("docs/architecture.md").split("## What is where")[1].split("```")[1]
     listed = re.findall(r"^(  )?([\w.-]+/?) ", block, flags=re.MULTILINE)
     paths = {("farm/" if indent else "") + name.rstrip("/") for indent, name in listed}
 
@@ -102,8 +102,8 @@ def test_the_architecture_describes_every_step(kind: str) -> None:
     assert re.search(rf"^\| `?{kind}`?\b", read("docs/architecture.md"), flags=re.MULTILINE)
 
 
-def test_ci_runs_the_readmes_test_command() -> None:
-    assert "make test " in read("README.md")
+def test_ci_runs_the_test_command_of_contributors() -> None:
+    assert "make test " in read("CONTRIBUTING.md")
     assert "make test\n" in read(".ci/run")
 
 

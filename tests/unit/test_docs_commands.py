@@ -63,6 +63,8 @@ printf '%s\\0' ${#words[@]} "${words[@]}" ${#variables[@]} "${variables[@]}" >> 
 while [ $# -gt 0 ]; do case $1 in -o|--output) touch "$2";; esac; shift; done
 """
 
+START = "set -euo pipefail; trap 'echo $BLOCK >&2' EXIT"
+
 PAGE = {page: list(each) for page, each in groupby(blocks("sh", "bash"), lambda each: each.page)}
 
 
@@ -83,6 +85,7 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(ROOT / ".env.example", tmp_path / ".env")
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True)
+    (programs / "activate").touch()
     for name in RECORDED:
         (programs / name).write_text(STUB)
         (programs / name).chmod(0o755)
@@ -96,7 +99,7 @@ def test_every_command_runs(page: str, folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FARM_HOME", str(folder / "home"))
     script = "\n".join(f"export BLOCK={block}\n{block.text}" for block in PAGE[page])
-    for call in calls(f"set -euo pipefail\n{script}\nwait", folder):
+    for call in calls(f"{START}\n{script}\nwait", folder):
         problem = CHECKS.get(call.program, fine)(call)
         command = shlex.join([call.program, *call.arguments])
         assert not problem, f"{call.environ['BLOCK']}: {command}: {problem}"
@@ -139,7 +142,7 @@ def calls(script: str, folder: Path) -> list[Call]:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{script}{done.stderr}"
+    assert done.returncode == 0, done.stderr
     words = iter(written.read_text().split("\0")[:-1])
     return [recorded(int(count), words) for count in words]
 
