@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from hashlib import sha256
+from importlib.util import find_spec
 from itertools import islice, takewhile
 from typing import Any, Self, Unpack, get_args
 
@@ -40,6 +41,7 @@ from farm.errors import (
     QuotaExceeded,
     all_mistakes,
     did_you_mean,
+    how_to_install,
 )
 from farm.estimate import Estimate, check_cost
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
@@ -402,7 +404,9 @@ class Farm:
 
 
 def _check_inline(request: JobRequest, limits: TimeLimits) -> None:
-    """Raises InvalidInput for what only a farm with workers does."""
+    """Raises InvalidInput for what only a farm with workers does, or only their packages."""
+    if find_spec("torch") is None:
+        raise InvalidInput(f"inline: torch is not installed; {how_to_install('worker')}")
     if limits != NO_LIMITS:
         raise InvalidInput("limits: not supported for inline jobs; allowed: none")
     if request.webhook:

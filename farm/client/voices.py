@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from farm.client.uploads import can_probe
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, how_to_install
 from farm.job.voices import ESPEAK, Voice, did_you_mean_voice
 from farm.settings import Settings
 
@@ -32,9 +32,7 @@ def voices(settings: Settings, language: str | None = None) -> list[Voice]:
 def say(text: str, voice: str | None, path: Path, settings: Settings) -> None:
     """Writes a text as a WAV, spoken by a voice; raises InvalidInput as a worker does."""
     if not can_probe():
-        raise InvalidInput(
-            "say: speech needs the extra worker of infinitetalk-farm; it is not here"
-        )
+        raise InvalidInput(f"say: av is not installed; {how_to_install('worker')}")
     from farm.media.speech import speak
 
     speak(text, path, voice=voice, kokoro_folder=settings.kokoro_folder)

@@ -36,9 +36,11 @@ RECORDED = {
     "npm": "downloads",
     "openssl": "is not everywhere",
     "pip": "downloads",
+    "pipx": "downloads",
     "python": "trains a model or makes pictures; its modules are looked up",
     "python3": "makes a folder of 3 GB",
     "rabbitmqctl": "asks a broker",
+    "uvx": "downloads",
 }
 """Programs that only record how they are called, each with the reason."""
 

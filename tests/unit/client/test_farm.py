@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
+from unittest.mock import patch
 
 import pytest
 
@@ -315,6 +317,13 @@ def test_an_inline_job_can_fail_without_a_broker(tmp_path):
     with pytest.raises(FarmError, match="the store holds no uploads/0000"):
         job.result(timeout_s=20)
     assert [event.stage for event in job.events()][-1] == "error"
+
+
+def test_an_inline_job_without_the_packages_of_a_worker_says_what_to_install(tmp_path):
+    farm = Farm("inline://", settings=Settings(home=tmp_path))
+    sentence = r"^inline: torch is not installed; pip install '.\[worker\]'"
+    with patch.dict(sys.modules, {"torch": None}), pytest.raises(InvalidInput, match=sentence):
+        farm.submit(FIELDS)
 
 
 def test_an_inline_job_has_no_time_limits_because_no_reaper_keeps_them(tmp_path):
