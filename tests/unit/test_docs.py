@@ -163,7 +163,8 @@ def test_code_paths_in_the_documents_exist() -> None:
         if document.name == "lab-log.md":  # a history names files of its day
             continue
         for path in re.findall(
-            r"`((?:farm|tasks|tests|docs|benchmarks)/[\w/.-]+)`", document.read_text()
+            r"`((?:farm|tasks|tests|docs|benchmarks|docker|examples|k8s|miniature|requirements)/[\w/.-]+)`",
+            document.read_text(),
         ):
             assert (ROOT / path).exists(), f"{document.name} names {path}"
 
