@@ -166,7 +166,8 @@ def test_code_paths_in_the_documents_exist() -> None:
             r"`((?:farm|tasks|tests|docs|benchmarks|docker|examples|k8s|miniature|requirements)/[\w/.-]+)`",
             document.read_text(),
         ):
-            assert (ROOT / path).exists(), f"{document.name} names {path}"
+            known = (ROOT / path).exists() or "NAME" in path
+            assert known, f"{document.name} names {path}"
 
 
 def test_every_promise_of_the_security_page_has_its_tests() -> None:

@@ -166,7 +166,7 @@ def check_farm(call: Call) -> str:
     path, command, rest = found(call.arguments)
     try:
         Settings.load(call.environ)
-        command.make_context("farm", [*rest])
+        command.make_context("farm", [*rest], parent=click.Context(cli, **cli.context_settings))
     except click.ClickException as error:
         return error.format_message()
     more = FARM.get(" ".join(path))
