@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 
 from farm.cli import cli
+from farm.errors import FarmError
 from farm.settings import Settings
 from tests.support.blocks import PAGES, ROOT, Block, blocks
 
@@ -161,14 +162,20 @@ def fine(call: Call) -> str:
     return ""
 
 
+def check_curl(call: Call) -> str:
+    """The file that would be sent and is missing."""
+    files = [each.split("@")[1] for each in call.arguments if re.search(r"(^|=)@", each)]
+    return " ".join(file for file in files if not Path(file).is_file())
+
+
 def check_farm(call: Call) -> str:
     """What the farm command has against its arguments, and the settings against their values."""
     path, command, rest = found(call.arguments)
     try:
         Settings.load(call.environ)
         command.make_context("farm", [*rest], parent=click.Context(cli, **cli.context_settings))
-    except click.ClickException as error:
-        return error.format_message()
+    except (click.ClickException, FarmError) as error:
+        return error.message
     more = FARM.get(" ".join(path))
     if more is None:
         return ""
@@ -216,6 +223,7 @@ def check_python(call: Call) -> str:
 
 
 CHECKS = {
+    "curl": check_curl,
     "farm": check_farm,
     "make": check_make,
     "pip": check_pip,
