@@ -88,7 +88,6 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(ROOT / ".env.example", tmp_path / ".env")
     programs = tmp_path / ".venv/bin"
     programs.mkdir(parents=True)
-    (programs / "activate").touch()
     for name in RECORDED:
         (programs / name).write_text(STUB)
         (programs / name).chmod(0o755)
