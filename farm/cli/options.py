@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from farm.cli.grouped import FACE, VOICE, GroupedOption, field_option
 from farm.client.job import check_target
 from farm.errors import InvalidInput
 from farm.job import JobRequest
@@ -43,22 +44,23 @@ class Shorthand(NamedTuple):
     field: str
     metavar: str
     help: str
+    group: str
 
 
 SHORTHANDS = (
-    Shorthand("image", "cond_video", "FILE|URL", "the face: an image (short for --cond-video)"),
-    Shorthand("video", "cond_video", "FILE|URL", "the face: a video (short for --cond-video)"),
+    Shorthand("image", "cond_video", "FILE|URL", "the face: an image", FACE),
+    Shorthand("video", "cond_video", "FILE|URL", "the face: a video", FACE),
     Shorthand(
         *("audio", "cond_audio.person1", "FILE|URL"),
-        "the voice (short for --cond-audio '{\"person1\": ...}'), instead of the file's text",
+        *("the voice: a recording, instead of the text of --request", VOICE),
     ),
     Shorthand(
         *("text", "tts_audio.text", "TEXT"),
-        "text to speak (short for --tts-audio '{\"text\": ...}'), instead of the file's recording",
+        *("text to speak, instead of the recording of --request", VOICE),
     ),
     Shorthand(
         *("voice", "tts_audio.human1_voice", "NAME"),
-        "the voice that speaks the text, for example en-us+f3; `farm voices` lists them",
+        *("what speaks the text, for example en-us+f3; `farm voices` lists them", VOICE),
     ),
 )
 FIELDS = {shorthand.name: shorthand.field for shorthand in SHORTHANDS}
@@ -69,16 +71,15 @@ REPLACED = {"tts_audio": ("cond_audio", "audio_type"), "cond_audio": ("tts_audio
 
 def request_options(command: click.Command) -> click.Command:
     """Adds `--request`, the shorthands, and an option for every field of the contract."""
-    for name, _, metavar, help_text in SHORTHANDS:
-        command.params.append(click.Option([f"--{name}"], metavar=metavar, help=help_text))
+    for name, _, metavar, help_text, group in SHORTHANDS:
+        option = GroupedOption([f"--{name}"], group=group, metavar=metavar, help=help_text)
+        command.params.append(option)
     file_help = "JSON file with all fields, - for standard input; options override it"
     file_option = ["--request", "file"]
     command.params.append(
         click.Option(file_option, type=FILE_OR_STDIN, metavar="FILE", help=file_help)
     )
-    for name, field in JobRequest.model_fields.items():
-        option = dashed(name)
-        command.params.append(click.Option([option], metavar="VALUE", help=field.description))
+    command.params += map(field_option, JobRequest.model_fields)
     return command
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from farm.cli.grouped import GroupedCommand
 from farm.cli.names import as_typed
 from farm.cli.options import (
     json_option,
@@ -31,7 +32,7 @@ from farm.settings import Settings
 
 
 @request_options
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option("--wait", is_flag=True, help="show the progress until the job ends")
 @output_option("write the video to this file (implies --wait)")
 @click.option("--inline", is_flag=True, help="run the job in this process, without a farm")
@@ -81,7 +82,7 @@ def estimating_farm() -> Farm:
 
 
 @request_options
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.option(
     "--upload",
     is_flag=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -77,8 +78,32 @@ def test_a_text_is_spoken_by_a_voice(run, farm):
 def test_every_field_of_the_contract_is_an_option_with_its_description(run):
     help_text = " ".join(run("submit", "--help").stdout.split())
     for name, field in JobRequest.model_fields.items():
-        assert f"--{name.replace('_', '-')} VALUE" in help_text
+        assert f"--{name.replace('_', '-')} " in help_text
         assert " ".join(field.description.split()) in help_text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        r"Face: --image FILE\|URL",
+        r"Voice: --audio FILE\|URL",
+        r"Length: --mode \[\S*clip\S*\] ",
+        r"Quality: --prompt TEXT",
+        r"--max-frame-num INTEGER [^\[]*\[default: 1000\]",
+        r"--use-teacache / --no-use-teacache [^\[]*\[default: false\]",
+        r"Delivery: --output-config JSON",
+        r"--priority \[high\|normal\|low\] [^\[]*\[default: normal\]",
+    ],
+)
+def test_the_help_has_groups_types_and_defaults(run, row):
+    assert re.search(row, " ".join(run("submit", "--help").stdout.split()))
+
+
+def test_what_is_true_or_false_is_a_flag(run, farm, tmp_path):
+    on = request_of(farm, run("submit", *OPTIONS, "--use-apg", "--no-offload-model"))
+    assert (on.use_apg, on.use_teacache, on.offload_model) == (True, False, False)
+    file = write(tmp_path, {**FIELDS, "use_apg": True})
+    assert not request_of(farm, run("submit", "--request", file, "--no-use-apg")).use_apg
 
 
 def test_options_are_parsed_as_the_contracts_types(run, farm):

@@ -1,0 +1,98 @@
+"""Options in groups, and those of the contract's fields with their types and defaults."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import click
+
+from farm.job import JobRequest
+
+OTHER, FACE, VOICE, LENGTH = "Options", "Face", "Voice", "Length"
+QUALITY, DELIVERY = "Quality", "Delivery"
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    OTHER: (),
+    FACE: ("cond_video", "bbox", "scene_seg"),
+    VOICE: ("cond_audio", "tts_audio", "audio_type"),
+    LENGTH: ("mode", "frame_num", "max_frame_num", "motion_frame"),
+    QUALITY: (),
+    DELIVERY: (
+        *("output_config", "webhook", "priority", "placement", "max_cost", "idempotency_key"),
+    ),
+}
+"""In the order of the help, with their fields; those of none are of QUALITY."""
+
+METAVARS = {"cond_video": "FILE|URL", "webhook": "URL"}
+"""Where JSON's type says too little."""
+
+TYPES = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT"}
+"""Of any other type a value is written in JSON."""
+
+
+class GroupedOption(click.Option):
+    """An option that the help lists under the heading of its group."""
+
+    def __init__(self, *args: Any, group: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options by group."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                rows[getattr(param, "group", OTHER)].append(record)
+        for group, records in rows.items():
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records)
+
+
+def field_option(name: str) -> GroupedOption:
+    """The option of a field, whose value is its text; a flag if the field is true or false."""
+    option = f"--{name.replace('_', '-')}"
+    group = next((group for group, names in GROUPS.items() if name in names), QUALITY)
+    help_text = _help(name)
+    metavar = METAVARS.get(name) or _metavar(name)
+    if metavar:
+        return GroupedOption([option], group=group, metavar=metavar, help=help_text)
+    negative = option.replace("--", "--no-", 1)
+    return GroupedOption(
+        [f"{option}/{negative}"], group=group, default=None, callback=_as_text, help=help_text
+    )
+
+
+def _as_text(_: click.Context, __: click.Parameter, is_on: bool | None) -> str | None:
+    return None if is_on is None else json.dumps(is_on)
+
+
+def _help(name: str) -> str:
+    """What a field is, with its default unless that is null, the model's or none."""
+    field = JobRequest.model_fields[name]
+    text = field.description or ""
+    if field.is_required() or field.default in (None, ()):
+        return text
+    default = json.dumps(field.default).strip('"')
+    return f"{text}  [default: {default}]"
+
+
+def _metavar(name: str) -> str | None:
+    """What to type as the value of a field; None if it is true or false."""
+    schema = _schemas()[name]
+    kind = schema.get("anyOf", [schema])[0]  # the second one is null
+    if "enum" in kind:
+        return f"[{'|'.join(kind['enum'])}]"
+    return None if kind.get("type") == "boolean" else TYPES.get(kind.get("type"), "JSON")
+
+
+@cache
+def _schemas() -> dict[str, dict[str, Any]]:
+    """JSON Schema of each field."""
+    properties: dict[str, dict[str, Any]] = JobRequest.model_json_schema()["properties"]
+    return properties
