@@ -11,6 +11,7 @@ from farm.cli import (
     bench,
     completion,
     endpoint,
+    job_list,
     jobs,
     keys,
     maintenance,
@@ -30,7 +31,8 @@ __all__ = ["EXIT_STATUS", "cli", "main"]
 COMMANDS = [
     *(serve.up, serve.metrics, serve.ui, serve.gateway, serve.worker, serve.demo),
     *(requests.submit, requests.payload, requests.schema, voices.list_voices),
-    *(jobs.status, jobs.watch, jobs.result, jobs.cancel, jobs.jobs),
+    *(jobs.status, jobs.watch, jobs.result, jobs.open_video, jobs.cancel, jobs.retry),
+    job_list.jobs,
     *(maintenance.bucket, maintenance.recover, maintenance.gc),
     *(maintenance.doctor, maintenance.health),
     webhooks.webhook_secret,

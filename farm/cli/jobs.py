@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import get_args
+from urllib.parse import urlsplit
 
 import click
 
@@ -17,17 +18,21 @@ from farm.cli.render import (
     echo_json,
     exit_unless_successful,
     follow_to_end,
+    hint,
     print_error,
     print_line,
     print_status,
     print_warnings,
 )
+from farm.cli.words import queue_words, time_words
 from farm.client import Farm, Job
 from farm.errors import FarmError, InvalidInput
-from farm.job import JobStatus, State, WebhookStatus
+from farm.job import Result, WebhookStatus
 
 POLL_INTERVAL_S = 0.5
 """Pause between two checks for a playlist."""
+MAX_ALIKE = 3
+"""Ids that an error names when a shortened one is several jobs'."""
 
 
 @click.command()
@@ -38,7 +43,8 @@ def status(job_id: str, as_json: bool) -> None:
 
     Example: farm status ID --json
     """
-    job = Farm().job(job_id)
+    farm = Farm()
+    job = find_job(farm, job_id)
     current = job.status()
     webhook = job.webhook()
     if as_json:
@@ -47,6 +53,7 @@ def status(job_id: str, as_json: bool) -> None:
         echo_json(json.dumps(fields, indent=2, ensure_ascii=False))
         return
     print_status(current)
+    echo(", ".join(filter(None, (*time_words(current, farm.now()), queue_words(job)))))
     print_warnings(current.warnings)
     if webhook:
         echo(_webhook_line(webhook))
@@ -61,7 +68,7 @@ def watch(job_id: str, play: bool, as_json: bool) -> None:
 
     Example: farm watch ID --play
     """
-    job = Farm().job(job_id)
+    job = find_job(Farm(), job_id)
     if play:
         _print_playlist(job, as_json)
     if not as_json:
@@ -81,19 +88,8 @@ def result(job_id: str, output: Path | None, as_json: bool) -> None:
 
     Example: farm result ID -o talking.mp4
     """
-    job = Farm().job(job_id)
-    current = job.status()
-    if not current.ended:
-        raise InvalidInput(
-            f"job_id: got {job_id!r}; it has not ended, "
-            f"it is at {current.stage} ({current.pct:.0f} %)"
-        )
-    try:
-        ended = job.result()
-    except FarmError as error:
-        print_error(error)
-        # The job failed, not this command: 1 even for an error that is 2 or 3 elsewhere.
-        raise SystemExit(FAILED) from error
+    job = find_job(Farm(), job_id)
+    ended = _ended(job)
     if output:
         job.save(output)
     if as_json:
@@ -117,7 +113,8 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
     Example: farm cancel ID, or all: farm cancel $(farm jobs --state running --json | jq -r .job_id)
     """
     farm = Farm()
-    for job_id, cancelled in farm.cancel(job_ids, by="farm cancel").items():
+    found = [find_job(farm, job_id).id for job_id in job_ids]
+    for job_id, cancelled in farm.cancel(found, by="farm cancel").items():
         state = farm.job(job_id).status().state
         if as_json:
             click.echo(json.dumps({"job_id": job_id, "cancelled": cancelled, "state": state}))
@@ -129,46 +126,76 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.option(
-    "--limit", default=20, show_default=True, type=click.IntRange(1), help="most jobs to list"
-)
-@click.option("--state", type=click.Choice(get_args(State)), help="only jobs in this state")
-@click.option(
-    "--since", type=click.DateTime(), help="only jobs submitted at this time (UTC) or later"
-)
-@click.option("--caller", help="only jobs of this caller")
-@json_option("print one line of JSON per job")
-def jobs(
-    limit: int, state: State | None, since: datetime | None, caller: str | None, as_json: bool
-) -> None:
-    """List the newest jobs, of all callers; those of an endpoint if they were submitted from here.
+@click.argument("job_id")
+@json_option("print the new job's status as JSON")
+def retry(job_id: str, as_json: bool) -> None:
+    """Submit the request of a job again that ended without a video, and print the new id.
 
-    Columns are the id, the time of submission (UTC), the caller, the state, the progress, and the
-    stage or the error.
+    Repeated, it prints the same id, unless that job has no video either.
 
-    Example: farm jobs --state error --since 2026-11-22
+    Example: farm retry ID
     """
-    begin = since.replace(tzinfo=UTC) if since else 0
-    for each in Farm().jobs(limit, state=state, since=begin, caller=caller):
-        if as_json:
-            echo_json(each.model_dump_json())
-        else:
-            print_line(_job_line(each), each.state)
+    farm = Farm()
+    again = farm.retry(find_job(farm, job_id).id)
+    if as_json:
+        print_status(again.status(), as_json)
+        return
+    click.echo(again.id)
+    hint(f"farm watch {again.id}")
 
 
-def _job_line(status: JobStatus) -> str:
-    submitted = status.created
-    error = status.result.error if status.result else None
-    reason = error.code if error else status.stage
-    columns = [
-        status.job_id,
-        f"{submitted:%Y-%m-%d %H:%M:%S}",
-        f"{status.caller:12}",
-        f"{status.state:9}",
-        f"{status.pct:5.1f} %",
-        reason,
-    ]
-    return "  ".join(columns)
+@click.command("open")
+@click.argument("job_id")
+def open_video(job_id: str) -> None:
+    """Show a job's video in this machine's player or browser.
+
+    Example: farm open ID
+    """
+    job = find_job(Farm(), job_id)
+    video = _ended(job).video
+    url = video.url if video else ""
+    if not urlsplit(url).path.endswith(".mp4"):  # what an endpoint names is launched by its kind
+        raise InvalidInput(f"job_id: got {job.id!r}, which has no video; allowed: one that has")
+    echo(url)
+    if click.launch(url) != 0:
+        echo(f"note: nothing here shows it; farm result {job.id} -o FILE saves it", err=True)
+        raise SystemExit(FAILED)
+
+
+def _ended(job: Job) -> Result:
+    """The result of a job, which has to have ended; exits with status 1 if it failed."""
+    current = job.status()
+    if not current.ended:
+        raise InvalidInput(
+            f"job_id: got {job.id!r}; it has not ended, "
+            f"it is at {current.stage} ({current.pct:.0f} %)"
+        )
+    try:
+        return job.result()
+    except FarmError as error:
+        print_error(error)
+        # The job failed, not this command: 1 even for an error that is 2 or 3 elsewhere.
+        raise SystemExit(FAILED) from error
+
+
+def find_job(farm: Farm, text: str) -> Job:
+    """The job with an id, or the only one whose id begins like that."""
+    try:
+        return farm.job(text)
+    except InvalidInput:
+        alike = list(islice(_ids_like(farm, text), MAX_ALIKE + 1))
+        if not alike:
+            raise
+    if len(alike) == 1:
+        return farm.job(alike[0])
+    shown = ", ".join(alike[:MAX_ALIKE])
+    raise InvalidInput(
+        f"job_id: got {text!r}; several ids begin with it: {shown}; allowed: more of its characters"
+    )
+
+
+def _ids_like(farm: Farm, text: str) -> Iterator[str]:
+    return (job_id for job_id in farm.job_ids() if job_id.startswith(text))
 
 
 def _webhook_line(webhook: WebhookStatus) -> str:

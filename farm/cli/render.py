@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -84,6 +85,12 @@ def echo(text: str, *, err: bool = False) -> None:
     click.echo(printable(text), err=err)
 
 
+def hint(text: str) -> None:
+    """Prints what to do next, for people only."""
+    if sys.stderr.isatty():
+        echo(f"next: {text}", err=True)
+
+
 def echo_json(text: str) -> None:
     """Prints JSON, in which control characters from 0x7f on may stand as they are, with none."""
     printed = (c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
@@ -94,8 +101,13 @@ def print_line(
     line: str, highlight: str, colour: str | None = None, console: Console | None = None
 ) -> None:
     """Prints a line, unwrapped; on a colour terminal one word of it in `colour`, or in its own."""
+    (console or Console()).print(line_text(line, highlight, colour), soft_wrap=True)
+
+
+def line_text(line: str, highlight: str, colour: str | None = None) -> Text:
+    """A line for a terminal, one word of it in `colour`, or in its own."""
     text = Text(printable(line))
     start = line.find(highlight)
     style = colour or COLOURS.get(highlight, "")
     text.stylize(style, start, start + len(highlight))
-    (console or Console()).print(text, soft_wrap=True)
+    return text

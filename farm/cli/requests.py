@@ -17,7 +17,7 @@ from farm.cli.options import (
     request_fields,
     request_options,
 )
-from farm.cli.render import follow_to_end, print_status, print_warnings
+from farm.cli.render import follow_to_end, hint, print_status, print_warnings
 from farm.client import Farm
 from farm.client.checks import check_media
 from farm.client.estimate import audio_seconds
@@ -71,6 +71,7 @@ def submit(
         print_status(job.status(), as_json)
     else:
         print_warnings(job.status().warnings, err=True)
+        hint(f"farm watch {job.id}, then farm result {job.id} -o FILE")
 
 
 def estimating_farm() -> Farm:

@@ -261,6 +261,29 @@ class Farm:
             raise unknown_job(job_id)
         return Job(self.context, job_id)
 
+    def job_ids(self) -> Iterator[str]:
+        """Ids of the jobs that it sees, the newest first."""
+        return self.context.registry.jobs.ids(None if self.sees_all else self.caller)
+
+    def retry(self, job_id: str) -> Job:
+        """A new job of the same request and caller for one that ended without a video.
+
+        Repeated, it is the same new one, unless that has no video either. Raises InvalidInput for
+        any other job.
+        """
+        job = self.job(job_id)
+        status = job.status()
+        if not _without_video(status):
+            raise InvalidInput(
+                f"job_id: got {job_id!r}, which is {status.state}; allowed: error or cancelled"
+            )
+        farm = self if status.caller == self.caller else self.as_caller(status.caller, self.quota)
+        while _without_video(job.status()):
+            request = job.request().model_dump(mode="json")
+            limits = self.context.registry.deadlines.limits(job.id)
+            job = farm.submit({**request, "idempotency_key": f"retry of {job.id}"}, limits=limits)
+        return job
+
     def submit_batch(
         self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]
     ) -> Iterator[Job]:
@@ -433,6 +456,10 @@ def parse_request(
         if parsed is None:
             check(check_sources, plain, settings, local_files)
     return parsed
+
+
+def _without_video(status: JobStatus) -> bool:
+    return status.state in ("error", "cancelled")
 
 
 def check_state(state: State | None) -> None:

@@ -14,13 +14,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.engine.journal import close_job
 from farm.engine.playlist import mirror
 from farm.errors import DownloadFailed, FarmError, InvalidInput, TimedOut, error_from_code
-from farm.job import Event, JobStatus, Result, WebhookStatus
+from farm.job import Event, JobStatus, ResolvedRequest, Result, WebhookStatus
 from farm.registry.outputs import MuxOutput, NotifyOutput
-from farm.route import MUX, NOTIFY
+from farm.route import DOWNLOAD, MUX, NOTIFY, Step, next_step
 from farm.store import integrity, keys
 
 POLL_INTERVAL_S = 0.2
@@ -53,6 +54,23 @@ class Job:
     def status(self) -> JobStatus:
         """Its current status."""
         return self.context.registry.jobs.status(self.id)
+
+    def request(self) -> ResolvedRequest:
+        """Its request, with the model's defaults."""
+        return self.context.registry.jobs.request(self.id)
+
+    def queue_position(self) -> int | None:
+        """The place of its message among those that no worker has taken, from 1; None if a worker
+        has, or it is not known.
+        """
+        steps = self.context.registry.steps
+        step_id = steps.current_step_id(self.id)
+        step: Step | None = DOWNLOAD
+        if step_id is not None:
+            step = Step.parse(step_id)
+            if steps.committed(self.id, step_id) is not None:
+                step = next_step(step, chunks=chunk_count(self.context, self.id))
+        return None if step is None else steps.queue_position(self.id, step.id)
 
     def events(self) -> Iterator[Event]:
         """Every event from its first stage to its end; waits for those to come."""

@@ -19,6 +19,7 @@ from rich.progress import (
 
 from farm.client import Job
 from farm.errors import printable
+from farm.estimate import in_words
 from farm.job import Event, JobStatus
 
 
@@ -72,7 +73,7 @@ def detail(event: Event) -> str:
     if "step" in details:
         parts.append(f"step {details['step']} of {details['steps']}")
     if "eta_s" in details:
-        parts.append(f"{details['eta_s']:.0f} s left")
+        parts.append(f"{in_words(details['eta_s'])} left")
     return ", ".join(parts)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from farm.client import Job
-from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.errors import InvalidInput
 from farm.gateway.access import Tenant
@@ -15,7 +14,6 @@ from farm.gateway.answers import brief, state_of, whole
 from farm.gateway.refusal import refuse, unknown_job
 from farm.gateway.stream import take_parts
 from farm.job import JobStatus, TimeLimits
-from farm.route import DOWNLOAD, Step, next_step
 
 CANCELLED_BY = "the API"
 JOB_ID = re.compile("[0-9a-f]{32}")
@@ -64,19 +62,13 @@ class Video:
 
     def retry(self) -> dict[str, Any]:
         """A new job of the same request. Repeated, it is the same one, unless that failed too."""
-        limits = self.ctx.registry.deadlines.limits(self.status.job_id)
-        failed = self
-        while True:
-            if failed.status.state != "error":
-                got = state_of(failed.status)
-                raise refuse(409, f"id: the job is {got}; allowed: one that is FAILED or TIMED_OUT")
-            request = self.ctx.registry.jobs.request(failed.status.job_id)
-            key = f"retry of {failed.status.job_id}"
-            fields = {**request.model_dump(mode="json"), "idempotency_key": key}
-            again = Video.submit(self.ctx, self.tenant, fields, limits)
-            if again.status.state != "error":
-                return again.answer()
-            failed = again
+        job_id = self.status.job_id
+        if self.status.state != "error":
+            got = state_of(self.status)
+            raise refuse(409, f"id: the job is {got}; allowed: one that is FAILED or TIMED_OUT")
+        self.tenant.with_priority({"priority": self.ctx.registry.jobs.request(job_id).priority})
+        again = self.tenant.farm.retry(job_id)
+        return Video(self.ctx, self.tenant, again.status()).answer()
 
     def parts(self) -> dict[str, Any]:
         """What no stream has been given yet."""
@@ -85,14 +77,4 @@ class Video:
 
     def queue_position(self) -> int | None:
         """The place of the job's message among those that no worker has taken."""
-        if self.status.ended:
-            return None
-        job_id = self.status.job_id
-        steps = self.ctx.registry.steps
-        step_id = steps.current_step_id(job_id)
-        step: Step | None = DOWNLOAD
-        if step_id is not None:
-            step = Step.parse(step_id)
-            if steps.committed(job_id, step_id) is not None:
-                step = next_step(step, chunks=chunk_count(self.ctx, job_id))
-        return None if step is None else steps.queue_position(job_id, step.id)
+        return None if self.status.ended else Job(self.ctx, self.status.job_id).queue_position()

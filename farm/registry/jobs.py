@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from math import inf
 from typing import Any
 
@@ -303,13 +303,21 @@ class JobRegistry:
         They are read as they are consumed: `PAGE` of them at a time. Of a status that this version
         cannot read there is the outline.
         """
+        for job_ids in self._pages(caller, until):
+            for job_id, text in zip(job_ids, self.texts(job_ids), strict=True):
+                if text is not None:
+                    yield outline(job_id, text)
+
+    def ids(self, caller: str | None = None) -> Iterator[str]:
+        """Their ids alone."""
+        return chain.from_iterable(self._pages(caller, inf))
+
+    def _pages(self, caller: str | None, until: float) -> Iterator[list[str]]:
+        """Ids of all jobs, or those of one caller, submitted at `until` or before; the newest first."""
         index = JOBS if caller is None else jobs_of(caller)
         for start in count(0, PAGE):
             job_ids = self._backend.newest_members(index, start, PAGE, high=until)
-            texts = self._backend.get_all([job_key(job_id) for job_id in job_ids])
-            for job_id, text in zip(job_ids, texts, strict=True):
-                if text is not None:
-                    yield outline(job_id, text)
+            yield job_ids
             if len(job_ids) < PAGE:
                 return
 

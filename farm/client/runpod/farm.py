@@ -108,6 +108,10 @@ class RunpodFarm(Farm):
         wanted = (status for status in statuses if state in (None, status.state))
         return list(islice(wanted, limit))
 
+    def job_ids(self) -> Iterator[str]:
+        caller = None if self.sees_all else self.caller
+        return (each.job_id for each in self.endpoint.submissions.newest(caller=caller, since=0))
+
     def upload(self, request: AnyRequest) -> AnyRequest:
         """The request with local sources as URLs in an s3:// store, or else as data URIs."""
         if self._has_reachable_store:

@@ -12,7 +12,7 @@ from pathlib import Path
 from farm.client.job import Job
 from farm.client.runpod.endpoint import FRESH_S, Endpoint
 from farm.errors import DownloadFailed, InvalidInput
-from farm.job import Event, JobStatus, Video, WebhookStatus
+from farm.job import Event, JobStatus, ResolvedRequest, Video, WebhookStatus
 from farm.net.download import download_file
 from farm.retry import retry_until
 
@@ -48,6 +48,13 @@ class RunpodJob(Job):
                 return
             last = event
             time.sleep(FRESH_S)
+
+    def request(self) -> ResolvedRequest:
+        raise InvalidInput("request: an endpoint shows none; allowed: jobs of a farm with a broker")
+
+    def queue_position(self) -> int | None:
+        """None: an endpoint does not say it."""
+        return None
 
     def playlist(self) -> str | None:
         """Raises InvalidInput, or who waits for one would wait until the end."""

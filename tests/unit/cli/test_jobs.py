@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -14,6 +16,7 @@ from farm.cli.render import print_line
 from farm.client import Farm
 from farm.client.progress import batch_progress
 from farm.errors import DownloadFailed, InvalidInput
+from farm.job import Event
 from farm.registry.outputs import NotifyOutput
 from farm.store import keys
 from tests.support.cli import error_line, failed, finished
@@ -22,9 +25,89 @@ from tests.support.receiver import SECRET
 from tests.support.steps import complete
 
 
-def test_status_prints_the_state_and_the_stage(run, farm):
-    job = farm.submit(FIELDS)
-    assert run("status", job.id).stdout == "queued at queued (0 %)\n"
+def test_status_prints_the_state_and_the_place_in_the_queue(run, farm):
+    first, second = farm.submit(FIELDS), farm.submit(FIELDS)
+    state, times = run("status", first.id).stdout.splitlines()
+    assert state == "queued at queued (0 %)"
+    assert re.fullmatch(r"submitted \d s ago, next in the queue", times)
+    assert run("status", second.id).stdout.endswith(", 1 before it in the queue\n")
+
+
+DETAILS = {"chunk": 0, "chunks": 3, "step": 4, "steps": 40, "eta_s": 2100}
+
+
+@pytest.fixture
+def running(farm) -> str:
+    """The id of a job in its first chunk, whose first message no queue has any more."""
+    job_id = farm.submit(FIELDS).id
+    complete(farm.context.registry, "download", job_id=job_id)
+    event = Event(stage="chunk_0_sampling_10", pct=26, job_id=job_id, details=DETAILS)
+    farm.context.registry.jobs.report(event)
+    return job_id
+
+
+def test_status_of_a_running_job_says_how_long_it_will_take(run, running):
+    times = run("status", running).stdout.splitlines()[1]
+    assert re.fullmatch(r"submitted \d s ago, begun \d s ago, about 35 min left", times)
+
+
+def test_status_of_a_job_that_has_ended_says_how_long_it_took(run, farm):
+    assert re.search(r"^took \d s$", run("status", finished(farm)).stdout, re.M)
+
+
+def test_the_list_has_the_prompt_and_what_each_job_waits_for(run, farm, running):
+    queued = farm.submit({**FIELDS, "prompt": "a woman talks about all that she has seen"}).id
+    lines = {line.split()[0]: line for line in run("jobs").stdout.splitlines()}
+    assert "a woman talks  " in lines[running]
+    assert lines[running].endswith("sampling, chunk 1 of 3, step 4 of 40, 35 min left")
+    assert "  a woman talks about all tha...  " in lines[queued]
+    assert lines[queued].endswith("queued, next in the queue")
+
+
+def test_the_list_says_why_a_job_failed(run, farm):
+    failed(farm)
+    assert run("jobs").stdout.endswith("  E_DOWNLOAD_FAILED: cond_video: 404\n")
+
+
+def test_the_list_is_drawn_until_ctrl_c(run, farm, monkeypatch):
+    job_id = farm.submit(FIELDS).id
+    monkeypatch.setattr("farm.cli.job_list.time.sleep", Mock(side_effect=[None, KeyboardInterrupt]))
+    result = run("jobs", "--watch")
+    assert result.exit_code == 0
+    assert job_id in result.stdout
+
+
+def test_an_id_may_be_shortened(run, farm):
+    job_id = finished(farm)
+    assert run("result", job_id[:8]).stdout == run("result", job_id).stdout
+    assert run("cancel", farm.submit(FIELDS).id[:8]).stdout == "cancelled\n"
+
+
+def test_a_shortened_id_of_several_jobs_is_refused(run, farm):
+    ids = {farm.submit(FIELDS).id for _ in range(17)}  # more than there are hexadecimal digits
+    digit = next(a[0] for a in ids for b in ids if a != b and a[0] == b[0])
+    line = error_line(run("status", digit))
+    assert f"job_id: got '{digit}'; several ids begin with it: {digit}" in line
+
+
+def test_retry_submits_the_request_of_a_failed_job_again(run, farm):
+    job_id = failed(farm)
+    again = run("retry", job_id).stdout.strip()
+    assert again != job_id
+    assert farm.job(again).request().prompt == FIELDS["prompt"]
+    assert run("retry", job_id).stdout.strip() == again
+    assert "allowed: error or cancelled" in error_line(run("retry", again))
+
+
+def test_open_shows_the_video_in_this_machines_player(run, farm, monkeypatch):
+    launch = Mock(side_effect=[0, 1])
+    monkeypatch.setattr("farm.cli.jobs.click.launch", launch)
+    job_id = finished(farm)
+    result = run("open", job_id)
+    url = farm.context.store.url("jobs/video.mp4")
+    assert (result.exit_code, result.stdout, launch.call_args.args) == (0, f"{url}\n", (url,))
+    assert run("open", job_id).exit_code == 1
+    assert run("open", failed(farm)).exit_code == 1
 
 
 def test_status_of_a_failed_job_prints_its_error_and_exits_with_0(run, farm):

@@ -1,0 +1,41 @@
+"""How long a job takes and waits, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from farm.client import Job
+from farm.errors import FarmError
+from farm.estimate import in_words
+from farm.job import JobStatus
+
+
+def age_s(status: JobStatus, now: float) -> float:
+    """Seconds since the submission, or until the end."""
+    until = status.updated_at if status.ended else now
+    return max(0.0, until - status.created_at)
+
+
+def time_words(status: JobStatus, now: float) -> Iterator[str]:
+    """How long a job has taken, and will take."""
+    took = in_words(age_s(status, now))
+    if status.ended:
+        yield f"took {took}"
+        return
+    yield f"submitted {took} ago"
+    if status.started_at is not None:
+        yield f"begun {in_words(max(0.0, now - status.started_at))} ago"
+    if "eta_s" in status.details:
+        left_s = status.updated_at + status.details["eta_s"] - now
+        yield f"about {in_words(max(0.0, left_s))} left"
+
+
+def queue_words(job: Job) -> str:
+    """That a job waits for a worker, if it does and this is known."""
+    try:
+        position = job.queue_position()
+    except FarmError:  # its records are lost, or another version's
+        return ""
+    if position is None:
+        return ""
+    return "next in the queue" if position == 1 else f"{position - 1} before it in the queue"
