@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.batch.table import read_table, unknown_encoding
+from farm.batch.table import SUFFIXES, encoding_of, read_table
 from farm.errors import InvalidInput, did_you_mean
-from farm.job import PARTS, TEXT_FIELDS, JobRequest
+from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
 from farm.validation import json_type
 
@@ -55,12 +55,12 @@ class Row:
 
 
 def rows(file: Path) -> Iterator[Row]:
-    """The rows of a .csv, .jsonl or .json file, read one by one.
+    """The rows of a .csv, .tsv, .txt, .jsonl or .json file, read one by one.
 
     Raises InvalidInput for another kind of file or an invalid header.
     """
-    readers: dict[str, Callable[[Path, Iterable[str]], Iterator[ParsedRow]]] = {
-        ".csv": _read_table,
+    readers: dict[str, Callable[[Path], Iterator[ParsedRow]]] = {
+        **dict.fromkeys(SUFFIXES, _read_table),
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
         ".json": _read_batch,
@@ -69,10 +69,11 @@ def rows(file: Path) -> Iterator[Row]:
     if read is None:
         raise InvalidInput(f"{file}: allowed: a file whose name ends in {', '.join(readers)}")
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _with_ids(file, read(file, lines))
+        yield from _with_ids(file, read(file))
     except UnicodeDecodeError as error:
-        raise unknown_encoding(file) from error
+        raise InvalidInput(
+            f"{file}: its encoding is unknown; allowed: UTF-8 (Excel saves it as 'CSV UTF-8')"
+        ) from error
     except csv.Error as error:
         raise InvalidInput(f"{file}: it is not CSV ({error})") from error
     except OSError as error:
@@ -131,10 +132,11 @@ def _is_valid_id(row_id: Any) -> bool:
     return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable()
 
 
-def _read_json_lines(_: Path, lines: Iterable[str]) -> Iterator[ParsedRow]:
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, _parse_json(line)
+def _read_json_lines(file: Path) -> Iterator[ParsedRow]:
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _parse_json(line)
 
 
 def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
@@ -147,19 +149,27 @@ def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
     return InvalidInput(f"request: got {json_type(fields)}; allowed: an object")
 
 
-def _read_batch(file: Path, _: Iterable[str]) -> Iterator[ParsedRow]:
+def _read_batch(file: Path) -> Iterator[ParsedRow]:
     """The items of the contract's batch, which is read as a whole."""
     return enumerate(batch_items(read_object(file)), start=1)
 
 
-def _read_table(file: Path, lines: Iterable[str]) -> Iterator[ParsedRow]:
-    table = read_table(lines)
-    _check_header(file, table.columns)
-    for line, cells in table.lines:
-        if isinstance(cells, csv.Error):
-            yield line, InvalidInput(f"request: it is not CSV ({cells})")
-        else:
-            yield line, _parse_cells(table.columns, cells)
+def _read_table(file: Path) -> Iterator[ParsedRow]:
+    with file.open(encoding=encoding_of(file), newline="") as lines:
+        table = read_table(lines)
+        columns = [_field(name) for name in table.columns]
+        _check_header(file, columns)
+        for line, cells in table.lines:
+            if isinstance(cells, csv.Error):
+                yield line, InvalidInput(f"request: it is not CSV ({cells})")
+            else:
+                yield line, _parse_cells(columns, cells)
+
+
+def _field(column: str) -> str:
+    """The field that a column names, in any case, with blanks for _, or by its short name."""
+    name = column.casefold().replace(" ", "_")
+    return SHORT_NAMES.get(name, name)
 
 
 def _check_header(file: Path, columns: list[str]) -> None:
@@ -190,5 +200,5 @@ def _parse_cells(columns: list[str], cells: list[str]) -> dict[str, Any] | Inval
         return InvalidInput(
             f"request: the line has {len(cells)} cells; allowed: {len(columns)}, as the header"
         )
-    given = zip(columns, cells, strict=True)
-    return JobRequest.fields_from_text({column: cell for column, cell in given if cell.strip()})
+    given = zip(columns, map(str.strip, cells), strict=True)
+    return JobRequest.fields_from_text({column: cell for column, cell in given if cell})

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import InvalidInput
-
+SUFFIXES = (".csv", ".tsv", ".txt")
 DELIMITERS = ",;\t"
+WINDOWS = "cp1252"
+BLOCK = 1 << 20
 
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')
 """A first line by which Excel is told the delimiter."""
@@ -50,14 +51,27 @@ def read_table(lines: Iterable[str]) -> Table:
     return Table(columns, _lines(reader, begin, len(columns)))
 
 
-def unknown_encoding(path: Path) -> InvalidInput:
-    """The error for a file that is not in UTF-8, with the remedy."""
+def encoding_of(path: Path) -> str:
+    """UTF-16 by its mark, UTF-8, or else Windows-1252, as western Excel saves a plain CSV."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
-        is_utf16 = file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE)
-    seems = "UTF-16" if is_utf16 else "an encoding of single bytes, such as Windows-1252"
-    return InvalidInput(
-        f"{path}: its text is in {seems}; allowed: UTF-8 (Excel saves it as 'CSV UTF-8')"
-    )
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return "utf-16"
+        file.seek(0)
+        try:
+            while part := file.read(BLOCK):
+                decoder.decode(part)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return WINDOWS
+    return "utf-8-sig"
+
+
+def encoding_note(path: Path) -> str:
+    """What to tell of a table whose encoding was guessed; nothing of any other file."""
+    if path.suffix.lower() not in SUFFIXES or encoding_of(path) != WINDOWS:
+        return ""
+    return f"{path}: it is not UTF-8, and read as Windows-1252; Excel saves 'CSV UTF-8', too"
 
 
 def _lines(

@@ -16,9 +16,10 @@ from rich.console import Console
 from farm.batch.results import Outcome, open_results
 from farm.batch.rows import Row, rows
 from farm.batch.run import Batch, BatchSpec, load_batch, save_batch, summary
+from farm.batch.table import encoding_note
 from farm.cli.exit_codes import FAILED, INVALID_INPUT
 from farm.cli.options import FILE, TARGET, json_option
-from farm.cli.render import print_line
+from farm.cli.render import echo, print_line
 from farm.cli.requests import estimating_farm
 from farm.client import Farm
 from farm.client.job import check_target
@@ -34,7 +35,7 @@ OUTCOMES = json_option("print one line of JSON per row as it ends, without a pro
 def batch() -> None:
     """Make many videos from one file.
 
-    The file is a CSV, JSON Lines, or a JSON with a batch.
+    The file is a table (CSV, also as Excel saves it), JSON Lines, or a JSON with a batch.
 
     Example: farm batch run jobs.csv
     """
@@ -71,13 +72,14 @@ def run(
 ) -> None:
     """Make a video of every row of FILE.
 
-    A line is appended to the results as each row ends. Columns are the contract's fields, with
-    parts as in cond_audio.person1, and id. Paths are relative to FILE's folder. The same command
-    resumes: rows that have a video are skipped, the others are tried again, unless their own
-    idempotency_key has a job already.
+    A line is appended to the results as each row ends. Columns are id, the contract's fields, with
+    parts as in cond_audio.person1, and the short names of `farm submit`: image, audio, text ...
+    Paths are relative to FILE's folder. The same command resumes: rows that have a video are
+    skipped, the others are tried again, unless their own idempotency_key has a job already.
 
     Example: farm batch run jobs.csv -o results.csv
     """
+    _print_note(file)
     if dry_run:
         _estimate_batch(file, as_json)
         return
@@ -100,6 +102,11 @@ def resume(batch_id: str, as_json: bool) -> None:
     """
     farm = Farm()
     _run_batch(farm, load_batch(farm, batch_id), as_json)
+
+
+def _print_note(file: Path) -> None:
+    if note := encoding_note(file):
+        echo(f"note: {note}", err=True)
 
 
 def _run_batch(farm: Farm, spec: BatchSpec, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from farm.cli.grouped import FACE, VOICE, GroupedOption, field_option
 from farm.client.job import check_target
 from farm.errors import InvalidInput
-from farm.job import JobRequest
+from farm.job import SHORT_NAMES, JobRequest
 from farm.job.files import read_payload
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -41,29 +41,27 @@ class Shorthand(NamedTuple):
     """An option that is shorter than the field, or the part of one, that it sets."""
 
     name: str
-    field: str
     metavar: str
     help: str
     group: str
 
+    @property
+    def field(self) -> str:
+        return SHORT_NAMES[self.name]
+
 
 SHORTHANDS = (
-    Shorthand("image", "cond_video", "FILE|URL", "the face: an image", FACE),
-    Shorthand("video", "cond_video", "FILE|URL", "the face: a video", FACE),
+    Shorthand("image", "FILE|URL", "the face: an image", FACE),
+    Shorthand("video", "FILE|URL", "the face: a video", FACE),
     Shorthand(
-        *("audio", "cond_audio.person1", "FILE|URL"),
-        *("the voice: a recording, instead of the text of --request", VOICE),
+        "audio", "FILE|URL", "the voice: a recording, instead of the text of --request", VOICE
     ),
+    Shorthand("text", "TEXT", "text to speak, instead of the recording of --request", VOICE),
     Shorthand(
-        *("text", "tts_audio.text", "TEXT"),
-        *("text to speak, instead of the recording of --request", VOICE),
-    ),
-    Shorthand(
-        *("voice", "tts_audio.human1_voice", "NAME"),
+        *("voice", "NAME"),
         *("what speaks the text, for example en-us+f3; `farm voices` lists them", VOICE),
     ),
 )
-FIELDS = {shorthand.name: shorthand.field for shorthand in SHORTHANDS}
 
 REPLACED = {"tts_audio": ("cond_audio", "audio_type"), "cond_audio": ("tts_audio",)}
 """Fields of a file that have no meaning beside one that an option sets: a video has one voice."""
@@ -71,7 +69,7 @@ REPLACED = {"tts_audio": ("cond_audio", "audio_type"), "cond_audio": ("tts_audio
 
 def request_options(command: click.Command) -> click.Command:
     """Adds `--request`, the shorthands, and an option for every field of the contract."""
-    for name, _, metavar, help_text, group in SHORTHANDS:
+    for name, metavar, help_text, group in SHORTHANDS:
         option = GroupedOption([f"--{name}"], group=group, metavar=metavar, help=help_text)
         command.params.append(option)
     file_help = "JSON file with all fields, - for standard input; options override it"
@@ -89,7 +87,7 @@ def request_fields(file: Path | None, options: Mapping[str, str | None]) -> dict
     Raises InvalidInput if two options set the same field.
     """
     texts = given(options)
-    names = {option: FIELDS.get(option, option) for option in texts}
+    names = {option: SHORT_NAMES.get(option, option) for option in texts}
     for name in names.values():
         rivals = [option for option, other in names.items() if _set_the_same(name, other)]
         if len(rivals) > 1:

@@ -449,6 +449,15 @@ TEXT_FIELDS = (
 )
 """The names that `fields_from_text` knows."""
 
+SHORT_NAMES = {
+    "image": "cond_video",
+    "video": "cond_video",
+    "audio": "cond_audio.person1",
+    "text": "tts_audio.text",
+    "voice": "tts_audio.human1_voice",
+}
+"""Names of fields, or of parts of them, on a command line or in a table."""
+
 NOT_COMPARED = {"priority", "max_cost", "idempotency_key"}
 """Fields that say nothing of the video itself."""
 

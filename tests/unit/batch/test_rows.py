@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from farm.batch.rows import Row, rows
+from farm.batch.table import encoding_note
 from farm.errors import InvalidInput
 from tests.support.commands import run_python
 
@@ -224,12 +225,35 @@ def test_accents_in_paths_may_be_composed_or_decomposed(table, tmp_path, form):
     assert row.request().cond_video == str(face)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "name"), [("utf-16", "UTF-16"), ("windows-1252", "Windows-1252")]
-)
-def test_a_table_in_another_encoding_is_refused_with_the_remedy(table, encoding, name):
-    with pytest.raises(InvalidInput, match=rf"in .*{name}; allowed: UTF-8 \(Excel .* 'CSV UTF-8'"):
-        table(HEADER, "a,für,face.png,voice.wav", encoding=encoding)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "windows-1252"])
+def test_a_table_is_read_in_the_encodings_of_excel(table, encoding):
+    (row,) = table("id;text", "a;für 5 €", encoding=encoding)
+    assert row.fields == {"tts_audio": {"text": "für 5 €"}}
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("a.csv", True), ("a.jsonl", False)])
+def test_a_guessed_encoding_is_told(tmp_path, name, is_told):
+    (tmp_path / name).write_text("für", encoding="windows-1252")
+    assert encoding_note(tmp_path / name).endswith("'CSV UTF-8', too") is is_told
+    (tmp_path / name).write_text("für", encoding="utf-8")
+    assert encoding_note(tmp_path / name) == ""
+
+
+def test_no_table_in_an_encoding_that_windows_1252_cannot_be_is_read(tmp_path):
+    (tmp_path / "jobs.csv").write_bytes(b"id,prompt\na,\x81")
+    with pytest.raises(InvalidInput, match=r"its encoding is unknown; allowed: UTF-8"):
+        list(rows(tmp_path / "jobs.csv"))
+
+
+def test_columns_may_have_short_names_in_any_case(table):
+    (row,) = table("ID,Prompt,Image,Text,VOICE,Sample Steps", " a , x , f.png , hello , de , 4 ")
+    assert row.id == "a"
+    assert row.fields == {
+        "prompt": "x",
+        "cond_video": "f.png",
+        "tts_audio": {"text": "hello", "human1_voice": "de"},
+        "sample_steps": 4,
+    }
 
 
 def test_a_header_that_is_not_csv_is_refused(table):
@@ -256,6 +280,7 @@ def test_paths_are_relative_to_the_files_folder(table, tmp_path):
         ("id,zzz", "allowed: id and the contract's fields"),
         ("id,prompt,prompt", "'prompt' is given twice"),
         ("cond_audio,cond_audio.person1", "'cond_audio' is given twice"),
+        ("image,video", "'cond_video' is given twice"),
         ("", "names the columns"),
     ],
 )
@@ -308,7 +333,7 @@ def test_empty_lines_are_skipped(table, objects):
 
 @pytest.mark.parametrize(
     ("name", "content", "why"),
-    [("jobs.txt", b"", "whose name ends in"), ("jobs.csv", b"\xff", "UTF-8")],
+    [("jobs.doc", b"", "whose name ends in"), ("jobs.jsonl", b"\xff", "UTF-8")],
 )
 def test_another_kind_of_file_is_rejected(tmp_path, name, content, why):
     (tmp_path / name).write_bytes(content)
