@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +20,8 @@ from farm.job import JobStatus
 
 DONE = "success"
 INVALID = "invalid"
+CHANGED = "changed"
+"""Of a row that has a video but is not as it was then; never written."""
 GPU_TIMINGS = ("load_ms", "sampling_ms", "decode_ms")
 """The timings of a result that are spent on a gpu worker."""
 
@@ -37,12 +39,18 @@ class Outcome:
     code: str = ""
     message: str = ""
     warnings: str = ""
+    line: str = ""
+    """Where its row begins in the batch's file."""
+    digest: str = ""
+    """That of its request with all files, to notice that a row was changed."""
 
 
 BATCH = "batch"
 """The last column: the id of the batch that a line belongs to."""
 
 COLUMNS = [*(column.name for column in fields(Outcome)), BATCH]
+ADDED = {"line", "digest"}
+"""Columns that results of earlier versions have not."""
 
 
 def outcome_of_job(row_id: str, status: JobStatus) -> Outcome:
@@ -85,31 +93,38 @@ def _as_text(cell: str) -> str:
 
 
 class Results:
-    """An open results file; `done` holds the ids of this batch's rows that have their video."""
+    """An open results file; `made` has the line of each row of this batch that has its video."""
 
     def __init__(
         self, file: IO[str], batch: str, columns: list[str], lines: list[dict[str, str]]
     ) -> None:
         """Writes the lines to keep: those of other batches, and of rows that are done."""
         self.batch = batch
-        self.done = {
-            line["id"].removeprefix("'")
+        self.made = {
+            line["id"].removeprefix("'"): line
             for line in lines
             if line[BATCH] == batch and line["status"] == DONE
         }
         self._file = file
         self._writer = csv.DictWriter(file, columns)
         self._writer.writeheader()
-        for line in lines:
-            if line[BATCH] != batch or line["status"] == DONE:
-                self._writer.writerow(line)
+        kept = {id(line) for line in self.made.values()}  # of a row that was made again the last
+        self._writer.writerows(line for line in lines if line[BATCH] != batch or id(line) in kept)
         self._file.flush()
+
+    @property
+    def done(self) -> Set[str]:
+        """Ids of the rows that have their video."""
+        return self.made.keys()
 
     def add(self, outcome: Outcome) -> None:
         """Appends a line, on disk before the next row ends."""
         cells = {name: _as_text(cell) for name, cell in asdict(outcome).items()}
-        self._writer.writerow({**cells, BATCH: self.batch})
+        line = {**cells, BATCH: self.batch}
+        self._writer.writerow(line)
         self._file.flush()
+        if outcome.status == DONE:
+            self.made[outcome.id] = line
 
 
 @contextmanager
@@ -155,8 +170,9 @@ def _read_lines(path: Path, file: IO[str]) -> tuple[list[str], list[dict[str, st
     try:
         table = read_table(line for line in file if line.endswith(("\n", "\r")))
         columns = table.columns or COLUMNS
-        if set(COLUMNS) <= set(columns) and len(set(columns)) == len(columns):
-            return columns, list(_complete_lines(table))
+        missing = [column for column in COLUMNS if column not in columns]
+        if ADDED.issuperset(missing) and len(set(columns)) == len(columns):
+            return [*columns, *missing], list(_complete_lines(table))
     except (UnicodeDecodeError, csv.Error):  # not even a table
         pass
     raise InvalidInput(

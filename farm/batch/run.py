@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from farm.batch.results import INVALID, Outcome, Results, outcome_of_error, outcome_of_job
+from farm.batch.results import CHANGED, INVALID, Outcome, Results, outcome_of_error, outcome_of_job
 from farm.batch.rows import Row, rows
 from farm.client import Farm, Job
 from farm.client.uploads import as_stored
@@ -21,6 +21,7 @@ from farm.retry import retry_until
 from farm.store import integrity
 
 POLL_INTERVAL_S = 0.5
+CHANGED_MESSAGE = "it was changed since its video was made; --remake makes another"
 RETRY_S = 300.0
 """How long calls are retried while the broker or the store is down."""
 
@@ -36,6 +37,8 @@ class BatchSpec(BaseModel):
     output: Path
     priority: Priority = "low"
     max_in_flight: int = Field(20, ge=1)
+    save: Path | None = None
+    """The folder for the videos."""
 
     @property
     def id(self) -> str:
@@ -74,8 +77,12 @@ class Batch:
     farm: Farm
     spec: BatchSpec
     results: Results
+    remake: bool = False
+    """Whether rows that were changed since their video was made are made again."""
     in_flight: dict[str, Job] = field(default_factory=dict)
     """The jobs that have not ended, by the ids of their rows."""
+    origins: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Line and digest of the rows of these jobs."""
     warn: Callable[[str, str], None] = ignore_warning
     """Called with the id of a row and a warning, as soon as there is one."""
     warned: set[tuple[str, str]] = field(default_factory=set)
@@ -85,7 +92,8 @@ class Batch:
         self.started_at = retry_while_down(self.farm.now)
 
     def run(self) -> Iterator[Outcome]:
-        """The outcome of every row that has no video yet, as it ends, after it is written.
+        """The outcome of every row that has no video yet, as it ends, after it is written; also of
+        those that have one but were changed.
 
         Raises FarmUnreachable or UploadFailed if the farm was down for RETRY_S or has lost the
         batch's jobs, and QuotaExceeded if there is no job of the batch whose end could make room.
@@ -93,7 +101,11 @@ class Batch:
         """
         for row in rows(self.spec.file):
             if row.id in self.results.done and not row.error:
-                continue
+                if not self._is_changed(row):
+                    continue
+                if not self.remake:
+                    yield Outcome(row.id, CHANGED, message=CHANGED_MESSAGE, line=str(row.line))
+                    continue
             while len(self.in_flight) >= self.spec.max_in_flight:
                 yield from self._completed()
             yield from self._start(row)
@@ -106,7 +118,7 @@ class Batch:
             try:
                 self.in_flight[row.id] = self._job(row)
             except InvalidInput as error:
-                yield self._write(outcome_of_error(row.id, error))
+                yield self._write(outcome_of_error(row.id, error), {"line": str(row.line)})
             except QuotaExceeded as error:
                 if not (error.retryable and self.in_flight):
                     raise
@@ -123,7 +135,7 @@ class Batch:
             if status.ended:
                 any_ended = True
                 del self.in_flight[row_id]
-                yield self._write(outcome_of_job(row_id, status))
+                yield self._write(outcome_of_job(row_id, status), self.origins.pop(row_id))
         if not any_ended:
             time.sleep(POLL_INTERVAL_S)
 
@@ -143,9 +155,21 @@ class Batch:
                 retryable=False,
             ) from error
 
-    def _write(self, outcome: Outcome) -> Outcome:
-        self.results.add(outcome)
-        return outcome
+    def _write(self, outcome: Outcome, origin: Mapping[str, str]) -> Outcome:
+        written = replace(outcome, **origin)
+        self.results.add(written)
+        return written
+
+    def _is_changed(self, row: Row) -> bool:
+        """Whether a row, or a file of it, is another one than its video was made of."""
+        made_of = self.results.made[row.id].get("digest")
+        if not made_of:
+            return False
+        try:
+            stored, _ = as_stored(row.request(), self.farm.local_files)
+        except InvalidInput:
+            return True
+        return stored.digest != made_of
 
     def _job(self, row: Row) -> Job:
         """The job of a row: that of an earlier run, unless it ended without a video.
@@ -154,6 +178,7 @@ class Batch:
         """
         request = row.request()
         stored, _ = as_stored(request, self.farm.local_files)
+        self.origins[row.id] = {"line": str(row.line), "digest": stored.digest}
         fields: dict[str, Any] = request.model_dump(mode="json")
         if "priority" not in request.model_fields_set:
             fields["priority"] = self.spec.priority
@@ -191,6 +216,7 @@ SUMMARY_LABELS = {
     INVALID: "invalid",
     "error": "failed",
     "cancelled": "cancelled",
+    CHANGED: "changed",
 }
 
 

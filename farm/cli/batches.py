@@ -13,9 +13,10 @@ from typing import Any
 import click
 from rich.console import Console
 
-from farm.batch.results import Outcome, open_results
+from farm.batch.results import DONE, Outcome, open_results
 from farm.batch.rows import Row, rows
 from farm.batch.run import Batch, BatchSpec, load_batch, save_batch, summary
+from farm.batch.saving import make_save_folder, save_earlier, save_video
 from farm.batch.table import encoding_note
 from farm.cli.exit_codes import FAILED, INVALID_INPUT
 from farm.cli.options import FILE, TARGET, json_option
@@ -28,6 +29,9 @@ from farm.errors import FarmError, one_line
 from farm.estimate import Estimate, Pace, money
 from farm.job import PRIORITIES
 
+REMAKE = click.option(
+    "--remake", is_flag=True, help="also make rows again that were changed since their video"
+)
 OUTCOMES = json_option("print one line of JSON per row as it ends, without a progress bar")
 
 
@@ -66,16 +70,31 @@ def batch() -> None:
     type=click.IntRange(1),
     help="most jobs at a time",
 )
+@click.option(
+    "--save",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="also save each video there, as the id of its row and .mp4",
+)
+@REMAKE
 @OUTCOMES
 def run(
-    file: Path, output: Path, dry_run: bool, priority: Any, max_in_flight: int, as_json: bool
+    file: Path,
+    output: Path,
+    dry_run: bool,
+    priority: Any,
+    max_in_flight: int,
+    save: Path | None,
+    remake: bool,
+    as_json: bool,
 ) -> None:
     """Make a video of every row of FILE.
 
     A line is appended to the results as each row ends. Columns are id, the contract's fields, with
     parts as in cond_audio.person1, and the short names of `farm submit`: image, audio, text ...
     Paths are relative to FILE's folder. The same command resumes: rows that have a video are
-    skipped, the others are tried again, unless their own idempotency_key has a job already.
+    skipped, and told if they were changed since; the others are tried again, unless their own
+    idempotency_key has a job already.
 
     Example: farm batch run jobs.csv -o results.csv
     """
@@ -85,15 +104,20 @@ def run(
         return
     check_target(output)
     spec = BatchSpec(
-        file=file.resolve(), output=output.resolve(), priority=priority, max_in_flight=max_in_flight
+        file=file.resolve(),
+        output=output.resolve(),
+        priority=priority,
+        max_in_flight=max_in_flight,
+        save=save and make_save_folder(save),
     )
-    _run_batch(Farm(), spec, as_json)
+    _run_batch(Farm(), spec, remake=remake, as_json=as_json)
 
 
 @batch.command()
 @click.argument("batch_id")
+@REMAKE
 @OUTCOMES
-def resume(batch_id: str, as_json: bool) -> None:
+def resume(batch_id: str, remake: bool, as_json: bool) -> None:
     """Resume an interrupted batch.
 
     Run it on the machine that has the batch's file.
@@ -101,7 +125,7 @@ def resume(batch_id: str, as_json: bool) -> None:
     Example: farm batch resume ID
     """
     farm = Farm()
-    _run_batch(farm, load_batch(farm, batch_id), as_json)
+    _run_batch(farm, load_batch(farm, batch_id), remake=remake, as_json=as_json)
 
 
 def _print_note(file: Path) -> None:
@@ -109,19 +133,20 @@ def _print_note(file: Path) -> None:
         echo(f"note: {note}", err=True)
 
 
-def _run_batch(farm: Farm, spec: BatchSpec, as_json: bool) -> None:
+def _run_batch(farm: Farm, spec: BatchSpec, *, remake: bool, as_json: bool) -> None:
     """Runs a batch to its end; exits with status 1 unless every row has its video."""
     names = [row.id for row in rows(spec.file)]
     counts: Counter[str] = Counter()
     with open_results(spec.output, batch=spec.id) as results:
         save_batch(farm, spec)
-        counts["success"] = len(results.done.intersection(names))
+        counts["success"] = len(results.done & set(names))
         if as_json:
             started = {"batch": spec.id, "rows": len(names), "done": counts["success"]}
             click.echo(json.dumps({**started, "results": str(spec.output)}))
         else:
             click.echo(spec.id)
-        _show_batch(Batch(farm, spec, results), len(names), counts, as_json)
+        _show_batch(Batch(farm, spec, results, remake), len(names), counts, as_json)
+        counts["success"] = len(results.done & set(names))
     if not as_json:
         click.echo(f"{len(names)} rows: {summary(counts)}; {spec.output}")
     if counts["success"] < len(names):
@@ -131,12 +156,19 @@ def _run_batch(farm: Farm, spec: BatchSpec, as_json: bool) -> None:
 def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -> None:
     """Prints each outcome of a running batch, and counts it."""
     console = Console(stderr=True, quiet=as_json)
+    made_before = set(batch.results.done)
+    for fault in save_earlier(batch.farm, batch.results, batch.spec.save):
+        echo(fault, err=True)
     with batch_progress(console, total, done=counts["success"]) as report:
         batch.warn = partial(print_note, console)
         try:
             for outcome in batch.run():
                 counts[outcome.status] += 1
-                report(outcome.id, outcome.status, _reason(outcome), summary(counts))
+                reason = _saved(batch, outcome) or _reason(outcome)
+                if outcome.id in made_before:  # the bar has counted it
+                    echo(f"{outcome.status:9}  {outcome.id}  {reason}", err=True)
+                else:
+                    report(outcome.id, outcome.status, reason, summary(counts))
                 if as_json:
                     click.echo(json.dumps(asdict(outcome)))
         except KeyboardInterrupt:
@@ -146,6 +178,13 @@ def _show_batch(batch: Batch, total: int, counts: Counter[str], as_json: bool) -
                 soft_wrap=True,
             )
             raise
+
+
+def _saved(batch: Batch, outcome: Outcome) -> str:
+    """Saves the video of a row; why it could not be, or nothing."""
+    if batch.spec.save is None or outcome.status != DONE:
+        return ""
+    return save_video(batch.farm, outcome.id, outcome.job_id, batch.spec.save)
 
 
 def _reason(outcome: Outcome) -> str:

@@ -24,6 +24,7 @@ from farm.errors import (
 )
 from farm.job import Result
 from farm.settings import Settings
+from tests.conftest import EXAMPLES
 
 HEADER = "id,prompt,cond_video,cond_audio.person1"
 LINE = "{},a woman talks,https://example.org/face.png,https://example.org/voice.wav"
@@ -98,9 +99,9 @@ def spec(tmp_path: Path) -> BatchSpec:
     return BatchSpec(file=tmp_path / "jobs.csv", output=tmp_path / "results.csv", max_in_flight=3)
 
 
-def run(farm: Farm, spec: BatchSpec) -> list[Outcome]:
+def run(farm: Farm, spec: BatchSpec, *, remake: bool = False) -> list[Outcome]:
     with open_results(spec.output, batch=spec.id) as results:
-        return list(Batch(farm, spec, results).run())
+        return list(Batch(farm, spec, results, remake).run())
 
 
 def read_lines(spec: BatchSpec) -> list[dict[str, str]]:
@@ -192,6 +193,43 @@ def test_running_a_finished_batch_again_does_nothing(farm, worker, spec):
     before = read_lines(spec)
     assert run(farm, spec) == []
     assert (len(farm.jobs(99)), read_lines(spec)) == (jobs, before)
+
+
+def test_a_line_of_results_names_the_line_of_its_row(farm, worker, spec):
+    spec.file.write_text("\n".join([HEADER, LINE.format("a"), LINE.format("a"), "b,,x.png,"]))
+    run(farm, spec)
+    lines = {(each["id"], each["status"]): each["line"] for each in read_lines(spec)}
+    assert lines == {("a", "success"): "2", ("a", "invalid"): "3", ("b", "invalid"): "4"}
+
+
+def test_a_row_that_was_changed_is_told_and_made_again_on_request(farm, worker, spec, portrait):
+    face = spec.file.with_name("face.png")
+    face.write_bytes(portrait.read_bytes())
+    table = [HEADER, LINE.format("a"), "b,x,face.png,https://example.org/voice.wav"]
+    spec.file.write_text("\n".join(table))
+    run(farm, spec)
+    before = {each["id"]: each["job_id"] for each in read_lines(spec)}
+    spec.file.write_text("\n".join(table).replace("a woman", "a man"))
+    (changed,) = run(farm, spec)
+    assert (changed.id, changed.status) == ("a", "changed")
+    face.write_bytes((EXAMPLES / "couple.png").read_bytes())
+    assert [each.id for each in run(farm, spec)] == ["a", "b"]
+    made = run(farm, spec, remake=True)
+    assert {each.id: each.status for each in made} == {"a": "success", "b": "success"}
+    assert run(farm, spec) == []
+    after = {each["id"]: each["job_id"] for each in read_lines(spec)}
+    assert len(read_lines(spec)) == 2
+    assert not before.items() & after.items()
+
+
+def test_results_of_an_earlier_version_have_no_digests(farm, worker, spec):
+    run(farm, spec)
+    with spec.output.open(newline="") as file:
+        lines = [[*line[:9], line[-1]] for line in csv.reader(file)]
+    with spec.output.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    assert run(farm, spec) == []
+    assert read_lines(spec)[0]["digest"] == ""
 
 
 def test_an_interrupted_run_is_resumed(farm, spec):

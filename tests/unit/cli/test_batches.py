@@ -11,7 +11,7 @@ import pytest
 
 from farm.media.audio import write_wav
 from farm.presets import MINIATURE, PRESETS
-from tests.support.cli import error_line
+from tests.support.cli import error_line, finished
 from tests.support.jobs import FIELDS
 
 HOOK = "https://example.org/done"
@@ -148,6 +148,20 @@ def test_a_batch_fails_as_long_as_a_row_of_its_file_has_no_video(run, farm, tabl
     with out.open("a") as file:
         file.writelines(f"{name},success,,,,,,,,{batch_id}\n" for name in ("gone", "gone too"))
     assert run("batch", "run", str(table), "--output", str(out)).exit_code == 1
+
+
+def test_videos_are_saved_by_the_ids_of_their_rows(run, farm, table, tmp_path):
+    video = finished(farm)
+    folder = tmp_path / "films"
+    args = ["batch", "run", str(table), "--output", str(tmp_path / "r.csv"), "--save", str(folder)]
+    table.write_text("\n".join(table.read_text().splitlines()[::3]))
+    batch_id = run(*args).stdout.split()[0]
+    with (tmp_path / "r.csv").open("a") as file:
+        file.write(f"a/../b,success,{video}{',' * 9}{batch_id}\n")
+        file.write(f"lost,success,none{',' * 9}{batch_id}\n")
+    result = run("batch", "resume", batch_id)
+    assert (folder / "a%2F..%2Fb.mp4").read_bytes() == b"the video"
+    assert "lost  not saved: E_INPUT_VALIDATION: job_id: got 'none'" in result.stderr
 
 
 def test_an_unknown_batch_is_one_line_and_status_2(run):
