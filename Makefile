@@ -17,7 +17,7 @@ LABELS = --label org.opencontainers.image.version=$(VERSION) \
 .PHONY: demo test test-fast check docs reference chaos attack bench-farm miniature lock audit clean
 .PHONY: images sbom compose-test k8s-check lint-images
 demo: .venv/ready ## one talking video through the whole farm
-	FARM_HOME=$(CURDIR)/.farm $(BIN)/farm demo examples/single_image.json
+	$(BIN)/farm demo examples/single_image.json
 test: .venv/tools ## every test, two at a time: many wait for the processes that they start
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder # long files first, not last
 test-fast: .venv/tools ## without those that start a whole farm or run the model: three minutes
@@ -62,7 +62,7 @@ lint-images: .lint/ready ## hadolint and checkov
 .env: ## random passwords for compose.yaml
 	$(PYTHON) docker/env.py $@
 clean:
-	rm -rf .venv .supply .farm .sbom .lint
+	rm -rf .venv .supply .sbom .lint
 
 .venv/ready: pyproject.toml $(wildcard requirements/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "$(NEEDED)")'

@@ -46,8 +46,31 @@ COMMANDS = [
 ]
 
 
+HABITS = {
+    **dict.fromkeys(("list", "ls", "ps", "history", "queue"), "jobs"),
+    **dict.fromkeys(("run", "create", "generate", "make"), "submit"),
+    **dict.fromkeys(("start", "serve"), "up"),
+    **dict.fromkeys(("stop", "kill", "delete", "rm"), "cancel"),
+    **dict.fromkeys(("show", "info", "get"), "status"),
+    **dict.fromkeys(("download", "save"), "result"),
+    **dict.fromkeys(("follow", "progress"), "watch"),
+    **dict.fromkeys(("again", "rerun"), "retry"),
+    **dict.fromkeys(("page", "web"), "ui"),
+    **dict.fromkeys(("play", "view"), "open"),
+    "check": "doctor",
+}
+"""What hands used to other programs type, with the command that it is here."""
+
+
 class FarmGroup(click.Group):
     """Prints the farm's errors as one line without a traceback, and sets the exit status."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in HABITS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {HABITS[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -35,7 +35,18 @@ REMAKE = click.option(
 OUTCOMES = json_option("print one line of JSON per row as it ends, without a progress bar")
 
 
-@click.group()
+class BatchGroup(click.Group):
+    """Names `run` to those who type a file only."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and Path(args[0]).is_file():
+            ctx.fail(f"No such command {args[0]!r}. Did you mean 'run {args[0]}'?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=BatchGroup)
 def batch() -> None:
     """Make many videos from one file.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
 from farm.cli.options import FILE
-from farm.cli.render import follow_to_end
+from farm.cli.render import follow_to_end, hint
 from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.job.files import read_payload
@@ -20,6 +20,9 @@ from farm.logs import configure as configure_logs
 from farm.net.address import ListenAddress
 from farm.route import CONSUMED
 from farm.settings import Settings
+
+PAGE = "127.0.0.1:7860"
+"""Where the page listens by default."""
 
 
 @click.command()
@@ -30,31 +33,62 @@ from farm.settings import Settings
     flag_value="127.0.0.1:5555",
     help="also run Flower, a web page of tasks and workers; by default at 127.0.0.1:5555",
 )
-def up(flower: str | None) -> None:
+@click.option(
+    "--ui",
+    "page",
+    metavar="[ADDRESS:PORT]",
+    is_flag=False,
+    flag_value=PAGE,
+    help=f"also serve the web page for making videos; by default at {PAGE}",
+)
+def up(flower: str | None, page: str | None) -> None:
     """Run a whole farm on this machine, until Ctrl-C.
 
     Ctrl-C drains the workers: running steps return to the queue. A second Ctrl-C kills them.
-    Flower listens beyond loopback only if FARM_FLOWER_AUTH=USER:PASSWORD is set.
+    Flower and the page listen beyond loopback only if FARM_FLOWER_AUTH or FARM_UI_AUTH, each as
+    USER:PASSWORD, is set.
 
-    Example: farm up --flower
+    Example: farm up --ui
     """
     from farm.local.supervisor import open_supervisor
 
     settings = Settings.load(os.environ)
     address = ListenAddress.parse(flower, field="flower") if flower else None
+    page_address = ListenAddress.parse(page, field="ui") if page else None
+    if page_address:
+        from farm.ui.serve import check_address, open_page
+
+        check_address(page_address, settings)
     click.echo("starting broker and workers ...")
     with (
         until_ctrl_c("the farm has stopped"),
         open_supervisor(settings, flower=address) as supervisor,
+        ExitStack() as pages,
     ):
         if settings.metrics_address:
             _serve_metrics(supervisor.settings)
         folder = settings.folder
         click.echo(f"the farm is up in {folder} (logs in {folder / 'logs'}); Ctrl-C stops it")
+        click.echo(f"workers: 1 cpu, 1 gpu (FARM_DEVICE {settings.device}); {_models(settings)}")
         if address:
             click.echo(_flower_line(address, settings))
         _warn_without_weights(settings)
+        if page_address:
+            pages.enter_context(open_page(Farm(settings=supervisor.settings), page_address))
+            click.echo(_page_line(page_address))
+        else:
+            hint("in another shell: farm ui, or farm submit --help")
         supervisor.supervise(click.echo)
+
+
+def _models(settings: Settings) -> str:
+    """The models of the workers; of the miniature what it is good for."""
+    miniature = " (small videos of drawn faces)" if settings.presets == ("miniature",) else ""
+    return f"models: {', '.join(settings.presets)}{miniature}"
+
+
+def _page_line(address: ListenAddress) -> str:
+    return f"the web page is at {address.url}; Ctrl-C stops it"
 
 
 def _flower_line(address: ListenAddress, settings: Settings) -> str:
@@ -120,7 +154,7 @@ def _serve_metrics(settings: Settings) -> None:
 @click.command()
 @click.option(
     "--address",
-    default="127.0.0.1:7860",
+    default=PAGE,
     show_default=True,
     metavar="ADDRESS:PORT",
     help="where to listen",
@@ -137,7 +171,7 @@ def ui(address: str) -> None:
 
     listen_address = ListenAddress.parse(address, field="address")
     with until_ctrl_c("the web page has stopped"), open_page(Farm(), listen_address):
-        click.echo(f"the web page is at {listen_address.url}; Ctrl-C stops it")
+        click.echo(_page_line(listen_address))
         signal.pause()
 
 
@@ -204,8 +238,11 @@ def worker(kind: Any) -> None:
 
 @click.command()
 @click.argument("request", type=FILE)
-def demo(request: Path) -> None:
+@click.option("--open", "is_shown", is_flag=True, help="show the video in this machine's player")
+def demo(request: Path, is_shown: bool) -> None:
     """Start a farm, run one request on it, and stop it.
+
+    Its home is that of `farm up`, which knows the job afterwards.
 
     Example: farm demo examples/single_image.json
     """
@@ -217,7 +254,11 @@ def demo(request: Path) -> None:
     with open_supervisor(settings) as supervisor:
         job = Farm(settings=supervisor.settings).submit(read_payload(request))
         click.echo(f"job {job.id} goes through download, embed, generate and mux")
-        follow_to_end(job, settings.folder / "demo.mp4", as_json=False)
+        video = settings.folder / "demo.mp4"
+        follow_to_end(job, video, as_json=False)
+    if is_shown:
+        click.launch(str(video))
+    hint("farm up --ui, a page for your own videos")
 
 
 @contextmanager

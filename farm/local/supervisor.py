@@ -120,8 +120,8 @@ def open_supervisor(
 ) -> Iterator[Supervisor]:
     """A farm that runs while the block runs; `application` is the module of its Celery tasks.
 
-    Without `settings.broker_url` it includes a broker. Raises FarmUnreachable if a farm runs in
-    this home already, InvalidInput if Flower cannot listen at its address.
+    Without `settings.broker_url` it includes a broker. Raises InvalidInput if a farm runs in this
+    home already, or Flower cannot listen at its address.
     """
     if flower:
         check_flower(flower, settings)
@@ -160,8 +160,8 @@ def _lock_home(settings: Settings) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FarmUnreachable(
-                f"a farm is up in {settings.folder} already; stop it, or set FARM_HOME to another"
+            raise InvalidInput(
+                f"FARM_HOME: a farm is up in {settings.folder} already; stop it, or set another"
             ) from None
         yield
 

@@ -20,14 +20,16 @@ if TYPE_CHECKING:
     from farm.ui.page import Page
 
 
+def check_address(address: ListenAddress, settings: Settings) -> None:
+    """Raises InvalidInput for an address beyond loopback if FARM_UI_AUTH is not set."""
+    check_page(address, settings.ui_auth, field="ui", package="gradio", extra="ui")
+
+
 @contextmanager
 def open_page(farm: Farm, address: ListenAddress) -> Iterator[None]:
-    """Serves the page while the block runs.
-
-    Raises InvalidInput for an address beyond loopback if FARM_UI_AUTH is not set.
-    """
+    """Serves the page while the block runs; InvalidInput as `check_address` raises it."""
     settings = farm.context.settings
-    check_page(address, settings.ui_auth, field="ui", package="gradio", extra="ui")
+    check_address(address, settings)
     with tempfile.TemporaryDirectory(prefix="farm-ui-") as name:
         folder = Path(name)
         # What Gradio and its server read from the environment only, partly while imported.

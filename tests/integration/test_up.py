@@ -92,7 +92,7 @@ def test_a_running_farm_serves_its_metrics_and_refuses_a_second_one_in_its_home(
     assert f"http://127.0.0.1:{port}/metrics" in printed
     assert [b"\nfarm_broker_up 1.0" in page for page in pages] == [True, False, False]
     assert [b"\nfarm_gpu_busy_seconds_total 0.0" in page for page in pages] == [False, True, True]
-    assert "E_UNREACHABLE: a farm is up in" in second
+    assert "E_INPUT_VALIDATION: FARM_HOME: a farm is up in" in second
     assert processes_of(tmp_path) == []
 
 

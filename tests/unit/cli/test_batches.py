@@ -164,6 +164,10 @@ def test_videos_are_saved_by_the_ids_of_their_rows(run, farm, table, tmp_path):
     assert "lost  not saved: E_INPUT_VALIDATION: job_id: got 'none'" in result.stderr
 
 
+def test_a_file_alone_is_answered_with_run(run, table):
+    assert f"Did you mean 'run {table}'?" in run("batch", str(table)).stderr
+
+
 def test_an_unknown_batch_is_one_line_and_status_2(run):
     assert "there is no such batch" in error_line(run("batch", "resume", "1234"))
 

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from farm.cli import cli
+from farm.cli import HABITS, cli
 from farm.job import Event
 from tests.support.cli import OPTIONS, error_line, failed, finished
 from tests.support.jobs import FIELDS
@@ -35,8 +35,20 @@ def test_an_unknown_option_is_answered_with_the_closest_one(run, args, suggestio
     assert suggestion in result.stderr
 
 
-def test_an_unknown_command_is_status_2(run):
-    assert run("submitt").exit_code == 2
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [(["submitt"], "submit"), (["ps"], "jobs"), (["list"], "jobs"), (["start", "-d"], "up")],
+    ids=str,
+)
+def test_an_unknown_command_is_answered_with_the_one_that_is_meant(run, typed, meant):
+    result = run(*typed)
+    assert result.exit_code == 2
+    assert f"No such command '{typed[0]}'. Did you mean '{meant}'?" in result.stderr
+
+
+def test_habits_name_commands_and_hide_none():
+    assert set(HABITS.values()) <= set(cli.commands)
+    assert not set(HABITS) & set(cli.commands)
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
+from farm.client import Farm
+from farm.net.address import ListenAddress
+from farm.settings import Settings
 from tests.support.cli import error_line
 from tests.support.jobs import FIELDS
 
@@ -23,6 +30,38 @@ def test_an_invalid_flower_address_is_one_line_and_status_2(run, farm, address, 
     assert result.stderr.startswith("E_INPUT_VALIDATION: flower: got ")
     assert reason in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def up(monkeypatch, farm) -> list[str]:
+    """What `farm up` opens, without processes; it is stopped at once."""
+    opened = []
+
+    @contextmanager
+    def open_supervisor(settings: Settings, **_: object) -> Iterator[SimpleNamespace]:
+        opened.append("farm")
+        yield SimpleNamespace(settings=settings, supervise=Mock(side_effect=KeyboardInterrupt))
+
+    @contextmanager
+    def open_page(_: Farm, address: ListenAddress) -> Iterator[None]:
+        opened.append(address.url)
+        yield
+
+    monkeypatch.setattr("farm.local.supervisor.open_supervisor", open_supervisor)
+    monkeypatch.setattr("farm.ui.serve.open_page", open_page)
+    return opened
+
+
+def test_up_says_what_runs_and_serves_the_page_on_request(run, up):
+    result = run("up", "--ui")
+    assert (result.exit_code, up) == (0, ["farm", "http://127.0.0.1:7860"])
+    assert "models: miniature (small videos of drawn faces)\n" in result.stdout
+    assert "the web page is at http://127.0.0.1:7860; Ctrl-C stops it" in result.stdout
+
+
+def test_up_refuses_a_page_for_everyone_before_it_starts_anything(run, up):
+    assert "ui: got 0.0.0.0, which other machines" in error_line(run("up", "--ui", "0.0.0.0:7860"))
+    assert up == []
 
 
 def test_metrics_once_prints_them(run, farm):
