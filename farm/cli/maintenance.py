@@ -134,12 +134,15 @@ def health(probe: Probe, worker: str | None) -> None:
 
 
 @click.command()
+@click.option(
+    "--deep", is_flag=True, help="also compare every tensor, and try GPU and attention kernels"
+)
 @json_option("print one line of JSON per check")
-def doctor(as_json: bool) -> None:
+def doctor(deep: bool, as_json: bool) -> None:
     """Check everything that a farm needs.
 
-    That is the broker, the registry, the clock, jobs, the store, whether store and registry belong
-    to one farm, workers, weights, the GPU, attention kernels, ffmpeg and free disk space. Each
+    That is the broker, the registry, the clock, jobs, the reaper, queues, the store, whether store
+    and registry belong to one farm, workers, weights, the GPU, ffmpeg and free disk space. Each
     warning or error comes with a remedy. The exit status is 1 after an error.
 
     Example: farm doctor
@@ -147,7 +150,7 @@ def doctor(as_json: bool) -> None:
     from farm.monitoring.doctor import run_checks
 
     statuses = set()
-    for finding in run_checks(Settings.load(os.environ)):
+    for finding in run_checks(Settings.load(os.environ), deep=deep):
         statuses.add(finding.status)
         if as_json:
             click.echo(json.dumps(asdict(finding)))

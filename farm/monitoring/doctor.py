@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 from farm.engine.context import open_context
 from farm.engine.identity import mismatch, stored_id
 from farm.errors import FarmError, FarmUnreachable, how_to_install
+from farm.estimate import in_words
 from farm.presets import preset
 from farm.queue.brokers import open_broker
 from farm.queue.brokers.broker import BrokerState
 from farm.queue.brokers.redis import RedisBroker, server_version
-from farm.queue.dead_letters import require_redis
+from farm.queue.dead_letters import count_dead_letters, require_redis
 from farm.registry import farm_registry
 from farm.route import Queue
 from farm.settings import Settings
@@ -29,13 +31,19 @@ from farm.store import open_store
 MAX_CLOCK_SKEW_S = 60.0
 """Clocks that differ by more deserve a warning; an S3 service refuses 15 minutes."""
 
+STANDSTILL_S = 60.0
+LATE_S = 1800.0
+"""As the alert FarmQueueLatencyHigh."""
+
 LOW_DISK_GB = 10.0
 FULL_DISK_GB = 1.0
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: `warning` if the farm works without it; a remedy unless it is ok."""
+    """The result of one check: `warning` if the farm works without it. With a remedy unless it is
+    ok, or has an earlier one's reason.
+    """
 
     check: str
     status: Literal["ok", "warning", "error"]
@@ -46,14 +54,22 @@ class Finding:
 Check = Callable[[Settings], Finding]
 
 
-def run_checks(settings: Settings) -> Iterator[Finding]:
-    """One finding for each check, whatever another one raises."""
+def run_checks(settings: Settings, *, deep: bool = False) -> Iterator[Finding]:
+    """One finding for each check, whatever another one raises.
+
+    `deep` ones load torch, which takes longer than all others together.
+    """
     settings = settings.model_copy(update={"store_retry_s": 0.0})
-    for name, (check, remedy) in CHECKS.items():
+    first: dict[str, str] = {}
+    for name, (check, remedy) in (CHECKS | DEEP_CHECKS if deep else CHECKS).items():
         try:
             yield check(settings)
         except FarmError as error:
-            yield Finding(name, "error", error.message, remedy)
+            cause = first.setdefault(error.message, name)
+            if cause == name:
+                yield Finding(name, "error", error.message, remedy)
+            else:
+                yield Finding(name, "error", f"not known, for the reason of {cause}")
         except ImportError as error:
             message = f"{error.name} is not installed here"
             yield Finding(name, "warning", message, how_to_install("worker"))
@@ -147,6 +163,30 @@ def _check_jobs(settings: Settings) -> Finding:
     return Finding("jobs", "error", message, "farm recover enters again what is lost")
 
 
+def _check_reaper(settings: Settings) -> Finding:
+    registry = farm_registry(settings)
+    require_redis(registry)
+    still = registry.jobs.standing_still(for_s=STANDSTILL_S)
+    if not still:
+        return Finding("reaper", "ok", "no job stands still")
+    message = f"{len(still)} jobs stand still for over {STANDSTILL_S:.0f} s, such as {still[0]}"
+    remedy = "farm worker cpu runs a reaper; if one is up, look for reap_failed in its log"
+    return Finding("reaper", "error", message, remedy)
+
+
+def _check_queues(settings: Settings) -> Finding:
+    registry = farm_registry(settings)
+    dead = count_dead_letters(registry)
+    if dead:
+        message = f"{dead} messages that no step could be read from"
+        return Finding("queues", "warning", message, "see FarmDeadLetters in the runbook")
+    late = len(registry.steps.undelivered(for_s=LATE_S))
+    if late:
+        message = f"{late} messages wait for over {in_words(LATE_S)}"
+        return Finding("queues", "warning", message, "more workers; farm jobs lists what waits")
+    return Finding("queues", "ok", f"no message waits for over {in_words(LATE_S)}")
+
+
 def _check_store(settings: Settings) -> Finding:
     store = open_store(settings.store_address, settings)
     key = f"doctor/{secrets.token_hex(8)}"
@@ -193,6 +233,32 @@ def _check_workers(settings: Settings) -> Finding:
         message += ", all gpu workers those of bridges; jobs with placement local wait"
         return Finding("workers", "warning", message, "farm worker gpu")
     return Finding("workers", "ok", message)
+
+
+def _glance_at_weights(settings: Settings) -> Finding:
+    found = []
+    for model in map(preset, settings.presets):
+        folder = model.folder(settings.weights_folder)
+        missing = model.missing_parts(folder)
+        if missing:
+            message = f"{folder} has no {', '.join(missing)}"
+            return Finding("weights", "error", message, model.remedy)
+        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        found.append(f"{model.name}, {size / 1e6:,.0f} MB")
+    return Finding("weights", "ok", f"{'; '.join(found)}; --deep compares every tensor")
+
+
+def _glance_at_gpu(settings: Settings) -> Finding:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        message = f"none of NVIDIA's (no nvidia-smi); FARM_DEVICE is {settings.device}"
+        return Finding("gpu", "warning", message, "fine for the miniature and for cpu workers")
+    command = [program, "--query-gpu=name,memory.free,memory.total", "--format=csv,noheader"]
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    message = "; ".join(asked.stdout.splitlines()) or asked.stderr.strip()
+    if asked.returncode:
+        return Finding("gpu", "error", message, GPU_REMEDY)
+    return Finding("gpu", "ok", f"{message}; --deep asks torch")
 
 
 def _check_weights(settings: Settings) -> Finding:
@@ -279,18 +345,29 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
+WEIGHTS_REMEDY = "farm weights pull, then convert; FARM_WEIGHTS is their folder"
+GPU_REMEDY = "nvidia-smi shows what the driver sees"
+
 CHECKS: dict[str, tuple[Check, str]] = {
     "broker": (_check_broker, "farm up starts one here; FARM_BROKER_URL names another"),
     "registry": (_check_registry, "FARM_REGISTRY_URL names it; unset, it is the broker"),
     "clock": (_check_clock, "the registry has to answer first"),
     "jobs": (_check_jobs, "the registry has to answer first"),
+    "reaper": (_check_reaper, "the registry has to answer first"),
+    "queues": (_check_queues, "the registry has to answer first"),
     "store": (_check_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
     "identity": (_check_identity, "see docs/operations/several-farms.md"),
     "workers": (_check_workers, "the registry has to answer first"),
-    "weights": (_check_weights, "farm weights pull, then convert; FARM_WEIGHTS is their folder"),
-    "gpu": (_check_gpu, "nvidia-smi shows what the driver sees"),
-    "attention": (_check_attention, "FARM_ATTENTION=native works everywhere"),
+    "weights": (_glance_at_weights, WEIGHTS_REMEDY),
+    "gpu": (_glance_at_gpu, GPU_REMEDY),
     "ffmpeg": (_check_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),
     "disk": (_check_disk, ""),
 }
 """Each check, and the remedy if it raises."""
+
+DEEP_CHECKS: dict[str, tuple[Check, str]] = {
+    "weights": (_check_weights, WEIGHTS_REMEDY),
+    "gpu": (_check_gpu, GPU_REMEDY),
+    "attention": (_check_attention, "FARM_ATTENTION=native works everywhere"),
+}
+"""Those that load torch; they replace others of their name."""

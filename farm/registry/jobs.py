@@ -329,6 +329,16 @@ class JobRegistry:
         """Ids of live jobs whose step is covered by neither a lease nor a dispatched message."""
         return self._backend.members_below(LIVE, self._backend.now())
 
+    def standing_still(self, *, for_s: float) -> list[str]:
+        """Ids of live jobs that for so long neither a worker nor a message has covered: a reaper
+        dispatches them within seconds. The first `PAGE` are looked at.
+        """
+        before = self._backend.now() - for_s
+        job_ids = self._backend.members_below(LIVE, before)[:PAGE]
+        found = zip(job_ids, self.texts(job_ids), strict=True)
+        known = (outline(job_id, text) for job_id, text in found if text)
+        return [status.job_id for status in known if status.updated_at < before]
+
     def close(self, job_id: str) -> None:
         """Removes a job from the live ones, once its end is stored and reported."""
         self._backend.remove_member(LIVE, job_id)

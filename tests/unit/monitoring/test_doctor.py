@@ -17,8 +17,10 @@ from farm.cli import cli
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
 from farm.presets import MINIATURE
+from farm.queue.dead_letters import store_dead_letter
 from farm.registry import open_registry
 from farm.settings import Settings
+from tests.support.commands import run_python
 from tests.support.jobs import REQUEST
 
 Check = Callable[..., dict[str, Finding]]
@@ -28,24 +30,24 @@ Check = Callable[..., dict[str, Finding]]
 def findings(broker: str, tmp_path: Path) -> Check:
     """Returns the findings with changed settings, by the names of their checks."""
 
-    def check(**changes: object) -> dict[str, Finding]:
+    def check(*, deep: bool = False, **changes: object) -> dict[str, Finding]:
         settings = Settings(home=tmp_path / "home", broker_url=broker).model_copy(update=changes)
-        return {each.check: each for each in run_checks(settings)}
+        return {each.check: each for each in run_checks(settings, deep=deep)}
 
     return check
 
 
 def test_everything_that_a_farm_needs_is_checked(findings):
-    statuses = {name: finding.status for name, finding in findings().items()}
+    statuses = {name: finding.status for name, finding in findings(deep=True).items()}
     assert statuses.pop("gpu") in ("ok", "warning")
     assert statuses.pop("disk") in ("ok", "warning")
-    names = ["broker", "registry", "clock", "jobs", "store", "identity", "weights", "attention"]
-    healthy = dict.fromkeys([*names, "ffmpeg"], "ok")
+    names = ["broker", "registry", "clock", "jobs", "reaper", "queues", "store", "identity"]
+    healthy = dict.fromkeys([*names, "weights", "attention", "ffmpeg"], "ok")
     assert statuses == {**healthy, "workers": "error"}, "there are no workers"
 
 
 def test_attention_kernels_are_shown_with_the_reason_of_those_that_do_not_work(findings):
-    finding = findings(attention="flash_4")["attention"]
+    finding = findings(deep=True, attention="flash_4")["attention"]
     assert finding.status == "error"
     assert "usable: native" in finding.message
     assert "flash_4: ModuleNotFoundError: No module named 'flash_attn'" in finding.message
@@ -96,6 +98,7 @@ def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
     found = findings(broker_url="redis://:secret@127.0.0.1:1/0")
     statuses = [found[name].status for name in ("broker", "clock", "jobs", "workers", "store")]
     assert statuses == ["error", "error", "error", "error", "ok"]
+    assert found["clock"].message == "not known, for the reason of broker"
     assert "no broker answers at 127.0.0.1:1" in found["broker"].message
     assert "secret" not in str(found)
 
@@ -194,6 +197,58 @@ def test_jobs_that_have_ended_are_not_incomplete(findings, broker):
     assert findings()["jobs"] == Finding("jobs", "ok", "0 live, none incomplete")
 
 
+def test_a_job_that_no_reaper_dispatches_stands_still(findings, broker, monkeypatch):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    assert findings()["reaper"].status == "ok"
+    monkeypatch.setattr("farm.monitoring.doctor.STANDSTILL_S", 0.0)
+    finding = findings()["reaper"]
+    assert finding.status == "error"
+    assert finding.message.endswith("such as a")
+    registry.steps.claim_dispatch("a", "download")
+    assert findings()["reaper"].status == "ok"
+
+
+def test_messages_that_wait_for_long_or_are_unreadable_are_a_warning(findings, broker, monkeypatch):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    registry.steps.claim_dispatch("a", "download")
+    assert findings()["queues"].status == "ok"
+    monkeypatch.setattr("farm.monitoring.doctor.LATE_S", 0.0)
+    assert findings()["queues"].message.startswith("1 messages wait")
+    store_dead_letter(registry, "nonsense")
+    assert findings()["queues"].message.startswith("1 messages that no step")
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "shown"),
+    [
+        ("echo 'NVIDIA H200, 100 MiB, 200 MiB'", "ok", "NVIDIA H200, 100 MiB, 200 MiB"),
+        ("echo no driver >&2; exit 9", "error", "no driver"),
+        (None, "warning", "no nvidia-smi"),
+    ],
+)
+def test_the_gpu_is_asked_of_its_driver(findings, tmp_path, monkeypatch, script, status, shown):
+    if script:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = findings()["gpu"]
+    assert finding.status == status
+    assert shown in finding.message
+
+
+def test_the_quick_checks_do_not_load_torch(broker, tmp_path):
+    program = """
+        import os, sys
+        from farm.monitoring.doctor import run_checks
+        from farm.settings import Settings
+        print(len(list(run_checks(Settings.load(os.environ)))), "torch" in sys.modules)
+    """
+    done = run_python(program, FARM_HOME=str(tmp_path), FARM_BROKER_URL=broker)
+    assert done.stdout == "13 False\n"
+
+
 def test_a_wrong_clock_is_a_warning(findings, monkeypatch):
     right = findings()["clock"]
     assert right.status == "ok"
@@ -222,11 +277,12 @@ def test_the_check_leaves_nothing_in_the_store(findings, tmp_path):
 
 def test_the_fingerprint_of_the_weights_is_shown(findings, tmp_path):
     fingerprint = checkpoint_fingerprint(MINIATURE.folder(tmp_path), UNREMEMBERED)
-    assert fingerprint in findings()["weights"].message
+    assert fingerprint in findings(deep=True)["weights"].message
 
 
-def test_missing_weights_are_an_error(findings):
-    finding = findings(presets="infinitetalk-480")["weights"]
+@pytest.mark.parametrize("deep", [False, True])
+def test_missing_weights_are_an_error(findings, deep):
+    finding = findings(deep=deep, presets=("infinitetalk-480",))["weights"]
     assert (finding.status, "farm weights pull" in finding.remedy) == ("error", True)
 
 
