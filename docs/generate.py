@@ -40,10 +40,11 @@ def settings_page() -> str:
     """Every setting, by section."""
     parts = [
         "# Settings",
-        "Settings are read once, from the environment. An unknown `FARM_` variable is an error that"
-        "\nsuggests the nearest name. Some settings are also those of a variable without the "
-        f"prefix:\nFARM_ wins, and {BUCKET} counts only together with S3_ACCESS_KEY and "
-        "S3_SECRET_KEY.",
+        "Settings are read once, from the environment and from `farm.toml` in FARM_HOME, where"
+        "\nFARM_LEASE_S is `lease_s = 60`. Variables go before the file. An unknown name is an"
+        "\nerror that suggests the nearest one. Some settings are also those of a variable without "
+        f"the\nprefix: FARM_ wins, and {BUCKET} counts only together with S3_ACCESS_KEY and "
+        "S3_SECRET_KEY.\n`farm settings` shows each value and where it is from.",
     ]
     for group in GROUPS:
         rows = [_setting(name) for name in group.model_fields]

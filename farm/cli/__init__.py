@@ -18,6 +18,7 @@ from farm.cli import (
     maintenance,
     requests,
     serve,
+    settings,
     simulate,
     voices,
     webhooks,
@@ -35,7 +36,7 @@ COMMANDS = [
     *(jobs.status, jobs.watch, jobs.result, jobs.open_video, jobs.cancel, jobs.retry),
     *(job_list.jobs, logs.logs),
     *(maintenance.bucket, maintenance.recover, maintenance.gc),
-    *(maintenance.doctor, maintenance.health),
+    *(maintenance.doctor, maintenance.health, settings.show_settings),
     webhooks.webhook_secret,
     keys.keys,
     batches.batch,
@@ -59,6 +60,7 @@ HABITS = {
     **dict.fromkeys(("page", "web"), "ui"),
     **dict.fromkeys(("play", "view"), "open"),
     "check": "doctor",
+    **dict.fromkeys(("config", "env"), "settings"),
 }
 """What hands used to other programs type, with the command that it is here."""
 

@@ -84,7 +84,7 @@ class Farm:
     def __new__(cls, url: str | None = None, *, settings: Settings | None = None, **_: Any) -> Farm:
         """A farm of the class that its URL asks for, as `pathlib.Path` has one for each system."""
         if url is None:
-            url = settings.broker_url if settings else os.environ.get("FARM_BROKER_URL")
+            url = (settings or Settings.load(os.environ)).broker_url
         if cls is Farm and url and url.startswith(RUNPOD):
             from farm.client.runpod.farm import RunpodFarm
 

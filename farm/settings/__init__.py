@@ -17,25 +17,9 @@ from farm.settings.monitoring import Monitoring
 from farm.settings.outputs import Outputs, Webhooks
 from farm.settings.runpod import Runpod
 from farm.settings.servers import RABBITMQ, REDIS, S3, Servers
+from farm.settings.sources import BUCKET, PREFIX, UNPREFIXED, Given, given_settings, with_origins
 from farm.settings.workers import Retention, Workers
 from farm.validation import invalid_input
-
-PREFIX = "FARM_"
-
-UNPREFIXED = {
-    "RUNPOD_API_KEY": "runpod_api_key",
-    "RUNPOD_ENDPOINT_ID": "runpod_endpoint_id",
-    "RUNPOD_ENDPOINT_BASE_URL": "runpod_url",
-    "S3_ENDPOINT": "s3_endpoint",
-    "S3_REGION": "s3_region",
-    "S3_ACCESS_KEY": "s3_access_key",
-    "S3_SECRET_KEY": "s3_secret_key",
-    "S3_PUBLIC_BASE": "s3_public_base",
-}
-"""Variables without a prefix, as existing deployments set them; FARM_ variables override them."""
-
-BUCKET = "S3_BUCKET"
-"""Becomes `store_url` together with both keys, since other programs use it too."""
 
 GROUPS: tuple[type[SettingsGroup], ...] = (
     General,
@@ -118,37 +102,21 @@ class Settings(  # pydantic takes the fields of the last one first
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
-        """Settings from FARM_ variables, and those without the prefix.
+        """Settings from FARM_ variables, those without the prefix, and `farm.toml`.
 
         Raises InvalidInput for one that is invalid or unknown, by the name under which it was set.
         """
-        given = {
-            name.removeprefix(PREFIX).lower(): value
-            for name, value in environ.items()
-            if name.startswith(PREFIX)
-        }
+        given = cls.given(environ)
         try:
-            return cls.model_validate({**_from_unprefixed(environ), **given})
+            return cls.model_validate({field: each.value for field, each in given.items()})
         except ValidationError as error:
             message = invalid_input(error, cls, prefix=PREFIX).message
-            raise InvalidInput(_as_set(message, environ)) from error
+            raise InvalidInput(with_origins(message, given)) from error
 
-
-def _from_unprefixed(environ: Mapping[str, str]) -> dict[str, str]:
-    """Settings from variables without a prefix."""
-    given = {field: environ[name] for name, field in UNPREFIXED.items() if name in environ}
-    if BUCKET in environ and {"s3_access_key", "s3_secret_key"} <= given.keys():
-        given["store_url"] = f"s3://{environ[BUCKET]}"
-    return given
-
-
-def _as_set(message: str, environ: Mapping[str, str]) -> str:
-    """An error about FARM_X that begins with the variable by which X was set."""
-    variable, colon, rest = message.partition(":")
-    for name, field in UNPREFIXED.items():
-        if variable == PREFIX + field.upper() and name in environ and variable not in environ:
-            variable = name
-    return variable + colon + rest
+    @classmethod
+    def given(cls, environ: Mapping[str, str]) -> dict[str, Given]:
+        """What is set, and by what; InvalidInput for a `farm.toml` that cannot be read."""
+        return given_settings(environ, cls.model_fields["home"].default)
 
 
 __all__ = ["BUCKET", "GROUPS", "PREFIX", "RABBITMQ", "REDIS", "UNPREFIXED", "Settings"]
