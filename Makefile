@@ -81,7 +81,7 @@ clean:
 
 .venv/tools: .venv/ready
 	@echo "installing what tests and checks need besides, this once"
-	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,kokoro runpod dev s3)
+	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,kokoro runpod excel dev s3)
 	$(BIN)/python -m requirements.check
 	touch $@
 

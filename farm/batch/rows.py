@@ -1,4 +1,4 @@
-"""The rows of a batch, in CSV, JSON Lines or one JSON.
+"""The rows of a batch, in CSV, a workbook of Excel, JSON Lines or one JSON.
 
 An invalid row is reported and skipped; an invalid header fails the batch.
 """
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm.batch.table import SUFFIXES, encoding_of, read_table
+from farm.batch.sheet import open_sheet
+from farm.batch.table import SUFFIXES, Table, encoding_of, read_table
 from farm.errors import InvalidInput, did_you_mean
 from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest
 from farm.job.files import batch_items, read_object, resolve_paths
@@ -55,12 +56,13 @@ class Row:
 
 
 def rows(file: Path) -> Iterator[Row]:
-    """The rows of a .csv, .tsv, .txt, .jsonl or .json file, read one by one.
+    """The rows of a .csv, .tsv, .txt, .xlsx, .jsonl or .json file, read one by one.
 
     Raises InvalidInput for another kind of file or an invalid header.
     """
     readers: dict[str, Callable[[Path], Iterator[ParsedRow]]] = {
         **dict.fromkeys(SUFFIXES, _read_table),
+        ".xlsx": _read_sheet,
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
         ".json": _read_batch,
@@ -156,14 +158,22 @@ def _read_batch(file: Path) -> Iterator[ParsedRow]:
 
 def _read_table(file: Path) -> Iterator[ParsedRow]:
     with file.open(encoding=encoding_of(file), newline="") as lines:
-        table = read_table(lines)
-        columns = [_field(name) for name in table.columns]
-        _check_header(file, columns)
-        for line, cells in table.lines:
-            if isinstance(cells, csv.Error):
-                yield line, InvalidInput(f"request: it is not CSV ({cells})")
-            else:
-                yield line, _parse_cells(columns, cells)
+        yield from _parse_table(file, read_table(lines))
+
+
+def _read_sheet(file: Path) -> Iterator[ParsedRow]:
+    with open_sheet(file) as table:
+        yield from _parse_table(file, table)
+
+
+def _parse_table(file: Path, table: Table) -> Iterator[ParsedRow]:
+    columns = [_field(name) for name in table.columns]
+    _check_header(file, columns)
+    for line, cells in table.lines:
+        if isinstance(cells, csv.Error):
+            yield line, InvalidInput(f"request: it is not CSV ({cells})")
+        else:
+            yield line, _parse_cells(columns, cells)
 
 
 def _field(column: str) -> str:

@@ -48,7 +48,14 @@ def read_table(lines: Iterable[str]) -> Table:
     columns = [cell.strip() for cell in next(first, [])]
     _drop_empty(columns, 0)
     reader = csv.reader(remaining, delimiter=delimiter, skipinitialspace=True)
-    return Table(columns, _lines(reader, begin, len(columns)))
+    return Table(columns, _with_text(_lines(reader, begin), len(columns)))
+
+
+def table_of(rows: Iterator[tuple[int, list[str]]]) -> Table:
+    """The table in numbered rows of cells, the first of which is the header."""
+    columns = [cell.strip() for cell in next(rows, (1, []))[1]]
+    _drop_empty(columns, 0)
+    return Table(columns, _with_text(rows, len(columns)))
 
 
 def encoding_of(path: Path) -> str:
@@ -74,19 +81,26 @@ def encoding_note(path: Path) -> str:
     return f"{path}: it is not UTF-8, and read as Windows-1252; Excel saves 'CSV UTF-8', too"
 
 
-def _lines(
-    reader: Iterator[list[str]], begin: int, columns: int
-) -> Iterator[tuple[int, list[str] | csv.Error]]:
+Line = tuple[int, list[str] | csv.Error]
+
+
+def _lines(reader: Iterator[list[str]], begin: int) -> Iterator[Line]:
     while True:
         line = reader.line_num + begin  # type: ignore[attr-defined]
         try:
-            cells = next(reader)
+            yield line, next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             yield line, error
-            continue
-        if any(cell.strip() for cell in cells):
+
+
+def _with_text(lines: Iterable[Line], columns: int) -> Iterator[Line]:
+    """Lines that have text, without empty cells beyond the columns."""
+    for line, cells in lines:
+        if isinstance(cells, csv.Error):
+            yield line, cells
+        elif any(cell.strip() for cell in cells):
             _drop_empty(cells, columns)
             yield line, cells
 

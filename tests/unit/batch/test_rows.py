@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
 
 from farm.batch.rows import Row, rows
 from farm.batch.table import encoding_note
@@ -243,6 +245,31 @@ def test_no_table_in_an_encoding_that_windows_1252_cannot_be_is_read(tmp_path):
     (tmp_path / "jobs.csv").write_bytes(b"id,prompt\na,\x81")
     with pytest.raises(InvalidInput, match=r"its encoding is unknown; allowed: UTF-8"):
         list(rows(tmp_path / "jobs.csv"))
+
+
+def test_a_workbook_of_excel_is_a_table(tmp_path):
+    workbook = Workbook()
+    for cells in [
+        ("ID", "Text", "Sample Steps", "use_apg", None),
+        (7, "für 5 €", 4.0, True),
+        (),
+        (None, 1.5),
+    ]:
+        workbook.active.append(cells)
+    workbook.save(tmp_path / "jobs.xlsx")
+    one, two = rows(tmp_path / "jobs.xlsx")
+    assert (one.line, one.id) == (2, "7")
+    assert one.fields == {"tts_audio": {"text": "für 5 €"}, "sample_steps": 4, "use_apg": True}
+    assert (two.line, two.fields) == (4, {"tts_audio": {"text": "1.5"}})
+
+
+def test_what_is_no_workbook_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "jobs.xlsx").write_text("id,text")
+    with pytest.raises(InvalidInput, match="it is no workbook of Excel"):
+        list(rows(tmp_path / "jobs.xlsx"))
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(InvalidInput, match=r"allowed: infinitetalk-farm\[excel\]"):
+        list(rows(tmp_path / "jobs.xlsx"))
 
 
 def test_columns_may_have_short_names_in_any_case(table):
