@@ -313,7 +313,7 @@ class JobRegistry:
         return chain.from_iterable(self._pages(caller, inf))
 
     def _pages(self, caller: str | None, until: float) -> Iterator[list[str]]:
-        """Ids of all jobs, or those of one caller, submitted at `until` or before; the newest first."""
+        """Ids of all jobs, or those of one caller, up to a time; the newest first."""
         index = JOBS if caller is None else jobs_of(caller)
         for start in count(0, PAGE):
             job_ids = self._backend.newest_members(index, start, PAGE, high=until)
