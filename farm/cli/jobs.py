@@ -152,8 +152,9 @@ def open_video(job_id: str) -> None:
     Example: farm open ID
     """
     job = find_job(Farm(), job_id)
-    video = _ended(job).video
-    url = video.url if video else ""
+    ended = _ended(job)
+    print_warnings(ended.warnings, err=True)
+    url = ended.video.url if ended.video else ""
     if not urlsplit(url).path.endswith(".mp4"):  # what an endpoint names is launched by its kind
         raise InvalidInput(f"job_id: got {job.id!r}, which has no video; allowed: one that has")
     echo(url)

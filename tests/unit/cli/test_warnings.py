@@ -43,11 +43,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "status": ("JOB",),
     "watch": ("JOB",),
     "result": ("JOB",),
+    "open": ("JOB",),
     "batch run": ("FILE", "--dry-run"),
 }
 """Commands with what they are called with; JOB has ended, FILE is a table with one row."""
 
-SILENT = {"cancel"}
+SILENT = {"cancel", "logs", "retry"}
 """Commands that show no video."""
 
 
