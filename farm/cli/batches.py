@@ -20,7 +20,7 @@ from farm.batch.saving import make_save_folder, save_earlier, save_video
 from farm.batch.table import encoding_note
 from farm.cli.exit_codes import FAILED, INVALID_INPUT
 from farm.cli.options import FILE, TARGET, json_option
-from farm.cli.render import echo, print_line
+from farm.cli.render import echo, hint, print_line
 from farm.cli.requests import estimating_farm
 from farm.client import Farm
 from farm.client.job import check_target
@@ -160,6 +160,8 @@ def _run_batch(farm: Farm, spec: BatchSpec, *, remake: bool, as_json: bool) -> N
         counts["success"] = len(results.done & set(names))
     if not as_json:
         click.echo(f"{len(names)} rows: {summary(counts)}; {spec.output}")
+        if counts["success"] and not spec.save:
+            hint("the same command with --save FOLDER saves the videos")
     if counts["success"] < len(names):
         raise SystemExit(FAILED)
 

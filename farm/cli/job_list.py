@@ -62,23 +62,25 @@ def jobs(
     if is_watched:
         _watch(farm, listed)
         return
+    now = farm.now()
     for each in listed():
         if as_json:
             echo_json(each.model_dump_json())
         else:
-            print_line(_line(farm, each), each.state)
+            print_line(_line(farm, each, now), each.state)
 
 
 def _watch(farm: Farm, listed: Callable[[], Iterable[JobStatus]]) -> None:
     """Draws the list again and again, until Ctrl-C."""
     with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
         while True:
-            lines = [line_text(_line(farm, each), each.state) for each in listed()]
+            now = farm.now()
+            lines = [line_text(_line(farm, each, now), each.state) for each in listed()]
             live.update(Group(*lines), refresh=True)
             time.sleep(WATCH_INTERVAL_S)
 
 
-def _line(farm: Farm, status: JobStatus) -> str:
+def _line(farm: Farm, status: JobStatus, now: float) -> str:
     job = farm.job(status.job_id)
     columns = [
         status.job_id,
@@ -86,7 +88,7 @@ def _line(farm: Farm, status: JobStatus) -> str:
         f"{status.caller:12}",
         f"{status.state:9}",
         f"{status.pct:5.1f} %",
-        f"{in_words(age_s(status, farm.now())):>7}",
+        f"{in_words(age_s(status, now)):>7}",
         f"{_first_words(job):{MAX_PROMPT}}",
         ", ".join(_reason(job, status)),
     ]

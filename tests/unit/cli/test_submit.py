@@ -230,6 +230,11 @@ def test_a_request_file_is_submitted(run, farm, tmp_path):
     assert request_of(farm, run("submit", "--request", write(tmp_path, FIELDS))) == resolved(FIELDS)
 
 
+def test_a_file_alone_is_answered_with_its_option(run, tmp_path):
+    file = write(tmp_path, FIELDS)
+    assert f"Did you mean '--request {file}'?" in run("submit", file).stderr
+
+
 def test_options_override_the_file(run, farm, tmp_path):
     result = run("submit", "--request", write(tmp_path, FIELDS), "--prompt", "another")
     assert request_of(farm, result).prompt == "another"
