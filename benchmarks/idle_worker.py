@@ -25,7 +25,7 @@ from farm.registry.accounts import AccountRegistry
 from farm.registry.steps import StepRegistry
 from farm.route import Step
 from farm.steps.progress import Progress
-from tasks.celery import app, settings
+from farm.tasks.celery import app, settings
 
 __all__ = ["app"]
 

@@ -28,6 +28,7 @@ from farm import Farm
 from farm.client import Job
 from farm.engine.advance import chunk_count
 from farm.local.supervisor import Supervisor, open_supervisor
+from farm.local.worker import APPLICATION
 from farm.media.audio import decode, write_wav_blocks
 from farm.plan import FPS
 from farm.route import Step
@@ -160,7 +161,7 @@ def main() -> None:
         # Workers read it from here; an hour is 150 MB.
         os.environ["FARM_MAX_AUDIO_BYTES"] = str(voice.stat().st_size)
         os.environ["FARM_MAX_AUDIO_S"] = str(60 * options.minutes + 60)
-        application = "tasks" if options.large else "benchmarks.thumbnail"
+        application = APPLICATION if options.large else "benchmarks.thumbnail"
         settings = Settings(home=Path(home), cpu_concurrency=1)
         with open_supervisor(settings, application=application) as supervisor:
             report(supervisor, voice, frames=round(60 * options.minutes * FPS))

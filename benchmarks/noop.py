@@ -15,7 +15,6 @@ from typing import Any
 from celery import Task
 from celery.signals import task_postrun, task_prerun
 
-import tasks.base
 from benchmarks.chain import NOOP, STEP_KINDS, timestamps_path
 from farm.engine.step_context import StepContext, StepFunction
 from farm.job import Result
@@ -29,7 +28,8 @@ from farm.registry.outputs import (
 )
 from farm.route import StepKind
 from farm.steps import generate
-from tasks.celery import app, settings
+from farm.tasks import base
+from farm.tasks.celery import app, settings
 
 __all__ = ["app"]
 
@@ -113,6 +113,6 @@ def _record(kind: str, job_id: str) -> None:
 
 
 generate.warm_pipeline = lambda *_: None  # no step needs the model
-tasks.base.hooks = replace(tasks.base.hooks, step_function=noop_step_function)
+base.hooks = replace(base.hooks, step_function=noop_step_function)
 for _kind in STEP_KINDS:
     app.task(noop_task, name=NOOP + _kind)

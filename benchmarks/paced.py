@@ -10,11 +10,11 @@ import os
 import time
 from dataclasses import replace
 
-import tasks.base
 from benchmarks.noop import OUTPUTS, app, noop_step
 from farm.engine.step_context import StepContext, StepFunction
 from farm.registry.outputs import EmbedOutput, StepOutput
 from farm.route import StepKind
+from farm.tasks import base
 
 __all__ = ["app"]
 
@@ -36,4 +36,4 @@ def paced_step_function(kind: StepKind) -> StepFunction:
     return paced_step if kind == "generate" else noop_step
 
 
-tasks.base.hooks = replace(tasks.base.hooks, step_function=paced_step_function)
+base.hooks = replace(base.hooks, step_function=paced_step_function)

@@ -5,7 +5,7 @@ it replaces the sizes of the miniature's presets.
 """
 
 from benchmarks.thumbnail_sizes import use_thumbnails
-from tasks.celery import app
+from farm.tasks.celery import app
 
 __all__ = ["app"]
 

@@ -1,1 +1,1 @@
-"""The steps as Celery tasks; `celery -A tasks` finds the application in tasks/celery.py."""
+"""The steps as Celery tasks; `celery -A farm.tasks` finds the application in tasks/celery.py."""

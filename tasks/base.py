@@ -19,9 +19,9 @@ from farm.queue.dispatch import remaining_chain, signatures
 from farm.queue.turns import HostTurns
 from farm.route import DOWNLOAD, Step
 from farm.steps import step_function
-from tasks.celery import app, settings
-from tasks.drain import draining
-from tasks.health import progressed
+from farm.tasks.celery import app, settings
+from farm.tasks.drain import draining
+from farm.tasks.health import progressed
 
 hooks = Hooks(
     step_function,
@@ -60,7 +60,7 @@ class StepRequest(Request):
 class StepTask(Task):
     """A message of the chain; when it has succeeded, Celery sends the next."""
 
-    Request = "tasks.base:StepRequest"
+    Request = "farm.tasks.base:StepRequest"
 
 
 @task_prerun.connect

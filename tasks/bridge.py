@@ -1,6 +1,6 @@
 """The Celery application of a bridge, whose chunks are made on a serverless endpoint.
 
-`celery -A tasks.bridge` finds the application here. Importing it has an effect, because Celery
+`celery -A farm.tasks.bridge` finds the application here. Importing it has an effect, because Celery
 looks for a finished application: this process runs no step but `generate`.
 """
 
@@ -15,7 +15,6 @@ from typing import Any
 from celery.signals import worker_init, worker_ready, worker_shutting_down
 from celery.worker.consumer import Consumer
 
-import tasks.base
 from farm.engine.context import open_context
 from farm.engine.step_context import StepFunction
 from farm.errors import FarmError, InvalidInput
@@ -23,9 +22,9 @@ from farm.logs import log
 from farm.route import StepKind
 from farm.runpod.bridge import open_bridge
 from farm.runpod.overflow import Overflow, cancel_abandoned, recall
-from tasks import heartbeat
-from tasks.celery import app, settings
-from tasks.drain import draining
+from farm.tasks import base, heartbeat
+from farm.tasks.celery import app, settings
+from farm.tasks.drain import draining
 
 __all__ = ["app"]
 
@@ -53,7 +52,7 @@ def _open(**_: Any) -> None:
             raise LookupError(f"a bridge got the step {kind}")
         return generate
 
-    tasks.base.hooks = replace(tasks.base.hooks, step_function=step_function, adopts=True)
+    base.hooks = replace(base.hooks, step_function=step_function, adopts=True)
 
     def start(sender: Consumer, **_: Any) -> None:
         _decide(sender, overflow)

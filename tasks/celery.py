@@ -1,6 +1,6 @@
 """The Celery application of the workers, and what each of their processes does first.
 
-`celery -A tasks` finds the application here. This is the one module that reads the environment
+`celery -A farm.tasks` finds the application here. This is the one module that reads the environment
 when it is imported, because Celery looks for a finished application.
 """
 

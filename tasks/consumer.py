@@ -24,7 +24,7 @@ from farm.queue.dead_letters import store_dead_letter
 from farm.queue.dispatch import FORMAT_HEADER
 from farm.registry.formats import FORMAT, unknown_format
 from farm.route import STEP_SPECS, Step
-from tasks.heartbeat import worker_registry
+from farm.tasks.heartbeat import worker_registry
 
 MAX_REASON = 300
 """Characters of an error that are kept."""
@@ -67,6 +67,20 @@ class StepConsumer(Consumer):
         return self.ensure_connected(
             self.app.connection_for_write(url, heartbeat=heartbeat, transport_options=options)
         )
+
+    def call_soon_ack(
+        self, settle: Callable[..., None], logger: Any, errors: Any, *args: Any
+    ) -> Any:
+        """Acknowledges or rejects a message in the event loop, and connects anew if that fails.
+
+        kombu would only log it. The message would count as in hand for good, and a worker that has
+        as many of them as processes would take no other.
+        """
+        channel = settle.__self__.channel  # type: ignore[attr-defined]  # of a message
+        is_open = self.task_consumer is not None and channel is self.task_consumer.channel
+        # What a lost connection delivered is delivered again.
+        errors = () if is_open else (Exception,)
+        return super().call_soon_ack(settle, logger, errors, *args)
 
     def _run_loop(self, loop: Callable[..., None], *args: Any) -> None:
         """Runs Celery's event loop; connects anew after bytes that the transport cannot parse."""

@@ -16,9 +16,9 @@ from celery.signals import heartbeat_sent, worker_init, worker_shutdown, worker_
 from farm.local.process import die_with_parent
 from farm.local.worker import worker_command
 from farm.logs import log
-from tasks import health, metrics
-from tasks.celery import app, settings
-from tasks.drain import draining
+from farm.tasks import health, metrics
+from farm.tasks.celery import app, settings
+from farm.tasks.drain import draining
 
 _started: list[subprocess.Popen[bytes]] = []
 """The running one, once this process has started it."""
@@ -75,4 +75,4 @@ def _spawn() -> subprocess.Popen[bytes]:
 
 def _application() -> str:
     """The module of the tasks, as the command line of this worker names it."""
-    return sys.argv[sys.argv.index("-A") + 1] if "-A" in sys.argv else "tasks"
+    return sys.argv[sys.argv.index("-A") + 1] if "-A" in sys.argv else "farm.tasks"

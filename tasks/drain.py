@@ -15,7 +15,7 @@ from typing import Any
 from billiard import active_children
 from celery.signals import worker_shutting_down
 
-from tasks.celery import settings
+from farm.tasks.celery import settings
 
 LAST_S = 3
 """Seconds for an interrupted child to clean up, and then for its worker to shut down."""

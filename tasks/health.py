@@ -21,11 +21,11 @@ from celery.worker import state
 
 from farm.health import HealthFiles, claim_files
 from farm.logs import log
-from tasks.celery import settings
-from tasks.drain import draining
-from tasks.kind import worker_kind
-from tasks.metrics import PIPE
-from tasks.warm_up import is_loading, is_warm, set_warm
+from farm.tasks.celery import settings
+from farm.tasks.drain import draining
+from farm.tasks.kind import worker_kind
+from farm.tasks.metrics import PIPE
+from farm.tasks.warm_up import is_loading, is_warm, set_warm
 
 INTERVAL_S = 1.0
 

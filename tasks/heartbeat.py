@@ -15,8 +15,8 @@ from farm.errors import FarmUnreachable
 from farm.registry import Registry, farm_registry
 from farm.registry.workers import worker_name
 from farm.route import Queue
-from tasks.celery import app, settings
-from tasks.metrics import PIPE
+from farm.tasks.celery import app, settings
+from farm.tasks.metrics import PIPE
 
 INTERVAL_S = 10.0
 """Celery's own comes every 2 s; a worker counts as alive for three times this interval."""

@@ -8,7 +8,7 @@ from typing import Any
 from celery.signals import worker_init
 
 from farm.route import CONSUMED, WorkerKind
-from tasks.celery import app
+from farm.tasks.celery import app
 
 
 @cache

@@ -12,8 +12,8 @@ from farm import metrics
 from farm.logs import log
 from farm.monitoring.exporter import serve
 from farm.monitoring.worker_metrics import WorkerMetrics, sender
-from tasks.celery import settings
-from tasks.kind import worker_kind
+from farm.tasks.celery import settings
+from farm.tasks.kind import worker_kind
 
 _collected: list[WorkerMetrics] = []
 

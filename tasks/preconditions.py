@@ -15,7 +15,7 @@ from farm.errors import FarmUnreachable, UploadFailed
 from farm.logs import log
 from farm.queue.brokers import open_broker
 from farm.retry import retry_until
-from tasks.celery import settings
+from farm.tasks.celery import settings
 
 RETRY_DELAY_S = 1.0
 MAX_RETRY_DELAY_S = 30.0

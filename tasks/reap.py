@@ -14,8 +14,8 @@ from farm.errors import FarmError
 from farm.logs import log
 from farm.queue.brokers import open_broker
 from farm.queue.reaper import Reaper
-from tasks.celery import app, settings
-from tasks.drain import draining
+from farm.tasks.celery import app, settings
+from farm.tasks.drain import draining
 
 
 @worker_ready.connect

@@ -3,8 +3,8 @@
 from celery import Task
 
 from farm.route import STEP_KINDS, Step, StepKind
-from tasks.base import StepTask, run_step_task
-from tasks.celery import app
+from farm.tasks.base import StepTask, run_step_task
+from farm.tasks.celery import app
 
 
 def _make_task(kind: StepKind) -> Task:

@@ -8,8 +8,8 @@ import mmap
 from celery.signals import worker_process_init
 
 from farm.logs import log
-from tasks.celery import settings
-from tasks.kind import worker_kind
+from farm.tasks.celery import settings
+from farm.tasks.kind import worker_kind
 
 LOADING, WARM, COLD = range(3)
 

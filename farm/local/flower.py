@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Mapping
 from os import devnull
 from pathlib import Path
 
 from farm.local.broker import write_private
+from farm.local.worker import celery_command
 from farm.net.address import ListenAddress, check_page
 from farm.settings import Settings
 
@@ -46,7 +46,7 @@ def flower_command(address: ListenAddress) -> list[str]:
     The broker's URL and the password are in its environment.
     """
     return [
-        *(sys.executable, "-m", "celery", "-A", "tasks", "flower"),
+        *(*celery_command(), "flower"),
         *(f"--address={address.host}", f"--port={address.port}"),
         # By default it runs any flowerconfig.py in the working folder.
         f"--conf={devnull}",

@@ -16,7 +16,7 @@ from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
 from farm.local.flower import check_flower, flower_auth, flower_command, flower_environ
 from farm.local.process import spawn, stop, tail
-from farm.local.worker import worker_command, worker_environ
+from farm.local.worker import APPLICATION, worker_command, worker_environ
 from farm.net.address import ListenAddress
 from farm.registry import farm_registry
 from farm.registry.workers import worker_name
@@ -41,7 +41,11 @@ class Supervisor:
     """
 
     def __init__(
-        self, settings: Settings, *, application: str = "tasks", flower: ListenAddress | None = None
+        self,
+        settings: Settings,
+        *,
+        application: str = APPLICATION,
+        flower: ListenAddress | None = None,
     ) -> None:
         self.settings = settings
         self.flower = flower
@@ -116,7 +120,7 @@ def _title(name: str) -> str:
 
 @contextmanager
 def open_supervisor(
-    settings: Settings, *, application: str = "tasks", flower: ListenAddress | None = None
+    settings: Settings, *, application: str = APPLICATION, flower: ListenAddress | None = None
 ) -> Iterator[Supervisor]:
     """A farm that runs while the block runs; `application` is the module of its Celery tasks.
 

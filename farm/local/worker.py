@@ -15,6 +15,16 @@ a CPU the peak of a chunk is a third higher, and varies. Huge pages recover most
 """
 
 
+APPLICATION = "farm.tasks"
+"""Where Celery finds the application of workers and Flower."""
+
+
+def celery_command(application: str = APPLICATION) -> list[str]:
+    """How Celery's command line begins; it imports nothing from the working folder."""
+    # Quiet, because the banner is not JSON.
+    return [sys.executable, "-P", "-m", "farm.tasks", "--quiet", "-A", application]
+
+
 def worker_command(
     kind: WorkerKind, settings: Settings, *, application: str | None = None
 ) -> list[str]:
@@ -25,10 +35,9 @@ def worker_command(
     """
     pool, concurrency = _pool(kind, settings)
     if application is None:
-        application = "tasks.bridge" if kind == "bridge" else "tasks"
+        application = f"{APPLICATION}.bridge" if kind == "bridge" else APPLICATION
     return [
-        # Quiet, because the banner is not JSON.
-        *(sys.executable, "-m", "celery", "--quiet", "-A", application, "worker"),
+        *(*celery_command(application), "worker"),
         *("--queues", ",".join(CONSUMED[kind]), "--hostname", f"{kind}@%h"),
         *("--pool", pool, "--concurrency", str(concurrency)),
         # Workers need not know each other; without this traffic they start in half the time.

@@ -75,7 +75,7 @@ def start_follower(pipe: Connection) -> Process:
     `multiprocessing` starts no process in a child of a Celery worker, which it takes for a daemon.
     """
     number = pipe.fileno()
-    command = [sys.executable, "-c", BOOT, str(number)]
+    command = [sys.executable, "-P", "-c", BOOT, str(number)]
     return subprocess.Popen(command, pass_fds=[number])  # noqa: S603  # our own code
 
 

@@ -16,14 +16,14 @@ from farm.route import STEP_SPECS
 from farm.settings import Settings
 
 MODULES = (
-    "tasks.steps",
-    "tasks.warm_up",
-    "tasks.health",
-    "tasks.preconditions",
-    "tasks.reap",
-    "tasks.metrics",
-    "tasks.heartbeat",
-    "tasks.downloads",
+    "farm.tasks.steps",
+    "farm.tasks.warm_up",
+    "farm.tasks.health",
+    "farm.tasks.preconditions",
+    "farm.tasks.reap",
+    "farm.tasks.metrics",
+    "farm.tasks.heartbeat",
+    "farm.tasks.downloads",
 )
 """What every worker imports."""
 
@@ -62,7 +62,7 @@ def reliability(settings: Settings) -> dict[str, Any]:
         # which attempt commits.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Messages that no step can be read from go to the dead letters.
-        "worker_consumer": "tasks.consumer:StepConsumer",
+        "worker_consumer": "farm.tasks.consumer:StepConsumer",
         # Anyone with write access to the broker could stop workers and change their pools. The farm
         # itself uses heartbeats in the registry.
         "worker_enable_remote_control": settings.remote_control,

@@ -16,7 +16,6 @@ from typing import Any
 from celery.signals import task_received, task_success
 
 import farm.steps.notify
-import tasks.base
 from farm.engine.attempt import Attempt
 from farm.engine.step_context import StepContext, StepFunction
 from farm.registry.outputs import StepOutput
@@ -24,7 +23,8 @@ from farm.route import Step, StepKind
 from farm.store.local import LocalStore
 from farm.store.s3 import S3Store
 from farm.store.service import ServiceError
-from tasks.celery import settings
+from farm.tasks import base
+from farm.tasks.celery import settings
 from tests.support.holdable_app import app
 
 __all__ = ["app"]
@@ -72,7 +72,7 @@ def die_after_commit() -> None:
                 die()
             return after
 
-    tasks.base.Attempt = DyingAttempt  # type: ignore[misc]
+    base.Attempt = DyingAttempt  # type: ignore[misc]
 
 
 def die_after_dispatch() -> None:
@@ -103,7 +103,7 @@ def die_after_webhook() -> None:
 
 def poison() -> None:
     """Kills every child that generates a job with the prompt `poison`."""
-    step_function = tasks.base.hooks.step_function
+    step_function = base.hooks.step_function
 
     def deadly_step_function(kind: StepKind) -> StepFunction:
         def run(ctx: StepContext) -> StepOutput:
@@ -114,7 +114,7 @@ def poison() -> None:
 
         return run
 
-    tasks.base.hooks = replace(tasks.base.hooks, step_function=deadly_step_function)
+    base.hooks = replace(base.hooks, step_function=deadly_step_function)
 
 
 def refuse_every_third_write() -> None:

@@ -293,7 +293,7 @@ def draining_process(folder: Path, program: str) -> subprocess.Popen[bytes]:
     beginning = """
 import signal, threading, time
 from celery.signals import worker_shutting_down
-import tasks.drain
+import farm.tasks.drain
 
 def drain():
     worker_shutting_down.send("a worker", sig="SIGTERM", how="Warm", exitcode=0)

@@ -169,7 +169,7 @@ def test_no_page_shows_the_password_of_the_broker(
 
 def test_no_command_line_shows_a_password(home: Path, auth: str, broker_password: str) -> None:
     commands = " ".join(processes_of(home))
-    assert "celery -A tasks flower" in commands
+    assert "-A farm.tasks flower" in commands
     assert broker_password not in commands
     assert auth.partition(":")[2] not in commands
 

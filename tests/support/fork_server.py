@@ -65,7 +65,7 @@ def fork_worker(command: Sequence[str], *, log: Path, environ: Mapping[str, str]
 
 
 def _work(command: list[str], log: Path, environ: dict[str, str]) -> None:
-    """Runs `python -m celery ...` in this process, which the server has forked."""
+    """Runs `python -P -m farm.tasks ...` in this process, which the server has forked."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -76,7 +76,7 @@ def _work(command: list[str], log: Path, environ: dict[str, str]) -> None:
     os.environ.update(environ)
     tempfile.tempdir = None  # TMPDIR may be another now
     sys.orig_argv = command
-    sys.argv = command[2:]
-    from celery.__main__ import main
+    sys.argv = command[command.index("farm.tasks") :]
+    from farm.tasks.__main__ import main
 
     main()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import tasks.base
 from benchmarks.thumbnail import app
+from farm.tasks import base
 from tests.support.holding import holdable
 
 __all__ = ["app"]
 
-tasks.base.hooks = replace(tasks.base.hooks, step_function=holdable(tasks.base.hooks.step_function))
+base.hooks = replace(base.hooks, step_function=holdable(base.hooks.step_function))

@@ -161,8 +161,8 @@ def test_a_row_in_the_table_reaches_tasks_queues_metrics_and_keys():
         from farm.queue.brokers.redis import parse_message
         from farm.route import Step
         from farm.store import keys
-        from tasks.celery import app
-        from tasks.steps import TASKS
+        from farm.tasks.celery import app
+        from farm.tasks.steps import TASKS
 
         for kind, spec in added.items():
             task = f"farm.{kind}"

@@ -96,8 +96,7 @@ def complaints(
 
 def wheel(folder: Path) -> Path:
     """The wheel of this package."""
-    for package in ("farm", "tasks"):
-        copytree(ROOT / package, folder / package, ignore=ignore_patterns("__pycache__"))
+    copytree(ROOT / "farm", folder / "farm", ignore=ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
     program = "from setuptools import build_meta; build_meta.build_wheel('.')"

@@ -10,7 +10,7 @@ KILLED = """
 import os, signal
 from farm.logs import configure
 configure()
-from tasks.warm_up import report_killed
+from farm.tasks.warm_up import report_killed
 for _ in range(3):
     child = os.fork()
     if not child:

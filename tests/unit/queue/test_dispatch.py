@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from farm.client.transports.celery import CeleryTransport
 from farm.engine.context import Context
 from farm.errors import FarmUnreachable
 from farm.job import PRIORITIES, JobRequest
+from farm.local.worker import celery_command
 from farm.queue.app import TASK_ROUTES, make_app
 from farm.queue.brokers.redis import MESSAGE_PRIORITIES
 from farm.queue.dispatch import FORMAT_HEADER, remaining_chain, signatures
@@ -254,7 +257,7 @@ def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, 
         complete(ctx.registry, step_id, job_id="b")
     ctx.registry.steps.claim_dispatch("a", DOWNLOAD.id)
     # When a worker gets the last message
-    program = "from tasks.steps import TASKS; TASKS['mux'].apply(args=['b'], throw=True)"
+    program = "from farm.tasks.steps import TASKS; TASKS['mux'].apply(args=['b'], throw=True)"
     run_python(program, FARM_BROKER_URL=broker, FARM_HOME=str(tmp_path))
     # Then the call is queued, and no one else sends it
     (message,) = messages(broker)
@@ -306,7 +309,7 @@ def test_a_message_is_hidden_for_longer_than_its_task_may_take():
 
 def test_the_task_modules_define_exactly_the_tasks_that_have_routes():
     program = (
-        "from tasks.celery import app; app.loader.import_default_modules(); "
+        "from farm.tasks.celery import app; app.loader.import_default_modules(); "
         "print(*(name for name in app.tasks if name.startswith('farm.')))"
     )
     done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
@@ -314,9 +317,21 @@ def test_the_task_modules_define_exactly_the_tasks_that_have_routes():
 
 
 def test_celery_finds_the_application_in_the_package():
-    program = "from celery.app.utils import find_app; print(find_app('tasks').main)"
+    program = "from celery.app.utils import find_app; print(find_app('farm.tasks').main)"
     done = run_python(program, FARM_BROKER_URL="redis://127.0.0.1:1/0")
     assert done.stdout == "infinitetalk-farm\n"
+
+
+def test_the_application_imports_nothing_from_the_working_folder(tmp_path):
+    """Another project's files there, which Celery's own command line would import."""
+    for name in ("celery", "farm", "hiredis", "pydantic", "redis", "tasks"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(__file__)")
+    environ = {**os.environ, "FARM_BROKER_URL": "redis://127.0.0.1:1/0"}
+    command = [*celery_command(), "report"]
+    ended = subprocess.run(
+        command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 # Chunks that may not leave the farm, and those that have left it

@@ -12,7 +12,7 @@ from tests.support.commands import run_python
 START = """
 from celery.signals import worker_init
 from farm.logs import configure
-import tasks.celery
+import farm.tasks.celery
 
 configure()
 worker_init.send(None)

@@ -31,7 +31,7 @@ def test_a_bridge_names_what_it_lacks(message, changes):
 
 @pytest.mark.parametrize(
     "command",
-    [["-m", "farm", "worker", "bridge"], ["-m", "celery", "-A", "tasks.bridge", "worker"]],
+    [["-m", "farm", "worker", "bridge"], ["-m", "celery", "-A", "farm.tasks.bridge", "worker"]],
     ids=["farm", "celery"],
 )
 def test_a_bridge_on_a_folder_ends_with_one_sentence(command, tmp_path, broker):
