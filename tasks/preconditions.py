@@ -23,11 +23,11 @@ MAX_RETRY_DELAY_S = 30.0
 
 @worker_init.connect
 def check(**_: object) -> None:
-    """Exits if they do; waits for a broker, a registry and a store that are down."""
+    """Exits if they do, or if broker, registry or store stay down for FARM_START_TIMEOUT_S."""
     try:
         retry_until(
             _check_once,
-            timeout_s=inf,
+            timeout_s=settings.start_timeout_s or inf,
             is_retryable=_is_down,
             delay_s=RETRY_DELAY_S,
             max_delay_s=MAX_RETRY_DELAY_S,

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from math import inf
 from pathlib import Path
 
 from farm.engine.context import open_context
@@ -25,7 +26,6 @@ from farm.settings import PREFIX, Settings
 
 WORKERS: tuple[WorkerKind, ...] = ("cpu", "gpu")
 FLOWER = "flower"
-START_TIMEOUT_S = 120.0
 POLL_INTERVAL_S = 0.1
 RESTART_INTERVAL_S = 1.0
 KILL_AFTER_S = 10.0
@@ -65,10 +65,11 @@ class Supervisor:
 
         Raises FarmUnreachable with the last lines of a child that died or did not respond in time.
         """
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._is_ready():
+        deadline = time.monotonic() + (self.settings.start_timeout_s or inf)
+        while missing := self._missing():
+            is_late = time.monotonic() > deadline
             for name, child in self.children.items():
-                if child.poll() is not None or time.monotonic() > deadline:
+                if child.poll() is not None or (is_late and name in missing):
                     log = self.log(name)
                     raise FarmUnreachable(
                         f"{_title(name)} did not start; the last lines of {log}:\n{tail(log)}"
@@ -96,15 +97,21 @@ class Supervisor:
     def log(self, name: str) -> Path:
         return self.settings.folder / "logs" / f"{name}.log"
 
-    def _is_ready(self) -> bool:
+    def _missing(self) -> set[str]:
+        """The children that do not respond."""
+        alive = set(farm_registry(self.settings).workers.alive())
+        missing: set[str] = {name for name in WORKERS if not self._workers_of(name) <= alive}
         if self.flower and not self.flower.is_listening:
-            return False
-        host = os.uname().nodename
-        cpu, gpu = (self.children[name].pid for name in WORKERS)
-        workers = {worker_name("cpu", host, cpu), worker_name("gpu", host, gpu)}
-        if self.settings.download_concurrency:  # a process of the cpu worker
-            workers.add(worker_name("downloads", host, cpu))
-        return workers <= set(farm_registry(self.settings).workers.alive())
+            missing.add(FLOWER)
+        return missing
+
+    def _workers_of(self, name: WorkerKind) -> set[str]:
+        """The workers in a child, as the registry names them."""
+        host, pid = os.uname().nodename, self.children[name].pid
+        names = {worker_name(name, host, pid)}
+        if name == "cpu" and self.settings.download_concurrency:
+            names.add(worker_name("downloads", host, pid))
+        return names
 
     def _start(self, name: str) -> None:
         self.children[name] = self._spawn(name, _child_environ(name, self.settings))

@@ -55,6 +55,14 @@ class Workers(SettingsGroup):
             "interrupted"
         ),
     )
+    start_timeout_s: Annotated[float | None, EMPTY_IS_NONE] = Field(
+        60,
+        gt=0,
+        description=(
+            "seconds in which the workers of `farm up` and `farm demo` must be ready, and for "
+            "which a worker waits at its start for broker, registry and store; empty = for ever"
+        ),
+    )
     idle_exit_s: float | None = Field(
         None,
         gt=0,

@@ -19,7 +19,7 @@ from tests.support.fork_server import fork_worker
 
 APPLICATION = "tests.support.holdable_app"
 
-DEFAULTS = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1}
+DEFAULTS = {"cpu_concurrency": 1, "lease_s": 3, "reap_every_s": 1, "start_timeout_s": 120}
 """One child imports what two would; a lost lease is noticed within seconds."""
 
 

@@ -16,12 +16,15 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from farm.errors import InvalidInput
+from farm.errors import FarmUnreachable, InvalidInput
 from farm.local.broker import Broker
 from farm.local.process import spawn, stop, tail
-from farm.local.supervisor import open_supervisor
+from farm.local.supervisor import Supervisor, open_supervisor
 from farm.local.worker import worker_command, worker_environ
+from farm.registry import farm_registry
+from farm.registry.workers import worker_name
 from farm.settings import Settings
+from tests.support.commands import run_python
 
 PYTHON = [sys.executable, "-c"]
 
@@ -159,6 +162,36 @@ def test_a_child_ends_with_its_parent_even_after_sigkill(tmp_path):
         assert is_running(grandchild)
         parent.send_signal(signal.SIGKILL)
     wait_until(lambda: not is_running(grandchild))
+
+
+def test_the_worker_that_does_not_come_is_given_up_with_the_end_of_its_log(tmp_path, broker):
+    settings = Settings(home=tmp_path, broker_url=broker, download_concurrency=0)
+    supervisor = Supervisor(settings.model_copy(update={"start_timeout_s": 0.01}))
+    hanging = ["sh", "-c", "echo waiting for a stranger; exec sleep 60"]
+    supervisor.commands = {"cpu": ["sleep", "60"], "gpu": hanging}
+    supervisor.start()
+    try:
+        cpu = worker_name("cpu", os.uname().nodename, supervisor.children["cpu"].pid)
+        farm_registry(settings).workers.heartbeat(cpu)
+        wait_until(lambda: tail(supervisor.log("gpu")) != "")
+        with pytest.raises(FarmUnreachable, match=r"the gpu worker did.*\nwaiting for a stranger"):
+            supervisor.wait_until_ready()
+    finally:
+        stop(list(supervisor.children.values()), grace_s=1)
+
+
+def test_a_worker_gives_up_a_broker_that_does_not_come(tmp_path):
+    done = run_python(
+        "from farm.tasks import preconditions; from farm import logs; "
+        "logs.configure(); preconditions.check()",
+        check=False,
+        FARM_HOME=str(tmp_path),
+        FARM_BROKER_URL="redis://127.0.0.1:1/0",
+        FARM_START_TIMEOUT_S="0.1",
+    )
+    assert done.returncode == 1
+    assert "worker_refused" in done.stderr
+    assert "no broker answers at 127.0.0.1:1" in done.stderr
 
 
 def test_a_gpu_worker_has_one_process_and_a_cpu_worker_cpu_concurrency():
