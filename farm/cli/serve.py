@@ -211,8 +211,9 @@ def gateway(address: str) -> None:
 def worker(kind: Any) -> None:
     """Run one worker, until Ctrl-C.
 
-    A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0. A gpu worker
-    does not start without complete weights, or on a driver that is too old.
+    It waits FARM_START_TIMEOUT_S for broker and store at its start, and later for as long as it
+    takes. A cpu worker also runs one that downloads, unless FARM_DOWNLOAD_CONCURRENCY is 0. A gpu
+    worker does not start without complete weights, or on a driver that is too old.
 
     A bridge sends chunks to a Runpod endpoint. It needs RUNPOD_ENDPOINT_ID, RUNPOD_API_KEY and an
     s3:// store: see docs/runpod.md.
