@@ -41,7 +41,12 @@ RECORDED = {
     "python": "trains a model or makes pictures; its modules are looked up",
     "python3": "makes a folder of 3 GB",
     "rabbitmqctl": "asks a broker",
+    "rsync": "is not everywhere",
+    "sudo": "changes the machine",
+    "systemctl": "changes the machine",
+    "tar": "packs the folder of a broker",
     "uvx": "downloads",
+    "valkey-cli": "asks a broker",
 }
 """Programs that only record how they are called, each with the reason."""
 
