@@ -18,8 +18,8 @@ LABELS = --label org.opencontainers.image.version=$(VERSION) \
 .PHONY: images sbom compose-test k8s-check lint-images
 demo: .venv/ready ## one talking video through the whole farm
 	$(BIN)/farm demo examples/single_image.json
-test: .venv/tools ## every test, two at a time: many wait for the processes that they start
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder # long files first, not last
+test: .venv/tools ## every test, three at a time: many wait for the processes that they start
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder # long files first, not last
 test-fast: .venv/tools ## without those that start a whole farm or run the model: three minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 check: .venv/tools ## style, types and who may import whom
