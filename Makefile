@@ -70,7 +70,8 @@ clean:
 	@echo "torch is the build for $(TORCH); make TORCH=cpu or TORCH=cuda takes the other one"
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(LOCKED) --quiet -r requirements/build.txt
-	if [ $(TORCH) = cuda ] || $(BIN)/pip index versions torch 2>/dev/null | grep -q +cpu; then \
+	@: # -v, since a pip that is told to be quiet would name no version
+	if [ $(TORCH) = cuda ] || $(BIN)/pip index versions -v torch 2>/dev/null | grep -q +cpu; then \
 	  $(BIN)/$(LOCKED) -r requirements/torch-$(TORCH).txt; \
 	else $(BIN)/$(LOCKED) --quiet -r requirements/image.txt && \
 	  $(BIN)/$(UV_LOCKED) --torch-backend cpu -r requirements/torch-cpu.txt; \

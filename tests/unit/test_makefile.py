@@ -11,7 +11,7 @@ from tests.support.blocks import ROOT
 
 PIP = """#!/bin/sh
 echo "pip $*" >> calls
-[ "$1" != index ] || echo "torch (2.13.0$OFFERED)"
+case "$*" in "index versions -v torch") echo "torch (2.13.0$OFFERED)";; esac # also with PIP_QUIET
 """
 
 
