@@ -3,6 +3,7 @@ BIN := .venv/bin
 # Which build of torch: cpu on Linux without an NVIDIA card, else cuda, the build of the package index.
 TORCH ?= $(shell [ $$(uname) != Linux ] || nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 AUDITED = $(filter-out %/torch-cpu.txt %/lint.txt,$(wildcard requirements/*.txt)) # torch is in torch-cuda.txt, linters run on our files only
+OFFERED_TORCH = $(BIN)/pip index versions -v torch # a quiet pip would name none without -v
 PIP_INSTALL = pip install --no-deps --no-build-isolation
 LOCKED = $(PIP_INSTALL) --require-hashes
 UV_LOCKED = uv pip install --no-deps --require-hashes --python $(BIN)/python # knows PyTorch's own indexes
@@ -70,8 +71,7 @@ clean:
 	@echo "torch is the build for $(TORCH); make TORCH=cpu or TORCH=cuda takes the other one"
 	$(PYTHON) -m venv .venv
 	$(BIN)/$(LOCKED) --quiet -r requirements/build.txt
-	@: # -v, since a pip that is told to be quiet would name no version
-	if [ $(TORCH) = cuda ] || $(BIN)/pip index versions -v torch 2>/dev/null | grep -q +cpu; then \
+	if [ $(TORCH) = cuda ] || $(OFFERED_TORCH) 2>/dev/null | grep -q +cpu; then \
 	  $(BIN)/$(LOCKED) -r requirements/torch-$(TORCH).txt; \
 	else $(BIN)/$(LOCKED) --quiet -r requirements/image.txt && \
 	  $(BIN)/$(UV_LOCKED) --torch-backend cpu -r requirements/torch-cpu.txt; \
