@@ -25,6 +25,7 @@ from farm.route import DOWNLOAD, MUX, NOTIFY, Step, next_step
 from farm.store import integrity, keys
 
 POLL_INTERVAL_S = 0.2
+THUMBNAIL = "/thumbnail.jpg"
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,6 +136,19 @@ class Job:
             return integrity.fetch(self.context.store, key, path, sha256=committed.digests[key])
         except KeyError as error:
             raise lost from error
+
+    def save_thumbnail(self, path: str | PathLike[str]) -> Path | None:
+        """Writes the first frame of the finished video to `path`, as JPEG; None if there is none.
+
+        Raises CorruptObject if it is damaged.
+        """
+        committed = self.context.registry.steps.committed(self.id, MUX.id)
+        digests = committed.digests if committed else {}
+        for key, sha256 in digests.items():
+            if key.endswith(THUMBNAIL):
+                with suppress(KeyError):  # removed, or the whole job
+                    return integrity.fetch(self.context.store, key, Path(path), sha256=sha256)
+        return None
 
     def playlist(self) -> str | None:
         """The URL of the growing HLS playlist; None before the first chunk."""

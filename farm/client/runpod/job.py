@@ -66,6 +66,10 @@ class RunpodJob(Job):
         """None: an endpoint shows a video when it is finished."""
         return None
 
+    def save_thumbnail(self, path: str | PathLike[str]) -> Path | None:
+        """None: what shows an endpoint's jobs downloads no thumbnails."""
+        return None
+
     def webhook(self) -> WebhookStatus | None:
         """None: the endpoint calls it, and does not say how that went."""
         return None

@@ -24,7 +24,11 @@ def finished(farm: Farm, video: bytes = b"the video") -> Job:
     farm.context.store.put("jobs/video.mp4", video)
     result = Result(job_id=job.id, status="success")
     output = MuxOutput(result=result, video_key="jobs/video.mp4")
-    digests = {"jobs/video.mp4": keys.digest(video)}
+    farm.context.store.put("jobs/thumbnail.jpg", b"a frame")
+    digests = {
+        "jobs/video.mp4": keys.digest(video),
+        "jobs/thumbnail.jpg": keys.digest(b"a frame"),
+    }
     complete(registry, "mux", output, job_id=job.id, digests=digests)
     registry.jobs.end(job.id, "success", result)
     return job
@@ -183,6 +187,16 @@ def test_a_video_damaged_in_the_store_is_not_saved(farm, tmp_path):
     with pytest.raises(CorruptObject, match=r"jobs/video\.mp4 is corrupt"):
         job.save(tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_the_thumbnail_can_be_saved_as_long_as_there_is_one(farm, tmp_path):
+    job = finished(farm)
+    path = job.save_thumbnail(tmp_path / "frame.jpg")
+    assert path is not None
+    assert path.read_bytes() == b"a frame"
+    farm.context.store.delete("jobs/thumbnail.jpg")
+    assert job.save_thumbnail(tmp_path / "again.jpg") is None
+    assert farm.submit(FIELDS).save_thumbnail(tmp_path / "none.jpg") is None
 
 
 def test_a_path_to_save_to_may_be_a_text(farm, tmp_path, monkeypatch):
