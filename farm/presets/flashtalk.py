@@ -46,6 +46,7 @@ LIMITS = {
 FLASHTALK = replace(
     INFINITETALK,
     name="flashtalk",
+    good_for="people and drawn faces in images, in four steps",
     sizes={SIZE: {1.71: (768, 448)}},
     defaults=DEFAULTS,
     qualities=QUALITIES,

@@ -36,6 +36,7 @@ COSTS = {
 
 INFINITETALK = Preset(
     name="infinitetalk-480",
+    good_for="people and drawn faces, in images and videos",
     sizes={
         "infinitetalk-480": {
             0.26: (320, 1216),

@@ -18,6 +18,7 @@ DEFAULTS = replace(
 
 MINIATURE = Preset(
     name="miniature",
+    good_for="drawn faces only, for trials without a GPU; a photograph does not talk",
     sizes={
         "infinitetalk-480": {
             0.55: (96, 176),
@@ -107,6 +108,7 @@ MINIATURE = Preset(
 MINIATURE_FLASHTALK = replace(
     MINIATURE,
     name="miniature-flashtalk",
+    good_for="drawn faces in images only, for trials without a GPU; a photograph does not talk",
     weights=MINIATURE.name,
     sizes={flashtalk.SIZE: {1.71: (192, 112)}},
     defaults=flashtalk.DEFAULTS,

@@ -73,6 +73,8 @@ class Preset:
     """One model: what it can generate, by which loop, and how its parts are built."""
 
     name: str
+    good_for: str
+    """Which faces it moves, for people who choose."""
     sizes: Mapping[str, Buckets]
     defaults: Defaults
     shifts: Mapping[str, float]
