@@ -66,3 +66,12 @@ window.addEventListener("pointerup", (event) => {
   }
   show();
 });
+
+// A box is entered once all of its numbers are.
+element.addEventListener("change", ({ target }) => {
+  if (!target.name) return;
+  const edges = [...element.querySelectorAll(`input[name=${target.name}]`)].map((input) => input.value);
+  if (edges.includes("")) return;
+  props.value = { ...props.value, [target.name]: edges.map(Number) };
+  trigger("change");
+});

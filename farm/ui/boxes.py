@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import gradio as gr
+
+from farm.ui.parts import read_part
 
 # A JavaScript template literal, which Gradio evaluates in the browser.
 FACE = """<div class="${open ? 'open' : ''}"><div class="stage">${value.face && value.video
@@ -12,7 +12,11 @@ FACE = """<div class="${open ? 'open' : ''}"><div class="stage">${value.face && 
 value.face && !value.video
 ? `<img class="face" alt="the face" src="${value.face}">` : ''}<svg viewBox="0 0 1 1"></svg></div>
 ${open && value.face
-? '<p>Draw a box around the first speaker, then one around the second.</p>' : ''}</div>"""
+? `<p>Draw a box around the first speaker, then one around the second, or enter pixels.</p>${
+['person1', 'person2'].map((person, index) => `<fieldset aria-label="Speaker ${index + 1}">${
+['left', 'top', 'right', 'bottom'].map((edge, at) => `<label>${edge} <input type="number" min="0"
+name="${person}" value="${(value[person] ?? [])[at] ?? ''}"></label>`).join('')
+}</fieldset>`).join('')}` : ''}</div>"""
 
 FROM_FILE = """(file) => file
 ? {face: file.url, video: /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name)}
@@ -29,15 +33,11 @@ def boxes(face: gr.File) -> gr.HTML:
     drawn = gr.HTML(
         {},
         html_template=FACE,
-        css_template=_read_part("boxes.css"),
-        js_on_load=_read_part("boxes.js"),
+        css_template=read_part("boxes.css"),
+        js_on_load=read_part("boxes.js"),
         apply_default_css=False,
         open=False,
         elem_id="boxes",
     )
     face.change(None, face, drawn, js=FROM_FILE, api_visibility="private", queue=False)
     return drawn
-
-
-def _read_part(name: str) -> str:
-    return files("farm.ui").joinpath(name).read_text()

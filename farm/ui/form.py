@@ -1,13 +1,17 @@
-"""The values that are entered on the page, as the fields of a job."""
+"""The values that are entered on the page, as the fields of a job, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from farm.errors import InvalidInput
-from farm.job import JobRequest
+from farm.errors import FarmError, InvalidInput, invalid
+from farm.job import JobRequest, ResolvedRequest, resolve
+from farm.job.request import DEFAULT_PROMPT
 from farm.presets import preset
+from farm.ui.words import ADVANCED
 
 RECORDING = "recording"
 TEXT = "text"
@@ -17,41 +21,35 @@ TOGETHER = "both talk at once"
 IN_TURN = "one after the other"
 """How two recordings are combined."""
 
-ADVANCED = (
-    "model",
-    "size",
-    "negative_prompt",
-    "sample_steps",
-    "sample_text_guide_scale",
-    "sample_audio_guide_scale",
-    "sample_shift",
-    "color_correction_strength",
-    "base_seed",
-    "mode",
-    "frame_num",
-    "max_frame_num",
-    "motion_frame",
-    "use_teacache",
-    "teacache_thresh",
-    "use_apg",
-    "apg_momentum",
-    "apg_norm_threshold",
-    "lora",
-    "quant",
-    "scene_seg",
-    "priority",
-    "placement",
-    "max_cost",
-)
-"""Fields of the contract in the collapsed section: their defaults suit most videos."""
+FILES = ("face", "audio1", "audio2")
+
+INPUTS = {
+    "cond_video": "face",
+    "cond_audio": "audio1",
+    "cond_audio.person1": "audio1",
+    "cond_audio.person2": "audio2",
+    "audio_type": "order",
+    "tts_audio.text": "text",
+    "tts_audio.human1_voice": "voice1",
+    "tts_audio.human2_voice": "voice2",
+    "bbox": "boxes",
+    "bbox.person1": "boxes",
+    "bbox.person2": "boxes",
+    "prompt": "prompt",
+    "quality": "quality",
+    **dict.fromkeys(ADVANCED, "advanced"),
+}
+"""The input beside which a mistake in a field is shown; for any other field it is the button."""
+
+MAX_TITLE_LENGTH = 80
+"""Characters by which a job is known in the list."""
 
 
 def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields for Farm.submit; InvalidInput for a missing value that only the page can name."""
-    if not values["face"]:
-        raise InvalidInput("face: got nothing; allowed: an image or a video with a face")
+    """The fields for Farm.submit; InvalidInput for missing values that only the page can name."""
+    invalid(_missing(values))
     fields = {"cond_video": values["face"], "quality": values["quality"] or None}
-    if values["prompt"].strip():
+    if (values["prompt"] or "").strip():
         fields["prompt"] = values["prompt"]
     if values["voice"] == TEXT:
         fields |= _speech(values)
@@ -62,37 +60,110 @@ def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, **_advanced(values)}
 
 
+def mistakes(error: FarmError) -> dict[str, str]:
+    """The sentences of an error by the input that they are about, or else by `notice`."""
+    if not isinstance(error, InvalidInput):
+        return {"notice": error.message}
+    found: dict[str, list[str]] = {}
+    for line in error.message.splitlines():
+        field, _, reason = line.partition(": ")
+        place = INPUTS.get(field, "notice")
+        found.setdefault(place, []).append(_sentence(field, reason) if field in INPUTS else line)
+    return {place: "\n".join(lines) for place, lines in found.items()}
+
+
+def title(values: Mapping[str, Any]) -> str:
+    """What a job is known by: the words that are spoken, or the names of its files."""
+    if values["voice"] == TEXT:
+        words = " ".join(values["text"].split())
+    else:
+        words = " + ".join(Path(name).name for name in _chosen_files(values).values())
+    if values["prompt"] and values["prompt"] != DEFAULT_PROMPT:
+        words = f"{words}: {values['prompt']}"
+    return words[:MAX_TITLE_LENGTH]
+
+
+def file_names(values: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the files that were chosen, without their folders."""
+    return {name: Path(path).name for name, path in _chosen_files(values).items()}
+
+
+def entered(request: ResolvedRequest) -> dict[str, Any]:
+    """The values with which a job was entered, without its files and boxes.
+
+    A field that has the model's default is empty.
+    """
+    bare = JobRequest.parse(
+        {"cond_video": "store://", "cond_audio": {"person1": "store://"}}
+        | {"model": request.model, "quality": request.quality}
+    )
+    usual = resolve(bare, preset(request.model))
+    speech = request.tts_audio
+    return {
+        "speakers": request.speakers,
+        "voice": TEXT if speech else RECORDING,
+        "order": TOGETHER if request.audio_type == "para" else IN_TURN,
+        "text": speech.text if speech else "",
+        "voice1": speech and speech.human1_voice,
+        "voice2": speech and speech.human2_voice,
+        "prompt": request.prompt,
+        "quality": request.quality or "",
+        **{name: _shown(name, getattr(request, name), getattr(usual, name)) for name in ADVANCED},
+        "model": request.model,
+    }
+
+
 def choices(models: Sequence[str]) -> dict[str, list[str]]:
     """The values of fields that depend on the models of the farm."""
     sizes = (size for model in models for size in preset(model).sizes)
     return {"model": list(models), "size": list(dict.fromkeys(sizes))}
 
 
+def _missing(values: Mapping[str, Any]) -> Iterator[str]:
+    two = values["speakers"] == 2
+    if not values["face"]:
+        yield "cond_video: choose an image or a video with a face"
+    if values["voice"] == TEXT:
+        if not (values["text"] or "").strip():
+            yield "tts_audio.text: write what is to be said"
+        if two and not values["voice2"]:
+            yield "tts_audio.human2_voice: choose a voice for the second speaker"
+        return
+    if not values["audio1"]:
+        yield "cond_audio.person1: choose an audio file, or record one"
+    if two and not values["audio2"]:
+        yield "cond_audio.person2: choose an audio file for the second speaker, or record one"
+
+
+def _sentence(field: str, reason: str) -> str:
+    """A mistake in the page's words: an input that is empty is null in the contract."""
+    text = reason.replace("null = ", "empty: ").replace("got None", "it is empty")
+    label = f"{ADVANCED[field].label}: " if field in ADVANCED else ""
+    return f"{label}{text[:1].upper()}{text[1:]}."
+
+
+def _chosen_files(values: Mapping[str, Any]) -> dict[str, str]:
+    """The files of inputs that are shown, by input."""
+    shown = ["face"]
+    if values["voice"] == RECORDING:
+        shown += ["audio1", "audio2"][: values["speakers"]]
+    return {name: values[name] for name in shown if values[name]}
+
+
 def _speech(values: Mapping[str, Any]) -> dict[str, Any]:
-    second_voice = None
-    if values["speakers"] == 2:
-        second_voice = values["voice2"]
-        if not second_voice:
-            raise InvalidInput("second voice: got nothing; allowed: a name, for two speakers")
     speech = {
         "text": values["text"],
         "human1_voice": values["voice1"] or None,
-        "human2_voice": second_voice,
+        "human2_voice": values["voice2"] if values["speakers"] == 2 else None,
     }
     return {"tts_audio": speech}
 
 
 def _recordings(values: Mapping[str, Any]) -> dict[str, Any]:
     recordings = {"person1": values["audio1"]}
-    if values["speakers"] == 2:
-        recordings["person2"] = values["audio2"]
-    for person, recording in recordings.items():
-        if not recording:
-            raise InvalidInput(
-                f"voice of {person}: got nothing; allowed: an audio file, or a recording made here"
-            )
     fields: dict[str, Any] = {"cond_audio": recordings}
     if values["speakers"] == 2:
+        recordings["person2"] = values["audio2"]
         fields["audio_type"] = "para" if values["order"] == TOGETHER else "add"
     return fields
 
@@ -107,3 +178,25 @@ def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: values[name] for name in ADVANCED if values[name] not in (None, "")}
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
     return {**given, **JobRequest.fields_from_text(texts)}
+
+
+def _shown(name: str, value: Any, usual: Any) -> Any:
+    """A value as its input shows it, the usual one as the contract's default."""
+    default = JobRequest.model_fields[name].default
+    if value == usual:
+        value = default
+    if value is None or value == ():
+        return ""
+    if name == "lora":
+        return json.dumps([each.model_dump() for each in value])
+    return value if default is not None else _text(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def known_names(names: Any) -> Iterable[tuple[str, str]]:
+    """The inputs and names of files in what a browser has kept."""
+    if isinstance(names, Mapping):
+        yield from ((each, Path(str(names[each])).name) for each in FILES if names.get(each))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin
@@ -14,9 +15,12 @@ from gradio.data_classes import FileData
 
 from farm.client import Farm, Job
 from farm.errors import FarmError, FarmUnreachable, InvalidInput
+from farm.estimate import chunk_s
 from farm.job import JobStatus
-from farm.ui import form, view
-from farm.ui.inputs import QUIET, advanced, inputs
+from farm.ui import examples, form, view
+from farm.ui.again import settings_of
+from farm.ui.history import history, item
+from farm.ui.inputs import QUIET, add_inputs
 from farm.ui.video_cache import VideoCache
 
 POLL_INTERVAL_S = 1.0
@@ -24,21 +28,24 @@ DELETE_UPLOADS_S = (3600, 86400)
 """How often uploads are deleted, and from which age; the last ones when the page is closed."""
 MAX_JOBS = 20
 """Jobs in the list that a browser keeps."""
-MAX_TITLE_LENGTH = 60
-"""Characters of a prompt in that list."""
 
-
-# No {{...}}: Gradio would run its content as a JavaScript template, and a prompt may contain one.
-JOBS = """${value.length ? '<b>My jobs</b>' : ''}${value.map((job) =>
-`<button value="${job.id}" class="${job.chosen ? 'chosen' : ''}">${job.line}</button>`).join('')}"""
-JOBS_CSS = """
-button { display: block; width: 100%; margin-top: 6px; padding: 6px 10px; text-align: left;
-  border-radius: 6px; border: 1px solid #8885; }
-.chosen { background: #8882; border-color: currentColor; }
-"""
-JOBS_JS = """element.addEventListener('click', (event) => {
-  if (event.target.value) trigger('select', {job_id: event.target.value});
-});"""
+ENTERING = """(...values) => {
+  document.getElementById('submit').disabled = true;
+  return values;
+}"""
+ENTERED = """() => setTimeout(() => {
+  document.getElementById('submit').disabled = false;
+  const mistake = document.querySelector('#request .problem');
+  const shown = mistake ?? document.getElementById('progress');
+  shown.tabIndex = -1;
+  shown.focus({preventScroll: true});
+  const {top} = shown.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) shown.scrollIntoView({block: mistake ? 'center' : 'start'});
+}, 100)"""
+"""Brings the first mistake into view, or else the progress, once Gradio has drawn it."""
+FOCUS = """() => document.querySelector('#%s button, #%s a')?.focus()"""
+"""After an upload, whose button is gone, the focus would begin at the top of the page."""
+SAVE = "() => setTimeout(() => document.getElementById('archive').click(), 100)"
 
 
 class Shown(NamedTuple):
@@ -52,26 +59,37 @@ class Shown(NamedTuple):
 class Page:
     """The page of one farm. It holds no state of visitors: that is in their browsers."""
 
-    def __init__(self, farm: Farm, root: Path) -> None:
+    def __init__(self, farm: Farm, videos: Path, uploads: Path) -> None:
         self.farm = farm
-        self.videos = VideoCache(root)
+        self.videos = VideoCache(videos)
+        self.uploads = uploads
+        models = _models(farm)
         with gr.Blocks(
             title="infinitetalk-farm", analytics_enabled=False, delete_cache=DELETE_UPLOADS_S
         ) as self.blocks:
             gr.Markdown("# Talking video\nA face and a voice in, a video out.")
+            gr.HTML(view.models(models), elem_id="models")
             with gr.Row(equal_height=False):
-                with gr.Column():
-                    self._add_request()
-                with gr.Column():
+                with gr.Column(elem_id="request"):
+                    self._add_request(models)
+                with gr.Column(elem_id="progress"):
                     self._add_job()
             self._connect()
 
-    def _add_request(self) -> None:
-        settings = self.farm.context.settings
-        self.fields = {**inputs(settings), **advanced(_models(self.farm))}
+    def _add_request(self, models: list[str]) -> None:
+        self.examples = gr.Dataset(
+            components=["textbox"],
+            samples=[[label] for label in examples.labels()],
+            label="Examples",
+            visible=bool(examples.labels()),
+            elem_id="examples",
+        )
+        inputs = add_inputs(self.farm.context.settings, models)
+        self.fields = inputs.fields
         self.estimate = gr.HTML(elem_id="estimate")
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
-        self.notice = gr.HTML(elem_id="notice")
+        inputs.add_problem("notice")
+        self.problems = inputs.problems
 
     def _add_job(self) -> None:
         # The secret encrypts the list. A constant one lets it outlast a restart of the page; there
@@ -83,12 +101,16 @@ class Page:
         )
         self.chosen = gr.State(None)
         self.shown = gr.State(Shown())
+        self.spoken = gr.HTML(
+            html_template='<p role="status">${value}</p>', elem_id="spoken", apply_default_css=False
+        )
         self.bar = gr.HTML(elem_id="bar")
         self.player = gr.Video(
             label="Preview (grows while the video is generated)",
             streaming=True,
             interactive=False,
             autoplay=True,
+            visible=False,
             elem_id="player",
         )
         with gr.Row():
@@ -96,91 +118,177 @@ class Page:
                 "Download the MP4", interactive=False, elem_id="download"
             )
             self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
-        self.jobs = gr.HTML(
-            [],
-            html_template=JOBS,
-            css_template=JOBS_CSS,
-            js_on_load=JOBS_JS,
-            padding=True,
-            elem_id="jobs",
-        )
+        self.jobs = history()
+        self.download_all = gr.Button("Download all", visible=False, elem_id="download-all")
+        self.archive = gr.DownloadButton(visible="hidden", elem_id="archive")
 
     def _connect(self) -> None:
         """Binds the handlers: buttons, the list of jobs, and a timer that refreshes the right."""
         entered: Any = {*self.fields.values(), self.own_jobs}
+        problems = list(self.problems.values())
+        fields = list(self.fields.values())
         changes = [field.change for field in self.fields.values() if hasattr(field, "change")]
         gr.on(changes, self._estimate, entered, self.estimate, trigger_mode="always_last", **QUIET)
-        self.submit.click(self._submit, entered, [self.notice, self.own_jobs, self.chosen], **QUIET)
+        outputs = [self.own_jobs, self.chosen, *problems]
+        self.submit.click(self._submit, entered, outputs, js=ENTERING, **QUIET).then(
+            None, js=ENTERED
+        )
+        for name in form.FILES:
+            self.fields[name].upload(None, js=FOCUS % (name, name))  # type: ignore[attr-defined]
+        self.examples.click(self._example, self.examples, fields, **QUIET)
         self.cancel.click(self._cancel, self.shown, None, **QUIET)
         self.jobs.select(_choose, None, self.chosen, **QUIET)
-        triggers = [self.blocks.load, gr.Timer(POLL_INTERVAL_S).tick, self.chosen.change]
-        outputs = [self.jobs, self.shown, self.bar, self.player, self.download, self.cancel]
+        self.jobs.copy(self._again, self.own_jobs, [*fields, *problems], **QUIET).then(
+            None, js="() => document.getElementById('request').scrollIntoView()"
+        )
+        self.jobs.delete(_remove, self.own_jobs, self.own_jobs, **QUIET)
+        self.download_all.click(self._archive, self.own_jobs, self.archive, **QUIET).then(
+            None, js=SAVE
+        )
+        triggers = [
+            self.blocks.load,
+            gr.Timer(POLL_INTERVAL_S).tick,
+            self.chosen.change,
+            self.own_jobs.change,
+        ]
+        outputs = [
+            self.jobs,
+            self.download_all,
+            self.shown,
+            self.spoken,
+            self.bar,
+            self.player,
+            self.download,
+            self.cancel,
+        ]
         gr.on(triggers, self._refresh, [self.own_jobs, self.chosen, self.shown], outputs, **QUIET)
 
     def _submit(self, entered: Mapping[Component, Any], request: gr.Request) -> tuple[Any, ...]:
-        """Updates of the notice, the visitor's jobs and the chosen job."""
+        """Updates of the visitor's jobs, the chosen job and the mistakes."""
         values = self._values(entered)
         try:
-            job = self._farm_of(request).submit(form.request_fields(values))
+            fields = form.request_fields(values)
+            job = _submit_once(self._farm_of(request), fields, request.session_hash or "")
         except FarmError as error:
-            return view.alert(error.code, error.message), gr.skip(), gr.skip()
-        own_jobs = [[job.id, values["prompt"][:MAX_TITLE_LENGTH]], *entered[self.own_jobs]]
-        return "", own_jobs[:MAX_JOBS], job.id
+            return gr.skip(), gr.skip(), *self._show_problems(error)
+        earlier = [each for each in entered[self.own_jobs] if each[0] != job.id]
+        own_jobs = [[job.id, form.title(values), form.file_names(values)], *earlier]
+        return own_jobs[:MAX_JOBS], job.id, *self._show_problems(None)
+
+    def _show_problems(self, error: FarmError | None) -> list[Any]:
+        """Updates of the places for mistakes."""
+        found = form.mistakes(error) if error else {}
+        return [
+            gr.update(
+                value=view.problem(found[place], error.code) if error and place in found else "",
+                visible=place in found,
+            )
+            for place in self.problems
+        ]
 
     def _estimate(self, entered: Mapping[Component, Any], request: gr.Request) -> str:
         """What the job would take; empty for a request that is not complete or not valid yet."""
         try:
             fields = form.request_fields(self._values(entered))
-            return escape(str(self._farm_of(request).estimate(fields, max_cost=None)))
+            return view.estimate(self._farm_of(request).estimate(fields, max_cost=None))
         except FarmError:
             return ""
 
     def _values(self, entered: Mapping[Component, Any]) -> dict[str, Any]:
         return {name: entered[component] for name, component in self.fields.items()}
 
+    def _example(self, chosen: list[str]) -> list[Any]:
+        """Updates of the inputs."""
+        return self._fill(examples.example(chosen[0], self.uploads))
+
+    def _again(
+        self, own_jobs: list[list[Any]], event: gr.EventData, request: gr.Request
+    ) -> list[Any]:
+        """Updates of the inputs and of the places for mistakes: the settings of a job."""
+        job_id = event.job_id
+        names: Any = next((each[2] for each in own_jobs if each[0] == job_id and each[2:]), {})
+        try:
+            job = self._farm_of(request).job(job_id)
+            values = settings_of(job, names, self.uploads)
+        except FarmError as error:
+            return [gr.skip()] * len(self.fields) + self._show_problems(error)
+        return self._fill(values) + self._show_problems(None)
+
+    def _fill(self, values: Mapping[str, Any]) -> list[Any]:
+        """Updates of the inputs; those without a value stay as they are."""
+        return [
+            gr.update(value=values[name]) if name in values else gr.skip() for name in self.fields
+        ]
+
     def _cancel(self, shown: Shown, request: gr.Request) -> None:
         if shown.job_id:
-            self._farm_of(request).job(shown.job_id).cancel(by="the page")
+            self._farm_of(request).job(shown.job_id).cancel(by="you")
+
+    def _archive(self, own_jobs: list[list[Any]], request: gr.Request) -> Any:
+        """An update of the button that downloads all videos of the list."""
+        jobs = _known_jobs(self._farm_of(request), own_jobs)
+        made = [job for job, _ in jobs.values() if job.status().state == "success"]
+        return gr.update(value=str(self.videos.archive(made)))
 
     def _farm_of(self, request: gr.Request) -> Farm:
         """The farm as the visitor sees it, whose name is that of the login."""
         return self.farm.as_caller(request.username or self.farm.caller)
 
     def _refresh(
-        self, own_jobs: list[list[str]], chosen: str | None, shown: Shown, request: gr.Request
+        self, own_jobs: list[list[Any]], chosen: str | None, shown: Shown, request: gr.Request
     ) -> tuple[Any, ...]:
-        """Updates of the list of jobs, `shown`, the bar, the player and the two buttons."""
+        """Updates of the list with its button, `shown`, both progresses, player and buttons."""
+        farm = self._farm_of(request)
         try:
-            jobs = _known_jobs(self._farm_of(request), own_jobs)
+            jobs = _known_jobs(farm, own_jobs)
             if chosen not in jobs:
                 chosen = next(iter(jobs), None)
+            statuses = {job_id: job.status() for job_id, (job, _) in jobs.items()}
             items = [
-                view.list_item(job.status(), prompt, chosen=job_id == chosen)
-                for job_id, (job, prompt) in jobs.items()
+                item(
+                    statuses[job_id],
+                    title,
+                    chosen=job_id == chosen,
+                    image=self._thumbnail(job, statuses[job_id], request),
+                )
+                for job_id, (job, title) in jobs.items()
             ]
+            made = sum(status.state == "success" for status in statuses.values())
+            listed = items, gr.update(visible=made > 1)
             if chosen is None:
-                return items, *_no_job()
-            return items, *self._show(jobs[chosen][0], shown, request)
+                return *listed, *_no_job()
+            return *listed, *self._show(farm, jobs[chosen][0], statuses[chosen], shown, request)
         except FarmError as error:
-            return gr.skip(), gr.skip(), view.alert(error.code, error.message), *_unchanged(3)
+            return *_unchanged(4), view.alert(error), *_unchanged(3)
 
-    def _show(self, job: Job, shown: Shown, request: gr.Request) -> tuple[Any, ...]:
-        """Updates of `shown`, the bar, the player and the two buttons."""
+    def _thumbnail(self, job: Job, status: JobStatus, request: gr.Request) -> str | None:
+        """The URL of a thumbnail."""
+        if status.state != "success":
+            return None
+        path = self.videos.fetch_thumbnail(job)
+        return _url(str(path), request) if path else None
+
+    def _show(
+        self, farm: Farm, job: Job, status: JobStatus, shown: Shown, request: gr.Request
+    ) -> tuple[Any, ...]:
+        """Updates of `shown`, both progresses, the player and the two buttons."""
         if shown.job_id == job.id and shown.ended:
-            return _unchanged(5)
-        status = job.status()
+            return _unchanged(6)
         is_playing = shown.job_id == job.id and shown.video is not None
         video = self._video(job, status, is_playing=is_playing)
         player = gr.skip()
         # A new value would restart the player.
         if (shown.job_id, shown.video) != (job.id, video):
-            player = gr.update(value=_file_data(video, request) if video else None)
+            value = _file_data(video, request) if video else None
+            player = gr.update(value=value, visible=video is not None)
         finished = None
         if status.state == "success":
             finished = str(self.videos.fetch_finished(job))
+        waiting = _waiting(farm, job, status)
         return (
             Shown(job.id, video, status.ended),
-            view.bar(status),
+            view.spoken(status, waiting),
+            view.bar(status, waiting),
             player,
             gr.update(value=finished, interactive=finished is not None),
             gr.update(interactive=not status.ended),
@@ -194,6 +302,39 @@ class Page:
         return str(growing) if growing else None
 
 
+def _submit_once(farm: Farm, fields: Mapping[str, Any], visit: str) -> Job:
+    """The job of what is entered in a visit: one until it has ended, however often the button is
+    pressed.
+    """
+    text = json.dumps(fields, sort_keys=True, default=str)
+    key = f"{visit} {hashlib.sha256(text.encode()).hexdigest()}"
+    job = farm.submit({**fields, "idempotency_key": key})
+    while job.status().ended:
+        job = farm.submit({**fields, "idempotency_key": f"{visit} after {job.id}"})
+    return job
+
+
+def _waiting(farm: Farm, job: Job, status: JobStatus) -> str:
+    """For what a job waits; empty if it does not, or that is not known."""
+    position = None if status.ended else job.queue_position()
+    if position is None:
+        return ""
+    if not _needs_gpu(status):
+        return view.waiting("a worker", position)
+    outlook = farm.outlook()
+    workers = outlook.load.workers if outlook.load else 0
+    turns_s = position * chunk_s(job.request()) * outlook.pace.ratio
+    return view.waiting("a GPU", position, turns_s / workers if workers else None)
+
+
+def _needs_gpu(status: JobStatus) -> bool:
+    """Whether the next step of a waiting job is a chunk."""
+    chunk = status.details.get("chunk")
+    if chunk is None:
+        return status.stage == "embeddings_ok"
+    return bool(chunk + 1 < status.details["chunks"])
+
+
 def _models(farm: Farm) -> list[str]:
     """The models of the farm; without a broker those of FARM_PRESETS."""
     try:
@@ -202,25 +343,25 @@ def _models(farm: Farm) -> list[str]:
         return list(farm.context.settings.presets)
 
 
-def _known_jobs(farm: Farm, own_jobs: list[list[str]]) -> dict[str, tuple[Job, str]]:
-    """The visitor's jobs with their prompts by id, without those that the farm has removed.
+def _known_jobs(farm: Farm, own_jobs: list[list[Any]]) -> dict[str, tuple[Job, str]]:
+    """The visitor's jobs with their titles by id, without those that the farm has removed.
 
     The list comes from the browser, so it may be longer than the page makes it, and name jobs of
     others.
     """
     known = {}
-    for job_id, prompt in own_jobs[:MAX_JOBS]:
+    for job_id, title, *_ in own_jobs[:MAX_JOBS]:
         try:
-            known[job_id] = (farm.job(job_id), prompt)
+            known[job_id] = (farm.job(job_id), title)
         except InvalidInput:
             continue
     return known
 
 
 def _no_job() -> tuple[Any, ...]:
-    """Updates of `shown`, the bar, the player and the two buttons for a visitor without jobs."""
+    """Updates of `shown`, both progresses, player and buttons for a visitor without jobs."""
     disabled = gr.update(interactive=False)
-    return Shown(), "", gr.update(value=None), disabled, disabled
+    return Shown(), "", view.NO_JOB, gr.update(value=None, visible=False), disabled, disabled
 
 
 def _unchanged(outputs: int) -> tuple[Any, ...]:
@@ -232,8 +373,17 @@ def _choose(event: gr.EventData) -> str:
     return job_id
 
 
+def _remove(own_jobs: list[list[Any]], event: gr.EventData) -> list[list[Any]]:
+    return [each for each in own_jobs if each[0] != event.job_id]
+
+
 def _file_data(path: str, request: gr.Request) -> dict[str, Any]:
-    """A file of the cache for the player, at the URL by which this visitor reaches the page."""
-    page = request.headers.get("referer", "")
-    url = urljoin(page, f"gradio_api/file={quote(path)}")
+    """A file of the cache for the player."""
+    url = _url(path, request)
     return FileData(path=url, url=url, is_stream=path.endswith(".m3u8")).model_dump()
+
+
+def _url(path: str, request: gr.Request) -> str:
+    """That of a file of the cache, by which this visitor reaches the page."""
+    page: str = request.headers.get("referer", "")
+    return urljoin(page, f"gradio_api/file={quote(path)}")

@@ -48,9 +48,10 @@ def open_page(farm: Farm, address: ListenAddress) -> Iterator[None]:
 
 def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
     """Starts the server of a page whose files are in `folder`."""
-    import gradio as gr
-
+    from farm.ui.english import english
     from farm.ui.page import Page
+    from farm.ui.parts import read_part
+    from farm.ui.theme import theme
 
     settings = farm.context.settings
     videos = folder / "videos"
@@ -58,7 +59,7 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
         each.mkdir()
     farm = copy(farm)
     farm.local_files = _uploads(folder)
-    page = Page(farm, videos)
+    page = Page(farm, videos, _uploads(folder))
     page.blocks.launch(
         _app=_gated_app(settings, address, folder),
         server_name=address.bracketed,
@@ -66,8 +67,10 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
         auth=_credentials(settings.ui_auth),
         allowed_paths=[str(videos)],
         max_file_size=settings.max_visual_bytes,
-        # System fonts, so that no font is loaded from another server.
-        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        theme=theme(),
+        css=read_part("page.css"),
+        i18n=english(),
+        js=read_part("page.js"),
         footer_links=[],
         prevent_thread_lock=True,
         quiet=True,

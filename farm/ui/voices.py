@@ -45,7 +45,7 @@ def _player(settings: Settings, voice: str | None) -> str:
     try:
         return _spoken(settings, voice or None)
     except FarmError as error:
-        return view.alert(error.code, error.message)
+        return view.alert(error)
 
 
 @lru_cache(MAX_SAMPLES)

@@ -58,7 +58,7 @@ def url(farm: Farm) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="de-DE")
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
     refused: list[str] = []
@@ -108,8 +108,12 @@ def test_a_video_is_watched_while_it_grows_then_downloaded_and_there_after_a_rel
     fill_form(page, face=portrait, voice=voice, prompt="a person says hello")
     expect(page.locator("#estimate")).to_contain_text("s of video")
     with hold(supervisor.settings, "chunk_1_sampling_50"):
-        page.click("#submit")
+        page.locator("#submit").dblclick()
         wait_for_bar(page, "running")
+        expect(page.locator("#jobs li")).to_have_count(1)
+        expect(page.locator("#bar")).to_be_in_viewport(ratio=1)
+        expect(page.locator("#progress")).to_be_focused()
+        expect(page.get_by_role("status").first).not_to_be_empty()
 
         wait_for_player(page, "video.readyState >= 2 && video.currentTime > 0.1")
         state = page.locator("#bar .job").get_attribute("data-state")
@@ -125,8 +129,10 @@ def test_a_video_is_watched_while_it_grows_then_downloaded_and_there_after_a_rel
     assert Path(download.value.path()).read_bytes() == saved.read_bytes()
 
     page.reload()
-    line = f"a person says hello · success · {job.id}"
-    expect(page.locator("#jobs")).to_contain_text(line)
+    title = f"{portrait.name} + {voice.name}: a person says hello"
+    expect(page.locator("#jobs")).to_contain_text(title)
+    expect(page.locator("#jobs")).to_contain_text("s of video · took ")
+    page.wait_for_function("() => document.querySelector('#jobs img').naturalWidth > 0")
     wait_for_player(page, "video.readyState >= 2")
     seconds = job.result().params["frames"] / 25
     assert player_seconds(page, "duration") == pytest.approx(seconds, abs=0.1)
@@ -151,7 +157,7 @@ def test_a_running_job_is_cancelled(page: Page, farm: Farm, portrait: Path, voic
     page.click("#cancel")
 
     wait_for_bar(page, "cancelled")
-    expect(page.locator("#bar [role=alert]")).to_contain_text("cancelled by the page")
+    expect(page.locator("#bar")).to_contain_text("It was cancelled by you")
     expect(page.locator("#cancel")).to_be_disabled()
     assert farm.jobs(1)[0].state == "cancelled"
 
@@ -165,8 +171,9 @@ def test_a_text_file_named_png_is_refused_with_the_reason(
 
     page.click("#submit")
 
-    reason = "cond_video: the file holds text, not an image or a video"
-    expect(page.locator("#notice [role=alert]")).to_contain_text(reason)
+    reason = "The file holds text, not an image or a video"
+    expect(page.locator("#face-problem [role=alert]")).to_contain_text(reason)
+    expect(page.locator("#face-problem")).to_be_in_viewport(ratio=1)
 
 
 def test_an_invalid_form_is_refused_at_once(
@@ -177,7 +184,10 @@ def test_an_invalid_form_is_refused_at_once(
 
     page.click("#submit")
 
-    expect(page.locator("#notice [role=alert]")).to_contain_text("frame_num: got 22")
+    reason = page.locator("#advanced-problem [role=alert]")
+    expect(reason).to_contain_text("Frames in a chunk: Got 22")
+    expect(reason).to_have_attribute("title", "E_INPUT_VALIDATION")
+    expect(reason).to_be_focused()
     assert farm.jobs(1) == before
 
 
@@ -189,7 +199,7 @@ def choose_voice(page: Page, field: str, search: str, label: str) -> None:
 
 
 def test_a_voice_is_searched_for_and_heard(page: Page) -> None:
-    page.locator("#voice").get_by_text("text", exact=True).click()
+    page.locator("#voice").get_by_text("text, read aloud").click()
     choose_voice(page, "voice1", "german", "German: de")
 
     page.click("#listen1")
@@ -199,12 +209,12 @@ def test_a_voice_is_searched_for_and_heard(page: Page) -> None:
     page.wait_for_function("() => document.querySelector('#sample1 audio').currentTime > 0")
 
 
-def test_boxes_drawn_over_the_image_are_pixels_of_the_source(
+def test_boxes_drawn_over_the_image_or_entered_are_pixels_of_the_source(
     page: Page, farm: Farm, portrait: Path
 ) -> None:
     page.set_input_files("#face input[type=file]", portrait)
     page.locator("#speakers").get_by_text("two").click()
-    page.locator("#voice").get_by_text("text", exact=True).click()
+    page.locator("#voice").get_by_text("text, read aloud").click()
     page.locator("#text textarea").fill("(s1) Hello. (s2) Hi.")
     choose_voice(page, "voice1", "en-us-nyc", "English (America, New York City): en-us-nyc")
     expect(page.get_by_text("Draw a box")).to_be_visible()
@@ -213,6 +223,10 @@ def test_boxes_drawn_over_the_image_are_pixels_of_the_source(
     for corners in [((0.1, 0.2), (0.4, 0.8)), ((0.9, 0.7), (0.6, 0.1))]:
         draw_box(page, *corners)
     expect(page.locator("#boxes rect")).to_have_count(2)
+
+    right = page.locator("#boxes").get_by_label("right").first
+    right.fill(str(int(right.input_value()) + 7))
+    right.press("Tab")
 
     page.click("#submit")
 
@@ -223,7 +237,7 @@ def test_boxes_drawn_over_the_image_are_pixels_of_the_source(
     assert boxes is not None
     width = float(face.evaluate("face => face.naturalWidth"))
     height = float(face.evaluate("face => face.naturalHeight"))
-    first = (0.1 * width, 0.2 * height, 0.4 * width, 0.8 * height)
+    first = (0.1 * width, 0.2 * height, 0.4 * width + 7, 0.8 * height)
     second = (0.6 * width, 0.1 * height, 0.9 * width, 0.7 * height)
     assert boxes.person1 == pytest.approx(first, abs=2)
     assert boxes.person2 == pytest.approx(second, abs=2)
@@ -239,6 +253,32 @@ def draw_box(page: Page, start: Corner, end: Corner) -> None:
         position = {"x": x * shown["width"], "y": y * shown["height"]}
         page.locator("#boxes .stage").hover(position=position)
         press()
+
+
+def test_an_example_is_made_on_a_phone_and_entered_again(page: Page, farm: Farm) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.get_by_text("A portrait and a text").click()
+    expect(page.locator("#face")).to_contain_text("portrait")
+    expect(page.locator("#face")).not_to_contain_text("Hochladen")
+    page.click("#submit")
+    expect(page.locator("#bar .job")).to_be_visible()
+    expect(page.locator("#bar")).to_be_in_viewport(ratio=1)
+    farm.job(farm.jobs(1)[0].job_id).cancel()
+    page.locator("#text textarea").fill("Something else.")
+
+    page.get_by_role("button", name="Again").click()
+
+    expect(page.locator("#text textarea")).to_have_value("Hello! I can say whatever you write.")
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator("#jobs li")).to_have_count(0)
+
+
+def test_what_the_keyboard_reaches_has_a_name_and_a_frame(page: Page) -> None:
+    speakers = page.get_by_role("group", name="Speakers").get_by_role("radio").first
+    page.locator("#face button").first.focus()
+    page.keyboard.press("Tab")
+    expect(speakers).to_be_focused()
+    assert speakers.evaluate("radio => getComputedStyle(radio).outlineStyle") == "solid"
 
 
 def test_another_site_can_link_to_the_page_but_not_use_it(page: Page, url: str) -> None:

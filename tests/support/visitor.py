@@ -22,7 +22,9 @@ class Visitor:
         self.components = {each["id"]: each for each in self.config["components"]}
 
     def call(self, trigger: str, event: str, values: dict[str, Any]) -> list[Any]:
-        """What the handler of a component's event returns; `values` by element, or by type."""
+        """What the handler of a component's event returns; `values` by element, or by type, and
+        `event_data` as the event has it.
+        """
         (target,) = (
             each["id"]
             for each in self.components.values()
@@ -35,6 +37,7 @@ class Visitor:
         )
         data = [self._value(each, values) for each in handler["inputs"]]
         body = {"fn_index": handler["id"], "data": data, "session_hash": self.name}
+        body["event_data"] = values.get("event_data")
         answer = self.client.post(PREDICT, json=body)
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]

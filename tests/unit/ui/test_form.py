@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from farm.errors import InvalidInput
-from farm.job import JobRequest
+from farm.errors import FarmUnreachable, InvalidInput
+from farm.job import JobRequest, resolve
 from farm.job.request import DEFAULT_PROMPT
-from farm.presets import QUALITIES
+from farm.presets import MINIATURE, QUALITIES
 from farm.ui import form
+from farm.ui.words import ADVANCED
 
 EMPTY = {
-    **{name: JobRequest.model_fields[name].default for name in form.ADVANCED},
+    **{name: JobRequest.model_fields[name].default for name in ADVANCED},
     "quality": "",
     **dict.fromkeys(("face", "audio1", "audio2")),
     **dict.fromkeys(("text", "voice1", "voice2"), ""),
@@ -75,17 +76,67 @@ def test_a_single_box_for_two_speakers_is_rejected_by_the_contract():
 
 
 @pytest.mark.parametrize(
-    ("values", "field_name"),
+    ("values", "places"),
     [
-        (EMPTY, "face"),
-        ({**ONE, "audio1": None}, "person1"),
-        ({**TWO, "audio2": None}, "person2"),
-        ({**SPOKEN_TEXT, "speakers": 2, "text": "(s1) a (s2) b"}, "second voice"),
+        (EMPTY, ["face", "audio1"]),
+        ({**TWO, "audio2": None}, ["audio2"]),
+        ({**SPOKEN_TEXT, "text": None}, ["text"]),
+        ({**SPOKEN_TEXT, "speakers": 2, "text": "(s1) a (s2) b"}, ["voice2"]),
     ],
 )
-def test_a_missing_value_is_named(values, field_name):
-    with pytest.raises(InvalidInput, match=field_name):
+def test_all_missing_values_are_named_at_their_inputs(values, places):
+    with pytest.raises(InvalidInput) as missing:
         form.request_fields(values)
+    assert list(form.mistakes(missing.value)) == places
+
+
+def test_mistakes_are_sentences_beside_their_inputs():
+    with pytest.raises(InvalidInput) as refused:
+        job(ONE, frame_num="22", sample_steps="0", prompt="a" * 6000)
+    found = form.mistakes(refused.value)
+    assert found["advanced"].startswith("Frames in a chunk: Got 22;")
+    assert "\nDenoise steps: Got 0;" in found["advanced"]
+    assert "null" not in found["advanced"]
+    assert set(found) == {"advanced", "prompt"}
+
+
+def test_what_is_no_mistake_in_an_input_is_shown_at_the_button():
+    assert form.mistakes(FarmUnreachable("no farm: try again")) == {"notice": "no farm: try again"}
+    assert form.mistakes(InvalidInput("webhook: no")) == {"notice": "webhook: no"}
+
+
+@pytest.mark.parametrize(
+    ("values", "title"),
+    [
+        (ONE, "face.png + one.wav: a person talks"),
+        ({**ONE, "prompt": DEFAULT_PROMPT}, "face.png + one.wav"),
+        (
+            {**SPOKEN_TEXT, "prompt": "", "text": "hello\n" * 20},
+            ("hello " * 20)[: form.MAX_TITLE_LENGTH],
+        ),
+    ],
+)
+def test_a_job_is_known_by_its_words_or_files(values, title):
+    assert form.title(values) == title
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**TWO, "order": form.TOGETHER, "quality": "draft", "base_seed": 7},
+        {**SPOKEN_TEXT, "voice1": "de", "sample_steps": "8", "use_teacache": "true"},
+        {**ONE, "lora": '[{"name": "turbo", "scale": 1.0}]', "quality": "best"},
+    ],
+)
+def test_the_settings_of_a_job_are_entered_again(values):
+    first = resolve(job(values), MINIATURE)
+    again = {**values, **form.entered(first)}
+    assert resolve(job(again), MINIATURE) == first
+
+
+def test_usual_settings_are_entered_as_the_defaults():
+    again = form.entered(resolve(job(ONE), MINIATURE))
+    assert (again["sample_steps"], again["frame_num"], again["max_frame_num"]) == ("", "", "")
 
 
 def test_an_emptied_field_is_left_to_the_model():
@@ -108,4 +159,4 @@ def test_fields_missing_from_the_page_are_missing_on_purpose():
     elsewhere = {"prompt", "quality", "cond_video", "cond_audio", "tts_audio", "audio_type", "bbox"}
     operators = {"num_persistent_param_in_dit", "offload_model", "quant_dir"}
     machines = {"output_config", "webhook", "idempotency_key"}
-    assert {*form.ADVANCED, *elsewhere, *operators, *machines} == JobRequest.model_fields.keys()
+    assert {*ADVANCED, *elsewhere, *operators, *machines} == JobRequest.model_fields.keys()

@@ -41,10 +41,46 @@ def visitors(farm: Farm) -> Iterator[list[Visitor]]:
 def test_a_job_is_its_logins(farm, visitors, portrait, voice):
     ann, _ = visitors
     values = {"face": ann.upload(portrait), "audio1": ann.upload(voice), "browserstate": []}
-    notice, *_ = ann.call("submit", "click", values)
-    assert notice == ""
+    own_jobs, *_ = ann.call("submit", "click", values)
+    assert own_jobs[0][1:] == [
+        "portrait.png + speech.wav",
+        {"face": "portrait.png", "audio1": "speech.wav"},
+    ]
     (status,) = farm.jobs()
     assert status.caller == "ann"
+
+
+def test_what_is_submitted_twice_is_one_job_until_it_has_ended(farm, visitors, portrait, voice):
+    ann, _ = visitors
+    values = {"face": ann.upload(portrait), "audio1": ann.upload(voice), "browserstate": []}
+    own_jobs, *_ = ann.call("submit", "click", values)
+    twice, *_ = ann.call("submit", "click", {**values, "browserstate": own_jobs})
+    assert twice == own_jobs
+    (job_id,) = [each[0] for each in own_jobs]
+    farm.job(job_id).cancel()
+    after, *_ = ann.call("submit", "click", {**values, "browserstate": own_jobs})
+    assert len(after) == 2
+    assert after[1:] == own_jobs
+
+
+def test_mistakes_are_shown_beside_their_inputs(visitors, portrait):
+    ann, _ = visitors
+    updates = ann.call("submit", "click", {"face": ann.upload(portrait), "browserstate": []})[2:]
+    shown = [each["value"] for each in updates if each["visible"]]
+    assert len(shown) == 1
+    assert "Choose an audio file, or record one.</p>" in shown[0]
+
+
+def test_the_settings_and_files_of_a_job_are_entered_again(visitors, portrait, voice):
+    ann, bob = visitors
+    values = {"face": ann.upload(portrait), "audio1": ann.upload(voice), "browserstate": []}
+    own_jobs, *_ = ann.call("submit", "click", values)
+    chosen = {"browserstate": own_jobs, "event_data": {"job_id": own_jobs[0][0]}}
+    face, *_ = ann.call("jobs", "copy", chosen)
+    served = ann.client.get(f"/gradio_api/file={face['value']['path']}")
+    assert served.content == portrait.read_bytes()
+    face, *_ = bob.call("jobs", "copy", chosen)
+    assert "value" not in face, "only its own login may"
 
 
 def test_a_login_sees_and_cancels_its_own_jobs_only(farm, visitors):
