@@ -1,6 +1,6 @@
-"""Two screenshots of the page, for docs/: a growing video, and boxes of two speakers. Run as
+"""Screenshots of the page, for docs/. Run as
 
-python -m examples.make_page page.png boxes.png
+python -m examples.make_page docs
 
 It needs Debian's Chromium.
 """
@@ -10,8 +10,12 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from farm import Farm
@@ -39,12 +43,45 @@ BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
 def show_growing_video(page: Page) -> None:
     """Shows one speaker's video playing while it is generated."""
     choose(page, face="portrait.png", audio1="speech.wav")
-    page.fill("#prompt input, #prompt textarea", "a drawn person talks to the camera")
     page.locator("#quality").get_by_text("draft").click()
     page.click("#submit")
     page.wait_for_function(
         "() => document.querySelector('#player video')?.currentTime > 1", timeout=TIMEOUT_MS
     )
+
+
+def show_idle(page: Page) -> None:
+    """Shows what a new visitor sees."""
+    page.get_by_text("Your video grows here").wait_for()
+
+
+def show_mistakes(page: Page) -> None:
+    """Shows an empty form after the button was pressed."""
+    page.click("#submit")
+    page.locator("#face-problem").wait_for()
+    page.get_by_text("Your video grows here").wait_for()
+
+
+def show_two_jobs(page: Page) -> None:
+    """Enters two jobs, of which one waits for the other."""
+    page.get_by_text("A portrait and a text").click()
+    page.locator("#face a").wait_for()
+    page.locator("#quality").get_by_text("draft").click()
+    for text in ("Hello! I can say whatever you write.", "Another text."):
+        page.fill("#text textarea", text)
+        page.click("#submit")
+        page.locator("#progress:focus").wait_for()
+        page.locator("#jobs").get_by_text(text).wait_for()
+
+
+def show_waiting(page: Page) -> None:
+    show_two_jobs(page)
+    page.locator("#bar").get_by_text("waiting for a GPU").wait_for(timeout=TIMEOUT_MS)
+
+
+def show_done(page: Page) -> None:
+    show_two_jobs(page)
+    page.locator("#download-all").wait_for(timeout=TIMEOUT_MS)
 
 
 def show_boxes(page: Page) -> None:
@@ -69,7 +106,21 @@ def choose(page: Page, **files: str) -> None:
         page.locator(f"#{name} input[type=file]").wait_for(state="detached")
 
 
-def main(*targets: Path) -> None:
+PHONE: Any = {"viewport": {"width": 390, "height": 844}}
+DARK: Any = {"color_scheme": "dark"}
+PICTURES: Mapping[str, tuple[Callable[[Page], None], Any]] = {
+    "page-idle": (show_idle, {}),
+    "page-dark": (show_idle, DARK),
+    "page-error": (show_mistakes, {}),
+    "page": (show_growing_video, {}),
+    "boxes": (show_boxes, {}),
+    "page-waiting": (show_waiting, {}),
+    "page-done": (show_done, {}),
+    "page-phone": (show_idle, PHONE),
+}
+
+
+def main(folder: Path) -> None:
     with (
         tempfile.TemporaryDirectory() as home,
         open_supervisor(Settings(home=Path(home))) as supervisor,
@@ -79,13 +130,15 @@ def main(*targets: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=[*QUIET, *AUTOPLAY]
         )
-        for show, target in zip((show_growing_video, show_boxes), targets, strict=True):
-            page = browser.new_page(viewport={"width": 1240, "height": 800})
+        for name, (show, options) in PICTURES.items():
+            page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
             page.goto(ADDRESS.url)
             show(page)
-            page.screenshot(path=target, full_page=True)
+            picture = Image.open(BytesIO(page.screenshot()))
+            picture.convert("RGB").quantize(128).save(folder / f"{name}.png", optimize=True)
+            page.close()
         browser.close()
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]))
