@@ -20,6 +20,7 @@ from tests.reference.drawing import filled
 
 TINY_PRESET = Preset(
     name="tiny",
+    good_for="tests",
     sizes={"infinitetalk-480": {1.0: (32, 32)}},
     shifts={"infinitetalk-480": 7.0},
     teacache={"infinitetalk-480": (0.1, 0.0)},  # so that a threshold of 1 skips a step
