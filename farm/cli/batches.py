@@ -240,10 +240,10 @@ def _estimate_batch(file: Path, as_json: bool) -> None:
     """Prints the estimate of each row, then their sums; exits with status 2 for an invalid row."""
     totals = _Totals()
     farm = estimating_farm()
-    outlook = farm.outlook()
+    estimator = farm.estimator()
     for row in rows(file):
         try:
-            estimated = farm.estimate(row.request(), outlook=outlook)
+            estimated = farm.estimate(row.request(), estimator=estimator)
         except FarmError as error:
             totals.invalid += 1
             fields = {"code": error.code, "message": error.message}
@@ -252,7 +252,7 @@ def _estimate_batch(file: Path, as_json: bool) -> None:
             totals.add(estimated)
             _print_row(row, str(estimated), asdict(estimated), as_json)
     if not as_json:
-        click.echo(totals.text(outlook.pace))
+        click.echo(totals.text(estimator.pace))
     if totals.invalid:
         raise SystemExit(INVALID_INPUT)
 

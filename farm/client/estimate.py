@@ -1,4 +1,4 @@
-"""What a farm knows for estimates of jobs, before they are submitted."""
+"""Estimates of jobs, before they are submitted, by what a farm knows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from farm.registry.statistics import read_load
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """A farm at one moment: its models, pace, load and price; None for what is not known."""
+class Estimator:
+    """Estimates jobs by a farm at one moment: its models, pace, load and price, as far as known."""
 
     models: Sequence[str]
     pace: Pace

@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack, get_args
 
 from farm.caller import check_caller, local_user
 from farm.client.checks import check_media, check_sources, check_urls
-from farm.client.estimate import Outlook, audio_seconds
+from farm.client.estimate import Estimator, audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
 from farm.client.transports import Transport
@@ -177,24 +177,24 @@ class Farm:
         self,
         request: JobRequest | Mapping[str, Any] | None = None,
         *,
-        outlook: Outlook | None = None,
+        estimator: Estimator | None = None,
         **fields: Unpack[JobFields],
     ) -> Estimate:
         """What a job would take, after all checks of its submission; nothing is stored or queued.
 
-        By the pace and load of the farm now, or as `outlook` has them, which saves asking for each
-        of many jobs. A pipe among the files is read to its end.
+        By the pace and load of the farm now, or by an `estimator`, which saves asking for them for
+        each of many jobs. A pipe among the files is read to its end.
         """
         parsed = parse_request(request, fields, self.context.settings, self.local_files)
-        outlook = outlook or self.outlook()
-        accepted, recordings = self._accepted(parsed, outlook.models)
-        estimated = outlook.estimate(accepted, recordings)
+        estimator = estimator or self.estimator()
+        accepted, recordings = self._accepted(parsed, estimator.models)
+        estimated = estimator.estimate(accepted, recordings)
         check_cost(accepted, estimated)
         return estimated
 
-    def outlook(self) -> Outlook:
+    def estimator(self) -> Estimator:
         """What estimates need of the farm, as of now; without a broker the reference card."""
-        return Outlook.of(self.context)
+        return Estimator.of(self.context)
 
     def _accepted(
         self, request: JobRequest, models: Sequence[str] | None = None
@@ -226,7 +226,7 @@ class Farm:
         quota, again when the job is entered.
         """
         if request.max_cost is not None:
-            check_cost(request, self.outlook().estimate(request, [audio_s]))
+            check_cost(request, self.estimator().estimate(request, [audio_s]))
         jobs = self.context.registry.jobs
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)

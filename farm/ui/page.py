@@ -321,9 +321,9 @@ def _waiting(farm: Farm, job: Job, status: JobStatus) -> str:
         return ""
     if not _needs_gpu(status):
         return view.waiting("a worker", position)
-    outlook = farm.outlook()
-    workers = outlook.load.workers if outlook.load else 0
-    turns_s = position * chunk_s(job.request()) * outlook.pace.ratio
+    estimator = farm.estimator()
+    workers = estimator.load.workers if estimator.load else 0
+    turns_s = position * chunk_s(job.request()) * estimator.pace.ratio
     return view.waiting("a GPU", position, turns_s / workers if workers else None)
 
 
