@@ -77,7 +77,7 @@ clean:
 	  $(BIN)/$(UV_LOCKED) --torch-backend cpu -r requirements/torch-cpu.txt; \
 	fi
 	$(BIN)/$(LOCKED) $(patsubst %,-r requirements/%.txt,worker local monitor ui gateway)
-	$(BIN)/$(PIP_INSTALL) --quiet -e . # or setuptools warns of folders of weights, which are no packages
+	$(BIN)/$(PIP_INSTALL) --quiet -e .
 	touch $@
 
 .venv/tools: .venv/ready
