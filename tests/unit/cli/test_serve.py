@@ -49,6 +49,7 @@ def up(monkeypatch, farm) -> list[str]:
 
     monkeypatch.setattr("farm.local.supervisor.open_supervisor", open_supervisor)
     monkeypatch.setattr("farm.ui.serve.open_page", open_page)
+    monkeypatch.setattr(ListenAddress, "is_listening", False)  # whatever listens at its port here
     return opened
 
 
