@@ -17,7 +17,7 @@ from typing import Any
 from farm.batch.sheet import open_sheet
 from farm.batch.table import SUFFIXES, Table, encoding_of, read_table
 from farm.errors import InvalidInput, did_you_mean
-from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest
+from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest, fields_from_text
 from farm.job.files import batch_items, read_object, resolve_paths
 from farm.validation import json_type
 
@@ -211,4 +211,4 @@ def _parse_cells(columns: list[str], cells: list[str]) -> dict[str, Any] | Inval
             f"request: the line has {len(cells)} cells; allowed: {len(columns)}, as the header"
         )
     given = zip(columns, map(str.strip, cells), strict=True)
-    return JobRequest.fields_from_text({column: cell for column, cell in given if cell})
+    return fields_from_text({column: cell for column, cell in given if cell})

@@ -11,7 +11,7 @@ import click
 from farm.cli.grouped import FACE, VOICE, GroupedOption, field_option
 from farm.client.job import check_target
 from farm.errors import InvalidInput
-from farm.job import SHORT_NAMES, JobRequest
+from farm.job import SHORT_NAMES, JobRequest, fields_from_text
 from farm.job.files import read_payload
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -92,7 +92,7 @@ def request_fields(file: Path | None, options: Mapping[str, str | None]) -> dict
         rivals = [option for option, other in names.items() if _set_the_same(name, other)]
         if len(rivals) > 1:
             raise InvalidInput(f"{' and '.join(map(dashed, rivals))}: allowed: one of them")
-    fields = JobRequest.fields_from_text({names[option]: text for option, text in texts.items()})
+    fields = fields_from_text({names[option]: text for option, text in texts.items()})
     if file is None:
         return fields
     partly = {head(name) for name in names.values() if "." in name}

@@ -19,9 +19,10 @@ from farm.cli.options import (
 )
 from farm.cli.render import follow_to_end, hint, print_status, print_warnings
 from farm.client import Farm
+from farm.client.arguments import parse_request
 from farm.client.checks import check_media
 from farm.client.estimate import audio_seconds
-from farm.client.farm import INLINE, parse_request
+from farm.client.farm import INLINE
 from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
 from farm.errors import FarmUnreachable

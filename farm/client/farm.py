@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import datetime
 from hashlib import sha256
-from importlib.util import find_spec
 from itertools import islice, takewhile
-from typing import Any, Self, Unpack, get_args
+from typing import Any, Self, Unpack
 
 from farm.caller import check_caller, local_user
-from farm.client.checks import check_media, check_sources, check_urls
+from farm.client.arguments import check_inline, check_state, parse_request, timestamp
+from farm.client.checks import check_media, check_urls
 from farm.client.estimate import Estimator, audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
@@ -25,7 +25,6 @@ from farm.client.uploads import (
     LocalFiles,
     as_stored,
     content_size,
-    plain_sources,
     read_pipes,
     store_contents,
 )
@@ -40,8 +39,6 @@ from farm.errors import (
     InvalidInput,
     QuotaExceeded,
     all_mistakes,
-    did_you_mean,
-    how_to_install,
 )
 from farm.estimate import Estimate, check_cost
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
@@ -151,7 +148,7 @@ class Farm:
         """
         parsed = parse_request(request, fields, self.context.settings, self.local_files)
         if self.is_inline:
-            _check_inline(parsed, limits)
+            check_inline(parsed, limits)
         accepted, recordings = self._accepted(parsed)
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
@@ -426,54 +423,8 @@ class Farm:
             raise
 
 
-def _check_inline(request: JobRequest, limits: TimeLimits) -> None:
-    """Raises InvalidInput for what only a farm with workers does, or only their packages."""
-    if find_spec("torch") is None:
-        raise InvalidInput(f"inline: torch is not installed; {how_to_install('worker')}")
-    if limits != NO_LIMITS:
-        raise InvalidInput("limits: not supported for inline jobs; allowed: none")
-    if request.webhook:
-        raise InvalidInput(
-            "webhook: not supported for inline jobs, which have no process left to retry the "
-            "call; allowed: null"
-        )
-
-
-def parse_request(
-    request: JobRequest | Mapping[str, Any] | None,
-    fields: Mapping[str, Any],
-    settings: Settings,
-    local_files: LocalFiles = True,
-) -> JobRequest:
-    """The request that is given as one, as an object, by its fields, or by a part of each.
-
-    Raises InvalidInput with what is wrong in it, and in its files.
-    """
-    given = request.model_dump(mode="json") if isinstance(request, JobRequest) else request
-    plain = plain_sources({**(given or {}), **fields})
-    with all_mistakes() as check:
-        parsed: JobRequest = check(JobRequest.parse, plain)
-        if parsed is None:
-            check(check_sources, plain, settings, local_files)
-    return parsed
-
-
 def _without_video(status: JobStatus) -> bool:
     return status.state in ("error", "cancelled")
-
-
-def check_state(state: State | None) -> None:
-    """Raises InvalidInput for a state that no job is ever in."""
-    states = get_args(State)
-    if state is not None and state not in states:
-        raise InvalidInput(
-            f"state: got {state!r}; allowed: {', '.join(states)}{did_you_mean(state, states)}"
-        )
-
-
-def timestamp(since: float | datetime) -> float:
-    """Seconds since 1970."""
-    return since.timestamp() if isinstance(since, datetime) else since
 
 
 def _at(url: str | None, settings: Settings) -> Settings:

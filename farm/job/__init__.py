@@ -3,10 +3,7 @@
 from farm.job.checks import SCHEMES
 from farm.job.request import (
     NOT_YET,
-    PARTS,
     PRIORITIES,
-    SHORT_NAMES,
-    TEXT_FIELDS,
     Boxes,
     CondAudio,
     JobRequest,
@@ -27,6 +24,7 @@ from farm.job.status import (
     Video,
     WebhookStatus,
 )
+from farm.job.text_fields import PARTS, SHORT_NAMES, TEXT_FIELDS, fields_from_text
 from farm.job.time_limits import TimeLimits
 
 __all__ = [
@@ -54,5 +52,6 @@ __all__ = [
     "TtsAudio",
     "Video",
     "WebhookStatus",
+    "fields_from_text",
     "resolve",
 ]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
@@ -412,21 +410,6 @@ class JobRequest(Contract):
                 f"request: {error}; allowed: values that JSON can represent"
             ) from error
 
-    @classmethod
-    def fields_from_text(cls, texts: Mapping[str, str]) -> dict[str, Any]:
-        """Fields for `parse` from a command line or a table; all but plain texts are read as JSON.
-
-        A part of a field is named as in `cond_audio.person1`.
-        """
-        fields: dict[str, Any] = {}
-        for name, text in texts.items():
-            field, dot, part = name.partition(".")
-            if dot:
-                fields.setdefault(field, {})[part] = _value_from_text(PARTS[field], part, text)
-            else:
-                fields[field] = _value_from_text(cls, field, text)
-        return fields
-
 
 UNUSED_PARTS: dict[str, tuple[str, ...]] = {
     "s3": (),
@@ -434,29 +417,6 @@ UNUSED_PARTS: dict[str, tuple[str, ...]] = {
     "inline": ("bucket", "region", "prefix"),
 }
 """Parts of `output_config` that each kind of store has no use for."""
-
-PARTS: dict[str, type[Contract]] = {
-    "cond_audio": CondAudio,
-    "tts_audio": TtsAudio,
-    "bbox": Boxes,
-    "output_config": OutputConfig,
-}
-"""Fields whose parts can be given one by one on a command line or in a table."""
-
-TEXT_FIELDS = (
-    *JobRequest.model_fields,
-    *(f"{field}.{part}" for field, kind in PARTS.items() for part in kind.model_fields),
-)
-"""The names that `fields_from_text` knows."""
-
-SHORT_NAMES = {
-    "image": "cond_video",
-    "video": "cond_video",
-    "audio": "cond_audio.person1",
-    "text": "tts_audio.text",
-    "voice": "tts_audio.human1_voice",
-}
-"""Names of fields, or of parts of them, on a command line or in a table."""
 
 NOT_COMPARED = {"priority", "max_cost", "idempotency_key"}
 """Fields that say nothing of the video itself."""
@@ -486,25 +446,3 @@ def _undecodable_texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for part in value:
             yield from _undecodable_texts(field, part)
-
-
-def _value_from_text(cls: type[BaseModel], field: str, text: str) -> Any:
-    kinds = _kinds(cls, field) if field in cls.model_fields else {"string"}
-    if "string" in kinds:
-        return text
-    if "boolean" in kinds and text.strip().lower() in ("true", "false"):
-        text = text.lower()  # Excel writes TRUE, pandas True
-    whole_number = re.fullmatch(r"\s*(-?[0-9]+)\.0*\s*", text)
-    if "integer" in kinds and whole_number:
-        text = whole_number[1]  # pandas writes 4.0 in a column with an empty cell
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text  # `parse` reports it
-
-
-@cache
-def _kinds(cls: type[BaseModel], field: str) -> set[str]:
-    """JSON's types that a field accepts, as far as its schema names them."""
-    schema = cls.model_json_schema()["properties"][field]
-    return {each["type"] for each in (schema, *schema.get("anyOf", ())) if "type" in each}

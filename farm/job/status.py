@@ -164,3 +164,13 @@ class JobStatus(Contract):
     @property
     def ended(self) -> bool:
         return self.state in ("success", "error", "cancelled")
+
+    def event(self) -> Event:
+        """The progress that it has now."""
+        return Event(
+            stage=self.stage,
+            pct=self.pct,
+            job_id=self.job_id,
+            details=self.details,
+            warnings=self.warnings,
+        )

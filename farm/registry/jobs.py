@@ -518,14 +518,7 @@ def _parts(status: JobStatus, request: ResolvedRequest, *, live: bool) -> list[E
 
 
 def _event_of(status: JobStatus) -> Append:
-    event = Event(
-        stage=status.stage,
-        pct=status.pct,
-        job_id=status.job_id,
-        details=status.details,
-        warnings=status.warnings,
-    )
-    return Append(events_key(status.job_id), dump(event))
+    return Append(events_key(status.job_id), dump(status.event()))
 
 
 def _effects_of(record: StatusRecord) -> Effects:

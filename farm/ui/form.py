@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import FarmError, InvalidInput, invalid
-from farm.job import JobRequest, ResolvedRequest, resolve
+from farm.job import JobRequest, ResolvedRequest, fields_from_text, resolve
 from farm.job.request import DEFAULT_PROMPT
 from farm.presets import preset
 from farm.ui.words import ADVANCED
@@ -177,7 +177,7 @@ def _advanced(values: Mapping[str, Any]) -> dict[str, Any]:
     """The advanced fields that are not empty; an emptied one takes the model's default."""
     given = {name: values[name] for name in ADVANCED if values[name] not in (None, "")}
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
-    return {**given, **JobRequest.fields_from_text(texts)}
+    return {**given, **fields_from_text(texts)}
 
 
 def _shown(name: str, value: Any, usual: Any) -> Any:

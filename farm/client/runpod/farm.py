@@ -7,8 +7,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NoReturn, Unpack
 
+from farm.client.arguments import check_state, parse_request, timestamp
 from farm.client.checks import check_media
-from farm.client.farm import Farm, check_state, parse_request, timestamp
+from farm.client.farm import Farm
 from farm.client.job import Job
 from farm.client.runpod.address import EndpointAddress
 from farm.client.runpod.endpoint import Endpoint

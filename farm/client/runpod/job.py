@@ -35,13 +35,7 @@ class RunpodJob(Job):
         last = None
         while True:
             status = self.status()
-            event = Event(
-                stage=status.stage,
-                pct=status.pct,
-                job_id=self.id,
-                details=status.details,
-                warnings=status.warnings,
-            )
+            event = status.event()
             if event != last:
                 yield event
             if status.ended:

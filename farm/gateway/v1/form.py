@@ -21,7 +21,7 @@ from farm.errors import UploadFailed, did_you_mean, printable, shorten
 from farm.gateway.body import DRAINED_BYTES, Limits, pieces
 from farm.gateway.refusal import CLOSE, RETRY_S, Refusal, refuse, retry_after
 from farm.gateway.v1.uploads import Upload
-from farm.job import TEXT_FIELDS, JobRequest
+from farm.job import TEXT_FIELDS, fields_from_text
 from farm.settings import Settings
 
 FILES = ("cond_video", "cond_audio.person1", "cond_audio.person2")
@@ -132,7 +132,7 @@ class Form:
         if not self._has_ended:
             raise refuse(400, "body: it is no form (its last boundary is missing)")
         given = {name: text for name, text in self._texts.items() if text.strip()}
-        return JobRequest.fields_from_text(given)
+        return fields_from_text(given)
 
     def _begin_part(self) -> None:
         self._disposition = b""
