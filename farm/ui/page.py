@@ -74,7 +74,9 @@ class Page:
                     self._add_request(models)
                 with gr.Column(elem_id="progress"):
                     self._add_job()
-            self._connect()
+            self._connect_request()
+            self._connect_jobs()
+            self._connect_progress()
 
     def _add_request(self, models: list[str]) -> None:
         self.examples = gr.Dataset(
@@ -122,29 +124,34 @@ class Page:
         self.download_all = gr.Button("Download all", visible=False, elem_id="download-all")
         self.archive = gr.DownloadButton(visible="hidden", elem_id="archive")
 
-    def _connect(self) -> None:
-        """Binds the handlers: buttons, the list of jobs, and a timer that refreshes the right."""
+    def _connect_request(self) -> None:
+        """Binds what fills the request in, estimates and submits it."""
         entered: Any = {*self.fields.values(), self.own_jobs}
-        problems = list(self.problems.values())
-        fields = list(self.fields.values())
         changes = [field.change for field in self.fields.values() if hasattr(field, "change")]
         gr.on(changes, self._estimate, entered, self.estimate, trigger_mode="always_last", **QUIET)
-        outputs = [self.own_jobs, self.chosen, *problems]
+        outputs = [self.own_jobs, self.chosen, *self.problems.values()]
         self.submit.click(self._submit, entered, outputs, js=ENTERING, **QUIET).then(
             None, js=ENTERED
         )
         for name in form.FILES:
             self.fields[name].upload(None, js=FOCUS % (name, name))  # type: ignore[attr-defined]
-        self.examples.click(self._example, self.examples, fields, **QUIET)
+        self.examples.click(self._example, self.examples, list(self.fields.values()), **QUIET)
+
+    def _connect_jobs(self) -> None:
+        """Binds the buttons of the shown job and of the list."""
         self.cancel.click(self._cancel, self.shown, None, **QUIET)
         self.jobs.select(_choose, None, self.chosen, **QUIET)
-        self.jobs.copy(self._again, self.own_jobs, [*fields, *problems], **QUIET).then(
+        outputs = [*self.fields.values(), *self.problems.values()]
+        self.jobs.copy(self._again, self.own_jobs, outputs, **QUIET).then(
             None, js="() => document.getElementById('request').scrollIntoView()"
         )
         self.jobs.delete(_remove, self.own_jobs, self.own_jobs, **QUIET)
         self.download_all.click(self._archive, self.own_jobs, self.archive, **QUIET).then(
             None, js=SAVE
         )
+
+    def _connect_progress(self) -> None:
+        """Binds what is refreshed by a timer, and at once after a choice."""
         triggers = [
             self.blocks.load,
             gr.Timer(POLL_INTERVAL_S).tick,

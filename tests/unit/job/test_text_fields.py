@@ -35,5 +35,5 @@ def test_text_from_a_command_line_is_read_as_json_unless_the_field_is_text(field
 
 
 def test_text_that_is_not_a_number_is_refused_by_its_field():
-    with pytest.raises(InvalidInput, match="^sample_steps: got 'many'; "):
+    with pytest.raises(InvalidInput, match=r"^sample_steps: got 'many'; "):
         JobRequest.parse(FIELDS | fields_from_text({"sample_steps": "many"}))
