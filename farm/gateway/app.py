@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from farm.client import Farm
 from farm.errors import FarmError, shorten
@@ -205,12 +205,18 @@ async def _answer_error(request: Request, error: FarmError) -> Response:
 async def _answer_http_error(request: Request, error: HTTPException) -> Response:
     """No such route, or another method than its own."""
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow")
+        allowed = _methods(request)
         refusal = refuse(405, f"method: got {request.method!r}; allowed: {allowed}")
-    else:
-        path = shorten(repr(request.url.path))
-        refusal = refuse(error.status_code, f"path: got {path}; allowed: those of /docs")
+        return JSONResponse(refusal.body, refusal.status, {"Allow": allowed})
+    path = shorten(repr(request.url.path))
+    refusal = refuse(error.status_code, f"path: got {path}; allowed: those of /docs")
     return JSONResponse(refusal.body, refusal.status, error.headers)
+
+
+def _methods(request: Request) -> str:
+    """Those of all routes with the request's path; Starlette names the first one's."""
+    routes = [each for each in request.app.routes if each.matches(request.scope)[0] != Match.NONE]
+    return ", ".join(sorted(method for route in routes for method in route.methods))
 
 
 async def _answer_fault(request: Request, _: Exception) -> Response:

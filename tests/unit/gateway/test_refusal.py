@@ -69,3 +69,11 @@ def test_an_unknown_path_and_a_wrong_method_are_named(client: Client):
     assert (lost.status, lost.field) == (404, "path")
     assert wrong.status == 405
     assert wrong.message == "method: got 'PUT'; allowed: POST"
+
+
+def test_a_wrong_method_is_told_all_that_its_path_has(client: Client):
+    refused = client.send("PUT", f"/v1/jobs/{'0' * 32}")
+
+    assert refused.status == 405
+    assert refused.headers["Allow"] == "DELETE, GET, HEAD"
+    assert refused.message == "method: got 'PUT'; allowed: DELETE, GET, HEAD"
