@@ -14,6 +14,7 @@ Shapes: T latent frames, n tokens of a frame, H heads, D channels of a head, C =
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -35,20 +36,26 @@ def fold(attn: Any, audio: Tensor) -> Folded:
     """Of an `AudioAttention` and one video's audio tokens [1, T, n, audio_dim]."""
     frames = _distinct(audio[0])
     key, value = (
-        each.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [T, H, n, D]
+        each.flatten(0, 1).unflatten(-1, (attn.heads, -1)).transpose(0, 1)  # [H, T n, D]
         for each in attn.to_kv(frames).chunk(2, dim=-1)
     )
     out = attn.to_out[0]
     query_weight = attn.to_q.weight.unflatten(0, (attn.heads, -1))  # [H, D, C]
     output_weight = out.weight.T.unflatten(0, (attn.heads, -1))
-    scale = key.shape[-1] ** -0.5
     query_bias = attn.to_q.bias.unflatten(0, (attn.heads, -1, 1))  # [H, D, 1]
+    key = key * key.shape[-1] ** -0.5
+    of_frames = partial(_of_frames, frames=len(frames))
     # Every head's weights sum to 1, so the output's bias may be spread over the heads' values.
     return Folded(
-        keys=(key @ query_weight * scale).flatten(1, 2),
-        bias=(key @ query_bias * scale).flatten(1)[:, None],
-        values=(value @ output_weight + out.bias / attn.heads).flatten(1, 2),
+        keys=of_frames(key @ query_weight),
+        bias=of_frames(key @ query_bias).mT,
+        values=of_frames(value @ output_weight).add_(out.bias / attn.heads),
     )
+
+
+def _of_frames(tokens: Tensor, frames: int) -> Tensor:
+    """[H, T n, C] in, [T, H n, C] out."""
+    return tokens.unflatten(1, (frames, -1)).transpose(0, 1).flatten(1, 2)
 
 
 def attend_folded(x: Tensor, folded: Folded, frames: int, heads: int) -> Tensor:
