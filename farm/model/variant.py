@@ -93,7 +93,7 @@ class Variants:
         remove_offload_hooks(self._model)
         self._is_placed = False
         for name in changed:
-            self._rebuild(name, recipes.get(name, PLAIN))
+            self._rebuild(name, recipes.get(name, PLAIN), stays=variant.resident_parameters is None)
         # Last, because group offload copies the weights into pinned memory when it is enabled.
         move_to_device(
             self._model,
@@ -130,11 +130,11 @@ class Variants:
             self._adapters[path] = Adapter(path, self._shapes, self._digests)
         return self._adapters[path]
 
-    def _rebuild(self, name: str, recipe: Recipe) -> None:
+    def _rebuild(self, name: str, recipe: Recipe, *, stays: bool) -> None:
         """Replaces one weight by the base with its changes, added in float32 and rounded once.
 
-        It is computed on the device and stored where the old one was: weights that are streamed
-        from the host never fill the device.
+        It is computed on the device and `stays` there, or is stored where the old one was: weights
+        that are streamed from the host never fill the device.
         """
         adapters, quant = recipe
         self._current[name] = None
@@ -144,7 +144,7 @@ class Variants:
         weight = weight.to(self._dtypes[name])
         module, _, leaf = name.rpartition(".")
         owner = self._model.get_submodule(module)
-        device = getattr(owner, leaf).device
+        device = self._device if stays else getattr(owner, leaf).device
         if leaf == "weight" and isinstance(owner, nn.Linear):
             linear = with_weight(owner, weight, quant).to(device)
             self._model.set_submodule(module, linear)
