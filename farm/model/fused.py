@@ -49,7 +49,7 @@ def has_kernels() -> bool:
     try:
         from farm.model import kernels
 
-        kernels.norm_silu(x, torch.ones(2, device="cuda"), out=torch.empty_like(x))
+        kernels.norm_silu(x, torch.ones(2, device="cuda"), None, out=torch.empty_like(x))
     except Exception as error:  # Triton and the compiler may raise anything
         log("kernels_unavailable", level=logging.WARNING, reason=f"{type(error).__name__}: {error}")
         return False

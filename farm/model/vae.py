@@ -8,7 +8,7 @@ result, to rounding.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from farm.logs import log
 from farm.model.transformer import TEMPORAL_STRIDE
-from farm.model.vae_walk import Caches, decode_piece, encode_piece, set_channels_last
+from farm.model.vae_walk import Caches, Encoding, decode_piece, set_channels_last
 
 Made = TypeVar("Made")
 
@@ -55,16 +55,21 @@ class VideoAutoencoder:
 
     def encode(self, video: Tensor) -> Tensor:
         """The posterior's mean; F must be 4n + 1, and T is n + 1."""
-        x = patchify(video.reshape(-1, *video.shape[-4:]), self._patch_size)
-        caches: Caches = {}
+        x = self._patchified(video)
         # The first latent stands for one frame, each later one for four.
         frames = self.frames_of_pieces(1 + x.shape[2] // TEMPORAL_STRIDE)
-        moments = [
-            encode_piece(self.model.encoder, piece, caches) for piece in x.split(frames, dim=2)
-        ]
-        mean = self.model.quant_conv(torch.cat(moments, dim=2)).chunk(2, dim=1)[0]
+        encoding = Encoding(self.model.encoder)
+        moments = [encoding.moments(piece) for piece in x.split(frames, dim=2)]
+        return self._latents(moments, video.shape)
+
+    def _patchified(self, video: Tensor) -> Tensor:
+        return patchify(video.reshape(-1, *video.shape[-4:]), self._patch_size)
+
+    def _latents(self, moments: Sequence[Tensor], shape: torch.Size) -> Tensor:
+        """The normalised means of the moments of all pieces, for videos of a shape."""
+        mean = self.model.quant_conv(torch.cat(list(moments), dim=2)).chunk(2, dim=1)[0]
         normalised = (mean - self._mean) / self._std
-        return normalised.reshape(*video.shape[:-4], *normalised.shape[1:])
+        return normalised.reshape(*shape[:-4], *normalised.shape[1:])
 
     def decode(self, latents: Tensor) -> Tensor:
         """The video, clamped to [-1, 1]; F is 4 (T - 1) + 1."""
@@ -119,8 +124,18 @@ class VideoAutoencoder:
         A mask that is one in latent frame 0, then the latents of `image` [..., 3, H, W] followed by
         mid grey.
         """
-        grey = image.new_zeros(*image.shape[:-2], frame_num - 1, *image.shape[-2:])
-        latents = self.encode(torch.cat([image.unsqueeze(-3), grey], dim=-3))
+        first = image.unsqueeze(-3)
+        _, *later = self.frames_of_pieces(1 + (frame_num - 1) // TEMPORAL_STRIDE)
+        still = {
+            frames: self._patchified(
+                torch.zeros_like(first).expand(*first.shape[:-3], frames, -1, -1)
+            )
+            for frames in set(later)
+        }
+        encoding = Encoding(self.model.encoder)
+        moments = [encoding.moments(self._patchified(first))]
+        moments += [encoding.moments(still[frames], comes_again=True) for frames in later]
+        latents = self._latents(moments, first.shape)
         mask = torch.zeros_like(latents[..., :4, :, :, :])
         mask[..., 0, :, :] = 1
         return torch.cat([mask, latents], dim=-4)

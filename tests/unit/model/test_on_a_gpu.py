@@ -20,7 +20,7 @@ from farm.model.denoise import Sampling
 from farm.model.pipeline import Pipeline, load_pipeline
 from farm.model.quantise import SCHEMES, quick_scheme
 from farm.model.vae import joined
-from farm.model.vae_walk import norm_silu
+from farm.model.vae_walk import add_biased, norm_silu
 from farm.model.variant import Variant
 from farm.plan import Plan, audio_rows
 from farm.presets import INFINITETALK
@@ -115,6 +115,21 @@ def test_norm_and_activation_in_one_kernel_equal_those_of_torch() -> None:
     fused = torch.empty_like(x)
     norm_silu(x, gamma, out=fused)
     plain = F.silu(F.normalize(x, dim=1) * 96**0.5 * gamma)
+    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_sums_with_a_bias_equal_those_of_torch() -> None:
+    x, added = (
+        torch.randn(2, 96, 3, 5, 7, device="cuda").to(memory_format=torch.channels_last_3d)
+        for _ in range(2)
+    )
+    bias = torch.randn(96, device="cuda")
+    torch.testing.assert_close(add_biased(x, bias, added), x + bias[:, None, None, None] + added)
+    fused, gamma = torch.empty_like(x), torch.randn(96, 1, 1, 1, device="cuda")
+    norm_silu(x, gamma, bias, out=fused)
+    biased = x + bias[:, None, None, None]
+    plain = F.silu(F.normalize(biased, dim=1) * 96**0.5 * gamma)
     torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
 
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
+from torch.nn import functional as F
 
 from farm.model.checkpoints import load_part
 from farm.model.vae import VideoAutoencoder
@@ -127,6 +129,30 @@ def test_pieces_that_are_out_when_a_later_one_overflows_come_again_in_float32(
     assert taken == [[1, 4], [1, 4, 4]]
     exact = VideoAutoencoder(model, latents_per_call=1)
     assert torch.equal(video, exact.decode_unclamped(z))
+
+
+@pytest.mark.parametrize("in_a_call", [1, 3])
+@torch.inference_mode()
+def test_a_still_scene_is_encoded_by_fewer_convolutions_to_the_same_bits(
+    model: AutoencoderKLWan, monkeypatch: pytest.MonkeyPatch, in_a_call: int
+) -> None:
+    vae = VideoAutoencoder(model, latents_per_call=in_a_call)
+    image = pixels(3, 32, 48)
+    convolved: list[int] = []
+    conv3d = F.conv3d
+
+    def counted(x: Tensor, *others: Any, **options: Any) -> Tensor:
+        convolved.append(x.numel())
+        return conv3d(x, *others, **options)
+
+    monkeypatch.setattr(F, "conv3d", counted)
+    condition = vae.condition(image, 81)
+    few = sum(convolved)
+    convolved.clear()
+    grey = torch.zeros(3, 80, 32, 48)
+    expected = vae.encode(torch.cat([image[:, None], grey], dim=1))
+    assert few < 0.7 * sum(convolved)
+    assert torch.equal(condition[4:], expected)
 
 
 @torch.inference_mode()
