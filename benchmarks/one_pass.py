@@ -24,7 +24,7 @@ from farm.errors import FarmError
 from farm.model import fused
 from farm.model.attention import set_attention_backend
 from farm.model.bench import median_seconds, pass_inputs, profile
-from farm.model.block_attention import Kept, fold_audio_attention
+from farm.model.block_attention import Context, Kept, fold_audio_attention
 from farm.model.drawn import DrawnWeights, draw_part
 from farm.model.variant import Variant, Variants
 from farm.presets import INFINITETALK
@@ -71,7 +71,9 @@ OPTIONS = (
     Option("cudnn_fp8", "fp8", fold_audio=True),
     Option("cudnn_fp8", "fp8", speakers=2),
     Option("cudnn_fp8", "fp8", side=960),
-    Option("flash_4", "fp8", streamed=True),
+    Option(side=960),
+    Option("cudnn_fp8", "fp8", streamed=True),
+    Option(streamed=True),
 )
 PROFILED = (Option("flash_4"), Option("native", "int8"), Option("cudnn_fp8", "fp8"))
 
@@ -100,10 +102,11 @@ class InFloat32(nn.Module):
         super().__init__()
         self.block = block
 
-    def forward(self, x: Tensor, context: Tensor, temb: Tensor, *others: Any) -> Tensor:
-        rope, audio, speakers, _ = others
+    def forward(self, x: Tensor, context: Context, temb: Tensor, *others: Any) -> Tensor:
+        rope, audio, regions, *_ = others
         block = deepcopy(self.block).float()
-        return block(x.float(), context.float(), temb, rope, audio.float(), speakers)
+        context = context._replace(text=context.text.float(), image=context.image.float())
+        return block(x.float(), context, temb, rope, audio.float(), regions)
 
 
 def exact_prediction(model: Any, given: dict[str, Any]) -> Tensor:

@@ -23,7 +23,7 @@ from farm.errors import FarmError
 from farm.model.attention import NATIVE, backend_fault, random_tokens, set_attention_backend
 from farm.model.attention_kernels import CUDNN_FP8, FLASH_4
 from farm.model.audio import audio_windows
-from farm.model.block_attention import IMAGE_TOKENS, Kept
+from farm.model.block_attention import Kept
 from farm.model.colour import lab_statistics, transfer_colours
 from farm.model.guidance import branches
 from farm.model.pixels import to_host
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from farm.model.pipeline import Pipeline  # which needs more packages
 
 TEXT_TOKENS = 40
+IMAGE_TOKENS = 257
 LATENT_STRIDE = 8
 """Pixels of a latent, along a side."""
 

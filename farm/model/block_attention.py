@@ -6,21 +6,34 @@ Shapes: B batch, T latent frames, L tokens, C width, D channels of a head.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
+import torch
 from diffusers.models.attention import AttentionModuleMixin
 from torch import Tensor, nn
 
 from farm.model.attention import attend
 from farm.model.attention_kernels import CUDNN_FP8, attend_fp8
 from farm.model.folding import attend_folded, fold
-from farm.model.fused import Tokens, norm_rope
+from farm.model.fused import Tokens, norm_rope, takes_kernels
 from farm.model.quantise import rounding_of
 from farm.model.speakers import speaker_angles, voice_positions
 from farm.model.tokens import WHOLE, Share
 
-IMAGE_TOKENS = 257
-"""CLIP's class token and 16 x 16 patches; they come before the text in the context."""
+
+class Context(NamedTuple):
+    """What the video attends to besides itself and the audio."""
+
+    text: Tensor
+    """[B, tokens, C]; all of the padding is one token, the last."""
+    text_repeats: int
+    """How many tokens the last one stands for."""
+    image: Tensor
+    """[B, 257, C]: CLIP's class token and 16 x 16 patches."""
+
+
+KeysValues = tuple[Tensor, Tensor]
+"""[B, tokens, heads, D] each."""
 
 Kept = dict[nn.Module, tuple[Any, ...]]
 """What the passes of a chunk share, by the module that made it; for one branch of the guidance."""
@@ -67,11 +80,7 @@ class VideoAttnProcessor:
 
 
 class ContextAttnProcessor:
-    """Attention to the image and to the text with the same queries; the two outputs are added.
-
-    The stock processor splits the context at `length - 512`, which is silently wrong for any other
-    length of the text.
-    """
+    """Attention to the image and to the text with the same queries; the two outputs are added."""
 
     _attention_backend = None
 
@@ -79,29 +88,46 @@ class ContextAttnProcessor:
         self,
         attn: Any,
         hidden_states: Tokens,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Context,
         _mask: None,
         _rotary_emb: None,
         kept: Kept | None = None,
     ) -> Tensor:
         query = _split_heads(attn.norm_q(attn.to_q(hidden_states)), attn.heads)
-        keys_values = once(kept, attn, lambda: self._keys_values(attn, encoder_hidden_states))
-        text, image = (
-            attend(query, key, value, self._attention_backend) for key, value in keys_values
-        )
-        return attn.to_out[0]((text + image).flatten(2))
+        text, image = once(kept, attn, lambda: self._keys_values(attn, encoder_hidden_states))
+        repeats = encoder_hidden_states.text_repeats
+        output = attend_context(query, text, repeats, image, self._attention_backend)
+        return attn.to_out[0](output.flatten(2))
 
-    def _keys_values(self, attn: Any, context: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
-        """Of the text and of the image, [B, tokens, heads, D] each."""
-        image = context[:, :IMAGE_TOKENS]
-        text = context[:, IMAGE_TOKENS:]
+    def _keys_values(self, attn: Any, context: Context) -> tuple[KeysValues, KeysValues]:
+        """Of the text and of the image."""
+        text, image = context.text, context.image
         pairs = (
             (attn.norm_k(attn.to_k(text)), attn.to_v(text)),
             (attn.norm_added_k(attn.add_k_proj(image)), attn.add_v_proj(image)),
         )
-        return tuple(
+        of_text, of_image = (
             (_split_heads(key, attn.heads), _split_heads(value, attn.heads)) for key, value in pairs
         )
+        return of_text, of_image
+
+
+def attend_context(
+    query: Tensor, text: KeysValues, text_repeats: int, image: KeysValues, kernel: str | None
+) -> Tensor:
+    """The sum [B, L, heads, D] of the attentions to text and image.
+
+    The last token of the text stands for `text_repeats`. A GPU with kernels of ours ignores
+    `kernel`.
+    """
+    if takes_kernels(query):
+        from farm.model import kernels
+
+        return kernels.attend_context(query, text, text_repeats, image)
+    key, value = (
+        torch.cat([each, each[:, -1:].expand(-1, text_repeats - 1, -1, -1)], dim=1) for each in text
+    )
+    return attend(query, key, value, kernel) + attend(query, *image, kernel)
 
 
 class AudioAttnProcessor:

@@ -29,6 +29,7 @@ from farm.errors import InvalidInput
 from farm.model.attention import exact
 from farm.model.block_attention import (
     AudioAttention,
+    Context,
     ContextAttnProcessor,
     Kept,
     VideoAttnProcessor,
@@ -101,7 +102,7 @@ class InfiniteTalkBlock(WanTransformerBlock):
     def forward(
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Context,
         temb: Tensor,
         rotary_emb: tuple[Tensor, Tensor],
         audio: Tensor,
@@ -162,9 +163,14 @@ class ConditionEmbedder(WanTimeTextImageEmbedding):
         modulations = self.time_proj(self.act_fn(embedding)).unflatten(1, (6, -1))
         return embedding, modulations
 
-    def context(self, text: Tensor, image: Tensor) -> Tensor:
-        """The context [B, 257 + text_len, C] of text [B, text_len, text_dim] and image tokens."""
-        return torch.cat([self.image_embedder(image), self.text_embedder(text)], dim=1)
+    def context(self, text: Tensor, text_len: int, image: Tensor) -> Context:
+        """Of text [B, tokens, text_dim], which the model sees padded to `text_len`, and image.
+
+        The text's layers come after the padding, which they make a constant token, not zero.
+        """
+        missing = text_len - text.shape[1]
+        padded = F.pad(text, (0, 0, 0, min(missing, 1)))
+        return Context(self.text_embedder(padded), max(missing, 1), self.image_embedder(image))
 
 
 class InfiniteTalkTransformer(WanTransformer3DModel):
@@ -305,24 +311,14 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
 
     def _conditions(
         self, text: Tensor, image: Tensor, audio: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The context [B, 257 + text_len, C] and the audio tokens [B, T, tokens, audio_dim]."""
+    ) -> tuple[Context, Tensor]:
+        """The context and the audio tokens [B, T, tokens, audio_dim]."""
+        text_len = self.config.text_len
+        if text.shape[1] > text_len:
+            raise InvalidInput(f"text: got {text.shape[1]} tokens; allowed: up to {text_len}")
         first, later = (window.to(text.dtype) for window in audio)
-        context = self.condition_embedder.context(self._pad_text(text), image)
+        context = self.condition_embedder.context(text, text_len, image)
         return context, self.audio_proj(first, later)
-
-    def _pad_text(self, text: Tensor) -> Tensor:
-        """Text features with zeros up to text_len.
-
-        The text's layers come after the padding, so the model sees it as a constant token, not
-        zero.
-        """
-        missing = self.config.text_len - text.shape[1]
-        if missing < 0:
-            raise InvalidInput(
-                f"text: got {text.shape[1]} tokens; allowed: up to {self.config.text_len}"
-            )
-        return F.pad(text, (0, 0, 0, missing))
 
     def _unpatchify(self, patches: Tensor, grid: torch.Size) -> Tensor:
         """[B, L, pt x ph x pw x 16] in, [B, 16, T, H, W] out."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from farm.model.attention import AUTO, EXACT, select_backend
+from farm.model.block_attention import attend_context
 from farm.model.caching import TeaCache
 from farm.model.denoise import Sampling
 from farm.model.pipeline import Pipeline, load_pipeline
@@ -116,6 +117,27 @@ def test_norm_and_activation_in_one_kernel_equal_those_of_torch() -> None:
     norm_silu(x, gamma, out=fused)
     plain = F.silu(F.normalize(x, dim=1) * 96**0.5 * gamma)
     torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_text_and_image_are_attended_to_in_one_kernel(dtype: torch.dtype) -> None:
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(2, *shape, 3, 64, device="cuda", dtype=dtype)
+
+    query, text, image = drawn(150), (drawn(70), drawn(70)), (drawn(257), drawn(257))
+    exact = [[each.double() for each in pair] for pair in (text, image)]
+    fused = attend_context(query, text, 9, image, None)
+    (key, value), seen = exact
+    key, value = (torch.cat([each, each[:, -1:].expand(-1, 8, -1, -1)], 1) for each in (key, value))
+    expected = sum(
+        F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in (query.double(), *pair)))
+        for pair in ((key, value), seen)
+    )
+    rounding = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(
+        fused.double(), expected.transpose(1, 2), rtol=rounding, atol=rounding
+    )
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from farm.model.audio import audio_windows
-from farm.model.block_attention import IMAGE_TOKENS
+from farm.model.block_attention import Context
 from farm.model.checkpoints import load_part
 from farm.model.denoise import Sampling
 from farm.model.fused import norm_rope
@@ -135,7 +136,7 @@ def test_gated_sums_are_float32_and_rounded_once_after_each_sublayer(
     ):
         left = block(
             x,
-            noise(1, 300, 128).bfloat16(),
+            Context(noise(1, 43, 128).bfloat16(), 1, noise(1, 257, 128).bfloat16()),
             temb,
             rope,
             noise(1, 2, 8, 64).bfloat16(),
@@ -187,38 +188,32 @@ def test_queries_are_rotated_in_float32_and_rounded_once(
     assert torch.equal(norm_rope(tokens, cos, sin), rotated.bfloat16())
 
 
-def test_image_then_text_then_its_padding_make_the_context(
+def test_text_with_all_of_its_padding_in_one_token_and_image_make_the_context(
     model: InfiniteTalkTransformer,
 ) -> None:
     with watched(model.blocks[0]) as calls:
         predicted(model)
-    context = calls[0][0][1]
+    context: Context = calls[0][0][1]
     text = noise(1, 7, 64).bfloat16()
     image = noise(1, 257, 64).bfloat16()
     embedder = model.condition_embedder
-    padding = embedder.text_embedder(torch.zeros(1, 505, 64).bfloat16())
-    assert context.shape == (1, IMAGE_TOKENS + 512, 128)
-    assert padding.abs().min(dim=1).values.max() > 0  # a constant token, and not zero
-    expected = torch.cat(
-        [embedder.image_embedder(image), embedder.text_embedder(text), padding],
-        dim=1,
-    )
-    torch.testing.assert_close(context, expected, rtol=0, atol=0.02)
+    padding = embedder.text_embedder(torch.zeros(1, 1, 64).bfloat16())
+    assert padding.abs().max() > 0  # a constant token, and not zero
+    assert context.text_repeats == 505
+    near = partial(torch.testing.assert_close, rtol=0, atol=0.02)
+    near(context.image, embedder.image_embedder(image))
+    near(context.text, torch.cat([embedder.text_embedder(text), padding], dim=1))
 
 
 def test_every_token_of_the_context_is_attended_to_even_padding(
     exact: InfiniteTalkTransformer,
 ) -> None:
+    # given seven words, then 23 times the same token of padding
     attn = exact.blocks[0].attn2
-    x = noise(1, 5, 128)
-    context = noise(1, IMAGE_TOKENS + 30, 128)
-    context[:, IMAGE_TOKENS + 7 :] = context[
-        :, -1:
-    ]  # seven words, then 23 times the same token of padding
+    x, words, image = noise(1, 5, 128), noise(1, 8, 128), noise(1, 257, 128)
+    text = torch.cat([words, words[:, -1:].expand(-1, 22, -1)], dim=1)
     heads = lambda tokens: tokens.unflatten(-1, (4, 32)).transpose(1, 2)  # noqa: E731
     query = attn.norm_q(attn.to_q(x))
-    text = context[:, IMAGE_TOKENS:]
-    image = context[:, :IMAGE_TOKENS]
     read = F.scaled_dot_product_attention(
         *map(heads, (query, attn.norm_k(attn.to_k(text)), attn.to_v(text)))
     )
@@ -226,6 +221,7 @@ def test_every_token_of_the_context_is_attended_to_even_padding(
     value = attn.add_v_proj(image)
     seen = F.scaled_dot_product_attention(*map(heads, (query, key, value)))
     expected = attn.to_out[0]((read + seen).transpose(1, 2).flatten(2))
+    context = Context(words, 23, image)
     torch.testing.assert_close(attn(x, context), expected, rtol=0, atol=1e-5)
 
 
