@@ -124,10 +124,13 @@ class Denoiser:
         caches = self._block_caches(passes, times[:-1], sampling.teacache)
         known = motion.shape[1]
         kept: dict[Branch, Kept] = {}
-        if not self._variants.is_streamed:  # there memory is what is short
+        is_kept = not self._variants.is_streamed  # there memory is what is short
+        if is_kept:
             kept = {branch: {} for branch in passes}
 
-        def predict(x: Tensor, time: Tensor, branch: Branch, group: RankGroup) -> Tensor:
+        def predict(
+            x: Tensor, time: Tensor, shared: dict[int, Kept], branch: Branch, group: RankGroup
+        ) -> Tensor:
             prediction = self.transformer(
                 torch.cat([x, conditions.latents])[None],
                 time[None],
@@ -137,6 +140,7 @@ class Denoiser:
                 regions=conditions.regions,
                 cache=caches.get(branch),
                 kept=kept.get(branch),
+                of_step=shared.setdefault(group.size, {}) if is_kept else None,
                 group=group,
             )
             return prediction[0]
@@ -145,7 +149,8 @@ class Denoiser:
         x[:, :known] = motion
         report("sampling", 0, steps)
         for step, time in enumerate(times[:-1]):
-            velocity = guidance(self.team.predictions(passes, partial(predict, x, time)))
+            shared: dict[int, Kept] = {}  # by passes of as many ranks, which have the same tokens
+            velocity = guidance(self.team.predictions(passes, partial(predict, x, time, shared)))
             x = sampler.step(x, velocity, times, step, noise)
             x[:, :known] = motion
             report("sampling", step + 1, steps)

@@ -36,7 +36,7 @@ from farm.model.block_attention import (
     once,
 )
 from farm.model.caching import BlockCache
-from farm.model.fused import add_gated, add_norm, linear_gelu
+from farm.model.fused import Tokens, add_gated, add_norm, linear_gelu
 from farm.model.quantise import rounding_of
 from farm.model.speakers import positions
 from farm.model.tokens import ALONE, WHOLE, RankGroup, Share
@@ -109,27 +109,33 @@ class InfiniteTalkBlock(WanTransformerBlock):
         regions: Tensor | None = None,
         kept: Kept | None = None,
         share: Share = WHOLE,
+        of_step: Kept | None = None,
     ) -> Tensor:
         """[B, L, C] in and out, of the tokens of a share.
 
         `temb` [B, 6, C] is float32, and so are the modulations and the gated sums. `rotary_emb` are
         cosines and sines [1, L, D / 2]. `regions` [B, 3, tokens of a latent frame] are the masks of
-        the speakers, for two of them. `kept` as in the model.
+        the speakers, for two of them. `kept` and `of_step` as in the model.
         """
-        x = hidden_states
         modulations = (self.scale_shift_table + temb).transpose(0, 1).unsqueeze(2).contiguous()
         shift1, scale1, gate1, shift2, scale2, gate2 = modulations
         add_normed = partial(add_norm, eps=self.norm1.eps, rounding=rounding_of(self.attn1.to_q))
 
         # 1. Self-attention
-        x, h = add_normed(x, 1 + scale1, shift1)
-        output, query, key = self.attn1(h, None, None, rotary_emb, share=share)
-        speaker_positions = None
-        if regions is not None:
-            first_frame_key = key[:, : regions.shape[2]]
-            kernel = exact(self.attn1.processor._attention_backend)
-            speaker_positions = positions(query, first_frame_key, regions, kernel, share)
-        x, h = add_normed(x, self.norm2.weight, self.norm2.bias, added=output, gate=gate1)
+        def attend_to_video() -> tuple[Tensor, Tokens, Tensor | None]:
+            x, h = add_normed(hidden_states, 1 + scale1, shift1)
+            output, query, key = self.attn1(h, None, None, rotary_emb, share=share)
+            speaker_positions = None
+            if regions is not None:
+                first_frame_key = key[:, : regions.shape[2]]
+                kernel = exact(self.attn1.processor._attention_backend)
+                speaker_positions = positions(query, first_frame_key, regions, kernel, share)
+            x, h = add_normed(x, self.norm2.weight, self.norm2.bias, added=output, gate=gate1)
+            return x, h, speaker_positions
+
+        x, h, speaker_positions = once(of_step, self, attend_to_video)
+        if regions is None:  # also in a step whose other passes have two speakers
+            speaker_positions = None
 
         # 2. Text and image
         output = self.attn2(h, encoder_hidden_states, None, None, kept=kept)
@@ -261,6 +267,7 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         regions: Tensor | None = None,
         cache: BlockCache | None = None,
         kept: Kept | None = None,
+        of_step: Kept | None = None,
         group: RankGroup = ALONE,
     ) -> Tensor:
         """The prediction [B, 16, T, H, W] in float32.
@@ -271,9 +278,10 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
         ...] each; every item of a batch has the same number of speakers. `regions` [B, 3,
         (H/2)(W/2)] from `farm.model.speakers`, for two speakers. `cache` decides whether this pass
         goes through the blocks. `kept`, empty before the first pass of a chunk, keeps what follows
-        from text, image and audio alone; without it that is computed again. The ranks of `group`
-        share the tokens, and all get the prediction. Everything but the time is cast here to the
-        dtype of the weights.
+        from text, image and audio alone; without it that is computed again. `of_step`, empty before
+        the first pass of a step, keeps the self-attention of block 0, which has not seen them yet;
+        passes with regions come first. The ranks of `group` share the tokens, and all get the
+        prediction. Everything but the time is cast here to the dtype of the weights.
         """
         dtype = self.patch_embedding.weight.dtype
 
@@ -295,11 +303,12 @@ class InfiniteTalkTransformer(WanTransformer3DModel):
 
         # 2. Blocks
         def run_blocks(x: Tensor) -> Tensor:
-            for block in self.blocks:
+            for index, block in enumerate(self.blocks):
+                arguments = (*conditions, None if index else of_step)
                 if torch.is_grad_enabled() and self.gradient_checkpointing:
-                    x = self._gradient_checkpointing_func(block, x, *conditions)
+                    x = self._gradient_checkpointing_func(block, x, *arguments)
                 else:
-                    x = block(x, *conditions)
+                    x = block(x, *arguments)
             return x
 
         x = cache(x, run_blocks) if cache else run_blocks(x)

@@ -30,6 +30,8 @@ def predictor(model: InfiniteTalkTransformer) -> Predict:
         text: Tensor | None = None,
         audio: Tensor | None = None,
         kept: Kept | None = None,
+        of_step: Kept | None = None,
+        regions: Tensor | None = None,
     ) -> Tensor:
         rows = noise(1, 9, 3, 64) if audio is None else audio
         return model(
@@ -38,7 +40,9 @@ def predictor(model: InfiniteTalkTransformer) -> Predict:
             text=noise(1, 7, 64) if text is None else text,
             image=noise(1, 257, 64),
             audio=audio_windows(rows[None]),
+            regions=regions,
             kept=kept,
+            of_step=of_step,
         )
 
     return predict
@@ -182,6 +186,29 @@ def test_what_follows_from_the_conditions_is_computed_once_if_it_is_kept(
     first, *later = [predict(kept=kept) for _ in range(3)]
     assert [counted.count(module) for module in read] == [calls] * len(read)
     assert all(torch.equal(each, first) for each in later)
+
+
+@pytest.mark.parametrize("speakers", [1, 2])
+def test_passes_of_a_step_share_the_first_self_attention(weights: Path, speakers: int) -> None:
+    # given a pass with sound and one with silence, which is that of one speaker
+    model = load_part(weights, "transformer", dtype="float32")
+    predict = predictor(model)
+    regions = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]])
+    passes = (
+        {"audio": noise(speakers, 9, 3, 64), "regions": regions},
+        {"audio": 0 * noise(1, 9, 3, 64)},
+    )
+    expected = [predict(**each) for each in passes]
+    # when both are passes of a step
+    counted: list[nn.Module] = []
+    attentions = [block.attn1 for block in model.blocks]
+    for attention in attentions:
+        attention.register_forward_hook(lambda module, *_: counted.append(module))
+    of_step: Kept = {}
+    predictions = [predict(**each, of_step=of_step) for each in passes]
+    # then block 0 attends once, and no bit is another
+    assert [counted.count(attention) for attention in attentions] == [1, 2]
+    assert all(map(torch.equal, predictions, expected))
 
 
 def test_attention_kernels_can_be_chosen_for_every_attention(
