@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
 
 from farm.errors import MAX_MISTAKES, InvalidInput, did_you_mean, shorten
 
@@ -48,8 +51,8 @@ def _line(problem: ErrorDetails, path: list[str], model: type[BaseModel], prefix
     if problem["type"] == "extra_forbidden":
         return f"{shown}: there is no such field{_hint(model, path, prefix)}"
     allowed = _allowed(model, path)
-    if problem["type"] == "missing":
-        return f"{shown}: it is missing{allowed}"
+    if problem["type"] in WITHOUT_VALUE:
+        return f"{shown}: {WITHOUT_VALUE[problem['type']]}{allowed}"
     value = _value(problem, model, path)
     got = f"got {_shown_value(model, path, value)}"
     if value is None and "field" in problem.get("ctx", {}):
@@ -64,23 +67,90 @@ def json_type(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "object")
 
 
+NETWORK = "it must be a network, such as 10.1.0.0/16"
+OBJECT, LIST = "it must be an object", "it must be a list"
+NUMBER, WHOLE_NUMBER = "it must be a number", "it must be a whole number"
+TEXT, FLAG = "it must be text", "it must be true or false"
+
 REASONS = {
-    "dict_type": "should be an object",
-    "model_type": "should be an object",
+    "bool_parsing": FLAG,
+    "bool_type": FLAG,
+    "dict_type": OBJECT,
+    "finite_number": "it must be a finite number",
+    "float_parsing": NUMBER,
+    "float_type": NUMBER,
+    "greater_than": "it must be above {gt}",
+    "greater_than_equal": "it must be {ge} or more",
+    "int_from_float": WHOLE_NUMBER,
+    "int_parsing": WHOLE_NUMBER,
+    "int_parsing_size": "it has too many digits",
+    "int_type": WHOLE_NUMBER,
+    "ip_v4_network": NETWORK,
+    "ip_v6_network": NETWORK,
+    "less_than": "it must be below {lt}",
+    "less_than_equal": "it must be {le} or less",
+    "list_type": LIST,
+    "literal_error": "it must be {expected}",
+    "model_attributes_type": OBJECT,
+    "model_type": OBJECT,
+    "none_required": "it must be null",
+    "path_type": "it must be a path",
     "string_pattern_mismatch": "it is not written as it should be",
-    "too_long": "should have at most {max_length} items",
-    "too_short": "should have {min_length} or more items",
-    "union_tag_invalid": "its {discriminator} should be {expected_tags}",
+    "string_too_long": "it may have {max_length} characters at most",
+    "string_too_short": "it must have {min_length} or more characters",
+    "string_type": TEXT,
+    "too_long": "it may have {max_length} items at most",
+    "too_short": "it must have {min_length} or more items",
+    "tuple_type": LIST,
+    "union_tag_invalid": "its {discriminator} must be {expected_tags}",
     "union_tag_not_found": "it needs {discriminator}",
+    "value_error": "{error}",
 }
-"""Why a value is refused, where pydantic speaks of Python or of itself."""
+"""Why pydantic refuses a value, in place of its own words, which speak of Python and of itself."""
+
+WITHOUT_VALUE = {"missing": "it is missing", "json_invalid": "it is nested too deeply"}
+
+OTHER_REASON = "it is of another kind"
+PYDANTIC_TYPES = frozenset(get_args(ErrorType))
+"""Errors of other types are raised by our own checks, in our own words."""
 
 
 def _reason(problem: ErrorDetails) -> str:
-    reason = REASONS.get(problem["type"])
-    if reason is None:
-        return problem["msg"].removeprefix("Input ")
-    return reason.format(**problem.get("ctx", {}))
+    kind = problem["type"]
+    words = OTHER_REASON if kind in PYDANTIC_TYPES else problem["msg"]
+    limits = {name: _limit(value) for name, value in problem.get("ctx", {}).items()}
+    reason = REASONS[kind].format_map(limits) if kind in REASONS else words
+    return f"{reason}{_json_hint(problem['input'])}" if reason in (OBJECT, LIST) else reason
+
+
+def _limit(value: Any) -> Any:
+    """A limit as a person writes it: 20, not 20.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _json_hint(value: Any) -> str:
+    """What is wrong with a text in the place of an object or a list, if it is meant as one."""
+    if not isinstance(value, str) or value.strip()[:1] not in ("{", "["):
+        return ""
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError) as error:
+        return f", and this is not JSON ({why_no_json(error)})"
+    return ", and this is the text of one"
+
+
+def why_no_json(error: Exception) -> str:
+    """What is wrong with a text that `json.loads` has refused."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case UnicodeDecodeError():
+            return "it is not UTF-8"
+        case json.JSONDecodeError(doc=text, pos=position):
+            needs_quotes = text[position : position + 1] == "'"
+            quotes = "; names and texts need double quotes" if needs_quotes else ""
+            return f"line {error.lineno}, column {error.colno}: {error.msg}{quotes}"
+    return shorten(str(error))
 
 
 def _path(problem: ErrorDetails) -> list[str]:
@@ -118,14 +188,21 @@ def _shown_value(model: type[BaseModel], path: list[str], value: Any) -> str:
     field = model.model_fields.get(path[0]) if path else None
     if field and not field.repr:
         return "a secret, which is not shown"
-    return shorten(repr(value))
+    return shorten(as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON writes it, but for texts, which errors have in single quotes."""
+    if isinstance(value, str):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False, default=repr)
 
 
 def _allowed(model: type[BaseModel] | None, path: list[str]) -> str:
     """What the description of the innermost field says that has one, as the end of the error."""
     allowed = ""
     for part in path:
-        field = model.model_fields.get(part) if model else None
+        field = _field(model, part) if model else None
         if model and field and field.description:
             allowed = f"; allowed: {field.description}"
         model = _model_of(model, part) if model else None
@@ -142,6 +219,17 @@ def _hint(model: type[BaseModel], path: list[str], prefix: str) -> str:
         return did_you_mean(unknown.upper(), known, prefix=prefix)
     parent = "".join(f"{part}." for part in parents)
     return did_you_mean(unknown, model.model_fields, prefix=parent)
+
+
+def _field(model: type[BaseModel], name: str) -> FieldInfo | None:
+    """A field by its name, or by another one under which it may be given."""
+    fields = model.model_fields.items()
+    return next((field for own, field in fields if name in (own, *_aliases(field))), None)
+
+
+def _aliases(field: FieldInfo) -> Sequence[Any]:
+    alias = field.validation_alias
+    return alias.choices if isinstance(alias, AliasChoices) else ()
 
 
 def _model_of(model: type[BaseModel], name: str) -> type[BaseModel] | None:

@@ -19,7 +19,7 @@ from farm.batch.table import SUFFIXES, Table, encoding_of, read_table
 from farm.errors import InvalidInput, did_you_mean
 from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest, fields_from_text
 from farm.job.files import batch_items, read_object, resolve_paths
-from farm.validation import json_type
+from farm.validation import json_type, why_no_json
 
 ID = "id"
 """The column, or key, that names a row; no field of the contract."""
@@ -145,7 +145,7 @@ def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return InvalidInput(f"request: it is not JSON ({error})")
+        return InvalidInput(f"request: it is not JSON ({why_no_json(error)})")
     if isinstance(fields, dict):
         return fields
     return InvalidInput(f"request: got {json_type(fields)}; allowed: an object")

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from farm.gateway.refusal import CLOSE, refuse
-from farm.validation import json_type
+from farm.validation import json_type, why_no_json
 
 MAX_SEPARATORS = 200_000
 """Commas and brackets of a body, which bound what parsing it takes; the longest text to speak has
@@ -106,18 +106,10 @@ def parse_object(body: bytes) -> dict[str, Any]:
             parse_int=_integer,
         )
     except (ValueError, RecursionError) as error:
-        raise refuse(400, f"body: it is not JSON ({_reason(error)})") from None
+        raise refuse(400, f"body: it is not JSON ({why_no_json(error)})") from None
     if not isinstance(found, dict):
         raise refuse(400, f"body: got {json_type(found)}; allowed: a JSON object")
     return found
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not UTF-8"
-    return str(error)[:200]
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

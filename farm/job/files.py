@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from farm.errors import InvalidInput, did_you_mean
-from farm.validation import json_type
+from farm.validation import json_type, why_no_json
 
 BATCH_FIELDS = {"batch", "output_config"}
 """Fields of a batch: its items, and the default `output_config` of items without one."""
@@ -37,7 +37,7 @@ def read_object(file: Path) -> dict[str, Any]:
         content = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
         fields = json.loads(content)  # PowerShell pipes and saves UTF-16, or UTF-8 with a mark
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{file}: it is not JSON ({error})") from error
+        raise InvalidInput(f"{file}: it is not JSON ({why_no_json(error)})") from error
     if not isinstance(fields, dict):
         raise InvalidInput(f"{file}: got {json_type(fields)}; allowed: one JSON object")
     return fields

@@ -401,13 +401,13 @@ class JobRequest(Contract):
         except ValidationError as error:
             raise invalid_input(error, cls) from error
         except UnicodeEncodeError as error:
-            field, text = next(_undecodable_texts("", fields))
+            field, text = next(each for each in _leaves("", fields) if _is_undecodable(each[1]))
             raise InvalidInput(
                 f"{field}: got {text!r}; allowed: UTF-8, also in a file's name (rename it)"
             ) from error
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidInput(
-                f"request: {error}; allowed: values that JSON can represent"
+                f"{_why_no_json(fields)}; allowed: values that JSON can represent"
             ) from error
 
 
@@ -434,15 +434,38 @@ def _look_up(request: BaseModel, field: str) -> Any:
     return value
 
 
-def _undecodable_texts(field: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Texts with bytes that were not UTF-8, which Python keeps as surrogates; with their fields."""
-    if isinstance(value, str):
-        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
-            yield field, value
-    elif isinstance(value, Mapping):
+def _leaves(field: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """All names in a request, and its texts, numbers and other values, by their fields."""
+    if isinstance(value, Mapping):
         for name, part in value.items():
-            yield from _undecodable_texts(field, name)
-            yield from _undecodable_texts(f"{field}.{name}".lstrip("."), part)
+            yield field or "request", name
+            yield from _leaves(f"{field}.{name}".lstrip("."), part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _undecodable_texts(field, part)
+            yield from _leaves(field, part)
+    else:
+        yield field, value
+
+
+def _is_undecodable(value: Any) -> bool:
+    """Whether a text had bytes that were not UTF-8, which Python keeps as surrogates."""
+    return isinstance(value, str) and value != value.encode("utf-8", "replace").decode()
+
+
+def _why_no_json(fields: Mapping[str, Any]) -> str:
+    """The first value of a request that JSON cannot represent, by its field and its type."""
+    try:
+        for field, value in _leaves("", fields):
+            if not _is_json(value):
+                return f"{field}: got a value of Python's type {type(value).__name__}"
+    except RecursionError:
+        return "request: it contains itself, or is nested too deeply"
+    return "request: the name of a field is no text"
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):  # a number may have too many digits
+        return False
+    return True

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from farm.errors import InvalidInput, did_you_mean, shorten
 from farm.job.files import read_object
 from farm.settings import PREFIX, Settings
-from farm.validation import invalid_input
+from farm.validation import as_json, invalid_input
 
 SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 SECRET_URL = re.compile(r"://[^/\s]*:[^/\s]*@")
@@ -188,7 +188,7 @@ def _check_variable(name: str, value: Any) -> None:
     if not isinstance(value, str) and not _is_reference(value):
         shown = "a secret, which is not shown"
         if not _holds_secret(name, str(value)):
-            shown = shorten(repr(value))
+            shown = shorten(as_json(value))
         raise InvalidInput(f'env.{name}: got {shown}; allowed: a text, or {{"$env": NAME}}')
     if isinstance(value, str) and _holds_secret(name, value):
         raise InvalidInput(f'env.{name}: it is secret; the file has {{"$env": NAME}} instead')

@@ -159,7 +159,7 @@ def test_submitting_nothing_is_rejected(run):
     [
         (
             ["--image", URL, "--text", "a", "--audio", URL],
-            ["--audio: got {'person1': 'https://a/i'}; give"],
+            ['--audio: got {"person1": "https://a/i"}; give'],
         ),
         (
             ["--image", URL],

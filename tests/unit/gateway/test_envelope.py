@@ -42,8 +42,8 @@ def test_a_policy_may_stand_in_the_input():
             {"input": {}, "policy": {"ttl": 10_000, "executionTimeout": 10_001}},
             "policy.ttl: got 10000; allowed: no less than policy.executionTimeout, 10001",
         ),
-        ({"input": {}, "policy": 5}, "policy: got 5; should be an object; allowed: "),
-        ({"input": [1]}, "input: got [1]; should be an object; allowed: "),
+        ({"input": {}, "policy": 5}, "policy: got 5; it must be an object; allowed: "),
+        ({"input": [1]}, "input: got [1]; it must be an object; allowed: "),
     ],
 )
 def test_what_contradicts_itself_or_is_unknown_is_refused(fields: dict, message: str):

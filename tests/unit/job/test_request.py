@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from farm.errors import InvalidInput
 from farm.job import NOT_YET, JobRequest
+from farm.validation import as_json
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMED = [
@@ -111,21 +112,21 @@ ACCEPTED: list[dict[str, Any]] = [
 
 REFUSED: list[tuple[str, Any, str]] = [
     ("cond_video", "http:///face.png", "a URL needs the name or the address of a host"),
-    ("prompt", "", "at least 1 character"),
+    ("prompt", "", "it must have 1 or more characters"),
     ("prompt", " \n", "must not be blank"),
-    ("prompt", "x" * 5001, "at most 5000 characters"),
-    ("prompt", None, "string"),
-    ("prompt", 7, "string"),
-    ("prompt", ["a woman"], "string"),
-    ("negative_prompt", 7, "string"),
-    ("negative_prompt", "x" * 5001, "at most 5000 characters"),
+    ("prompt", "x" * 5001, "it may have 5000 characters at most"),
+    ("prompt", None, "it must be text"),
+    ("prompt", 7, "it must be text"),
+    ("prompt", ["a woman"], "it must be text"),
+    ("negative_prompt", 7, "it must be text"),
+    ("negative_prompt", "x" * 5001, "it may have 5000 characters at most"),
     ("cond_video", "https://example.org/" + "a" * 3981, "at most 4000 characters"),
-    ("cond_video", "", "at least 1 character"),
-    ("cond_video", None, "string"),
+    ("cond_video", "", "it must have 1 or more characters"),
+    ("cond_video", None, "it must be text"),
     ("cond_video", "ftp://example.org/face.png", "http://, https:// or store://"),
     ("cond_video", "file:///etc/passwd", "http://, https:// or store://"),
     ("cond_video", "s3://bucket/face.png", "http://, https:// or store://"),
-    ("cond_audio", "voice.wav", "object"),
+    ("cond_audio", "voice.wav", "it must be an object"),
     ("size", "infinitetalk-1080", "infinitetalk-720"),
     ("size", 480, "infinitetalk-480"),
     ("mode", "stream", "streaming"),
@@ -134,24 +135,24 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("frame_num", 80, "77 or 81"),
     ("frame_num", 82, "81 or 85"),
     ("frame_num", 1005, "1001"),
-    ("frame_num", 81.5, "integer"),
-    ("frame_num", "81", "integer"),
-    ("frame_num", True, "integer"),
+    ("frame_num", 81.5, "it must be a whole number"),
+    ("frame_num", "81", "it must be a whole number"),
+    ("frame_num", True, "it must be a whole number"),
     ("max_frame_num", 0, "1"),
     ("max_frame_num", 2_250_001, "2250000"),
     ("motion_frame", 11, "9 or 13"),
     ("motion_frame", 0, "1"),
     ("motion_frame", -3, "1"),
-    ("sample_steps", 0, "1"),
-    ("sample_steps", 1001, "1000"),
-    ("sample_steps", 4.5, "integer"),
-    ("sample_shift", 0, "greater than 0"),
+    ("sample_steps", 0, "it must be 1 or more"),
+    ("sample_steps", 1001, "it must be 1000 or less"),
+    ("sample_steps", 4.5, "it must be a whole number"),
+    ("sample_shift", 0, "it must be above 0"),
     ("sample_shift", 100.5, "100"),
     ("sample_text_guide_scale", -0.1, "0"),
-    ("sample_text_guide_scale", 20.1, "20"),
-    ("sample_text_guide_scale", float("nan"), "finite"),
+    ("sample_text_guide_scale", 20.1, "it must be 20 or less"),
+    ("sample_text_guide_scale", float("nan"), "it must be a finite number"),
     ("sample_audio_guide_scale", 20.1, "20"),
-    ("sample_audio_guide_scale", float("inf"), "finite"),
+    ("sample_audio_guide_scale", float("inf"), "it must be a finite number"),
     ("color_correction_strength", 1.1, "1"),
     ("color_correction_strength", -0.1, "0"),
     ("use_teacache", "yes", "true or false"),
@@ -163,13 +164,13 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("apg_norm_threshold", -1, "0"),
     ("base_seed", -2, "-1"),
     ("base_seed", 2**63, "9223372036854775808"),
-    ("base_seed", 1.5, "integer"),
+    ("base_seed", 1.5, "it must be a whole number"),
     ("audio_type", "both", "'para' or 'add'"),
     ("quant", "int4", "int8"),
     ("num_persistent_param_in_dit", -1, "0 to 10^12"),
     ("num_persistent_param_in_dit", 10**12 + 1, "0 to 10^12"),
     ("apg_norm_threshold", 1_000_001, "0 to 1000000"),
-    ("lora", [{"name": "a"}] * 17, "at most 16 items"),
+    ("lora", [{"name": "a"}] * 17, "it may have 16 items at most"),
     ("offload_model", "no", "true, false"),
     ("lora", "fast", "scale"),
     ("scene_seg", "no", "true"),
@@ -257,7 +258,7 @@ def test_text_can_replace_the_audio():
 @pytest.mark.parametrize(("field", "value", "why"), REFUSED, ids=lambda part: str(part)[:30])
 def test_a_wrong_value_is_refused_with_its_field_and_the_allowed_values(field, value, why):
     message = refusal(GIVEN | {field: value})
-    shown = repr(value)
+    shown = as_json(value)
     assert message.startswith(f"{field}: got {shown[:80]}")
     assert why in message
     assert f"; allowed: {JobRequest.model_fields[field].description}" in message
@@ -451,9 +452,9 @@ def test_a_single_box_belongs_to_the_first_speaker():
         ({"bbox": [0, 20, 10, 10]}, "bbox.person1: got [0, 20, 10, 10]; it must satisfy"),
         ({"bbox": [-1, 0, 10, 10]}, "bbox.person1: got [-1, 0, 10, 10]; it must satisfy"),
         ({"bbox": [0, 0, 10]}, "bbox.person1.3: it is missing"),
-        ({"bbox": [0, 0, 10, "20"]}, "bbox.person1.3: got '20'; should be a valid number"),
+        ({"bbox": [0, 0, 10, "20"]}, "bbox.person1.3: got '20'; it must be a number"),
         ({"bbox": {"person2": LEFT}}, "bbox.person1: it is missing"),
-        ({"bbox": "left"}, "bbox: got 'left'; should be an object"),
+        ({"bbox": "left"}, "bbox: got 'left'; it must be an object"),
         (talk("hello"), "tts_audio.text: got 'hello'; 'hello' precedes the first mark"),
         (talk("(s1) a (s3) b"), "tts_audio.text: got '(s1) a (s3) b'; the mark (s3) is unknown"),
         (
