@@ -26,14 +26,14 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
-MIN_SIMILARITY = 0.5
-"""Below difflib's default of 0.6, so that `seed` finds `base_seed`."""
+VERY_CLOSE = 0.8
+"""Of difflib's similarity, for which 0.6 is close."""
 
 MAX_SHOWN = 80
 """Characters of a wrong value in an error: recognisable, but no leak of whole files to logs."""
@@ -269,13 +269,22 @@ def error_from_code(code: str, message: str, *, retryable: bool) -> FarmError:
     return kinds.get(code, FarmError)(message, retryable=retryable)
 
 
-def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """`; did you mean X?` for the end of an error, X being the known name closest to `name`.
+def did_you_mean(
+    name: str, known: Iterable[str], *, prefix: str = "", synonyms: Mapping[str, str] | None = None
+) -> str:
+    """`; did you mean X?` for the end of an error, X being the known name that is very close to
+    `name`, shares a whole word with it, or is close to it; or that has such a synonym.
 
-    Empty if none is close. `prefix` is written in front of the known name.
+    Empty if there is none. `prefix` is written in front of the known name.
     """
-    close = get_close_matches(name[:MAX_SHOWN], known, n=1, cutoff=MIN_SIMILARITY)
-    return f"; did you mean {prefix}{close[0]}?" if close else ""
+    name = name[:MAX_SHOWN]
+    meant = {each: prefix + each for each in known} | dict(synonyms or {})
+    near = [
+        *get_close_matches(name, meant, n=1, cutoff=VERY_CLOSE),
+        *(each for each in meant if each in name.split("_") or name in each.split("_")),
+        *get_close_matches(name, meant, n=1),
+    ]
+    return f"; did you mean {meant[near[0]]}?" if near else ""
 
 
 def how_to_install(extra: str) -> str:

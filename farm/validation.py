@@ -218,7 +218,8 @@ def _hint(model: type[BaseModel], path: list[str], prefix: str) -> str:
         known = [field.upper() for field in model.model_fields]
         return did_you_mean(unknown.upper(), known, prefix=prefix)
     parent = "".join(f"{part}." for part in parents)
-    return did_you_mean(unknown, model.model_fields, prefix=parent)
+    synonyms = getattr(model, "synonyms", None)
+    return did_you_mean(unknown, model.model_fields, prefix=parent, synonyms=synonyms)
 
 
 def _field(model: type[BaseModel], name: str) -> FieldInfo | None:

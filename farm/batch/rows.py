@@ -10,14 +10,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from farm.batch.sheet import open_sheet
 from farm.batch.table import SUFFIXES, Table, encoding_of, read_table
 from farm.errors import InvalidInput, did_you_mean
-from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest, fields_from_text
+from farm.job import PARTS, SHORT_NAMES, TEXT_FIELDS, JobRequest, fields_from_text, named_as
 from farm.job.files import batch_items, read_object, resolve_paths
 from farm.validation import json_type, why_no_json
 
@@ -30,8 +33,14 @@ COLUMNS = [ID, *TEXT_FIELDS]
 MAX_ID_LENGTH = 200
 """Characters; ids appear in the results, in logs and in a terminal."""
 
-ParsedRow = tuple[int, dict[str, Any] | InvalidInput]
-"""The number of a row, and its fields or the error in how it is written."""
+
+class ParsedRow(NamedTuple):
+    """The number of a row, and its fields or the error in how it is written."""
+
+    line: int
+    fields: dict[str, Any] | InvalidInput
+    names: Mapping[str, str] = MappingProxyType({})
+    """The fields that columns name by short names."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,17 @@ class Row:
     """As given, or a digest of the content; the same each time the file is read."""
     fields: Mapping[str, Any]
     error: InvalidInput | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def request(self) -> JobRequest:
         """The request of the row; InvalidInput if it is invalid."""
         if self.error:
             raise self.error
         return JobRequest.parse(self.fields)
+
+    def as_typed(self) -> AbstractContextManager[None]:
+        """Errors of the block name columns of the table instead of fields."""
+        return named_as(self.names)
 
 
 def rows(file: Path) -> Iterator[Row]:
@@ -89,7 +103,7 @@ def _with_ids(file: Path, parsed: Iterable[ParsedRow]) -> Iterator[Row]:
     """
     lines_by_id: dict[str, int] = {}
     repeats: Counter[str] = Counter()
-    for line, fields in parsed:
+    for line, fields, names in parsed:
         if isinstance(fields, InvalidInput):
             yield Row(line, f"line-{line}", {}, fields)
             continue
@@ -99,28 +113,24 @@ def _with_ids(file: Path, parsed: Iterable[ParsedRow]) -> Iterator[Row]:
             repeats[row_id] += 1
             if repeats[row_id] > 1:
                 row_id = f"{row_id}-{repeats[row_id]}"
-            yield Row(line, row_id, resolve_paths(file, fields))
+            yield Row(line, row_id, resolve_paths(file, fields), names=names)
         elif not _is_valid_id(given):
             shown = repr(given)[:MAX_ID_LENGTH]
             allowed = f"a number, or 1 to {MAX_ID_LENGTH} printable characters"
             error = InvalidInput(f"id: got {shown}; allowed: {allowed}")
             yield Row(line, f"line-{line}", {}, error)
         else:
-            yield _with_given_id(file, line, given, fields, lines_by_id)
+            first_line = lines_by_id.setdefault(str(given), line)
+            if first_line == line:
+                yield Row(line, str(given), resolve_paths(file, fields), names=names)
+            else:
+                yield Row(line, str(given), {}, _repeated_id(given, first_line))
 
 
-def _with_given_id(
-    file: Path, line: int, given: str | int, fields: dict[str, Any], lines_by_id: dict[str, int]
-) -> Row:
-    """The row of a valid id, which is added to `lines_by_id` or refused if it is there."""
-    row_id = str(given)
-    first_line = lines_by_id.setdefault(row_id, line)
-    if first_line == line:
-        return Row(line, row_id, resolve_paths(file, fields))
-    error = InvalidInput(
+def _repeated_id(given: str | int, first_line: int) -> InvalidInput:
+    return InvalidInput(
         f"id: got {given!r}, which line {first_line} has already; allowed: an id for each"
     )
-    return Row(line, row_id, {}, error)
 
 
 def _digest(fields: Mapping[str, Any]) -> str:
@@ -138,7 +148,7 @@ def _read_json_lines(file: Path) -> Iterator[ParsedRow]:
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield number, _parse_json(line)
+                yield ParsedRow(number, _parse_json(line))
 
 
 def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
@@ -153,7 +163,7 @@ def _parse_json(line: str) -> dict[str, Any] | InvalidInput:
 
 def _read_batch(file: Path) -> Iterator[ParsedRow]:
     """The items of the contract's batch, which is read as a whole."""
-    return enumerate(batch_items(read_object(file)), start=1)
+    return map(ParsedRow, count(1), batch_items(read_object(file)))
 
 
 def _read_table(file: Path) -> Iterator[ParsedRow]:
@@ -167,19 +177,20 @@ def _read_sheet(file: Path) -> Iterator[ParsedRow]:
 
 
 def _parse_table(file: Path, table: Table) -> Iterator[ParsedRow]:
-    columns = [_field(name) for name in table.columns]
+    typed = [_name(column) for column in table.columns]
+    columns = [SHORT_NAMES.get(name, name) for name in typed]
+    names = {SHORT_NAMES[name]: name for name in typed if name in SHORT_NAMES}
     _check_header(file, columns)
     for line, cells in table.lines:
         if isinstance(cells, csv.Error):
-            yield line, InvalidInput(f"request: it is not CSV ({cells})")
+            yield ParsedRow(line, InvalidInput(f"request: it is not CSV ({cells})"))
         else:
-            yield line, _parse_cells(columns, cells)
+            yield ParsedRow(line, _parse_cells(columns, cells), names)
 
 
-def _field(column: str) -> str:
-    """The field that a column names, in any case, with blanks for _, or by its short name."""
-    name = column.casefold().replace(" ", "_")
-    return SHORT_NAMES.get(name, name)
+def _name(column: str) -> str:
+    """The name of a field in a column, which has it in any case, and with blanks for _."""
+    return column.casefold().replace(" ", "_")
 
 
 def _check_header(file: Path, columns: list[str]) -> None:
@@ -187,7 +198,7 @@ def _check_header(file: Path, columns: list[str]) -> None:
         raise InvalidInput(f"{file}: it is empty; allowed: a first line that names the columns")
     for column in columns:
         if column not in COLUMNS:
-            hint = did_you_mean(column, COLUMNS)
+            hint = did_you_mean(column, [*COLUMNS, *SHORT_NAMES])
             raise InvalidInput(
                 f"{file}: got the column {column!r}; allowed: {ID} and the contract's fields{hint}"
             )

@@ -116,7 +116,8 @@ class Batch:
         """Submits a row; the outcomes of jobs that end while the caller's quota is used up."""
         while True:
             try:
-                self.in_flight[row.id] = self._job(row)
+                with row.as_typed():
+                    self.in_flight[row.id] = self._job(row)
             except InvalidInput as error:
                 yield self._write(outcome_of_error(row.id, error), {"line": str(row.line)})
             except QuotaExceeded as error:

@@ -243,7 +243,8 @@ def _estimate_batch(file: Path, as_json: bool) -> None:
     estimator = farm.estimator()
     for row in rows(file):
         try:
-            estimated = farm.estimate(row.request(), estimator=estimator)
+            with row.as_typed():
+                estimated = farm.estimate(row.request(), estimator=estimator)
         except FarmError as error:
             totals.invalid += 1
             fields = {"code": error.code, "message": error.message}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +9,14 @@ from pathlib import Path
 from farm.cli.options import SHORTHANDS, dashed, given, head
 from farm.errors import InvalidInput
 from farm.job import JobRequest
-
-NAMES = re.compile(
-    r"""(?<!\w)'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"  # values and keys, which stay as they are
-    |(?m:^)[a-z0-9_.]+(?=:\ )|[a-z0-9]+_[a-z0-9_]*(?:\.[a-z0-9_]+)?""",
-    re.VERBOSE,
-)
-"""Names of fields in a message: what a line begins with, and others of several words."""
+from farm.job.names import renamed
 
 
 @contextmanager
 def as_typed(file: Path | None, options: Mapping[str, str | None]) -> Iterator[None]:
     """Errors of the block name options instead of fields, unless these come from the file."""
 
-    def typed(match: re.Match[str]) -> str:
-        name = match[0]
+    def typed(name: str) -> str:
         if head(name) not in JobRequest.model_fields:
             return name
         return _option(name, given(options), has_file=file is not None)
@@ -32,7 +24,7 @@ def as_typed(file: Path | None, options: Mapping[str, str | None]) -> Iterator[N
     try:
         yield
     except InvalidInput as error:
-        raise InvalidInput(NAMES.sub(typed, error.message)) from error
+        raise InvalidInput(renamed(error.message, typed)) from error
 
 
 def _option(field: str, typed: Mapping[str, str], *, has_file: bool) -> str:

@@ -56,11 +56,13 @@ SHORTHANDS = (
     Shorthand(
         "audio", "FILE|URL", "the voice: a recording, instead of the text of --request", VOICE
     ),
+    Shorthand("audio2", "FILE|URL", "the voice of the second speaker", VOICE),
     Shorthand("text", "TEXT", "text to speak, instead of the recording of --request", VOICE),
     Shorthand(
         *("voice", "NAME"),
         *("what speaks the text, for example en-us+f3; `farm voices` lists them", VOICE),
     ),
+    Shorthand("voice2", "NAME", "what speaks the turns (s2) of the text", VOICE),
 )
 
 REPLACED = {"tts_audio": ("cond_audio", "audio_type"), "cond_audio": ("tts_audio",)}

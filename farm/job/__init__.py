@@ -1,6 +1,7 @@
 """The job contract: the request, its progress and its result, the same on every interface."""
 
 from farm.job.checks import SCHEMES
+from farm.job.names import SHORT_NAMES, named_as
 from farm.job.request import (
     NOT_YET,
     PRIORITIES,
@@ -24,7 +25,7 @@ from farm.job.status import (
     Video,
     WebhookStatus,
 )
-from farm.job.text_fields import PARTS, SHORT_NAMES, TEXT_FIELDS, fields_from_text
+from farm.job.text_fields import PARTS, TEXT_FIELDS, fields_from_text
 from farm.job.time_limits import TimeLimits
 
 __all__ = [
@@ -53,5 +54,6 @@ __all__ = [
     "Video",
     "WebhookStatus",
     "fields_from_text",
+    "named_as",
     "resolve",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +37,7 @@ from farm.job.checks import (
 )
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
+from farm.job.names import SHORT_NAMES
 from farm.job.voices import ALLOWED, check_voice
 from farm.presets import PRESETS, Quality
 from farm.validation import invalid_input
@@ -137,6 +138,9 @@ class JobRequest(Contract):
 
     The fields' descriptions say what is allowed; they are shown in errors and in `--help`.
     """
+
+    synonyms: ClassVar[Mapping[str, str]] = SHORT_NAMES
+    """What errors suggest for names that other interfaces have."""
 
     prompt: Prompt = Field(
         DEFAULT_PROMPT, description=f"text description of the video; 1 to {MAX_PROMPT} characters"

@@ -27,15 +27,6 @@ TEXT_FIELDS = (
 )
 """The names that `fields_from_text` knows."""
 
-SHORT_NAMES = {
-    "image": "cond_video",
-    "video": "cond_video",
-    "audio": "cond_audio.person1",
-    "text": "tts_audio.text",
-    "voice": "tts_audio.human1_voice",
-}
-"""Names of fields, or of parts of them, on a command line and in a table."""
-
 
 def fields_from_text(texts: Mapping[str, str]) -> dict[str, Any]:
     """Fields for `JobRequest.parse`; all but plain texts are read as JSON.

@@ -18,13 +18,14 @@ from farm.gateway.entrance import Entrance
 from farm.gateway.refusal import Refusal, refuse
 from farm.gateway.v1.answers import ESTIMATES, JOBS, VOICES, Estimated, Job, VoiceList
 from farm.gateway.v1.events import follow, has_more, parse_position
-from farm.gateway.v1.form import read_form
+from farm.gateway.v1.form import Given, read_form
 from farm.gateway.v1.pages import Query, check_names, page
 from farm.gateway.v1.signed import Signer
 from farm.gateway.v1.uploads import Room
 from farm.gateway.v1.watching import content, playlist, segment
 from farm.gateway.video import Video
 from farm.gateway.watch import Watch
+from farm.job import named_as
 from farm.job.contract import Contract
 from farm.job.time_limits import NO_LIMITS
 
@@ -83,13 +84,15 @@ class JobsApi:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == JSON:
             body = await read_body(request, limits.run_bytes, limits)
-            return await self._entrance.submit(lambda: _checked(call, tenant, parse_object(body)))
+            return await self._entrance.submit(
+                lambda: _checked(call, tenant, Given(parse_object(body)))
+            )
         if kind != FORM:
             raise refuse(415, f"Content-Type: got {kind[:80]!r}; allowed: {JSON}, {FORM}")
         with self._room.upload(tenant.caller) as upload:
-            fields = await read_form(request, upload, self._ctx.settings, limits)
+            given = await read_form(request, upload, self._ctx.settings, limits)
             owner = tenant.with_files(upload.folder)
-            return await self._entrance.submit(lambda: _checked(call, owner, fields))
+            return await self._entrance.submit(lambda: _checked(call, owner, given))
 
     async def _list(self, request: Request) -> Response:
         tenant = await self._entrance.tenant(request)
@@ -161,10 +164,11 @@ class JobsApi:
         return await to_thread.run_sync(Video.find, self._ctx, tenant, job_id)
 
 
-def _checked(call: Callable[[Tenant, Fields], Found], tenant: Tenant, fields: Fields) -> Found:
+def _checked(call: Callable[[Tenant, Fields], Found], tenant: Tenant, given: Given) -> Found:
     """Raises Refusal: 409 for a used idempotency key, 422 for what the contract refuses."""
     try:
-        return call(tenant, fields)
+        with named_as(given.names):
+            return call(tenant, given.fields)
     except InvalidInput as error:
         raise Refusal(409 if isinstance(error, IdempotencyConflict) else 422, error) from None
 

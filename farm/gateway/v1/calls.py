@@ -8,7 +8,7 @@ from farm.gateway.call import JSON, Answer, Call, Schema, parameter, reference
 from farm.gateway.v1.answers import ESTIMATES, JOBS, VOICES
 from farm.gateway.v1.form import FILES
 from farm.gateway.v1.pages import DEFAULT_JOBS, MAX_JOBS
-from farm.job import TEXT_FIELDS, JobRequest, State
+from farm.job import SHORT_NAMES, TEXT_FIELDS, JobRequest, State
 
 TAG = "jobs"
 
@@ -49,15 +49,17 @@ def job_form() -> Schema:
     fields = JobRequest.model_fields
     return {
         "type": "object",
-        "description": "The fields of JobRequest as parts; all but plain texts are written as JSON",
-        "required": [name for name, field in fields.items() if field.is_required()],
+        "description": "The fields of JobRequest as parts, by these names or by short ones, each "
+        "once; all but plain texts are written as JSON",
         "properties": {
             name: {
                 "type": "string",
                 **({"format": "binary"} if name in FILES else {}),
-                "description": fields[name.partition(".")[0]].description,
+                "description": f"short for {SHORT_NAMES[name]}"
+                if name in SHORT_NAMES
+                else fields[name.partition(".")[0]].description,
             }
-            for name in TEXT_FIELDS
+            for name in (*SHORT_NAMES, *TEXT_FIELDS)
         },
     }
 

@@ -5,8 +5,9 @@ Files are written to a folder as they arrive.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,17 +22,24 @@ from farm.errors import UploadFailed, did_you_mean, printable, shorten
 from farm.gateway.body import DRAINED_BYTES, Limits, pieces
 from farm.gateway.refusal import CLOSE, RETRY_S, Refusal, refuse, retry_after
 from farm.gateway.v1.uploads import Upload
-from farm.job import TEXT_FIELDS, fields_from_text
+from farm.job import SHORT_NAMES, TEXT_FIELDS, fields_from_text
 from farm.settings import Settings
 
-FILES = ("cond_video", "cond_audio.person1", "cond_audio.person2")
+SOURCES = ("cond_video", "cond_audio.person1", "cond_audio.person2")
+FILES = (*SOURCES, *(short for short, field in SHORT_NAMES.items() if field in SOURCES))
 """The parts that may be files."""
 
 
-async def read_form(
-    request: Request, upload: Upload, settings: Settings, limits: Limits
-) -> dict[str, Any]:
-    """The contract's fields in a form, its files as paths; raises Refusal."""
+@dataclass(frozen=True)
+class Given:
+    """The contract's fields in a request, and the parts of a form that have other names."""
+
+    fields: dict[str, Any]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+async def read_form(request: Request, upload: Upload, settings: Settings, limits: Limits) -> Given:
+    """What a form has, its files as paths; raises Refusal."""
     with closing(Form(_boundary(request), upload.folder, settings)) as form:
         refused: Refusal | None = None
         drained = 0
@@ -42,7 +50,7 @@ async def read_form(
                 break
         if refused is not None:
             raise Refusal(refused.status, refused.error, {**refused.headers, **CLOSE})
-        return form.fields()
+        return form.given()
 
 
 async def _refused(form: Form, upload: Upload, piece: bytes) -> Refusal | None:
@@ -67,6 +75,8 @@ class Part:
     """One part of a form, whose content goes to a file or stays in memory."""
 
     name: str
+    """As the form has it."""
+    field: str
     content: BinaryIO
     max_bytes: int
 
@@ -93,9 +103,10 @@ class Form:
         self._folder = folder
         self._settings = settings
         self._texts: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._header, self._value = b"", b""
         self._disposition = b""
-        self._part = Part("", BytesIO(), 0)
+        self._part = Part("", "", BytesIO(), 0)
         self._has_ended = False
         try:
             self._parser = MultipartParser(
@@ -127,12 +138,12 @@ class Form:
     def close(self) -> None:
         self._part.content.close()
 
-    def fields(self) -> dict[str, Any]:
+    def given(self) -> Given:
         """The contract's fields; an empty text is an omitted one."""
         if not self._has_ended:
             raise refuse(400, "body: it is no form (its last boundary is missing)")
         given = {name: text for name, text in self._texts.items() if text.strip()}
-        return fields_from_text(given)
+        return Given(fields_from_text(given), self._names)
 
     def _begin_part(self) -> None:
         self._disposition = b""
@@ -153,31 +164,35 @@ class Form:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode(errors="replace")
         is_file = bool(options.get(b"filename"))
-        self._check_name(name, is_file=is_file)
-        content = (self._folder / name).open("xb") if is_file else BytesIO()
-        self._part = Part(name, content, self._max_bytes(name, is_file=is_file))
+        field = SHORT_NAMES.get(name, name)
+        self._check_name(name, field, is_file=is_file)
+        content = (self._folder / field).open("xb") if is_file else BytesIO()
+        self._part = Part(name, field, content, self._max_bytes(field, is_file=is_file))
 
-    def _check_name(self, name: str, *, is_file: bool) -> None:
-        if name not in TEXT_FIELDS:
+    def _check_name(self, name: str, field: str, *, is_file: bool) -> None:
+        if field not in TEXT_FIELDS:
             shown = shorten(printable(name))
-            hint = did_you_mean(name, TEXT_FIELDS)
+            hint = did_you_mean(name, [*SHORT_NAMES, *TEXT_FIELDS])
             raise refuse(422, f"{shown}: there is no such field{hint}")
-        if any(_overlap(name, other) for other in self._texts):
+        if any(_overlap(field, other) for other in self._texts):
             raise refuse(422, f"{name}: it is given twice; allowed: one part for each field")
-        if is_file and name not in FILES:
+        if is_file and field not in SOURCES:
             raise refuse(422, f"{name}: got a file; allowed: a text; files are {', '.join(FILES)}")
 
-    def _max_bytes(self, name: str, *, is_file: bool) -> int:
+    def _max_bytes(self, field: str, *, is_file: bool) -> int:
         settings = self._settings
         if not is_file:
             return settings.max_request_bytes
-        return settings.max_visual_bytes if name == "cond_video" else settings.max_audio_bytes
+        return settings.max_visual_bytes if field == "cond_video" else settings.max_audio_bytes
 
     def _write_part(self, data: bytes, start: int, end: int) -> None:
         self._part.write(data[start:end])
 
     def _close_part(self) -> None:
-        self._texts[self._part.name] = self._part.end()
+        part = self._part
+        self._texts[part.field] = part.end()
+        if part.name != part.field:
+            self._names[part.field] = part.name
 
     def _end(self) -> None:
         self._has_ended = True

@@ -180,6 +180,16 @@ def test_an_invalid_row_is_reported_and_the_others_become_videos(farm, worker, s
     assert (good["id"], good["status"]) == ("b", "success")
 
 
+def test_an_error_names_the_columns_that_the_table_has(farm, spec):
+    spec.file.write_text(
+        "Image,Audio,Text,Voice\nmissing.png,https://e.org/a,,\nhttps://e.org/i,,hi,klingon\n"
+    )
+
+    first, second = (outcome.message for outcome in run(farm, spec))
+    assert first.startswith("image: got 'missing.png'; there is no such file")
+    assert second.startswith("voice: got 'klingon'; ")
+
+
 def test_a_missing_file_makes_only_its_row_invalid(farm, worker, spec):
     spec.file.write_text(
         "\n".join([HEADER, "a,x,nothing.png,https://example.org/voice.wav", LINE.format("b")])

@@ -55,6 +55,14 @@ def test_a_batch_as_json_is_a_first_line_and_one_for_each_row(run, table, tmp_pa
     assert run("batch", "resume", started["batch"], "--json").stdout == result.stdout
 
 
+def test_a_dry_run_names_the_columns_that_the_table_has(run, tmp_path):
+    (tmp_path / "jobs.csv").write_text("image,audio\nmissing.png,https://e.org/a\n")
+
+    result = run("batch", "run", str(tmp_path / "jobs.csv"), "--dry-run", "--json")
+
+    assert json.loads(result.stdout)["message"].startswith("image: got 'missing.png'; ")
+
+
 def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
     result = run("batch", "run", str(table), "--dry-run", FARM_GPU_PRICE_PER_H="3.6")
     files, urls, invalid, total = result.stdout.splitlines()

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from farm.cli.options import SHORTHANDS
 from farm.client import Farm
-from farm.job import JobRequest
+from farm.job import SHORT_NAMES, JobRequest
 from farm.store import keys
 from tests.conftest import EXAMPLES
 from tests.support.cli import OPTIONS, error_line, error_lines, finished, request_of
@@ -144,6 +145,13 @@ def test_a_quota_that_is_used_up_is_one_line_and_status_4(run):
 def test_a_missing_file_is_one_line_and_status_2(run):
     line = error_line(run("submit", "--prompt", "x", "--image", "missing.png", "--text", "hello"))
     assert line.startswith("E_INPUT_VALIDATION: --image: got 'missing.png'; there is no such file")
+
+
+def test_every_short_name_of_a_field_is_an_option(run, farm):
+    assert [each.name for each in SHORTHANDS] == list(SHORT_NAMES)
+    voices = ["--audio", "https://a/1", "--audio2", "https://a/2", "--audio-type", "add"]
+    request = request_of(farm, run("submit", "--image", "https://a/i", *voices))
+    assert (request.speakers, request.cond_audio.person2) == (2, "https://a/2")
 
 
 URL = "https://a/i"

@@ -76,6 +76,51 @@ def test_a_part_may_be_a_url_and_an_empty_one_is_none(client: Client, farm: Farm
     assert request.speakers == 1
 
 
+def test_parts_may_have_the_short_names_of_the_command_line(client: Client, farm: Farm):
+    two = {"image": ("a.png", PORTRAIT), "audio": ("a.wav", VOICE), "audio2": ("b.wav", VOICE)}
+    answer = post(client, {**two, "audio_type": "add"})
+
+    assert answer.status == 201, answer.body
+    request = farm.context.registry.jobs.request(answer.body["job_id"])
+    assert (request.speakers, request.cond_audio.person1) == (2, request.cond_audio.person2)
+    spoken = {"video": FIELDS["cond_video"], "text": "(s1) a (s2) b", "voice": "de", "voice2": "fr"}
+    request = farm.context.registry.jobs.request(post(client, spoken).body["job_id"])
+    assert (request.tts_audio.human1_voice, request.tts_audio.human2_voice) == ("de", "fr")
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "message"),
+    [
+        ({"image": "/etc/passwd", "text": "a"}, 422, "image: got '/etc/passwd'; files of this"),
+        ({"image": "", "text": "a"}, 422, "image: it is missing; "),
+        ({"image": ("a.png", b"a" * 40_001), "text": "a"}, 413, "image: it is too long; allowed"),
+        ({"image": "https://a/i", "voice": "klingon", "text": "a"}, 422, "voice: got 'klingon'; "),
+        (
+            {"image": "https://a/i", "text": "a", "audio": "https://a/a"},
+            422,
+            'audio: got {"person1": "https://a/a"}; give exactly one of audio (audio) and text',
+        ),
+        ({"image": "https://a/i", "cond_video": "https://a/i"}, 422, "cond_video: it is given"),
+        ({"cond_video": "https://a/i", "video": ("a", b"a")}, 422, "video: it is given twice; "),
+        ({"text": ("a", b"a")}, 422, "text: got a file; allowed: a text; files are cond_video, "),
+        (
+            {"image_url": "https://a/i"},
+            422,
+            "image_url: there is no such field; did you mean image?",
+        ),
+        ({"audio_file": "a"}, 422, "audio_file: there is no such field; did you mean audio?"),
+        ({"photo": "a"}, 422, "photo: there is no such field"),
+    ],
+)
+def test_errors_have_the_names_that_a_form_has(
+    bounded: Client, parts: Parts, status: int, message: str
+):
+    answer = post(bounded, parts)
+
+    assert answer.status == status
+    assert answer.message.startswith(message)
+
+
 @pytest.mark.parametrize(
     ("parts", "status", "field"),
     [

@@ -200,6 +200,13 @@ MISSPELT: list[tuple[dict[str, Any], str, str]] = [
     ({"sample_step": 4}, "sample_step", "sample_steps"),
     ({"seed": 4}, "seed", "base_seed"),
     ({"motion_frames": 9}, "motion_frames", "motion_frame"),
+    ({"steps": 4}, "steps", "sample_steps"),
+    ({"image": FACE}, "image", "cond_video"),
+    ({"image_url": FACE}, "image_url", "cond_video"),
+    ({"audio": "a.wav"}, "audio", "cond_audio.person1"),
+    ({"audio_url": "a.wav"}, "audio_url", "cond_audio.person1"),
+    ({"audio2": "a.wav"}, "audio2", "cond_audio.person2"),
+    ({"voice_id": "de"}, "voice_id", "tts_audio.human1_voice"),
     ({"cond_audio": {"persn1": "a.wav"}}, "cond_audio.persn1", "cond_audio.person1"),
     ({"cond_audio": None, "tts_audio": {"txt": "hello"}}, "tts_audio.txt", "tts_audio.text"),
     ({"output_config": {"stor": "s3"}}, "output_config.stor", "output_config.store"),
@@ -509,8 +516,9 @@ def test_of_very_many_mistakes_the_first_are_named():
     assert len(refusal({f"field{number}": 1 for number in range(1000)}).splitlines()) == 10
 
 
-def test_a_field_similar_to_none_is_refused_without_a_hint():
-    assert refusal(GIVEN | {"zzzzzz": 1}) == "zzzzzz: there is no such field"
+@pytest.mark.parametrize("name", ["zzzzzz", "photo", "speech", "file", "length", "fps"])
+def test_a_field_similar_to_none_is_refused_without_a_hint(name):
+    assert refusal(GIVEN | {name: 1}) == f"{name}: there is no such field"
 
 
 @pytest.mark.parametrize("wrong", ["Prompt", "frame-num", "frame num", "", "1"])
