@@ -46,7 +46,7 @@ def _problems(error: ValidationError) -> Iterator[ErrorDetails]:
 
 
 def _line(problem: ErrorDetails, path: list[str], model: type[BaseModel], prefix: str) -> str:
-    name = shorten(".".join(path)) if path else "request"
+    name = shorten(_printable(".".join(path))) if path else "request"
     shown = prefix + name.upper() if prefix else name
     if problem["type"] == "extra_forbidden":
         return f"{shown}: there is no such field{_hint(model, path, prefix)}"
@@ -59,6 +59,11 @@ def _line(problem: ErrorDetails, path: list[str], model: type[BaseModel], prefix
         got = "it is missing"
     hint = problem.get("ctx", {}).get("hint", "")
     return f"{shown}: {got}; {_reason(problem)}{allowed}{hint}"
+
+
+def _printable(name: str) -> str:
+    """A name as one line without control characters, whatever its caller has sent."""
+    return name if name.isprintable() else repr(name)
 
 
 def json_type(value: Any) -> str:
@@ -139,6 +144,18 @@ def _json_hint(value: Any) -> str:
     return ", and this is the text of one"
 
 
+JSON_REASONS = {
+    "Expecting ',' delimiter": "a comma or a closing bracket is missing",
+    "Expecting ':' delimiter": "a colon is missing",
+    "Expecting property name enclosed in double quotes": "a name in double quotes is missing",
+    "Expecting value": "a value is missing",
+    "Extra data": "something follows the end",
+    "Invalid control character at": "a control character is not escaped",
+    "Unterminated string starting at": "the text that begins here does not end",
+}
+"""In place of those of `json`."""
+
+
 def why_no_json(error: Exception) -> str:
     """What is wrong with a text that `json.loads` has refused."""
     match error:
@@ -149,7 +166,8 @@ def why_no_json(error: Exception) -> str:
         case json.JSONDecodeError(doc=text, pos=position):
             needs_quotes = text[position : position + 1] == "'"
             quotes = "; names and texts need double quotes" if needs_quotes else ""
-            return f"line {error.lineno}, column {error.colno}: {error.msg}{quotes}"
+            reason = JSON_REASONS.get(error.msg, error.msg)
+            return f"line {error.lineno}, column {error.colno}: {reason}{quotes}"
     return shorten(str(error))
 
 

@@ -94,12 +94,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     What parsers read differently is refused: names that occur twice, NaN, numbers out of range.
     """
     if not body.strip():
-        raise refuse(400, 'body: it is empty; allowed: a JSON object with "input"')
+        raise refuse(400, "body: it is empty; allowed: a JSON object")
     try:
         if sum(body.count(each) for each in (b",", b"[", b"{")) > MAX_SEPARATORS:
             raise ValueError(f"more than {MAX_SEPARATORS:,} commas and brackets")
         found = json.loads(
-            body.decode(),
+            body.decode("utf-8-sig"),  # PowerShell begins with a mark
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
             parse_float=_finite,

@@ -53,8 +53,8 @@ def error_object(error: FarmError) -> dict[str, Any]:
 
 
 PARTS = re.compile(
-    r"(?P<field>[A-Za-z][\w.-]*): (?:got (?P<value>'(?:[^'\\]|\\.)*'|[^;]*))?"
-    r".*?(?:\ballowed: (?P<allowed>.+))?"
+    r"(?P<field>[A-Za-z][\w.-]*|.+(?=: there is no such field)): "
+    r"(?:got (?P<value>'(?:[^'\\]|\\.)*'|[^;]*))?.*?(?:\ballowed: (?P<allowed>.+))?"
 )
 """`FIELD: got VALUE; REASON; allowed: WHAT`, as each mistake in a request is written."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from farm.gateway.app import Gateway
 from farm.gateway.body import Limits
+from farm.gateway.refusal import refuse
 from farm.net.address import ListenAddress
 
 MAX_HEADER_BYTES = 32_768
@@ -91,6 +93,20 @@ class BoundedProtocol(H11Protocol):
         rest, _ = self.conn.trailing_data
         if rest and self.conn.their_state is h11.IDLE:  # a part of the next request came before
             self._await_headers()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request with the contract's error, as everything is."""
+        allowed = f"HTTP/1.1, with headers of at most {MAX_HEADER_BYTES:,} bytes"
+        body = json.dumps(refuse(400, f"request: it is not readable; allowed: {allowed}").body)
+        headers = [("Content-Type", "application/json"), ("Connection", "close")]
+        events = (
+            h11.Response(status_code=400, headers=headers, reason="Bad Request"),
+            h11.Data(data=body.encode()),
+            h11.EndOfMessage(),
+        )
+        for event in events:
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         super().pause_writing()

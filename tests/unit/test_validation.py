@@ -115,13 +115,13 @@ def test_every_message_is_short():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (b"{'a': 1}", "line 1, column 2: Expecting property name enclosed in double quotes; names "
+        (b"{'a': 1}", "line 1, column 2: a name in double quotes is missing; names "
          "and texts need double quotes"),
-        (b'{"a":\n"b", "c": \'d\'}', "line 2, column 11: Expecting value; names and texts need "
+        (b'{"a":\n"b", "c": \'d\'}', "line 2, column 11: a value is missing; names and texts need "
          "double quotes"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b"\xff\xfd", "it is not UTF-8"),
-        (b'{"a": 1', "line 1, column 8: Expecting ',' delimiter"),
+        (b'{"a": 1', "line 1, column 8: a comma or a closing bracket is missing"),
     ],
 )  # fmt: skip
 def test_what_is_no_json_is_told_by_its_place(text: bytes, reason: str):

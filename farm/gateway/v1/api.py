@@ -33,6 +33,7 @@ JSON = "application/json"
 FORM = "multipart/form-data"
 SIGNATURE = "signature"
 HLS = "application/vnd.apple.mpegurl"
+EVENTS = "text/event-stream"
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -127,8 +128,10 @@ class JobsApi:
         if not await to_thread.run_sync(has_more, jobs, job_id, position):
             return Response(status_code=204)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        if request.method == "HEAD":  # whose answer would end with the job
+            return Response(None, 200, headers, EVENTS)
         events = follow(jobs, self._watch, job_id, position)
-        return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+        return StreamingResponse(events, 200, headers, EVENTS)
 
     async def _content(self, request: Request) -> Response:
         video = await self._watched(request)

@@ -25,6 +25,9 @@ from farm.gateway.v1.uploads import Upload
 from farm.job import SHORT_NAMES, TEXT_FIELDS, fields_from_text
 from farm.settings import Settings
 
+ENCODED_NAME = b"filename*="
+"""How older clients write a file's name that is not ASCII (RFC 5987)."""
+
 SOURCES = ("cond_video", "cond_audio.person1", "cond_audio.person2")
 FILES = (*SOURCES, *(short for short, field in SHORT_NAMES.items() if field in SOURCES))
 """The parts that may be files."""
@@ -163,13 +166,15 @@ class Form:
         """A browser sends a file that was not chosen with an empty name."""
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode(errors="replace")
-        is_file = bool(options.get(b"filename"))
+        is_file = bool(options.get(b"filename")) or ENCODED_NAME in self._disposition.lower()
         field = SHORT_NAMES.get(name, name)
         self._check_name(name, field, is_file=is_file)
         content = (self._folder / field).open("xb") if is_file else BytesIO()
         self._part = Part(name, field, content, self._max_bytes(field, is_file=is_file))
 
     def _check_name(self, name: str, field: str, *, is_file: bool) -> None:
+        if not name:
+            raise refuse(422, "part: it has no name; allowed: Content-Disposition with a name")
         if field not in TEXT_FIELDS:
             shown = shorten(printable(name))
             hint = did_you_mean(name, [*SHORT_NAMES, *TEXT_FIELDS])
@@ -204,4 +209,8 @@ def _overlap(name: str, other: str) -> bool:
 
 
 def _no_form(error: FormParserError) -> Refusal:
-    return refuse(400, f"body: it is no form ({str(error)[:200]})")
+    """Its sentences about headers are good ones; about boundaries it speaks of characters."""
+    reason = str(error)
+    if "header" not in reason.lower():
+        reason = "its parts are not separated as Content-Type says, by --BOUNDARY and CR LF"
+    return refuse(400, f"body: it is no form ({shorten(reason)})")

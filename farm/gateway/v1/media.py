@@ -45,6 +45,9 @@ class Media:
         }
         if _names(request.headers.get("if-none-match", ""), self.etag):
             return Response(status_code=304, headers=headers)
+        if request.method == "HEAD":  # which has no ranges, and reads nothing from the store
+            headers["Content-Length"] = str(self.size)
+            return Response(None, 200, headers, self.mime)
         wanted = self._wanted(request)
         if wanted is not None:
             headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{self.size}"

@@ -88,6 +88,18 @@ def test_a_video_is_sent_whole_with_its_digest(
     assert answer.headers["Repr-Digest"] == f"sha-256=:{digest}:"
 
 
+def test_the_headers_of_a_video_are_answered_without_reading_it(
+    client: Client, farm: Farm, finished: str, monkeypatch: pytest.MonkeyPatch
+):
+    whole = get(client, finished).headers
+    monkeypatch.setattr(farm.context.store, "get_range", None)
+
+    answer = client.send("HEAD", f"/v1/jobs/{finished}/content", Range="bytes=0-9")
+
+    assert answer.status == 200, "a range is one of GET"
+    assert [answer.headers[name] for name in ("Content-Length", "ETag")] == ["1024", whole["ETag"]]
+
+
 @pytest.mark.parametrize(
     ("wanted", "first", "stop"),
     [
