@@ -61,14 +61,19 @@ class Video:
         return replace(self, status=job.status())
 
     def retry(self) -> dict[str, Any]:
-        """A new job of the same request. Repeated, it is the same one, unless that failed too."""
-        job_id = self.status.job_id
         if self.status.state != "error":
             got = state_of(self.status)
             raise refuse(409, f"id: the job is {got}; allowed: one that is FAILED or TIMED_OUT")
+        return self.retried().answer()
+
+    def retried(self) -> Video:
+        """A new job of the request of one that ended without a video.
+
+        Repeated, it is the same one, unless that has no video either.
+        """
+        job_id = self.status.job_id
         self.tenant.with_priority({"priority": self.ctx.registry.jobs.request(job_id).priority})
-        again = self.tenant.farm.retry(job_id)
-        return Video(self.ctx, self.tenant, again.status()).answer()
+        return replace(self, status=self.tenant.farm.retry(job_id).status())
 
     def parts(self) -> dict[str, Any]:
         """What no stream has been given yet."""

@@ -25,7 +25,7 @@ from farm.job.status import (
     Video,
     WebhookStatus,
 )
-from farm.job.text_fields import PARTS, TEXT_FIELDS, fields_from_text
+from farm.job.text_fields import PARTS, TEXT_FIELDS, fields_from_text, value_from_text
 from farm.job.time_limits import TimeLimits
 
 __all__ = [
@@ -56,4 +56,5 @@ __all__ = [
     "fields_from_text",
     "named_as",
     "resolve",
+    "value_from_text",
 ]

@@ -37,13 +37,14 @@ def fields_from_text(texts: Mapping[str, str]) -> dict[str, Any]:
     for name, text in texts.items():
         field, dot, part = name.partition(".")
         if dot:
-            fields.setdefault(field, {})[part] = _value_from_text(PARTS[field], part, text)
+            fields.setdefault(field, {})[part] = value_from_text(PARTS[field], part, text)
         else:
-            fields[field] = _value_from_text(JobRequest, field, text)
+            fields[field] = value_from_text(JobRequest, field, text)
     return fields
 
 
-def _value_from_text(cls: type[BaseModel], field: str, text: str) -> Any:
+def value_from_text(cls: type[BaseModel], field: str, text: str) -> Any:
+    """The value of a field in JSON, or a text as it is; `cls` finds out whether it may be."""
     kinds = _kinds(cls, field) if field in cls.model_fields else {"string"}
     if "string" in kinds:
         return text

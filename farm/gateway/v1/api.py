@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio import to_thread
@@ -11,23 +12,22 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from farm.client import Farm
-from farm.errors import IdempotencyConflict, InvalidInput
 from farm.gateway.access import Tenant
 from farm.gateway.body import parse_object, read_body
 from farm.gateway.entrance import Entrance
-from farm.gateway.refusal import Refusal, refuse
+from farm.gateway.refusal import refuse
 from farm.gateway.v1.answers import ESTIMATES, JOBS, VOICES, Estimated, Job, VoiceList
 from farm.gateway.v1.events import follow, has_more, parse_position
 from farm.gateway.v1.form import Given, read_form
 from farm.gateway.v1.pages import Query, check_names, page
 from farm.gateway.v1.signed import Signer
+from farm.gateway.v1.submission import Submission, contract_errors
 from farm.gateway.v1.uploads import Room
 from farm.gateway.v1.watching import content, playlist, segment
 from farm.gateway.video import Video
 from farm.gateway.watch import Watch
 from farm.job import named_as
 from farm.job.contract import Contract
-from farm.job.time_limits import NO_LIMITS
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -59,6 +59,7 @@ class JobsApi:
             ("GET", VOICES, self._voices),
             ("GET", job, self._show),
             ("DELETE", job, self._cancel),
+            ("POST", job + "/retry", self._retry),
             ("GET", job + "/events", _shared(self._events)),
             ("GET", job + "/content", _shared(self._content)),
             ("GET", job + "/playlist.m3u8", _shared(self._playlist)),
@@ -67,14 +68,16 @@ class JobsApi:
         return [Route(path, call, methods=[method]) for method, path, call in routes]
 
     async def _submit(self, request: Request) -> Response:
-        job = await self._with_fields(request, self._submitted)
+        submission = Submission.parse(request)
+        job = await self._with_fields(request, partial(self._submitted, submission))
         return _answer(job, 201, Location=job.links.job)
 
     async def _estimate(self, request: Request) -> Response:
         return _answer(await self._with_fields(request, _estimated))
 
-    def _submitted(self, tenant: Tenant, fields: Fields) -> Job:
-        return Job.of_video(Video.submit(self._ctx, tenant, fields, NO_LIMITS))
+    def _submitted(self, submission: Submission, tenant: Tenant, fields: Fields) -> Job:
+        with submission.of(fields) as whole:
+            return Job.of_video(Video.submit(self._ctx, tenant, whole, submission.limits))
 
     async def _with_fields(
         self, request: Request, call: Callable[[Tenant, Fields], Found]
@@ -105,10 +108,8 @@ class JobsApi:
         tenant = await self._entrance.tenant(request)
         check_names(request.query_params, "language")
         language = request.query_params.get("language")
-        try:
+        with contract_errors():
             voices = await to_thread.run_sync(tenant.farm.voices, language)
-        except InvalidInput as error:
-            raise Refusal(422, error) from None
         return _answer(VoiceList(voices=tuple(voices)))
 
     async def _show(self, request: Request) -> Response:
@@ -119,6 +120,12 @@ class JobsApi:
         """Ends a job; one that has ended stays as it is."""
         video = await self._find(request, await self._entrance.tenant_without_body(request))
         return _answer(await to_thread.run_sync(lambda: Job.of_video(video.cancelled())))
+
+    async def _retry(self, request: Request) -> Response:
+        """Submits a job that ended without a video again."""
+        video = await self._find(request, await self._entrance.tenant_without_body(request))
+        job = await self._entrance.submit(lambda: _retried(video))
+        return _answer(job, 201, Location=job.links.job)
 
     async def _events(self, request: Request) -> Response:
         """204 where nothing follows: browsers then take up the stream no more."""
@@ -168,12 +175,16 @@ class JobsApi:
 
 
 def _checked(call: Callable[[Tenant, Fields], Found], tenant: Tenant, given: Given) -> Found:
-    """Raises Refusal: 409 for a used idempotency key, 422 for what the contract refuses."""
-    try:
-        with named_as(given.names):
-            return call(tenant, given.fields)
-    except InvalidInput as error:
-        raise Refusal(409 if isinstance(error, IdempotencyConflict) else 422, error) from None
+    with contract_errors(), named_as(given.names):
+        return call(tenant, given.fields)
+
+
+def _retried(video: Video) -> Job:
+    state = video.status.state
+    if state not in ("error", "cancelled"):
+        raise refuse(409, f"id: the job is {state}; allowed: one that is error or cancelled")
+    with contract_errors():
+        return Job.of_video(video.retried())
 
 
 def _estimated(tenant: Tenant, fields: Fields) -> Estimated:

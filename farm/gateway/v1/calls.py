@@ -8,7 +8,7 @@ from farm.gateway.call import JSON, Answer, Call, Schema, parameter, reference
 from farm.gateway.v1.answers import ESTIMATES, JOBS, VOICES
 from farm.gateway.v1.form import FILES
 from farm.gateway.v1.pages import DEFAULT_JOBS, MAX_JOBS
-from farm.job import SHORT_NAMES, TEXT_FIELDS, JobRequest, State
+from farm.job import SHORT_NAMES, TEXT_FIELDS, JobRequest, State, TimeLimits
 
 TAG = "jobs"
 
@@ -21,6 +21,13 @@ LIMIT = parameter(
 STATE = parameter("query", "state", "only jobs in it", enum=list(get_args(State)))
 CURSOR = parameter("query", "cursor", "next_cursor of the page before")
 LANGUAGE = parameter("query", "language", "a code such as de, or an English name")
+IDEMPOTENCY_KEY = parameter(
+    "header", "Idempotency-Key", JobRequest.model_fields["idempotency_key"].description or ""
+)
+LIMITS = tuple(
+    parameter("query", name, field.description or "", type="number", exclusiveMinimum=0)
+    for name, field in TimeLimits.model_fields.items()
+)
 LAST_EVENT = parameter("header", "Last-Event-ID", "the id of the last event that was read")
 RANGE = parameter("header", "Range", "bytes=FIRST-LAST; of several ranges everything is sent")
 IF_NONE_MATCH = parameter("header", "If-None-Match", "the ETag of what the client has")
@@ -73,6 +80,7 @@ CALLS = (
         {201: Answer("the new job, or the first with the same idempotency key",
                      {JSON: reference("Job")}, {"Location": "the path of the job"})},
         (400, 401, 408, 409, 413, 415, 422, 429, 503),
+        (IDEMPOTENCY_KEY, *LIMITS),
         body=REQUEST,
     ),
     Call(
@@ -97,6 +105,13 @@ CALLS = (
          OWN, (ID,)),
     Call("delete", JOB, "cancelJob", "End a job; one that has ended stays as it is",
          {200: JOB_ANSWER}, OWN, (ID,)),
+    Call(
+        "post", f"{JOB}/retry", "retryJob", "Submit a job that ended without a video again",
+        {201: Answer("the new job; repeated, the same one, unless that has no video either",
+                     {JSON: reference("Job")}, {"Location": "the path of the job"})},
+        (*OWN, 409, 422),
+        (ID,),
+    ),
     Call(
         "get", f"{JOB}/events", "followJob", "The events of a job as they come, up to its last one",
         {200: Answer("Server-Sent Events, whose data is an Event",

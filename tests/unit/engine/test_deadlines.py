@@ -51,7 +51,7 @@ def test_a_job_that_waits_too_long_is_ended(ctx: Context, clock: ClockBackend):
     assert ended.result is not None
     assert ended.result.error is not None
     assert (ended.state, ended.result.error.code) == ("error", "E_TIMEOUT")
-    assert "100 s of its submission (policy.ttl)" in ended.result.error.message
+    assert "100 s of its submission (ttl_s)" in ended.result.error.message
 
 
 def test_the_time_to_run_begins_with_the_first_step(ctx: Context, clock: ClockBackend):
@@ -63,7 +63,7 @@ def test_the_time_to_run_begins_with_the_first_step(ctx: Context, clock: ClockBa
     ended = status_after(ctx, clock, 2)
 
     assert ended.state == "error"
-    assert "30 s of its start (policy.executionTimeout)" in ended.details["message"]
+    assert "30 s of its start (execution_s)" in ended.details["message"]
 
 
 def test_a_job_that_ends_in_time_is_left_alone(ctx: Context, clock: ClockBackend):

@@ -83,6 +83,66 @@ def test_a_used_idempotency_key_is_a_conflict(client: Client):
     assert (answer.status, answer.field) == (409, "idempotency_key")
 
 
+def with_key(client: Client, key: str, fields: Any = FIELDS) -> Answer:
+    body = json.dumps(fields).encode()
+    return client.send("POST", "/v1/jobs", body, **{"Idempotency-Key": key})
+
+
+def test_the_idempotency_key_may_be_a_header(client: Client):
+    first, again = with_key(client, "a"), with_key(client, "a")
+    in_body = submit(client, {**FIELDS, "idempotency_key": "a"})
+    both = with_key(client, "a", {**FIELDS, "idempotency_key": "a"})
+
+    job_ids = {each.body["job_id"] for each in (first, again, in_body, both)}
+    assert job_ids == {first.body["job_id"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "fields", "status", "field"),
+    [
+        ("a", {**FIELDS, "prompt": "another"}, 409, "Idempotency-Key"),
+        ("", FIELDS, 422, "Idempotency-Key"),
+        ("k" * 201, FIELDS, 422, "Idempotency-Key"),
+        ("a", {**FIELDS, "idempotency_key": "b"}, 422, "idempotency_key"),
+        ("a", {**FIELDS, "idempotency_key": None}, 422, "idempotency_key"),
+    ],
+)
+def test_a_wrong_idempotency_key_is_refused_by_its_place(
+    client: Client, key: str, fields: Any, status: int, field: str
+):
+    with_key(client, "a")
+
+    answer = with_key(client, key, fields)
+
+    assert (answer.status, answer.field) == (status, field)
+
+
+def test_a_job_has_the_time_limits_of_the_query(client: Client, farm: Farm):
+    body = json.dumps(FIELDS).encode()
+
+    answer = client.send("POST", "/v1/jobs?ttl_s=3600&execution_s=0.5", body)
+
+    limits = farm.context.registry.deadlines.limits(answer.body["job_id"])
+    assert (limits.ttl_s, limits.execution_s) == (3600, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("ttl_s=0", "ttl_s: got 0; it must be above 0; allowed: seconds from a job's submission"),
+        ("execution_s=1h", "execution_s: got '1h'; it must be a number; allowed: seconds"),
+        ("ttl_s=NaN", "ttl_s: got NaN; it must be a finite number; allowed: "),
+        ("ttl_s=", "ttl_s: got ''; it must be a number; allowed: "),
+        ("ttl=60", "query: got 'ttl'; allowed: ttl_s, execution_s"),
+    ],
+)
+def test_a_wrong_time_limit_is_refused(client: Client, query: str, message: str):
+    answer = client.send("POST", f"/v1/jobs?{query}", json.dumps(FIELDS).encode())
+
+    assert answer.status == 422
+    assert answer.message.startswith(message)
+
+
 def test_a_quota_is_429(client: Client, key: Key):
     anna = key("anna", max_live_jobs=1)
     submit(anna)
@@ -180,12 +240,55 @@ def test_delete_cancels_a_job_and_leaves_one_that_has_ended(client: Client, farm
     assert [answer.body["state"] for answer in answers] == ["cancelled", "cancelled", "success"]
 
 
+def retry(client: Client, job_id: str) -> Answer:
+    return client.send("POST", f"/v1/jobs/{job_id}/retry", b"")
+
+
+def test_a_job_without_a_video_is_submitted_again(client: Client, farm: Farm):
+    body = json.dumps({**FIELDS, "base_seed": -1}).encode()
+    failed = client.send("POST", "/v1/jobs?ttl_s=60", body).body["job_id"]
+    cancelled = client.submit_v1(FIELDS)
+    farm.context.registry.jobs.fail(failed, DownloadFailed("404"), at_stage="downloads_started")
+    farm.context.registry.jobs.cancel(cancelled, by="a test")
+
+    for job_id in (failed, cancelled):
+        first, again = retry(client, job_id), retry(client, job_id)
+        new_id = first.body["job_id"]
+
+        assert (first.status, first.headers["Location"]) == (201, f"/v1/jobs/{new_id}")
+        assert first.body["state"] == "queued"
+        assert job_id != new_id == again.body["job_id"]
+        registry = farm.context.registry
+        assert registry.jobs.request(new_id).digest == registry.jobs.request(job_id).digest
+        assert registry.deadlines.limits(new_id) == registry.deadlines.limits(job_id)
+
+
+def test_a_job_with_a_video_or_without_an_end_is_not_retried(client: Client, farm: Farm):
+    waiting, done = (client.submit_v1(FIELDS) for _ in range(2))
+    farm.context.registry.jobs.end(done, "success", RESULT)
+
+    answers = [retry(client, each) for each in (waiting, done)]
+
+    assert [answer.status for answer in answers] == [409, 409]
+    assert answers[1].message == "id: the job is success; allowed: one that is error or cancelled"
+
+
+def test_a_retry_beyond_what_the_key_allows_is_refused(client: Client, farm: Farm, key: Key):
+    job_id = key("anna", highest_priority="high").submit_v1({**FIELDS, "priority": "high"})
+    farm.context.registry.jobs.cancel(job_id, by="a test")
+    low, full = key("anna", highest_priority="low"), key("anna", max_live_jobs=0)
+
+    answers = [retry(each, job_id) for each in (low, full)]
+
+    assert [answer.status for answer in answers] == [422, 429]
+
+
 # Whose
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", ""), ("DELETE", ""), ("GET", "/events")],
+    [("GET", ""), ("DELETE", ""), ("GET", "/events"), ("POST", "/retry")],
 )
 def test_a_foreign_job_is_answered_like_one_that_does_not_exist(
     client: Client, key: Key, method: str, path: str
