@@ -67,14 +67,15 @@ class Access:
         self._rates = Throttle()
         self._used_at: dict[str, float] = {}
 
-    def tenant(self, headers: Headers) -> Tenant:
-        """Raises Refusal: 401 without a valid key, 429 for too many requests, 503 for a key that
-        was created before there is a store for its holder.
+    def tenant(self, headers: Headers, needs_urls: bool = False) -> Tenant:
+        """Raises Refusal: 401 without a valid key, 429 for too many requests, 503 for a key whose
+        holder needs the URLs of the store, and cannot read them.
         """
         key = self._keys.find(_secret(headers))
         if key is not None:
             self._count(key)
-            self._check_store()
+            if needs_urls:
+                self._check_store()
             return Tenant(self._bound(key), key.highest_priority)
         if self._is_open and not self._keys.any_created():
             _check_local(headers)
@@ -86,7 +87,6 @@ class Access:
         )
 
     def _check_store(self) -> None:
-        """A gateway that has started without keys may have a store for its own machine only."""
         try:
             check_store(self._farm.context.store)
         except InvalidInput as error:

@@ -27,8 +27,12 @@ class Entrance:
         self._submissions: CapacityLimiter | None = None
 
     async def tenant(self, request: Request) -> Tenant:
-        """Raises Refusal for a request that has no valid key, or too many with it."""
-        return await to_thread.run_sync(self._access.tenant, request.headers)
+        """Raises Refusal for a request that has no valid key, or too many with it.
+
+        Runpod's calls, all below an endpoint, also need a store whose URLs the tenant can read.
+        """
+        needs_urls = "endpoint" in request.path_params
+        return await to_thread.run_sync(self._access.tenant, request.headers, needs_urls)
 
     async def tenant_without_body(self, request: Request) -> Tenant:
         """The tenant of a request whose body says nothing."""

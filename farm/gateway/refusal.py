@@ -75,8 +75,8 @@ def check_store(store: Store) -> None:
     """Raises InvalidInput for a folder, whose paths say nothing to those who have a key."""
     if isinstance(store, LocalStore):
         raise InvalidInput(
-            "FARM_STORE_URL: the gateway has keys, and got a folder, which their holders cannot "
-            "read; allowed: s3://bucket/prefix"
+            "FARM_STORE_URL: the gateway has keys, and got a folder, whose URLs their holders "
+            "cannot read; allowed: s3://bucket/prefix, or the calls under /v1, which send videos"
         )
 
 

@@ -16,7 +16,7 @@ from farm.net.guard import redact_url
 from farm.registry.outputs import ChunkOutput, MuxOutput
 from farm.route import steps_of_job
 from farm.steps.output import file_stem, inline_video, open_destination, publish_artifact
-from farm.store import Store
+from farm.store import Store, keys
 
 ArtifactType = Literal["video", "thumbnail", "manifest"]
 MIMES: dict[ArtifactType, str] = {
@@ -58,7 +58,7 @@ def _files(ctx: StepContext) -> dict[ArtifactType, Path]:
     segments = [_playable(ctx, output, f"{chunk:04d}") for chunk, output in enumerate(outputs)]
     audio = ctx.fetch(embedded.audio_key, "audio")
     video = ctx.scratch / f"{file_stem(ctx)}.mp4"
-    thumbnail = ctx.scratch / "thumbnail.jpg"
+    thumbnail = ctx.scratch / keys.THUMBNAIL
     join(segments, audio, video, frames=embedded.frames)
     write_thumbnail(thumbnail, read_frame(video, 0))
     return {"video": video, "thumbnail": thumbnail}

@@ -13,6 +13,7 @@ from farm.net.guard import RequestFailed
 from farm.net.signing import origin, receiver_secret, sign
 from farm.net.webhook import post
 from farm.registry.outputs import NotifyOutput
+from farm.store import keys
 
 GONE = 410
 """The status of a receiver that does not want the call at all."""
@@ -53,7 +54,7 @@ def _call(ctx: StepContext) -> int:
     if webhook is None or result is None:
         raise LookupError(f"job {ctx.job_id} has no webhook or no result")
     _take_call(ctx, webhook)
-    body = webhook_body(result)
+    body = webhook_body(result, without=_foreign_folder(ctx))
     secrets = [receiver_secret(secret, webhook) for secret in settings.webhook_secret]
     # The broker's clock: receivers refuse a signature that is five minutes off.
     signed_at_s = int(ctx.registry.wall_time())
@@ -67,6 +68,13 @@ def _call(ctx: StepContext) -> int:
         ports=settings.fetch_port_ranges,
         ca_file=settings.webhook_ca,
     )
+
+
+def _foreign_folder(ctx: StepContext) -> str | None:
+    """The store of a farm with keys, if it is a folder, which is no affair of their holders."""
+    if not ctx.settings.store_address.startswith("file:") or not ctx.registry.keys.any_created():
+        return None
+    return ctx.store.url(keys.FARM).removesuffix(keys.FARM)  # with links of the disk followed
 
 
 def _take_call(ctx: StepContext, webhook: str) -> None:

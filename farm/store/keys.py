@@ -29,6 +29,7 @@ from farm.route import STEP_SPECS
 FARM = "farm.json"
 JOBS = "jobs/"
 OUTPUT = "output.json"
+THUMBNAIL = "thumbnail.jpg"
 STEP_ID = "|".join(
     rf"{kind}-(?:\d{{4}}|[1-9]\d{{4,}})" if spec.per_chunk else kind
     for kind, spec in STEP_SPECS.items()

@@ -39,8 +39,7 @@ class LocalStore:
                 on_retry=_log_retry,
             )
         except OSError as error:
-            message = f"the store could not take {key}: {error.strerror} ({path.parent})"
-            raise UploadFailed(message) from error
+            raise UploadFailed(f"the store could not take {key}: {error.strerror}") from error
 
     def get(self, key: str) -> bytes:
         return self._existing(key).read_bytes()

@@ -12,6 +12,8 @@ from farm.gateway.video import Video
 from farm.job import Failure, JobStatus, Result, State
 from farm.job.contract import Contract
 from farm.job.voices import Voice
+from farm.store import Store
+from farm.store.local import LocalStore
 
 JOBS = "/v1/jobs"
 ESTIMATES = "/v1/estimates"
@@ -25,16 +27,42 @@ class Links(Contract):
     events: str
     playlist: str = Field(description="409 before the first finished chunk")
     content: str | None = Field(description="null unless there is a video")
+    thumbnail: str | None = Field(description="null unless there is a video")
 
     @classmethod
     def of(cls, status: JobStatus, signer: Signer) -> Self:
         job = f"{JOBS}/{status.job_id}"
         query = signer.query(status.job_id)
+        is_made = status.state == "success"
         return cls(
             job=job,
             events=f"{job}/events{query}",
             playlist=f"{job}/playlist.m3u8{query}",
-            content=f"{job}/content{query}" if status.state == "success" else None,
+            content=f"{job}/content{query}" if is_made else None,
+            thumbnail=f"{job}/thumbnail{query}" if is_made else None,
+        )
+
+    def result(self, result: Result, store: Store) -> Result:
+        """A result with links in place of URLs that say where the folder of a store is.
+
+        An artifact without a link is left out.
+        """
+        if result.video is None or not isinstance(store, LocalStore):
+            return result
+        folder = store.root.as_uri()
+        links = {"video": self.content, "thumbnail": self.thumbnail}
+        artifacts = (
+            each.model_copy(update={"url": links.get(each.type)})
+            if each.url.startswith(folder)
+            else each
+            for each in result.artifacts
+        )
+        video = result.video
+        if video.url.startswith(folder):
+            shown = {"url": self.content, "thumbnail_url": self.thumbnail}
+            video = video.model_copy(update=shown)
+        return result.model_copy(
+            update={"video": video, "artifacts": tuple(each for each in artifacts if each.url)}
         )
 
 
@@ -72,12 +100,14 @@ class Job(JobSummary):
     @classmethod
     def of_video(cls, video: Video) -> Self:
         status = video.status
+        signer = Signer.of(video.ctx.registry)
+        result = status.result and Links.of(status, signer).result(status.result, video.ctx.store)
         return cls.of(
             status,
-            Signer.of(video.ctx.registry),
+            signer,
             eta_s=None if status.ended else status.details.get("eta_s"),
             queue_position=video.queue_position(),
-            result=status.result,
+            result=result,
         )
 
 

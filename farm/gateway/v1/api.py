@@ -23,7 +23,7 @@ from farm.gateway.v1.pages import Query, check_names, page
 from farm.gateway.v1.signed import Signer
 from farm.gateway.v1.submission import Submission, contract_errors
 from farm.gateway.v1.uploads import Room
-from farm.gateway.v1.watching import content, playlist, segment
+from farm.gateway.v1.watching import content, playlist, segment, thumbnail
 from farm.gateway.video import Video
 from farm.gateway.watch import Watch
 from farm.job import named_as
@@ -62,6 +62,7 @@ class JobsApi:
             ("POST", job + "/retry", self._retry),
             ("GET", job + "/events", _shared(self._events)),
             ("GET", job + "/content", _shared(self._content)),
+            ("GET", job + "/thumbnail", _shared(self._thumbnail)),
             ("GET", job + "/playlist.m3u8", _shared(self._playlist)),
             ("GET", job + "/segments/{chunk}/{name}", _shared(self._segment)),
         ]
@@ -142,8 +143,11 @@ class JobsApi:
 
     async def _content(self, request: Request) -> Response:
         video = await self._watched(request)
-        media = await to_thread.run_sync(content, video)
-        return media.response(request)
+        return (await to_thread.run_sync(content, video)).response(request)
+
+    async def _thumbnail(self, request: Request) -> Response:
+        video = await self._watched(request)
+        return (await to_thread.run_sync(thumbnail, video)).response(request)
 
     async def _playlist(self, request: Request) -> Response:
         video = await self._watched(request)

@@ -35,16 +35,22 @@ UNTIL = parameter("query", "until", "of a signed link, which needs no key")
 SIGNATURE = parameter("query", "signature", "of a signed link")
 IF_RANGE = parameter("header", "If-Range", "the ETag that the range belongs to")
 
-VIDEO: Schema = {"type": "string", "format": "binary"}
 OBJECT_HEADERS = {
     "ETag": "the SHA-256 of the whole file",
     "Repr-Digest": "the same, as RFC 9530 writes it",
 }
-SENT = {
-    200: Answer("the whole file", {"video/mp4": VIDEO}, OBJECT_HEADERS),
-    206: Answer("the range", {"video/mp4": VIDEO}, OBJECT_HEADERS),
-    304: Answer("the client has it"),
-}
+
+
+def _sent(mime: str) -> dict[int, Answer]:
+    file: Schema = {mime: {"type": "string", "format": "binary"}}
+    return {
+        200: Answer("the whole file", file, OBJECT_HEADERS),
+        206: Answer("the range", file, OBJECT_HEADERS),
+        304: Answer("the client has it"),
+    }
+
+
+SENT, SENT_IMAGE = _sent("video/mp4"), _sent("image/jpeg")
 LINK = (UNTIL, SIGNATURE)
 MEDIA = (RANGE, IF_NONE_MATCH, IF_RANGE, *LINK)
 OWN = (401, 404, 429, 503)
@@ -120,6 +126,8 @@ CALLS = (
         (*OWN, 422),
         (ID, LAST_EVENT, *LINK),
     ),
+    Call("get", f"{JOB}/thumbnail", "getThumbnail", "The first frame of the video",
+         SENT_IMAGE, (*OWN, 409, 416), (ID, *MEDIA)),
     Call("get", f"{JOB}/content", "getVideo", "The video, once the job is success", SENT,
          (*OWN, 409, 416), (ID, *MEDIA)),
     Call(

@@ -28,7 +28,7 @@ class Media:
     key: str
     size: int
     sha256: str
-    mime: str = "video/mp4"
+    mime: str
 
     @property
     def etag(self) -> str:

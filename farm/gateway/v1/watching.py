@@ -12,8 +12,9 @@ from farm.engine.playlist import numbered_playlist
 from farm.gateway.refusal import Refusal, refuse
 from farm.gateway.v1.media import Media
 from farm.gateway.video import Video
-from farm.registry.outputs import ChunkOutput, MuxOutput
+from farm.registry.outputs import ChunkOutput, Committed, MuxOutput
 from farm.route import MUX, Step
+from farm.store import keys
 
 CHUNK = re.compile("0|[1-9][0-9]{0,4}")
 SEGMENT, INIT = "segment.m4s", "init.mp4"
@@ -22,17 +23,31 @@ SOON = {"Retry-After": "2"}
 
 def content(video: Video) -> Media:
     """The finished video; Refusal 409 for a job without one."""
+    committed = _finished(video, "content")
+    key = committed.output_as(MuxOutput).video_key
+    return _media(video.ctx, key, video.status.job_id, "content")
+
+
+def thumbnail(video: Video) -> Media:
+    """The first frame as JPEG; Refusal 409 for a job without a video."""
+    committed = _finished(video, "thumbnail")
+    job_id = video.status.job_id
+    key = keys.attempt(job_id, MUX.id, committed.attempt_id, keys.THUMBNAIL)
+    return _media(video.ctx, key, job_id, "thumbnail", "image/jpeg")
+
+
+def _finished(video: Video, what: str) -> Committed:
     status = video.status
     if status.state != "success":
         raise refuse(
             409,
-            f"content: the job is {status.state}; allowed: one that is success",
+            f"{what}: the job is {status.state}; allowed: one that is success",
             None if status.ended else SOON,
         )
     committed = video.ctx.registry.steps.committed(status.job_id, MUX.id)
     if committed is None:
-        raise _gone("content")
-    return _media(video.ctx, committed.output_as(MuxOutput).video_key, status.job_id, "content")
+        raise _gone(what)
+    return committed
 
 
 def playlist(video: Video, query: str) -> str:
@@ -60,12 +75,12 @@ def segment(video: Video, chunk: str, name: str) -> Media:
     return _media(video.ctx, key, job_id, "segment")
 
 
-def _media(ctx: Context, key: str, job_id: str, what: str) -> Media:
+def _media(ctx: Context, key: str, job_id: str, what: str, mime: str = "video/mp4") -> Media:
     size = ctx.store.size(key)
     if size is None:
         raise _gone(what)
     sha256 = sha256_of(key, partial(ctx.registry.steps.committed, job_id))
-    return Media(ctx.store, key, size, sha256)
+    return Media(ctx.store, key, size, sha256, mime)
 
 
 def _gone(what: str) -> Refusal:

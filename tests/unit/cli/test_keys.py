@@ -90,15 +90,6 @@ def test_without_a_key_only_on_loopback(run: Run):
     assert "0.0.0.0, which other machines can reach; allowed: loopback, or create a key" in line
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
-def test_with_keys_only_with_a_store_that_their_holders_can_read(run: Run, host: str):
-    run("keys", "create", "anna")
-
-    line = error_line(run("gateway", "--address", f"{host}:{free_port()}"))
-
-    assert "FARM_STORE_URL: the gateway has keys, and got a folder" in line
-
-
 @pytest.mark.parametrize("address", ["8000", "localhost:8000", "127.0.0.1:0"])
 def test_an_invalid_address_is_refused(run: Run, address: str):
     line = error_line(run("gateway", "--address", address))

@@ -17,7 +17,7 @@ Key = Callable[..., Client]
 
 @pytest.fixture
 def farm(broker: str, tmp_path: Path) -> Farm:
-    """Its store is none of a folder, which keys do not go with."""
+    """Its store is no folder, whose URLs Runpod's calls could not give to the holder of a key."""
     home = tmp_path / "home"
     settings = Settings(home=home, broker_url=broker, store_url="memory://")
     return Farm(settings=settings, local_files=False)

@@ -54,6 +54,17 @@ def test_an_inline_video_is_not_sent_again():
     assert (body["video"]["url"], "base64" in body["video"]) == ("https://s3/a.mp4", False)
 
 
+def test_urls_of_a_folder_that_is_no_affair_of_the_receiver_are_not_sent():
+    url = "file:///srv/farm/jobs/a.mp4"
+    local = success(video=Video(url=url, bytes=9, thumbnail_url=url))
+
+    assert dict(json.loads(webhook_body(local)))["video"]["url"] == url
+    body = dict(json.loads(webhook_body(local, without="file:///srv/farm")))
+    assert body["video"] == {"mime": "video/mp4", "bytes": 9}
+    assert body["omitted"] == ["params", "video.url", "video.thumbnail_url", "artifacts"]
+    assert webhook_body(success(), without="file:///srv/farm") == webhook_body(success())
+
+
 def test_the_largest_request_that_is_allowed_makes_no_large_call():
     # Given the longest texts of each field
     name = WIDE * 200

@@ -17,7 +17,7 @@ from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.context import Context
 from farm.errors import DownloadFailed, FarmError, InvalidInput
-from farm.job import Result, WebhookStatus
+from farm.job import Result, Video, WebhookStatus
 from farm.maintenance.gc import find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.net.signing import receiver_secret
@@ -28,6 +28,7 @@ from farm.route import MUX, NOTIFY
 from farm.settings import Settings
 from farm.steps.notify import notify
 from farm.store import integrity, keys
+from farm.store.local import LocalStore
 from farm.store.memory import MemoryStore
 from tests.support.attempts import FIRST, foreseeable
 from tests.support.backends import ClockBackend
@@ -120,6 +121,22 @@ def test_the_signed_result_is_sent_and_the_job_is_closed(ended, hook):
     assert call.headers["content-type"] == "application/json"
     assert ended.webhook == WebhookStatus(state="delivered", attempts=1, reason="HTTP 204")
     assert ended.live == []
+
+
+@pytest.mark.parametrize("has_keys", [False, True])
+def test_a_folder_is_no_affair_of_those_who_have_keys(harness, hook, tmp_path, has_keys):
+    store = LocalStore(tmp_path / "store")
+    harness.ctx = replace(harness.ctx, store=store)
+    if has_keys:
+        harness.registry.keys.create("anna")
+    url = store.url("jobs/a/mux/0001-aa/a.mp4")
+    video = Video(url=url, bytes=9, thumbnail_url=url)
+    harness.registry.jobs.end("a", "success", Result(job_id="a", status="success", video=video))
+
+    harness.run_due_step()
+
+    (call,) = hook.calls
+    assert (str(tmp_path) in call.body.decode()) is not has_keys
 
 
 def test_while_the_secret_is_rotated_a_receiver_verifies_with_the_old_and_the_new(hook, tmp_path):
