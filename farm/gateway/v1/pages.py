@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
 from math import inf
 from typing import Self, get_args
+
+from starlette.datastructures import QueryParams
 
 from farm.gateway.refusal import refuse
 from farm.gateway.v1.answers import JobPage, JobSummary
@@ -58,7 +59,7 @@ class Query:
     cursor: Cursor = Cursor()
 
     @classmethod
-    def parse(cls, given: Mapping[str, str]) -> Self:
+    def parse(cls, given: QueryParams) -> Self:
         """Raises Refusal 422."""
         check_names(given, "limit", "state", "cursor")
         state = given.get("state")
@@ -69,10 +70,14 @@ class Query:
         return cls(_limit(given.get("limit", str(DEFAULT_JOBS))), state, cursor)
 
 
-def check_names(given: Mapping[str, str], *allowed: str) -> None:
-    """Raises Refusal 422 for a parameter that a call does not know."""
-    for name in given.keys() - set(allowed):
-        raise refuse(422, f"query: got {name[:80]!r}; allowed: {', '.join(allowed)}")
+def check_names(given: QueryParams, *allowed: str) -> None:
+    """Raises Refusal 422 for a parameter that a call does not know, or that is given twice."""
+    names = [name for name, _ in given.multi_items()]
+    for name in names:
+        if name not in allowed:
+            raise refuse(422, f"query: got {name[:80]!r}; allowed: {', '.join(allowed)}")
+        if names.count(name) > 1:
+            raise refuse(422, f"{name}: it is given twice; allowed: once")
 
 
 def _limit(text: str) -> int:

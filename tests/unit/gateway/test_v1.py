@@ -134,6 +134,7 @@ def test_a_job_has_the_time_limits_of_the_query(client: Client, farm: Farm):
         ("ttl_s=NaN", "ttl_s: got NaN; it must be a finite number; allowed: "),
         ("ttl_s=", "ttl_s: got ''; it must be a number; allowed: "),
         ("ttl=60", "query: got 'ttl'; allowed: ttl_s, execution_s"),
+        ("ttl_s=60&ttl_s=61", "ttl_s: it is given twice; allowed: once"),
     ],
 )
 def test_a_wrong_time_limit_is_refused(client: Client, query: str, message: str):
@@ -372,6 +373,7 @@ def test_a_list_has_ones_own_jobs_only(client: Client, key: Key):
         ("cursor=1", "cursor"),
         (f"cursor=1e9-{'0' * 32}", "cursor"),
         ("page=2", "query"),
+        ("limit=1&limit=2", "limit"),
     ],
 )
 def test_a_wrong_query_is_refused(client: Client, query: str, field: str):
