@@ -200,8 +200,8 @@ def gateway(address: str) -> None:
     settings = Settings.load(os.environ)
     check_shared(settings)
     farm = Farm(settings=settings, local_files=False)
-    server = make_server(farm, listen_address, lambda: click.echo(ready))
     configure_logs()
+    server = make_server(farm, listen_address, lambda: click.echo(ready))
     with until_ctrl_c("the gateway has stopped"):
         server.run()
 
