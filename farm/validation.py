@@ -49,16 +49,16 @@ def _line(problem: ErrorDetails, path: list[str], model: type[BaseModel], prefix
     name = shorten(_printable(".".join(path))) if path else "request"
     shown = prefix + name.upper() if prefix else name
     if problem["type"] == "extra_forbidden":
-        return f"{shown}: there is no such field{_hint(model, path, prefix)}"
+        return f"{shown}: {reason_of(problem)}{_hint(model, path, prefix)}"
     allowed = _allowed(model, path)
     if problem["type"] in WITHOUT_VALUE:
-        return f"{shown}: {WITHOUT_VALUE[problem['type']]}{allowed}"
+        return f"{shown}: {reason_of(problem)}{allowed}"
     value = _value(problem, model, path)
     got = f"got {_shown_value(model, path, value)}"
     if value is None and "field" in problem.get("ctx", {}):
         got = "it is missing"
     hint = problem.get("ctx", {}).get("hint", "")
-    return f"{shown}: {got}; {_reason(problem)}{allowed}{hint}"
+    return f"{shown}: {got}; {reason_of(problem)}{allowed}{hint}"
 
 
 def _printable(name: str) -> str:
@@ -72,6 +72,7 @@ def json_type(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "object")
 
 
+TOO_DEEP = "it is nested too deeply"
 NETWORK = "it must be a network, such as 10.1.0.0/16"
 OBJECT, LIST = "it must be an object", "it must be a list"
 NUMBER, WHOLE_NUMBER = "it must be a number", "it must be a whole number"
@@ -81,6 +82,7 @@ REASONS = {
     "bool_parsing": FLAG,
     "bool_type": FLAG,
     "dict_type": OBJECT,
+    "extra_forbidden": "there is no such field",
     "finite_number": "it must be a finite number",
     "float_parsing": NUMBER,
     "float_type": NUMBER,
@@ -92,10 +94,12 @@ REASONS = {
     "int_type": WHOLE_NUMBER,
     "ip_v4_network": NETWORK,
     "ip_v6_network": NETWORK,
+    "json_invalid": "it is not JSON",
     "less_than": "it must be below {lt}",
     "less_than_equal": "it must be {le} or less",
     "list_type": LIST,
     "literal_error": "it must be {expected}",
+    "missing": "it is missing",
     "model_attributes_type": OBJECT,
     "model_type": OBJECT,
     "none_required": "it must be null",
@@ -113,17 +117,21 @@ REASONS = {
 }
 """Why pydantic refuses a value, in place of its own words, which speak of Python and of itself."""
 
-WITHOUT_VALUE = {"missing": "it is missing", "json_invalid": "it is nested too deeply"}
+WITHOUT_VALUE = ("missing", "json_invalid")
+"""Errors of no value that could be shown."""
 
 OTHER_REASON = "it is of another kind"
 PYDANTIC_TYPES = frozenset(get_args(ErrorType))
 """Errors of other types are raised by our own checks, in our own words."""
 
 
-def _reason(problem: ErrorDetails) -> str:
+def reason_of(problem: ErrorDetails) -> str:
+    """Why pydantic refuses a value, in our own words, without the value."""
     kind = problem["type"]
     words = OTHER_REASON if kind in PYDANTIC_TYPES else problem["msg"]
     limits = {name: _limit(value) for name, value in problem.get("ctx", {}).items()}
+    if kind == "json_invalid" and "recursion" in limits["error"]:
+        return TOO_DEEP
     reason = REASONS[kind].format_map(limits) if kind in REASONS else words
     return f"{reason}{_json_hint(problem['input'])}" if reason in (OBJECT, LIST) else reason
 
@@ -160,7 +168,7 @@ def why_no_json(error: Exception) -> str:
     """What is wrong with a text that `json.loads` has refused."""
     match error:
         case RecursionError():
-            return "it is nested too deeply"
+            return TOO_DEEP
         case UnicodeDecodeError():
             return "it is not UTF-8"
         case json.JSONDecodeError(doc=text, pos=position):

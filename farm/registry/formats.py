@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from farm.errors import VersionSkew, shorten
+from farm.validation import reason_of
 
 FORMAT = 1
 """The version of the format of every stored record and every message.
@@ -69,5 +70,5 @@ def _skew_of(name: str, error: ValidationError) -> VersionSkew:
     if problem["loc"] == ("format",):
         return unknown_format(None if problem["type"] == "missing" else problem["input"], name=name)
     field = ".".join(str(part) for part in problem["loc"][1:])
-    reason = f"{field}: {problem['msg']}" if field else problem["msg"]
+    reason = f"{field}: {reason_of(problem)}" if field else reason_of(problem)
     return VersionSkew(f"{name} cannot be read by this version ({reason}); {REMEDY}")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from farm.errors import InvalidInput, shorten
 from farm.runpod.order import FIELD as ORDER
+from farm.validation import as_json, json_type
 
 POLICY = "policy"
 """Runpod keeps the envelope's policy to itself, so the input may repeat it."""
@@ -44,7 +45,7 @@ class Payload:
         """The payload of a job as the SDK passes it on; raises InvalidInput."""
         given = job.get("input")
         if not isinstance(given, dict):
-            raise InvalidInput(f"input: got {type(given).__name__}; allowed: an object")
+            raise InvalidInput(f"input: got {json_type(given)}; allowed: an object")
         fields = {name: value for name, value in given.items() if name != POLICY}
         if not fields:
             raise InvalidInput("input: it is empty; allowed: a request, or batch with requests")
@@ -59,4 +60,5 @@ def _policy(given: Any) -> Policy:
         return Policy.model_validate(given)
     except ValidationError as error:
         allowed = "executionTimeout and ttl in whole milliseconds, lowPriority"
-        raise InvalidInput(f"{POLICY}: got {shorten(repr(given))}; allowed: {allowed}") from error
+        shown = shorten(as_json(given))
+        raise InvalidInput(f"{POLICY}: got {shown}; allowed: {allowed}") from error

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from farm.errors import InvalidInput
 from farm.gateway.envelope import Envelope, Policy
-from farm.job import PARTS, JobRequest, Lora
+from farm.job import PARTS, JobRequest, Lora, ResolvedRequest, TimeLimits
 from farm.runpod.endpoint import EndpointFile
 from farm.settings import Settings
 from farm.validation import OTHER_REASON, invalid_input, why_no_json
-from tests.support.jobs import FIELDS
+from tests.support.jobs import FIELDS, resolved
 
 VALUES: list[Any] = [
     None, True, 1, 0, -1, -(10**30), 10**30, 1.5, -1e308, float("nan"), float("inf"),
@@ -81,13 +81,27 @@ def refusals(parse: Callable[[Any], Any], objects: Iterator[Any]) -> list[str]:
             Envelope.parse,
             ({"input": {}, "policy": policy} for policy in wrong_parts(Policy, {})),
         ),
+        (TimeLimits.parse, wrong_parts(TimeLimits, {})),
+        (
+            ResolvedRequest.parse,
+            wrong_parts(ResolvedRequest, resolved(FIELDS).model_dump(mode="json")),
+        ),
         (settings, wrong_parts(Settings, {})),
         (
             endpoint,
             wrong_parts(EndpointFile, {"name": "a", "image": "a", "gpu": {}, "timeout_s": 5}),
         ),
     ],
-    ids=["request", "unknown field", "envelope", "policy", "settings", "endpoint"],
+    ids=[
+        "request",
+        "unknown field",
+        "envelope",
+        "policy",
+        "limits",
+        "resolved",
+        "settings",
+        "endpoint",
+    ],
 )
 def test_no_message_has_the_words_of_pydantic(parse: Callable[[Any], Any], objects: Iterator[Any]):
     messages = refusals(parse, objects)

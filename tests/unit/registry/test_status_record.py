@@ -21,11 +21,11 @@ STATUS = json.loads(dump(queued("a", 1)))["record"]
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "cannot be read by this version (Invalid JSON"),
-        ("[]", "cannot be read by this version (Input should be an object"),
-        (text_of({"job_id": "a"}), "cannot be read by this version (state: Field required"),
-        (text_of({**STATUS, "newer": 1}), "(newer: Extra inputs are not permitted)"),
-        (text_of({**STATUS, "state": "resting"}), "(state: Input should be"),
+        ("{", "cannot be read by this version (it is not JSON)"),
+        ("[]", "cannot be read by this version (it must be an object)"),
+        (text_of({"job_id": "a"}), "cannot be read by this version (state: it is missing)"),
+        (text_of({**STATUS, "newer": 1}), "(newer: there is no such field)"),
+        (text_of({**STATUS, "state": "resting"}), "(state: it must be 'queued', "),
         (text_of(STATUS, format=2), "is in format 2, and this version reads 1;"),
         (text_of(STATUS, format=0), "is in format 0, and this version reads 1;"),
         (json.dumps(STATUS), "is in no format, and this version reads 1;"),

@@ -396,12 +396,12 @@ def test_a_step_without_a_record_is_new():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "(Invalid JSON"),
-        ("[]", "(Input should be an object"),
-        (text_of({"rings": 1, "met": 1}), "rings: Extra inputs are not permitted"),
-        (text_of({"attempts": "1"}), "attempts: Input should be a valid integer"),
-        (text_of({"committed": {"output": {"chunks": 3}}}), "output: Unable to extract tag"),
-        (text_of({"committed": {"output": {"step": "mux"}}}), "output.mux.result: Field requ"),
+        ("{", "(it is not JSON)"),
+        ("[]", "(it must be an object)"),
+        (text_of({"rings": 1, "met": 1}), "rings: there is no such field"),
+        (text_of({"attempts": "1"}), "attempts: it must be a whole number"),
+        (text_of({"committed": {"output": {"chunks": 3}}}), "output: it needs 'step'"),
+        (text_of({"committed": {"output": {"step": "mux"}}}), "output.mux.result: it is missing"),
         (text_of({}, format=2), "is in format 2, and this version reads 1"),
     ],
     ids=[
