@@ -13,7 +13,7 @@ from farm.gateway.access import Tenant
 from farm.gateway.answers import brief, state_of, whole
 from farm.gateway.refusal import refuse, unknown_job
 from farm.gateway.stream import take_parts
-from farm.job import JobStatus, TimeLimits
+from farm.job import JobStatus, TimeLimits, WebhookStatus
 
 CANCELLED_BY = "the API"
 JOB_ID = re.compile("[0-9a-f]{32}")
@@ -83,3 +83,7 @@ class Video:
     def queue_position(self) -> int | None:
         """The place of the job's message among those that no worker has taken."""
         return None if self.status.ended else Job(self.ctx, self.status.job_id).queue_position()
+
+    def webhook(self) -> WebhookStatus | None:
+        """The delivery of the job's webhook, once the job has ended."""
+        return Job(self.ctx, self.status.job_id).webhook() if self.status.ended else None

@@ -9,7 +9,7 @@ from pydantic import Field
 from farm.estimate import Estimate, Length
 from farm.gateway.v1.signed import Signer
 from farm.gateway.video import Video
-from farm.job import Failure, JobStatus, Result, State
+from farm.job import Failure, JobStatus, Result, State, WebhookStatus
 from farm.job.contract import Contract
 from farm.job.voices import Voice
 from farm.store import Store
@@ -96,6 +96,9 @@ class Job(JobSummary):
         description="messages of the farm that are as old as the job's; null while a step runs"
     )
     result: Result | None = Field(description="null until the job has ended")
+    webhook: WebhookStatus | None = Field(
+        description="the delivery of its webhook; null without one, and until the job has ended"
+    )
 
     @classmethod
     def of_video(cls, video: Video) -> Self:
@@ -108,6 +111,7 @@ class Job(JobSummary):
             eta_s=None if status.ended else status.details.get("eta_s"),
             queue_position=video.queue_position(),
             result=result,
+            webhook=video.webhook(),
         )
 
 

@@ -15,8 +15,9 @@ from farm.errors import DownloadFailed
 from farm.gateway.call import Call
 from farm.gateway.v1.calls import CALLS
 from farm.job import Result
+from farm.settings import Settings
 from tests.conftest import EXAMPLES
-from tests.support.gateway import Answer, Client
+from tests.support.gateway import Answer, Client, running_gateway
 from tests.support.jobs import FIELDS
 from tests.unit.gateway.conftest import Key
 
@@ -229,6 +230,22 @@ def test_a_failed_job_has_its_error(client: Client, farm: Farm):
     assert job["state"] == "error"
     assert job["result"]["error"]["code"] == "E_DOWNLOAD_FAILED"
     assert job["details"] == {"code": "E_DOWNLOAD_FAILED", "message": "cond_video: 404"}
+
+
+def test_a_job_tells_the_delivery_of_its_webhook(broker: str, tmp_path: Path):
+    secret = ("whsec_" + "A" * 40,)
+    settings = Settings(home=tmp_path, broker_url=broker, webhook_secret=secret)
+    farm = Farm(settings=settings, local_files=False)
+    with running_gateway(farm) as client:
+        job_id = client.submit_v1({**FIELDS, "webhook": "https://example.org/done"})
+        jobs = [client.send("GET", f"/v1/jobs/{job_id}").body]
+        farm.context.registry.jobs.end(job_id, "success", RESULT)
+        jobs.append(client.send("GET", f"/v1/jobs/{job_id}").body)
+
+    assert [job["webhook"] for job in jobs] == [
+        None,
+        {"state": "pending", "attempts": 0, "reason": None},
+    ]
 
 
 def test_delete_cancels_a_job_and_leaves_one_that_has_ended(client: Client, farm: Farm):
