@@ -17,10 +17,24 @@ from farm.presets import QUANT_SHARES, REFERENCE_CARD, REFERENCE_DAY
 
 def chunk_s(request: ResolvedRequest) -> float:
     """Seconds that each chunk of a job takes on one reference card."""
+    return sampling_s(request) + decode_s(request)
+
+
+def sampling_s(request: ResolvedRequest) -> float:
+    """Those of all passes."""
     cost = request.preset.costs[request.size]
     pass_s = cost.pass_s[request.speakers] * QUANT_SHARES.get(request.quant or "", 1.0)
-    sampling_s = request.sample_steps * _passes(request) * pass_s
-    return request.frame_num / cost.frame_num * (sampling_s + cost.decode_s)
+    return _length(request) * request.sample_steps * _passes(request) * pass_s
+
+
+def decode_s(request: ResolvedRequest) -> float:
+    """Those that follow the last pass."""
+    return _length(request) * request.preset.costs[request.size].decode_s
+
+
+def _length(request: ResolvedRequest) -> float:
+    """Of a chunk, by the one that was measured."""
+    return request.frame_num / request.preset.costs[request.size].frame_num
 
 
 def _passes(request: ResolvedRequest) -> int:

@@ -26,8 +26,7 @@ def time_words(status: JobStatus, now: float) -> Iterator[str]:
     if status.started_at is not None:
         yield f"begun {in_words(max(0.0, now - status.started_at))} ago"
     if "eta_s" in status.details:
-        left_s = status.updated_at + status.details["eta_s"] - now
-        yield f"about {in_words(max(0.0, left_s))} left"
+        yield f"about {in_words(status.details['eta_s'])} left"
 
 
 def queue_words(job: Job) -> str:

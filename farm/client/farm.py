@@ -309,7 +309,7 @@ class Farm:
         newest = self.context.registry.jobs.newest(caller)
         recent = takewhile(lambda job: job.created_at >= begin, newest)
         wanted = (job for job in recent if state in (None, job.state))
-        return list(islice(wanted, limit))
+        return [job.at(self.now()) for job in islice(wanted, limit)]
 
     def recover(self) -> Iterator[Recovered]:
         """Each job in the store, registered again and dispatched if the broker has lost it."""

@@ -54,7 +54,8 @@ class Job:
 
     def status(self) -> JobStatus:
         """Its current status."""
-        return self.context.registry.jobs.status(self.id)
+        registry = self.context.registry
+        return registry.jobs.status(self.id).at(registry.now())
 
     def request(self) -> ResolvedRequest:
         """Its request, with the model's defaults."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -11,11 +12,14 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from farm.client import Job
 from farm.errors import printable
@@ -64,8 +68,8 @@ def stage(event: Event) -> str:
     return event.stage.replace("_", " ")
 
 
-def detail(event: Event) -> str:
-    """The chunk and the denoise step, counted from 1, and the time that is left."""
+def detail(event: Event, *, since_s: float = 0) -> str:
+    """The chunk and the denoise step, counted from 1, and the time that is left since then."""
     details = event.details
     parts = []
     if "chunk" in details:
@@ -73,8 +77,18 @@ def detail(event: Event) -> str:
     if "step" in details:
         parts.append(f"step {details['step']} of {details['steps']}")
     if "eta_s" in details:
-        parts.append(f"{in_words(details['eta_s'])} left")
+        parts.append(f"{in_words(max(0, details['eta_s'] - since_s))} left")
     return ", ".join(parts)
+
+
+class _DetailColumn(ProgressColumn):
+    """The detail of the last event; what is left of its time runs down until the next one."""
+
+    def render(self, task: Task) -> Text:
+        event: Event | None = task.fields["event"]
+        if event is None:
+            return Text()
+        return Text(detail(event, since_s=time.monotonic() - task.fields["seen_at"]))
 
 
 def _draw(job: Job, console: Console) -> None:
@@ -82,14 +96,18 @@ def _draw(job: Job, console: Console) -> None:
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[detail]}"),
+        _DetailColumn(),
         TimeElapsedColumn(),
     ]
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("queued", total=100, detail="")
+        bar = progress.add_task("queued", total=100, event=None, seen_at=0.0)
         for event in _with_notes(job, console):
             progress.update(
-                bar, description=f"{stage(event):20}", completed=event.pct, detail=detail(event)
+                bar,
+                description=f"{stage(event):20}",
+                completed=event.pct,
+                event=event,
+                seen_at=time.monotonic(),
             )
         progress.refresh()  # In a notebook no thread draws the last event.
 

@@ -6,7 +6,7 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field
@@ -164,6 +164,13 @@ class JobStatus(Contract):
     @property
     def ended(self) -> bool:
         return self.state in ("success", "error", "cancelled")
+
+    def at(self, now: float) -> Self:
+        """The same, with the time that is left as of `now`: it was estimated at its last event."""
+        if "eta_s" not in self.details:
+            return self
+        left_s = max(0.0, self.details["eta_s"] - max(0.0, now - self.updated_at))
+        return self.model_copy(update={"details": {**self.details, "eta_s": round(left_s, 1)}})
 
     def event(self) -> Event:
         """The progress that it has now."""

@@ -16,7 +16,8 @@ from farm.cli.render import print_line
 from farm.client import Farm
 from farm.client.progress import batch_progress
 from farm.errors import DownloadFailed, InvalidInput
-from farm.job import Event
+from farm.job import Event, Result
+from farm.registry.formats import dump
 from farm.registry.outputs import NotifyOutput
 from farm.store import keys
 from tests.support.cli import error_line, failed, finished
@@ -49,6 +50,20 @@ def running(farm) -> str:
 def test_status_of_a_running_job_says_how_long_it_will_take(run, running):
     times = run("status", running).stdout.splitlines()[1]
     assert re.fullmatch(r"submitted \d s ago, begun \d s ago, about 35 min left", times)
+
+
+def test_the_time_that_is_left_runs_down_between_two_events(run, farm, running):
+    registry = farm.context.registry
+    seen = registry.jobs.status(running)
+    registry.backend.redis.set(
+        "farm:job:" + running,
+        dump(seen.model_copy(update={"updated_at": seen.updated_at - 600})),
+    )
+    assert "about 25 min left" in run("status", running).stdout
+    assert run("jobs").stdout.endswith("25 min left\n")
+    assert farm.job(running).status().details["eta_s"] == pytest.approx(1500, abs=5)
+    registry.jobs.end(running, "success", Result(job_id=running, status="success"))
+    assert farm.job(running).status().details == {}
 
 
 def test_status_of_a_job_that_has_ended_says_how_long_it_took(run, farm):

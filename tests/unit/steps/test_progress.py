@@ -15,6 +15,7 @@ from farm.client.progress import detail
 from farm.engine.context import Context
 from farm.engine.step_context import StepContext, WorkerDraining, never_draining
 from farm.errors import Cancelled
+from farm.estimate import decode_s, sampling_s
 from farm.job import Event
 from farm.registry import open_registry
 from farm.route import Step
@@ -116,6 +117,58 @@ def test_details_hold_the_chunk_and_the_denoise_step(tmp_path):
 )
 def test_the_progress_bar_counts_chunks_from_one(details, text):
     assert detail(Event(stage="x", pct=0, job_id="a", details=details)) == text
+
+
+# The time that is left
+
+
+def times_left(progress: Progress, ctx: StepContext, monkeypatch, reports) -> list[float | None]:
+    """What is left at each report, which is made at a time of the model."""
+    for at, *report in reports:
+        clock = SimpleNamespace(monotonic=lambda at=at: at)
+        monkeypatch.setattr("farm.steps.progress.time", clock)
+        monkeypatch.setattr(progress.pieces, "is_due", lambda: True)
+        progress.report(*report)
+    return [event.details.get("eta_s") for event in events(ctx)]
+
+
+SLOW_DECODE = [
+    (100.0, "pre", 0, 1),
+    (100.0, "sampling", 0, 2),
+    (110.0, "sampling", 1, 2),
+    (120.0, "sampling", 2, 2),
+    (120.0, "decode", 0, 4),
+    (130.0, "decode", 1, 4),
+    (140.0, "decode", 2, 4),
+    (160.0, "decode", 4, 4),
+]
+
+
+def test_the_first_chunk_expects_a_decode_in_proportion_and_then_sees_how_long_it_takes(
+    tmp_path, monkeypatch
+):
+    ctx = chunk_context(tmp_path)
+    decode = 20 * decode_s(REQUEST) / sampling_s(REQUEST)
+    left = times_left(Progress(ctx, 3), ctx, monkeypatch, SLOW_DECODE)
+    assert left[:2] == [None, None]
+    assert left[2:5] == pytest.approx(
+        [10 + 40 + 3 * decode, 40 + 3 * decode, 40 + 3 * decode], abs=0.1
+    )
+    assert left[5:] == pytest.approx([30 + 2 * 60, 20 + 2 * 60, 2 * 60])
+
+
+def test_later_chunks_expect_what_the_one_before_took(tmp_path, monkeypatch):
+    ctx = chunk_context(tmp_path, 1)
+    timings = {"sampling_ms": 30_000, "decode_ms": 40_000, "load_ms": 9_000}
+    ctx.seen["generate-0000"] = SimpleNamespace(timings=timings)
+    left = times_left(Progress(ctx, 3), ctx, monkeypatch, SLOW_DECODE)
+    assert left == pytest.approx([140, 140, 110, 100, 100, 90, 80, 60])
+
+
+def test_the_bar_counts_down_what_is_left_between_two_events():
+    event = Event(stage="chunk_0_decode", pct=40, job_id="a", details={"eta_s": 60})
+    assert detail(event, since_s=20) == "40 s left"
+    assert detail(event, since_s=90) == "0 s left"
 
 
 # Stopping
