@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from farm.client import Job
-from farm.errors import FarmError
 from farm.estimate import in_words
 from farm.job import JobStatus
 
@@ -31,10 +30,7 @@ def time_words(status: JobStatus, now: float) -> Iterator[str]:
 
 def queue_words(job: Job) -> str:
     """That a job waits for a worker, if it does and this is known."""
-    try:
-        position = job.queue_position()
-    except FarmError:  # its records are lost, or another version's
-        return ""
+    position = job.queue_position()
     if position is None:
         return ""
     return "next in the queue" if position == 1 else f"{position - 1} before it in the queue"

@@ -14,14 +14,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.engine.journal import close_job
 from farm.engine.playlist import mirror
 from farm.errors import DownloadFailed, FarmError, InvalidInput, TimedOut, error_from_code
 from farm.job import Event, JobStatus, ResolvedRequest, Result, WebhookStatus
+from farm.queue.positions import queue_positions
 from farm.registry.outputs import MuxOutput, NotifyOutput
-from farm.route import DOWNLOAD, MUX, NOTIFY, Step, next_step
+from farm.route import MUX, NOTIFY
 from farm.store import integrity, keys
 
 POLL_INTERVAL_S = 0.2
@@ -62,17 +62,10 @@ class Job:
         return self.context.registry.jobs.request(self.id)
 
     def queue_position(self) -> int | None:
-        """The place of its message among those that no worker has taken, from 1; None if a worker
-        has, or it is not known.
+        """The place of its message in the order in which workers take them, from 1; None if no
+        message of it waits, or that is not known.
         """
-        steps = self.context.registry.steps
-        step_id = steps.current_step_id(self.id)
-        step: Step | None = DOWNLOAD
-        if step_id is not None:
-            step = Step.parse(step_id)
-            if steps.committed(self.id, step_id) is not None:
-                step = next_step(step, chunks=chunk_count(self.context, self.id))
-        return None if step is None else steps.queue_position(self.id, step.id)
+        return queue_positions(self.context.registry).get(self.id)
 
     def events(self) -> Iterator[Event]:
         """Every event from its first stage to its end; waits for those to come."""

@@ -13,13 +13,12 @@ from celery import Celery, Signature, chain
 
 from farm.engine.advance import chunk_count, fail_job
 from farm.engine.context import Context
-from farm.engine.sources import source_urls
 from farm.errors import FarmError, FarmUnreachable, VersionSkew
-from farm.job import Priority, ResolvedRequest
 from farm.logs import job_context, log
 from farm.queue.brokers import broker_class
+from farm.queue.routing import priority_of, queue_of
 from farm.registry.formats import FORMAT
-from farm.route import DOWNLOAD, Queue, Step, next_step
+from farm.route import Queue, Step, next_step
 
 FORMAT_HEADER = "farm_format"
 """The header of a message that has its format's version."""
@@ -74,20 +73,6 @@ def ending_unreadable(ctx: Context, job_id: str) -> Iterator[None]:
     except VersionSkew as error:
         log("job_unreadable", level=logging.ERROR, reason=error.message)
         fail_job(ctx, job_id, error, at_stage="dispatch")
-
-
-def queue_of(step: Step, request: ResolvedRequest) -> Queue:
-    """The queue of a step. To wait for servers is the work of threads, which are many."""
-    if step == DOWNLOAD and source_urls(request):
-        return "downloads"
-    if step.spec.queue == "gpu" and request.placement == "local":
-        return "gpu-local"
-    return step.spec.queue
-
-
-def priority_of(step: Step, request: ResolvedRequest) -> Priority:
-    """A webhook whose receiver is silent must not delay the steps of jobs that have not ended."""
-    return "low" if step.spec.runs_after_end else request.priority
 
 
 def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) -> list[Signature]:

@@ -10,7 +10,7 @@ from farm.errors import FarmError
 from farm.job import PRIORITIES, Priority
 from farm.queue.brokers import Broker
 from farm.queue.brokers.broker import StepOfJob
-from farm.queue.dispatch import priority_of, queue_of
+from farm.queue.routing import priority_of, queue_of
 from farm.registry import Registry
 from farm.registry.statistics import running_steps
 from farm.route import QUEUES, Queue, Step

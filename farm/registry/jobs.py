@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain, count
 from math import inf
@@ -261,6 +262,22 @@ class JobRegistry:
             raise unknown_job(job_id)
         return parse_request(job_id, text)
 
+    def requests(self, job_ids: Sequence[str]) -> dict[str, ResolvedRequest]:
+        """The requests of many jobs by id, in one request; without those that cannot be read."""
+        texts = self._backend.get_all([request_key(job_id) for job_id in job_ids])
+        return dict(_readable_requests(zip(job_ids, texts, strict=True)))
+
+    def live_requests(self, job_ids: Sequence[str]) -> dict[str, ResolvedRequest]:
+        """The same of those jobs that have not ended."""
+        keys = [key(job_id) for job_id in job_ids for key in (request_key, job_key)]
+        texts = self._backend.get_all(keys)
+        live = [
+            (job_id, request)
+            for job_id, request, status in zip(job_ids, texts[0::2], texts[1::2], strict=True)
+            if not _is_over(job_id, status)
+        ]
+        return dict(_readable_requests(live))
+
     def status(self, job_id: str) -> JobStatus:
         """The status of a job; InvalidInput if there is no such job."""
         (text,) = self._records.read(job_key(job_id))
@@ -295,7 +312,7 @@ class JobRegistry:
     def is_over(self, job_id: str) -> bool:
         """Whether a job has ended or is not known any more, so that it cannot be advanced."""
         (text,) = self._records.read(job_key(job_id))
-        return text is None or outline(job_id, text).ended
+        return _is_over(job_id, text)
 
     def newest(self, caller: str | None = None, *, until: float = inf) -> Iterator[JobStatus]:
         """All jobs, or those of one caller, the newest first; those submitted at `until` or before.
@@ -493,6 +510,20 @@ class JobRegistry:
 def parse_request(job_id: str, text: str) -> ResolvedRequest:
     """The request in a text; VersionSkew if it is unreadable."""
     return load(text, ResolvedRequest, name=f"job {job_id}: its request")
+
+
+def _readable_requests(
+    found: Iterable[tuple[str, str | None]],
+) -> Iterator[tuple[str, ResolvedRequest]]:
+    for job_id, text in found:
+        with suppress(VersionSkew):
+            if text is not None:
+                yield job_id, parse_request(job_id, text)
+
+
+def _is_over(job_id: str, text: str | None) -> bool:
+    """Whether a job with the text of that status has ended, or is not known any more."""
+    return text is None or outline(job_id, text).ended
 
 
 def _caller_in(job_id: str, text: str | None) -> str | None:

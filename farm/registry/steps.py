@@ -327,14 +327,6 @@ class StepRegistry:
         steps = [(job_id, step_id) for step_id in step_ids]
         return sum(record.waited_s for record in self._read(steps))
 
-    def queue_position(self, job_id: str, step_id: str) -> int | None:
-        """How many messages that led to no lease are as old as a step's; None if it has none."""
-        index = self._records.backend
-        if not index.has_member(UNDELIVERED, undelivered_member(job_id, step_id)):
-            return None
-        (dispatched_at,) = self.dispatched_at([(job_id, step_id)])
-        return None if dispatched_at is None else max(1, index.size(UNDELIVERED, dispatched_at))
-
     def attempts(self, job_id: str, step_id: str) -> int:
         """Attempts at a step that count."""
         return self._record(job_id, step_id).attempts

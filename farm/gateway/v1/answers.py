@@ -93,7 +93,7 @@ class Job(JobSummary):
 
     eta_s: float | None = Field(description="seconds of the chunks that are left, once known")
     queue_position: int | None = Field(
-        description="messages of the farm that are as old as the job's; null while a step runs"
+        description="place among jobs that wait for the same workers; null while a step runs"
     )
     result: Result | None = Field(description="null until the job has ended")
     webhook: WebhookStatus | None = Field(
