@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import get_args
@@ -15,15 +15,18 @@ from rich.live import Live
 from farm.cli.options import json_option
 from farm.cli.render import echo_json, line_text, print_line
 from farm.cli.words import age_s, queue_words
-from farm.client import Farm, Job
+from farm.client import Farm
 from farm.client.progress import detail, stage
-from farm.errors import FarmError, one_line
+from farm.errors import one_line
 from farm.estimate import in_words
-from farm.job import Event, JobStatus, State
+from farm.job import JobStatus, State
 
 WATCH_INTERVAL_S = 2.0
 MAX_PROMPT = 30
 """Characters that the list shows of a prompt."""
+
+HEADER = "ID", "SUBMITTED (UTC)", "CALLER", "STATE", "DONE", "TIME", "PROMPT", "NOW"
+WIDTHS = "32", "19", "12", "9", ">7", ">7", str(MAX_PROMPT), ""
 
 
 @click.command()
@@ -47,9 +50,8 @@ def jobs(
 ) -> None:
     """List the newest jobs, of all callers; those of an endpoint if they were submitted from here.
 
-    Columns are the id, the time of submission (UTC), the caller, the state, the progress, the time
-    since the submission or until the end, the first words of the prompt, and the stage, the place
-    in the queue or the error.
+    TIME is that since the submission, or until the end; PROMPT its first words; NOW the stage, the
+    place in the queue or the error.
 
     Example: farm jobs --state error --since 2026-11-22
     """
@@ -62,54 +64,64 @@ def jobs(
     if is_watched:
         _watch(farm, listed)
         return
-    now = farm.now()
-    for each in listed():
-        if as_json:
+    if as_json:
+        for each in listed():
             echo_json(each.model_dump_json())
-        else:
-            print_line(_line(farm, each, now), each.state)
+        return
+    for line, highlight in _table(farm, listed()):
+        print_line(line, highlight)
 
 
-def _watch(farm: Farm, listed: Callable[[], Iterable[JobStatus]]) -> None:
+def _watch(farm: Farm, listed: Callable[[], Sequence[JobStatus]]) -> None:
     """Draws the list again and again, until Ctrl-C."""
     with suppress(KeyboardInterrupt), Live(console=Console(), auto_refresh=False) as live:
         while True:
-            now = farm.now()
-            lines = [line_text(_line(farm, each, now), each.state) for each in listed()]
+            lines = [line_text(line, highlight) for line, highlight in _table(farm, listed())]
             live.update(Group(*lines), refresh=True)
             time.sleep(WATCH_INTERVAL_S)
 
 
-def _line(farm: Farm, status: JobStatus, now: float) -> str:
-    job = farm.job(status.job_id)
-    columns = [
-        status.job_id,
-        f"{status.created:%Y-%m-%d %H:%M:%S}",
-        f"{status.caller:12}",
-        f"{status.state:9}",
-        f"{status.pct:5.1f} %",
-        f"{in_words(age_s(status, now)):>7}",
-        f"{_first_words(job):{MAX_PROMPT}}",
-        ", ".join(_reason(job, status)),
-    ]
-    return "  ".join(columns).rstrip()
+def _table(farm: Farm, statuses: Sequence[JobStatus]) -> Iterator[tuple[str, str]]:
+    """The header and a line for each job, each with the word that is coloured.
+
+    What it asks of the farm it asks for all jobs at once.
+    """
+    now = farm.now()
+    requests = farm.requests([status.job_id for status in statuses])
+    positions = farm.queue_positions()
+    yield _line(HEADER), ""
+    for status in statuses:
+        request = requests.get(status.job_id)
+        columns = (
+            status.job_id,
+            f"{status.created:%Y-%m-%d %H:%M:%S}",
+            status.caller,
+            status.state,
+            f"{status.pct:.1f} %",
+            in_words(age_s(status, now)),
+            _first_words(request.prompt) if request else "",
+            ", ".join(_reason(status, positions.get(status.job_id))),
+        )
+        yield _line(columns), status.state
 
 
-def _first_words(job: Job) -> str:
-    """The beginning of a job's prompt; nothing if that is not known any more."""
-    try:
-        prompt = " ".join(job.request().prompt.split())
-    except FarmError:
-        return ""
-    return prompt if len(prompt) <= MAX_PROMPT else f"{prompt[: MAX_PROMPT - 3]}..."
+def _line(columns: Sequence[str]) -> str:
+    cells = (f"{text:{width}}" for text, width in zip(columns, WIDTHS, strict=True))
+    return "  ".join(cells).rstrip()
 
 
-def _reason(job: Job, status: JobStatus) -> Iterator[str]:
+def _first_words(prompt: str) -> str:
+    """The beginning of a prompt."""
+    words = " ".join(prompt.split())
+    return words if len(words) <= MAX_PROMPT else f"{words[: MAX_PROMPT - 3]}..."
+
+
+def _reason(status: JobStatus, position: int | None) -> Iterator[str]:
     """Why a job has no video yet, or never will."""
     error = status.result.error if status.result else None
     if error:
         yield f"{error.code}: {one_line(error.message)}"
     if status.ended:
         return
-    event = Event(stage=status.stage, pct=status.pct, job_id=status.job_id, details=status.details)
-    yield from filter(None, (stage(event), detail(event), queue_words(job)))
+    event = status.event()
+    yield from filter(None, (stage(event), detail(event), queue_words(position)))

@@ -53,7 +53,8 @@ def status(job_id: str, as_json: bool) -> None:
         echo_json(json.dumps(fields, indent=2, ensure_ascii=False))
         return
     print_status(current)
-    echo(", ".join(filter(None, (*time_words(current, farm.now()), queue_words(job)))))
+    waits = queue_words(job.queue_position())
+    echo(", ".join(filter(None, (*time_words(current, farm.now()), waits))))
     print_warnings(current.warnings)
     if webhook:
         echo(_webhook_line(webhook))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from farm.client import Job
 from farm.estimate import in_words
 from farm.job import JobStatus
 
@@ -28,9 +27,8 @@ def time_words(status: JobStatus, now: float) -> Iterator[str]:
         yield f"about {in_words(status.details['eta_s'])} left"
 
 
-def queue_words(job: Job) -> str:
-    """That a job waits for a worker, if it does and this is known."""
-    position = job.queue_position()
+def queue_words(position: int | None) -> str:
+    """That a job with this place in the queue waits for a worker; nothing without a place."""
     if position is None:
         return ""
     return "next in the queue" if position == 1 else f"{position - 1} before it in the queue"

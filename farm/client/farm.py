@@ -50,6 +50,7 @@ from farm.logs import log
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
 from farm.plan import FPS
+from farm.queue.positions import queue_positions
 from farm.registry import open_registry
 from farm.registry.accounts import Quota
 from farm.registry.status_record import unknown_job
@@ -310,6 +311,14 @@ class Farm:
         recent = takewhile(lambda job: job.created_at >= begin, newest)
         wanted = (job for job in recent if state in (None, job.state))
         return [job.at(self.now()) for job in islice(wanted, limit)]
+
+    def requests(self, job_ids: Sequence[str]) -> dict[str, ResolvedRequest]:
+        """The requests of jobs that it sees, by id; without those that are not known any more."""
+        return self.context.registry.jobs.requests(job_ids)
+
+    def queue_positions(self) -> dict[str, int]:
+        """The place of each job that waits for a worker, as `Job.queue_position` has it, by id."""
+        return queue_positions(self.context.registry)
 
     def recover(self) -> Iterator[Recovered]:
         """Each job in the store, registered again and dispatched if the broker has lost it."""

@@ -269,16 +269,43 @@ def test_cancel_of_many_jobs_prints_a_line_for_each(run, farm):
 
 def test_jobs_are_listed_newest_first(run, farm):
     ids = [farm.submit(FIELDS).id for _ in range(3)]
-    assert [line.split()[0] for line in run("jobs").stdout.splitlines()] == ids[::-1]
-    assert [line.split()[0] for line in run("jobs", "--limit", "1").stdout.splitlines()] == ids[2:]
+    assert [line.split()[0] for line in run("jobs").stdout.splitlines()] == ["ID", *ids[::-1]]
+    assert [line.split()[0] for line in run("jobs", "--limit", "1").stdout.splitlines()][1:] == ids[
+        2:
+    ]
     assert [
         json.loads(line)["job_id"] for line in run("jobs", "--json").stdout.splitlines()
     ] == ids[::-1]
 
 
+def test_columns_stand_below_their_names(run, farm):
+    job_id = farm.submit(FIELDS).id
+    header, line = run("jobs").stdout.splitlines()
+    column = {text: header.index(text) for text in header.split("  ") if text.strip()}
+    assert line[column["ID"] :].startswith(job_id)
+    assert line[column["STATE"] :].startswith("queued  ")
+    assert line[column["PROMPT"] :].startswith("a woman talks  ")
+    assert line[column["NOW"] :] == "queued, next in the queue"
+
+
+def test_many_jobs_cost_the_list_no_more_requests_than_one(run, farm):
+    def requests_of_a_list() -> int:
+        redis = farm.context.registry.backend.redis
+        before = redis.info("stats")["total_commands_processed"]
+        run("jobs")
+        return redis.info("stats")["total_commands_processed"] - before
+
+    farm.submit(FIELDS)
+    for_one = requests_of_a_list()
+    for _ in range(7):
+        farm.submit(FIELDS)
+    assert requests_of_a_list() == for_one <= 15
+
+
 def test_jobs_of_all_callers_are_listed_or_those_of_one(run, farm):
     jobs = {name: farm.as_caller(name).submit(FIELDS).id for name in ("anna", "bob")}
-    callers = {line.split()[0]: line.split()[3] for line in run("jobs").stdout.splitlines()}
+    _, *lines = run("jobs").stdout.splitlines()
+    callers = {line.split()[0]: line.split()[3] for line in lines}
     assert callers == {job_id: name for name, job_id in jobs.items()}
     (line,) = run("jobs", "--caller", "bob", "--json").stdout.splitlines()
     assert (json.loads(line)["job_id"], json.loads(line)["caller"]) == (jobs["bob"], "bob")
