@@ -42,9 +42,15 @@ def publish_artifact(ctx: StepContext, destination: Store | None, key: str, path
 
 
 def file_stem(ctx: StepContext) -> str:
-    """infitalk_{size}_{steps}_seed{seed}_{job_id}: unique among all jobs."""
+    """infitalk_{size}_{steps}_seed{seed}_{job_id}: unique among all jobs.
+
+    The size has the name of the model that ran: miniature-480 is no infinitetalk-480.
+    """
     request = ctx.request
-    return f"infitalk_{request.size}_{request.sample_steps}_seed{request.base_seed}_{ctx.job_id}"
+    model = request.model.partition("-")[0]
+    pixels = request.size.partition("-")[2]
+    steps, seed = request.sample_steps, request.base_seed
+    return f"infitalk_{model}-{pixels}_{steps}_seed{seed}_{ctx.job_id}"
 
 
 def inline_video(ctx: StepContext, key: str, path: Path) -> str | None:

@@ -139,7 +139,7 @@ def test_the_result_lists_objects_of_the_store(finished):
     assert [artifact.type for artifact in result.artifacts] == ["video", "thumbnail", "manifest"]
     video_key = finished.committed(MUX).output.video_key
     assert finished.store.size(video_key) == result.video.bytes
-    assert video_key.endswith("/infitalk_infinitetalk-480_1_seed42_a.mp4")
+    assert video_key.endswith("/infitalk_miniature-480_1_seed42_a.mp4")
 
 
 REQUESTS = {"download": 7, "embed": 6, "generate-0000": 13, "generate-0001": 10, "mux": 13}
@@ -188,7 +188,7 @@ def test_a_video_and_its_artifacts_are_copied_to_a_folder(finished, tmp_path):
     run_step(ctx, "v", MUX)
     result = ctx.registry.jobs.status("v").result
     folder = tmp_path / "of" / "anna"
-    name = "infitalk_infinitetalk-480_1_seed42_v"
+    name = "infitalk_miniature-480_1_seed42_v"
     video, thumbnail, manifest = (folder / f"{name}.{suffix}" for suffix in ("mp4", "jpg", "json"))
     assert set(folder.iterdir()) == {video, thumbnail, manifest}
     assert result.video.url == video.as_uri()

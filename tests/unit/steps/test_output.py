@@ -17,14 +17,14 @@ from farm.job import JobRequest
 from farm.registry import open_registry
 from farm.route import MUX
 from farm.settings import Settings
-from farm.steps.output import inline_video, open_destination, publish_artifact
+from farm.steps.output import file_stem, inline_video, open_destination, publish_artifact
 from farm.store import Store
 from farm.store.memory import MemoryStore
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import step_context
 from tests.support.swift import Swift, bucket_of
 
-NAME = "infitalk_infinitetalk-480_4_seed42_a.mp4"
+NAME = "infitalk_miniature-480_4_seed42_a.mp4"
 
 
 def request(**config: str) -> JobRequest:
@@ -70,6 +70,21 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(folder: Path, tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", output_folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "named"),
+    [
+        ("infinitetalk-480", "infinitetalk-480", "infinitetalk-480"),
+        ("infinitetalk-480", "infinitetalk-720", "infinitetalk-720"),
+        ("flashtalk", "flashtalk-448", "flashtalk-448"),
+        ("miniature", "infinitetalk-720", "miniature-720"),
+    ],
+)
+def test_a_file_is_named_after_the_model_that_ran(tmp_path, model, size, named):
+    made = job_request(model=model, size=size, sample_steps=4)
+    stem = file_stem(mux_context(made, Settings(home=tmp_path), tmp_path))
+    assert stem == f"infitalk_{named}_4_seed42_a"
 
 
 # Folders
