@@ -48,7 +48,9 @@ def _passes(request: ResolvedRequest) -> int:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the gpu workers of a farm are, by its last chunk; by default one reference card."""
+    """How fast the gpu workers of a farm are with a model, by its last chunk; by default one
+    reference card.
+    """
 
     ratio: float = 1.0
     """Seconds of the chunk, over those of the reference card."""
@@ -76,7 +78,7 @@ class Pace:
     def __str__(self) -> str:
         if self.is_measured:
             return "this farm's pace"
-        return f"the pace of one {REFERENCE_CARD}, {REFERENCE_DAY}"
+        return f"the pace of one {REFERENCE_CARD}, as measured on {REFERENCE_DAY}"
 
 
 @dataclass(frozen=True)

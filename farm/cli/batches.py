@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from farm.client import Farm
 from farm.client.job import check_target
 from farm.client.progress import batch_progress, print_note
 from farm.errors import FarmError, one_line
-from farm.estimate import Estimate, Pace, money
+from farm.estimate import Estimate, money
 from farm.job import PRIORITIES
 
 REMAKE = click.option(
@@ -214,6 +214,8 @@ class _Totals:
     unknown: int = 0
     gpu_s: float = 0.0
     cost: float | None = None
+    paces: set[str] = field(default_factory=set)
+    """Whose seconds are counted, in words."""
 
     def add(self, estimated: Estimate) -> None:
         self.valid += 1
@@ -221,14 +223,15 @@ class _Totals:
             self.unknown += 1
             return
         self.gpu_s += estimated.gpu_s
+        self.paces.add(estimated.pace)
         if estimated.cost is not None:
             self.cost = (self.cost or 0.0) + estimated.cost
 
-    def text(self, pace: Pace) -> str:
-        parts = [
-            f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid",
-            f"about {self.gpu_s / 3600:,.1f} GPU hours at {pace}",
-        ]
+    def __str__(self) -> str:
+        parts = [f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid"]
+        if self.paces:
+            paces = " or ".join(sorted(self.paces))
+            parts.append(f"about {self.gpu_s / 3600:,.1f} GPU hours at {paces}")
         if self.cost is not None:
             parts.append(f"cost about {money(self.cost)}")
         if self.unknown:
@@ -253,7 +256,7 @@ def _estimate_batch(file: Path, as_json: bool) -> None:
             totals.add(estimated)
             _print_row(row, str(estimated), asdict(estimated), as_json)
     if not as_json:
-        click.echo(totals.text(estimator.pace))
+        click.echo(str(totals))
     if totals.invalid:
         raise SystemExit(INVALID_INPUT)
 

@@ -245,12 +245,12 @@ def _gpu(name: str, options: dict[str, Any]) -> Gpu:
 
 
 def _own_gpu(model: str, price_per_s: float | None) -> Gpu:
-    """A gpu worker of the farm with all its cards, as fast as its last chunk."""
+    """A gpu worker of the farm with all its cards, as fast as its last chunk of the model."""
     from farm.client import Farm
     from farm.simulation.scenario import Gpu
 
     farm = Farm()
-    pace = farm.context.registry.steps.pace()
+    pace = farm.context.registry.steps.pace(model)
     price_per_h = farm.context.settings.gpu_price_per_h
     if model not in farm.models() or not (pace.is_measured and pace.ratio):
         raise InvalidInput(f"gpu: got {OWN!r}, which has made no chunk with {model} yet")

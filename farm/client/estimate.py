@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,10 +17,12 @@ from farm.registry.statistics import read_load
 
 @dataclass(frozen=True)
 class Estimator:
-    """Estimates jobs by a farm at one moment: its models, pace, load and price, as far as known."""
+    """Estimates jobs by a farm at one moment: its models with their paces, its load and price, as
+    far as known.
+    """
 
     models: Sequence[str]
-    pace: Pace
+    paces: Mapping[str, Pace]
     load: Load | None
     price_per_h: float | None
 
@@ -32,9 +34,13 @@ class Estimator:
         registry = ctx.registry
         try:
             models = registry.workers.models() or settings.presets
-            return cls(models, registry.steps.pace(), read_load(registry), price)
+            return cls(models, registry.steps.paces(models), read_load(registry), price)
         except FarmUnreachable:
-            return cls(settings.presets, Pace(), None, price)
+            return cls(settings.presets, {}, None, price)
+
+    def pace(self, model: str) -> Pace:
+        """That of the reference card for a model that has made no chunk."""
+        return self.paces.get(model, Pace())
 
     def estimate(self, request: ResolvedRequest, recordings: Sequence[float | None]) -> Estimate:
         """What a job takes whose recordings have these seconds, None for one that is elsewhere."""
@@ -44,11 +50,11 @@ class Estimator:
             seconds = spoken_seconds(request.tts_audio)
             length = "from the text"
         if seconds is None:
-            return Estimate(pace=str(self.pace))
+            return Estimate(pace=str(self.pace(request.model)))
         return estimate(
             request,
             request.plan_of(seconds),
-            self.pace,
+            self.pace(request.model),
             price_per_h=self.price_per_h,
             load=self.load,
             length=length,

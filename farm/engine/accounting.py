@@ -116,6 +116,7 @@ def estimate_update(
             pace=Pace(
                 own_s(took_s, committed.timings) / expected_s, _cards(gpus, committed.timings)
             ),
+            model=request.model,
         )
     return NO_UPDATE
 

@@ -15,6 +15,7 @@ current_step:{job_id}               the step whose lease was acquired last
 step:{job_id}:{step_id}             the record of a step
 lost_search                         when all queues were searched for lost messages last
 pace                                how long the farm's last chunk took, and by how many cards
+pace:{model}                        the same of a model's last chunk
 webhook_calls                       how often webhooks have called each host
 
 The others are those of indices. Names of callers have no colon.
@@ -95,6 +96,10 @@ def uploads_of(caller: str) -> str:
 def waiting_at(host: str) -> str:
     """Index of jobs that wait for their turn to download from a host, by when they came."""
     return f"waiting:{host}"
+
+
+def pace_key(model: str) -> str:
+    return f"{PACE}:{model}"
 
 
 def api_key_key(digest: str) -> str:

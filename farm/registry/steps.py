@@ -20,11 +20,12 @@ from farm.registry.keys import (
     SEARCHED,
     UNDELIVERED,
     current_step_key,
+    pace_key,
     remaining_of,
     step_key,
 )
 from farm.registry.outputs import Committed
-from farm.registry.pace import read_pace
+from farm.registry.pace import read_paces
 from farm.registry.records import RecordStore
 from farm.registry.remote import MAX_REMOTE, RemoteAttempt, RemoteJob
 from farm.registry.step_record import UNTIL_LOST, Lease, StepRecord
@@ -37,6 +38,8 @@ class EstimateUpdate:
 
     remaining_gpu_s: float | None = None
     pace: Pace | None = None
+    model: str | None = None
+    """The one that made the chunk of the pace."""
 
 
 NO_UPDATE = EstimateUpdate()
@@ -240,7 +243,8 @@ class StepRegistry:
         """
         effects: list[Effect] = []
         if estimate.pace is not None:
-            effects.append(SetText(PACE, estimate.pace.text))
+            keys = [PACE, pace_key(estimate.model)] if estimate.model else [PACE]
+            effects += [SetText(key, estimate.pace.text) for key in keys]
         if estimate.remaining_gpu_s is not None:
             for index in (REMAINING, remaining_of(caller)):
                 effects.append(Score(index, lease.job_id, estimate.remaining_gpu_s))
@@ -248,9 +252,13 @@ class StepRegistry:
             lease, lambda record: record.committed_by(lease, committed), effects
         )
 
-    def pace(self) -> Pace:
-        """The pace of the farm."""
-        return read_pace(self._records.backend)
+    def pace(self, model: str) -> Pace:
+        """The pace of the farm with a model; that of the reference card before its first chunk."""
+        return self.paces([model])[model]
+
+    def paces(self, models: Iterable[str]) -> dict[str, Pace]:
+        """That of each of some models."""
+        return read_paces(self._records.backend, models)
 
     def restore(
         self, job_id: str, step_id: str, *, attempt_id: str, committed: Committed | None = None

@@ -42,7 +42,8 @@ class Budget:
 
     def reserve(self, ctx: StepContext, endpoint: str, *, until: float) -> float:
         """0 if the chunk's seconds were reserved, else how many there was no room for."""
-        gpu_s = chunk_s(ctx.request) * max(1.0, ctx.registry.steps.pace().ratio)
+        pace = ctx.registry.steps.pace(ctx.request.model)
+        gpu_s = chunk_s(ctx.request) * max(1.0, pace.ratio)
         reserved = ctx.registry.spending.reserve(
             endpoint, ctx.lease.attempt_id, gpu_s, until=until, limit_s=self.limit_s
         )

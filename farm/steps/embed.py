@@ -84,7 +84,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
 def _check_cost(ctx: StepContext, plan: Plan) -> None:
     """Raises InvalidInput if the job would cost more than its caller allows."""
     if ctx.request.max_cost is not None:
-        pace = ctx.registry.steps.pace()
+        pace = ctx.registry.steps.pace(ctx.request.model)
         price_per_h = ctx.settings.gpu_price_per_h
         check_cost(ctx.request, estimate(ctx.request, plan, pace, price_per_h=price_per_h))
 

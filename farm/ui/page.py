@@ -330,7 +330,8 @@ def _waiting(farm: Farm, job: Job, status: JobStatus) -> str:
         return view.waiting("a worker", position)
     estimator = farm.estimator()
     workers = estimator.load.workers if estimator.load else 0
-    turns_s = position * chunk_s(job.request()) * estimator.pace.ratio
+    request = job.request()
+    turns_s = position * chunk_s(request) * estimator.pace(request.model).ratio
     return view.waiting("a GPU", position, turns_s / workers if workers else None)
 
 

@@ -95,7 +95,7 @@ def test_an_estimate_is_a_sentence():
     )
     assert str(of_three_chunks(price_per_h=None, length="from the text")) == (
         "about 8.0 s of video, by the characters of the text (200 frames, 3 chunks); "
-        "about 40 GPU seconds at the pace of one H200, 2026-11-30"
+        "about 40 GPU seconds at the pace of one H200, as measured on 2026-11-30"
     )
     assert str(Estimate()) == "unknown until the length of the voice is known"
 

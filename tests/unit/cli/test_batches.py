@@ -72,8 +72,8 @@ def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
     assert "invalid  " in invalid
     assert "sample_steps: got 5000" in invalid
     assert total == (
-        "3 rows: 2 valid, 1 invalid; about 0.1 GPU hours at the pace of one H200, 2026-11-30; "
-        "cost about 0.36; without 1 of unknown length"
+        "3 rows: 2 valid, 1 invalid; about 0.1 GPU hours at the pace of one H200, "
+        "as measured on 2026-11-30; cost about 0.36; without 1 of unknown length"
     )
     assert farm.jobs() == []
 

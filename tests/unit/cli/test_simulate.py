@@ -66,7 +66,11 @@ def test_the_gpus_of_the_farm_itself_are_those_of_its_last_chunk(run, farm) -> N
     assert "made no chunk with miniature yet" in run(*ask).stderr
     job = farm.submit(FIELDS)
     lease = acquire(farm.context.registry, job_id=job.id)
-    commit(farm.context.registry, lease, estimate=EstimateUpdate(pace=Pace(0.1, cards=2)))
+    commit(
+        farm.context.registry,
+        lease,
+        estimate=EstimateUpdate(pace=Pace(0.1, cards=2), model="miniature"),
+    )
     assert "without a price" in run(*ask).stderr
     ours = json.loads(run(*ask, FARM_GPU_PRICE_PER_H="3.6").stdout)
     (reference,) = simulate("--json", "--gpu", "h200", "--model", "miniature")

@@ -34,7 +34,7 @@ def test_a_dry_run_prints_the_estimate_and_submits_nothing(run, farm, portrait, 
     line = run(*ask, FARM_GPU_PRICE_PER_H="3.6").stdout
     assert line == (
         "9.0 s of video (224 frames, 3 chunks); about 40 GPU seconds at the pace of one H200, "
-        "2026-11-30; cost about 0.04\n"
+        "as measured on 2026-11-30; cost about 0.04\n"
     )
     estimate = json.loads(run(*ask, "--json").stdout)
     assert (estimate["frames"], estimate["cost"], estimate["length"]) == (224, None, "known")

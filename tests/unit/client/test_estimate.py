@@ -47,7 +47,8 @@ def make_a_chunk(farm: Farm, pace: Pace) -> None:
     registry = farm.context.registry
     job = farm.submit(FIELDS)
     lease = acquire(registry, job_id=job.id)
-    commit(registry, lease, estimate=EstimateUpdate(remaining_gpu_s=0, pace=pace))
+    estimate = EstimateUpdate(remaining_gpu_s=0, pace=pace, model=job.request().model)
+    commit(registry, lease, estimate=estimate)
 
 
 def test_an_estimate_is_that_of_the_reference_card_before_the_first_chunk(farm, files):
@@ -68,6 +69,14 @@ def test_then_it_follows_the_pace_and_the_load_of_the_farm(priced, files):
     assert found.cost == pytest.approx(found.gpu_s)
     assert found.wait_s == pytest.approx(0.1 * CHUNK_S)
     assert found.time_s == pytest.approx(0.2 * 3 * CHUNK_S)
+
+
+def test_each_model_has_the_pace_of_its_own_last_chunk(priced, files):
+    priced.context.registry.workers.announce(["miniature", "infinitetalk-480"])
+    make_a_chunk(priced, Pace(0.1, cards=2))
+    assert priced.estimate(files).gpu_s == pytest.approx(0.2 * 3 * CHUNK_S)
+    other = priced.estimate(files, model="infinitetalk-480", quality="draft")
+    assert (other.gpu_s, other.pace) == (pytest.approx(3 * CHUNK_S), str(Pace()))
 
 
 def test_a_farm_that_does_not_answer_still_has_an_estimate(files, tmp_path):

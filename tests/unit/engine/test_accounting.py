@@ -154,7 +154,7 @@ def test_a_chunk_knows_the_seconds_of_those_after_it_and_its_own_speed():
     chunk = committed(chunk_output())
     update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=took_s, gpus=2)
     assert update.remaining_gpu_s == 2 * chunk_s(REQUEST)
-    assert update.pace == Pace(pytest.approx(3), cards=2)
+    assert (update.model, update.pace) == ("miniature", Pace(pytest.approx(3), cards=2))
 
 
 def test_the_speed_of_a_chunk_is_that_without_loading_the_model():
