@@ -137,6 +137,11 @@ def merge_short_scenes(cuts: Sequence[int], frames: int) -> tuple[int, ...]:
     )
 
 
+def frames_of(seconds: float | None) -> int | None:
+    """Frames with that much sound; None if that is not known."""
+    return None if seconds is None else int(seconds * FPS)
+
+
 def frame_count(samples: int) -> int:
     """Video frames that `samples` of 16 kHz speech cover.
 

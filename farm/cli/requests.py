@@ -27,7 +27,7 @@ from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
 from farm.errors import FarmUnreachable
 from farm.job import JobRequest, resolve
-from farm.plan import FPS
+from farm.plan import frames_of
 from farm.presets import preset
 from farm.settings import Settings
 
@@ -124,8 +124,7 @@ def payload(
         request = read_pipes(parse_request(request_fields(file, options), {}, settings))
         resolved = resolve(request, preset(request.model or settings.presets[0]))
         audio_s = audio_seconds(resolved, check_media(resolved, settings))
-        if audio_s is not None:
-            print_warnings(resolved.cut(int(audio_s * FPS)), err=True)
+        print_warnings(resolved.cut(frames_of(audio_s)), err=True)
         packed = Farm(INLINE).upload(request) if upload else embed_files(request)
     body = packed.model_dump(mode="json", exclude_unset=True)
     wrapped = bool(envelope or execution_s or ttl_s)

@@ -11,7 +11,7 @@ from farm.errors import FarmUnreachable
 from farm.estimate import Estimate, Length, Load, Pace, estimate
 from farm.job import ResolvedRequest
 from farm.media.speaking_rate import spoken_seconds
-from farm.plan import FPS
+from farm.plan import frames_of
 from farm.registry.statistics import read_load
 
 
@@ -50,7 +50,8 @@ class Estimator:
             seconds = spoken_seconds(request.tts_audio)
             length = "from the text"
         if seconds is None:
-            return Estimate(pace=str(self.pace(request.model)))
+            pace = str(self.pace(request.model))
+            return Estimate(pace=pace, warnings=tuple(request.warnings()))
         return estimate(
             request,
             request.plan_of(seconds),
@@ -58,7 +59,7 @@ class Estimator:
             price_per_h=self.price_per_h,
             load=self.load,
             length=length,
-            warnings=request.cut(int(seconds * FPS)) if length == "known" else (),
+            warnings=request.warnings(frames_of(seconds) if length == "known" else None),
         )
 
 

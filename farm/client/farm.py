@@ -49,7 +49,7 @@ from farm.job.voices import Voice
 from farm.logs import log
 from farm.maintenance.gc import Garbage, find_garbage
 from farm.maintenance.recover import Recovered, recover
-from farm.plan import FPS
+from farm.plan import frames_of
 from farm.queue.positions import queue_positions
 from farm.registry import open_registry
 from farm.registry.accounts import Quota
@@ -242,7 +242,7 @@ class Farm:
                 demand=demand,
                 quota=self.quota,
                 limits=limits,
-                warnings=[] if audio_s is None else request.cut(int(audio_s * FPS)),
+                warnings=request.warnings(frames_of(audio_s)),
             )
         except (InvalidInput, QuotaExceeded):
             journal.withdraw_request(self.context, new_id)

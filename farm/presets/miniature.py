@@ -46,6 +46,7 @@ MINIATURE = Preset(
     dtypes={},
     latents_per_call=10,
     shipped=True,
+    for_trials=True,
     parts={
         "transformer": {
             "num_attention_heads": 4,

@@ -12,7 +12,7 @@ from farm.job import JobRequest
 from farm.job import Result as JobResult
 from farm.registry.outputs import MuxOutput
 from farm.store import keys
-from tests.support.jobs import FIELDS
+from tests.support.jobs import FIELDS, TRIAL
 from tests.support.steps import complete
 
 Run = Callable[..., Result]
@@ -25,7 +25,7 @@ OPTIONS = [
 
 def request_of(farm: Farm, result: Result) -> JobRequest:
     """The request of the job whose id a command printed."""
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, f"note: {TRIAL}\n")
     return farm.context.registry.jobs.request(result.stdout.strip())
 
 

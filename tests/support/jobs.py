@@ -35,3 +35,6 @@ def job_request(**changes: Any) -> ResolvedRequest:
 
 
 REQUEST = job_request()
+
+TRIAL = f"the model miniature is good for {MINIATURE.good_for}"
+"""The warning of each job that the miniature makes."""

@@ -19,7 +19,7 @@ from farm.job import SHORT_NAMES, JobRequest
 from farm.store import keys
 from tests.conftest import EXAMPLES
 from tests.support.cli import OPTIONS, error_line, error_lines, finished, request_of
-from tests.support.jobs import FIELDS, resolved
+from tests.support.jobs import FIELDS, TRIAL, resolved
 
 
 def test_submit_prints_only_the_jobs_id(run, farm):
@@ -34,7 +34,7 @@ def test_a_dry_run_prints_the_estimate_and_submits_nothing(run, farm, portrait, 
     line = run(*ask, FARM_GPU_PRICE_PER_H="3.6").stdout
     assert line == (
         "9.0 s of video (224 frames, 3 chunks); about 40 GPU seconds at the pace of one H200, "
-        "as measured on 2026-11-30; cost about 0.04\n"
+        f"as measured on 2026-11-30; cost about 0.04; {TRIAL}\n"
     )
     estimate = json.loads(run(*ask, "--json").stdout)
     assert (estimate["frames"], estimate["cost"], estimate["length"]) == (224, None, "known")

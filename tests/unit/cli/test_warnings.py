@@ -28,6 +28,7 @@ from farm.runpod.whole_job import WholeJob
 from farm.ui import view
 from tests.conftest import EXAMPLES
 from tests.support.cli import Run
+from tests.support.jobs import TRIAL
 
 CUT = (
     "the voice lasts 8.96 s, the video ends after 3.24 s "
@@ -182,7 +183,7 @@ def test_it_is_said_while_the_job_goes_on(job: Job, interface: str) -> None:
 
 def test_it_is_known_at_submission_if_the_recording_is_here(job: Job) -> None:
     status = job.status()
-    assert (status.state, status.warnings) == ("queued", (CUT,))
+    assert (status.state, status.warnings) == ("queued", (TRIAL, CUT))
 
 
 def test_a_later_event_without_warnings_keeps_them(job: Job) -> None:
