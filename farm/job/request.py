@@ -74,6 +74,9 @@ VoiceName = Annotated[Name, AfterValidator(check_voice)]
 FrameLimit = Annotated[int, Field(ge=1, le=MAX_FRAMES)]
 FrameCount = Annotated[int, Field(ge=1, le=1001), AfterValidator(check_4n_plus_1)]
 
+ONE_SPEAKER = (
+    "there is only one speaker; a second one needs cond_audio.person2 or tts_audio.human2_voice"
+)
 
 Disagreement = tuple[str, str]
 """A field that does not go together with another one, and why."""
@@ -331,14 +334,14 @@ class JobRequest(Contract):
         if self.cond_audio and self.cond_audio.person2 and not self.audio_type:
             yield "audio_type", "two audio files need it"
         if self.speakers == 1 and self.audio_type:
-            yield "audio_type", "there is only one speaker"
+            yield "audio_type", ONE_SPEAKER
         elif self.tts_audio and self.audio_type == "para":
             yield "audio_type", "turns are spoken one after the other"
         if self.bbox and (self.bbox.person2 is None) is (self.speakers == 2):
             if self.speakers == 2:
                 yield "bbox.person2", "two speakers need a box each"
             else:
-                yield "bbox.person2", "there is only one speaker"
+                yield "bbox.person2", ONE_SPEAKER
         elif self.bbox and self.bbox.person1 == self.bbox.person2:
             yield "bbox.person2", "it is the box of person1; each needs its own"
 
@@ -351,7 +354,10 @@ class JobRequest(Contract):
             except ValueError as error:
                 yield "tts_audio.text", str(error)
         elif has_turns(self.tts_audio.text):
-            yield "tts_audio.text", "it has turns of two speakers, but human2_voice is missing"
+            yield (
+                "tts_audio.text",
+                "it has turns of two speakers; tts_audio.human2_voice is missing",
+            )
 
     def _output(self) -> Iterator[Disagreement]:
         if self.output_config is None:

@@ -93,7 +93,10 @@ def test_a_single_box_belongs_to_the_first_speaker():
     ("fields", "message_start"),
     [
         (TWO | {"audio_type": None}, "audio_type: it is missing; two audio files need it"),
-        ({"audio_type": "para"}, "audio_type: got 'para'; there is only one speaker"),
+        (
+            {"audio_type": "para"},
+            "audio_type: got 'para'; there is only one speaker; a second one needs",
+        ),
         (
             talk("hello", None) | {"audio_type": "add"},
             "audio_type: got 'add'; there is only one speaker",
@@ -105,7 +108,7 @@ def test_a_single_box_belongs_to_the_first_speaker():
         (TWO | {"bbox": LEFT}, "bbox.person2: it is missing; two speakers need a box each"),
         (
             {"bbox": {"person1": LEFT, "person2": RIGHT}},
-            "bbox.person2: got [10.5, 0, 20, 20]; there is only one",
+            "bbox.person2: got [10.5, 0, 20, 20]; there is only one speaker; a second one needs",
         ),
         (
             {"bbox": [10, 0, 10, 20]},
@@ -121,7 +124,8 @@ def test_a_single_box_belongs_to_the_first_speaker():
         (talk("(s1) a (s3) b"), "tts_audio.text: got '(s1) a (s3) b'; the mark (s3) is unknown"),
         (
             talk("(s1) hello", None),
-            "tts_audio.text: got '(s1) hello'; it has turns of two speakers",
+            "tts_audio.text: got '(s1) hello'; it has turns of two speakers; "
+            "tts_audio.human2_voice is missing",
         ),
     ],
     ids=str,
