@@ -11,6 +11,7 @@ from typing import Any
 
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
+from farm.client.voices import kokoro_names
 from farm.errors import FarmUnreachable
 from farm.registry import Registry, farm_registry
 from farm.registry.workers import worker_name
@@ -23,6 +24,9 @@ INTERVAL_S = 10.0
 
 SILENT_S = 86_400.0
 """After this long without a heartbeat a killed worker is not listed any more."""
+
+SPEAKING: set[Queue] = {"cpu", "downloads"}
+"""The queues of steps that synthesise speech."""
 
 _last_sent_at = [inf]
 """Infinite until the worker is ready, so that none is sent before."""
@@ -64,6 +68,8 @@ def _send(**_: Any) -> None:
             worker_registry().workers.heartbeat(name)
         if "gpu" in app.amqp.queues.consume_from:
             worker_registry().workers.announce(settings.presets)
+        if SPEAKING & set(app.amqp.queues.consume_from):
+            worker_registry().workers.announce_kokoro(kokoro_names(settings))
 
 
 @worker_shutdown.connect

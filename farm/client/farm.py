@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
 from hashlib import sha256
@@ -28,7 +29,7 @@ from farm.client.uploads import (
     read_pipes,
     store_contents,
 )
-from farm.client.voices import voices
+from farm.client.voices import check_kokoro, kokoro_names, voices
 from farm.engine import journal
 from farm.engine.accounting import demand_of
 from farm.engine.advance import claim_step
@@ -203,6 +204,7 @@ class Farm:
             check(self._check_allowed, request)
             if self.local_files is not True:
                 check(check_urls, request, settings)
+            check(check_kokoro, request, self._kokoro_voices)
             accepted = accept(request, models or self.models(), settings)
             if self.local_files is True:
                 accepted = read_pipes(accepted)
@@ -210,6 +212,14 @@ class Farm:
             recordings = check_media(accepted, settings, self.local_files, buckets=buckets)
             check_request_bytes(accepted, settings)  # which is a little longer
         return accepted, recordings
+
+    def _kokoro_voices(self) -> list[str] | None:
+        """Kokoro's voices that the workers have; None if that is not known."""
+        if self.is_inline:
+            return kokoro_names(self.context.settings)
+        with suppress(FarmUnreachable):
+            return self.context.registry.workers.kokoro_voices()
+        return None
 
     def _enter(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from farm.client.uploads import can_probe
 from farm.errors import InvalidInput, how_to_install
-from farm.job.voices import ESPEAK, Voice, did_you_mean_voice
+from farm.job import JobRequest
+from farm.job.voices import ESPEAK, KOKORO, Voice, did_you_mean_voice, unknown_kokoro_voice
 from farm.settings import Settings
 
 
@@ -29,6 +30,20 @@ def voices(settings: Settings, language: str | None = None) -> list[Voice]:
     return found
 
 
+def check_kokoro(request: JobRequest, known: Callable[[], Collection[str] | None]) -> None:
+    """Raises InvalidInput for a voice of Kokoro's that is not `known`; None if nothing is.
+
+    That is asked for only if the request names such a voice.
+    """
+    for part in ("human1_voice", "human2_voice"):
+        voice = getattr(request.tts_audio, part, None) or ""
+        if not voice.startswith(KOKORO):
+            continue
+        names = known()
+        if names is not None and voice.removeprefix(KOKORO) not in names:
+            raise unknown_kokoro_voice(f"tts_audio.{part}", voice, names)
+
+
 def say(text: str, voice: str | None, path: Path, settings: Settings) -> None:
     """Writes a text as a WAV, spoken by a voice; raises InvalidInput as a worker does."""
     if not can_probe():
@@ -39,8 +54,16 @@ def say(text: str, voice: str | None, path: Path, settings: Settings) -> None:
 
 
 def _kokoro(settings: Settings) -> Iterator[Voice]:
-    if can_probe() and settings.kokoro_folder.is_dir():
-        from farm.media import kokoro
+    for name in kokoro_names(settings):
+        from farm.media.kokoro import LANGUAGES
 
-        for name in kokoro.voices(settings.kokoro_folder):
-            yield Voice.of_kokoro(name, kokoro.LANGUAGES[name[0]])
+        yield Voice.of_kokoro(name, LANGUAGES[name[0]])
+
+
+def kokoro_names(settings: Settings) -> list[str]:
+    """Kokoro's voices that are installed here, without their prefix."""
+    if not (can_probe() and settings.kokoro_folder.is_dir()):
+        return []
+    from farm.media import kokoro
+
+    return kokoro.voices(settings.kokoro_folder)

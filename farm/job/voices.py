@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
 from pydantic_core import PydanticCustomError
 
-from farm.errors import MAX_SHOWN
+from farm.errors import MAX_SHOWN, InvalidInput, shorten
 from farm.job.espeak_voices import LANGUAGES, VARIANTS
 
 KOKORO = "kokoro:"
@@ -51,6 +51,15 @@ def check_voice(name: str) -> str:
     if not name.startswith(KOKORO) and not is_espeak_voice(name):
         raise PydanticCustomError("voice", NO_VOICE, {"hint": did_you_mean_voice(name)})
     return name
+
+
+def unknown_kokoro_voice(field: str, voice: str, known: Collection[str]) -> InvalidInput:
+    """The error for a voice that is none of Kokoro's `known` ones, which have no prefix."""
+    got = f"{field}: got {shorten(repr(voice))}"
+    if not known:
+        return InvalidInput(f"{got}; this farm has no Kokoro voices, see docs/operations/kokoro.md")
+    hint = did_you_mean_voice(voice, known)
+    return InvalidInput(f"{got}; {NO_VOICE}; allowed: {ALLOWED}{hint}")
 
 
 def is_espeak_voice(name: str) -> bool:

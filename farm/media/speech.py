@@ -15,7 +15,14 @@ import numpy as np
 
 from farm.errors import FarmError, InvalidInput, shorten
 from farm.job.dialogue import Turn
-from farm.job.voices import ALLOWED, KOKORO, NO_VOICE, did_you_mean_voice, is_espeak_voice
+from farm.job.voices import (
+    ALLOWED,
+    KOKORO,
+    NO_VOICE,
+    did_you_mean_voice,
+    is_espeak_voice,
+    unknown_kokoro_voice,
+)
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
 from farm.media.scripts import BORROWED, KANJI, LANGUAGES, scripts_of, unread_script
@@ -181,13 +188,8 @@ def _scripts(voice: str, kokoro_folder: Path | None, field: str) -> Set[str]:
         return scripts_of(voice.partition("+")[0].lower()) | BORROWED
     name = voice.removeprefix(KOKORO)
     known = kokoro.voices(kokoro_folder) if kokoro_folder else []
-    if not known:
-        raise InvalidInput(
-            f"{field}: got {shorten(repr(voice))}; this farm has no Kokoro voices, "
-            "see docs/operations/kokoro.md"
-        )
     if name not in known:
-        raise _unknown(voice, field, known)
+        raise unknown_kokoro_voice(field, voice, known)
     return scripts_of(kokoro.LANGUAGES[name[0]])
 
 
@@ -255,9 +257,9 @@ def _voice_file(voice: str, field: str) -> str:
     return voices()[language.lower()] + plus + variant
 
 
-def _unknown(voice: str, field: str, known: Sequence[str] = ()) -> InvalidInput:
+def _unknown(voice: str, field: str) -> InvalidInput:
     """The error for a name that no voice has, as the contract words it."""
-    hint = did_you_mean_voice(voice, known)
+    hint = did_you_mean_voice(voice)
     return InvalidInput(
         f"{field}: got {shorten(repr(voice))}; {NO_VOICE}; allowed: {ALLOWED}{hint}"
     )

@@ -67,6 +67,11 @@ MODELS = "models"
 heartbeat.
 """
 
+VOICES = "voices"
+"""Index of lists of Kokoro's voices, each as a worker has them that speaks, by the time of its last
+heartbeat.
+"""
+
 
 def jobs_of(caller: str) -> str:
     """Index of a caller's jobs, by the time of their submission."""

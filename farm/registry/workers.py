@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from farm.registry.backend import RegistryBackend
-from farm.registry.keys import MODELS, WORKERS
+from farm.registry.keys import MODELS, VOICES, WORKERS
 from farm.route import Queue
 
 ALIVE_S = 30.0
@@ -19,7 +19,8 @@ MAX_WORKERS = 2_000
 REMEMBERED_S = 86_400.0
 """How long models stay known that no live worker serves, as when workers are scaled to zero."""
 
-MAX_MODELS = 100
+MAX_ANNOUNCED = 100
+"""Models, and lists of voices."""
 
 
 def worker_name(queue: Queue, host: str, pid: int, slots: int | None = None) -> str:
@@ -52,10 +53,22 @@ class WorkerRegistry:
         return self._announced(ALIVE_S) or self._announced(REMEMBERED_S)
 
     def _announced(self, within_s: float) -> list[str]:
-        since = self._backend.now() - within_s
-        found = self._backend.members_between(MODELS, since, inf, MAX_MODELS)
-        ranked = sorted(name.split(" ", 1) for name, _ in found)
+        ranked = sorted(name.split(" ", 1) for name in self._seen(MODELS, within_s))
         return list(dict.fromkeys(model for _, model in ranked))
+
+    def announce_kokoro(self, voices: Sequence[str]) -> None:
+        """Records which of Kokoro's voices a live worker has that speaks, perhaps none."""
+        self._backend.add_member(VOICES, " ".join(voices), self._backend.now())
+
+    def kokoro_voices(self) -> list[str] | None:
+        """Those of live workers; if none lives, of a day. None if no worker has announced any."""
+        lists = self._seen(VOICES, ALIVE_S) or self._seen(VOICES, REMEMBERED_S)
+        return sorted({voice for each in lists for voice in each.split()}) if lists else None
+
+    def _seen(self, index: str, within_s: float) -> list[str]:
+        """What was announced lately."""
+        since = self._backend.now() - within_s
+        return [name for name, _ in self._backend.members_between(index, since, inf, MAX_ANNOUNCED)]
 
     def alive(self) -> list[str]:
         """The names of workers with a recent heartbeat."""

@@ -41,6 +41,19 @@ def test_a_farm_without_workers_keeps_its_models_for_a_day(workers, clock):
     assert workers.models() == []
 
 
+def test_the_voices_of_all_speaking_workers_are_known_once_one_has_announced_them(workers, clock):
+    assert workers.kokoro_voices() is None
+    workers.announce_kokoro([])
+    assert workers.kokoro_voices() == []
+    workers.announce_kokoro(["af_heart", "bf_emma"])
+    assert workers.kokoro_voices() == ["af_heart", "bf_emma"]
+    clock.advance(ALIVE_S + 1)
+    workers.announce_kokoro(["af_heart"])
+    assert workers.kokoro_voices() == ["af_heart"]
+    clock.advance(REMEMBERED_S + 1)
+    assert workers.kokoro_voices() is None
+
+
 def test_each_slot_of_a_bridge_counts_as_a_gpu_but_not_as_one_of_the_farms_own(workers):
     workers.heartbeat(worker_name("gpu", "host", 1))
     workers.heartbeat(worker_name("gpu", "host", 2, 3))
