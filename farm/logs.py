@@ -41,11 +41,12 @@ def log(
     job_id: str | None = None,
     level: int = logging.INFO,
     lat_ms: int | None = None,
+    exc_info: BaseException | None = None,
     **details: Any,
 ) -> None:
     """Logs one event of a job, by default the current one; names in `details` carry their unit."""
     fields = {"job_id": job_id, "details": details, "lat_ms": lat_ms}
-    LOGGER.log(level, event, extra={"farm": fields})
+    LOGGER.log(level, event, exc_info=exc_info, extra={"farm": fields})
 
 
 def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:

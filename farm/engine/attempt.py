@@ -5,6 +5,7 @@ The numbered comments are the points of docs/architecture.md.
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -266,6 +267,8 @@ class Attempt:
             self._release(lease, cause, retry_after_s=cause.after_s)
             return
         error = farm_error(cause, self.step, timeout_error=self.hooks.timeout_error)
+        if error is not cause:
+            log("step_raised", level=logging.ERROR, exc_info=cause, step_id=self.step.id)
         retries = min(error.retries, self.ctx.settings.max_attempts - 1)
         retry = error.retryable and lease.attempts <= retries
         if retry:

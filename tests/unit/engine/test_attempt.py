@@ -246,6 +246,26 @@ def test_a_failure_names_files_without_the_workers_paths(entered):
     assert entered.failure.cause_message == "[Errno 2] No such file or directory: '0000.mp4'"
 
 
+@pytest.mark.parametrize(
+    ("error", "tracebacks"),
+    [
+        (InvalidInput("tts_audio.human1_voice: got 'x'"), []),
+        (ZeroDivisionError("a mistake of ours"), ["step_raised"]),
+    ],
+    ids=["refusal", "mistake"],
+)
+def test_only_an_error_that_is_none_of_the_farms_is_logged_with_its_traceback(
+    entered, caplog, error, tracebacks
+):
+    def fail(_: StepContext) -> None:
+        raise error
+
+    with caplog.at_level(logging.INFO, logger="farm"), suppress(FarmError):
+        entered.run(DOWNLOAD, step_function=lambda _: fail)
+    assert [record.msg for record in caplog.records].count("step_failed") == 1
+    assert [record.msg for record in caplog.records if record.exc_info] == tracebacks
+
+
 def test_a_failure_is_logged_though_the_broker_is_down_by_then(writing, monkeypatch, caplog):
     def no_broker(*_: Any) -> None:
         raise FarmUnreachable("no broker answers")

@@ -266,6 +266,22 @@ def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, 
     assert ctx.registry.jobs.orphaned() == []
 
 
+def test_the_end_of_a_job_with_an_error_of_the_farm_is_one_line_in_the_log(ctx, broker, tmp_path):
+    ctx.registry.jobs.add("b", job_request(cond_video="store://uploads/none"))
+    program = (
+        "from farm import logs; from farm.tasks.steps import TASKS; logs.configure(); "
+        "print(TASKS['download'].apply(args=['b']).state)"
+    )
+    done = run_python(program, FARM_BROKER_URL=broker, FARM_HOME=str(tmp_path))
+    assert done.stdout == "FAILURE\n"
+    (line,) = [
+        json.loads(line)
+        for line in done.stderr.splitlines()
+        if "traceback" in line or "step_failed" in line
+    ]
+    assert (line["event"], line["details"]["code"]) == ("step_failed", "E_DOWNLOAD_FAILED")
+
+
 # The application
 
 
