@@ -91,6 +91,8 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
         reason = "there is no such file"
         if not may_read:
             reason = "files of this machine may not be named here"
+        elif os.path.isdir(name):
+            reason = "it is a folder"
         elif _WINDOWS_PATH.match(source):
             reason = "it is a path of Windows, which this system does not have"
         raise unusable_source(source, field, reason, files=files)

@@ -97,7 +97,12 @@ class TtsAudio(Contract):
 
     text: Annotated[
         str,
-        Field(min_length=1, max_length=MAX_SPEECH),
+        Field(
+            min_length=1,
+            max_length=MAX_SPEECH,
+            description="what tts_audio.human1_voice speaks; with tts_audio.human2_voice too, "
+            "(s1) (s2) turns",
+        ),
         AfterValidator(check_not_blank),
         AfterValidator(check_plain),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
+from unicodedata import combining, normalize
 
 from pydantic_core import PydanticCustomError
 
@@ -18,6 +19,15 @@ KOKORO = "kokoro:"
 
 NO_VOICE = "no voice has that name"
 ALLOWED = "a voice that `farm voices` lists, such as en-us, en-us+f3 or kokoro:af_heart"
+
+OWN_NAMES = {
+    "العربية": "ar", "čeština": "cs", "dansk": "da", "deutsch": "de", "ελληνικά": "el",
+    "español": "es", "suomi": "fi", "français": "fr-fr", "हिन्दी": "hi", "magyar": "hu",
+    "italiano": "it", "日本語": "ja", "한국어": "ko", "norsk": "nb", "nederlands": "nl",
+    "polski": "pl", "português": "pt", "română": "ro", "русский": "ru", "svenska": "sv",
+    "türkçe": "tr", "українська": "uk", "中文": "cmn",
+}  # fmt: skip
+"""What languages call themselves."""
 
 _MIN_SIMILARITY = 0.75
 """Codes are so short that with less almost every name is close to one."""
@@ -87,14 +97,23 @@ def _nearest(name: str, kokoro: Iterable[str]) -> str | None:
 
 
 def _nearest_language(name: str) -> str | None:
-    """The code that is meant by an English name, a locale such as de-de, or a misspelt one."""
+    """The code that is meant by a name in English or in the language itself, by a locale such as
+    de-de, or by a misspelt one.
+    """
+    name = re.sub("-uk$", "-gb", name)  # which is the country's code
     locale = re.fullmatch("([a-z]+)(-[a-z]{4})?-([a-z]{2}|[0-9]{3})", name)
     for code in (name, locale and locale[1]):
         if code in LANGUAGES:
             return code
     codes = {_word(word): code for code, word in reversed(LANGUAGES.items())}
-    word = _closest(name, codes)
+    codes |= {_plain(word): code for word, code in OWN_NAMES.items()}
+    word = _closest(_plain(name), codes)
     return codes[word] if word else _closest(name, LANGUAGES)
+
+
+def _plain(word: str) -> str:
+    """A word without accents, which many keyboards lack."""
+    return "".join(each for each in normalize("NFKD", word) if not combining(each))
 
 
 def _word(language_name: str) -> str:

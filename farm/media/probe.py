@@ -133,7 +133,7 @@ def expect_visual(path: Path, *, field: str, limits: Limits = Limits()) -> Still
 
     Raises DownloadFailed if it is something else, InvalidInput if it is unusable.
     """
-    head = _head(path, field)
+    head = _head(path, field, VISUAL_FORMATS)
     if image_format(head):
         return _probe_image(path, field, limits)
     found: Found | None = _unsupported(path, head, field)
@@ -149,7 +149,7 @@ def expect_audio(path: Path, *, field: str, limits: Limits = Limits()) -> Audio:
 
     Raises DownloadFailed if it is something else, InvalidInput if it is unusable.
     """
-    head = _head(path, field)
+    head = _head(path, field, AUDIO_FORMATS)
     found: Found | None = _unsupported(path, head, field)
     if image_format(head):
         found = Unsupported("an image")
@@ -168,7 +168,7 @@ def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Found:
     naming `field`, what was found and what is allowed, if the file is empty, broken or beyond
     `limits`.
     """
-    head = _head(path, field)
+    head = _head(path, field, f"{VISUAL_FORMATS}, or {AUDIO_FORMATS}")
     if image_format(head):
         return _probe_image(path, field, limits)
     unsupported = _unsupported(path, head, field)
@@ -181,12 +181,11 @@ def probe(path: Path, *, field: str, limits: Limits = Limits()) -> Found:
     return audio or NO_TRACKS
 
 
-def _head(path: Path, field: str) -> bytes:
+def _head(path: Path, field: str, allowed: str) -> bytes:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     if not head:
-        allowed = f"allowed: {VISUAL_FORMATS}, or {AUDIO_FORMATS}"
-        raise InvalidInput(f"{field}: the file is empty (0 bytes); {allowed}")
+        raise InvalidInput(f"{field}: the file is empty (0 bytes); allowed: {allowed}")
     return head
 
 

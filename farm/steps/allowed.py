@@ -32,7 +32,7 @@ def _check_max_cost(request: JobRequest, settings: Settings) -> None:
     if request.max_cost is not None and settings.gpu_price_per_h is None:
         raise InvalidInput(
             f"max_cost: got {request.max_cost:g}, but this farm has no price of a GPU "
-            "(FARM_GPU_PRICE_PER_H is not set); allowed: null"
+            "(FARM_GPU_PRICE_PER_H is not set); allowed: a request without it"
         )
 
 

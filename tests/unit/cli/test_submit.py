@@ -100,6 +100,11 @@ def test_the_help_has_groups_types_and_defaults(run, row):
     assert re.search(row, " ".join(run("submit", "--help").stdout.split()))
 
 
+def test_a_voice_without_a_text_is_told_what_it_lacks(run, farm):
+    args = ["submit", "--image", FIELDS["cond_video"], "--voice", "de"]
+    assert "--text: it is missing; allowed: what --voice speaks" in error_line(run(*args))
+
+
 def test_what_is_true_or_false_is_a_flag(run, farm, tmp_path):
     on = request_of(farm, run("submit", *OPTIONS, "--use-apg", "--no-offload-model"))
     assert (on.use_apg, on.use_teacache, on.offload_model) == (True, False, False)

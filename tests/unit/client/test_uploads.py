@@ -86,6 +86,11 @@ def test_a_folder_of_uploads_has_no_home(farm, portrait, tmp_path, monkeypatch):
         submitted(farm, cond_video=f"~/{portrait.name}")
 
 
+def test_a_folder_is_called_one(farm, tmp_path):
+    with pytest.raises(InvalidInput, match=r"^cond_video: got '.*'; it is a folder; allowed: "):
+        submitted(farm, cond_video=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "given",
     [Path, Path.read_bytes, lambda path: path.open("rb"), lambda path: BytesIO(path.read_bytes())],

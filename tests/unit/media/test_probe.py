@@ -353,9 +353,13 @@ def test_a_playlist_disguised_by_binary_bytes_is_never_opened(file):
 
 
 @pytest.mark.parametrize("expect", [expect_audio, expect_visual])
-def test_an_empty_file_is_invalid(file, expect):
-    with pytest.raises(InvalidInput, match=r"^field: the file is empty"):
+def test_an_empty_file_is_invalid_and_only_fitting_formats_are_named(file, expect):
+    with pytest.raises(InvalidInput, match=r"^field: the file is empty") as caught:
         expect(file(b""), field="field")
+    assert ("png" in caught.value.message, "mp3" in caught.value.message) == (
+        expect is expect_visual,
+        expect is expect_audio,
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
