@@ -24,6 +24,7 @@ from farm.cli.render import (
     print_status,
     print_warnings,
 )
+from farm.cli.viewer import show
 from farm.cli.words import queue_words, time_words
 from farm.client import Farm, Job
 from farm.errors import FarmError, InvalidInput
@@ -159,7 +160,7 @@ def open_video(job_id: str) -> None:
     if not urlsplit(url).path.endswith(".mp4"):  # what an endpoint names is launched by its kind
         raise InvalidInput(f"job_id: got {job.id!r}, which has no video; allowed: one that has")
     echo(url)
-    if click.launch(url) != 0:
+    if not show(url):
         echo(f"note: nothing here shows it; farm result {job.id} -o FILE saves it", err=True)
         raise SystemExit(FAILED)
 

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from farm.cli.options import FILE
-from farm.cli.render import follow_to_end, hint
+from farm.cli.render import echo, follow_to_end, hint
+from farm.cli.viewer import show
 from farm.client import Farm
 from farm.errors import InvalidInput
 from farm.job.files import read_payload
@@ -257,8 +258,8 @@ def demo(request: Path, is_shown: bool) -> None:
         click.echo(f"job {job.id} goes through download, embed, generate and mux")
         video = settings.folder / "demo.mp4"
         follow_to_end(job, video, as_json=False)
-    if is_shown:
-        click.launch(str(video))
+    if is_shown and not show(str(video)):
+        echo(f"note: nothing here shows {video}", err=True)
     hint("farm up --ui, a page for your own videos")
 
 

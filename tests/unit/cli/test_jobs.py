@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
+from farm.cli import viewer
 from farm.cli.render import print_line
 from farm.client import Farm
 from farm.client.progress import batch_progress
@@ -115,15 +118,37 @@ def test_retry_submits_the_request_of_a_failed_job_again(run, farm):
     assert "allowed: error or cancelled" in error_line(run("retry", again))
 
 
-def test_open_shows_the_video_in_this_machines_player(run, farm, monkeypatch):
-    launch = Mock(side_effect=[0, 1])
-    monkeypatch.setattr("farm.cli.jobs.click.launch", launch)
+def xdg_open(folder: Path, script: str) -> dict[str, str]:
+    """The environment of a machine with that xdg-open."""
+    program = folder / "xdg-open"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_open_shows_the_video_in_this_machines_player(run, farm, tmp_path):
     job_id = finished(farm)
-    result = run("open", job_id)
     url = farm.context.store.url("jobs/video.mp4")
-    assert (result.exit_code, result.stdout, launch.call_args.args) == (0, f"{url}\n", (url,))
-    assert run("open", job_id).exit_code == 1
+    shown = tmp_path / "shown"
+    result = run("open", job_id, **xdg_open(tmp_path, f'echo "$1" > {shown}'))
+    assert (result.exit_code, result.stdout, shown.read_text()) == (0, f"{url}\n", f"{url}\n")
     assert run("open", failed(farm)).exit_code == 1
+
+
+def test_open_says_so_in_its_own_words_if_nothing_shows_videos(run, farm, tmp_path, capfd):
+    job_id = finished(farm)
+    noise = "echo 'www-browser: not found' >&2; exit 3"
+    result = run("open", job_id, **xdg_open(tmp_path, noise))
+    assert result.exit_code == 1
+    assert f"note: nothing here shows it; farm result {job_id} -o FILE saves it" in result.stderr
+    assert "www-browser" not in capfd.readouterr().err
+    assert run("open", job_id, PATH="/nowhere").exit_code == 1
+
+
+def test_what_goes_on_is_a_viewer(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", xdg_open(tmp_path, "exec sleep 2")["PATH"])
+    monkeypatch.setattr(viewer, "FAILS_WITHIN_S", 0.01)
+    assert viewer.show("file:///video.mp4")
 
 
 def test_status_of_a_failed_job_prints_its_error_and_exits_with_0(run, farm):
