@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 PATH = click.Path(path_type=Path)
 
-PRESET = click.argument("name", metavar="[PRESET]", default="infinitetalk-480")
+LARGE = "infinitetalk-480"
+PRESET = click.argument("name", metavar="[PRESET]", default=LARGE)
 
 
 @click.group()
@@ -193,37 +195,54 @@ def identify(paths: tuple[Path, ...], name: str, as_json: bool) -> None:
 
 
 @weights.command()
-@PRESET
+@click.argument("name", metavar="[PRESET]", required=False)
 @click.option(
     "--lora",
     "loras",
     multiple=True,
     metavar="FILE",
-    help="check this LoRA file instead, with or without the weights of PRESET",
+    help=f"check this LoRA file instead, for PRESET, by default {LARGE}",
 )
 @json_option("print a line of JSON per part, and one for their fingerprint")
-def check(name: str, loras: tuple[str, ...], as_json: bool) -> None:
+def check(name: str | None, loras: tuple[str, ...], as_json: bool) -> None:
     """Check every tensor in PRESET's folder, or in a LoRA file.
 
-    Names and shapes are compared with the model, without loading it, and the commits that it was
-    converted from with those of PRESET.lock.json. What was rounded before it was converted is
-    named, with the size of the error. The fingerprint is that of `params.weights` in results; for
-    the first time it reads every byte. Of a LoRA file you see how its names are spelled and how
-    many parameters it changes; one that would be applied in part is refused.
+    Without PRESET, those of FARM_PRESETS and all others whose weights are here. Names and shapes
+    are compared with the model, without loading it, and the commits that it was converted from with
+    those of PRESET.lock.json. What was rounded before it was converted is named, with the size of
+    the error. The fingerprint is that of `params.weights` in results; for the first time it reads
+    every byte. Of a LoRA file you see how its names are spelled and how many parameters it changes;
+    one that would be applied in part is refused.
 
     Example: farm weights check infinitetalk-480 --lora fast.safetensors
     """
     from farm.model.weights.fingerprint import Digests
     from farm.presets import preset
 
-    model = preset(name)
     settings = Settings.load(os.environ)
     digests = Digests(settings.digests_folder)
+    for file in loras:
+        _check_lora(Path(file), preset(name or LARGE), digests, as_json=as_json)
     if loras:
-        for file in loras:
-            _check_lora(Path(file), model, digests, as_json=as_json)
-    else:
-        _check_folder(model.folder(settings.weights_folder), model, digests, as_json=as_json)
+        return
+    for folder, model in _folders(settings, [preset(name)] if name else []).items():
+        _check_folder(folder, model, digests, as_json=as_json)
+
+
+def _folders(settings: Settings, chosen: Sequence[Preset]) -> dict[Path, Preset]:
+    """The folders of the chosen models; of none, those of the models served, and what is here."""
+    from farm.presets import PRESETS
+
+    root = settings.weights_folder
+    models = chosen or [
+        each
+        for each in PRESETS.values()
+        if each.name in settings.presets or each.folder(root).is_dir()
+    ]
+    folders: dict[Path, Preset] = {}
+    for each in models:
+        folders.setdefault(each.folder(root), each)  # two may share one
+    return folders
 
 
 def _check_folder(folder: Path, model: Preset, digests: Digests, *, as_json: bool) -> None:
@@ -231,19 +250,23 @@ def _check_folder(folder: Path, model: Preset, digests: Digests, *, as_json: boo
     from farm.model.weights.fingerprint import checkpoint_fingerprint
     from farm.model.weights.sources import read_sources
 
+    if not as_json:
+        click.echo(f"preset         {model.name}")
     for part, (tensors, size) in check(folder, model).items():
         if as_json:
-            click.echo(json.dumps({"part": part, "tensors": tensors, "bytes": size}))
+            found = {"preset": model.name, "part": part, "tensors": tensors, "bytes": size}
+            click.echo(json.dumps(found))
         else:
             click.echo(f"{part:14} {tensors:5} tensors {size / 1e9:8.3f} GB")
     for role, source in read_sources(folder / "sources.json").items():
         if source.rounding and as_json:
-            click.echo(json.dumps({"role": role, "rounding": source.rounding}))
+            rounded = {"preset": model.name, "role": role, "rounding": source.rounding}
+            click.echo(json.dumps(rounded))
         elif source.rounding:
             echo(f"{role:14} was rounded in its source: {source.rounding}")
     fingerprint = checkpoint_fingerprint(folder, digests)
     if as_json:
-        click.echo(json.dumps({"fingerprint": fingerprint}))
+        click.echo(json.dumps({"preset": model.name, "fingerprint": fingerprint}))
     else:
         click.echo(f"fingerprint    {fingerprint}")
 

@@ -20,12 +20,23 @@ def test_weights_as_json_are_a_line_for_each_part_and_their_fingerprint(run, tmp
     assert "transformer" in {part["part"] for part in parts}
     assert all(part["tensors"] > 0 and part["bytes"] > 0 for part in parts)
     fingerprint = checkpoint_fingerprint(MINIATURE.folder(tmp_path), UNREMEMBERED)
-    assert last == {"fingerprint": fingerprint}
+    assert last == {"preset": "miniature", "fingerprint": fingerprint}
 
 
 def test_the_fingerprint_of_weights_is_shown(run, tmp_path):
     fingerprint = checkpoint_fingerprint(MINIATURE.folder(tmp_path), UNREMEMBERED)
     assert run("weights", "check", "miniature").stdout.endswith(f" {fingerprint}\n")
+
+
+def test_without_a_preset_the_weights_of_the_served_models_and_all_others_here_are_checked(
+    run, tmp_path
+):
+    done = run("weights", "check")
+    assert (done.exit_code, done.stdout.count("preset ")) == (0, 1)
+    assert done.stdout.startswith("preset         miniature\n")
+    missing = run("weights", "check", FARM_PRESETS="miniature,flashtalk")
+    assert missing.exit_code == 1
+    assert "/flashtalk is missing; run `farm weights pull`" in missing.stderr
 
 
 def kohya_file(path):
