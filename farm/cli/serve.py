@@ -22,6 +22,8 @@ from farm.net.address import ListenAddress
 from farm.route import CONSUMED
 from farm.settings import Settings
 
+STOPPED = "the farm has stopped; jobs that have not ended go on with the next `farm up`"
+
 PAGE = "127.0.0.1:7860"
 """Where the page listens by default."""
 
@@ -62,7 +64,7 @@ def up(flower: str | None, page: str | None) -> None:
         check_address(page_address, settings)
     click.echo("starting broker and workers ...")
     with (
-        until_ctrl_c("the farm has stopped"),
+        until_ctrl_c(STOPPED),
         open_supervisor(settings, flower=address) as supervisor,
         ExitStack() as pages,
     ):

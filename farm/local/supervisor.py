@@ -136,7 +136,7 @@ def open_supervisor(
     """
     if flower:
         check_flower(flower, settings)
-    with _lock_home(settings), ExitStack() as cleanup:
+    with lock_home(settings), ExitStack() as cleanup:
         url = settings.broker_url
         if url is None:
             broker = Broker(settings)
@@ -155,9 +155,9 @@ def open_supervisor(
 
 
 @contextmanager
-def _lock_home(settings: Settings) -> Iterator[None]:
+def lock_home(settings: Settings) -> Iterator[None]:
     """Locks the home of a farm; the kernel releases the lock however the process ends."""
-    path = settings.folder / "run" / "lock"
+    path = settings.lock_file
     try:
         settings.make_folder()
         path.parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
 import shutil
 import subprocess
@@ -228,11 +229,25 @@ def _check_workers(settings: Settings) -> Finding:
         # A cpu worker starts the one that downloads.
         to_start = [queue for queue in missing if queue != "downloads" or "cpu" not in missing]
         remedy = " and ".join(f"farm worker {queue}" for queue in to_start)
+        if _is_up_here(settings):
+            remedy = "wait: `farm up` is starting them; if one ends again and again, it says why"
         return Finding("workers", "error", message, remedy)
     if not consumers["gpu-local"]:
         message += ", all gpu workers those of bridges; jobs with placement local wait"
         return Finding("workers", "warning", message, "farm worker gpu")
     return Finding("workers", "ok", message)
+
+
+def _is_up_here(settings: Settings) -> bool:
+    """Whether `farm up` runs in this home, perhaps since a moment ago."""
+    try:
+        with settings.lock_file.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no farm has run here yet
+        return False
+    return False
 
 
 def _glance_at_weights(settings: Settings) -> Finding:

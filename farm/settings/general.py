@@ -72,6 +72,11 @@ class General(SettingsGroup):
         """The file to which `farm up` writes the URL of its broker."""
         return self.folder / "run" / "broker"
 
+    @property
+    def lock_file(self) -> Path:
+        """The file that `farm up` has locked as long as it runs."""
+        return self.folder / "run" / "lock"
+
 
 class Callers(SettingsGroup):
     title: ClassVar = "Callers"

@@ -58,6 +58,7 @@ def test_up_says_what_runs_and_serves_the_page_on_request(run, up):
     assert (result.exit_code, up) == (0, ["farm", "http://127.0.0.1:7860"])
     assert "models: miniature (small videos of drawn faces)\n" in result.stdout
     assert "the web page is at http://127.0.0.1:7860; Ctrl-C stops it" in result.stdout
+    assert result.stdout.endswith("jobs that have not ended go on with the next `farm up`\n")
 
 
 def test_up_refuses_a_page_for_everyone_before_it_starts_anything(run, up):

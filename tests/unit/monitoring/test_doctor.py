@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from farm import Farm
 from farm.cli import cli
+from farm.local.supervisor import lock_home
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
 from farm.presets import MINIATURE
@@ -72,6 +73,13 @@ def test_missing_workers_are_an_error_with_their_commands(findings):
         "0 cpu, 0 gpu, 0 downloads",
         "farm worker cpu and farm worker gpu",
     )
+
+
+def test_while_a_farm_starts_its_workers_are_waited_for(findings, tmp_path):
+    assert findings()["workers"].remedy.startswith("farm worker cpu")
+    with lock_home(Settings(home=tmp_path / "home")):
+        assert findings()["workers"].remedy.startswith("wait: `farm up` is starting them")
+    assert findings()["workers"].remedy.startswith("farm worker cpu")
 
 
 def test_workers_are_counted_by_their_heartbeats(findings, broker):
