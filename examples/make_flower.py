@@ -8,9 +8,9 @@ It needs Debian's Chromium.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -64,4 +64,6 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path)
+    main(parser.parse_args().target)

@@ -7,6 +7,7 @@ The miniature was not trained on any of them: its training draws other seeds, an
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -109,14 +110,16 @@ def _at(x: float) -> HeadPosition:
     return HeadPosition(*(torch.tensor([number]) for number in (x, -0.06, 0.6)))
 
 
-def main() -> None:
-    picture(stranger(SITTER), PORTRAIT_SIZE).save(FOLDER / "portrait.png", optimize=True)
-    picture(couple(), COUPLE_SIZE).save(FOLDER / "couple.png", optimize=True)
-    encode_video(FOLDER / "sitter.mp4", film(stranger(SITTER), FILM_SIZE, FILM_FRAMES), crf=26)
-    say(SENTENCE, FOLDER / "speech.wav")
-    say(QUESTION, FOLDER / "question.wav")
-    say(ANSWER, FOLDER / "answer.wav", voice=ANSWERS_VOICE)
+def main(folder: Path) -> None:
+    picture(stranger(SITTER), PORTRAIT_SIZE).save(folder / "portrait.png", optimize=True)
+    picture(couple(), COUPLE_SIZE).save(folder / "couple.png", optimize=True)
+    encode_video(folder / "sitter.mp4", film(stranger(SITTER), FILM_SIZE, FILM_FRAMES), crf=26)
+    say(SENTENCE, folder / "speech.wav")
+    say(QUESTION, folder / "question.wav")
+    say(ANSWER, folder / "answer.wav", voice=ANSWERS_VOICE)
 
 
 if __name__ == "__main__":
-    main()
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="instead of examples/")
+    main(parser.parse_args().folder)

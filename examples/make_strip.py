@@ -5,7 +5,7 @@ python -m examples.make_strip video.mp4 strip.jpg
 
 from __future__ import annotations
 
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 import av
@@ -48,4 +48,8 @@ def _draw_wave(sheet: Image.Image, samples: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    strip(Path(sys.argv[1])).save(sys.argv[2], quality=85)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("picture", type=Path)
+    options = parser.parse_args()
+    strip(options.video).save(options.picture, quality=85)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -26,6 +30,17 @@ from examples.make_media import (
 from farm.media.audio import decode, speech
 from farm.media.image import read_image
 from farm.media.probe import StillImage, expect_audio, expect_visual
+
+
+@pytest.mark.parametrize("program", sorted(FOLDER.glob("make_*.py")), ids=lambda path: path.stem)
+def test_the_programs_write_nothing_but_their_help_when_they_are_asked_for_it(program, tmp_path):
+    written = {path: path.stat().st_mtime_ns for path in FOLDER.iterdir()}
+    command = [sys.executable, "-m", f"examples.{program.stem}", "--help"]
+    environ = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ)
+    assert done.stdout.startswith("usage: ")
+    assert list(tmp_path.iterdir()) == []
+    assert {path: path.stat().st_mtime_ns for path in FOLDER.iterdir()} == written
 
 
 @pytest.mark.parametrize(
