@@ -41,8 +41,11 @@ STAGES: dict[StepKind, tuple[str, ...]] = {
 }
 """The stages that a step reports by itself; those that the model reports are left out with it."""
 
-FOLLOWED = ("validation_ok", "pipeline_warm_ok", "muxing_ok")
-"""Those that are sent with the next one."""
+FOLLOWED = (
+    *("validation_ok", "pipeline_warm_ok", "muxing_ok"),
+    *("downloads_ok", "embeddings_ok", "upload_ok"),
+)
+"""Those that are sent with the next one, or with the output."""
 
 OUTPUTS: dict[StepKind, StepOutput] = {
     "download": DownloadOutput(

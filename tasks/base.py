@@ -104,7 +104,7 @@ def _run_step(task: Task, job_id: str, step: Step) -> str:
 
 
 def is_cancelled(job_id: str) -> bool:
-    return context().registry.jobs.status(job_id).state == "cancelled"
+    return context().registry.jobs.last_status(job_id).state == "cancelled"
 
 
 def revoke(task: Task) -> NoReturn:

@@ -19,7 +19,7 @@ def advance(
     following = next_step(step, chunks=chunks)
     if following is not None:
         return claim_step(ctx, job_id, following)
-    if isinstance(committed.output, MuxOutput):
+    if isinstance(committed.output, MuxOutput) and not ctx.registry.jobs.last_status(job_id).ended:
         ctx.registry.jobs.end(job_id, "success", committed.output.result)
     return close(ctx, job_id)
 

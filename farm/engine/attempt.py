@@ -41,12 +41,12 @@ from farm.errors import (
     VersionSkew,
     WorkerLost,
 )
-from farm.job import JobStatus, ResolvedRequest
+from farm.job import Event, JobStatus, ResolvedRequest
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
 from farm.registry.outputs import Committed, chunks_of
-from farm.route import EMBED, Step
+from farm.route import EMBED, Step, next_step
 
 RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
@@ -95,20 +95,22 @@ class Attempt:
         if status.ended != self.step.spec.runs_after_end:
             return None
         chunks = chunks_of(seen[EMBED.id])
+        after = None
         # 1. Output committed? Go on.
         if committed is not None:
             add("farm_duplicates_total", step=self.step.kind, reason="committed")
         else:
-            committed = self._run_once(seen)
-        if committed is None:
-            return None
+            done = self._run_once(seen)
+            if done is None:
+                return None
+            committed, after = done
         if self.step.kind == "generate":
             publish(self.ctx, self.job_id, chunks)
-        # 5. Claim the dispatch of the next step, once.
-        return advance(self.ctx, self.job_id, self.step, committed, chunks=chunks)
+        # 5. Claim the dispatch of the next step, once, unless the commit has.
+        return after or advance(self.ctx, self.job_id, self.step, committed, chunks=chunks)
 
-    def _run_once(self, seen: dict[str, Committed | None]) -> Committed | None:
-        """The output, if this attempt committed it."""
+    def _run_once(self, seen: dict[str, Committed | None]) -> tuple[Committed, Step | None] | None:
+        """The output and the step that the caller must now dispatch, if this attempt committed."""
         lease = self._acquire()  # 2. Take the lease.
         if lease is None:
             return None
@@ -121,10 +123,10 @@ class Attempt:
         )
         start = time.monotonic()
         try:
-            committed = self._execute(lease, seen)  # 3. Run, under keys that carry its id.
-        except Cancelled as error:
-            log("step_cancelled", step_id=self.step.id, reason=error.message)
-            return None  # the job has ended, or another attempt holds the lease
+            committed, unsent = self._execute(lease, seen)  # 3. Run, under keys that carry its id.
+        except Cancelled as error:  # the job has ended, or another attempt holds the lease
+            log_cancelled(self.step, error)
+            return None
         except Detached:
             self._detach(lease)
             return None
@@ -139,8 +141,11 @@ class Attempt:
             raise
         took_s = time.monotonic() - start
         # 4. Commit by compare-and-set on the attempt's id; a superseded attempt is discarded.
-        chunks = chunks_of(seen[EMBED.id])
-        return committed if self._commit(lease, committed, chunks, took_s) else None
+        try:
+            return self._commit(lease, committed, unsent, chunks_of(seen[EMBED.id]), took_s)
+        except Cancelled as error:
+            log_cancelled(self.step, error)
+            return None
 
     def _snapshot(self) -> tuple[JobStatus, Committed | None, dict[str, Committed | None]]:
         """The status of the job, the output of the step, and those of earlier ones by their ids."""
@@ -177,8 +182,13 @@ class Attempt:
             add("farm_expired_leases_total", step=self.step.kind)
         return lease
 
-    def _execute(self, lease: Lease, seen: dict[str, Committed | None]) -> Committed:
-        """Runs the step function and stores its output, last of all that the attempt writes."""
+    def _execute(
+        self, lease: Lease, seen: dict[str, Committed | None]
+    ) -> tuple[Committed, list[Event]]:
+        """Runs the step function and stores its output, last of all that the attempt writes.
+
+        With the events that go with the commit.
+        """
         run_step = self.hooks.step_function(self.step.kind)
         with (
             self._keep_renewed(lease) as lease_lost,
@@ -202,7 +212,7 @@ class Attempt:
             step_ctx.raise_if_draining()
             with gpu_time_charged(step_ctx):
                 output = run_step(step_ctx)
-            return step_ctx.put_output(output)
+            return step_ctx.put_output(output), step_ctx.unsent
 
     @contextmanager
     def _keep_renewed(self, lease: Lease) -> Iterator[threading.Event]:
@@ -236,8 +246,13 @@ class Attempt:
             thread.join()
 
     def _commit(
-        self, lease: Lease, committed: Committed, chunks: int | None, took_s: float
-    ) -> bool:
+        self,
+        lease: Lease,
+        committed: Committed,
+        unsent: list[Event],
+        chunks: int | None,
+        took_s: float,
+    ) -> tuple[Committed, Step | None] | None:
         update = estimate_update(
             self.step,
             self._request,
@@ -247,14 +262,22 @@ class Attempt:
             gpus=self.ctx.settings.gpus,
         )
         timings: dict[str, Any] = committed.timings
-        caller = self.ctx.registry.jobs.caller(self.job_id)
-        if not self.ctx.registry.steps.commit(lease, committed, update, caller=caller):
+        following = next_step(self.step, chunks=chunks)
+        commit = self.ctx.registry.commit(
+            lease,
+            committed,
+            update,
+            caller=self.ctx.registry.jobs.caller(self.job_id),
+            events=unsent,
+            next_step_id=following.id if following else None,
+        )
+        if commit is None:
             log("step_superseded", step_id=self.step.id, **timings)
             add("farm_duplicates_total", step=self.step.kind, reason="superseded")
-            return False
+            return None
         log("step_committed", step_id=self.step.id, **timings)
         count_commit(self.step, self._request, committed, took_s=took_s)
-        return True
+        return committed, following if commit.dispatches else None
 
     def _detach(self, lease: Lease) -> None:
         """Leaves a remote attempt to the next bridge."""
@@ -319,6 +342,10 @@ class Attempt:
                 )
             case _:
                 log("step_released", step_id=step_id, reason=type(reason).__name__)
+
+
+def log_cancelled(step: Step, error: Cancelled) -> None:
+    log("step_cancelled", step_id=step.id, reason=error.message)
 
 
 def farm_error(

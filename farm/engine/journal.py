@@ -87,8 +87,9 @@ def close_job(ctx: Context, job_id: str) -> bool:
 
 
 def _close_readable(ctx: Context, job_id: str) -> bool:
-    status, (embedded,) = ctx.registry.snapshot(job_id, [EMBED.id])
+    embedded = ctx.registry.steps.last_record(job_id, EMBED.id).committed
     published = publish(ctx, job_id, chunks_of(embedded))
+    status = ctx.registry.jobs.last_status(job_id)
     if not (published and status.ended):
         return False
     integrity.put_sealed(ctx.store, keys.end(job_id), dump(status).encode())

@@ -167,7 +167,7 @@ class StepContext(Context):
         """Reports a stage that was reached; raises Cancelled if the job or this attempt is over.
 
         `warnings` are all that are known by now.
-        `another_follows`: the next report comes at once, and both are sent in one request then.
+        `another_follows`: the next report or the end of the step comes at once, and takes it along.
         """
         self._raise_if_lease_lost(f"at {stage}")
         if pct is None:

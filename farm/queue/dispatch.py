@@ -11,14 +11,15 @@ from contextlib import contextmanager
 
 from celery import Celery, Signature, chain
 
-from farm.engine.advance import chunk_count, fail_job
+from farm.engine.advance import fail_job
 from farm.engine.context import Context
 from farm.errors import FarmError, FarmUnreachable, VersionSkew
 from farm.logs import job_context, log
 from farm.queue.brokers import broker_class
 from farm.queue.routing import priority_of, queue_of
 from farm.registry.formats import FORMAT
-from farm.route import Queue, Step, next_step
+from farm.registry.outputs import chunks_of
+from farm.route import EMBED, Queue, Step, next_step
 
 FORMAT_HEADER = "farm_format"
 """The header of a message that has its format's version."""
@@ -76,31 +77,33 @@ def ending_unreadable(ctx: Context, job_id: str) -> Iterator[None]:
 
 
 def signatures(app: Celery, ctx: Context, job_id: str, steps: Sequence[Step]) -> list[Signature]:
-    """A message for each step."""
-    dispatches = ctx.registry.steps.dispatches(job_id, [step.id for step in steps])
+    """A message for each step. The dispatch of the first one was just claimed by this process; the
+    others are sent for the first time.
+    """
+    first, *others = steps
+    record = ctx.registry.steps.last_record(job_id, first.id)
     request = ctx.registry.jobs.request(job_id)
-    chunks = chunk_count(ctx, job_id) if steps[0].kind == "generate" else None
+    chunks = None
+    if first.kind == "generate":
+        chunks = chunks_of(ctx.registry.steps.last_record(job_id, EMBED.id).committed)
     priorities = broker_class(ctx.settings).priorities
-    messages = []
-    for step, sent in zip(steps, dispatches, strict=True):
-        message = _signature(
+
+    def message(step: Step, queue: Queue, number: int) -> Signature:
+        return _signature(
             app,
             job_id,
             step,
-            queue="bridge" if _is_remote(ctx, job_id, step, sent) else queue_of(step, request),
-            number=max(1, sent),
+            queue=queue,
+            number=number,
             chunks=chunks,
             priority=priorities[priority_of(step, request)],
         )
-        messages.append(message)
-    return messages
 
-
-def _is_remote(ctx: Context, job_id: str, step: Step, sent: int) -> bool:
-    """Whether a step runs outside the farm already, and was dispatched to the bridges."""
-    if step.kind != "generate" or sent < 2:  # its first message
-        return False
-    return ctx.registry.steps.waits_for_bridge(job_id, step.id)
+    queue: Queue = "bridge" if record.waits_for_bridge else queue_of(first, request)
+    return [
+        message(first, queue, max(1, record.dispatches)),
+        *(message(step, queue_of(step, request), 1) for step in others),
+    ]
 
 
 def remaining_chain(

@@ -72,7 +72,16 @@ class Remove:
 
 Effect = SetText | Append | Add | Score | Increment | Remove
 Effects = Sequence[Effect]
-"""Writes applied in order and atomically with a successful compare-and-set."""
+"""Writes applied in order and atomically with successful swaps."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Writes a text if the one before it is `old`; None: if there is none."""
+
+    key: str
+    old: str | None
+    new: str
 
 
 class RegistryBackend(Protocol):
@@ -80,10 +89,17 @@ class RegistryBackend(Protocol):
 
     def get_all(self, keys: Sequence[str]) -> list[str | None]: ...
 
+    def swap(self, swaps: Sequence[Swap], effects: Effects = ()) -> list[str | None] | None:
+        """None once all swaps and effects have been written; else the texts that were found, and
+        nothing has been.
+        """
+
     def compare_and_set(
         self, key: str, old: str | None, new: str, effects: Effects = ()
     ) -> str | None:
         """The text that was found; if it equals `old`, `new` and all effects have been written."""
+        found = self.swap([Swap(key, old, new)], effects)
+        return old if found is None else found[0]
 
     def delete(self, key: str) -> None: ...
 

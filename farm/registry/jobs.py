@@ -53,7 +53,7 @@ from farm.registry.keys import (
     step_key,
     time_limits_key,
 )
-from farm.registry.records import CACHE_SIZE, RecordStore
+from farm.registry.records import CACHE_SIZE, Change, RecordStore
 from farm.registry.status_record import (
     StatusRecord,
     outline,
@@ -256,8 +256,7 @@ class JobRegistry:
         return self._cached_request(job_id)
 
     def _read_request(self, job_id: str) -> ResolvedRequest:
-        key = request_key(job_id)
-        text = self._records.cached(key) or self._records.read(key)[0]
+        text = self._records.last_seen(request_key(job_id))
         if text is None:
             raise unknown_job(job_id)
         return parse_request(job_id, text)
@@ -283,6 +282,10 @@ class JobRegistry:
         (text,) = self._records.read(job_key(job_id))
         return parse_status(job_id, text)
 
+    def last_status(self, job_id: str) -> JobStatus:
+        """The status that this process read or wrote last; InvalidInput if there is no such job."""
+        return parse_status(job_id, self._records.last_seen(job_key(job_id)))
+
     def texts(self, job_ids: Sequence[str]) -> list[str | None]:
         """The records of many jobs' statuses, for `outline`, in one request; None for unknown."""
         return self._backend.get_all([job_key(job_id) for job_id in job_ids])
@@ -305,9 +308,7 @@ class JobRegistry:
 
     def caller(self, job_id: str) -> str:
         """Whose job it is, which never changes; InvalidInput if there is no such job."""
-        key = job_key(job_id)
-        text = self._records.cached(key) or self._records.read(key)[0]
-        return parse_status(job_id, text).caller
+        return self.last_status(job_id).caller
 
     def is_over(self, job_id: str) -> bool:
         """Whether a job has ended or is not known any more, so that it cannot be advanced."""
@@ -366,28 +367,28 @@ class JobRegistry:
         Raises Cancelled if it has ended or is not known any more.
         """
         last = events[-1]
-        earlier: list[Event] = []
-        warned = [event.warnings for event in events]
+        if not self._records.change_all(self.report_change(*events)):
+            raise Cancelled(
+                f"job {last.job_id} has ended, or the broker has lost it; "
+                f"{last.stage} is interrupted"
+            )
+
+    def report_change(self, *events: Event) -> Change[StatusRecord]:
+        """The change that advances a job by events of it; it refuses a job that has ended."""
+        *passed, last = events
 
         def advanced(status: JobStatus) -> dict[str, Any]:
-            earlier[:] = [
-                event.model_copy(update={"pct": max(status.pct, event.pct)})
-                for event in events[:-1]
-            ]
+            warned = (event.warnings for event in reversed(events))
             return {
                 "state": "running",
                 "started_at": status.started_at or self._backend.now(),
                 "stage": last.stage,
                 "pct": max(status.pct, *(event.pct for event in events)),
                 "details": last.details,
-                "warnings": next(filter(None, reversed(warned)), status.warnings),
+                "warnings": next(filter(None, warned), status.warnings),
             }
 
-        if not self._change(last.job_id, advanced, parse=parse_status, earlier=earlier):
-            raise Cancelled(
-                f"job {last.job_id} has ended, or the broker has lost it; "
-                f"{last.stage} is interrupted"
-            )
+        return self._change_of(last.job_id, advanced, parse=parse_status, passed=passed)
 
     def events(self, job_id: str, *, wait_s: float = 1.0) -> Iterator[Event]:
         """Every event of a job, from its first to its last; waits for those to come."""
@@ -413,6 +414,14 @@ class JobRegistry:
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
         """Ends a job; False if it had ended already. It stays live until it is closed."""
+        return bool(self._records.change_all(self.end_change(job_id, state, result)))
+
+    def end_change(
+        self, job_id: str, state: State, result: Result, passed: Sequence[Event] = ()
+    ) -> Change[StatusRecord]:
+        """The change that ends a job, behind events on the way there; it refuses one that has
+        ended.
+        """
 
         def ended(status: JobStatus) -> dict[str, Any]:
             if state == "success":
@@ -429,7 +438,7 @@ class JobRegistry:
                 details = {"code": result.error.code, "message": result.error.message}
             return {"state": state, "stage": state, "details": details, "result": result}
 
-        return self._change(job_id, ended, parse=outline)
+        return self._change_of(job_id, ended, parse=outline, passed=passed)
 
     def end_text(self, job_id: str) -> str | None:
         """The record of a job that has ended, also one of another version; None otherwise."""
@@ -475,17 +484,17 @@ class JobRegistry:
         if owner and owner.partition(" ")[0] == job_id:
             self._backend.delete(record_key)
 
-    def _change(
+    def _change_of(
         self,
         job_id: str,
         fields: Callable[[JobStatus], dict[str, Any]],
         *,
         parse: Callable[[str, str], JobStatus],
-        earlier: Sequence[Event] = (),
-    ) -> bool:
-        """Changes a job and appends the event, behind earlier ones.
+        passed: Sequence[Event],
+    ) -> Change[StatusRecord]:
+        """A change of a job's status that appends its event, behind those on the way there.
 
-        False if it has ended or is unknown.
+        It refuses a job that has ended or is unknown.
         """
         now = self._backend.now()
 
@@ -493,18 +502,17 @@ class JobRegistry:
             status = record.status
             if status is None or status.ended:
                 return None
-            return StatusRecord(status.model_copy(update={**fields(status), "updated_at": now}))
+            return StatusRecord(
+                status.model_copy(update={**fields(status), "updated_at": now}),
+                [_not_before(event, status.pct) for event in passed],
+            )
 
-        changed = self._records.change(
+        return Change(
             job_key(job_id),
             parse=lambda text: StatusRecord(parse(job_id, text) if text else None),
             rule=rule,
-            effects=lambda record: [
-                *(Append(events_key(job_id), dump(event)) for event in earlier),
-                *_effects_of(record),
-            ],
+            effects=_effects_of,
         )
-        return changed is not None
 
 
 def parse_request(job_id: str, text: str) -> ResolvedRequest:
@@ -548,6 +556,11 @@ def _parts(status: JobStatus, request: ResolvedRequest, *, live: bool) -> list[E
     return parts
 
 
+def _not_before(event: Event, pct: float) -> Event:
+    """An event whose progress is not behind what was reported."""
+    return event.model_copy(update={"pct": max(pct, event.pct)})
+
+
 def _event_of(status: JobStatus) -> Append:
     return Append(events_key(status.job_id), dump(status.event()))
 
@@ -556,11 +569,13 @@ def _effects_of(record: StatusRecord) -> Effects:
     status = record.status
     if status is None:
         return ()
+    passed = [Append(events_key(status.job_id), dump(event)) for event in record.passed]
+    events = [*passed, _event_of(status)]
     if not status.ended:
-        return [_event_of(status)]
+        return events
     outcome = f"{status.state} {status.details.get('code', '')}".strip()
     return [
-        _event_of(status),
+        *events,
         Score(LIVE, status.job_id, 0),
         Increment(ENDED, outcome),
         Increment(ended_of(status.caller), outcome),

@@ -15,13 +15,15 @@ from farm.registry.backend import (
     Effect,
     Effects,
     Increment,
+    RegistryBackend,
     Remove,
     Score,
     SetText,
+    Swap,
 )
 
 
-class MemoryBackend:
+class MemoryBackend(RegistryBackend):
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.streams: defaultdict[str, list[str]] = defaultdict(list)
@@ -32,17 +34,16 @@ class MemoryBackend:
         with self.changed:
             return [self.texts.get(key) for key in keys]
 
-    def compare_and_set(
-        self, key: str, old: str | None, new: str, effects: Effects = ()
-    ) -> str | None:
+    def swap(self, swaps: Sequence[Swap], effects: Effects = ()) -> list[str | None] | None:
         with self.changed:
-            found = self.texts.get(key)
-            if found == old:
-                self.texts[key] = new
-                for effect in effects:
-                    self._apply(effect)
-                self.changed.notify_all()
-            return found
+            found = [self.texts.get(swap.key) for swap in swaps]
+            if found != [swap.old for swap in swaps]:
+                return found
+            self.texts.update({swap.key: swap.new for swap in swaps})
+            for effect in effects:
+                self._apply(effect)
+            self.changed.notify_all()
+            return None
 
     def delete(self, key: str) -> None:
         with self.changed:

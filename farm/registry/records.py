@@ -1,11 +1,12 @@
-"""The compare-and-set core: records read, changed by a rule and written back atomically."""
+"""The compare-and-set core: records read, changed by rules and written back atomically."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from farm.registry.backend import Effects, RegistryBackend
+from farm.registry.backend import Effects, RegistryBackend, Swap
 
 CACHE_SIZE = 64
 """Texts that a process keeps from its last reads and writes."""
@@ -21,6 +22,17 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 def no_effects(_: object) -> Effects:
     return ()
+
+
+@dataclass(frozen=True)
+class Change(Generic[AnyRecord]):
+    """How a record changes, and what is written with it."""
+
+    key: str
+    parse: Callable[[str | None], AnyRecord]
+    rule: Callable[[AnyRecord], AnyRecord | None]
+    """The changed record; None if it refuses."""
+    effects: Callable[[AnyRecord], Effects] = no_effects
 
 
 class RecordStore:
@@ -40,6 +52,10 @@ class RecordStore:
         """A text as it was seen last; None if it is not cached."""
         return self._cache.get(key)
 
+    def last_seen(self, key: str) -> str | None:
+        """The same, read if it is not cached."""
+        return self.cached(key) or self.read(key)[0]
+
     def clear_cache(self) -> None:
         self._cache.clear()
 
@@ -51,27 +67,45 @@ class RecordStore:
         rule: Callable[[AnyRecord], AnyRecord | None],
         effects: Callable[[AnyRecord], Effects] = no_effects,
     ) -> AnyRecord | None:
-        """The changed record, written together with its effects; None if the rule refuses.
+        """The changed record, written together with its effects; None if the rule refuses."""
+        return self.change_all(Change(key, parse, rule, effects)).get(key)
 
-        Optimistic: it starts from the cached text. A failed compare-and-set returns the current
-        value, so no read is needed. A refusal counts only for a record that was just read.
+    def change_all(
+        self, *required: Change[Any], optional: Sequence[Change[Any]] = ()
+    ) -> dict[str, Any]:
+        """The changed records by their keys, written at once with their effects; none if a rule
+        refuses. An optional one that does is left out.
+
+        Optimistic: it starts from the cached texts. Failed swaps return the current ones, so no
+        read is needed. A refusal counts only for a record that was just read.
         """
-        old = self._cache.get(key)
-        fresh = False
+        changes = (*required, *optional)
+        texts = {change.key: self._cache.get(change.key) for change in changes}
+        fresh: set[str] = set()
         while True:
-            new = rule(parse(old))
-            if new is None and fresh:
-                return None
-            if new is None:
-                (found,) = self.read(key)
+            records = {each.key: each.rule(each.parse(texts[each.key])) for each in changes}
+            changed = {key: record for key, record in records.items() if record is not None}
+            doubted = records.keys() - changed.keys() - fresh
+            if doubted:
+                found = dict(zip(doubted, self.read(*doubted), strict=True))
+            elif not all(each.key in changed for each in required):
+                return {}
             else:
-                text = new.text
-                found = self.backend.compare_and_set(key, old, text, effects(new))
-                if found == old:
-                    self._store_in_cache({key: text})
-                    return new
-            old = found
-            fresh = True
+                new = {key: record.text for key, record in changed.items()}
+                swaps = [Swap(key, texts[key], text) for key, text in new.items()]
+                effects = [
+                    effect
+                    for each in changes
+                    if each.key in changed
+                    for effect in each.effects(changed[each.key])
+                ]
+                answers = self.backend.swap(swaps, effects)
+                if answers is None:
+                    self._store_in_cache(new)
+                    return changed
+                found = dict(zip(new, answers, strict=True))
+            texts |= found
+            fresh |= found.keys()
 
     def _store_in_cache(self, texts: Mapping[str, str | None]) -> None:
         """Clearing a full cache costs one read for each text that is needed again."""

@@ -27,9 +27,11 @@ from farm.registry.backend import (
     Effects,
     Increment,
     KeepTrying,
+    RegistryBackend,
     Remove,
     Score,
     SetText,
+    Swap,
     give_up,
 )
 from farm.retry import retry_until
@@ -62,22 +64,29 @@ TRANSIENT = "MISCONF", "NOREPLICAS"
 RETRY_DELAY_S = 0.5
 MAX_RETRY_DELAY_S = 5.0
 
-COMPARE_AND_SET = """
-local found = redis.call('GET', KEYS[1])
-if (found or '') ~= ARGV[1] then return found end
+SWAP = """
+local swaps = tonumber(ARGV[1])
+local found = {}
+local differs = false
+for number = 1, swaps do
+  found[number] = redis.call('GET', KEYS[number])
+  differs = differs or (found[number] or '') ~= ARGV[number + 1]
+end
+if differs then return found end
 for number, key in ipairs(KEYS) do
-  local verb, text, score = unpack(ARGV, 3 * number - 1, 3 * number + 1)
+  local verb, text, score = unpack(ARGV, swaps + 3 * number - 1, swaps + 3 * number + 1)
   if verb == 'SET' then redis.call('SET', key, text)
   elseif verb == 'XADD' then redis.call('XADD', key, '*', 'event', text)
   elseif verb == 'ZREM' then redis.call('ZREM', key, text)
   else redis.call('ZADD', key, verb, score, text) end
 end
-return found
 """
-"""Redis keeps all or nothing of what a script writes, on disk too."""
+"""Arguments: the number of swaps, the old text of each, and a verb, a text and a score for each
+key, first those of the swaps. Redis keeps all or nothing of what a script writes, on disk too.
+"""
 
 
-class RedisBackend:
+class RedisBackend(RegistryBackend):
     def __init__(
         self,
         url: str,
@@ -92,7 +101,7 @@ class RedisBackend:
         self.redis = _client(url, ca, name)
         self.redis.name = name
         self.redis.keep_trying = keep_trying
-        self._compare_and_set = self.redis.register_script(COMPARE_AND_SET)
+        self._swap = self.redis.register_script(SWAP)
         self._read_clock = self.redis.register_script(CLOCK)
         self._clock: tuple[float, float, float] | None = None
 
@@ -106,17 +115,15 @@ class RedisBackend:
         texts: Any = self.redis.mget([self.key(key) for key in keys])
         return cast(list[str | None], texts)
 
-    def compare_and_set(
-        self, key: str, old: str | None, new: str, effects: Effects = ()
-    ) -> str | None:
-        keys = [self.key(key)]
-        arguments: list[str | float] = [old or "", "SET", new, 0]
-        for effect in effects:
+    def swap(self, swaps: Sequence[Swap], effects: Effects = ()) -> list[str | None] | None:
+        keys = []
+        arguments: list[str | float] = [len(swaps), *(swap.old or "" for swap in swaps)]
+        for effect in (*(SetText(swap.key, swap.new) for swap in swaps), *effects):
             name, verb, text, score = _operation(effect)
             keys.append(self.key(name))
             arguments += [verb, text, score]
-        found: Any = self._compare_and_set(keys=keys, args=arguments)
-        return cast(str | None, found)
+        found: Any = self._swap(keys=keys, args=arguments)
+        return cast(list[str | None] | None, found)
 
     def delete(self, key: str) -> None:
         self.redis.delete(self.key(key))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from farm.errors import InvalidInput
-from farm.job import JobStatus
+from farm.caller import LOCAL
+from farm.errors import Cancelled, InvalidInput
+from farm.job import Event, JobStatus
 from farm.registry.accounts import AccountRegistry
 from farm.registry.api_keys import KeyRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
@@ -16,17 +18,25 @@ from farm.registry.hosts import HostRegistry
 from farm.registry.identity import IdentityRegistry
 from farm.registry.jobs import JobRegistry
 from farm.registry.keys import job_key, request_key, step_key
-from farm.registry.outputs import Committed
+from farm.registry.outputs import Committed, MuxOutput
 from farm.registry.parts import PartRegistry
-from farm.registry.records import RecordStore
+from farm.registry.records import Change, RecordStore
 from farm.registry.remote import RemoteRegistry
 from farm.registry.spending import SpendingRegistry
-from farm.registry.status_record import parse_status
-from farm.registry.step_record import StepRecord
-from farm.registry.steps import StepRegistry
+from farm.registry.status_record import StatusRecord, parse_status
+from farm.registry.step_record import Lease, StepRecord
+from farm.registry.steps import NO_UPDATE, EstimateUpdate, StepRegistry
 from farm.registry.webhooks import WebhookRegistry
 from farm.registry.workers import WorkerRegistry
 from farm.settings import REDIS, Settings
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What became of a commit."""
+
+    dispatches: bool
+    """The caller must send the message of the next step."""
 
 
 class Registry:
@@ -56,6 +66,36 @@ class Registry:
     def wall_time(self) -> float:
         """Seconds since 1970 on the clock of the backend's machine, for others than the farm."""
         return self.backend.wall_time()
+
+    def commit(
+        self,
+        lease: Lease,
+        committed: Committed,
+        estimate: EstimateUpdate = NO_UPDATE,
+        *,
+        caller: str = LOCAL,
+        events: Sequence[Event] = (),
+        next_step_id: str | None = None,
+    ) -> Commit | None:
+        """Makes the output of an attempt the step's output; None if the attempt is superseded.
+
+        With it the job, which is `caller`'s, advances by events, and ends if the output is a
+        finished video; Cancelled if it has ended already. The dispatch of the next step is claimed
+        with it too.
+        """
+        job_id = lease.job_id
+        output = self.steps.commit_change(lease, committed, estimate, caller=caller)
+        status: list[Change[StatusRecord]] = []
+        if isinstance(committed.output, MuxOutput):
+            result = committed.output.result
+            status = [self.jobs.end_change(job_id, "success", result, events)]
+        elif events:
+            status = [self.jobs.report_change(*events)]
+        dispatch = [self.steps.dispatch_change(job_id, next_step_id)] if next_step_id else []
+        changed = self._records.change_all(output, *status, optional=dispatch)
+        if not changed and self.steps.last_record(job_id, lease.step_id).is_held_by(lease):
+            raise Cancelled(f"job {job_id} has ended, so {lease.step_id} is not committed")
+        return Commit(dispatches=any(each.key in changed for each in dispatch)) if changed else None
 
     def snapshot(
         self, job_id: str, step_ids: Sequence[str]

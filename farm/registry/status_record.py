@@ -8,15 +8,17 @@ from pydantic import BaseModel, ValidationError
 
 from farm.caller import LOCAL
 from farm.errors import InvalidInput, VersionSkew
-from farm.job import JobStatus, State
+from farm.job import Event, JobStatus, State
 from farm.registry.formats import dump, load
 
 
 class StatusRecord:
     """The status of a job as a record, None while there is no such job."""
 
-    def __init__(self, status: JobStatus | None) -> None:
+    def __init__(self, status: JobStatus | None, passed: Sequence[Event] = ()) -> None:
+        """`passed` are events on the way to this status, without its own."""
         self.status = status
+        self.passed = passed
 
     @property
     def text(self) -> str:

@@ -26,7 +26,7 @@ from farm.registry.keys import (
 )
 from farm.registry.outputs import Committed
 from farm.registry.pace import read_paces
-from farm.registry.records import RecordStore
+from farm.registry.records import Change, RecordStore
 from farm.registry.remote import MAX_REMOTE, RemoteAttempt, RemoteJob
 from farm.registry.step_record import UNTIL_LOST, Lease, StepRecord
 from farm.registry.workers import WorkerRegistry
@@ -48,6 +48,7 @@ MAX_SEARCHED = 1_000_000
 """Jobs whose messages are compared with the index of undelivered ones."""
 
 Rule = Callable[[StepRecord], StepRecord | None]
+StepChange = Change[StepRecord]
 
 
 class Parse(Protocol):
@@ -67,17 +68,22 @@ class StepRegistry:
         No other caller may until it has led to a lease, or is marked as lost. `early`: a step that
         was postponed or released may be dispatched before it is due.
         """
+        if self._records.change_all(self.dispatch_change(job_id, step_id, early=early)):
+            return True
+        # Redis may have lost that its job is covered, or that its message waits.
+        now = self._records.backend.now()
+        self._send(job_id, step_id, now, lambda record: record.kept(now))
+        return False
+
+    def dispatch_change(self, job_id: str, step_id: str, *, early: bool = False) -> StepChange:
+        """The change by which a message of a step waits."""
         now = self._records.backend.now()
 
         def rule(record: StepRecord) -> StepRecord | None:
             bridge_lives = record.is_adoptable(now) and self._workers.count_alive()["bridge"] > 0
             return record.dispatched(now, bridge_lives=bridge_lives, early=early)
 
-        if self._send(job_id, step_id, now, rule):
-            return True
-        # Redis may have lost that its job is covered, or that its message waits.
-        self._send(job_id, step_id, now, lambda record: record.kept(now))
-        return False
+        return _change_of(job_id, step_id, rule, [_waiting(job_id, step_id, now)])
 
     def recall(self, job_id: str, step_id: str) -> bool:
         """Whether the caller may send the bridges a message for a chunk that one of them has left,
@@ -88,12 +94,7 @@ class StepRegistry:
 
     def _send(self, job_id: str, step_id: str, now: float, rule: Rule) -> bool:
         """Whether the rule applies, by which a message of the step waits then."""
-        added = Add(UNDELIVERED, undelivered_member(job_id, step_id), now)
-        return self._change(job_id, step_id, rule, [added]) is not None
-
-    def waits_for_bridge(self, job_id: str, step_id: str) -> bool:
-        """Whether the message of a step goes to the queue of the bridges."""
-        return self._record(job_id, step_id).waits_for_bridge
+        return self._change(job_id, step_id, rule, [_waiting(job_id, step_id, now)]) is not None
 
     def waiting_for_bridges(self) -> list[tuple[str, str]]:
         """Job and step of messages in the queue of the bridges."""
@@ -215,7 +216,6 @@ class StepRegistry:
         counted. A requeued message is back in its queue, so it counts as dispatched.
         """
         now = self._records.backend.now()
-        member = undelivered_member(lease.job_id, lease.step_id)
         return self._change_held(
             lease,
             lambda record: record.released(
@@ -226,18 +226,19 @@ class StepRegistry:
                 declined=declined,
                 requeued=requeued,
             ),
-            [Add(UNDELIVERED, member, now)] if requeued else [],
+            [_waiting(lease.job_id, lease.step_id, now)] if requeued else [],
         )
 
-    def commit(
+    def commit_change(
         self,
         lease: Lease,
         committed: Committed,
         estimate: EstimateUpdate = NO_UPDATE,
         *,
         caller: str = LOCAL,
-    ) -> bool:
-        """Makes the output of an attempt the step's output; False if the attempt is superseded.
+    ) -> StepChange:
+        """The change that makes the output of an attempt the step's output; it refuses an attempt
+        that is superseded.
 
         `caller` is the job's, whose remaining GPU seconds change too.
         """
@@ -248,8 +249,11 @@ class StepRegistry:
         if estimate.remaining_gpu_s is not None:
             for index in (REMAINING, remaining_of(caller)):
                 effects.append(Score(index, lease.job_id, estimate.remaining_gpu_s))
-        return self._change_held(
-            lease, lambda record: record.committed_by(lease, committed), effects
+        return _change_of(
+            lease.job_id,
+            lease.step_id,
+            lambda record: record.committed_by(lease, committed),
+            effects,
         )
 
     def pace(self, model: str) -> Pace:
@@ -277,7 +281,7 @@ class StepRegistry:
 
     def committed(self, job_id: str, step_id: str) -> Committed | None:
         """The output of a step, in its envelope; None until it is committed."""
-        return self._record(job_id, step_id).committed
+        return self.record(job_id, step_id).committed
 
     def all_committed(self, job_id: str, step_ids: Sequence[str]) -> list[Committed | None]:
         """The outputs of several steps, in one request."""
@@ -285,12 +289,7 @@ class StepRegistry:
 
     def is_superseded(self, job_id: str, step_id: str, attempt_id: str) -> bool:
         """Whether an attempt is neither committed nor able to commit any more."""
-        return self._record(job_id, step_id).is_superseded(attempt_id)
-
-    def dispatches(self, job_id: str, step_ids: Sequence[str]) -> list[int]:
-        """How often the message of each step was sent."""
-        steps = [(job_id, step_id) for step_id in step_ids]
-        return [record.dispatches for record in self._read(steps)]
+        return self.record(job_id, step_id).is_superseded(attempt_id)
 
     def dispatched_at(self, steps: Iterable[tuple[str, str]]) -> list[float | None]:
         """When the message of each step (job, step) was sent last; None if it never was."""
@@ -337,14 +336,20 @@ class StepRegistry:
 
     def attempts(self, job_id: str, step_id: str) -> int:
         """Attempts at a step that count."""
-        return self._record(job_id, step_id).attempts
+        return self.record(job_id, step_id).attempts
 
     def current_step_id(self, job_id: str) -> str | None:
         """The step whose lease was acquired last; None before the first."""
         return self._records.read(current_step_key(job_id))[0]
 
-    def _record(self, job_id: str, step_id: str) -> StepRecord:
+    def record(self, job_id: str, step_id: str) -> StepRecord:
+        """The record of a step as it is now."""
         (text,) = self._records.read(step_key(job_id, step_id))
+        return StepRecord.parse(text, job_id=job_id, step_id=step_id)
+
+    def last_record(self, job_id: str, step_id: str) -> StepRecord:
+        """The record that this process read or wrote last."""
+        text = self._records.last_seen(step_key(job_id, step_id))
         return StepRecord.parse(text, job_id=job_id, step_id=step_id)
 
     def _read(
@@ -365,13 +370,24 @@ class StepRegistry:
     def _change(
         self, job_id: str, step_id: str, rule: Rule, effects: Effects = ()
     ) -> StepRecord | None:
-        """The updated record of a step, or None; also updates until when its job is covered."""
-        return self._records.change(
-            step_key(job_id, step_id),
-            parse=lambda text: StepRecord.parse(text, job_id=job_id, step_id=step_id),
-            rule=rule,
-            effects=lambda record: [Score(LIVE, job_id, record.covered_until), *effects],
-        )
+        """The updated record of a step, or None."""
+        change = _change_of(job_id, step_id, rule, effects)
+        return self._records.change_all(change).get(change.key)
+
+
+def _change_of(job_id: str, step_id: str, rule: Rule, effects: Effects) -> StepChange:
+    """A change of a step record that also updates until when its job is covered."""
+    return Change(
+        step_key(job_id, step_id),
+        parse=lambda text: StepRecord.parse(text, job_id=job_id, step_id=step_id),
+        rule=rule,
+        effects=lambda record: [Score(LIVE, job_id, record.covered_until), *effects],
+    )
+
+
+def _waiting(job_id: str, step_id: str, now: float) -> Add:
+    """The write that lists a message as undelivered."""
+    return Add(UNDELIVERED, undelivered_member(job_id, step_id), now)
 
 
 def _readable(text: str | None, *, job_id: str, step_id: str) -> StepRecord:

@@ -41,7 +41,7 @@ def download(ctx: StepContext) -> DownloadOutput:
         _fetch_urls(ctx)
         visual_key, visual = _store_visual(ctx, buckets, warnings)
         audio_keys = _store_voices(ctx, warnings)
-    ctx.report("downloads_ok")
+    ctx.report("downloads_ok", another_follows=True)
     clip = visual.found if isinstance(visual.found, Clip) else None
     return DownloadOutput(
         visual_kind="video" if clip else "image",

@@ -61,6 +61,7 @@ def embed(ctx: StepContext) -> EmbedOutput:
     ctx.report(
         "embeddings_ok",
         warnings=warnings,
+        another_follows=True,
         frames=frames,
         seconds=round(frames / FPS, 2),
         cut_s=round((heard.spoken_frames - frames) / FPS, 2),

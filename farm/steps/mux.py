@@ -46,7 +46,7 @@ def mux(ctx: StepContext) -> MuxOutput:
     manifest.write_text(result.model_dump_json(indent=2, exclude={"video": {"base64"}}))
     manifest_key = ctx.put(manifest, manifest.name)
     artifacts.append(_artifact(ctx, destination, "manifest", manifest_key, manifest))
-    ctx.report("upload_ok")
+    ctx.report("upload_ok", another_follows=True)
     result = result.model_copy(update={"artifacts": tuple(artifacts)})
     return MuxOutput(result=result, video_key=stored["video"])
 

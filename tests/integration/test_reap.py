@@ -24,4 +24,4 @@ def test_an_orphaned_job_is_dispatched_while_a_step_holds_every_child(
             registry = farm.context.registry
             registry.jobs.add("orphan", REQUEST)
             # Then its step is dispatched nevertheless
-            wait_for(lambda: registry.steps.dispatches("orphan", [DOWNLOAD.id]) == [1])
+            wait_for(lambda: registry.steps.record("orphan", DOWNLOAD.id).dispatches == 1)

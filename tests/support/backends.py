@@ -57,16 +57,16 @@ class CountingBackend:
 
 @contextmanager
 def death_at_next_write(backend: Any, *, after: bool) -> Iterator[None]:
-    """The life of a process that dies just before its next compare-and-set, or right after it."""
-    compare_and_set = backend.compare_and_set
+    """The life of a process that dies just before its next write, or right after it."""
+    swap = backend.swap
 
     def last_write(*arguments: Any) -> None:
         if after:
-            compare_and_set(*arguments)
+            swap(*arguments)
         raise SystemExit
 
     with pytest.MonkeyPatch.context() as dying:
-        dying.setattr(backend, "compare_and_set", last_write)
+        dying.setattr(backend, "swap", last_write)
         with pytest.raises(SystemExit):
             yield
 

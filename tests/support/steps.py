@@ -88,7 +88,7 @@ def commit(
     envelope = committed(
         output, attempt_id=lease.attempt_id, inputs=inputs, timings=timings, digests=digests
     )
-    return registry.steps.commit(lease, envelope, estimate)
+    return registry.commit(lease, envelope, estimate) is not None
 
 
 def complete(

@@ -271,7 +271,7 @@ def test_a_failure_is_logged_though_the_broker_is_down_by_then(writing, monkeypa
         raise FarmUnreachable("no broker answers")
 
     def lose_store_and_broker() -> None:
-        monkeypatch.setattr(writing.clock, "compare_and_set", no_broker)
+        monkeypatch.setattr(writing.clock, "swap", no_broker)
         refuse()
 
     writing.store.before_put = [lose_store_and_broker]

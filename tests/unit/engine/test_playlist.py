@@ -22,7 +22,7 @@ from farm.errors import (
 )
 from farm.registry import Registry, open_registry
 from farm.registry.memory import MemoryBackend
-from farm.route import MUX, Step
+from farm.route import Step
 from farm.settings import Settings
 from farm.store import keys
 from farm.store.memory import MemoryStore
@@ -213,11 +213,11 @@ def test_the_playlist_of_a_canceller_that_died_is_ended_by_the_reaper(ctx):
 
 
 def test_a_job_that_ends_with_a_video_ends_its_playlist(ctx):
-    # Given a worker that died after the last chunk, before it wrote the playlist
+    # Given workers that died, after the last chunk before it wrote the playlist, and after the mux
     for chunk in range(3):
         generate(ctx, chunk)
     complete(ctx.registry, "mux")
-    run_step(ctx, "a", MUX)
+    claim_due_step(ctx, "a")
     assert (segments(ctx), lines(ctx)[-1]) == (["0.m4s", "1.m4s", "2.m4s"], END)
 
 

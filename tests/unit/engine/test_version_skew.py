@@ -100,7 +100,7 @@ def test_the_webhook_of_an_unreadable_job_is_not_called(harness):
     harness.registry.jobs.cancel("a", by="a test")
     rewrite(harness, request_key("a"), format=2)
     assert not journal.close_job(harness.ctx, "a")
-    assert harness.registry.steps.dispatches("a", [NOTIFY.id]) == [0]
+    assert harness.registry.steps.record("a", NOTIFY.id).dispatches == 0
     assert harness.registry.jobs.live() == []
 
 

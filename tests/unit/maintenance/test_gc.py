@@ -65,7 +65,7 @@ class Harness:
         self.store(step_id, lease.attempt_id)
         key = keys.attempt("a", step_id, lease.attempt_id, keys.OUTPUT)
         integrity.put_sealed(self.ctx.store, key, dump(envelope).encode())
-        assert self.registry.steps.commit(lease, envelope)
+        assert self.registry.commit(lease, envelope)
 
     def finish(self) -> None:
         """Runs every step of a job of two chunks."""

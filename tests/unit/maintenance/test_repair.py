@@ -38,7 +38,7 @@ def run_elsewhere(ctx: Context, step_id: str, output: StepOutput, *, inputs: lis
     envelope = committed(output, attempt_id=lease.attempt_id, inputs=read)
     key = keys.attempt("a", step_id, lease.attempt_id, keys.OUTPUT)
     integrity.put_sealed(ctx.store, key, dump(envelope).encode())
-    assert ctx.registry.steps.commit(lease, envelope)
+    assert ctx.registry.commit(lease, envelope)
 
 
 def lose_keys(ctx: Context, *names: str) -> Context:

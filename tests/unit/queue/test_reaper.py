@@ -159,7 +159,7 @@ def test_a_lost_message_is_found_once_a_lease_would_have_expired(on_both):
     assert on_both.reaper.reap() == 0
     on_both.clock.advance(1)
     assert on_both.reaper.reap() == 1
-    assert on_both.registry.steps.dispatches("a", [DOWNLOAD.id]) == [2]
+    assert on_both.registry.steps.record("a", DOWNLOAD.id).dispatches == 2
     assert on_both.rounds() == 0
     assert on_both.waiting() == 3
 
@@ -171,7 +171,7 @@ def test_a_lost_message_that_a_copy_hides_is_found_within_a_window(on_redis):
     on_redis.clock.advance(LEASE_S)
     assert on_redis.reaper.reap() == 0, "as many wait as should"
     assert on_redis.rounds() == 1
-    assert on_redis.registry.steps.dispatches("a", [DOWNLOAD.id]) == [2]
+    assert on_redis.registry.steps.record("a", DOWNLOAD.id).dispatches == 2
 
 
 def test_on_rabbitmq_it_is_found_once_a_message_from_behind_it_has_come(on_rabbitmq):
@@ -182,7 +182,7 @@ def test_on_rabbitmq_it_is_found_once_a_message_from_behind_it_has_come(on_rabbi
     assert on_rabbitmq.rounds() == 0, "as many wait as should, and any may be its"
     assert on_rabbitmq.start_next() == "b"
     assert on_rabbitmq.rounds() == 1
-    assert on_rabbitmq.registry.steps.dispatches("a", [DOWNLOAD.id]) == [2]
+    assert on_rabbitmq.registry.steps.record("a", DOWNLOAD.id).dispatches == 2
     assert on_rabbitmq.rounds() == 0
 
 
@@ -284,8 +284,8 @@ def test_a_job_that_fails_stops_no_other_and_its_error_is_not_quoted(on_redis, m
     for job_id in "ab":
         on_redis.registry.jobs.add(job_id, job_request())
     assert on_redis.reaper.reap() == 1
-    assert on_redis.registry.steps.dispatches("a", [DOWNLOAD.id]) == [0]
-    assert on_redis.registry.steps.dispatches("b", [DOWNLOAD.id]) == [1]
+    assert on_redis.registry.steps.record("a", DOWNLOAD.id).dispatches == 0
+    assert on_redis.registry.steps.record("b", DOWNLOAD.id).dispatches == 1
     (failed,) = [each for each in caplog.records if each.msg == "redispatch_failed"]
     line = JsonLines().format(failed)
     assert "ValueError" in line

@@ -48,7 +48,7 @@ def commit(registry: Registry, step_id: str, remaining_gpu_s: float) -> None:
     lease = acquire(registry, step_id)
     envelope = committed(output_of(step_id), attempt_id=lease.attempt_id)
     estimate = EstimateUpdate(remaining_gpu_s=remaining_gpu_s)
-    assert registry.steps.commit(lease, envelope, estimate, caller="anna")
+    assert registry.commit(lease, envelope, estimate, caller="anna")
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ def test_a_job_that_is_entered_between_the_check_and_the_write_of_another_is_cou
     add(registry, "before", Quota(live_jobs=1))
     registry.jobs.cancel("before", by="the caller")
     registry.jobs.close("before")
-    compare_and_set = registry.backend.compare_and_set
+    swap = registry.backend.swap
 
-    def write_after_another(*arguments: Any) -> str | None:
+    def write_after_another(*arguments: Any) -> list[str | None] | None:
         monkeypatch.undo()
         add(registry, "first", Quota(live_jobs=1))
-        return compare_and_set(*arguments)
+        return swap(*arguments)
 
-    monkeypatch.setattr(registry.backend, "compare_and_set", write_after_another)
+    monkeypatch.setattr(registry.backend, "swap", write_after_another)
     assert refusal(registry, Quota(live_jobs=1))
     assert registry.jobs.live() == ["first"]
 
@@ -199,7 +199,7 @@ def test_estimates_count_at_the_pace_of_the_farm_with_all_cards_of_a_worker(regi
     estimate = EstimateUpdate(remaining_gpu_s=100, pace=Pace(2.0, cards=4))
     lease = acquire(registry, "embed")
     envelope = committed(output_of("embed"), attempt_id=lease.attempt_id)
-    assert registry.steps.commit(lease, envelope, estimate, caller="anna")
+    assert registry.commit(lease, envelope, estimate, caller="anna")
     assert "800 estimated for jobs" in refusal(registry, GPU_S, gpu_s=26).message
     add(registry, "b", GPU_S, gpu_s=25)
 

@@ -19,6 +19,7 @@ from farm.registry.backend import (
     Remove,
     Score,
     SetText,
+    Swap,
 )
 from tests.support.threads import race
 
@@ -125,6 +126,16 @@ def test_remove_takes_a_member_out_of_an_index(backend):
     apply(backend, Add("live", "a", 1), Add("live", "b", 1))
     apply(backend, Remove("live", "a"), Remove("live", "missing"))
     assert scores(backend) == {"b": 1}
+
+
+def test_texts_are_swapped_together_or_not_at_all(backend):
+    first, second = Swap("a", None, "A"), Swap("b", None, "B")
+    assert backend.swap([first, second], [Add("index", "member", 1)]) is None
+    assert backend.get_all(["a", "b"]) == ["A", "B"]
+    again = [Swap("a", "A", "AA"), Swap("b", "another", "BB"), Swap("c", None, "CC")]
+    assert backend.swap(again, [Add("index", "another", 1)]) == ["A", "B", None]
+    assert backend.get_all(["a", "b", "c"]) == ["A", "B", None]
+    assert backend.members_below("index", inf) == ["member"]
 
 
 def test_every_kind_of_effect_is_applied_in_one_compare_and_set(backend):

@@ -197,7 +197,7 @@ def test_a_job_is_over_once_it_has_ended_or_is_not_known(entered):
 
 
 def test_a_late_worker_does_not_reopen_a_closed_job(entered):
-    lease = acquire(entered)
+    lease = acquire(entered, "embed")
     entered.jobs.cancel("a", by="the caller")
     entered.jobs.close("a")
     commit(entered, lease)

@@ -18,6 +18,7 @@ from farm.registry import Registry, open_registry
 from farm.registry.attempt_id import fence_of
 from farm.settings import Settings
 from tests.support.jobs import REQUEST
+from tests.support.outputs import committed, output_of
 from tests.support.steps import acquire, commit
 from tests.support.waiting import wait_for
 
@@ -27,10 +28,6 @@ HOUR_S = 3600
 
 def report(registry: Registry, stage: str, pct: float) -> None:
     registry.jobs.report(Event(job_id="a", stage=stage, pct=pct))
-
-
-def end(registry: Registry) -> bool:
-    return registry.jobs.end("a", "success", Result(job_id="a", status="success"))
 
 
 # The connection
@@ -156,7 +153,22 @@ def test_a_process_changes_its_own_last_write_with_one_request(broker):
     lease = acquire(registry)
     assert requests(registry, lambda: report(registry, "validation_ok", 2)) == 1
     assert requests(registry, lambda: commit(registry, lease)) == 1
-    assert requests(registry, lambda: end(registry)) == 1
+
+
+def test_a_commit_reports_and_claims_what_follows_with_the_same_request(broker):
+    registry = open_registry(broker)
+    registry.jobs.add("a", REQUEST)
+    registry.jobs.status("a")
+    lease = acquire(registry, "embed")
+    events = [Event(stage="embeddings_ok", pct=15, job_id="a")]
+
+    def commit_all() -> None:
+        envelope = committed(output_of("embed"), attempt_id=lease.attempt_id)
+        registry.commit(lease, envelope, events=events, next_step_id="generate-0000")
+
+    assert requests(registry, commit_all) == 1
+    assert registry.jobs.status("a").stage == "embeddings_ok"
+    assert registry.steps.record("a", "generate-0000").dispatches == 1
 
 
 def test_many_steps_are_read_with_one_request(broker):
@@ -165,7 +177,6 @@ def test_many_steps_are_read_with_one_request(broker):
     step_ids = [step_id for _, step_id in steps]
     assert requests(registry, lambda: registry.steps.dispatched_at(steps)) == 1
     assert requests(registry, lambda: registry.steps.leased(steps)) == 1
-    assert requests(registry, lambda: registry.steps.dispatches("a", step_ids)) == 1
     assert requests(registry, lambda: registry.steps.waited_s("a", step_ids)) == 1
 
 
@@ -182,7 +193,7 @@ def test_a_process_with_an_outdated_cache_loses_no_update(broker):
     report(ours, "validation_started", 0)
     report(theirs, "embeddings_ok", 15)
     report(ours, "validation_ok", 2)
-    end(ours)
+    ours.jobs.end("a", "success", Result(job_id="a", status="success"))
     events = theirs.jobs.events("a", wait_s=0.05)
     assert [event.pct for event in events] == [0, 15, 15, 100]
 

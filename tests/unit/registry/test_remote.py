@@ -115,18 +115,18 @@ def test_the_message_of_a_remote_attempt_goes_to_the_bridges_if_one_lives(regist
     registry.workers.heartbeat(worker_name("bridge", "host", 1))
     registry.steps.detach(submit_remote(registry))
     assert registry.steps.claim_dispatch("a", STEP)
-    assert registry.steps.waits_for_bridge("a", STEP)
+    assert registry.steps.record("a", STEP).waits_for_bridge
     assert registry.steps.waiting_for_bridges() == [("a", STEP)]
     assert not registry.steps.recall("a", STEP)
     assert registry.jobs.orphaned() == []
 
 
 def test_without_a_bridge_it_goes_to_the_gpus_until_one_bridge_recalls_it(waiting):
-    assert not waiting.steps.waits_for_bridge("a", STEP)
+    assert not waiting.steps.record("a", STEP).waits_for_bridge
     assert waiting.steps.waiting_for_bridges() == []
     assert sorted(race(lambda: waiting.steps.recall("a", STEP))) == [False] * 7 + [True]
     assert waiting.steps.waiting_for_bridges() == [("a", STEP)]
-    assert waiting.steps.dispatches("a", [STEP]) == [2]
+    assert waiting.steps.record("a", STEP).dispatches == 2
 
 
 def test_what_has_ended_or_runs_is_not_recalled(waiting, clock):

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from farm.errors import InvalidInput, WorkerLost
-from farm.job import Result
+from farm.errors import Cancelled, InvalidInput, WorkerLost
+from farm.job import Event, Result
 from farm.registry import Lease, Registry
 from farm.registry.attempt_id import fence_of
 from farm.registry.keys import LIVE, UNDELIVERED
 from farm.registry.records import CACHE_SIZE
+from farm.registry.registry import Commit
 from tests.support.attempts import attempt
 from tests.support.jobs import REQUEST
-from tests.support.outputs import chunk_output, committed, mux_output
+from tests.support.outputs import chunk_output, committed, embed_output, mux_output
 from tests.support.steps import acquire, commit, complete
 from tests.support.threads import race
 
@@ -109,7 +110,7 @@ def test_a_job_whose_message_could_not_be_sent_is_orphaned(entered):
 
 def test_of_concurrent_claims_of_a_dispatch_one_succeeds(entered):
     assert sorted(race(lambda: claim(entered))) == [False] * 7 + [True]
-    assert entered.steps.dispatches("a", ["mux"]) == [1]
+    assert entered.steps.record("a", "mux").dispatches == 1
 
 
 def test_what_redis_has_lost_of_a_waiting_message_is_entered_again_by_the_next_claim(entered):
@@ -120,7 +121,7 @@ def test_what_redis_has_lost_of_a_waiting_message_is_entered_again_by_the_next_c
     assert not claim(entered)
     assert entered.steps.undelivered(for_s=0) == [("a", "mux")]
     assert (entered.steps.unlisted(), entered.jobs.orphaned()) == (set(), [])
-    assert entered.steps.dispatches("a", ["mux"]) == [1]
+    assert entered.steps.record("a", "mux").dispatches == 1
 
 
 def test_a_claim_enters_nothing_behind_a_commit(entered):
@@ -189,7 +190,7 @@ def test_the_message_of_a_forgotten_job_is_dropped_once_it_is_marked_lost(entere
     entered.steps.mark_lost("a", "mux")
     assert entered.steps.undelivered(for_s=0) == []
     assert not entered.jobs.exists("a")
-    assert entered.steps.dispatches("a", ["mux"]) == [0]
+    assert entered.steps.record("a", "mux").dispatches == 0
 
 
 def test_a_postponed_step_is_covered_and_its_message_is_neither_undelivered_nor_counted(entered):
@@ -234,7 +235,8 @@ def test_a_step_whose_message_is_in_a_queue_is_not_dispatched_early(entered):
 def test_each_step_is_dispatched_separately(entered):
     assert claim(entered, "generate-0000")
     assert claim(entered, "generate-0001")
-    assert entered.steps.dispatches("a", ["generate-0000", "mux"]) == [1, 0]
+    assert entered.steps.record("a", "generate-0000").dispatches == 1
+    assert entered.steps.record("a", "mux").dispatches == 0
 
 
 def test_a_leased_step_is_not_dispatched(entered):
@@ -381,8 +383,56 @@ def test_a_snapshot_of_an_unknown_job_is_refused(registry):
 def test_a_committed_output_is_the_steps(entered):
     lease = acquire(entered)
     envelope = committed(mux_output(), timings={"mux_ms": 7}, inputs={"embed": attempt(2)})
-    assert entered.steps.commit(lease, envelope)
+    assert entered.commit(lease, envelope)
     assert entered.steps.committed("a", "mux") == envelope
+
+
+EMBEDDED = Event(stage="embeddings_ok", pct=15, job_id="a")
+
+
+def commit_embed(registry: Registry, lease: Lease) -> Commit | None:
+    """Commits with an event, and claims the dispatch of the first chunk."""
+    envelope = committed(embed_output(), attempt_id=lease.attempt_id)
+    return registry.commit(lease, envelope, events=[EMBEDDED], next_step_id="generate-0000")
+
+
+def test_a_commit_advances_its_job_and_claims_the_dispatch_of_the_next_step(entered):
+    assert commit_embed(entered, acquire(entered, "embed")) == Commit(dispatches=True)
+    status = entered.jobs.status("a")
+    assert (status.stage, status.pct) == ("embeddings_ok", 15)
+    assert not claim(entered, "generate-0000")
+    assert entered.jobs.orphaned() == []
+
+
+def test_a_commit_does_not_claim_what_was_dispatched(entered):
+    lease = acquire(entered, "embed")
+    assert claim(entered, "generate-0000")
+    assert commit_embed(entered, lease) == Commit(dispatches=False)
+    assert entered.steps.record("a", "generate-0000").dispatches == 1
+
+
+def test_a_superseded_commit_changes_nothing(entered):
+    lease = expire(entered, "embed")
+    acquire(entered, "embed")
+    before = entered.jobs.status("a")
+    assert commit_embed(entered, lease) is None
+    assert entered.jobs.status("a") == before
+    assert claim(entered, "generate-0000")
+
+
+def test_nothing_is_committed_to_a_job_that_has_ended(entered):
+    lease = acquire(entered, "embed")
+    entered.jobs.cancel("a", by="the caller")
+    with pytest.raises(Cancelled, match="job a has ended, so embed is not committed"):
+        commit_embed(entered, lease)
+    assert entered.steps.committed("a", "embed") is None
+    assert entered.steps.record("a", "generate-0000").dispatches == 0
+
+
+def test_a_job_ends_with_the_commit_of_its_video(entered):
+    assert commit(entered, acquire(entered))
+    assert entered.jobs.status("a").state == "success"
+    assert list(entered.jobs.events("a"))[-1].stage == "completed"
 
 
 def test_a_step_has_no_output_before_its_commit(entered):

@@ -189,4 +189,4 @@ def test_a_chunk_that_waits_for_a_gpu_is_recalled_to_the_bridges_once(clock, bro
     for _ in range(2):
         recall(app, ctx)
     assert open_broker(ctx.settings).waiting_steps(["bridge"]) == {("a", "generate-0000")}
-    assert registry.steps.dispatches("a", ["generate-0000"]) == [3]
+    assert registry.steps.record("a", "generate-0000").dispatches == 3
