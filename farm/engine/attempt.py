@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import copy_context
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +16,7 @@ from farm.engine.accounting import count_commit, estimate_update, gpu_time_charg
 from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
 from farm.engine.kept_inputs import KeptInputs
+from farm.engine.leases import LeaseKeeper
 from farm.engine.playlist import publish
 from farm.engine.scratch import paths_of, scratch_folder
 from farm.engine.shortage import left_to_others
@@ -36,7 +34,6 @@ from farm.engine.step_context import (
 from farm.errors import (
     Cancelled,
     FarmError,
-    FarmUnreachable,
     TimedOut,
     VersionSkew,
     WorkerLost,
@@ -66,6 +63,7 @@ class Hooks:
     """Adopts remote attempts instead of beginning new ones."""
     kept: KeptInputs = field(default_factory=KeptInputs)
     """What the steps of the process keep in memory for later ones."""
+    leases: LeaseKeeper = field(default_factory=LeaseKeeper)
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,9 @@ class Attempt:
         """
         run_step = self.hooks.step_function(self.step.kind)
         with (
-            self._keep_renewed(lease) as lease_lost,
+            self.hooks.leases.keep(
+                self.ctx, lease, outlives_job=self.step.spec.runs_after_end
+            ) as lease_lost,
             left_to_others(self.step, lease),
             scratch_folder(self.job_id) as scratch,
         ):
@@ -213,37 +213,6 @@ class Attempt:
             with gpu_time_charged(step_ctx):
                 output = run_step(step_ctx)
             return step_ctx.put_output(output), step_ctx.unsent
-
-    @contextmanager
-    def _keep_renewed(self, lease: Lease) -> Iterator[threading.Event]:
-        """Renews a lease from a thread; yields an event that is set once the lease is lost.
-
-        Once the job is over the lease is left to expire, so that it does not keep the reaper away.
-        """
-        finished = threading.Event()
-        lost = threading.Event()
-        lease_s = self.ctx.settings.lease_s
-        runs_after_end = self.step.spec.runs_after_end
-
-        def renew() -> None:
-            while not finished.wait(lease_s / 4):
-                try:
-                    if self.ctx.registry.jobs.is_over(lease.job_id) and not runs_after_end:
-                        return
-                    if not self.ctx.registry.steps.renew(lease, lease_s=lease_s):
-                        lost.set()
-                        return
-                except FarmUnreachable as error:  # draining; the fencing token decides
-                    log("lease_renewal_failed", step_id=lease.step_id, reason=error.message)
-
-        name = f"lease-{lease.step_id}"
-        thread = threading.Thread(target=copy_context().run, args=(renew,), name=name, daemon=True)
-        thread.start()
-        try:
-            yield lost
-        finally:
-            finished.set()
-            thread.join()
 
     def _commit(
         self,

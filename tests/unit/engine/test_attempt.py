@@ -476,7 +476,7 @@ def test_a_superseded_attempt_stops_at_its_next_report(writing, caplog):
 
 
 def lease_threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name.startswith("lease-")]
+    return [each for each in threading.enumerate() if each.name == "leases"]
 
 
 def test_a_lease_is_not_renewed_after_the_end_so_the_reaper_can_close_the_job(writing):
@@ -500,7 +500,7 @@ class UnreachableForLeases:
         self._backend = backend
 
     def __getattr__(self, name: str) -> Any:
-        if threading.current_thread().name.startswith("lease-"):
+        if threading.current_thread().name == "leases":
             raise FarmUnreachable("no broker answers")
         return getattr(self._backend, name)
 
