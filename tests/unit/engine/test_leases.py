@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -22,15 +23,22 @@ def ctx(entered: Harness) -> Context:
     return replace(entered.ctx, settings=settings)
 
 
-def threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "leases"]
+@pytest.fixture
+def threads() -> Callable[[], set[threading.Thread]]:
+    """Those that renew leases, without those that tests before have left."""
+
+    def found() -> set[threading.Thread]:
+        return {each for each in threading.enumerate() if each.name == "leases"}
+
+    before = found()
+    return lambda: found() - before
 
 
 def expiry(ctx: Context, lease: Lease) -> float:
     return ctx.registry.steps.record("a", lease.step_id).lease_expires_at
 
 
-def test_one_thread_renews_all_leases_and_ends_with_them(ctx):
+def test_one_thread_renews_all_leases_and_ends_with_them(ctx, threads):
     keeper = LeaseKeeper()
     first, second = (acquire(ctx.registry, step_id) for step_id in ("download", "embed"))
     before = [expiry(ctx, first), expiry(ctx, second)]
@@ -44,7 +52,7 @@ def test_one_thread_renews_all_leases_and_ends_with_them(ctx):
     wait_for(lambda: not threads())
 
 
-def test_a_thread_that_has_ended_is_followed_by_another(ctx):
+def test_a_thread_that_has_ended_is_followed_by_another(ctx, threads):
     keeper = LeaseKeeper()
     for step_id in ("download", "embed"):
         with keeper.keep(ctx, acquire(ctx.registry, step_id), outlives_job=False):
@@ -60,7 +68,7 @@ def test_a_lease_that_another_attempt_holds_is_lost(ctx, entered):
         assert lost.wait(timeout=10)
 
 
-def test_a_lease_is_not_renewed_once_its_block_has_ended(ctx, monkeypatch):
+def test_a_lease_is_not_renewed_once_its_block_has_ended(ctx, threads, monkeypatch):
     # Given a renewal that has begun when the block ends
     begun, go_on = threading.Event(), threading.Event()
     renew = ctx.registry.steps.renew
