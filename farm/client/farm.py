@@ -240,8 +240,9 @@ class Farm:
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         if self.local_files is not True:
             self._check_uploads(request, demand.uploads, contents)
-        jobs.check_quota(self.caller, demand, self.quota)
-        store_contents(self.context, contents)
+        if contents:
+            jobs.check_quota(self.caller, demand, self.quota)
+            store_contents(self.context, contents)
         new_id = secrets.token_hex(JOB_ID_BYTES)
         journal.record_request(self.context, new_id, request, self.caller, limits)
         try:

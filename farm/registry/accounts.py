@@ -16,7 +16,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from farm.errors import QuotaExceeded
-from farm.registry.backend import Add, Effect, Effects, Remove
+from farm.registry.backend import Add, Effect, Remove
 from farm.registry.formats import dump, load
 from farm.registry.keys import (
     account_key,
@@ -27,7 +27,7 @@ from farm.registry.keys import (
     uploads_of,
 )
 from farm.registry.pace import read_pace
-from farm.registry.records import RecordStore, no_effects
+from farm.registry.records import Change, RecordStore
 from farm.settings import Settings
 
 DAY_S = 86_400
@@ -113,18 +113,10 @@ class AccountRegistry:
         (text,) = self._records.read(account_key(caller))
         return parse_account(caller, text)
 
-    def change(
-        self,
-        caller: str,
-        rule: Callable[[Account], Account | None],
-        effects: Callable[[Account], Effects] = no_effects,
-    ) -> Account | None:
-        """The changed account, written together with its effects; None if the rule refuses."""
-        return self._records.change(
-            account_key(caller),
-            parse=lambda text: parse_account(caller, text),
-            rule=rule,
-            effects=effects,
+    def change_of(self, caller: str, rule: Callable[[Account], Account | None]) -> Change[Account]:
+        """A change of an account."""
+        return Change(
+            account_key(caller), parse=lambda text: parse_account(caller, text), rule=rule
         )
 
     def check(self, caller: str, account: Account, demand: Demand, quota: Quota) -> None:
@@ -138,6 +130,8 @@ class AccountRegistry:
 
     def upload_effects(self, caller: str, demand: Demand, quota: Quota) -> Iterator[Effect]:
         """The writes that count the uploads of a job, and those that drop expired ones."""
+        if not demand.uploads:
+            return
         now = self._backend.now()
         index = uploads_of(caller)
         if quota.uploads_kept_s is not None:
@@ -154,7 +148,9 @@ class AccountRegistry:
     def charge(self, caller: str, gpu_s: float) -> None:
         """Adds GPU seconds to what a caller has used today."""
         day = _day(self._backend.now())
-        self.change(caller, lambda account: account.charged(day, gpu_s))
+        self._records.change_all(
+            self.change_of(caller, lambda account: account.charged(day, gpu_s))
+        )
 
     def close_if_unused(self, caller: str) -> None:
         """Removes the account of a caller who has no jobs left and used no GPU today."""

@@ -132,19 +132,19 @@ class JobRegistry:
         """
 
         def rule(account: Account) -> Account | None:
-            if self.first_job(request, caller) or self.exists(job_id):
+            if self.first_job(request, caller):
                 return None
             self._accounts.check(caller, account, demand, quota)
             return account.with_job(job_id)
 
-        def effects(_: Account) -> Effects:
+        def effects(_: StatusRecord) -> Effects:
             return [
                 *self._entry_effects(status, request, demand, quota),
                 *deadline_effects(status, limits),
             ]
 
         status = queued(job_id, self._backend.now(), caller, warnings)
-        self._accounts.change(caller, rule, effects)
+        self._records.change_all(_entry(status, effects), self._accounts.change_of(caller, rule))
         return self.first_job(request, caller) or job_id
 
     def restore(
@@ -163,10 +163,7 @@ class JobRegistry:
         """
         job_id = status.job_id
 
-        def rule(account: Account) -> Account | None:
-            return None if self.exists(job_id) else account.with_job(job_id)
-
-        def effects(_: Account) -> Effects:
+        def effects(_: StatusRecord) -> Effects:
             found = list(self._entry_effects(status, request, demand, UNLIMITED))
             if current_step_id:
                 found.append(SetText(current_step_key(job_id), current_step_id))
@@ -176,7 +173,8 @@ class JobRegistry:
                 found += deadline_effects(status, limits)
             return found
 
-        return self._accounts.change(status.caller, rule, effects) is not None
+        account = self._accounts.change_of(status.caller, lambda account: account.with_job(job_id))
+        return bool(self._records.change_all(_entry(status, effects), account))
 
     def _entry_effects(
         self, status: JobStatus, request: ResolvedRequest, demand: Demand, quota: Quota
@@ -184,7 +182,6 @@ class JobRegistry:
         """The writes that make a job; its idempotency key stays that of another one."""
         job_id = status.job_id
         caller = status.caller
-        yield SetText(job_key(job_id), dump(status))
         yield SetText(request_key(job_id), dump(request))
         yield from self._key_effects(status, request)
         for index in (JOBS, jobs_of(caller)):
@@ -532,6 +529,16 @@ def _readable_requests(
 def _is_over(job_id: str, text: str | None) -> bool:
     """Whether a job with the text of that status has ended, or is not known any more."""
     return text is None or outline(job_id, text).ended
+
+
+def _entry(status: JobStatus, effects: Callable[[StatusRecord], Effects]) -> Change[StatusRecord]:
+    """The change that enters a job, unless it is there."""
+    return Change(
+        job_key(status.job_id),
+        parse=lambda text: StatusRecord(outline(status.job_id, text) if text else None),
+        rule=lambda record: None if record.status else StatusRecord(status),
+        effects=effects,
+    )
 
 
 def _caller_in(job_id: str, text: str | None) -> str | None:

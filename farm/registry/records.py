@@ -74,7 +74,7 @@ class RecordStore:
         self, *required: Change[Any], optional: Sequence[Change[Any]] = ()
     ) -> dict[str, Any]:
         """The changed records by their keys, written at once with their effects; none if a rule
-        refuses. An optional one that does is left out.
+        refuses, and the rules behind it are not asked. An optional one that does is left out.
 
         Optimistic: it starts from the cached texts. Failed swaps return the current ones, so no
         read is needed. A refusal counts only for a record that was just read.
@@ -83,13 +83,18 @@ class RecordStore:
         texts = {change.key: self._cache.get(change.key) for change in changes}
         fresh: set[str] = set()
         while True:
-            records = {each.key: each.rule(each.parse(texts[each.key])) for each in changes}
-            changed = {key: record for key, record in records.items() if record is not None}
-            doubted = records.keys() - changed.keys() - fresh
+            changed = {}
+            doubted = []
+            for each in changes:
+                record = each.rule(each.parse(texts[each.key]))
+                if record is not None:
+                    changed[each.key] = record
+                elif each.key not in fresh:
+                    doubted.append(each.key)
+                elif each in required:
+                    return {}
             if doubted:
                 found = dict(zip(doubted, self.read(*doubted), strict=True))
-            elif not all(each.key in changed for each in required):
-                return {}
             else:
                 new = {key: record.text for key, record in changed.items()}
                 swaps = [Swap(key, texts[key], text) for key, text in new.items()]
