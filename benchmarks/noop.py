@@ -34,12 +34,14 @@ from farm.tasks.celery import app, settings
 __all__ = ["app"]
 
 STAGES: dict[StepKind, tuple[str, ...]] = {
-    "download": ("validation_started", "validation_ok", "downloads_started", "downloads_ok"),
-    "embed": ("embeddings_started", "embeddings_ok"),
+    "download": ("validation_ok", "downloads_started", "downloads_ok"),
+    "embed": ("embeddings_ok",),
     "generate": ("pipeline_warm_started", "pipeline_warm_ok", "generation_started"),
-    "mux": ("muxing_started", "muxing_ok", "upload_started", "upload_ok"),
+    "mux": ("muxing_ok", "upload_started", "upload_ok"),
 }
-"""The stages that a step reports by itself; those that the model reports are left out with it."""
+"""The stages that a step reports by itself, behind its first; those that the model reports are left
+out with it.
+"""
 
 FOLLOWED = (
     *("validation_ok", "pipeline_warm_ok", "muxing_ok"),

@@ -43,6 +43,8 @@ class StepSpec:
     """Of `download` this is the queue of a job without URLs (farm.queue.dispatch)."""
     failure: type[FarmError]
     """The error that an unforeseen exception becomes."""
+    first_stage: str | None = None
+    """The stage of the job that begins with each attempt at the step."""
     per_chunk: bool = False
     """One step for each chunk of the video instead of one for the job."""
     runs_after_end: bool = False
@@ -50,10 +52,10 @@ class StepSpec:
 
 
 STEP_SPECS: dict[StepKind, StepSpec] = {
-    "download": StepSpec("cpu", DownloadFailed),
-    "embed": StepSpec("cpu", EmbeddingFailed),
+    "download": StepSpec("cpu", DownloadFailed, "validation_started"),
+    "embed": StepSpec("cpu", EmbeddingFailed, "embeddings_started"),
     "generate": StepSpec("gpu", GenerationFailed, per_chunk=True),
-    "mux": StepSpec("cpu", FFmpegFailed),
+    "mux": StepSpec("cpu", FFmpegFailed, "muxing_started"),
     "notify": StepSpec("cpu", FarmError, runs_after_end=True),
 }
 """Every kind of step, in the order of a job."""

@@ -38,7 +38,7 @@ from farm.errors import (
     VersionSkew,
     WorkerLost,
 )
-from farm.job import Event, JobStatus, ResolvedRequest
+from farm.job import STAGES, Event, JobStatus, ResolvedRequest
 from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
@@ -161,6 +161,10 @@ class Attempt:
         settings = self.ctx.settings
         # A step that runs after the end cannot fail its job; it decides when to give up.
         max_attempts = sys.maxsize if self.step.spec.runs_after_end else settings.max_attempts
+        stage = self.step.spec.first_stage
+        begun = []
+        if stage and not self.hooks.draining():
+            begun = [Event(stage=stage, pct=STAGES[stage], job_id=self.job_id)]
         try:
             lease = self.ctx.registry.steps.acquire(
                 self.job_id,
@@ -168,6 +172,7 @@ class Attempt:
                 lease_s=settings.lease_s,
                 max_attempts=max_attempts,
                 adopt=self.hooks.adopts,
+                along=[self.ctx.registry.jobs.report_change(event) for event in begun],
             )
         except WorkerLost as error:
             add("farm_expired_leases_total", step=self.step.kind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from farm.caller import LOCAL
 from farm.errors import VersionSkew, WorkerLost
@@ -151,12 +151,20 @@ class StepRegistry:
         self._records.backend.remove_member(UNDELIVERED, member)
 
     def acquire(
-        self, job_id: str, step_id: str, *, lease_s: float, max_attempts: int, adopt: bool = False
+        self,
+        job_id: str,
+        step_id: str,
+        *,
+        lease_s: float,
+        max_attempts: int,
+        adopt: bool = False,
+        along: Sequence[Change[Any]] = (),
     ) -> Lease | None:
         """The lease on a step; None if it is committed or another attempt holds the lease.
 
-        `adopt`: of a remote attempt without a lease, instead of a new attempt. Raises WorkerLost
-        if the allowed attempts are used up; the lease is held then.
+        `adopt`: of a remote attempt without a lease, instead of a new attempt. `along` are changes
+        that are written with it, as far as they apply. Raises WorkerLost if the allowed attempts
+        are used up; the lease is held then.
         """
         now = self._records.backend.now()
         random = random_part()
@@ -165,15 +173,12 @@ class StepRegistry:
             adopted = record.adopted(now, lease_s=lease_s, holder=random) if adopt else None
             return adopted or record.leased(now, lease_s=lease_s, random=random)
 
-        record = self._change(
-            job_id,
-            step_id,
-            rule,
-            [
-                SetText(current_step_key(job_id), step_id),
-                Remove(UNDELIVERED, undelivered_member(job_id, step_id)),
-            ],
-        )
+        effects: list[Effect] = [
+            SetText(current_step_key(job_id), step_id),
+            Remove(UNDELIVERED, undelivered_member(job_id, step_id)),
+        ]
+        leased = _change_of(job_id, step_id, rule, effects)
+        record: StepRecord | None = self._records.change_all(leased, optional=along).get(leased.key)
         if record is None:
             return None
         if record.attempts > max_attempts:

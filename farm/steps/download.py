@@ -31,7 +31,6 @@ from farm.store import keys
 
 def download(ctx: StepContext) -> DownloadOutput:
     """Stores the checked source and one recording for each speaker."""
-    ctx.report("validation_started")
     check_allowed(ctx.request, ctx.settings)
     buckets = ctx.request.preset.buckets(ctx.request.size)
     ctx.report("validation_ok", another_follows=True)

@@ -44,7 +44,6 @@ Samples = NDArray[np.float32]
 def embed(ctx: StepContext) -> EmbedOutput:
     """Stores what the chunks need of the voices, and plans the chunks."""
     check_served(ctx)
-    ctx.report("embeddings_started")
     request = ctx.request
     downloaded = ctx.download_output
     with ctx.timed("embedding"):

@@ -28,7 +28,6 @@ MIMES: dict[ArtifactType, str] = {
 
 def mux(ctx: StepContext) -> MuxOutput:
     """Stores the finished video, and copies it to the destination that the request names."""
-    ctx.report("muxing_started")
     with ctx.timed("mux"):
         files = _files(ctx)
     ctx.raise_if_draining()

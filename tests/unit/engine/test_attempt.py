@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -360,41 +361,40 @@ def test_interrupted_attempts_do_not_count(writing):
     assert writing.run(DOWNLOAD) == EMBED
 
 
-def drain_before(harness: Harness, step: Step = DOWNLOAD) -> None:
-    """Delivers the message of a step to a worker that is draining."""
-    message = f"worker is draining; step {step.id} goes back to the queue"
+def drain(harness: Harness, *, after_checks: int = 0) -> None:
+    """Delivers the message of a download to a worker that drains, or begins to within the step."""
+    answers = chain(repeat(False, after_checks), repeat(True))
+    message = "worker is draining; step download goes back to the queue"
     with pytest.raises(WorkerDraining, match=message):
-        harness.run(step, draining=lambda: True)
+        harness.run(DOWNLOAD, draining=lambda: next(answers))
 
 
 def test_a_draining_worker_begins_no_step(writing):
     stored = sorted(writing.store.keys(""))
-    drain_before(writing)
+    drain(writing)
     assert (writing.status.state, sorted(writing.store.keys(""))) == ("queued", stored)
 
 
 @pytest.mark.parametrize("checks", [1, 2])
 def test_a_draining_worker_stops_before_the_next_file(entered, checks):
-    answers = iter([*[False] * checks, True])
-    with pytest.raises(WorkerDraining):
-        entered.run(DOWNLOAD, draining=lambda: next(answers))
+    drain(entered, after_checks=checks)
     assert entered.committed(DOWNLOAD) is None
 
 
 def test_the_step_of_a_drained_worker_is_run_by_the_next_one_to_get_its_message(entered):
-    drain_before(entered)
+    drain(entered)
     assert entered.run(DOWNLOAD) == EMBED
 
 
 def test_the_message_of_a_drained_worker_is_undelivered_again(entered):
-    drain_before(entered)
+    drain(entered, after_checks=1)
     assert claim_due_step(entered.ctx, "a") is None
     assert entered.registry.steps.undelivered(for_s=0) == [("a", DOWNLOAD.id)]
 
 
 def test_drained_attempts_do_not_count(entered):
     for _ in range(entered.ctx.settings.max_attempts + 1):
-        drain_before(entered)
+        drain(entered, after_checks=1)
     assert entered.run(DOWNLOAD) == EMBED
 
 
@@ -475,17 +475,18 @@ def test_a_superseded_attempt_stops_at_its_next_report(writing, caplog):
     )
 
 
-def lease_threads() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "leases"]
+def lease_threads() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "leases"}
 
 
 def test_a_lease_is_not_renewed_after_the_end_so_the_reaper_can_close_the_job(writing):
     orphaned = []
+    before = lease_threads()
 
     def be_cancelled_by_a_dead_client() -> None:
-        assert lease_threads()
+        assert lease_threads() - before
         writing.registry.jobs.cancel("a", by="a client that dies right after")
-        wait_for(lambda: not lease_threads())
+        wait_for(lambda: not lease_threads() - before)
         orphaned.extend(writing.registry.jobs.orphaned())
 
     writing.store.before_put = [be_cancelled_by_a_dead_client]

@@ -142,7 +142,7 @@ def test_the_result_lists_objects_of_the_store(finished):
     assert video_key.endswith("/infitalk_miniature-480_1_seed42_a.mp4")
 
 
-REQUESTS = {"download": 5, "embed": 4, "generate-0000": 12, "generate-0001": 9, "mux": 10}
+REQUESTS = {"download": 4, "embed": 3, "generate-0000": 12, "generate-0001": 9, "mux": 9}
 """Requests to the registry by step. More of them are more load for the broker of a large farm."""
 
 
