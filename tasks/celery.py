@@ -4,12 +4,13 @@
 when it is imported, because Celery looks for a finished application.
 """
 
+import gc
 import logging
 import os
 import socket
 from contextlib import suppress
 
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_init, worker_process_init, worker_ready
 from kombu import pools
 
 from farm.errors import FarmUnreachable
@@ -43,6 +44,13 @@ def warn_of_eviction(**_: object) -> None:
         with backend.redis, suppress(FarmUnreachable):  # Celery waits for it
             if policy := eviction_policy(backend.redis):
                 log(event, level=logging.WARNING, maxmemory_policy=policy)
+
+
+@worker_process_init.connect
+@worker_ready.connect
+def _freeze(**_: object) -> None:
+    """Takes what is imported out of the rounds of the garbage collector: it is never garbage."""
+    gc.freeze()
 
 
 @worker_process_init.connect
