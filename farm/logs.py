@@ -67,6 +67,9 @@ def _log_uncaught(
     logging.getLogger("uncaught").critical("%s: %s", kind.__name__, error, exc_info=exc_info)
 
 
+_ENCODER = json.JSONEncoder(default=str)  # json.dumps would make one for each line
+
+
 class JsonLines(logging.Formatter):
     """One object a line: ts, level, job_id, event, details, lat_ms.
 
@@ -90,4 +93,4 @@ class JsonLines(logging.Formatter):
             "details": fields["details"],
             "lat_ms": fields["lat_ms"],
         }
-        return json.dumps(line, default=str)
+        return _ENCODER.encode(line)
