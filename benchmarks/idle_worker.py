@@ -21,6 +21,7 @@ from benchmarks.thumbnail_sizes import use_thumbnails
 from farm.engine.attempt import Attempt
 from farm.engine.step_context import StepContext
 from farm.media.encoder import Encoder
+from farm.registry import Registry
 from farm.registry.accounts import AccountRegistry
 from farm.registry.steps import StepRegistry
 from farm.route import Step
@@ -101,9 +102,8 @@ for _owner, _function, _name in (
     (StepContext, "put_output", "store the output"),
     (StepRegistry, "acquire", "acquire"),
     (AccountRegistry, "charge", "charge the caller"),
-    (StepRegistry, "commit", "commit"),
+    (Registry, "commit", "commit"),
     (attempt, "publish", "playlist"),
-    (attempt, "advance", "claim the next step"),
 ):
     _timed(_owner, _function, _name)
 _watch_model()
