@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from farm.registry.backend import Effects, RegistryBackend, Swap
 
-CACHE_SIZE = 64
+CACHE_SIZE = 256
 """Texts that a process keeps from its last reads and writes."""
 
 
