@@ -109,6 +109,7 @@ class RecordStore:
                     self._store_in_cache(new)
                     return changed
                 found = dict(zip(new, answers, strict=True))
+                self._store_in_cache(found)
             texts |= found
             fresh |= found.keys()
 

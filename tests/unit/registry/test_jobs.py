@@ -205,6 +205,15 @@ def test_a_late_worker_does_not_reopen_a_closed_job(entered):
     assert (entered.jobs.orphaned(), entered.jobs.live()) == ([], [])
 
 
+def test_a_worker_knows_the_status_for_which_its_report_is_refused(entered):
+    worker = Registry(entered.backend)
+    worker.jobs.report(Event(stage="validation_ok", pct=2, job_id="a"))
+    entered.jobs.cancel("a", by="the caller")
+    with pytest.raises(Cancelled):
+        worker.jobs.report(Event(stage="downloads_ok", pct=10, job_id="a"))
+    assert worker.jobs.last_status("a") == entered.jobs.status("a")
+
+
 def test_a_closed_job_that_is_entered_again_is_not_live(entered):
     entered.jobs.end("a", "success", SUCCESS)
     entered.jobs.close("a")
