@@ -101,7 +101,8 @@ class RegistryBackend(Protocol):
         found = self.swap([Swap(key, old, new)], effects)
         return old if found is None else found[0]
 
-    def delete(self, key: str) -> None: ...
+    def delete(self, *keys: str) -> None:
+        """Removes texts and streams at once."""
 
     def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         """The next `EVENTS` events after a position, at most, each with its own; waits up to

@@ -69,7 +69,7 @@ UNKNOWN_LENGTH = -1.0
 """Index score of a job whose audio length is not known yet."""
 
 JOB_KEYS = events_key, request_key, current_step_key, time_limits_key, parts_key, job_key
-"""The records of a job but for those of its steps, the job itself last."""
+"""The records of a job but for those of its steps."""
 
 PAGE = 100
 """Jobs that are listed with one request."""
@@ -454,7 +454,9 @@ class JobRegistry:
         return self.fail(job_id, Cancelled(f"cancelled by {by} at {stage}"), at_stage=stage)
 
     def forget(self, job_id: str, step_ids: Iterable[str]) -> None:
-        """Removes every record of an ended job, the job itself last, so that it can be repeated."""
+        """Removes every record of an ended job, those of the job itself last and at once, so that
+        it can be repeated.
+        """
         (text,) = self._records.read(job_key(job_id))
         caller = _caller_in(job_id, text)
         if caller is not None:
@@ -463,8 +465,7 @@ class JobRegistry:
             self._backend.remove_member(index, job_id)
         for step_id in step_ids:
             self._backend.delete(step_key(job_id, step_id))
-        for key in JOB_KEYS:
-            self._backend.delete(key(job_id))
+        self._backend.delete(*(key(job_id) for key in JOB_KEYS))
         self._records.clear_cache()
 
     def _forget_of_caller(self, job_id: str, caller: str) -> None:

@@ -45,10 +45,11 @@ class MemoryBackend(RegistryBackend):
             self.changed.notify_all()
             return None
 
-    def delete(self, key: str) -> None:
+    def delete(self, *keys: str) -> None:
         with self.changed:
-            self.texts.pop(key, None)
-            self.streams.pop(key, None)
+            for key in keys:
+                self.texts.pop(key, None)
+                self.streams.pop(key, None)
 
     def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         start = int(position)

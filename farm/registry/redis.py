@@ -125,8 +125,8 @@ class RedisBackend(RegistryBackend):
         found: Any = self._swap(keys=keys, args=arguments)
         return cast(list[str | None] | None, found)
 
-    def delete(self, key: str) -> None:
-        self.redis.delete(self.key(key))
+    def delete(self, *keys: str) -> None:
+        self.redis.delete(*map(self.key, keys))
 
     def read_after(self, stream: str, position: str, wait_s: float) -> list[tuple[str, str]]:
         wait_ms = max(1, int(wait_s * 1000))
