@@ -2,7 +2,8 @@
 
     FarmError                     code                  a retry may help
     ├── InvalidInput              E_INPUT_VALIDATION    no
-    │   └── IdempotencyConflict   (the same)            no, with this key
+    │   ├── IdempotencyConflict   (the same)            no, with this key
+    │   └── UnknownJob            (the same)            no
     ├── QuotaExceeded             E_QUOTA               later, when the caller has less
     ├── DownloadFailed            E_DOWNLOAD_FAILED     yes, unless the server refused permanently
     ├── EmbeddingFailed           E_AUDIO_EMBEDDING     no
@@ -92,6 +93,10 @@ class InvalidInput(FarmError):
 
 class IdempotencyConflict(InvalidInput):
     """The idempotency key is that of another request."""
+
+
+class UnknownJob(InvalidInput):
+    """There is no such job: there never was, it was deleted, or it is another caller's."""
 
 
 MAX_MISTAKES = 10

@@ -14,6 +14,7 @@ from celery.worker.request import Request
 from farm.engine.attempt import Attempt, Hooks
 from farm.engine.context import Context, open_context
 from farm.engine.step_context import WorkerDraining
+from farm.errors import UnknownJob
 from farm.logs import JOB, job_context, log
 from farm.queue.dispatch import remaining_chain, signatures
 from farm.queue.turns import HostTurns
@@ -104,7 +105,11 @@ def _run_step(task: Task, job_id: str, step: Step) -> str:
 
 
 def is_cancelled(job_id: str) -> bool:
-    return context().registry.jobs.last_status(job_id).state == "cancelled"
+    """Whether a job was cancelled, or deleted."""
+    try:
+        return context().registry.jobs.last_status(job_id).state == "cancelled"
+    except UnknownJob:
+        return True
 
 
 def revoke(task: Task) -> NoReturn:

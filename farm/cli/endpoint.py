@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from farm.cli.options import FILE, json_option
+from farm.cli.options import FILE, json_option, yes_option
 from farm.cli.render import echo, echo_json
 from farm.net.runpod import QueueApi
 from farm.runpod.difference import changes, describe_changes, masked
@@ -25,7 +25,6 @@ Decorator = Callable[[Any], Any]
 DRY_RUN = click.option(
     "--dry-run", is_flag=True, help="only print the request, with secrets masked; needs no account"
 )
-YES = click.option("--yes", is_flag=True, help="do not ask")
 
 
 @click.group()
@@ -68,7 +67,7 @@ def create(file: Path, dry_run: bool, as_json: bool) -> None:
 @click.argument("endpoint_id")
 @click.argument("file", type=FILE)
 @DRY_RUN
-@YES
+@yes_option
 def update(endpoint_id: str, file: Path, dry_run: bool, yes: bool) -> None:
     """Change an endpoint to what FILE describes, after showing the differences.
 
@@ -123,7 +122,7 @@ def show(endpoint_id: str, as_json: bool) -> None:
 @endpoint.command()
 @click.argument("endpoint_id")
 @DRY_RUN
-@YES
+@yes_option
 def delete(endpoint_id: str, dry_run: bool, yes: bool) -> None:
     """Delete an endpoint: its workers end, and its jobs are cancelled.
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from farm.cli.exit_codes import FAILED
-from farm.cli.options import json_option, output_option
+from farm.cli.options import json_option, output_option, yes_option
 from farm.cli.render import (
     echo,
     echo_json,
@@ -125,6 +125,28 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
         if len(job_ids) > 1:
             line = f"{job_id}  {line}"
         print_line(line, state)
+
+
+@click.command()
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+@yes_option
+@json_option("print one line of JSON per job")
+def delete(job_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete jobs for good, with their videos and uploads.
+
+    Jobs that go on are cancelled first. An upload that another job has stays, and what is shared by
+    jobs, such as the embeddings of a voice, stays for FARM_KEEP_SHARED_S.
+
+    Example: farm delete ID
+    """
+    farm = Farm()
+    found = list(dict.fromkeys(find_job(farm, job_id).id for job_id in job_ids))
+    if not yes:
+        what = f"job {found[0]}" if len(found) == 1 else f"{len(found)} jobs"
+        click.confirm(f"delete {what}, videos and uploads for good?", abort=True, err=True)
+    farm.delete(found, by="farm delete")
+    for job_id in found:
+        click.echo(json.dumps({"job_id": job_id, "deleted": True}) if as_json else job_id)
 
 
 @click.command()

@@ -26,6 +26,9 @@ def json_option(help_text: str) -> Decorator:
     return click.option("--json", "as_json", is_flag=True, help=help_text)
 
 
+yes_option = click.option("--yes", is_flag=True, help="do not ask")
+
+
 def output_option(help_text: str) -> Decorator:
     """`--output`: a file, whose folder is checked for write access before anything is done."""
     return click.option("-o", "--output", type=TARGET, callback=_check_writable, help=help_text)

@@ -358,6 +358,14 @@ class Farm:
         jobs = [self.job(job_id) for job_id in dict.fromkeys(job_ids)]
         return {job.id: job.cancel(by) for job in jobs}
 
+    def delete(self, job_ids: Iterable[str], by: str = "the caller") -> None:
+        """Removes many jobs for good, those that go on too; see `Job.delete`.
+
+        Raises InvalidInput, before any is removed, if there is no such job.
+        """
+        for job in [self.job(job_id) for job_id in dict.fromkeys(job_ids)]:
+            job.delete(by)
+
     def models(self) -> list[str]:
         """The models that a job may name, the farm's default first.
 

@@ -19,6 +19,7 @@ from farm.engine.journal import close_job
 from farm.engine.playlist import mirror
 from farm.errors import DownloadFailed, FarmError, InvalidInput, TimedOut, error_from_code
 from farm.job import Event, JobStatus, ResolvedRequest, Result, WebhookStatus
+from farm.maintenance.removal import delete_job
 from farm.queue.positions import queue_positions
 from farm.registry.outputs import MuxOutput, NotifyOutput
 from farm.route import MUX, NOTIFY
@@ -181,6 +182,14 @@ class Job:
         if cancelled:
             close_job(self.context, self.id)
         return cancelled
+
+    def delete(self, by: str = "the caller") -> None:
+        """Removes it with its video, its segments and its uploads; it is cancelled first.
+
+        Uploads that another job has stay, and copies that `output_config` asked for.
+        """
+        self.cancel(by)
+        delete_job(self.context, self.id)
 
 
 def _result(status: JobStatus) -> Result:

@@ -44,11 +44,11 @@ def demand_of(
     chunks = plan.chunks
     if request.scene_seg:  # each scene begins with a chunk of its own
         chunks += plan.frames // SHORTEST_SCENE
-    uploads = {key: sizes.get(key) or ctx.store.size(key) or 0 for key in _uploads(request)}
+    uploads = {key: sizes.get(key) or ctx.store.size(key) or 0 for key in uploads_of(request)}
     return Demand(gpu_s=chunks * chunk_s(request), uploads=uploads)
 
 
-def _uploads(request: ResolvedRequest) -> set[str]:
+def uploads_of(request: ResolvedRequest) -> set[str]:
     """The keys of a request's sources that are uploads."""
     sources = [request.cond_video]
     if request.cond_audio:

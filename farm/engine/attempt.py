@@ -15,6 +15,7 @@ from typing import Any
 from farm.engine.accounting import count_commit, estimate_update, gpu_time_charged
 from farm.engine.advance import advance, fail_job
 from farm.engine.context import Context
+from farm.engine.journal import discard_deleted
 from farm.engine.kept_inputs import KeptInputs
 from farm.engine.leases import LeaseKeeper
 from farm.engine.playlist import publish
@@ -35,6 +36,7 @@ from farm.errors import (
     Cancelled,
     FarmError,
     TimedOut,
+    UnknownJob,
     VersionSkew,
     WorkerLost,
 )
@@ -84,6 +86,9 @@ class Attempt:
         with job_context(self.job_id):
             try:
                 return self._run()
+            except UnknownJob:
+                discard_deleted(self.ctx, self.job_id)
+                return None
             except VersionSkew as error:
                 fail_job(self.ctx, self.job_id, error, at_stage=self.step.id)
                 raise
@@ -123,7 +128,7 @@ class Attempt:
         try:
             committed, unsent = self._execute(lease, seen)  # 3. Run, under keys that carry its id.
         except Cancelled as error:  # the job has ended, or another attempt holds the lease
-            log_cancelled(self.step, error)
+            self._cancelled(error)
             return None
         except Detached:
             self._detach(lease)
@@ -142,8 +147,12 @@ class Attempt:
         try:
             return self._commit(lease, committed, unsent, chunks_of(seen[EMBED.id]), took_s)
         except Cancelled as error:
-            log_cancelled(self.step, error)
+            self._cancelled(error)
             return None
+
+    def _cancelled(self, error: Cancelled) -> None:
+        log("step_cancelled", step_id=self.step.id, reason=error.message)
+        discard_deleted(self.ctx, self.job_id)
 
     def _snapshot(self) -> tuple[JobStatus, Committed | None, dict[str, Committed | None]]:
         """The status of the job, the output of the step, and those of earlier ones by their ids."""
@@ -316,10 +325,6 @@ class Attempt:
                 )
             case _:
                 log("step_released", step_id=step_id, reason=type(reason).__name__)
-
-
-def log_cancelled(step: Step, error: Cancelled) -> None:
-    log("step_cancelled", step_id=step.id, reason=error.message)
 
 
 def farm_error(

@@ -62,6 +62,17 @@ def withdraw_request(ctx: Context, job_id: str) -> None:
     ctx.store.delete(keys.request(job_id))
 
 
+def discard_deleted(ctx: Context, job_id: str) -> None:
+    """Removes what a step has stored of a job that was deleted meanwhile.
+
+    A job that only the registry has lost still has its request, and may be recovered.
+    """
+    if ctx.registry.jobs.exists(job_id) or ctx.store.size(keys.request(job_id)) is not None:
+        return
+    for key in list(ctx.store.keys(keys.job(job_id))):
+        ctx.store.delete(key)
+
+
 def read_request(store: Store, job_id: str) -> Submission:
     """The request of a job.
 

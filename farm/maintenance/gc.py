@@ -14,13 +14,13 @@ from math import inf
 from typing import Literal
 
 from farm.engine import journal, scratch
-from farm.engine.advance import chunk_count
 from farm.engine.context import Context
 from farm.engine.retention import expired_keys
 from farm.errors import VersionSkew
 from farm.job import JobStatus
 from farm.logs import log
-from farm.route import MUX, NOTIFY, Step, steps_of_job
+from farm.maintenance.removal import remove_job
+from farm.route import MUX, NOTIFY
 from farm.store import Store, keys
 
 Reason = Literal["superseded", "intermediate", "expired", "abandoned"]
@@ -124,25 +124,9 @@ def _is_kept(ctx: Context, job_id: str, key: str) -> bool:
 
 
 def _expired(ctx: Context, job_id: str, job_keys: list[str]) -> Garbage:
-    """A whole job. Its end goes last: as long as it is there, the job can neither be recovered nor
-    be forgotten by half.
-    """
+    """A whole job."""
     found = _objects(ctx.store, "expired", keys.job(job_id), job_keys)
-    steps = {*steps_of_job(chunk_count(ctx, job_id)), MUX, NOTIFY}
-    # A recovered job may lack the record of `embed`, which says how many chunks there are.
-    steps.update(Step.parse(attempt.step_id) for attempt in journal.stored_attempts(job_keys))
-    # Backwards, so that an interrupted removal can be repeated as long as that record is there.
-    backwards = sorted(steps, key=lambda step: step.position, reverse=True)
-    step_ids = [step.id for step in backwards]
-
-    def remove() -> None:
-        for key in job_keys:
-            if key != keys.end(job_id):
-                ctx.store.delete(key)
-        ctx.registry.jobs.forget(job_id, step_ids)
-        ctx.store.delete(keys.end(job_id))
-
-    return replace(found, remove=remove)
+    return replace(found, remove=partial(remove_job, ctx, job_id, job_keys))
 
 
 def _objects(store: Store, reason: Reason, name: str, doomed: list[str]) -> Garbage:

@@ -145,6 +145,12 @@ class AccountRegistry:
         """Whether an upload, given by its key and its bytes, is counted as a caller's."""
         return self._backend.has_member(uploads_of(caller), _upload_member((key, size)))
 
+    def withdraw(self, caller: str, key: str) -> None:
+        """No longer counts an upload as a caller's."""
+        for member in self._backend.members_below(uploads_of(caller), inf):
+            if _upload_key(member) == key:
+                self._backend.remove_member(uploads_of(caller), member)
+
     def charge(self, caller: str, gpu_s: float) -> None:
         """Adds GPU seconds to what a caller has used today."""
         day = _day(self._backend.now())
@@ -227,6 +233,10 @@ def parse_account(caller: str, text: str | None) -> Account:
 def _upload_member(upload: tuple[str, int]) -> str:
     key, size = upload
     return f"{key} {size}"
+
+
+def _upload_key(member: str) -> str:
+    return member.rpartition(" ")[0]
 
 
 def _upload_bytes(member: str) -> int:

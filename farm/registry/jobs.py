@@ -291,10 +291,8 @@ class JobRegistry:
         """A caller's jobs that have not ended, `PAGE` of them at a time."""
         job_ids = self._backend.members_below(remaining_of(caller), inf)
         for start in range(0, len(job_ids), PAGE):
-            page = job_ids[start : start + PAGE]
-            for job_id, text in zip(page, self.texts(page), strict=True):
-                if text is not None and not (status := outline(job_id, text)).ended:
-                    yield status
+            found = self._outlines(job_ids[start : start + PAGE])
+            yield from (status for status in found if not status.ended)
 
     def ended_counts(self, caller: str) -> Counter[State]:
         """How many of a caller's jobs have ended, by their state."""
@@ -307,6 +305,19 @@ class JobRegistry:
         """Whose job it is, which never changes; InvalidInput if there is no such job."""
         return self.last_status(job_id).caller
 
+    def callers_of(self, upload: str, *, besides: str) -> set[str]:
+        """The callers of all jobs besides one that have an upload, given by its key."""
+        found = set()
+        for job_ids in self._pages(None, inf):
+            requests = self._backend.get_all([request_key(job_id) for job_id in job_ids])
+            users = [
+                job_id
+                for job_id, request in zip(job_ids, requests, strict=True)
+                if job_id != besides and request is not None and upload in request
+            ]
+            found |= {status.caller for status in self._outlines(users)}
+        return found
+
     def is_over(self, job_id: str) -> bool:
         """Whether a job has ended or is not known any more, so that it cannot be advanced."""
         (text,) = self._records.read(job_key(job_id))
@@ -318,10 +329,13 @@ class JobRegistry:
         They are read as they are consumed: `PAGE` of them at a time. Of a status that this version
         cannot read there is the outline.
         """
-        for job_ids in self._pages(caller, until):
-            for job_id, text in zip(job_ids, self.texts(job_ids), strict=True):
-                if text is not None:
-                    yield outline(job_id, text)
+        return chain.from_iterable(map(self._outlines, self._pages(caller, until)))
+
+    def _outlines(self, job_ids: Sequence[str]) -> Iterator[JobStatus]:
+        """The statuses of those jobs that there are, read in one request."""
+        for job_id, text in zip(job_ids, self.texts(job_ids), strict=True):
+            if text is not None:
+                yield outline(job_id, text)
 
     def ids(self, caller: str | None = None) -> Iterator[str]:
         """Their ids alone."""

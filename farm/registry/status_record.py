@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ValidationError
 
 from farm.caller import LOCAL
-from farm.errors import InvalidInput, VersionSkew
+from farm.errors import UnknownJob, VersionSkew
 from farm.job import Event, JobStatus, State
 from farm.registry.formats import dump, load
 
@@ -45,14 +45,14 @@ def queued(
 
 
 def parse_status(job_id: str, text: str | None) -> JobStatus:
-    """The status in a text; InvalidInput if there is no such job, VersionSkew if unreadable."""
+    """The status in a text; UnknownJob if there is no such job, VersionSkew if unreadable."""
     if text is None:
         raise unknown_job(job_id)
     return load(text, JobStatus, name=f"job {job_id}: its status")
 
 
-def unknown_job(job_id: str) -> InvalidInput:
-    return InvalidInput(f"job_id: got {job_id!r}; there is no such job (`farm jobs` lists them)")
+def unknown_job(job_id: str) -> UnknownJob:
+    return UnknownJob(f"job_id: got {job_id!r}; there is no such job (`farm jobs` lists them)")
 
 
 class _OutlineFields(BaseModel):

@@ -124,6 +124,20 @@ def test_a_job_that_waits_behind_another_never_starts(
     assert steps.current_step_id(queued.id) == "embed", "no worker leased its chunk"
 
 
+def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(
+    farm: Farm, small: dict[str, Any], monitor: Monitor
+) -> None:
+    job = farm.submit({**small, **ENDLESS})
+    wait_for_stage(job, "chunk_0_sampling_")
+
+    farm.delete([job.id])
+
+    monitor.wait_until_revoked(job, "c0000-a1")
+    assert job.id not in farm.job_ids()
+    assert list(farm.context.store.keys(keys.job(job.id))) == []
+    assert not {job.id} & set(farm.context.registry.jobs.live())
+
+
 def test_a_job_whose_worker_is_down_is_cancelled_at_once_and_for_good(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any], monitor: Monitor
 ) -> None:

@@ -72,6 +72,13 @@ class RunpodJob(Job):
         """Ends it; False if it had ended already. Runpod is not told by whom."""
         return self.endpoint.cancel(self.id)
 
+    def delete(self, by: str = "the caller") -> None:
+        """Raises InvalidInput."""
+        raise InvalidInput(
+            f"delete: got {self.id!r} of an endpoint, which removes what it keeps of a job half an "
+            "hour after its end; allowed: jobs of a farm with a broker"
+        )
+
     def _fetch_video(self, path: Path) -> Path:
         video = self.result().video
         if video is None:

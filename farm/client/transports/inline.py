@@ -27,7 +27,7 @@ class InlineTransport:
         threading.Thread(target=self._run, args=(job_id, step), name=name, daemon=True).start()
 
     def _run(self, job_id: str, step: Step | None) -> None:
-        while not self.context.registry.jobs.status(job_id).ended:
+        while not self.context.registry.jobs.is_over(job_id):
             try:
                 if step is not None:
                     step = Attempt(self.context, job_id, step, self.hooks).run()

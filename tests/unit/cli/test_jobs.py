@@ -293,6 +293,23 @@ def test_cancel_of_many_jobs_prints_a_line_for_each(run, farm):
     assert lines == [f"{first.id}  cancelled", f"{second.id}  it had already ended: cancelled"]
 
 
+def test_delete_asks_and_removes_jobs_that_go_on_too(run, farm):
+    first, second = farm.submit(FIELDS), finished(farm)
+    kept = run("delete", first.id, second, stdin="n\n")
+    assert (kept.exit_code, len(farm.jobs())) == (1, 2)
+    assert "delete 2 jobs, videos and uploads for good?" in kept.stderr
+    printed = run("delete", first.id, second, stdin="y\n").stdout
+    assert printed.splitlines() == [first.id, second]
+    assert farm.jobs() == []
+
+
+def test_delete_as_json_is_a_line_for_each_job_and_yes_does_not_ask(run, farm):
+    job_id = finished(farm)
+    printed = run("delete", job_id[:6], "--yes", "--json").stdout
+    assert json.loads(printed) == {"job_id": job_id, "deleted": True}
+    assert "there is no such job" in error_line(run("delete", job_id, "--yes"))
+
+
 def test_jobs_are_listed_newest_first(run, farm):
     ids = [farm.submit(FIELDS).id for _ in range(3)]
     assert [line.split()[0] for line in run("jobs").stdout.splitlines()] == ["ID", *ids[::-1]]

@@ -125,6 +125,17 @@ def test_a_caller_cancels_no_job_of_another(farm):
     assert [job.status().state for job in (own, other)] == ["queued", "queued"]
 
 
+def test_a_caller_deletes_no_job_of_another(farm):
+    anna = farm.as_caller("anna")
+    own = anna.submit(FIELDS)
+    other = farm.as_caller("bob").submit(FIELDS)
+    with pytest.raises(InvalidInput, match="there is no such job"):
+        anna.delete([own.id, other.id])
+    assert [job.status().state for job in (own, other)] == ["queued", "queued"]
+    anna.delete([own.id])
+    assert [status.job_id for status in farm.jobs()] == [other.id]
+
+
 def test_the_operator_sees_all_jobs_and_filters_them_by_caller(farm):
     jobs = {name: farm.as_caller(name).submit(FIELDS) for name in ("anna", "bob")}
     assert {status.caller for status in farm.jobs()} == {"anna", "bob"}

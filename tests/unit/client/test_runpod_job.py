@@ -333,6 +333,13 @@ def test_what_an_endpoint_does_not_show_is_nothing(server, farm, tmp_path):
         job.playlist()
 
 
+def test_an_endpoint_deletes_nothing_on_request(server, farm):
+    say(server, "job-1", "IN_PROGRESS")
+    with pytest.raises(InvalidInput, match="delete: got 'job-1' of an endpoint, which removes"):
+        farm.delete(["job-1"])
+    assert farm.job("job-1").status().state == "running", "it is not cancelled either"
+
+
 def test_an_old_submission_is_removed(server, farm):
     accept_jobs(server, "job-1", "job-2")
     farm.submit(FIELDS)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.attempt import RETRY_AFTER_S
 from farm.engine.step_context import StepContext, WorkerDraining
@@ -30,6 +31,7 @@ from farm.errors import (
     WorkerLost,
 )
 from farm.logs import JsonLines
+from farm.maintenance.removal import delete_job
 from farm.media import sandbox
 from farm.registry import Registry
 from farm.registry.formats import load
@@ -37,6 +39,7 @@ from farm.registry.outputs import Committed, DownloadOutput
 from farm.route import DOWNLOAD, MUX, Step
 from farm.store import integrity, keys
 from tests.support.harness import Harness, refuse
+from tests.support.jobs import REQUEST
 from tests.support.outputs import chunk_output, download_output, embed_output
 from tests.support.steps import acquire, commit, run_step
 from tests.support.waiting import wait_for
@@ -411,6 +414,37 @@ def test_a_job_that_is_cancelled_meanwhile_stops_and_stays_cancelled(writing):
     assert writing.run(DOWNLOAD) is None
     assert (writing.status.state, writing.committed(DOWNLOAD)) == ("cancelled", None)
     assert writing.failure.message == "cancelled by the caller at downloads_started"
+
+
+def test_a_job_that_is_deleted_meanwhile_leaves_nothing(writing):
+    def delete() -> None:
+        writing.registry.jobs.cancel("a", by="the caller")
+        delete_job(writing.ctx, "a")
+
+    writing.store.before_put = [delete]
+    assert writing.run(DOWNLOAD) is None
+    assert list(writing.store.keys(keys.JOBS)) == []
+    assert list(writing.registry.jobs.newest()) == []
+
+
+def test_a_message_of_a_deleted_job_changes_nothing(entered):
+    entered.registry.jobs.cancel("a", by="the caller")
+    delete_job(entered.ctx, "a")
+    assert entered.run(DOWNLOAD) is None
+    assert list(entered.store.keys("")) == []
+    assert list(entered.registry.jobs.newest()) == []
+
+
+def test_a_job_that_only_the_registry_has_lost_keeps_what_is_stored(writing):
+    journal.record_request(writing.ctx, "a", REQUEST)
+
+    def lose() -> None:
+        writing.clock.texts.clear()
+
+    writing.store.before_put = [lose]
+    assert writing.run(DOWNLOAD) is None
+    assert keys.request("a") in list(writing.store.keys(""))
+    assert len(list(writing.store.keys("jobs/a/download/"))) > 0
 
 
 def test_a_failure_after_the_cancellation_does_not_replace_it(writing):
