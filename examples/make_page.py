@@ -46,7 +46,7 @@ BOXES = ((0.08, 0.1, 0.44, 0.75), (0.56, 0.1, 0.92, 0.75))
 def show_growing_video(page: Page) -> None:
     """Shows one speaker's video playing while it is generated."""
     choose(page, face="portrait.png", audio1="speech.wav")
-    page.locator("#quality").get_by_text("draft").click()
+    page.locator("#quality").get_by_label("draft").check()
     page.click("#submit")
     page.wait_for_function(
         "() => document.querySelector('#player video')?.currentTime > 1", timeout=TIMEOUT_MS
@@ -69,7 +69,7 @@ def show_two_jobs(page: Page) -> None:
     """Enters two jobs, of which one waits for the other."""
     page.get_by_text("A portrait and a text").click()
     page.locator("#face a").wait_for()
-    page.locator("#quality").get_by_text("draft").click()
+    page.locator("#quality").get_by_label("draft").check()
     for text in ("Hello! I can say whatever you write.", "Another text."):
         page.fill("#text textarea", text)
         page.click("#submit")
@@ -112,7 +112,7 @@ def choose(page: Page, **files: str) -> None:
 def film(page: Page, path: Path) -> None:
     """Writes an animated picture, at twice the speed, of a video that grows and plays."""
     choose(page, face="portrait.png", audio1="speech.wav")
-    page.locator("#quality").get_by_text("draft").click()
+    page.locator("#quality").get_by_label("draft").check()
     frames = [screenshot(page)]
     page.click("#submit")
     done = page.locator("#bar").get_by_text("done")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def up(flower: str | None, page: str | None) -> None:
             click.echo(_flower_line(address, settings))
         _warn_without_weights(settings)
         if page_address:
+            configure_logs(level=logging.WARNING)  # what the page tells in other words
             pages.enter_context(open_page(Farm(settings=supervisor.settings), page_address))
             click.echo(_page_line(page_address))
         else:
@@ -173,6 +175,7 @@ def ui(address: str) -> None:
     from farm.ui.serve import open_page
 
     listen_address = ListenAddress.parse(address, field="address")
+    configure_logs(level=logging.WARNING)
     with until_ctrl_c("the web page has stopped"), open_page(Farm(), listen_address):
         click.echo(_page_line(listen_address))
         signal.pause()

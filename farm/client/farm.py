@@ -11,7 +11,7 @@ from copy import copy
 from datetime import datetime
 from hashlib import sha256
 from itertools import islice, takewhile
-from typing import Any, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 from farm.caller import check_caller, local_user
 from farm.client.arguments import check_inline, check_state, parse_request, timestamp
@@ -79,6 +79,9 @@ class Farm:
 
     Behind `runpod://ENDPOINT_ID` there is a serverless endpoint, or a gateway (`RunpodFarm`).
     """
+
+    keeps_jobs: ClassVar = True
+    """Whether requests and videos can be read until they are deleted, unlike an endpoint's."""
 
     def __new__(cls, url: str | None = None, *, settings: Settings | None = None, **_: Any) -> Farm:
         """A farm of the class that its URL asks for, as `pathlib.Path` has one for each system."""

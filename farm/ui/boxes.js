@@ -43,8 +43,9 @@ function show() {
 }
 
 for (const ready of ["load", "loadeddata"]) element.addEventListener(ready, show, true);
-// Gradio's updates keep the face but remove the boxes drawn over it.
-new MutationObserver(() => find("rect") || show()).observe(element, { childList: true, subtree: true });
+// Gradio's updates keep the face but remove the boxes drawn over it; values from elsewhere change attributes alone.
+const observed = { childList: true, subtree: true, attributeFilter: ["src", "value"] };
+new MutationObserver(() => find("rect") || show()).observe(element, observed);
 element.addEventListener("error", () => find(".face")?.remove(), true);
 
 element.addEventListener("pointerdown", (event) => {
@@ -74,4 +75,5 @@ element.addEventListener("change", ({ target }) => {
   if (edges.includes("")) return;
   props.value = { ...props.value, [target.name]: edges.map(Number) };
   trigger("change");
+  show();
 });

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from farm.errors import FarmError, InvalidInput, invalid
+from farm.errors import invalid
 from farm.job import JobRequest, ResolvedRequest, fields_from_text, resolve
-from farm.job.request import DEFAULT_PROMPT
+from farm.job.request import DEFAULT_PROMPT, TtsAudio
 from farm.presets import preset
 from farm.ui.words import ADVANCED
 
@@ -22,24 +22,6 @@ IN_TURN = "one after the other"
 """How two recordings are combined."""
 
 FILES = ("face", "audio1", "audio2")
-
-INPUTS = {
-    "cond_video": "face",
-    "cond_audio": "audio1",
-    "cond_audio.person1": "audio1",
-    "cond_audio.person2": "audio2",
-    "audio_type": "order",
-    "tts_audio.text": "text",
-    "tts_audio.human1_voice": "voice1",
-    "tts_audio.human2_voice": "voice2",
-    "bbox": "boxes",
-    "bbox.person1": "boxes",
-    "bbox.person2": "boxes",
-    "prompt": "prompt",
-    "quality": "quality",
-    **dict.fromkeys(ADVANCED, "advanced"),
-}
-"""The input beside which a mistake in a field is shown; for any other field it is the button."""
 
 MAX_TITLE_LENGTH = 80
 """Characters by which a job is known in the list."""
@@ -60,18 +42,6 @@ def request_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, **_advanced(values)}
 
 
-def mistakes(error: FarmError) -> dict[str, str]:
-    """The sentences of an error by the input that they are about, or else by `notice`."""
-    if not isinstance(error, InvalidInput):
-        return {"notice": error.message}
-    found: dict[str, list[str]] = {}
-    for line in error.message.splitlines():
-        field, _, reason = line.partition(": ")
-        place = INPUTS.get(field, "notice")
-        found.setdefault(place, []).append(_sentence(field, reason) if field in INPUTS else line)
-    return {place: "\n".join(lines) for place, lines in found.items()}
-
-
 def title(values: Mapping[str, Any]) -> str:
     """What a job is known by: the words that are spoken, or the names of its files."""
     if values["voice"] == TEXT:
@@ -80,7 +50,9 @@ def title(values: Mapping[str, Any]) -> str:
         words = " + ".join(Path(name).name for name in _chosen_files(values).values())
     if values["prompt"] and values["prompt"] != DEFAULT_PROMPT:
         words = f"{words}: {values['prompt']}"
-    return words[:MAX_TITLE_LENGTH]
+    if len(words) > MAX_TITLE_LENGTH:
+        words = f"{words[: MAX_TITLE_LENGTH - 1].rstrip()}…"
+    return words
 
 
 def file_names(values: Mapping[str, Any]) -> dict[str, str]:
@@ -89,7 +61,7 @@ def file_names(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def entered(request: ResolvedRequest) -> dict[str, Any]:
-    """The values with which a job was entered, without its files and boxes.
+    """The values with which a job was entered, without its files.
 
     A field that has the model's default is empty.
     """
@@ -103,9 +75,8 @@ def entered(request: ResolvedRequest) -> dict[str, Any]:
         "speakers": request.speakers,
         "voice": TEXT if speech else RECORDING,
         "order": TOGETHER if request.audio_type == "para" else IN_TURN,
-        "text": speech.text if speech else "",
-        "voice1": speech and speech.human1_voice,
-        "voice2": speech and speech.human2_voice,
+        **(_spoken(speech) if speech else {}),
+        "boxes": request.bbox.model_dump(mode="json") if request.bbox else {},
         "prompt": request.prompt,
         "quality": request.quality or "",
         **{name: _shown(name, getattr(request, name), getattr(usual, name)) for name in ADVANCED},
@@ -135,13 +106,6 @@ def _missing(values: Mapping[str, Any]) -> Iterator[str]:
         yield "cond_audio.person2: choose an audio file for the second speaker, or record one"
 
 
-def _sentence(field: str, reason: str) -> str:
-    """A mistake in the page's words: an input that is empty is null in the contract."""
-    text = reason.replace("null = ", "empty: ").replace("got None", "it is empty")
-    label = f"{ADVANCED[field].label}: " if field in ADVANCED else ""
-    return f"{label}{text[:1].upper()}{text[1:]}."
-
-
 def _chosen_files(values: Mapping[str, Any]) -> dict[str, str]:
     """The files of inputs that are shown, by input."""
     shown = ["face"]
@@ -157,6 +121,11 @@ def _speech(values: Mapping[str, Any]) -> dict[str, Any]:
         "human2_voice": values["voice2"] if values["speakers"] == 2 else None,
     }
     return {"tts_audio": speech}
+
+
+def _spoken(speech: TtsAudio) -> dict[str, Any]:
+    values = {"text": speech.text, "voice1": speech.human1_voice}
+    return {**values, "voice2": speech.human2_voice} if speech.human2_voice else values
 
 
 def _recordings(values: Mapping[str, Any]) -> dict[str, Any]:

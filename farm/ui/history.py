@@ -20,12 +20,11 @@ from farm.ui.words import STATES
 TEMPLATE = """${value.length ? '<h2>My videos</h2>' : ''}<ul>${value.map((job) => `<li>
 <button class="show" data-event="select" value="${job.id}" aria-current="${job.chosen}">
 ${job.image ? `<img src="${job.image}" alt="">` : '<i class="none"></i>'}
-<span>${job.title}<small>${job.facts} · ${new Date(1000 * job.at).toLocaleString('en-GB')}</small>
-</span></button>
-<button data-event="copy" value="${job.id}" title="Enter the same settings again">Again</button>
-<button data-event="delete" value="${job.id}"
- title="Take it off this list; the farm keeps it as long as any video">Remove</button>
-</li>`).join('')}</ul>"""
+<span>${job.title}<small>${job.facts} · ${new Date(1000 * job.at).toLocaleString('en-GB',
+{dateStyle: 'medium', timeStyle: 'short'})}</small></span></button><div class="acts">
+${!job.kept ? '' : `<button class="act" data-event="copy" value="${job.id}"
+title="Enter the same settings again">Again</button><button class="act" data-event="delete"
+value="${job.id}" data-title="${job.title}">Delete</button>`}</div></li>`).join('')}</ul>"""
 
 
 def history() -> gr.HTML:
@@ -41,9 +40,12 @@ def history() -> gr.HTML:
 
 
 def item(
-    status: JobStatus, title: str, *, chosen: bool, image: str | None = None
+    status: JobStatus, title: str, *, chosen: bool, kept: bool, image: str | None = None
 ) -> dict[str, Any]:
-    """A job in the list, with texts as HTML; `image` is the URL of its thumbnail."""
+    """A job in the list, with texts as HTML; `image` is the URL of its thumbnail.
+
+    One that the farm has `kept` can be entered again and deleted.
+    """
     return {
         "id": status.job_id,
         "title": escape(title),
@@ -51,6 +53,7 @@ def item(
         "at": status.created_at,
         "image": image,
         "chosen": chosen,
+        "kept": kept,
     }
 
 

@@ -19,9 +19,12 @@ from farm.ui import form
 from farm.ui.boxes import boxes
 from farm.ui.voices import voice_choice
 from farm.ui.words import ADVANCED, CHOICES
+from farm.ui.words import INPUT_LABELS as LABELS
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 """Options of event handlers: no spinner, no public API endpoint, no queueing."""
+UPLOAD_HEIGHT = 150
+"""Of an empty place for a face, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -44,51 +47,63 @@ class Inputs:
 def add_inputs(settings: Settings, models: Sequence[str]) -> Inputs:
     """Lays out the inputs in the order of their importance."""
     inputs = Inputs()
-    face = inputs.add(
-        "face",
-        gr.File(label="Face: an image or a video", file_types=["image", "video"], elem_id="face"),
+    drawn = _add_face(inputs)
+    speakers = _add_choice(inputs, "speakers", [("one", 1), ("two", 2)])
+    voice = _add_choice(
+        inputs, "voice", [("a recording", form.RECORDING), ("text, read aloud", form.TEXT)]
     )
-    drawn = inputs.add("boxes", boxes(face))
-    speakers = gr.Radio([("one", 1), ("two", 2)], value=1, label="Speakers", elem_id="speakers")
-    inputs.fields["speakers"] = speakers
-    voice = gr.Radio(
-        [("a recording", form.RECORDING), ("text, read aloud", form.TEXT)],
-        value=form.RECORDING,
-        label="Voice",
-        elem_id="voice",
+    recordings, second_recording = _add_recordings(inputs)
+    speech, second_voice = _add_speech(inputs, settings)
+    prompt = gr.Textbox(
+        DEFAULT_PROMPT, label=LABELS["prompt"], info="What the video shows.", elem_id="prompt"
     )
-    inputs.fields["voice"] = voice
-    with gr.Column() as recordings:
-        inputs.add("audio1", _audio(1, "Recording"))
-        with gr.Column(visible=False) as second_recording:
-            inputs.add("audio2", _audio(2, "Recording of the second speaker"))
-            order = gr.Radio(
-                [form.IN_TURN, form.TOGETHER], value=form.IN_TURN, label="Two recordings"
-            )
-            inputs.add("order", order)
-    with gr.Column(visible=False) as speech:
-        text = inputs.add("text", gr.Textbox(label="Text to speak", lines=3, elem_id="text"))
-        inputs.add("voice1", voice_choice(settings, 1, "Speaker's voice", **QUIET))
-        with gr.Column(visible=False) as second_voice:
-            inputs.add("voice2", voice_choice(settings, 2, "Second speaker's voice", **QUIET))
-    inputs.add(
-        "prompt",
-        gr.Textbox(
-            DEFAULT_PROMPT,
-            label="Prompt",
-            info="What the video shows.",
-            elem_id="prompt",
-        ),
-    )
-    _add_quality(inputs, models)
-    gr.on(
-        [speakers.change, voice.change],
-        _show_relevant,
-        [speakers, voice],
-        [recordings, speech, second_recording, second_voice, drawn, text],
-        **QUIET,
-    )
+    inputs.add("prompt", prompt)
+    _add_quality(inputs)
+    _add_advanced(inputs, models)
+    shown = [recordings, speech, second_recording, second_voice, drawn, inputs.fields["text"]]
+    gr.on([speakers.change, voice.change], _show_relevant, [speakers, voice], shown, **QUIET)
     return inputs
+
+
+def _add_face(inputs: Inputs) -> gr.HTML:
+    """Returns the boxes."""
+    face = gr.File(
+        label="Face: an image or a video",
+        file_types=["image", "video"],
+        height=UPLOAD_HEIGHT,
+        elem_id="face",
+    )
+    inputs.add("face", face)
+    drawn: gr.HTML = inputs.add("boxes", boxes(face))
+    return drawn
+
+
+def _add_choice(inputs: Inputs, name: str, choices: list[tuple[str, Any]]) -> gr.Radio:
+    """A choice that cannot be a mistake; the first one is the usual."""
+    choice = gr.Radio(choices, value=choices[0][1], label=LABELS[name], elem_id=name)
+    inputs.fields[name] = choice
+    return choice
+
+
+def _add_recordings(inputs: Inputs) -> tuple[gr.Column, gr.Column]:
+    """Returns the part for recordings, and within it that for the second one."""
+    with gr.Column() as recordings:
+        inputs.add("audio1", _audio("audio1"))
+        with gr.Column(visible=False) as second:
+            inputs.add("audio2", _audio("audio2"))
+            orders = [form.IN_TURN, form.TOGETHER]
+            inputs.add("order", gr.Radio(orders, value=form.IN_TURN, label=LABELS["order"]))
+    return recordings, second
+
+
+def _add_speech(inputs: Inputs, settings: Settings) -> tuple[gr.Column, gr.Column]:
+    """Returns the part for a text, and within it that for the second voice."""
+    with gr.Column(visible=False) as speech:
+        inputs.add("text", gr.Textbox(label=LABELS["text"], lines=3, elem_id="text"))
+        inputs.add("voice1", voice_choice(settings, 1, LABELS["voice1"], **QUIET))
+        with gr.Column(visible=False) as second:
+            inputs.add("voice2", voice_choice(settings, 2, LABELS["voice2"], **QUIET))
+    return speech, second
 
 
 TURNS = "Turns of two speakers: (s1) first speaker's text (s2) second speaker's text"
@@ -107,18 +122,22 @@ def _show_relevant(speakers: int, voice: str) -> list[Any]:
     ]
 
 
-def _add_quality(inputs: Inputs, models: Sequence[str]) -> None:
-    """Lays out the quality, and below it the collapsed fields, which go before it."""
+def _add_quality(inputs: Inputs) -> None:
     quality = gr.Radio(
         [(label, value) for value, label in CHOICES["quality"].items()],
         value="",
-        label="Quality",
+        label=LABELS["quality"],
+        info="From quick to exact: draft, fast, best; or as the model was made.",
         elem_id="quality",
     )
     inputs.add("quality", quality)
+
+
+def _add_advanced(inputs: Inputs, models: Sequence[str]) -> None:
+    """Lays out the collapsed fields, which go before the quality."""
     choices = form.choices(models)
     switches = [name for name in ADVANCED if _default(name) is False]
-    with gr.Accordion("Advanced", open=False):
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
         inputs.add_problem("advanced")
         with gr.Row():
             for name in ADVANCED:
@@ -128,9 +147,9 @@ def _add_quality(inputs: Inputs, models: Sequence[str]) -> None:
             inputs.fields[name] = gr.Checkbox(_default(name), **_options(name))
 
 
-def _audio(person: int, label: str) -> gr.Audio:
+def _audio(name: str) -> gr.Audio:
     sources: Any = ["upload", "microphone"]
-    return gr.Audio(label=label, sources=sources, type="filepath", elem_id=f"audio{person}")
+    return gr.Audio(label=LABELS[name], sources=sources, type="filepath", buttons=[], elem_id=name)
 
 
 def _default(name: str) -> Any:
@@ -154,12 +173,10 @@ def _field(name: str, choices: Sequence[str] | None) -> Component:
         named = [(label, each) for each, label in CHOICES[name].items()]
         return gr.Dropdown(named, value="" if value is None else value, **options)
     if allowed:
-        empty = [("", "")] if value is None else []
+        empty = [("default", "")] if value is None else []
         named = [*empty, *((each, each) for each in allowed)]
         return gr.Dropdown(named, value="" if value is None else value, **options)
-    match schema.get(
-        "type"
-    ):  # an empty number would be shown as 0, so one that may be null is text
+    match schema.get("type"):  # an empty number would be shown as 0: one that may be null is text
         case "integer":
             return gr.Number(value, precision=0, **options)
         case "number":

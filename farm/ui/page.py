@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin
@@ -14,14 +15,16 @@ from gradio.components import Component
 from gradio.data_classes import FileData
 
 from farm.client import Farm, Job
-from farm.errors import FarmError, FarmUnreachable, InvalidInput
-from farm.estimate import chunk_s
+from farm.errors import FarmError, FarmUnreachable, InvalidInput, UnknownJob
 from farm.job import JobStatus
 from farm.ui import examples, form, view
 from farm.ui.again import settings_of
 from farm.ui.history import history, item
 from farm.ui.inputs import QUIET, add_inputs
+from farm.ui.page_log import PageLog
+from farm.ui.problems import mistakes
 from farm.ui.video_cache import VideoCache
+from farm.ui.waiting import waiting
 
 POLL_INTERVAL_S = 1.0
 DELETE_UPLOADS_S = (3600, 86400)
@@ -59,10 +62,14 @@ class Shown(NamedTuple):
 class Page:
     """The page of one farm. It holds no state of visitors: that is in their browsers."""
 
-    def __init__(self, farm: Farm, videos: Path, uploads: Path) -> None:
+    def __init__(self, farm: Farm, *, videos: Path, uploads: Path, media: Path) -> None:
+        """`videos`, `uploads` and `media` are the folders of what it serves, the last with the
+        faces of the examples.
+        """
         self.farm = farm
         self.videos = VideoCache(videos)
         self.uploads = uploads
+        self.log = PageLog()
         models = _models(farm)
         with gr.Blocks(
             title="infinitetalk-farm", analytics_enabled=False, delete_cache=DELETE_UPLOADS_S
@@ -71,6 +78,7 @@ class Page:
             gr.HTML(view.models(models), elem_id="models")
             with gr.Row(equal_height=False):
                 with gr.Column(elem_id="request"):
+                    self.examples = examples.examples(media)
                     self._add_request(models)
                 with gr.Column(elem_id="progress"):
                     self._add_job()
@@ -79,13 +87,6 @@ class Page:
             self._connect_progress()
 
     def _add_request(self, models: list[str]) -> None:
-        self.examples = gr.Dataset(
-            components=["textbox"],
-            samples=[[label] for label in examples.labels()],
-            label="Examples",
-            visible=bool(examples.labels()),
-            elem_id="examples",
-        )
         inputs = add_inputs(self.farm.context.settings, models)
         self.fields = inputs.fields
         self.estimate = gr.HTML(elem_id="estimate")
@@ -103,23 +104,22 @@ class Page:
         )
         self.chosen = gr.State(None)
         self.shown = gr.State(Shown())
+        self.restored = gr.State({})
         self.spoken = gr.HTML(
             html_template='<p role="status">${value}</p>', elem_id="spoken", apply_default_css=False
         )
         self.bar = gr.HTML(elem_id="bar")
         self.player = gr.Video(
-            label="Preview (grows while the video is generated)",
+            show_label=False,
+            buttons=[],
             streaming=True,
             interactive=False,
             autoplay=True,
             visible=False,
             elem_id="player",
         )
-        with gr.Row():
-            self.download = gr.DownloadButton(
-                "Download the MP4", interactive=False, elem_id="download"
-            )
-            self.cancel = gr.Button("Cancel", variant="stop", interactive=False, elem_id="cancel")
+        self.download = gr.DownloadButton("Download the MP4", visible=False, elem_id="download")
+        self.cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
         self.jobs = history()
         self.download_all = gr.Button("Download all", visible=False, elem_id="download-all")
         self.archive = gr.DownloadButton(visible="hidden", elem_id="archive")
@@ -135,20 +135,21 @@ class Page:
         )
         for name in form.FILES:
             self.fields[name].upload(None, js=FOCUS % (name, name))  # type: ignore[attr-defined]
-        self.examples.click(self._example, self.examples, list(self.fields.values()), **QUIET)
+        self.examples.select(self._example, None, list(self.fields.values()), **QUIET)
 
     def _connect_jobs(self) -> None:
         """Binds the buttons of the shown job and of the list."""
-        self.cancel.click(self._cancel, self.shown, None, **QUIET)
+        self.cancel.click(self._cancel, self.shown, self.bar, **QUIET)
         self.jobs.select(_choose, None, self.chosen, **QUIET)
-        outputs = [*self.fields.values(), *self.problems.values()]
+        outputs = [self.restored, *self.fields.values(), *self.problems.values()]
+        boxes = self.fields["boxes"]
+        # Afterwards, because a new face clears the boxes.
         self.jobs.copy(self._again, self.own_jobs, outputs, **QUIET).then(
-            None, js="() => document.getElementById('request').scrollIntoView()"
-        )
-        self.jobs.delete(_remove, self.own_jobs, self.own_jobs, **QUIET)
-        self.download_all.click(self._archive, self.own_jobs, self.archive, **QUIET).then(
-            None, js=SAVE
-        )
+            _with_boxes, [boxes, self.restored], boxes, **QUIET
+        ).then(None, js="() => document.getElementById('request').scrollIntoView()")
+        self.jobs.delete(self._delete, self.own_jobs, [self.own_jobs, self.bar], **QUIET)
+        archive = [self.archive, self.bar]
+        self.download_all.click(self._archive, self.own_jobs, archive, **QUIET).then(None, js=SAVE)
 
     def _connect_progress(self) -> None:
         """Binds what is refreshed by a timer, and at once after a choice."""
@@ -184,7 +185,10 @@ class Page:
 
     def _show_problems(self, error: FarmError | None) -> list[Any]:
         """Updates of the places for mistakes."""
-        found = form.mistakes(error) if error else {}
+        found = {}
+        if error:
+            self.log.note(error)
+            found = mistakes(error)
         return [
             gr.update(
                 value=view.problem(found[place], error.code) if error and place in found else "",
@@ -204,22 +208,25 @@ class Page:
     def _values(self, entered: Mapping[Component, Any]) -> dict[str, Any]:
         return {name: entered[component] for name, component in self.fields.items()}
 
-    def _example(self, chosen: list[str]) -> list[Any]:
+    def _example(self, event: gr.EventData) -> list[Any]:
         """Updates of the inputs."""
-        return self._fill(examples.example(chosen[0], self.uploads))
+        return self._fill(examples.example(event.label, self.uploads))
 
     def _again(
         self, own_jobs: list[list[Any]], event: gr.EventData, request: gr.Request
     ) -> list[Any]:
-        """Updates of the inputs and of the places for mistakes: the settings of a job."""
+        """The boxes of a job, and updates of the inputs, for its other settings, and of the places
+        for mistakes.
+        """
         job_id = event.job_id
         names: Any = next((each[2] for each in own_jobs if each[0] == job_id and each[2:]), {})
         try:
             job = self._farm_of(request).job(job_id)
             values = settings_of(job, names, self.uploads)
         except FarmError as error:
-            return [gr.skip()] * len(self.fields) + self._show_problems(error)
-        return self._fill(values) + self._show_problems(None)
+            return [{}, *_unchanged(len(self.fields)), *self._show_problems(error)]
+        boxes = values.pop("boxes")
+        return [boxes, *self._fill(values), *self._show_problems(None)]
 
     def _fill(self, values: Mapping[str, Any]) -> list[Any]:
         """Updates of the inputs; those without a value stay as they are."""
@@ -227,15 +234,41 @@ class Page:
             gr.update(value=values[name]) if name in values else gr.skip() for name in self.fields
         ]
 
-    def _cancel(self, shown: Shown, request: gr.Request) -> None:
+    def _cancel(self, shown: Shown, request: gr.Request) -> Any:
+        """An update of the progress, for an error."""
         if shown.job_id:
-            self._farm_of(request).job(shown.job_id).cancel(by="you")
+            try:
+                self._farm_of(request).job(shown.job_id).cancel(by="you")
+            except FarmError as error:
+                return self._alert(error)
+        return gr.skip()
 
-    def _archive(self, own_jobs: list[list[Any]], request: gr.Request) -> Any:
-        """An update of the button that downloads all videos of the list."""
-        jobs = _known_jobs(self._farm_of(request), own_jobs)
-        made = [job for job, _ in jobs.values() if job.status().state == "success"]
-        return gr.update(value=str(self.videos.archive(made)))
+    def _delete(
+        self, own_jobs: list[list[Any]], event: gr.EventData, request: gr.Request
+    ) -> tuple[Any, Any]:
+        """Updates of the visitor's jobs, without one that is deleted, and of the progress."""
+        job_id = event.job_id
+        try:
+            with suppress(UnknownJob):
+                self._farm_of(request).delete([job_id], by="you")
+                self.videos.delete(job_id)
+        except FarmError as error:
+            return gr.skip(), self._alert(error)
+        return [each for each in own_jobs if each[0] != job_id], gr.skip()
+
+    def _archive(self, own_jobs: list[list[Any]], request: gr.Request) -> tuple[Any, Any]:
+        """Updates of the button that downloads all videos of the list, and of the progress."""
+        try:
+            jobs = _known_jobs(self._farm_of(request), own_jobs)
+            made = [job for job, _ in jobs.values() if job.status().state == "success"]
+            return gr.update(value=str(self.videos.archive(made))), gr.skip()
+        except FarmError as error:
+            return gr.skip(), self._alert(error)
+
+    def _alert(self, error: FarmError) -> str:
+        """What a visitor is told of an error; its cause is for the operator."""
+        self.log.note(error)
+        return view.alert(error)
 
     def _farm_of(self, request: gr.Request) -> Farm:
         """The farm as the visitor sees it, whose name is that of the login."""
@@ -256,6 +289,7 @@ class Page:
                     statuses[job_id],
                     title,
                     chosen=job_id == chosen,
+                    kept=farm.keeps_jobs,
                     image=self._thumbnail(job, statuses[job_id], request),
                 )
                 for job_id, (job, title) in jobs.items()
@@ -266,7 +300,9 @@ class Page:
                 return *listed, *_no_job()
             return *listed, *self._show(farm, jobs[chosen][0], statuses[chosen], shown, request)
         except FarmError as error:
-            return *_unchanged(4), view.alert(error), *_unchanged(3)
+            # An ended job is drawn once more when the error is over.
+            again = Shown(shown.job_id, shown.video)
+            return *_unchanged(2), again, gr.skip(), self._alert(error), *_unchanged(3)
 
     def _thumbnail(self, job: Job, status: JobStatus, request: gr.Request) -> str | None:
         """The URL of a thumbnail."""
@@ -291,14 +327,14 @@ class Page:
         finished = None
         if status.state == "success":
             finished = str(self.videos.fetch_finished(job))
-        waiting = _waiting(farm, job, status)
+        waits = waiting(farm, job, status)
         return (
             Shown(job.id, video, status.ended),
-            view.spoken(status, waiting),
-            view.bar(status, waiting),
+            view.spoken(status, waits),
+            view.bar(status, waits),
             player,
-            gr.update(value=finished, interactive=finished is not None),
-            gr.update(interactive=not status.ended),
+            gr.update(value=finished, visible=finished is not None),
+            gr.update(visible=not status.ended),
         )
 
     def _video(self, job: Job, status: JobStatus, *, is_playing: bool) -> str | None:
@@ -319,28 +355,6 @@ def _submit_once(farm: Farm, fields: Mapping[str, Any], visit: str) -> Job:
     while job.status().ended:
         job = farm.submit({**fields, "idempotency_key": f"{visit} after {job.id}"})
     return job
-
-
-def _waiting(farm: Farm, job: Job, status: JobStatus) -> str:
-    """For what a job waits; empty if it does not, or that is not known."""
-    position = None if status.ended else job.queue_position()
-    if position is None:
-        return ""
-    if not _needs_gpu(status):
-        return view.waiting("a worker", position)
-    estimator = farm.estimator()
-    workers = estimator.load.workers if estimator.load else 0
-    request = job.request()
-    turns_s = position * chunk_s(request) * estimator.pace(request.model).ratio
-    return view.waiting("a GPU", position, turns_s / workers if workers else None)
-
-
-def _needs_gpu(status: JobStatus) -> bool:
-    """Whether the next step of a waiting job is a chunk."""
-    chunk = status.details.get("chunk")
-    if chunk is None:
-        return status.stage == "embeddings_ok"
-    return bool(chunk + 1 < status.details["chunks"])
 
 
 def _models(farm: Farm) -> list[str]:
@@ -368,8 +382,8 @@ def _known_jobs(farm: Farm, own_jobs: list[list[Any]]) -> dict[str, tuple[Job, s
 
 def _no_job() -> tuple[Any, ...]:
     """Updates of `shown`, both progresses, player and buttons for a visitor without jobs."""
-    disabled = gr.update(interactive=False)
-    return Shown(), "", view.NO_JOB, gr.update(value=None, visible=False), disabled, disabled
+    hidden = gr.update(visible=False)
+    return Shown(), "", view.NO_JOB, gr.update(value=None, visible=False), hidden, hidden
 
 
 def _unchanged(outputs: int) -> tuple[Any, ...]:
@@ -381,8 +395,8 @@ def _choose(event: gr.EventData) -> str:
     return job_id
 
 
-def _remove(own_jobs: list[list[Any]], event: gr.EventData) -> list[list[Any]]:
-    return [each for each in own_jobs if each[0] != event.job_id]
+def _with_boxes(drawn: dict[str, Any], boxes: dict[str, Any]) -> dict[str, Any]:
+    return {**drawn, **boxes}
 
 
 def _file_data(path: str, request: gr.Request) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ def open_page(farm: Farm, address: ListenAddress) -> Iterator[None]:
 def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
     """Starts the server of a page whose files are in `folder`."""
     from farm.ui.english import english
+    from farm.ui.examples import MEDIA
     from farm.ui.page import Page
     from farm.ui.parts import read_part
     from farm.ui.theme import theme
@@ -57,15 +59,16 @@ def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
     videos = folder / "videos"
     for each in (videos, _uploads(folder)):
         each.mkdir()
+    media = Path(shutil.copytree(MEDIA, folder / "media"))
     farm = copy(farm)
     farm.local_files = _uploads(folder)
-    page = Page(farm, videos, _uploads(folder))
+    page = Page(farm, videos=videos, uploads=_uploads(folder), media=media)
     page.blocks.launch(
         _app=_gated_app(settings, address, folder),
         server_name=address.bracketed,
         server_port=address.port,
         auth=_credentials(settings.ui_auth),
-        allowed_paths=[str(videos)],
+        allowed_paths=[str(videos), str(media)],
         max_file_size=settings.max_visual_bytes,
         theme=theme(),
         css=read_part("page.css"),

@@ -53,6 +53,12 @@ class VideoCache:
         folder.mkdir()
         return write_zip(folder / "talking-videos.zip", map(self.fetch_finished, jobs))
 
+    def delete(self, job_id: str) -> None:
+        """Deletes what is kept of a known job, and the archives, which may contain it."""
+        (self.thumbnails / f"{job_id}.jpg").unlink(missing_ok=True)
+        for folder in (self.jobs / job_id, *self.archives.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _open_folder(self, job: Job) -> Path:
         """The folder of a job, now the most recently viewed one."""
         folder = self.jobs / job.id

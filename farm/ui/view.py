@@ -10,6 +10,7 @@ from farm.errors import FarmError
 from farm.estimate import Estimate, in_words
 from farm.job import Event, JobStatus
 from farm.presets import preset
+from farm.ui.problems import is_of_the_farm, told
 from farm.ui.words import STATES
 
 COLOURS = {"success": "#1f845a", "error": "#c9372c", "cancelled": "#758195"}
@@ -19,9 +20,9 @@ BAR = (
     '<div role="progressbar" aria-label="Progress of the video" aria-valuenow="{pct:.0f}" '
     'aria-valuemin="0" aria-valuemax="100" style="background: #8883; border-radius: 6px">'
     '<div style="width: {pct:.1f}%; height: 12px; border-radius: 6px; background: {colour}"></div>'
-    "</div><div>{text}</div>{remarks}</div>"
+    '</div><div style="margin-top: 6px">{text}</div>{remarks}</div>'
 )
-NO_JOB = "<p>Your video grows here, from its first second.</p>"
+NO_JOB = '<p class="empty">Your video grows here, from its first second.</p>'
 
 
 def bar(status: JobStatus, waiting: str = "") -> str:
@@ -52,7 +53,7 @@ def waiting(worker: str, position: int, wait_s: float | None = None) -> str:
 
 def alert(error: FarmError) -> str:
     """An error, which screen readers announce; its code is shown to a pointer only."""
-    return problem(error.message, error.code)
+    return problem(told(error.code, error.message), error.code)
 
 
 def problem(text: str, code: str) -> str:
@@ -86,8 +87,11 @@ def _remarks(status: JobStatus) -> str:
     """The warnings of a job, and its error."""
     remarks = [f"<p>{escape(warning)}</p>" for warning in status.warnings]
     error = status.result.error if status.result else None
-    if error and status.state == "cancelled":
-        remarks.append(f'<p title="{error.code}">It was {escape(error.message)}.</p>')
-    elif error:
-        remarks.append(problem(error.message, error.code))
-    return "".join(remarks)
+    if error is None:
+        return "".join(remarks)
+    text = told(error.code, error.message)
+    if status.state == "cancelled":
+        return "".join([*remarks, f'<p title="{error.code}">{escape(text)}</p>'])
+    if is_of_the_farm(error.code):
+        text += f"\n{error.code}, job {status.job_id}"
+    return "".join([*remarks, problem(text, error.code)])

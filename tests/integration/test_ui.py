@@ -10,8 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, expect, sync_playwright
 
 from farm import Farm
+from farm.local.broker import Broker
 from farm.net.address import ListenAddress
+from farm.settings import Settings
 from farm.ui.serve import open_page
+from tests.support.axe import axe_script, violations
 from tests.support.holding import hold
 from tests.support.ports import free_port
 from tests.support.programs import installed_program
@@ -80,7 +83,7 @@ def fill_form(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     page.set_input_files("#face input[type=file]", face)
     page.set_input_files("#audio1 input[type=file]", voice)
     page.get_by_text("Advanced").click()
-    page.locator("#quality").get_by_text("draft").click()
+    page.locator("#quality").get_by_label("draft").check()
     small = {"sample_steps": 2, "frame_num": 21, "motion_frame": 5}
     for name, value in {**small, **fields}.items():
         page.locator(f"#{name} input, #{name} textarea").fill(str(value))
@@ -158,7 +161,7 @@ def test_a_running_job_is_cancelled(page: Page, farm: Farm, portrait: Path, voic
 
     wait_for_bar(page, "cancelled")
     expect(page.locator("#bar")).to_contain_text("It was cancelled by you")
-    expect(page.locator("#cancel")).to_be_disabled()
+    expect(page.locator("#cancel")).to_be_hidden()
     assert farm.jobs(1)[0].state == "cancelled"
 
 
@@ -194,7 +197,7 @@ def test_an_invalid_form_is_refused_at_once(
 def choose_voice(page: Page, field: str, search: str, label: str) -> None:
     """Chooses the voice of that label, by what is typed into the list."""
     page.locator(f"#{field} input").fill(search)
-    page.get_by_role("option", name=label, exact=True).click()
+    page.get_by_role("option", name=label, exact=True).last.click()
     expect(page.locator(f"#{field} input")).to_have_value(label)
 
 
@@ -255,22 +258,157 @@ def draw_box(page: Page, start: Corner, end: Corner) -> None:
         press()
 
 
-def test_an_example_is_made_on_a_phone_and_entered_again(page: Page, farm: Farm) -> None:
+def test_an_example_is_made_on_a_phone(page: Page, farm: Farm) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    page.get_by_text("A portrait and a text").click()
+    for thumbnail in page.locator("#examples img").all():
+        assert thumbnail.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    page.get_by_role("button", name="A portrait and a text").click()
     expect(page.locator("#face")).to_contain_text("portrait")
     expect(page.locator("#face")).not_to_contain_text("Hochladen")
     page.click("#submit")
     expect(page.locator("#bar .job")).to_be_visible()
     expect(page.locator("#bar")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#jobs .acts")).to_be_in_viewport()
     farm.job(farm.jobs(1)[0].job_id).cancel()
-    page.locator("#text textarea").fill("Something else.")
 
+
+def test_a_job_entered_again_is_the_same_in_every_field(page: Page, farm: Farm) -> None:
+    page.get_by_role("button", name="A couple").click()
+    expect(page.locator("#audio2")).to_contain_text("0:0")
+    page.locator("#voice").get_by_label("text, read aloud").check()
+    page.locator("#text textarea").fill("(s1) Hello. (s2) Hi.")
+    choose_voice(page, "voice1", "german", "German: de")
+    choose_voice(page, "voice2", "french (france)", "French (France): fr-fr")
+    page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
+    for corners in [((0.1, 0.2), (0.4, 0.8)), ((0.6, 0.1), (0.9, 0.7))]:
+        draw_box(page, *corners)
+    page.locator("#prompt textarea").fill("two people talk")
+    page.locator("#quality").get_by_label("fast").check()
+    page.get_by_text("Advanced").click()
+    page.locator("#base_seed input").fill("7")
+    page.locator("#sample_steps textarea").fill("3")
+    page.locator("#use_apg input").check()
+    first = entered(page, farm, jobs=1)
+
+    page.get_by_role("button", name="A video with another voice").click()
+    expect(page.locator("#boxes rect")).to_have_count(0)
+    page.locator("#prompt textarea").fill("something else")
+    page.locator("#quality").get_by_label("best").check()
+    page.locator("#base_seed input").fill("8")
+    page.locator("#sample_steps textarea").fill("4")
+    page.locator("#use_apg input").uncheck()
     page.get_by_role("button", name="Again").click()
 
-    expect(page.locator("#text textarea")).to_have_value("Hello! I can say whatever you write.")
-    page.get_by_role("button", name="Remove").click()
+    expect(page.locator("#boxes rect")).to_have_count(2)
+    second = entered(page, farm, jobs=2)
+    assert second["bbox"] is not None
+    assert second == first
+
+
+def entered(page: Page, farm: Farm, *, jobs: int) -> dict[str, Any]:
+    """Submits the visitor's next of so many jobs, and cancels it; its request, but for its key."""
+    page.click("#submit")
+    expect(page.locator("#jobs li")).to_have_count(jobs)
+    job = farm.job(farm.jobs(1)[0].job_id)
+    job.cancel()
+    expect(page.locator("#jobs li").first).to_contain_text("cancelled")
+    return job.request().model_dump(exclude={"idempotency_key"})
+
+
+def test_a_video_is_deleted_after_a_confirmation(page: Page, farm: Farm) -> None:
+    page.get_by_role("button", name="A portrait and a text").click()
+    expect(page.locator("#text textarea")).not_to_be_empty()
+    page.click("#submit")
+    expect(page.locator("#bar .job")).to_be_visible()
+    (status,) = farm.jobs(1)
+    delete = page.get_by_role("button", name="Delete")
+    dialog = page.get_by_role("dialog")
+
+    delete.click()
+    expect(dialog).to_contain_text("Hello! I can say whatever you write.")
+    expect(dialog.get_by_role("button", name="Keep it")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert status.job_id in farm.job_ids()
+    expect(page.locator("#jobs li")).to_have_count(1)
+
+    delete.click()
+    dialog.get_by_role("button", name="Delete it").click()
     expect(page.locator("#jobs li")).to_have_count(0)
+    expect(page.get_by_text("Your video grows here")).to_be_visible()
+    assert status.job_id not in farm.job_ids()
+
+
+def test_an_outage_is_told_in_words_and_ends_by_itself(
+    browser: Browser, tmp_path: Path, portrait: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(home=tmp_path / "home")
+    broker = Broker(settings)
+    address = free_address()
+    told = "The farm does not answer. Nothing is lost"
+    with open_page(Farm(broker.url, settings=settings), address):
+        page = browser.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
+        page.goto(f"{address.url}/")
+        page.get_by_role("button", name="A portrait and a text").click()
+        expect(page.locator("#text textarea")).not_to_be_empty()
+        page.click("#submit")
+        page.click("#cancel")
+        wait_for_bar(page, "cancelled")
+
+        broker.stop()
+        expect(page.locator("#bar [role=alert]")).to_contain_text(told)
+        page.click("#submit")
+        expect(page.locator("#notice-problem [role=alert]")).to_contain_text(told)
+        assert "127.0.0.1" not in page.locator("body").inner_text()
+        assert caplog.messages.count("page_error") == 1
+
+        broker = Broker(settings)
+        wait_for_bar(page, "cancelled")
+        page.close()
+    broker.stop()
+
+
+THEMES: dict[str, Any] = {
+    "a light desktop": {"viewport": {"width": 1280, "height": 900}},
+    "a dark phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
+}
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return axe_script(tmp_path_factory.mktemp("axe"))
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_no_state_of_the_page_keeps_people_out(
+    browser: Browser, url: str, farm: Farm, axe: str, theme: str
+) -> None:
+    page = browser.new_page(**THEMES[theme])
+    page.set_default_timeout(TIMEOUT_MS)
+    page.goto(url)
+    expect(page.get_by_text("Your video grows here")).to_be_visible()
+    found = {"idle": violations(page, axe)}
+    page.click("#submit")
+    expect(page.locator("#face-problem")).to_be_visible()
+    page.get_by_text("Advanced").click()
+    expect(page.locator("#sample_steps")).to_be_visible()
+    found["mistakes, and advanced fields"] = violations(page, axe)
+    page.get_by_text("Advanced").click()
+    page.get_by_role("button", name="A couple").click()
+    expect(page.locator("#boxes .open img.face")).to_be_visible()
+    expect(page.locator("#audio2")).to_contain_text("0:0")
+    found["two speakers"] = violations(page, axe)
+    page.get_by_role("button", name="A portrait and a text").click()
+    page.locator("#quality").get_by_label("draft").check()
+    page.click("#submit")
+    wait_for_bar(page, "success")
+    wait_for_player(page, "video.readyState >= 2")
+    found["a video"] = violations(page, axe)
+    page.get_by_role("button", name="Delete").click()
+    found["the confirmation"] = violations(page, axe)
+    page.close()
+    assert found == {state: [] for state in found}
 
 
 def test_what_the_keyboard_reaches_has_a_name_and_a_frame(page: Page) -> None:

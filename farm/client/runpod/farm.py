@@ -52,6 +52,8 @@ class RunpodFarm(Farm):
     and empty: what is known about jobs is asked of the endpoint.
     """
 
+    keeps_jobs = False
+
     def _connect(self, url: str | None, settings: Settings) -> None:
         self.is_inline = False
         self.address = EndpointAddress.parse(url or settings.broker_address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -11,9 +11,12 @@ import pytest
 
 from farm import Farm
 from farm.errors import InvalidInput
+from farm.local.broker import Broker
 from farm.net.address import ListenAddress
 from farm.settings import Settings
+from farm.store import keys
 from farm.ui.serve import open_page
+from farm.ui.words import FAILURES
 from tests.support.jobs import FIELDS
 from tests.support.ports import free_port
 from tests.support.visitor import Visitor
@@ -23,12 +26,23 @@ PASSWORDS = {"ann": "secret", "bob": "other"}
 
 @pytest.fixture
 def farm(broker: str, tmp_path: Path) -> Farm:
+    return open_farm(broker, tmp_path)
+
+
+def open_farm(broker: str, tmp_path: Path) -> Farm:
     logins = ",".join(f"{name}:{password}" for name, password in PASSWORDS.items())
     return Farm(settings=Settings(home=tmp_path / "home", broker_url=broker, ui_auth=logins))
 
 
 @pytest.fixture
 def visitors(farm: Farm) -> Iterator[list[Visitor]]:
+    with visiting(farm) as found:
+        yield found
+
+
+@contextmanager
+def visiting(farm: Farm) -> Iterator[list[Visitor]]:
+    """Ann and Bob on the page of a farm."""
     address = ListenAddress("127.0.0.1", free_port())
     with ExitStack() as stack:
         stack.enter_context(open_page(farm, address))
@@ -76,10 +90,10 @@ def test_the_settings_and_files_of_a_job_are_entered_again(visitors, portrait, v
     values = {"face": ann.upload(portrait), "audio1": ann.upload(voice), "browserstate": []}
     own_jobs, *_ = ann.call("submit", "click", values)
     chosen = {"browserstate": own_jobs, "event_data": {"job_id": own_jobs[0][0]}}
-    face, *_ = ann.call("jobs", "copy", chosen)
+    _, face, *_ = ann.call("jobs", "copy", chosen)
     served = ann.client.get(f"/gradio_api/file={face['value']['path']}")
     assert served.content == portrait.read_bytes()
-    face, *_ = bob.call("jobs", "copy", chosen)
+    _, face, *_ = bob.call("jobs", "copy", chosen)
     assert "value" not in face, "only its own login may"
 
 
@@ -92,6 +106,32 @@ def test_a_login_sees_and_cancels_its_own_jobs_only(farm, visitors):
     assert ann.listed(job.id) == [job.id]
     ann.cancel()
     assert job.status().state == "cancelled"
+
+
+def test_a_login_deletes_its_own_jobs_only(farm, visitors, portrait, voice):
+    ann, bob = visitors
+    values = {"face": ann.upload(portrait), "audio1": ann.upload(voice), "browserstate": []}
+    own_jobs, *_ = ann.call("submit", "click", values)
+    chosen = {"browserstate": own_jobs, "event_data": {"job_id": own_jobs[0][0]}}
+    assert bob.call("jobs", "delete", chosen)[0] == [], "it leaves his list"
+    assert len(farm.jobs()) == 1, "and stays"
+    assert ann.call("jobs", "delete", chosen)[0] == []
+    assert farm.jobs() == []
+    assert list(farm.context.store.keys("")) == [keys.FARM]
+
+
+def test_an_outage_is_told_in_words(tmp_path, caplog):
+    broker = Broker(Settings(home=tmp_path / "broker"))
+    farm = open_farm(broker.url, tmp_path)
+    job = farm.as_caller("ann").submit(FIELDS)
+    with visiting(farm) as (ann, _):
+        broker.stop()
+        chosen = {"browserstate": [[job.id, ""]], "event_data": {"job_id": job.id}}
+        kept, *told = ann.call("jobs", "delete", chosen)
+        told += [ann.call("download-all", "click", chosen)[1], ann.call("timer", "tick", chosen)[4]]
+    assert "__type__" in kept, "it stays in the list"
+    assert [FAILURES["E_UNREACHABLE"] in each for each in told] == [True, True, True]
+    assert caplog.messages.count("page_error") == 1
 
 
 def test_a_login_that_cannot_be_a_caller_is_refused(tmp_path):

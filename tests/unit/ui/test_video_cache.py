@@ -62,3 +62,15 @@ def test_a_thumbnail_is_fetched_once(tmp_path):
 def test_all_videos_are_in_one_archive(tmp_path):
     with ZipFile(VideoCache(tmp_path).archive([Finished("a"), Finished("b")])) as archive:
         assert archive.namelist() == ["talking-a.mp4", "talking-b.mp4"]
+
+
+def test_a_deleted_video_is_in_no_folder_any_more(tmp_path):
+    jobs = [Finished("a"), Finished("b")]
+    cache = VideoCache(tmp_path)
+    cache.archive(jobs)
+    for job in jobs:
+        cache.fetch_thumbnail(job)
+    cache.delete("a")
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"jobs/b/talking-b.mp4", "thumbnails/b.jpg"}
+    cache.delete("a")

@@ -56,13 +56,25 @@ def test_a_waiting_job_shows_for_what_and_how_long():
 
 
 def test_an_error_is_shown_as_an_alert_with_escaped_text():
-    bar = view.bar(failed())
+    bar = view.bar(failed(code="E_INPUT_VALIDATION"))
     assert 'role="alert"' in bar
-    assert 'title="E_X">&lt;b&gt;no&lt;/b&gt;</p>' in bar
+    assert 'title="E_INPUT_VALIDATION">&lt;b&gt;no&lt;/b&gt;.</p>' in bar
+
+
+def test_an_error_of_the_farm_has_what_its_operator_asks_for():
+    bar = view.bar(failed(code="E_OOM", message="CUDA out of memory"))
+    assert "Choose a smaller size under Advanced.\nE_OOM, job a</p>" in bar
+    assert "CUDA" not in bar
+
+
+def test_a_cancelled_job_says_by_whom_without_the_stage():
+    cancelled = failed(code="E_CANCELLED", message="cancelled by you at downloads_started")
+    bar = view.bar(cancelled.model_copy(update={"state": "cancelled"}))
+    assert ">It was cancelled by you.</p>" in bar
 
 
 def test_each_mistake_is_a_line_of_the_alert():
-    assert ">a: no\nb: no</p>" in view.alert(InvalidInput("a: no\nb: no"))
+    assert ">A: no.\nB: no.</p>" in view.alert(InvalidInput("a: no\nb: no"))
 
 
 def test_a_video_shows_its_warnings():
@@ -80,24 +92,27 @@ def test_a_video_shows_its_warnings():
 
 
 def test_a_job_in_the_list_shows_how_it_stands():
-    assert item(status(pct=12.6), "Hello", chosen=True) == {
+    assert item(status(pct=12.6), "Hello", chosen=True, kept=True) == {
         "id": "a",
         "title": "Hello",
         "facts": "running 13 %",
         "at": 0.0,
         "image": None,
         "chosen": True,
+        "kept": True,
     }
 
 
 def test_a_finished_job_in_the_list_shows_both_lengths():
     result = {"job_id": "a", "status": "success", "params": {"frames": 81}}
     done = status(state="success", updated_at=40.0, result=result)
-    assert item(done, "Hello", chosen=False)["facts"] == "done · 3.2 s of video · took 40 s"
+    assert (
+        item(done, "Hello", chosen=False, kept=True)["facts"] == "done · 3.2 s of video · took 40 s"
+    )
 
 
 def test_a_title_is_escaped_in_the_list():
-    assert item(status(), "<b>", chosen=False)["title"] == "&lt;b&gt;"
+    assert item(status(), "<b>", chosen=False, kept=True)["title"] == "&lt;b&gt;"
 
 
 def test_each_model_says_what_it_is_good_for():
