@@ -423,6 +423,10 @@ def test_another_site_can_link_to_the_page_but_not_use_it(page: Page, url: str) 
     page.goto(url.replace("127.0.0.1", "localhost"))
     read = "url => fetch(`${url}config`).then(() => 'read', () => 'refused')"
     assert page.evaluate(read, url) == "refused"
+    with page.expect_navigation() as moved:
+        page.evaluate("url => { location = `${url}config` }", url)
+    assert moved.value.status == 403, "refused by the page itself, too"
+    page.goto(url.replace("127.0.0.1", "localhost"))
 
     page.evaluate("url => { location = url }", url)
     page.wait_for_url(url)
