@@ -248,9 +248,9 @@ def test_an_unreadable_request_is_named_and_left_alone(entered, content):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{", "Invalid JSON"),
-        (text_of({"chunks": 3}), "output: Field required"),
-        (text_of({"output": {"step": "mux"}}), "output.mux.result: Field required"),
+        ("{", "it is not JSON"),
+        (text_of({"chunks": 3}), "output: it is missing"),
+        (text_of({"output": {"step": "mux"}}), "output.mux.result: it is missing"),
         (text_of({}, format=2), "is in format 2"),
     ],
     ids=["no JSON", "untyped", "without its fields", "a newer format"],
