@@ -90,7 +90,7 @@ def measure(given: dict[str, Any], runpod: FakeRunpod, chunks: int, seconds: flo
 def enter(farm: Farm, job_id: str) -> None:
     """A job whose first chunk is due."""
     registry: Registry = farm.context.registry
-    registry.jobs.add(job_id, job_request())
+    registry.entries.add(job_id, job_request())
     image = keys.attempt(job_id, DOWNLOAD.id, FIRST, "image.png")
     track = keys.attempt(job_id, EMBED.id, FIRST, "track-0000.aac")
     downloaded = committed(download_output(visual_key=image), digests={image: "0" * 64})

@@ -158,7 +158,7 @@ class Farm:
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
         stored, contents = as_stored(_with_seed(accepted), self.local_files)
-        job_id = self.context.registry.jobs.first_job(stored, self.caller)
+        job_id = self.context.registry.entries.first_job(stored, self.caller)
         if job_id is None:
             job_id = self._enter(stored, contents, audio_s, limits)
         if claim_step(self.context, job_id, DOWNLOAD):
@@ -238,18 +238,18 @@ class Farm:
         """
         if request.max_cost is not None:
             check_cost(request, self.estimator().estimate(request, [audio_s]))
-        jobs = self.context.registry.jobs
+        entries = self.context.registry.entries
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         if self.local_files is not True:
             self._check_uploads(request, demand.uploads, contents)
         if contents:
-            jobs.check_quota(self.caller, demand, self.quota)
+            entries.check_quota(self.caller, demand, self.quota)
             store_contents(self.context, contents)
         new_id = secrets.token_hex(JOB_ID_BYTES)
         journal.record_request(self.context, new_id, request, self.caller, limits)
         try:
-            job_id = jobs.add(
+            job_id = entries.add(
                 new_id,
                 request,
                 caller=self.caller,

@@ -108,7 +108,7 @@ def _lost_parts(ctx: Context, job_id: str, job_keys: list[str]) -> list[str]:
     else:
         step_ids = {attempt.step_id for attempt in journal.stored_attempts(job_keys)}
     return [
-        *ctx.registry.jobs.lost_parts(job_id, live=is_open),
+        *ctx.registry.entries.lost_parts(job_id, live=is_open),
         *ctx.registry.steps.without_record(job_id, sorted(step_ids)),
     ]
 
@@ -127,7 +127,7 @@ def _repair(ctx: Context, job_id: str, stored: _StoredJob, lost: list[str]) -> R
     request = stored.submitted.request
     webhook_pending = bool(request.webhook) and notified is None
     is_open = stored.end is None or webhook_pending
-    ctx.registry.jobs.repair(job_id, request, live=is_open)
+    ctx.registry.entries.repair(job_id, request, live=is_open)
     step = claim_due_step(ctx, job_id) if is_open else None
     return Recovered(job_id, "repaired", reason=", ".join(lost), kept=len(outputs), step=step)
 
@@ -140,7 +140,7 @@ def _restore_ended(ctx: Context, stored: _StoredJob, end: JobStatus) -> Recovere
     webhook_pending = bool(request.webhook) and not stored.notified
     if webhook_pending:
         _raise_fences(ctx, job_id, {NOTIFY.id})
-    ctx.registry.jobs.restore(end, request, webhook_pending=webhook_pending)
+    ctx.registry.entries.restore(end, request, webhook_pending=webhook_pending)
     step = claim_due_step(ctx, job_id) if webhook_pending else None
     kept = len(stored.outputs)
     return Recovered(job_id, "already_ended", reason=end.state, kept=kept, step=step)
@@ -164,7 +164,7 @@ def _restore_live(ctx: Context, job_id: str, stored: _StoredJob) -> Recovered:
         unfinished.add(stored.after.id)
     unfinished -= {attempt.step_id for attempt in stored.outputs}
     _raise_fences(ctx, job_id, unfinished)
-    ctx.registry.jobs.restore(
+    ctx.registry.entries.restore(
         queued(job_id, submitted.submitted_at, submitted.caller),
         submitted.request,
         demand=demand_of(ctx, submitted.request),

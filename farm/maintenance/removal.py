@@ -35,7 +35,7 @@ def remove_job(ctx: Context, job_id: str, job_keys: list[str]) -> None:
     for key in job_keys:
         if key != keys.end(job_id):
             ctx.store.delete(key)
-    ctx.registry.jobs.forget(job_id, step_ids)
+    ctx.registry.entries.forget(job_id, step_ids)
     ctx.store.delete(keys.end(job_id))
 
 

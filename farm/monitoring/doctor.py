@@ -157,7 +157,7 @@ def _check_clock(settings: Settings) -> Finding:
 def _check_jobs(settings: Settings) -> Finding:
     registry = farm_registry(settings)
     require_redis(registry)
-    incomplete = registry.jobs.incomplete()
+    incomplete = registry.entries.incomplete()
     if not incomplete:
         return Finding("jobs", "ok", f"{len(registry.jobs.live())} live, none incomplete")
     message = f"{len(incomplete)} of which the registry has lost a part, such as {incomplete[0]}"

@@ -14,6 +14,7 @@ from farm.registry.api_keys import KeyRegistry
 from farm.registry.backend import KeepTrying, RegistryBackend, give_up
 from farm.registry.batches import BatchRegistry
 from farm.registry.deadlines import DeadlineRegistry
+from farm.registry.entries import EntryRegistry
 from farm.registry.hosts import HostRegistry
 from farm.registry.identity import IdentityRegistry
 from farm.registry.jobs import JobRegistry
@@ -46,7 +47,8 @@ class Registry:
         self.backend = backend
         self._records = RecordStore(backend)
         self.accounts = AccountRegistry(self._records)
-        self.jobs = JobRegistry(self._records, self.accounts)
+        self.jobs = JobRegistry(self._records)
+        self.entries = EntryRegistry(self._records, self.accounts, self.jobs)
         self.steps = StepRegistry(self._records)
         self.webhooks = WebhookRegistry(self._records)
         self.workers = WorkerRegistry(backend)

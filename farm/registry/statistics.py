@@ -8,7 +8,7 @@ from math import inf
 
 from farm.estimate import Load
 from farm.registry.backend import RegistryBackend
-from farm.registry.jobs import UNKNOWN_LENGTH
+from farm.registry.entries import UNKNOWN_LENGTH
 from farm.registry.keys import ENDED, LIVE, REMAINING, current_step_key
 from farm.registry.pace import read_pace
 from farm.registry.registry import Registry

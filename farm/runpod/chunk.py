@@ -129,7 +129,7 @@ class RemoteChunk:
         """The context of the attempt, with a registry that knows this chunk alone."""
         order = self.order
         registry = Registry(MemoryBackend())
-        registry.jobs.add(order.job_id, order.request)
+        registry.entries.add(order.job_id, order.request)
         for step_id, committed in order.outputs.items():
             registry.steps.restore(
                 order.job_id, step_id, attempt_id=committed.attempt_id, committed=committed

@@ -22,6 +22,6 @@ def test_an_orphaned_job_is_dispatched_while_a_step_holds_every_child(
         with job_held_at("embeddings_started", farm, small):
             # When a job has neither a lease nor a message
             registry = farm.context.registry
-            registry.jobs.add("orphan", REQUEST)
+            registry.entries.add("orphan", REQUEST)
             # Then its step is dispatched nevertheless
             wait_for(lambda: registry.steps.record("orphan", DOWNLOAD.id).dispatches == 1)

@@ -123,10 +123,10 @@ def test_a_job_whose_record_is_unreadable_does_not_hold_up_the_others(
     unreadable = "0" * 12
     waiting = "1" * 12
     for job_id in (unreadable, waiting):
-        registry.jobs.add(job_id, farm.upload(resolved({**small, **ONE_CHUNK})))
+        registry.entries.add(job_id, farm.upload(resolved({**small, **ONE_CHUNK})))
     require_redis(registry).redis.set(f"farm:job:{unreadable}", "{}")
 
     ended = farm.job(waiting).wait()
 
-    registry.jobs.forget(unreadable, [])
+    registry.entries.forget(unreadable, [])
     assert ended.state == "success"

@@ -30,7 +30,7 @@ def test_jobs_of_another_version_end_by_name_and_no_worker_is_held_up(
         # Given what other versions have written
         fields = REQUEST.model_dump(mode="json", exclude_defaults=True)
         for job_id in ("newer-field", "newer-request", "newer-status", "newer-message"):
-            registry.jobs.add(job_id, REQUEST)
+            registry.entries.add(job_id, REQUEST)
 
         def write(key: str, record: dict[str, Any], **format: int) -> None:
             broker.redis.set(broker.key(key), text_of(record, **format))

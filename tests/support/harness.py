@@ -43,7 +43,7 @@ class Harness:
         return self.status.result.error
 
     def enter(self, **fields: Any) -> None:
-        self.registry.jobs.add(
+        self.registry.entries.add(
             "a", resolved({"model": self.ctx.settings.presets[0], **self.fields, **fields})
         )
 

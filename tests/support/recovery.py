@@ -20,7 +20,7 @@ from tests.support.outputs import committed, embed_output, mux_output, output_of
 
 def enter(ctx: Context, job_id: str, request: JobRequest = REQUEST, *, caller: str = LOCAL) -> None:
     journal.record_request(ctx, job_id, request, caller)
-    ctx.registry.jobs.add(job_id, request, caller=caller)
+    ctx.registry.entries.add(job_id, request, caller=caller)
 
 
 def store_output(

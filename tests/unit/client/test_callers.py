@@ -110,7 +110,7 @@ def test_the_job_of_another_caller_is_an_unknown_job(farm):
     with pytest.raises(InvalidInput) as foreign:
         anna.job(job.id)
     farm.cancel([job.id])
-    farm.context.registry.jobs.forget(job.id, [])
+    farm.context.registry.entries.forget(job.id, [])
     with pytest.raises(InvalidInput) as unknown:
         anna.job(job.id)
     assert foreign.value.message == unknown.value.message
@@ -177,7 +177,7 @@ def test_of_submissions_at_once_the_last_slot_takes_one_and_the_others_leave_not
     broker, tmp_path, monkeypatch
 ):
     farm = open_farm(broker, tmp_path, max_live_jobs=1)
-    monkeypatch.setattr(farm.context.registry.jobs, "check_quota", lambda *_: None)
+    monkeypatch.setattr(farm.context.registry.entries, "check_quota", lambda *_: None)
 
     def submit() -> bool:
         try:

@@ -192,7 +192,7 @@ def test_a_committed_step_changes_what_remains_of_its_job(entered):
 def generate(harness, step_function, **hooks):
     """Runs the first chunk of Anna's job."""
     registry = harness.registry
-    registry.jobs.add("b", REQUEST, caller="anna")
+    registry.entries.add("b", REQUEST, caller="anna")
     complete(registry, "embed", embed_output(chunks=2), job_id="b")
     return run_step(harness.ctx, "b", GENERATE, step_function=lambda _: step_function, **hooks)
 
@@ -206,7 +206,7 @@ def test_a_chunk_charges_its_gpu_seconds_without_loading_to_the_caller(harness):
     used = harness.registry.accounts.read("anna").used_gpu_s
     assert 0 < used < 60
     assert harness.registry.accounts.read(LOCAL).used_gpu_s == 0
-    harness.registry.jobs.forget("b", ["embed", GENERATE.id])
+    harness.registry.entries.forget("b", ["embed", GENERATE.id])
     generate(harness, chunk)
     assert harness.registry.accounts.read("anna").used_gpu_s == used
 
@@ -214,7 +214,7 @@ def test_a_chunk_charges_its_gpu_seconds_without_loading_to_the_caller(harness):
 def test_each_card_of_a_worker_is_charged(harness, samples):
     cards = 10**6
     settings = harness.ctx.settings.model_copy(update={"gpus": cards})
-    harness.registry.jobs.add("b", REQUEST, caller="anna")
+    harness.registry.entries.add("b", REQUEST, caller="anna")
     complete(harness.registry, "embed", embed_output(chunks=2), job_id="b")
     run_step(
         replace(harness.ctx, settings=settings),

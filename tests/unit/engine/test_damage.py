@@ -43,7 +43,7 @@ class Harness:
 
     def enter(self, job_id: str, *steps: Step) -> None:
         """Enters a job, and runs steps of it."""
-        self.ctx.registry.jobs.add(
+        self.ctx.registry.entries.add(
             job_id, job_request(model=TINY_PRESET.name, **SMALL, **self.fields)
         )
         self.run(job_id, *steps)

@@ -29,7 +29,7 @@ def ctx(clock: ClockBackend, tmp_path: Path) -> Context:
 
 
 def enter(ctx: Context, limits: TimeLimits) -> None:
-    ctx.registry.jobs.add("a", REQUEST, limits=limits)
+    ctx.registry.entries.add("a", REQUEST, limits=limits)
 
 
 def start(ctx: Context) -> None:
@@ -83,7 +83,7 @@ def test_a_job_without_limits_is_never_looked_at(ctx: Context, clock: ClockBacke
 def test_a_job_that_was_forgotten_is_not_looked_at_again(ctx: Context, clock: ClockBackend):
     enter(ctx, BOTH)
     ctx.registry.jobs.cancel("a", by="a test")
-    ctx.registry.jobs.forget("a", [])
+    ctx.registry.entries.forget("a", [])
 
     clock.advance(101)
     end_overdue(ctx)

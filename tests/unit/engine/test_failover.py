@@ -28,7 +28,7 @@ def twins(tmp_path: Path) -> tuple[StepContext, StepContext]:
     """
     backend = FailoverBackend()
     ctx = Context(Settings(home=tmp_path), MemoryStore(), Registry(backend))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     backend.copy_to_replica()
     forgotten = acquire(ctx.registry, DOWNLOAD.id)
     backend.fail_over()

@@ -42,7 +42,7 @@ REQUEST = job_request(frame_num=81)
 def ctx(tmp_path: Path) -> Context:
     """The context of the job `a`, whose speech makes three chunks."""
     ctx = Context(Settings(home=tmp_path), HookedStore(), open_registry("memory://"))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     complete(ctx.registry, "embed", embed_output(chunks=3))
     return ctx
 
@@ -268,7 +268,7 @@ def requests_to_publish(tmp_path: Path, *, chunks: int) -> int:
     """Requests to the registry for the playlist of a job with that many chunks, all complete."""
     backend = CountingBackend(MemoryBackend())
     ctx = Context(Settings(home=tmp_path), MemoryStore(), Registry(backend))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     complete(ctx.registry, "embed", embed_output(chunks=chunks))
     for chunk in range(chunks):
         generate(ctx, chunk)
@@ -327,11 +327,11 @@ def test_a_damaged_segment_is_not_mirrored(ctx, tmp_path):
 
 
 def test_there_is_no_mirror_of_a_job_of_unknown_length(ctx, tmp_path):
-    ctx.registry.jobs.add("b", REQUEST)
+    ctx.registry.entries.add("b", REQUEST)
     assert Job(ctx, "b").mirror(tmp_path / "m") is None
 
 
 def test_there_is_no_mirror_of_a_job_that_was_forgotten(ctx, tmp_path):
     generate_stored(ctx, 0)
-    ctx.registry.jobs.forget("a", ["generate-0000", "embed"])
+    ctx.registry.entries.forget("a", ["generate-0000", "embed"])
     assert Job(ctx, "a").mirror(tmp_path / "m") is None

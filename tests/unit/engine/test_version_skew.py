@@ -106,7 +106,7 @@ def test_the_webhook_of_an_unreadable_job_is_not_called(harness):
 
 def test_garbage_is_collected_beside_such_a_job(harness):
     harness.enter()
-    harness.registry.jobs.add("b", harness.registry.jobs.request("a"))
+    harness.registry.entries.add("b", harness.registry.jobs.request("a"))
     for job_id in "ab":
         harness.registry.jobs.cancel(job_id, by="a test")
         journal.record_request(harness.ctx, job_id, harness.registry.jobs.request(job_id))

@@ -54,7 +54,7 @@ def finished(counted: tuple[Harness, dict[str, int]]) -> Harness:
 def copy_job(finished: Harness, job_id: str, steps: list[Step], **fields: Any) -> None:
     """Another job with the same request, of which other workers have completed some steps."""
     request = finished.registry.jobs.request("a").model_copy(update=fields)
-    finished.registry.jobs.add(job_id, request)
+    finished.registry.entries.add(job_id, request)
     for step in steps:
         committed = finished.committed(step)
         complete(

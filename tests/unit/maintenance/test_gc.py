@@ -43,7 +43,7 @@ class Harness:
         settings = Settings(home=home, keep_jobs_s=7 * DAY_S)
         self.ctx = Context(settings, store, Registry(self.clock))
         journal.record_request(self.ctx, "a", REQUEST)
-        self.registry.jobs.add("a", REQUEST)
+        self.registry.entries.add("a", REQUEST)
 
     @property
     def registry(self) -> Registry:
@@ -296,10 +296,10 @@ def test_with_a_limit_of_zero_a_job_expires_at_its_end(harness):
 def test_an_idempotency_key_that_belongs_to_another_job_by_now_is_kept(harness):
     harness.finish()
     harness.clock.delete(idempotency_record_key(LOCAL, "order 66"))
-    harness.registry.jobs.add("b", REQUEST)
+    harness.registry.entries.add("b", REQUEST)
     harness.clock.advance(7 * DAY_S)
     harness.collect()
-    assert harness.registry.jobs.first_job(REQUEST, LOCAL) == "b"
+    assert harness.registry.entries.first_job(REQUEST, LOCAL) == "b"
 
 
 # At any time

@@ -182,7 +182,7 @@ def test_an_idempotency_key_leads_to_its_job_again(ctx):
     enter(ctx, "a", request)
     lost = lose_broker(ctx)
     recover_one(lost)
-    assert lost.registry.jobs.first_job(request, LOCAL) == "a"
+    assert lost.registry.entries.first_job(request, LOCAL) == "a"
 
 
 def test_a_job_belongs_to_its_caller_again(ctx):
@@ -192,9 +192,9 @@ def test_a_job_belongs_to_its_caller_again(ctx):
     recover_one(lost)
     assert lost.registry.jobs.status("a").caller == "anna"
     assert [status.job_id for status in lost.registry.jobs.newest("anna")] == ["a"]
-    assert lost.registry.jobs.first_job(request, "anna") == "a"
+    assert lost.registry.entries.first_job(request, "anna") == "a"
     with pytest.raises(QuotaExceeded):
-        lost.registry.jobs.check_quota("anna", NO_DEMAND, Quota(live_jobs=1))
+        lost.registry.entries.check_quota("anna", NO_DEMAND, Quota(live_jobs=1))
 
 
 def test_an_ended_job_belongs_to_its_caller_again(ctx):
@@ -203,7 +203,7 @@ def test_an_ended_job_belongs_to_its_caller_again(ctx):
     lost = lose_broker(ctx)
     assert recover_one(lost).outcome == "already_ended"
     assert lost.registry.jobs.status("a").caller == "anna"
-    lost.registry.jobs.check_quota("anna", NO_DEMAND, Quota(live_jobs=1))
+    lost.registry.entries.check_quota("anna", NO_DEMAND, Quota(live_jobs=1))
 
 
 def test_jobs_are_recovered_one_by_one(ctx):

@@ -32,7 +32,7 @@ def add(ctx, job_id, *, caller="anna", uploads=UPLOADS) -> None:
     for key, size in uploads.items():
         ctx.store.put(key, b"x" * size)
     journal.record_request(ctx, job_id, REQUEST, caller)
-    ctx.registry.jobs.add(job_id, REQUEST, caller=caller, demand=Demand(uploads=uploads))
+    ctx.registry.entries.add(job_id, REQUEST, caller=caller, demand=Demand(uploads=uploads))
     ctx.registry.jobs.cancel(job_id, by="the caller")
     journal.close_job(ctx, job_id)
 
@@ -49,7 +49,7 @@ def test_a_deleted_job_leaves_nothing(ctx):
     assert list(ctx.store.keys("")) == []
     assert list(ctx.registry.jobs.newest()) == []
     assert not has_uploads(ctx, "anna")
-    assert ctx.registry.jobs.first_job(REQUEST, "anna") is None, "the same request is a new job"
+    assert ctx.registry.entries.first_job(REQUEST, "anna") is None, "the same request is a new job"
     with pytest.raises(UnknownJob):
         delete_job(ctx, "a")
 

@@ -185,7 +185,7 @@ def test_a_broker_that_has_evicted_keys_is_an_error(findings, broker):
 @pytest.mark.parametrize("lost", ["live", "jobs", "remaining_gpu_s", "request:a", "job:a"])
 def test_a_job_of_which_the_broker_has_lost_a_part_is_an_error(findings, broker, lost):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     assert findings()["jobs"] == Finding("jobs", "ok", "1 live, none incomplete")
     with redis.Redis.from_url(broker) as client:
         client.delete(f"farm:{lost}")
@@ -199,7 +199,7 @@ def test_a_job_of_which_the_broker_has_lost_a_part_is_an_error(findings, broker,
 
 def test_jobs_that_have_ended_are_not_incomplete(findings, broker):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.jobs.cancel("a", by="a test")
     registry.jobs.close("a")
     assert findings()["jobs"] == Finding("jobs", "ok", "0 live, none incomplete")
@@ -207,7 +207,7 @@ def test_jobs_that_have_ended_are_not_incomplete(findings, broker):
 
 def test_a_job_that_no_reaper_dispatches_stands_still(findings, broker, monkeypatch):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     assert findings()["reaper"].status == "ok"
     monkeypatch.setattr("farm.monitoring.doctor.STANDSTILL_S", 0.0)
     finding = findings()["reaper"]
@@ -219,7 +219,7 @@ def test_a_job_that_no_reaper_dispatches_stands_still(findings, broker, monkeypa
 
 def test_messages_that_wait_for_long_or_are_unreadable_are_a_warning(findings, broker, monkeypatch):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.claim_dispatch("a", "download")
     assert findings()["queues"].status == "ok"
     monkeypatch.setattr("farm.monitoring.doctor.LATE_S", 0.0)

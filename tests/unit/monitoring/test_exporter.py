@@ -101,7 +101,7 @@ def test_the_oldest_message_waits_since_its_dispatch(farm, settings, priority):
 
 def test_a_chunks_message_waits_since_its_own_dispatch(farm, settings):
     ctx = farm.context
-    ctx.registry.jobs.add("a", resolved(GIVEN))
+    ctx.registry.entries.add("a", resolved(GIVEN))
     ctx.registry.steps.claim_dispatch("a", "generate-0007")
     age(farm, "a", "generate-0007", 90)
     make_app(settings).signature(
@@ -156,7 +156,7 @@ def test_the_statistics_are_exported(farm, settings):
     registry = farm.context.registry
     registry.workers.heartbeat("gpu here 1")
     for job_id in "ab":
-        registry.jobs.add(job_id, resolved(GIVEN))
+        registry.entries.add(job_id, resolved(GIVEN))
     lease = registry.steps.acquire("a", "embed", lease_s=60, max_attempts=3)
     commit(registry, lease, EMBEDDED, estimate=EstimateUpdate(100.0))
     registry.steps.acquire("a", "generate-0000", lease_s=15, max_attempts=3)
@@ -281,7 +281,7 @@ def test_metrics_are_served_at_their_address(settings):
 def test_a_scrape_sends_few_commands_for_any_number_of_jobs(farm, settings):
     registry = farm.context.registry
     for number in range(300):
-        registry.jobs.add(f"job-{number}", resolved(GIVEN))
+        registry.entries.add(f"job-{number}", resolved(GIVEN))
         registry.steps.claim_dispatch(f"job-{number}", "download")
     collector = FarmCollector(settings)
     client = registry.backend.redis

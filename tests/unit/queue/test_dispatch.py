@@ -39,7 +39,7 @@ def ctx(broker: str, tmp_path: Path) -> Context:
     """The context of the job `a`, whose messages no worker receives."""
     settings = Settings(home=tmp_path, broker_url=broker)
     ctx = Context(settings, open_store("memory://"), open_registry(broker))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     return ctx
 
 
@@ -145,7 +145,7 @@ def test_a_message_that_is_sent_again_has_a_new_id(ctx):
 
 @pytest.mark.parametrize(("priority", "number"), [("high", 0), ("normal", 3), ("low", 6)])
 def test_every_message_has_the_priority_of_its_job(ctx, broker, priority, number):
-    ctx.registry.jobs.add("b", job_request(priority=priority))
+    ctx.registry.entries.add("b", job_request(priority=priority))
     CeleryTransport(ctx).dispatch("b", DOWNLOAD)
     (message,) = messages(broker)
     assert message["properties"]["priority"] == number
@@ -154,7 +154,7 @@ def test_every_message_has_the_priority_of_its_job(ctx, broker, priority, number
 
 def test_only_a_job_with_urls_is_downloaded_by_threads(ctx):
     uploaded = {"cond_video": "store://uploads/a", "cond_audio": {"person1": "store://uploads/b"}}
-    ctx.registry.jobs.add("b", job_request(**uploaded))
+    ctx.registry.entries.add("b", job_request(**uploaded))
     app = make_app(ctx.settings)
     queues = [
         [message.options["queue"] for message in signatures(app, ctx, job_id, [DOWNLOAD, EMBED])]
@@ -165,7 +165,7 @@ def test_only_a_job_with_urls_is_downloaded_by_threads(ctx):
 
 def test_jobs_of_a_higher_priority_are_delivered_first(ctx):
     for priority in ("low", "normal", "high"):
-        ctx.registry.jobs.add(priority, job_request(priority=priority))
+        ctx.registry.entries.add(priority, job_request(priority=priority))
         CeleryTransport(ctx).dispatch(priority, DOWNLOAD)
     with make_app(ctx.settings).connection_for_read() as connection:
         queue = connection.SimpleQueue("downloads")
@@ -175,7 +175,7 @@ def test_jobs_of_a_higher_priority_are_delivered_first(ctx):
 
 
 def test_a_step_that_runs_after_the_end_is_delivered_last(ctx):
-    ctx.registry.jobs.add("b", job_request(priority="high"))
+    ctx.registry.entries.add("b", job_request(priority="high"))
     (message,) = signatures(make_app(ctx.settings), ctx, "b", [NOTIFY])
     assert message.options["priority"] == MESSAGE_PRIORITIES["low"]
 
@@ -252,7 +252,7 @@ def test_the_given_chain_is_not_changed():
 def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, broker, tmp_path):
     # Given an urgent job whose chunks are complete
     urgent = job_request(webhook="https://example.org/done", priority="high")
-    ctx.registry.jobs.add("b", urgent)
+    ctx.registry.entries.add("b", urgent)
     complete(ctx.registry, "embed", job_id="b")
     ctx.registry.steps.claim_dispatch("a", DOWNLOAD.id)
     # When a worker gets the last message
@@ -273,7 +273,7 @@ def test_the_last_message_of_a_job_sends_its_webhook_behind_all_other_work(ctx, 
 
 
 def test_the_end_of_a_job_with_an_error_of_the_farm_is_one_line_in_the_log(ctx, broker, tmp_path):
-    ctx.registry.jobs.add("b", job_request(cond_video="store://uploads/none"))
+    ctx.registry.entries.add("b", job_request(cond_video="store://uploads/none"))
     program = (
         "from farm import logs; from farm.tasks.steps import TASKS; logs.configure(); "
         "print(TASKS['download'].apply(args=['b']).state)"
@@ -294,7 +294,7 @@ def test_the_end_of_a_job_with_an_error_of_the_farm_is_one_line_in_the_log(ctx, 
 def test_the_error_for_a_broker_that_is_down_names_the_job(tmp_path):
     settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
     ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     transport = CeleryTransport(ctx)
     transport.app.conf.task_publish_retry_policy = {"max_retries": 0}
     with pytest.raises(FarmUnreachable, match="the broker did not accept job a"):
@@ -368,7 +368,7 @@ def queue_of_chunk(ctx: Context, job_id: str = "a") -> str:
 
 
 def test_a_job_may_be_kept_on_the_farms_own_gpus(ctx):
-    ctx.registry.jobs.add("b", job_request(placement="local"))
+    ctx.registry.entries.add("b", job_request(placement="local"))
     assert (queue_of_chunk(ctx), queue_of_chunk(ctx, "b")) == ("gpu", "gpu-local")
 
 

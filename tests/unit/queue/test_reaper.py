@@ -50,7 +50,7 @@ class Backlog:
     def enter(self, *job_ids: str, **fields: object) -> None:
         """Adds jobs one after the other; the messages of all are sent."""
         for job_id in job_ids:
-            self.registry.jobs.add(job_id, job_request(**fields))
+            self.registry.entries.add(job_id, job_request(**fields))
             assert self.reaper.reap() == 1
             self.clock.advance(GAP_S)
 
@@ -207,7 +207,7 @@ def test_a_message_whose_place_in_the_index_is_lost_is_not_forgotten(on_both):
 
 def at_its_chunk(backlog: Backlog, job_id: str) -> None:
     """A new job whose first chunk is due."""
-    backlog.registry.jobs.add(job_id, job_request())
+    backlog.registry.entries.add(job_id, job_request())
     for step_id, output in (("download", None), ("embed", embed_output(chunks=2))):
         complete(backlog.registry, step_id, output, job_id=job_id)
 
@@ -282,7 +282,7 @@ def test_a_job_that_fails_stops_no_other_and_its_error_is_not_quoted(on_redis, m
 
     monkeypatch.setattr(reaping, "claim_due_step", claim_unless_a)
     for job_id in "ab":
-        on_redis.registry.jobs.add(job_id, job_request())
+        on_redis.registry.entries.add(job_id, job_request())
     assert on_redis.reaper.reap() == 1
     assert on_redis.registry.steps.record("a", DOWNLOAD.id).dispatches == 0
     assert on_redis.registry.steps.record("b", DOWNLOAD.id).dispatches == 1
@@ -301,7 +301,7 @@ def test_jobs_of_another_version_end_once_and_stop_no_other(on_redis, caplog):
     }
     registry = on_redis.registry
     for job_id in ("other", *newer):
-        registry.jobs.add(job_id, job_request())
+        registry.entries.add(job_id, job_request())
     registry.steps.claim_dispatch("newer-lost", DOWNLOAD.id)
     for key in newer.values():
         on_redis.clock.texts[key] = text_of({}, format=2)

@@ -33,7 +33,7 @@ def turns(ctx: Context) -> HostTurns:
 def enter(ctx: Context, job_id: str, *hosts: str) -> None:
     """Adds a job with its face and its voice at these hosts, whose message is delivered."""
     face, voice = (f"https://{host}/" for host in (*hosts, *hosts)[:2])
-    ctx.registry.jobs.add(job_id, job_request(cond_video=face, cond_audio={"person1": voice}))
+    ctx.registry.entries.add(job_id, job_request(cond_video=face, cond_audio={"person1": voice}))
     ctx.registry.steps.claim_dispatch(job_id, DOWNLOAD.id)
 
 
@@ -159,6 +159,6 @@ def test_a_job_without_urls_needs_no_turn(ctx, turns):
     source = "store://uploads/" + "0" * 64
     for job_id in ("a", "b", "c"):
         request = job_request(cond_video=source, cond_audio={"person1": source})
-        ctx.registry.jobs.add(job_id, request)
+        ctx.registry.entries.add(job_id, request)
     with turns.turn("a"), turns.turn("b"), turns.turn("c") as granted:
         assert granted

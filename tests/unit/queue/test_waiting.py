@@ -147,7 +147,7 @@ def test_as_many_are_dispatched_again_as_are_lost(uncounted):
 def test_a_lost_message_is_found_although_older_ones_are_taken_for_it(uncounted):
     registry = uncounted.context.registry
     jobs = [uncounted.submit(REQUEST) for _ in range(3)]
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.claim_dispatch("a", "download")  # then its sender dies
     for job in jobs:
         assert ("a", "download") not in lost(uncounted)
@@ -174,7 +174,7 @@ def test_what_nothing_waits_for_any_more_is_forgotten_first(uncounted):
 def test_a_message_that_is_just_being_sent_is_not_missed(uncounted):
     settings, registry = uncounted.context.settings, uncounted.context.registry
     uncounted.submit(REQUEST)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.claim_dispatch("a", "download")
     broker = open_broker(settings)
     assert list(find_lost_messages(registry, broker, lease_s=0, sending_s=60)) == []
@@ -183,7 +183,7 @@ def test_a_message_that_is_just_being_sent_is_not_missed(uncounted):
 def test_the_oldest_wait_is_known_by_queue_and_priority(uncounted):
     ctx = uncounted.context
     uncounted.submit(job_request(priority="high"))
-    ctx.registry.jobs.add("a", job_request(placement="local"))
+    ctx.registry.entries.add("a", job_request(placement="local"))
     ctx.registry.steps.claim_dispatch("a", "generate-0003")
     waits = oldest_waits(ctx)
     waiting = {name for name, wait_s in waits.items() if wait_s}

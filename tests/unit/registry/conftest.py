@@ -17,5 +17,5 @@ def registry(request: pytest.FixtureRequest) -> Registry:
 @pytest.fixture
 def entered(registry: Registry) -> Registry:
     """A registry with the job `a`."""
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     return registry

@@ -27,7 +27,9 @@ BYTES = Quota(stored_bytes=1000, uploads_kept_s=DAY_S)
 
 
 def add(registry: Registry, job_id: str, quota: Quota, *, caller: str = "anna", **demand: Any):
-    return registry.jobs.add(job_id, REQUEST, caller=caller, demand=Demand(**demand), quota=quota)
+    return registry.entries.add(
+        job_id, REQUEST, caller=caller, demand=Demand(**demand), quota=quota
+    )
 
 
 def refusal(registry: Registry, quota: Quota, **demand: Any) -> QuotaExceeded:
@@ -69,7 +71,7 @@ def test_a_job_beyond_the_quota_is_refused_with_what_the_caller_has(registry):
         "try again when one of them has ended"
     )
     with pytest.raises(QuotaExceeded):
-        registry.jobs.check_quota("anna", Demand(), TWO_JOBS)
+        registry.entries.check_quota("anna", Demand(), TWO_JOBS)
 
 
 def test_another_caller_has_a_quota_of_its_own(registry):
@@ -91,7 +93,7 @@ def test_a_job_that_ends_gives_its_slot_back(registry, end):
         case "cancelled":
             registry.jobs.cancel("a", by="the caller")
         case "forgotten":
-            registry.jobs.forget("a", [])
+            registry.entries.forget("a", [])
     add(registry, "c", TWO_JOBS)
     assert refusal(registry, TWO_JOBS)
 
@@ -159,12 +161,12 @@ def test_a_process_that_dies_while_it_submits_leaks_no_slot(registry, after):
 def test_the_same_idempotency_key_takes_one_slot(registry):
     keyed = job_request(idempotency_key="key")
     for job_id in ("a", "b", "c"):
-        assert registry.jobs.add(job_id, keyed, caller="anna", quota=Quota(live_jobs=1)) == "a"
+        assert registry.entries.add(job_id, keyed, caller="anna", quota=Quota(live_jobs=1)) == "a"
 
 
 def test_no_quota_refuses_a_job_that_is_restored(registry):
     add(registry, "a", Quota(live_jobs=1))
-    assert registry.jobs.restore(queued("b", 1000, "anna"), REQUEST)
+    assert registry.entries.restore(queued("b", 1000, "anna"), REQUEST)
     assert "2 jobs have not ended" in refusal(registry, Quota(live_jobs=1)).message
 
 
@@ -250,7 +252,7 @@ def test_expired_uploads_and_forgotten_results_count_no_more(clock):
     add(registry, "b", BYTES, uploads={"uploads/voice": 400})
     assert clock.members_below(uploads_of("anna"), clock.now()) == ["uploads/voice 400"]
     refusal(registry, BYTES, uploads={"uploads/other": 1})
-    registry.jobs.forget("a", [])
+    registry.entries.forget("a", [])
     add(registry, "c", BYTES, uploads={"uploads/other": 600})
 
 
@@ -263,10 +265,10 @@ def test_an_account_is_closed_with_the_last_job_once_its_day_is_over(clock):
         add(registry, job_id, BYTES, uploads={"uploads/face": 1})
         finish(registry, job_id)
     registry.accounts.charge("anna", 5)
-    registry.jobs.forget("a", [])
+    registry.entries.forget("a", [])
     clock.advance(DAY_S)
     assert account_key("anna") in clock.texts
-    registry.jobs.forget("b", [])
+    registry.entries.forget("b", [])
     assert clock.texts == {}
     assert not any(clock.indices[index] for index in clock.indices if index != "ended")
 
@@ -275,7 +277,7 @@ def test_an_account_stays_while_its_gpu_seconds_count(registry):
     add(registry, "a", GPU_S)
     registry.accounts.charge("anna", 999)
     registry.jobs.cancel("a", by="the caller")
-    registry.jobs.forget("a", [])
+    registry.entries.forget("a", [])
     refusal(registry, GPU_S, gpu_s=2)
 
 

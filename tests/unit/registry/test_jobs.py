@@ -1,4 +1,4 @@
-"""Jobs in the registry: entered once, reported on in order, ended once."""
+"""Jobs in the registry: reported on in order, ended once."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ from typing import Any
 
 import pytest
 
-from farm.caller import LOCAL
 from farm.errors import Cancelled, DownloadFailed, InvalidInput, VersionSkew
-from farm.job import Event, JobStatus, Result
+from farm.job import Event, Result
 from farm.registry import Registry, open_registry
 from farm.registry.formats import dump
-from farm.registry.keys import account_key, job_key, request_key
+from farm.registry.keys import request_key
 from farm.registry.memory import MemoryBackend
-from farm.registry.status_record import queued
 from tests.support.backends import CountingBackend, death_at_next_write
 from tests.support.formats import text_of
-from tests.support.jobs import REQUEST, job_request
-from tests.support.steps import acquire, commit, complete
+from tests.support.jobs import REQUEST
+from tests.support.steps import acquire, commit
 from tests.support.threads import race
 
 SUCCESS = Result(job_id="a", status="success")
-KEYED = job_request(idempotency_key="key")
 
 
 def events(registry: Registry, job_id: str = "a") -> list[tuple[str, float]]:
@@ -39,7 +36,7 @@ def report(registry: Registry, stage: str, pct: float, **details: Any) -> None:
 
 
 def test_a_new_job_is_queued_and_live(registry):
-    assert registry.jobs.add("a", REQUEST)
+    assert registry.entries.add("a", REQUEST)
     status = registry.jobs.status("a")
     assert (status.state, status.stage, status.pct, status.ended) == ("queued", "queued", 0, False)
     assert abs(status.created_at - time.time()) < 5
@@ -57,21 +54,14 @@ def test_a_request_is_parsed_once(entered):
 def test_a_request_that_was_read_before_it_existed_is_found_later(registry):
     with pytest.raises(InvalidInput):
         registry.jobs.request("a")
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     assert registry.jobs.request("a") == REQUEST
-
-
-def test_a_job_is_entered_once(entered):
-    report(entered, "downloads_ok", 8)
-    assert entered.jobs.add("a", job_request(prompt="another")) == "a"
-    assert entered.jobs.request("a").prompt == REQUEST.prompt
-    assert entered.jobs.status("a").stage == "downloads_ok"
 
 
 @pytest.mark.parametrize("changes", [{"prompt": 1}, {"newer": "https://x.org/?secret"}])
 def test_the_error_for_an_unreadable_request_names_its_job_and_quotes_nothing(changes):
     registry = open_registry("memory://")
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     fields = json.loads(dump(REQUEST))["record"]
     registry.backend.texts[request_key("a")] = text_of({**fields, **changes})
     with pytest.raises(
@@ -87,57 +77,9 @@ def test_the_error_for_an_unknown_job_names_it(registry, query):
         getattr(registry.jobs, query)("unknown")
 
 
-def test_an_idempotency_key_belongs_to_the_first_job(registry):
-    assert registry.jobs.first_job(KEYED, "anna") is None
-    assert registry.jobs.add("a", KEYED, caller="anna") == "a"
-    assert registry.jobs.add("b", KEYED, caller="anna") == "a"
-    assert registry.jobs.first_job(KEYED, "anna") == "a"
-    other = job_request(idempotency_key="other")
-    assert registry.jobs.add("b", other, caller="anna") == "b"
-    assert len(list(registry.jobs.newest())) == 2
-
-
-def test_an_idempotency_key_is_its_callers_own(registry):
-    registry.jobs.add("a", KEYED, caller="anna")
-    another = job_request(idempotency_key="key", prompt="a man sings")
-    assert registry.jobs.first_job(another, "bob") is None
-    assert registry.jobs.add("b", another, caller="bob") == "b"
-    assert registry.jobs.first_job(KEYED, "anna") == "a"
-
-
-def test_a_request_without_an_idempotency_key_is_always_another_job(registry):
-    assert registry.jobs.add("a", REQUEST) == "a"
-    assert registry.jobs.first_job(REQUEST, LOCAL) is None
-    assert registry.jobs.add("b", REQUEST) == "b"
-
-
-def test_an_idempotency_key_of_another_request_is_refused_with_what_differs(registry):
-    registry.jobs.add("a", KEYED)
-    other = job_request(idempotency_key="key", prompt="a man sings", sample_steps=5)
-    differs = "prompt and sample_steps"
-    with pytest.raises(
-        InvalidInput,
-        match=f"^idempotency_key: got 'key'; job a was submitted with it and another {differs};",
-    ):
-        registry.jobs.add("b", other)
-    assert not registry.jobs.exists("b")
-
-
-def test_another_priority_is_no_other_request(registry):
-    registry.jobs.add("a", KEYED)
-    urgent = job_request(idempotency_key="key", priority="high")
-    assert registry.jobs.add("b", urgent) == "a"
-
-
-def test_of_concurrent_jobs_with_one_idempotency_key_one_is_entered(registry):
-    job_ids = iter("abcdefgh")
-    answers = race(lambda: registry.jobs.add(next(job_ids), KEYED))
-    assert len(set(answers)) == len(list(registry.jobs.newest())) == 1
-
-
 def test_a_job_exists_once_it_is_entered(registry):
     assert not registry.jobs.exists("a")
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     assert registry.jobs.exists("a")
 
 
@@ -146,14 +88,14 @@ def test_a_job_exists_once_it_is_entered(registry):
 
 def test_jobs_are_listed_newest_first(registry):
     for job_id in ("c", "a", "b"):
-        registry.jobs.add(job_id, REQUEST)
+        registry.entries.add(job_id, REQUEST)
         time.sleep(0.002)
     assert [status.job_id for status in registry.jobs.newest()] == ["b", "a", "c"]
 
 
 def test_jobs_stay_in_order_whatever_happens_to_them(entered):
     time.sleep(0.002)
-    entered.jobs.add("b", REQUEST)
+    entered.entries.add("b", REQUEST)
     entered.jobs.cancel("b", by="the caller")
     acquire(entered)
     assert [status.job_id for status in entered.jobs.newest()] == ["b", "a"]
@@ -164,12 +106,12 @@ def test_jobs_are_listed_page_by_page(registry, monkeypatch, count):
     monkeypatch.setattr("farm.registry.jobs.PAGE", 2)
     job_ids = list("abcde")[:count]
     for job_id in job_ids:
-        registry.jobs.add(job_id, REQUEST)
+        registry.entries.add(job_id, REQUEST)
     assert sorted(status.job_id for status in registry.jobs.newest()) == job_ids
 
 
 def test_an_ended_job_is_live_until_it_is_closed(entered):
-    entered.jobs.add("b", REQUEST)
+    entered.entries.add("b", REQUEST)
     entered.jobs.end("a", "success", SUCCESS)
     assert sorted(entered.jobs.live()) == ["a", "b"]
     entered.jobs.close("a")
@@ -214,118 +156,6 @@ def test_a_worker_knows_the_status_for_which_its_report_is_refused(entered):
     assert worker.jobs.last_status("a") == entered.jobs.status("a")
 
 
-def test_a_closed_job_that_is_entered_again_is_not_live(entered):
-    entered.jobs.end("a", "success", SUCCESS)
-    entered.jobs.close("a")
-    assert entered.jobs.add("a", REQUEST) == "a"
-    assert entered.jobs.live() == []
-
-
-# Restoring and forgetting
-
-
-def test_an_ended_job_is_restored_as_it_was(registry):
-    ended = JobStatus(
-        job_id="a",
-        state="success",
-        stage="completed",
-        pct=100,
-        details={},
-        created_at=1000,
-        updated_at=2000,
-        result=SUCCESS,
-    )
-    assert registry.jobs.restore(ended, REQUEST)
-    assert (registry.jobs.status("a"), registry.jobs.request("a")) == (ended, REQUEST)
-    assert registry.jobs.live() == []
-    assert [status.job_id for status in registry.jobs.newest()] == ["a"]
-    assert events(registry) == [("completed", 100)]
-
-
-def test_a_restored_job_with_a_pending_webhook_is_live(registry):
-    ended = queued("a", 1000).model_copy(update={"state": "success", "stage": "completed"})
-    registry.jobs.restore(ended, REQUEST, webhook_pending=True)
-    assert registry.jobs.live() == ["a"]
-
-
-def test_a_live_job_is_restored_behind_its_last_step(registry):
-    registry.jobs.restore(queued("a", 1000), REQUEST, current_step_id="embed")
-    assert registry.jobs.status("a") == queued("a", 1000)
-    assert registry.steps.current_step_id("a") == "embed"
-    assert registry.jobs.orphaned() == ["a"]
-
-
-def test_a_known_job_is_not_restored(entered):
-    report(entered, "downloads_ok", 8)
-    assert not entered.jobs.restore(queued("a", 1000), REQUEST, current_step_id="mux")
-    assert entered.jobs.status("a").stage == "downloads_ok"
-    assert entered.steps.current_step_id("a") is None
-
-
-def test_a_repair_enters_what_is_lost_and_changes_nothing_else(entered):
-    acquire(entered)
-    for index in ("jobs", "remaining_gpu_s"):
-        entered.backend.remove_member(index, "a")
-    entered.backend.delete(request_key("a"))
-    assert entered.jobs.lost_parts("a", live=False) == ["request", "jobs", "remaining_gpu_s"]
-    other = Registry(entered.backend)  # which has read nothing yet
-    other.jobs.repair("a", REQUEST, live=False)
-    assert other.jobs.lost_parts("a", live=False) == []
-    assert (other.jobs.request("a"), other.jobs.orphaned()) == (REQUEST, [])
-
-
-@pytest.mark.parametrize("live", [True, False])
-def test_a_repaired_job_that_has_ended_is_live_only_if_its_end_is_pending(entered, live):
-    entered.jobs.cancel("a", by="a test")
-    entered.jobs.close("a")
-    assert entered.jobs.lost_parts("a", live=live) == (["live"] if live else [])
-    entered.jobs.repair("a", REQUEST, live=live)
-    assert entered.jobs.live() == (["a"] if live else [])
-
-
-def test_an_unknown_job_has_no_parts_and_is_not_repaired(registry):
-    with pytest.raises(InvalidInput, match="no such job"):
-        registry.jobs.lost_parts("a", live=False)
-    registry.jobs.repair("a", REQUEST, live=True)
-    assert (registry.jobs.exists("a"), registry.jobs.live()) == (False, [])
-
-
-def test_a_forgotten_job_leaves_nothing(registry):
-    registry.jobs.add("a", KEYED)
-    complete(registry, "mux")
-    registry.jobs.end("a", "success", SUCCESS)
-    registry.jobs.forget("a", ["mux"])
-    assert not registry.jobs.exists("a")
-    assert (list(registry.jobs.newest()), registry.jobs.live()) == ([], [])
-    assert registry.steps.committed("a", "mux") is None
-    assert registry.backend.get_all([account_key(LOCAL)]) == [None]
-    assert registry.jobs.first_job(KEYED, LOCAL) is None
-    registry.jobs.add("a", REQUEST)
-    registry.jobs.cancel("a", by="the caller")
-    assert (events(registry), registry.jobs.request("a")) == ([("cancelled", 0)], REQUEST)
-
-
-def test_a_job_whose_status_is_unreadable_can_be_forgotten(entered):
-    entered.backend.compare_and_set(job_key("a"), queued_text(entered), "{}")
-    entered.jobs.forget("a", [])
-    assert not entered.jobs.exists("a")
-
-
-def queued_text(registry: Registry) -> str | None:
-    (text,) = registry.backend.get_all([job_key("a")])
-    return text
-
-
-@pytest.mark.parametrize("job_id", ["a", "b"])
-def test_forgetting_twice_or_an_unknown_job_does_nothing(entered, job_id):
-    entered.jobs.forget("a", ["mux"])
-    entered.jobs.forget(job_id, ["mux"])
-    assert list(entered.jobs.newest()) == []
-
-
-# Progress
-
-
 def test_a_report_advances_the_job(entered):
     report(entered, "embeddings_ok", 15, frames=81)
     status = entered.jobs.status("a")
@@ -349,7 +179,7 @@ def test_percent_never_decreases_even_if_a_step_is_run_again(entered):
 def test_several_events_are_reported_in_order_in_one_request():
     backend = CountingBackend(MemoryBackend())
     registry = Registry(backend)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     report(registry, "embeddings_started", 10)
     before = backend.requests
     registry.jobs.report(

@@ -21,6 +21,6 @@ def test_a_job_that_is_forgotten_leaves_no_count(entered: Registry):
     entered.parts.take("a", 2)
     entered.jobs.cancel("a", by="a test")
 
-    entered.jobs.forget("a", [])
+    entered.entries.forget("a", [])
 
     assert entered.parts.taken("a") == 0

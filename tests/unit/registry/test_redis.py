@@ -49,7 +49,7 @@ def test_the_error_of_a_broker_without_tls_asks_for_it_without_its_password(brok
 
 def test_a_dropped_connection_is_opened_again(broker):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     with redis.Redis.from_url(broker) as client:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert registry.jobs.status("a").state == "queued"
@@ -63,11 +63,11 @@ def test_a_broker_that_takes_no_writes_is_named_and_may_be_retried(broker, setti
         client.config_set(setting, 1)
         try:
             with pytest.raises(FarmUnreachable, match=message) as caught:
-                registry.jobs.add("a", REQUEST)
+                registry.entries.add("a", REQUEST)
         finally:
             client.config_set(setting, 0)
     assert caught.value.retryable
-    assert registry.jobs.add("a", REQUEST)
+    assert registry.entries.add("a", REQUEST)
 
 
 @pytest.mark.parametrize("patience", [0, 3])
@@ -95,7 +95,7 @@ def test_a_request_that_waited_succeeds_once_the_broker_takes_it(broker, monkeyp
             return True
 
         registry = open_registry(broker, keep_trying=free_memory)
-        assert registry.jobs.add("a", REQUEST)
+        assert registry.entries.add("a", REQUEST)
     assert registry.jobs.status("a").state == "queued"
     (logged,) = [record for record in caplog.records if record.msg == "broker_unreachable"]
     assert "takes no writes" in logged.farm["details"]["reason"]
@@ -123,10 +123,10 @@ def test_a_broker_that_refuses_is_named_and_not_retried(broker):
 
 def test_a_broker_that_has_lost_its_scripts_gets_them_again(broker):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     with redis.Redis.from_url(broker) as client:
         client.script_flush()
-    assert registry.jobs.add("b", REQUEST)
+    assert registry.entries.add("b", REQUEST)
 
 
 # Requests
@@ -148,7 +148,7 @@ def requests(registry: Registry, call: Callable[[], Any]) -> int:
 
 def test_a_process_changes_its_own_last_write_with_one_request(broker):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     report(registry, "validation_started", 0)
     lease = acquire(registry)
     assert requests(registry, lambda: report(registry, "validation_ok", 2)) == 1
@@ -157,7 +157,7 @@ def test_a_process_changes_its_own_last_write_with_one_request(broker):
 
 def test_a_commit_reports_and_claims_what_follows_with_the_same_request(broker):
     registry = open_registry(broker)
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.jobs.status("a")
     lease = acquire(registry, "embed")
     events = [Event(stage="embeddings_ok", pct=15, job_id="a")]
@@ -189,7 +189,7 @@ def test_no_steps_are_read_without_a_request(broker):
 def test_a_process_with_an_outdated_cache_loses_no_update(broker):
     ours = open_registry(broker)
     theirs = open_registry(broker)
-    ours.jobs.add("a", REQUEST)
+    ours.entries.add("a", REQUEST)
     report(ours, "validation_started", 0)
     report(theirs, "embeddings_ok", 15)
     report(ours, "validation_ok", 2)
@@ -201,7 +201,7 @@ def test_a_process_with_an_outdated_cache_loses_no_update(broker):
 def test_nothing_is_refused_because_of_an_outdated_cache(broker):
     ours = open_registry(broker)
     theirs = open_registry(broker)
-    ours.jobs.add("a", REQUEST)
+    ours.entries.add("a", REQUEST)
     lease = acquire(ours, max_attempts=1)
     theirs.steps.release(lease, counted=False)
     again = acquire(ours, max_attempts=1)
@@ -275,7 +275,7 @@ def adjustable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Adju
 def test_the_lease_of_a_dead_worker_expires_although_the_brokers_clock_is_set_back(adjustable):
     # Given a worker that died with a lease, and a clock that is then set back by two hours
     before = adjustable.registry()
-    before.jobs.add("a", REQUEST)
+    before.entries.add("a", REQUEST)
     acquire(before, lease_s=0.5)
     adjustable.set_clock(-2 * HOUR_S)
     # When the reaper looks, whose process has seen the old time or has not

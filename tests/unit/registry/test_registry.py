@@ -25,12 +25,12 @@ def test_a_url_of_another_kind_is_refused_without_its_password(url):
 
 
 def test_two_registries_of_one_broker_see_the_same_jobs(broker):
-    open_registry(broker).jobs.add("a", REQUEST)
+    open_registry(broker).entries.add("a", REQUEST)
     assert open_registry(broker).jobs.status("a").state == "queued"
 
 
 def test_two_registries_in_memory_share_nothing():
-    open_registry("memory://").jobs.add("a", REQUEST)
+    open_registry("memory://").entries.add("a", REQUEST)
     assert list(open_registry("memory://").jobs.newest()) == []
 
 
@@ -45,7 +45,7 @@ def test_a_broker_of_another_kind_is_refused_without_any_of_its_password(url, go
 
 def test_the_registries_of_two_farms_on_one_broker_share_nothing(broker):
     first, second = (farm_registry(Settings(name=name, broker_url=broker)) for name in "ab")
-    first.jobs.add("a", REQUEST)
+    first.entries.add("a", REQUEST)
     assert list(second.jobs.newest()) == []
 
 

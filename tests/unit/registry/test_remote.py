@@ -26,7 +26,7 @@ def clock() -> ClockBackend:
 @pytest.fixture
 def registry(clock) -> Registry:
     found = Registry(clock)
-    found.jobs.add("a", REQUEST)
+    found.entries.add("a", REQUEST)
     return found
 
 

@@ -23,7 +23,7 @@ def read(registry: Registry) -> Statistics:
 
 def embed(registry: Registry, job_id: str, seconds: float) -> None:
     """A job whose speech is embedded, with that many GPU seconds remaining."""
-    registry.jobs.add(job_id, REQUEST)
+    registry.entries.add(job_id, REQUEST)
     lease = acquire(registry, "embed", job_id=job_id)
     commit(registry, lease, estimate=EstimateUpdate(seconds))
 
@@ -40,7 +40,7 @@ def test_an_empty_farm_has_empty_statistics(registry):
 
 
 def test_a_new_job_is_live_and_of_unknown_length(registry):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     now = read(registry)
     assert (now.live, now.unknown_length, now.runnable) == (1, 1, 1)
 
@@ -49,7 +49,7 @@ def test_a_new_job_is_live_and_of_unknown_length(registry):
 
 
 def test_a_step_runs_while_its_lease_lasts(registry):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     acquire(registry, "generate-0003", lease_s=0.2)
     assert read(registry).running == {"generate": 1}
     time.sleep(0.3)
@@ -57,25 +57,25 @@ def test_a_step_runs_while_its_lease_lasts(registry):
 
 
 def test_a_step_that_is_leased_for_longer_than_the_readers_setting_runs_too(registry):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     acquire(registry, "embed", lease_s=45)
     assert read(registry).running == {"embed": 1}
 
 
 def test_a_dispatched_step_does_not_run(registry):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.claim_dispatch("a", "download")
     assert (read(registry).running, read(registry).orphaned) == ({}, 0)
 
 
 def test_a_step_that_pauses_before_its_retry_does_not_run(registry):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.release(acquire(registry, "embed"), retry_after_s=5)
     assert read(registry).running == {}
 
 
 def test_a_job_whose_step_is_not_covered_is_orphaned(registry):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.release(acquire(registry, "embed"))
     assert read(registry).orphaned == 1
 
@@ -105,7 +105,7 @@ def test_the_speed_of_the_last_chunk_corrects_the_estimate(registry):
 def test_a_job_of_unknown_length_counts_as_much_as_the_others_on_average(registry):
     embed(registry, "a", 100)
     embed(registry, "b", 20)
-    registry.jobs.add("c", REQUEST)
+    registry.entries.add("c", REQUEST)
     now = read(registry)
     assert (now.unknown_length, now.runnable, now.remaining_gpu_s) == (1, 3, 180)
 
@@ -152,7 +152,7 @@ def test_an_ended_job_has_nothing_remaining_whatever_is_committed_later(registry
 
 def test_a_forgotten_job_has_nothing_remaining(registry):
     embed(registry, "a", 100)
-    registry.jobs.forget("a", ["embed"])
+    registry.entries.forget("a", ["embed"])
     assert read(registry).runnable == 0
 
 
@@ -188,7 +188,7 @@ def test_workers_that_were_silent_for_long_are_removed(registry):
 
 def test_each_job_is_counted_once_by_its_end_and_error_code(registry):
     for job_id in "abcd":
-        registry.jobs.add(job_id, REQUEST)
+        registry.entries.add(job_id, REQUEST)
     for job_id in "aabb":
         registry.jobs.end(job_id, "success", Result(job_id=job_id, status="success"))
     for _ in range(2):
@@ -203,5 +203,5 @@ def test_each_job_is_counted_once_by_its_end_and_error_code(registry):
 
 def test_a_job_that_is_restored_as_ended_is_not_counted(registry):
     ended = queued("a", 1.0).model_copy(update={"state": "success", "stage": "completed"})
-    registry.jobs.restore(ended, REQUEST)
+    registry.entries.restore(ended, REQUEST)
     assert (read(registry).ended, read(registry).runnable) == ({}, 0)

@@ -54,7 +54,7 @@ def test_the_error_for_an_unreadable_status_names_its_job(text, reason):
 def skewed(request) -> Registry:
     """A registry with the job `a`, whose status another version has written."""
     registry = open_registry("memory://")
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.backend.texts[job_key("a")] = request.param
     return registry
 
@@ -72,7 +72,7 @@ def test_a_job_with_an_unreadable_status_cannot_be_read_and_does_not_go_on(skewe
 
 
 def test_a_job_with_an_unreadable_status_is_listed_with_the_reason(skewed):
-    skewed.jobs.add("b", REQUEST)
+    skewed.entries.add("b", REQUEST)
     listed = {status.job_id: status for status in skewed.jobs.newest()}
     assert (listed["b"].state, listed["a"].stage) == ("queued", "unreadable")
     assert listed["a"].details["code"] == "E_VERSION_SKEW"
@@ -87,7 +87,7 @@ def test_a_job_with_an_unreadable_status_can_be_ended(skewed):
 
 def test_a_video_of_another_version_is_not_lost_to_an_error():
     registry = open_registry("memory://")
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     text = text_of({**STATUS, "state": "success", "newer": 1}, format=2)
     registry.backend.texts[job_key("a")] = text
     assert not registry.jobs.fail("a", VersionSkew("too new"), at_stage="mux")

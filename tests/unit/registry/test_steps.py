@@ -76,7 +76,7 @@ def test_a_job_is_orphaned_once_its_step_is_not_covered_any_more(entered, cover)
 
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
 def test_a_job_is_not_orphaned_as_long_as_its_message_waits(registry, wait):
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     wait(registry)
     year_s = 365 * 86_400
     registry.backend.now = lambda: time.time() + year_s
@@ -186,7 +186,7 @@ def test_a_message_that_led_to_a_lease_after_all_is_not_lost(entered):
 def test_the_message_of_a_forgotten_job_is_dropped_once_it_is_marked_lost(entered):
     claim(entered)
     entered.jobs.end("a", "success", Result(job_id="a", status="success"))
-    entered.jobs.forget("a", ["mux"])
+    entered.entries.forget("a", ["mux"])
     entered.steps.mark_lost("a", "mux")
     assert entered.steps.undelivered(for_s=0) == []
     assert not entered.jobs.exists("a")
@@ -501,7 +501,7 @@ def test_an_attempt_from_before_a_restored_fence_cannot_commit(entered):
 
 def test_the_cache_of_a_process_is_bounded(registry):
     for number in range(3 * CACHE_SIZE):
-        registry.jobs.add(f"job {number}", REQUEST)
+        registry.entries.add(f"job {number}", REQUEST)
         registry.steps.claim_dispatch(f"job {number}", "mux")
         registry.snapshot(f"job {number}", ["mux"])
     assert len(registry._records._cache) < 2 * CACHE_SIZE

@@ -135,7 +135,7 @@ def world(swift: Swift, runpod: FakeRunpod, tmp_path: Path) -> World:
     clock = ClockBackend()
     bridge = open_bridge(settings)
     ctx = Context(settings, bridge.store, Registry(clock))
-    ctx.registry.jobs.add("a", job_request())
+    ctx.registry.entries.add("a", job_request())
     image = keys.attempt("a", DOWNLOAD.id, FIRST, "image.png")
     track = keys.attempt("a", EMBED.id, FIRST, "track-0000.aac")
     downloaded = committed(download_output(visual_key=image), digests={image: "0" * 64})

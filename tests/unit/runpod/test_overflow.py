@@ -45,7 +45,7 @@ def add_gpu(registry: Registry, slots: int | None = None) -> None:
 
 
 def add_job(registry: Registry, gpu_s: float, job_id: str = "a") -> None:
-    registry.jobs.add(job_id, REQUEST)
+    registry.entries.add(job_id, REQUEST)
     registry.backend.add_member("remaining_gpu_s", job_id, gpu_s)
 
 
@@ -150,7 +150,7 @@ def runpod() -> FakeRunpod:
 def test_remote_jobs_that_nobody_needs_are_cancelled(clock, runpod, reason):
     left = overflow(clock, runpod_url=runpod.url, runpod_api_key=runpod.key)
     registry = left.ctx.registry
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     remote = runpod.submit({"input": {}}, "e")
     submit_remote(registry, remote_id=remote.id)
     clock.advance(60)
@@ -168,7 +168,7 @@ def test_remote_jobs_that_nobody_needs_are_cancelled(clock, runpod, reason):
 def test_a_remote_job_that_cannot_be_cancelled_yet_is_cancelled_later(clock, runpod):
     left = overflow(clock, runpod_url=runpod.url, runpod_api_key=runpod.key)
     registry = left.ctx.registry
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     remote = runpod.submit({"input": {}}, "e")
     submit_remote(registry, remote_id=remote.id)
     registry.jobs.cancel("a", by="a test")
@@ -182,7 +182,7 @@ def test_a_remote_job_that_cannot_be_cancelled_yet_is_cancelled_later(clock, run
 def test_a_chunk_that_waits_for_a_gpu_is_recalled_to_the_bridges_once(clock, broker):
     ctx = overflow(clock, broker_url=broker).ctx
     app, registry = make_app(ctx.settings), ctx.registry
-    registry.jobs.add("a", REQUEST)
+    registry.entries.add("a", REQUEST)
     registry.steps.claim_dispatch("a", "generate-0000")
     registry.steps.detach(submit_remote(registry))
     assert registry.steps.claim_dispatch("a", "generate-0000"), "no bridge lives"

@@ -26,7 +26,7 @@ from tests.support.steps import step_context
 def step(home: Path, draining: Callable[[], bool] = never_draining) -> StepContext:
     settings = Settings(home=home, cpu_concurrency=3)
     ctx = Context(settings, MemoryStore(), open_registry("memory://"))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     return step_context(ctx, DOWNLOAD, scratch=home, draining=draining)
 
 

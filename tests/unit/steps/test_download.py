@@ -48,7 +48,7 @@ def silent() -> Iterator[WebServer]:
 
 
 def test_a_cancelled_job_ends_its_download_within_5_seconds(ctx, silent):
-    ctx.registry.jobs.add("a", request_to(silent))
+    ctx.registry.entries.add("a", request_to(silent))
 
     def cancel() -> None:
         wait_for(lambda: silent.requests)
@@ -62,7 +62,7 @@ def test_a_cancelled_job_ends_its_download_within_5_seconds(ctx, silent):
 
 
 def test_a_draining_worker_leaves_its_download_within_5_seconds(ctx, silent):
-    ctx.registry.jobs.add("a", request_to(silent))
+    ctx.registry.entries.add("a", request_to(silent))
     begun = time.monotonic()
     with pytest.raises(WorkerDraining):
         run_step(ctx, "a", DOWNLOAD, draining=lambda: bool(silent.requests))
@@ -83,7 +83,7 @@ def test_the_sources_of_a_job_are_downloaded_at_once(ctx):
         voices = {"person1": server.url("/1"), "person2": server.url("/2")}
         server.replies = {"/face": reply, "/1": reply, "/2": reply}
         fields = {"cond_video": server.url("/face"), "cond_audio": voices, "audio_type": "para"}
-        ctx.registry.jobs.add("a", job_request(**fields))
+        ctx.registry.entries.add("a", job_request(**fields))
         # When they are downloaded, then it has answered
         with pytest.raises(DownloadFailed, match="HTTP 404"):
             run_step(ctx, "a", DOWNLOAD)
@@ -93,7 +93,7 @@ def test_a_download_that_fails_stops_the_others(ctx, silent):
     silent.serve("/voice", b"", status=404)
     voice = {"person1": silent.url("/voice")}
     request = job_request(cond_video=silent.url("/face"), cond_audio=voice)
-    ctx.registry.jobs.add("a", request)
+    ctx.registry.entries.add("a", request)
     begun = time.monotonic()
     with pytest.raises(DownloadFailed, match=r"cond_audio\.person1: .*HTTP 404"):
         run_step(ctx, "a", DOWNLOAD)
@@ -103,7 +103,7 @@ def test_a_download_that_fails_stops_the_others(ctx, silent):
 def test_a_slow_server_fails_the_attempt(ctx, silent):
     changed = {"fetch_min_bytes_per_s": 1000, "fetch_speed_window_s": 0.3}
     ctx = replace(ctx, settings=ctx.settings.model_copy(update=changed))
-    ctx.registry.jobs.add("a", request_to(silent))
+    ctx.registry.entries.add("a", request_to(silent))
     begun = time.monotonic()
     assert run_step(ctx, "a", DOWNLOAD) is None
     assert time.monotonic() - begun < 5

@@ -44,7 +44,7 @@ def embedded(ctx: Context, portrait: Path, voice: Path) -> EmbedOutput:
         cond_audio={"person1": keys.SCHEME + keys.upload(voice)},
         max_frame_num=40,
     )
-    ctx.registry.jobs.add("a", request)
+    ctx.registry.entries.add("a", request)
     for step in (DOWNLOAD, EMBED):
         run_step(ctx, "a", step)
     output = ctx.registry.steps.committed("a", EMBED.id).output
@@ -72,7 +72,7 @@ def test_a_voice_that_ends_in_a_chunk_is_followed_by_as_much_silence_as_it_hears
         cond_video=keys.SCHEME + keys.upload(portrait),
         cond_audio={"person1": keys.SCHEME + keys.upload(voice)},
     )
-    ctx.registry.jobs.add("b", request)
+    ctx.registry.entries.add("b", request)
     for step in (DOWNLOAD, EMBED):
         run_step(ctx, "b", step)
     output = ctx.registry.steps.committed("b", EMBED.id).output

@@ -51,7 +51,7 @@ class Harness:
         self.ctx = Context(changed, MemoryStore(), Registry(self.clock))
         self.request = job_request(webhook=hook.url)
         journal.record_request(self.ctx, "a", self.request)
-        self.registry.jobs.add("a", self.request)
+        self.registry.entries.add("a", self.request)
 
     @property
     def registry(self) -> Registry:
@@ -191,7 +191,7 @@ def test_the_last_step_is_followed_by_the_call(harness):
 
 
 def test_a_job_without_a_webhook_is_closed_at_its_end(harness):
-    harness.registry.jobs.add("b", harness.request.model_copy(update={"webhook": None}))
+    harness.registry.entries.add("b", harness.request.model_copy(update={"webhook": None}))
     Job(harness.ctx, "b").cancel()
     assert claim_due_step(harness.ctx, "b") is None
     assert (harness.live, Job(harness.ctx, "b").webhook()) == (["a"], None)

@@ -35,7 +35,7 @@ def chunk_context(
     """What an attempt at a chunk of the job `a` is handed."""
     settings = Settings(home=tmp_path, gpus=gpus)
     ctx = Context(settings, open_store("memory://"), open_registry("memory://"))
-    ctx.registry.jobs.add("a", REQUEST)
+    ctx.registry.entries.add("a", REQUEST)
     return step_context(ctx, Step("generate", chunk), scratch=tmp_path, draining=draining)
 
 

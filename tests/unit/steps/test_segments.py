@@ -61,7 +61,7 @@ class Harness:
             "cond_audio": {"person1": keys.SCHEME + keys.upload(voice)},
         }
         request = job_request(**{"model": TINY_PRESET.name, **SMALL, **sources, **fields})
-        self.ctx.registry.jobs.add(job_id, request)
+        self.ctx.registry.entries.add(job_id, request)
 
     def run_until(self, job_id: str, last: Step) -> None:
         """Runs every step up to one."""

@@ -33,7 +33,7 @@ DIALOGUE = TtsAudio(text="(s1) one (s2) two (s1) three", human2_voice="en-gb")
 def ctx(tmp_path: Path) -> StepContext:
     settings = Settings(home=tmp_path, tts_timeout_s=70, tts_memory_mb=900)
     farm = Context(settings, open_store("memory://"), open_registry("memory://"))
-    farm.registry.jobs.add("a", REQUEST)
+    farm.registry.entries.add("a", REQUEST)
     return step_context(farm, DOWNLOAD, scratch=tmp_path)
 
 

@@ -72,7 +72,7 @@ class Harness:
             "frame_num": 21,
             "motion_frame": 5,
         }
-        self.ctx.registry.jobs.add(job_id, job_request(**{**defaults, **fields}))
+        self.ctx.registry.entries.add(job_id, job_request(**{**defaults, **fields}))
         for step in steps:
             run_step(self.ctx, job_id, step)
         return self.ctx.registry.steps.committed(job_id, steps[-1].id).output
