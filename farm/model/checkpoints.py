@@ -14,6 +14,7 @@ A large part lies in shards of a few gigabytes, with an index beside them.
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from farm.model.parts import PREPROCESSOR_CONFIG, library, model_class
 from farm.model.weights.check import check_part
 from farm.plan import SPEECH_RATE
 from farm.presets import Preset
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a part is loaded: both libraries change for all threads where modules are made."""
 
 
 def checkpoint_folder(preset: Preset, root: Path) -> Path:
@@ -49,12 +53,13 @@ def load_part(folder: Path, part: str, *, dtype: str) -> Any:
     check_part(folder, part)
     _disable_progress_bar(part)
     try:
-        model = model_class(part).from_pretrained(
-            folder / part,
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            use_safetensors=True,
-        )
+        with _ONE_AT_A_TIME:
+            model = model_class(part).from_pretrained(
+                folder / part,
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                use_safetensors=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise PipelineLoadFailed(f"{folder / part} cannot be loaded: {error}") from error
     return model.eval().requires_grad_(False)

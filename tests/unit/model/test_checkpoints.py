@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import farm.model
 from farm.errors import PipelineLoadFailed
 from farm.model.checkpoints import checkpoint_folder, load_part
 from farm.presets import MINIATURE, preset
+from tests.support.threads import race
 from tests.support.tiny_model import TINY_PRESET
 
 FILES = {
@@ -114,3 +116,10 @@ def test_a_package_without_its_weights_must_be_reinstalled(
         match=r"lost/transformer is missing: .*reinstall the package",
     ):
         checkpoint_folder(replace(MINIATURE, name="lost"), tmp_path)
+
+
+def test_parts_that_are_loaded_at_once_have_all_their_weights(weights: Path) -> None:
+    parts = cycle(FILES)
+    models = race(lambda: load_part(weights, next(parts), dtype="float32"), 6)
+    assert len(models) == 6
+    assert not any(each.is_meta for model in models for each in model.parameters())
