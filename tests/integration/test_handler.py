@@ -180,7 +180,7 @@ def test_a_bad_item_of_a_batch_stops_no_other(site: Site) -> None:
         (
             {**FILM, "prompt": "x", "policy": {"executionTimeout": "1 h"}},
             "E_INPUT_VALIDATION",
-            "policy: got {'executionTimeout': '1 h'}",
+            'policy: got {"executionTimeout": "1 h"}',
         ),
         ({"order": {"format": 99, "record": {}}}, "E_VERSION_SKEW", "the order is in format 99"),
         ({"order": {}, "prompt": "x"}, "E_INPUT_VALIDATION", "got order with prompt"),

@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 """Commands with what they are called with; JOB has ended, FILE is a table with one row."""
 
-SILENT = {"cancel", "logs", "retry"}
+SILENT = {"cancel", "delete", "logs", "retry"}
 """Commands that show no video."""
 
 

@@ -67,7 +67,8 @@ def test_the_command_checks_the_packages_own(each: Preset, tmp_path: Path) -> No
         cli, ["weights", "check", each.name], env={"FARM_WEIGHTS": str(tmp_path)}
     )
     assert done.exit_code == 0, done.output
-    assert [line.split()[0] for line in done.output.splitlines()] == [*each.parts, "fingerprint"]
+    first_words = [line.split()[0] for line in done.output.splitlines()]
+    assert first_words == ["preset", *each.parts, "fingerprint"]
 
 
 @pytest.mark.parametrize("act", ["pull", "convert"])

@@ -191,7 +191,8 @@ def test_the_command_converts_then_checks_then_finds_the_fault(
     # then both say what there is
     assert (converted.exit_code, checked.exit_code) == (0, 0), converted.output + checked.output
     assert str(tmp_path / "weights" / TINY_PRESET.name) in converted.output
-    assert [line.split()[:2] for line in checked.output.splitlines()][:2] == [
+    assert [line.split()[:2] for line in checked.output.splitlines()][:3] == [
+        ["preset", TINY_PRESET.name],
         ["transformer", "113"],
         ["vae", "146"],
     ]
@@ -239,7 +240,7 @@ def test_what_was_pulled_is_converted_but_for_what_is_given(
     assert "vae            was rounded in its source: bfloat16, about 0.2 %" in checked
     lines = run.invoke(cli, ["weights", "check", TINY_PRESET.name, "--json"], env=environment)
     assert [json.loads(line) for line in lines.output.splitlines() if "rounding" in line] == [
-        {"role": "vae", "rounding": "bfloat16, about 0.2 %"}
+        {"preset": TINY_PRESET.name, "role": "vae", "rounding": "bfloat16, about 0.2 %"}
     ]
     taken = read_sources(root / TINY_PRESET.name / "sources.json")
     assert {role: source.commit for role, source in taken.items()} == {
