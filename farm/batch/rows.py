@@ -200,7 +200,8 @@ def _check_header(file: Path, columns: list[str]) -> None:
         if column not in COLUMNS:
             hint = did_you_mean(column, [*COLUMNS, *SHORT_NAMES])
             raise InvalidInput(
-                f"{file}: got the column {column!r}; allowed: {ID} and the contract's fields{hint}"
+                f"{file}: got the column {column!r}; the first line names the columns: {ID}, "
+                f"{', '.join(SHORT_NAMES)}, and all fields of a request{hint}"
             )
         if columns.count(column) > 1 or _has_part_columns(column, columns):
             raise InvalidInput(

@@ -50,6 +50,11 @@ def batch_items(batch: Mapping[str, Any]) -> Iterator[dict[str, Any] | InvalidIn
     """
     items = batch.get("batch")
     if not isinstance(items, list):
+        if "batch" not in batch:
+            raise InvalidInput(
+                'batch: it is missing; allowed: {"batch": [requests]}; of one request, '
+                "`farm submit --request FILE`"
+            )
         raise InvalidInput(f"batch: got {json_type(items)}; allowed: a list of requests")
     for field in batch.keys() - BATCH_FIELDS:
         allowed = "allowed: batch and output_config"

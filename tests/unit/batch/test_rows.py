@@ -115,7 +115,7 @@ def test_an_invalid_item_does_not_affect_the_others(batch):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("{}", "batch: got null; allowed: a list of requests"),
+        ("{}", "batch: it is missing; allowed: "),
         ('{"batch": {}}', "batch: got object; allowed: a list"),
         (
             '{"batch": [], "output": {}}',
@@ -301,10 +301,11 @@ def test_paths_are_relative_to_the_files_folder(table, tmp_path):
     [
         (
             "id,promt,cond_video",
-            "'promt'; allowed: id and the contract's fields; did you mean prompt?",
+            "'promt'; the first line names the columns: id, image, video, audio, audio2, "
+            "text, voice, voice2, and all fields of a request; did you mean prompt?",
         ),
         ("id,cond_audio.persn1", "did you mean cond_audio.person1?"),
-        ("id,zzz", "allowed: id and the contract's fields"),
+        ("face.png,voice.wav", "'face.png'; the first line names the columns: id, image"),
         ("id,prompt,prompt", "'prompt' is given twice"),
         ("cond_audio,cond_audio.person1", "'cond_audio' is given twice"),
         ("image,video", "'cond_video' is given twice"),
