@@ -124,11 +124,22 @@ class Attempt:
             attempts=lease.attempts,
             adopted=lease.remote is not None,
         )
+        done = None
+        try:
+            done = self._run_leased(lease, seen)
+        finally:
+            if done is None:
+                discard_deleted(self.ctx, self.job_id)
+        return done
+
+    def _run_leased(
+        self, lease: Lease, seen: dict[str, Committed | None]
+    ) -> tuple[Committed, Step | None] | None:
         start = time.monotonic()
         try:
             committed, unsent = self._execute(lease, seen)  # 3. Run, under keys that carry its id.
         except Cancelled as error:  # the job has ended, or another attempt holds the lease
-            self._cancelled(error)
+            self._log_cancelled(error)
             return None
         except Detached:
             self._detach(lease)
@@ -147,12 +158,11 @@ class Attempt:
         try:
             return self._commit(lease, committed, unsent, chunks_of(seen[EMBED.id]), took_s)
         except Cancelled as error:
-            self._cancelled(error)
+            self._log_cancelled(error)
             return None
 
-    def _cancelled(self, error: Cancelled) -> None:
+    def _log_cancelled(self, error: Cancelled) -> None:
         log("step_cancelled", step_id=self.step.id, reason=error.message)
-        discard_deleted(self.ctx, self.job_id)
 
     def _snapshot(self) -> tuple[JobStatus, Committed | None, dict[str, Committed | None]]:
         """The status of the job, the output of the step, and those of earlier ones by their ids."""

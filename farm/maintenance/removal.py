@@ -29,14 +29,20 @@ def remove_job(ctx: Context, job_id: str, job_keys: list[str]) -> None:
     """Removes an ended job, whose keys in the store these are, but for its uploads.
 
     Its end goes last: as long as it is there, the job can neither be recovered nor be forgotten by
-    half. So an interrupted removal can be repeated.
+    half. So an interrupted removal can be repeated. What a step stores meanwhile goes, too: here
+    until the job is forgotten, and by the step itself after that.
     """
     step_ids = _step_ids(ctx, job_id, job_keys)
+    _delete_all_but_end(ctx, job_id, job_keys)
+    ctx.registry.entries.forget(job_id, step_ids)
+    _delete_all_but_end(ctx, job_id, list(ctx.store.keys(keys.job(job_id))))
+    ctx.store.delete(keys.end(job_id))
+
+
+def _delete_all_but_end(ctx: Context, job_id: str, job_keys: list[str]) -> None:
     for key in job_keys:
         if key != keys.end(job_id):
             ctx.store.delete(key)
-    ctx.registry.entries.forget(job_id, step_ids)
-    ctx.store.delete(keys.end(job_id))
 
 
 def _step_ids(ctx: Context, job_id: str, job_keys: list[str]) -> list[str]:

@@ -17,8 +17,9 @@ import pytest
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.engine.attempt import RETRY_AFTER_S
-from farm.engine.step_context import StepContext, WorkerDraining
+from farm.engine.step_context import Postponed, StepContext, WorkerDraining
 from farm.errors import (
+    CorruptObject,
     DownloadFailed,
     EmbeddingFailed,
     FarmError,
@@ -416,20 +417,46 @@ def test_a_job_that_is_cancelled_meanwhile_stops_and_stays_cancelled(writing):
     assert writing.failure.message == "cancelled by the caller at downloads_started"
 
 
-def test_a_job_that_is_deleted_meanwhile_leaves_nothing(writing):
-    def delete() -> None:
-        writing.registry.jobs.cancel("a", by="the caller")
-        delete_job(writing.ctx, "a")
+def delete(harness: Harness) -> None:
+    harness.registry.jobs.cancel("a", by="the caller")
+    delete_job(harness.ctx, "a")
 
-    writing.store.before_put = [delete]
+
+def test_a_job_that_is_deleted_meanwhile_leaves_nothing(writing):
+    writing.store.before_put = [lambda: delete(writing)]
     assert writing.run(DOWNLOAD) is None
     assert list(writing.store.keys(keys.JOBS)) == []
     assert list(writing.registry.jobs.newest()) == []
 
 
+ENDS = [
+    None,
+    KeyError("an input is gone"),
+    CorruptObject("an input is gone"),
+    LookupError("the record of an earlier step is gone"),
+    Postponed("its turn has not come", after_s=1),
+    WorkerDraining("the worker is draining"),
+    SystemExit(),
+]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+def test_however_an_attempt_ends_nothing_is_left_of_a_job_that_is_deleted_meanwhile(entered, end):
+    def store_and_end(ctx: StepContext) -> DownloadOutput:
+        delete(entered)
+        ctx.put(b"a face", "late.bin")
+        if end is not None:
+            raise end
+        return download_output()
+
+    with suppress(WorkerDraining, SystemExit):
+        assert entered.run(DOWNLOAD, step_function=lambda _: store_and_end) is None
+    assert list(entered.store.keys("")) == []
+    assert list(entered.registry.jobs.newest()) == []
+
+
 def test_a_message_of_a_deleted_job_changes_nothing(entered):
-    entered.registry.jobs.cancel("a", by="the caller")
-    delete_job(entered.ctx, "a")
+    delete(entered)
     assert entered.run(DOWNLOAD) is None
     assert list(entered.store.keys("")) == []
     assert list(entered.registry.jobs.newest()) == []

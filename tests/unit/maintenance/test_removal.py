@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from farm.engine import journal
@@ -52,6 +54,19 @@ def test_a_deleted_job_leaves_nothing(ctx):
     assert ctx.registry.entries.first_job(REQUEST, "anna") is None, "the same request is a new job"
     with pytest.raises(UnknownJob):
         delete_job(ctx, "a")
+
+
+def test_what_a_step_stores_while_its_job_is_removed_goes_too(ctx, monkeypatch):
+    add(ctx, "a")
+    forget = ctx.registry.entries.forget
+
+    def store_and_forget(*arguments: Any) -> None:
+        ctx.store.put(keys.attempt("a", "embed", "0001-aaaa", "late.bin"), b"a face")
+        forget(*arguments)
+
+    monkeypatch.setattr(ctx.registry.entries, "forget", store_and_forget)
+    delete_job(ctx, "a")
+    assert list(ctx.store.keys("")) == []
 
 
 def test_uploads_of_another_job_stay(ctx):
