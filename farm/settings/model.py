@@ -44,7 +44,12 @@ class Model(SettingsGroup):
         ),
     )
     device: str = Field(
-        "auto", description="torch device of gpu workers; auto = cuda if available, else cpu"
+        "auto",
+        pattern="^(auto|cpu|cuda(:[0-9]{1,3})?)$",
+        description=(
+            "torch device of gpu workers: cpu, cuda or one card such as cuda:1; auto = cuda if "
+            "available, else cpu"
+        ),
     )
     gpus: int = Field(
         1,

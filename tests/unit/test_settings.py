@@ -53,6 +53,10 @@ DEFAULTS = {
 }
 
 INVALID = [
+    ("FARM_DEVICE", "gpu"),
+    ("FARM_DEVICE", "cuda:first"),
+    ("FARM_DEVICE", "CPU"),
+    ("FARM_DEVICE", ""),
     ("FARM_CPU_CONCURRENCY", "0"),
     ("FARM_CPU_CONCURRENCY", "many"),
     ("FARM_CPU_CONCURRENCY", "1.5"),
@@ -104,6 +108,11 @@ def test_a_variable_sets_its_field():
     )
     assert (settings.lease_s, settings.max_attempts) == (2.5, 7)
     assert settings.presets == ("flashtalk", "miniature")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:15"])
+def test_a_device_is_one_that_gpu_workers_have(device):
+    assert Settings.load({"FARM_DEVICE": device}).device == device
 
 
 def test_other_variables_are_ignored():
