@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 LATIN = "LATIN"
 CHINESE = "CHINESE"
-KANJI = "KANJI"
-"""Chinese characters in a text that has kana too, so that it is Japanese; no voice reads them."""
+JAPANESE = "JAPANESE"
+"""Kana and Chinese characters in one text; no voice reads both."""
 
 LANGUAGES = {
     "ARABIC": "ar fa ur sd ug",
@@ -88,17 +88,29 @@ def unread_script(text: str, scripts: Set[str]) -> str | None:
     return script
 
 
+def unread_kanji(text: str, scripts: Set[str]) -> list[str]:
+    """Each Chinese character in a text for a voice that reads kana but not those: it leaves out
+    some, and reads something else for others.
+    """
+    if CHINESE in scripts or not scripts & KANA:
+        return []
+    return list(dict.fromkeys(letter for letter, script in _letters(text) if script == CHINESE))
+
+
 def _letters_by_script(text: str) -> Counter[str]:
     """A Chinese character counts twice, since it stands for about two letters."""
     counts: Counter[str] = Counter()
+    for _, script in _letters(text):
+        counts[script] += 2 if script == CHINESE else 1
+    if CHINESE in counts and counts.keys() & KANA:
+        counts[JAPANESE] = sum(counts.pop(script, 0) for script in (CHINESE, *KANA))
+    return counts
+
+
+def _letters(text: str) -> Iterator[tuple[str, str]]:
+    """The letters of a text, each with its script."""
     # Compatibility forms, such as full-width letters, are read as the plain ones.
     for character in unicodedata.normalize("NFKC", text):
         if unicodedata.category(character) in LETTERS:
             script = re.split("[ -]", unicodedata.name(character, "UNKNOWN"))[0]
-            if script == "CJK":
-                counts[CHINESE] += 2
-            else:
-                counts[script] += 1
-    if counts.keys() & KANA:
-        counts[KANJI] += counts.pop(CHINESE, 0)
-    return counts
+            yield character, CHINESE if script == "CJK" else script

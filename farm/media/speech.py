@@ -25,7 +25,14 @@ from farm.job.voices import (
 )
 from farm.media import espeak, kokoro
 from farm.media.audio import Samples, resample, write_wav, write_wav_blocks
-from farm.media.scripts import BORROWED, KANJI, LANGUAGES, scripts_of, unread_script
+from farm.media.scripts import (
+    BORROWED,
+    JAPANESE,
+    LANGUAGES,
+    scripts_of,
+    unread_kanji,
+    unread_script,
+)
 
 VOICE = "en-us"
 SPEED_WPM = 175
@@ -168,13 +175,21 @@ def _check_script(utterance: _Utterance, kokoro_folder: Path | None) -> None:
     """Raises InvalidInput for an unknown voice, or one that does not read the text's letters."""
     text = utterance.text
     voice = utterance.voice
-    script = unread_script(text, _scripts(voice, kokoro_folder, utterance.voice_field))
+    scripts = _scripts(voice, kokoro_folder, utterance.voice_field)
+    if kanji := unread_kanji(text, scripts):
+        raise InvalidInput(
+            f"{FIELD}: got {shorten(repr(text))}; the voice {voice} reads no Kanji, as in it "
+            f"{shorten(', '.join(kanji))}; allowed: Japanese in kana"
+        )
+    script = unread_script(text, scripts)
     if script is None:
         return
     fitting = LANGUAGES.get(script, "").split()[:SHOWN_VOICES]
-    allowed = f"a voice that does, such as {', '.join(fitting)}"
-    if not fitting:
-        allowed = "Japanese in kana" if script == KANJI else "a script that some voice reads"
+    allowed = "a script that some voice reads"
+    if script == JAPANESE:
+        allowed = "the voice ja, with the text in kana"
+    elif fitting:
+        allowed = f"a voice that does, such as {', '.join(fitting)}"
     raise InvalidInput(
         f"{FIELD}: got {shorten(repr(text))}; most of its letters are {script.capitalize()}, "
         f"which the voice {voice} does not read; allowed: {allowed}"

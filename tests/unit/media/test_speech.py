@@ -145,7 +145,7 @@ SPOKEN = [
     ("zh", "今天天气很好。"),
     ("yue", "今天天气很好。"),
     ("ja", "きょうはいいてんきです。"),
-    ("ja", "コーヒー、人"),
+    ("ja", "コーヒー"),
     ("ko", "오늘은 날씨가 좋습니다."),
     ("en-us", "오늘은 날씨가 좋습니다."),
     ("ar", "مرحبا بالعالم"),
@@ -174,9 +174,8 @@ UNREAD = [
     ("en-us", "Γειά σου Κόσμε", "Greek", "a voice that does, such as el, grc"),
     ("en-us", "สวัสดีชาวโลก", "Thai", "a voice that does, such as th"),
     ("en-us", "コーヒー", "Katakana", "a voice that does, such as ja"),
-    ("ja", "今日は良い天気です。", "Kanji", "Japanese in kana"),
-    ("en-us", "今日は良い天気です。", "Kanji", "Japanese in kana"),
-    ("ja", "天気予報", "Chinese", "a voice that does, such as cmn, yue, zh"),
+    ("en-us", "今日は良い天気です。", "Japanese", "the voice ja, with the text in kana"),
+    ("cmn", "今日はいい天気ですね", "Japanese", "the voice ja, with the text in kana"),
     ("ja", "hello", "Latin", "a voice that does, such as en, es, fr, de, it"),
     ("en-us", "ສະບາຍດີ", "Lao", "a script that some voice reads"),
 ]
@@ -190,6 +189,26 @@ def test_a_text_that_the_voice_would_only_spell_is_refused(
         synthesised(text, voice)
     unread = f"most of its letters are {script}, which the voice {voice or 'en-us'} does not read"
     assert caught.value.message.endswith(f"{unread}; allowed: {allowed}")
+
+
+@pytest.mark.parametrize(
+    ("text", "kanji"),
+    [
+        ("今日はいい天気ですね", "今, 日, 天, 気"),
+        ("日本語のテキスト", "日, 本, 語"),
+        ("こんにちは、世界", "世, 界"),
+        ("私はテストです", "私"),
+        ("人々", "人"),
+        ("天気予報", "天, 気, 予, 報"),
+    ],
+)
+def test_a_japanese_voice_refuses_each_kanji_by_name(synthesised, text, kanji):
+    with pytest.raises(InvalidInput) as caught:
+        synthesised(text, "ja+f3")
+    assert caught.value.message == (
+        f"tts_audio.text: got {text!r}; the voice ja+f3 reads no Kanji, as in it {kanji}; "
+        "allowed: Japanese in kana"
+    )
 
 
 def test_every_language_of_the_scripts_has_a_voice():
