@@ -21,7 +21,7 @@ def invalid_input(
     """What pydantic found in an object of type `model`: a line for each field, unknown ones first.
 
     A field that an unknown one seems to mean is left out: it may be missing for that reason. With a
-    `prefix`, fields are shown as environment variables: `FARM_LEASE_S`.
+    `prefix`, fields are shown as environment variables: `FARM_LEASE_S`, also for one of its items.
     """
     lines: dict[str, str] = {}
     for problem in islice(_problems(error), MAX_MISTAKES):
@@ -37,6 +37,8 @@ def _problems(error: ValidationError) -> Iterator[ErrorDetails]:
     """One for each mistake; a check across fields may have found several."""
     found = error.errors(include_url=False)
     for problem in sorted(found, key=lambda each: each["type"] != "extra_forbidden"):
+        if _lacks_wrong_items(problem, found):
+            continue
         disagreements = problem.get("ctx", {}).get("disagreements")
         if disagreements is None:
             yield problem
@@ -45,9 +47,17 @@ def _problems(error: ValidationError) -> Iterator[ErrorDetails]:
             yield {**problem, "msg": message, "ctx": {"field": field}}
 
 
+def _lacks_wrong_items(problem: ErrorDetails, found: list[ErrorDetails]) -> bool:
+    """Whether a list is too short because pydantic does not count its items that are wrong."""
+    place = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        each["loc"][:-1] == place for each in found if each["loc"]
+    )
+
+
 def _line(problem: ErrorDetails, path: list[str], model: type[BaseModel], prefix: str) -> str:
     name = shorten(_printable(".".join(path))) if path else "request"
-    shown = prefix + name.upper() if prefix else name
+    shown = prefix + name.partition(".")[0].upper() if prefix else name
     if problem["type"] == "extra_forbidden":
         return f"{shown}: {reason_of(problem)}{_hint(model, path, prefix)}"
     allowed = _allowed(model, path)

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
 
-from farm.errors import InvalidInput
-from farm.presets import PRESETS, preset
+from farm.errors import did_you_mean
+from farm.presets import PRESETS
 from farm.settings.group import COMMA_SEPARATED, SettingsGroup
 
 
 def _check_preset(value: str) -> str:
-    try:
-        return preset(value).name
-    except InvalidInput as error:
-        raise ValueError(error.message) from error
+    if value not in PRESETS:
+        hint = did_you_mean(value, PRESETS)
+        raise PydanticCustomError("preset", "there is no such model", {"hint": hint})
+    return value
 
 
 PresetName = Annotated[str, AfterValidator(_check_preset)]

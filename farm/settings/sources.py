@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +60,11 @@ def _in_file(file: Path) -> dict[str, Any]:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(
+            f"{file}: it cannot be read as TOML ({error}); allowed: lines such as grace_s = 5 and "
+            'name = "my-farm"; text needs quotes'
+        ) from error
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{file}: it cannot be read as TOML ({error})") from error
     if "home" in found:
@@ -67,7 +73,19 @@ def _in_file(file: Path) -> dict[str, Any]:
 
 
 def with_origins(message: str, given: Mapping[str, Given]) -> str:
-    """Errors about FARM_X, each with what X was set by in its place."""
+    """Errors about FARM_X, each with what X was set by in its place; a name that one for a file
+    suggests is as in the file.
+    """
     origins = {PREFIX + field.upper(): each.origin for field, each in given.items()}
     lines = (line.partition(":") for line in message.splitlines())
-    return "\n".join(origins.get(name, name) + colon + rest for name, colon, rest in lines)
+    return "\n".join(
+        _with_origin(origins.get(name, name), colon + rest) for name, colon, rest in lines
+    )
+
+
+def _with_origin(origin: str, error: str) -> str:
+    is_in_file = ":" in origin
+    if is_in_file:
+        hint = rf"(?<=did you mean ){PREFIX}(\w+)(?=\?$)"
+        error = re.sub(hint, lambda found: found[1].lower(), error)
+    return origin + error

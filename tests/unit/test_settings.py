@@ -128,6 +128,21 @@ def test_an_invalid_value_is_rejected_by_the_variables_name(name, value):
     assert caught.value.message.endswith(f"; allowed: {described}")
 
 
+def test_each_model_that_there_is_not_is_refused_once_with_the_nearest_name():
+    with pytest.raises(InvalidInput) as caught:
+        Settings.load({"FARM_PRESETS": "minature, infinitetalk"})
+    allowed = f"there is no such model; allowed: {Settings.model_fields['presets'].description}"
+    assert caught.value.message.splitlines() == [
+        f"FARM_PRESETS: got 'minature'; {allowed}; did you mean miniature?",
+        f"FARM_PRESETS: got 'infinitetalk'; {allowed}; did you mean infinitetalk-480?",
+    ]
+
+
+def test_a_list_of_models_cannot_be_empty():
+    with pytest.raises(InvalidInput, match=r"FARM_PRESETS: got \[\]; it must have 1 or more items"):
+        Settings.load({"FARM_PRESETS": ""})
+
+
 @pytest.mark.parametrize(
     ("unknown", "suggestion"),
     [

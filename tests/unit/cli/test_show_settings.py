@@ -43,7 +43,12 @@ def test_variables_go_before_the_file_and_it_before_the_defaults(home):
     ("text", "error"),
     [
         ("lease_s = -1", "farm.toml: lease_s: got -1; "),
-        ("leases_s = 1", "farm.toml: leases_s: there is no such field; did you mean FARM_LEASE_S?"),
+        ("leases_s = 1", "farm.toml: leases_s: there is no such field; did you mean lease_s?"),
+        (
+            'preset = "miniature"',
+            "farm.toml: preset: there is no such field; did you mean presets?",
+        ),
+        ('presets = ["minature"]', "farm.toml: presets: got 'minature'; there is no such model; "),
         ("lease_s", "farm.toml: it cannot be read as TOML"),
         ('home = "/x"', "farm.toml: home: got the folder of the file; allowed: FARM_HOME"),
     ],
@@ -53,6 +58,12 @@ def test_a_mistake_in_the_file_is_named_with_the_file(tmp_path, text, error):
     with pytest.raises(InvalidInput) as caught:
         Settings.load({"FARM_HOME": str(tmp_path)})
     assert caught.value.message.startswith(f"{tmp_path}/{error}")
+
+
+def test_text_without_quotes_is_told_that_it_needs_them(tmp_path):
+    (tmp_path / "farm.toml").write_text("presets = miniature")
+    with pytest.raises(InvalidInput, match=r"\(Invalid value .*line 1.*\); .*text needs quotes$"):
+        Settings.load({"FARM_HOME": str(tmp_path)})
 
 
 def test_mistakes_of_file_and_variables_are_each_named_by_their_place(home):
