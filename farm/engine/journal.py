@@ -65,12 +65,16 @@ def withdraw_request(ctx: Context, job_id: str) -> None:
 def discard_deleted(ctx: Context, job_id: str) -> None:
     """Removes what a step has stored of a job that was deleted meanwhile.
 
-    A job that only the registry has lost still has its request, and may be recovered.
+    A job that only the registry has lost still has its request, and may be recovered. Without
+    broker or store it is left to `farm gc`.
     """
-    if ctx.registry.jobs.exists(job_id) or ctx.store.size(keys.request(job_id)) is not None:
-        return
-    for key in list(ctx.store.keys(keys.job(job_id))):
-        ctx.store.delete(key)
+    try:
+        if ctx.registry.jobs.exists(job_id) or ctx.store.size(keys.request(job_id)) is not None:
+            return
+        for key in list(ctx.store.keys(keys.job(job_id))):
+            ctx.store.delete(key)
+    except FarmError as error:
+        log("deleted_job_left", job_id=job_id, reason=error.message)
 
 
 def read_request(store: Store, job_id: str) -> Submission:
