@@ -12,6 +12,7 @@ import click
 from farm.cli.grouped import GroupedCommand
 from farm.cli.names import as_typed
 from farm.cli.options import (
+    check_output,
     json_option,
     output_option,
     request_fields,
@@ -56,6 +57,7 @@ def submit(
     """
     with as_typed(file, options):
         fields = request_fields(file, options)
+        check_output(output, file, fields)
         if dry_run:
             farm = Farm(INLINE) if inline else estimating_farm()
             estimated = farm.estimate(fields)
@@ -121,7 +123,9 @@ def payload(
     """
     with as_typed(file, options):
         settings = Settings.load(os.environ)
-        request = read_pipes(parse_request(request_fields(file, options), {}, settings))
+        fields = request_fields(file, options)
+        check_output(output, file, fields)
+        request = read_pipes(parse_request(fields, {}, settings))
         resolved = resolve(request, preset(request.model or settings.presets[0]))
         audio_s = audio_seconds(resolved, check_media(resolved, settings))
         print_warnings(resolved.cut(frames_of(audio_s)), err=True)

@@ -159,6 +159,30 @@ def test_every_short_name_of_a_field_is_an_option(run, farm):
     assert (request.speakers, request.cond_audio.person2) == (2, "https://a/2")
 
 
+@pytest.mark.parametrize("command", [("submit", "--dry-run"), ("payload",)])
+@pytest.mark.parametrize("option", ["--image", "--audio", "--request"])
+def test_an_output_that_is_an_input_is_refused(
+    run, farm, tmp_path, portrait, voice, command, option
+):
+    files = {"--image": tmp_path / "face.png", "--audio": tmp_path / "voice.wav"}
+    shutil.copy(portrait, files["--image"])
+    shutil.copy(voice, files["--audio"])
+    (tmp_path / "request.json").write_text("{}")
+    args = ["--request", str(tmp_path / "request.json")]
+    for name, path in files.items():
+        args += [name, str(path)]
+    input_file = {**files, "--request": tmp_path / "request.json"}[option]
+    content = input_file.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(input_file)
+    line = error_line(run(*command, *args, "-o", str(link)))
+    assert line == (
+        f"E_INPUT_VALIDATION: output: got {str(link)!r}, which is the file of {option}; "
+        "allowed: another file"
+    )
+    assert (input_file.read_bytes(), farm.jobs()) == (content, [])
+
+
 URL = "https://a/i"
 
 
