@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import cache
 from typing import Any
 
 import click
 
-from farm.job import JobRequest
+from farm.errors import InvalidInput
+from farm.job import SHORT_NAMES, JobRequest
 
 OTHER, FACE, VOICE, LENGTH = "Options", "Face", "Voice", "Length"
 QUALITY, DELIVERY = "Quality", "Delivery"
@@ -41,11 +43,15 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options by group, and which names --request for a file."""
+    """A command whose help lists its options by group, which names --request for a file, and
+    refuses an option that is repeated.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0].endswith(".json"):
             ctx.fail(f"Got unexpected extra argument. Did you mean '--request {args[0]}'?")
+        if not ctx.resilient_parsing:
+            _check_repeated(self.make_parser(ctx).parse_args(list(args))[2])
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -57,6 +63,19 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(group):
                     formatter.write_dl(records)
+
+
+def _check_repeated(typed: list[click.Parameter]) -> None:
+    """Raises InvalidInput for options with a value, or a negative, of which one would be lost."""
+    mistakes = []
+    for option, times in Counter(typed).items():
+        is_switch = isinstance(option, click.Option) and option.is_flag
+        if times > 1 and not (is_switch and not option.secondary_opts):
+            second = f"{option.name}2"
+            hint = f"; a second speaker has --{second}" if second in SHORT_NAMES else ""
+            mistakes.append(f"{option.opts[-1]}: got {times} of it; allowed: one{hint}")
+    if mistakes:
+        raise InvalidInput("\n".join(mistakes))
 
 
 def field_option(name: str) -> GroupedOption:

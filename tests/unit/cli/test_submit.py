@@ -183,6 +183,23 @@ def test_an_output_that_is_an_input_is_refused(
     assert (input_file.read_bytes(), farm.jobs()) == (content, [])
 
 
+@pytest.mark.parametrize(
+    ("repeated", "line"),
+    [
+        (
+            ["--audio", "a", "--audio", "b"],
+            "--audio: got 2 of it; allowed: one; a second speaker has --audio2",
+        ),
+        (["--image", "a", "--image", "b", "--image", "c"], "--image: got 3 of it; allowed: one"),
+        (["-o", "a", "--output", "b"], "--output: got 2 of it; allowed: one"),
+        (["--use-apg", "--no-use-apg"], "--use-apg: got 2 of it; allowed: one"),
+    ],
+    ids=lambda part: part[0],
+)
+def test_an_option_that_is_repeated_is_refused(run, repeated, line):
+    assert error_line(run("submit", *repeated)) == f"E_INPUT_VALIDATION: {line}"
+
+
 URL = "https://a/i"
 
 
