@@ -6,13 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 
 from farm.cli.exit_codes import FAILED
-from farm.cli.options import json_option, output_option, yes_option
+from farm.cli.options import json_option, video_option, yes_option
 from farm.cli.render import (
     echo,
     echo_json,
@@ -83,22 +82,21 @@ def watch(job_id: str, play: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("job_id")
-@output_option("write the video to this file")
+@video_option("write the video to this file, or into this folder")
 @json_option("print the whole result as JSON")
-def result(job_id: str, output: Path | None, as_json: bool) -> None:
+def result(job_id: str, output: str | None, as_json: bool) -> None:
     """Print the URL of a job's video, or save it to a file.
 
     Example: farm result ID -o talking.mp4
     """
     job = find_job(Farm(), job_id)
     ended = _ended(job)
-    if output:
-        job.save(output)
+    saved = job.save(output) if output else None
     if as_json:
         echo_json(ended.model_dump_json(indent=2))
         return
-    if output:
-        click.echo(output)
+    if saved:
+        click.echo(saved)
     elif ended.video:
         echo(ended.video.url)
     print_warnings(ended.warnings, err=True)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from farm.cli.grouped import FACE, VOICE, GroupedOption, field_option
-from farm.client.job import check_target
+from farm.client.job import check_target, names_folder
 from farm.errors import InvalidInput
 from farm.job import SHORT_NAMES, JobRequest, fields_from_text
 from farm.job.files import change_sources, find_file, read_payload
@@ -32,18 +32,40 @@ yes_option = click.option("--yes", is_flag=True, help="do not ask")
 
 def output_option(help_text: str) -> Decorator:
     """`--output`: a file, whose folder is checked for write access before anything is done."""
-    return click.option("-o", "--output", type=TARGET, callback=_check_writable, help=help_text)
+    return click.option(
+        "-o", "--output", metavar="FILE", type=click.Path(), callback=_check_file, help=help_text
+    )
 
 
-def _check_writable(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    if path:
-        check_target(path)
-    return path
+def video_option(help_text: str) -> Decorator:
+    """The same for a video, which has a name of its own in a folder."""
+    return click.option(
+        *("-o", "--output"),
+        metavar="FILE|FOLDER",
+        type=click.Path(),
+        callback=_check_writable,
+        help=help_text,
+    )
 
 
-def check_output(output: Path | None, file: Path | None, fields: Mapping[str, Any]) -> None:
+def _check_file(_: click.Context, __: click.Parameter, target: str | None) -> Path | None:
+    if not target:
+        return None
+    if names_folder(target):
+        raise InvalidInput(f"output: got {target!r}; allowed: a file in a writable folder")
+    check_target(target)
+    return Path(target)
+
+
+def _check_writable(_: click.Context, __: click.Parameter, target: str | None) -> str | None:
+    if target:
+        check_target(target)
+    return target
+
+
+def check_output(output: str | Path | None, file: Path | None, fields: Mapping[str, Any]) -> None:
     """Raises InvalidInput for an output that would replace a file of the request, or its own."""
-    if output is None or not output.exists():
+    if not output or not os.path.isfile(output):
         return
 
     def check(source: Any, name: str) -> Any:

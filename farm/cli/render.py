@@ -26,7 +26,7 @@ COLOURS = {
 """The colour of a state on a terminal."""
 
 
-def follow_to_end(job: Job, output: Path | None, as_json: bool) -> None:
+def follow_to_end(job: Job, output: str | Path | None, as_json: bool) -> None:
     """Shows a job until it ends, then prints where its video is, or why it has none."""
     try:
         ended = follow(job, Console(stderr=True, quiet=as_json))

@@ -17,6 +17,7 @@ from farm.cli.options import (
     output_option,
     request_fields,
     request_options,
+    video_option,
 )
 from farm.cli.render import follow_to_end, hint, print_status, print_warnings
 from farm.client import Farm
@@ -36,7 +37,7 @@ from farm.settings import Settings
 @request_options
 @click.command(cls=GroupedCommand)
 @click.option("--wait", is_flag=True, help="show the progress until the job ends")
-@output_option("write the video to this file (implies --wait)")
+@video_option("write the video to this file, or into this folder (implies --wait)")
 @click.option("--inline", is_flag=True, help="run the job in this process, without a farm")
 @click.option("--dry-run", is_flag=True, help="only check the request and estimate its cost")
 @json_option(
@@ -45,7 +46,7 @@ from farm.settings import Settings
 def submit(
     file: Path | None,
     wait: bool,
-    output: Path | None,
+    output: str | None,
     inline: bool,
     dry_run: bool,
     as_json: bool,

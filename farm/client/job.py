@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 import time
@@ -109,13 +110,17 @@ class Job:
         return status
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Writes the finished video to `path`, completely or not at all.
+        """Writes the finished video to `path`, completely or not at all; into a folder under the
+        name that it has in the result.
 
         Raises DownloadFailed if the store has lost it, CorruptObject if it is damaged.
         """
-        path = Path(path).expanduser()
-        check_target(path)
-        self.result()
+        target = os.path.expanduser(path)
+        check_target(target)
+        video = self.result().video
+        path = Path(target)
+        if names_folder(target):
+            path /= video.file_name if video else f"{self.id}.mp4"
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
             fetched = self._fetch_video(Path(scratch, "fetched"))
             # A copy, because what the store returned may be the store's own file.
@@ -203,11 +208,18 @@ def _result(status: JobStatus) -> Result:
     return result
 
 
-def check_target(path: Path) -> None:
-    """Raises InvalidInput for a file that could not be written, before anything is waited for."""
+def names_folder(target: str | PathLike[str]) -> bool:
+    """Whether an output is a folder that exists, or ends as only the name of a folder does."""
+    return os.fspath(target).endswith(("/", os.sep)) or os.path.isdir(target)
+
+
+def check_target(target: str | PathLike[str]) -> None:
+    """Raises InvalidInput for an output that cannot be written, before anything is waited for."""
+    folder = Path(target) if names_folder(target) else Path(target).parent
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise InvalidInput(
-            f"output: got {str(path)!r}; allowed: a file in a writable folder ({error.strerror})"
+            f"output: got {os.fspath(target)!r}; allowed: a file in a writable folder "
+            f"({error.strerror})"
         ) from error

@@ -67,6 +67,11 @@ class Video(Contract):
     base64: str | None = None
     """The video itself, if `output_config` is inline."""
 
+    @property
+    def file_name(self) -> str:
+        """The last part of its URL."""
+        return Path(unquote(urlsplit(self.url).path)).name
+
     def _repr_html_(self) -> str:
         """A player and a link for notebooks, which show no files, only their content."""
         url, source = escape(self.url), escape(self._data_uri() or self.url)

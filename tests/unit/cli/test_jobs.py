@@ -248,6 +248,22 @@ def test_result_saves_the_video(run, farm, tmp_path):
     assert (tmp_path / "out.mp4").read_bytes() == b"the video"
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_result_saves_the_video_into_a_folder_by_its_own_name(run, farm, tmp_path, end):
+    (tmp_path / "films").mkdir()
+    result = run("result", finished(farm), "-o", f"{tmp_path}/films{end}")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path}/films/video.mp4\n")
+    assert (tmp_path / "films" / "video.mp4").read_bytes() == b"the video"
+
+
+def test_what_ends_as_a_folder_is_no_file(run, farm, tmp_path):
+    line = error_line(run("result", finished(farm), "-o", f"{tmp_path}/films/"))
+    assert f"output: got '{tmp_path}/films/'; allowed: a file in a writable folder (No such" in line
+    line = error_line(run("payload", "-o", f"{tmp_path}/films/"))
+    assert f"output: got '{tmp_path}/films/'; allowed: a file in a writable folder" in line
+    assert not (tmp_path / "films").exists()
+
+
 def test_result_into_a_missing_folder_is_one_line(run, farm, tmp_path):
     error_line(run("result", finished(farm), "-o", str(tmp_path / "missing" / "out.mp4")), status=2)
 

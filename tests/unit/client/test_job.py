@@ -199,6 +199,12 @@ def test_the_thumbnail_can_be_saved_as_long_as_there_is_one(farm, tmp_path):
     assert farm.submit(FIELDS).save_thumbnail(tmp_path / "none.jpg") is None
 
 
+def test_a_video_is_saved_into_a_folder(farm, tmp_path):
+    job = finished(farm)
+    assert job.save(tmp_path) == tmp_path / f"{job.id}.mp4"  # a result without a URL
+    assert job.save(f"{tmp_path}/").read_bytes() == b"the video"
+
+
 def test_a_path_to_save_to_may_be_a_text(farm, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert finished(farm).save("~/out.mp4") == tmp_path / "out.mp4"
