@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from farm.client import Job
@@ -81,20 +82,30 @@ def detail(event: Event, *, since_s: float = 0) -> str:
     return ", ".join(parts)
 
 
+BAR_WIDTH = 10
+"""So that a line with hundreds of chunks has room in 80 columns."""
+
+
 class _DetailColumn(ProgressColumn):
-    """The detail of the last event; what is left of its time runs down until the next one."""
+    """The detail of the last event, shortened to fit into one line; what is left of its time runs
+    down until the next one.
+    """
+
+    def get_table_column(self) -> Column:
+        return Column(no_wrap=True)
 
     def render(self, task: Task) -> Text:
         event: Event | None = task.fields["event"]
         if event is None:
             return Text()
-        return Text(detail(event, since_s=time.monotonic() - task.fields["seen_at"]))
+        text = detail(event, since_s=time.monotonic() - task.fields["seen_at"])
+        return Text(text.replace(" of ", "/"))
 
 
 def _draw(job: Job, console: Console) -> None:
     columns = [
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(BAR_WIDTH),
         TaskProgressColumn(),
         _DetailColumn(),
         TimeElapsedColumn(),
@@ -104,7 +115,7 @@ def _draw(job: Job, console: Console) -> None:
         for event in _with_notes(job, console):
             progress.update(
                 bar,
-                description=f"{stage(event):20}",
+                description=f"{stage(event):17}",
                 completed=event.pct,
                 event=event,
                 seen_at=time.monotonic(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -147,6 +148,16 @@ def through_the_bar(job: Job) -> str:
     console = Console(file=StringIO(), force_terminal=True, width=200)
     follow(job, console)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_a_bar_is_one_line_of_80_columns(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    details = {"chunk": 119, "chunks": 120, "step": 40, "steps": 40, "eta_s": 5390}
+    event = Event(stage="chunk_119_sampling_90", pct=90, job_id=job.id, details=details)
+    monkeypatch.setattr(Job, "events", lambda self: iter([event]))
+    console = Console(file=StringIO(), force_terminal=True, color_system=None, width=80)
+    follow(job, console)
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"sampling +━+ +90% chunk 120/120, step 40/40, 90 min left 0:00:0\d", drawn)
 
 
 def through_a_handler(job: Job) -> Any:
