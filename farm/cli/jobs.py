@@ -163,6 +163,7 @@ def retry(job_id: str, as_json: bool) -> None:
         print_status(again.status(), as_json)
         return
     click.echo(again.id)
+    print_warnings(again.status().warnings, err=True)
     hint(f"farm watch {again.id}")
 
 

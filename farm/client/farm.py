@@ -152,6 +152,12 @@ class Farm:
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
         parsed = parse_request(request, fields, self.context.settings, self.local_files)
+        return self._submit(parsed, limits)
+
+    def _submit(
+        self, parsed: JobRequest, limits: TimeLimits, warnings: Sequence[str] | None = None
+    ) -> Job:
+        """The same for a valid request, with the `warnings` of an earlier job of it."""
         if self.is_inline:
             check_inline(parsed, limits)
         accepted, recordings = self._accepted(parsed)
@@ -160,7 +166,9 @@ class Farm:
         stored, contents = as_stored(_with_seed(accepted), self.local_files)
         job_id = self.context.registry.entries.first_job(stored, self.caller)
         if job_id is None:
-            job_id = self._enter(stored, contents, audio_s, limits)
+            if warnings is None:
+                warnings = stored.warnings(frames_of(audio_s))
+            job_id = self._enter(stored, contents, audio_s, limits, warnings)
         if claim_step(self.context, job_id, DOWNLOAD):
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
@@ -230,6 +238,7 @@ class Farm:
         contents: Contents,
         audio_s: float | None,
         limits: TimeLimits,
+        warnings: Sequence[str],
     ) -> str:
         """The id of a new job, or of the one that has got its idempotency key meanwhile.
 
@@ -256,7 +265,7 @@ class Farm:
                 demand=demand,
                 quota=self.quota,
                 limits=limits,
-                warnings=request.warnings(frames_of(audio_s)),
+                warnings=warnings,
             )
         except (InvalidInput, QuotaExceeded):
             journal.withdraw_request(self.context, new_id)
@@ -291,9 +300,12 @@ class Farm:
             )
         farm = self if status.caller == self.caller else self.as_caller(status.caller, self.quota)
         while _without_video(job.status()):
-            request = job.request().model_dump(mode="json")
+            fields = job.request().model_dump(mode="json")
+            fields["idempotency_key"] = f"retry of {job.id}"
+            request = parse_request(fields, {}, self.context.settings, farm.local_files)
             limits = self.context.registry.deadlines.limits(job.id)
-            job = farm.submit({**request, "idempotency_key": f"retry of {job.id}"}, limits=limits)
+            # Its files are in the store by now, where nothing is probed.
+            job = farm._submit(request, limits, job.status().warnings)
         return job
 
     def submit_batch(

@@ -19,6 +19,7 @@ from farm.cli import cli
 from farm.client import Farm, Job
 from farm.client.progress import follow
 from farm.client.runpod.status import Progress, advance
+from farm.errors import DownloadFailed
 from farm.gateway import answers
 from farm.gateway.v1.answers import JobSummary
 from farm.gateway.v1.signed import Signer
@@ -195,6 +196,17 @@ def test_it_is_said_while_the_job_goes_on(job: Job, interface: str) -> None:
 def test_it_is_known_at_submission_if_the_recording_is_here(job: Job) -> None:
     status = job.status()
     assert (status.state, status.warnings) == ("queued", (TRIAL, CUT))
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "error"])
+def test_a_retry_says_it_again(run: Run, farm: Farm, job: Job, ends: str) -> None:
+    if ends == "error":
+        job.context.registry.jobs.fail(job.id, DownloadFailed("404"), at_stage="downloads_started")
+    else:
+        job.cancel()
+    again = run("retry", job.id)
+    assert again.stderr.splitlines()[-1] == f"note: {CUT}"
+    assert CUT in farm.job(again.stdout.strip()).status().warnings
 
 
 def test_a_later_event_without_warnings_keeps_them(job: Job) -> None:
