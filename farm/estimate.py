@@ -114,11 +114,11 @@ class Estimate:
     length: Length = "unknown"
     pace: str = str(Pace())
     warnings: tuple[str, ...] = ()
-    """What the model is good for, if that is little, and what the video loses of the voice."""
+    """What the video loses of the voice."""
 
     def __str__(self) -> str:
         if self.frames is None:
-            return "; ".join(("unknown until the length of the voice is known", *self.warnings))
+            return "unknown until the length of the voice is known"
         seconds = f"{self.frames / FPS:,.1f} s of video"
         if self.length == "from the text":
             seconds = f"about {seconds}, by the characters of the text"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -63,11 +65,14 @@ def submit(
             farm = Farm(INLINE) if inline else estimating_farm()
             estimated = farm.estimate(fields)
             click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
+            print_caution(farm, fields, as_json)
             return
         parse_request(fields, {}, Settings.load(os.environ))  # mistakes first: they need no farm
-        job = Farm(INLINE if inline else None).submit(fields)
+        farm = Farm(INLINE if inline else None)
+        job = farm.submit(fields)
     if not as_json:
         click.echo(job.id)
+    print_caution(farm, fields, as_json)
     # An inline job ends with this process, so it is always followed.
     if wait or output or inline:
         follow_to_end(job, output, as_json)
@@ -76,6 +81,13 @@ def submit(
     else:
         print_warnings(job.status().warnings, err=True)
         hint(f"farm watch {job.id}, then farm result {job.id} -o FILE")
+
+
+def print_caution(farm: Farm, fields: Mapping[str, Any], as_json: bool) -> None:
+    """Says what the job's model is good for, if that is trials; nothing to programs."""
+    model = preset(fields.get("model") or farm.models()[0])
+    if model.for_trials and not as_json:
+        print_warnings([f"the model {model.name} is good for {model.good_for}"], err=True)
 
 
 def estimating_farm() -> Farm:

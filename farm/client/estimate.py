@@ -50,8 +50,7 @@ class Estimator:
             seconds = spoken_seconds(request.tts_audio)
             length = "from the text"
         if seconds is None:
-            pace = str(self.pace(request.model))
-            return Estimate(pace=pace, warnings=tuple(request.warnings()))
+            return Estimate(pace=str(self.pace(request.model)))
         return estimate(
             request,
             request.plan_of(seconds),
@@ -59,7 +58,7 @@ class Estimator:
             price_per_h=self.price_per_h,
             load=self.load,
             length=length,
-            warnings=request.warnings(frames_of(seconds) if length == "known" else None),
+            warnings=request.cut(frames_of(seconds) if length == "known" else None),
         )
 
 

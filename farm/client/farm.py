@@ -167,7 +167,7 @@ class Farm:
         job_id = self.context.registry.entries.first_job(stored, self.caller)
         if job_id is None:
             if warnings is None:
-                warnings = stored.warnings(frames_of(audio_s))
+                warnings = stored.cut(frames_of(audio_s))
             job_id = self._enter(stored, contents, audio_s, limits, warnings)
         if claim_step(self.context, job_id, DOWNLOAD):
             self._dispatch(job_id, DOWNLOAD)

@@ -50,15 +50,6 @@ class ResolvedRequest(JobRequest):
         """The chunks of a video with a voice of that length, in one scene."""
         return self.plan(min(max(1, int(seconds * FPS)), self.max_frames))
 
-    def warnings(self, spoken_frames: int | None = None) -> list[str]:
-        """What is known before the video is made: what a model for trials is good for, and what the
-        video loses of a voice of so many frames.
-        """
-        if not self.preset.for_trials:
-            return self.cut(spoken_frames)
-        trial = f"the model {self.model} is good for {self.preset.good_for}"
-        return [trial, *self.cut(spoken_frames)]
-
     def cut(self, spoken_frames: int | None) -> list[str]:
         """The warning about what the video loses of the voice, if it is known that it does."""
         if spoken_frames is None or spoken_frames <= self.max_frames:

@@ -102,7 +102,7 @@ class Preset:
     limits: Mapping[str, Limit] = field(default_factory=dict)
     """Of a request, by field; the number of its speakers counts as one."""
     for_trials: bool = False
-    """Whether each of its jobs says what it is good for: its videos are no finished work."""
+    """Whether `farm submit` says what it is good for: its videos are no finished work."""
     takes_videos: bool = True
     """Whether the face may be a video."""
     has_lead_in: bool = False

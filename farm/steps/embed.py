@@ -238,7 +238,7 @@ def _encoder(settings: Settings, model: str) -> AudioEncoder:
 
 
 def _warnings(request: ResolvedRequest, visual_seconds: float | None, heard: _Heard) -> list[str]:
-    warnings = request.warnings(heard.spoken_frames)
+    warnings = request.cut(heard.spoken_frames)
     if visual_seconds is not None and visual_seconds < (heard.frames - 1) / FPS:
         warnings.append(
             f"cond_video lasts {visual_seconds:.2f} s, the video {heard.frames / FPS:.2f} s; "

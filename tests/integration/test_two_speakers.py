@@ -11,7 +11,6 @@ from farm import Farm
 from farm.job.files import read_payload
 from tests.conftest import EXAMPLES
 from tests.integration.conftest import SMALL
-from tests.support.jobs import TRIAL
 from tests.support.videos import local_path
 
 QUESTION_S = 1.92
@@ -33,7 +32,7 @@ def test_two_speakers_become_one_video_with_both_voices(
 
     embedded = farm.context.registry.steps.committed(job.id, "embed").output
     assert len(embedded.embedding_prefixes) == 2
-    assert result.warnings == (TRIAL,)
+    assert result.warnings == ()
     with av.open(str(local_path(result.video.url))) as video:
         picture = video.streams.video[0]
         frames = sum(1 for _ in video.decode(picture))

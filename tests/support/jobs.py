@@ -37,4 +37,4 @@ def job_request(**changes: Any) -> ResolvedRequest:
 REQUEST = job_request()
 
 TRIAL = f"the model miniature is good for {MINIATURE.good_for}"
-"""The warning of each job that the miniature makes."""
+"""What `farm submit` says of each job for the miniature."""

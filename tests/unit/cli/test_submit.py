@@ -31,10 +31,11 @@ def test_submit_prints_only_the_jobs_id(run, farm):
 def test_a_dry_run_prints_the_estimate_and_submits_nothing(run, farm, portrait, voice):
     args = ["submit", "--prompt", "x", "--image", portrait, "--audio", voice, "--dry-run"]
     ask = list(map(str, args))
-    line = run(*ask, FARM_GPU_PRICE_PER_H="3.6").stdout
-    assert line == (
+    result = run(*ask, FARM_GPU_PRICE_PER_H="3.6")
+    assert result.stderr == f"note: {TRIAL}\n"
+    assert result.stdout == (
         "9.0 s of video (224 frames, 3 chunks); about 40 GPU seconds at the pace of one H200, "
-        f"as measured on 2026-11-30; cost about 0.04; {TRIAL}\n"
+        "as measured on 2026-11-30; cost about 0.04\n"
     )
     estimate = json.loads(run(*ask, "--json").stdout)
     assert (estimate["frames"], estimate["cost"], estimate["length"]) == (224, None, "known")

@@ -95,6 +95,17 @@ def test_a_command_says_what_is_cut_once(run: Run, job: Job, table: Path, comman
     assert printed.count(CUT) == 1
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_only_submit_says_what_the_model_is_good_for(
+    run: Run, job: Job, table: Path, command: str
+) -> None:
+    end(job)
+    named = {"JOB": job.id, "FILE": str(table)}
+    arguments = [named.get(each, each) for each in COMMANDS[command]]
+    printed = run(*command.split(), *arguments)
+    assert printed.output.count(TRIAL) == (command == "submit") == printed.stderr.count(TRIAL)
+
+
 def test_every_command_about_a_job_is_one_of_these() -> None:
     about_jobs = {
         name
@@ -195,7 +206,7 @@ def test_it_is_said_while_the_job_goes_on(job: Job, interface: str) -> None:
 
 def test_it_is_known_at_submission_if_the_recording_is_here(job: Job) -> None:
     status = job.status()
-    assert (status.state, status.warnings) == ("queued", (TRIAL, CUT))
+    assert (status.state, status.warnings) == ("queued", (CUT,))
 
 
 @pytest.mark.parametrize("ends", ["cancelled", "error"])

@@ -15,15 +15,12 @@ from farm.route import DOWNLOAD, Step
 from farm.store import keys
 from tests.support.films import write_film
 from tests.support.harness import Harness
-from tests.support.jobs import TRIAL
 
 SMALL = {"mode": "streaming", "frame_num": 5, "motion_frame": 1}
 
 
 def warnings_of(harness: Harness, **sources: Path) -> tuple[str, ...]:
-    """The warnings about the media of a job with another face or voice, as `embed` leaves them for
-    the result.
-    """
+    """The warnings of a job with another face or voice, as `embed` leaves them for the result."""
     fields: dict[str, Any] = {}
     for field, path in sources.items():
         key = keys.upload(path)
@@ -34,8 +31,7 @@ def warnings_of(harness: Harness, **sources: Path) -> tuple[str, ...]:
     harness.enter(**SMALL, **fields)
     harness.run(DOWNLOAD)
     harness.run(Step("embed"))
-    found = harness.committed(Step("embed")).output.warnings
-    return tuple(warning for warning in found if warning != TRIAL)
+    return harness.committed(Step("embed")).output.warnings
 
 
 def test_good_media_have_no_warning(harness, tmp_path):

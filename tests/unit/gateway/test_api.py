@@ -10,7 +10,7 @@ from farm.gateway.app import Gateway
 from farm.job import Event, Result
 from farm.registry.outputs import EmbedOutput
 from tests.support.gateway import Client
-from tests.support.jobs import FIELDS, TRIAL
+from tests.support.jobs import FIELDS
 from tests.support.outputs import output_of
 from tests.support.steps import acquire, complete
 
@@ -72,7 +72,7 @@ def test_a_running_job_shows_its_stage_its_percent_and_what_is_left(client: Clie
         "pct": 30,
         "job_id": job_id,
         "details": {"eta_s": pytest.approx(12.5, abs=5), "chunk": 0},
-        "warnings": [TRIAL],
+        "warnings": [],
         "eta_s": pytest.approx(12.5, abs=5),
         "queue_position": None,
     }

@@ -7,7 +7,7 @@ import pytest
 from farm.errors import InvalidInput
 from farm.job import JobRequest, resolve
 from farm.job.request import MAX_FRAMES
-from farm.presets import FLASHTALK, INFINITETALK, MINIATURE, MINIATURE_FLASHTALK, PRESETS, QUALITIES
+from farm.presets import FLASHTALK, INFINITETALK, MINIATURE_FLASHTALK, PRESETS, QUALITIES
 from tests.support.jobs import FIELDS
 
 TWO_SPEAKERS = {
@@ -84,16 +84,6 @@ def test_what_is_cut_is_said_with_its_cause():
     assert resolved(INFINITETALK, max_frame_num=1000).cut(1875) == [
         "the voice lasts 75.00 s, the video ends after 40.00 s (limited by max_frame_num)"
     ]
-
-
-def test_a_model_for_trials_says_what_it_is_good_for():
-    assert resolved(INFINITETALK).warnings(81) == []
-    assert resolved(MINIATURE).warnings() == [
-        "the model miniature is good for drawn faces only, for trials without a GPU; "
-        "a photograph does not talk"
-    ]
-    short = resolved(MINIATURE, mode="clip")
-    assert short.warnings(224) == [*short.warnings(), *short.cut(224)]
 
 
 def test_a_resolved_request_is_resolved_to_itself():
