@@ -24,7 +24,7 @@ from farm.cli.options import (
 from farm.cli.render import follow_to_end, hint, print_status, print_warnings
 from farm.client import Farm
 from farm.client.arguments import parse_request
-from farm.client.checks import check_media
+from farm.client.checks import check_media, check_sources
 from farm.client.estimate import audio_seconds
 from farm.client.farm import INLINE
 from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
@@ -67,9 +67,14 @@ def submit(
             click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
             print_caution(farm, fields, as_json)
             return
-        parse_request(fields, {}, Settings.load(os.environ))  # mistakes first: they need no farm
-        farm = Farm(INLINE if inline else None)
-        job = farm.submit(fields)
+        settings = Settings.load(os.environ)
+        parse_request(fields, {}, settings)  # mistakes first: they need no farm
+        try:
+            farm = Farm(INLINE if inline else None)
+            job = farm.submit(fields)
+        except FarmUnreachable:
+            check_sources(fields, settings)
+            raise
     if not as_json:
         click.echo(job.id)
     print_caution(farm, fields, as_json)

@@ -267,6 +267,9 @@ def test_a_mistake_is_named_before_a_farm_is_looked_for(run, tmp_path):
     assert "E_UNREACHABLE" in error_line(run("submit", *OPTIONS, **no_farm), status=3)
     result = run("submit", *OPTIONS, "--sample-steps", "0", **no_farm)
     assert "--sample-steps: got 0" in error_line(result)
+    sound, face = error_lines(run("submit", "--image", "no.png", "--audio", "no.wav", **no_farm))
+    assert face.startswith("E_INPUT_VALIDATION: --image: got 'no.png'; there is no such file")
+    assert sound.startswith("E_INPUT_VALIDATION: --audio: got 'no.wav'; there is no such file")
 
 
 def test_a_mistake_in_a_file_is_named_by_its_field(run, tmp_path):
