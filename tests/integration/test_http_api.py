@@ -39,8 +39,8 @@ def test_a_client_generated_from_the_openapi_document_makes_a_video(
     files = (str(PORTRAIT), str(voice), "talking.mp4")
     lines = run_in(folder, "node", "talking.js", *files, environ=environ).splitlines()
 
-    job_id = lines[0].split()[1]
-    assert lines[0] == f"submitted {job_id} queued"
+    _, job_id, state = lines[0].split()
+    assert state in ("queued", "running")
     assert "event completed 100" in lines
     etag = sha256((folder / "talking.mp4").read_bytes()).hexdigest()
     assert f'saved talking.mp4 "{etag}"' in lines

@@ -33,7 +33,10 @@ def axe_script(folder: Path) -> str:
 
 
 def violations(page: Page, script: str) -> list[str]:
-    """The rules that a page breaks as it is now, each with the elements."""
+    """The rules that a page breaks as it is now, each with the elements; no colour is on its way to
+    another one.
+    """
+    page.wait_for_function("() => !document.getAnimations().some(each => each.transitionProperty)")
     page.evaluate(script)
     found: dict[str, Any] = page.evaluate("() => axe.run()")
     return [
