@@ -418,8 +418,10 @@ def test_a_budget_that_is_used_up_in_the_middle_of_a_video_leaves_the_rest_to_th
     with trial.rented.gpu_worker():
         trial.assert_made(job)
     assert len(trial.remote) == 1
-    # At most once, by the second chunk, if that came before the bridge had looked at its budget.
-    assert trial.rented.bridge_log().count("bridge_paused") <= 1
+    spent_s = trial.rented.farm.context.registry.spending.of(ENDPOINT).spent_s
+    pauses = trial.rented.bridge_log().count("bridge_paused")
+    # A first chunk that took all of it may close the bridge before the second one is refused.
+    assert pauses == 1 or (pauses == 0 and spent_s >= budget_s)
 
 
 def test_a_chunk_that_ends_its_worker_ends_only_a_few(trial):

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from urllib3 import PoolManager
@@ -15,7 +16,9 @@ from farm.client import Farm
 from farm.gateway.app import Gateway
 from farm.gateway.body import Limits
 from farm.gateway.server import GatewayServer
+from farm.local.broker import Broker
 from farm.net.address import ListenAddress
+from farm.settings import Settings
 from tests.support.ports import free_port
 
 POOL = PoolManager(maxsize=32)
@@ -78,6 +81,15 @@ class Client:
         answer = self.post("run", {"input": fields, **envelope})
         assert answer.status == 200, answer.body
         return str(answer.body["id"])
+
+
+@contextmanager
+def farm_of_strangers(home: Path) -> Iterator[Farm]:
+    """A farm without workers, with a broker of its own, that reads no files of this machine."""
+    broker = Broker(Settings(home=home))
+    settings = Settings(home=home, broker_url=broker.url, store_url="memory://")
+    yield Farm(settings=settings, local_files=False)
+    broker.stop()
 
 
 @contextmanager

@@ -17,10 +17,8 @@ from typing import Any
 import pytest
 
 from farm.client import Farm
-from farm.local.broker import Broker
-from farm.settings import Settings
 from farm.store import keys
-from tests.support.gateway import Answer, Client, running_gateway
+from tests.support.gateway import Answer, Client, farm_of_strangers, running_gateway
 from tests.support.jobs import FIELDS
 from tests.unit.gateway.conftest import Key
 from tests.unit.gateway.test_body import connect, read_to_end
@@ -39,11 +37,8 @@ def assert_refused(answer: Answer, *statuses: int) -> None:
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     """One for all attacks; each comes from a caller of its own."""
-    home = tmp_path_factory.mktemp("home")
-    broker = Broker(Settings(home=home))
-    settings = Settings(home=home, broker_url=broker.url, store_url="memory://")
-    yield Farm(settings=settings, local_files=False)
-    broker.stop()
+    with farm_of_strangers(tmp_path_factory.mktemp("home")) as farm:
+        yield farm
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,7 @@ import pytest
 
 from farm.client import Farm
 from farm.gateway.body import Limits
-from farm.local.broker import Broker
-from farm.settings import Settings
-from tests.support.gateway import Client, running_gateway
+from tests.support.gateway import Client, farm_of_strangers, running_gateway
 from tests.support.jobs import FIELDS
 from tests.support.waiting import wait_for
 from tests.unit.gateway.conftest import Key
@@ -29,11 +27,8 @@ TEXT = b'Content-Disposition: form-data; name="text"\r\n\r\nhello'
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    home = tmp_path_factory.mktemp("home")
-    broker = Broker(Settings(home=home))
-    settings = Settings(home=home, broker_url=broker.url, store_url="memory://")
-    yield Farm(settings=settings, local_files=False)
-    broker.stop()
+    with farm_of_strangers(tmp_path_factory.mktemp("home")) as farm:
+        yield farm
 
 
 @pytest.fixture(scope="module")

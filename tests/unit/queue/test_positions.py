@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 import redis
 
 from farm.client import Farm
@@ -13,21 +10,9 @@ from farm.job import PRIORITIES, Priority
 from farm.queue import positions
 from farm.queue.brokers.redis import QUEUE_KEYS, parse_message
 from farm.queue.positions import queue_positions
-from farm.registry import Registry
 from farm.route import Step
-from farm.settings import Settings
 from tests.support.jobs import job_request
 from tests.support.steps import acquire, complete
-
-
-@pytest.fixture
-def farm(broker: str, tmp_path: Path) -> Farm:
-    return Farm(settings=Settings(home=tmp_path, broker_url=broker))
-
-
-@pytest.fixture
-def registry(farm: Farm) -> Registry:
-    return farm.context.registry
 
 
 def submit(farm: Farm, *priorities: Priority) -> list[str]:

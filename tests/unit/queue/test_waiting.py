@@ -17,23 +17,12 @@ from farm.queue.brokers import open_broker
 from farm.queue.brokers.redis import QUEUE_KEYS
 from farm.queue.dispatch import dispatch, redispatch
 from farm.queue.waiting import find_lost_messages, oldest_waits
-from farm.registry import Registry
 from farm.route import QUEUES, Step
 from farm.settings import Settings
 from tests.support.jobs import REQUEST, job_request
 from tests.support.steps import acquire
 
 LISTS = {name: f"farm:{key}" for name, key in QUEUE_KEYS.items()}
-
-
-@pytest.fixture
-def farm(broker: str, tmp_path: Path) -> Farm:
-    return Farm(settings=Settings(home=tmp_path, broker_url=broker))
-
-
-@pytest.fixture
-def registry(farm: Farm) -> Registry:
-    return farm.context.registry
 
 
 @pytest.fixture
