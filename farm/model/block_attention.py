@@ -121,9 +121,9 @@ def attend_context(
     `kernel`.
     """
     if takes_kernels(query):
-        from farm.model import kernels
+        from farm.model import context_kernel
 
-        return kernels.attend_context(query, text, text_repeats, image)
+        return context_kernel.attend_context(query, text, text_repeats, image)
     key, value = (
         torch.cat([each, each[:, -1:].expand(-1, text_repeats - 1, -1, -1)], dim=1) for each in text
     )

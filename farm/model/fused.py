@@ -47,9 +47,9 @@ def has_kernels() -> bool:
     """Whether Triton can build kernels here; it needs a C compiler for that."""
     x = torch.ones(1, 2, 1, 1, 1, device="cuda")
     try:
-        from farm.model import kernels
+        from farm.model import vae_kernels
 
-        kernels.norm_silu(x, torch.ones(2, device="cuda"), None, out=torch.empty_like(x))
+        vae_kernels.norm_silu(x, torch.ones(2, device="cuda"), None, out=torch.empty_like(x))
     except Exception as error:  # Triton and the compiler may raise anything
         log("kernels_unavailable", level=logging.WARNING, reason=f"{type(error).__name__}: {error}")
         return False

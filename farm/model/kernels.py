@@ -1,12 +1,10 @@
-"""Triton kernels, which only a GPU runs: what is read once where torch would read it many times.
+"""Triton kernels of tokens, which only a GPU runs: what torch would read many times is read once.
 
-`farm.model.fused`, `vae_walk` and `block_attention` say what each computes. Sums run over a row
-within one program, in an order that is always the same.
+`farm.model.fused` says what each computes. Sums run over a row within one program, in an order that
+is always the same.
 """
 
 from __future__ import annotations
-
-from math import log2
 
 import torch
 import triton
@@ -14,107 +12,10 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-BLOCK = 4096
-"""Values that a program holds of short rows."""
-
 ROW = {"num_warps": 4}
-
-LOG2_E = 1.4426950408889634
 
 TILE = 128
 """Rows of a tile of a product, and the values of a row that are multiplied at a time."""
-
-
-@triton.jit
-def _norm_silu(
-    x,
-    gamma,
-    bias,
-    out,
-    rows,
-    scale,
-    has_bias: tl.constexpr,
-    channels: tl.constexpr,
-    width: tl.constexpr,
-    rows_each: tl.constexpr,
-):
-    """Rows of `channels` values, padded to `width`, a power of two; `rows_each` a program."""
-    row = tl.program_id(0).to(tl.int64) * rows_each + tl.arange(0, rows_each)
-    channel = tl.arange(0, width)
-    is_channel = channel < channels
-    inside = (row < rows)[:, None] & is_channel[None, :]
-    at = row[:, None] * channels + channel[None, :]
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    if has_bias:
-        value += tl.load(bias + channel, mask=is_channel, other=0.0).to(tl.float32)[None, :]
-    length = tl.sqrt(tl.sum(value * value, axis=1))
-    weight = tl.load(gamma + channel, mask=is_channel, other=0.0).to(tl.float32)
-    value = value / tl.maximum(length, 1e-12)[:, None] * scale * weight[None, :]
-    value = value / (1.0 + tl.exp(-value))
-    tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
-
-
-def norm_silu(x: Tensor, gamma: Tensor, bias: Tensor | None, out: Tensor) -> None:
-    """As `farm.model.vae_walk.norm_silu`, a video at a time: of several, `out` has gaps."""
-    for video, written in zip(_videos(x), out, strict=True):
-        channels, rows, width, rows_each = _short_rows(video)
-        _norm_silu[triton.cdiv(rows, rows_each),](
-            video,
-            gamma,
-            video if bias is None else bias,
-            written,
-            rows,
-            channels**0.5,
-            bias is not None,
-            channels,
-            width,
-            rows_each,
-        )
-
-
-def _videos(x: Tensor) -> list[Tensor]:
-    """Each [C, F, H, W] of a batch, with channels last and no gaps."""
-    return [video[None].contiguous(memory_format=torch.channels_last_3d)[0] for video in x]
-
-
-def _short_rows(video: Tensor) -> tuple[int, int, int, int]:
-    """Channels, how many rows of them, their width, and how many a program takes."""
-    channels = len(video)
-    width = triton.next_power_of_2(channels)
-    return channels, video.numel() // channels, width, max(1, BLOCK // width)
-
-
-@triton.jit
-def _add_biased(
-    x,
-    bias,
-    added,
-    out,
-    rows,
-    channels: tl.constexpr,
-    width: tl.constexpr,
-    rows_each: tl.constexpr,
-):
-    row = tl.program_id(0).to(tl.int64) * rows_each + tl.arange(0, rows_each)
-    channel = tl.arange(0, width)
-    is_channel = channel < channels
-    inside = (row < rows)[:, None] & is_channel[None, :]
-    at = row[:, None] * channels + channel[None, :]
-    value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    value += tl.load(bias + channel, mask=is_channel, other=0.0).to(tl.float32)[None, :]
-    value += tl.load(added + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
-
-
-def add_biased(x: Tensor, bias: Tensor, added: Tensor) -> Tensor:
-    """As `farm.model.vae_walk.add_biased`."""
-    out = torch.empty_like(x, memory_format=torch.channels_last_3d)
-    for video, other, written in zip(_videos(x), _videos(added), out, strict=True):
-        channels, rows, width, rows_each = _short_rows(video)
-        _add_biased[triton.cdiv(rows, rows_each),](
-            video, bias, other, written, rows, channels, width, rows_each
-        )
-    return out
 
 
 @triton.jit
@@ -427,129 +328,5 @@ def product_int8(
         tile_depth=TILE,
         num_stages=stages,
         num_warps=8,
-    )
-    return out
-
-
-@triton.jit
-def _attend_few(
-    query,
-    keys,
-    values,
-    count,
-    of_last,
-    head_at,
-    stride,
-    scale,
-    dim: tl.constexpr,
-    tile_rows: tl.constexpr,
-    tile_keys: tl.constexpr,
-):
-    """The attention of a tile of queries to one set of keys; logits are in powers of 2, and that of
-    the last key is higher by `of_last`.
-    """
-    channel = tl.arange(0, dim)
-    highest = tl.full([tile_rows], float("-inf"), tl.float32)
-    total = tl.zeros([tile_rows], tl.float32)
-    out = tl.zeros([tile_rows, dim], tl.float32)
-    for first in range(0, count, tile_keys):
-        index = first + tl.arange(0, tile_keys)
-        inside = index < count
-        at = index[:, None] * stride + head_at + channel[None, :]
-        key = tl.load(keys + at, mask=inside[:, None], other=0.0)
-        logits = tl.dot(query, key.T, input_precision="ieee") * scale
-        logits += tl.where(index == count - 1, of_last, 0.0)[None, :]
-        logits = tl.where(inside[None, :], logits, float("-inf"))
-        higher = tl.maximum(highest, tl.max(logits, 1))
-        weights = tl.exp2(logits - higher[:, None])
-        shrunk = tl.exp2(highest - higher)
-        total = total * shrunk + tl.sum(weights, 1)
-        value = tl.load(values + at, mask=inside[:, None], other=0.0)
-        weights = weights.to(value.dtype)
-        out = tl.dot(weights, value, out * shrunk[:, None], input_precision="ieee")
-        highest = higher
-    return out / total[:, None]
-
-
-@triton.jit
-def _attend_context(
-    query,
-    text_keys,
-    text_values,
-    text_count,
-    text_of_last,
-    image_keys,
-    image_values,
-    image_count,
-    out,
-    rows,
-    scale,
-    heads: tl.constexpr,
-    dim: tl.constexpr,
-    tile_rows: tl.constexpr,
-    tile_keys: tl.constexpr,
-):
-    """A tile of the queries of one head of one item."""
-    stride = heads * dim
-    head_at = tl.program_id(1) * dim
-    item = tl.program_id(2).to(tl.int64)
-    row = tl.program_id(0) * tile_rows + tl.arange(0, tile_rows)
-    inside = (row < rows)[:, None]
-    at = (item * rows + row.to(tl.int64))[:, None] * stride + head_at + tl.arange(0, dim)[None, :]
-    tile = tl.load(query + at, mask=inside, other=0.0)
-    text_at = item * text_count * stride
-    image_at = item * image_count * stride
-    attended = _attend_few(
-        tile,
-        text_keys + text_at,
-        text_values + text_at,
-        text_count,
-        text_of_last,
-        head_at,
-        stride,
-        scale,
-        dim,
-        tile_rows,
-        tile_keys,
-    )
-    attended += _attend_few(
-        tile,
-        image_keys + image_at,
-        image_values + image_at,
-        image_count,
-        0.0,
-        head_at,
-        stride,
-        scale,
-        dim,
-        tile_rows,
-        tile_keys,
-    )
-    tl.store(out + at, attended.to(out.dtype.element_ty), mask=inside)
-
-
-def attend_context(
-    query: Tensor, text: tuple[Tensor, Tensor], text_repeats: int, image: tuple[Tensor, Tensor]
-) -> Tensor:
-    """As `farm.model.block_attention.attend_context`."""
-    batch, rows, heads, dim = query.shape
-    query = query.contiguous()
-    out = torch.empty_like(query)
-    tile_rows, tile_keys = 64, 64
-    _attend_context[triton.cdiv(rows, tile_rows), heads, batch](
-        query,
-        *(each.contiguous() for each in text),
-        text[0].shape[1],
-        log2(text_repeats),
-        *(each.contiguous() for each in image),
-        image[0].shape[1],
-        out,
-        rows,
-        dim**-0.5 * LOG2_E,
-        heads,
-        dim,
-        tile_rows,
-        tile_keys,
-        num_warps=4,
     )
     return out

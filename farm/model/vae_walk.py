@@ -177,9 +177,9 @@ def norm_silu(x: Tensor, gamma: Tensor, bias: Tensor | None = None, *, out: Tens
     x and `out` are [B, C, F, H, W] with channels last in memory, gamma [C, 1, 1, 1], bias [C].
     """
     if takes_kernels(x):
-        from farm.model import kernels
+        from farm.model import vae_kernels
 
-        kernels.norm_silu(x, gamma, bias, out)
+        vae_kernels.norm_silu(x, gamma, bias, out)
         return
     if bias is not None:
         x = x + _of_channels(bias)
@@ -190,9 +190,9 @@ def norm_silu(x: Tensor, gamma: Tensor, bias: Tensor | None = None, *, out: Tens
 def add_biased(x: Tensor, bias: Tensor, added: Tensor) -> Tensor:
     """The sum of x, a bias [C] and another tensor like x."""
     if takes_kernels(x):
-        from farm.model import kernels
+        from farm.model import vae_kernels
 
-        return kernels.add_biased(x, bias, added)
+        return vae_kernels.add_biased(x, bias, added)
     return x + _of_channels(bias) + added
 
 
