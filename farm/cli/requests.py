@@ -22,7 +22,7 @@ from farm.cli.options import (
     video_option,
 )
 from farm.cli.render import follow_to_end, hint, print_status, print_warnings
-from farm.client import Farm
+from farm.client import Farm, Job
 from farm.client.arguments import parse_request
 from farm.client.checks import check_media, check_sources
 from farm.client.estimate import audio_seconds
@@ -65,19 +65,13 @@ def submit(
             farm = Farm(INLINE) if inline else estimating_farm()
             estimated = farm.estimate(fields)
             click.echo(json.dumps(asdict(estimated)) if as_json else str(estimated))
-            print_caution(farm, fields, as_json)
+            print_warnings([] if as_json else caution_of(farm, fields), err=True)
             return
         settings = Settings.load(os.environ)
         parse_request(fields, {}, settings)  # mistakes first: they need no farm
-        try:
-            farm = Farm(INLINE if inline else None)
-            job = farm.submit(fields)
-        except FarmUnreachable:
-            check_sources(fields, settings)
-            raise
+        job = _submitted(fields, settings, inline=inline, as_json=as_json)
     if not as_json:
         click.echo(job.id)
-    print_caution(farm, fields, as_json)
     # An inline job ends with this process, so it is always followed.
     if wait or output or inline:
         follow_to_end(job, output, as_json)
@@ -88,11 +82,26 @@ def submit(
         hint(f"farm watch {job.id}, then farm result {job.id} -o FILE")
 
 
-def print_caution(farm: Farm, fields: Mapping[str, Any], as_json: bool) -> None:
-    """Says what the job's model is good for, if that is trials; nothing to programs."""
+def _submitted(
+    fields: Mapping[str, Any], settings: Settings, *, inline: bool, as_json: bool
+) -> Job:
+    """The job of a request; without a farm its files are checked all the same."""
+    try:
+        farm = Farm(INLINE if inline else None)
+        # Asked before: a broker that is lost now has not taken the job.
+        caution = [] if as_json else caution_of(farm, fields)
+        job = farm.submit(fields)
+    except FarmUnreachable:
+        check_sources(fields, settings)
+        raise
+    print_warnings(caution, err=True)
+    return job
+
+
+def caution_of(farm: Farm, fields: Mapping[str, Any]) -> list[str]:
+    """What the job's model is good for, if that is trials."""
     model = preset(fields.get("model") or farm.models()[0])
-    if model.for_trials and not as_json:
-        print_warnings([f"the model {model.name} is good for {model.good_for}"], err=True)
+    return [f"the model {model.name} is good for {model.good_for}"] if model.for_trials else []
 
 
 def estimating_farm() -> Farm:
