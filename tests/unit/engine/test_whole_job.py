@@ -97,7 +97,8 @@ def test_the_result_holds_every_parameter_as_it_was_used(finished):
         "sample_steps": 1,
     }
     assert {name: result.params[name] for name in used} == used
-    assert "limited by max_frame_num" in result.warnings[1]
+    (warning,) = result.warnings
+    assert "limited by max_frame_num" in warning
 
 
 def test_the_result_repeats_no_secret_of_the_request(finished):
