@@ -18,10 +18,9 @@ ${open && value.face
 name="${person}" value="${(value[person] ?? [])[at] ?? ''}"></label>`).join('')
 }</fieldset>`).join('')}` : ''}</div>"""
 
-FROM_FILE = """(file) => file
-? {face: file.url, video: /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name)}
-: {}"""
-"""The value of the boxes for a newly chosen file: no boxes yet."""
+FOR_FACE = """(file, boxes) => !file ? {} : file.url === boxes.face ? boxes
+: {face: file.url, video: /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name)}"""
+"""The value for the chosen file: no boxes yet, unless Gradio reports the same file again."""
 
 
 def boxes(face: gr.File) -> gr.HTML:
@@ -39,5 +38,5 @@ def boxes(face: gr.File) -> gr.HTML:
         open=False,
         elem_id="boxes",
     )
-    face.change(None, face, drawn, js=FROM_FILE, api_visibility="private", queue=False)
+    face.change(None, [face, drawn], drawn, js=FOR_FACE, api_visibility="private", queue=False)
     return drawn

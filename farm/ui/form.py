@@ -23,6 +23,8 @@ IN_TURN = "one after the other"
 
 FILES = ("face", "audio1", "audio2")
 
+BOXES = ("person1", "person2")
+
 MAX_TITLE_LENGTH = 80
 """Characters by which a job is known in the list."""
 
@@ -76,7 +78,7 @@ def entered(request: ResolvedRequest) -> dict[str, Any]:
         "voice": TEXT if speech else RECORDING,
         "order": TOGETHER if request.audio_type == "para" else IN_TURN,
         **(_spoken(speech) if speech else {}),
-        "boxes": request.bbox.model_dump(mode="json") if request.bbox else {},
+        "boxes": request.bbox.model_dump(mode="json") if request.bbox else dict.fromkeys(BOXES),
         "prompt": request.prompt,
         "quality": request.quality or "",
         **{name: _shown(name, getattr(request, name), getattr(usual, name)) for name in ADVANCED},
@@ -138,7 +140,7 @@ def _recordings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _boxes(drawn: Mapping[str, Any]) -> dict[str, Any]:
-    boxes = {person: drawn[person] for person in ("person1", "person2") if drawn.get(person)}
+    boxes = {person: drawn[person] for person in BOXES if drawn.get(person)}
     return {"bbox": boxes} if boxes else {}
 
 

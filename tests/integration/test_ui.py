@@ -13,6 +13,7 @@ from farm import Farm
 from farm.local.broker import Broker
 from farm.net.address import ListenAddress
 from farm.settings import Settings
+from farm.ui.boxes import FOR_FACE
 from farm.ui.serve import open_page
 from tests.support.axe import axe_script, violations
 from tests.support.holding import hold
@@ -244,6 +245,18 @@ def test_boxes_drawn_over_the_image_or_entered_are_pixels_of_the_source(
     second = (0.6 * width, 0.1 * height, 0.9 * width, 0.7 * height)
     assert boxes.person1 == pytest.approx(first, abs=2)
     assert boxes.person2 == pytest.approx(second, abs=2)
+
+
+def test_a_face_that_is_reported_again_keeps_its_boxes(page: Page) -> None:
+    def boxes_for(file: Any, boxes: Any) -> Any:
+        return page.evaluate(f"([file, boxes]) => ({FOR_FACE})(file, boxes)", [file, boxes])
+
+    chosen = boxes_for({"url": "/a.png", "orig_name": "a.png"}, {})
+    drawn = chosen | {"person1": [1, 2, 3, 4]}
+    assert boxes_for({"url": "/a.png", "orig_name": "a.png"}, drawn) == drawn
+    clip = boxes_for({"url": "/b.mp4", "orig_name": "b.MP4"}, drawn)
+    assert clip == {"face": "/b.mp4", "video": True}
+    assert boxes_for(None, drawn) == {}
 
 
 Corner = tuple[float, float]

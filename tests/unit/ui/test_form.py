@@ -126,6 +126,11 @@ def test_usual_settings_are_entered_as_the_defaults():
     assert (again["sample_steps"], again["frame_num"], again["max_frame_num"]) == ("", "", "")
 
 
+def test_a_job_without_boxes_clears_those_drawn_for_another():
+    entered = form.entered(resolve(job(ONE), MINIATURE))
+    assert entered["boxes"] == {"person1": None, "person2": None}
+
+
 def test_an_emptied_field_is_left_to_the_model():
     made = job(ONE, sample_steps=None, negative_prompt="")
     assert (made.sample_steps, made.negative_prompt) == (None, None)
