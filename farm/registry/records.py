@@ -96,22 +96,36 @@ class RecordStore:
             if doubted:
                 found = dict(zip(doubted, self.read(*doubted), strict=True))
             else:
-                new = {key: record.text for key, record in changed.items()}
-                swaps = [Swap(key, texts[key], text) for key, text in new.items()]
-                effects = [
-                    effect
-                    for each in changes
-                    if each.key in changed
-                    for effect in each.effects(changed[each.key])
-                ]
-                answers = self.backend.swap(swaps, effects)
-                if answers is None:
-                    self._store_in_cache(new)
+                found = self._swap(changes, texts, changed)
+                if not found:
                     return changed
-                found = dict(zip(new, answers, strict=True))
-                self._store_in_cache(found)
             texts |= found
             fresh |= found.keys()
+
+    def _swap(
+        self,
+        changes: Sequence[Change[Any]],
+        texts: Mapping[str, str | None],
+        changed: Mapping[str, Record],
+    ) -> dict[str, str | None]:
+        """Writes the changed records with their effects; returns the current texts if `texts` are
+        others, and nothing was written.
+        """
+        new = {key: record.text for key, record in changed.items()}
+        swaps = [Swap(key, texts[key], text) for key, text in new.items()]
+        effects = [
+            effect
+            for each in changes
+            if each.key in changed
+            for effect in each.effects(changed[each.key])
+        ]
+        answers = self.backend.swap(swaps, effects)
+        if answers is None:
+            self._store_in_cache(new)
+            return {}
+        found = dict(zip(new, answers, strict=True))
+        self._store_in_cache(found)
+        return found
 
     def _store_in_cache(self, texts: Mapping[str, str | None]) -> None:
         """Clearing a full cache costs one read for each text that is needed again."""
