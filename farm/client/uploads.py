@@ -88,14 +88,7 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
     if path:
         return path
     if len(source) < MIN_BASE64:
-        reason = "there is no such file"
-        if not may_read:
-            reason = "files of this machine may not be named here"
-        elif os.path.isdir(name):
-            reason = "it is a folder"
-        elif _WINDOWS_PATH.match(source):
-            reason = "it is a path of Windows, which this system does not have"
-        raise unusable_source(source, field, reason, files=files)
+        raise unusable_source(source, field, _why_no_file(name, may_read=may_read), files=files)
     content = decode_inline(source, field=field, max_bytes=MAX_BYTES, files=files)
     if can_probe() and not _may_be_media(content):
         # A long path may happen to consist of base64's characters.
@@ -103,6 +96,16 @@ def local_content(source: str, field: str, local_files: LocalFiles = True) -> Pa
         reason = f"{missing}as base64 it is no image, video or audio"
         raise unusable_source(source, field, reason, files=files)
     return content
+
+
+def _why_no_file(name: str, *, may_read: bool) -> str:
+    if not may_read:
+        return "files of this machine may not be named here"
+    if os.path.isdir(name):
+        return "it is a folder"
+    if _WINDOWS_PATH.match(name):
+        return "it is a path of Windows, which this system does not have"
+    return "there is no such file"
 
 
 Contents = dict[str, Path | bytes]
