@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from datetime import datetime
-from hashlib import sha256
 from itertools import islice, takewhile
 from typing import Any, ClassVar, Self, Unpack
 
@@ -19,7 +18,7 @@ from farm.client.checks import check_media, check_urls
 from farm.client.estimate import Estimator, audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
-from farm.client.transports import Transport
+from farm.client.transports import open_transport
 from farm.client.uploads import (
     AnyRequest,
     Contents,
@@ -45,6 +44,7 @@ from farm.estimate import Estimate, check_cost
 from farm.job import JobRequest, JobStatus, ResolvedRequest, State, TimeLimits
 from farm.job.fields import JobFields
 from farm.job.files import batch_items
+from farm.job.seed import with_seed
 from farm.job.time_limits import NO_LIMITS
 from farm.job.voices import Voice
 from farm.logs import log
@@ -53,7 +53,7 @@ from farm.maintenance.recover import Recovered, recover
 from farm.plan import frames_of
 from farm.queue.positions import queue_positions
 from farm.registry import open_registry
-from farm.registry.accounts import Quota
+from farm.registry.accounts import Demand, Quota
 from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
 from farm.settings import REDIS, Settings
@@ -120,7 +120,7 @@ class Farm:
             self.context = Context(settings, store, open_registry("memory://"))
         else:
             self.context = open_context(_at(url, settings))
-        self.transport = _transport(self.context, inline=self.is_inline)
+        self.transport = open_transport(self.context, inline=self.is_inline)
         self._is_checked = self.is_inline
 
     def as_caller(self, name: str, quota: Quota | None = None) -> Self:
@@ -163,7 +163,7 @@ class Farm:
         accepted, recordings = self._accepted(parsed)
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
-        stored, contents = as_stored(_with_seed(accepted), self.local_files)
+        stored, contents = as_stored(with_seed(accepted), self.local_files)
         job_id = self.context.registry.entries.first_job(stored, self.caller)
         if job_id is None:
             if warnings is None:
@@ -247,18 +247,29 @@ class Farm:
         """
         if request.max_cost is not None:
             check_cost(request, self.estimator().estimate(request, [audio_s]))
-        entries = self.context.registry.entries
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         if self.local_files is not True:
             self._check_uploads(request, demand.uploads, contents)
         if contents:
-            entries.check_quota(self.caller, demand, self.quota)
+            self.context.registry.entries.check_quota(self.caller, demand, self.quota)
             store_contents(self.context, contents)
+        job_id = self._register(request, demand, limits, warnings)
+        log("job_accepted", job_id=job_id, caller=self.caller, gpu_s=round(demand.gpu_s))
+        return job_id
+
+    def _register(
+        self,
+        request: ResolvedRequest,
+        demand: Demand,
+        limits: TimeLimits,
+        warnings: Sequence[str],
+    ) -> str:
+        """Records a request in the journal first, and withdraws it if it makes no job."""
         new_id = secrets.token_hex(JOB_ID_BYTES)
         journal.record_request(self.context, new_id, request, self.caller, limits)
         try:
-            job_id = entries.add(
+            job_id = self.context.registry.entries.add(
                 new_id,
                 request,
                 caller=self.caller,
@@ -272,7 +283,6 @@ class Farm:
             raise
         if job_id != new_id:
             journal.withdraw_request(self.context, new_id)
-        log("job_accepted", job_id=job_id, caller=self.caller, gpu_s=round(demand.gpu_s))
         return job_id
 
     def job(self, job_id: str) -> Job:
@@ -481,25 +491,3 @@ def _at(url: str | None, settings: Settings) -> Settings:
     if url.startswith(REDIS):
         update["registry_url"] = None
     return settings.model_copy(update=update)
-
-
-def _transport(ctx: Context, *, inline: bool) -> Transport:
-    if inline:
-        from farm.client.transports.inline import InlineTransport
-
-        return InlineTransport(ctx)
-    from farm.client.transports.celery import CeleryTransport
-
-    return CeleryTransport(ctx)
-
-
-def _with_seed(request: ResolvedRequest) -> ResolvedRequest:
-    """The request with -1 replaced by a random seed, so that every attempt uses the same.
-
-    A request with an idempotency key gets the same seed whenever it is submitted.
-    """
-    if request.base_seed >= 0:
-        return request
-    key = request.idempotency_key or secrets.token_hex()
-    seed = int.from_bytes(sha256(key.encode()).digest()[:4])
-    return request.model_copy(update={"base_seed": seed})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Any
 
 from farm.client import Farm
@@ -20,6 +19,7 @@ from farm.engine.context import Context
 from farm.engine.step_context import StepFunctions, WorkerDraining
 from farm.errors import TimedOut
 from farm.job import JobStatus
+from farm.job.seed import RANDOM, draw_seed
 from farm.maintenance.recover import recover
 from farm.registry.outputs import ChunkOutput, MuxOutput
 from farm.route import MUX, Step
@@ -34,8 +34,6 @@ from farm.store import keys
 
 POLL_INTERVAL_S = 0.2
 """Pause before a step that is to be retried is looked for again."""
-
-MAX_SEED = 2**31
 
 Answer = dict[str, Any]
 ChunkDone = Callable[[Answer], None]
@@ -243,7 +241,6 @@ class WholeJob:
 
 def _with_seed(fields: Mapping[str, Any], remote_id: str) -> dict[str, Any]:
     """The fields with a random seed drawn: once for all runs of a serverless job."""
-    if fields.get("base_seed") != -1 or fields.get("idempotency_key"):
+    if fields.get("base_seed") != RANDOM or fields.get("idempotency_key"):
         return dict(fields)
-    drawn = int.from_bytes(sha256(remote_id.encode()).digest()[:4]) % MAX_SEED
-    return {**fields, "base_seed": drawn}
+    return {**fields, "base_seed": draw_seed(remote_id)}
