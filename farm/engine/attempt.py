@@ -45,6 +45,8 @@ from farm.logs import job_context, log
 from farm.metrics import add
 from farm.registry import Lease
 from farm.registry.outputs import Committed, chunks_of
+from farm.registry.records import Change
+from farm.registry.status_record import StatusRecord
 from farm.route import EMBED, Step, next_step
 
 RETRY_AFTER_S = 2.0
@@ -180,10 +182,6 @@ class Attempt:
         settings = self.ctx.settings
         # A step that runs after the end cannot fail its job; it decides when to give up.
         max_attempts = sys.maxsize if self.step.spec.runs_after_end else settings.max_attempts
-        stage = self.step.spec.first_stage
-        begun = []
-        if stage and not self.hooks.draining():
-            begun = [Event(stage=stage, pct=STAGES[stage], job_id=self.job_id)]
         try:
             lease = self.ctx.registry.steps.acquire(
                 self.job_id,
@@ -191,7 +189,7 @@ class Attempt:
                 lease_s=settings.lease_s,
                 max_attempts=max_attempts,
                 adopt=self.hooks.adopts,
-                along=[self.ctx.registry.jobs.report_change(event) for event in begun],
+                along=self._begun(),
             )
         except WorkerLost as error:
             add("farm_expired_leases_total", step=self.step.kind)
@@ -204,6 +202,14 @@ class Attempt:
             add("farm_expired_leases_total", step=self.step.kind)
         return lease
 
+    def _begun(self) -> list[Change[StatusRecord]]:
+        """The step's first report, which is written with its lease."""
+        stage = self.step.spec.first_stage
+        if stage is None or self.hooks.draining():
+            return []
+        event = Event(stage=stage, pct=STAGES[stage], job_id=self.job_id)
+        return [self.ctx.registry.jobs.report_change(event)]
+
     def _execute(
         self, lease: Lease, seen: dict[str, Committed | None]
     ) -> tuple[Committed, list[Event]]:
@@ -212,10 +218,9 @@ class Attempt:
         With the events that go with the commit.
         """
         run_step = self.hooks.step_function(self.step.kind)
+        kept = self.hooks.leases.keep(self.ctx, lease, outlives_job=self.step.spec.runs_after_end)
         with (
-            self.hooks.leases.keep(
-                self.ctx, lease, outlives_job=self.step.spec.runs_after_end
-            ) as lease_lost,
+            kept as lease_lost,
             left_to_others(self.step, lease),
             scratch_folder(self.job_id) as scratch,
         ):
