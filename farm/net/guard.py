@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
+from operator import methodcaller
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlsplit
@@ -122,10 +123,17 @@ class Limits:
             with suppress(pending):
                 return wait(min(left, POLL_INTERVAL_S))
 
-    def run(self, call: Callable[[], Answer], *, timeout: float | None = None) -> Answer:
+    def run(
+        self,
+        call: Callable[[], Answer],
+        *,
+        timeout: float | None = None,
+        discard: Callable[[Answer], object] = lambda _: None,
+    ) -> Answer:
         """What a blocking call returns; it runs in a thread, which is left behind if it is late.
 
-        The system's resolver has no timeout, and a connection cannot be waited for in parts.
+        The system's resolver has no timeout, and a connection cannot be waited for in parts. What a
+        late call returns after all is passed to `discard`.
         """
         answer: Future[Answer] = Future()
 
@@ -135,8 +143,16 @@ class Limits:
             except BaseException as error:
                 answer.set_exception(error)
 
+        def discard_late(late: Future[Answer]) -> None:
+            if late.exception() is None:
+                discard(late.result())
+
         Thread(target=run, name="request", daemon=True).start()
-        return self.poll(answer.result, timeout=timeout, pending=TimeoutError)
+        try:
+            return self.poll(answer.result, timeout=timeout, pending=TimeoutError)
+        except BaseException:
+            answer.add_done_callback(discard_late)
+            raise
 
 
 class GuardedBackend(httpcore.NetworkBackend):
@@ -173,7 +189,7 @@ class GuardedBackend(httpcore.NetworkBackend):
                 self._sockets.connect_tcp, str(address), port, limit, local_address, socket_options
             )
             try:
-                stream = self._limits.run(connect)
+                stream = self._limits.run(connect, discard=_close)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
             else:
@@ -236,9 +252,14 @@ class _LimitedStream(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        limit = self._limits.time_left(timeout)
-        shake_hands = partial(self._stream.start_tls, ssl_context, server_hostname, limit)
-        return _LimitedStream(self._limits.run(shake_hands), self._limits)
+        try:
+            limit = self._limits.time_left(timeout)
+            shake_hands = partial(self._stream.start_tls, ssl_context, server_hostname, limit)
+            secured = self._limits.run(shake_hands, discard=_close)
+        except BaseException:
+            self.close()
+            raise
+        return _LimitedStream(secured, self._limits)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -258,6 +279,9 @@ class _LimitedStream(httpcore.NetworkStream):
             )
         self._window_began_at = now
         self._window_bytes = 0
+
+
+_close = methodcaller("close")
 
 
 def request_target(url: str) -> tuple[httpcore.URL, Headers]:
