@@ -25,7 +25,7 @@ def queue_positions(registry: Registry) -> dict[str, int]:
     Those of jobs that have ended are not counted, as a worker drops them at once. Of a backlog only
     the `PLACED` oldest messages have a place.
     """
-    steps = registry.steps.undelivered(for_s=0)[:PLACED]
+    steps = registry.steps.undelivered()[:PLACED]
     requests = registry.jobs.live_requests([job_id for job_id, _ in steps])
     waiting = []
     for job_id, step_id in steps:

@@ -51,7 +51,7 @@ def find_lost_messages(
     read = [queue for queue in QUEUES if bridge_lives or queue != "bridge"]
     queued = broker.queued(read)
     # Younger messages are in the queues too, so all are counted.
-    undelivered = len(registry.steps.undelivered(for_s=0)) - len(stranded)
+    undelivered = len(registry.steps.undelivered()) - len(stranded)
     if queued >= undelivered and not thorough:
         return stranded
     waiting = broker.waiting_steps(read)
@@ -124,7 +124,7 @@ def oldest_waits(ctx: Context, *, limit: int = OLDEST) -> dict[tuple[str, ...], 
     Of a backlog only the `limit` oldest steps are read; a queue and priority that has none of them
     is left out.
     """
-    steps = ctx.registry.steps.undelivered(for_s=0)[:limit]
+    steps = ctx.registry.steps.undelivered()[:limit]
     now = ctx.registry.now()
     waits: dict[tuple[str, ...], float] = {}
     if len(steps) < limit:

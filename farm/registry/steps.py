@@ -107,9 +107,7 @@ class StepRegistry:
     def unlisted(self) -> set[str]:
         """Jobs with a message that is not in the index of undelivered ones: Redis has lost that."""
         dispatched = self._records.backend.members_between(LIVE, UNTIL_LOST - 1, inf, MAX_SEARCHED)
-        return {job_id for job_id, _ in dispatched} - {
-            job_id for job_id, _ in self.undelivered(for_s=0)
-        }
+        return {job_id for job_id, _ in dispatched} - {job_id for job_id, _ in self.undelivered()}
 
     def claim_search(self, *, every_s: float) -> bool:
         """Whether the caller is to search all queues now; True for one caller in `every_s`."""
@@ -120,9 +118,13 @@ class StepRegistry:
             return False
         return backend.compare_and_set(SEARCHED, last, f"{now:.6f}") == last
 
-    def undelivered(self, *, for_s: float) -> list[tuple[str, str]]:
-        """Job and step of messages dispatched at least `for_s` seconds ago that led to no lease."""
-        cutoff = self._records.backend.now() - for_s
+    def undelivered(self, *, for_s: float | None = None) -> list[tuple[str, str]]:
+        """Job and step of messages that led to no lease.
+
+        Of those dispatched at least `for_s` seconds ago, by default of all: since the clocks of two
+        processes differ a little, the newest may seem to be from the future.
+        """
+        cutoff = inf if for_s is None else self._records.backend.now() - for_s
         members = self._records.backend.members_below(UNDELIVERED, cutoff)
         return [(job_id, step_id) for job_id, _, step_id in (m.partition(" ") for m in members)]
 

@@ -33,7 +33,7 @@ def test_status_prints_the_state_and_the_place_in_the_queue(run, farm):
     first, second = farm.submit(FIELDS), farm.submit(FIELDS)
     state, times = run("status", first.id).stdout.splitlines()
     assert state == "queued at queued (0 %)"
-    assert re.fullmatch(r"submitted \d s ago, next in the queue", times)
+    assert re.fullmatch(r"submitted \d+ s ago, next in the queue", times)
     assert run("status", second.id).stdout.endswith(", 1 before it in the queue\n")
 
 
@@ -52,7 +52,7 @@ def running(farm) -> str:
 
 def test_status_of_a_running_job_says_how_long_it_will_take(run, running):
     times = run("status", running).stdout.splitlines()[1]
-    assert re.fullmatch(r"submitted \d s ago, begun \d s ago, about 35 min left", times)
+    assert re.fullmatch(r"submitted \d+ s ago, begun \d+ s ago, about 35 min left", times)
 
 
 def test_the_time_that_is_left_runs_down_between_two_events(run, farm, running):

@@ -393,7 +393,7 @@ def test_the_step_of_a_drained_worker_is_run_by_the_next_one_to_get_its_message(
 def test_the_message_of_a_drained_worker_is_undelivered_again(entered):
     drain(entered, after_checks=1)
     assert claim_due_step(entered.ctx, "a") is None
-    assert entered.registry.steps.undelivered(for_s=0) == [("a", DOWNLOAD.id)]
+    assert entered.registry.steps.undelivered() == [("a", DOWNLOAD.id)]
 
 
 def test_drained_attempts_do_not_count(entered):
