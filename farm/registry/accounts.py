@@ -2,7 +2,8 @@
 
 Jobs that have not ended, their remaining GPU seconds and the stored bytes are indices that change
 atomically with the jobs, so a crash leaks nothing. A caller's account changes with every job that
-is entered: of two jobs at once, the second is checked again with the first one counted.
+is entered: of two jobs at once, the second is checked again with the first one counted. Uses of a
+GPU only add up, so none of them waits for another, or for a job that is entered.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from farm.errors import QuotaExceeded
-from farm.registry.backend import Add, Effect, Remove
+from farm.registry.backend import Add, Effect, Increment, Remove
 from farm.registry.formats import dump, load
 from farm.registry.keys import (
     account_key,
     ended_of,
+    gpu_s_of,
     jobs_of,
     remaining_of,
     results_of,
@@ -78,26 +80,15 @@ NO_DEMAND = Demand()
 
 
 class Account(BaseModel):
-    """A caller's record. Each job that is entered changes it, and each use of a GPU."""
+    """A caller's record, which each job that is entered changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     last_job_id: str = ""
-    day: str = ""
-    """The day in UTC on which GPU seconds were used last, for example 2026-11-29."""
-    used_gpu_s: float = 0.0
-    """GPU seconds used on that day."""
 
     @property
     def text(self) -> str:
         return dump(self)
-
-    def used_on(self, day: str) -> float:
-        return self.used_gpu_s if day == self.day else 0.0
-
-    def charged(self, day: str, gpu_s: float) -> Self:
-        """The record after the use of a GPU."""
-        return self.model_copy(update={"day": day, "used_gpu_s": self.used_on(day) + gpu_s})
 
     def with_job(self, job_id: str) -> Self:
         """The record after a job was entered; job ids never recur, so no text does."""
@@ -109,23 +100,16 @@ class AccountRegistry:
         self._records = records
         self._backend = records.backend
 
-    def read(self, caller: str) -> Account:
-        (text,) = self._records.read(account_key(caller))
-        return parse_account(caller, text)
-
     def change_of(self, caller: str, rule: Callable[[Account], Account | None]) -> Change[Account]:
         """A change of an account."""
         return Change(
             account_key(caller), parse=lambda text: parse_account(caller, text), rule=rule
         )
 
-    def check(self, caller: str, account: Account, demand: Demand, quota: Quota) -> None:
-        """Raises QuotaExceeded if a job would exceed its caller's quota.
-
-        An account that is read before what it guards may be older, but never has more.
-        """
+    def check(self, caller: str, demand: Demand, quota: Quota) -> None:
+        """Raises QuotaExceeded if a job would exceed its caller's quota."""
         self._check_live_jobs(caller, quota)
-        self._check_gpu_s(caller, account, demand.gpu_s, quota)
+        self._check_gpu_s(caller, demand.gpu_s, quota)
         self._check_stored_bytes(caller, demand, quota)
 
     def upload_effects(self, caller: str, demand: Demand, quota: Quota) -> Iterator[Effect]:
@@ -143,7 +127,7 @@ class AccountRegistry:
 
     def has_upload(self, caller: str, key: str, size: int) -> bool:
         """Whether an upload, given by its key and its bytes, is counted as a caller's."""
-        return self._backend.has_member(uploads_of(caller), _upload_member((key, size)))
+        return self._backend.score(uploads_of(caller), _upload_member((key, size))) is not None
 
     def withdraw(self, caller: str, key: str) -> None:
         """No longer counts an upload as a caller's."""
@@ -153,17 +137,17 @@ class AccountRegistry:
 
     def charge(self, caller: str, gpu_s: float) -> None:
         """Adds GPU seconds to what a caller has used today."""
-        day = _day(self._backend.now())
-        self._records.change_all(
-            self.change_of(caller, lambda account: account.charged(day, gpu_s))
-        )
+        self._backend.swap([], [Increment(gpu_s_of(caller), self._today(), gpu_s)])
+
+    def used_gpu_s(self, caller: str) -> float:
+        """GPU seconds that a caller has used today."""
+        return self._backend.score(gpu_s_of(caller), self._today()) or 0.0
 
     def close_if_unused(self, caller: str) -> None:
         """Removes the account of a caller who has no jobs left and used no GPU today."""
-        used = self.read(caller).used_on(_day(self._backend.now()))
-        if used or self._backend.size(jobs_of(caller)):
+        if self.used_gpu_s(caller) or self._backend.size(jobs_of(caller)):
             return
-        for index in (uploads_of(caller), ended_of(caller)):
+        for index in (uploads_of(caller), ended_of(caller), gpu_s_of(caller)):
             for member in self._backend.members_below(index, inf):
                 self._backend.remove_member(index, member)
         self._backend.delete(account_key(caller))
@@ -179,13 +163,13 @@ class AccountRegistry:
                 f"{quota.setting('live_jobs')}; try again when one of them has ended"
             )
 
-    def _check_gpu_s(self, caller: str, account: Account, gpu_s: float, quota: Quota) -> None:
+    def _check_gpu_s(self, caller: str, gpu_s: float, quota: Quota) -> None:
         limit = quota.gpu_s_per_day
         if limit is None:
             return
         now = self._backend.now()
         pace = read_pace(self._backend)
-        used = account.used_on(_day(now))
+        used = self.used_gpu_s(caller)
         remaining = pace.gpu_ratio * sum(self._scores(remaining_of(caller)))
         needed = pace.gpu_ratio * gpu_s
         if used + remaining + needed <= limit:
@@ -219,6 +203,9 @@ class AccountRegistry:
                 "have expired (FARM_KEEP_SHARED_S, FARM_KEEP_JOBS_S)"
             )
 
+    def _today(self) -> str:
+        return datetime.fromtimestamp(self._backend.now(), UTC).date().isoformat()
+
     def _scores(self, index: str) -> Iterator[float]:
         found = self._backend.members_between(index, -1, inf, MAX_MEMBERS)
         return (score for _, score in found)
@@ -241,7 +228,3 @@ def _upload_key(member: str) -> str:
 
 def _upload_bytes(member: str) -> int:
     return int(member.rpartition(" ")[2])
-
-
-def _day(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).date().isoformat()

@@ -56,10 +56,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Increment:
-    """Adds 1 to the score of a member, which begins at 0 (ZADD INCR)."""
+    """Adds to the score of a member, which begins at 0 (ZADD INCR)."""
 
     index: str
     member: str
+    by: float = 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class RegistryBackend(Protocol):
 
     def remove_member(self, index: str, member: str) -> None: ...
 
-    def has_member(self, index: str, member: str) -> bool: ...
+    def score(self, index: str, member: str) -> float | None:
+        """The score of a member; None if the index has no such member."""
 
     def newest_members(self, index: str, start: int, limit: int, *, high: float = inf) -> list[str]:
         """Members from the highest score that is not above `high` down, `limit` of them from the

@@ -84,7 +84,7 @@ class EntryRegistry:
 
     def check_quota(self, caller: str, demand: Demand, quota: Quota) -> None:
         """Raises QuotaExceeded if `add` would."""
-        self._accounts.check(caller, self._accounts.read(caller), demand, quota)
+        self._accounts.check(caller, demand, quota)
 
     def add(
         self,
@@ -106,7 +106,7 @@ class EntryRegistry:
         def rule(account: Account) -> Account | None:
             if self.first_job(request, caller):
                 return None
-            self._accounts.check(caller, account, demand, quota)
+            self._accounts.check(caller, demand, quota)
             return account.with_job(job_id)
 
         def effects(_: StatusRecord) -> Effects:
@@ -180,7 +180,7 @@ class EntryRegistry:
         """
         # Looked up before the status is read: a job that ends in between has lost nothing.
         indices = [JOBS, LIVE, REMAINING]
-        absent = [index for index in indices if not self._backend.has_member(index, job_id)]
+        absent = [index for index in indices if self._backend.score(index, job_id) is None]
         request, text = self._records.read(request_key(job_id), job_key(job_id))
         if parse_status(job_id, text).ended:
             indices = [JOBS, LIVE] if live else [JOBS]

@@ -88,6 +88,11 @@ def results_of(caller: str) -> str:
     return f"results:{caller}"
 
 
+def gpu_s_of(caller: str) -> str:
+    """Index of days in UTC, for example 2026-11-29, by the GPU seconds that a caller used."""
+    return f"gpu_s:{caller}"
+
+
 def ended_of(caller: str) -> str:
     """Index that counts a caller's jobs by how they ended."""
     return f"{ENDED}:{caller}"

@@ -66,9 +66,9 @@ class MemoryBackend(RegistryBackend):
         with self.changed:
             self.indices[index].pop(member, None)
 
-    def has_member(self, index: str, member: str) -> bool:
+    def score(self, index: str, member: str) -> float | None:
         with self.changed:
-            return member in self.indices[index]
+            return self.indices[index].get(member)
 
     def newest_members(self, index: str, start: int, limit: int, *, high: float = inf) -> list[str]:
         return self.members_below(index, high)[::-1][start : start + limit]
@@ -107,7 +107,7 @@ class MemoryBackend(RegistryBackend):
             case Score(index, member, score):
                 if member in self.indices[index]:
                     self.indices[index][member] = score
-            case Increment(index, member):
-                self.indices[index][member] = self.indices[index].get(member, 0) + 1
+            case Increment(index, member, by):
+                self.indices[index][member] = self.indices[index].get(member, 0) + by
             case Remove(index, member):
                 self.indices[index].pop(member, None)

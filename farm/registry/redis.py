@@ -139,8 +139,9 @@ class RedisBackend(RegistryBackend):
     def remove_member(self, index: str, member: str) -> None:
         self.redis.zrem(self.key(index), member)
 
-    def has_member(self, index: str, member: str) -> bool:
-        return self.redis.zscore(self.key(index), member) is not None
+    def score(self, index: str, member: str) -> float | None:
+        score: Any = self.redis.zscore(self.key(index), member)
+        return cast(float | None, score)
 
     def newest_members(self, index: str, start: int, limit: int, *, high: float = inf) -> list[str]:
         members: Any = self.redis.zrevrangebyscore(self.key(index), high, "-inf", start, limit)
@@ -229,8 +230,8 @@ def _operation(effect: Effect) -> tuple[str, str, str, float]:
             return index, "NX", member, score
         case Score(index, member, score):
             return index, "XX", member, score
-        case Increment(index, member):
-            return index, "INCR", member, 1
+        case Increment(index, member, by):
+            return index, "INCR", member, by
         case Remove(index, member):
             return index, "ZREM", member, 0
 

@@ -203,12 +203,12 @@ def test_a_chunk_charges_its_gpu_seconds_without_loading_to_the_caller(harness):
         return chunk_output()
 
     generate(harness, lambda ctx: chunk_output())
-    used = harness.registry.accounts.read("anna").used_gpu_s
+    used = harness.registry.accounts.used_gpu_s("anna")
     assert 0 < used < 60
-    assert harness.registry.accounts.read(LOCAL).used_gpu_s == 0
+    assert harness.registry.accounts.used_gpu_s(LOCAL) == 0
     harness.registry.entries.forget("b", ["embed", GENERATE.id])
     generate(harness, chunk)
-    assert harness.registry.accounts.read("anna").used_gpu_s == used
+    assert harness.registry.accounts.used_gpu_s("anna") == used
 
 
 def test_each_card_of_a_worker_is_charged(harness, samples):
@@ -223,7 +223,7 @@ def test_each_card_of_a_worker_is_charged(harness, samples):
         step_function=lambda _: lambda ctx: chunk_output(),
     )
     (took_s,) = [value for name, value, _ in samples if name == "farm_step_seconds"]
-    assert took_s < harness.registry.accounts.read("anna").used_gpu_s < cards * took_s
+    assert took_s < harness.registry.accounts.used_gpu_s("anna") < cards * took_s
 
 
 @pytest.mark.parametrize("error", [Cancelled("by Anna"), GenerationFailed("no luck")], ids=repr)
@@ -232,7 +232,7 @@ def test_a_chunk_that_is_cancelled_or_fails_is_charged_too(harness, error):
         raise error
 
     generate(harness, chunk)
-    assert harness.registry.accounts.read("anna").used_gpu_s > 0
+    assert harness.registry.accounts.used_gpu_s("anna") > 0
 
 
 def test_a_chunk_that_another_worker_repeats_is_not_charged_to_the_caller(harness):
@@ -241,7 +241,7 @@ def test_a_chunk_that_another_worker_repeats_is_not_charged_to_the_caller(harnes
 
     with pytest.raises(WorkerDraining):
         generate(harness, chunk)
-    assert harness.registry.accounts.read("anna").used_gpu_s == 0
+    assert harness.registry.accounts.used_gpu_s("anna") == 0
 
 
 def test_a_commit_lowers_what_is_estimated_for_the_caller(harness):

@@ -220,7 +220,14 @@ def test_used_gpu_seconds_count_until_the_end_of_the_day(clock):
 
 def test_concurrent_uses_of_gpus_are_all_counted(registry):
     race(lambda: registry.accounts.charge("anna", 10))
-    assert registry.accounts.read("anna").used_gpu_s == 80
+    assert registry.accounts.used_gpu_s("anna") == 80
+
+
+def test_a_use_of_a_gpu_and_a_submission_do_not_meet(registry):
+    add(registry, "a", TWO_JOBS)
+    account = registry.backend.get_all([account_key("anna")])
+    registry.accounts.charge("anna", 10)
+    assert registry.backend.get_all([account_key("anna")]) == account
 
 
 def test_a_job_that_alone_needs_more_than_the_quota_is_refused_for_good(registry):

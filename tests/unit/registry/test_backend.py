@@ -179,7 +179,7 @@ def test_several_effects_on_one_index_all_take_effect(backend, effects, expected
         ([Score("live", "a", 2), Add("live", "a", 1)], {"a": 1}),
         ([Add("live", "a", 1), Remove("live", "a")], {}),
         ([Remove("live", "a"), Add("live", "a", 1)], {"a": 1}),
-        ([Add("live", "a", 1), Increment("live", "a"), Increment("live", "a")], {"a": 3}),
+        ([Add("live", "a", 1), Increment("live", "a"), Increment("live", "a", 0.5)], {"a": 2.5}),
     ],
     ids=["add, score", "score, add", "add, remove", "remove, add", "add, increment twice"],
 )
@@ -299,10 +299,10 @@ def test_adding_a_member_again_changes_its_score(index):
     assert scores(index, "index") == {"a": 9, "b": 2, "c": 2, "d": 3}
 
 
-def test_an_index_knows_its_members(index):
-    assert index.has_member("index", "a")
-    assert not index.has_member("index", "missing")
-    assert not index.has_member("missing", "a")
+def test_an_index_knows_the_scores_of_its_members(index):
+    assert index.score("index", "b") == 2
+    assert index.score("index", "missing") is None
+    assert index.score("missing", "a") is None
 
 
 def test_removing_a_member_takes_it_out(index):

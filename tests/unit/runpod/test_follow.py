@@ -111,7 +111,7 @@ class World:
 
     def charged_s(self) -> float:
         """GPU seconds that the caller has used."""
-        return self.registry.accounts.read("local").used_gpu_s
+        return self.registry.accounts.used_gpu_s("local")
 
 
 @pytest.fixture
