@@ -164,12 +164,13 @@ class Farm:
         audio_s = audio_seconds(accepted, recordings)
         self._check_identity()
         stored, contents = as_stored(with_seed(accepted), self.local_files)
-        job_id = self.context.registry.entries.first_job(stored, self.caller)
-        if job_id is None:
-            if warnings is None:
-                warnings = stored.cut(frames_of(audio_s))
-            job_id = self._enter(stored, contents, audio_s, limits, warnings)
-        if claim_step(self.context, job_id, DOWNLOAD):
+        if warnings is None:
+            warnings = stored.cut(frames_of(audio_s))
+        new_id = secrets.token_hex(JOB_ID_BYTES)
+        first_id = self.context.registry.entries.first_job(stored, self.caller)
+        job_id = first_id or self._enter(new_id, stored, contents, audio_s, limits, warnings)
+        # The dispatch of a new job is claimed with its entry.
+        if job_id == new_id or claim_step(self.context, job_id, DOWNLOAD):
             self._dispatch(job_id, DOWNLOAD)
         return Job(self.context, job_id)
 
@@ -234,6 +235,7 @@ class Farm:
 
     def _enter(
         self,
+        new_id: str,
         request: ResolvedRequest,
         contents: Contents,
         audio_s: float | None,
@@ -243,7 +245,7 @@ class Farm:
         """The id of a new job, or of the one that has got its idempotency key meanwhile.
 
         Its cost is checked before anything is stored, as far as its length is known, and its
-        quota, again when the job is entered.
+        quota, again when the job is entered. The dispatch of a new one is claimed with its entry.
         """
         if request.max_cost is not None:
             check_cost(request, self.estimator().estimate(request, [audio_s]))
@@ -254,19 +256,19 @@ class Farm:
         if contents:
             self.context.registry.entries.check_quota(self.caller, demand, self.quota)
             store_contents(self.context, contents)
-        job_id = self._register(request, demand, limits, warnings)
+        job_id = self._register(new_id, request, demand, limits, warnings)
         log("job_accepted", job_id=job_id, caller=self.caller, gpu_s=round(demand.gpu_s))
         return job_id
 
     def _register(
         self,
+        new_id: str,
         request: ResolvedRequest,
         demand: Demand,
         limits: TimeLimits,
         warnings: Sequence[str],
     ) -> str:
         """Records a request in the journal first, and withdraws it if it makes no job."""
-        new_id = secrets.token_hex(JOB_ID_BYTES)
         journal.record_request(self.context, new_id, request, self.caller, limits)
         try:
             job_id = self.context.registry.entries.add(
@@ -277,6 +279,7 @@ class Farm:
                 quota=self.quota,
                 limits=limits,
                 warnings=warnings,
+                along=[self.context.registry.steps.dispatch_change(new_id, DOWNLOAD.id)],
             )
         except (InvalidInput, QuotaExceeded):
             journal.withdraw_request(self.context, new_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from farm.caller import LOCAL
 from farm.errors import FarmError, IdempotencyConflict, InvalidInput, VersionSkew
@@ -96,11 +97,13 @@ class EntryRegistry:
         quota: Quota = UNLIMITED,
         limits: TimeLimits = NO_LIMITS,
         warnings: Sequence[str] = (),
+        along: Sequence[Change[Any]] = (),
     ) -> str:
         """Enters a job, unless its caller has one with its idempotency key; the id of that job.
 
-        `warnings` are those that are known already. The key, the job and what it takes of the quota
-        are written at once. Raises InvalidInput if the key is another request's, and QuotaExceeded.
+        `warnings` are those that are known already. The key, the job, what it takes of the quota
+        and the changes `along` are written at once. Raises InvalidInput if the key is another
+        request's, and QuotaExceeded.
         """
 
         def rule(account: Account) -> Account | None:
@@ -116,7 +119,8 @@ class EntryRegistry:
             ]
 
         status = queued(job_id, self._backend.now(), caller, warnings)
-        self._records.change_all(_entry(status, effects), self._accounts.change_of(caller, rule))
+        account = self._accounts.change_of(caller, rule)
+        self._records.change_all(_entry(status, effects), account, *along)
         return self.first_job(request, caller) or job_id
 
     def restore(

@@ -13,7 +13,7 @@ from farm.client import Farm
 from farm.engine import journal
 from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest, TimeLimits
-from farm.route import Step
+from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
 from tests.support.jobs import FIELDS, resolved
 from tests.support.submissions import queued, submitted
@@ -24,6 +24,14 @@ from tests.support.submissions import queued, submitted
 def test_a_submitted_job_is_queued_once(farm, broker):
     job = farm.submit(FIELDS)
     assert (job.status().state, queued(broker), queued(broker, "gpu")) == ("queued", 1, 0)
+
+
+def test_a_new_job_is_entered_with_its_dispatch_in_one_write(farm):
+    registry = farm.context.registry
+    farm.submit(FIELDS)  # the first one compares store and broker
+    with patch.object(registry.backend, "swap", wraps=registry.backend.swap) as swap:
+        job = farm.submit(FIELDS)
+    assert (swap.call_count, registry.steps.record(job.id, DOWNLOAD.id).dispatches) == (1, 1)
 
 
 def test_fields_can_be_given_by_name_or_as_a_request(farm):
