@@ -56,7 +56,7 @@ def main(target: Path) -> None:
         open_supervisor(Settings(home=Path(home)), flower=ADDRESS) as supervisor,
     ):
         farm = Farm(settings=supervisor.settings)
-        jobs = list(farm.submit_batch(row.request() for row in rows(BATCH)))
+        jobs = farm.submit_batch(row.request() for row in rows(BATCH))
         while not jobs[-1].status().stage.startswith("chunk_1_"):
             time.sleep(0.1)
         save_screenshot(ADDRESS.url, supervisor.settings.flower_auth or "", target)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from datetime import datetime
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any, ClassVar, Self, Unpack
 
@@ -152,16 +153,27 @@ class Farm:
         QuotaExceeded, and FarmUnreachable if no broker answers.
         """
         parsed = parse_request(request, fields, self.context.settings, self.local_files)
-        return self._submit(parsed, limits)
+        return self._checked(parsed, limits)()
 
-    def _submit(
+    def _checked(
         self, parsed: JobRequest, limits: TimeLimits, warnings: Sequence[str] | None = None
-    ) -> Job:
-        """The same for a valid request, with the `warnings` of an earlier job of it."""
+    ) -> Callable[[], Job]:
+        """The submission, to be called, of a request that has passed all checks, with the
+        `warnings` of an earlier job of it.
+        """
         if self.is_inline:
             check_inline(parsed, limits)
         accepted, recordings = self._accepted(parsed)
         audio_s = audio_seconds(accepted, recordings)
+        return partial(self._submit, accepted, audio_s, limits, warnings)
+
+    def _submit(
+        self,
+        accepted: ResolvedRequest,
+        audio_s: float | None,
+        limits: TimeLimits,
+        warnings: Sequence[str] | None,
+    ) -> Job:
         self._check_identity()
         stored, contents = as_stored(with_seed(accepted), self.local_files)
         if warnings is None:
@@ -318,18 +330,23 @@ class Farm:
             request = parse_request(fields, {}, self.context.settings, farm.local_files)
             limits = self.context.registry.deadlines.limits(job.id)
             # Its files are in the store by now, where nothing is probed.
-            job = farm._submit(request, limits, job.status().warnings)
+            job = farm._checked(request, limits, job.status().warnings)()
         return job
 
     def submit_batch(
         self, requests: Iterable[JobRequest | Mapping[str, Any]] | Mapping[str, Any]
-    ) -> Iterator[Job]:
-        """Submits each request in turn; an invalid one raises, and the iteration may continue.
+    ) -> list[Job]:
+        """Submits all requests, or none if any is invalid; their jobs in the same order.
 
-        Takes the contract's `{"batch": [...]}` too. `farm.batch` reads files, and resumes.
+        Takes the contract's `{"batch": [...]}` too. Holds the requests, but no file that they name;
+        `farm.batch` reads files of any length, skips what is invalid, and resumes. Raises
+        InvalidInput with the mistakes of all, and at the request where it occurs what only its
+        submission tells: QuotaExceeded, FarmUnreachable, or that its idempotency key is taken.
         """
         items = batch_items(requests) if isinstance(requests, Mapping) else requests
-        return map(self._submit_item, items)
+        with all_mistakes() as check:
+            checked = [check(self._checked_item, index, item) for index, item in enumerate(items)]
+        return [submit() for submit in checked]
 
     def jobs(
         self,
@@ -463,12 +480,20 @@ class Farm:
             check_identity(self.context)
             self._is_checked = True
 
-    def _submit_item(self, item: JobRequest | Mapping[str, Any] | InvalidInput) -> Job:
-        if isinstance(item, InvalidInput):
-            raise item
-        if isinstance(item, JobRequest):
-            return self.submit(item)
-        return self.submit({name: value for name, value in item.items() if name != "id"})
+    def _checked_item(
+        self, index: int, item: JobRequest | Mapping[str, Any] | InvalidInput
+    ) -> Callable[[], Job]:
+        """As `_checked`; errors name the item."""
+        try:
+            if isinstance(item, InvalidInput):
+                raise item
+            if isinstance(item, Mapping):
+                item = {name: value for name, value in item.items() if name != "id"}
+            parsed = parse_request(item, {}, self.context.settings, self.local_files)
+            return self._checked(parsed, NO_LIMITS)
+        except InvalidInput as error:
+            lines = error.message.splitlines()
+            raise InvalidInput("\n".join(f"batch.{index}.{line}" for line in lines)) from error
 
     def _dispatch(self, job_id: str, step: Step) -> None:
         """Sends the message of a step whose dispatch was claimed."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
-from typing import Any, NoReturn, Unpack
+from typing import Any, NoReturn
 
-from farm.client.arguments import check_state, parse_request, timestamp
+from farm.client.arguments import check_state, timestamp
 from farm.client.checks import check_media
 from farm.client.farm import Farm
 from farm.client.job import Job
@@ -27,8 +28,6 @@ from farm.client.uploads import (
 from farm.engine.context import Context, open_own_store
 from farm.errors import InvalidInput
 from farm.job import JobRequest, JobStatus, State, TimeLimits, resolve
-from farm.job.fields import JobFields
-from farm.job.time_limits import NO_LIMITS
 from farm.maintenance.gc import Garbage
 from farm.maintenance.recover import Recovered
 from farm.net.runpod import QueueApi
@@ -49,7 +48,11 @@ class RunpodFarm(Farm):
     """The farm behind `runpod://ENDPOINT_ID`, with the key in RUNPOD_API_KEY.
 
     RUNPOD_ENDPOINT_BASE_URL names a gateway instead of Runpod. Its registry is that of this process
-    and empty: what is known about jobs is asked of the endpoint.
+    and empty: what is known about jobs is asked of the endpoint, or raises RunpodUnreachable.
+
+    Local files of a request go along, or through the store if they are too large and FARM_STORE_URL
+    is an s3:// store. An idempotency key returns the first job on this machine only. The limits of
+    a job go before those of the URL.
     """
 
     keeps_jobs = False
@@ -61,23 +64,15 @@ class RunpodFarm(Farm):
         self.endpoint = Endpoint(api, Submissions(settings, api.url))
         self.context = Context(settings, open_own_store(settings), open_registry("memory://"))
 
-    def submit(
-        self,
-        request: JobRequest | Mapping[str, Any] | None = None,
-        *,
-        limits: TimeLimits = NO_LIMITS,
-        **fields: Unpack[JobFields],
-    ) -> Job:
-        """Submits a job; the same idempotency key, used on this machine, returns the first job.
-
-        Local files go along, or through the store if they are too large and FARM_STORE_URL is an
-        s3:// store. `limits` go before those of the URL. Raises InvalidInput before anything is
-        sent, and RunpodUnreachable.
-        """
-        parsed = parse_request(request, fields, self.context.settings, self.local_files)
+    def _checked(
+        self, parsed: JobRequest, limits: TimeLimits, warnings: Sequence[str] | None = None
+    ) -> Callable[[], Job]:
         if self.local_files is True:
             parsed = read_pipes(parsed)
         self._check_request(parsed)
+        return partial(self._send, parsed, limits)
+
+    def _send(self, parsed: JobRequest, limits: TimeLimits) -> Job:
         stored, contents = as_stored(parsed, self.local_files)
         job_id = self.endpoint.first_job(stored, self.caller)
         if job_id is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import sys
+import tracemalloc
 from unittest.mock import patch
 
 import pytest
@@ -15,6 +16,7 @@ from farm.errors import Cancelled, FarmError, FarmUnreachable, InvalidInput
 from farm.job import JobRequest, TimeLimits
 from farm.route import DOWNLOAD, Step
 from farm.settings import Settings
+from tests.conftest import EXAMPLES
 from tests.support.jobs import FIELDS, resolved
 from tests.support.submissions import queued, submitted
 
@@ -269,31 +271,46 @@ def test_jobs_are_filtered_by_submission_time(farm):
     assert farm.jobs(since=moment + 60) == []
 
 
-def test_a_batch_is_submitted_one_by_one(farm):
-    jobs = farm.submit_batch([FIELDS, JobRequest.parse(FIELDS), {"prompt": "no face"}])
-    assert next(jobs).id != next(jobs).id
-    with pytest.raises(InvalidInput, match="cond_video: it is missing"):
-        next(jobs)
+def test_a_batch_is_submitted_by_the_call(farm, broker):
+    jobs = farm.submit_batch([FIELDS, JobRequest.parse(FIELDS)])
+    assert queued(broker) == 2
+    assert [job.id for job in jobs] == [status.job_id for status in farm.jobs()][::-1]
 
 
-def test_an_invalid_request_of_a_batch_does_not_stop_the_others(farm):
-    jobs = farm.submit_batch([{"prompt": "no face"}, FIELDS])
-    with pytest.raises(InvalidInput):
-        next(jobs)
-    assert next(jobs).status().state == "queued"
-    assert list(jobs) == []
+def test_of_a_batch_with_mistakes_nothing_is_submitted_and_all_are_named(farm, broker):
+    with pytest.raises(InvalidInput) as caught:
+        farm.submit_batch([FIELDS, {"prompt": "no face"}, {**FIELDS, "sample_steps": 0}])
+    assert [line.partition(";")[0] for line in caught.value.message.splitlines()] == [
+        "batch.1.cond_video: it is missing",
+        "batch.2.sample_steps: got 0",
+    ]
+    assert (farm.jobs(), queued(broker), list(farm.context.store.keys(""))) == ([], 0, [])
+
+
+def test_a_batch_with_a_file_that_is_missing_submits_nothing(farm, broker, tmp_path):
+    missing = {**FIELDS, "cond_video": tmp_path / "missing.png"}
+    with pytest.raises(InvalidInput, match=r"^batch\.1\.cond_video: got .*no such file"):
+        farm.submit_batch([FIELDS, missing])
+    assert (farm.jobs(), queued(broker)) == ([], 0)
+
+
+def test_the_files_of_a_batch_are_not_held(farm, tmp_path):
+    """Only content that was given as bytes is part of a request."""
+    face = tmp_path / "face.png"
+    face.write_bytes((EXAMPLES / "portrait.png").read_bytes() + bytes(20_000_000))
+    tracemalloc.start()
+    farm.submit_batch([{**FIELDS, "cond_video": face, "prompt": f"{n}"} for n in range(5)])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_the_contracts_batch_is_submitted_item_by_item(farm):
-    jobs = farm.submit_batch(
-        {"batch": ["x", {"id": "a", **FIELDS}, {**FIELDS, "prompt": "another"}]}
-    )
-    with pytest.raises(InvalidInput, match="got string; allowed: an object"):
-        next(jobs)
-    assert [farm.context.registry.jobs.request(job.id).prompt for job in jobs] == [
-        FIELDS["prompt"],
-        "another",
-    ]
+    items = [{"id": "a", **FIELDS}, {**FIELDS, "prompt": "another"}]
+    jobs = farm.submit_batch({"batch": items})
+    assert [job.request().prompt for job in jobs] == [FIELDS["prompt"], "another"]
+    with pytest.raises(InvalidInput, match=r"^batch\.0\.request: got string; allowed: an object"):
+        farm.submit_batch({"batch": ["x", *items]})
 
 
 def test_many_jobs_are_cancelled_at_once(farm):
