@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from farm import Farm
-from tests.integration.conftest import PORTRAIT
+from tests.integration.conftest import ONE_CHUNK, PORTRAIT
 from tests.integration.test_gateway import data_uri
 from tests.support.gateway import Client
 from tests.support.gateway_process import gateway_process
+from tests.support.holding import hold
 from tests.support.node import node_example, run_in
 from tests.support.player import play
 from tests.support.ports import free_port
 from tests.support.small_farm import SmallFarm
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_stage
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +29,29 @@ def gateway(supervisor: SmallFarm) -> Iterator[Client]:
         yield Client(f"http://127.0.0.1:{port}")
 
 
+@pytest.fixture
+def busy(supervisor: SmallFarm, farm: Farm, small: dict[str, Any]) -> Iterator[Callable[[], None]]:
+    """The only cpu worker is busy, until the function is called."""
+    with hold(supervisor.settings, "embeddings_started") as release:
+        wait_for_stage(farm.submit({**small, **ONE_CHUNK}), "embeddings_started")
+        yield release
+
+
 def test_a_client_generated_from_the_openapi_document_makes_a_video(
-    gateway: Client, voice: Path, tmp_path: Path
+    gateway: Client, busy: Callable[[], None], voice: Path, tmp_path: Path
 ):
     folder = node_example("typescript", tmp_path)
     environ = {"FARM_URL": gateway.url}
-    run_in(folder, "npm", "run", "generate", environ=environ)
-    run_in(folder, "npm", "run", "build", environ=environ)
+    for script in ("generate", "build"):
+        list(run_in(folder, "npm", "run", script, environ=environ))
 
     files = (str(PORTRAIT), str(voice), "talking.mp4")
-    lines = run_in(folder, "node", "talking.js", *files, environ=environ).splitlines()
+    printed = run_in(folder, "node", "talking.js", *files, environ=environ)
+    _, job_id, state = next(printed).split()
+    busy()
+    lines = list(printed)
 
-    _, job_id, state = lines[0].split()
-    assert state in ("queued", "running")
+    assert state == "queued"
     assert "event completed 100" in lines
     etag = sha256((folder / "talking.mp4").read_bytes()).hexdigest()
     assert f'saved talking.mp4 "{etag}"' in lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,15 +27,18 @@ def node_example(name: str, folder: Path) -> Path:
     return folder
 
 
-def run_in(folder: Path, *command: str, environ: Mapping[str, str]) -> str:
-    """What a program prints; it has to succeed."""
-    done = subprocess.run(
+def run_in(folder: Path, *command: str, environ: Mapping[str, str]) -> Iterator[str]:
+    """The lines that a program prints, as they come; it has to succeed."""
+    printed = []
+    with subprocess.Popen(
         [installed_program(command[0]), *command[1:]],
         cwd=folder,
         env={**os.environ, **environ},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    ) as program:
+        for line in program.stdout or ():
+            printed.append(line)
+            yield line.rstrip("\n")
+    assert program.returncode == 0, "".join(printed)
