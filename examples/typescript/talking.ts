@@ -87,3 +87,6 @@ if (job.links.content) {
 
 const page = answer(await farm.GET("/v1/jobs", { params: { query: { limit: 1, state: "success" } } }));
 console.log("listed", page.jobs.map((each) => each.job_id).join(" "));
+
+answer(await farm.DELETE("/v1/jobs/{id}", { params })); // for good, with the video and the uploads
+console.log("deleted", submitted.job_id);

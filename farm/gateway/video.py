@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from farm.client import Job
 from farm.engine.context import Context
-from farm.errors import InvalidInput
+from farm.errors import InvalidInput, UnknownJob
 from farm.gateway.access import Tenant
 from farm.gateway.answers import brief, state_of, whole
 from farm.gateway.refusal import refuse, unknown_job
@@ -59,6 +60,11 @@ class Video:
         job = Job(self.ctx, self.status.job_id)
         job.cancel(by=CANCELLED_BY)
         return replace(self, status=job.status())
+
+    def delete(self) -> None:
+        """Removes the job; one that another call removes meanwhile is as good as removed."""
+        with suppress(UnknownJob):
+            Job(self.ctx, self.status.job_id).delete(by=CANCELLED_BY)
 
     def retry(self) -> dict[str, Any]:
         if self.status.state != "error":

@@ -55,7 +55,8 @@ def test_a_client_generated_from_the_openapi_document_makes_a_video(
     assert "event completed 100" in lines
     etag = sha256((folder / "talking.mp4").read_bytes()).hexdigest()
     assert f'saved talking.mp4 "{etag}"' in lines
-    assert lines[-1] == f"listed {job_id}"
+    assert lines[-2:] == [f"listed {job_id}", f"deleted {job_id}"]
+    assert gateway.send("GET", f"/v1/jobs/{job_id}").status == 404
 
 
 def test_a_video_is_played_by_http_while_it_is_made(

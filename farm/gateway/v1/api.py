@@ -58,7 +58,8 @@ class JobsApi:
             ("POST", ESTIMATES, self._estimate),
             ("GET", VOICES, self._voices),
             ("GET", job, self._show),
-            ("DELETE", job, self._cancel),
+            ("DELETE", job, self._delete),
+            ("POST", job + "/cancel", self._cancel),
             ("POST", job + "/retry", self._retry),
             ("GET", job + "/events", _shared(self._events)),
             ("GET", job + "/content", _shared(self._content)),
@@ -116,6 +117,12 @@ class JobsApi:
     async def _show(self, request: Request) -> Response:
         video = await self._find(request, await self._entrance.tenant(request))
         return _answer(await to_thread.run_sync(Job.of_video, video))
+
+    async def _delete(self, request: Request) -> Response:
+        """Removes a job for good; one that goes on is cancelled first."""
+        video = await self._find(request, await self._entrance.tenant_without_body(request))
+        await to_thread.run_sync(video.delete)
+        return Response(status_code=204)
 
     async def _cancel(self, request: Request) -> Response:
         """Ends a job; one that has ended stays as it is."""

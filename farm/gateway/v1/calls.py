@@ -109,7 +109,9 @@ CALLS = (
     ),
     Call("get", JOB, "getJob", "A job with its progress, or its result", {200: JOB_ANSWER},
          OWN, (ID,)),
-    Call("delete", JOB, "cancelJob", "End a job; one that has ended stays as it is",
+    Call("delete", JOB, "deleteJob", "Remove a job for good, with its video and its uploads",
+         {204: Answer("it is removed; a job that went on was cancelled first")}, OWN, (ID,)),
+    Call("post", f"{JOB}/cancel", "cancelJob", "End a job; one that has ended stays as it is",
          {200: JOB_ANSWER}, OWN, (ID,)),
     Call(
         "post", f"{JOB}/retry", "retryJob", "Submit a job that ended without a video again",

@@ -16,8 +16,9 @@ from farm.gateway.call import Call
 from farm.gateway.v1.calls import CALLS
 from farm.job import Result
 from farm.settings import Settings
+from farm.store import keys
 from tests.conftest import EXAMPLES
-from tests.support.gateway import Answer, Client, running_gateway
+from tests.support.gateway import POOL, Answer, Client, running_gateway
 from tests.support.jobs import FIELDS
 from tests.unit.gateway.conftest import Key
 
@@ -248,14 +249,40 @@ def test_a_job_tells_the_delivery_of_its_webhook(broker: str, tmp_path: Path):
     ]
 
 
-def test_delete_cancels_a_job_and_leaves_one_that_has_ended(client: Client, farm: Farm):
+def test_cancel_ends_a_job_and_leaves_one_that_has_ended(client: Client, farm: Farm):
     waiting, done = (client.submit_v1(FIELDS) for _ in range(2))
     farm.context.registry.jobs.end(done, "success", RESULT)
 
-    answers = [client.send("DELETE", f"/v1/jobs/{each}") for each in (waiting, waiting, done)]
+    paths = [f"/v1/jobs/{each}/cancel" for each in (waiting, waiting, done)]
+    answers = [client.send("POST", path, b"") for path in paths]
 
     assert [answer.status for answer in answers] == [200] * 3
     assert [answer.body["state"] for answer in answers] == ["cancelled", "cancelled", "success"]
+
+
+def test_delete_removes_a_job_for_good(client: Client, farm: Farm):
+    voice = data_uri(EXAMPLES / "speech.wav")
+    fields = {**FIELDS, "cond_audio": {"person1": voice}}
+    waiting, done = (client.submit_v1({**fields, "prompt": each}) for each in ("a", "b"))
+    farm.context.registry.jobs.end(done, "success", RESULT)
+
+    answers = [client.send("DELETE", f"/v1/jobs/{each}") for each in (waiting, done, done)]
+
+    assert [(answer.status, answer.content) for answer in answers[:2]] == [(204, b"")] * 2
+    assert answers[2].status == 404
+    assert client.send("GET", "/v1/jobs").body["jobs"] == []
+    assert [key for key in farm.context.store.keys("") if key != keys.FARM] == []
+
+
+def test_the_events_of_a_job_end_when_it_is_deleted(client: Client):
+    job_id = client.submit_v1(FIELDS)
+    url = f"{client.url}/v1/jobs/{job_id}/events"
+    response = POOL.request("GET", url, preload_content=False)
+
+    client.send("DELETE", f"/v1/jobs/{job_id}")
+
+    response.read()  # to its end
+    assert client.send("GET", f"/v1/jobs/{job_id}/events").status == 404
 
 
 def retry(client: Client, job_id: str) -> Answer:
@@ -306,7 +333,7 @@ def test_a_retry_beyond_what_the_key_allows_is_refused(client: Client, farm: Far
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", ""), ("DELETE", ""), ("GET", "/events"), ("POST", "/retry")],
+    [("GET", ""), ("DELETE", ""), ("GET", "/events"), ("POST", "/cancel"), ("POST", "/retry")],
 )
 def test_a_foreign_job_is_answered_like_one_that_does_not_exist(
     client: Client, key: Key, method: str, path: str

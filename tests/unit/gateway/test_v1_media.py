@@ -169,7 +169,7 @@ def test_a_job_that_is_under_way_has_no_video_yet(client: Client, job_id: str):
 
 
 def test_a_job_that_was_cancelled_never_has_one(client: Client, job_id: str):
-    client.send("DELETE", f"/v1/jobs/{job_id}")
+    client.send("POST", f"/v1/jobs/{job_id}/cancel", b"")
 
     answer = get(client, job_id)
 
@@ -298,5 +298,5 @@ def test_a_signed_link_changes_nothing(client: Client, key: Key, finished: str):
     query = links(client, finished)["content"].partition("?")[2]
     key("anna")
 
-    for method in ("GET", "DELETE"):
-        assert client.send(method, f"/v1/jobs/{finished}?{query}").status == 401
+    for method, call in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/retry")):
+        assert client.send(method, f"/v1/jobs/{finished}{call}?{query}").status == 401
