@@ -111,7 +111,7 @@ def voices_page() -> str:
             "# Voices",
             "`farm voices` lists these, and [Kokoro's](../operations/kokoro.md) where they are"
             "\ninstalled; `farm voices --say TEXT --voice NAME -o FILE` speaks with one.",
-            _table(("voice", "language"), voices.languages().items()),
+            _table(("voice", "language"), voices.labels().items()),
             "## Variants",
             "A variant may follow each of them: `de+f3`.",
             voices.variants_text(),

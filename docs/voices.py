@@ -7,6 +7,7 @@ from pathlib import Path
 
 import espeakng_loader
 
+from farm.job.voices import Voice
 from farm.media import speech
 
 MODULE = Path(__file__).parents[1] / "farm/job/espeak_voices.py"
@@ -25,6 +26,11 @@ def languages() -> dict[str, str]:
     """The English name of each language, by its code."""
     root = Path(espeakng_loader.get_data_path(), "lang")
     return {code: _value(root / file, "name") for code, file in speech.voices().items()}
+
+
+def labels() -> dict[str, str]:
+    """Each language in English and in itself, by its code."""
+    return {code: Voice(code, code, name).label for code, name in languages().items()}
 
 
 def women() -> list[str]:

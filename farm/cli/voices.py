@@ -23,7 +23,7 @@ VARIANTS_NOTE = (
 
 
 @click.command("voices")
-@click.option("--language", help="only voices of this language, such as de or german")
+@click.option("--language", help="only voices of this language, such as de, german or deutsch")
 @click.option("--say", "text", metavar="TEXT", help="speak this text into the file of -o instead")
 @click.option("--voice", metavar="NAME", help="the voice of --say; default: the first one listed")
 @output_option("write the speech to this WAV file")
@@ -50,6 +50,6 @@ def list_voices(
         if as_json:
             echo_json(json.dumps(asdict(each), ensure_ascii=False))
         else:
-            echo(f"{each.name:18}  {each.language_name}")
+            echo(f"{each.name:18}  {each.label}")
     if not as_json:
         echo(VARIANTS_NOTE, err=True)

@@ -422,7 +422,7 @@ class Farm:
     def voices(self, language: str | None = None) -> list[Voice]:
         """The voices that a job may name: espeak-ng's, and Kokoro's if it is installed here.
 
-        `language` is a code such as `de`, or an English name such as `german`. Any voice of
+        `language` is a code such as `de`, or a name such as `german` or `deutsch`. Any voice of
         espeak-ng may be followed by a variant, `de+f3`.
         """
         return voices(self.context.settings, language)

@@ -23,7 +23,7 @@ def voices(settings: Settings, language: str | None = None) -> list[Voice]:
     found = [voice for voice in known if voice.speaks(language)]
     if not found:
         hint = did_you_mean_voice(language)
-        allowed = "a code, such as de, or an English name, such as german"
+        allowed = "a code, such as de, or a name, such as german or deutsch"
         raise InvalidInput(
             f"language: got {language!r}; no voice speaks it; allowed: {allowed}{hint}"
         )

@@ -13,21 +13,13 @@ from pydantic_core import PydanticCustomError
 
 from farm.errors import MAX_SHOWN, InvalidInput, shorten
 from farm.job.espeak_voices import LANGUAGES, VARIANTS
+from farm.job.own_names import OWN_NAMES
 
 KOKORO = "kokoro:"
 """Prefix of Kokoro's voices, of which only a worker knows the rest."""
 
 NO_VOICE = "no voice has that name"
 ALLOWED = "a voice that `farm voices` lists, such as en-us, en-us+f3 or kokoro:af_heart"
-
-OWN_NAMES = {
-    "العربية": "ar", "čeština": "cs", "dansk": "da", "deutsch": "de", "ελληνικά": "el",
-    "español": "es", "suomi": "fi", "français": "fr-fr", "हिन्दी": "hi", "magyar": "hu",
-    "italiano": "it", "日本語": "ja", "한국어": "ko", "norsk": "nb", "nederlands": "nl",
-    "polski": "pl", "português": "pt", "română": "ro", "русский": "ru", "svenska": "sv",
-    "türkçe": "tr", "українська": "uk", "中文": "cmn",
-}  # fmt: skip
-"""What languages call themselves."""
 
 _MIN_SIMILARITY = 0.75
 """Codes are so short that with less almost every name is close to one."""
@@ -46,10 +38,21 @@ class Voice:
     def of_kokoro(cls, name: str, language: str) -> Voice:
         return cls(KOKORO + name, language, LANGUAGES[language], "kokoro")
 
+    @property
+    def label(self) -> str:
+        """Its language, in English and as those who speak it say: `German, Deutsch`."""
+        own_name = self._own_name
+        return f"{self.language_name}, {own_name}" if own_name else self.language_name
+
     def speaks(self, language: str) -> bool:
-        """Whether it speaks a language, given by its code, part of that, or its English name."""
-        wanted = language.lower()
-        return f"{self.language}-".startswith(f"{wanted}-") or _word(self.language_name) == wanted
+        """Whether it speaks a language, given by its code, part of that, or one of its names."""
+        names = _plain(_word(self.language_name)), _plain(self._own_name)
+        return f"{self.language}-".startswith(f"{language.lower()}-") or _plain(language) in names
+
+    @property
+    def _own_name(self) -> str:
+        """Empty if it is not known, or the same as in English."""
+        return OWN_NAMES.get(self.language.partition("-")[0], "")
 
 
 ESPEAK = tuple(Voice(code, code, name) for code, name in LANGUAGES.items())
@@ -105,20 +108,20 @@ def _nearest_language(name: str) -> str | None:
     for code in (name, locale and locale[1]):
         if code in LANGUAGES:
             return code
-    codes = {_word(word): code for code, word in reversed(LANGUAGES.items())}
-    codes |= {_plain(word): code for word, code in OWN_NAMES.items()}
+    known = [*LANGUAGES.items(), *OWN_NAMES.items()]
+    codes = {_plain(_word(word)): code for code, word in reversed(known)}
     word = _closest(_plain(name), codes)
     return codes[word] if word else _closest(name, LANGUAGES)
 
 
 def _plain(word: str) -> str:
-    """A word without accents, which many keyboards lack."""
-    return "".join(each for each in normalize("NFKD", word) if not combining(each))
+    """A word without capitals and accents, which many keyboards lack."""
+    return "".join(each for each in normalize("NFKD", word.lower()) if not combining(each))
 
 
 def _word(language_name: str) -> str:
-    """The name of a language without its region: german, english."""
-    return language_name.partition(" (")[0].lower()
+    """The name of a language without its region."""
+    return language_name.partition(" (")[0]
 
 
 def _closest(name: str, known: Iterable[str]) -> str | None:

@@ -26,7 +26,7 @@ MAX_SAMPLES = 100
 def voice_choice(settings: Settings, person: int, label: str, **options: Any) -> gr.Dropdown:
     """A list of the voices. A variant may be typed behind a name: `de+f3`."""
     chosen = gr.Dropdown(
-        [(f"{voice.language_name}: {voice.name}", voice.name) for voice in voices(settings)],
+        [(f"{voice.label}: {voice.name}", voice.name) for voice in voices(settings)],
         value="en-us" if person == 1 else "en-gb",
         label=label,
         info="Type to search by language; a variant may follow the name, as in de+f3.",

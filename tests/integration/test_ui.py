@@ -204,7 +204,7 @@ def choose_voice(page: Page, field: str, search: str, label: str) -> None:
 
 def test_a_voice_is_searched_for_and_heard(page: Page) -> None:
     page.locator("#voice").get_by_text("text, read aloud").click()
-    choose_voice(page, "voice1", "german", "German: de")
+    choose_voice(page, "voice1", "deutsch", "German, Deutsch: de")
 
     page.click("#listen1")
 
@@ -290,8 +290,8 @@ def test_a_job_entered_again_is_the_same_in_every_field(page: Page, farm: Farm) 
     expect(page.locator("#audio2")).to_contain_text("0:0")
     page.locator("#voice").get_by_label("text, read aloud").check()
     page.locator("#text textarea").fill("(s1) Hello. (s2) Hi.")
-    choose_voice(page, "voice1", "german", "German: de")
-    choose_voice(page, "voice2", "french (france)", "French (France): fr-fr")
+    choose_voice(page, "voice1", "german", "German, Deutsch: de")
+    choose_voice(page, "voice2", "french (france)", "French (France), Français: fr-fr")
     page.wait_for_function("() => document.querySelector('#boxes img.face').naturalWidth > 0")
     for corners in [((0.1, 0.2), (0.4, 0.8)), ((0.6, 0.1), (0.9, 0.7))]:
         draw_box(page, *corners)

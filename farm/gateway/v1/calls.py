@@ -20,7 +20,7 @@ LIMIT = parameter(
 )  # fmt: skip
 STATE = parameter("query", "state", "only jobs in it", enum=list(get_args(State)))
 CURSOR = parameter("query", "cursor", "next_cursor of the page before")
-LANGUAGE = parameter("query", "language", "a code such as de, or an English name")
+LANGUAGE = parameter("query", "language", "a code such as de, or a name such as german or deutsch")
 IDEMPOTENCY_KEY = parameter(
     "header", "Idempotency-Key", JobRequest.model_fields["idempotency_key"].description or ""
 )

@@ -8,6 +8,7 @@ from docs import voices as generated
 from farm.errors import InvalidInput
 from farm.job import JobRequest
 from farm.job.espeak_voices import LANGUAGES
+from farm.job.own_names import OWN_NAMES
 from farm.job.voices import ESPEAK, Voice, did_you_mean_voice
 from tests.support.jobs import FIELDS
 
@@ -48,7 +49,7 @@ def test_another_name_is_refused_by_the_contract(name):
         ("chinese", "cmn"),
         ("de-DE", "de"),
         ("deutsch", "de"),
-        ("Francais", "fr-fr"),
+        ("Francais", "fr"),
         ("Русский", "ru"),
         ("en-uk", "en-gb"),
         ("en_UK+f3", "en-gb+f3"),
@@ -74,10 +75,30 @@ def test_kokoros_voices_are_suggested_where_they_are_known():
 
 @pytest.mark.parametrize(
     ("language", "names"),
-    [("german", ["de"]), ("DE", ["de"]), ("en-us", ["en-us", "en-us-nyc"]), ("e", [])],
+    [
+        ("german", ["de"]),
+        ("DE", ["de"]),
+        ("Deutsch", ["de"]),
+        ("portugues", ["pt", "pt-br", "pt-pt"]),
+        ("en-us", ["en-us", "en-us-nyc"]),
+        ("e", []),
+    ],
 )
 def test_voices_are_found_by_code_or_name_of_their_language(language, names):
     assert [voice.name for voice in ESPEAK if voice.speaks(language)] == names
+
+
+def test_a_list_names_a_language_in_english_and_in_itself():
+    labels = {voice.name: voice.label for voice in ESPEAK}
+    assert [labels[name] for name in ("de", "es-419", "en-us")] == [
+        "German, Deutsch",
+        "Spanish (Latin America), Español",
+        "English (America)",
+    ]
+
+
+def test_every_own_name_is_that_of_a_voice():
+    assert {*OWN_NAMES} - {*LANGUAGES} == set()
 
 
 def test_a_kokoro_voice_speaks_the_language_of_its_first_letter():

@@ -38,7 +38,7 @@ def test_every_voice_can_be_chosen_by_its_language(ann: Visitor):
         if each["props"].get("elem_id") == "voice1"
     )
     assert [value for _, value in listed] == [voice.name for voice in ESPEAK]
-    assert ["German: de", "de"] in listed
+    assert ["German, Deutsch: de", "de"] in listed
 
 
 @pytest.mark.parametrize("person", [1, 2])
