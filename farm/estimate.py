@@ -14,6 +14,15 @@ from farm.job import JobRequest, ResolvedRequest
 from farm.plan import FPS, Plan
 from farm.presets import QUANT_SHARES, REFERENCE_CARD, REFERENCE_DAY
 
+CPU = "cpu"
+
+
+def work(amount: str, unit: str, *, on_cpu: bool) -> str:
+    """Seconds or hours of all cards in words, for instance `40 GPU seconds`; where a CPU is in
+    their place, `40 seconds on the CPU`.
+    """
+    return f"{amount} {unit} on the CPU" if on_cpu else f"{amount} GPU {unit}"
+
 
 def chunk_s(request: ResolvedRequest) -> float:
     """Seconds that each chunk of a job takes on one reference card."""
@@ -57,14 +66,16 @@ class Pace:
     cards: int = 1
     """Cards that made it together."""
     is_measured: bool = False
+    on_cpu: bool = False
+    """Whether a CPU made it, in place of a GPU."""
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
         """The pace as the registry has it; None before the first chunk."""
         if text is None:
             return cls()
-        ratio, cards = text.split()
-        return cls(float(ratio), int(cards), is_measured=True)
+        ratio, cards, *device = text.split()
+        return cls(float(ratio), int(cards), is_measured=True, on_cpu=device == [CPU])
 
     @property
     def gpu_ratio(self) -> float:
@@ -73,7 +84,7 @@ class Pace:
 
     @property
     def text(self) -> str:
-        return f"{self.ratio:.4g} {self.cards}"
+        return f"{self.ratio:.4g} {self.cards}" + (f" {CPU}" if self.on_cpu else "")
 
     def __str__(self) -> str:
         if self.is_measured:
@@ -112,6 +123,8 @@ class Estimate:
     time_s: float | None = None
     """Until the last chunk is made."""
     length: Length = "unknown"
+    on_cpu: bool = False
+    """Whether `gpu_s` are seconds of a CPU, because the farm has no GPU."""
     pace: str = str(Pace())
     warnings: tuple[str, ...] = ()
     """What the video loses of the voice."""
@@ -125,7 +138,7 @@ class Estimate:
         chunks = "1 chunk" if self.chunks == 1 else f"{self.chunks:,} chunks"
         parts = [
             f"{seconds} ({self.frames:,} frames, {chunks})",
-            f"about {self.gpu_s:,.0f} GPU seconds at {self.pace}",
+            f"about {work(f'{self.gpu_s:,.0f}', 'seconds', on_cpu=self.on_cpu)} at {self.pace}",
         ]
         if self.cost is not None:
             parts.append(f"cost about {money(self.cost)}")
@@ -157,6 +170,7 @@ def estimate(
         wait_s=None if turns is None else (turns - 1) * worker_s,
         time_s=None if turns is None else turns * plan.chunks * worker_s,
         length=length,
+        on_cpu=pace.on_cpu,
         pace=str(pace),
         warnings=tuple(warnings),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from farm.client import Farm
 from farm.client.job import check_target
 from farm.client.progress import batch_progress, print_note
 from farm.errors import FarmError, one_line
-from farm.estimate import Estimate, money
+from farm.estimate import Estimate, money, work
 from farm.job import PRIORITIES
 
 REMAKE = click.option(
@@ -212,26 +212,24 @@ class _Totals:
     valid: int = 0
     invalid: int = 0
     unknown: int = 0
-    gpu_s: float = 0.0
     cost: float | None = None
-    paces: set[str] = field(default_factory=set)
-    """Whose seconds are counted, in words."""
+    gpu_s: dict[tuple[str, bool], float] = field(default_factory=lambda: defaultdict(float))
+    """By pace, and by whether it is that of a CPU."""
 
     def add(self, estimated: Estimate) -> None:
         self.valid += 1
         if estimated.gpu_s is None:
             self.unknown += 1
             return
-        self.gpu_s += estimated.gpu_s
-        self.paces.add(estimated.pace)
+        self.gpu_s[estimated.pace, estimated.on_cpu] += estimated.gpu_s
         if estimated.cost is not None:
             self.cost = (self.cost or 0.0) + estimated.cost
 
     def __str__(self) -> str:
         parts = [f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid"]
-        if self.paces:
-            paces = " or ".join(sorted(self.paces))
-            parts.append(f"about {self.gpu_s / 3600:,.1f} GPU hours at {paces}")
+        for (pace, on_cpu), seconds in sorted(self.gpu_s.items()):
+            hours = work(f"{seconds / 3600:,.1f}", "hours", on_cpu=on_cpu)
+            parts.append(f"about {hours} at {pace}")
         if self.cost is not None:
             parts.append(f"cost about {money(self.cost)}")
         if self.unknown:

@@ -114,7 +114,9 @@ def estimate_update(
         return EstimateUpdate(
             remaining_gpu_s=remaining * expected_s,
             pace=Pace(
-                own_s(took_s, committed.timings) / expected_s, _cards(gpus, committed.timings)
+                own_s(took_s, committed.timings) / expected_s,
+                _cards(gpus, committed.timings),
+                on_cpu=committed.output.on_cpu,
             ),
             model=request.model,
         )

@@ -17,6 +17,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from farm.errors import QuotaExceeded
+from farm.estimate import work
 from farm.registry.backend import Add, Effect, Increment, Remove
 from farm.registry.formats import dump, load
 from farm.registry.keys import (
@@ -178,8 +179,9 @@ class AccountRegistry:
         advice = "make it shorter, or limit it by max_frame_num if its voice is of unknown length"
         if fits_alone:
             advice = "try again when others have ended, or after 00:00 UTC"
+        used_work = work(f"{used:,.0f}", "seconds", on_cpu=pace.on_cpu)
         raise QuotaExceeded(
-            f"caller {caller}: {used:,.0f} GPU seconds are used today, {remaining:,.0f} estimated "
+            f"caller {caller}: {used_work} are used today, {remaining:,.0f} estimated "
             f"for jobs that have not ended, {needed:,.0f} for this one; allowed: {limit:,.0f} a "
             f"day{quota.setting('gpu_s_per_day')}; {advice}",
             retryable=fits_alone,

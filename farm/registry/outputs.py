@@ -113,6 +113,8 @@ class ChunkOutput(_Output):
     """The fingerprint of all weights that made it, equal for all chunks of a job."""
     used: UsedParameters | None = None
     """Reported by the first chunk for all of them."""
+    on_cpu: bool = False
+    """Whether a CPU made it, in place of a GPU."""
 
 
 class MuxOutput(_Output):

@@ -75,6 +75,7 @@ def generate(ctx: StepContext) -> ChunkOutput:
         tail_key=tail_key,
         weights=pipeline.fingerprint(wanted),
         used=used if chunk.index == 0 else None,
+        on_cpu=pipeline.device == "cpu",
     )
 
 

@@ -18,8 +18,10 @@ def waiting(farm: Farm, job: Job, status: JobStatus) -> str:
     estimator = farm.estimator()
     workers = estimator.load.workers if estimator.load else 0
     request = job.request()
-    turns_s = position * chunk_s(request) * estimator.pace(request.model).ratio
-    return view.waiting("a GPU", position, turns_s / workers if workers else None)
+    pace = estimator.pace(request.model)
+    turns_s = position * chunk_s(request) * pace.ratio
+    worker = "a worker" if pace.on_cpu else "a GPU"
+    return view.waiting(worker, position, turns_s / workers if workers else None)
 
 
 def _needs_gpu(status: JobStatus) -> bool:

@@ -52,8 +52,9 @@ def test_a_chunk_takes_its_model_passes_and_its_decoding(fields, seconds):
     assert chunk_s(request) == pytest.approx(seconds)
 
 
-def test_a_pace_is_read_as_it_was_stored():
-    measured = Pace(0.5, cards=2, is_measured=True)
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_a_pace_is_read_as_it_was_stored(on_cpu):
+    measured = Pace(0.5, cards=2, is_measured=True, on_cpu=on_cpu)
     assert Pace.parse(measured.text) == measured
     assert Pace.parse(None) == Pace()
 
@@ -97,6 +98,9 @@ def test_an_estimate_is_a_sentence():
         "about 8.0 s of video, by the characters of the text (200 frames, 3 chunks); "
         "about 40 GPU seconds at the pace of one H200, as measured on 2026-11-30"
     )
+    cpu = Pace(9.0, is_measured=True, on_cpu=True)
+    on_cpu = str(of_three_chunks(pace=cpu))
+    assert "; about 361 seconds on the CPU at this farm's pace; cost " in on_cpu
     assert str(Estimate()) == "unknown until the length of the voice is known"
 
 

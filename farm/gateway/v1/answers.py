@@ -134,6 +134,7 @@ class Estimated(Contract):
     frames: int | None
     chunks: int | None
     gpu_s: float | None = Field(description="seconds of all cards")
+    on_cpu: bool = Field(description="whether these are seconds of a CPU, in place of a GPU")
     cost: float | None = Field(description="money, if the operator has set the price of a GPU")
     wait_s: float | None = Field(description="seconds until the first chunk begins")
     time_s: float | None = Field(description="seconds until the last chunk is made")

@@ -71,6 +71,13 @@ def test_then_it_follows_the_pace_and_the_load_of_the_farm(priced, files):
     assert found.time_s == pytest.approx(0.2 * 3 * CHUNK_S)
 
 
+def test_a_farm_without_a_gpu_speaks_of_its_cpu(priced, files):
+    make_a_chunk(priced, Pace(0.1, on_cpu=True))
+    found = priced.estimate(files)
+    assert found.on_cpu
+    assert "seconds on the CPU at this farm's pace" in str(found)
+
+
 def test_each_model_has_the_pace_of_its_own_last_chunk(priced, files):
     priced.context.registry.workers.announce(["miniature", "infinitetalk-480"])
     make_a_chunk(priced, Pace(0.1, cards=2))

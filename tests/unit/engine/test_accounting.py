@@ -157,6 +157,12 @@ def test_a_chunk_knows_the_seconds_of_those_after_it_and_its_own_speed():
     assert (update.model, update.pace) == ("miniature", Pace(pytest.approx(3), cards=2))
 
 
+def test_a_chunk_that_a_cpu_made_says_so_of_the_farms_pace():
+    chunk = committed(chunk_output(on_cpu=True))
+    update = estimate_update(Step("generate", 1), REQUEST, chunk, chunks=4, took_s=1, gpus=1)
+    assert update.pace.on_cpu
+
+
 def test_the_speed_of_a_chunk_is_that_without_loading_the_model():
     took_s = 3 * chunk_s(REQUEST)
     chunk = committed(chunk_output(), timings={"load_ms": round(1000 * chunk_s(REQUEST))})

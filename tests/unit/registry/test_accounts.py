@@ -206,6 +206,15 @@ def test_estimates_count_at_the_pace_of_the_farm_with_all_cards_of_a_worker(regi
     add(registry, "b", GPU_S, gpu_s=25)
 
 
+def test_a_farm_without_a_gpu_refuses_in_seconds_of_its_cpu(registry):
+    add(registry, "a", GPU_S)
+    lease = acquire(registry, "embed")
+    envelope = committed(output_of("embed"), attempt_id=lease.attempt_id)
+    estimate = EstimateUpdate(remaining_gpu_s=0, pace=Pace(1.0, on_cpu=True))
+    assert registry.commit(lease, envelope, estimate, caller="anna")
+    assert "0 seconds on the CPU are used today" in refusal(registry, GPU_S, gpu_s=1001).message
+
+
 def test_used_gpu_seconds_count_until_the_end_of_the_day(clock):
     registry = Registry(clock)
     clock.advance(DAY_S - clock.now() % DAY_S)

@@ -71,6 +71,11 @@ def test_the_variant_of_a_job_does_not_outlive_it(farm: Farm) -> None:
     assert generate(farm)[0] == plain
 
 
+def test_a_worker_without_a_gpu_says_so_in_later_estimates(farm: Farm) -> None:
+    generate(farm)
+    assert "seconds on the CPU at this farm's pace" in str(farm.estimate(SMALL))
+
+
 def test_weights_in_eight_bits_make_the_same_video_if_they_are_streamed(farm: Farm) -> None:
     resident, _ = generate(farm, quant="int8")
     streamed, params = generate(farm, quant="int8", offload_model=True)
