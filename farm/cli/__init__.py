@@ -30,24 +30,26 @@ from farm.errors import FarmError
 
 __all__ = ["EXIT_STATUS", "cli", "main"]
 
-COMMANDS = [
-    *(serve.up, serve.metrics, serve.ui, serve.gateway, serve.worker, serve.demo),
-    *(requests.submit, requests.payload, requests.schema, voices.list_voices),
-    *(jobs.status, jobs.watch, jobs.result, jobs.open_video),
-    *(jobs.cancel, jobs.retry, jobs.delete),
-    *(job_list.jobs, logs.logs),
-    *(maintenance.bucket, maintenance.recover, maintenance.gc),
-    *(maintenance.doctor, maintenance.health, settings.show_settings),
-    webhooks.webhook_secret,
-    keys.keys,
-    batches.batch,
-    endpoint.endpoint,
-    simulate.simulate,
-    bench.bench,
-    weights.weights,
-    completion.completion,
-]
-
+SECTIONS: dict[str, list[click.Command]] = {
+    "Make videos": [requests.submit, batches.batch, voices.list_voices],
+    "Jobs": [
+        *(job_list.jobs, jobs.status, jobs.watch, jobs.result, jobs.open_video),
+        *(jobs.cancel, jobs.retry, jobs.delete),
+    ],
+    "Run a farm": [
+        *(serve.demo, serve.up, serve.ui, serve.gateway, keys.keys),
+        *(weights.weights, serve.worker, maintenance.bucket, endpoint.endpoint),
+    ],
+    "Operate a farm": [
+        *(maintenance.doctor, maintenance.health, logs.logs, serve.metrics),
+        *(settings.show_settings, maintenance.gc, maintenance.recover),
+        *(bench.bench, simulate.simulate),
+    ],
+    "For programs": [
+        *(requests.payload, requests.schema, webhooks.webhook_secret, completion.completion),
+    ],
+}
+"""The commands as the help lists them."""
 
 HABITS = {
     **dict.fromkeys(("list", "ls", "ps", "history", "queue"), "jobs"),
@@ -68,7 +70,18 @@ HABITS = {
 
 
 class FarmGroup(click.Group):
-    """Prints the farm's errors as one line without a traceback, and sets the exit status."""
+    """Prints the farm's errors as one line without a traceback, and sets the exit status. Its help
+    lists the commands by section.
+    """
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        limit = formatter.width - width - 4  # the indent, and the space between the columns
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{each.name:{width}}", each.get_short_help_str(limit)) for each in commands]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,7 +103,11 @@ class FarmGroup(click.Group):
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(cls=FarmGroup, commands=COMMANDS, context_settings=HELP_OPTIONS)
+@click.group(
+    cls=FarmGroup,
+    commands=[command for section in SECTIONS.values() for command in section],
+    context_settings=HELP_OPTIONS,
+)
 @click.version_option(package_name="infinitetalk-farm")
 def cli() -> None:
     """Turn a face and a voice into a talking video.

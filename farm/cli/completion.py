@@ -12,7 +12,9 @@ SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 @click.argument("shell", type=click.Choice([*SHELLS]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script with which a shell completes `farm`, for its start-up file.
+    """Print the script with which a shell completes `farm`.
+
+    It belongs into the start-up file of the shell.
 
     Example: farm completion bash >> ~/.bashrc
     """

@@ -29,9 +29,10 @@ DRY_RUN = click.option(
 
 @click.group()
 def endpoint() -> None:
-    """Create, change, show and delete Runpod's serverless endpoints.
+    """Create, change, show and delete Runpod endpoints.
 
-    The key of the account is RUNPOD_API_KEY. examples/runpod-endpoint.json describes an endpoint.
+    They are serverless. The key of the account is RUNPOD_API_KEY.
+    examples/runpod-endpoint.json describes an endpoint.
 
     Example: farm endpoint create examples/runpod-endpoint.json
     """
@@ -69,11 +70,11 @@ def create(file: Path, dry_run: bool, as_json: bool) -> None:
 @DRY_RUN
 @yes_option
 def update(endpoint_id: str, file: Path, dry_run: bool, yes: bool) -> None:
-    """Change an endpoint to what FILE describes, after showing the differences.
+    """Change an endpoint to what FILE describes.
 
-    What FILE does not name stays as it is; `gpu` and `env` are replaced whole. Workers with the
-    old image or environment finish their jobs first. A dry run prints all that FILE names, of
-    which only what differs is sent.
+    The differences are shown first. What FILE does not name stays as it is; `gpu` and `env` are
+    replaced whole. Workers with the old image or environment finish their jobs first. A dry run
+    prints all that FILE names, of which only what differs is sent.
 
     Example: farm endpoint update ENDPOINT_ID examples/runpod-endpoint.json
     """
@@ -102,9 +103,9 @@ def update(endpoint_id: str, file: Path, dry_run: bool, yes: bool) -> None:
 @click.argument("endpoint_id")
 @json_option("print all of it as JSON")
 def show(endpoint_id: str, as_json: bool) -> None:
-    """Show an endpoint: its workers, with stale ones, its queue and its price.
+    """Show an endpoint: its workers, its queue and its price.
 
-    Stale workers have an older image or environment. Prices are Runpod's list prices.
+    Workers with an older image or environment are called stale. Prices are Runpod's list prices.
 
     Example: farm endpoint show ENDPOINT_ID
     """

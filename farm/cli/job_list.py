@@ -48,7 +48,9 @@ def jobs(
     is_watched: bool,
     as_json: bool,
 ) -> None:
-    """List the newest jobs, of all callers; those of an endpoint if they were submitted from here.
+    """List the newest jobs.
+
+    Of a farm they are those of all callers, of an endpoint those that were submitted from here.
 
     TIME is that since the submission, or until the end; PROMPT its first words; NOW the stage, the
     place in the queue or the error.

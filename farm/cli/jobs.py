@@ -151,9 +151,9 @@ def delete(job_ids: tuple[str, ...], yes: bool, as_json: bool) -> None:
 @click.argument("job_id")
 @json_option("print the new job's status as JSON")
 def retry(job_id: str, as_json: bool) -> None:
-    """Submit the request of a job again that ended without a video, and print the new id.
+    """Submit a job again that ended without a video.
 
-    Repeated, it prints the same id, unless that job has no video either.
+    It prints the new id; repeated, it prints the same id, unless that job has no video either.
 
     Example: farm retry ID
     """

@@ -28,10 +28,10 @@ FOLLOW_INTERVAL_S = 0.5
 )
 @json_option("print the lines as they are, JSON but for those of the broker")
 def logs(job_id: str, follow: bool, limit: int, as_json: bool) -> None:
-    """Show the logs of `farm up` in FARM_HOME, or only those of one job.
+    """Show the logs of `farm up`, or only those of one job.
 
-    Columns are the time (UTC), the process, the job, the event and its details. Workers that were
-    started one by one write to their standard error instead.
+    They are in FARM_HOME. Columns are the time (UTC), the process, the job, the event and its
+    details. Workers that were started one by one write to their standard error instead.
 
     Example: farm logs -f ID
     """

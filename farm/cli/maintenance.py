@@ -47,7 +47,7 @@ def recover(as_json: bool) -> None:
 
 @click.command()
 def bucket() -> None:
-    """Create the bucket of FARM_STORE_URL in the S3 service, if it is not there.
+    """Create the S3 bucket of FARM_STORE_URL if there is none.
 
     Its keys have to be allowed that; a farm at work needs them for objects only.
 
@@ -122,11 +122,11 @@ def _gc_line(title: str, objects: int, size: int) -> str:
 @click.option("--live", "probe", flag_value="live", help="is its process alive?")
 @click.argument("worker", required=False)
 def health(probe: Probe, worker: str | None) -> None:
-    """Say whether a worker of this machine is well, by its health files.
+    """Say whether a worker of this machine is well.
 
     WORKER need not be given if there is one only; otherwise they are listed: gpu, gpu-2, ... in the
-    order of their starts. The exit status is 1 if it is not well, and 2 if it has to be named. No
-    broker is asked, so it is also right while the broker is down.
+    order of their starts. The exit status is 1 if it is not well, and 2 if it has to be named. Its
+    health files are read and no broker is asked, so it is also right while the broker is down.
 
     Example: farm health --ready gpu-2
     """

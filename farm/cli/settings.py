@@ -19,7 +19,7 @@ HIDDEN = "(not shown)"
 @click.option("--given", "only_given", is_flag=True, help="only those that are set somewhere")
 @json_option("print one line of JSON per setting")
 def show_settings(only_given: bool, as_json: bool) -> None:
-    """Show every setting, its value here, and where that is from.
+    """Show every setting, its value and where that is from.
 
     A FARM_ variable goes before one without the prefix, that before farm.toml in FARM_HOME, and
     that before the default. Secrets are not shown, nor URLs that may have a password.

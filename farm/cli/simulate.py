@@ -144,12 +144,12 @@ def simulate(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Say how many GPUs a load needs, what they cost, and how long callers wait.
+    """Say how many GPUs a load needs, and what they cost.
 
-    Nothing is run: submissions, chunks, the autoscaler and lost nodes are simulated, with the
-    seconds of a chunk that were measured, or this farm's own. One row for each combination of the
-    lists. Waits are from the submission to the first chunk, times to the end, both in seconds; the
-    cost is that of one minute of video, in the currency of the price.
+    It also says how long callers wait. Nothing is run: submissions, chunks, the autoscaler and lost
+    nodes are simulated, with the seconds of a chunk that were measured, or this farm's own. One row
+    for each combination of the lists. Waits are from the submission to the first chunk, times to
+    the end, both in seconds; the cost is that of one minute of video, in the currency of the price.
 
     Example: farm simulate --videos 10,100,1000 --steps 40,8,4
     """

@@ -17,10 +17,11 @@ from farm.settings import Settings
 @click.argument("url")
 @json_option("print origin and secret as JSON")
 def webhook_secret(url: str, as_json: bool) -> None:
-    """Print the secret with which the receiver at URL verifies its calls.
+    """Print the secret that verifies the calls of a webhook.
 
-    It is derived from FARM_WEBHOOK_SECRET, during a rotation from the last one there. All URLs of
-    one host and port have the same; that of any other receiver cannot be computed from it.
+    The receiver at URL needs it. It is derived from FARM_WEBHOOK_SECRET, during a rotation from the
+    last one there. All URLs of one host and port have the same; that of any other receiver cannot
+    be computed from it.
 
     Example: farm webhook-secret https://example.org
     """

@@ -30,7 +30,7 @@ PRESET = click.argument("name", metavar="[PRESET]", default=LARGE)
 
 @click.group()
 def weights() -> None:
-    """Install the model's weights: pull, then convert, then check.
+    """Install the model's weights: pull, convert, check.
 
     They are installed in the folder FARM_WEIGHTS, by default in FARM_HOME. The miniature's weights
     come with the package.

@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from farm.cli import HABITS, cli
+from farm.cli import HABITS, SECTIONS, cli
 from farm.job import Event
 from tests.support.cli import OPTIONS, error_line, failed, finished
 from tests.support.jobs import FIELDS
@@ -66,6 +66,23 @@ def test_the_help_of_every_command_has_an_example(path):
     )
     assert result.exit_code == 0
     assert f"Example: farm {' '.join(path)}" in result.stdout
+
+
+def test_the_help_lists_every_command_in_a_section():
+    listed = [command for section in SECTIONS.values() for command in section]
+    assert {each.name for each in listed} == set(cli.commands)
+    assert len(listed) == len(cli.commands)
+    lines = CliRunner().invoke(cli, ["--help"]).stdout.splitlines()
+    assert lines[lines.index("Make videos:") + 1].split()[:2] == ["submit", "Submit"]
+
+
+GROUPS = {path[:-1] for path in commands(cli)}
+
+
+@pytest.mark.parametrize("path", sorted(GROUPS), ids=" ".join)
+def test_no_summary_of_a_command_is_cut_at_80_columns(path):
+    printed = CliRunner().invoke(cli, [*path, "--help"], env={"COLUMNS": "80"}).stdout
+    assert "..." not in printed.partition("Options:")[2]
 
 
 def in_a_terminal(*args: str, **environ: str) -> str:
