@@ -55,7 +55,6 @@ HABITS = {
     **dict.fromkeys(("list", "ls", "ps", "history", "queue"), "jobs"),
     **dict.fromkeys(("run", "create", "generate", "make"), "submit"),
     **dict.fromkeys(("start", "serve"), "up"),
-    **dict.fromkeys(("stop", "kill"), "cancel"),
     **dict.fromkeys(("rm", "remove", "purge"), "delete"),
     **dict.fromkeys(("show", "info", "get"), "status"),
     **dict.fromkeys(("download", "save"), "result"),
@@ -67,6 +66,11 @@ HABITS = {
     **dict.fromkeys(("config", "env"), "settings"),
 }
 """What hands used to other programs type, with the command that it is here."""
+
+STOP_WORDS = ("stop", "kill", "down", "shutdown", "restart")
+HOW_TO_STOP = (
+    "Ctrl-C or SIGTERM stops `farm up`, `systemctl stop` a unit; `farm cancel ID` cancels a job."
+)
 
 
 class FarmGroup(click.Group):
@@ -88,6 +92,8 @@ class FarmGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in HABITS:
             ctx.fail(f"No such command {args[0]!r}. Did you mean {HABITS[args[0]]!r}?")
+        if args[0] in STOP_WORDS:
+            ctx.fail(f"No such command {args[0]!r}. {HOW_TO_STOP}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

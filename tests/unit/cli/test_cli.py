@@ -15,7 +15,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from farm.cli import HABITS, SECTIONS, cli
+from farm.cli import HABITS, SECTIONS, STOP_WORDS, cli
 from farm.job import Event
 from tests.support.cli import OPTIONS, error_line, failed, finished
 from tests.support.jobs import FIELDS
@@ -46,9 +46,22 @@ def test_an_unknown_command_is_answered_with_the_one_that_is_meant(run, typed, m
     assert f"No such command '{typed[0]}'. Did you mean '{meant}'?" in result.stderr
 
 
+def test_stop_is_answered_with_the_ways_to_stop_a_farm_and_to_cancel_a_job(run):
+    result = run("stop")
+    assert result.exit_code == 2
+    assert (
+        "No such command 'stop'. Ctrl-C or SIGTERM stops `farm up`, `systemctl stop` a unit; "
+        "`farm cancel ID` cancels a job."
+    ) in result.stderr
+
+
+def test_a_near_miss_of_a_command_in_a_group_is_answered_with_it(run):
+    assert "Did you mean 'resume'?" in run("batch", "resum").stderr
+
+
 def test_habits_name_commands_and_hide_none():
     assert set(HABITS.values()) <= set(cli.commands)
-    assert not set(HABITS) & set(cli.commands)
+    assert not {*HABITS, *STOP_WORDS} & set(cli.commands)
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
