@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
+from mimetypes import guess_type
+from shlex import quote
 from typing import Any
 
 import click
@@ -30,6 +33,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
 METAVARS = {"cond_video": "FILE|URL", "webhook": "URL"}
 """Where JSON's type says too little."""
 
+OPTIONS_OF_FILES = {
+    "image": "--image",
+    "video": "--video",
+    "audio": "--audio",
+    "json": "--request",
+}
+"""By the kinds of files."""
+
 TYPES = {"integer": "INTEGER", "number": "NUMBER", "string": "TEXT"}
 """Of any other type a value is written in JSON."""
 
@@ -43,15 +54,16 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options by group, which names --request for a file, and
-    refuses an option that is repeated.
+    """A command whose help lists its options by group, which names the options for files that have
+    none, and refuses an option that is repeated.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0].endswith(".json"):
-            ctx.fail(f"Got unexpected extra argument. Did you mean '--request {args[0]}'?")
         if not ctx.resilient_parsing:
-            _check_repeated(self.make_parser(ctx).parse_args(list(args))[2])
+            _, bare, typed = self.make_parser(ctx).parse_args(list(args))
+            if bare:
+                ctx.fail(f"Got unexpected extra arguments ({' '.join(bare)}). {_hint(bare)}")
+            _check_repeated(typed)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,6 +75,22 @@ class GroupedCommand(click.Command):
             if records:
                 with formatter.section(group):
                     formatter.write_dl(records)
+
+
+def _hint(bare: Sequence[str]) -> str:
+    """What words without an option were meant to be, by the kinds of files that they name."""
+    options = [OPTIONS_OF_FILES.get(kind) for kind in map(_kind, bare)]
+    if None in options:
+        names = ", ".join(OPTIONS_OF_FILES.values())
+        return f"A file needs its option ({names}), a text of several words quotes."
+    meant = " ".join(f"{option} {quote(word)}" for option, word in zip(options, bare, strict=True))
+    return f"Did you mean `{meant}`?"
+
+
+def _kind(name: str) -> str:
+    """The kind of a file by its name: json, or that of its media."""
+    main, _, sub = (guess_type(name)[0] or "").partition("/")
+    return sub if main == "application" else main
 
 
 def _check_repeated(typed: list[click.Parameter]) -> None:

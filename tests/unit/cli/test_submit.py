@@ -288,9 +288,22 @@ def test_a_request_file_is_submitted(run, farm, tmp_path):
     assert request_of(farm, run("submit", "--request", write(tmp_path, FIELDS))) == resolved(FIELDS)
 
 
-def test_a_file_alone_is_answered_with_its_option(run, tmp_path):
-    file = write(tmp_path, FIELDS)
-    assert f"Did you mean '--request {file}'?" in run("submit", file).stderr
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["photo.png", "my voice.wav"], "Did you mean `--image photo.png --audio 'my voice.wav'`?"),
+        (["--quality", "draft", "sitter.mp4"], "Did you mean `--video sitter.mp4`?"),
+        (["job.json"], "Did you mean `--request job.json`?"),
+        (["--text", "Guten", "Tag"], "a text of several words quotes."),
+        (["photo.png", "voice"], "A file needs its option (--image, --video, --audio, --request)"),
+    ],
+    ids=["image and audio", "behind an option", "request", "text", "unknown"],
+)
+def test_words_without_an_option_are_answered_with_it(run, words, hint):
+    result = run("submit", *words)
+    assert result.exit_code == 2
+    assert "Got unexpected extra arguments (" in result.stderr
+    assert hint in result.stderr
 
 
 def test_options_override_the_file(run, farm, tmp_path):
