@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from farm.cli.grouped import FACE, VOICE, GroupedOption, field_option
-from farm.client.job import check_target, names_folder
+from farm.client.job import check_target, check_video_target, names_folder
 from farm.errors import InvalidInput
 from farm.job import SHORT_NAMES, JobRequest, fields_from_text
 from farm.job.files import change_sources, find_file, read_payload
@@ -43,7 +43,7 @@ def video_option(help_text: str) -> Decorator:
         *("-o", "--output"),
         metavar="FILE|FOLDER",
         type=click.Path(),
-        callback=_check_writable,
+        callback=_check_video,
         help=help_text,
     )
 
@@ -57,9 +57,9 @@ def _check_file(_: click.Context, __: click.Parameter, target: str | None) -> Pa
     return Path(target)
 
 
-def _check_writable(_: click.Context, __: click.Parameter, target: str | None) -> str | None:
+def _check_video(_: click.Context, __: click.Parameter, target: str | None) -> str | None:
     if target:
-        check_target(target)
+        check_video_target(target)
     return target
 
 

@@ -28,6 +28,8 @@ from farm.store import integrity, keys
 
 POLL_INTERVAL_S = 0.2
 THUMBNAIL = "/thumbnail.jpg"
+SUFFIX = ".mp4"
+"""Of a video's name."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,14 +115,15 @@ class Job:
         """Writes the finished video to `path`, completely or not at all; into a folder under the
         name that it has in the result.
 
-        Raises DownloadFailed if the store has lost it, CorruptObject if it is damaged.
+        Raises InvalidInput for a name that ends as that of another format, DownloadFailed if the
+        store has lost the video, CorruptObject if it is damaged.
         """
         target = os.path.expanduser(path)
-        check_target(target)
+        check_video_target(target)
         video = self.result().video
         path = Path(target)
         if names_folder(target):
-            path /= video.file_name if video else f"{self.id}.mp4"
+            path /= video.file_name if video else f"{self.id}{SUFFIX}"
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
             fetched = self._fetch_video(Path(scratch, "fetched"))
             # A copy, because what the store returned may be the store's own file.
@@ -223,3 +226,16 @@ def check_target(target: str | PathLike[str]) -> None:
             f"output: got {os.fspath(target)!r}; allowed: a file in a writable folder "
             f"({error.strerror})"
         ) from error
+
+
+def check_video_target(target: str | PathLike[str]) -> None:
+    """The same for a video, which is an MP4 whatever its name says; one without a suffix says
+    nothing.
+    """
+    suffix = Path(target).suffix
+    if not names_folder(target) and suffix.lower() not in ("", SUFFIX):
+        raise InvalidInput(
+            f"output: got {os.fspath(target)!r}; a video is an MP4; allowed: a name that ends in "
+            f"{SUFFIX}, or a folder"
+        )
+    check_target(target)

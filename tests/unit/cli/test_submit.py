@@ -160,6 +160,20 @@ def test_every_short_name_of_a_field_is_an_option(run, farm):
     assert (request.speakers, request.cond_audio.person2) == (2, "https://a/2")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("submit", *OPTIONS), ("submit", *OPTIONS, "--dry-run"), ("result", "ID")],
+    ids=["submit", "dry run", "result"],
+)
+def test_an_output_that_is_named_as_another_format_is_refused(run, farm, command):
+    line = error_line(run(*command, "-o", "out.avi"))
+    assert line == (
+        "E_INPUT_VALIDATION: output: got 'out.avi'; a video is an MP4; "
+        "allowed: a name that ends in .mp4, or a folder"
+    )
+    assert farm.jobs() == []
+
+
 @pytest.mark.parametrize("command", [("submit", "--dry-run"), ("payload",)])
 @pytest.mark.parametrize("option", ["--image", "--audio", "--request"])
 def test_an_output_that_is_an_input_is_refused(

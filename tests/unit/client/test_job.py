@@ -205,6 +205,13 @@ def test_a_video_is_saved_into_a_folder(farm, tmp_path):
     assert job.save(f"{tmp_path}/").read_bytes() == b"the video"
 
 
+def test_a_video_is_saved_under_no_name_of_another_format(farm, tmp_path):
+    job = finished(farm)
+    with pytest.raises(InvalidInput, match=r"out.avi'; a video is an MP4; allowed: a name that"):
+        job.save(tmp_path / "out.avi")
+    assert [job.save(tmp_path / name).name for name in ("OUT.MP4", "out")] == ["OUT.MP4", "out"]
+
+
 def test_a_path_to_save_to_may_be_a_text(farm, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert finished(farm).save("~/out.mp4") == tmp_path / "out.mp4"
