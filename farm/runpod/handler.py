@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from farm.runpod.batch import open_batch
 from farm.runpod.chunk import RemoteChunk
 from farm.runpod.drain import Drain
 from farm.runpod.failure import describe, redact
-from farm.runpod.limit import TimeLimit
+from farm.runpod.limit import Clock, TimeLimit
 from farm.runpod.payload import Payload
 from farm.runpod.progress import reported
 from farm.runpod.turn import GpuTurn
@@ -57,6 +58,7 @@ class Handler:
     settings: Settings
     send: Callable[[RemoteJob, Answer], None]
     steps: StepFunctions = step_function
+    clock: Clock = time.monotonic
     gpu: GpuTurn = field(default_factory=GpuTurn)
     kept: KeptInputs = field(default_factory=KeptInputs)
     drain: Drain = field(init=False)
@@ -143,7 +145,7 @@ class Handler:
     def _run_requests(
         self, job: RemoteJob, payload: Payload, stop: threading.Event, chunk_done: ChunkDone
     ) -> Answer:
-        limit = TimeLimit(self._limit_s(payload))
+        limit = TimeLimit(self._limit_s(payload), self.clock)
 
         def open_job() -> WholeJob:
             return WholeJob(
@@ -178,13 +180,15 @@ def main() -> None:
     serve(settings)
 
 
-def serve(settings: Settings, steps: StepFunctions = step_function) -> None:
-    """Serves jobs until the worker is stopped; `steps` are those of whole jobs."""
+def serve(
+    settings: Settings, steps: StepFunctions = step_function, clock: Clock = time.monotonic
+) -> None:
+    """Serves jobs until the worker is stopped; `steps` and `clock` are those of whole jobs."""
     _warm(settings)
     os.environ.setdefault("RUNPOD_DEBUG_LEVEL", SDK_LOG_LEVEL)
     import runpod.serverless
 
-    handler = Handler(settings, runpod.serverless.progress_update, steps)
+    handler = Handler(settings, runpod.serverless.progress_update, steps, clock)
     with suppress(asyncio.CancelledError):  # how a drained worker ends
         runpod.serverless.start(
             {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+Clock = Callable[[], float]
 
 RESERVE_S = 10.0
 RESERVE_SHARE = 0.1
@@ -18,8 +21,12 @@ class TimeLimit:
     """None of them is over as long as `limit_s` is None."""
 
     limit_s: float | None
-    started_at: float = field(default_factory=time.monotonic)
+    clock: Clock = time.monotonic
+    started_at: float = field(init=False)
     longest_chunk_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock()
 
     def is_up(self) -> bool:
         """Whether only the reserve is left."""
@@ -36,4 +43,4 @@ class TimeLimit:
         if self.limit_s is None:
             return float("inf")
         reserve_s = min(RESERVE_S, RESERVE_SHARE * self.limit_s)
-        return self.started_at + self.limit_s - reserve_s - time.monotonic()
+        return self.started_at + self.limit_s - reserve_s - self.clock()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import time
+from unittest.mock import Mock
 
 from farm.runpod.limit import TimeLimit
 
 
 def began(seconds_ago: float, limit_s: float | None) -> TimeLimit:
-    return TimeLimit(limit_s, started_at=time.monotonic() - seconds_ago)
+    clock = Mock(return_value=0)
+    limit = TimeLimit(limit_s, clock)
+    clock.return_value = seconds_ago
+    return limit
 
 
 def test_without_a_limit_there_is_always_time() -> None:
