@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from farm.registry import Registry
 from farm.registry.memory import MemoryBackend
 from farm.store.memory import MemoryStore
 
@@ -110,3 +111,9 @@ class Interrupted:
         if name in self._methods:
             self._countdown.tick()
         return getattr(self._target, name)
+
+
+def pass_time(registry: Registry, seconds: float) -> None:
+    """Sets the clock of the farm forward, as this registry reads it."""
+    now = registry.backend.now
+    registry.backend.now = lambda: now() + seconds  # type: ignore[method-assign]

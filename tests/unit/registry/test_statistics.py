@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from farm.errors import DownloadFailed
 from farm.estimate import Pace
 from farm.job import Result
-from farm.registry import Registry, statistics, workers
+from farm.registry import Registry, statistics
 from farm.registry.statistics import Statistics, read_statistics
 from farm.registry.status_record import queued
 from farm.registry.steps import EstimateUpdate
+from farm.registry.workers import ALIVE_S
+from tests.support.backends import pass_time
 from tests.support.jobs import REQUEST
 from tests.support.steps import acquire, commit
 
@@ -50,9 +50,9 @@ def test_a_new_job_is_live_and_of_unknown_length(registry):
 
 def test_a_step_runs_while_its_lease_lasts(registry):
     registry.entries.add("a", REQUEST)
-    acquire(registry, "generate-0003", lease_s=0.2)
+    acquire(registry, "generate-0003", lease_s=30)
     assert read(registry).running == {"generate": 1}
-    time.sleep(0.3)
+    pass_time(registry, 60)
     assert read(registry).running == {}
 
 
@@ -159,13 +159,12 @@ def test_a_forgotten_job_has_nothing_remaining(registry):
 # Workers
 
 
-def test_workers_are_counted_by_queue_for_a_while_after_each_heartbeat(registry, monkeypatch):
-    monkeypatch.setattr(workers, "ALIVE_S", 0.2)
+def test_workers_are_counted_by_queue_for_a_while_after_each_heartbeat(registry):
     registry.workers.heartbeat("gpu here 1")
     registry.workers.heartbeat("gpu here 1")
     registry.workers.heartbeat("cpu here 2")
     assert read(registry).workers == {"gpu": 1, "cpu": 1}
-    time.sleep(0.3)
+    pass_time(registry, 2 * ALIVE_S)
     assert read(registry).workers == {}
 
 
@@ -177,9 +176,9 @@ def test_a_worker_that_has_shut_down_is_not_counted(registry):
 
 def test_workers_that_were_silent_for_long_are_removed(registry):
     registry.workers.heartbeat("gpu here 1")
-    time.sleep(0.1)
+    pass_time(registry, 100)
     registry.workers.heartbeat("gpu here 2")
-    registry.workers.remove_silent(silent_s=0.05)
+    registry.workers.remove_silent(silent_s=50)
     assert read(registry).workers == {"gpu": 1}
 
 

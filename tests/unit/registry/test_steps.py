@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +15,19 @@ from farm.registry.keys import LIVE, UNDELIVERED
 from farm.registry.records import CACHE_SIZE
 from farm.registry.registry import Commit
 from tests.support.attempts import attempt
+from tests.support.backends import pass_time
 from tests.support.jobs import REQUEST
 from tests.support.outputs import chunk_output, committed, embed_output, mux_output
 from tests.support.steps import acquire, commit, complete
 from tests.support.threads import race
 
-SHORT_S = 0.05
+LEASE_S = 60
 
 
 def expire(registry: Registry, step_id: str = "mux", *, max_attempts: int = 3) -> Lease:
     """The lease of a worker that has been silent for too long."""
-    lease = acquire(registry, step_id, lease_s=SHORT_S, max_attempts=max_attempts)
-    time.sleep(2 * SHORT_S)
+    lease = acquire(registry, step_id, lease_s=LEASE_S, max_attempts=max_attempts)
+    pass_time(registry, 2 * LEASE_S)
     return lease
 
 
@@ -69,8 +69,8 @@ def test_a_job_is_not_orphaned_while_its_step_is_covered(entered, cover):
 
 @pytest.mark.parametrize("cover", COVERS.values(), ids=COVERS)
 def test_a_job_is_orphaned_once_its_step_is_not_covered_any_more(entered, cover):
-    cover(entered, SHORT_S)
-    time.sleep(2 * SHORT_S)
+    cover(entered, LEASE_S)
+    pass_time(entered, 2 * LEASE_S)
     assert entered.jobs.orphaned() == ["a"]
 
 
@@ -79,7 +79,7 @@ def test_a_job_is_not_orphaned_as_long_as_its_message_waits(registry, wait):
     registry.entries.add("a", REQUEST)
     wait(registry)
     year_s = 365 * 86_400
-    registry.backend.now = lambda: time.time() + year_s
+    pass_time(registry, year_s)
     assert (registry.jobs.orphaned(), registry.jobs.live()) == ([], ["a"])
     assert not claim(registry)
     assert registry.steps.undelivered(for_s=year_s - 60) == [("a", "mux")]
@@ -153,9 +153,9 @@ def test_a_message_is_undelivered_from_its_dispatch_to_its_lease(entered):
 
 
 def test_a_message_of_a_process_whose_clock_is_ahead_is_undelivered(entered, monkeypatch):
-    now = entered.backend.now
     with monkeypatch.context() as sender:
-        sender.setattr(entered.backend, "now", lambda: now() + 60)
+        sender.setattr(entered.backend, "now", entered.backend.now)
+        pass_time(entered, 60)
         claim(entered)
     assert entered.steps.undelivered() == [("a", "mux")]
     assert entered.steps.unlisted() == set()
@@ -220,8 +220,8 @@ def test_a_postponed_step_may_be_dispatched_early_by_one_caller(entered):
 
 def test_a_postponed_step_is_dispatched_once_it_is_due(entered):
     claim(entered)
-    entered.steps.postpone("a", "mux", due_in_s=SHORT_S)
-    time.sleep(2 * SHORT_S)
+    entered.steps.postpone("a", "mux", due_in_s=5)
+    pass_time(entered, 2 * LEASE_S)
     assert entered.jobs.orphaned() == ["a"]
     assert claim(entered)
 
@@ -285,9 +285,9 @@ def test_an_expired_lease_is_acquired_by_another_attempt_under_a_higher_fence(en
 
 
 def test_a_renewed_lease_does_not_expire(entered):
-    lease = acquire(entered, lease_s=SHORT_S)
-    assert entered.steps.renew(lease, lease_s=60)
-    time.sleep(2 * SHORT_S)
+    lease = acquire(entered, lease_s=LEASE_S)
+    assert entered.steps.renew(lease, lease_s=3 * LEASE_S)
+    pass_time(entered, 2 * LEASE_S)
     assert entered.steps.acquire("a", "mux", lease_s=60, max_attempts=3) is None
 
 
@@ -298,8 +298,8 @@ def test_a_superseded_attempt_cannot_renew_its_lease(entered):
 
 
 def test_whether_steps_are_leased_is_known(entered):
-    acquire(entered, "embed")
     expire(entered, "generate-0000")
+    acquire(entered, "embed")
     complete(entered, "download")
     step_ids = ["embed", "generate-0000", "download", "mux"]
     leased = entered.steps.leased(("a", step_id) for step_id in step_ids)
@@ -307,9 +307,9 @@ def test_whether_steps_are_leased_is_known(entered):
 
 
 def test_a_released_lease_can_be_acquired_at_once_but_is_dispatched_after_its_pause(entered):
-    assert entered.steps.release(acquire(entered), retry_after_s=SHORT_S)
+    assert entered.steps.release(acquire(entered), retry_after_s=5)
     assert not claim(entered)
-    time.sleep(2 * SHORT_S)
+    pass_time(entered, 2 * LEASE_S)
     assert claim(entered)
     assert acquire(entered).attempts == 2
 
@@ -349,18 +349,19 @@ def test_a_lease_does_not_bring_back_a_job_that_the_broker_has_lost(registry):
 
 def test_the_wait_for_a_worker_is_measured(entered):
     claim(entered)
-    time.sleep(0.1)
+    pass_time(entered, 100)
     acquire(entered)
-    assert 0.09 < entered.steps.waited_s("a", ["mux"]) < 2
+    assert entered.steps.waited_s("a", ["mux"]) == pytest.approx(100, abs=50)
 
 
 def test_the_waits_of_several_steps_add_up(entered):
     for step_id in ("download", "embed"):
         claim(entered, step_id)
-    time.sleep(0.1)
+    pass_time(entered, 100)
     for step_id in ("download", "embed"):
         acquire(entered, step_id)
-    assert 0.18 < entered.steps.waited_s("a", ["download", "embed", "mux"]) < 2
+    waited_s = entered.steps.waited_s("a", ["download", "embed", "mux"])
+    assert waited_s == pytest.approx(200, abs=50)
 
 
 def test_a_step_that_was_never_dispatched_did_not_wait(entered):
