@@ -15,15 +15,21 @@ from farm.gateway.refusal import Refusal
 from tests.support.gateway import Client, running_gateway
 from tests.support.jobs import FIELDS
 
-SHORT = Limits(
-    run_bytes=10_000, runsync_bytes=20_000, header_s=0.3, silent_s=0.3, body_s=0.6, write_s=0.3
-)
+SMALL = Limits(run_bytes=10_000, runsync_bytes=20_000)
+HASTY = Limits(header_s=0.3, silent_s=0.3, body_s=0.6, write_s=0.3)
+
+
+@pytest.fixture
+def small(farm: Farm) -> Iterator[Client]:
+    """The client of a gateway that takes short bodies."""
+    with running_gateway(farm, limits=SMALL) as client:
+        yield client
 
 
 @pytest.fixture
 def hasty(farm: Farm) -> Iterator[Client]:
     """The client of a gateway with little patience."""
-    with running_gateway(farm, limits=SHORT) as client:
+    with running_gateway(farm, limits=HASTY) as client:
         yield client
 
 
@@ -72,18 +78,18 @@ def test_the_longest_text_to_speak_is_no_nonsense():
 # Length
 
 
-def test_a_body_beyond_the_limit_is_refused_and_the_client_reads_why(hasty: Client):
-    answers = [hasty.post("run", {"input": "x" * size}) for size in (SHORT.run_bytes, 2_000_000)]
+def test_a_body_beyond_the_limit_is_refused_and_the_client_reads_why(small: Client):
+    answers = [small.post("run", {"input": "x" * size}) for size in (SMALL.run_bytes, 2_000_000)]
 
     assert [answer.status for answer in answers] == [413, 413]
     assert "allowed: 10,000 bytes" in answers[0].message
 
 
-def test_runsync_takes_longer_bodies_than_run(hasty: Client):
+def test_runsync_takes_longer_bodies_than_run(small: Client):
     fields = {"input": {**FIELDS, "negative_prompt": "x" * 15_000}}
 
-    assert hasty.post("run", fields).status == 413
-    assert hasty.post("runsync?wait=1000", fields).status == 400, "the contract's own limit"
+    assert small.post("run", fields).status == 413
+    assert small.post("runsync?wait=1000", fields).status == 400, "the contract's own limit"
 
 
 def test_a_compressed_body_is_refused(client: Client):

@@ -189,7 +189,7 @@ def bounded(broker: str, tmp_path: Path) -> Iterator[Client]:
         gateway_upload_bytes=100_000,
     )
     farm = Farm(settings=settings, local_files=False)
-    with running_gateway(farm, limits=Limits(silent_s=0.2)) as client:
+    with running_gateway(farm, limits=Limits(silent_s=2)) as client:
         yield client
 
 

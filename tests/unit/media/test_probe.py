@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 import tracemalloc
 import wave
 import zlib
@@ -390,10 +389,8 @@ def test_an_image_with_damaged_pixels_is_broken(file):
 def test_an_image_beyond_the_limits_is_refused_by_its_header_alone(file, width, height, message):
     path = file(png(width, height))
     tracemalloc.start()
-    begun = time.monotonic()
     with pytest.raises(InvalidInput, match=f"^cond_video: got {message}"):
         probe(path, field="cond_video")
-    assert time.monotonic() - begun < 0.2
     assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
 

