@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ class Harness:
         assert self.status.result is not None
         assert self.status.result.error is not None
         return self.status.result.error
+
+    def with_settings(self, **settings: Any) -> Harness:
+        """The same job for a worker with other settings."""
+        changed = self.ctx.settings.model_copy(update=settings)
+        return replace(self, ctx=replace(self.ctx, settings=changed))
 
     def enter(self, **fields: Any) -> None:
         self.registry.entries.add(

@@ -18,8 +18,11 @@ from farm.registry.steps import NO_UPDATE, EstimateUpdate
 from farm.route import Step
 from farm.steps import step_function
 from tests.support.attempts import FIRST
+from tests.support.backends import pass_time
 from tests.support.jobs import REQUEST
 from tests.support.outputs import committed, output_of
+
+LEASE_S = 60
 
 
 def run_step(ctx: Context, job_id: str, step: Step, **hooks: Any) -> Step | None:
@@ -57,7 +60,7 @@ def acquire(
     step_id: str = "mux",
     *,
     job_id: str = "a",
-    lease_s: float = 60,
+    lease_s: float = LEASE_S,
     max_attempts: int = 9,
 ) -> Lease:
     """The lease of a step that no other attempt holds."""
@@ -66,8 +69,20 @@ def acquire(
     return lease
 
 
+def expire(registry: Registry, step_id: str = "mux", *, max_attempts: int = 3) -> Lease:
+    """The lease of a worker that has been silent for too long."""
+    lease = acquire(registry, step_id, lease_s=LEASE_S, max_attempts=max_attempts)
+    pass_time(registry, 2 * LEASE_S)
+    return lease
+
+
+def claim(registry: Registry, step_id: str = "mux", *, early: bool = False) -> bool:
+    """Whether the caller may dispatch a step of the job `a`."""
+    return registry.steps.claim_dispatch("a", step_id, early=early)
+
+
 def adopt(
-    registry: Registry, step_id: str = "generate-0000", *, lease_s: float = 60
+    registry: Registry, step_id: str = "generate-0000", *, lease_s: float = LEASE_S
 ) -> Lease | None:
     """The lease of a step of the job `a`, as a bridge gets it."""
     return registry.steps.acquire("a", step_id, lease_s=lease_s, max_attempts=9, adopt=True)

@@ -15,20 +15,12 @@ import pytest
 
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
-from farm.engine.attempt import RETRY_AFTER_S
 from farm.engine.step_context import Postponed, StepContext, WorkerDraining
 from farm.errors import (
     CorruptObject,
-    DownloadFailed,
-    EmbeddingFailed,
-    FarmError,
     FarmUnreachable,
-    FFmpegFailed,
-    GenerationFailed,
     InvalidInput,
-    TimedOut,
     UploadFailed,
-    WorkerLost,
 )
 from farm.logs import JsonLines
 from farm.maintenance.removal import delete_job
@@ -36,22 +28,13 @@ from farm.media import sandbox
 from farm.registry import Registry
 from farm.registry.formats import load
 from farm.registry.outputs import Committed, DownloadOutput
-from farm.route import DOWNLOAD, MUX, Step
+from farm.route import DOWNLOAD, EMBED, MUX, Step
 from farm.store import integrity, keys
 from tests.support.harness import Harness, refuse
 from tests.support.jobs import REQUEST
 from tests.support.outputs import chunk_output, download_output, embed_output
 from tests.support.steps import acquire, commit, run_step
 from tests.support.waiting import wait_for
-
-EMBED = Step("embed")
-
-
-def with_settings(harness: Harness, **settings: Any) -> Harness:
-    """The same job for a worker with other settings."""
-    changed = harness.ctx.settings.model_copy(update=settings)
-    return replace(harness, ctx=replace(harness.ctx, settings=changed))
-
 
 # One step
 
@@ -149,197 +132,6 @@ def test_an_attempt_leaves_no_scratch_folder(writing):
     scratch = next(source.parent for source in sources if isinstance(source, Path))
     assert scratch.name.startswith("farm-a-")
     assert not scratch.exists()
-
-
-# Failures
-
-
-def test_a_missing_upload_ends_the_job_with_code_stage_and_message(harness):
-    harness.enter(cond_video="store://uploads/" + "0" * 64)
-    with pytest.raises(DownloadFailed, match="cond_video: the store holds no uploads/0000"):
-        harness.run(DOWNLOAD)
-    assert harness.status.state == "error"
-    failure = harness.failure
-    assert (failure.code, failure.at_stage) == ("E_DOWNLOAD_FAILED", "downloads_started")
-    assert not failure.retryable
-
-
-def test_a_store_key_that_is_no_upload_is_refused(harness):
-    harness.enter(cond_video="store://jobs/b/request.json")
-    with pytest.raises(InvalidInput, match="allowed: store://uploads/"):
-        harness.run(DOWNLOAD)
-    assert harness.failure.code == "E_INPUT_VALIDATION"
-
-
-def test_an_upload_beyond_the_operators_limit_is_refused(harness):
-    harness.enter()
-    strict = with_settings(harness, max_visual_bytes=10)
-    with pytest.raises(DownloadFailed, match=r"cond_video: it has [\d,]+ bytes; allowed: 10"):
-        strict.run(DOWNLOAD)
-
-
-def test_text_instead_of_audio_ends_the_job_with_the_name_of_its_field(harness):
-    key = keys.upload(b"just words")
-    harness.store.put(key, b"just words")
-    harness.enter(cond_audio={"person1": keys.SCHEME + key})
-    with pytest.raises(FarmError, match=r"cond_audio\.person1"):
-        harness.run(DOWNLOAD)
-    assert harness.status.state == "error"
-    assert harness.failure.message.startswith("cond_audio.person1: ")
-
-
-def test_audio_that_cannot_be_decoded_later_is_named_by_its_field_too(entered):
-    broken = keys.upload(b"RIFF\0\0\0\0WAVE")
-    entered.store.put(broken, b"RIFF\0\0\0\0WAVE")
-    entered.complete(DOWNLOAD, download_output(audio_keys=(broken,)))
-    with pytest.raises(InvalidInput, match=r"^cond_audio\.person1: "):
-        entered.run(EMBED)
-
-
-def test_an_unforeseen_exception_gets_the_code_of_its_step_and_keeps_its_cause(entered):
-    message = "embed: LookupError: embed was run before download was committed"
-    with pytest.raises(EmbeddingFailed, match=message):
-        entered.run(EMBED)
-    failure = entered.failure
-    assert (failure.code, failure.cause_class) == ("E_AUDIO_EMBEDDING", "LookupError")
-    assert not failure.retryable
-
-
-def fail_unforeseen(ctx: StepContext) -> Any:
-    raise ZeroDivisionError("division by zero")
-
-
-@pytest.mark.parametrize(
-    ("step", "attempts", "error"),
-    [
-        (DOWNLOAD, 3, DownloadFailed),
-        (EMBED, 1, EmbeddingFailed),
-        (Step("generate", 0), 2, GenerationFailed),
-        (MUX, 1, FFmpegFailed),
-    ],
-    ids=lambda value: value.id if isinstance(value, Step) else None,
-)
-def test_an_unforeseen_exception_is_retried_as_its_kind_of_step_allows(
-    entered, step, attempts, error
-):
-    for _ in range(attempts - 1):
-        assert entered.run(step, step_function=lambda _: fail_unforeseen) is None
-        entered.clock.advance(10 * RETRY_AFTER_S)
-    with pytest.raises(error, match=f"{step.id}: ZeroDivisionError: division by zero"):
-        entered.run(step, step_function=lambda _: fail_unforeseen)
-    assert entered.status.state == "error"
-
-
-def test_an_output_of_another_kind_than_the_declared_one_fails_the_step(entered):
-    with pytest.raises(EmbeddingFailed, match="embed: ValidationError"):
-        entered.run(EMBED, step_function=lambda _: lambda ctx: {"chunks": 3})
-    assert entered.committed(EMBED) is None
-
-
-def test_a_failure_names_files_without_the_workers_paths(entered):
-    def fail(ctx: StepContext) -> None:
-        part = ctx.scratch / "0000.mp4"
-        try:
-            part.read_bytes()
-        except OSError as error:
-            raise FFmpegFailed(f"ffmpeg could not join: [mp4 @ 0x5] file:{part}: no") from error
-
-    with pytest.raises(FFmpegFailed):
-        entered.run(DOWNLOAD, step_function=lambda _: fail)
-    assert entered.failure.message == "ffmpeg could not join: [mp4 @ 0x5] 0000.mp4: no"
-    assert entered.failure.cause_message == "[Errno 2] No such file or directory: '0000.mp4'"
-
-
-@pytest.mark.parametrize(
-    ("error", "tracebacks"),
-    [
-        (InvalidInput("tts_audio.human1_voice: got 'x'"), []),
-        (ZeroDivisionError("a mistake of ours"), ["step_raised"]),
-    ],
-    ids=["refusal", "mistake"],
-)
-def test_only_an_error_that_is_none_of_the_farms_is_logged_with_its_traceback(
-    entered, caplog, error, tracebacks
-):
-    def fail(_: StepContext) -> None:
-        raise error
-
-    with caplog.at_level(logging.INFO, logger="farm"), suppress(FarmError):
-        entered.run(DOWNLOAD, step_function=lambda _: fail)
-    assert [record.msg for record in caplog.records].count("step_failed") == 1
-    assert [record.msg for record in caplog.records if record.exc_info] == tracebacks
-
-
-def test_a_failure_is_logged_though_the_broker_is_down_by_then(writing, monkeypatch, caplog):
-    def no_broker(*_: Any) -> None:
-        raise FarmUnreachable("no broker answers")
-
-    def lose_store_and_broker() -> None:
-        monkeypatch.setattr(writing.clock, "swap", no_broker)
-        refuse()
-
-    writing.store.before_put = [lose_store_and_broker]
-    with caplog.at_level(logging.INFO, logger="farm"), pytest.raises(FarmUnreachable):
-        writing.run(DOWNLOAD)
-    assert "step_failed" in [record.msg for record in caplog.records]
-
-
-def test_the_time_limits_exception_becomes_a_timeout(entered):
-    with pytest.raises(TimedOut, match="embed took longer than FARM_STEP_TIMEOUT_S allows"):
-        entered.run(EMBED, timeout_error=LookupError)
-    assert entered.failure.code == "E_TIMEOUT"
-
-
-def test_a_retryable_failure_is_retried_after_its_pause(writing):
-    writing.store.before_put = [refuse]
-    assert writing.run(DOWNLOAD) is None
-    assert (writing.status.state, claim_due_step(writing.ctx, "a")) == ("running", None)
-    writing.clock.advance(RETRY_AFTER_S)
-    assert claim_due_step(writing.ctx, "a") == DOWNLOAD
-    assert writing.run(DOWNLOAD) == EMBED
-
-
-def test_each_pause_is_twice_as_long_as_the_one_before(writing):
-    writing.store.before_put = [refuse, refuse]
-    writing.run(DOWNLOAD)
-    writing.clock.advance(RETRY_AFTER_S)
-    writing.run(DOWNLOAD)
-    writing.clock.advance(1.5 * RETRY_AFTER_S)
-    assert claim_due_step(writing.ctx, "a") is None
-    writing.clock.advance(0.6 * RETRY_AFTER_S)
-    assert claim_due_step(writing.ctx, "a") == DOWNLOAD
-
-
-def test_a_failure_that_persists_ends_the_job_with_its_own_code(writing):
-    writing.store.before_put = [refuse, refuse, refuse]
-    for _ in range(UploadFailed.retries):
-        assert writing.run(DOWNLOAD) is None
-        writing.clock.advance(10 * RETRY_AFTER_S)
-    with pytest.raises(UploadFailed, match="disk full"):
-        writing.run(DOWNLOAD)
-    assert (writing.status.state, writing.failure.code) == ("error", "E_UPLOAD")
-
-
-def test_a_failure_keeps_its_own_code_if_the_operator_allows_one_attempt(writing):
-    strict = with_settings(writing, max_attempts=1)
-    writing.store.before_put = [refuse, refuse]
-    with suppress(UploadFailed):
-        strict.run(DOWNLOAD)
-    writing.clock.advance(10 * RETRY_AFTER_S)
-    with suppress(FarmError):
-        strict.run(DOWNLOAD)
-    assert writing.failure.code == "E_UPLOAD"
-
-
-def test_a_step_that_loses_every_worker_ends_the_job(entered):
-    for _ in range(entered.ctx.settings.max_attempts):
-        entered.lose_worker(DOWNLOAD)
-    with pytest.raises(
-        WorkerLost, match="download: none of 3 attempts committed, and the last one lost its worker"
-    ):
-        entered.run(DOWNLOAD)
-    assert (entered.status.state, entered.failure.code) == ("error", "E_WORKER_LOST")
-    assert entered.failure.at_stage == "download"
 
 
 # Shutting down
@@ -516,7 +308,7 @@ def test_a_lease_is_renewed_while_its_step_is_slow(writing):
         wait_for(lambda: expires_at() > first)
 
     writing.store.before_put = [be_slow]
-    assert with_settings(writing, lease_s=0.2).run(DOWNLOAD) == EMBED
+    assert writing.with_settings(lease_s=0.2).run(DOWNLOAD) == EMBED
 
 
 def test_a_superseded_attempt_stops_at_its_next_report(writing, caplog):
@@ -525,7 +317,7 @@ def test_a_superseded_attempt_stops_at_its_next_report(writing, caplog):
         wait_for(ctx.lease_lost.is_set)
         ctx.report("download_started")
 
-    slow = with_settings(writing, lease_s=0.2)
+    slow = writing.with_settings(lease_s=0.2)
     with caplog.at_level(logging.INFO, logger="farm"):
         assert slow.run(DOWNLOAD, step_function=lambda _: be_superseded) is None
     (cancelled,) = [record for record in caplog.records if record.msg == "step_cancelled"]
@@ -549,7 +341,7 @@ def test_a_lease_is_not_renewed_after_the_end_so_the_reaper_can_close_the_job(wr
         orphaned.extend(writing.registry.jobs.orphaned())
 
     writing.store.before_put = [be_cancelled_by_a_dead_client]
-    assert with_settings(writing, lease_s=0.2).run(DOWNLOAD) is None
+    assert writing.with_settings(lease_s=0.2).run(DOWNLOAD) is None
     assert orphaned == ["a"]
 
 
@@ -570,7 +362,7 @@ def test_a_lease_that_cannot_be_renewed_is_logged_with_its_job(writing, caplog):
     caplog.handler.setFormatter(JsonLines())
     writing.store.before_put = [lambda: wait_for(lambda: "renewal_failed" in caplog.text)]
     registry = Registry(UnreachableForLeases(writing.clock))
-    ctx = replace(with_settings(writing, lease_s=0.2).ctx, registry=registry)
+    ctx = replace(writing.with_settings(lease_s=0.2).ctx, registry=registry)
     assert run_step(ctx, "a", DOWNLOAD) == EMBED
     lines = [json.loads(line) for line in caplog.text.splitlines()]
     failed = [line for line in lines if line["event"] == "lease_renewal_failed"]
