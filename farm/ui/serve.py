@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farm.caller import check_caller
 from farm.client import Farm
@@ -19,6 +19,19 @@ from farm.settings import Settings
 if TYPE_CHECKING:
     from farm.ui.gate import GatedApp
     from farm.ui.page import Page
+
+
+UNUSED: dict[str, Any] = {
+    "share": False,
+    "ssr_mode": False,
+    "inbrowser": False,
+    "enable_monitoring": False,
+    "mcp_server": False,
+    "run_history": False,
+    "footer_links": [],
+    "num_workers": 0,  # they would serve files at ports of their own
+}
+"""What Gradio has to offer besides the page."""
 
 
 def check_address(address: ListenAddress, settings: Settings) -> None:
@@ -40,52 +53,50 @@ def open_page(farm: Farm, address: ListenAddress) -> Iterator[None]:
             "FORWARDED_ALLOW_IPS": ",".join(map(str, settings.ui_trusted_proxies)),
         }
         with _environment(variables):
-            page = _launch(farm, address, folder)
+            page = _page(farm, folder)
+            _launch(page, settings, address, folder)
             try:
                 yield
             finally:
                 page.blocks.close(verbose=False)
 
 
-def _launch(farm: Farm, address: ListenAddress, folder: Path) -> Page:
-    """Starts the server of a page whose files are in `folder`."""
-    from farm.ui.english import english
+def _page(farm: Farm, folder: Path) -> Page:
+    """The page with its files in `folder`, where a request may name uploads only."""
     from farm.ui.examples import MEDIA
     from farm.ui.page import Page
+
+    videos, media = _served(folder)
+    uploads = _uploads(folder)
+    videos.mkdir()
+    uploads.mkdir()
+    shutil.copytree(MEDIA, media)
+    farm = copy(farm)
+    farm.local_files = uploads
+    return Page(farm, videos=videos, uploads=uploads, media=media)
+
+
+def _launch(page: Page, settings: Settings, address: ListenAddress, folder: Path) -> None:
+    """Starts the server of a page whose files are in `folder`."""
+    from farm.ui.english import english
     from farm.ui.parts import read_part
     from farm.ui.theme import theme
 
-    settings = farm.context.settings
-    videos = folder / "videos"
-    for each in (videos, _uploads(folder)):
-        each.mkdir()
-    media = Path(shutil.copytree(MEDIA, folder / "media"))
-    farm = copy(farm)
-    farm.local_files = _uploads(folder)
-    page = Page(farm, videos=videos, uploads=_uploads(folder), media=media)
     page.blocks.launch(
         _app=_gated_app(settings, address, folder),
         server_name=address.bracketed,
         server_port=address.port,
         auth=_credentials(settings.ui_auth),
-        allowed_paths=[str(videos), str(media)],
+        allowed_paths=[str(each) for each in _served(folder)],
         max_file_size=settings.max_visual_bytes,
         theme=theme(),
         css=read_part("page.css"),
         i18n=english(),
         js=read_part("page.js"),
-        footer_links=[],
         prevent_thread_lock=True,
         quiet=True,
-        share=False,
-        ssr_mode=False,
-        inbrowser=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        num_workers=0,  # they would serve files at ports of their own
-        run_history=False,
+        **UNUSED,
     )
-    return page
 
 
 def _gated_app(settings: Settings, address: ListenAddress, folder: Path) -> GatedApp:
@@ -99,6 +110,11 @@ def _gated_app(settings: Settings, address: ListenAddress, folder: Path) -> Gate
         uploads=Uploads(_uploads(folder), max_bytes=settings.ui_upload_bytes),
         max_file_bytes=settings.max_visual_bytes,
     )
+
+
+def _served(folder: Path) -> tuple[Path, Path]:
+    """The folders of made videos and of examples, whose files the browser may fetch."""
+    return folder / "videos", folder / "media"
 
 
 def _uploads(folder: Path) -> Path:
