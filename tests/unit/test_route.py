@@ -7,6 +7,7 @@ import pytest
 from farm.errors import FarmError
 from farm.route import (
     DOWNLOAD,
+    EMBED,
     MUX,
     NOTIFY,
     STEP_KINDS,
@@ -17,8 +18,6 @@ from farm.route import (
     steps_of_job,
 )
 from tests.support.commands import run_python
-
-EMBED = Step("embed")
 
 
 def route(chunks: int) -> list[str]:

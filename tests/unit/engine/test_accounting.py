@@ -15,7 +15,7 @@ from farm.errors import Cancelled, GenerationFailed, UploadFailed, WorkerLost
 from farm.estimate import Pace, chunk_s
 from farm.registry.keys import REMAINING, remaining_of
 from farm.registry.steps import NO_UPDATE, EstimateUpdate
-from farm.route import Step
+from farm.route import DOWNLOAD, EMBED, Step
 from tests.support.harness import refuse
 from tests.support.jobs import REQUEST
 from tests.support.outputs import (
@@ -28,8 +28,6 @@ from tests.support.outputs import (
 )
 from tests.support.steps import acquire, commit, complete, run_step
 
-DOWNLOAD = Step("download")
-EMBED = Step("embed")
 GENERATE = Step("generate", 0)
 
 Sample = tuple[str, float, dict[str, str]]

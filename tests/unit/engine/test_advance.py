@@ -5,12 +5,10 @@ from __future__ import annotations
 from farm.engine import journal
 from farm.engine.advance import claim_due_step
 from farm.registry.keys import step_key
-from farm.route import DOWNLOAD, MUX, Step
+from farm.route import DOWNLOAD, EMBED, MUX, Step
 from tests.support.harness import Harness, refuse
 from tests.support.outputs import embed_output
 from tests.support.steps import acquire
-
-EMBED = Step("embed")
 
 
 def due(harness: Harness) -> Step | None:

@@ -17,13 +17,12 @@ from farm.engine.step_context import WorkerDraining
 from farm.errors import UploadFailed
 from farm.job import OutputConfig
 from farm.registry import Registry
-from farm.route import DOWNLOAD, MUX, Step, steps_of_job
+from farm.route import DOWNLOAD, EMBED, MUX, Step, steps_of_job
 from tests.support.backends import CountingBackend
 from tests.support.harness import Harness, open_harness
 from tests.support.jobs import TWO_CHUNKS
 from tests.support.steps import acquire, complete, run_step
 
-EMBED = Step("embed")
 STEPS = steps_of_job(2)
 
 

@@ -23,15 +23,13 @@ from farm.queue.dispatch import FORMAT_HEADER, remaining_chain, signatures
 from farm.registry import open_registry
 from farm.registry.formats import FORMAT
 from farm.registry.workers import worker_name
-from farm.route import DOWNLOAD, MUX, NOTIFY, Step
+from farm.route import DOWNLOAD, EMBED, MUX, NOTIFY, Step
 from farm.settings import Settings
 from farm.store import open_store
 from tests.support.commands import run_python
 from tests.support.jobs import REQUEST, job_request
 from tests.support.outputs import embed_output
 from tests.support.steps import complete, submit_remote
-
-EMBED = Step("embed")
 
 
 @pytest.fixture

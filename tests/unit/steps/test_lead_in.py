@@ -15,14 +15,13 @@ from farm.plan import SAMPLES_PER_FRAME
 from farm.presets import MINIATURE_FLASHTALK
 from farm.registry import open_registry
 from farm.registry.outputs import EmbedOutput
-from farm.route import DOWNLOAD, Step
+from farm.route import DOWNLOAD, EMBED
 from farm.settings import Settings
 from farm.steps.features import rows_of
 from farm.store import keys, open_store
 from tests.support.jobs import job_request
 from tests.support.steps import run_step, step_context
 
-EMBED = Step("embed")
 LEAD_IN = 5
 
 

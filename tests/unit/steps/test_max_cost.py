@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from farm.errors import InvalidInput
-from farm.route import DOWNLOAD, Step
+from farm.route import DOWNLOAD, EMBED
 from tests.support.harness import Harness, open_harness
 from tests.support.jobs import TWO_CHUNKS
-
-EMBED = Step("embed")
 
 
 @pytest.fixture

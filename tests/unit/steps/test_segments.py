@@ -19,7 +19,7 @@ from farm.media.audio import write_wav
 from farm.media.speech import speak
 from farm.media.video import encode_video
 from farm.registry import open_registry
-from farm.route import DOWNLOAD, MUX, Step, next_step
+from farm.route import DOWNLOAD, EMBED, MUX, Step, next_step
 from farm.settings import Settings
 from farm.steps import chunk_objects, soundtrack
 from farm.steps.generate import unload_pipeline
@@ -42,8 +42,6 @@ SMALL = {
     "sample_audio_guide_scale": 1.0,
 }
 """Chunks of 5, 4 and 3 frames."""
-
-EMBED = Step("embed")
 
 
 @dataclass

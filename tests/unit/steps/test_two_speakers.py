@@ -19,7 +19,7 @@ from farm.media.audio import decode, write_wav
 from farm.model.audio import SPAN_ROWS
 from farm.plan import Plan, audio_rows
 from farm.registry import open_registry
-from farm.route import DOWNLOAD, Step
+from farm.route import DOWNLOAD, EMBED, Step
 from farm.settings import Settings
 from farm.steps import chunk_objects, features
 from farm.steps.generate import boxes
@@ -28,7 +28,6 @@ from tests.support.jobs import job_request
 from tests.support.steps import run_step
 from tests.support.tiny_model import use_tiny_preset
 
-EMBED = Step("embed")
 CHUNK = Step("generate", 0)
 LEFT = [0, 0, 250, 512]
 RIGHT = [260, 0, 512, 512]
