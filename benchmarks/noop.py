@@ -44,10 +44,10 @@ out with it.
 """
 
 FOLLOWED = (
-    *("validation_ok", "pipeline_warm_ok", "muxing_ok"),
+    *("validation_ok", "pipeline_warm_started", "pipeline_warm_ok", "muxing_ok"),
     *("downloads_ok", "embeddings_ok", "upload_ok"),
 )
-"""Those that are sent with the next one, or with the output."""
+"""Those that are sent with the next one, or with the output; the model counts as loaded."""
 
 OUTPUTS: dict[StepKind, StepOutput] = {
     "download": DownloadOutput(

@@ -222,7 +222,8 @@ def _pipeline_for(ctx: StepContext, wanted: Variant) -> Pipeline:
     """
     is_first = ctx.step.chunk == 0
     if is_first:
-        ctx.report("pipeline_warm_started")
+        is_loaded = (ctx.settings, ctx.request.model) in _loaded
+        ctx.report("pipeline_warm_started", another_follows=is_loaded)
     with ctx.timed("cold_start"):
         import farm.model.pipeline  # noqa: F401
     with ctx.timed("load"):

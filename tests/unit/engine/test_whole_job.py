@@ -151,6 +151,16 @@ def test_each_step_makes_as_many_requests_to_the_registry_as_it_needs(counted):
     assert requests == REQUESTS
 
 
+def test_a_model_that_is_loaded_is_reported_with_the_begin_of_the_generation(counted):
+    harness, requests = counted
+    copy_job(harness, "warm", STEPS[:2])
+    before = harness.registry.backend.requests
+    assert run_step(harness.ctx, "warm", STEPS[2]) == STEPS[3]
+    assert harness.registry.backend.requests - before == requests[STEPS[2].id] - 1
+    stages = [event.stage for _, event in harness.registry.jobs.events_after("warm", "0")]
+    assert stages[:3] == ["pipeline_warm_started", "pipeline_warm_ok", "generation_started"]
+
+
 @pytest.mark.parametrize("step", [EMBED, MUX], ids=lambda step: step.id)
 def test_a_worker_that_drains_in_the_middle_of_a_step_stops_there(finished, step):
     job_id = f"drained-{step.id}"
