@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from celery import Celery, Signature, chain
+from celery import Celery, Signature
 
 from farm.engine.advance import fail_job
 from farm.engine.context import Context
@@ -37,7 +37,9 @@ def dispatch(app: Celery, ctx: Context, job_id: str, step: Step) -> None:
         if after is None:
             break
         steps.append(after)
-    chain(*signatures(app, ctx, job_id, steps)).apply_async()
+    first, *rest = signatures(app, ctx, job_id, steps)
+    # What `celery.chain` sends, which would copy each signature several times on the way.
+    first.apply_async(chain=rest[::-1])
 
 
 def redispatch(
