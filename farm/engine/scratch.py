@@ -19,7 +19,7 @@ LOCK = ".in-use"
 """A file in each folder, locked as long as its process lives. A process id could be reused."""
 
 MIN_AGE_S = 60.0
-"""A younger folder may be about to be locked."""
+"""A folder that changed more recently may be about to be locked; most of those in use did."""
 
 
 @contextmanager
@@ -44,12 +44,17 @@ def paths_of(job_id: str) -> re.Pattern[str]:
 
 def abandoned() -> Iterator[Path]:
     """The folders on this machine whose process died."""
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{PREFIX}*")):
+    changed_before = time.time() - MIN_AGE_S
+    with os.scandir(tempfile.gettempdir()) as entries:
+        folders = [entry for entry in entries if entry.name.startswith(PREFIX)]
+    for entry in folders:
         # An OSError means that the folder was removed, is in use, or is none of ours.
-        with suppress(OSError), _open_lock(folder) as lock:
-            if time.time() - os.fstat(lock.fileno()).st_mtime > MIN_AGE_S:
-                _lock(lock)
-                yield folder
+        with suppress(OSError):
+            if entry.stat(follow_symlinks=False).st_mtime < changed_before:
+                folder = Path(entry.path)
+                with _open_lock(folder) as lock:
+                    _lock(lock)
+                    yield folder
 
 
 def size(folder: Path) -> int:

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from farm import Farm
-from farm.engine.scratch import LOCK, MIN_AGE_S
+from farm.engine.scratch import MIN_AGE_S
 from farm.store import keys
 from tests.support.commands import environ_of, run_farm_command
 from tests.support.holding import job_held_at
@@ -51,8 +51,8 @@ def test_gc_keeps_the_videos_of_finished_jobs_and_nothing_of_dead_workers(
     result = job.result()
     wait_for(lambda: farm.context.registry.jobs.live() == [])
     (left,) = scratch_folders(supervisor)
-    old = (left / LOCK).stat().st_mtime - MIN_AGE_S - 1
-    os.utime(left / LOCK, (old, old))
+    old = left.stat().st_mtime - MIN_AGE_S - 1
+    os.utime(left, (old, old))
 
     # When its garbage is collected
     stored = list(farm.context.store.keys(""))

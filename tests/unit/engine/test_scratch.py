@@ -24,8 +24,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def age(folder: Path) -> None:
     """Makes a folder too old to be one that is about to be locked."""
-    old = (folder / LOCK).stat().st_mtime - MIN_AGE_S - 1
-    os.utime(folder / LOCK, (old, old))
+    old = folder.stat().st_mtime - MIN_AGE_S - 1
+    os.utime(folder, (old, old))
 
 
 def killed_worker(temporary: Path) -> Path:
@@ -101,7 +101,7 @@ def test_a_new_folder_is_not_abandoned(temporary):
 def test_a_fifo_in_place_of_a_lock_is_not_waited_for(temporary):
     (temporary / "farm-evil").mkdir()
     os.mkfifo(temporary / "farm-evil" / LOCK)
-    os.utime(temporary / "farm-evil" / LOCK, (0, 0))
+    age(temporary / "farm-evil")
     assert list(abandoned()) == []
 
 
@@ -114,6 +114,8 @@ def test_links_are_not_followed(temporary):
     (temporary / "farm-link").symlink_to(elsewhere)
     (temporary / "farm-inside").mkdir()
     (temporary / "farm-inside" / LOCK).symlink_to(elsewhere / LOCK)
+    age(temporary / "farm-inside")
+    os.utime(temporary / "farm-link", (0, 0), follow_symlinks=False)
     # Then neither is taken for a scratch folder
     assert list(abandoned()) == []
 
