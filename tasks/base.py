@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import cache
 from typing import Any, NoReturn
 
@@ -18,18 +17,11 @@ from farm.errors import UnknownJob
 from farm.logs import JOB, job_context, log
 from farm.queue.dispatch import remaining_chain, signatures
 from farm.queue.turns import HostTurns
-from farm.route import DOWNLOAD, Step
+from farm.route import Step
 from farm.steps import step_function
 from farm.tasks.celery import app, settings
 from farm.tasks.drain import draining
 from farm.tasks.health import progressed
-
-hooks = Hooks(
-    step_function,
-    timeout_error=SoftTimeLimitExceeded,
-    draining=draining,
-    progressed=progressed,
-)
 
 
 @cache
@@ -38,7 +30,13 @@ def context() -> Context:
     return open_context(settings, keep_trying=lambda: not draining())
 
 
-turns = HostTurns(app, context, per_host=settings.downloads_per_host)
+hooks = Hooks(
+    step_function,
+    timeout_error=SoftTimeLimitExceeded,
+    draining=draining,
+    progressed=progressed,
+    turn=HostTurns(app, context, per_host=settings.downloads_per_host).turn,
+)
 
 
 class StepRequest(Request):
@@ -77,14 +75,6 @@ def _reset_job(**_: Any) -> None:
 
 def run_step_task(task: Task, job_id: str, step: Step) -> str:
     """Runs a step, if it is its turn, and edits the rest of the message's chain."""
-    with turns.turn(job_id) if step == DOWNLOAD else nullcontext(True) as is_its_turn:
-        if is_its_turn:
-            return _run_step(task, job_id, step)
-    task.request.chain = []
-    return f"{step.id}: postponed"
-
-
-def _run_step(task: Task, job_id: str, step: Step) -> str:
     try:
         after = Attempt(context(), job_id, step, hooks).run()
     except WorkerDraining as draining_worker:

@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +48,14 @@ from farm.registry import Lease
 from farm.registry.outputs import Committed, chunks_of
 from farm.registry.records import Change
 from farm.registry.status_record import StatusRecord
-from farm.route import EMBED, Step, next_step
+from farm.route import DOWNLOAD, EMBED, Step, next_step
 
 RETRY_AFTER_S = 2.0
 """Pause before the first retry; each further one takes twice as long."""
+
+
+def always_its_turn(job_id: str) -> AbstractContextManager[bool]:
+    return nullcontext(True)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Hooks:
     draining: Callable[[], bool] = never_draining
     progressed: Callable[[], None] = ignore_progress
     """Called at each denoise step."""
+    turn: Callable[[str], AbstractContextManager[bool]] = always_its_turn
+    """Of a job's download: whether it may begin now; otherwise the step is postponed."""
     adopts: bool = False
     """Adopts remote attempts instead of beginning new ones."""
     kept: KeptInputs = field(default_factory=KeptInputs)
@@ -96,7 +103,14 @@ class Attempt:
                 raise
 
     def _run(self) -> Step | None:
-        status, committed, seen = self._snapshot()
+        snapshot = self._snapshot()
+        turn = self.hooks.turn(self.job_id) if self.step == DOWNLOAD else nullcontext(True)
+        with turn as is_its_turn:
+            return self._run_in_turn(*snapshot) if is_its_turn else None
+
+    def _run_in_turn(
+        self, status: JobStatus, committed: Committed | None, seen: dict[str, Committed | None]
+    ) -> Step | None:
         if status.ended != self.step.spec.runs_after_end:
             return None
         chunks = chunks_of(seen[EMBED.id])
