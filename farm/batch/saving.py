@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from farm.batch.results import Results
+from farm.batch.rows import rows
 from farm.client import Farm
 from farm.errors import FarmError, InvalidInput
+from farm.job.files import check_overwrites, files_of
 
 NOT_IN_NAMES = re.compile(r'[%/\\:*?"<>|]|^\.')
 """What some system has no file by; escaped, so that no two ids have one name."""
@@ -18,6 +20,20 @@ def video_file(folder: Path, row_id: str) -> Path:
     """Where the video of a row is saved."""
     name = NOT_IN_NAMES.sub(lambda match: f"%{ord(match[0]):02X}", row_id)
     return folder / f"{name}.mp4"
+
+
+def check_batch_outputs(file: Path, output: Path, folder: Path | None) -> None:
+    """Raises InvalidInput for results, or a video, that would replace a file of the batch."""
+    inputs = [("the batch", file)]
+    outputs = [("output", output)]
+    for row in rows(file):
+        inputs += [
+            (f"{row.names.get(field, field)} of row {row.id}", path)
+            for field, path in files_of(row.fields).items()
+        ]
+        if folder:
+            outputs.append(("save", video_file(folder, row.id)))
+    check_overwrites(outputs, inputs)
 
 
 def make_save_folder(folder: Path) -> Path:

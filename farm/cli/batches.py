@@ -16,7 +16,7 @@ from rich.console import Console
 from farm.batch.results import DONE, Outcome, open_results
 from farm.batch.rows import Row, rows
 from farm.batch.run import Batch, BatchSpec, load_batch, save_batch, summary
-from farm.batch.saving import make_save_folder, save_earlier, save_video
+from farm.batch.saving import check_batch_outputs, make_save_folder, save_earlier, save_video
 from farm.batch.table import encoding_note
 from farm.cli.exit_codes import FAILED, INVALID_INPUT
 from farm.cli.options import FILE, TARGET, json_option
@@ -110,6 +110,7 @@ def run(
     Example: farm batch run jobs.csv -o results.csv
     """
     _print_note(file)
+    check_batch_outputs(file, output, save)
     if dry_run:
         _estimate_batch(file, as_json)
         return
@@ -136,7 +137,9 @@ def resume(batch_id: str, remake: bool, as_json: bool) -> None:
     Example: farm batch resume ID
     """
     farm = Farm()
-    _run_batch(farm, load_batch(farm, batch_id), remake=remake, as_json=as_json)
+    spec = load_batch(farm, batch_id)
+    check_batch_outputs(spec.file, spec.output, spec.save)
+    _run_batch(farm, spec, remake=remake, as_json=as_json)
 
 
 def _print_note(file: Path) -> None:

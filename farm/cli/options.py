@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from farm.cli.grouped import FACE, VOICE, GroupedOption, field_option
 from farm.client.job import check_target, check_video_target, names_folder
 from farm.errors import InvalidInput
 from farm.job import SHORT_NAMES, JobRequest, fields_from_text
-from farm.job.files import change_sources, find_file, read_payload
+from farm.job.files import check_overwrites, files_of, read_payload
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE_OR_STDIN = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
@@ -65,19 +64,9 @@ def _check_video(_: click.Context, __: click.Parameter, target: str | None) -> s
 
 def check_output(output: str | Path | None, file: Path | None, fields: Mapping[str, Any]) -> None:
     """Raises InvalidInput for an output that would replace a file of the request, or its own."""
-    if not output or not os.path.isfile(output):
-        return
-
-    def check(source: Any, name: str) -> Any:
-        path = find_file(os.path.expanduser(source)) if isinstance(source, str) else None
-        if path and path.samefile(output):
-            raise InvalidInput(
-                f"output: got {str(output)!r}, which is the file of {name}; allowed: another file"
-            )
-        return source
-
-    check(file and str(file), "--request")
-    change_sources(fields, check)
+    if output:
+        inputs = files_of(fields) | ({"--request": file} if file else {})
+        check_overwrites([("output", Path(output))], inputs.items())
 
 
 class Shorthand(NamedTuple):

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,41 @@ def change_sources(fields: Mapping[str, Any], change: Callable[[Any, str], Any])
     if "cond_video" in fields:
         changed["cond_video"] = change(fields["cond_video"], "cond_video")
     return changed
+
+
+def files_of(fields: Mapping[str, Any]) -> dict[str, Path]:
+    """The sources of a request, valid or not, that are files of this machine, by field."""
+    found = {}
+
+    def keep(source: Any, field: str) -> Any:
+        path = find_file(os.path.expanduser(source)) if isinstance(source, str) else None
+        if path:
+            found[field] = path
+        return source
+
+    change_sources(fields, keep)
+    return found
+
+
+def check_overwrites(
+    outputs: Iterable[tuple[str, Path]], inputs: Iterable[tuple[str, Path]]
+) -> None:
+    """Raises InvalidInput for an output, given with its option, that is one of the inputs, given
+    with their names, by whatever link.
+    """
+    names = {_identity(path): name for name, path in inputs if path.is_file()}
+    for option, path in outputs:
+        if path.is_file() and _identity(path) in names:
+            raise InvalidInput(
+                f"{option}: got {str(path)!r}, which is the file of {names[_identity(path)]}; "
+                "allowed: another one"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for two names of one file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def find_file(name: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +171,32 @@ def test_videos_are_saved_by_the_ids_of_their_rows(run, farm, table, tmp_path):
     result = run("batch", "resume", batch_id)
     assert (folder / "a%2F..%2Fb.mp4").read_bytes() == b"the video"
     assert "lost  not saved: E_INPUT_VALIDATION: job_id: got 'none'" in result.stderr
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["run", "dry run"])
+@pytest.mark.parametrize(
+    ("args", "mistake"),
+    [
+        (["-o", "face.png"], "output: got 'face.png', which is the file of image of row second"),
+        (["-o", "jobs.csv"], "output: got 'jobs.csv', which is the file of the batch"),
+        (["--save", "."], "save: got 'first.mp4', which is the file of audio of row second"),
+    ],
+    ids=["results over a face", "results over the table", "video over a voice"],
+)
+def test_an_output_that_is_an_input_of_any_row_is_refused(
+    run, farm, tmp_path, portrait, voice, monkeypatch, args, mistake, dry_run
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(portrait, "face.png")
+    shutil.copy(voice, "first.mp4")  # a voice is taken from any file that has one
+    Path("jobs.csv").write_text(
+        "id,image,audio\nfirst,https://e.org/a,https://e.org/b\nsecond,face.png,first.mp4\n"
+    )
+    contents = {file: file.read_bytes() for file in tmp_path.glob("*.*")}
+    line = error_line(run("batch", "run", "jobs.csv", *args, *dry_run))
+    assert line == f"E_INPUT_VALIDATION: {mistake}; allowed: another one"
+    assert {file: file.read_bytes() for file in tmp_path.glob("*.*")} == contents
+    assert farm.jobs() == []
 
 
 def test_a_file_alone_is_answered_with_run(run, table):

@@ -193,7 +193,7 @@ def test_an_output_that_is_an_input_is_refused(
     line = error_line(run(*command, *args, "-o", str(link)))
     assert line == (
         f"E_INPUT_VALIDATION: output: got {str(link)!r}, which is the file of {option}; "
-        "allowed: another file"
+        "allowed: another one"
     )
     assert (input_file.read_bytes(), farm.jobs()) == (content, [])
 
