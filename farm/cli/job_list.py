@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import get_args
+from urllib.parse import unquote, urlsplit
 
 import click
 from rich.console import Console, Group
@@ -19,14 +21,19 @@ from farm.client import Farm
 from farm.client.progress import detail, stage
 from farm.errors import one_line
 from farm.estimate import in_words
-from farm.job import JobStatus, State
+from farm.job import JobRequest, JobStatus, State
+from farm.job.request import DEFAULT_PROMPT
+from farm.store.keys import SCHEME, UPLOAD
 
 WATCH_INTERVAL_S = 2.0
-MAX_PROMPT = 30
-"""Characters that the list shows of a prompt."""
+MAX_TITLE = 30
+"""Characters that the list shows of a title."""
 
-HEADER = "ID", "SUBMITTED (UTC)", "CALLER", "STATE", "DONE", "TIME", "PROMPT", "NOW"
-WIDTHS = "32", "19", "12", "9", ">7", ">7", str(MAX_PROMPT), ""
+SHORT_DIGEST = 8
+"""Characters that are shown of an upload's name, which is its SHA-256."""
+
+HEADER = "ID", "SUBMITTED (UTC)", "CALLER", "STATE", "DONE", "TIME", "TITLE", "NOW"
+WIDTHS = "32", "19", "12", "9", ">7", ">7", str(MAX_TITLE), ""
 
 
 @click.command()
@@ -52,8 +59,9 @@ def jobs(
 
     Of a farm they are those of all callers, of an endpoint those that were submitted from here.
 
-    TIME is that since the submission, or until the end; PROMPT its first words; NOW the stage, the
-    place in the queue or the error.
+    TIME is that since the submission, or until the end; NOW the stage, the place in the queue or
+    the error. TITLE is the text that is spoken, else a prompt of its own, else the face and the
+    voices: URLs by the names of their files, uploads by the beginning of their SHA-256.
 
     Example: farm jobs --state error --since 2026-11-22
     """
@@ -101,7 +109,7 @@ def _table(farm: Farm, statuses: Sequence[JobStatus]) -> Iterator[tuple[str, str
             status.state,
             f"{status.pct:.1f} %",
             in_words(age_s(status, now)),
-            _first_words(request.prompt) if request else "",
+            _first_words(_title(request)) if request else "",
             ", ".join(_reason(status, positions.get(status.job_id))),
         )
         yield _line(columns), status.state
@@ -112,10 +120,27 @@ def _line(columns: Sequence[str]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _first_words(prompt: str) -> str:
-    """The beginning of a prompt."""
-    words = " ".join(prompt.split())
-    return words if len(words) <= MAX_PROMPT else f"{words[: MAX_PROMPT - 3]}..."
+def _title(request: JobRequest) -> str:
+    """What tells a job from others: its text, a prompt of its own, or the names of its files."""
+    if request.tts_audio:
+        return request.tts_audio.text
+    if request.prompt != DEFAULT_PROMPT:
+        return request.prompt
+    voices = request.cond_audio
+    sources = (request.cond_video, *((voices.person1, voices.person2) if voices else ()))
+    return " + ".join(_file_name(source) for source in sources if source)
+
+
+def _file_name(source: str) -> str:
+    """The name of a file in a URL, of an upload its short digest."""
+    name = unquote(PurePosixPath(urlsplit(source).path).name)
+    return name[:SHORT_DIGEST] if UPLOAD.fullmatch(source.removeprefix(SCHEME)) else name
+
+
+def _first_words(title: str) -> str:
+    """The beginning of a title."""
+    words = " ".join(title.split())
+    return words if len(words) <= MAX_TITLE else f"{words[: MAX_TITLE - 3]}..."
 
 
 def _reason(status: JobStatus, position: int | None) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from unittest.mock import Mock
@@ -73,13 +74,38 @@ def test_status_of_a_job_that_has_ended_says_how_long_it_took(run, farm):
     assert re.search(r"^took \d s$", run("status", finished(farm)).stdout, re.M)
 
 
-def test_the_list_has_the_prompt_and_what_each_job_waits_for(run, farm, running):
+def test_the_list_has_the_title_and_what_each_job_waits_for(run, farm, running):
     queued = farm.submit({**FIELDS, "prompt": "a woman talks about all that she has seen"}).id
     lines = {line.split()[0]: line for line in run("jobs").stdout.splitlines()}
     assert "a woman talks  " in lines[running]
     assert lines[running].endswith("sampling, chunk 1 of 3, step 4 of 40, 35 min left")
     assert "  a woman talks about all tha...  " in lines[queued]
     assert lines[queued].endswith("queued, next in the queue")
+
+
+URLS = {"cond_video": "https://e.org/a/my%20face.png", "cond_audio": FIELDS["cond_audio"]}
+SPOKEN = {"cond_video": URLS["cond_video"], "tts_audio": {"text": "good morning,\nall of you"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "title"),
+    [
+        (SPOKEN, "good morning, all of you"),
+        ({**SPOKEN, "prompt": "a man"}, "good morning, all of you"),
+        ({**URLS, "prompt": "a man"}, "a man"),
+        (URLS, "my face.png + voice.wav"),
+    ],
+    ids=["text", "text and prompt", "prompt", "URLs"],
+)
+def test_the_title_of_a_job_in_the_list_tells_it_from_others(run, farm, fields, title):
+    farm.submit(fields)
+    assert f"  {title}  " in run("jobs").stdout
+
+
+def test_files_in_the_list_have_the_beginning_of_their_digests(run, farm, portrait, voice):
+    farm.submit(cond_video=portrait, cond_audio={"person1": voice})
+    face, recording = (sha256(file.read_bytes()).hexdigest()[:8] for file in (portrait, voice))
+    assert f"  {face} + {recording}  " in run("jobs").stdout
 
 
 def test_the_list_says_why_a_job_failed(run, farm):
@@ -339,10 +365,10 @@ def test_jobs_are_listed_newest_first(run, farm):
 def test_columns_stand_below_their_names(run, farm):
     job_id = farm.submit(FIELDS).id
     header, line = run("jobs").stdout.splitlines()
-    column = {text: header.index(text) for text in header.split("  ") if text.strip()}
+    column = {name[0]: name.start() for name in re.finditer(r"\S+( \S+)*", header)}
     assert line[column["ID"] :].startswith(job_id)
     assert line[column["STATE"] :].startswith("queued  ")
-    assert line[column["PROMPT"] :].startswith("a woman talks  ")
+    assert line[column["TITLE"] :].startswith("a woman talks  ")
     assert line[column["NOW"] :] == "queued, next in the queue"
 
 
