@@ -25,9 +25,11 @@ from farm.cli.requests import estimating_farm
 from farm.client import Farm
 from farm.client.job import check_target
 from farm.client.progress import batch_progress, print_note
+from farm.client.voices import is_read_by_default
 from farm.errors import FarmError, one_line
 from farm.estimate import Estimate, money, work
 from farm.job import PRIORITIES
+from farm.job.voices import DEFAULT_VOICE
 
 REMAKE = click.option(
     "--remake", is_flag=True, help="also make rows again that were changed since their video"
@@ -109,7 +111,7 @@ def run(
 
     Example: farm batch run jobs.csv -o results.csv
     """
-    _print_note(file)
+    _print_notes(file)
     check_batch_outputs(file, output, save)
     if dry_run:
         _estimate_batch(file, as_json)
@@ -142,9 +144,16 @@ def resume(batch_id: str, remake: bool, as_json: bool) -> None:
     _run_batch(farm, spec, remake=remake, as_json=as_json)
 
 
-def _print_note(file: Path) -> None:
+def _print_notes(file: Path) -> None:
+    """Says how a batch is read that does not say so itself."""
     if note := encoding_note(file):
         echo(f"note: {note}", err=True)
+    if read_by_default := sum(is_read_by_default(row.fields) for row in rows(file)):
+        echo(
+            f"note: {read_by_default} rows give no voice, so {DEFAULT_VOICE} reads their text; "
+            "`farm voices` lists others",
+            err=True,
+        )
 
 
 def _run_batch(farm: Farm, spec: BatchSpec, *, remake: bool, as_json: bool) -> None:

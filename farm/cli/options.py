@@ -13,6 +13,7 @@ from farm.client.job import check_target, check_video_target, names_folder
 from farm.errors import InvalidInput
 from farm.job import SHORT_NAMES, JobRequest, fields_from_text
 from farm.job.files import check_overwrites, files_of, read_payload
+from farm.job.voices import DEFAULT_VOICE
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FILE_OR_STDIN = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
@@ -92,7 +93,9 @@ SHORTHANDS = (
     Shorthand("text", "TEXT", "text to speak, instead of the recording of --request", VOICE),
     Shorthand(
         *("voice", "NAME"),
-        *("what speaks the text, for example en-us+f3; `farm voices` lists them", VOICE),
+        "what speaks the text, for example en-us+f3; `farm voices` lists them  "
+        f"[default: {DEFAULT_VOICE}]",
+        VOICE,
     ),
     Shorthand("voice2", "NAME", "what speaks the turns (s2) of the text", VOICE),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from farm.client.estimate import audio_seconds
 from farm.client.farm import INLINE
 from farm.client.runpod.payload import embed_files, size_warning, wrap_envelope
 from farm.client.uploads import read_pipes
+from farm.client.voices import is_read_by_default
 from farm.errors import FarmUnreachable
 from farm.job import JobRequest, resolve
+from farm.job.voices import DEFAULT_VOICE
 from farm.plan import frames_of
 from farm.presets import preset
 from farm.settings import Settings
@@ -89,7 +91,7 @@ def _submitted(
     try:
         farm = Farm(INLINE if inline else None)
         # Asked before: a broker that is lost now has not taken the job.
-        caution = [] if as_json else caution_of(farm, fields)
+        caution = [] if as_json else list(caution_of(farm, fields))
         job = farm.submit(fields)
     except FarmUnreachable:
         check_sources(fields, settings)
@@ -98,10 +100,13 @@ def _submitted(
     return job
 
 
-def caution_of(farm: Farm, fields: Mapping[str, Any]) -> list[str]:
-    """What the job's model is good for, if that is trials."""
+def caution_of(farm: Farm, fields: Mapping[str, Any]) -> Iterator[str]:
+    """What the job's model is good for, if that is trials, and the voice that was not chosen."""
     model = preset(fields.get("model") or farm.models()[0])
-    return [f"the model {model.name} is good for {model.good_for}"] if model.for_trials else []
+    if model.for_trials:
+        yield f"the model {model.name} is good for {model.good_for}"
+    if is_read_by_default(fields):
+        yield f"no voice is given, so {DEFAULT_VOICE} reads the text; `farm voices` lists others"
 
 
 def estimating_farm() -> Farm:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from farm.client.uploads import can_probe
 from farm.errors import InvalidInput, how_to_install
 from farm.job import JobRequest
+from farm.job.english import is_english
 from farm.job.voices import ESPEAK, KOKORO, Voice, did_you_mean_voice, unknown_kokoro_voice
 from farm.settings import Settings
 
@@ -42,6 +44,14 @@ def check_kokoro(request: JobRequest, known: Callable[[], Collection[str] | None
         names = known()
         if names is not None and voice.removeprefix(KOKORO) not in names:
             raise unknown_kokoro_voice(f"tts_audio.{part}", voice, names)
+
+
+def is_read_by_default(fields: Mapping[str, Any]) -> bool:
+    """Whether the default voice reads a text which may be of another language than its own."""
+    speech = fields.get("tts_audio")
+    if not isinstance(speech, Mapping) or speech.get("human1_voice"):
+        return False
+    return not is_english(str(speech.get("text", "")))
 
 
 def say(text: str, voice: str | None, path: Path, settings: Settings) -> None:

@@ -38,7 +38,7 @@ from farm.job.checks import (
 from farm.job.contract import Contract
 from farm.job.dialogue import has_turns, turns
 from farm.job.names import SHORT_NAMES
-from farm.job.voices import ALLOWED, check_voice
+from farm.job.voices import ALLOWED, DEFAULT_VOICE, check_voice
 from farm.presets import PRESETS, Quality
 from farm.validation import invalid_input
 
@@ -106,7 +106,7 @@ class TtsAudio(Contract):
         AfterValidator(check_not_blank),
         AfterValidator(check_plain),
     ]
-    human1_voice: VoiceName | None = Field(None, description=ALLOWED)
+    human1_voice: VoiceName | None = Field(None, description=f"{ALLOWED}; null = {DEFAULT_VOICE}")
     human2_voice: VoiceName | None = Field(None, description=ALLOWED)
 
 

@@ -18,6 +18,9 @@ from farm.job.own_names import OWN_NAMES
 KOKORO = "kokoro:"
 """Prefix of Kokoro's voices, of which only a worker knows the rest."""
 
+DEFAULT_VOICE = "en-us"
+"""What reads a text for which no voice is given."""
+
 NO_VOICE = "no voice has that name"
 ALLOWED = "a voice that `farm voices` lists, such as en-us, en-us+f3 or kokoro:af_heart"
 

@@ -17,6 +17,7 @@ from farm.errors import FarmError, InvalidInput, shorten
 from farm.job.dialogue import Turn
 from farm.job.voices import (
     ALLOWED,
+    DEFAULT_VOICE,
     KOKORO,
     NO_VOICE,
     did_you_mean_voice,
@@ -34,7 +35,6 @@ from farm.media.scripts import (
     unread_script,
 )
 
-VOICE = "en-us"
 SPEED_WPM = 175
 PITCH = 50
 """espeak-ng's defaults: words per minute, and the middle of 0 to 100."""
@@ -63,7 +63,7 @@ class _Utterance:
 
     @property
     def voice(self) -> str:
-        return VOICE if self.given_voice is None else self.given_voice
+        return DEFAULT_VOICE if self.given_voice is None else self.given_voice
 
 
 def speak(

@@ -13,6 +13,7 @@ import gradio as gr
 from farm.client.uploads import can_probe
 from farm.client.voices import say, voices
 from farm.errors import FarmError
+from farm.job.voices import DEFAULT_VOICE
 from farm.settings import Settings
 from farm.ui import view
 
@@ -27,7 +28,7 @@ def voice_choice(settings: Settings, person: int, label: str, **options: Any) ->
     """A list of the voices. A variant may be typed behind a name: `de+f3`."""
     chosen = gr.Dropdown(
         [(f"{voice.label}: {voice.name}", voice.name) for voice in voices(settings)],
-        value="en-us" if person == 1 else "en-gb",
+        value=DEFAULT_VOICE if person == 1 else "en-gb",
         label=label,
         info="Type to search by language; a variant may follow the name, as in de+f3.",
         allow_custom_value=True,

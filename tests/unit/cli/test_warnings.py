@@ -106,6 +106,41 @@ def test_only_submit_says_what_the_model_is_good_for(
     assert printed.output.count(TRIAL) == (command == "submit") == printed.stderr.count(TRIAL)
 
 
+GERMAN = "Guten Tag, wie geht es Ihnen heute?"
+BY_DEFAULT = "no voice is given, so en-us reads the text; `farm voices` lists others"
+
+
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]], ids=["submit", "dry run"])
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [
+        (["--text", GERMAN], 1),
+        (["--text", GERMAN, "--voice", "de"], 0),
+        (["--text", "Good morning, and welcome."], 0),
+        (["--text", GERMAN, "--json"], 0),
+        (["--audio", VOICE], 0),
+    ],
+    ids=["German", "with a voice", "English", "JSON", "recording"],
+)
+def test_the_default_voice_is_named_for_a_text_that_may_not_be_english(
+    run: Run, options: list[str], times: int, dry_run: list[str]
+) -> None:
+    printed = run("submit", "--image", PORTRAIT, *options, *dry_run)
+    assert printed.exit_code == 0
+    assert printed.stderr.splitlines().count(f"note: {BY_DEFAULT}") == times
+    assert printed.output.count("en-us") == times
+
+
+def test_a_batch_says_once_how_many_rows_the_default_voice_reads(run: Run, table: Path) -> None:
+    spoken = [(GERMAN, ""), (GERMAN, "de"), ("Good morning.", ""), (GERMAN, "")]
+    rows = (f'{PORTRAIT},"{text}",{voice}' for text, voice in spoken)
+    table.write_text("\n".join(["image,text,voice", *rows]))
+    printed = run("batch", "run", str(table), "--dry-run").stderr
+    assert printed == (
+        "note: 2 rows give no voice, so en-us reads their text; `farm voices` lists others\n"
+    )
+
+
 def test_every_command_about_a_job_is_one_of_these() -> None:
     about_jobs = {
         name
