@@ -9,7 +9,14 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from farm.client.uploads import LocalFiles, can_probe, is_pipe, is_url, local_content
+from farm.client.uploads import (
+    LocalFiles,
+    can_probe,
+    content_size,
+    is_pipe,
+    is_url,
+    local_content,
+)
 from farm.errors import DownloadFailed, InvalidInput, all_mistakes
 from farm.job import JobRequest, ResolvedRequest
 from farm.job.dialogue import Turn, turns
@@ -132,7 +139,7 @@ def _probed(
     if content is None:
         return None
     try:
-        size = len(content) if isinstance(content, bytes) else content.stat().st_size
+        size = content_size(content)
         check_bytes(size, field=field, max_bytes=max_bytes)
         if not can_probe():
             return None
