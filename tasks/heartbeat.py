@@ -18,6 +18,7 @@ from farm.registry.workers import worker_name
 from farm.route import Queue
 from farm.tasks.celery import app, settings
 from farm.tasks.metrics import PIPE
+from farm.tasks.warm_up import has_failed
 
 INTERVAL_S = 10.0
 """Celery's own comes every 2 s; a worker counts as alive for three times this interval."""
@@ -68,6 +69,8 @@ def _send(**_: Any) -> None:
             worker_registry().workers.heartbeat(name)
         if "gpu" in app.amqp.queues.consume_from:
             worker_registry().workers.announce(settings.presets)
+        if has_failed():
+            worker_registry().workers.report_cold(_name_at("gpu"))
         if SPEAKING & set(app.amqp.queues.consume_from):
             worker_registry().workers.announce_kokoro(kokoro_names(settings))
 

@@ -17,7 +17,7 @@ _state = mmap.mmap(-1, 1)
 """A byte that the worker shares with its children: the model is loaded in a child."""
 
 _killed = mmap.mmap(-1, 1)
-"""How many children in a row have begun to load the model without an end of it."""
+"""How many children in a row have begun to load the model without an end of it: 1 at first."""
 
 
 def is_warm() -> bool:
@@ -28,6 +28,11 @@ def is_warm() -> bool:
 def is_loading() -> bool:
     """Whether the model is being loaded before the first message."""
     return worker_kind() == "gpu" and _state[0] == LOADING
+
+
+def has_failed() -> bool:
+    """Whether the model could not be loaded, and no job has loaded it since."""
+    return worker_kind() == "gpu" and (_state[0] == COLD or _killed[0] > 1)
 
 
 def set_warm() -> None:

@@ -20,6 +20,7 @@ from farm.errors import InvalidInput
 from farm.job.files import read_payload
 from farm.logs import configure as configure_logs
 from farm.net.address import ListenAddress
+from farm.presets import preset
 from farm.route import CONSUMED
 from farm.settings import Settings
 
@@ -73,7 +74,9 @@ def up(flower: str | None, page: str | None) -> None:
             _serve_metrics(supervisor.settings)
         folder = settings.folder
         click.echo(f"the farm is up in {folder} (logs in {folder / 'logs'}); Ctrl-C stops it")
-        click.echo(f"workers: 1 cpu, 1 gpu (FARM_DEVICE {settings.device}); {_models(settings)}")
+        click.echo(f"workers: 1 cpu, 1 gpu (FARM_DEVICE {settings.device})")
+        for model in map(preset, settings.presets):
+            click.echo(f"{model.name}: {model.good_for}")
         if address:
             click.echo(_flower_line(address, settings))
         _warn_without_weights(settings)
@@ -84,12 +87,6 @@ def up(flower: str | None, page: str | None) -> None:
         else:
             hint("in another shell: farm ui, or farm submit --help")
         supervisor.supervise(click.echo)
-
-
-def _models(settings: Settings) -> str:
-    """The models of the workers; of the miniature what it is good for."""
-    miniature = " (small videos of drawn faces)" if settings.presets == ("miniature",) else ""
-    return f"models: {', '.join(settings.presets)}{miniature}"
 
 
 def _page_line(address: ListenAddress) -> str:
@@ -106,8 +103,6 @@ def _flower_line(address: ListenAddress, settings: Settings) -> str:
 
 
 def _warn_without_weights(settings: Settings) -> None:
-    from farm.presets import preset
-
     for model in map(preset, settings.presets):
         folder = model.folder(settings.weights_folder)
         missing = model.missing_parts(folder)

@@ -238,6 +238,21 @@ def _check_workers(settings: Settings) -> Finding:
     return Finding("workers", "ok", message)
 
 
+def _check_models(settings: Settings) -> Finding:
+    registry = farm_registry(settings)
+    require_redis(registry)
+    models = map(preset, registry.workers.models() or settings.presets)
+    message = "; ".join(f"{each.name} for {each.good_for}" for each in models)
+    cold = registry.workers.cold()
+    if not cold:
+        return Finding("models", "ok", message)
+    _, host, pid = cold[0].split(" ")
+    gpus = registry.workers.count_own_gpus()
+    message = f"{len(cold)} of {gpus} gpu workers could not load theirs, such as {pid} on {host}"
+    remedy = "warm_up_failed in its log says why; `farm logs` shows that of `farm up`"
+    return Finding("models", "warning" if len(cold) < gpus else "error", message, remedy)
+
+
 def _is_up_here(settings: Settings) -> bool:
     """Whether `farm up` runs in this home, perhaps since a moment ago."""
     try:
@@ -373,6 +388,7 @@ CHECKS: dict[str, tuple[Check, str]] = {
     "store": (_check_store, "FARM_STORE_URL and the FARM_S3_ settings say where it is"),
     "identity": (_check_identity, "see docs/operations/several-farms.md"),
     "workers": (_check_workers, "the registry has to answer first"),
+    "models": (_check_models, "the registry has to answer first"),
     "weights": (_glance_at_weights, WEIGHTS_REMEDY),
     "gpu": (_glance_at_gpu, GPU_REMEDY),
     "ffmpeg": (_check_ffmpeg, "pip install av imageio-ffmpeg, from wheels"),

@@ -62,6 +62,9 @@ REMOTE = "remote"
 WORKERS = "workers"
 """Index of workers, by the time of their last heartbeat."""
 
+COLD = "cold_workers"
+"""Index of gpu workers that could not load their model, by the time of their last heartbeat."""
+
 MODELS = "models"
 """Index of models, each behind its rank with the worker that serves it, by the time of its last
 heartbeat.

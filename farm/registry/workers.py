@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import inf
 
 from farm.registry.backend import RegistryBackend
-from farm.registry.keys import MODELS, VOICES, WORKERS
+from farm.registry.keys import COLD, MODELS, VOICES, WORKERS
 from farm.route import Queue
 
 ALIVE_S = 30.0
@@ -41,6 +41,14 @@ class WorkerRegistry:
     def heartbeat(self, worker: str) -> None:
         """Records that a worker is alive now."""
         self._backend.add_member(WORKERS, worker, self._backend.now())
+
+    def report_cold(self, worker: str) -> None:
+        """Records that a live gpu worker could not load its model."""
+        self._backend.add_member(COLD, worker, self._backend.now())
+
+    def cold(self) -> list[str]:
+        """The names of live gpu workers that could not load their model."""
+        return self._seen(COLD, ALIVE_S)
 
     def announce(self, models: Sequence[str]) -> None:
         """Records what a live gpu worker serves, its default first."""
@@ -91,7 +99,8 @@ class WorkerRegistry:
 
     def remove(self, worker: str) -> None:
         """Removes a worker that has shut down."""
-        self._backend.remove_member(WORKERS, worker)
+        for index in (WORKERS, COLD):
+            self._backend.remove_member(index, worker)
 
     def remove_silent(self, *, silent_s: float) -> None:
         """Removes workers without a heartbeat for that long: those that were killed."""

@@ -12,6 +12,7 @@ import pytest
 
 from farm.client import Farm
 from farm.net.address import ListenAddress
+from farm.presets import MINIATURE
 from farm.settings import Settings
 from tests.support.cli import error_line
 from tests.support.jobs import FIELDS
@@ -56,7 +57,7 @@ def up(monkeypatch, farm) -> list[str]:
 def test_up_says_what_runs_and_serves_the_page_on_request(run, up):
     result = run("up", "--ui")
     assert (result.exit_code, up) == (0, ["farm", "http://127.0.0.1:7860"])
-    assert "models: miniature (small videos of drawn faces)\n" in result.stdout
+    assert f"miniature: {MINIATURE.good_for}\n" in result.stdout
     assert "the web page is at http://127.0.0.1:7860; Ctrl-C stops it" in result.stdout
     assert result.stdout.endswith("jobs that have not ended go on with the next `farm up`\n")
 

@@ -17,7 +17,7 @@ from farm.cli import cli
 from farm.local.supervisor import lock_home
 from farm.model.weights.fingerprint import UNREMEMBERED, checkpoint_fingerprint
 from farm.monitoring.doctor import Finding, run_checks
-from farm.presets import MINIATURE
+from farm.presets import MINIATURE, preset
 from farm.queue.dead_letters import store_dead_letter
 from farm.registry import open_registry
 from farm.settings import Settings
@@ -43,7 +43,7 @@ def test_everything_that_a_farm_needs_is_checked(findings):
     assert statuses.pop("gpu") in ("ok", "warning")
     assert statuses.pop("disk") in ("ok", "warning")
     names = ["broker", "registry", "clock", "jobs", "reaper", "queues", "store", "identity"]
-    healthy = dict.fromkeys([*names, "weights", "attention", "ffmpeg"], "ok")
+    healthy = dict.fromkeys([*names, "models", "weights", "attention", "ffmpeg"], "ok")
     assert statuses == {**healthy, "workers": "error"}, "there are no workers"
 
 
@@ -100,6 +100,27 @@ def test_a_farm_whose_gpus_are_all_rented_is_warned_of_jobs_that_must_stay(findi
     workers = findings()["workers"]
     assert workers.status == "warning"
     assert workers.message.startswith("1 cpu, 10 gpu, 1 downloads, all gpu workers those of")
+
+
+def test_the_models_of_the_farm_are_shown_with_what_they_are_good_for(findings, broker):
+    assert findings()["models"] == Finding("models", "ok", f"miniature for {MINIATURE.good_for}")
+    open_registry(broker).workers.announce(["flashtalk"])
+    assert findings()["models"].message == f"flashtalk for {preset('flashtalk').good_for}"
+
+
+def test_gpu_workers_that_could_not_load_their_model_are_counted(findings, broker):
+    workers = open_registry(broker).workers
+    for name in ("gpu here 1", "gpu there 2", "gpu here 3 10"):  # the last one is a bridge
+        workers.heartbeat(name)
+    workers.report_cold("gpu there 2")
+    assert findings()["models"] == Finding(
+        "models",
+        "warning",
+        "1 of 2 gpu workers could not load theirs, such as 2 on there",
+        "warm_up_failed in its log says why; `farm logs` shows that of `farm up`",
+    )
+    workers.report_cold("gpu here 1")
+    assert findings()["models"].status == "error"
 
 
 def test_an_unreachable_broker_is_an_error_and_the_rest_is_checked(findings):
@@ -254,7 +275,7 @@ def test_the_quick_checks_do_not_load_torch(broker, tmp_path):
         print(len(list(run_checks(Settings.load(os.environ)))), "torch" in sys.modules)
     """
     done = run_python(program, FARM_HOME=str(tmp_path), FARM_BROKER_URL=broker)
-    assert done.stdout == "13 False\n"
+    assert done.stdout == "14 False\n"
 
 
 def test_a_wrong_clock_is_a_warning(findings, monkeypatch):

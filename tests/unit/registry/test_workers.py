@@ -41,6 +41,16 @@ def test_a_farm_without_workers_keeps_its_models_for_a_day(workers, clock):
     assert workers.models() == []
 
 
+def test_a_worker_without_its_model_is_known_until_it_reports_none_or_ends(workers, clock):
+    workers.report_cold("gpu here 1")
+    assert workers.cold() == ["gpu here 1"]
+    clock.advance(ALIVE_S + 1)
+    assert workers.cold() == []
+    workers.report_cold("gpu here 1")
+    workers.remove("gpu here 1")
+    assert workers.cold() == []
+
+
 def test_the_voices_of_all_speaking_workers_are_known_once_one_has_announced_them(workers, clock):
     assert workers.kokoro_voices() is None
     workers.announce_kokoro([])
