@@ -200,12 +200,13 @@ class EntryRegistry:
             key = self._key_effects(record.status, request)
             return [*_parts(record.status, request, live=live), *key]
 
-        self._records.change(
+        repaired = Change(
             job_key(job_id),
             parse=lambda text: StatusRecord(parse_status(job_id, text) if text else None),
             rule=lambda record: record if record.status else None,
             effects=parts,
         )
+        self._records.change(repaired)
 
     def incomplete(self) -> list[str]:
         """Ids of jobs that have not been closed and of which the broker has lost a part."""

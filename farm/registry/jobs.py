@@ -191,7 +191,7 @@ class JobRegistry:
         Raises Cancelled if it has ended or is not known any more.
         """
         last = events[-1]
-        if not self._records.change_all(self.report_change(*events)):
+        if not self._records.change(self.report_change(*events)):
             raise Cancelled(
                 f"job {last.job_id} has ended, or the broker has lost it; "
                 f"{last.stage} is interrupted"
@@ -238,7 +238,7 @@ class JobRegistry:
 
     def end(self, job_id: str, state: State, result: Result) -> bool:
         """Ends a job; False if it had ended already. It stays live until it is closed."""
-        return bool(self._records.change_all(self.end_change(job_id, state, result)))
+        return self._records.change(self.end_change(job_id, state, result)) is not None
 
     def end_change(
         self, job_id: str, state: State, result: Result, passed: Sequence[Event] = ()

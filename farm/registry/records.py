@@ -48,27 +48,16 @@ class RecordStore:
         self._store_in_cache(dict(zip(keys, texts, strict=True)))
         return texts
 
-    def cached(self, key: str) -> str | None:
-        """A text as it was seen last; None if it is not cached."""
-        return self._cache.get(key)
-
     def last_seen(self, key: str) -> str | None:
-        """The same, read if it is not cached."""
-        return self.cached(key) or self.read(key)[0]
+        """A text as it was seen last; it is read if it is not cached."""
+        return self._cache.get(key) or self.read(key)[0]
 
     def clear_cache(self) -> None:
         self._cache.clear()
 
-    def change(
-        self,
-        key: str,
-        *,
-        parse: Callable[[str | None], AnyRecord],
-        rule: Callable[[AnyRecord], AnyRecord | None],
-        effects: Callable[[AnyRecord], Effects] = no_effects,
-    ) -> AnyRecord | None:
+    def change(self, change: Change[AnyRecord]) -> AnyRecord | None:
         """The changed record, written together with its effects; None if the rule refuses."""
-        return self.change_all(Change(key, parse, rule, effects)).get(key)
+        return self.change_all(change).get(change.key)
 
     def change_all(
         self, *required: Change[Any], optional: Sequence[Change[Any]] = ()

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from farm.registry.formats import dump, load
 from farm.registry.keys import spending_key
-from farm.registry.records import RecordStore
+from farm.registry.records import Change, RecordStore
 
 HOUR_S = 3600
 
@@ -113,10 +113,8 @@ class SpendingRegistry:
 
     def _change(self, endpoint: str, rule: Rule) -> bool:
         now = self._records.backend.now()
-        changed = self._records.change(
-            spending_key(endpoint), parse=self._parse, rule=lambda record: rule(record.at(now))
-        )
-        return changed is not None
+        change = Change(spending_key(endpoint), self._parse, lambda record: rule(record.at(now)))
+        return self._records.change(change) is not None
 
     def _parse(self, text: str | None) -> Spending:
         return Spending() if text is None else load(text, Spending, name="the spending")

@@ -68,7 +68,7 @@ class StepRegistry:
         No other caller may until it has led to a lease, or is marked as lost. `early`: a step that
         was postponed or released may be dispatched before it is due.
         """
-        if self._records.change_all(self.dispatch_change(job_id, step_id, early=early)):
+        if self._records.change(self.dispatch_change(job_id, step_id, early=early)):
             return True
         # Redis may have lost that its job is covered, or that its message waits.
         now = self._records.backend.now()
@@ -378,8 +378,7 @@ class StepRegistry:
         self, job_id: str, step_id: str, rule: Rule, effects: Effects = ()
     ) -> StepRecord | None:
         """The updated record of a step, or None."""
-        change = _change_of(job_id, step_id, rule, effects)
-        return self._records.change_all(change).get(change.key)
+        return self._records.change(_change_of(job_id, step_id, rule, effects))
 
 
 def _change_of(job_id: str, step_id: str, rule: Rule, effects: Effects) -> StepChange:

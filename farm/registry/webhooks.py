@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from farm.errors import VersionSkew
 from farm.registry.formats import dump, load
 from farm.registry.keys import CALLS
-from farm.registry.records import RecordStore
+from farm.registry.records import Change, RecordStore
 
 MAX_DELAY_S = 600.0
 """A delayed call asks again after this time at the latest, however many are before it."""
@@ -97,7 +97,7 @@ class WebhookRegistry:
         def delayed(record: CallsRecord) -> CallsRecord:
             return record.leaked(now, per_minute=per_minute).delayed(host, per_minute=per_minute)
 
-        if self._records.change(CALLS, parse=CallsRecord.parse, rule=called) is not None:
+        if self._records.change(Change(CALLS, CallsRecord.parse, called)) is not None:
             return 0.0
-        record = self._records.change(CALLS, parse=CallsRecord.parse, rule=delayed)
+        record = self._records.change(Change(CALLS, CallsRecord.parse, delayed))
         return record.hosts[host].turn_at - now if record else MAX_DELAY_S
