@@ -197,7 +197,7 @@ class Batch:
 
     def _failed_before(self, job: Job) -> bool:
         status = self._status(job)
-        return status.state in ("error", "cancelled") and status.created_at < self.started_at
+        return status.without_video and status.created_at < self.started_at
 
     def _submit(self, fields: dict[str, Any]) -> Job:
         return retry_while_down(lambda: self.farm.submit(fields))

@@ -319,12 +319,12 @@ class Farm:
         """
         job = self.job(job_id)
         status = job.status()
-        if not _without_video(status):
+        if not status.without_video:
             raise InvalidInput(
                 f"job_id: got {job_id!r}, which is {status.state}; allowed: error or cancelled"
             )
         farm = self if status.caller == self.caller else self.as_caller(status.caller, self.quota)
-        while _without_video(job.status()):
+        while job.status().without_video:
             fields = job.request().model_dump(mode="json")
             fields["idempotency_key"] = f"retry of {job.id}"
             request = parse_request(fields, {}, self.context.settings, farm.local_files)
@@ -502,10 +502,6 @@ class Farm:
         except FarmUnreachable:
             self.context.registry.steps.mark_lost(job_id, step.id)
             raise
-
-
-def _without_video(status: JobStatus) -> bool:
-    return status.state in ("error", "cancelled")
 
 
 def _at(url: str | None, settings: Settings) -> Settings:

@@ -170,6 +170,11 @@ class JobStatus(Contract):
     def ended(self) -> bool:
         return self.state in ("success", "error", "cancelled")
 
+    @property
+    def without_video(self) -> bool:
+        """Whether it has ended without a video, so that it may be tried again."""
+        return self.ended and self.state != "success"
+
     def at(self, now: float) -> Self:
         """The same, with the time that is left as of `now`: it was estimated at its last event."""
         if "eta_s" not in self.details:

@@ -191,9 +191,9 @@ def _checked(call: Callable[[Tenant, Fields], Found], tenant: Tenant, given: Giv
 
 
 def _retried(video: Video) -> Job:
-    state = video.status.state
-    if state not in ("error", "cancelled"):
-        raise refuse(409, f"id: the job is {state}; allowed: one that is error or cancelled")
+    status = video.status
+    if not status.without_video:
+        raise refuse(409, f"id: the job is {status.state}; allowed: one that is error or cancelled")
     with contract_errors():
         return Job.of_video(video.retried())
 
