@@ -101,6 +101,24 @@ def check_urls(request: JobRequest, settings: Settings) -> None:
     request.with_sources(check)
 
 
+def check_uploads(
+    request: ResolvedRequest, uploads: Mapping[str, int], is_own: Callable[[str, int], bool]
+) -> None:
+    """Raises InvalidInput for an upload that is not the caller's own.
+
+    `uploads` are those that the request takes from the store, with their bytes.
+    """
+    foreign = {keys.SCHEME + key for key, size in uploads.items() if not is_own(key, size)}
+
+    def check(source: str, field: str) -> str:
+        if source in foreign:
+            allowed = "uploads of your own jobs, as long as they are kept"
+            raise InvalidInput(f"{field}: got {source}; allowed: {allowed}")
+        return source
+
+    request.with_sources(check)
+
+
 def _check_visual(
     request: ResolvedRequest, max_bytes: int, local_files: LocalFiles, buckets: Buckets | None
 ) -> None:

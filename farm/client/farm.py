@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self, Unpack
 
 from farm.caller import check_caller, local_user
 from farm.client.arguments import check_inline, check_state, parse_request, timestamp
-from farm.client.checks import check_media, check_urls
+from farm.client.checks import check_media, check_uploads, check_urls
 from farm.client.estimate import Estimator, audio_seconds
 from farm.client.job import Job
 from farm.client.models import accept
@@ -57,9 +57,9 @@ from farm.registry import open_registry
 from farm.registry.accounts import Demand, Quota
 from farm.registry.status_record import unknown_job
 from farm.route import DOWNLOAD, Step
-from farm.settings import REDIS, Settings
+from farm.settings import Settings
 from farm.steps.allowed import check_allowed, check_request_bytes
-from farm.store import keys, open_store
+from farm.store import open_store
 
 INLINE = "inline://"
 RUNPOD = "runpod://"
@@ -120,7 +120,7 @@ class Farm:
             store = open_store(settings.store_address, settings)
             self.context = Context(settings, store, open_registry("memory://"))
         else:
-            self.context = open_context(_at(url, settings))
+            self.context = open_context(settings.with_broker(url) if url else settings)
         self.transport = open_transport(self.context, inline=self.is_inline)
         self._is_checked = self.is_inline
 
@@ -264,7 +264,9 @@ class Farm:
         sizes = {key: content_size(content) for key, content in contents.items()}
         demand = demand_of(self.context, request, audio_s=audio_s, sizes=sizes)
         if self.local_files is not True:
-            self._check_uploads(request, demand.uploads, contents)
+            stored = {key: size for key, size in demand.uploads.items() if key not in contents}
+            is_own = partial(self.context.registry.accounts.has_upload, self.caller)
+            check_uploads(request, stored, is_own)
         if contents:
             self.context.registry.entries.check_quota(self.caller, demand, self.quota)
             store_contents(self.context, contents)
@@ -437,25 +439,6 @@ class Farm:
         store_contents(self.context, contents)
         return stored
 
-    def _check_uploads(
-        self, request: ResolvedRequest, uploads: Mapping[str, int], contents: Contents
-    ) -> None:
-        """Raises InvalidInput for an upload in the store that is not the caller's own."""
-        accounts = self.context.registry.accounts
-        foreign = {
-            keys.SCHEME + key
-            for key, size in uploads.items()
-            if key not in contents and not accounts.has_upload(self.caller, key, size)
-        }
-
-        def check(source: str, field: str) -> str:
-            if source in foreign:
-                allowed = "uploads of your own jobs, as long as they are kept"
-                raise InvalidInput(f"{field}: got {source}; allowed: {allowed}")
-            return source
-
-        request.with_sources(check)
-
     def _check_operator(self, action: str) -> None:
         if not self.sees_all:
             raise InvalidInput(f"{action}: got caller {self.caller!r}; allowed: the operator")
@@ -502,16 +485,3 @@ class Farm:
         except FarmUnreachable:
             self.context.registry.steps.mark_lost(job_id, step.id)
             raise
-
-
-def _at(url: str | None, settings: Settings) -> Settings:
-    """The settings of the farm at a broker's URL.
-
-    If that can be the registry, it is: another one in the environment is that of another farm.
-    """
-    if not url:
-        return settings
-    update: dict[str, object] = {"broker_url": url}
-    if url.startswith(REDIS):
-        update["registry_url"] = None
-    return settings.model_copy(update=update)

@@ -100,6 +100,16 @@ class Settings(  # pydantic takes the fields of the last one first
         """Whether the registry is elsewhere than the broker."""
         return self.registry_address != self.broker_address
 
+    def with_broker(self, url: str) -> Self:
+        """The settings of the farm at a broker's URL.
+
+        If that can be the registry, it is: another one here is that of another farm.
+        """
+        update: dict[str, object] = {"broker_url": url}
+        if url.startswith(REDIS):
+            update["registry_url"] = None
+        return self.model_copy(update=update)
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
         """Settings from FARM_ variables, those without the prefix, and `farm.toml`.
