@@ -150,8 +150,8 @@ def _print_notes(file: Path) -> None:
         echo(f"note: {note}", err=True)
     if read_by_default := sum(is_read_by_default(row.fields) for row in rows(file)):
         echo(
-            f"note: {read_by_default} rows give no voice, so {DEFAULT_VOICE} reads their text; "
-            "`farm voices` lists others",
+            f"note: no voice is given in {read_by_default} of the rows, so {DEFAULT_VOICE} reads "
+            "the text; `farm voices` lists others",
             err=True,
         )
 

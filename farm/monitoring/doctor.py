@@ -248,7 +248,8 @@ def _check_models(settings: Settings) -> Finding:
         return Finding("models", "ok", message)
     _, host, pid = cold[0].split(" ")
     gpus = registry.workers.count_own_gpus()
-    message = f"{len(cold)} of {gpus} gpu workers could not load theirs, such as {pid} on {host}"
+    count = f"{len(cold)} of {gpus} gpu workers"
+    message = f"{count} could not load their model, such as {pid} on {host}"
     remedy = "warm_up_failed in its log says why; `farm logs` shows that of `farm up`"
     return Finding("models", "warning" if len(cold) < gpus else "error", message, remedy)
 

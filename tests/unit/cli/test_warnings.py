@@ -137,7 +137,8 @@ def test_a_batch_says_once_how_many_rows_the_default_voice_reads(run: Run, table
     table.write_text("\n".join(["image,text,voice", *rows]))
     printed = run("batch", "run", str(table), "--dry-run").stderr
     assert printed == (
-        "note: 2 rows give no voice, so en-us reads their text; `farm voices` lists others\n"
+        "note: no voice is given in 2 of the rows, so en-us reads the text; "
+        "`farm voices` lists others\n"
     )
 
 

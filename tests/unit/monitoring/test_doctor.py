@@ -116,7 +116,7 @@ def test_gpu_workers_that_could_not_load_their_model_are_counted(findings, broke
     assert findings()["models"] == Finding(
         "models",
         "warning",
-        "1 of 2 gpu workers could not load theirs, such as 2 on there",
+        "1 of 2 gpu workers could not load their model, such as 2 on there",
         "warm_up_failed in its log says why; `farm logs` shows that of `farm up`",
     )
     workers.report_cold("gpu here 1")
