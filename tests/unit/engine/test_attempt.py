@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -30,6 +30,7 @@ from farm.registry.formats import load
 from farm.registry.outputs import Committed, DownloadOutput
 from farm.route import DOWNLOAD, EMBED, MUX, Step
 from farm.store import integrity, keys
+from tests.support.backends import CountingBackend
 from tests.support.harness import Harness, refuse
 from tests.support.jobs import REQUEST
 from tests.support.outputs import chunk_output, download_output, embed_output
@@ -47,6 +48,34 @@ def test_a_step_commits_its_output_and_names_the_next(entered):
     assert entered.store.size(committed.output.visual_key) is not None
     assert entered.store.size(committed.output.audio_keys[0]) is not None
     assert committed.timings["preprocess_ms"] >= 0
+
+
+def test_a_download_whose_turn_has_not_come_takes_no_lease(entered):
+    turns = []
+
+    @contextmanager
+    def turn(job_id):
+        turns.append(job_id)
+        yield len(turns) > 1
+
+    assert entered.run(DOWNLOAD, turn=turn) is None
+    assert entered.registry.steps.attempts("a", DOWNLOAD.id) == 0
+    assert entered.run(DOWNLOAD, turn=turn) == EMBED
+    assert turns == ["a", "a"]
+
+
+def test_a_turn_asks_for_no_request_that_the_attempt_has_read(entered):
+    backend = CountingBackend(entered.clock)
+    ctx = replace(entered.ctx, registry=Registry(backend))
+
+    @contextmanager
+    def turn(job_id):
+        before = backend.requests
+        ctx.registry.jobs.request(job_id)
+        assert backend.requests == before
+        yield False
+
+    run_step(ctx, "a", DOWNLOAD, turn=turn)
 
 
 def test_an_attempt_stores_its_output_last(writing):
