@@ -26,7 +26,7 @@ from tests.support.jobs import resolved
 from tests.support.rented_farm import ENDPOINT, RentedFarm, rented_farm
 from tests.support.runpod import Fault, RemoteJob
 from tests.support.swift import Swift
-from tests.support.waiting import wait_for
+from tests.support.waiting import wait_for, wait_for_stage
 
 CHUNKS = 3
 HELD = "chunk_1_sampling_50"
@@ -402,6 +402,7 @@ def test_a_job_that_must_stay_waits_for_a_gpu_of_the_farms_own(trial):
     job = trial.submit(placement="local")
     other = trial.submit()
     trial.assert_made(other)
+    wait_for_stage(job, "embeddings_ok")
     assert job.status().stage == "embeddings_ok"
     with trial.rented.gpu_worker():
         trial.assert_made(job)

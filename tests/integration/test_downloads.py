@@ -18,6 +18,7 @@ from farm.queue.app import make_app
 from farm.queue.brokers.redis import UNACKED
 from farm.queue.dead_letters import require_redis
 from farm.route import DOWNLOAD
+from farm.settings import Settings
 from tests.conftest import EXAMPLES
 from tests.support.ports import adjacent_free_ports
 from tests.support.processes import children_of
@@ -88,6 +89,13 @@ def slow() -> Iterator[SlowServer]:
         slow.release.set()
 
 
+def samples(settings: Settings) -> list[str]:
+    """Lines of the metrics that the cpu worker serves."""
+    host, port = settings.metrics_listen_address
+    with urllib.request.urlopen(f"http://{host}:{port + 1}/metrics") as answer:
+        return answer.read().decode().splitlines()
+
+
 def downloads_worker(supervisor: SmallFarm) -> int:
     """The process of the cpu worker that downloads."""
     (pid,) = [
@@ -123,10 +131,8 @@ def test_fifty_slow_urls_delay_no_other_job_and_each_has_its_turn(
             job.cancel(by="a test")
     assert slow.requests == slow.most_open == 2 * PER_HOST
     assert not any(job.status().ended for job in jobs)
-    host, port = supervisor.settings.metrics_listen_address
-    with urllib.request.urlopen(f"http://{host}:{port + 1}/metrics") as answer:
-        samples = answer.read().decode().splitlines()
-    assert 'farm_step_seconds_count{step="download"} 2.0' in samples, "of both processes"
+    # Both processes have sent their metrics to the one that serves them
+    wait_for(lambda: 'farm_step_seconds_count{step="download"} 2.0' in samples(supervisor.settings))
     # When the server answers, then every one of them is asked for, never too many at once
     slow.release.set()
     wait_for(lambda: all(job.status().ended for job in jobs))
