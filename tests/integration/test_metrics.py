@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from farm import Farm
 from farm.monitoring.exporter import FarmCollector, exposition, serve
-from farm.route import Queue
+from farm.route import Queue, StepKind
 from tests.integration.conftest import ENDLESS, ONE_CHUNK
 from tests.support.gateway import running_gateway
 from tests.support.holding import job_held_at
@@ -121,8 +121,8 @@ def test_a_job_leaves_every_sample_that_the_dashboard_and_the_alerts_query(
 def test_metrics_agree_with_what_was_made(
     supervisor: SmallFarm, farm: Farm, small: dict[str, Any]
 ) -> None:
-    gpu = worker_samples(supervisor, "gpu")
-    cpu = worker_samples(supervisor, "cpu")
+    queues: tuple[Queue, ...] = ("cpu", "gpu")
+    before = {queue: worker_samples(supervisor, queue) for queue in queues}
     exporter = exporter_samples(supervisor)
 
     result = farm.submit(small).result()
@@ -131,18 +131,18 @@ def test_metrics_agree_with_what_was_made(
     frames = result.params["frames"]
     size = {"model": "miniature", "size": "infinitetalk-480"}
 
-    def increase(name: str, **labels: str) -> float:
+    def increase(queue: Queue, name: str, **labels: str) -> float:
         key = (name, frozenset(labels.items()))
-        return worker_samples(supervisor, "gpu").get(key, 0) - gpu.get(key, 0)
+        return worker_samples(supervisor, queue).get(key, 0) - before[queue].get(key, 0)
 
-    wait_for(lambda: increase("farm_chunk_seconds_count", **size, steps="1-4") == chunks)
-    wait_for(lambda: increase("farm_frames_total", **size) == frames)
-    chunk_seconds = increase("farm_chunk_seconds_sum", **size, steps="1-4")
-    assert 0 < increase("farm_gpu_busy_seconds_total") <= chunk_seconds
-    for step in ("download", "embed", "mux"):
-        before = value(cpu, "farm_step_seconds_count", step=step)
-        after = value(worker_samples(supervisor, "cpu"), "farm_step_seconds_count", step=step)
-        assert after == before + 1
+    def made(step: StepKind) -> float:
+        return increase("cpu", "farm_step_seconds_count", step=step)
+
+    wait_for(lambda: increase("gpu", "farm_chunk_seconds_count", **size, steps="1-4") == chunks)
+    wait_for(lambda: increase("gpu", "farm_frames_total", **size) == frames)
+    chunk_seconds = increase("gpu", "farm_chunk_seconds_sum", **size, steps="1-4")
+    assert 0 < increase("gpu", "farm_gpu_busy_seconds_total") <= chunk_seconds
+    wait_for(lambda: made("download") == made("embed") == made("mux") == 1)
     successes = {"outcome": "success", "code": ""}
     assert value(exporter_samples(supervisor), "farm_jobs_total", **successes) == (
         value(exporter, "farm_jobs_total", **successes) + 1
