@@ -389,7 +389,7 @@ def test_the_scratch_folder_of_a_dead_worker_is_removed(harness, temporary):
     folder.mkdir()
     (folder / scratch.LOCK).write_bytes(b"")
     (folder / "image").write_bytes(b"pixels")
-    os.utime(folder / scratch.LOCK, (0, 0))
+    os.utime(folder, (0, 0))
     (found,) = harness.found()
     assert (found.reason, found.name) == ("abandoned", str(folder))
     assert (found.objects, found.bytes) == (1, 6)
