@@ -18,16 +18,22 @@ ${open && value.face
 name="${person}" value="${(value[person] ?? [])[at] ?? ''}"></label>`).join('')
 }</fieldset>`).join('')}` : ''}</div>"""
 
-FOR_FACE = """(file, boxes) => !file ? {} : file.url === boxes.face ? boxes
-: {face: file.url, video: /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name)}"""
-"""The value for the chosen file: no boxes yet, unless Gradio reports the same file again."""
+FOR_FACE = """(file, boxes, restored) => {
+  if (!file) return {};
+  const isVideo = /\\.(mp4|mov|webm|mkv|m4v|avi)$/i.test(file.orig_name);
+  const own = file.url === boxes.face ? boxes : {face: file.url, video: isVideo};
+  return own.path || restored.path !== file.path ? own : {...own, ...restored};
+}"""
+"""The value of the boxes for the chosen file: of a new one those that are restored for it, if any.
+Gradio reports both more than once, late and in any order.
+"""
 
 
-def boxes(face: gr.File) -> gr.HTML:
+def boxes(face: gr.File, restored: gr.JSON) -> gr.HTML:
     """An input whose value holds `person1` and `person2`: [x_min, y_min, x_max, y_max] in pixels.
 
-    It shows the chosen face; choosing another one clears the boxes. They can be drawn while `open`
-    is true.
+    It shows the chosen face; choosing another one clears the boxes, unless they are `restored` for
+    the `path` of that face. They can be drawn while `open` is true.
     """
     drawn = gr.HTML(
         {},
@@ -38,5 +44,7 @@ def boxes(face: gr.File) -> gr.HTML:
         open=False,
         elem_id="boxes",
     )
-    face.change(None, [face, drawn], drawn, js=FOR_FACE, api_visibility="private", queue=False)
+    changes = [face.change, restored.change]
+    inputs = [face, drawn, restored]
+    gr.on(changes, None, inputs, drawn, js=FOR_FACE, api_visibility="private", queue=False)
     return drawn

@@ -23,6 +23,8 @@ from farm.ui.words import INPUT_LABELS as LABELS
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
 """Options of event handlers: no spinner, no public API endpoint, no queueing."""
+EACH: dict[str, Any] = {**QUIET, "trigger_mode": "multiple"}
+"""The same for events that mean something each, also while another one is answered."""
 UPLOAD_HEIGHT = 150
 """Of an empty place for a face, in pixels."""
 
@@ -33,6 +35,8 @@ class Inputs:
 
     fields: dict[str, Component] = field(default_factory=dict)
     problems: dict[str, gr.HTML] = field(default_factory=dict)
+    restored: gr.JSON = field(default_factory=lambda: gr.JSON({}, visible="hidden"))
+    """The boxes of an earlier job, with the `path` of its face."""
 
     def add(self, name: str, component: Component) -> Any:
         """Adds an input, and below it the place for mistakes in it."""
@@ -74,7 +78,7 @@ def _add_face(inputs: Inputs) -> gr.HTML:
         elem_id="face",
     )
     inputs.add("face", face)
-    drawn: gr.HTML = inputs.add("boxes", boxes(face))
+    drawn: gr.HTML = inputs.add("boxes", boxes(face, inputs.restored))
     return drawn
 
 

@@ -20,7 +20,7 @@ from farm.job import JobStatus
 from farm.ui import examples, form, view
 from farm.ui.again import settings_of
 from farm.ui.history import history, item
-from farm.ui.inputs import QUIET, add_inputs
+from farm.ui.inputs import EACH, QUIET, add_inputs
 from farm.ui.page_log import PageLog
 from farm.ui.problems import mistakes
 from farm.ui.video_cache import VideoCache
@@ -37,7 +37,9 @@ ENTERING = """(...values) => {
   return values;
 }"""
 ENTERED = """() => setTimeout(() => {
-  document.getElementById('submit').disabled = false;
+  const submit = document.getElementById('submit');
+  submit.disabled = false;
+  if (![submit, document.body].includes(document.activeElement)) return;
   const mistake = document.querySelector('#request .problem');
   const shown = mistake ?? document.getElementById('progress');
   shown.tabIndex = -1;
@@ -45,10 +47,34 @@ ENTERED = """() => setTimeout(() => {
   const {top} = shown.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) shown.scrollIntoView({block: mistake ? 'center' : 'start'});
 }, 100)"""
-"""Brings the first mistake into view, or else the progress, once Gradio has drawn it."""
-FOCUS = """() => document.querySelector('#%s button, #%s a')?.focus()"""
-"""After an upload, whose button is gone, the focus would begin at the top of the page."""
-SAVE = "() => setTimeout(() => document.getElementById('archive').click(), 100)"
+"""Brings the first mistake into view, or else the progress, once Gradio has drawn it; unless the
+visitor is at work elsewhere by then.
+"""
+FOCUS = """() => document.activeElement === document.body
+&& document.querySelector('#%s button, #%s a')?.focus()"""
+"""After an upload, whose button is gone, the focus would begin at the top of the page. Who types
+elsewhere by then keeps it.
+"""
+FILLING = """(...values) => {
+  const request = document.getElementById('request');
+  request.focused = document.activeElement;
+  request.inert = true;
+  return values;
+}"""
+FILLED = """() => {
+  const request = document.getElementById('request');
+  request.inert = false;
+  if (document.activeElement === document.body) request.focused.focus({preventScroll: true});
+}"""
+"""Nothing can be entered while the request is filled in, which would replace it."""
+FORGET = "(jobs, deleted) => [jobs.filter(([id]) => id !== deleted.job_id)]"
+"""In the browser, whose list may have changed while the deletion was answered."""
+SAVE = """(archive) => {
+  if (!archive) return;
+  const link = document.createElement('a');
+  [link.href, link.download] = [archive.url, archive.orig_name];
+  link.click();
+}"""
 
 
 class Shown(NamedTuple):
@@ -93,6 +119,7 @@ class Page:
         self.submit = gr.Button("Make the video", variant="primary", elem_id="submit")
         inputs.add_problem("notice")
         self.problems = inputs.problems
+        self.restored = inputs.restored
 
     def _add_job(self) -> None:
         # The secret encrypts the list. A constant one lets it outlast a restart of the page; there
@@ -103,8 +130,8 @@ class Page:
             secret="infinitetalk-farm",  # noqa: S106
         )
         self.chosen = gr.State(None)
+        self.deleted = gr.JSON({}, visible="hidden")
         self.shown = gr.State(Shown())
-        self.restored = gr.State({})
         self.spoken = gr.HTML(
             html_template='<p role="status">${value}</p>', elem_id="spoken", apply_default_css=False
         )
@@ -135,21 +162,26 @@ class Page:
         )
         for name in form.FILES:
             self.fields[name].upload(None, js=FOCUS % (name, name))  # type: ignore[attr-defined]
-        self.examples.select(self._example, None, list(self.fields.values()), **QUIET)
+        outputs = [*self.fields.values(), *self.problems.values()]
+        self.examples.select(self._example, None, outputs, js=FILLING, **QUIET).then(
+            None, js=FILLED
+        )
 
     def _connect_jobs(self) -> None:
         """Binds the buttons of the shown job and of the list."""
         self.cancel.click(self._cancel, self.shown, self.bar, **QUIET)
-        self.jobs.select(_choose, None, self.chosen, **QUIET)
+        self.jobs.select(_choose, None, self.chosen, **EACH)
         outputs = [self.restored, *self.fields.values(), *self.problems.values()]
-        boxes = self.fields["boxes"]
-        # Afterwards, because a new face clears the boxes.
-        self.jobs.copy(self._again, self.own_jobs, outputs, **QUIET).then(
-            _with_boxes, [boxes, self.restored], boxes, **QUIET
+        self.jobs.copy(self._again, self.own_jobs, outputs, js=FILLING, **QUIET).then(
+            None, js=FILLED
         ).then(None, js="() => document.getElementById('request').scrollIntoView()")
-        self.jobs.delete(self._delete, self.own_jobs, [self.own_jobs, self.bar], **QUIET)
+        self.jobs.delete(self._delete, None, [self.deleted, self.bar], **EACH).then(
+            None, [self.own_jobs, self.deleted], self.own_jobs, js=FORGET
+        )
         archive = [self.archive, self.bar]
-        self.download_all.click(self._archive, self.own_jobs, archive, **QUIET).then(None, js=SAVE)
+        self.download_all.click(self._archive, self.own_jobs, archive, **QUIET).then(
+            None, self.archive, js=SAVE
+        )
 
     def _connect_progress(self) -> None:
         """Binds what is refreshed by a timer, and at once after a choice."""
@@ -209,14 +241,15 @@ class Page:
         return {name: entered[component] for name, component in self.fields.items()}
 
     def _example(self, event: gr.EventData) -> list[Any]:
-        """Updates of the inputs."""
-        return self._fill(examples.example(event.label, self.uploads))
+        """Updates of the inputs, and of the places for mistakes."""
+        values = examples.example(event.label, self.uploads)
+        return [*self._fill(values), *self._show_problems(None)]
 
     def _again(
         self, own_jobs: list[list[Any]], event: gr.EventData, request: gr.Request
     ) -> list[Any]:
-        """The boxes of a job, and updates of the inputs, for its other settings, and of the places
-        for mistakes.
+        """The boxes of a job with the path of their face, and updates of the inputs, for its other
+        settings, and of the places for mistakes.
         """
         job_id = event.job_id
         names: Any = next((each[2] for each in own_jobs if each[0] == job_id and each[2:]), {})
@@ -224,8 +257,8 @@ class Page:
             job = self._farm_of(request).job(job_id)
             values = settings_of(job, names, self.uploads)
         except FarmError as error:
-            return [{}, *_unchanged(len(self.fields)), *self._show_problems(error)]
-        boxes = values.pop("boxes")
+            return [gr.skip(), *_unchanged(len(self.fields)), *self._show_problems(error)]
+        boxes = {**values.pop("boxes"), "path": values["face"]}
         return [boxes, *self._fill(values), *self._show_problems(None)]
 
     def _fill(self, values: Mapping[str, Any]) -> list[Any]:
@@ -243,10 +276,8 @@ class Page:
                 return self._alert(error)
         return gr.skip()
 
-    def _delete(
-        self, own_jobs: list[list[Any]], event: gr.EventData, request: gr.Request
-    ) -> tuple[Any, Any]:
-        """Updates of the visitor's jobs, without one that is deleted, and of the progress."""
+    def _delete(self, event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
+        """The `job_id` that is deleted, and an update of the progress, for an error."""
         job_id = event.job_id
         try:
             with suppress(UnknownJob):
@@ -254,16 +285,16 @@ class Page:
                 self.videos.delete(job_id)
         except FarmError as error:
             return gr.skip(), self._alert(error)
-        return [each for each in own_jobs if each[0] != job_id], gr.skip()
+        return {"job_id": job_id}, gr.skip()
 
     def _archive(self, own_jobs: list[list[Any]], request: gr.Request) -> tuple[Any, Any]:
         """Updates of the button that downloads all videos of the list, and of the progress."""
         try:
             jobs = _known_jobs(self._farm_of(request), own_jobs)
             made = [job for job, _ in jobs.values() if job.status().state == "success"]
-            return gr.update(value=str(self.videos.archive(made))), gr.skip()
+            return str(self.videos.archive(made)), gr.skip()
         except FarmError as error:
-            return gr.skip(), self._alert(error)
+            return None, self._alert(error)
 
     def _alert(self, error: FarmError) -> str:
         """What a visitor is told of an error; its cause is for the operator."""
@@ -393,10 +424,6 @@ def _unchanged(outputs: int) -> tuple[Any, ...]:
 def _choose(event: gr.EventData) -> str:
     job_id: str = event.job_id
     return job_id
-
-
-def _with_boxes(drawn: dict[str, Any], boxes: dict[str, Any]) -> dict[str, Any]:
-    return {**drawn, **boxes}
 
 
 def _file_data(path: str, request: gr.Request) -> dict[str, Any]:
