@@ -30,6 +30,7 @@ from farm.errors import FarmError, one_line
 from farm.estimate import Estimate, money, work
 from farm.job import PRIORITIES
 from farm.job.voices import DEFAULT_VOICE
+from farm.registry.spending import HOUR_S
 
 REMAKE = click.option(
     "--remake", is_flag=True, help="also make rows again that were changed since their video"
@@ -171,7 +172,7 @@ def _run_batch(farm: Farm, spec: BatchSpec, *, remake: bool, as_json: bool) -> N
         _show_batch(Batch(farm, spec, results, remake), len(names), counts, as_json)
         counts["success"] = len(results.done & set(names))
     if not as_json:
-        click.echo(f"{len(names)} rows: {summary(counts)}; {spec.output}")
+        click.echo(f"{_rows(len(names))}: {summary(counts)}; {spec.output}")
         if counts["success"] and not spec.save:
             hint("the same command with --save FOLDER saves the videos")
     if counts["success"] < len(names):
@@ -217,6 +218,10 @@ def _reason(outcome: Outcome) -> str:
     return f"{outcome.code}: {outcome.message}" if outcome.code else ""
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 @dataclass
 class _Totals:
     """The sums of a dry run."""
@@ -238,10 +243,12 @@ class _Totals:
             self.cost = (self.cost or 0.0) + estimated.cost
 
     def __str__(self) -> str:
-        parts = [f"{self.valid + self.invalid} rows: {self.valid} valid, {self.invalid} invalid"]
+        parts = [f"{_rows(self.valid + self.invalid)}: {self.valid} valid, {self.invalid} invalid"]
         for (pace, on_cpu), seconds in sorted(self.gpu_s.items()):
-            hours = work(f"{seconds / 3600:,.1f}", "hours", on_cpu=on_cpu)
-            parts.append(f"about {hours} at {pace}")
+            amount = (f"{seconds / HOUR_S:,.1f}", "hours")
+            if seconds < HOUR_S:
+                amount = (f"{seconds:,.0f}", "seconds")
+            parts.append(f"about {work(*amount, on_cpu=on_cpu)} at {pace}")
         if self.cost is not None:
             parts.append(f"cost about {money(self.cost)}")
         if self.unknown:
