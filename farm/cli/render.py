@@ -39,7 +39,11 @@ def follow_to_end(job: Job, output: str | Path | None, as_json: bool) -> None:
         raise
     saved = None
     if output and ended.state == "success":
-        saved = job.save(output)
+        try:
+            saved = job.save(output)
+        except FarmError:
+            click.echo(f"the video is made; `farm result {job.id} -o FILE` saves it", err=True)
+            raise
     if saved and not as_json:
         click.echo(saved)
     else:

@@ -115,8 +115,8 @@ class Job:
         """Writes the finished video to `path`, completely or not at all; into a folder under the
         name that it has in the result.
 
-        Raises InvalidInput for a name that ends as that of another format, DownloadFailed if the
-        store has lost the video, CorruptObject if it is damaged.
+        Raises InvalidInput for a name that ends as that of another format, or if it cannot be
+        written, DownloadFailed if the store has lost the video, CorruptObject if it is damaged.
         """
         target = os.path.expanduser(path)
         check_video_target(target)
@@ -124,10 +124,13 @@ class Job:
         path = Path(target)
         if names_folder(target):
             path /= video.file_name if video else f"{self.id}{SUFFIX}"
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
-            fetched = self._fetch_video(Path(scratch, "fetched"))
-            # A copy, because what the store returned may be the store's own file.
-            return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
+        try:
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".farm-") as scratch:
+                fetched = self._fetch_video(Path(scratch, "fetched"))
+                # A copy, because what the store returned may be the store's own file.
+                return shutil.copyfile(fetched, Path(scratch, "own")).replace(path)
+        except OSError as error:
+            raise _not_writable(target, error) from error
 
     def _fetch_video(self, path: Path) -> Path:
         lost = DownloadFailed(f"video: the store holds no video of job {self.id}", retryable=False)
@@ -220,12 +223,17 @@ def check_target(target: str | PathLike[str]) -> None:
     """Raises InvalidInput for an output that cannot be written, before anything is waited for."""
     folder = Path(target) if names_folder(target) else Path(target).parent
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        # Strictly: `gone/..` is a folder only as long as `gone` is one.
+        tempfile.TemporaryFile(dir=os.path.realpath(folder, strict=True)).close()
     except OSError as error:
-        raise InvalidInput(
-            f"output: got {os.fspath(target)!r}; allowed: a file in a writable folder "
-            f"({error.strerror})"
-        ) from error
+        raise _not_writable(target, error) from error
+
+
+def _not_writable(target: str | PathLike[str], error: OSError) -> InvalidInput:
+    got = repr(os.fspath(target))
+    return InvalidInput(
+        f"output: got {got}; allowed: a file in a writable folder ({error.strerror})"
+    )
 
 
 def check_video_target(target: str | PathLike[str]) -> None:

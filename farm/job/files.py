@@ -110,18 +110,25 @@ def check_overwrites(
     """Raises InvalidInput for an output, given with its option, that is one of the inputs, given
     with their names, by whatever link.
     """
-    names = {_identity(path): name for name, path in inputs if path.is_file()}
+    names = {_identity(path): name for name, path in inputs}
     for option, path in outputs:
-        if path.is_file() and _identity(path) in names:
+        identity = _identity(path)
+        if identity and identity in names:
             raise InvalidInput(
-                f"{option}: got {str(path)!r}, which is the file of {names[_identity(path)]}; "
+                f"{option}: got {str(path)!r}, which is the file of {names[identity]}; "
                 "allowed: another one"
             )
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    """The same for two names of one file."""
-    status = path.stat()
+def _identity(path: Path) -> tuple[int, int] | None:
+    """The same for two names of one file; None where there is none.
+
+    A folder that is still to be made counts as made: `new/../face.png` is `face.png`.
+    """
+    try:
+        status = os.stat(os.path.realpath(path))
+    except OSError:
+        return None
     return status.st_dev, status.st_ino
 
 

@@ -73,7 +73,7 @@ def test_a_dry_run_checks_and_estimates_every_row(run, farm, table):
     assert "invalid  " in invalid
     assert "sample_steps: got 5000" in invalid
     assert total == (
-        "3 rows: 2 valid, 1 invalid; about 0.1 GPU hours at the pace of one H200, "
+        "3 rows: 2 valid, 1 invalid; about 361 GPU seconds at the pace of one H200, "
         "as measured on 2026-11-30; cost about 0.36; without 1 of unknown length"
     )
     assert farm.jobs() == []
@@ -142,7 +142,7 @@ def test_a_batch_is_run_and_resumed(run, farm, table, tmp_path):
     out = tmp_path / "results.csv"
     first = run("batch", "run", str(table), "--output", str(out))
     batch_id, total = first.stdout.splitlines()
-    assert (first.exit_code, total) == (1, f"1 rows: 1 invalid; {out}")
+    assert (first.exit_code, total) == (1, f"1 row: 1 invalid; {out}")
     assert first.stderr.startswith("invalid    invalid  E_INPUT_VALIDATION: sample_steps: got 5000")
     assert run("batch", "resume", batch_id).stdout == first.stdout
 
@@ -180,8 +180,12 @@ def test_videos_are_saved_by_the_ids_of_their_rows(run, farm, table, tmp_path):
         (["-o", "face.png"], "output: got 'face.png', which is the file of image of row second"),
         (["-o", "jobs.csv"], "output: got 'jobs.csv', which is the file of the batch"),
         (["--save", "."], "save: got 'first.mp4', which is the file of audio of row second"),
+        (
+            ["--save", "new/.."],
+            "save: got 'new/../first.mp4', which is the file of audio of row second",
+        ),
     ],
-    ids=["results over a face", "results over the table", "video over a voice"],
+    ids=["results over a face", "results over the table", "video over a voice", "by a new folder"],
 )
 def test_an_output_that_is_an_input_of_any_row_is_refused(
     run, farm, tmp_path, portrait, voice, monkeypatch, args, mistake, dry_run

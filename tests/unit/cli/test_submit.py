@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from farm.cli.options import SHORTHANDS
-from farm.client import Farm
+from farm.client import Farm, Job
 from farm.job import SHORT_NAMES, JobRequest
 from farm.store import keys
 from tests.conftest import EXAMPLES
@@ -409,6 +409,23 @@ def test_the_warnings_of_a_video_that_is_saved_are_printed(run, farm, tmp_path, 
     result = run("submit", *OPTIONS, "-o", str(tmp_path / "out.mp4"))
     assert (result.exit_code, result.stdout) == (0, f"{job_id}\n{tmp_path / 'out.mp4'}\n")
     assert result.stderr.endswith("note: the voice is longer\n")
+
+
+def test_a_video_that_cannot_be_saved_is_not_lost(run, farm, tmp_path, monkeypatch):
+    job_id = finished(farm)
+    films = tmp_path / "films"
+    films.mkdir()
+
+    def submit(self: Farm, _: Any) -> Job:
+        films.rmdir()
+        return self.job(job_id)
+
+    monkeypatch.setattr(Farm, "submit", submit)
+    result = run("submit", *OPTIONS, "-o", str(films / "out.mp4"))
+    assert (result.exit_code, result.stdout) == (2, f"{job_id}\n")
+    *_, note, error = result.stderr.splitlines()
+    assert note == f"the video is made; `farm result {job_id} -o FILE` saves it"
+    assert error.startswith(f"E_INPUT_VALIDATION: output: got '{films / 'out.mp4'}'")
 
 
 def test_a_missing_request_file_is_status_2(run):

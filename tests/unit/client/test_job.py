@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import shutil
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -165,12 +168,21 @@ def test_changing_a_saved_video_does_not_change_the_stored_one(farm, tmp_path):
     assert farm.context.store.get("jobs/video.mp4") == b"the video"
 
 
-@pytest.mark.parametrize("path", ["/missing/out.mp4", "/proc/out.mp4", "/dev/null/out.mp4"])
+@pytest.mark.parametrize(
+    "path", ["/missing/out.mp4", "/missing/../out.mp4", "/proc/out.mp4", "/dev/null/out.mp4"]
+)
 def test_an_unwritable_output_is_rejected(farm, path):
     with pytest.raises(
         InvalidInput, match=f"output: got '{path}'; allowed: a file in a writable folder"
     ):
         finished(farm).save(Path(path))
+
+
+def test_a_full_disk_is_named_as_any_output_that_cannot_be_written(farm, tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(shutil, "copyfile", Mock(side_effect=full))
+    with pytest.raises(InvalidInput, match=r"writable folder \(No space left on device\)"):
+        finished(farm).save(tmp_path / "out.mp4")
 
 
 def test_a_video_lost_by_the_store_is_a_download_error(farm, tmp_path):
