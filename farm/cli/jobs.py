@@ -110,7 +110,9 @@ def cancel(job_ids: tuple[str, ...], as_json: bool) -> None:
 
     A running chunk stops after its current denoise step.
 
-    Example: farm cancel ID, or all: farm cancel $(farm jobs --state running --json | jq -r .job_id)
+    Example: farm cancel ID
+
+    All running: farm cancel $(farm jobs --state running --json|jq -r .job_id)
     """
     farm = Farm()
     found = [find_job(farm, job_id).id for job_id in job_ids]
