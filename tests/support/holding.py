@@ -62,6 +62,8 @@ def holdable(
     def holdable_function(kind: StepKind) -> StepFunction:
         def run(ctx: StepContext) -> StepOutput:
             values = {field.name: getattr(ctx, field.name) for field in fields(ctx)}
+            if begun := ctx.step.spec.first_stage:  # reported with its lease
+                _wait_while_held(ctx.settings, begun)
             return step_function(kind)(_holdable_context(type(ctx))(**values))
 
         return run
@@ -74,10 +76,14 @@ def _holdable_context(kind: type[StepContext]) -> type[StepContext]:
     class HoldableContext(kind):  # type: ignore[valid-type, misc]
         def report(self, stage: str, pct: float | None = None, **details: Any) -> None:
             super().report(stage, pct, **details)
-            while _file(self.settings, stage).exists():
-                time.sleep(POLL_INTERVAL_S)
+            _wait_while_held(self.settings, stage)
 
     return HoldableContext
+
+
+def _wait_while_held(settings: Settings, stage: str) -> None:
+    while _file(settings, stage).exists():
+        time.sleep(POLL_INTERVAL_S)
 
 
 def _file(settings: Settings, stage: str) -> Path:
