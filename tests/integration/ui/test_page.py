@@ -1,85 +1,21 @@
-"""The page in a real browser, on a real farm."""
+"""Jobs that are made on the page, and what is shown of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, Response, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from farm import Farm
 from farm.local.broker import Broker
-from farm.net.address import ListenAddress
 from farm.settings import Settings
-from farm.ui.boxes import FOR_FACE
 from farm.ui.serve import open_page
-from tests.support.axe import axe_script, violations
 from tests.support.holding import hold
-from tests.support.ports import free_port
-from tests.support.programs import installed_program
+from tests.support.page import TIMEOUT_MS, free_address, wait_for_bar, wait_for_player
 from tests.support.small_farm import SmallFarm
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-    "--host-resolver-rules=MAP *.example 127.0.0.1",
-]
-TIMEOUT_MS = 600_000
-"""Tests wait for events; this is below pytest's own timeout, so that a failure names the event."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = installed_program(*BROWSERS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=FLAGS, timeout=TIMEOUT_MS
-        )
-        yield browser
-        browser.close()
-
-
-def free_address() -> ListenAddress:
-    return ListenAddress("127.0.0.1", free_port())
-
-
-@pytest.fixture(scope="module")
-def url(farm: Farm) -> Iterator[str]:
-    address = free_address()
-    with open_page(farm, address):
-        yield f"{address.url}/"
-
-
-@pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="de-DE")
-    context.set_default_timeout(TIMEOUT_MS)
-    page = context.new_page()
-    refused: list[str] = []
-    page.on("response", lambda answer: _note_refused(answer, url, refused))
-    page.goto(url)
-    expect(page.locator("#submit")).to_be_visible()
-    yield page
-    context.close()
-    assert refused == [], "the page uses only what it may"
-
-
-def _note_refused(answer: Response, url: str, refused: list[str]) -> None:
-    """Notes a request of the page to itself that was refused."""
-    if answer.status >= 400 and answer.frame.url == url and answer.url.startswith(url):
-        refused.append(f"{answer.status} {answer.request.method} {answer.url}")
 
 
 def fill_form(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
@@ -94,18 +30,8 @@ def fill_form(page: Page, *, face: Path, voice: Path, **fields: Any) -> None:
     expect(page.locator("#audio1")).to_contain_text("0:0")
 
 
-def wait_for_bar(page: Page, state: str) -> None:
-    expect(page.locator("#bar .job")).to_have_attribute("data-state", state)
-
-
 def player_seconds(page: Page, attribute: str) -> float:
     return float(page.locator("#player video").evaluate(f"video => video.{attribute}"))
-
-
-def wait_for_player(page: Page, condition: str) -> None:
-    """Returns once a JavaScript expression about `video` is true."""
-    video = "const video = document.querySelector('#player video')"
-    page.wait_for_function(f"() => {{ {video}; return video && {condition} }}")
 
 
 def test_a_video_is_watched_while_it_grows_then_downloaded_and_there_after_a_reload(
@@ -249,32 +175,6 @@ def test_boxes_drawn_over_the_image_or_entered_are_pixels_of_the_source(
     assert boxes.person2 == pytest.approx(second, abs=2)
 
 
-def boxes_for(page: Page, file: Any, boxes: Any, restored: Any) -> Any:
-    return page.evaluate(f"values => ({FOR_FACE})(...values)", [file, boxes, restored])
-
-
-IMAGE = {"url": "/a.png", "path": "a.png", "orig_name": "a.png"}
-CLIP = {"url": "/b.mp4", "path": "b.mp4", "orig_name": "b.MP4"}
-
-
-def test_a_face_that_is_reported_again_keeps_its_boxes(page: Page) -> None:
-    chosen = boxes_for(page, IMAGE, {}, {})
-    drawn = chosen | {"person1": [1, 2, 3, 4]}
-    assert boxes_for(page, IMAGE, drawn, {}) == drawn
-    assert boxes_for(page, CLIP, drawn, {}) == {"face": "/b.mp4", "video": True}
-    assert boxes_for(page, None, drawn, {}) == {}
-
-
-def test_restored_boxes_are_those_of_their_face_whatever_is_reported_first(page: Page) -> None:
-    restored = {"path": "a.png", "person1": [1, 2, 3, 4], "person2": [5, 6, 7, 8]}
-    for earlier in ({}, {"face": "/b.mp4", "video": True}, boxes_for(page, IMAGE, {}, {})):
-        shown = boxes_for(page, IMAGE, earlier, restored)
-        assert shown == {"face": "/a.png", "video": False, **restored}
-    drawn = shown | {"person1": [9, 9, 10, 10]}
-    assert boxes_for(page, IMAGE, drawn, restored) == drawn
-    assert boxes_for(page, CLIP, drawn, restored) == {"face": "/b.mp4", "video": True}
-
-
 Corner = tuple[float, float]
 """Shares of the image's width and height."""
 
@@ -344,102 +244,6 @@ def entered(page: Page, farm: Farm, *, jobs: int) -> dict[str, Any]:
     return job.request().model_dump(exclude={"idempotency_key"})
 
 
-@contextmanager
-def held(page: Page, is_held: Callable[[Request], bool]) -> Iterator[list[Route]]:
-    """Such requests of the page wait until the block ends; yields those that do."""
-    waiting: list[Route] = []
-
-    def answer(route: Route) -> None:
-        if is_held(route.request):
-            waiting.append(route)
-        else:
-            route.continue_()
-
-    page.route("**/gradio_api/**", answer)
-    yield waiting
-    for route in waiting:
-        route.continue_()
-    page.unroute("**/gradio_api/**")
-
-
-def calls(page: Page, element: str, event: str) -> Callable[[Request], bool]:
-    """Whether a request calls the handler of an element's event."""
-    find = """async ([element, event]) => {
-      const config = await fetch('config').then((answer) => answer.json());
-      const {id} = config.components.find(({props}) => props.elem_id === element);
-      const listens = ({targets}) => targets.some(([at, name]) => at === id && name === event);
-      return config.dependencies.find(listens).id;
-    }"""
-    number = page.evaluate(find, [element, event])
-    return lambda request: f'"fn_index":{number},' in (request.post_data or "")
-
-
-def wait_for_requests(page: Page, waiting: list[Route], count: int = 1) -> None:
-    while len(waiting) < count:
-        page.evaluate("() => new Promise(requestAnimationFrame)")  # lets Playwright take events
-
-
-def test_a_visitor_who_types_elsewhere_keeps_the_focus(
-    page: Page, farm: Farm, portrait: Path
-) -> None:
-    prompt = page.locator("#prompt textarea")
-    prompt.fill("")
-    with held(page, lambda request: "/upload" in request.url) as uploads:
-        page.set_input_files("#face input[type=file]", portrait)
-        wait_for_requests(page, uploads)
-        prompt.press_sequentially("a woman ")
-    expect(page.locator("#face")).to_contain_text(portrait.stem)
-    page.keyboard.type("talks ")
-    expect(prompt).to_have_value("a woman talks ")
-
-    page.locator("#voice").get_by_text("text, read aloud").click()
-    page.locator("#text textarea").fill("Hello.")
-    with held(page, calls(page, "submit", "click")) as submissions:
-        page.click("#submit")
-        wait_for_requests(page, submissions)
-        prompt.press_sequentially("to ")
-    expect(page.locator("#submit")).to_be_enabled()
-    expect(page.locator("#jobs li")).to_have_count(1)
-    page.keyboard.type("us")
-    expect(prompt).to_have_value("a woman talks to us")
-    farm.job(farm.jobs(1)[0].job_id).cancel()
-
-
-def test_nothing_is_typed_into_a_request_that_is_being_filled_in(page: Page) -> None:
-    page.locator("#voice").get_by_text("text, read aloud").click()
-    text = page.locator("#text textarea")
-    example = page.get_by_role("button", name="A portrait and a text")
-    with held(page, calls(page, "examples", "select")) as selections:
-        example.click()
-        wait_for_requests(page, selections)
-        assert page.locator("#request").evaluate("request => request.inert")
-    expect(text).to_have_value("Hello! I can say whatever you write.")
-    expect(example).to_be_focused()
-    text.press_sequentially(" ")
-
-
-def test_deletions_and_a_submission_at_once_all_count(page: Page, farm: Farm) -> None:
-    page.get_by_role("button", name="A portrait and a text").click()
-    expect(page.locator("#text textarea")).not_to_be_empty()
-    for number in (1, 2):
-        page.locator("#text textarea").fill(f"text {number}")
-        page.click("#submit")
-        expect(page.locator("#jobs li")).to_have_count(number)
-    with held(page, calls(page, "jobs", "delete")) as deletions:
-        for number in range(2):
-            page.get_by_role("button", name="Delete").nth(number).click()
-            page.get_by_role("dialog").get_by_role("button", name="Delete it").click()
-            wait_for_requests(page, deletions, number + 1)
-        page.locator("#text textarea").fill("text 3")
-        page.click("#submit")
-        expect(page.locator("#jobs li")).to_have_count(3)
-    expect(page.locator("#jobs li")).to_have_count(1)
-    expect(page.locator("#jobs")).to_contain_text("text 3")
-    page.reload()
-    expect(page.locator("#jobs")).to_contain_text("text 3")
-    farm.job(farm.jobs(1)[0].job_id).cancel()
-
-
 def test_all_videos_are_downloaded_at_once(page: Page) -> None:
     page.get_by_role("button", name="A portrait and a text").click()
     expect(page.locator("#text textarea")).not_to_be_empty()
@@ -507,91 +311,3 @@ def test_an_outage_is_told_in_words_and_ends_by_itself(
         wait_for_bar(page, "cancelled")
         page.close()
     broker.stop()
-
-
-THEMES: dict[str, Any] = {
-    "a light desktop": {"viewport": {"width": 1280, "height": 900}},
-    "a dark phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"},
-}
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return axe_script(tmp_path_factory.mktemp("axe"))
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_no_state_of_the_page_keeps_people_out(
-    browser: Browser, url: str, farm: Farm, axe: str, theme: str
-) -> None:
-    page = browser.new_page(**THEMES[theme])
-    page.set_default_timeout(TIMEOUT_MS)
-    page.goto(url)
-    expect(page.get_by_text("Your video grows here")).to_be_visible()
-    found = {"idle": violations(page, axe)}
-    page.click("#submit")
-    expect(page.locator("#face-problem")).to_be_visible()
-    page.get_by_text("Advanced").click()
-    expect(page.locator("#sample_steps")).to_be_visible()
-    found["mistakes, and advanced fields"] = violations(page, axe)
-    page.get_by_text("Advanced").click()
-    page.get_by_role("button", name="A couple").click()
-    expect(page.locator("#boxes .open img.face")).to_be_visible()
-    expect(page.locator("#audio2")).to_contain_text("0:0")
-    found["two speakers"] = violations(page, axe)
-    page.get_by_role("button", name="A portrait and a text").click()
-    page.locator("#quality").get_by_label("draft").check()
-    page.click("#submit")
-    wait_for_bar(page, "success")
-    wait_for_player(page, "video.readyState >= 2")
-    found["a video"] = violations(page, axe)
-    page.get_by_role("button", name="Delete").click()
-    found["the confirmation"] = violations(page, axe)
-    page.close()
-    assert found == {state: [] for state in found}
-
-
-def test_what_the_keyboard_reaches_has_a_name_and_a_frame(page: Page) -> None:
-    speakers = page.get_by_role("group", name="Speakers").get_by_role("radio").first
-    page.locator("#face button").first.focus()
-    page.keyboard.press("Tab")
-    expect(speakers).to_be_focused()
-    assert speakers.evaluate("radio => getComputedStyle(radio).outlineStyle") == "solid"
-
-
-def test_another_site_can_link_to_the_page_but_not_use_it(page: Page, url: str) -> None:
-    page.goto(url.replace("127.0.0.1", "localhost"))
-    read = "url => fetch(`${url}config`).then(() => 'read', () => 'refused')"
-    assert page.evaluate(read, url) == "refused"
-    with page.expect_navigation() as moved:
-        page.evaluate("url => { location = `${url}config` }", url)
-    assert moved.value.status == 403, "refused by the page itself, too"
-    page.goto(url.replace("127.0.0.1", "localhost"))
-
-    page.evaluate("url => { location = url }", url)
-    page.wait_for_url(url)
-    expect(page.locator("#submit")).to_be_visible()
-
-
-def test_a_foreign_name_that_leads_to_the_page_is_refused(page: Page, url: str) -> None:
-    answer = page.goto(url.replace("127.0.0.1", "evil.example"))
-    assert answer is not None
-    assert answer.status == 421
-
-
-def test_a_page_with_a_password_shows_nothing_without_it(browser: Browser, farm: Farm) -> None:
-    guarded = farm.context.settings.model_copy(update={"ui_auth": "ann:secret"})
-    address = free_address()
-    with open_page(Farm(settings=guarded), address):
-        url = f"{address.url}/"
-        page = browser.new_page()
-        page.set_default_timeout(TIMEOUT_MS)
-        assert page.request.get(f"{url}gradio_api/file=/etc/hostname").status == 403
-        assert page.request.get(f"{url}config").status == 401
-        page.goto(url)
-        page.get_by_label("username").fill("ann")
-        page.get_by_label("password").fill("secret")
-        page.get_by_role("button", name="Login").click()
-        expect(page.locator("#submit")).to_be_visible()
-        assert page.request.get(f"{url}gradio_api/file=/etc/hostname").status == 403
-        page.close()
