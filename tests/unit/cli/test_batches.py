@@ -203,6 +203,19 @@ def test_an_output_that_is_an_input_of_any_row_is_refused(
     assert farm.jobs() == []
 
 
+def test_an_input_that_a_row_got_meanwhile_is_not_written_over(run, table, tmp_path, voice):
+    table.write_text("\n".join(table.read_text().splitlines()[::3]))
+    results, films = str(tmp_path / "r.csv"), tmp_path / "films"
+    first = run("batch", "run", str(table), "-o", results, "--save", str(films))
+    batch_id = first.stdout.split()[0]
+    recording = films / "changed.mp4"  # a voice is taken from any file that has one
+    shutil.copy(voice, recording)
+    table.write_text(f"id,image,audio\nchanged,https://e.org/a,{recording}\n")
+    line = error_line(run("batch", "resume", batch_id))
+    assert f"save: got '{recording}', which is the file of audio of row changed" in line
+    assert recording.read_bytes() == voice.read_bytes()
+
+
 def test_a_file_alone_is_answered_with_run(run, table):
     assert f"Did you mean 'run {table}'?" in run("batch", str(table)).stderr
 

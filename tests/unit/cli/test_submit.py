@@ -174,6 +174,13 @@ def test_an_output_that_is_named_as_another_format_is_refused(run, farm, command
     assert farm.jobs() == []
 
 
+def test_an_output_behind_a_folder_that_is_not_there_is_refused_at_once(run, farm, tmp_path):
+    output = f"{tmp_path}/gone/../out.mp4"
+    line = error_line(run("submit", *OPTIONS, "-o", output))
+    assert f"output: got {output!r}; allowed: a file in a writable folder (No such" in line
+    assert farm.jobs() == []
+
+
 @pytest.mark.parametrize("command", [("submit", "--dry-run"), ("payload",)])
 @pytest.mark.parametrize("option", ["--image", "--audio", "--request"])
 def test_an_output_that_is_an_input_is_refused(
